@@ -1,0 +1,38 @@
+//! What travels through the ring buffer: a header and the tracepoint's raw record.
+
+/// Goes before each raw record.
+///
+/// Its last eight bytes stand where ftrace's common fields stand (`common_type`, `common_flags`,
+/// `common_preempt_count`, `common_pid`), so that the bytes from [`RECORD_RAW_OFFSET`] on *are* the
+/// raw record, with every field at the offset the event's format file gives. A tracepoint program
+/// cannot read the kernel's own common fields; `common_flags` and `common_preempt_count` are
+/// therefore not known, and the slot stands in their two bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// `CLOCK_MONOTONIC`, in ns.
+    pub time_ns: u64,
+    /// The process.
+    pub tgid: u32,
+    /// The CPU the event happened on.
+    pub cpu: u16,
+    /// The whole record's length in bytes, this header included.
+    pub length: u16,
+    /// The event's id, as in its format file (`common_type`).
+    pub event_id: u16,
+    /// The event's slot (in the place of `common_flags` and `common_preempt_count`).
+    pub slot: u16,
+    /// The thread (`common_pid`).
+    pub tid: u32,
+}
+
+/// Bytes of a [`RecordHeader`].
+pub const RECORD_HEADER_BYTES: usize = size_of::<RecordHeader>();
+
+/// Where the raw record begins, counted from the header's first byte.
+pub const RECORD_RAW_OFFSET: usize = core::mem::offset_of!(RecordHeader, event_id);
+
+const _: () = assert!(RECORD_HEADER_BYTES == 24);
+const _: () = assert!(RECORD_RAW_OFFSET == 16);
+
+crate::pod!(RecordHeader);

@@ -1,0 +1,38 @@
+//! Counting: a per-CPU table of all slots, and on request one counter per thread and slot.
+
+use kvm_ebpf_common::{SlotCounts, ThreadSlot};
+
+use crate::{
+    maps::{SLOT_COUNTS, THREAD_COUNTS},
+    task::Task,
+};
+
+/// This CPU's counters of a slot. The program runs with migration off, and a tracepoint program is
+/// not entered twice on one CPU, so nobody else writes them.
+#[inline(always)]
+pub(crate) fn of_slot(slot: usize) -> Option<&'static mut SlotCounts> {
+    let table = SLOT_COUNTS.get_ptr_mut(0)?;
+    // SAFETY: the map's value, valid while the program runs; exclusive, see above.
+    Some(unsafe { &mut (&mut (*table).slots)[slot] })
+}
+
+/// One more event of this thread in this slot; false when the map is full.
+#[inline(always)]
+pub(crate) fn per_thread(slot: u32, task: Task) -> bool {
+    let key = ThreadSlot {
+        tgid: task.tgid,
+        tid: task.tid,
+        slot,
+    };
+    if let Some(counts) = THREAD_COUNTS.get_ptr_mut(&key) {
+        // SAFETY: a thread runs on one CPU at a time and this key is this thread's.
+        unsafe { (*counts).seen += 1 };
+        return true;
+    }
+    let first = SlotCounts {
+        seen: 1,
+        lost: 0,
+        unattributed: 0,
+    };
+    THREAD_COUNTS.insert(&key, &first, 0).is_ok()
+}

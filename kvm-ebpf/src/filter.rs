@@ -1,0 +1,65 @@
+//! What is asked for, decided before anything else is done.
+
+use aya_ebpf::programs::TracePointContext;
+use kvm_ebpf_common::{MAX_FILTER_IDS, NO_OFFSET, VCPU_UNKNOWN};
+
+use crate::{maps::THREADS, settings, task::Task};
+
+/// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
+/// left as the list has ids.
+#[inline(always)]
+fn listed(id: u32, count: u32, get: fn(usize) -> u32) -> bool {
+    let count = count as usize;
+    let mut index = 0;
+    while index < MAX_FILTER_IDS && index < count {
+        if get(index) == id {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+/// Is anything filtered at all?
+#[inline(always)]
+pub(crate) fn active() -> bool {
+    settings::tgid_count() | settings::tid_count() | settings::vcpu_count() != 0
+}
+
+/// Does a filter by vCPU hold?
+#[inline(always)]
+pub(crate) fn by_vcpu() -> bool {
+    settings::vcpu_count() != 0
+}
+
+/// Is this process and thread asked for?
+#[inline(always)]
+pub(crate) fn passes_task(task: Task) -> bool {
+    let tgids = settings::tgid_count();
+    let tids = settings::tid_count();
+    (tgids == 0 || listed(task.tgid, tgids, settings::tgid))
+        && (tids == 0 || listed(task.tid, tids, settings::tid))
+}
+
+/// Is this vCPU asked for?
+#[inline(always)]
+pub(crate) fn passes_vcpu(vcpu: u32) -> bool {
+    let vcpus = settings::vcpu_count();
+    vcpus == 0 || listed(vcpu, vcpus, settings::vcpu)
+}
+
+/// The vCPU a slot's event belongs to: from its own record where it says so, otherwise what is
+/// known of the thread.
+#[inline(always)]
+pub(crate) fn vcpu_of(ctx: &TracePointContext, slot: usize, task: Task) -> u32 {
+    let offset = settings::vcpu_offset(slot);
+    if offset != NO_OFFSET {
+        // SAFETY: reads kernel memory through a helper that fails instead of faulting.
+        return unsafe { ctx.read_at::<u32>(offset as usize) }.unwrap_or(VCPU_UNKNOWN);
+    }
+    // SAFETY: this thread's entry is written by this thread only, which is here.
+    match unsafe { THREADS.get(task.tid) } {
+        Some(state) if state.tgid == task.tgid => state.vcpu,
+        _ => VCPU_UNKNOWN,
+    }
+}

@@ -1,0 +1,65 @@
+//! Shipping: the raw record, untouched, behind a header, into the ring buffer.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
+    programs::TracePointContext,
+};
+use kvm_ebpf_common::{RECORD_HEADER_BYTES, RecordHeader};
+
+use crate::{maps::RING, settings, task::Task};
+
+/// The common fields at the start of a record. The kernel has put a pointer of its own over them by
+/// the time the program runs.
+const COMMON_BYTES: usize = 8;
+
+/// Ships the current event; false when the ring buffer has no room.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "record lengths, slots and CPU numbers fit"
+)]
+pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task) -> bool {
+    let bytes = settings::record_bytes(slot);
+    // Read before the reservation, which may have to wait for another CPU's.
+    // SAFETY: a helper without arguments.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let Some(mut entry) = RING.reserve_bytes(bytes, 0) else {
+        return false;
+    };
+    let to = entry.as_mut_ptr();
+    // SAFETY: `bytes` is at least a header's length, and the ring's entries are 8-byte aligned.
+    unsafe {
+        to.cast::<RecordHeader>().write(RecordHeader {
+            time_ns,
+            tgid: task.tgid,
+            cpu: bpf_get_smp_processor_id() as u16,
+            length: bytes as u16,
+            event_id: settings::event_id(slot),
+            slot: slot as u16,
+            tid: task.tid,
+        });
+    }
+    // SAFETY: exactly the rest of the entry; the helper fails instead of faulting, and then zeroes.
+    unsafe {
+        bpf_probe_read_kernel(
+            to.add(RECORD_HEADER_BYTES).cast(),
+            (bytes - RECORD_HEADER_BYTES) as u32,
+            ctx.as_ptr().cast::<u8>().add(COMMON_BYTES).cast(),
+        );
+    }
+    entry.submit(wakeup());
+    true
+}
+
+/// Waking the reader for each event would cost more than the event: it is woken when enough waits,
+/// and looks by itself now and then.
+#[inline(always)]
+fn wakeup() -> u64 {
+    if RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= settings::wakeup_bytes() {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}

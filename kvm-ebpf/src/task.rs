@@ -1,0 +1,22 @@
+//! The thread an event happened in.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+
+/// A thread, in the kernel's words.
+#[derive(Clone, Copy)]
+pub(crate) struct Task {
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
+}
+
+impl Task {
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
+    pub(crate) fn current() -> Self {
+        let both = bpf_get_current_pid_tgid();
+        Self {
+            tgid: (both >> 32) as u32,
+            tid: both as u32,
+        }
+    }
+}
