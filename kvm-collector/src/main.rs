@@ -1,1 +1,19 @@
-fn main() {}
+//! The command line: parse, run, and say how it ended by the exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use kvm_collector::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.init_log();
+    match cli::run(cli) {
+        Ok(code) => code,
+        Err(error) if cli::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kvm-collector: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

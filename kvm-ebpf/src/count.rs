@@ -4,6 +4,7 @@ use kvm_ebpf_common::{SlotCounts, ThreadSlot};
 
 use crate::{
     maps::{SLOT_COUNTS, THREAD_COUNTS},
+    settings,
     task::Task,
 };
 
@@ -16,9 +17,19 @@ pub(crate) fn of_slot(slot: usize) -> Option<&'static mut SlotCounts> {
     Some(unsafe { &mut (&mut (*table).slots)[slot] })
 }
 
+/// One more event. What cannot be counted per thread is counted as lost.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a slot is below 128")]
+pub(crate) fn tally(counts: &mut SlotCounts, slot: usize, task: Task) {
+    counts.seen += 1;
+    if settings::per_thread() && !per_thread(slot as u32, task) {
+        counts.lost += 1;
+    }
+}
+
 /// One more event of this thread in this slot; false when the map is full.
 #[inline(always)]
-pub(crate) fn per_thread(slot: u32, task: Task) -> bool {
+fn per_thread(slot: u32, task: Task) -> bool {
     let key = ThreadSlot {
         tgid: task.tgid,
         tid: task.tid,

@@ -1,21 +1,37 @@
-//! One program per slot, all alike but for the slot's number.
+//! Two programs per slot, all alike but for the slot's number.
+//!
+//! `count_N` is a raw tracepoint program: it only counts, and costs the least. `slot_N` is a classic
+//! tracepoint program, which the kernel hands the event's record: it ships, and filters by what the
+//! record says.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
+};
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{count, filter, settings, ship, task::Task};
+
+#[inline(always)]
+fn count<const SLOT: usize>() {
+    let Some(counts) = count::of_slot(SLOT) else {
+        return;
+    };
+    if filter::active() || settings::per_thread() {
+        let task = Task::current();
+        if filter::passes_task(task) {
+            count::tally(counts, SLOT, task);
+        }
+    } else {
+        counts.seen += 1;
+    }
+}
 
 #[inline(always)]
 fn run<const SLOT: usize>(ctx: &TracePointContext) {
     let Some(counts) = count::of_slot(SLOT) else {
         return;
     };
-    let ships = settings::record_bytes(SLOT) != 0;
-    let per_thread = settings::per_thread();
-    if !(filter::active() || ships || per_thread) {
-        counts.seen += 1;
-        return;
-    }
     let task = Task::current();
     if !filter::passes_task(task) {
         return;
@@ -30,41 +46,59 @@ fn run<const SLOT: usize>(ctx: &TracePointContext) {
             return;
         }
     }
-    counts.seen += 1;
-    #[expect(clippy::cast_possible_truncation, reason = "a slot is below 128")]
-    if per_thread && !count::per_thread(SLOT as u32, task) {
-        counts.lost += 1;
-    }
-    if ships && !ship::ship(ctx, SLOT, task) {
+    count::tally(counts, SLOT, task);
+    if settings::record_bytes(SLOT) != 0 && !ship::ship(ctx, SLOT, task) {
         counts.lost += 1;
     }
 }
 
 macro_rules! slots {
-    ($($name:ident = $slot:literal),* $(,)?) => {$(
+    ($($slot:literal: $count:ident $ship:ident),* $(,)?) => {$(
+        #[raw_tracepoint]
+        fn $count(_ctx: RawTracePointContext) -> u32 {
+            count::<$slot>();
+            0
+        }
         #[tracepoint]
-        fn $name(ctx: TracePointContext) -> u32 {
+        fn $ship(ctx: TracePointContext) -> u32 {
             run::<$slot>(&ctx);
             0
         }
     )*};
 }
 
+#[rustfmt::skip]
 slots! {
-    slot_0 = 0, slot_1 = 1, slot_2 = 2, slot_3 = 3, slot_4 = 4, slot_5 = 5, slot_6 = 6, slot_7 = 7,
-    slot_8 = 8, slot_9 = 9, slot_10 = 10, slot_11 = 11, slot_12 = 12, slot_13 = 13, slot_14 = 14, slot_15 = 15,
-    slot_16 = 16, slot_17 = 17, slot_18 = 18, slot_19 = 19, slot_20 = 20, slot_21 = 21, slot_22 = 22, slot_23 = 23,
-    slot_24 = 24, slot_25 = 25, slot_26 = 26, slot_27 = 27, slot_28 = 28, slot_29 = 29, slot_30 = 30, slot_31 = 31,
-    slot_32 = 32, slot_33 = 33, slot_34 = 34, slot_35 = 35, slot_36 = 36, slot_37 = 37, slot_38 = 38, slot_39 = 39,
-    slot_40 = 40, slot_41 = 41, slot_42 = 42, slot_43 = 43, slot_44 = 44, slot_45 = 45, slot_46 = 46, slot_47 = 47,
-    slot_48 = 48, slot_49 = 49, slot_50 = 50, slot_51 = 51, slot_52 = 52, slot_53 = 53, slot_54 = 54, slot_55 = 55,
-    slot_56 = 56, slot_57 = 57, slot_58 = 58, slot_59 = 59, slot_60 = 60, slot_61 = 61, slot_62 = 62, slot_63 = 63,
-    slot_64 = 64, slot_65 = 65, slot_66 = 66, slot_67 = 67, slot_68 = 68, slot_69 = 69, slot_70 = 70, slot_71 = 71,
-    slot_72 = 72, slot_73 = 73, slot_74 = 74, slot_75 = 75, slot_76 = 76, slot_77 = 77, slot_78 = 78, slot_79 = 79,
-    slot_80 = 80, slot_81 = 81, slot_82 = 82, slot_83 = 83, slot_84 = 84, slot_85 = 85, slot_86 = 86, slot_87 = 87,
-    slot_88 = 88, slot_89 = 89, slot_90 = 90, slot_91 = 91, slot_92 = 92, slot_93 = 93, slot_94 = 94, slot_95 = 95,
-    slot_96 = 96, slot_97 = 97, slot_98 = 98, slot_99 = 99, slot_100 = 100, slot_101 = 101, slot_102 = 102, slot_103 = 103,
-    slot_104 = 104, slot_105 = 105, slot_106 = 106, slot_107 = 107, slot_108 = 108, slot_109 = 109, slot_110 = 110, slot_111 = 111,
-    slot_112 = 112, slot_113 = 113, slot_114 = 114, slot_115 = 115, slot_116 = 116, slot_117 = 117, slot_118 = 118, slot_119 = 119,
-    slot_120 = 120, slot_121 = 121, slot_122 = 122, slot_123 = 123, slot_124 = 124, slot_125 = 125, slot_126 = 126, slot_127 = 127,
+    0: count_0 slot_0, 1: count_1 slot_1, 2: count_2 slot_2, 3: count_3 slot_3,
+    4: count_4 slot_4, 5: count_5 slot_5, 6: count_6 slot_6, 7: count_7 slot_7,
+    8: count_8 slot_8, 9: count_9 slot_9, 10: count_10 slot_10, 11: count_11 slot_11,
+    12: count_12 slot_12, 13: count_13 slot_13, 14: count_14 slot_14, 15: count_15 slot_15,
+    16: count_16 slot_16, 17: count_17 slot_17, 18: count_18 slot_18, 19: count_19 slot_19,
+    20: count_20 slot_20, 21: count_21 slot_21, 22: count_22 slot_22, 23: count_23 slot_23,
+    24: count_24 slot_24, 25: count_25 slot_25, 26: count_26 slot_26, 27: count_27 slot_27,
+    28: count_28 slot_28, 29: count_29 slot_29, 30: count_30 slot_30, 31: count_31 slot_31,
+    32: count_32 slot_32, 33: count_33 slot_33, 34: count_34 slot_34, 35: count_35 slot_35,
+    36: count_36 slot_36, 37: count_37 slot_37, 38: count_38 slot_38, 39: count_39 slot_39,
+    40: count_40 slot_40, 41: count_41 slot_41, 42: count_42 slot_42, 43: count_43 slot_43,
+    44: count_44 slot_44, 45: count_45 slot_45, 46: count_46 slot_46, 47: count_47 slot_47,
+    48: count_48 slot_48, 49: count_49 slot_49, 50: count_50 slot_50, 51: count_51 slot_51,
+    52: count_52 slot_52, 53: count_53 slot_53, 54: count_54 slot_54, 55: count_55 slot_55,
+    56: count_56 slot_56, 57: count_57 slot_57, 58: count_58 slot_58, 59: count_59 slot_59,
+    60: count_60 slot_60, 61: count_61 slot_61, 62: count_62 slot_62, 63: count_63 slot_63,
+    64: count_64 slot_64, 65: count_65 slot_65, 66: count_66 slot_66, 67: count_67 slot_67,
+    68: count_68 slot_68, 69: count_69 slot_69, 70: count_70 slot_70, 71: count_71 slot_71,
+    72: count_72 slot_72, 73: count_73 slot_73, 74: count_74 slot_74, 75: count_75 slot_75,
+    76: count_76 slot_76, 77: count_77 slot_77, 78: count_78 slot_78, 79: count_79 slot_79,
+    80: count_80 slot_80, 81: count_81 slot_81, 82: count_82 slot_82, 83: count_83 slot_83,
+    84: count_84 slot_84, 85: count_85 slot_85, 86: count_86 slot_86, 87: count_87 slot_87,
+    88: count_88 slot_88, 89: count_89 slot_89, 90: count_90 slot_90, 91: count_91 slot_91,
+    92: count_92 slot_92, 93: count_93 slot_93, 94: count_94 slot_94, 95: count_95 slot_95,
+    96: count_96 slot_96, 97: count_97 slot_97, 98: count_98 slot_98, 99: count_99 slot_99,
+    100: count_100 slot_100, 101: count_101 slot_101, 102: count_102 slot_102, 103: count_103 slot_103,
+    104: count_104 slot_104, 105: count_105 slot_105, 106: count_106 slot_106, 107: count_107 slot_107,
+    108: count_108 slot_108, 109: count_109 slot_109, 110: count_110 slot_110, 111: count_111 slot_111,
+    112: count_112 slot_112, 113: count_113 slot_113, 114: count_114 slot_114, 115: count_115 slot_115,
+    116: count_116 slot_116, 117: count_117 slot_117, 118: count_118 slot_118, 119: count_119 slot_119,
+    120: count_120 slot_120, 121: count_121 slot_121, 122: count_122 slot_122, 123: count_123 slot_123,
+    124: count_124 slot_124, 125: count_125 slot_125, 126: count_126 slot_126, 127: count_127 slot_127,
 }

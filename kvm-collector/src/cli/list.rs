@@ -1,0 +1,126 @@
+//! `kvm-collector list`.
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::output;
+use crate::{
+    format::json,
+    host::{self, vm::Vm},
+    tracefs::{Tracefs, events},
+};
+
+/// List the events, VMs and vCPUs this host has
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// What to list; everything if not given
+    #[arg(value_name = "WHAT")]
+    what: Option<What>,
+
+    /// Only events that match (kvm_exit, 'kvmmmu:*')
+    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
+    events: Vec<String>,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Events of the kvm and kvmmmu systems, with their fields
+    Events,
+    /// VMs with their vCPUs
+    Vms,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Vec<Event>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vms: Option<Vec<Vm>>,
+}
+
+#[derive(Serialize)]
+struct Event {
+    event: String,
+    fields: Vec<String>,
+}
+
+pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let wants = |what| args.what.is_none_or(|only| only == what);
+    let listing = Listing {
+        events: if wants(What::Events) {
+            Some(list_events(&args.events)?)
+        } else {
+            None
+        },
+        vms: if wants(What::Vms) {
+            Some(host::vm::list()?)
+        } else {
+            None
+        },
+    };
+    let mut out = output::open(None)?;
+    if args.json {
+        json::line(&listing, &mut out)?;
+    } else {
+        write_text(&listing, &mut out)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
+    let tracefs = Tracefs::find_or_mount()?;
+    let all = tracefs.events()?;
+    let chosen = if patterns.is_empty() {
+        all
+    } else {
+        events::select(&all, patterns)?
+    };
+    let mut listed = Vec::with_capacity(chosen.len());
+    for event in chosen {
+        let format = tracefs.format(&event)?;
+        listed.push(Event {
+            event: event.to_string(),
+            fields: format
+                .fields
+                .iter()
+                .map(|field| field.name.clone())
+                .collect(),
+        });
+    }
+    Ok(listed)
+}
+
+fn write_text(listing: &Listing, out: &mut impl std::io::Write) -> std::io::Result<()> {
+    if let Some(events) = &listing.events {
+        writeln!(out, "{} events:", events.len())?;
+        let width = events
+            .iter()
+            .map(|event| event.event.len())
+            .max()
+            .unwrap_or(0);
+        for event in events {
+            writeln!(out, "  {:width$}  {}", event.event, event.fields.join(" "))?;
+        }
+    }
+    if let Some(vms) = &listing.vms {
+        if listing.events.is_some() {
+            writeln!(out)?;
+        }
+        writeln!(out, "{} VMs:", vms.len())?;
+        for vm in vms {
+            writeln!(out, "  {} (pid {}, {})", vm.name, vm.tgid, vm.vmm)?;
+            for vcpu in &vm.vcpus {
+                let index = vcpu.index.map_or("?".into(), |index| index.to_string());
+                writeln!(out, "    vCPU {index}  tid {}  {}", vcpu.tid, vcpu.comm)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Which VMs, vCPUs, threads and events: the same options for every command.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use globset::GlobBuilder;
+
+use crate::{
+    host,
+    probe::Filter,
+    tracefs::{EventName, Format, Tracefs, events},
+};
+
+/// Which VMs, vCPUs and threads.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Selection")]
+pub(super) struct Target {
+    /// Only these processes (the VMM's)
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
+    pids: Vec<u32>,
+
+    /// Only VMs of these names (globs work; `kvm-collector list` shows the names)
+    #[arg(long = "vm", value_name = "NAME", value_delimiter = ',')]
+    vms: Vec<String>,
+
+    /// Only these vCPUs, by index
+    #[arg(long = "vcpu", value_name = "N", value_delimiter = ',')]
+    vcpus: Vec<u32>,
+
+    /// Only these threads
+    #[arg(long = "tid", value_name = "TID", value_delimiter = ',')]
+    tids: Vec<u32>,
+}
+
+impl Target {
+    /// Looks up what was named, so that what does not exist is an error and not an empty report.
+    pub(super) fn filter(&self) -> anyhow::Result<Filter> {
+        let mut tgids = self.pids.clone();
+        for &pid in &self.pids {
+            if !host::proc::is_process(pid) {
+                bail!("no process {pid}{}", vms_in_words());
+            }
+        }
+        if !self.vms.is_empty() {
+            tgids.extend(self.named_vms()?);
+        }
+        for &tid in &self.tids {
+            if !host::proc::is_thread(tid) {
+                bail!("no thread {tid}: `kvm-collector list` shows the vCPUs' threads");
+            }
+        }
+        tgids.sort_unstable();
+        tgids.dedup();
+        Ok(Filter {
+            tgids,
+            tids: self.tids.clone(),
+            vcpus: self.vcpus.clone(),
+        })
+    }
+
+    fn named_vms(&self) -> anyhow::Result<Vec<u32>> {
+        let vms = host::vm::list().context("cannot look for VMs")?;
+        let mut tgids = Vec::new();
+        for pattern in &self.vms {
+            let matcher = GlobBuilder::new(pattern)
+                .build()
+                .with_context(|| format!("`{pattern}` is no pattern for VM names"))?
+                .compile_matcher();
+            let before = tgids.len();
+            tgids.extend(
+                vms.iter()
+                    .filter(|vm| matcher.is_match(&vm.name))
+                    .map(|vm| vm.tgid),
+            );
+            if tgids.len() == before {
+                bail!("no VM is named `{pattern}`{}", vms_in_words());
+            }
+        }
+        Ok(tgids)
+    }
+}
+
+/// What VMs there are, as the rest of a sentence.
+fn vms_in_words() -> String {
+    match host::vm::list() {
+        Ok(vms) if vms.is_empty() => ": no VM is running here".into(),
+        Ok(vms) => {
+            let names: Vec<_> = vms
+                .iter()
+                .take(8)
+                .map(|vm| format!("{} (pid {})", vm.name, vm.tgid))
+                .collect();
+            let more = if vms.len() > 8 { ", ..." } else { "" };
+            format!(": the VMs here are {}{more}", names.join(", "))
+        }
+        Err(_) => String::new(),
+    }
+}
+
+/// Which events.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Selection")]
+pub(super) struct Events {
+    /// Only these events: globs, with or without the system (`kvm_exit`, `kvm:*`, `kvmmmu:*`)
+    #[arg(
+        short,
+        long = "event",
+        value_name = "GLOB",
+        value_delimiter = ',',
+        default_value = "kvm:*"
+    )]
+    events: Vec<String>,
+}
+
+impl Events {
+    /// The formats of the events chosen.
+    pub(super) fn formats(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
+        let all = tracefs.events()?;
+        let formats = events::select(&all, &self.events)?
+            .iter()
+            .map(|event| tracefs.format(event))
+            .collect::<Result<_, _>>()?;
+        Ok(formats)
+    }
+}
+
+/// The format of an event of the `kvm` system, if this kernel has it.
+pub(super) fn kvm_format(tracefs: &Tracefs, name: &str) -> anyhow::Result<Option<Format>> {
+    let event = EventName {
+        system: "kvm".into(),
+        name: name.into(),
+    };
+    if !tracefs.events()?.contains(&event) {
+        return Ok(None);
+    }
+    Ok(Some(tracefs.format(&event)?))
+}

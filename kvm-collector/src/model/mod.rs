@@ -1,0 +1,12 @@
+//! What was measured, as plain owned data with its arithmetic. No files, no clocks, no kernel: time
+//! is an argument.
+
+mod counts;
+mod exits;
+mod histogram;
+mod loss;
+
+pub use counts::{Counts, EventCount, VmCounts};
+pub use exits::{ExitSample, ExitTotals, ThreadExits};
+pub use histogram::percentile_ns;
+pub use loss::Loss;

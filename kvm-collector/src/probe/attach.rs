@@ -1,0 +1,314 @@
+//! Loading the kernel half's object and attaching what the plan says.
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::MapError,
+    programs::{
+        Program, ProgramError, raw_trace_point::RawTracePointLinkId, trace_point::TracePointLinkId,
+    },
+};
+use aya_log::EbpfLogger;
+
+use super::{
+    plan::{Plan, PlanError, Request},
+    ring::Ring,
+};
+
+/// The kernel half, put here by `build.rs`; empty when it had not been built.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
+
+/// Why nothing could be attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// Built without the kernel half.
+    #[error(
+        "this kvm-collector was built without its eBPF object: run `cargo xtask build-ebpf`, then build it again"
+    )]
+    NoObject,
+    /// The request cannot be met.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The kernel does not allow it.
+    #[error(
+        "the kernel does not let this process load eBPF programs: run as root, or with CAP_BPF and CAP_PERFMON (`kvm-collector doctor` shows what is missing)"
+    )]
+    Privilege(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The object was rejected.
+    #[error("cannot load the eBPF object")]
+    Load(#[source] EbpfError),
+    /// A program was rejected.
+    #[error("cannot load the eBPF program for `{event}`")]
+    Program {
+        /// The event it is for.
+        event: String,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
+    /// The event is not there, or may not be watched.
+    #[error("cannot attach to the tracepoint `{event}`: was the kvm module unloaded?")]
+    Attach {
+        /// The event.
+        event: String,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
+    /// A map could not be read.
+    #[error("cannot read the eBPF map `{name}`")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// A map could not be read in batches.
+    #[error("cannot read the eBPF map `{name}`")]
+    Batch {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The object is not the one this program was written for.
+    #[error(
+        "the eBPF object has no `{0}`: run `cargo xtask build-ebpf`, then build kvm-collector again"
+    )]
+    Missing(String),
+}
+
+/// What the kernel says of one loaded program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramReport {
+    /// Its name in the object.
+    pub program: String,
+    /// The event it is attached to.
+    pub event: String,
+    /// Instructions the verifier went through; `None` where the kernel does not say (before 5.16).
+    pub verified_instructions: Option<u32>,
+    /// Length of the machine code, in bytes.
+    pub jited_bytes: u32,
+}
+
+/// A program in its place.
+#[derive(Debug)]
+pub(super) struct AttachedProgram {
+    /// Its name in the object.
+    pub(super) name: String,
+    /// Its event, as `kvm:kvm_exit`.
+    event: String,
+    /// Taken when it is detached.
+    link: Option<Link>,
+}
+
+#[derive(Debug)]
+enum Link {
+    Classic(TracePointLinkId),
+    Raw(RawTracePointLinkId),
+}
+
+/// Loaded and attached programs. Dropping it detaches and unloads everything.
+pub struct Attached {
+    pub(super) ebpf: Ebpf,
+    pub(super) events: usize,
+    pub(super) programs: Vec<AttachedProgram>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl std::fmt::Debug for Attached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attached")
+            .field("programs", &self.programs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Attached {
+    /// Loads and attaches what the request needs, and nothing else.
+    ///
+    /// # Errors
+    /// See [`ProbeError`].
+    pub fn new(request: &Request<'_>) -> Result<Self, ProbeError> {
+        if OBJECT.is_empty() {
+            return Err(ProbeError::NoObject);
+        }
+        let plan = Plan::of(request)?;
+        let mut ebpf = load(request, &plan)?;
+        let logger = if request.log {
+            EbpfLogger::init(&mut ebpf)
+                .inspect_err(|error| log::warn!("no diagnostics of the kernel half: {error}"))
+                .ok()
+        } else {
+            None
+        };
+        let mut attached = Self {
+            ebpf,
+            events: request.events.len(),
+            programs: Vec::new(),
+            logger,
+        };
+        // `kvm_entry` before `kvm_exit`: the other way round, the entry after a first exit could be
+        // missed and that exit be counted as unmatched.
+        if request.pair {
+            attached.attach("pair_entry", "kvm", "kvm_entry")?;
+            attached.attach("pair_exit", "kvm", "kvm_exit")?;
+        }
+        if plan.learn_vcpus {
+            attached.attach("learn_vcpu", "kvm", "kvm_entry")?;
+        }
+        for (slot, event) in request.events.iter().enumerate() {
+            let flavour = if plan.needs_records { "slot" } else { "count" };
+            attached.attach(&format!("{flavour}_{slot}"), &event.system, &event.name)?;
+        }
+        Ok(attached)
+    }
+
+    fn attach(&mut self, program: &str, system: &str, name: &str) -> Result<(), ProbeError> {
+        let event = format!("{system}:{name}");
+        let not_loaded = |source: ProgramError| match refused(&source) {
+            true => ProbeError::Privilege(source.into()),
+            false => ProbeError::Program {
+                event: event.clone(),
+                source,
+            },
+        };
+        let not_attached = |source: ProgramError| match refused(&source) {
+            true => ProbeError::Privilege(source.into()),
+            false => ProbeError::Attach {
+                event: event.clone(),
+                source,
+            },
+        };
+        let link = match self.ebpf.program_mut(program) {
+            Some(Program::TracePoint(it)) => {
+                it.load().map_err(not_loaded)?;
+                Link::Classic(it.attach(system, name).map_err(not_attached)?)
+            }
+            // A raw tracepoint has the event's name, without a system.
+            Some(Program::RawTracePoint(it)) => {
+                it.load().map_err(not_loaded)?;
+                Link::Raw(it.attach(name).map_err(not_attached)?)
+            }
+            _ => return Err(ProbeError::Missing(program.to_owned())),
+        };
+        self.programs.push(AttachedProgram {
+            name: program.to_owned(),
+            event,
+            link: Some(link),
+        });
+        Ok(())
+    }
+
+    /// Detaches all programs; what they have counted can still be read.
+    pub fn detach(&mut self) {
+        for program in &mut self.programs {
+            let (Some(link), Some(loaded)) =
+                (program.link.take(), self.ebpf.program_mut(&program.name))
+            else {
+                continue;
+            };
+            let detached = match (loaded, link) {
+                (Program::TracePoint(it), Link::Classic(link)) => it.detach(link),
+                (Program::RawTracePoint(it), Link::Raw(link)) => it.detach(link),
+                _ => Ok(()),
+            };
+            if let Err(error) = detached {
+                log::warn!("cannot detach from `{}`: {error}", program.event);
+            }
+        }
+        // A program that was running on another CPU when it was detached ends within microseconds.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+
+    /// What the kernel says of each attached program.
+    #[must_use]
+    pub fn programs(&self) -> Vec<ProgramReport> {
+        self.programs
+            .iter()
+            .filter_map(|program| {
+                let info = self.ebpf.program(&program.name)?.info().ok()?;
+                Some(ProgramReport {
+                    program: program.name.clone(),
+                    event: program.event.clone(),
+                    verified_instructions: info.verified_instruction_count(),
+                    jited_bytes: info.size_jitted(),
+                })
+            })
+            .collect()
+    }
+
+    /// Takes the ring buffer that shipped events arrive in; `None` the second time.
+    ///
+    /// # Errors
+    /// When the ring buffer cannot be mapped.
+    pub fn take_ring(&mut self) -> Result<Option<Ring>, ProbeError> {
+        self.ebpf
+            .take_map("RING")
+            .map(|map| {
+                Ring::new(map).map_err(|source| ProbeError::Map {
+                    name: "RING",
+                    source,
+                })
+            })
+            .transpose()
+    }
+
+    /// Passes the kernel half's diagnostics, if they were asked for, on to the log.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
+    let sizes = request.sizes;
+    // A map that is not needed costs one entry.
+    let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
+    let ring_bytes = if request.ship { sizes.ring_bytes } else { 4096 };
+    let by_thread = request.pair || plan.learn_vcpus;
+    EbpfLoader::new()
+        .override_global("SLOTS", &plan.slots[..], true)
+        .override_global("FILTER", &plan.filter, true)
+        .override_global("PAIRING", &plan.pairing, true)
+        .override_global("SHIP", &plan.ship, true)
+        .override_global(
+            aya_log::LEVEL,
+            if request.log { &u8::MAX } else { &0 },
+            false,
+        )
+        .map_max_entries("RING", ring_bytes)
+        .map_max_entries("EXITS", if_needed(request.pair, sizes.exit_rows))
+        .map_max_entries("THREADS", if_needed(by_thread, sizes.threads))
+        .map_max_entries("THREAD_COUNTS", if_needed(request.per_thread, 65_536))
+        .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
+        .load(OBJECT)
+        .map_err(|error| {
+            if refused(&error) {
+                ProbeError::Privilege(error.into())
+            } else {
+                ProbeError::Load(error)
+            }
+        })
+}
+
+/// Did the kernel say EPERM or EACCES anywhere below? (A rejection by the verifier is EACCES too,
+/// but comes with a log.)
+fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
+            && !verifier_log.to_string().trim().is_empty()
+        {
+            return false;
+        }
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+        }
+        next = error.source();
+    }
+    false
+}

@@ -1,0 +1,14 @@
+//! The only module that names aya: host facts -> [`Request`] -> plan -> loaded and attached programs,
+//! and reading what they wrote.
+
+mod attach;
+mod batch;
+mod misses;
+mod plan;
+mod ring;
+mod snapshot;
+
+pub use attach::{Attached, ProbeError, ProgramReport};
+pub use plan::{Filter, MapSizes, PlanError, Request};
+pub use ring::{Batch, Record, Ring};
+pub use snapshot::{Exits, ThreadCount};

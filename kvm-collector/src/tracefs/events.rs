@@ -1,0 +1,272 @@
+//! Which events there are, and choosing among them.
+
+use std::{fmt, fs, io, path::PathBuf};
+
+use globset::{Glob, GlobMatcher};
+
+use super::{Format, FormatError, Tracefs};
+
+/// The event systems of KVM: `events/kvm` and, for x86's MMU, `events/kvmmmu`.
+pub const SYSTEMS: [&str; 2] = ["kvm", "kvmmmu"];
+
+/// An event, as `kvm:kvm_exit`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventName {
+    /// `kvm` or `kvmmmu`.
+    pub system: String,
+    /// `kvm_exit`, say.
+    pub name: String,
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.system, self.name)
+    }
+}
+
+/// Why events cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventsError {
+    /// No KVM events at all.
+    #[error(
+        "this kernel has no KVM events (no {}): the kvm module is not loaded: run `modprobe kvm_amd` or `modprobe kvm_intel`",
+        .0.display()
+    )]
+    KvmNotLoaded(PathBuf),
+    /// A pattern that is no pattern.
+    #[error("`{pattern}` is no event pattern")]
+    BadPattern {
+        /// What was given.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: globset::Error,
+    },
+    /// A pattern that matches nothing.
+    #[error(
+        "no event matches `{pattern}`: this kernel has {count} KVM events{similar}; `kvm-collector list` shows them all"
+    )]
+    Unknown {
+        /// What was given.
+        pattern: String,
+        /// How many events there are.
+        count: usize,
+        /// `, among them ...`, or nothing.
+        similar: String,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A format file that cannot be understood.
+    #[error("cannot understand the format of `{event}`")]
+    Format {
+        /// The event.
+        event: EventName,
+        /// Why.
+        #[source]
+        source: FormatError,
+    },
+}
+
+impl Tracefs {
+    /// All KVM events of the running kernel, sorted.
+    ///
+    /// # Errors
+    /// [`EventsError::KvmNotLoaded`] if there are none.
+    pub fn events(&self) -> Result<Vec<EventName>, EventsError> {
+        let mut events = Vec::new();
+        for system in SYSTEMS {
+            let path = self.root().join("events").join(system);
+            let entries = match fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(EventsError::Read { path, source }),
+            };
+            for entry in entries.flatten() {
+                // Beside the events' folders lie `enable` and `filter`.
+                if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                    && let Ok(name) = entry.file_name().into_string()
+                {
+                    events.push(EventName {
+                        system: system.to_owned(),
+                        name,
+                    });
+                }
+            }
+        }
+        if events.is_empty() {
+            return Err(EventsError::KvmNotLoaded(self.root().join("events/kvm")));
+        }
+        events.sort();
+        Ok(events)
+    }
+
+    /// Reads an event's format file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood.
+    pub fn format(&self, event: &EventName) -> Result<Format, EventsError> {
+        let EventName { system, name } = event;
+        let path = self
+            .root()
+            .join("events")
+            .join(system)
+            .join(name)
+            .join("format");
+        match fs::read_to_string(&path) {
+            Ok(text) => Format::parse(system, &text).map_err(|source| EventsError::Format {
+                event: event.clone(),
+                source,
+            }),
+            Err(source) => Err(EventsError::Read { path, source }),
+        }
+    }
+}
+
+/// The events that match any of the patterns (`kvm_exit`, `kvm:kvm_exit`, `kvmmmu:*`, `kvm_p?o`),
+/// in the order of `events`.
+///
+/// # Errors
+/// When a pattern matches none.
+pub fn select(events: &[EventName], patterns: &[String]) -> Result<Vec<EventName>, EventsError> {
+    let mut chosen = vec![false; events.len()];
+    for pattern in patterns {
+        let matches = matcher(pattern)?;
+        let mut any = false;
+        for (event, chosen) in events.iter().zip(&mut chosen) {
+            if matches(event) {
+                any = true;
+                *chosen = true;
+            }
+        }
+        if !any {
+            return Err(EventsError::Unknown {
+                pattern: pattern.clone(),
+                count: events.len(),
+                similar: similar(events, pattern),
+            });
+        }
+    }
+    Ok(events
+        .iter()
+        .zip(chosen)
+        .filter(|(_, chosen)| *chosen)
+        .map(|(event, _)| event.clone())
+        .collect())
+}
+
+fn matcher(pattern: &str) -> Result<impl Fn(&EventName) -> bool, EventsError> {
+    let glob = |text: &str| -> Result<GlobMatcher, EventsError> {
+        Glob::new(text)
+            .map(|glob| glob.compile_matcher())
+            .map_err(|source| EventsError::BadPattern {
+                pattern: pattern.to_owned(),
+                source,
+            })
+    };
+    let (system, name) = match pattern.split_once(':') {
+        Some((system, name)) => (Some(glob(system)?), glob(name)?),
+        None => (None, glob(pattern)?),
+    };
+    Ok(move |event: &EventName| {
+        system
+            .as_ref()
+            .is_none_or(|system| system.is_match(&event.system))
+            && name.is_match(&event.name)
+    })
+}
+
+/// Names that share the longest part with what was asked for, as words for a message.
+fn similar(events: &[EventName], pattern: &str) -> String {
+    let asked = pattern.rsplit(':').next().unwrap_or(pattern);
+    let asked = asked.strip_prefix("kvm_").unwrap_or(asked);
+    for length in (3..=asked.len()).rev() {
+        let Some(part) = asked.get(..length) else {
+            continue;
+        };
+        let names: Vec<_> = events
+            .iter()
+            .filter(|event| event.name.contains(part))
+            .take(4)
+            .map(ToString::to_string)
+            .collect();
+        if !names.is_empty() {
+            return format!(", among them {}", names.join(", "));
+        }
+    }
+    String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events() -> Vec<EventName> {
+        [
+            "kvm:kvm_entry",
+            "kvm:kvm_exit",
+            "kvm:vcpu_match_mmio",
+            "kvmmmu:kvm_mmu_get_page",
+        ]
+        .map(|event| {
+            let (system, name) = event.split_once(':').unwrap();
+            EventName {
+                system: system.into(),
+                name: name.into(),
+            }
+        })
+        .to_vec()
+    }
+
+    fn chosen(patterns: &[&str]) -> String {
+        let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+        match select(&events(), &patterns) {
+            Ok(events) => events
+                .iter()
+                .map(|event| event.name.as_str())
+                .collect::<Vec<_>>()
+                .join(" "),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    #[test]
+    fn patterns_choose_by_system_and_name() {
+        assert_eq!(chosen(&["kvm:*"]), "kvm_entry kvm_exit vcpu_match_mmio");
+        assert_eq!(chosen(&["kvm_exit"]), "kvm_exit");
+        assert_eq!(
+            chosen(&["kvm:kvm_exit", "kvmmmu:*"]),
+            "kvm_exit kvm_mmu_get_page"
+        );
+        assert_eq!(
+            chosen(&["*"]),
+            "kvm_entry kvm_exit vcpu_match_mmio kvm_mmu_get_page"
+        );
+        assert_eq!(chosen(&["kvm_e{ntry,xit}"]), "kvm_entry kvm_exit");
+    }
+
+    #[test]
+    fn an_unknown_event_is_an_error_that_helps() {
+        assert_eq!(
+            chosen(&["kvm_exti"]),
+            "error: no event matches `kvm_exti`: this kernel has 4 KVM events, among them kvm:kvm_exit; `kvm-collector list` shows them all"
+        );
+        assert!(chosen(&["kvm_e[xit"]).contains("no event pattern"));
+    }
+
+    #[test]
+    fn a_kernel_without_kvm_says_what_to_do() {
+        let root = std::env::temp_dir();
+        let error = Tracefs::at(root.join("no-such-tracefs"))
+            .events()
+            .unwrap_err();
+        assert!(error.to_string().contains("modprobe kvm_amd"), "{error}");
+    }
+}
