@@ -3,7 +3,11 @@
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{MAX_FILTER_IDS, NO_OFFSET, VCPU_UNKNOWN};
 
-use crate::{maps::THREADS, settings, task::Task};
+use crate::{
+    maps::{STOPPED, THREADS},
+    settings,
+    task::Task,
+};
 
 /// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
 /// left as the list has ids.
@@ -18,6 +22,12 @@ fn listed(id: u32, count: u32, get: fn(usize) -> u32) -> bool {
         index += 1;
     }
     false
+}
+
+/// Is the measurement over?
+#[inline(always)]
+pub(crate) fn stopped() -> bool {
+    STOPPED.get(0).is_none_or(|stopped| *stopped != 0)
 }
 
 /// Is anything filtered at all?

@@ -3,11 +3,16 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use kvm_ebpf_common::{
     ExitKey, ExitStats, PairingCounters, SlotCounts, SlotTable, ThreadSlot, ThreadState,
 };
+
+/// Not 0: nothing is to be counted or shipped any more. For the end of a measurement, since detaching
+/// takes the kernel seconds.
+#[map]
+pub(crate) static STOPPED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Counters of all slots, one copy per CPU, in one value: one system call reads them all.
 #[map]

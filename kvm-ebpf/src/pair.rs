@@ -74,6 +74,9 @@ fn pair_exit(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn on_exit(ctx: &TracePointContext) -> Option<()> {
+    if filter::stopped() {
+        return None;
+    }
     let task = Task::current();
     if !filter::passes_task(task) {
         return None;
@@ -139,6 +142,9 @@ fn pair_entry(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn on_entry(ctx: &TracePointContext) -> Option<()> {
+    if filter::stopped() {
+        return None;
+    }
     let task = Task::current();
     if !filter::passes_task(task) {
         return None;

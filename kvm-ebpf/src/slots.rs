@@ -14,6 +14,9 @@ use crate::{count, filter, settings, ship, task::Task};
 
 #[inline(always)]
 fn count<const SLOT: usize>() {
+    if filter::stopped() {
+        return;
+    }
     let Some(counts) = count::of_slot(SLOT) else {
         return;
     };
@@ -29,6 +32,9 @@ fn count<const SLOT: usize>() {
 
 #[inline(always)]
 fn run<const SLOT: usize>(ctx: &TracePointContext) {
+    if filter::stopped() {
+        return;
+    }
     let Some(counts) = count::of_slot(SLOT) else {
         return;
     };

@@ -159,7 +159,7 @@ pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitC
     while course.next().await? != Happened::End {
         live.look_around()?;
     }
-    live.end();
+    live.end()?;
     let sample = live.exits()?;
     let names = ReasonNames::of(live.options().exit.as_ref());
     let vm_name = |tgid| live.names().get(tgid).to_owned();

@@ -87,7 +87,7 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
             Happened::End => break,
         }
     }
-    live.end();
+    live.end()?;
     let total = StatReport::between(began_ns, &first, &live.counts()?);
     if args.interval.is_some() {
         writer.total(&mut out)?;

@@ -130,7 +130,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         drain(&mut ring, &live, &mut comms, &mut lines, &mut out)?;
         out.flush()?;
     }
-    live.end();
+    live.end()?;
     while drain(&mut ring, &live, &mut comms, &mut lines, &mut out)? {}
     let loss = report_lost(&mut live, &mut lines, &mut out)?;
     out.flush()?;

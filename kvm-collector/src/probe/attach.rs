@@ -1,16 +1,17 @@
 //! Loading the kernel half's object and attaching what the plan says.
 
+use std::time::Duration;
+
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::MapError,
-    programs::{
-        Program, ProgramError, raw_trace_point::RawTracePointLinkId, trace_point::TracePointLinkId,
-    },
+    maps::{Array, MapError},
+    programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
 
 use super::{
     plan::{Plan, PlanError, Request},
+    release::Release,
     ring::Ring,
 };
 
@@ -100,14 +101,6 @@ pub(super) struct AttachedProgram {
     pub(super) name: String,
     /// Its event, as `kvm:kvm_exit`.
     event: String,
-    /// Taken when it is detached.
-    link: Option<Link>,
-}
-
-#[derive(Debug)]
-enum Link {
-    Classic(TracePointLinkId),
-    Raw(RawTracePointLinkId),
 }
 
 /// Loaded and attached programs. Dropping it detaches and unloads everything.
@@ -116,6 +109,10 @@ pub struct Attached {
     pub(super) events: usize,
     pub(super) programs: Vec<AttachedProgram>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Programs that take long to detach.
+    slow_links: usize,
+    /// Dropped after the programs.
+    release: Option<Release>,
 }
 
 impl std::fmt::Debug for Attached {
@@ -123,6 +120,14 @@ impl std::fmt::Debug for Attached {
         f.debug_struct("Attached")
             .field("programs", &self.programs)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if self.slow_links > 1 {
+            self.release = Release::begin();
+        }
     }
 }
 
@@ -149,6 +154,8 @@ impl Attached {
             events: request.events.len(),
             programs: Vec::new(),
             logger,
+            slow_links: 0,
+            release: None,
         };
         // `kvm_entry` before `kvm_exit`: the other way round, the entry after a first exit could be
         // missed and that exit be counted as unmatched.
@@ -182,45 +189,40 @@ impl Attached {
                 source,
             },
         };
-        let link = match self.ebpf.program_mut(program) {
+        match self.ebpf.program_mut(program) {
             Some(Program::TracePoint(it)) => {
                 it.load().map_err(not_loaded)?;
-                Link::Classic(it.attach(system, name).map_err(not_attached)?)
+                it.attach(system, name).map_err(not_attached)?;
+                self.slow_links += 1;
             }
             // A raw tracepoint has the event's name, without a system.
             Some(Program::RawTracePoint(it)) => {
                 it.load().map_err(not_loaded)?;
-                Link::Raw(it.attach(name).map_err(not_attached)?)
+                it.attach(name).map_err(not_attached)?;
             }
             _ => return Err(ProbeError::Missing(program.to_owned())),
-        };
+        }
         self.programs.push(AttachedProgram {
             name: program.to_owned(),
             event,
-            link: Some(link),
         });
         Ok(())
     }
 
-    /// Detaches all programs; what they have counted can still be read.
-    pub fn detach(&mut self) {
-        for program in &mut self.programs {
-            let (Some(link), Some(loaded)) =
-                (program.link.take(), self.ebpf.program_mut(&program.name))
-            else {
-                continue;
-            };
-            let detached = match (loaded, link) {
-                (Program::TracePoint(it), Link::Classic(link)) => it.detach(link),
-                (Program::RawTracePoint(it), Link::Raw(link)) => it.detach(link),
-                _ => Ok(()),
-            };
-            if let Err(error) = detached {
-                log::warn!("cannot detach from `{}`: {error}", program.event);
-            }
-        }
-        // A program that was running on another CPU when it was detached ends within microseconds.
-        std::thread::sleep(std::time::Duration::from_millis(1));
+    /// Stops counting and shipping; what was counted can still be read.
+    ///
+    /// # Errors
+    /// When the programs cannot be told.
+    pub fn stop(&mut self) -> Result<(), ProbeError> {
+        const NAME: &str = "STOPPED";
+        let map = self.ebpf.map_mut(NAME);
+        let map = map.ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
+        Array::try_from(map)
+            .and_then(|mut stopped: Array<_, u32>| stopped.set(0, 1, 0))
+            .map_err(|source| ProbeError::Map { name: NAME, source })?;
+        // A program that was running on another CPU meanwhile ends within microseconds.
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(())
     }
 
     /// What the kernel says of each attached program.

@@ -5,6 +5,7 @@ mod attach;
 mod batch;
 mod misses;
 mod plan;
+mod release;
 mod ring;
 mod snapshot;
 

@@ -93,9 +93,12 @@ impl Live {
     }
 
     /// Stops watching: nothing is counted from here on, and what was counted can still be read.
-    pub fn end(&mut self) {
+    ///
+    /// # Errors
+    /// When the kernel half cannot be told.
+    pub fn end(&mut self) -> Result<(), ProbeError> {
         self.ended_ns = Some(clock::monotonic_ns());
-        self.attached.detach();
+        self.attached.stop()
     }
 
     fn now_ns(&self) -> u64 {
