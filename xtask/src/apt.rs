@@ -4,7 +4,10 @@ use std::{path::Path, process::Command, sync::OnceLock};
 
 use anyhow::{Result, bail};
 
-use crate::process::{self, say};
+use crate::{
+    process::{self, say},
+    workspace,
+};
 
 /// Installs `packages` for the sake of `why`.
 ///
@@ -55,9 +58,24 @@ pub(crate) fn search(pattern: &str) -> Result<Vec<String>> {
         .collect())
 }
 
+/// `package` and everything it depends on, as if nothing at all were installed.
+pub(crate) fn closure(package: &str) -> Result<Vec<String>> {
+    let plan = process::read(
+        Command::new("apt-get")
+            .args(["install", "--simulate", "-qq", "--no-install-recommends"])
+            .args(["-o", "Dir::State::status=/dev/null"])
+            .arg(package),
+    )?;
+    Ok(plan
+        .lines()
+        .filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next())
+        .map(str::to_owned)
+        .collect())
+}
+
 /// Downloads `packages` and unpacks them into `dir`, without installing anything.
 pub(crate) fn unpack(packages: &[String], dir: &Path) -> Result<()> {
-    let debs = dir.with_extension("debs");
+    let debs = workspace::draft_of(dir, "debs");
     std::fs::create_dir_all(&debs)?;
     process::run(
         Command::new("apt-get")

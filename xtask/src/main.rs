@@ -5,8 +5,14 @@
 mod apt;
 mod bpf_linker;
 mod build_ebpf;
+mod cargo;
+mod collector;
+mod demo;
 mod process;
+mod run;
+mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -21,11 +27,23 @@ use clap::Parser;
 enum Command {
     /// Build the eBPF object that the collector embeds
     BuildEbpf,
+    /// Build both halves and run the collector, as root
+    Run(run::RunArgs),
+    /// Show the collector's main commands on real KVM events
+    Demo,
+    /// Run all tests: here, and in VMs with a real kvm_amd
+    Test(test::TestArgs),
+    /// Run a command, or a shell, in a disposable VM with a real kvm_amd
+    Vm(vm::command::VmArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::BuildEbpf => build_ebpf::run().map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => run::run(&args),
+        Command::Demo => demo::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::command::run(args),
     };
     result.unwrap_or_else(|err| {
         eprintln!("xtask: {err:#}");

@@ -23,3 +23,10 @@ pub(crate) fn target(path: &str) -> PathBuf {
 pub(crate) fn ebpf_object() -> PathBuf {
     target("bpf/kvm-ebpf.o")
 }
+
+/// A place beside `path` to make it in before it gets its name: a half-made thing must never be taken for a whole one.
+pub(crate) fn draft_of(path: &Path, what: &str) -> PathBuf {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{what}-{}", std::process::id()));
+    draft.into()
+}
