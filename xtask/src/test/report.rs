@@ -30,13 +30,10 @@ impl Part {
             if let Some(counts) = parse_result(line) {
                 part.counts.add(counts);
             } else if let Some((test, outcome)) = parse_test(line) {
-                match outcome
-                    .split_once(", ")
-                    .unwrap_or((outcome, "no reason given"))
-                {
-                    ("ignored", reason) => part.skips.push(format!("{test}: {reason}")),
-                    ("FAILED", _) => part.failures.push(test.to_owned()),
-                    _ => {}
+                if let Some(reason) = outcome.strip_prefix("ignored") {
+                    part.skips.push(format!("{test}: {}", bare_reason(reason)));
+                } else if outcome == "FAILED" {
+                    part.failures.push(test.to_owned());
                 }
             }
         }
@@ -113,7 +110,15 @@ fn parse_result(line: &str) -> Option<Counts> {
     })
 }
 
-/// `test some::name ... ignored, reason`
+/// What follows `ignored`: `, reason` from libtest, ` (reason)` from libtest-mimic.
+fn bare_reason(text: &str) -> &str {
+    let reason = text
+        .strip_prefix(", ")
+        .or_else(|| text.strip_prefix(" (")?.strip_suffix(')'));
+    reason.unwrap_or("no reason given")
+}
+
+/// `test some::name ... ok`
 fn parse_test(line: &str) -> Option<(&str, &str)> {
     let (test, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
     Some((test.trim_end(), outcome.trim_end()))
@@ -124,25 +129,27 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "
-running 4 tests
+running 5 tests
 test plain        ... ok
-test needs_vm     ... ignored, runs only in the disposable VM
+test needs_vm     ... ignored (runs only in the disposable VM)
+test needs_time   ... ignored, takes an hour
 test lazy         ... ignored
 test broken       ... FAILED
 
-test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s
+test result: FAILED. 1 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s
 test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.50s
 ";
 
     #[test]
     fn binaries_add_up() {
         let part = Part::from_output("host".to_owned(), OUTPUT, false);
-        assert_eq!(part.counts.to_string(), "11 passed, 1 failed, 2 skipped");
+        assert_eq!(part.counts.to_string(), "11 passed, 1 failed, 3 skipped");
         assert_eq!(part.failures, ["broken"]);
         assert_eq!(
             part.skips,
             [
                 "needs_vm: runs only in the disposable VM",
+                "needs_time: takes an hour",
                 "lazy: no reason given"
             ]
         );

@@ -84,7 +84,7 @@ fn add_busybox(archive: &mut Archive) -> Result<()> {
     Ok(())
 }
 
-/// Adds one file with its permissions, or a symbolic link as such.
+/// Adds one file with its permissions; of a symbolic link, what it points to.
 pub(super) fn add_file(archive: &mut Archive, host: &Path, guest: &str) -> Result<()> {
     let bytes = fs::read(host).with_context(|| format!("cannot read {}", host.display()))?;
     let permissions = fs::metadata(host)?.permissions().mode();

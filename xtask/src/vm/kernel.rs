@@ -16,7 +16,7 @@ use crate::{
     workspace,
 };
 
-/// The kernels Debian 12 has: its own, and the one of backports and security.
+/// The kernels Debian 12 has: its own, and the next one, from its security updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Series {
     #[value(name = "6.1")]
@@ -47,7 +47,7 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// A folder with `lib/modules/VERSION` in it.
     pub(crate) root: PathBuf,
-    /// Those of [`WANTED`] that are modules in this kernel, in loading order.
+    /// Those of [`WANTED`] that are modules in this kernel; the others are built in.
     pub(crate) loadable: Vec<&'static str>,
 }
 

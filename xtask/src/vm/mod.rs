@@ -1,6 +1,6 @@
 //! A disposable virtual machine with a real Debian kernel, kvm_amd in it, and the collector at `/bin/kvm-collector`.
 //!
-//! QEMU emulates all of it (TCG, with AMD's SVM), so it needs no KVM on the host and runs anywhere, if slowly: about twelve seconds
+//! QEMU emulates all of it (TCG, with AMD's SVM), so it needs no KVM on the host and runs anywhere, if slowly: about four seconds
 //! to boot, do little and power off. Inside there is busybox and what the caller puts there; nothing outlives the run.
 
 pub(crate) mod command;
