@@ -1,0 +1,84 @@
+//! What a trial needs of the machine it runs on, and how to find out whether it is there.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// Something not every machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// To be root, as loading BPF programs takes.
+    Root,
+    /// `/dev/kvm`, and the right to use it.
+    Kvm,
+    /// A KVM that really leaves and enters guests, by vmx or svm: only then do kvm_exit and kvm_entry fire.
+    ExitEvents,
+    /// tracefs, mounted where it is expected.
+    Tracefs,
+    /// The disposable VM of `cargo xtask test`, where a trial may unload modules and wreck what it likes.
+    Vm,
+}
+
+impl Need {
+    /// Why it is not met here; `None` if it is.
+    fn lack(self) -> Option<&'static str> {
+        let (met, reason) = match self {
+            Self::Root => (is_root(), "not root"),
+            Self::Kvm => (
+                fs::File::options()
+                    .read(true)
+                    .write(true)
+                    .open("/dev/kvm")
+                    .is_ok(),
+                "no usable /dev/kvm",
+            ),
+            Self::ExitEvents => (
+                has_cpu_flag("vmx") || has_cpu_flag("svm"),
+                "kvm_exit does not fire: this CPU has neither vmx nor svm",
+            ),
+            Self::Tracefs => (
+                Path::new("/sys/kernel/tracing/events").exists(),
+                "tracefs is not mounted at /sys/kernel/tracing",
+            ),
+            Self::Vm => (in_vm(), "runs only in the disposable VM"),
+        };
+        (!met).then_some(reason)
+    }
+}
+
+/// A trial that runs where all `needs` are met, and is ignored with the reason elsewhere.
+pub(crate) fn trial(name: &str, needs: &'static [Need], run: fn() -> Result<(), Failed>) -> Trial {
+    Trial::ignorable_test(name, move || {
+        match needs.iter().find_map(|need| need.lack()) {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => run().map(|()| Completion::Completed),
+        }
+    })
+}
+
+/// The collector under test.
+pub(crate) fn collector() -> Command {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_kvm-collector"));
+    Command::new(env::var_os("KVM_COLLECTOR").map_or_else(built, PathBuf::from))
+}
+
+fn in_vm() -> bool {
+    env::var_os("KVM_TEST_VM").is_some()
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn has_cpu_flag(flag: &str) -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| {
+        text.lines()
+            .filter(|line| line.starts_with("flags"))
+            .any(|line| line.split_whitespace().any(|word| word == flag))
+    })
+}

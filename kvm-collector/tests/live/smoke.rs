@@ -1,0 +1,39 @@
+//! The least that can be asked: the collector starts, and the VM is the machine it is meant to be.
+
+use std::fs;
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::needs::{Need, collector, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("collector_starts", &[], collector_starts),
+        trial(
+            "vm_has_the_exit_events",
+            &[
+                Need::Vm,
+                Need::Root,
+                Need::Kvm,
+                Need::ExitEvents,
+                Need::Tracefs,
+            ],
+            vm_has_the_exit_events,
+        ),
+    ]
+}
+
+fn collector_starts() -> Result<(), Failed> {
+    let output = collector().arg("--version").output()?;
+    if !output.status.success() {
+        return Err(format!("--version failed: {output:?}").into());
+    }
+    Ok(())
+}
+
+fn vm_has_the_exit_events() -> Result<(), Failed> {
+    for event in ["kvm_exit", "kvm_entry"] {
+        fs::metadata(format!("/sys/kernel/tracing/events/kvm/{event}/format"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Debian packages: what the workshop needs and the machine lacks.
+
+use std::{path::Path, process::Command, sync::OnceLock};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    process::{self, say},
+    workspace,
+};
+
+/// Installs `packages` for the sake of `why`.
+///
+/// # Errors
+/// Where this may not be done (no apt, or not root), the message is the command to type.
+pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
+    let by_hand = format!("apt-get install {}", packages.join(" "));
+    if !is_available() {
+        bail!(
+            "{why} needs what Debian gets with `{by_hand}`: install it by this system's own means"
+        );
+    }
+    if !process::is_root() {
+        bail!("{why} needs more packages: run `sudo {by_hand}`, or this command as root");
+    }
+    update_once()?;
+    say!("installing {} for {why}", packages.join(" "));
+    process::run(
+        Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(["-o", "Dpkg::Use-Pty=0"])
+            .args(packages),
+    )
+}
+
+pub(crate) fn is_available() -> bool {
+    process::find("apt-get").is_some()
+}
+
+/// Refreshes the package lists before their first use: a fresh machine has none, and old ones name files that are gone.
+pub(crate) fn update_once() -> Result<()> {
+    static UPDATED: OnceLock<()> = OnceLock::new();
+    if UPDATED.set(()).is_err() || !process::is_root() {
+        return Ok(());
+    }
+    say!("refreshing the package lists");
+    process::run(Command::new("apt-get").args(["update", "-qq"]))
+}
+
+/// The names of the packages on offer that match an extended regular expression.
+pub(crate) fn search(pattern: &str) -> Result<Vec<String>> {
+    let found = process::read(Command::new("apt-cache").args(["search", "--names-only", pattern]))?;
+    Ok(found
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// `package` and everything it depends on, as if nothing at all were installed.
+pub(crate) fn closure(package: &str) -> Result<Vec<String>> {
+    let plan = process::read(
+        Command::new("apt-get")
+            .args(["install", "--simulate", "-qq", "--no-install-recommends"])
+            .args(["-o", "Dir::State::status=/dev/null"])
+            .arg(package),
+    )?;
+    Ok(plan
+        .lines()
+        .filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Downloads `packages` and unpacks them into `dir`, without installing anything.
+pub(crate) fn unpack(packages: &[String], dir: &Path) -> Result<()> {
+    let debs = workspace::draft_of(dir, "debs");
+    std::fs::create_dir_all(&debs)?;
+    process::run(
+        Command::new("apt-get")
+            .current_dir(&debs)
+            // The folder may be closed to apt's own download user; apt would warn about it at length.
+            .args(["download", "-qq", "-o", "APT::Sandbox::User=root"])
+            .args(packages),
+    )?;
+    for deb in std::fs::read_dir(&debs)? {
+        process::run(Command::new("dpkg-deb").arg("-x").arg(deb?.path()).arg(dir))?;
+    }
+    std::fs::remove_dir_all(&debs)?;
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! bpf-linker, built against the LLVM of the compiler whose bitcode it is to read.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+
+use crate::{
+    apt,
+    process::{self, say},
+    workspace,
+};
+
+const VERSION: &str = "0.13.0";
+
+/// The folder's name says which LLVM it is for, so a compiler update makes a new linker instead of an unreadable link error.
+pub(crate) fn find_or_build(llvm: u32) -> Result<PathBuf> {
+    let root = workspace::target(&format!("tools/llvm-{llvm}"));
+    let linker = root.join("bin/bpf-linker");
+    if !linker.exists() {
+        build(llvm, &root)?;
+    }
+    Ok(linker)
+}
+
+fn build(llvm: u32, root: &Path) -> Result<()> {
+    let prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
+    let llvm_config = prefix.join("bin/llvm-config");
+    if !llvm_config.exists() {
+        apt::install(&[&format!("llvm-{llvm}-dev")], "building bpf-linker")?;
+    }
+    say!("building bpf-linker {VERSION} for LLVM {llvm} (about a minute, once)");
+    process::run(
+        Command::new("cargo")
+            .args(["install", "--quiet", "--locked"])
+            .args(["bpf-linker", "--version", VERSION])
+            .args(["--no-default-features", "--features"])
+            .arg(format!("llvm-{llvm}"))
+            .arg("--root")
+            .arg(root)
+            // Without it the build script finds no libLLVM to link with.
+            .env("LLVM_PREFIX", prefix),
+    )
+}

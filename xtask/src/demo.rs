@@ -1,0 +1,113 @@
+//! `cargo xtask demo`: the collector's main commands on the built-in guest, wherever its events really happen.
+
+use std::{
+    io,
+    path::Path,
+    process::{ExitCode, Stdio},
+};
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use crate::{
+    collector,
+    process::{self, say},
+    run::as_root,
+    vm::{Series, Vm},
+};
+
+/// What is shown: a view of the collector's, and a guest long enough for it to say something and short enough to be read.
+const STAT: (&str, &str) = ("stat", "20000");
+const EXITS: (&str, &str) = ("exits", "20000");
+const TRACE: (&str, &str) = ("trace", "3");
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let collector = collector::build()?;
+    if host_reports_exits(&collector) {
+        say!("this host's KVM reports VM exits: all of it runs here");
+        show_on_host(&collector, &[STAT, EXITS, TRACE])?;
+    } else if Path::new("/dev/kvm").exists() {
+        say!(
+            "this host has KVM, but its kvm_exit does not fire: `exits` runs in a VM with kvm_amd"
+        );
+        show_on_host(&collector, &[STAT, TRACE])?;
+        show_in_vm(&[EXITS])?;
+    } else {
+        say!("this host has no KVM: all of it runs in a VM with kvm_amd");
+        show_in_vm(&[STAT, EXITS, TRACE])?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// By the collector's own doctor, which tries it out.
+fn host_reports_exits(collector: &Path) -> bool {
+    as_root(collector)
+        .args(["doctor", "--json"])
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|output| exits_fire(&output.stdout))
+}
+
+fn show_on_host(collector: &Path, views: &[(&str, &str)]) -> Result<()> {
+    for (view, exits) in views {
+        let words = words(&collector.to_string_lossy(), view, exits);
+        announce(&words, "on this host");
+        let mut command = as_root(collector);
+        let status = process::status(command.args(&words[1..]))?;
+        if !status.success() {
+            bail!("{} failed: {status}", process::show(&command));
+        }
+    }
+    Ok(())
+}
+
+fn show_in_vm(views: &[(&str, &str)]) -> Result<()> {
+    let kernel = Series::V6_12;
+    let vm = Vm::new(kernel)
+        .with_file(collector::build_static()?.collector, collector::IN_VM)
+        .prepare()?;
+    for (view, exits) in views {
+        let words = words(collector::IN_VM, view, exits);
+        announce(
+            &words,
+            &format!("in a VM with Linux {} (takes some seconds)", kernel.name()),
+        );
+        let code = vm.run(&words, &mut io::stdout())?;
+        if code != 0 {
+            bail!("`{}` failed in the VM: exit code {code}", words.join(" "));
+        }
+    }
+    Ok(())
+}
+
+/// `COLLECTOR VIEW -- COLLECTOR guest ...`
+fn words(collector: &str, view: &str, exits: &str) -> Vec<String> {
+    [
+        collector, view, "--", collector, "guest", "--kind", "io,cpuid", "--exits", exits,
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn announce(words: &[String], place: &str) {
+    let collector = &words[0];
+    let typed = words.join(" ").replace(collector.as_str(), "kvm-collector");
+    println!("\n# {place}\n$ {typed}");
+}
+
+fn exits_fire(doctor: &[u8]) -> bool {
+    serde_json::from_slice(doctor).is_ok_and(|report: Value| report["exits_fire"] == true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_yes_is_a_yes() {
+        assert!(exits_fire(br#"{"exits_fire": true}"#));
+        assert!(!exits_fire(br#"{"exits_fire": null}"#));
+        assert!(!exits_fire(b"{}"));
+        assert!(!exits_fire(b"no json"));
+    }
+}

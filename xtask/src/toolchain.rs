@@ -1,0 +1,191 @@
+//! Which compiler can build the kernel half on this machine.
+//!
+//! The BPF target has no prebuilt `core`, so whichever compiler it is must come with the source of exactly its own library.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::{
+    apt, bpf_linker,
+    process::{self, say},
+    workspace::RUST_VERSION,
+};
+
+/// Where Debian's rustc-web puts its compiler.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
+
+const ELSEWHERE: &str = "\
+install what `cargo xtask build-ebpf` needs, either
+    rustup toolchain install nightly --component rust-src
+    cargo binstall bpf-linker
+or, on Debian 12 and as root (this command then does it by itself),
+    apt-get install rustc-web rust-web-src";
+
+/// A compiler with its library source, and a linker that reads its bitcode.
+#[derive(Debug)]
+pub(crate) struct Toolchain {
+    compiler: Compiler,
+    linker: PathBuf,
+}
+
+#[derive(Debug)]
+enum Compiler {
+    Nightly,
+    Debian,
+}
+
+impl Toolchain {
+    /// Takes what is there, and completes it where that is allowed. Rustup's nightly goes first: where it is complete, nothing at
+    /// all need be installed.
+    pub(crate) fn find_or_install() -> Result<Self> {
+        let compiler = if Compiler::Nightly.is_complete() {
+            Compiler::Nightly
+        } else {
+            if !Compiler::Debian.is_complete() {
+                apt::install(&DEBIAN_PACKAGES, "a compiler for the BPF target")
+                    .map_err(|err| anyhow!("{err:#}\n{ELSEWHERE}"))?;
+            }
+            if !Compiler::Debian.is_complete() {
+                bail!(
+                    "{DEBIAN_RUSTC} is older than {RUST_VERSION} or has no library source\n{ELSEWHERE}"
+                );
+            }
+            Compiler::Debian
+        };
+        let llvm = compiler.version()?.llvm;
+        let linker = match compiler {
+            // Whoever has a nightly has bpf-linker's release build as a rule, which carries a recent LLVM of its own.
+            Compiler::Nightly => match process::find("bpf-linker") {
+                Some(linker) => linker,
+                None => bpf_linker::find_or_build(llvm)?,
+            },
+            // A linker that happens to lie on PATH may know less than Debian's LLVM.
+            Compiler::Debian => bpf_linker::find_or_build(llvm)?,
+        };
+        say!("kernel half: {}", compiler.description());
+        Ok(Self { compiler, linker })
+    }
+
+    /// A cargo that compiles with this toolchain.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut cargo = self.compiler.cargo();
+        let linker_dir = self.linker.parent().unwrap_or(Path::new("/"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs = std::iter::once(linker_dir.to_owned()).chain(std::env::split_paths(&path));
+        if let Ok(path) = std::env::join_paths(dirs) {
+            cargo.env("PATH", path);
+        }
+        cargo
+    }
+}
+
+impl Compiler {
+    /// Recent enough, and with the library source that matches.
+    fn is_complete(&self) -> bool {
+        let Some(required) = parse_release(RUST_VERSION) else {
+            return false;
+        };
+        let has_source = read(self.rustc().args(["--print", "sysroot"])).is_ok_and(|sysroot| {
+            Path::new(sysroot.trim())
+                .join("lib/rustlib/src/rust/library")
+                .exists()
+        });
+        has_source && self.version().is_ok_and(|it| it.release >= required)
+    }
+
+    fn version(&self) -> Result<Version> {
+        let text = read(self.rustc().arg("-vV"))?;
+        parse_version(&text)
+            .with_context(|| format!("cannot make sense of rustc's version:\n{text}"))
+    }
+
+    fn description(&self) -> &'static str {
+        match self {
+            Self::Nightly => "rustup's nightly, which has rust-src",
+            Self::Debian => "Debian's rustc-web, as rustup's nightly is absent or lacks rust-src",
+        }
+    }
+
+    fn rustc(&self) -> Command {
+        match self {
+            // Unlike `rustc +nightly`, this never sets out to download a toolchain.
+            Self::Nightly => command("rustup", &["run", "nightly", "rustc"]),
+            Self::Debian => command(DEBIAN_RUSTC, &[]),
+        }
+    }
+
+    fn cargo(&self) -> Command {
+        match self {
+            Self::Nightly => command("rustup", &["run", "nightly", "cargo"]),
+            Self::Debian => {
+                let mut cargo = command("cargo", &[]);
+                // Debian's compiler is a stable one; building `core` is behind a gate that this opens.
+                cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                cargo
+            }
+        }
+    }
+}
+
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    command
+}
+
+/// As `process::read`, but quiet: here a failure is an answer.
+fn read(command: &mut Command) -> Result<String> {
+    let output = command.stderr(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("{} failed", process::show(command));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    release: (u32, u32),
+    /// Major version of the LLVM whose bitcode it writes.
+    llvm: u32,
+}
+
+/// From `rustc -vV`.
+fn parse_version(text: &str) -> Option<Version> {
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
+    Some(Version {
+        release: parse_release(field("release: ")?)?,
+        llvm: field("LLVM version: ")?.split('.').next()?.parse().ok()?,
+    })
+}
+
+/// `1.95`, `1.96.0` or `1.97.0-nightly`, as (major, minor).
+fn parse_release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_of_a_nightly() {
+        let text = "rustc 1.97.0-nightly (e50aa6fba 2026-05-19)\nbinary: rustc\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n";
+        let expected = Version {
+            release: (1, 97),
+            llvm: 22,
+        };
+        assert_eq!(parse_version(text), Some(expected));
+    }
+
+    #[test]
+    fn releases_compare_as_numbers() {
+        assert!(parse_release("1.100.0") > parse_release("1.95"));
+        assert_eq!(parse_release("unknown"), None);
+    }
+}

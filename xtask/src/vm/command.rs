@@ -1,0 +1,69 @@
+//! `cargo xtask vm`: one command, or a shell, in the disposable VM.
+
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::{Placed, Series, Vm};
+use crate::{collector, process::say};
+
+#[derive(Debug, Args)]
+pub(crate) struct VmArgs {
+    /// Which of Debian's kernels
+    #[arg(long, value_enum, default_value = "6.12")]
+    kernel: Series,
+    /// How many CPUs
+    #[arg(long, default_value_t = 2)]
+    smp: u32,
+    /// How much memory, in MiB
+    #[arg(long, default_value_t = 1024)]
+    memory: u32,
+    /// Put a file inside, at DEST or in /root
+    #[arg(long, value_name = "FILE[:DEST]")]
+    with: Vec<Placed>,
+    /// Put a Debian package inside, with the libraries it needs
+    #[arg(long, value_name = "DEB")]
+    with_package: Vec<String>,
+    /// Do not load kvm_amd
+    #[arg(long)]
+    no_kvm: bool,
+    /// Do not mount tracefs
+    #[arg(long)]
+    no_tracefs: bool,
+    /// Stop the VM when CMD takes longer, boot included
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+    /// What to run; without it, a shell
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
+    if args.command.is_empty() && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        bail!("a shell in the VM needs a terminal: give a command, `cargo xtask vm -- CMD`");
+    }
+    let mut vm = Vm {
+        cpus: args.smp,
+        memory_mib: args.memory,
+        files: args.with,
+        packages: args.with_package,
+        kvm: !args.no_kvm,
+        tracefs: !args.no_tracefs,
+        timeout: Duration::from_secs(args.timeout),
+        ..Vm::new(args.kernel)
+    };
+    vm = vm.with_file(collector::build_static()?.collector, collector::IN_VM);
+    let vm = vm.prepare()?;
+    say!("booting Linux {}", args.kernel.name());
+    let code = if args.command.is_empty() {
+        vm.shell()?
+    } else {
+        vm.run(&args.command, &mut io::stdout())?
+    };
+    Ok(ExitCode::from(code))
+}

@@ -1,0 +1,92 @@
+//! The cpio "newc" format, as far as a kernel reads it from an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
+
+use std::collections::BTreeSet;
+
+const DIRECTORY: u32 = 0o040_755;
+const REGULAR: u32 = 0o100_000;
+const SYMLINK: u32 = 0o120_777;
+
+/// An archive in the making. Folders above an entry are made as needed; where a path comes twice, the first stays.
+#[derive(Debug, Default)]
+pub(crate) struct Archive {
+    bytes: Vec<u8>,
+    paths: BTreeSet<String>,
+}
+
+impl Archive {
+    pub(crate) fn directory(&mut self, path: &str) {
+        self.entry(path, DIRECTORY, b"");
+    }
+
+    pub(crate) fn file(&mut self, path: &str, permissions: u32, content: &[u8]) {
+        self.entry(path, REGULAR | (permissions & 0o7777), content);
+    }
+
+    pub(crate) fn symlink(&mut self, path: &str, target: &str) {
+        self.entry(path, SYMLINK, target.as_bytes());
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.record("TRAILER!!!", 0, b"");
+        self.bytes
+    }
+
+    fn entry(&mut self, path: &str, mode: u32, content: &[u8]) {
+        let path = path.trim_matches('/');
+        if path.is_empty() || self.paths.contains(path) {
+            return;
+        }
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.directory(parent);
+        }
+        self.paths.insert(path.to_owned());
+        self.record(path, mode, content);
+    }
+
+    fn record(&mut self, path: &str, mode: u32, content: &[u8]) {
+        let inode = self.paths.len();
+        let size = content.len();
+        let name_size = path.len() + 1;
+        // magic, inode, mode, uid, gid, links, mtime, size, device (2), special device (2), name size, checksum
+        let header = format!(
+            "070701{inode:08x}{mode:08x}{0:08x}{0:08x}{1:08x}{0:08x}{size:08x}{0:08x}{0:08x}{0:08x}{0:08x}{name_size:08x}{0:08x}",
+            0, 1
+        );
+        self.bytes.extend_from_slice(header.as_bytes());
+        self.bytes.extend_from_slice(path.as_bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend_from_slice(content);
+        self.pad();
+    }
+
+    /// Names and contents start at multiples of four.
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_aligned_and_parents_come_first() {
+        let mut archive = Archive::default();
+        archive.file("/a/b", 0o755, b"xyz");
+        let bytes = archive.finish();
+        assert_eq!(bytes.len() % 4, 0);
+        let text = String::from_utf8_lossy(&bytes);
+        assert_eq!(text.matches("070701").count(), 3, "a, a/b and the trailer");
+        assert!(text.find("a\0") < text.find("a/b\0"));
+        assert_eq!(&bytes[14..22], b"000041ed", "mode of the folder");
+    }
+
+    #[test]
+    fn the_first_of_two_entries_stays() {
+        let mut archive = Archive::default();
+        archive.file("bin/sh", 0o755, b"mine");
+        archive.symlink("/bin/sh", "busybox");
+        assert!(!String::from_utf8_lossy(&archive.finish()).contains("busybox"));
+    }
+}

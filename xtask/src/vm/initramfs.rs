@@ -1,0 +1,129 @@
+//! The VM's whole file system: busybox, modules, the caller's files, and the script that runs it all.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Placed, Vm, cpio::Archive, kernel::Kernel, packages::Package};
+use crate::{apt, process};
+
+const INIT: &str = include_str!("init.sh");
+
+/// What happens after boot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Session<'a> {
+    Command(&'a [String]),
+    Shell,
+}
+
+/// The host's busybox goes inside, so it must be the static one.
+pub(crate) fn ensure_installed() -> Result<()> {
+    if process::find("busybox").is_none() {
+        apt::install(&["busybox-static"], "the VM's user space")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn build(
+    vm: &Vm,
+    kernel: &Kernel,
+    packages: &[Package],
+    session: Session<'_>,
+) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for dir in ["dev", "proc", "root", "sys", "tmp", "run", "etc"] {
+        archive.directory(dir);
+    }
+    archive.file("init", 0o755, INIT.as_bytes());
+    archive.file("vm/settings", 0o644, settings(vm, kernel).as_bytes());
+    if let Session::Command(words) = session {
+        archive.file("vm/command", 0o644, command_line(words).as_bytes());
+    }
+    for Placed { host, guest } in &vm.files {
+        add_file(&mut archive, host, guest)?;
+    }
+    for package in packages {
+        package.add_to(&mut archive)?;
+    }
+    add_tree(&mut archive, &kernel.root, Path::new("lib"))?;
+    add_busybox(&mut archive)?;
+    Ok(archive.finish())
+}
+
+fn settings(vm: &Vm, kernel: &Kernel) -> String {
+    let modules: Vec<_> = kernel
+        .loadable
+        .iter()
+        .copied()
+        .filter(|module| vm.kvm || !module.starts_with("kvm"))
+        .collect();
+    let tracefs = if vm.tracefs { "yes" } else { "no" };
+    format!("MODULES=\"{}\"\nTRACEFS={tracefs}\n", modules.join(" "))
+}
+
+/// The words as a shell command that is exactly these words.
+fn command_line(words: &[String]) -> String {
+    let quoted: Vec<_> = words
+        .iter()
+        .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
+        .collect();
+    format!("exec {}\n", quoted.join(" "))
+}
+
+fn add_busybox(archive: &mut Archive) -> Result<()> {
+    let busybox = process::find("busybox").context("busybox is not there")?;
+    add_file(archive, &busybox, "bin/busybox")?;
+    for applet in process::read(Command::new(&busybox).arg("--list"))?.lines() {
+        archive.symlink(&format!("bin/{applet}"), "busybox");
+    }
+    Ok(())
+}
+
+/// Adds one file with its permissions; of a symbolic link, what it points to.
+pub(super) fn add_file(archive: &mut Archive, host: &Path, guest: &str) -> Result<()> {
+    let bytes = fs::read(host).with_context(|| format!("cannot read {}", host.display()))?;
+    let permissions = fs::metadata(host)?.permissions().mode();
+    archive.file(guest, permissions, &bytes);
+    Ok(())
+}
+
+/// Adds all below `root/folder`, symbolic links as such.
+pub(super) fn add_tree(archive: &mut Archive, root: &Path, folder: &Path) -> Result<()> {
+    let dir = root.join(folder);
+    let mut entries: Vec<PathBuf> = fs::read_dir(&dir)
+        .with_context(|| format!("cannot read {}", dir.display()))?
+        .map(|entry| entry.map(|entry| folder.join(entry.file_name())))
+        .collect::<Result<_, _>>()?;
+    entries.sort();
+    for path in entries {
+        let host = root.join(&path);
+        let guest = path.to_string_lossy();
+        if host.is_symlink() {
+            archive.symlink(&guest, &fs::read_link(&host)?.to_string_lossy());
+        } else if host.is_dir() {
+            add_tree(archive, root, &path)?;
+        } else {
+            add_file(archive, &host, &guest)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words() {
+        let words = ["echo", "two words", "it's $HOME"].map(str::to_owned);
+        assert_eq!(
+            command_line(&words),
+            "exec 'echo' 'two words' 'it'\\''s $HOME'\n"
+        );
+    }
+}

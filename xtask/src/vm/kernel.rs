@@ -1,0 +1,237 @@
+//! Debian's kernels: fetched once, cut down to the image and the modules the VM needs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use super::modules;
+use crate::{
+    apt,
+    process::{self, say},
+    workspace,
+};
+
+/// The kernels Debian 12 has: its own, and the next one, from its security updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Series {
+    #[value(name = "6.1")]
+    V6_1,
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl Series {
+    pub(crate) const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        }
+    }
+}
+
+/// Modules that go inside, where they are not built in: KVM itself, and what carries the command's output out.
+const WANTED: [&str; 3] = ["virtio_pci", "virtio_console", "kvm_amd"];
+
+/// The cloud kernels are the same source with fewer drivers: smaller and quicker to boot, with all that KVM and tracing need.
+const FLAVOUR: &str = "cloud-amd64";
+
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) image: PathBuf,
+    /// A folder with `lib/modules/VERSION` in it.
+    pub(crate) root: PathBuf,
+    /// Those of [`WANTED`] that are modules in this kernel; the others are built in.
+    pub(crate) loadable: Vec<&'static str>,
+}
+
+impl Kernel {
+    /// From the cache if any kernel of the series is in there, else the newest on offer.
+    pub(crate) fn fetch(series: Series) -> Result<Self> {
+        let cache = workspace::target("vm/kernels").join(series.name());
+        if !cache.exists() {
+            download(series, &cache)?;
+        }
+        Self::open(&cache)
+    }
+
+    fn open(dir: &Path) -> Result<Self> {
+        let root = dir.join("root");
+        let modules_dep = fs::read_to_string(modules_dir(&root)?.join("modules.dep"))?;
+        let loadable = WANTED
+            .into_iter()
+            .filter(|module| modules::files_of(&modules_dep, module).is_some())
+            .collect();
+        Ok(Self {
+            image: dir.join("vmlinuz"),
+            root,
+            loadable,
+        })
+    }
+}
+
+fn download(series: Series, cache: &Path) -> Result<()> {
+    let package = newest_package(series)?;
+    if process::find("depmod").is_none() {
+        apt::install(&["kmod"], "preparing a kernel's modules")?;
+    }
+    if process::find("xz").is_none() {
+        apt::install(&["xz-utils"], "preparing a kernel's modules")?;
+    }
+    say!("fetching {package} (about 30 MB, once)");
+    let unpacked = workspace::draft_of(cache, "unpacked");
+    apt::unpack(std::slice::from_ref(&package), &unpacked)?;
+    let prepared = workspace::draft_of(cache, "prepared");
+    let root = prepared.join("root");
+    cut_down(&unpacked, &root).with_context(|| format!("cannot prepare {package}"))?;
+    fs::copy(find_image(&unpacked)?, prepared.join("vmlinuz"))?;
+    fs::remove_dir_all(&unpacked)?;
+    fs::rename(&prepared, cache)?;
+    Ok(())
+}
+
+fn newest_package(series: Series) -> Result<String> {
+    if !apt::is_available() {
+        bail!(
+            "the VM's kernels are Debian packages, and this system has no apt-get to fetch them with"
+        );
+    }
+    apt::update_once()?;
+    let names = apt::search(&format!(
+        "^linux-image-{}\\.",
+        series.name().replace('.', "\\.")
+    ))?;
+    newest(&names, series.name()).with_context(|| {
+        format!(
+            "no package linux-image-{}.*-{FLAVOUR} on offer: is Debian 12 (with its security updates) in apt's sources?",
+            series.name()
+        )
+    })
+}
+
+/// The newest of the packages that are a kernel of this series; neither unsigned ones, nor debug symbols, nor real-time kernels.
+fn newest(names: &[String], series: &str) -> Option<String> {
+    names
+        .iter()
+        .filter_map(|name| {
+            let version = name
+                .strip_prefix("linux-image-")?
+                .strip_suffix(FLAVOUR)?
+                .strip_suffix('-')?;
+            version.strip_prefix(series)?.strip_prefix('.')?;
+            let numbers: Vec<u32> = version
+                .split(|c: char| !c.is_ascii_digit())
+                .filter_map(|number| number.parse().ok())
+                .collect();
+            Some((numbers, name))
+        })
+        .max()
+        .map(|(_, name)| name.clone())
+}
+
+/// Copies the wanted modules, unpacked, from a whole kernel package to `root`.
+fn cut_down(package: &Path, root: &Path) -> Result<()> {
+    let from = modules_dir(package)?;
+    let version = from.file_name().context("a modules folder has a name")?;
+    let to = root.join("lib/modules").join(version);
+    depmod(package, version.as_ref())?;
+    let modules_dep = fs::read_to_string(from.join("modules.dep"))?;
+    for module in WANTED {
+        for file in modules::files_of(&modules_dep, module).unwrap_or_default() {
+            copy_module(&from.join(file), &to.join(file))?;
+        }
+    }
+    for list in [
+        "modules.order",
+        "modules.builtin",
+        "modules.builtin.modinfo",
+    ] {
+        fs::copy(from.join(list), to.join(list))?;
+    }
+    depmod(root, version.as_ref())
+}
+
+/// Compressed modules are unpacked here: inside, under emulation, it would be done anew at every boot.
+fn copy_module(from: &Path, to: &Path) -> Result<()> {
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    if to.extension().is_some_and(|extension| extension == "xz") {
+        process::run(Command::new("xz").args(["--decompress", "--force"]).arg(to))?;
+    }
+    Ok(())
+}
+
+fn depmod(root: &Path, version: &Path) -> Result<()> {
+    let depmod = process::find("depmod").context("depmod is not there: install kmod")?;
+    process::run(Command::new(depmod).arg("-b").arg(root).arg(version))
+}
+
+/// `ROOT/lib/modules/VERSION`; newer Debian packages have it under `usr`.
+fn modules_dir(root: &Path) -> Result<PathBuf> {
+    for modules in ["lib/modules", "usr/lib/modules"] {
+        if let Ok(mut versions) = fs::read_dir(root.join(modules))
+            && let Some(version) = versions.next()
+        {
+            return Ok(version?.path());
+        }
+    }
+    bail!("no kernel modules in {}", root.display())
+}
+
+fn find_image(package: &Path) -> Result<PathBuf> {
+    for entry in fs::read_dir(package.join("boot"))? {
+        let path = entry?.path();
+        let is_image = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
+        if is_image {
+            return Ok(path);
+        }
+    }
+    bail!("no kernel image in {}", package.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        let names = [
+            "linux-image-6.12.99+deb12-cloud-amd64",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+            "linux-image-6.12.118+deb12-cloud-amd64-unsigned",
+            "linux-image-6.12.119+deb12-rt-amd64",
+            "linux-image-6.12.120+deb12-amd64",
+            "linux-image-6.12-cloud-amd64-dbg",
+        ]
+        .map(str::to_owned);
+        assert_eq!(
+            newest(&names, "6.12").as_deref(),
+            Some("linux-image-6.12.117+deb12-cloud-amd64")
+        );
+    }
+
+    #[test]
+    fn one_series_is_not_another() {
+        let names = [
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.1.0-56-cloud-amd64",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+        ]
+        .map(str::to_owned);
+        assert_eq!(
+            newest(&names, "6.1").as_deref(),
+            Some("linux-image-6.1.0-56-cloud-amd64")
+        );
+        assert_eq!(newest(&names, "6.6"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Kernel modules: which files one needs, by depmod's `modules.dep`.
+
+/// The files of `module` and of all it depends on, relative to the folder that `modules_dep` lies in; `None` if there is no such
+/// module, which as a rule means that it is built in.
+///
+/// depmod lists dependencies of dependencies too, so one line says it all.
+pub(crate) fn files_of<'a>(modules_dep: &'a str, module: &str) -> Option<Vec<&'a str>> {
+    modules_dep.lines().find_map(|line| {
+        let (file, dependencies) = line.split_once(':')?;
+        (name_of(file) == module).then(|| {
+            std::iter::once(file)
+                .chain(dependencies.split_whitespace())
+                .collect()
+        })
+    })
+}
+
+/// `kernel/arch/x86/kvm/kvm-amd.ko.xz` is `kvm_amd`: the kernel knows no dashes.
+fn name_of(file: &str) -> String {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    base.split('.').next().unwrap_or(base).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULES_DEP: &str = "\
+kernel/arch/x86/kvm/kvm.ko.xz: kernel/virt/lib/irqbypass.ko.xz
+kernel/arch/x86/kvm/kvm-amd.ko.xz: kernel/arch/x86/kvm/kvm.ko.xz kernel/virt/lib/irqbypass.ko.xz
+kernel/virt/lib/irqbypass.ko.xz:
+";
+
+    #[test]
+    fn a_module_comes_with_its_dependencies() {
+        let files = files_of(MODULES_DEP, "kvm_amd").unwrap();
+        assert_eq!(files.len(), 3);
+        assert_eq!(files[0], "kernel/arch/x86/kvm/kvm-amd.ko.xz");
+        assert_eq!(files_of(MODULES_DEP, "irqbypass").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_built_in_has_no_files() {
+        assert_eq!(files_of(MODULES_DEP, "virtio_pci"), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Debian packages inside the VM: tools to check the collector against, such as linux-perf, trace-cmd or bpftrace.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    cpio::Archive,
+    initramfs::{add_file, add_tree},
+};
+use crate::{
+    apt,
+    process::{self, say},
+    workspace,
+};
+
+/// A package and all it depends on, unpacked side by side.
+#[derive(Debug)]
+pub(crate) struct Package {
+    /// The package's own files: all of them go inside.
+    own: PathBuf,
+    /// What it depends on: only the libraries that are really linked go inside. Whole, they would fill the VM's memory.
+    dependencies: PathBuf,
+}
+
+impl Package {
+    pub(crate) fn fetch(name: &str) -> Result<Self> {
+        let cache = workspace::target("vm/packages").join(name);
+        if !cache.exists() {
+            let unpacked = workspace::draft_of(&cache, "unpacked");
+            download(name, &unpacked).with_context(|| format!("cannot fetch package {name}"))?;
+            fs::rename(&unpacked, &cache)?;
+        }
+        Ok(Self {
+            own: cache.join("own"),
+            dependencies: cache.join("dependencies"),
+        })
+    }
+
+    pub(super) fn add_to(&self, archive: &mut Archive) -> Result<()> {
+        for entry in fs::read_dir(&self.own)? {
+            let folder = PathBuf::from(entry?.file_name());
+            if self.own.join(&folder).is_dir() {
+                add_tree(archive, &self.own, &folder)?;
+            }
+        }
+        for program in programs(&self.own)? {
+            for library in self.libraries_of(&program)? {
+                let guest = library
+                    .strip_prefix(&self.dependencies)
+                    .or_else(|_| library.strip_prefix(&self.own))
+                    .with_context(|| format!("{} is the host's own", library.display()))?;
+                add_file(archive, &library, &guest.to_string_lossy())?;
+            }
+        }
+        add_file(archive, &self.loader()?, LOADER)
+    }
+
+    /// The shared libraries a program is linked with, as its own dynamic loader resolves them.
+    fn libraries_of(&self, program: &Path) -> Result<Vec<PathBuf>> {
+        let search: Vec<_> = [&self.dependencies, &self.own]
+            .iter()
+            .flat_map(|root| LIBRARY_DIRS.map(|dir| root.join(dir)))
+            .collect();
+        let list = process::read(
+            Command::new(self.loader()?)
+                .arg("--library-path")
+                .arg(std::env::join_paths(search)?)
+                .arg("--list")
+                .arg(program),
+        )?;
+        // `libelf.so.1 => /path/libelf.so.1 (0x...)`; the lines without an arrow are the loader and the vDSO.
+        Ok(list
+            .lines()
+            .filter_map(|line| line.split_once(" => ")?.1.split(" (").next())
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .collect())
+    }
+
+    fn loader(&self) -> Result<PathBuf> {
+        LIBRARY_DIRS
+            .iter()
+            .map(|dir| self.dependencies.join(dir).join("ld-linux-x86-64.so.2"))
+            .find(|path| path.exists())
+            .context("the package's dependencies have no dynamic loader")
+    }
+}
+
+/// Where every dynamically linked program looks for its loader.
+const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+
+const LIBRARY_DIRS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+
+fn download(name: &str, dir: &Path) -> Result<()> {
+    apt::update_once()?;
+    let closure = apt::closure(name)?;
+    let (own, dependencies): (Vec<_>, Vec<_>) = closure.into_iter().partition(|it| it == name);
+    if own.is_empty() {
+        bail!("there is no such package, or it is a virtual one");
+    }
+    say!(
+        "fetching {name} and the {} packages it depends on (once)",
+        dependencies.len()
+    );
+    apt::unpack(&own, &dir.join("own"))?;
+    apt::unpack(&dependencies, &dir.join("dependencies"))
+}
+
+/// The dynamically linked programs of an unpacked package.
+fn programs(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut programs = Vec::new();
+    for dir in ["bin", "sbin", "usr/bin", "usr/sbin"] {
+        let Ok(entries) = fs::read_dir(root.join(dir)) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if !path.is_symlink() && fs::read(&path)?.starts_with(b"\x7fELF") {
+                programs.push(path);
+            }
+        }
+    }
+    Ok(programs)
+}

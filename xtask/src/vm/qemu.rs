@@ -1,0 +1,197 @@
+//! One run of QEMU: output streamed out, exit code brought back, panics and timeouts told apart.
+//!
+//! The command's output leaves on a virtio port and the kernel's log on the serial line, so neither ever gets into the other.
+
+use std::{
+    fs,
+    io::{Read as _, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use super::Vm;
+use crate::{apt, process, workspace};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Lines of the console that are shown when a run went wrong.
+const TAIL: usize = 30;
+
+pub(crate) fn ensure_installed() -> Result<()> {
+    if process::find(PROGRAM).is_none() {
+        apt::install(&["qemu-system-x86"], "the test VM")?;
+    }
+    Ok(())
+}
+
+/// Runs the VM's command to its end and returns its exit code.
+pub(crate) fn run(vm: &Vm, kernel: &Path, initramfs: &[u8], output: &mut dyn Write) -> Result<u8> {
+    let files = RunFiles::create(initramfs)?;
+    let mut qemu = command(vm, kernel, &files);
+    qemu.args(["-device", "virtserialport,chardev=out,nr=1"])
+        // Never written to, but open: at the end of its input QEMU takes the port's host side for gone, and the guest waits.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = qemu
+        .stderr(files.create_emulator_log()?)
+        .spawn()
+        .with_context(|| format!("cannot run {PROGRAM}"))?;
+    if let Err(err) = copy_output(&mut child, Instant::now() + vm.timeout, output) {
+        child.kill()?;
+        child.wait()?;
+        return Err(files.failure(err));
+    }
+    child.wait()?;
+    files.exit_code()
+}
+
+/// Runs the VM on this terminal.
+pub(crate) fn shell(vm: &Vm, kernel: &Path, initramfs: &[u8]) -> Result<u8> {
+    let files = RunFiles::create(initramfs)?;
+    let mut qemu = command(vm, kernel, &files);
+    qemu.args(["-device", "virtconsole,chardev=out,nr=0"]);
+    process::status(qemu.stderr(files.create_emulator_log()?))?;
+    files.exit_code()
+}
+
+fn command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
+    // The kernel kills QEMU when xtask dies, however it dies: no emulator is left behind eating a CPU.
+    let mut qemu = Command::new("setpriv");
+    qemu.args(["--pdeathsig", "KILL", PROGRAM])
+        .args(["-nodefaults", "-display", "none", "-no-reboot"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,svm=on"])
+        .args(["-smp", &vm.cpus.to_string()])
+        .args(["-m", &vm.memory_mib.to_string()])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(files.initramfs())
+        // A panic, and an oops too, ends the run at once: with -no-reboot a reboot is an exit.
+        .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
+        .arg("-serial")
+        .arg(format!("file:{}", files.console().display()))
+        .args(["-device", "virtio-serial-pci"])
+        .args(["-chardev", "stdio,id=out,signal=off"])
+        .arg("-chardev")
+        .arg(format!("file,id=status,path={}", files.status().display()))
+        .args(["-device", "virtserialport,chardev=status,nr=2"]);
+    qemu
+}
+
+/// Copies until the VM is off.
+fn copy_output(child: &mut Child, deadline: Instant, output: &mut dyn Write) -> Result<()> {
+    let mut pipe = child.stdout.take().context("QEMU's output is piped")?;
+    let (sender, receiver) = mpsc::channel();
+    // Reading has no timeout of its own, so a thread reads, and this one watches the clock.
+    thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+            if sender.send(buffer[..length].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(chunk) => {
+                output.write_all(&chunk)?;
+                output.flush()?;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => bail!("the VM took too long and was stopped"),
+        }
+    }
+}
+
+/// The files of one run, in a folder of its own.
+#[derive(Debug)]
+struct RunFiles {
+    dir: PathBuf,
+}
+
+impl RunFiles {
+    fn create(initramfs: &[u8]) -> Result<Self> {
+        let dir = workspace::target(&format!("vm/run-{}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let files = Self { dir };
+        fs::write(files.initramfs(), initramfs)?;
+        Ok(files)
+    }
+
+    fn initramfs(&self) -> PathBuf {
+        self.dir.join("initramfs.cpio")
+    }
+
+    fn console(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    fn status(&self) -> PathBuf {
+        self.dir.join("status")
+    }
+
+    /// For what QEMU itself has to say: as a rule, at length, which features of the CPU it does not emulate.
+    fn emulator_log(&self) -> PathBuf {
+        self.dir.join("qemu.log")
+    }
+
+    fn create_emulator_log(&self) -> Result<fs::File> {
+        Ok(fs::File::create(self.emulator_log())?)
+    }
+
+    /// What the init script wrote last. A VM that ended without a word did not end well.
+    fn exit_code(self) -> Result<u8> {
+        let status = fs::read_to_string(self.status()).unwrap_or_default();
+        match status.trim().parse() {
+            Ok(code) => {
+                fs::remove_dir_all(&self.dir)?;
+                Ok(code)
+            }
+            Err(_) => Err(self.failure(anyhow!("the VM went down before its command ended"))),
+        }
+    }
+
+    /// Adds what the machine had to say. The files stay, to be looked at.
+    fn failure(&self, err: anyhow::Error) -> anyhow::Error {
+        let console = fs::read(self.console()).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let emulator = fs::read_to_string(self.emulator_log()).unwrap_or_default();
+        let mut log: Vec<_> = emulator
+            .lines()
+            .filter(|line| !line.contains("TCG doesn't support requested feature"))
+            .collect();
+        log.extend(console.lines().map(str::trim_end));
+        let what = match panic_message(&console) {
+            Some(panic) => format!("the VM's kernel died: {panic}"),
+            None => err.to_string(),
+        };
+        let end = log[log.len().saturating_sub(TAIL)..].join("\n");
+        anyhow!("{what} (logs: {})\n{end}", self.dir.display())
+    }
+}
+
+fn panic_message(console: &str) -> Option<&str> {
+    let start = console.find("Kernel panic - ")?;
+    console[start..].lines().next().map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_found_in_the_console() {
+        let console = "[    1.0] fine\r\n[    2.0] Kernel panic - not syncing: Attempted to kill init!\r\n[    2.1] CPU: 0\r\n";
+        assert_eq!(
+            panic_message(console),
+            Some("Kernel panic - not syncing: Attempted to kill init!")
+        );
+        assert_eq!(panic_message("all is well"), None);
+    }
+}
