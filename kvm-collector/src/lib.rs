@@ -1,1 +1,4 @@
 //! kvm-collector
+
+pub mod cli;
+pub mod guest;
