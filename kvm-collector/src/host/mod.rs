@@ -1,0 +1,21 @@
+//! The machine: what it runs, what it has, what it allows. Reads, and changes nothing.
+//!
+//! Everything here is found under a root directory that is `/` outside of tests. What may not be read is left out of
+//! the answer and said to be so; only a machine without the place to look at all is an error.
+
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod kernel;
+pub mod kvm;
+pub mod privileges;
+pub mod tracefs;
+pub mod vm;
+mod vm_name;
+
+use std::fs;
+use std::path::Path;
+
+/// What a one-line file says, without its line end; `None` when it cannot be read.
+fn line(path: impl AsRef<Path>) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
+}
