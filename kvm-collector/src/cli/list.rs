@@ -1,6 +1,6 @@
 //! `kvm-collector list`.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::output;
 use crate::{
     format::json,
-    host::{self, vm::Vm},
+    host::{self, vm::Found},
     tracefs::{Tracefs, events},
 };
 
@@ -40,8 +40,8 @@ enum What {
 struct Listing {
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<Event>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vms: Option<Vec<Vm>>,
+    #[serde(flatten)]
+    found: Option<Found>,
 }
 
 #[derive(Serialize)]
@@ -58,8 +58,8 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         } else {
             None
         },
-        vms: if wants(What::Vms) {
-            Some(host::vm::list()?)
+        found: if wants(What::Vms) {
+            Some(host::vm::list(Path::new("/proc"))?)
         } else {
             None
         },
@@ -109,11 +109,17 @@ fn write_text(listing: &Listing, out: &mut impl std::io::Write) -> std::io::Resu
             writeln!(out, "  {:width$}  {}", event.event, event.fields.join(" "))?;
         }
     }
-    if let Some(vms) = &listing.vms {
+    if let Some(Found { vms, unreadable }) = &listing.found {
         if listing.events.is_some() {
             writeln!(out)?;
         }
         writeln!(out, "{} VMs:", vms.len())?;
+        if *unreadable > 0 {
+            writeln!(
+                out,
+                "  ({unreadable} processes may not be looked into: run as root to see all)"
+            )?;
+        }
         for vm in vms {
             writeln!(out, "  {} (pid {}, {})", vm.name, vm.tgid, vm.vmm)?;
             for vcpu in &vm.vcpus {

@@ -2,7 +2,7 @@
 
 mod ending;
 mod exits;
-//mod guest;
+mod guest;
 mod list;
 mod output;
 mod selection;
@@ -50,6 +50,7 @@ enum Command {
     Exits(exits::ExitsArgs),
     Trace(trace::TraceArgs),
     List(list::ListArgs),
+    Guest(guest::GuestArgs),
 }
 
 /// When to use colour.
@@ -110,6 +111,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => asynchronously(exits::run(args, common)),
         Command::Trace(args) => asynchronously(trace::run(args, common)),
         Command::List(args) => list::run(&args),
+        Command::Guest(args) => guest::run(args),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which VMs, vCPUs, threads and events: the same options for every command.
 
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 use clap::Args;
 use globset::GlobBuilder;
@@ -36,7 +38,7 @@ impl Target {
     pub(super) fn filter(&self) -> anyhow::Result<Filter> {
         let mut tgids = self.pids.clone();
         for &pid in &self.pids {
-            if !host::proc::is_process(pid) {
+            if !host::process::is_process(pid) {
                 bail!("no process {pid}{}", vms_in_words());
             }
         }
@@ -44,7 +46,7 @@ impl Target {
             tgids.extend(self.named_vms()?);
         }
         for &tid in &self.tids {
-            if !host::proc::is_thread(tid) {
+            if !host::process::is_thread(tid) {
                 bail!("no thread {tid}: `kvm-collector list` shows the vCPUs' threads");
             }
         }
@@ -58,7 +60,9 @@ impl Target {
     }
 
     fn named_vms(&self) -> anyhow::Result<Vec<u32>> {
-        let vms = host::vm::list().context("cannot look for VMs")?;
+        let vms = host::vm::list(Path::new("/proc"))
+            .context("cannot look for VMs")?
+            .vms;
         let mut tgids = Vec::new();
         for pattern in &self.vms {
             let matcher = GlobBuilder::new(pattern)
@@ -81,9 +85,9 @@ impl Target {
 
 /// What VMs there are, as the rest of a sentence.
 fn vms_in_words() -> String {
-    match host::vm::list() {
-        Ok(vms) if vms.is_empty() => ": no VM is running here".into(),
-        Ok(vms) => {
+    match host::vm::list(Path::new("/proc")) {
+        Ok(found) if found.vms.is_empty() => ": no VM is running here".into(),
+        Ok(host::vm::Found { vms, .. }) => {
             let names: Vec<_> = vms
                 .iter()
                 .take(8)

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     format::{csv, json, text, text::Look},
+    host::watch::ModuleWatch,
     source::{Live, LiveOptions},
     tracefs::Tracefs,
     view::StatReport,
@@ -71,7 +72,7 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
         began: false,
         command: args.ending.command_line(),
     };
-    let mut modules = crate::host::kvm::Watch::begin();
+    let mut modules = ModuleWatch::begin();
     let mut course = args.ending.begin(args.interval)?;
     loop {
         match course.next().await? {

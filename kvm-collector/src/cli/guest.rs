@@ -1,0 +1,198 @@
+//! `guest`: the built-in guest from the command line.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use crate::guest::{Guest, Kind, Made, Mode, Plan, Roster, VcpuMade};
+
+/// Run a tiny guest that makes a known number of exits, and print how many it made.
+///
+/// Each vCPU makes N rounds of the kinds asked for, in the order given, and ends with one more `out`, counted as io.
+/// On hardware with nested paging it also takes a page-fault exit for each page it runs on: one in real mode (its
+/// code), four in long mode (its code and page tables). Interrupts of the host aside, nothing else leaves the guest.
+#[derive(Args, Clone, Debug)]
+pub(super) struct GuestArgs {
+    /// What to do in each round: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall, page-fault, wbinvd
+    #[arg(
+        short,
+        long,
+        value_name = "KIND",
+        value_delimiter = ',',
+        default_value = "io,cpuid"
+    )]
+    kind: Vec<Kind>,
+
+    /// How many exits of each kind each vCPU makes
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
+    exits: u32,
+
+    /// Processor mode of the guest: real (16 bits) or long (64 bits)
+    #[arg(long, value_name = "MODE", default_value_t = Mode::Long)]
+    mode: Mode,
+
+    /// How many VMs to run; they share this process
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    vms: u32,
+
+    /// How many vCPUs each VM has
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    vcpus: u32,
+
+    /// Sleep this long in every exit that user space handles, e.g. 100us
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    sleep: Option<Duration>,
+
+    /// The name this VM goes by in `list` and wherever VMs are named (read from the command line, as QEMU's is)
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// Print the process and thread ids, then wait for a line on standard input before the first exit
+    #[arg(long)]
+    wait_start: bool,
+
+    /// Print JSON, one line per report
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed before the start.
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: &'a Roster,
+}
+
+/// What is printed at the end.
+#[derive(Serialize)]
+struct Report<'a> {
+    name: Option<&'a str>,
+    #[serde(flatten)]
+    made: &'a Made,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the guest cannot be made or does not do what it should.
+pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
+    let plan = Plan {
+        kinds: args.kind,
+        exits: args.exits,
+        mode: args.mode,
+        vms: args.vms,
+        vcpus: args.vcpus,
+        sleep: args.sleep.unwrap_or_default(),
+    };
+    let out = &mut io::stdout().lock();
+    let guest = Guest::prepare(&plan).context("cannot make the guest")?;
+    if args.wait_start {
+        let roster = guest.roster();
+        if args.json {
+            json(out, &Ready { ready: &roster })?
+        } else {
+            ready_text(out, &roster)?
+        }
+        wait_for_a_line()?;
+    }
+    let made = guest.run().context("the guest failed")?;
+    let report = Report {
+        name: args.name.as_deref(),
+        made: &made,
+    };
+    if args.json {
+        json(out, &report)?
+    } else {
+        report_text(out, &report)?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever holds the guest back may die: then the input ends, and so does the guest.
+fn wait_for_a_line() -> Result<()> {
+    let read = io::stdin()
+        .lock()
+        .read_line(&mut String::new())
+        .context("cannot read the line to start at")?;
+    if read == 0 {
+        bail!("standard input ended before the line to start at");
+    }
+    Ok(())
+}
+
+fn json(out: &mut impl Write, report: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *out, report).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+fn ready_text(out: &mut impl Write, roster: &Roster) -> Result<()> {
+    writeln!(
+        out,
+        "ready: pid {}; a line on standard input starts it",
+        roster.pid
+    )?;
+    for vm in &roster.vms {
+        for vcpu in &vm.vcpus {
+            writeln!(out, "vm {} vcpu {} tid {}", vm.vm, vcpu.vcpu, vcpu.tid)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn report_text(out: &mut impl Write, report: &Report<'_>) -> Result<()> {
+    let name = report
+        .name
+        .map(|name| format!(" {name}"))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "guest{name}: pid {}, {} mode",
+        report.made.pid, report.made.mode
+    )?;
+    for vm in &report.made.vms {
+        for vcpu in &vm.vcpus {
+            writeln!(out, "vm {} vcpu {} tid {}", vm.vm, vcpu.vcpu, vcpu.tid)?;
+            vcpu_text(out, vcpu)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn vcpu_text(out: &mut impl Write, vcpu: &VcpuMade) -> Result<()> {
+    writeln!(out, "  made             {}", counts(&vcpu.made))?;
+    match &vcpu.kvm_exits {
+        Some(exits) => {
+            let total: u64 = exits.values().sum();
+            writeln!(
+                out,
+                "  VM exits         {}; total {total} ({} pages to run on)",
+                counts(exits),
+                vcpu.boot_pages
+            )?;
+        }
+        None => writeln!(
+            out,
+            "  VM exits         not known: this processor has no vmx or svm"
+        )?,
+    }
+    let total = vcpu.userspace_exits_total;
+    writeln!(
+        out,
+        "  to user space    {}; total {total}, {} interrupted",
+        counts(&vcpu.userspace_exits),
+        vcpu.eintr
+    )?;
+    Ok(())
+}
+
+fn counts<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> String {
+    counts
+        .iter()
+        .map(|(what, count)| format!("{what} {count}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

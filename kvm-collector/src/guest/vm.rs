@@ -1,0 +1,93 @@
+//! One virtual machine: its memory, filled, and its vCPUs, ready to run.
+
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+
+use super::layout::Layout;
+use super::memory::Memory;
+use super::{GuestError, Isa, Mode, Plan, code, registers};
+
+/// Where Intel's KVM may keep three pages of its own: below the firmware, as every VMM has it.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+
+/// A machine that is complete; it must outlive its vCPUs, as the kernel uses its memory for them.
+#[derive(Debug)]
+pub(super) struct Vm {
+    // In this order: the kernel lets go of the memory before it is unmapped.
+    fd: VmFd,
+    _memory: Memory,
+}
+
+/// Opens the host's KVM.
+pub(super) fn open_kvm() -> Result<Kvm, GuestError> {
+    Kvm::new().map_err(|error| match error.errno() {
+        libc::ENOENT | libc::ENODEV | libc::ENXIO => GuestError::NoKvm,
+        libc::EACCES | libc::EPERM => GuestError::NotAllowed,
+        _ => GuestError::kvm("opening /dev/kvm")(error),
+    })
+}
+
+impl Vm {
+    pub(super) fn new(kvm: &Kvm, plan: &Plan, isa: Option<Isa>) -> Result<Self, GuestError> {
+        let layout = Layout::of(plan)?;
+        let mut memory = Memory::new(layout.size())?;
+        for vcpu in 0..plan.vcpus {
+            memory.write(
+                layout.code(vcpu),
+                &code::assemble(plan, &layout, vcpu, isa)?,
+            )?;
+            if plan.mode == Mode::Long {
+                for (gpa, table) in registers::page_tables(&layout, vcpu) {
+                    memory.write(gpa, &table)?;
+                }
+            }
+        }
+
+        let fd = create(kvm)?;
+        fd.set_tss_address(TSS_ADDRESS)
+            .map_err(GuestError::kvm("KVM_SET_TSS_ADDR"))?;
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: memory.size(),
+            userspace_addr: memory.host_address(),
+        };
+        // SAFETY: the region is the mapping that this `Vm` owns, unmaps last and nobody else reads or writes.
+        unsafe { fd.set_user_memory_region(region) }
+            .map_err(GuestError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        Ok(Self {
+            fd,
+            _memory: memory,
+        })
+    }
+
+    pub(super) fn vcpu(&self, kvm: &Kvm, plan: &Plan, vcpu: u32) -> Result<VcpuFd, GuestError> {
+        let layout = Layout::of(plan)?;
+        let fd = self
+            .fd
+            .create_vcpu(vcpu.into())
+            .map_err(GuestError::kvm("KVM_CREATE_VCPU"))?;
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(GuestError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        fd.set_cpuid2(&cpuid)
+            .map_err(GuestError::kvm("KVM_SET_CPUID2"))?;
+        let reset = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
+        fd.set_sregs(&registers::system(plan, &layout, vcpu, reset))
+            .map_err(GuestError::kvm("KVM_SET_SREGS"))?;
+        fd.set_regs(&registers::general(plan, &layout, vcpu))
+            .map_err(GuestError::kvm("KVM_SET_REGS"))?;
+        Ok(fd)
+    }
+}
+
+/// Creates a VM. A signal that arrives meanwhile makes the kernel give up, so it is asked again.
+fn create(kvm: &Kvm) -> Result<VmFd, GuestError> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            answer => return answer.map_err(GuestError::kvm("KVM_CREATE_VM")),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What people call a VM: what its process' command line, or else its control group, says.
+
+use std::fs;
+use std::path::Path;
+
+use super::line;
+
+/// The name of the VM that the process at this directory of `/proc` runs.
+pub(super) fn of(process: &Path) -> Option<String> {
+    let cmdline = fs::read(process.join("cmdline")).ok()?;
+    let argv: Vec<_> = cmdline
+        .split(|&byte| byte == 0)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let argv: Vec<_> = argv.iter().map(AsRef::as_ref).collect();
+    in_argv(&argv)
+        .or_else(|| in_cgroup(&line(process.join("cgroup"))?))
+        .filter(|name| !name.is_empty())
+}
+
+/// QEMU's `-name`; `--name` of crosvm, kvmtool and our own guest; `--id` of Firecracker.
+fn in_argv(argv: &[&str]) -> Option<String> {
+    if let Some(value) = option(argv, "-name") {
+        return Some(in_qemu_option(value));
+    }
+    if let Some(value) = option(argv, "--name") {
+        // QEMU takes two dashes as well.
+        let program = argv.first()?.rsplit('/').next()?;
+        return Some(if program.starts_with("qemu") {
+            in_qemu_option(value)
+        } else {
+            value.to_owned()
+        });
+    }
+    option(argv, "--id").map(str::to_owned)
+}
+
+/// The value of an option, given as the next argument or after `=`.
+fn option<'a>(argv: &[&'a str], name: &str) -> Option<&'a str> {
+    argv.iter()
+        .enumerate()
+        .skip(1)
+        .find_map(|(at, arg)| match arg.strip_prefix(name)? {
+            "" => argv.get(at + 1).copied(),
+            rest => rest.strip_prefix('='),
+        })
+}
+
+/// The name in `guest=NAME,debug-threads=on` or `NAME,process=x`, where a comma of the name itself is doubled.
+fn in_qemu_option(value: &str) -> String {
+    // Stands in for a comma of the name: no argument can contain it.
+    const COMMA: &str = "\0";
+    let value = value.replace(",,", COMMA);
+    let mut parts = value.split(',');
+    let first = parts.clone().next().filter(|part| !part.contains('='));
+    let name = parts
+        .find_map(|part| part.strip_prefix("guest="))
+        .or(first)
+        .unwrap_or_default();
+    name.replace(COMMA, ",")
+}
+
+/// The name in libvirt's `machine-qemu\x2d1\x2dNAME.scope`, where systemd writes special characters as `\xNN`.
+fn in_cgroup(cgroup: &str) -> Option<String> {
+    let scope = cgroup
+        .split('/')
+        .find_map(|part| part.strip_prefix("machine-")?.strip_suffix(".scope"))?;
+    let plain = unescape(scope);
+    let mut parts = plain.splitn(3, '-');
+    let (_driver, id, name) = (parts.next()?, parts.next()?, parts.next()?);
+    id.parse::<u32>().ok()?;
+    Some(name.to_owned())
+}
+
+fn unescape(text: &str) -> String {
+    let mut parts = text.split("\\x");
+    let mut plain = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+        {
+            Some(byte) => {
+                plain.push(byte);
+                plain.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
+            }
+            None => {
+                plain.extend_from_slice(b"\\x");
+                plain.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_command_lines() {
+        for (argv, name) in [
+            (
+                &["qemu-system-x86_64", "-name", "guest=web,debug-threads=on"][..],
+                Some("web"),
+            ),
+            (
+                &["/usr/bin/qemu-kvm", "-m", "1G", "-name", "web,process=vm"],
+                Some("web"),
+            ),
+            (
+                &["qemu-system-x86_64", "--name", "debug-threads=on,guest=a"],
+                Some("a"),
+            ),
+            (&["qemu-system-x86_64", "-name", "a,,b"], Some("a,b")),
+            (
+                &["qemu-system-x86_64", "-name", "guest=rack=3"],
+                Some("rack=3"),
+            ),
+            (
+                &["firecracker", "--id", "fc-1", "--api-sock", "/run/x"],
+                Some("fc-1"),
+            ),
+            (&["firecracker", "--id=fc-1"], Some("fc-1")),
+            (&["kvm-collector", "guest", "--name", "a,b"], Some("a,b")),
+            (&["crosvm", "run", "--name=vm"], Some("vm")),
+            (&["cloud-hypervisor", "--api-socket", "/run/ch.sock"], None),
+            (&["qemu-system-x86_64", "-name"], None),
+            (&[], None),
+        ] {
+            assert_eq!(in_argv(argv).as_deref(), name, "{argv:?}");
+        }
+    }
+
+    #[test]
+    fn libvirt_scopes() {
+        let scope = r"0::/machine.slice/machine-qemu\x2d12\x2dmy\x2dweb.scope/libvirt/emulator";
+        assert_eq!(in_cgroup(scope).as_deref(), Some("my-web"));
+        assert_eq!(in_cgroup("0::/user.slice/session-3.scope"), None);
+    }
+
+    #[test]
+    fn broken_escapes_stay_as_they_are() {
+        assert_eq!(unescape(r"a\x2"), r"a\x2");
+        assert_eq!(unescape(r"a\x2db"), "a-b");
+    }
+}
