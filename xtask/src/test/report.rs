@@ -29,12 +29,10 @@ impl Part {
         for line in output.lines() {
             if let Some(counts) = parse_result(line) {
                 part.counts.add(counts);
-            } else if let Some((test, outcome)) = parse_test(line) {
-                if let Some(reason) = outcome.strip_prefix("ignored") {
-                    part.skips.push(format!("{test}: {}", bare_reason(reason)));
-                } else if outcome == "FAILED" {
-                    part.failures.push(test.to_owned());
-                }
+            } else if let Some(skip) = parse_skip(line) {
+                part.skips.push(skip);
+            } else if let Some(test) = parse_failure(line) {
+                part.failures.push(test.to_owned());
             }
         }
         if !ended_well && part.counts.failed == 0 {
@@ -110,18 +108,21 @@ fn parse_result(line: &str) -> Option<Counts> {
     })
 }
 
-/// What follows `ignored`: `, reason` from libtest, ` (reason)` from libtest-mimic.
-fn bare_reason(text: &str) -> &str {
-    let reason = text
+/// `test some::name ... ignored, reason` from libtest, ` ... ignored (reason)` from libtest-mimic.
+fn parse_skip(line: &str) -> Option<String> {
+    let (test, reason) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
+    let reason = reason
         .strip_prefix(", ")
-        .or_else(|| text.strip_prefix(" (")?.strip_suffix(')'));
-    reason.unwrap_or("no reason given")
+        .or_else(|| reason.strip_prefix(" (")?.strip_suffix(')'))
+        .unwrap_or("no reason given");
+    Some(format!("{}: {reason}", test.trim_end()))
 }
 
-/// `test some::name ... ok`
-fn parse_test(line: &str) -> Option<(&str, &str)> {
-    let (test, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    Some((test.trim_end(), outcome.trim_end()))
+/// `---- some::name stdout ----` from libtest, `---- some::name ----` from libtest-mimic: the head of what a failure has to say.
+/// Not the line with the verdict: in the VM, where stderr is stdout, a panic message may come between the name and `FAILED`.
+fn parse_failure(line: &str) -> Option<&str> {
+    let head = line.strip_prefix("---- ")?.strip_suffix(" ----")?;
+    Some(head.strip_suffix(" stdout").unwrap_or(head))
 }
 
 #[cfg(test)]
@@ -134,7 +135,13 @@ test plain        ... ok
 test needs_vm     ... ignored (runs only in the disposable VM)
 test needs_time   ... ignored, takes an hour
 test lazy         ... ignored
-test broken       ... FAILED
+test broken       ... thread 'main' panicked at tests/live/main.rs:1:1
+FAILED
+
+failures:
+
+---- broken ----
+it is broken
 
 test result: FAILED. 1 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.00s
 test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.50s

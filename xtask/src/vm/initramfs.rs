@@ -21,12 +21,20 @@ pub(crate) enum Session<'a> {
     Shell,
 }
 
-/// The host's busybox goes inside, so it must be the static one.
 pub(crate) fn ensure_installed() -> Result<()> {
-    if process::find("busybox").is_none() {
+    if find_busybox().is_none() {
         apt::install(&["busybox-static"], "the VM's user space")?;
     }
     Ok(())
+}
+
+/// The host's busybox, if it is the static one: inside there is no library for any other.
+fn find_busybox() -> Option<PathBuf> {
+    let busybox = process::find("busybox")?;
+    let bytes = fs::read(&busybox).ok()?;
+    let loader = b"/ld-linux";
+    let is_dynamic = bytes.windows(loader.len()).any(|window| window == loader);
+    (!is_dynamic).then_some(busybox)
 }
 
 pub(crate) fn build(
@@ -76,7 +84,7 @@ fn command_line(words: &[String]) -> String {
 }
 
 fn add_busybox(archive: &mut Archive) -> Result<()> {
-    let busybox = process::find("busybox").context("busybox is not there")?;
+    let busybox = find_busybox().context("busybox-static is not there")?;
     add_file(archive, &busybox, "bin/busybox")?;
     for applet in process::read(Command::new(&busybox).arg("--list"))?.lines() {
         archive.symlink(&format!("bin/{applet}"), "busybox");
