@@ -84,6 +84,7 @@ pub fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
         "reason_code",
         "isa",
         "count",
+        "open",
         "count_ratio",
         "time_ns",
         "time_ratio",
@@ -103,6 +104,7 @@ pub fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
             cell(row.reason_code),
             cell(row.isa),
             row.count.to_string(),
+            row.open.to_string(),
             format!("{:.6}", row.count_ratio),
             row.time_ns.to_string(),
             format!("{:.6}", row.time_ratio),
@@ -113,10 +115,8 @@ pub fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
             row.p99_ns.to_string(),
         ])?;
     }
-    let mut extra = loss_rows(&report.loss).to_vec();
-    extra.push(("open", report.open));
-    for (kind, count) in extra {
-        let mut record: [String; 16] = Default::default();
+    for (kind, count) in loss_rows(&report.loss) {
+        let mut record: [String; 17] = Default::default();
         record[4] = format!("loss:{kind}");
         record[7] = count.to_string();
         csv.write_record(record)?;

@@ -5,11 +5,14 @@ use kvm_ebpf_common::{BUCKETS, ExitKey, ExitStats, Histogram};
 use super::{Loss, percentile_ns};
 
 /// Exits that belong together, with the time from each `kvm_exit` to the thread's next `kvm_entry`.
+/// One whose entry had not come yet when it was read is counted, and has no time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitTotals {
     /// How many.
     pub count: u64,
-    /// Their times' sum.
+    /// How many of them had not been entered from.
+    pub open: u64,
+    /// The times' sum.
     pub total_ns: u64,
     /// The shortest; `u64::MAX` if there is none.
     pub min_ns: u64,
@@ -23,6 +26,7 @@ impl Default for ExitTotals {
     fn default() -> Self {
         Self {
             count: 0,
+            open: 0,
             total_ns: 0,
             min_ns: u64::MAX,
             max_ns: 0,
@@ -35,6 +39,7 @@ impl ExitTotals {
     /// Adds others' exits.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
+        self.open += other.open;
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.min_ns = self.min_ns.min(other.min_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
@@ -43,10 +48,16 @@ impl ExitTotals {
         }
     }
 
+    /// How many have a time.
+    #[must_use]
+    pub fn timed(&self) -> u64 {
+        self.count - self.open
+    }
+
     /// The mean time; 0 if there is none.
     #[must_use]
     pub fn mean_ns(&self) -> u64 {
-        self.total_ns.checked_div(self.count).unwrap_or(0)
+        self.total_ns.checked_div(self.timed()).unwrap_or(0)
     }
 
     /// See [`percentile_ns`].
@@ -60,6 +71,7 @@ impl From<&ExitStats> for ExitTotals {
     fn from(stats: &ExitStats) -> Self {
         Self {
             count: stats.count,
+            open: 0,
             total_ns: stats.total_ns,
             min_ns: stats.min_ns,
             max_ns: stats.max_ns,
@@ -77,15 +89,26 @@ pub struct ThreadExits {
     pub totals: ExitTotals,
 }
 
+impl ThreadExits {
+    /// One exit that has not been entered from.
+    #[must_use]
+    pub fn open(key: ExitKey) -> Self {
+        let totals = ExitTotals {
+            count: 1,
+            open: 1,
+            ..ExitTotals::default()
+        };
+        Self { key, totals }
+    }
+}
+
 /// All exits at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitSample {
     /// How long they were watched, in ns.
     pub elapsed_ns: u64,
-    /// A row per thread, vCPU and reason.
+    /// Of each thread, vCPU and reason; the same may come more than once.
     pub threads: Vec<ThreadExits>,
-    /// Exits whose entry had not come yet.
-    pub open: u64,
     /// What is missing.
     pub loss: Loss,
 }

@@ -18,7 +18,7 @@ pub struct Exits {
     /// What could not be counted properly, summed over CPUs.
     pub counters: PairingCounters,
     /// Exits whose entry has not come yet.
-    pub open: u64,
+    pub open: Vec<ExitKey>,
 }
 
 impl Attached {
@@ -56,9 +56,16 @@ impl Attached {
         let rows = self.hash::<ExitKey, ExitStats>("EXITS")?;
         let open = self
             .hash::<u32, ThreadState>("THREADS")?
-            .iter()
+            .into_iter()
             .filter(|(_, state)| state.exit_ns != 0)
-            .count() as u64;
+            .map(|(tid, state)| ExitKey {
+                tgid: state.tgid,
+                tid,
+                vcpu: state.vcpu,
+                isa: state.isa,
+                reason: state.reason,
+            })
+            .collect();
         let mut counters = PairingCounters::default();
         for cpu in self.per_cpu::<PairingCounters>("PAIRING_COUNTERS")?.iter() {
             counters.exits += cpu.exits;

@@ -206,8 +206,9 @@ impl Live {
         });
         Ok(ExitSample {
             elapsed_ns,
-            threads: threads.collect(),
-            open: exits.open,
+            threads: threads
+                .chain(exits.open.iter().copied().map(ThreadExits::open))
+                .collect(),
             loss,
         })
     }

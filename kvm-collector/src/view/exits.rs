@@ -93,6 +93,8 @@ pub struct ExitRow {
     pub isa: Option<u32>,
     /// Exits.
     pub count: u64,
+    /// How many of them had not been entered from at the end; they have no time.
+    pub open: u64,
     /// Their part of all exits, 0 to 1.
     pub count_ratio: f64,
     /// Time from exit to next entry, summed.
@@ -129,7 +131,7 @@ pub struct ExitsReport {
     pub row_count: usize,
     /// The rows.
     pub rows: Vec<ExitRow>,
-    /// Exits whose entry had not come yet at the end; in no row.
+    /// How many of them had not been entered from at the end; they have no time.
     pub open: u64,
     /// What is missing from the numbers.
     pub loss: Loss,
@@ -188,7 +190,7 @@ impl ExitsReport {
             time_ns: all.total_ns,
             row_count,
             rows,
-            open: sample.open,
+            open: all.open,
             loss: sample.loss,
         }
     }
@@ -230,10 +232,15 @@ fn row(
         reason_code: reason.map(|(_, code)| code),
         isa: reason.map(|(isa, _)| isa),
         count: totals.count,
+        open: totals.open,
         count_ratio: ratio(totals.count, all.count),
         time_ns: totals.total_ns,
         time_ratio: ratio(totals.total_ns, all.total_ns),
-        min_ns: totals.min_ns,
+        min_ns: if totals.timed() == 0 {
+            0
+        } else {
+            totals.min_ns
+        },
         mean_ns: totals.mean_ns(),
         max_ns: totals.max_ns,
         p50_ns: totals.percentile_ns(50.0),
