@@ -16,7 +16,9 @@ mod slot;
 
 pub use exit::{ExitKey, ExitStats, PairingCounters, ThreadState, VCPU_UNKNOWN};
 pub use histogram::{BUCKETS, Histogram, bucket_index, bucket_start};
-pub use record::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader};
+pub use record::{
+    COMM_BYTES, RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, THREAD_END_SLOT,
+};
 pub use settings::{
     EXIT_SPAN_BYTES, FilterSettings, MAX_FILTER_IDS, NO_OFFSET, PairingSettings, ShipSettings,
     SlotSettings,

@@ -26,6 +26,14 @@ pub struct RecordHeader {
     pub tid: u32,
 }
 
+/// The slot of a record that is no event, but says that a thread has ended: behind the header comes
+/// its name (`comm`), [`COMM_BYTES`] long and filled up with zeros. User space asks for names late, and
+/// a thread that has ended can no longer be asked.
+pub const THREAD_END_SLOT: u16 = u16::MAX;
+
+/// `TASK_COMM_LEN` (include/linux/sched.h).
+pub const COMM_BYTES: usize = 16;
+
 /// Bytes of a [`RecordHeader`].
 pub const RECORD_HEADER_BYTES: usize = size_of::<RecordHeader>();
 

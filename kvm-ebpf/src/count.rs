@@ -35,7 +35,7 @@ fn per_thread(slot: u32, task: Task) -> bool {
         tid: task.tid,
         slot,
     };
-    if let Some(counts) = THREAD_COUNTS.get_ptr_mut(&key) {
+    if let Some(counts) = THREAD_COUNTS.get_ptr_mut(key) {
         // SAFETY: a thread runs on one CPU at a time and this key is this thread's.
         unsafe { (*counts).seen += 1 };
         return true;
@@ -45,5 +45,5 @@ fn per_thread(slot: u32, task: Task) -> bool {
         lost: 0,
         unattributed: 0,
     };
-    THREAD_COUNTS.insert(&key, &first, 0).is_ok()
+    THREAD_COUNTS.insert(key, first, 0).is_ok()
 }

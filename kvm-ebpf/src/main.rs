@@ -4,6 +4,7 @@
 //!   (`ship`) the event it is attached to.
 //! - `pair`: two programs, on `kvm_exit` and `kvm_entry`, that time VM exits.
 //! - `vcpu`: one program, on `kvm_entry`, that learns which vCPU a thread runs, for the vCPU filter.
+//! - `thread_end`: one program, on `sched_process_exit`, that ships the names of ending threads.
 //!
 //! Nothing here knows an event's name or layout; what is needed comes in through `settings`.
 
@@ -18,6 +19,7 @@ mod settings;
 mod ship;
 mod slots;
 mod task;
+mod thread_end;
 mod vcpu;
 
 /// Several helpers are for GPL-compatible programs only.

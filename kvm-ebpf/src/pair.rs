@@ -34,11 +34,13 @@ impl ExitSpan {
     #[inline(always)]
     fn read(ctx: &TracePointContext) -> Self {
         let mut span = [0; EXIT_SPAN_BYTES / 8];
+        #[expect(clippy::cast_possible_truncation, reason = "64")]
+        const BYTES: u32 = EXIT_SPAN_BYTES as u32;
         // SAFETY: exactly the array's bytes; the helper fails instead of faulting.
         unsafe {
             bpf_probe_read_kernel(
                 span.as_mut_ptr().cast(),
-                EXIT_SPAN_BYTES as u32,
+                BYTES,
                 ctx.as_ptr().cast::<u8>().add(SPAN_OFFSET).cast(),
             );
         }

@@ -3,10 +3,13 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
+    helpers::{
+        bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        generated::bpf_probe_read_kernel,
+    },
     programs::TracePointContext,
 };
-use kvm_ebpf_common::{RECORD_HEADER_BYTES, RecordHeader};
+use kvm_ebpf_common::{COMM_BYTES, RECORD_HEADER_BYTES, RecordHeader, THREAD_END_SLOT};
 
 use crate::{maps::RING, settings, task::Task};
 
@@ -51,6 +54,40 @@ pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task) -> bool {
     }
     entry.submit(wakeup());
     true
+}
+
+/// Ships the name of the current thread, which is ending. That there is no room for it is no loss of
+/// an event.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "40 bytes, and a CPU's number"
+)]
+pub(crate) fn ship_thread_end(task: Task) {
+    let Some(mut entry) = RING.reserve::<ThreadEnd>(0) else {
+        return;
+    };
+    // SAFETY: helpers without arguments.
+    let (time_ns, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
+    entry.write(ThreadEnd {
+        header: RecordHeader {
+            time_ns,
+            tgid: task.tgid,
+            cpu: cpu as u16,
+            length: size_of::<ThreadEnd>() as u16,
+            event_id: 0,
+            slot: THREAD_END_SLOT,
+            tid: task.tid,
+        },
+        comm: bpf_get_current_comm().unwrap_or([0; COMM_BYTES]),
+    });
+    entry.submit(wakeup());
+}
+
+#[repr(C)]
+struct ThreadEnd {
+    header: RecordHeader,
+    comm: [u8; COMM_BYTES],
 }
 
 /// Waking the reader for each event would cost more than the event: it is woken when enough waits,

@@ -11,9 +11,10 @@ use super::{
     selection::{Events, Target, kvm_format},
 };
 use crate::{
+    host::clock,
     model::Loss,
-    probe::{MapSizes, Ring},
-    source::{Comms, Live, LiveOptions},
+    probe::MapSizes,
+    source::{Live, LiveOptions, Ordered, WINDOW_NS},
     tracefs::Tracefs,
     view::{TraceFormat, TraceLines},
 };
@@ -114,7 +115,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     };
     let colored = color(common.color, args.output.is_none());
     let mut lines = TraceLines::new(live.options().events.len(), format, colored);
-    let mut comms = Comms::default();
+    let mut ordered = Ordered::default();
     let mut course = args.ending.begin(None)?;
     loop {
         tokio::select! {
@@ -127,11 +128,33 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
             },
             ready = ring.ready() => ready?,
         }
-        drain(&mut ring, &live, &mut comms, &mut lines, &mut out)?;
+        let until_ns = clock::monotonic_ns() - WINDOW_NS;
+        // As much as there is, but not for ever: on a busy host there is always more.
+        for _ in 0..8 {
+            let batch = ring.drain();
+            if batch.is_empty() {
+                break;
+            }
+            ordered.take_in(batch);
+        }
+        ordered.give_out(until_ns, |record, comm| {
+            lines.event(record, &live.options().events, comm, &mut out)
+        })?;
         out.flush()?;
     }
     live.end()?;
-    while drain(&mut ring, &live, &mut comms, &mut lines, &mut out)? {}
+    loop {
+        let batch = ring.drain();
+        let last = batch.is_empty();
+        ordered.take_in(batch);
+        let until_ns = if last { u64::MAX } else { live.began_ns() };
+        ordered.give_out(until_ns, |record, comm| {
+            lines.event(record, &live.options().events, comm, &mut out)
+        })?;
+        if last {
+            break;
+        }
+    }
     let loss = report_lost(&mut live, &mut lines, &mut out)?;
     out.flush()?;
     if !common.quiet {
@@ -155,26 +178,6 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         (false, true) => ExitCode::from(super::INCOMPLETE),
         (false, false) => ExitCode::SUCCESS,
     })
-}
-
-/// Prints what has arrived; false if that is nothing.
-fn drain(
-    ring: &mut Ring,
-    live: &Live,
-    comms: &mut Comms,
-    lines: &mut TraceLines,
-    out: &mut impl std::io::Write,
-) -> std::io::Result<bool> {
-    let batch = ring.drain();
-    for record in batch.records() {
-        lines.event(
-            &record,
-            &live.options().events,
-            comms.get(record.header.tid),
-            out,
-        )?;
-    }
-    Ok(!batch.is_empty())
 }
 
 fn report_lost(

@@ -166,6 +166,9 @@ impl Attached {
         if plan.learn_vcpus {
             attached.attach("learn_vcpu", "kvm", "kvm_entry")?;
         }
+        if request.ship {
+            attached.attach("thread_end", "sched", "sched_process_exit")?;
+        }
         for (slot, event) in request.events.iter().enumerate() {
             let flavour = if plan.needs_records { "slot" } else { "count" };
             attached.attach(&format!("{flavour}_{slot}"), &event.system, &event.name)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
 use bytes::{Bytes, BytesMut};
-use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader};
+use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, THREAD_END_SLOT};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// A batch ends at this size, so that a busy ring does not keep the reader from its other work.
@@ -98,18 +98,37 @@ impl Batch {
         self.bytes.is_empty()
     }
 
-    /// The records; ends early at a length that cannot be one, which only damaged memory has.
-    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let mut rest: &[u8] = &self.bytes;
+    /// The records, each with its place in the batch; ends early at a length that cannot be one, which
+    /// only damaged memory has.
+    pub fn records(&self) -> impl Iterator<Item = (usize, Record<'_>)> {
+        let mut place = 0;
         std::iter::from_fn(move || {
-            let header = header(rest)?;
-            let (record, next) = rest.split_at_checked(usize::from(header.length))?;
-            rest = next;
-            Some(Record {
-                header,
-                raw: record.get(RECORD_RAW_OFFSET..)?,
-            })
+            let record = self.record(place)?;
+            let here = place;
+            place += usize::from(record.header.length);
+            Some((here, record))
         })
+    }
+
+    /// The record at a place that [`Batch::records`] gave.
+    #[must_use]
+    pub fn record(&self, place: usize) -> Option<Record<'_>> {
+        let bytes = self.bytes.get(place..)?;
+        let header = header(bytes)?;
+        let raw = bytes.get(RECORD_RAW_OFFSET..usize::from(header.length))?;
+        Some(Record { header, raw })
+    }
+}
+
+impl<'a> Record<'a> {
+    /// The name of the thread, if this is no event but says that it has ended.
+    #[must_use]
+    pub fn ended_comm(&self) -> Option<&'a [u8]> {
+        if self.header.slot != THREAD_END_SLOT {
+            return None;
+        }
+        let comm = self.raw.get(RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..)?;
+        comm.split(|byte| *byte == 0).next()
     }
 }
 

@@ -3,7 +3,9 @@
 mod comms;
 mod live;
 mod names;
+mod ordered;
 
-pub use comms::Comms;
+use comms::Comms;
 pub use live::{Live, LiveOptions};
 pub use names::VmNames;
+pub use ordered::{Ordered, WINDOW_NS};
