@@ -1,5 +1,6 @@
 //! kvm-collector
 
 pub mod cli;
+pub mod doctor;
 pub mod guest;
 pub mod host;
