@@ -1,5 +1,6 @@
 //! What people type: one file per subcommand, wiring only.
 
+mod doctor;
 mod ending;
 mod exits;
 mod guest;
@@ -50,6 +51,7 @@ enum Command {
     Exits(exits::ExitsArgs),
     Trace(trace::TraceArgs),
     List(list::ListArgs),
+    Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
 }
 
@@ -111,6 +113,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => asynchronously(exits::run(args, common)),
         Command::Trace(args) => asynchronously(trace::run(args, common)),
         Command::List(args) => list::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),
     }
 }
