@@ -256,7 +256,7 @@ fn firing(fired: &Result<Fired, ProbeError>, kvm: &Kvm) -> Check {
         .map_or("this KVM", |flavour| flavour.name.as_str());
     let advice = format!(
         "{who} runs guests without the two events that `exits` pairs, so it has nothing to show here; \
-         `stat`, `trace` and `record` work with the events there are"
+         `stat` and `trace` work with the events there are"
     );
     Check::not_ok(NAME, Status::Warn, found, advice)
 }
