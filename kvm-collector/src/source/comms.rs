@@ -9,14 +9,14 @@ use crate::host;
 /// A thread is asked for its name when its first event is looked at. That may be after it has ended;
 /// then the record of its end, which is in by that time, says what its name was.
 #[derive(Debug, Default)]
-pub struct Comms {
+pub(super) struct Comms {
     known: HashMap<u32, Box<str>>,
     ended: HashMap<u32, Box<str>>,
 }
 
 impl Comms {
     /// The thread's name; `<...>`, as ftrace has it, if nobody can tell.
-    pub fn get(&mut self, tid: u32) -> &str {
+    pub(super) fn get(&mut self, tid: u32) -> &str {
         let ended = &self.ended;
         self.known.entry(tid).or_insert_with(|| {
             let name = host::process::comm(tid).map(String::into_boxed_str);
@@ -26,13 +26,13 @@ impl Comms {
     }
 
     /// The thread has ended. Its events may still be asked for.
-    pub fn ended(&mut self, tid: u32, comm: &[u8]) {
+    pub(super) fn ended(&mut self, tid: u32, comm: &[u8]) {
         let comm = String::from_utf8_lossy(comm);
         self.ended.insert(tid, comm.into());
     }
 
     /// All events of the ended thread are through; its number may be another thread's from here on.
-    pub fn forget(&mut self, tid: u32) {
+    pub(super) fn forget(&mut self, tid: u32) {
         self.known.remove(&tid);
         self.ended.remove(&tid);
     }

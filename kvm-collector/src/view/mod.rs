@@ -8,4 +8,4 @@ mod trace;
 pub use exits::{Bucket, ExitRow, ExitsOptions, ExitsReport, Group, SortKey, UnknownReason};
 pub use reasons::ReasonNames;
 pub use stat::{StatEvent, StatReport, StatVm};
-pub use trace::{TraceFormat, TraceLines};
+pub use trace::{FilterError, Filters, TraceFormat, TraceLines};
