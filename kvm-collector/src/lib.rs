@@ -1,1 +1,3 @@
 //! kvm-collector
+
+pub mod tracefs;
