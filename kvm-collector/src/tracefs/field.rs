@@ -55,7 +55,7 @@ pub enum FieldKind {
 const MAX_RECORD: usize = 1 << 16;
 
 impl Field {
-    /// Parses `field:unsigned int foo;	offset:8;	size:4;	signed:0;`.
+    /// Parses a line such as `field:unsigned int foo; offset:8; size:4; signed:0;`.
     pub(super) fn parse(line: &str) -> Result<Field, &'static str> {
         let mut parts = line.split(';').map(str::trim);
         let declaration = parts
@@ -219,7 +219,7 @@ fn array(dimension: &str, element: Option<u8>, size: usize) -> FieldKind {
         .ok()
         .filter(|count| *count > 0);
     let shared = count
-        .filter(|count| size % count == 0)
+        .filter(|count| size.is_multiple_of(*count))
         .and_then(|count: usize| u8::try_from(size / count).ok());
     match element.or(shared) {
         Some(elem_size @ (1 | 2 | 4 | 8)) => FieldKind::Array {

@@ -5,7 +5,7 @@ use super::compile::{Compiler, Value};
 use super::ctype::CType;
 use super::memory::Memory;
 use super::num::Num;
-use super::text::{Flags, Symbolic, Text};
+use super::text::{Flags, Names, Symbolic, Text};
 use crate::tracefs::field::FieldKind;
 
 impl Compiler<'_> {
@@ -88,7 +88,7 @@ impl Compiler<'_> {
     }
 
     /// `{ value, "name" }, ...`; an empty `{ }` ends the kernel's tables and is how an empty one is written.
-    fn table(&mut self, entries: &[Ast]) -> Result<Vec<(u64, Box<[u8]>)>, String> {
+    fn table(&mut self, entries: &[Ast]) -> Result<Names, String> {
         let mut table = Vec::with_capacity(entries.len());
         for entry in entries {
             match &entry.node {

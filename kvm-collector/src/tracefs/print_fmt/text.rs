@@ -6,7 +6,10 @@ use super::num::{Fault, Num, load};
 use super::number::{Base, Style, hex, hex_byte, number};
 use super::program::Program;
 
-type Bytes = Box<[u8]>;
+pub(super) type Bytes = Box<[u8]>;
+
+/// Values or bits and their names.
+pub(super) type Names = Vec<(u64, Bytes)>;
 
 #[derive(Clone, Debug)]
 pub(super) enum Text {
@@ -105,7 +108,7 @@ impl Text {
 
 impl Symbolic {
     /// Where a value is listed twice the first name counts, as for the kernel, which searches from the start.
-    pub(super) fn new(value: Num, mut names: Vec<(u64, Bytes)>) -> Symbolic {
+    pub(super) fn new(value: Num, mut names: Names) -> Symbolic {
         names.sort_by_key(|(value, _)| *value);
         names.dedup_by_key(|(value, _)| *value);
         Symbolic {
