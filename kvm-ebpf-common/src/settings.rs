@@ -6,7 +6,7 @@
 /// "This kernel's event has no such field."
 pub const NO_OFFSET: u32 = u32::MAX;
 
-/// How many processes, threads or vCPUs a filter can name.
+/// How many processes, threads, vCPUs or values a filter can name.
 pub const MAX_FILTER_IDS: usize = 64;
 
 /// How much of a `kvm_exit` record is read at once, from offset 8 on (after the common fields).
@@ -23,6 +23,9 @@ pub struct SlotSettings {
     pub vcpu_offset: u32,
     /// The event's id (`common_type`).
     pub event_id: u32,
+    /// A u32 field of the event's record that has to have one of [`FilterSettings::values`], or
+    /// [`NO_OFFSET`].
+    pub value_offset: u32,
 }
 
 /// Which events are wanted. A count of 0 means all.
@@ -35,12 +38,16 @@ pub struct FilterSettings {
     pub tid_count: u32,
     /// How many of `vcpus` are set.
     pub vcpu_count: u32,
+    /// How many of `values` are set.
+    pub value_count: u32,
     /// Processes.
     pub tgids: [u32; MAX_FILTER_IDS],
     /// Threads.
     pub tids: [u32; MAX_FILTER_IDS],
     /// vCPU indices.
     pub vcpus: [u32; MAX_FILTER_IDS],
+    /// Values of the field that [`SlotSettings::value_offset`] names; unlike elsewhere, none means none.
+    pub values: [u32; MAX_FILTER_IDS],
 }
 
 /// Where `kvm_exit` and `kvm_entry` have what the pairing needs.
@@ -75,9 +82,11 @@ impl FilterSettings {
         tgid_count: 0,
         tid_count: 0,
         vcpu_count: 0,
+        value_count: 0,
         tgids: [0; MAX_FILTER_IDS],
         tids: [0; MAX_FILTER_IDS],
         vcpus: [0; MAX_FILTER_IDS],
+        values: [0; MAX_FILTER_IDS],
     };
 }
 
@@ -91,8 +100,8 @@ impl PairingSettings {
     };
 }
 
-const _: () = assert!(size_of::<SlotSettings>() == 12);
-const _: () = assert!(size_of::<FilterSettings>() == 12 + 3 * 4 * MAX_FILTER_IDS);
+const _: () = assert!(size_of::<SlotSettings>() == 16);
+const _: () = assert!(size_of::<FilterSettings>() == 16 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<PairingSettings>() == 16);
 const _: () = assert!(size_of::<ShipSettings>() == 12);
 

@@ -58,6 +58,18 @@ pub(crate) fn passes_vcpu(vcpu: u32) -> bool {
     vcpus == 0 || listed(vcpu, vcpus, settings::vcpu)
 }
 
+/// Has the slot's event one of the values asked for, if any are?
+#[inline(always)]
+pub(crate) fn passes_value(ctx: &TracePointContext, slot: usize) -> bool {
+    let offset = settings::value_offset(slot);
+    if offset == NO_OFFSET {
+        return true;
+    }
+    // SAFETY: reads kernel memory through a helper that fails instead of faulting.
+    let value = unsafe { ctx.read_at::<u32>(offset as usize) };
+    value.is_ok_and(|value| listed(value, settings::value_count(), settings::value))
+}
+
 /// The vCPU a slot's event belongs to: from its own record where it says so, otherwise what is
 /// known of the thread.
 #[inline(always)]

@@ -11,6 +11,7 @@ static SLOTS: [SlotSettings; MAX_SLOTS] = [SlotSettings {
     record_bytes: 0,
     vcpu_offset: NO_OFFSET,
     event_id: 0,
+    value_offset: NO_OFFSET,
 }; MAX_SLOTS];
 
 #[unsafe(no_mangle)]
@@ -53,6 +54,11 @@ pub(crate) fn event_id(slot: usize) -> u16 {
     read!(SLOTS[slot].event_id) as u16
 }
 
+#[inline(always)]
+pub(crate) fn value_offset(slot: usize) -> u32 {
+    read!(SLOTS[slot].value_offset)
+}
+
 /// A list of ids in the filter: how many there are, and each.
 macro_rules! filter_list {
     ($count:ident, $get:ident, $count_field:ident, $list_field:ident) => {
@@ -69,6 +75,7 @@ macro_rules! filter_list {
 filter_list!(tgid_count, tgid, tgid_count, tgids);
 filter_list!(tid_count, tid, tid_count, tids);
 filter_list!(vcpu_count, vcpu, vcpu_count, vcpus);
+filter_list!(value_count, value, value_count, values);
 
 #[inline(always)]
 pub(crate) fn isa_offset() -> u32 {

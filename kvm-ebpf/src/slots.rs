@@ -52,6 +52,9 @@ fn run<const SLOT: usize>(ctx: &TracePointContext) {
             return;
         }
     }
+    if !filter::passes_value(ctx, SLOT) {
+        return;
+    }
     count::tally(counts, SLOT, task);
     if settings::record_bytes(SLOT) != 0 && !ship::ship(ctx, SLOT, task) {
         counts.lost += 1;

@@ -8,14 +8,14 @@ use super::{
     Common,
     ending::{Ending, Happened},
     output::{Format, Output},
-    selection::{Target, kvm_format},
+    selection::{self, Target, kvm_format},
 };
 use crate::{
     format::{csv, json, text},
     probe::MapSizes,
     source::{Live, LiveOptions},
-    tracefs::Tracefs,
-    view::{ExitsOptions, ExitsReport, Group, ReasonNames, SortKey},
+    tracefs::{ReasonNames, Tracefs},
+    view::{ExitsOptions, ExitsReport, Group, SortKey},
 };
 
 /// Show where VM exits go: count and time per reason, VM and vCPU
@@ -110,7 +110,7 @@ enum Sort {
 }
 
 impl ExitsArgs {
-    fn view(&self) -> ExitsOptions {
+    fn view(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
         ExitsOptions {
             by: self
                 .by
@@ -132,7 +132,7 @@ impl ExitsArgs {
                 Sort::Name => SortKey::Name,
             },
             top: self.top,
-            reasons: self.reasons.clone(),
+            reasons,
             histograms: self.hist,
         }
     }
@@ -141,7 +141,7 @@ impl ExitsArgs {
 pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
     let tracefs = Tracefs::find_or_mount()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
-    ReasonNames::of(exit.as_ref()).check(&args.reasons)?;
+    let reasons = selection::reasons(exit.as_ref(), &args.reasons)?;
     let mut out = args.output.open()?;
     let mut live = Live::begin(LiveOptions {
         entry: kvm_format(&tracefs, "kvm_entry")?,
@@ -163,7 +163,7 @@ pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitC
     let sample = live.exits()?;
     let names = ReasonNames::of(live.options().exit.as_ref());
     let vm_name = |tgid| live.names().get(tgid).to_owned();
-    let report = ExitsReport::of(&sample, &args.view(), &names, &vm_name);
+    let report = ExitsReport::of(&sample, &args.view(reasons), &names, &vm_name);
     match args.output.format() {
         Format::Json => json::line(&report, &mut out)?,
         Format::Csv => csv::exits(&report, &mut out)?,

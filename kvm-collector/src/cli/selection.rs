@@ -9,7 +9,7 @@ use globset::GlobBuilder;
 use crate::{
     host,
     probe::Filter,
-    tracefs::{EventName, Format, Tracefs, events},
+    tracefs::{EventName, Format, ReasonNames, Tracefs, UnknownReason, events},
 };
 
 /// Which VMs, vCPUs and threads.
@@ -56,6 +56,7 @@ impl Target {
             tgids,
             tids: self.tids.clone(),
             vcpus: self.vcpus.clone(),
+            reasons: None,
         })
     }
 
@@ -118,8 +119,19 @@ pub(super) struct Events {
 impl Events {
     /// The formats of the events chosen.
     pub(super) fn formats(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
+        self.formats_and(tracefs, &[])
+    }
+
+    /// The formats of the events chosen, and of some that are needed whether chosen or not.
+    pub(super) fn formats_and(
+        &self,
+        tracefs: &Tracefs,
+        needed: &[&str],
+    ) -> anyhow::Result<Vec<Format>> {
         let all = tracefs.events()?;
-        let formats = events::select(&all, &self.events)?
+        let mut patterns = self.events.clone();
+        patterns.extend(needed.iter().map(|name| format!("kvm:{name}")));
+        let formats = events::select(&all, &patterns)?
             .iter()
             .map(|event| tracefs.format(event))
             .collect::<Result<_, _>>()?;
@@ -137,4 +149,15 @@ pub(super) fn kvm_format(tracefs: &Tracefs, name: &str) -> anyhow::Result<Option
         return Ok(None);
     }
     Ok(Some(tracefs.format(&event)?))
+}
+
+/// The numbers of the exit reasons that were named; `None` if none were.
+pub(super) fn reasons(
+    exit: Option<&Format>,
+    patterns: &[String],
+) -> Result<Option<Vec<u32>>, UnknownReason> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    ReasonNames::of(exit).codes(patterns).map(Some)
 }

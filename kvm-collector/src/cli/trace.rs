@@ -1,22 +1,22 @@
 //! `kvm-collector trace`.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum};
 
 use super::{
     Common,
-    ending::{Ending, Happened},
+    ending::{Ending, Happened, duration},
     output::{self, color},
-    selection::{Events, Target, kvm_format},
+    selection::{self, Events, Target, kvm_format},
 };
 use crate::{
     host::clock,
     model::Loss,
-    probe::MapSizes,
+    probe::{MapSizes, Record},
     source::{Live, LiveOptions, Ordered, WINDOW_NS},
-    tracefs::Tracefs,
-    view::{TraceFormat, TraceLines},
+    tracefs::{Format, Tracefs},
+    view::{Clock, Filters, SpanOptions, Spans, TraceFormat, TraceLines},
 };
 
 /// Print every event, in the kernel's own words
@@ -37,6 +37,37 @@ pub(super) struct TraceArgs {
     #[command(flatten)]
     ending: Ending,
 
+    /// Only exits for these reasons (globs; upper and lower case are one: hlt, npf, 'EPT_*')
+    #[arg(
+        long = "reason",
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Selection"
+    )]
+    reasons: Vec<String>,
+
+    /// Only events whose fields are so, as ftrace's filters: 'kvm_pio.port == 0x3f8 && rw == 1'; other
+    /// events pass. Can be given more than once
+    #[arg(long = "filter", value_name = "FILTER", help_heading = "Selection")]
+    filters: Vec<String>,
+
+    /// Only exits that took at least this long (100us), with what happened inside them
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Selection")]
+    min_duration: Option<Duration>,
+
+    /// One line per exit: reason, duration, and what happened inside
+    #[arg(long, conflicts_with = "fields", help_heading = "Output")]
+    per_exit: bool,
+
+    /// Which time to show
+    #[arg(
+        long,
+        value_name = "CLOCK",
+        default_value = "mono",
+        help_heading = "Output"
+    )]
+    time: Time,
+
     /// How to write events
     #[arg(
         long,
@@ -44,7 +75,7 @@ pub(super) struct TraceArgs {
         default_value = "text",
         help_heading = "Output"
     )]
-    format: Format,
+    format: OutputFormat,
 
     /// Short for --format json: one object per line
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
@@ -68,11 +99,21 @@ pub(super) struct TraceArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum OutputFormat {
     /// For people
     Text,
     /// One object per line
     Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Time {
+    /// Seconds of CLOCK_MONOTONIC
+    Mono,
+    /// Date and time of day, UTC
+    Wall,
+    /// Seconds since the line before
+    Delta,
 }
 
 /// A size in bytes: a number with K or M behind it, or without.
@@ -92,10 +133,24 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
 
 pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitCode> {
     let tracefs = Tracefs::find_or_mount()?;
+    let mut filter = args.target.filter()?;
+    let exit = kvm_format(&tracefs, "kvm_exit")?;
+    filter.reasons = selection::reasons(exit.as_ref(), &args.reasons)?;
+    let spans = args.per_exit || args.min_duration.is_some();
+    let events = if spans {
+        args.events
+            .formats_and(&tracefs, &["kvm_exit", "kvm_entry"])?
+    } else {
+        args.events.formats(&tracefs)?
+    };
+    let filters = Filters::new(&args.filters, &events)?;
+    for warning in events.iter().filter_map(Format::print_warning) {
+        log::warn!("{warning}");
+    }
     let mut out = output::open(args.output.as_ref())?;
     let mut live = Live::begin(LiveOptions {
-        events: args.events.formats(&tracefs)?,
-        filter: args.target.filter()?,
+        events,
+        filter,
         entry: kvm_format(&tracefs, "kvm_entry")?,
         ship: true,
         sizes: MapSizes {
@@ -108,13 +163,35 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     let mut ring = live
         .take_ring()?
         .ok_or_else(|| anyhow::anyhow!("the eBPF object has no ring buffer"))?;
-    let format = match (args.json || args.format == Format::Json, args.fields) {
+    let json = args.json || args.format == OutputFormat::Json;
+    let format = match (json, args.fields) {
         (true, _) => TraceFormat::Json,
         (false, true) => TraceFormat::Fields,
         (false, false) => TraceFormat::Kernel,
     };
     let colored = color(common.color, args.output.is_none());
-    let mut lines = TraceLines::new(live.options().events.len(), format, colored);
+    let clock = match args.time {
+        Time::Mono => Clock::Mono,
+        Time::Delta => Clock::Delta,
+        Time::Wall => Clock::Wall {
+            offset_ns: clock::real_ns().saturating_sub(clock::monotonic_ns()),
+        },
+    };
+    let formats = live.options().events.len();
+    let mut printer = Printer {
+        lines: TraceLines::new(formats, format, clock, colored),
+        spans: spans.then(|| {
+            let options = SpanOptions {
+                min_ns: args
+                    .min_duration
+                    .map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX)),
+                per_exit: args.per_exit,
+                json,
+            };
+            Spans::new(&live.options().events, options)
+        }),
+        filters,
+    };
     let mut ordered = Ordered::default();
     let mut course = args.ending.begin(None)?;
     loop {
@@ -123,7 +200,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
             happened = course.next() => match happened? {
                 Happened::End => break,
                 Happened::LookAround | Happened::Interval => {
-                    report_lost(&mut live, &mut lines, &mut out)?;
+                    report_lost(&mut live, &mut printer.lines, &mut out)?;
                 }
             },
             ready = ring.ready() => ready?,
@@ -138,7 +215,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
             ordered.take_in(batch);
         }
         ordered.give_out(until_ns, |record, comm| {
-            lines.event(record, &live.options().events, comm, &mut out)
+            printer.event(record, &live.options().events, comm, &mut out)
         })?;
         out.flush()?;
     }
@@ -149,18 +226,18 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         ordered.take_in(batch);
         let until_ns = if last { u64::MAX } else { live.began_ns() };
         ordered.give_out(until_ns, |record, comm| {
-            lines.event(record, &live.options().events, comm, &mut out)
+            printer.event(record, &live.options().events, comm, &mut out)
         })?;
         if last {
             break;
         }
     }
-    let loss = report_lost(&mut live, &mut lines, &mut out)?;
+    let loss = report_lost(&mut live, &mut printer.lines, &mut out)?;
     out.flush()?;
     if !common.quiet {
         eprintln!(
             "kvm-collector: {} events printed, {} lost{}",
-            lines.printed(),
+            printer.lines.printed(),
             loss.lost,
             if loss.unattributed > 0 {
                 format!(
@@ -178,6 +255,34 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         (false, true) => ExitCode::from(super::INCOMPLETE),
         (false, false) => ExitCode::SUCCESS,
     })
+}
+
+/// What becomes of an event.
+struct Printer {
+    lines: TraceLines,
+    spans: Option<Spans>,
+    filters: Filters,
+}
+
+impl Printer {
+    fn event(
+        &mut self,
+        record: &Record<'_>,
+        formats: &[Format],
+        comm: &str,
+        out: &mut impl std::io::Write,
+    ) -> std::io::Result<()> {
+        if !self
+            .filters
+            .pass(usize::from(record.header.slot), record.raw)
+        {
+            return Ok(());
+        }
+        match &mut self.spans {
+            Some(spans) => spans.event(record, formats, comm, &mut self.lines, out),
+            None => self.lines.event(record, formats, comm, out),
+        }
+    }
 }
 
 fn report_lost(

@@ -6,7 +6,7 @@ use kvm_ebpf_common::{
     RECORD_HEADER_BYTES, ShipSettings, SlotSettings,
 };
 
-use crate::tracefs::Format;
+use crate::tracefs::{Format, ReasonNames};
 
 /// How many bytes are shipped behind a record's fixed part when the event has fields of variable
 /// length (`__data_loc`): the record does not say how long it is before it is read.
@@ -68,6 +68,9 @@ pub struct Filter {
     pub tids: Vec<u32>,
     /// vCPU indices.
     pub vcpus: Vec<u32>,
+    /// Of `kvm_exit`, only these reasons (by number, unmasked). `None` means all, also those that have
+    /// no name.
+    pub reasons: Option<Vec<u32>>,
 }
 
 /// Why a request cannot be met.
@@ -157,10 +160,14 @@ fn slots(request: &Request<'_>) -> Result<[SlotSettings; MAX_SLOTS], PlanError> 
         record_bytes: 0,
         vcpu_offset: NO_OFFSET,
         event_id: 0,
+        value_offset: NO_OFFSET,
     }; MAX_SLOTS];
     for (slot, event) in slots.iter_mut().zip(request.events) {
         slot.event_id = u32::from(event.id);
         slot.vcpu_offset = u32_offset(Some(event), "vcpu_id");
+        if request.filter.reasons.is_some() && event.name == "kvm_exit" {
+            slot.value_offset = u32_offset(Some(event), ReasonNames::fields(Some(event)).1);
+        }
         if request.ship {
             slot.record_bytes = record_bytes(event);
         }
@@ -182,6 +189,8 @@ fn filter(filter: &Filter) -> Result<FilterSettings, PlanError> {
     let mut settings = FilterSettings::ALL;
     settings.tgid_count = fill(&mut settings.tgids, &filter.tgids, "processes")?;
     settings.tid_count = fill(&mut settings.tids, &filter.tids, "threads")?;
+    let reasons = filter.reasons.as_deref().unwrap_or_default();
+    settings.value_count = fill(&mut settings.values, reasons, "exit reasons")?;
     settings.vcpu_count = fill(&mut settings.vcpus, &filter.vcpus, "vCPUs")?;
     Ok(settings)
 }
@@ -233,21 +242,11 @@ fn pairing(request: &Request<'_>) -> Result<PairingSettings, PlanError> {
     }
     let exit = Some(request.exit.ok_or(PlanError::NoEvent("kvm_exit"))?);
     request.entry.ok_or(PlanError::NoEvent("kvm_entry"))?;
-    let (isa, reason) = reason_fields(exit);
+    let (isa, reason) = ReasonNames::fields(exit);
     pairing.isa_offset = exit_offset(exit, isa);
     pairing.reason_offset = exit_offset(exit, reason);
     if pairing.reason_offset == NO_OFFSET {
         return Err(PlanError::NoField(reason));
     }
     Ok(pairing)
-}
-
-/// The two fields of `kvm_exit` that say why: on x86 the instruction set's vendor and the reason,
-/// on arm64 the exception's type and its class.
-pub(super) fn reason_fields(exit: Option<&Format>) -> (&'static str, &'static str) {
-    if exit.is_some_and(|exit| exit.field("exit_reason").is_some()) {
-        ("isa", "exit_reason")
-    } else {
-        ("ret", "esr_ec")
-    }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use globset::{GlobBuilder, GlobMatcher};
 use kvm_ebpf_common::{BUCKETS, VCPU_UNKNOWN, bucket_start};
 use serde::Serialize;
 
-use super::ReasonNames;
-use crate::model::{ExitSample, ExitTotals, Loss, ThreadExits};
+use crate::{
+    model::{ExitSample, ExitTotals, Loss, ThreadExits},
+    tracefs::ReasonNames,
+};
 
 /// What rows are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +51,8 @@ pub struct ExitsOptions {
     pub sort: SortKey,
     /// Only so many rows; percentages are of all the same.
     pub top: Option<usize>,
-    /// Only reasons whose names match one of these patterns (upper and lower case are one).
-    pub reasons: Vec<String>,
+    /// Only these reasons, by number.
+    pub reasons: Option<Vec<u32>>,
     /// Also the histograms.
     pub histograms: bool,
 }
@@ -137,15 +138,6 @@ pub struct ExitsReport {
     pub loss: Loss,
 }
 
-/// A reason that was asked for and does not exist.
-#[derive(Debug, thiserror::Error)]
-#[error("no exit reason matches `{pattern}`: this kernel knows {known}")]
-pub struct UnknownReason {
-    /// What was asked for.
-    pub pattern: String,
-    known: String,
-}
-
 /// Rows with the same key are one.
 type Key = (Option<u32>, Option<(u32, u32)>, Option<(u32, u32)>);
 
@@ -158,14 +150,11 @@ impl ExitsReport {
         names: &ReasonNames<'_>,
         vm_name: &dyn Fn(u32) -> String,
     ) -> Self {
-        let matchers = matchers(&options.reasons);
         let mut groups: BTreeMap<Key, ExitTotals> = BTreeMap::new();
         for thread in &sample.threads {
-            if !matchers.is_empty() {
-                let name = names.name(thread.key.isa, thread.key.reason);
-                if !matchers.iter().any(|matcher| matcher.is_match(&name)) {
-                    continue;
-                }
+            let wanted = options.reasons.as_ref();
+            if wanted.is_some_and(|wanted| !wanted.contains(&thread.key.reason)) {
+                continue;
             }
             groups
                 .entry(key(thread, &options.by))
@@ -297,45 +286,5 @@ fn sort(rows: &mut [ExitRow], key: SortKey) {
         SortKey::Name => rows.sort_by(|a, b| {
             (&a.vm, a.vcpu, a.tid, &a.reason).cmp(&(&b.vm, b.vcpu, b.tid, &b.reason))
         }),
-    }
-}
-
-/// `UNKNOWN(0x7b)` is a name like any other; a pattern that is no glob matches itself.
-fn matchers(patterns: &[String]) -> Vec<GlobMatcher> {
-    let glob = |pattern: &str| GlobBuilder::new(pattern).case_insensitive(true).build();
-    patterns
-        .iter()
-        .filter_map(|pattern| {
-            glob(pattern)
-                .or_else(|_| glob(&globset::escape(pattern)))
-                .ok()
-        })
-        .map(|glob| glob.compile_matcher())
-        .collect()
-}
-
-impl ReasonNames<'_> {
-    /// Checks that each pattern matches a reason this kernel has a name for (or names one by number,
-    /// as `UNKNOWN(0x7b)`).
-    ///
-    /// # Errors
-    /// [`UnknownReason`] for the first that does not.
-    pub fn check(&self, patterns: &[String]) -> Result<(), UnknownReason> {
-        let all = self.all();
-        for (pattern, matcher) in patterns.iter().zip(matchers(patterns)) {
-            let known = all.iter().any(|name| matcher.is_match(name))
-                || pattern.to_ascii_uppercase().starts_with("UNKNOWN");
-            if !known {
-                return Err(UnknownReason {
-                    pattern: pattern.clone(),
-                    known: if all.is_empty() {
-                        "none by name".into()
-                    } else {
-                        all.join(", ")
-                    },
-                });
-            }
-        }
-        Ok(())
     }
 }

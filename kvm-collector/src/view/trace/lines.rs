@@ -1,6 +1,9 @@
 //! `trace`: a line an event, in trace_pipe's shape.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use serde::ser::{SerializeMap as _, Serializer as _};
 
@@ -21,12 +24,29 @@ pub enum TraceFormat {
     Json,
 }
 
+/// Which time a line shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// Seconds of `CLOCK_MONOTONIC`, as ftrace's `mono` clock.
+    Mono,
+    /// Date and time of day, UTC; `offset_ns` is what to add to `CLOCK_MONOTONIC`.
+    Wall {
+        /// The real time's distance from the monotonic, in ns.
+        offset_ns: u64,
+    },
+    /// Seconds since the line before.
+    Delta,
+}
+
 /// Writes events as lines. What it needs per event it keeps, so that an event allocates nothing.
 #[derive(Debug)]
 pub struct TraceLines {
     format: TraceFormat,
     color: bool,
+    clock: Clock,
     line: Vec<u8>,
+    /// Time of the line before.
+    last_ns: Option<u64>,
     printed: u64,
     /// Per slot, how many were reported as lost.
     lost: Vec<u64>,
@@ -35,10 +55,12 @@ pub struct TraceLines {
 impl TraceLines {
     /// Lines of so many different events.
     #[must_use]
-    pub fn new(events: usize, format: TraceFormat, color: bool) -> Self {
+    pub fn new(events: usize, format: TraceFormat, clock: Clock, color: bool) -> Self {
         Self {
             format,
             color,
+            clock,
+            last_ns: None,
             line: Vec::with_capacity(512),
             printed: 0,
             lost: vec![0; events],
@@ -49,6 +71,11 @@ impl TraceLines {
     #[must_use]
     pub fn printed(&self) -> u64 {
         self.printed
+    }
+
+    /// Counts lines that were written elsewhere.
+    pub(super) fn count(&mut self, lines: u64) {
+        self.printed += lines;
     }
 
     /// Writes one event, of the format its slot has; `comm` is its thread's name.
@@ -65,40 +92,67 @@ impl TraceLines {
         let Some(format) = formats.get(usize::from(record.header.slot)) else {
             return Ok(());
         };
-        self.line.clear();
-        match self.format {
-            TraceFormat::Json => json(record, format, comm, &mut self.line)?,
-            TraceFormat::Kernel | TraceFormat::Fields => {
-                self.prefix(record, format, comm)?;
-                if self.format == TraceFormat::Kernel {
-                    format.print(record.raw, &mut self.line);
-                } else {
-                    format.print_fields(record.raw, &mut self.line);
-                }
-            }
-        }
-        self.line.push(b'\n');
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        self.line(record, format, comm, &mut line)?;
         self.printed += 1;
-        out.write_all(&self.line)
+        out.write_all(&line)?;
+        self.line = line;
+        Ok(())
     }
 
-    /// `           CPU 0/KVM-5664    [000] 11906.220178: kvm_entry: `
-    fn prefix(&mut self, record: &Record<'_>, format: &Format, comm: &str) -> io::Result<()> {
+    /// Appends an event's line.
+    pub(super) fn line(
+        &mut self,
+        record: &Record<'_>,
+        format: &Format,
+        comm: &str,
+        line: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        match self.format {
+            TraceFormat::Json => json(record, format, comm, line)?,
+            TraceFormat::Kernel => {
+                self.prefix(record, &format.name, comm, line)?;
+                format.print(record.raw, line);
+            }
+            TraceFormat::Fields => {
+                self.prefix(record, &format.name, comm, line)?;
+                format.print_fields(record.raw, line);
+            }
+        }
+        line.push(b'\n');
+        Ok(())
+    }
+
+    /// Appends `           CPU 0/KVM-5664    [000] 11906.220178: kvm_entry: `.
+    pub(super) fn prefix(
+        &mut self,
+        record: &Record<'_>,
+        event: &str,
+        comm: &str,
+        line: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let header = &record.header;
-        let (seconds, micros) = (
-            header.time_ns / 1_000_000_000,
-            header.time_ns / 1000 % 1_000_000,
-        );
+        write!(line, "{comm:>16}-{:<7} [{:03}] ", header.tid, header.cpu)?;
+        let time_ns = header.time_ns;
+        match self.clock {
+            Clock::Mono => seconds(time_ns, line)?,
+            Clock::Delta => {
+                let before = self.last_ns.replace(time_ns).unwrap_or(time_ns);
+                seconds(time_ns.saturating_sub(before), line)?;
+            }
+            Clock::Wall { offset_ns } => {
+                let since_epoch = Duration::from_nanos(time_ns.saturating_add(offset_ns));
+                let time = UNIX_EPOCH + since_epoch;
+                write!(line, "{}", humantime::format_rfc3339_micros(time))?;
+            }
+        }
         let (on, off) = if self.color {
-            (color_of(&format.name), "\x1b[0m")
+            (color_of(event), "\x1b[0m")
         } else {
             ("", "")
         };
-        write!(
-            self.line,
-            "{comm:>16}-{:<7} [{:03}] {seconds:>6}.{micros:06}: {on}{}{off}: ",
-            header.tid, header.cpu, format.name
-        )
+        write!(line, ": {on}{event}{off}: ")
     }
 
     /// Writes a line for each event that has lost any since the last time.
@@ -132,10 +186,19 @@ impl TraceLines {
     }
 }
 
+fn seconds(ns: u64, line: &mut Vec<u8>) -> io::Result<()> {
+    write!(
+        line,
+        "{:>6}.{:06}",
+        ns / 1_000_000_000,
+        ns / 1000 % 1_000_000
+    )
+}
+
 /// By kind: out of the guest, into it, out to the VMM, memory, interrupts, and the rest.
 fn color_of(event: &str) -> &'static str {
     match event {
-        "kvm_exit" | "kvm_nested_vmexit" => "\x1b[33m",
+        "exit" | "kvm_exit" | "kvm_nested_vmexit" => "\x1b[33m",
         "kvm_entry" => "\x1b[32m",
         "kvm_userspace_exit" => "\x1b[35m",
         _ if event.contains("fault") || event.contains("mmu") || event.contains("mmio") => {

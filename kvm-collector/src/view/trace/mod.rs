@@ -2,6 +2,8 @@
 
 mod filter;
 mod lines;
+mod spans;
 
 pub use filter::{FilterError, Filters};
-pub use lines::{TraceFormat, TraceLines};
+pub use lines::{Clock, TraceFormat, TraceLines};
+pub use spans::{SpanOptions, Spans};

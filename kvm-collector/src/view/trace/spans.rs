@@ -1,0 +1,264 @@
+//! Exits as spans: a `kvm_exit`, what happens in its thread, and the `kvm_entry` that ends it.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use serde_json::json;
+
+use super::TraceLines;
+use crate::{
+    probe::Record,
+    tracefs::{Field, Format, ReasonNames},
+};
+
+/// What is kept of one exit at most; what happens beyond is left out, and said to be.
+const MOST_BYTES: usize = 256 << 10;
+
+/// What is done with exits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanOptions {
+    /// Only exits that took at least this long, in ns.
+    pub min_ns: u64,
+    /// One line per exit, instead of a line for each of its events.
+    pub per_exit: bool,
+    /// Write JSON.
+    pub json: bool,
+}
+
+/// Collects each thread's exits, and writes those wanted when they end.
+#[derive(Debug)]
+pub struct Spans {
+    options: SpanOptions,
+    exit_slot: Option<u16>,
+    entry_slot: Option<u16>,
+    vcpu: Option<Field>,
+    isa: Option<Field>,
+    reason: Option<Field>,
+    threads: HashMap<u32, Span>,
+    names: HashMap<(u32, u32), Box<str>>,
+    written: u64,
+}
+
+/// A thread's current exit; its memory is used again for the next.
+#[derive(Debug, Default)]
+struct Span {
+    open: bool,
+    exit_ns: u64,
+    vcpu: Option<u64>,
+    isa: u32,
+    reason: u32,
+    events: u64,
+    left_out: u64,
+    /// Of a line per exit: what stands before the exit.
+    prefix: Vec<u8>,
+    /// Whole lines, or what happened inside.
+    text: Vec<u8>,
+}
+
+impl Spans {
+    /// Exits among events of these formats.
+    #[must_use]
+    pub fn new(formats: &[Format], options: SpanOptions) -> Self {
+        let slot = |name: &str| {
+            let slot = formats
+                .iter()
+                .position(|it| it.system == "kvm" && it.name == name);
+            slot.and_then(|slot| u16::try_from(slot).ok())
+        };
+        let exit_slot = slot("kvm_exit");
+        let exit = exit_slot.and_then(|slot| formats.get(usize::from(slot)));
+        let (isa, reason) = ReasonNames::fields(exit);
+        let field = |name: &str| exit.and_then(|exit| exit.field(name)).cloned();
+        Self {
+            options,
+            exit_slot,
+            entry_slot: slot("kvm_entry"),
+            vcpu: field("vcpu_id"),
+            isa: field(isa),
+            reason: field(reason),
+            threads: HashMap::new(),
+            names: HashMap::new(),
+            written: 0,
+        }
+    }
+
+    /// How many exits were written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Takes an event, in the order of time, and writes its exit if it ends one.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn event(
+        &mut self,
+        record: &Record<'_>,
+        formats: &[Format],
+        comm: &str,
+        lines: &mut TraceLines,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let header = &record.header;
+        let slot = Some(header.slot);
+        let Some(format) = formats.get(usize::from(header.slot)) else {
+            return Ok(());
+        };
+        if slot == self.exit_slot {
+            self.begin(record, format, comm, lines)?;
+            return Ok(());
+        }
+        let Some(span) = self.threads.get_mut(&header.tid).filter(|span| span.open) else {
+            // Not in an exit: of no interest here.
+            return Ok(());
+        };
+        let entry = slot == self.entry_slot;
+        if span.text.len() > MOST_BYTES && !entry {
+            span.left_out += 1;
+            return Ok(());
+        }
+        span.events += 1;
+        if !self.options.per_exit {
+            lines.line(record, format, comm, &mut span.text)?;
+        } else if !entry {
+            inside(span, record, format, self.options.json)?;
+        }
+        if entry {
+            self.end(record, formats, lines, out)?;
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        record: &Record<'_>,
+        format: &Format,
+        comm: &str,
+        lines: &mut TraceLines,
+    ) -> io::Result<()> {
+        let number = |field: &Option<Field>| field.as_ref().and_then(|it| it.read_u64(record.raw));
+        let code = |field| {
+            number(field)
+                .and_then(|it| u32::try_from(it).ok())
+                .unwrap_or(0)
+        };
+        let span = self.threads.entry(record.header.tid).or_default();
+        span.open = true;
+        span.exit_ns = record.header.time_ns;
+        span.vcpu = number(&self.vcpu);
+        span.isa = code(&self.isa);
+        span.reason = code(&self.reason);
+        span.events = 1;
+        span.left_out = 0;
+        span.text.clear();
+        span.prefix.clear();
+        if !self.options.per_exit {
+            lines.line(record, format, comm, &mut span.text)
+        } else if self.options.json {
+            span.prefix.extend_from_slice(comm.as_bytes());
+            Ok(())
+        } else {
+            lines.prefix(record, "exit", comm, &mut span.prefix)
+        }
+    }
+
+    fn end(
+        &mut self,
+        entry: &Record<'_>,
+        formats: &[Format],
+        lines: &mut TraceLines,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let header = &entry.header;
+        let Some(span) = self.threads.get_mut(&header.tid) else {
+            return Ok(());
+        };
+        span.open = false;
+        let duration_ns = header.time_ns.saturating_sub(span.exit_ns);
+        if duration_ns < self.options.min_ns {
+            return Ok(());
+        }
+        self.written += 1;
+        if !self.options.per_exit {
+            lines.count(span.events);
+            out.write_all(&span.text)?;
+            if span.left_out > 0 {
+                writeln!(out, "# left out {} more events of this exit", span.left_out)?;
+            }
+            return Ok(());
+        }
+        lines.count(1);
+        let reason = self
+            .names
+            .entry((span.isa, span.reason))
+            .or_insert_with(|| {
+                let exit = self
+                    .exit_slot
+                    .and_then(|slot| formats.get(usize::from(slot)));
+                ReasonNames::of(exit).name(span.isa, span.reason).into()
+            });
+        if self.options.json {
+            return end_json(span, entry, reason, duration_ns, out);
+        }
+        out.write_all(&span.prefix)?;
+        if let Some(vcpu) = span.vcpu {
+            write!(out, "vcpu {vcpu} ")?;
+        }
+        let (micros, nanos) = (duration_ns / 1000, duration_ns % 1000);
+        write!(out, "{reason} {micros}.{nanos:03} us")?;
+        out.write_all(&span.text)?;
+        if span.left_out > 0 {
+            write!(out, " | {} more events", span.left_out)?;
+        }
+        out.write_all(b"\n")
+    }
+}
+
+/// Notes what happened inside an exit.
+fn inside(span: &mut Span, record: &Record<'_>, format: &Format, json: bool) -> io::Result<()> {
+    if !json {
+        let name = format.name.strip_prefix("kvm_").unwrap_or(&format.name);
+        write!(span.text, " | {name}: ")?;
+        format.print(record.raw, &mut span.text);
+        while span.text.last() == Some(&b' ') {
+            span.text.pop();
+        }
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    format.print(record.raw, &mut text);
+    let event = json!({
+        "event": format.name,
+        "after_ns": record.header.time_ns.saturating_sub(span.exit_ns),
+        "text": String::from_utf8_lossy(&text),
+    });
+    if !span.text.is_empty() {
+        span.text.push(b',');
+    }
+    serde_json::to_writer(&mut span.text, &event)?;
+    Ok(())
+}
+
+fn end_json(
+    span: &Span,
+    entry: &Record<'_>,
+    reason: &str,
+    duration_ns: u64,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let exit = json!({
+        "time_ns": span.exit_ns, "duration_ns": duration_ns, "cpu": entry.header.cpu,
+        "pid": entry.header.tgid, "tid": entry.header.tid,
+        "comm": String::from_utf8_lossy(&span.prefix), "vcpu": span.vcpu,
+        "reason": reason, "reason_code": span.reason, "isa": span.isa, "left_out": span.left_out,
+    });
+    let exit = exit.to_string();
+    // The events inside are JSON already.
+    out.write_all(exit.trim_end_matches('}').as_bytes())?;
+    out.write_all(b",\"inside\":[")?;
+    out.write_all(&span.text)?;
+    out.write_all(b"]}\n")
+}
