@@ -183,25 +183,27 @@ fn matcher(pattern: &str) -> Result<impl Fn(&EventName) -> bool, EventsError> {
     })
 }
 
-/// Names that share the longest part with what was asked for, as words for a message.
+/// The names most like what was asked for, as words for a message.
 fn similar(events: &[EventName], pattern: &str) -> String {
+    /// Below this, names have little in common but `kvm_`.
+    const ALIKE: f64 = 0.88;
     let asked = pattern.rsplit(':').next().unwrap_or(pattern);
-    let asked = asked.strip_prefix("kvm_").unwrap_or(asked);
-    for length in (3..=asked.len()).rev() {
-        let Some(part) = asked.get(..length) else {
-            continue;
-        };
-        let names: Vec<_> = events
-            .iter()
-            .filter(|event| event.name.contains(part))
-            .take(4)
-            .map(ToString::to_string)
-            .collect();
-        if !names.is_empty() {
-            return format!(", among them {}", names.join(", "));
-        }
+    let mut alike: Vec<_> = events
+        .iter()
+        .map(|event| (strsim::jaro_winkler(&event.name, asked), event))
+        .filter(|(likeness, event)| *likeness >= ALIKE || event.name.contains(asked))
+        .collect();
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<_> = alike
+        .iter()
+        .take(3)
+        .map(|(_, event)| event.to_string())
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(", among them {}", names.join(", "))
     }
-    String::new()
 }
 
 #[cfg(test)]
