@@ -16,10 +16,12 @@ use crate::{
     vm::{Series, Vm},
 };
 
-/// What is shown: a view of the collector's, and a guest long enough for it to say something and short enough to be read.
-const STAT: (&str, &str) = ("stat", "20000");
-const EXITS: (&str, &str) = ("exits", "20000");
-const TRACE: (&str, &str) = ("trace", "3");
+/// What is shown: a view of the collector's, and a guest's kinds of exits, enough of each for the view to say something and
+/// few enough to be read.
+type Show = (&'static str, &'static str, &'static str);
+const STAT: Show = ("stat", "io,cpuid", "20000");
+const EXITS: Show = ("exits", "io,cpuid,mmio,msr,hlt", "2000");
+const TRACE: Show = ("trace", "io,cpuid", "3");
 
 pub(crate) fn run() -> Result<ExitCode> {
     let collector = collector::build()?;
@@ -48,9 +50,9 @@ fn host_reports_exits(collector: &Path) -> bool {
         .is_ok_and(|output| exits_fire(&output.stdout))
 }
 
-fn show_on_host(collector: &Path, views: &[(&str, &str)]) -> Result<()> {
-    for (view, exits) in views {
-        let words = words(&collector.to_string_lossy(), view, exits);
+fn show_on_host(collector: &Path, views: &[Show]) -> Result<()> {
+    for show in views {
+        let words = words(&collector.to_string_lossy(), *show);
         announce(&words, "on this host");
         let mut command = as_root(collector);
         let status = process::status(command.args(&words[1..]))?;
@@ -61,13 +63,13 @@ fn show_on_host(collector: &Path, views: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-fn show_in_vm(views: &[(&str, &str)]) -> Result<()> {
+fn show_in_vm(views: &[Show]) -> Result<()> {
     let kernel = Series::V6_12;
     let vm = Vm::new(kernel)
         .with_file(collector::build_static()?.collector, collector::IN_VM)
         .prepare()?;
-    for (view, exits) in views {
-        let words = words(collector::IN_VM, view, exits);
+    for show in views {
+        let words = words(collector::IN_VM, *show);
         announce(
             &words,
             &format!("in a VM with Linux {} (takes some seconds)", kernel.name()),
@@ -81,9 +83,9 @@ fn show_in_vm(views: &[(&str, &str)]) -> Result<()> {
 }
 
 /// `COLLECTOR VIEW -- COLLECTOR guest ...`
-fn words(collector: &str, view: &str, exits: &str) -> Vec<String> {
+fn words(collector: &str, (view, kinds, exits): Show) -> Vec<String> {
     [
-        collector, view, "--", collector, "guest", "--kind", "io,cpuid", "--exits", exits,
+        collector, view, "--", collector, "guest", "--kind", kinds, "--exits", exits,
     ]
     .map(str::to_owned)
     .to_vec()

@@ -236,9 +236,15 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     out.flush()?;
     if !common.quiet {
         eprintln!(
-            "kvm-collector: {} events printed, {} lost{}",
+            "kvm-collector: {} {} printed, {} events lost{}{}",
             printer.lines.printed(),
+            if args.per_exit { "exits" } else { "events" },
             loss.lost,
+            if ordered.late() > 0 {
+                format!(", {} printed out of order", ordered.late())
+            } else {
+                String::new()
+            },
             if loss.unattributed > 0 {
                 format!(
                     ", {} left out because their thread's vCPU is not known",

@@ -123,3 +123,40 @@ pub fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
     }
     csv.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::StatEvent;
+
+    #[test]
+    fn stat_has_a_line_per_event_and_per_kind_of_loss() {
+        let report = StatReport {
+            view: "stat",
+            start_ns: 0,
+            elapsed_ns: 2_000_000_000,
+            events: vec![StatEvent {
+                event: "kvm:kvm_exit".into(),
+                count: 5,
+                rate_per_s: 2.5,
+            }],
+            vms: Vec::new(),
+            loss: Loss {
+                lost: 1,
+                ..Loss::default()
+            },
+        };
+        let mut out = Vec::new();
+        stat(&report, true, &mut out).unwrap();
+        stat(&report, false, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "start_ns,elapsed_ns,vm,pid,event,count,rate_per_s"
+        );
+        assert_eq!(lines[1], "0,2000000000,,,kvm:kvm_exit,5,2.500");
+        assert_eq!(lines[2], "0,2000000000,,,loss:lost,1,");
+        assert_eq!(lines.len(), 1 + 2 * (1 + 5));
+    }
+}

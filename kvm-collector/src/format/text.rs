@@ -282,3 +282,110 @@ fn write_table(table: &Table, look: Look, out: &mut impl Write) -> io::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(reason: &str, count: u64, time_ns: u64) -> ExitRow {
+        ExitRow {
+            vm: Some("web".into()),
+            pid: Some(7),
+            vcpu: Some(0),
+            tid: None,
+            reason: Some(reason.into()),
+            reason_code: Some(0x78),
+            isa: Some(2),
+            count,
+            open: 0,
+            count_ratio: 0.5,
+            time_ns,
+            time_ratio: 0.25,
+            min_ns: 1,
+            mean_ns: 1_500,
+            max_ns: 2_000_000,
+            p50_ns: 900,
+            p99_ns: 1_900_000,
+            histogram: vec![
+                Bucket {
+                    from_ns: 512,
+                    to_ns: 1024,
+                    count: 100,
+                },
+                Bucket {
+                    from_ns: 1024,
+                    to_ns: 2048,
+                    count: 1,
+                },
+            ],
+        }
+    }
+
+    fn report(loss: Loss) -> ExitsReport {
+        ExitsReport {
+            view: "exits",
+            elapsed_ns: 2_000_000_000,
+            count: 1234,
+            time_ns: 5_000_000,
+            row_count: 3,
+            rows: vec![
+                row("hlt", 1000, 4_000_000),
+                row("UNKNOWN(0x99)", 234, 1_000_000),
+            ],
+            open: 1,
+            loss,
+        }
+    }
+
+    fn text(loss: Loss) -> String {
+        let mut out = Vec::new();
+        exits(&report(loss), Look::default(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn exits_are_a_table_with_units() {
+        let text = text(Loss::default());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[..5],
+            [
+                "  VM           vCPU  exit reason    count  count%      time   time%   min      mean      max    ~p50      ~p99",
+                "  web (pid 7)  0     hlt            1,000  50.00%  4.000 ms  25.00%  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
+                "  web (pid 7)  0     UNKNOWN(0x99)    234  50.00%  1.000 ms  25.00%  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
+                "  1 more rows (--top leaves them out)",
+                "",
+            ]
+        );
+        assert_eq!(lines[5], "  web, vCPU 0, hlt: time from exit to next entry");
+        assert_eq!(
+            lines[6],
+            format!(
+                "      512 ns .. 1.024 us              100  {}",
+                "#".repeat(50)
+            )
+        );
+        assert_eq!(lines[7], "    1.024 us .. 2.048 us                1  #");
+        assert_eq!(
+            lines.last(),
+            Some(&"  lost 0, unmatched 0, map full 0, still out of the guest 1")
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let loss = Loss {
+            lost: 1,
+            unmatched: 2000,
+            map_full: 3,
+            unattributed: 4,
+            missed: 5,
+        };
+        let text = text(loss);
+        assert!(
+            text.contains("lost 1, unmatched 2,000, map full 3"),
+            "{text}"
+        );
+        assert_eq!(text.matches("incomplete: ").count(), 5, "{text}");
+    }
+}

@@ -258,7 +258,7 @@ mod tests {
     fn an_unknown_event_is_an_error_that_helps() {
         assert_eq!(
             chosen(&["kvm_exti"]),
-            "error: no event matches `kvm_exti`: this kernel has 4 KVM events, among them kvm:kvm_exit; `kvm-collector list` shows them all"
+            "error: no event matches `kvm_exti`: this kernel has 4 KVM events, among them kvm:kvm_exit, kvm:kvm_entry; `kvm-collector list` shows them all"
         );
         assert!(chosen(&["kvm_e[xit"]).contains("no event pattern"));
     }

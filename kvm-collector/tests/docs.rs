@@ -1,0 +1,165 @@
+//! The documents say what the program does: examples parse, and every field of JSON is described.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use clap::Parser as _;
+use kvm_collector::{
+    cli::Cli,
+    model::{Counts, EventCount, ExitSample, ExitTotals, Loss, ThreadExits, VmCounts},
+    tracefs::{EventName, ReasonNames},
+    view::{ExitsOptions, ExitsReport, Group, SortKey, StatReport},
+};
+use kvm_ebpf_common::{ExitKey, VCPU_UNKNOWN};
+
+fn document(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Splits a command line as a shell would, as far as the documents need it: single quotes, and a
+/// comment at the end.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            '#' if !quoted => break,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().expect("there is one").push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn every_example_is_a_command_line() {
+    let mut examples = 0;
+    for name in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/json.md",
+        "docs/trace.md",
+    ] {
+        for line in document(name).lines() {
+            let line = line.trim_start_matches("$ ").trim_start_matches("    ");
+            let line = line.trim_start_matches("$ ");
+            if !line.starts_with("kvm-collector ") {
+                continue;
+            }
+            examples += 1;
+            if let Err(error) = Cli::try_parse_from(words(line)) {
+                panic!("{name}: `{line}`: {error}");
+            }
+        }
+    }
+    assert!(examples > 12, "only {examples} examples found");
+}
+
+#[test]
+fn every_example_in_the_help_is_a_command_line() {
+    use clap::CommandFactory as _;
+    let mut examples = 0;
+    for command in Cli::command().get_subcommands() {
+        let Some(text) = command.get_after_help() else {
+            continue;
+        };
+        for line in text.to_string().lines().map(str::trim) {
+            // Two spaces or more separate the example from what it does.
+            let line = line.split("   ").next().expect("the first part");
+            if line.starts_with("kvm-collector ") {
+                examples += 1;
+                if let Err(error) = Cli::try_parse_from(words(line)) {
+                    panic!("help of {}: `{line}`: {error}", command.get_name());
+                }
+            }
+        }
+    }
+    assert!(examples > 8, "only {examples} examples found");
+}
+
+/// Every key of an object and of all within it.
+fn keys(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (key, value) in object {
+                found.insert(key.clone());
+                keys(value, found);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+fn stat_report() -> StatReport {
+    let counts = |time_ns, count| Counts {
+        time_ns,
+        events: vec![EventCount {
+            event: EventName {
+                system: "kvm".into(),
+                name: "kvm_exit".into(),
+            },
+            count,
+            lost: 0,
+        }],
+        vms: vec![VmCounts {
+            tgid: 7,
+            name: "web".into(),
+            counts: vec![count],
+        }],
+        loss: Loss::default(),
+    };
+    StatReport::between(0, &counts(0, 0), &counts(1_000_000_000, 5))
+}
+
+fn exits_report() -> ExitsReport {
+    let exits = |vcpu| ThreadExits {
+        key: ExitKey {
+            tgid: 7,
+            tid: 8,
+            vcpu,
+            isa: 2,
+            reason: 0x78,
+        },
+        totals: ExitTotals {
+            count: 1,
+            ..ExitTotals::default()
+        },
+    };
+    let mut sample = ExitSample {
+        elapsed_ns: 1,
+        threads: vec![exits(0), exits(VCPU_UNKNOWN)],
+        loss: Loss::default(),
+    };
+    sample.threads[0].totals.histogram[3] = 1;
+    let options = ExitsOptions {
+        by: vec![Group::Vm, Group::Vcpu, Group::Reason],
+        sort: SortKey::Time,
+        top: None,
+        reasons: None,
+        histograms: true,
+    };
+    ExitsReport::of(&sample, &options, &ReasonNames::of(None), &|_| "web".into())
+}
+
+#[test]
+fn every_field_of_json_is_described() {
+    let text = document("docs/json.md");
+    for report in [
+        serde_json::to_value(stat_report()).expect("JSON"),
+        serde_json::to_value(exits_report()).expect("JSON"),
+    ] {
+        let mut found = BTreeSet::new();
+        keys(&report, &mut found);
+        assert!(found.len() > 8, "{found:?}");
+        for key in found {
+            let described = [format!("`{key}`"), format!("`{key}[]`")];
+            assert!(
+                described.iter().any(|it| text.contains(it)),
+                "docs/json.md does not describe `{key}`"
+            );
+        }
+    }
+}
