@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(
             lines[..5],
             [
-                "  VM           vCPU  exit reason    count  count%      time   time%   min      mean      max    ~p50      ~p99",
+                "  VM           vCPU  exit reason    count  count%      time   time%   min      mean       max    ~p50      ~p99",
                 "  web (pid 7)  0     hlt            1,000  50.00%  4.000 ms  25.00%  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
                 "  web (pid 7)  0     UNKNOWN(0x99)    234  50.00%  1.000 ms  25.00%  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
                 "  1 more rows (--top leaves them out)",
