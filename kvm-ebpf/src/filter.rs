@@ -4,7 +4,7 @@ use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{MAX_FILTER_IDS, NO_OFFSET, VCPU_UNKNOWN};
 
 use crate::{
-    maps::{STOPPED, THREADS},
+    maps::{RUNNING, THREADS},
     settings,
     task::Task,
 };
@@ -24,10 +24,10 @@ fn listed(id: u32, count: u32, get: fn(usize) -> u32) -> bool {
     false
 }
 
-/// Is the measurement over?
+/// Has the measurement begun, and not ended?
 #[inline(always)]
-pub(crate) fn stopped() -> bool {
-    STOPPED.get(0).is_none_or(|stopped| *stopped != 0)
+pub(crate) fn running() -> bool {
+    RUNNING.get(0).is_some_and(|running| *running != 0)
 }
 
 /// Is anything filtered at all?

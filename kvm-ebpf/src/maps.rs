@@ -9,10 +9,10 @@ use kvm_ebpf_common::{
     ExitKey, ExitStats, PairingCounters, SlotCounts, SlotTable, ThreadSlot, ThreadState,
 };
 
-/// Not 0: nothing is to be counted or shipped any more. For the end of a measurement, since detaching
-/// takes the kernel seconds.
+/// 0: nothing is counted or shipped. Attaching takes milliseconds an event, and detaching seconds in
+/// all; with this, all events are measured over the same time.
 #[map]
-pub(crate) static STOPPED: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static RUNNING: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Counters of all slots, one copy per CPU, in one value: one system call reads them all.
 #[map]

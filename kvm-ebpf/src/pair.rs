@@ -76,7 +76,7 @@ fn pair_exit(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn on_exit(ctx: &TracePointContext) -> Option<()> {
-    if filter::stopped() {
+    if !filter::running() {
         return None;
     }
     let task = Task::current();
@@ -144,7 +144,7 @@ fn pair_entry(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn on_entry(ctx: &TracePointContext) -> Option<()> {
-    if filter::stopped() {
+    if !filter::running() {
         return None;
     }
     let task = Task::current();

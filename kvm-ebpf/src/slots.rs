@@ -14,7 +14,7 @@ use crate::{count, filter, settings, ship, task::Task};
 
 #[inline(always)]
 fn count<const SLOT: usize>() {
-    if filter::stopped() {
+    if !filter::running() {
         return;
     }
     let Some(counts) = count::of_slot(SLOT) else {
@@ -32,7 +32,7 @@ fn count<const SLOT: usize>() {
 
 #[inline(always)]
 fn run<const SLOT: usize>(ctx: &TracePointContext) {
-    if filter::stopped() {
+    if !filter::running() {
         return;
     }
     let Some(counts) = count::of_slot(SLOT) else {

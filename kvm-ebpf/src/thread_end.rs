@@ -8,7 +8,7 @@ use crate::{filter, ship, task::Task};
 #[raw_tracepoint]
 fn thread_end(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();
-    if !filter::stopped() && filter::passes_task(task) {
+    if filter::running() && filter::passes_task(task) {
         ship::ship_thread_end(task);
     }
     0

@@ -12,7 +12,8 @@ use crate::guest::{Guest, Kind, Made, Mode, Plan, Roster, VcpuMade};
 
 /// Run a tiny guest that makes a known number of exits, and print how many it made.
 ///
-/// Each vCPU makes N rounds of the kinds asked for, in the order given, and ends with one more `out`, counted as io.
+/// Each vCPU makes N rounds of the kinds asked for, in the order given; one more `out` before them and one after them
+/// are counted as io.
 /// On hardware with nested paging it also takes a page-fault exit for each page it runs on: one in real mode (its
 /// code), four in long mode (its code and page tables). Interrupts of the host aside, nothing else leaves the guest.
 #[derive(Args, Clone, Debug)]

@@ -64,7 +64,7 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
         ..LiveOptions::default()
     })?;
     let began_ns = live.began_ns();
-    let first = live.counts()?;
+    let first = live.nothing();
     let mut last = first.clone();
     let mut writer = Writer {
         format: args.output.format(),

@@ -8,6 +8,8 @@ use super::{GuestError, Isa, Kind, Mode, Plan};
 
 /// The port that `io` and `io-read` use: the first serial port's, nobody in the kernel owns it.
 pub const PORT: u16 = 0x3f8;
+/// The port whose `out` says that the vCPU runs.
+pub const BOOT_PORT: u16 = 0xf5;
 /// The port whose `out` ends the program.
 pub const END_PORT: u16 = 0xf4;
 
@@ -27,16 +29,17 @@ pub(super) fn assemble(
         mode: plan.mode,
         bytes: Vec::new(),
     };
+    code.out(BOOT_PORT);
     if plan.exits > 0 {
+        let start = code.bytes.len();
         for &kind in &plan.kinds {
             code.exit(kind, layout, vcpu, isa)?;
         }
         code.wide(&[0xff, 0xc7]); // inc edi
         code.wide(&[0xff, 0xce]); // dec esi
-        code.jump_to_start_if_not_zero()?;
+        code.jump_if_not_zero(start)?;
     }
-    code.load_edx(END_PORT.into());
-    code.plain(&[0xee]); // out dx, al
+    code.out(END_PORT);
     // A second page of code would be one more first touch than promised.
     if code.bytes.len() as u64 > PAGE {
         return Err(GuestError::ProgramTooLong {
@@ -60,10 +63,7 @@ impl Code {
         isa: Option<Isa>,
     ) -> Result<(), GuestError> {
         match kind {
-            Kind::Io => {
-                self.load_edx(PORT.into());
-                self.plain(&[0xee]); // out dx, al
-            }
+            Kind::Io => self.out(PORT),
             Kind::IoRead => {
                 self.load_edx(PORT.into());
                 self.plain(&[0xec]); // in al, dx
@@ -127,10 +127,16 @@ impl Code {
         self.word(value);
     }
 
-    fn jump_to_start_if_not_zero(&mut self) -> Result<(), GuestError> {
+    fn out(&mut self, port: u16) {
+        self.load_edx(port.into());
+        self.plain(&[0xee]); // out dx, al
+    }
+
+    /// Jumps back to where the program was this long.
+    fn jump_if_not_zero(&mut self, target: usize) -> Result<(), GuestError> {
         self.wide(&[0x0f, 0x85]);
-        let end = address(self.bytes.len() as u64 + 4)?;
-        self.word(end.wrapping_neg());
+        let end = self.bytes.len() + 4;
+        self.word(address((end - target) as u64)?.wrapping_neg());
         Ok(())
     }
 
@@ -179,30 +185,31 @@ mod tests {
         assemble(&plan, &Layout::of(&plan).unwrap(), 0, Some(Isa::Svm)).unwrap()
     }
 
+    const BOOT: [u8; 6] = [0xba, 0xf5, 0, 0, 0, 0xee];
+    const END: [u8; 6] = [0xba, 0xf4, 0, 0, 0, 0xee];
+
     #[test]
     fn the_loop_jumps_back_to_its_first_instruction() {
         let code = program(Mode::Long, &[Kind::Hlt], 5);
-        assert_eq!(
-            code,
-            [
-                0xf4, 0xff, 0xc7, 0xff, 0xce, 0x0f, 0x85, 0xf5, 0xff, 0xff, 0xff, 0xba, 0xf4, 0, 0,
-                0, 0xee
-            ]
-        );
+        let round = [
+            0xf4, 0xff, 0xc7, 0xff, 0xce, 0x0f, 0x85, 0xf5, 0xff, 0xff, 0xff,
+        ];
+        assert_eq!(code, [&BOOT[..], &round, &END].concat());
     }
 
     #[test]
     fn real_mode_widens_operands_and_addresses() {
         let code = program(Mode::Real, &[Kind::Mmio], 1);
-        assert_eq!(code[..9], [0x67, 0x66, 0xc7, 0x04, 0x25, 0, 0, 0xe0, 0x3f]);
+        assert_eq!(code[..7], [&[0x66], &BOOT[..]].concat());
+        assert_eq!(
+            code[7..16],
+            [0x67, 0x66, 0xc7, 0x04, 0x25, 0, 0xe0, 0x1f, 0]
+        );
     }
 
     #[test]
-    fn no_rounds_is_just_the_ending() {
-        assert_eq!(
-            program(Mode::Long, &[Kind::Io], 0),
-            [0xba, 0xf4, 0, 0, 0, 0xee]
-        );
+    fn no_rounds_is_just_the_beginning_and_the_end() {
+        assert_eq!(program(Mode::Long, &[Kind::Io], 0), [BOOT, END].concat());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub enum GuestError {
     TooManyVcpus { asked: u32, most: u32 },
     /// More first touches than there is memory for.
     #[error(
-        "{asked} page-fault exits do not fit into one VM's memory of {most} pages: ask for fewer exits or vCPUs"
+        "{asked} page-fault exits are too many for each vCPU: its memory has {most} pages to touch"
     )]
     TooManyPages { asked: u64, most: u64 },
     /// The program does not fit into its page.

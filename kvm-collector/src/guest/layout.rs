@@ -1,31 +1,37 @@
 //! Where things lie in the guest's physical memory.
 //!
 //! ```text
-//! 0            a block per vCPU: PML4, PDPT, PD, code, 32 KiB apart
-//! after them   the pages each vCPU touches for the first time (`page-fault`)
-//! 1 GiB-2 MiB  nothing: two unbacked pages per vCPU (`mmio`, `mmio-read`)
+//! a stretch per vCPU, a multiple of 2 MiB:
+//!   PML4, PDPT, PD, code   32 KiB apart
+//!   the pages it touches for the first time (`page-fault`)
+//!   nothing
+//!   the last two pages, never backed (`mmio`, `mmio-read`)
 //! ```
 //!
-//! Nothing is shared between vCPUs, so that who takes a first-touch fault does not depend on who is first. Pages that
-//! count are 32 KiB apart because KVM's older MMU maps up to seven neighbours of a faulting page along with it.
+//! How many page faults the guest causes must not depend on chance. So vCPUs share neither a page nor the tables by
+//! which KVM maps it, except the upper levels, which is why they boot one after another: two that fault on a shared
+//! table at once may both have to try again. Pages that count are 32 KiB apart because KVM's older MMU maps up to seven
+//! neighbours of a faulting page along with it.
 
 use super::{GuestError, Kind, Plan};
 
 /// Size of a page.
 pub(super) const PAGE: u64 = 0x1000;
-/// Guest memory reaches to here at most: what one page directory maps, less the hole.
-pub(super) const HOLE: u64 = (1 << 30) - (2 << 20);
 
+/// What one of the guest's page directories maps.
+const REACH: u64 = 1 << 30;
+/// What one of KVM's lowest tables maps.
+const TABLE: u64 = 2 << 20;
 const APART: u64 = 8 * PAGE;
 const BLOCK: u64 = 4 * APART;
-/// The hole holds two pages for this many.
+const HOLE: u64 = 2 * PAGE;
 const MAX_VCPUS: u32 = 256;
 
 /// Where everything of a [`Plan`]'s VM lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    vcpus: u32,
-    touched_each: u64,
+    backed: u64,
+    stretch: u64,
 }
 
 impl Layout {
@@ -42,30 +48,35 @@ impl Layout {
             .filter(|&&kind| kind == Kind::PageFault)
             .count() as u64;
         let pages = per_round.saturating_mul(u64::from(plan.exits));
-        let touched_each = pages
-            .saturating_mul(PAGE)
-            .div_ceil(APART)
-            .saturating_mul(APART);
-        let all = u64::from(plan.vcpus).saturating_mul(touched_each.saturating_add(BLOCK));
-        if all > HOLE {
-            return Err(GuestError::TooManyPages {
-                asked: pages.saturating_mul(plan.vcpus.into()),
-                most: HOLE / PAGE,
-            });
+        let backed = pages.saturating_mul(PAGE).saturating_add(BLOCK);
+        let stretch = backed
+            .saturating_add(HOLE)
+            .div_ceil(TABLE)
+            .saturating_mul(TABLE);
+        if stretch.saturating_mul(plan.vcpus.into()) > REACH {
+            let most = (REACH / u64::from(plan.vcpus) / TABLE * TABLE - BLOCK - HOLE) / PAGE;
+            return Err(GuestError::TooManyPages { asked: pages, most });
         }
-        Ok(Self {
-            vcpus: plan.vcpus,
-            touched_each,
-        })
+        Ok(Self { backed, stretch })
     }
 
-    /// Bytes of memory the VM has.
-    pub(super) fn size(&self) -> u64 {
-        u64::from(self.vcpus) * (BLOCK + self.touched_each)
+    /// Bytes from the first vCPU's stretch to the end of the last one's.
+    pub(super) fn size(&self, vcpus: u32) -> u64 {
+        u64::from(vcpus) * self.stretch
+    }
+
+    /// Bytes at the start of each stretch that are memory.
+    pub(super) fn backed(&self) -> u64 {
+        self.backed
+    }
+
+    /// The start of a vCPU's stretch.
+    pub(super) fn stretch(&self, vcpu: u32) -> u64 {
+        u64::from(vcpu) * self.stretch
     }
 
     pub(super) fn pml4(&self, vcpu: u32) -> u64 {
-        u64::from(vcpu) * BLOCK
+        self.stretch(vcpu)
     }
 
     pub(super) fn pdpt(&self, vcpu: u32) -> u64 {
@@ -82,12 +93,12 @@ impl Layout {
 
     /// The first of the pages a vCPU touches for `page-fault`.
     pub(super) fn touched(&self, vcpu: u32) -> u64 {
-        u64::from(self.vcpus) * BLOCK + u64::from(vcpu) * self.touched_each
+        self.stretch(vcpu) + BLOCK
     }
 
     /// The unbacked page a vCPU writes to for `mmio`.
     pub(super) fn mmio(&self, vcpu: u32) -> u64 {
-        HOLE + u64::from(vcpu) * 2 * PAGE
+        self.stretch(vcpu) + self.stretch - HOLE
     }
 
     /// The unbacked page it reads from for `mmio-read`.
@@ -101,31 +112,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_of_neighbours_do_not_meet() {
+    fn neighbours_do_not_meet() {
         let plan = Plan {
             kinds: vec![Kind::PageFault],
-            exits: 9,
+            exits: 1000,
             vcpus: 2,
             ..Plan::default()
         };
         let layout = Layout::of(&plan).unwrap();
-        assert!(layout.code(0) + PAGE <= layout.pml4(1));
-        assert!(layout.code(1) + PAGE <= layout.touched(0));
-        assert!(layout.touched(0) + 9 * PAGE <= layout.touched(1));
-        assert!(layout.touched(1) + 9 * PAGE <= layout.size());
-        assert!(layout.mmio_read(0) < layout.mmio(1));
+        assert!(layout.code(0) + PAGE <= layout.touched(0));
+        assert_eq!(
+            layout.touched(0) + 1000 * PAGE,
+            layout.stretch(0) + layout.backed()
+        );
+        assert!(layout.backed() <= layout.mmio(0));
+        assert_eq!(layout.mmio_read(0) + PAGE, layout.stretch(1));
+        assert_eq!(
+            (layout.stretch(1) % TABLE, layout.size(2)),
+            (0, 2 * layout.stretch(1))
+        );
     }
 
     #[test]
-    fn more_pages_than_fit_are_refused() {
-        let plan = Plan {
+    fn as_many_pages_as_are_said_to_fit_do() {
+        let mut plan = Plan {
             kinds: vec![Kind::PageFault],
             exits: u32::MAX,
+            vcpus: 3,
             ..Plan::default()
         };
-        assert!(matches!(
-            Layout::of(&plan),
-            Err(GuestError::TooManyPages { .. })
-        ));
+        let Err(GuestError::TooManyPages { most, .. }) = Layout::of(&plan) else {
+            panic!("they fit")
+        };
+        plan.exits = u32::try_from(most).unwrap();
+        assert!(Layout::of(&plan).is_ok());
+        plan.exits += 1;
+        assert!(Layout::of(&plan).is_err());
     }
 }

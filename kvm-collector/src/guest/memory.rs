@@ -48,11 +48,6 @@ impl Memory {
         self.start.as_ptr() as u64
     }
 
-    /// How many bytes it has.
-    pub(super) fn size(&self) -> u64 {
-        self.size as u64
-    }
-
     /// Copies bytes to a guest-physical address.
     pub(super) fn write(&mut self, gpa: u64, bytes: &[u8]) -> Result<(), GuestError> {
         let outside = || GuestError::OutOfMemory { gpa };

@@ -8,8 +8,11 @@
 //!
 //! 1. it touches its boot pages for the first time: its code, and in long mode its three page tables
 //!    ([`Mode::boot_pages`]). With nested paging each costs one page-fault exit;
-//! 2. [`Plan::exits`] rounds; in each round every kind of [`Plan::kinds`] once, in the order given;
-//! 3. one `out` to port [`END_PORT`], after which it is not entered again. It counts as [`Kind::Io`].
+//! 2. one `out` to port [`BOOT_PORT`], after which the next vCPU of the VM boots;
+//! 3. [`Plan::exits`] rounds; in each round every kind of [`Plan::kinds`] once, in the order given;
+//! 4. one `out` to port [`END_PORT`], after which it is not entered again.
+//!
+//! Both `out`s count as [`Kind::Io`].
 //!
 //! Nothing else leaves the guest: no interrupt controller, no timer, no descriptor tables, every page private to its
 //! vCPU. What remains is the host's: interrupts that arrive while the guest runs (`interrupt`, `EXTERNAL_INTERRUPT`),
@@ -30,7 +33,7 @@ mod run;
 mod vcpu;
 mod vm;
 
-pub use code::{END_PORT, PORT};
+pub use code::{BOOT_PORT, END_PORT, PORT};
 pub use error::GuestError;
 pub use isa::Isa;
 pub use kind::{Kind, UnknownKind};

@@ -168,7 +168,7 @@ impl Thread {
         let body = move || {
             let tid = thread_id();
             tell_tid.send(tid).ok()?;
-            let result = wait(&started).map(|()| vcpu::run(&mut fd, &plan, isa, place, tid));
+            let result = wait(&started).map(|()| vcpu::run(&mut fd, &vm, &plan, isa, place, tid));
             // The vCPU must be gone before the memory it runs on.
             drop(fd);
             drop(vm);

@@ -6,7 +6,8 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::layout::{Layout, PAGE};
 use super::made::VcpuMade;
-use super::{END_PORT, GuestError, Isa, Kind, PORT, Plan};
+use super::vm::Vm;
+use super::{BOOT_PORT, END_PORT, GuestError, Isa, Kind, PORT, Plan};
 
 /// What a vCPU is called in errors.
 #[derive(Clone, Copy, Debug)]
@@ -18,17 +19,23 @@ pub(super) struct Place {
 /// Runs a vCPU until its program ends.
 pub(super) fn run(
     fd: &mut VcpuFd,
+    vm: &Vm,
     plan: &Plan,
     isa: Option<Isa>,
     place: Place,
     tid: u32,
 ) -> Result<VcpuMade, GuestError> {
     let mut made = VcpuMade::by_construction(plan, isa, place.vcpu, tid);
+    let mut booting = Some(vm.boot_turn());
     loop {
         match fd.run() {
             Ok(VcpuExit::IoOut(END_PORT, _)) => {
                 made.count("KVM_EXIT_IO");
                 break;
+            }
+            Ok(VcpuExit::IoOut(BOOT_PORT, _)) => {
+                made.count("KVM_EXIT_IO");
+                drop(booting.take());
             }
             Ok(VcpuExit::IoOut(PORT, _)) => made.count("KVM_EXIT_IO"),
             Ok(VcpuExit::IoIn(PORT, data)) => {

@@ -1,5 +1,7 @@
 //! One virtual machine: its memory, filled, and its vCPUs, ready to run.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
@@ -16,6 +18,8 @@ pub(super) struct Vm {
     // In this order: the kernel lets go of the memory before it is unmapped.
     fd: VmFd,
     _memory: Memory,
+    /// Held by the one vCPU that boots.
+    booting: Mutex<()>,
 }
 
 /// Opens the host's KVM.
@@ -30,7 +34,7 @@ pub(super) fn open_kvm() -> Result<Kvm, GuestError> {
 impl Vm {
     pub(super) fn new(kvm: &Kvm, plan: &Plan, isa: Option<Isa>) -> Result<Self, GuestError> {
         let layout = Layout::of(plan)?;
-        let mut memory = Memory::new(layout.size())?;
+        let mut memory = Memory::new(layout.size(plan.vcpus))?;
         for vcpu in 0..plan.vcpus {
             memory.write(
                 layout.code(vcpu),
@@ -46,20 +50,29 @@ impl Vm {
         let fd = create(kvm)?;
         fd.set_tss_address(TSS_ADDRESS)
             .map_err(GuestError::kvm("KVM_SET_TSS_ADDR"))?;
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: memory.size(),
-            userspace_addr: memory.host_address(),
-        };
-        // SAFETY: the region is the mapping that this `Vm` owns, unmaps last and nobody else reads or writes.
-        unsafe { fd.set_user_memory_region(region) }
-            .map_err(GuestError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        for vcpu in 0..plan.vcpus {
+            let start = layout.stretch(vcpu);
+            let region = kvm_userspace_memory_region {
+                slot: vcpu,
+                flags: 0,
+                guest_phys_addr: start,
+                memory_size: layout.backed(),
+                userspace_addr: memory.host_address() + start,
+            };
+            // SAFETY: the stretch lies within the mapping that this `Vm` owns, unmaps last and nobody else uses.
+            unsafe { fd.set_user_memory_region(region) }
+                .map_err(GuestError::kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        }
         Ok(Self {
             fd,
             _memory: memory,
+            booting: Mutex::new(()),
         })
+    }
+
+    /// Waits for the turn to boot, which lasts as long as the guard.
+    pub(super) fn boot_turn(&self) -> MutexGuard<'_, ()> {
+        self.booting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn vcpu(&self, kvm: &Kvm, plan: &Plan, vcpu: u32) -> Result<VcpuFd, GuestError> {

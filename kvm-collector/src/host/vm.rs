@@ -92,6 +92,10 @@ fn read(tgid: u32, process: &Path) -> Option<Vm> {
     })
 }
 
+/// Threads of the kernel's own in a VM's process. Their `syscall` file shows what the thread they were
+/// made from was in, which may be a `KVM_RUN`.
+const KERNEL_WORKERS: [&str; 3] = ["kvm-nx-lpage-re", "vhost-", "kvm-pit/"];
+
 /// Makes out whether a thread is a vCPU, by its name or else by the `KVM_RUN` it is in.
 fn vcpu(process: &Path, tid: u32, task: &Path) -> Option<Vcpu> {
     let comm = line(task.join("comm"))?;
@@ -101,6 +105,9 @@ fn vcpu(process: &Path, tid: u32, task: &Path) -> Option<Vcpu> {
             tid,
             comm,
         });
+    }
+    if KERNEL_WORKERS.iter().any(|name| comm.starts_with(name)) {
+        return None;
     }
     let fd = kvm_run_fd(&line(task.join("syscall"))?)?;
     let target = fs::read_link(process.join("fd").join(fd.to_string())).ok();

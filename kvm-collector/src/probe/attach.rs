@@ -132,7 +132,8 @@ impl Drop for Attached {
 }
 
 impl Attached {
-    /// Loads and attaches what the request needs, and nothing else.
+    /// Loads and attaches what the request needs, and nothing else. Nothing is counted before
+    /// [`Attached::start`].
     ///
     /// # Errors
     /// See [`ProbeError`].
@@ -212,20 +213,32 @@ impl Attached {
         Ok(())
     }
 
+    /// Begins to count and to ship, for all events at once.
+    ///
+    /// # Errors
+    /// When the programs cannot be told.
+    pub fn start(&mut self) -> Result<(), ProbeError> {
+        self.set_running(1)
+    }
+
     /// Stops counting and shipping; what was counted can still be read.
     ///
     /// # Errors
     /// When the programs cannot be told.
     pub fn stop(&mut self) -> Result<(), ProbeError> {
-        const NAME: &str = "STOPPED";
-        let map = self.ebpf.map_mut(NAME);
-        let map = map.ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
-        Array::try_from(map)
-            .and_then(|mut stopped: Array<_, u32>| stopped.set(0, 1, 0))
-            .map_err(|source| ProbeError::Map { name: NAME, source })?;
+        self.set_running(0)?;
         // A program that was running on another CPU meanwhile ends within microseconds.
         std::thread::sleep(Duration::from_millis(1));
         Ok(())
+    }
+
+    fn set_running(&mut self, running: u32) -> Result<(), ProbeError> {
+        const NAME: &str = "RUNNING";
+        let map = self.ebpf.map_mut(NAME);
+        let map = map.ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
+        Array::try_from(map)
+            .and_then(|mut map: Array<_, u32>| map.set(0, running, 0))
+            .map_err(|source| ProbeError::Map { name: NAME, source })
     }
 
     /// What the kernel says of each attached program.

@@ -6,7 +6,7 @@ use crate::{
     host::clock,
     model::{Counts, EventCount, ExitSample, ExitTotals, Loss, ThreadExits, VmCounts},
     probe::{Attached, Filter, MapSizes, ProbeError, Request, Ring},
-    tracefs::{EventName, Format},
+    tracefs::Format,
 };
 
 use super::VmNames;
@@ -46,12 +46,12 @@ pub struct Live {
 }
 
 impl Live {
-    /// Attaches. Counting begins here.
+    /// Attaches, and then begins to count.
     ///
     /// # Errors
     /// See [`ProbeError`].
     pub fn begin(options: LiveOptions) -> Result<Self, ProbeError> {
-        let attached = Attached::new(&Request {
+        let mut attached = Attached::new(&Request {
             events: &options.events,
             ship: options.ship,
             per_thread: options.per_vm,
@@ -71,11 +71,13 @@ impl Live {
                 program.jited_bytes
             );
         }
+        let began_ns = clock::monotonic_ns();
+        attached.start()?;
         Ok(Self {
             options,
             attached,
             names: VmNames::default(),
-            began_ns: clock::monotonic_ns(),
+            began_ns,
             ended_ns: None,
         })
     }
@@ -136,6 +138,22 @@ impl Live {
         &self.names
     }
 
+    /// What had been counted when it began: nothing.
+    #[must_use]
+    pub fn nothing(&self) -> Counts {
+        let events = self.options.events.iter().map(|format| EventCount {
+            event: format.event(),
+            count: 0,
+            lost: 0,
+        });
+        Counts {
+            time_ns: self.began_ns,
+            events: events.collect(),
+            vms: Vec::new(),
+            loss: Loss::default(),
+        }
+    }
+
     /// Totals per event since the beginning.
     ///
     /// # Errors
@@ -150,10 +168,7 @@ impl Live {
             loss.lost += slot.lost;
             loss.unattributed += slot.unattributed;
             events.push(EventCount {
-                event: EventName {
-                    system: format.system.clone(),
-                    name: format.name.clone(),
-                },
+                event: format.event(),
                 count: slot.seen,
                 lost: slot.lost,
             });

@@ -75,6 +75,17 @@ pub enum EventsError {
     },
 }
 
+impl Format {
+    /// Which event's format it is.
+    #[must_use]
+    pub fn event(&self) -> EventName {
+        EventName {
+            system: self.system.clone(),
+            name: self.name.clone(),
+        }
+    }
+}
+
 impl Tracefs {
     /// All KVM events of the running kernel, sorted.
     ///

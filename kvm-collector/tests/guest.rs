@@ -1,0 +1,206 @@
+//! The built-in guest on the host's own KVM: it runs to its end in every way it offers, and is found while it waits.
+//!
+//! Without a usable /dev/kvm the tests that need it are reported as ignored, not as passed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use kvm_collector::guest::{self, GuestError, Isa, Kind, Mode, Plan};
+use kvm_collector::host::kvm::{self, Device};
+use kvm_collector::host::vm;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    let no_kvm = kvm::read(Path::new("/")).device != Device::Usable;
+    let mut trials = vec![
+        Trial::test("counts_of_all_vcpus_of_all_vms", all_vcpus),
+        Trial::test("interrupted_runs_are_counted_apart", interrupted),
+        Trial::test(
+            "a_waiting_guest_is_found_by_name_and_thread",
+            found_while_waiting,
+        ),
+        Trial::test("a_guest_whose_starter_dies_ends", starter_dies),
+    ];
+    for mode in [Mode::Real, Mode::Long] {
+        for kind in Kind::ALL {
+            let impossible = kind == Kind::Hypercall && Isa::of_host().is_none();
+            let trial = Trial::test(format!("{mode}_{kind}"), move || one_kind(mode, kind));
+            trials.push(trial.with_ignored_flag(impossible));
+        }
+    }
+    let trials = trials
+        .into_iter()
+        .map(|trial| {
+            let ignored = no_kvm || trial.has_ignored_flag();
+            trial.with_ignored_flag(ignored)
+        })
+        .collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn one_kind(mode: Mode, kind: Kind) -> Result<(), Failed> {
+    let plan = Plan {
+        kinds: vec![kind],
+        exits: 20,
+        mode,
+        ..Plan::default()
+    };
+    let made = guest::run(&plan).map_err(chain)?;
+    let mut expected = BTreeMap::from([("KVM_EXIT_IO", 2)]);
+    if let Some(reason) = kind.userspace_exit() {
+        *expected.entry(reason).or_default() += 20;
+    }
+    let vcpu = &made.vms[0].vcpus[0];
+    let reasons = &vcpu.userspace_exits;
+    check(
+        *reasons == expected,
+        format!("{reasons:?} instead of {expected:?}"),
+    )?;
+    check(
+        vcpu.userspace_exits_total == vcpu.eintr + expected.values().sum::<u64>(),
+        "the total is not the sum",
+    )
+}
+
+fn all_vcpus() -> Result<(), Failed> {
+    let plan = Plan {
+        kinds: vec![Kind::Io, Kind::PageFault, Kind::Hlt],
+        exits: 100,
+        vms: 2,
+        vcpus: 3,
+        ..Plan::default()
+    };
+    let made = guest::run(&plan).map_err(chain)?;
+    check(
+        made.vms.len() == 2 && made.vms.iter().all(|vm| vm.vcpus.len() == 3),
+        "not 2 VMs of 3 vCPUs",
+    )?;
+    let expected = BTreeMap::from([("KVM_EXIT_HLT", 100), ("KVM_EXIT_IO", 102)]);
+    let all_alike = made
+        .vms
+        .iter()
+        .flat_map(|vm| &vm.vcpus)
+        .all(|vcpu| vcpu.userspace_exits == expected);
+    check(all_alike, format!("{made:?}"))
+}
+
+/// Stopping and continuing a process takes its threads out of the guest.
+fn interrupted() -> Result<(), Failed> {
+    let mut guest = Waiting::start(&["--kind", "cpuid,io", "-n", "30000"])?;
+    guest.go()?;
+    for signal in ["-STOP", "-CONT"].repeat(5) {
+        std::thread::sleep(Duration::from_millis(20));
+        Command::new("kill")
+            .args([signal, &guest.child.id().to_string()])
+            .status()?;
+    }
+    let report: serde_json::Value = serde_json::from_str(&guest.line()?)?;
+    let vcpu = &report["vms"][0]["vcpus"][0];
+    let total = vcpu["userspace_exits_total"].as_u64();
+    let eintr = vcpu["eintr"].as_u64().ok_or("no eintr")?;
+    check(
+        vcpu["userspace_exits"]["KVM_EXIT_IO"] == 30_002,
+        vcpu.to_string(),
+    )?;
+    check(total == Some(30_002 + eintr), vcpu.to_string())
+}
+
+fn found_while_waiting() -> Result<(), Failed> {
+    let guest = Waiting::start(&["--name", "a,b", "--vcpus", "2"])?;
+    let found = vm::list(Path::new("/proc"))?;
+    let vm = found
+        .vms
+        .iter()
+        .find(|vm| vm.tgid == guest.child.id())
+        .ok_or("the guest is not among the VMs")?;
+    check(vm.name == "a,b", format!("{vm:?}"))?;
+    let vcpus: Vec<_> = vm
+        .vcpus
+        .iter()
+        .map(|vcpu| (vcpu.index, u64::from(vcpu.tid)))
+        .collect();
+    let expected: Vec<_> = (0..2_u32)
+        .map(|index| (Some(index), guest.tid(index)))
+        .collect();
+    check(
+        vcpus == expected,
+        format!("{vcpus:?} instead of {expected:?}"),
+    )
+}
+
+fn starter_dies() -> Result<(), Failed> {
+    let mut guest = Waiting::start(&[])?;
+    drop(guest.child.stdin.take());
+    let status = guest.child.wait()?;
+    check(status.code() == Some(1), format!("{status}"))
+}
+
+/// A guest in a process of its own that waits for its start.
+struct Waiting {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+    ready: serde_json::Value,
+}
+
+impl Waiting {
+    fn start(args: &[&str]) -> Result<Self, Failed> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kvm-collector"))
+            .args(["guest", "--json", "--wait-start"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let out = BufReader::new(child.stdout.take().ok_or("no output")?);
+        let mut guest = Self {
+            child,
+            out,
+            ready: serde_json::Value::Null,
+        };
+        guest.ready = serde_json::from_str(&guest.line()?)?;
+        Ok(guest)
+    }
+
+    fn line(&mut self) -> Result<String, Failed> {
+        let mut line = String::new();
+        self.out.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    fn go(&mut self) -> Result<(), Failed> {
+        Ok(self
+            .child
+            .stdin
+            .as_mut()
+            .ok_or("no input")?
+            .write_all(b"\n")?)
+    }
+
+    fn tid(&self, vcpu: u32) -> u64 {
+        let vcpus = &self.ready["ready"]["vms"][0]["vcpus"];
+        vcpus[vcpu as usize]["tid"].as_u64().unwrap_or_default()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn check(holds: bool, otherwise: impl Into<String>) -> Result<(), Failed> {
+    if holds {
+        Ok(())
+    } else {
+        Err(otherwise.into().into())
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: GuestError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
