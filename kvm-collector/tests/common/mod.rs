@@ -15,7 +15,8 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn format(&self) -> Format {
-        Format::parse(self.system, &self.text).unwrap_or_else(|error| panic!("{} {}: {error}", self.kernel, self.text))
+        Format::parse(self.system, &self.text)
+            .unwrap_or_else(|error| panic!("{} {}: {error}", self.kernel, self.text))
     }
 }
 
@@ -29,10 +30,17 @@ pub(crate) fn corpus() -> Vec<Sample> {
     for kernel in std::fs::read_dir(fixtures().join("formats")).expect("fixtures") {
         let kernel = kernel.expect("an entry");
         for system in ["kvm", "kvmmmu"] {
-            let Ok(events) = std::fs::read_dir(kernel.path().join(system)) else { continue };
+            let Ok(events) = std::fs::read_dir(kernel.path().join(system)) else {
+                continue;
+            };
             for event in events {
-                let text = std::fs::read_to_string(event.expect("an entry").path()).expect("a format");
-                corpus.push(Sample { kernel: kernel.file_name().to_string_lossy().into_owned(), system, text });
+                let text =
+                    std::fs::read_to_string(event.expect("an entry").path()).expect("a format");
+                corpus.push(Sample {
+                    kernel: kernel.file_name().to_string_lossy().into_owned(),
+                    system,
+                    text,
+                });
             }
         }
     }

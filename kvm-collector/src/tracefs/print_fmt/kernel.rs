@@ -64,6 +64,11 @@ pub(super) fn constant(name: &str) -> Option<i32> {
         "APICV_INHIBIT_REASON_SEV" => 10,
         "APICV_INHIBIT_REASON_LOGICAL_ID_ALIASED" => 11,
         "APICV_INHIBIT_REASON_PHYSICAL_ID_TOO_BIG" => 12,
+        // enum exception_type, arch/arm64/include/asm/kvm_emulate.h: offsets in the vector table of the architecture.
+        "except_type_sync" => 0,
+        "except_type_irq" => 0x80,
+        "except_type_fiq" => 0x100,
+        "except_type_serror" => 0x180,
         _ => return None,
     })
 }
