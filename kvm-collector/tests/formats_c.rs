@@ -55,7 +55,7 @@ impl Random {
 
     /// An expression whose value C defines (with -fwrapv): shift counts are in range, divisors positive.
     fn expression(&mut self, depth: u32) -> String {
-        if depth == 0 || self.next() % 8 == 0 {
+        if depth == 0 || self.next().is_multiple_of(8) {
             let literals = [
                 "0",
                 "1",
@@ -73,7 +73,7 @@ impl Random {
                 "-1",
                 "'A'",
             ];
-            return if self.next() % 3 == 0 {
+            return if self.next().is_multiple_of(3) {
                 self.pick(&literals).to_owned()
             } else {
                 format!(
@@ -126,7 +126,7 @@ impl Random {
             0xffff_ffff,
         ];
         let mut word = || {
-            if self.next() % 2 == 0 {
+            if self.next().is_multiple_of(2) {
                 self.next()
             } else {
                 odd[usize::try_from(self.next() % 9).unwrap_or(0)]
