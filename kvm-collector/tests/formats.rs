@@ -96,6 +96,7 @@ fn exit_reasons_have_their_names() {
     assert_eq!(name(1, 0x7777), None);
     assert_eq!(exit.symbol("rip 0x", &[]), None);
     assert_eq!(exit.symbol("nowhere ", &[]), None);
+    assert_eq!(exit.symbol("", &[]), None);
 
     let vmx = exit.symbols("reason ", &[("isa", 1)]);
     assert!(vmx.len() > 60);

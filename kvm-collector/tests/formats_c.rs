@@ -329,6 +329,10 @@ fn the_kernel_s_own_ways() {
             "\"%s\", __print_flags(REC->f, \"|\", { 4, \"four\" }, { 0x30, \"both\" }, { 9, \"part\" })",
             "four|both|0x1200",
         ),
+        (
+            "\"%s\", __print_symbolic(2, { 1, \"one\" }, { -1, NULL }, { 2, \"two\" })",
+            "0x2",
+        ),
         ("\"%s\", __print_flags(0, \"|\", { 4, \"four\" })", ""),
         (
             "\"%5s|%-5s|\", __print_symbolic(1, { 1, \"x\" }), 1 ? \"y\" : \"z\"",

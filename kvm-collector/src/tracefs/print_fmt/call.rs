@@ -87,12 +87,16 @@ impl Compiler<'_> {
         ))
     }
 
-    /// `{ value, "name" }, ...`; an empty `{ }` ends the kernel's tables and is how an empty one is written.
+    /// `{ value, "name" }, ...`; `{ }` is how an empty table is written, and a name of NULL ends one, as for the kernel.
     fn table(&mut self, entries: &[Ast]) -> Result<Names, String> {
         let mut table = Vec::with_capacity(entries.len());
         for entry in entries {
             match &entry.node {
                 Node::List(pair) if pair.is_empty() => {}
+                Node::List(pair) if matches!(&pair[..], [_, end] if matches!(&end.node, Node::Name(name) if name == "NULL")) =>
+                {
+                    break;
+                }
                 Node::List(pair) if pair.len() == 2 => {
                     table.push((self.constant(&pair[0])?, self.literal(&pair[1])?))
                 }
