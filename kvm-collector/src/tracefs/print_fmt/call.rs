@@ -87,16 +87,19 @@ impl Compiler<'_> {
         ))
     }
 
-    /// `{ value, "name" }, ...`; an empty `{ }` ends the kernel's tables and is how an empty one is written.
+    /// `{ value, "name" }, ...`; `{ }` is how an empty table is written, and a name of NULL ends one, as for the kernel.
     fn table(&mut self, entries: &[Ast]) -> Result<Names, String> {
         let mut table = Vec::with_capacity(entries.len());
         for entry in entries {
-            match &entry.node {
-                Node::List(pair) if pair.is_empty() => {}
-                Node::List(pair) if pair.len() == 2 => {
-                    table.push((self.constant(&pair[0])?, self.literal(&pair[1])?))
-                }
+            let (value, name) = match &entry.node {
+                Node::List(pair) if pair.is_empty() => continue,
+                Node::List(pair) if pair.len() == 2 => (&pair[0], self.value(&pair[1])?),
                 _ => return Err("has an odd table".to_owned()),
+            };
+            match name {
+                Value::Text(Text::Literal(name)) => table.push((self.constant(value)?, name)),
+                Value::Num(Num::Const(0), _) => break,
+                _ => return Err("has a name that is not a string".to_owned()),
             }
         }
         Ok(table)

@@ -24,6 +24,18 @@ pub(super) enum Value {
     Local(Local),
 }
 
+impl Value {
+    fn into_text(self) -> Result<Text, String> {
+        match self {
+            Value::Text(text) => Ok(text),
+            Value::Memory(memory, _) => Ok(Text::Chars(memory)),
+            Value::Num(Num::Const(0), _) => Ok(Text::Literal(b"(null)".as_slice().into())),
+            Value::Num(..) => Err("prints text that is not in the record".to_owned()),
+            Value::Local(_) => Err("prints a local that is not text".to_owned()),
+        }
+    }
+}
+
 /// The fields that expressions may name, and the names declared so far.
 pub(super) struct Compiler<'f> {
     fields: [&'f [Field]; 2],
@@ -55,13 +67,7 @@ impl<'f> Compiler<'f> {
     }
 
     pub(super) fn text(&mut self, ast: &Ast) -> Result<Text, String> {
-        match self.value(ast)? {
-            Value::Text(text) => Ok(text),
-            Value::Memory(memory, _) => Ok(Text::Chars(memory)),
-            Value::Num(Num::Const(0), _) => Ok(Text::Literal(b"(null)".as_slice().into())),
-            Value::Num(..) => Err("prints text that is not in the record".to_owned()),
-            Value::Local(_) => Err("prints a local that is not text".to_owned()),
-        }
+        self.value(ast)?.into_text()
     }
 
     pub(super) fn memory(&mut self, ast: &Ast) -> Result<(Memory, CType), String> {

@@ -7,9 +7,9 @@ pub(super) type Bits = (u8, u8);
 
 /// Where `member` of `union name` lies in the word.
 ///
-/// `union kvm_mmu_page_role` is from arch/x86/include/asm/kvm_host.h. Its named bits have kept their places since 5.1,
-/// members only joined at the end: has_4_byte_gpte was called gpte_is_8_bytes (with the opposite sense) up to 5.17 and
-/// cr4_pae before that; efer_nx was nxe up to 5.13; passthrough came in 5.19, is_mirror in 6.14.
+/// `union kvm_mmu_page_role` is from arch/x86/include/asm/kvm_host.h; the places are those in the BTF of 6.18. In older
+/// sources the named bits lie in the same places: bit 4 was first called gpte_is_8_bytes (with the opposite sense), bit 12
+/// nxe; passthrough and is_mirror joined behind the others.
 pub(super) fn union_member(name: &str, member: &str) -> Option<Bits> {
     if name != "union kvm_mmu_page_role" {
         return None;
@@ -17,7 +17,7 @@ pub(super) fn union_member(name: &str, member: &str) -> Option<Bits> {
     Some(match member {
         "word" => (0, 32),
         "level" => (0, 4),
-        "has_4_byte_gpte" | "gpte_is_8_bytes" | "cr4_pae" => (4, 1),
+        "has_4_byte_gpte" | "gpte_is_8_bytes" => (4, 1),
         "quadrant" => (5, 2),
         "direct" => (7, 1),
         "access" => (8, 3),
@@ -35,7 +35,8 @@ pub(super) fn union_member(name: &str, member: &str) -> Option<Bits> {
     })
 }
 
-/// Enumerators that print formats name without the kernel having replaced them by their values.
+/// Enumerators that print formats name without the kernel having replaced them by their values. The x86 ones are as in the
+/// BTF of 6.18.
 pub(super) fn constant(name: &str) -> Option<i32> {
     Some(match name {
         "true" => 1,
@@ -50,7 +51,7 @@ pub(super) fn constant(name: &str) -> Option<i32> {
         "VMXERR_ENTRY_INVALID_CONTROL_FIELD" => 7,
         "VMXERR_ENTRY_INVALID_HOST_STATE_FIELD" => 8,
         "VMXERR_ENTRY_EVENTS_BLOCKED_BY_MOV_SS" => 26,
-        // enum kvm_apicv_inhibit, arch/x86/include/asm/kvm_host.h, as it is since print formats name its members (6.9).
+        // enum kvm_apicv_inhibit, arch/x86/include/asm/kvm_host.h: 6.1 does not name them in print formats yet.
         "APICV_INHIBIT_REASON_DISABLED" => 0,
         "APICV_INHIBIT_REASON_HYPERV" => 1,
         "APICV_INHIBIT_REASON_ABSENT" => 2,
@@ -64,6 +65,11 @@ pub(super) fn constant(name: &str) -> Option<i32> {
         "APICV_INHIBIT_REASON_SEV" => 10,
         "APICV_INHIBIT_REASON_LOGICAL_ID_ALIASED" => 11,
         "APICV_INHIBIT_REASON_PHYSICAL_ID_TOO_BIG" => 12,
+        // enum exception_type, arch/arm64/include/asm/kvm_emulate.h: offsets in the vector table of the architecture.
+        "except_type_sync" => 0,
+        "except_type_irq" => 0x80,
+        "except_type_fiq" => 0x100,
+        "except_type_serror" => 0x180,
         _ => return None,
     })
 }

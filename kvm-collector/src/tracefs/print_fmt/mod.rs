@@ -35,7 +35,8 @@ impl PrintFmt {
         common: &[Field],
         fields: &[Field],
     ) -> Result<PrintFmt, String> {
-        let arguments = parse::arguments(&lex::tokens(text)?)?;
+        let parsed = lex::tokens(text).and_then(|tokens| parse::arguments(&tokens));
+        let arguments = parsed.map_err(|reason| format!("cannot be parsed: {reason}"))?;
         let mut compiler = compile::Compiler::new(common, fields);
         let pieces = format_string::compile(&mut compiler, &arguments)?;
         Ok(PrintFmt(Program {

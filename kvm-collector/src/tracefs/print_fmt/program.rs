@@ -58,23 +58,21 @@ impl Program {
         }
     }
 
-    /// The argument of the conversion right after the literal text that ends in `label`.
+    /// The argument of the conversion right after the literal text that ends in `label`; with an empty label, of the
+    /// conversion that the format starts with.
     pub(super) fn labelled(&self, label: &str) -> Option<&Argument> {
-        let mut before: &[u8] = b"";
-        let mut first = true;
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(text) => before = text,
-                Piece::Conversion(conversion) => {
-                    if before.ends_with(label.as_bytes()) && (first || !before.is_empty()) {
-                        return Some(&conversion.argument);
-                    }
-                    before = b"";
-                }
-            }
-            first = false;
+        if label.is_empty() {
+            return match self.pieces.first() {
+                Some(Piece::Conversion(first)) => Some(&first.argument),
+                _ => None,
+            };
         }
-        None
+        self.pieces.windows(2).find_map(|pair| match pair {
+            [Piece::Literal(text), Piece::Conversion(next)] if text.ends_with(label.as_bytes()) => {
+                Some(&next.argument)
+            }
+            _ => None,
+        })
     }
 }
 
