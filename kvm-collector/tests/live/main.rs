@@ -2,8 +2,17 @@
 //!
 //! A trial says what it needs. Where that is not there, it ends as ignored with the reason, never as passed.
 
+mod check;
+mod counts;
+mod exits;
+mod ftrace;
+mod guest;
 mod needs;
+mod process;
+mod reasons;
 mod smoke;
+mod watch;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -18,5 +27,13 @@ fn main() -> ExitCode {
 
 fn trials() -> Vec<Trial> {
     // One line per file of trials.
-    [smoke::trials()].into_iter().flatten().collect()
+    [
+        smoke::trials(),
+        counts::trials(),
+        exits::trials(),
+        witness::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
