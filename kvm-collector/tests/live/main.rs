@@ -4,13 +4,17 @@
 
 mod check;
 mod counts;
+mod errors;
 mod exits;
 mod ftrace;
 mod guest;
+mod modules;
 mod needs;
 mod process;
 mod reasons;
+mod ring;
 mod smoke;
+mod verifier;
 mod watch;
 mod witness;
 
@@ -32,6 +36,11 @@ fn trials() -> Vec<Trial> {
         counts::trials(),
         exits::trials(),
         witness::trials(),
+        ring::trials(),
+        errors::trials(),
+        verifier::trials(),
+        // Last, since they take KVM away.
+        modules::trials(),
     ]
     .into_iter()
     .flatten()

@@ -72,9 +72,9 @@ fn times_agree() -> Result<(), Failed> {
     // User space's exits take 200 us and more, cpuid and msr as long as the kernel needs.
     let kinds = "io,cpuid,msr,hlt";
     let guest = Guest::prepare(&["-k", kinds, "-n", "1500", "--sleep", "200us"])?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
     let mut witness = Instance::new()?;
     witness.record(&["kvm/kvm_exit", "kvm/kvm_entry"], &guest.tids, 16 << 10)?;
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
     guest.run()?;
     let report = watch.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
