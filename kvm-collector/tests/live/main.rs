@@ -2,8 +2,21 @@
 //!
 //! A trial says what it needs. Where that is not there, it ends as ignored with the reason, never as passed.
 
+mod check;
+mod counts;
+mod errors;
+mod exits;
+mod ftrace;
+mod guest;
+mod modules;
 mod needs;
+mod process;
+mod reasons;
+mod ring;
 mod smoke;
+mod verifier;
+mod watch;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -18,5 +31,18 @@ fn main() -> ExitCode {
 
 fn trials() -> Vec<Trial> {
     // One line per file of trials.
-    [smoke::trials()].into_iter().flatten().collect()
+    [
+        smoke::trials(),
+        counts::trials(),
+        exits::trials(),
+        witness::trials(),
+        ring::trials(),
+        errors::trials(),
+        verifier::trials(),
+        // Last, since they take KVM away.
+        modules::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -1,0 +1,225 @@
+//! What goes wrong is said: what was asked, what there is, what to do. Never a panic, and the exit code is right.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use libtest_mimic::{Failed, Trial};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    check::{ensure, equal, number},
+    exits,
+    guest::Guest,
+    needs::{Need, collector, trial},
+    process::{Ended, Kept, read_all, run, run_command, text},
+    watch::Watch,
+};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
+
+/// No process and no thread has this number: pid_max is at most 2^22.
+const NOBODYS_PID: &str = "4194999";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("not_root_is_said", NEEDS, not_root),
+        trial("unknown_names_are_said", NEEDS, unknown_names),
+        trial("unknown_reason_is_said", exits::NEEDS, unknown_reason),
+        trial("bad_arguments_are_exit_code_2", &[], bad_arguments),
+        trial("cmd_not_found_is_said", NEEDS, cmd_not_found),
+        trial("cmd_that_fails_is_exit_code_1", NEEDS, cmd_that_fails),
+        trial("unwritable_output_is_said", NEEDS, unwritable_output),
+        trial("a_closed_pipe_is_no_failure", NEEDS, closed_pipe),
+        trial("ctrl_c_prints_the_report", NEEDS, ctrl_c),
+        trial(
+            "ctrl_c_prints_the_report_of_exits",
+            exits::NEEDS,
+            ctrl_c_exits,
+        ),
+    ]
+}
+
+/// The collector, as `nobody`: a copy, since nobody may not be let into where it was built.
+pub(crate) fn run_as_nobody(args: &[&str]) -> Result<Ended, Failed> {
+    let copy = Copy::new()?;
+    run_command(Command::new(&copy.0).args(args).uid(65534).gid(65534))
+}
+
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new() -> Result<Self, Failed> {
+        let name = format!("kvm-collector-test-{}", std::process::id());
+        let copy = Self(env::temp_dir().join(name));
+        fs::copy(collector().get_program(), &copy.0)?;
+        fs::set_permissions(&copy.0, fs::Permissions::from_mode(0o755))?;
+        Ok(copy)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn not_root() -> Result<(), Failed> {
+    for command in ["stat", "exits", "trace"] {
+        run_as_nobody(&[command, "-d", "100ms"])?
+            .expect_code(1)?
+            .expect_message(&["root"])?;
+    }
+    Ok(())
+}
+
+fn unknown_names() -> Result<(), Failed> {
+    let wrong: [(&[&str], &[&str]); 8] = [
+        (
+            &["stat", "-e", "kvm_exti"],
+            &["kvm_exti", "kvm-collector list"],
+        ),
+        (&["trace", "-e", "kvm:no_such"], &["kvm:no_such"]),
+        (&["stat", "-e", "kvm_userspace_exit,other*"], &["other*"]),
+        (&["stat", "--vm", "no-such-vm"], &["no-such-vm", "VM"]),
+        (
+            &["trace", "-p", NOBODYS_PID],
+            &["no process", NOBODYS_PID, "VM"],
+        ),
+        (&["stat", "-p", NOBODYS_PID], &["no process", NOBODYS_PID]),
+        (
+            &["trace", "--tid", NOBODYS_PID],
+            &["no thread", NOBODYS_PID],
+        ),
+        (&["stat", "--vm", "[broken"], &["[broken"]),
+    ];
+    for (args, words) in wrong {
+        let ended = run(&[args, &["-d", "100ms"]].concat())?.expect_code(1)?;
+        equal("stdout", ended.stdout.as_str(), "")?;
+        ended.expect_message(words)?;
+    }
+    // A VM that is there is named to who asks for another.
+    let guest = Guest::prepare(&["--name", "a-name-to-be-found"])?;
+    run(&["stat", "--vm", "no-such-vm", "-d", "100ms"])?
+        .expect_code(1)?
+        .expect_message(&["no-such-vm", "a-name-to-be-found", &guest.pid])?;
+    Ok(())
+}
+
+fn unknown_reason() -> Result<(), Failed> {
+    run(&["exits", "--reason", "no_such_reason", "-d", "100ms"])?
+        .expect_code(1)?
+        .expect_message(&["no_such_reason"])?;
+    Ok(())
+}
+
+fn bad_arguments() -> Result<(), Failed> {
+    let wrong: [(&[&str], &str); 8] = [
+        (&["stat", "-d", "5parsecs"], "5parsecs"),
+        (&["stat", "-d", "0s"], "longer than 0"),
+        (&["stat", "-I", "soon"], "soon"),
+        (&["exits", "--by", "colour"], "colour"),
+        (&["exits", "--max-rows", "0"], "0"),
+        (&["trace", "--ring", "5K"], "power of two"),
+        (&["stat", "-p", "init"], "init"),
+        (&["stat", "--json", "--csv"], "--csv"),
+    ];
+    for (args, word) in wrong {
+        run(args)?.expect_code(2)?.expect_message(&[word])?;
+    }
+    Ok(())
+}
+
+fn cmd_not_found() -> Result<(), Failed> {
+    for command in ["stat", "trace"] {
+        run(&[command, "--", "/no/such/command", "--its", "arguments"])?
+            .expect_code(1)?
+            .expect_message(&["/no/such/command"])?;
+    }
+    Ok(())
+}
+
+fn cmd_that_fails() -> Result<(), Failed> {
+    let ended = run(&["stat", "--json", "--", "sh", "-c", "exit 7"])?.expect_code(1)?;
+    equal("the report", &ended.report()?["view"], &"stat".into())?;
+    ended.expect_message(&["7"])?;
+    Ok(())
+}
+
+fn unwritable_output() -> Result<(), Failed> {
+    for command in ["stat", "trace"] {
+        run(&[command, "-d", "100ms", "-o", "/no/such/folder/report"])?
+            .expect_code(1)?
+            .expect_message(&["/no/such/folder/report"])?;
+    }
+    // Opened, but nothing can be written to it.
+    run(&["stat", "-d", "100ms", "-o", "/dev/full"])?.expect_code(1)?;
+    Ok(())
+}
+
+/// As `trace | head -1`.
+fn closed_pipe() -> Result<(), Failed> {
+    for extra in [&["--json"][..], &[]] {
+        let mut guest = Guest::prepare(&["-k", "io", "-n", "3000", "--sleep", "1ms"])?;
+        let mut trace = Kept::spawn(
+            collector()
+                .args(["trace", "-e", "kvm_userspace_exit", "-p", &guest.pid])
+                .args(extra)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        )?;
+        let stderr = trace.stderr();
+        let stdout = trace.0.stdout.take().ok_or("stdout is piped")?;
+        guest.release()?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure(!line.is_empty(), || "no line came".into())?;
+        let code = trace.wait()?;
+        let ended = Ended::new(code, line, text(stderr))?.expect_code(0)?;
+        equal("stderr", ended.stderr.as_str(), "")?;
+    }
+    Ok(())
+}
+
+fn ctrl_c() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io", "-n", "100"])?;
+    let mut stat = Kept::spawn(
+        collector()
+            .args(["stat", "--json", "-I", "50ms", "-e", "kvm_userspace_exit"])
+            .args(["-p", &guest.pid])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    )?;
+    let stderr = stat.stderr();
+    let mut stdout = BufReader::new(stat.0.stdout.take().ok_or("stdout is piped")?);
+    let mut first = String::new();
+    stdout.read_line(&mut first)?;
+    let made = guest.run()?.userspace_exits()?;
+    let rest = read_all(Some(stdout));
+    stat.signal(Signal::INT)?;
+    let code = stat.wait()?;
+    let ended = Ended::new(code, text(rest), text(stderr))?.expect_code(0)?;
+    let total = ended.report()?;
+    equal("the total", number(&total["events"][0], "count")?, made)?;
+    let interval: Value = serde_json::from_str(&first)?;
+    equal("its start", &total["start_ns"], &interval["start_ns"])
+}
+
+fn ctrl_c_exits() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "cpuid", "-n", "100"])?;
+    let exits = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
+    let made = guest.run()?.exits()?;
+    let report = exits.end_by(Signal::INT)?.expect_code(0)?.report()?;
+    equal(
+        "exits",
+        crate::reasons::of_guest(exits::by_code(&report)?),
+        made,
+    )
+}

@@ -1,0 +1,280 @@
+//! `exits` against what the guest made: per reason, per VM, per vCPU, and with too little room.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+use crate::{
+    check::{ensure, equal, list, nothing_lost, number},
+    counts::count_of,
+    ftrace::Instance,
+    guest::{Guest, Made},
+    needs::{Need, trial},
+    process::Ended,
+    reasons,
+    watch::Watch,
+};
+
+pub(crate) const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
+
+/// All kinds whose exits have a reason of their own.
+const KINDS: &str = "io,cpuid,mmio,msr,hlt";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("exits_are_exact_in_long_mode", NEEDS, || exact("long")),
+        trial("exits_are_exact_in_real_mode", NEEDS, || exact("real")),
+        trial("exits_have_the_kernels_names", NEEDS, names),
+        trial("exits_csv_says_the_same_as_json", NEEDS, csv_and_json),
+        trial("vms_and_vcpus_are_told_apart", NEEDS, told_apart),
+        trial("a_full_table_is_counted", NEEDS, full_table),
+        trial("a_full_table_is_said_with_vv", NEEDS, full_table_is_said),
+    ]
+}
+
+fn exact(mode: &str) -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", KINDS, "-n", "2000", "--mode", mode])?;
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
+    let made = guest.run()?.exits()?;
+    let report = watch.end()?.expect_code(0)?.report()?;
+    equal(
+        "exits per reason",
+        reasons::of_guest(by_code(&report)?),
+        made,
+    )?;
+    nothing_lost(&report)?;
+    // Its last exit, by which it ended, had no entry.
+    equal("exits without an entry", number(&report, "open")?, 1)?;
+    plausible(&report)
+}
+
+/// Sums are of the rows, and times lie where they must.
+fn plausible(report: &Value) -> Result<(), Failed> {
+    let (mut count, mut time) = (0, 0);
+    for row in list(report, "rows")? {
+        count += number(row, "count")?;
+        time += number(row, "time_ns")?;
+        let times: Vec<_> = ["min_ns", "mean_ns", "max_ns"]
+            .iter()
+            .map(|it| number(row, it))
+            .collect::<Result<_, _>>()?;
+        let timed = number(row, "count")? - number(row, "open")?;
+        ensure(times.is_sorted() && (timed == 0 || times[0] > 0), || {
+            format!("min, mean, max: {row}")
+        })?;
+        if timed > 0 {
+            equal("the mean", times[1], number(row, "time_ns")? / timed)?;
+        }
+    }
+    equal("the sum of counts", number(report, "count")?, count)?;
+    equal("the sum of times", number(report, "time_ns")?, time)
+}
+
+fn names() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", KINDS, "-n", "100"])?;
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
+    let made = guest.run()?.exits_by_name()?;
+    let report = watch.end()?.expect_code(0)?.report()?;
+    let mut counts = BTreeMap::new();
+    for row in list(&report, "rows")? {
+        if !reasons::is_of_host(number(row, "reason_code")?) {
+            let name = row["reason"].as_str().ok_or("no reason")?;
+            counts.insert(name.to_owned(), number(row, "count")?);
+        }
+    }
+    equal("exits by name", counts, made)
+}
+
+fn csv_and_json() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", KINDS, "-n", "300", "--vcpus", "2"])?;
+    let args = ["--by", "vm,vcpu,reason", "-p", &guest.pid];
+    let json = Watch::begin(&[&["exits", "--json"], &args[..]].concat())?;
+    let csv = Watch::begin(&[&["exits", "--csv"], &args[..]].concat())?;
+    guest.run()?;
+    let json = json.end()?.expect_code(0)?.report()?;
+    let csv = csv.end()?.expect_code(0)?;
+    let mut expected = BTreeMap::new();
+    for row in list(&json, "rows")? {
+        let key = ["pid", "vcpu", "reason_code"].map(|it| row[it].to_string());
+        expected.insert(key, number(row, "count")?);
+    }
+    let mut rows = BTreeMap::new();
+    let mut losses = 0;
+    let mut reader = csv::Reader::from_reader(csv.stdout.as_bytes());
+    let headers = reader.headers()?.clone();
+    for record in reader.records() {
+        let record = record?;
+        let cell = |name| {
+            headers
+                .iter()
+                .position(|it| it == name)
+                .and_then(|at| record.get(at))
+                .map(str::to_owned)
+                .ok_or_else(|| Failed::from(format!("no column {name} in {headers:?}")))
+        };
+        let count: u64 = cell("count")?.parse()?;
+        if cell("reason")?.starts_with("loss:") {
+            equal("a loss", count, 0)?;
+            losses += 1;
+        } else {
+            rows.insert([cell("pid")?, cell("vcpu")?, cell("reason_code")?], count);
+        }
+    }
+    equal("rows of losses", losses, 5)?;
+    equal("csv and json", rows, expected)
+}
+
+fn told_apart() -> Result<(), Failed> {
+    let one = Guest::prepare(&["-k", KINDS, "-n", "400", "--vcpus", "2", "--name", "one"])?;
+    let two = Guest::prepare(&["-k", KINDS, "-n", "700", "--vcpus", "2", "--name", "two"])?;
+    let both = format!("{},{}", one.pid, two.pid);
+    let (one_pid, two_pid) = (one.pid.clone(), two.pid.clone());
+    let by_all = Watch::begin(&["exits", "--json", "--by", "vm,vcpu,reason", "-p", &both])?;
+    let by_pid = Watch::begin(&["exits", "--json", "--by", "vm,reason", "-p", &one_pid])?;
+    let by_vcpu = Watch::begin(&[
+        "exits",
+        "--json",
+        "--by",
+        "vm,reason",
+        "-p",
+        &both,
+        "--vcpu",
+        "1",
+    ])?;
+    let by_name = Watch::begin(&["exits", "--json", "--by", "vm,reason", "--vm", "two"])?;
+    let stat = Watch::begin(&[
+        "stat", "--json", "-e", "kvm_pio", "-p", &both, "--vcpu", "1", "--per-vm",
+    ])?;
+    let trace = Watch::begin(&[
+        "trace", "--json", "-e", "kvm_pio", "-p", &both, "--vcpu", "1",
+    ])?;
+    let mut guests = [one, two];
+    for guest in &mut guests {
+        guest.release()?;
+    }
+    let [one, two] = guests.map(Guest::finish);
+    let (one, two) = (one?, two?);
+
+    let report = report_of("by all", by_all)?;
+    let mut expected = BTreeMap::new();
+    for (pid, name, made) in [(&one_pid, "one", &one), (&two_pid, "two", &two)] {
+        for vcpu in [0, 1] {
+            for (code, count) in made.exits_of(vcpu)? {
+                expected.insert((pid.clone(), name.to_owned(), Some(vcpu), code), count);
+            }
+        }
+    }
+    equal("--by vm,vcpu,reason", rows(&report)?, expected)?;
+
+    let of_vm = |pid: &str, name: &str, exits: BTreeMap<u64, u64>| -> BTreeMap<_, _> {
+        exits
+            .into_iter()
+            .map(|(code, count)| ((pid.to_owned(), name.to_owned(), None, code), count))
+            .collect()
+    };
+    let report = report_of("-p", by_pid)?;
+    equal("-p", rows(&report)?, of_vm(&one_pid, "one", one.exits()?))?;
+    let report = report_of("--vm", by_name)?;
+    equal("--vm", rows(&report)?, of_vm(&two_pid, "two", two.exits()?))?;
+
+    let report = report_of("--vcpu", by_vcpu)?;
+    let mut expected = of_vm(&one_pid, "one", one.exits_of(1)?);
+    expected.extend(of_vm(&two_pid, "two", two.exits_of(1)?));
+    equal("--vcpu", rows(&report)?, expected)?;
+
+    let out = |made: &Made| made.made_by(1, "io");
+    let report = report_of("stat --vcpu", stat)?;
+    equal(
+        "stat --vcpu",
+        count_of(&report, "kvm:kvm_pio")?,
+        out(&one)? + out(&two)?,
+    )?;
+    for vm in list(&report, "vms")? {
+        let made = if vm["vm"] == "one" { &one } else { &two };
+        equal(
+            "stat --vcpu --per-vm",
+            count_of(vm, "kvm:kvm_pio")?,
+            out(made)?,
+        )?;
+    }
+    equal("VMs of stat", list(&report, "vms")?.len(), 2)?;
+
+    let lines = trace.end()?.expect_code(0)?.json()?;
+    for (pid, made) in [(&one_pid, &one), (&two_pid, &two)] {
+        let of_pid = lines.iter().filter(|line| line["pid"].to_string() == *pid);
+        equal("trace --vcpu", of_pid.count() as u64, out(made)?)?;
+    }
+    Ok(())
+}
+
+fn full_table() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", KINDS, "-n", "500"])?;
+    let mut witness = Instance::new()?;
+    witness.count("kvm/kvm_exit", "common_pid")?;
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "--max-rows", "2"])?;
+    let tids = guest.tids.clone();
+    guest.run()?;
+    let report = watch.end()?.expect_code(0)?.report()?;
+    let loss = &report["loss"];
+    let map_full = number(loss, "map_full")?;
+    ensure(map_full > 0, || format!("the table never filled: {report}"))?;
+    equal("unmatched", number(loss, "unmatched")?, 0)?;
+    equal(
+        "in rows and not",
+        number(&report, "count")? + map_full,
+        witness.counted_in("kvm/kvm_exit", &tids)?,
+    )
+}
+
+fn full_table_is_said() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "cpuid,msr", "-n", "50"])?;
+    let watch = Watch::begin(&[
+        "-vv",
+        "exits",
+        "--json",
+        "-p",
+        &guest.pid,
+        "--max-rows",
+        "1",
+    ])?;
+    guest.run()?;
+    watch.end()?.expect_code(0)?.expect_message(&["no room"])?;
+    Ok(())
+}
+
+fn report_of(what: &str, watch: Watch) -> Result<Value, Failed> {
+    let report = watch
+        .end()?
+        .expect_code(0)
+        .and_then(|it: Ended| it.report())?;
+    nothing_lost(&report).map_err(|failed| {
+        Failed::from(format!("{what}: {}", failed.message().unwrap_or_default()))
+    })?;
+    Ok(report)
+}
+
+/// Counts of an `exits` report per reason's code.
+pub(crate) fn by_code(report: &Value) -> Result<BTreeMap<u64, u64>, Failed> {
+    let mut counts = BTreeMap::new();
+    for row in list(report, "rows")? {
+        *counts.entry(number(row, "reason_code")?).or_default() += number(row, "count")?;
+    }
+    Ok(counts)
+}
+
+type Row = (String, String, Option<u64>, u64);
+
+/// Counts of an `exits` report per pid, VM's name, vCPU and reason's code, without what the host caused.
+fn rows(report: &Value) -> Result<BTreeMap<Row, u64>, Failed> {
+    let mut counts = BTreeMap::new();
+    for row in list(report, "rows")? {
+        let code = number(row, "reason_code")?;
+        let name = row["vm"].as_str().ok_or("no vm")?.to_owned();
+        if !reasons::is_of_host(code) {
+            let key = (row["pid"].to_string(), name, row["vcpu"].as_u64(), code);
+            counts.insert(key, number(row, "count")?);
+        }
+    }
+    Ok(counts)
+}
