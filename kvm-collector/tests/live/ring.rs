@@ -45,7 +45,7 @@ enum Reader {
 }
 
 fn delivered_and_lost(reader: Reader) -> Result<(), Failed> {
-    let guest = Guest::prepare(&["-k", "io,mmio", "-n", "2000", "--vcpus", "2"])?;
+    let guest = Guest::prepare(&["-k", "io,mmio", "-n", "1000", "--vcpus", "2"])?;
     let mut witness = Instance::new()?;
     let recorded = EVENTS.map(|event| format!("kvm/{event}"));
     let recorded: Vec<_> = recorded.iter().map(String::as_str).collect();

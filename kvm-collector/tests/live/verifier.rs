@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::ensure,
+    check::{ensure, equal},
     guest::Guest,
     needs::{Need, trial},
     process::run,
@@ -16,46 +16,63 @@ const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
 /// `| settings | program | kernel | ... |`, and what each kernel's verifier went through.
 const RECORD: &str = include_str!("../../../docs/verifier.md");
 
+/// A command, as the record calls it, and its arguments.
+type Case = (&'static str, &'static [&'static str]);
+
+/// All events: each of their slots' programs.
+const ALL: [Case; 3] = [
+    ("exits", &["exits"]),
+    ("stat", &["stat", "-e", "*"]),
+    ("trace", &["trace", "-e", "*"]),
+];
+
+/// Few events. The slots' programs differ in nothing but a number, and loading all of them takes its time.
+const FEW: [Case; 3] = [
+    ("exits", &["exits"]),
+    (
+        "stat --per-vm",
+        &["stat", "--per-vm", "-e", "kvm_exit,kvm_pio"],
+    ),
+    ("trace", &["trace", "-e", "kvm_exit,kvm_pio"]),
+];
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("programs_pass_the_verifier", NEEDS, || {
-            checked("plain", &["-v"], &[])
+            checked("plain", &ALL, &["-v"])
+        }),
+        trial("programs_pass_the_verifier_per_vm", NEEDS, || {
+            checked("plain", &FEW, &["-v"])
         }),
         trial("programs_pass_the_verifier_with_filters", NEEDS, || {
             let guest = Guest::prepare(&[])?;
             let tid = guest.tids[0].to_string();
-            checked(
-                "filters",
-                &["-v"],
-                &["--vcpu", "0", "-p", &guest.pid, "--tid", &tid],
-            )
+            let filters = ["-v", "--vcpu", "0", "-p", &guest.pid, "--tid", &tid];
+            checked("filters", &FEW, &filters)
         }),
         trial("programs_pass_the_verifier_with_log", NEEDS, || {
-            checked("log", &["-vv"], &[])
+            checked("log", &FEW, &["-vv"])
         }),
     ]
 }
 
 /// Loads all programs with some settings. Fails where one needs a fifth more than the most on record.
-fn checked(settings: &str, log: &[&str], selection: &[&str]) -> Result<(), Failed> {
-    let commands: [(&str, &[&str]); 4] = [
-        ("exits", &["exits", "--json"]),
-        ("stat", &["stat", "--json", "-e", "*"]),
-        ("stat --per-vm", &["stat", "--json", "-e", "*", "--per-vm"]),
-        ("trace", &["trace", "--json", "-e", "*"]),
-    ];
+fn checked(settings: &str, cases: &[Case], options: &[&str]) -> Result<(), Failed> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let kernel: Vec<_> = release.trim().splitn(3, '.').take(2).collect();
     let kernel = kernel.join(".");
     let mut over = Vec::new();
-    for (command, args) in commands {
-        let ended = run(&[log, args, selection, &["-d", "100ms"]].concat())?.expect_code(0)?;
+    println!();
+    for (command, args) in cases {
+        let ended = run(&[args, options, &["--json", "-d", "100ms"]].concat())?.expect_code(0)?;
+        let slots = verified_lines(&ended.stderr).filter(|(program, _)| program.ends_with("_N"));
+        if args.contains(&"*") {
+            equal("programs of slots", slots.count(), events()?)?;
+        }
         let mut most = BTreeMap::new();
-        for line in ended.stderr.lines() {
-            if let Some((program, instructions)) = verified(line) {
-                let most = most.entry(program).or_default();
-                *most = instructions.max(*most);
-            }
+        for (program, instructions) in verified_lines(&ended.stderr) {
+            let most = most.entry(program).or_default();
+            *most = instructions.max(*most);
         }
         ensure(!most.is_empty(), || format!("no program: {ended:?}"))?;
         for (program, instructions) in most {
@@ -73,6 +90,21 @@ fn checked(settings: &str, log: &[&str], selection: &[&str]) -> Result<(), Faile
     ensure(over.is_empty(), || {
         format!("{over:#?}; if it is right so, put it on record in docs/verifier.md")
     })
+}
+
+fn verified_lines(stderr: &str) -> impl Iterator<Item = (String, u64)> {
+    stderr.lines().filter_map(verified)
+}
+
+/// How many KVM events this kernel has.
+fn events() -> Result<usize, Failed> {
+    let mut count = 0;
+    for system in ["kvm", "kvmmmu"] {
+        for entry in fs::read_dir(format!("/sys/kernel/tracing/events/{system}"))? {
+            count += usize::from(entry?.file_type()?.is_dir());
+        }
+    }
+    Ok(count)
 }
 
 /// `kvm-collector: info: pair_exit on kvm:kvm_exit: 520 instructions verified, 712 bytes of machine code`; the programs of all

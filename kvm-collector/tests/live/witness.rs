@@ -61,20 +61,32 @@ fn counts_agree() -> Result<(), Failed> {
     nothing_lost(&stat)
 }
 
-/// Count, total, least and greatest time, in the unit of who measured.
+/// Exits that ftrace timed.
 #[derive(Debug, Default, Clone, Copy)]
 struct Times {
     count: u64,
     total_us: u64,
 }
 
+/// Exits this long are not made noticeably longer by being watched by two.
+const LONG_US: f64 = 200.0;
+
+/// Two who watch the same exit cannot both be the first: whoever is called first at `kvm_exit` also measures what the other one
+/// does there. Under emulation that is 2 to 8 us, which the 20 to 50 us of an exit that the kernel handles by itself feel and the
+/// hundreds of one with a sleeping user space do not. So the long ones must agree within 5 %, and the short ones, for which the
+/// measurement of the measurement is no better, within 25 %.
+fn tolerance(mean_us: f64) -> f64 {
+    if mean_us >= LONG_US { 0.05 } else { 0.25 }
+}
+
 fn times_agree() -> Result<(), Failed> {
     // User space's exits take 200 us and more, cpuid and msr as long as the kernel needs.
-    let kinds = "io,cpuid,msr,hlt";
+    let kinds = "io,cpuid,mmio,msr,hlt";
     let guest = Guest::prepare(&["-k", kinds, "-n", "1500", "--sleep", "200us"])?;
+    // We come first: ftrace's longer work is then outside of what we measure.
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
     let mut witness = Instance::new()?;
     witness.record(&["kvm/kvm_exit", "kvm/kvm_entry"], &guest.tids, 16 << 10)?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
     guest.run()?;
     let report = watch.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
@@ -92,13 +104,15 @@ fn times_agree() -> Result<(), Failed> {
             times.total_us += line.time_us - began_us;
         }
     }
+    let mut long = 0;
+    println!();
     for row in list(&report, "rows")? {
         let code = number(row, "reason_code")?;
         let times = expected.remove(&code).unwrap_or_default();
         let timed = number(row, "count")? - number(row, "open")?;
         equal("exits that were entered from", timed, times.count)?;
         if timed < 1000 {
-            // Too few for a mean: single interrupts, and the guest's first touches of its pages.
+            // Too few for a mean: interrupts.
             continue;
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -111,18 +125,14 @@ fn times_agree() -> Result<(), Failed> {
             "times: reason {code:#x}: {timed} exits, mean {ours:.2} us, by ftrace {theirs:.2} us, {:+.2} %",
             off * 100.0
         );
-        ensure(off.abs() <= 0.05, || {
-            format!("the means of reason {code:#x} differ: {ours} us, by ftrace {theirs} us")
+        ensure(off.abs() <= tolerance(theirs), || {
+            format!("the means of reason {code:#x} differ: {ours:.2} us, by ftrace {theirs:.2} us")
         })?;
-        let (least, mean, greatest) = (
-            number(row, "min_ns")?,
-            number(row, "mean_ns")?,
-            number(row, "max_ns")?,
-        );
-        ensure(0 < least && least <= mean && mean <= greatest, || {
-            format!("min, mean, max: {row}")
-        })?;
+        long += u32::from(theirs >= LONG_US);
     }
+    ensure(long >= 2, || {
+        format!("{long} reasons with long exits: this tests too little")
+    })?;
     ensure(expected.is_empty(), || {
         format!("exits only ftrace saw: {expected:?}")
     })
