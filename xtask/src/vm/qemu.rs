@@ -64,7 +64,8 @@ fn command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", PROGRAM])
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
-        .args(["-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,svm=on"])
+        // One thread for all processors: with one each, QEMU's nested paging now and then shuts a guest down, or hangs.
+        .args(["-accel", "tcg,thread=single", "-cpu", "EPYC-Rome,svm=on"])
         .args(["-smp", &vm.cpus.to_string()])
         .args(["-m", &vm.memory_mib.to_string()])
         .arg("-kernel")
