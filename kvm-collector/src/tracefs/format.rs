@@ -148,8 +148,22 @@ impl Format {
         self.print.as_ref().err().map(String::as_str)
     }
 
+    /// Does the kernel print names for values of this field?
+    pub fn names_field(&self, field: &Field) -> bool {
+        let print = self.print.as_ref();
+        print.is_ok_and(|print| print.names_field(field.offset))
+    }
+
+    /// Appends the name that the kernel prints for a field's value in this record, and those of its flags: `npf`, or
+    /// `INVALID_STATE FAILED_VMENTRY`. Nothing for a value without a name.
+    pub fn field_names(&self, field: &Field, record: &[u8], out: &mut Vec<u8>) {
+        if let Ok(print) = &self.print {
+            print.field_names(field.offset, record, out);
+        }
+    }
+
     /// Appends `name=value` for each of the event's own fields: signed and small numbers in base 10, addresses and unsigned
-    /// numbers of 8 bytes in base 16, text as it is, arrays as `{0x1,0x2}`.
+    /// numbers of 8 bytes in base 16, text as it is, arrays as `{0x1,0x2}`; behind a value, in parentheses, its name.
     pub fn print_fields(&self, record: &[u8], out: &mut Vec<u8>) {
         for (at, field) in self.fields.iter().enumerate() {
             if at > 0 {
@@ -158,6 +172,14 @@ impl Format {
             out.extend_from_slice(field.name.as_bytes());
             out.push(b'=');
             field.print(record, out);
+            let value_end = out.len();
+            out.push(b'(');
+            self.field_names(field, record, out);
+            if out.len() == value_end + 1 {
+                out.truncate(value_end);
+            } else {
+                out.push(b')');
+            }
         }
     }
 

@@ -21,7 +21,7 @@ mod spec;
 mod text;
 
 use crate::tracefs::field::Field;
-use program::{Argument, Program};
+use program::{Argument, Conversion, Piece, Program};
 use text::{Symbolic, Text};
 
 /// A compiled print format.
@@ -69,6 +69,37 @@ impl PrintFmt {
             Some(Text::Symbolic(symbolic)) => Symbolic::names(symbolic).map(owned).collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// Is the field at this offset ever printed by name, on its own?
+    pub(super) fn names_field(&self, offset: usize) -> bool {
+        self.texts().any(|text| text.may_name(offset))
+    }
+
+    /// Appends the names that `record` is printed with for the field at this offset: of its value, and of its flags.
+    pub(super) fn field_names(&self, offset: usize, record: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        for text in self.texts() {
+            let before = out.len();
+            if before > start {
+                out.push(b' ');
+            }
+            let named = out.len();
+            // A fault leaves nothing to name.
+            if text.name(offset, record, out).is_err() || out.len() == named {
+                out.truncate(before);
+            }
+        }
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &Text> {
+        self.0.pieces.iter().filter_map(|piece| match piece {
+            Piece::Conversion(Conversion {
+                argument: Argument::Text(text),
+                ..
+            }) => Some(text),
+            _ => None,
+        })
     }
 
     fn chosen(&self, label: &str, record: &[u8]) -> Option<&Text> {

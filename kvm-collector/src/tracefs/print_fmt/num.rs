@@ -51,6 +51,19 @@ pub(super) enum Num {
 }
 
 impl Num {
+    /// Where the one field lies that this is made of, if it is made of one field and constants.
+    pub(super) fn only_field(&self) -> Option<usize> {
+        match self {
+            Num::Load { offset, .. } => Some(*offset),
+            Num::Convert(_, value) | Num::Unary(_, _, value) => value.only_field(),
+            Num::Binary(_, _, sides) => match &**sides {
+                (value, Num::Const(_)) | (Num::Const(_), value) => value.only_field(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub(super) fn eval(&self, record: &[u8]) -> Result<u64, Fault> {
         match self {
             Num::Const(value) => Ok(*value),

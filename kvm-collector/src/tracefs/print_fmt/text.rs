@@ -92,6 +92,34 @@ impl Text {
         Ok(())
     }
 
+    /// Can this be the name of the field at `offset`, or of its flags?
+    pub(super) fn may_name(&self, offset: usize) -> bool {
+        match self {
+            Text::Cond(parts) => parts.1.may_name(offset) || parts.2.may_name(offset),
+            Text::Symbolic(symbolic) => symbolic.value.only_field() == Some(offset),
+            Text::Flags(flags) => flags.value.only_field() == Some(offset),
+            _ => false,
+        }
+    }
+
+    /// Appends the name of the field at `offset`, or its flags' names, if that is what this record is printed with.
+    pub(super) fn name(
+        &self,
+        offset: usize,
+        record: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let text = self.chosen(record)?;
+        match text {
+            Text::Symbolic(symbolic) if text.may_name(offset) => {
+                out.extend_from_slice(symbolic.name(symbolic.value.eval(record)?).unwrap_or(b""));
+            }
+            Text::Flags(flags) if text.may_name(offset) => flags.print(record, out)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// This text, or what its conditions choose for this record.
     pub(super) fn chosen(&self, record: &[u8]) -> Result<&Text, Fault> {
         let mut text = self;

@@ -5,12 +5,15 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use serde::ser::{SerializeMap as _, Serializer as _};
+use serde::{
+    Serialize,
+    ser::{SerializeMap as _, Serializer as _},
+};
 
 use crate::{
     model::Counts,
     probe::Record,
-    tracefs::{FieldKind, Format},
+    tracefs::{Field, FieldKind, Format},
 };
 
 /// How events are written.
@@ -231,29 +234,142 @@ fn json(record: &Record<'_>, format: &Format, comm: &str, line: &mut Vec<u8>) ->
     Ok(())
 }
 
-/// An event's fields as a JSON object: numbers as numbers, the rest as text.
+/// An event's fields as a JSON object: numbers as numbers, text as text, arrays of bytes as arrays. A
+/// field whose values have names is an object with `value` and `name`.
 struct Fields<'a> {
     raw: &'a [u8],
     format: &'a Format,
 }
 
-impl serde::Serialize for Fields<'_> {
+impl Serialize for Fields<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        let mut name = Vec::new();
         for field in &self.format.fields {
-            match field.kind {
-                FieldKind::Bool => {
-                    map.serialize_entry(&field.name, &field.read_u64(self.raw).map(|it| it != 0))?;
-                }
-                FieldKind::Integer if field.signed => {
-                    map.serialize_entry(&field.name, &field.read_i64(self.raw))?;
-                }
-                FieldKind::Integer => {
-                    map.serialize_entry(&field.name, &field.read_u64(self.raw))?
-                }
-                _ => map.serialize_entry(&field.name, &field.bytes(self.raw))?,
+            let value = Value {
+                raw: self.raw,
+                field,
+            };
+            if !self.format.names_field(field) {
+                map.serialize_entry(&field.name, &value)?;
+                continue;
             }
+            name.clear();
+            self.format.field_names(field, self.raw, &mut name);
+            let name = std::str::from_utf8(&name)
+                .ok()
+                .filter(|name| !name.is_empty());
+            map.serialize_entry(&field.name, &Named { value, name })?;
         }
         map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    value: Value<'a>,
+    name: Option<&'a str>,
+}
+
+struct Value<'a> {
+    raw: &'a [u8],
+    field: &'a Field,
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { raw, field } = self;
+        match field.kind {
+            FieldKind::Bool => field.read_u64(raw).map(|it| it != 0).serialize(serializer),
+            FieldKind::Integer if field.signed => field.read_i64(raw).serialize(serializer),
+            FieldKind::Integer | FieldKind::Pointer => field.read_u64(raw).serialize(serializer),
+            FieldKind::Chars => {
+                let text = field
+                    .bytes(raw)
+                    .and_then(|bytes| bytes.split(|it| *it == 0).next());
+                text.map(String::from_utf8_lossy).serialize(serializer)
+            }
+            _ => field.bytes(raw).serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvm_ebpf_common::RecordHeader;
+
+    const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
+
+    fn lines(format: TraceFormat, clock: Clock, reason: u32) -> String {
+        let formats = vec![Format::parse("kvm", EXIT).unwrap()];
+        let mut raw = vec![0; formats[0].fixed_size()];
+        for (name, value) in [("isa", 2), ("exit_reason", reason), ("vcpu_id", 3)] {
+            let at = formats[0].field(name).unwrap().offset;
+            raw[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        let header = RecordHeader {
+            time_ns: 12_345_678_901,
+            tgid: 7,
+            cpu: 1,
+            length: 0,
+            event_id: 0,
+            slot: 0,
+            tid: 8,
+        };
+        let record = Record { header, raw: &raw };
+        let mut lines = TraceLines::new(1, format, clock, false);
+        let mut out = Vec::new();
+        lines
+            .event(&record, &formats, "CPU 3/KVM", &mut out)
+            .unwrap();
+        assert_eq!(lines.printed(), 1);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_laid_out_as_trace_pipes() {
+        assert_eq!(
+            lines(TraceFormat::Kernel, Clock::Mono, 0x400),
+            "       CPU 3/KVM-8       [001]     12.345678: kvm_exit: vcpu 3 reason npf rip 0x0 info1 \
+             0x0000000000000000 info2 0x0000000000000000 intr_info 0x00000000 error_code 0x00000000\n"
+        );
+    }
+
+    #[test]
+    fn times_are_of_the_clock_asked_for() {
+        let line = lines(
+            TraceFormat::Kernel,
+            Clock::Wall {
+                offset_ns: 1_000_000_000_000_000_000,
+            },
+            0,
+        );
+        assert!(
+            line.contains("] 2001-09-09T01:46:52.345678Z: kvm_exit"),
+            "{line}"
+        );
+        let line = lines(TraceFormat::Kernel, Clock::Delta, 0);
+        assert!(line.contains("]      0.000000: kvm_exit"), "{line}");
+    }
+
+    #[test]
+    fn fields_have_values_and_names() {
+        let line = lines(TraceFormat::Fields, Clock::Mono, 0x400);
+        assert!(line.contains(" exit_reason=1024(npf) "), "{line}");
+        let json: serde_json::Value =
+            serde_json::from_str(&lines(TraceFormat::Json, Clock::Mono, 0x400)).unwrap();
+        assert_eq!(json["fields"]["exit_reason"]["value"], 0x400);
+        assert_eq!(json["fields"]["exit_reason"]["name"], "npf");
+        assert_eq!(json["fields"]["vcpu_id"], 3);
+        assert_eq!(json["time_ns"], 12_345_678_901u64);
+    }
+
+    #[test]
+    fn a_value_without_a_name_is_still_an_object() {
+        let json: serde_json::Value =
+            serde_json::from_str(&lines(TraceFormat::Json, Clock::Mono, 0x7777)).unwrap();
+        assert_eq!(json["fields"]["exit_reason"]["value"], 0x7777);
+        assert!(json["fields"]["exit_reason"]["name"].is_null());
     }
 }
