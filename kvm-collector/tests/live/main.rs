@@ -8,6 +8,7 @@ mod errors;
 mod exits;
 mod ftrace;
 mod guest;
+mod keeper;
 mod modules;
 mod needs;
 mod process;
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The trials share one kernel and its counters: two at once would count each other's events.
     arguments.test_threads = Some(1);
+    if needs::in_vm() {
+        keeper::keep();
+    }
     libtest_mimic::run(&arguments, trials()).exit_code()
 }
 

@@ -14,6 +14,7 @@ use crate::{
     counts::equal_total,
     errors::run_as_nobody,
     guest::Guest,
+    keeper,
     needs::{Need, trial},
     process::run,
     watch::Watch,
@@ -61,6 +62,7 @@ fn mount() {
 
 fn load() {
     let _ = shell("modprobe", &["kvm_amd"]);
+    keeper::keep();
 }
 
 fn no_tracefs() -> Result<(), Failed> {
@@ -108,6 +110,7 @@ fn no_privilege() -> Result<(), Failed> {
 
 fn kvm_not_loaded() -> Result<(), Failed> {
     let _restore = Restore(load);
+    keeper::let_go();
     unload("kvm_amd")?;
     unload("kvm")?;
     for command in ["stat", "exits", "trace"] {
@@ -125,6 +128,7 @@ fn kvm_not_loaded() -> Result<(), Failed> {
 /// programs hold it. So "kvm unloaded meanwhile" is kvm_amd unloaded, and counting goes on when it is back.
 fn kvm_unloaded_meanwhile() -> Result<(), Failed> {
     let _restore = Restore(load);
+    keeper::let_go();
     let watch = Watch::begin(&[
         "stat",
         "-I",

@@ -67,7 +67,7 @@ pub(crate) fn collector() -> Command {
     Command::new(env::var_os("KVM_COLLECTOR").map_or_else(built, PathBuf::from))
 }
 
-fn in_vm() -> bool {
+pub(crate) fn in_vm() -> bool {
     env::var_os("KVM_TEST_VM").is_some()
 }
 
