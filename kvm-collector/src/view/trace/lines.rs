@@ -10,6 +10,7 @@ use serde::{
     ser::{SerializeMap as _, Serializer as _},
 };
 
+use super::columns;
 use crate::{
     model::Counts,
     probe::Record,
@@ -136,13 +137,20 @@ impl TraceLines {
         line: &mut Vec<u8>,
     ) -> io::Result<()> {
         let header = &record.header;
-        write!(line, "{comm:>16}-{:<7} [{:03}] ", header.tid, header.cpu)?;
+        columns::text(line, comm, 16);
+        line.push(b'-');
+        let tid_start = line.len();
+        columns::number(line, u64::from(header.tid), 0, b' ');
+        line.resize(line.len().max(tid_start + 7), b' ');
+        line.extend_from_slice(b" [");
+        columns::number(line, u64::from(header.cpu), 3, b'0');
+        line.extend_from_slice(b"] ");
         let time_ns = header.time_ns;
         match self.clock {
-            Clock::Mono => seconds(time_ns, line)?,
+            Clock::Mono => columns::seconds(line, time_ns),
             Clock::Delta => {
                 let before = self.last_ns.replace(time_ns).unwrap_or(time_ns);
-                seconds(time_ns.saturating_sub(before), line)?;
+                columns::seconds(line, time_ns.saturating_sub(before));
             }
             Clock::Wall { offset_ns } => {
                 let since_epoch = Duration::from_nanos(time_ns.saturating_add(offset_ns));
@@ -155,7 +163,10 @@ impl TraceLines {
         } else {
             ("", "")
         };
-        write!(line, ": {on}{event}{off}: ")
+        for part in [": ", on, event, off, ": "] {
+            line.extend_from_slice(part.as_bytes());
+        }
+        Ok(())
     }
 
     /// Writes a line for each event that has lost any since the last time.
@@ -187,15 +198,6 @@ impl TraceLines {
         }
         Ok(())
     }
-}
-
-fn seconds(ns: u64, line: &mut Vec<u8>) -> io::Result<()> {
-    write!(
-        line,
-        "{:>6}.{:06}",
-        ns / 1_000_000_000,
-        ns / 1000 % 1_000_000
-    )
 }
 
 /// By kind: out of the guest, into it, out to the VMM, memory, interrupts, and the rest.

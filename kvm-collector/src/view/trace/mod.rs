@@ -1,5 +1,6 @@
 //! `trace`: event by event.
 
+mod columns;
 mod filter;
 mod lines;
 mod spans;

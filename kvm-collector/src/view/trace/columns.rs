@@ -1,0 +1,57 @@
+//! Text and numbers in columns, without the general formatter, which takes longer than the rest of a line.
+
+/// Appends text, filled up with spaces on the left to a width.
+pub(super) fn text(line: &mut Vec<u8>, text: &str, width: usize) {
+    let fill = width.saturating_sub(text.chars().count());
+    line.resize(line.len() + fill, b' ');
+    line.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a number in base 10, filled up on the left to a width.
+pub(super) fn number(line: &mut Vec<u8>, mut number: u64, width: usize, fill: u8) {
+    // As many digits as a u64 has at most.
+    let mut digits = [fill; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    let start = at.min(digits.len().saturating_sub(width));
+    line.extend_from_slice(&digits[start..]);
+}
+
+/// Appends a time in seconds with six decimals.
+pub(super) fn seconds(line: &mut Vec<u8>, ns: u64) {
+    number(line, ns / 1_000_000_000, 6, b' ');
+    line.push(b'.');
+    number(line, ns / 1000 % 1_000_000, 6, b'0');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn with(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut line = Vec::new();
+        write(&mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn columns_are_those_of_the_general_formatter(
+            value: u64, word in "[a-zA-Z0-9/ é]{0,24}", width in 0usize..20,
+        ) {
+            prop_assert_eq!(with(|it| number(it, value, width, b' ')), format!("{value:>width$}"));
+            prop_assert_eq!(with(|it| number(it, value, width, b'0')), format!("{value:0>width$}"));
+            prop_assert_eq!(with(|it| text(it, &word, width)), format!("{word:>width$}"));
+            let (s, us) = (value / 1_000_000_000, value / 1000 % 1_000_000);
+            prop_assert_eq!(with(|it| seconds(it, value)), format!("{s:>6}.{us:06}"));
+        }
+    }
+}
