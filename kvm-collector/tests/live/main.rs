@@ -2,8 +2,11 @@
 //!
 //! A trial says what it needs. Where that is not there, it ends as ignored with the reason, never as passed.
 
+mod ftrace;
+mod line;
 mod needs;
 mod smoke;
+mod words;
 
 use std::process::ExitCode;
 
@@ -18,5 +21,8 @@ fn main() -> ExitCode {
 
 fn trials() -> Vec<Trial> {
     // One line per file of trials.
-    [smoke::trials()].into_iter().flatten().collect()
+    [smoke::trials(), words::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
