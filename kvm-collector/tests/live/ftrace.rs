@@ -1,6 +1,7 @@
 //! The kernel's own recorder: an ftrace instance that nobody else has, gone when dropped.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     process,
@@ -66,6 +67,24 @@ impl Drop for Recording {
         // An instance is a folder that looks full, and is removed as if it were empty.
         let _ = fs::remove_dir(&self.dir);
     }
+}
+
+/// The events that print a pointer with `%p`: ftrace shows a hash of it, whose key is the kernel's secret. (Its option
+/// `hash-ptr` switches that off, but 6.1 then leaves out every `%s`.)
+pub(crate) fn events_with_hashes() -> Result<BTreeSet<String>, Failed> {
+    let mut events = BTreeSet::new();
+    for system in ["kvm", "kvmmmu"] {
+        for entry in fs::read_dir(format!("/sys/kernel/tracing/events/{system}"))? {
+            let entry = entry?;
+            // The folder has files of its own beside those of its events.
+            let format = fs::read_to_string(entry.path().join("format")).unwrap_or_default();
+            let is_hash = |rest: &str| !rest.starts_with(|it: char| it.is_ascii_alphanumeric());
+            if format.split("%p").skip(1).any(is_hash) {
+                events.insert(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+    }
+    Ok(events)
 }
 
 /// For `map_err`: which file it was.

@@ -11,6 +11,8 @@ pub(crate) struct Line {
     pub(crate) event: String,
     /// All that follows, with the blanks that end it.
     pub(crate) text: String,
+    /// What was taken out of the text by [`Line::take_pointers`].
+    pub(crate) pointers: Vec<String>,
 }
 
 impl Line {
@@ -33,7 +35,23 @@ impl Line {
                 * 1000,
             event: event.to_owned(),
             text: text.to_owned(),
+            pointers: Vec::new(),
         })
+    }
+
+    /// Takes what looks like a pointer, 16 hexadecimal digits, out of the text.
+    pub(crate) fn take_pointers(&mut self) {
+        let is_pointer =
+            |word: &str| word.len() == 16 && word.bytes().all(|it| it.is_ascii_hexdigit());
+        let text = self.text.split_inclusive([' ', ':', ',']).map(|word| {
+            let digits = word.trim_end_matches([' ', ':', ',']);
+            if !is_pointer(digits) {
+                return word.to_owned();
+            }
+            self.pointers.push(digits.to_owned());
+            word.replace(digits, "POINTER")
+        });
+        self.text = text.collect();
     }
 
     /// The same event of the same thread, in the same words.
@@ -51,6 +69,7 @@ impl fmt::Display for Line {
             time_ns,
             event,
             text,
+            ..
         } = self;
         // In Debug's form, where one sees blanks and what is not text.
         write!(f, "{tid} [{cpu}] {time_ns} {event}: {text:?}")
