@@ -17,7 +17,9 @@
 use super::{GuestError, Kind, Plan};
 
 /// Size of a page.
-pub(super) const PAGE: u64 = 0x1000;
+pub(super) const PAGE: u64 = PAGE_BYTES as u64;
+/// The same as a length in this process.
+pub(super) const PAGE_BYTES: usize = 0x1000;
 
 /// What one of the guest's page directories maps.
 const REACH: u64 = 1 << 30;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
-use super::layout::{Layout, PAGE};
+use super::layout::{Layout, PAGE, PAGE_BYTES};
 use super::memory::Memory;
 use super::{GuestError, Isa, Mode, Plan, code, irqchip, registers};
 
@@ -108,7 +108,7 @@ impl Vm {
             return irqchip::serve(&self.fd, port, vcpu);
         }
         self.fd
-            .get_dirty_log(written_slot(self.vcpus, vcpu), PAGE as usize)
+            .get_dirty_log(written_slot(self.vcpus, vcpu), PAGE_BYTES)
             .map_err(GuestError::kvm("KVM_GET_DIRTY_LOG"))?;
         Ok(true)
     }

@@ -2,6 +2,7 @@
 //!
 //! A trial says what it needs. Where that is not there, it ends as ignored with the reason, never as passed.
 
+mod choice;
 mod ftrace;
 mod line;
 mod needs;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
 
 fn trials() -> Vec<Trial> {
     // One line per file of trials.
-    [smoke::trials(), words::trials()]
+    [smoke::trials(), words::trials(), choice::trials()]
         .into_iter()
         .flatten()
         .collect()
