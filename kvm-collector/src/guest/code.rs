@@ -3,7 +3,11 @@
 //! The same encodings serve both modes: in real mode a prefix makes operands and addresses 32 bits wide, which in long
 //! mode (below 4 GiB) they are anyway. Registers: esi rounds left, edi rounds done, ebp the next page to touch.
 
+use super::interrupts::{self, APIC_VECTOR, Handlers};
+use super::irqchip::{IOAPIC_PORT, IRQ_PORT, MSI_PORT};
 use super::layout::{Layout, PAGE};
+use super::registers::CR4_PAE;
+use super::vm::DIRTY_PORT;
 use super::{GuestError, Isa, Kind, Mode, Plan};
 
 /// The port that `io` and `io-read` use: the first serial port's, nobody in the kernel owns it.
@@ -17,6 +21,23 @@ pub const END_PORT: u16 = 0xf4;
 const MSR_MCG_STATUS: u32 = 0x17a;
 /// `KVM_HC_VAPIC_POLL_IRQ`: the hypercall that does nothing.
 const HYPERCALL_NOTHING: u32 = 1;
+
+/// An MSR that no processor has.
+const MSR_NONE: u32 = 0x4b56_4dff;
+/// Where KVM is told to keep its clock; the lowest bit switches it on.
+const MSR_SYSTEM_TIME: u32 = 0x4b56_4d01;
+const MSR_APIC_EOI: u32 = 0x80b;
+const MSR_APIC_ICR: u32 = 0x830;
+const MSR_APIC_TIMER: u32 = 0x832;
+const MSR_APIC_TIMER_START: u32 = 0x838;
+const MSR_APIC_TIMER_NOW: u32 = 0x839;
+const MSR_APIC_TIMER_DIVIDE: u32 = 0x83e;
+/// The sender itself, by shorthand.
+const ICR_SELF: u32 = 1 << 18;
+/// 200 µs: the APIC's bus has 1 GHz, of which the timer counts every other tick.
+const TIMER_TICKS: u32 = 100_000;
+const PIT_COUNTER: u16 = 0x40;
+const PIT_CONTROL: u16 = 0x43;
 
 /// Assembles the program of one vCPU.
 pub(super) fn assemble(
@@ -40,11 +61,19 @@ pub(super) fn assemble(
         code.jump_if_not_zero(start)?;
     }
     code.out(END_PORT);
+    let handlers = plan.needs_handlers().then(|| code.handlers());
     // A second page of code would be one more first touch than promised.
-    if code.bytes.len() as u64 > PAGE {
+    let room = interrupts::room(plan);
+    if code.bytes.len() as u64 > room {
         return Err(GuestError::ProgramTooLong {
             kinds: plan.kinds.len(),
         });
+    }
+    if let Some(handlers) = handlers {
+        code.bytes
+            .resize(usize::try_from(room).unwrap_or(usize::MAX), 0);
+        code.bytes
+            .extend(interrupts::tables(plan, layout, vcpu, handlers));
     }
     Ok(code.bytes)
 }
@@ -81,16 +110,8 @@ impl Code {
                 self.memory(&[0x8b, 0x04, 0x25]); // mov eax, [gpa]
                 self.word(address(layout.mmio_read(vcpu))?);
             }
-            Kind::Msr => {
-                self.load_eax(0);
-                self.load_edx(0);
-                self.load_ecx(MSR_MCG_STATUS);
-                self.plain(&[0x0f, 0x30]); // wrmsr
-            }
-            Kind::MsrRead => {
-                self.load_ecx(MSR_MCG_STATUS);
-                self.plain(&[0x0f, 0x32]); // rdmsr
-            }
+            Kind::Msr => self.wrmsr(MSR_MCG_STATUS, 0),
+            Kind::MsrRead => self.rdmsr(MSR_MCG_STATUS),
             Kind::Hlt => self.plain(&[0xf4]),
             Kind::Hypercall => {
                 self.load_eax(HYPERCALL_NOTHING);
@@ -108,8 +129,100 @@ impl Code {
                 self.word(address(PAGE)?);
             }
             Kind::Wbinvd => self.plain(&[0x0f, 0x09]),
+            Kind::Exception => self.wrmsr(MSR_NONE, 0),
+            Kind::Cr => self.flip_mce(),
+            Kind::Pvclock => self.wrmsr(MSR_SYSTEM_TIME, address(layout.written(vcpu))? | 1),
+            Kind::Dirty => {
+                self.memory(&[0xc7, 0x04, 0x25]); // mov dword [gpa], a constant
+                self.word(address(layout.written(vcpu))?);
+                self.word(0x1234_5678);
+                self.out(DIRTY_PORT);
+            }
+            Kind::Apic => self.wrmsr(MSR_APIC_TIMER_DIVIDE, 0),
+            Kind::ApicRead => self.rdmsr(MSR_APIC_TIMER_NOW),
+            // Interrupts are on, so it comes at once: nothing has to wait for a window.
+            Kind::Ipi => self.wrmsr(MSR_APIC_ICR, ICR_SELF | u32::from(APIC_VECTOR)),
+            Kind::Timer => {
+                self.wrmsr(MSR_APIC_TIMER, APIC_VECTOR.into());
+                // Off until the hlt, lest the interrupt come before it: then nothing would end it.
+                self.plain(&[0xfa]); // cli
+                self.wrmsr(MSR_APIC_TIMER_START, TIMER_TICKS);
+                self.plain(&[0xfb, 0xf4]); // sti, hlt
+            }
+            Kind::Pit => {
+                self.out_value(PIT_CONTROL, 0x30); // once, a count of two bytes
+                self.out_value(PIT_COUNTER, 0x00);
+                self.out_value(PIT_COUNTER, 0x01); // 215 µs
+            }
+            Kind::Irq => self.out(IRQ_PORT),
+            Kind::Ioapic => self.out(IOAPIC_PORT),
+            Kind::Msi => self.out(MSI_PORT),
         }
         Ok(())
+    }
+
+    /// What follows the program. A handler leaves all registers as they were.
+    fn handlers(&mut self) -> Handlers {
+        let gp = self.here();
+        // Go on behind the two bytes of the instruction; long mode pushes an error code on top.
+        match self.mode {
+            Mode::Real => self.plain(&[0x67, 0x83, 0x04, 0x24, 0x02]), // add word [esp], 2
+            Mode::Long => self.plain(&[
+                0x48, 0x83, 0xc4, 0x08, // add rsp, 8
+                0x48, 0x83, 0x04, 0x24, 0x02, // add qword [rsp], 2
+            ]),
+        }
+        self.iret();
+        let pic = self.here();
+        self.iret();
+        let apic = self.here();
+        for push in [0x50, 0x51, 0x52] {
+            self.wide(&[push]); // eax, ecx, edx
+        }
+        self.wrmsr(MSR_APIC_EOI, 0);
+        for pop in [0x5a, 0x59, 0x58] {
+            self.wide(&[pop]);
+        }
+        self.iret();
+        Handlers { gp, pic, apic }
+    }
+
+    fn iret(&mut self) {
+        if self.mode == Mode::Long {
+            self.plain(&[0x48]);
+        }
+        self.plain(&[0xcf]);
+    }
+
+    /// Where the next instruction will be. What is too far for 16 bits is too long for its page, and refused for that.
+    fn here(&self) -> u16 {
+        u16::try_from(self.bytes.len()).unwrap_or(u16::MAX)
+    }
+
+    fn wrmsr(&mut self, msr: u32, value: u32) {
+        self.load_eax(value);
+        self.load_edx(0);
+        self.load_ecx(msr);
+        self.plain(&[0x0f, 0x30]);
+    }
+
+    fn rdmsr(&mut self, msr: u32) {
+        self.load_ecx(msr);
+        self.plain(&[0x0f, 0x32]);
+    }
+
+    /// Writes CR4 with MCE on in the first round, off in the next, and so on: Intel's exits are for changes only.
+    fn flip_mce(&mut self) {
+        let rest = match self.mode {
+            Mode::Real => 0,
+            Mode::Long => u8::try_from(CR4_PAE).unwrap_or_default(),
+        };
+        self.wide(&[0x89, 0xf8]); // mov eax, edi
+        self.wide(&[0xf7, 0xd0]); // not eax
+        self.wide(&[0x83, 0xe0, 0x01]); // and eax, 1
+        self.wide(&[0xc1, 0xe0, 0x06]); // shl eax, 6
+        self.wide(&[0x83, 0xc8, rest]); // or eax, rest
+        self.plain(&[0x0f, 0x22, 0xe0]); // mov cr4, eax
     }
 
     fn load_eax(&mut self, value: u32) {
@@ -130,6 +243,11 @@ impl Code {
     fn out(&mut self, port: u16) {
         self.load_edx(port.into());
         self.plain(&[0xee]); // out dx, al
+    }
+
+    fn out_value(&mut self, port: u16, value: u8) {
+        self.load_eax(value.into());
+        self.out(port);
     }
 
     /// Jumps back to where the program was this long.

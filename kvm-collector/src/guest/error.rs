@@ -41,6 +41,16 @@ pub enum GuestError {
     /// The program does not fit into its page.
     #[error("a round of {kinds} kinds is too long: the guest's program must fit into one page")]
     ProgramTooLong { kinds: usize },
+    /// `hlt` with interrupt controllers in the kernel, and nothing that would end it.
+    #[error(
+        "hlt cannot be combined with kinds that use the kernel's interrupt controllers: the kernel would wait for an interrupt that never comes (timer has a hlt of its own)"
+    )]
+    HltForEver,
+    /// A second program that takes interrupts, in real mode.
+    #[error(
+        "in real mode, kinds that take interrupts or exceptions work with one vCPU only: no segment reaches the programs of the others"
+    )]
+    OutOfSegments,
     /// A hypercall on a processor that has none.
     #[error(
         "no hypercall exits here: the processor has neither vmx nor svm (KVM virtualizes in software)"

@@ -7,7 +7,11 @@ use serde::{Serialize, Serializer};
 
 use super::Isa;
 
-/// One thing the guest does that makes its vCPU exit exactly once.
+/// One thing the guest does that makes its vCPU exit: once, or as often as it has [`Kind::steps`].
+///
+/// Kinds that use the kernel's interrupt controllers ([`Kind::needs_irqchip`]) interrupt the guest, too, so an exit for an
+/// interrupt (`interrupt`, `vintr`, `EXTERNAL_INTERRUPT`, `INTERRUPT_WINDOW`) may come on top. Processors that virtualize the
+/// APIC (Intel's APICv, AMD's AVIC) leave out some of the exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `out` to a port nobody in the kernel owns: handled in user space.
@@ -32,11 +36,36 @@ pub enum Kind {
     PageFault,
     /// `wbinvd`: handled in the kernel.
     Wbinvd,
+    /// `wrmsr` of an MSR that does not exist: KVM injects #GP, and the guest goes on behind it.
+    Exception,
+    /// A write of CR4 that flips its bit MCE.
+    Cr,
+    /// `wrmsr` that tells KVM where to keep its clock (`KVM_SYSTEM_TIME`).
+    Pvclock,
+    /// A write to a page whose writes are logged, then an `out`, upon which user space reads the log (`KVM_GET_DIRTY_LOG`) and the
+    /// page is write-protected again. Intel's processors log writes without an exit, so there the page faults but once.
+    Dirty,
+    /// A write to the APIC's timer settings.
+    Apic,
+    /// A read of the APIC's timer.
+    ApicRead,
+    /// An interrupt sent to itself, and its end.
+    Ipi,
+    /// The APIC's timer set to 200 µs, waited for in `hlt`, and the end of its interrupt.
+    Timer,
+    /// The PIT's first timer started, by three `out`s that the kernel handles; its interrupt comes when it comes.
+    Pit,
+    /// An `out`, upon which user space pulses a line of the PIC (to the first vCPU).
+    Irq,
+    /// The same with a line of the IOAPIC (to this vCPU, if it is one of the first 8), and the interrupt's end.
+    Ioapic,
+    /// The same with a message-signalled interrupt.
+    Msi,
 }
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 23] = [
         Self::Io,
         Self::IoRead,
         Self::Cpuid,
@@ -48,6 +77,18 @@ impl Kind {
         Self::Hypercall,
         Self::PageFault,
         Self::Wbinvd,
+        Self::Exception,
+        Self::Cr,
+        Self::Pvclock,
+        Self::Dirty,
+        Self::Apic,
+        Self::ApicRead,
+        Self::Ipi,
+        Self::Timer,
+        Self::Pit,
+        Self::Irq,
+        Self::Ioapic,
+        Self::Msi,
     ];
 
     /// The name it is asked for by.
@@ -65,27 +106,84 @@ impl Kind {
             Self::Hypercall => "hypercall",
             Self::PageFault => "page-fault",
             Self::Wbinvd => "wbinvd",
+            Self::Exception => "exception",
+            Self::Cr => "cr",
+            Self::Pvclock => "pvclock",
+            Self::Dirty => "dirty",
+            Self::Apic => "apic",
+            Self::ApicRead => "apic-read",
+            Self::Ipi => "ipi",
+            Self::Timer => "timer",
+            Self::Pit => "pit",
+            Self::Irq => "irq",
+            Self::Ioapic => "ioapic",
+            Self::Msi => "msi",
         }
+    }
+
+    /// What it consists of, an exit each, as far as exits go: kinds that have no steps but themselves.
+    #[must_use]
+    pub const fn steps(self) -> &'static [Self] {
+        match self {
+            Self::Exception | Self::Pvclock | Self::Apic => &[Self::Msr],
+            Self::ApicRead => &[Self::MsrRead],
+            Self::Dirty => &[Self::PageFault, Self::Io],
+            Self::Ipi => &[Self::Msr, Self::Msr],
+            Self::Timer => &[Self::Msr, Self::Msr, Self::Hlt, Self::Msr],
+            Self::Pit => &[Self::Io, Self::Io, Self::Io],
+            Self::Irq => &[Self::Io],
+            Self::Ioapic | Self::Msi => &[Self::Io, Self::Msr],
+            Self::Io => &[Self::Io],
+            Self::IoRead => &[Self::IoRead],
+            Self::Cpuid => &[Self::Cpuid],
+            Self::Mmio => &[Self::Mmio],
+            Self::MmioRead => &[Self::MmioRead],
+            Self::Msr => &[Self::Msr],
+            Self::MsrRead => &[Self::MsrRead],
+            Self::Hlt => &[Self::Hlt],
+            Self::Hypercall => &[Self::Hypercall],
+            Self::PageFault => &[Self::PageFault],
+            Self::Wbinvd => &[Self::Wbinvd],
+            Self::Cr => &[Self::Cr],
+        }
+    }
+
+    /// Whether it takes interrupt controllers in the kernel, which a VM has only then.
+    #[must_use]
+    pub const fn needs_irqchip(self) -> bool {
+        matches!(
+            self,
+            Self::Apic
+                | Self::ApicRead
+                | Self::Ipi
+                | Self::Timer
+                | Self::Pit
+                | Self::Irq
+                | Self::Ioapic
+                | Self::Msi
+        )
     }
 
     /// The reason user space is given when the kernel does not handle the exit itself.
     #[must_use]
     pub const fn userspace_exit(self) -> Option<&'static str> {
         match self {
-            Self::Io | Self::IoRead => Some("KVM_EXIT_IO"),
+            Self::Io | Self::IoRead | Self::Dirty | Self::Irq | Self::Ioapic | Self::Msi => {
+                Some("KVM_EXIT_IO")
+            }
             Self::Mmio | Self::MmioRead => Some("KVM_EXIT_MMIO"),
             Self::Hlt => Some("KVM_EXIT_HLT"),
             _ => None,
         }
     }
 
-    /// The name `kvm_exit` prints for its `nth` occurrence (from 0) on one vCPU, with nested paging.
+    /// The name `kvm_exit` prints for the `nth` occurrence of its first step (from 0) on one vCPU, with nested paging.
     ///
     /// Intel tells the first access to an unbacked page from the later ones, which hit the entry KVM left there to
     /// recognise them by.
     #[must_use]
     pub const fn exit_reason(self, isa: Isa, nth: u32) -> &'static str {
-        match (isa, self) {
+        match (isa, self.steps()[0]) {
             (Isa::Svm, Self::Io | Self::IoRead) => "io",
             (Isa::Svm, Self::Cpuid) => "cpuid",
             (Isa::Svm, Self::Mmio | Self::MmioRead | Self::PageFault) => "npf",
@@ -102,6 +200,10 @@ impl Kind {
             (Isa::Vmx, Self::Hlt) => "HLT",
             (Isa::Vmx, Self::Hypercall) => "VMCALL",
             (Isa::Vmx, Self::Wbinvd) => "WBINVD",
+            (Isa::Svm, Self::Cr) => "write_cr4",
+            (Isa::Vmx, Self::Cr) => "CR_ACCESS",
+            // Steps are none of the kinds that have others.
+            (_, _) => "",
         }
     }
 }

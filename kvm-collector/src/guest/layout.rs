@@ -5,6 +5,7 @@
 //!   PML4, PDPT, PD, code   32 KiB apart
 //!   the pages it touches for the first time (`page-fault`)
 //!   nothing
+//!   a page of a slot of its own, where there is a use for it (`dirty`, `pvclock`)
 //!   the last two pages, never backed (`mmio`, `mmio-read`)
 //! ```
 //!
@@ -16,7 +17,9 @@
 use super::{GuestError, Kind, Plan};
 
 /// Size of a page.
-pub(super) const PAGE: u64 = 0x1000;
+pub(super) const PAGE: u64 = PAGE_BYTES as u64;
+/// The same as a length in this process.
+pub(super) const PAGE_BYTES: usize = 0x1000;
 
 /// What one of the guest's page directories maps.
 const REACH: u64 = 1 << 30;
@@ -25,6 +28,7 @@ const TABLE: u64 = 2 << 20;
 const APART: u64 = 8 * PAGE;
 const BLOCK: u64 = 4 * APART;
 const HOLE: u64 = 2 * PAGE;
+const TAIL: u64 = PAGE + HOLE;
 const MAX_VCPUS: u32 = 256;
 
 /// Where everything of a [`Plan`]'s VM lies.
@@ -50,11 +54,11 @@ impl Layout {
         let pages = per_round.saturating_mul(u64::from(plan.exits));
         let backed = pages.saturating_mul(PAGE).saturating_add(BLOCK);
         let stretch = backed
-            .saturating_add(HOLE)
+            .saturating_add(TAIL)
             .div_ceil(TABLE)
             .saturating_mul(TABLE);
         if stretch.saturating_mul(plan.vcpus.into()) > REACH {
-            let most = (REACH / u64::from(plan.vcpus) / TABLE * TABLE - BLOCK - HOLE) / PAGE;
+            let most = (REACH / u64::from(plan.vcpus) / TABLE * TABLE - BLOCK - TAIL) / PAGE;
             return Err(GuestError::TooManyPages { asked: pages, most });
         }
         Ok(Self { backed, stretch })
@@ -101,6 +105,13 @@ impl Layout {
         self.stretch(vcpu) + self.stretch - HOLE
     }
 
+    /// The page that `dirty` writes to, and that the kernel keeps its clock in for `pvclock`.
+    ///
+    /// Its slot is its own because only it is to be logged: a walk of page tables counts as writing to them.
+    pub(super) fn written(&self, vcpu: u32) -> u64 {
+        self.mmio(vcpu) - PAGE
+    }
+
     /// The unbacked page it reads from for `mmio-read`.
     pub(super) fn mmio_read(&self, vcpu: u32) -> u64 {
         self.mmio(vcpu) + PAGE
@@ -125,7 +136,7 @@ mod tests {
             layout.touched(0) + 1000 * PAGE,
             layout.stretch(0) + layout.backed()
         );
-        assert!(layout.backed() <= layout.mmio(0));
+        assert!(layout.backed() <= layout.written(0));
         assert_eq!(layout.mmio_read(0) + PAGE, layout.stretch(1));
         assert_eq!(
             (layout.stretch(1) % TABLE, layout.size(2)),

@@ -40,7 +40,7 @@ pub struct VcpuMade {
     /// Pages it touched by running at all (see [`Mode::boot_pages`]).
     pub boot_pages: u64,
     /// The VM exits that follow, by the name `kvm_exit` prints, for hardware with nested paging; `None` where the
-    /// processor has none. Interrupts of the host come on top.
+    /// processor has none. Interrupts come on top: the host's, and the guest's own where it has any.
     pub kvm_exits: Option<BTreeMap<&'static str, u64>>,
     /// Returns of `KVM_RUN` with an exit for user space, counted as they came, by reason.
     pub userspace_exits: BTreeMap<&'static str, u64>,
@@ -60,7 +60,10 @@ impl VcpuMade {
         let boot_pages = plan.mode.boot_pages().into();
         let kvm_exits = isa.map(|isa| {
             let mut exits = BTreeMap::from([(Kind::PageFault.exit_reason(isa, 0), boot_pages)]);
-            for (&kind, &times) in &made {
+            let steps = made
+                .iter()
+                .flat_map(|(kind, times)| kind.steps().iter().map(move |step| (step, times)));
+            for (&kind, &times) in steps {
                 let first = times.min(1);
                 *exits.entry(kind.exit_reason(isa, 0)).or_default() += first;
                 *exits.entry(kind.exit_reason(isa, 1)).or_default() += times - first;

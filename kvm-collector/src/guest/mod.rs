@@ -14,14 +14,16 @@
 //!
 //! Both `out`s count as [`Kind::Io`].
 //!
-//! Nothing else leaves the guest: no interrupt controller, no timer, no descriptor tables, every page private to its
-//! vCPU. What remains is the host's: interrupts that arrive while the guest runs (`interrupt`, `EXTERNAL_INTERRUPT`),
+//! Nothing else leaves the guest: no interrupt controller, no timer, no descriptor tables (unless a kind asked for is
+//! about them), every page private to its vCPU. What remains is the host's: interrupts that arrive while the guest runs (`interrupt`, `EXTERNAL_INTERRUPT`),
 //! and pages it takes back from the guest under memory pressure, which fault again.
 //!
 //! Several VMs of one [`Plan`] live in one process, so they share a tgid: tools that tell VMs apart by process see one.
 
 mod code;
 mod error;
+mod interrupts;
+mod irqchip;
 mod isa;
 mod kind;
 mod layout;

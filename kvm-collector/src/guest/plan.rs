@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Kind;
+use super::{GuestError, Kind};
 
 /// What a guest is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,34 @@ impl Default for Plan {
             vcpus: 1,
             sleep: Duration::ZERO,
         }
+    }
+}
+
+impl Plan {
+    /// Whether the VM has interrupt controllers in the kernel.
+    pub(super) fn needs_irqchip(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.needs_irqchip())
+    }
+
+    /// Whether the guest takes interrupts or exceptions.
+    pub(super) fn needs_handlers(&self) -> bool {
+        self.needs_irqchip() || self.kinds.contains(&Kind::Exception)
+    }
+
+    /// Whether there is a use for the page of [`super::layout::Layout::written`].
+    pub(super) fn needs_written(&self) -> bool {
+        self.kinds.contains(&Kind::Dirty) || self.kinds.contains(&Kind::Pvclock)
+    }
+
+    /// What no guest can do.
+    pub(super) fn check(&self) -> Result<(), GuestError> {
+        if self.needs_irqchip() && self.kinds.contains(&Kind::Hlt) {
+            return Err(GuestError::HltForEver);
+        }
+        if self.needs_handlers() && self.mode == Mode::Real && self.vcpus > 1 {
+            return Err(GuestError::OutOfSegments);
+        }
+        Ok(())
     }
 }
 

@@ -3,13 +3,13 @@
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
 use super::layout::Layout;
-use super::{Mode, Plan};
+use super::{Mode, Plan, interrupts, irqchip};
 
 const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;
 const CR0_NE: u64 = 1 << 5;
 const CR0_PG: u64 = 1 << 31;
-const CR4_PAE: u64 = 1 << 5;
+pub(super) const CR4_PAE: u64 = 1 << 5;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 
@@ -21,9 +21,9 @@ const TYPE_BUSY_TSS: u8 = 0xb;
 const ENTRY_TABLE: u64 = 0x23; // present, writable, accessed
 const ENTRY_2M: u64 = 0xe3; // the same, dirty, large
 
-/// The general registers. Flags have only the bit that is always set: interrupts stay off.
+/// The general registers. Flags have only the bit that is always set: interrupts stay off, unless the plan is about them.
 pub(super) fn general(plan: &Plan, layout: &Layout, vcpu: u32) -> kvm_regs {
-    kvm_regs {
+    let mut regs = kvm_regs {
         rip: match plan.mode {
             Mode::Real => 0, // within the code segment
             Mode::Long => layout.code(vcpu),
@@ -33,7 +33,11 @@ pub(super) fn general(plan: &Plan, layout: &Layout, vcpu: u32) -> kvm_regs {
         rbp: layout.touched(vcpu),
         rflags: 2,
         ..kvm_regs::default()
+    };
+    if plan.needs_handlers() {
+        interrupts::set_up_general(&mut regs, plan, layout, vcpu);
     }
+    regs
 }
 
 /// The system registers, made from what the vCPU was reset to.
@@ -91,6 +95,12 @@ pub(super) fn system(plan: &Plan, layout: &Layout, vcpu: u32, reset: kvm_sregs) 
             sregs.cr4 = CR4_PAE;
             sregs.efer = EFER_LME | EFER_LMA;
         }
+    }
+    if plan.needs_handlers() {
+        interrupts::set_up(&mut sregs, plan, layout, vcpu);
+    }
+    if plan.needs_irqchip() {
+        irqchip::use_msrs(&mut sregs);
     }
     sregs
 }

@@ -38,6 +38,9 @@ pub(super) fn run(
                 drop(booting.take());
             }
             Ok(VcpuExit::IoOut(PORT, _)) => made.count("KVM_EXIT_IO"),
+            Ok(VcpuExit::IoOut(port, _)) if vm.serve(port, place.vcpu)? => {
+                made.count("KVM_EXIT_IO");
+            }
             Ok(VcpuExit::IoIn(PORT, data)) => {
                 data.fill(0);
                 made.count("KVM_EXIT_IO");

@@ -3,21 +3,25 @@
 //! A trial says what it needs. Where that is not there, it ends as ignored with the reason, never as passed.
 
 mod check;
+mod choice;
 mod counts;
 mod errors;
 mod exits;
 mod ftrace;
 mod guest;
 mod keeper;
+mod line;
 mod modules;
 mod needs;
 mod process;
 mod reasons;
+mod recording;
 mod ring;
 mod smoke;
 mod verifier;
 mod watch;
 mod witness;
+mod words;
 
 use std::process::ExitCode;
 
@@ -42,6 +46,8 @@ fn trials() -> Vec<Trial> {
         witness::trials(),
         ring::trials(),
         errors::trials(),
+        words::trials(),
+        choice::trials(),
         verifier::trials(),
         // Last, since they take KVM away.
         modules::trials(),
