@@ -5,6 +5,14 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use bytes::BytesMut;
+use kvm_collector::{
+    probe::{Batch, Record},
+    source::Ordered,
+    view::{Clock, TraceFormat, TraceLines},
+};
+use kvm_ebpf_common::RECORD_RAW_OFFSET;
+
 /// Counts the allocations of each thread.
 struct Counting;
 
@@ -50,5 +58,49 @@ fn printing_allocates_nothing() {
             std::hint::black_box(sum);
             assert_eq!(after - before, 0, "{} on {fill:#x}", format.name);
         }
+    }
+}
+
+/// From the ring's bytes to lines: what is allocated does not depend on how many events there are.
+#[test]
+fn tracing_allocates_nothing_per_event() {
+    const EVENTS: u64 = 5_000;
+    let corpus = common::corpus();
+    let exit = corpus
+        .iter()
+        .map(common::Sample::format)
+        .find(|format| format.name == "kvm_exit" && format.field("requests").is_some())
+        .expect("6.18's kvm_exit");
+    let mut bytes = BytesMut::new();
+    for index in 0..EVENTS {
+        let length = RECORD_RAW_OFFSET + exit.fixed_size();
+        let start = bytes.len();
+        bytes.extend_from_slice(&(1_000_000 + index).to_ne_bytes());
+        bytes.extend_from_slice(&1u32.to_ne_bytes());
+        bytes.extend_from_slice(&0u16.to_ne_bytes());
+        bytes.extend_from_slice(&u16::try_from(length).expect("short").to_ne_bytes());
+        bytes.resize(start + length, 0);
+    }
+    let bytes = bytes.freeze();
+    let formats = vec![exit];
+    for format in [TraceFormat::Kernel, TraceFormat::Fields, TraceFormat::Json] {
+        let mut lines = TraceLines::new(1, format, Clock::Mono, false);
+        let mut ordered = Ordered::default();
+        let mut round = || {
+            let before = ALLOCATIONS.with(Cell::get);
+            ordered.take_in(Batch::new(bytes.clone()));
+            let each = |record: &Record<'_>, comm: &str| {
+                lines.event(record, &formats, comm, &mut std::io::sink())
+            };
+            ordered.give_out(u64::MAX, each).expect("a sink takes all");
+            ALLOCATIONS.with(Cell::get) - before
+        };
+        round();
+        let allocations = round();
+        assert!(
+            allocations < 8,
+            "{allocations} allocations for {EVENTS} events as {format:?}"
+        );
+        assert_eq!(lines.printed(), 2 * EVENTS);
     }
 }

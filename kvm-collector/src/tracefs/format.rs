@@ -190,19 +190,19 @@ impl Format {
         self.print
             .as_ref()
             .ok()?
-            .symbol(label, &self.synthetic(fields))
+            .symbol(label, &self.record_with(fields))
     }
 
     /// All values and names of the table that [`Format::symbol`] would look a name up in, by value.
     pub fn symbols(&self, label: &str, fields: &[(&str, u64)]) -> Vec<(u64, String)> {
         self.print.as_ref().map_or_else(
             |_| Vec::new(),
-            |print| print.symbols(label, &self.synthetic(fields)),
+            |print| print.symbols(label, &self.record_with(fields)),
         )
     }
 
     /// A record of zeros but for these fields.
-    fn synthetic(&self, fields: &[(&str, u64)]) -> Vec<u8> {
+    pub(super) fn record_with(&self, fields: &[(&str, u64)]) -> Vec<u8> {
         let mut record = vec![0; self.fixed_size()];
         for (name, value) in fields {
             if let Some(field) = self.field(name) {

@@ -4,9 +4,14 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::Format;
 
-/// The label in `kvm_exit`'s print format that the reason follows, on x86 and on arm64.
+/// What stands before the reason in `kvm_exit`'s print format, on x86.
 const X86_LABEL: &str = "reason ";
-const ARM64_LABEL: &str = "HSR_EC: ";
+
+/// What stands before the exception's class on arm64; its type is at the very start.
+const ARM64_LABEL: &str = " (";
+
+/// `ARM_EXCEPTION_TRAP` (arch/arm64/include/asm/kvm_asm.h, v6.12): only then is there a class.
+const ARM64_TRAP: u32 = 2;
 
 /// Names of exit reasons.
 #[derive(Debug)]
@@ -41,14 +46,23 @@ impl<'a> ReasonNames<'a> {
 
     fn known(&self, isa: u32, reason: u32) -> Option<String> {
         let exit = self.exit?;
-        let (isa, reason) = (u64::from(isa), u64::from(reason));
-        let fields = Self::fields(Some(exit));
-        let label = if fields.0 == "isa" {
-            X86_LABEL
-        } else {
-            ARM64_LABEL
-        };
-        exit.symbol(label, &[(fields.0, isa), (fields.1, reason)])
+        let (selector, code) = Self::fields(Some(exit));
+        let values = [(selector, u64::from(isa)), (code, u64::from(reason))];
+        if selector == "ret" {
+            let label = if isa == ARM64_TRAP { ARM64_LABEL } else { "" };
+            return exit.symbol(label, &values);
+        }
+        // The name, and behind it those of the flags that VMX has in the upper half of the number.
+        let name = exit.symbol(X86_LABEL, &values)?;
+        let mut with_flags = Vec::new();
+        let field = exit.field(code)?;
+        exit.field_names(field, &exit.record_with(&values), &mut with_flags);
+        let with_flags = String::from_utf8(with_flags).ok();
+        Some(
+            with_flags
+                .filter(|it| it.starts_with(&name))
+                .unwrap_or(name),
+        )
     }
 
     /// Every reason the kernel has a name for, on any kind of hardware: its number and its name.
@@ -149,6 +163,24 @@ mod tests {
         assert_eq!(names.name(2, 0x400), "npf");
         assert_eq!(names.name(2, 0x7777), "UNKNOWN(0x7777)");
         assert_eq!(ReasonNames::of(None).name(2, 0x78), "UNKNOWN(0x78)");
+    }
+
+    #[test]
+    fn flags_are_named_behind_the_reason() {
+        let exit = Format::parse("kvm", EXIT).unwrap();
+        let names = ReasonNames::of(Some(&exit));
+        assert_eq!(names.name(1, 0x8000_0021), "INVALID_STATE FAILED_VMENTRY");
+        assert_eq!(names.name(1, 0x8000_7777), "UNKNOWN(0x80007777)");
+    }
+
+    #[test]
+    fn arm64_has_types_and_classes() {
+        const EXIT: &str = include_str!("../../tests/fixtures/formats/6.12-arm64/kvm/kvm_exit");
+        let exit = Format::parse("kvm", EXIT).unwrap();
+        let names = ReasonNames::of(Some(&exit));
+        assert_eq!(names.name(0, 0), "IRQ");
+        assert_eq!(names.name(2, 0x24), "DABT_LOW");
+        assert_eq!(names.codes(&["wfx".to_owned()]).unwrap(), [1]);
     }
 
     #[test]

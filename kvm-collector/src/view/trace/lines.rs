@@ -1,6 +1,7 @@
 //! `trace`: a line an event, in trace_pipe's shape.
 
 use std::{
+    cell::RefCell,
     io::{self, Write},
     time::{Duration, UNIX_EPOCH},
 };
@@ -49,6 +50,8 @@ pub struct TraceLines {
     color: bool,
     clock: Clock,
     line: Vec<u8>,
+    /// Room for a value's name.
+    name: RefCell<Vec<u8>>,
     /// Time of the line before.
     last_ns: Option<u64>,
     printed: u64,
@@ -66,6 +69,7 @@ impl TraceLines {
             clock,
             last_ns: None,
             line: Vec::with_capacity(512),
+            name: RefCell::new(Vec::with_capacity(64)),
             printed: 0,
             lost: vec![0; events],
         }
@@ -114,7 +118,7 @@ impl TraceLines {
         line: &mut Vec<u8>,
     ) -> io::Result<()> {
         match self.format {
-            TraceFormat::Json => json(record, format, comm, line)?,
+            TraceFormat::Json => json(record, format, comm, &self.name, line)?,
             TraceFormat::Kernel => {
                 self.prefix(record, &format.name, comm, line)?;
                 format.print(record.raw, line);
@@ -214,7 +218,13 @@ fn color_of(event: &str) -> &'static str {
     }
 }
 
-fn json(record: &Record<'_>, format: &Format, comm: &str, line: &mut Vec<u8>) -> io::Result<()> {
+fn json(
+    record: &Record<'_>,
+    format: &Format,
+    comm: &str,
+    name: &RefCell<Vec<u8>>,
+    line: &mut Vec<u8>,
+) -> io::Result<()> {
     let header = &record.header;
     let mut json = serde_json::Serializer::new(line);
     let mut event = json.serialize_map(None)?;
@@ -230,6 +240,7 @@ fn json(record: &Record<'_>, format: &Format, comm: &str, line: &mut Vec<u8>) ->
         &Fields {
             raw: record.raw,
             format,
+            name,
         },
     )?;
     event.end()?;
@@ -241,12 +252,14 @@ fn json(record: &Record<'_>, format: &Format, comm: &str, line: &mut Vec<u8>) ->
 struct Fields<'a> {
     raw: &'a [u8],
     format: &'a Format,
+    /// Room for a value's name.
+    name: &'a RefCell<Vec<u8>>,
 }
 
 impl Serialize for Fields<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let mut name = Vec::new();
+        let name = &mut *self.name.borrow_mut();
         for field in &self.format.fields {
             let value = Value {
                 raw: self.raw,
@@ -257,8 +270,8 @@ impl Serialize for Fields<'_> {
                 continue;
             }
             name.clear();
-            self.format.field_names(field, self.raw, &mut name);
-            let name = std::str::from_utf8(&name)
+            self.format.field_names(field, self.raw, name);
+            let name = std::str::from_utf8(name)
                 .ok()
                 .filter(|name| !name.is_empty());
             map.serialize_entry(&field.name, &Named { value, name })?;
