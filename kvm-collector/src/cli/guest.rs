@@ -15,7 +15,8 @@ use crate::guest::{Guest, Kind, Made, Mode, Plan, Roster, VcpuMade};
 /// Each vCPU makes N rounds of the kinds asked for, in the order given; one more `out` before them and one after them
 /// are counted as io.
 /// On hardware with nested paging it also takes a page-fault exit for each page it runs on: one in real mode (its
-/// code), four in long mode (its code and page tables). Interrupts aside, nothing else leaves the guest.
+/// code), four in long mode (its code and page tables). Interrupts aside, nothing else leaves
+/// the guest; only where two vCPUs race on one page table may the kernel take a page fault twice.
 #[derive(Args, Clone, Debug)]
 pub(super) struct GuestArgs {
     /// What to do in each round: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall, page-fault, wbinvd,
