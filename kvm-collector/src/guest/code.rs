@@ -180,11 +180,33 @@ impl Code {
             self.wide(&[push]); // eax, ecx, edx
         }
         self.wrmsr(MSR_APIC_EOI, 0);
+        self.skip_hlt();
         for pop in [0x5a, 0x59, 0x58] {
             self.wide(&[pop]);
         }
         self.iret();
         Handlers { gp, pic, apic }
+    }
+
+    /// Of a handler that has pushed three registers: goes on behind a `hlt` that was about to be executed.
+    ///
+    /// `sti` lets nothing in before the instruction that follows it. An emulated processor may forget that when the vCPU exits
+    /// between the two; then what the `hlt` waits for has been, and it would wait for ever.
+    fn skip_hlt(&mut self) {
+        match self.mode {
+            Mode::Real => self.plain(&[
+                0x67, 0x66, 0x0f, 0xb7, 0x4c, 0x24, 0x0c, // movzx ecx, word [esp + 12]
+                0x67, 0x2e, 0x80, 0x39, 0xf4, // cmp byte cs:[ecx], hlt
+                0x75, 0x05, // jne behind the next
+                0x67, 0xff, 0x44, 0x24, 0x0c, // inc word [esp + 12]
+            ]),
+            Mode::Long => self.plain(&[
+                0x48, 0x8b, 0x4c, 0x24, 0x18, // mov rcx, [rsp + 24]
+                0x80, 0x39, 0xf4, // cmp byte [rcx], hlt
+                0x75, 0x05, // jne behind the next
+                0x48, 0xff, 0x44, 0x24, 0x18, // inc qword [rsp + 24]
+            ]),
+        }
     }
 
     fn iret(&mut self) {

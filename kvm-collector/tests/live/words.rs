@@ -95,7 +95,7 @@ fn script() -> String {
     GUESTS
         .iter()
         .chain(Isa::of_host().is_some().then_some(&WITH_HYPERCALL))
-        .map(|guest| format!("{program} guest --json {guest}\n"))
+        .map(|guest| format!("timeout 120 {program} guest --json {guest}\n"))
         .collect()
 }
 
