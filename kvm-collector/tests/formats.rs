@@ -273,7 +273,7 @@ fn fields_are_described() {
         &record(&exit, &[("guest_rip", 0xfff0), ("isa", 2)]),
         &mut printed,
     );
-    let expected = "exit_reason=0 guest_rip=0xfff0 isa=2 info1=0x0 info2=0x0 intr_info=0 error_code=0 vcpu_id=0 requests=0x0";
+    let expected = "exit_reason=0(read_cr0) guest_rip=0xfff0 isa=2 info1=0x0 info2=0x0 intr_info=0 error_code=0 vcpu_id=0 requests=0x0";
     assert_eq!(String::from_utf8_lossy(&printed), expected);
 }
 
