@@ -262,3 +262,115 @@ fn end_json(
     out.write_all(&span.text)?;
     out.write_all(b"]}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use kvm_ebpf_common::RecordHeader;
+
+    use super::*;
+    use crate::view::{Clock, TraceFormat};
+
+    const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
+    const PIO: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_pio");
+    const ENTRY: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_entry");
+
+    /// Slot, thread and time in us of each event, in order.
+    const EVENTS: [(u16, u32, u64); 8] = [
+        // An entry whose exit was not seen.
+        (2, 8, 5),
+        (0, 8, 10),
+        (0, 9, 11),
+        (1, 8, 12),
+        (2, 9, 13),
+        (2, 8, 30),
+        // Outside of any exit.
+        (1, 8, 31),
+        // An exit that is not entered from.
+        (0, 8, 40),
+    ];
+
+    fn written(options: SpanOptions) -> (String, u64) {
+        let formats: Vec<_> = [EXIT, PIO, ENTRY]
+            .iter()
+            .map(|text| Format::parse("kvm", text).unwrap())
+            .collect();
+        let mut spans = Spans::new(&formats, options);
+        let mut lines = TraceLines::new(3, TraceFormat::Kernel, Clock::Mono, false);
+        let mut out = Vec::new();
+        for (slot, tid, us) in EVENTS {
+            let format = &formats[usize::from(slot)];
+            let mut raw = vec![0; format.fixed_size()];
+            for (name, value) in [("isa", 2u32), ("exit_reason", 0x7b), ("port", 0x3f8)] {
+                if let Some(field) = format.field(name) {
+                    raw[field.offset..field.offset + 4].copy_from_slice(&value.to_ne_bytes());
+                }
+            }
+            let header = RecordHeader {
+                time_ns: us * 1000,
+                tgid: 7,
+                cpu: 0,
+                length: 0,
+                event_id: 0,
+                slot,
+                tid,
+            };
+            let record = Record { header, raw: &raw };
+            spans
+                .event(&record, &formats, "vcpu", &mut lines, &mut out)
+                .unwrap();
+        }
+        (String::from_utf8(out).unwrap(), spans.written())
+    }
+
+    #[test]
+    fn an_exit_is_a_line_with_what_happened_inside() {
+        let options = SpanOptions {
+            min_ns: 0,
+            per_exit: true,
+            json: false,
+        };
+        let (text, count) = written(options);
+        assert_eq!(count, 2);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "            vcpu-9       [000]      0.000011: exit: vcpu 0 io 2.000 us",
+                "            vcpu-8       [000]      0.000010: exit: vcpu 0 io 20.000 us \
+                 | pio: pio_read at 0x3f8 size 0 count 0 val 0x0",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_exits_long_enough_are_shown_with_all_their_events() {
+        let options = SpanOptions {
+            min_ns: 20_000,
+            per_exit: false,
+            json: false,
+        };
+        let (text, count) = written(options);
+        assert_eq!(count, 1);
+        let events: Vec<_> = text
+            .lines()
+            .map(|line| line.split(": ").nth(1).unwrap())
+            .collect();
+        assert_eq!(events, ["kvm_exit", "kvm_pio", "kvm_entry"]);
+        assert!(text.lines().all(|line| line.contains("vcpu-8 ")), "{text}");
+    }
+
+    #[test]
+    fn json_has_the_same() {
+        let options = SpanOptions {
+            min_ns: 20_000,
+            per_exit: true,
+            json: true,
+        };
+        let (text, _) = written(options);
+        let exit: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(exit["reason"], "io");
+        assert_eq!(exit["duration_ns"], 20_000);
+        assert_eq!(exit["inside"][0]["event"], "kvm_pio");
+        assert_eq!(exit["inside"][0]["after_ns"], 2_000);
+    }
+}
