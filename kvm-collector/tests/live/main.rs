@@ -31,6 +31,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The trials share one kernel and its counters: two at once would count each other's events.
     arguments.test_threads = Some(1);
+    // On a fresh machine tracefs is not mounted. The collector mounts it where it may, which is a trial of its own; here it
+    // only has to be there, or the trials that need it say that it is not.
+    let _ = needs::collector().args(["list", "events"]).output();
     if needs::in_vm() {
         keeper::keep();
     }
