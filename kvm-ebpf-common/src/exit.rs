@@ -61,8 +61,6 @@ pub struct ThreadState {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PairingCounters {
-    /// Exits seen.
-    pub exits: u64,
     /// Exits followed by another exit of the thread, without an entry in between.
     pub unmatched: u64,
     /// Exits not counted because the map of (thread, reason) was full.
@@ -76,6 +74,6 @@ pub struct PairingCounters {
 const _: () = assert!(size_of::<ExitKey>() == 20);
 const _: () = assert!(size_of::<ExitStats>() == 4 * 8 + size_of::<Histogram>());
 const _: () = assert!(size_of::<ThreadState>() == 24);
-const _: () = assert!(size_of::<PairingCounters>() == 40);
+const _: () = assert!(size_of::<PairingCounters>() == 32);
 
 crate::pod!(ExitKey, ExitStats, ThreadState, PairingCounters);

@@ -103,7 +103,6 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
             return None;
         }
     }
-    counters.exits += 1;
     let now = ThreadState {
         // SAFETY: a helper without arguments.
         exit_ns: unsafe { bpf_ktime_get_ns() },

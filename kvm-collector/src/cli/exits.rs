@@ -8,7 +8,7 @@ use super::{
     Common,
     ending::{Ending, Happened},
     output::{Format, Output},
-    selection::{self, Target, kvm_format},
+    selection::{Reasons, Target, kvm_format},
 };
 use crate::{
     format::{csv, json, text},
@@ -32,14 +32,8 @@ pub(super) struct ExitsArgs {
     #[command(flatten)]
     target: Target,
 
-    /// Only these exit reasons (globs; upper and lower case are one: hlt, npf, 'EPT_*')
-    #[arg(
-        long = "reason",
-        value_name = "NAME",
-        value_delimiter = ',',
-        help_heading = "Selection"
-    )]
-    reasons: Vec<String>,
+    #[command(flatten)]
+    reasons: Reasons,
 
     #[command(flatten)]
     ending: Ending,
@@ -141,7 +135,7 @@ impl ExitsArgs {
 pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
     let tracefs = Tracefs::find_or_mount()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
-    let reasons = selection::reasons(exit.as_ref(), &args.reasons)?;
+    let reasons = args.reasons.codes(exit.as_ref())?;
     let mut out = args.output.open()?;
     let mut live = Live::begin(LiveOptions {
         entry: kvm_format(&tracefs, "kvm_entry")?,

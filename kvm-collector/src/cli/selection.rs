@@ -151,13 +151,21 @@ pub(super) fn kvm_format(tracefs: &Tracefs, name: &str) -> anyhow::Result<Option
     Ok(Some(tracefs.format(&event)?))
 }
 
-/// The numbers of the exit reasons that were named; `None` if none were.
-pub(super) fn reasons(
-    exit: Option<&Format>,
-    patterns: &[String],
-) -> Result<Option<Vec<u32>>, UnknownReason> {
-    if patterns.is_empty() {
-        return Ok(None);
+/// Which exit reasons.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Selection")]
+pub(super) struct Reasons {
+    /// Only exits for these reasons (globs; upper and lower case are one: hlt, npf, 'EPT_*')
+    #[arg(long = "reason", value_name = "NAME", value_delimiter = ',')]
+    reasons: Vec<String>,
+}
+
+impl Reasons {
+    /// The numbers of the reasons that were named; `None` if none were.
+    pub(super) fn codes(&self, exit: Option<&Format>) -> Result<Option<Vec<u32>>, UnknownReason> {
+        if self.reasons.is_empty() {
+            return Ok(None);
+        }
+        ReasonNames::of(exit).codes(&self.reasons).map(Some)
     }
-    ReasonNames::of(exit).codes(patterns).map(Some)
 }

@@ -8,11 +8,11 @@ use super::{
     Common,
     ending::{Ending, Happened, duration},
     output::{self, color},
-    selection::{self, Events, Target, kvm_format},
+    selection::{Events, Reasons, Target, kvm_format},
 };
 use crate::{
     host::clock,
-    model::Loss,
+    model::Counts,
     probe::{MapSizes, Record},
     source::{Live, LiveOptions, Ordered, WINDOW_NS},
     tracefs::{Format, Tracefs},
@@ -37,14 +37,8 @@ pub(super) struct TraceArgs {
     #[command(flatten)]
     ending: Ending,
 
-    /// Only exits for these reasons (globs; upper and lower case are one: hlt, npf, 'EPT_*')
-    #[arg(
-        long = "reason",
-        value_name = "NAME",
-        value_delimiter = ',',
-        help_heading = "Selection"
-    )]
-    reasons: Vec<String>,
+    #[command(flatten)]
+    reasons: Reasons,
 
     /// Only events whose fields are so, as ftrace's filters: 'kvm_pio.port == 0x3f8 && rw == 1'; other
     /// events pass. Can be given more than once
@@ -135,7 +129,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     let tracefs = Tracefs::find_or_mount()?;
     let mut filter = args.target.filter()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
-    filter.reasons = selection::reasons(exit.as_ref(), &args.reasons)?;
+    filter.reasons = args.reasons.codes(exit.as_ref())?;
     let spans = args.per_exit || args.min_duration.is_some();
     let events = if spans {
         args.events
@@ -200,7 +194,8 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
             happened = course.next() => match happened? {
                 Happened::End => break,
                 Happened::LookAround | Happened::Interval => {
-                    report_lost(&mut live, &mut printer.lines, &mut out)?;
+                    live.look_around()?;
+                    printer.lines.lost(&live.events()?, clock::monotonic_ns(), &mut out)?;
                 }
             },
             ready = ring.ready() => ready?,
@@ -232,7 +227,13 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
             break;
         }
     }
-    let loss = report_lost(&mut live, &mut printer.lines, &mut out)?;
+    let Counts {
+        events,
+        time_ns,
+        loss,
+        ..
+    } = live.counts()?;
+    printer.lines.lost(&events, time_ns, &mut out)?;
     out.flush()?;
     if !common.quiet {
         eprintln!(
@@ -289,15 +290,4 @@ impl Printer {
             None => self.lines.event(record, formats, comm, out),
         }
     }
-}
-
-fn report_lost(
-    live: &mut Live,
-    lines: &mut TraceLines,
-    out: &mut impl std::io::Write,
-) -> anyhow::Result<Loss> {
-    live.look_around()?;
-    let counts = live.counts()?;
-    lines.lost(&counts, out)?;
-    Ok(counts.loss)
 }

@@ -1,7 +1,5 @@
 //! What is missing from the numbers.
 
-use std::ops::AddAssign;
-
 use serde::Serialize;
 
 /// How much a report leaves out. All zero means: the report is complete.
@@ -37,15 +35,5 @@ impl Loss {
             unattributed: self.unattributed.saturating_sub(earlier.unattributed),
             missed: self.missed.saturating_sub(earlier.missed),
         }
-    }
-}
-
-impl AddAssign for Loss {
-    fn add_assign(&mut self, other: Self) {
-        self.lost += other.lost;
-        self.unmatched += other.unmatched;
-        self.map_full += other.map_full;
-        self.unattributed += other.unattributed;
-        self.missed += other.missed;
     }
 }

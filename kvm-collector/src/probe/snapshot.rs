@@ -51,8 +51,6 @@ impl Attached {
     /// # Errors
     /// When a map cannot be read.
     pub fn exits(&self) -> Result<Exits, ProbeError> {
-        // The rows before the counters: what was counted as an exit but is not yet in a row shows
-        // as open, and never the other way round.
         let rows = self.hash::<ExitKey, ExitStats>("EXITS")?;
         let open = self
             .hash::<u32, ThreadState>("THREADS")?
@@ -68,7 +66,6 @@ impl Attached {
             .collect();
         let mut counters = PairingCounters::default();
         for cpu in self.per_cpu::<PairingCounters>("PAIRING_COUNTERS")?.iter() {
-            counters.exits += cpu.exits;
             counters.unmatched += cpu.unmatched;
             counters.rows_full += cpu.rows_full;
             counters.threads_full += cpu.threads_full;

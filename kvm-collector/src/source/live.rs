@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use kvm_ebpf_common::SlotCounts;
+
 use crate::{
     host::clock,
     model::{Counts, EventCount, ExitSample, ExitTotals, Loss, ThreadExits, VmCounts},
-    probe::{Attached, Filter, MapSizes, ProbeError, Request, Ring},
+    probe::{Attached, Filter, MapSizes, ProbeError, Request, Ring, ThreadCount},
     tracefs::Format,
 };
 
@@ -125,11 +127,18 @@ impl Live {
         if self.options.pair {
             self.names.learn(self.attached.exit_processes()?);
         }
-        if self.options.per_vm {
-            let threads = self.attached.thread_counts()?;
-            self.names.learn(threads.iter().map(|(key, _)| key.tgid));
-        }
+        self.thread_counts()?;
         Ok(())
+    }
+
+    /// Counts per thread, where VMs are told apart; learns the names of new VMs.
+    fn thread_counts(&mut self) -> Result<Vec<ThreadCount>, ProbeError> {
+        if !self.options.per_vm {
+            return Ok(Vec::new());
+        }
+        let threads = self.attached.thread_counts()?;
+        self.names.learn(threads.iter().map(|(key, _)| key.tgid));
+        Ok(threads)
     }
 
     /// Names of the VMs seen.
@@ -141,65 +150,68 @@ impl Live {
     /// What had been counted when it began: nothing.
     #[must_use]
     pub fn nothing(&self) -> Counts {
-        let events = self.options.events.iter().map(|format| EventCount {
-            event: format.event(),
-            count: 0,
-            lost: 0,
-        });
         Counts {
             time_ns: self.began_ns,
-            events: events.collect(),
+            events: self.events_of(&vec![SlotCounts::default(); self.options.events.len()]),
             vms: Vec::new(),
             loss: Loss::default(),
         }
     }
 
-    /// Totals per event since the beginning.
+    /// Totals per event since the beginning, without what else [`Live::counts`] asks the kernel for.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn events(&self) -> Result<Vec<EventCount>, ProbeError> {
+        Ok(self.events_of(&self.attached.slot_counts()?))
+    }
+
+    fn events_of(&self, slots: &[SlotCounts]) -> Vec<EventCount> {
+        let events = self.options.events.iter().zip(slots);
+        let count = |(format, slot): (&Format, &SlotCounts)| EventCount {
+            event: format.event(),
+            count: slot.seen,
+            lost: slot.lost,
+        };
+        events.map(count).collect()
+    }
+
+    /// Totals per event, and per VM if asked for, since the beginning.
     ///
     /// # Errors
     /// When a map cannot be read.
     pub fn counts(&mut self) -> Result<Counts, ProbeError> {
-        self.look_around()?;
+        self.attached.flush_log();
         let time_ns = self.now_ns();
         let slots = self.attached.slot_counts()?;
+        let threads = self.thread_counts()?;
         let mut loss = self.missed();
-        let mut events = Vec::with_capacity(slots.len());
-        for (format, slot) in self.options.events.iter().zip(&slots) {
-            loss.lost += slot.lost;
-            loss.unattributed += slot.unattributed;
-            events.push(EventCount {
-                event: format.event(),
-                count: slot.seen,
-                lost: slot.lost,
-            });
-        }
+        loss.lost = slots.iter().map(|slot| slot.lost).sum();
+        loss.unattributed = slots.iter().map(|slot| slot.unattributed).sum();
         Ok(Counts {
             time_ns,
-            vms: self.vms(events.len())?,
-            events,
+            events: self.events_of(&slots),
+            vms: self.vms(&threads),
             loss,
         })
     }
 
-    fn vms(&self, events: usize) -> Result<Vec<VmCounts>, ProbeError> {
-        if !self.options.per_vm {
-            return Ok(Vec::new());
-        }
+    fn vms(&self, threads: &[ThreadCount]) -> Vec<VmCounts> {
+        let events = self.options.events.len();
         let mut vms: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        for (key, counts) in self.attached.thread_counts()? {
+        for (key, counts) in threads {
             let vm = vms.entry(key.tgid).or_insert_with(|| vec![0; events]);
             if let Some(count) = vm.get_mut(key.slot as usize) {
                 *count += counts.seen;
             }
         }
-        Ok(vms
-            .into_iter()
+        vms.into_iter()
             .map(|(tgid, counts)| VmCounts {
                 tgid,
                 name: self.names.get(tgid).to_owned(),
                 counts,
             })
-            .collect())
+            .collect()
     }
 
     /// All timed exits since the beginning.

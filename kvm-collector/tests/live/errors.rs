@@ -170,9 +170,7 @@ fn closed_pipe() -> Result<(), Failed> {
             collector()
                 .args(["trace", "-e", "kvm_userspace_exit", "-p", &guest.pid])
                 .args(extra)
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
+                .stdin(Stdio::null()),
         )?;
         let stderr = trace.stderr();
         let stdout = trace.0.stdout.take().ok_or("stdout is piped")?;
@@ -193,9 +191,7 @@ fn ctrl_c() -> Result<(), Failed> {
         collector()
             .args(["stat", "--json", "-I", "50ms", "-e", "kvm_userspace_exit"])
             .args(["-p", &guest.pid])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped()),
+            .stdin(Stdio::null()),
     )?;
     let stderr = stat.stderr();
     let mut stdout = BufReader::new(stat.0.stdout.take().ok_or("stdout is piped")?);

@@ -39,9 +39,7 @@ impl Guest {
             collector()
                 .args(["guest", "--wait-start", "--json"])
                 .args(args)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
+                .stdin(Stdio::piped()),
         )?;
         let stdin = child.0.stdin.take().ok_or("stdin is piped")?;
         let mut stdout = BufReader::new(child.0.stdout.take().ok_or("stdout is piped")?);

@@ -82,12 +82,7 @@ pub(crate) fn run(args: &[&str]) -> Result<Ended, Failed> {
 
 /// Runs a command to its end.
 pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
-    let mut child = Kept::spawn(
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped()),
-    )?;
+    let mut child = Kept::spawn(command.stdin(Stdio::null()))?;
     let stdout = read_all(child.0.stdout.take());
     let stderr = child.stderr();
     let code = child.wait()?;
@@ -99,8 +94,11 @@ pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
 pub(crate) struct Kept(pub(crate) Child);
 
 impl Kept {
+    /// Starts it, with its output and its messages piped here.
     pub(crate) fn spawn(command: &mut Command) -> Result<Self, Failed> {
         let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("cannot run {command:?}: {error}"))?;
         Ok(Self(child))

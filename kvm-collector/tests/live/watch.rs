@@ -26,14 +26,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Starts it and returns when it counts.
     pub(crate) fn begin(args: &[&str]) -> Result<Self, Failed> {
-        let mut child = Kept::spawn(
-            collector()
-                .args(args)
-                .args(COMMAND)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
-        )?;
+        let mut child = Kept::spawn(collector().args(args).args(COMMAND).stdin(Stdio::piped()))?;
         let stdin = child.0.stdin.take().ok_or("stdin is piped")?;
         let mut stdout = BufReader::new(child.0.stdout.take().ok_or("stdout is piped")?);
         let stderr = child.stderr();

@@ -13,7 +13,7 @@ use serde::{
 
 use super::columns;
 use crate::{
-    model::Counts,
+    model::EventCount,
     probe::Record,
     tracefs::{Field, FieldKind, Format},
 };
@@ -173,12 +173,17 @@ impl TraceLines {
         Ok(())
     }
 
-    /// Writes a line for each event that has lost any since the last time.
+    /// Writes a line for each event that has lost any since the last time; `time_ns` is now.
     ///
     /// # Errors
     /// When writing fails.
-    pub fn lost(&mut self, counts: &Counts, out: &mut impl Write) -> io::Result<()> {
-        for (event, reported) in counts.events.iter().zip(&mut self.lost) {
+    pub fn lost(
+        &mut self,
+        events: &[EventCount],
+        time_ns: u64,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        for (event, reported) in events.iter().zip(&mut self.lost) {
             let lost = event.lost.saturating_sub(*reported);
             if lost == 0 {
                 continue;
@@ -187,7 +192,7 @@ impl TraceLines {
             match self.format {
                 TraceFormat::Json => {
                     let line = serde_json::json!({
-                        "lost": lost, "event": event.event.to_string(), "time_ns": counts.time_ns,
+                        "lost": lost, "event": event.event.to_string(), "time_ns": time_ns,
                     });
                     writeln!(out, "{line}")?;
                 }
@@ -195,8 +200,8 @@ impl TraceLines {
                     out,
                     "# lost {lost} {} before {}.{:06}: the ring buffer was full (--ring makes it larger)",
                     event.event,
-                    counts.time_ns / 1_000_000_000,
-                    counts.time_ns / 1000 % 1_000_000
+                    time_ns / 1_000_000_000,
+                    time_ns / 1000 % 1_000_000
                 )?,
             }
         }
