@@ -268,11 +268,12 @@ proptest! {
         value in prop_oneof![any::<u64>(), any::<u8>().prop_map(u64::from), Just(0), any::<i16>().prop_map(|x| i64::from(x).cast_unsigned())],
     ) {
         let number = letter != "c";
-        // Where the kernel differs on purpose: see the module of its number().
-        let precision = precision.filter(|_| number);
-        prop_assume!(!(precision.is_some() && flags.contains('0')));
-        prop_assume!(!(flags.contains('#') && (value.trailing_zeros() >= 8 || (precision.is_some() && letter == "o"))));
-        prop_assume!(!(precision == Some(0) && value.trailing_zeros() >= 8));
+        // Where the kernel differs on purpose (see the module of its number()) is left out here, and made something else of
+        // instead of nothing: proptest gives up after so many cases made nothing of.
+        let zero = value.trailing_zeros() >= 8;
+        let precision = precision.filter(|precision| number && !flags.contains('0') && !(*precision == 0 && zero));
+        let alternative = !zero && !(precision.is_some() && letter == "o");
+        let flags = if alternative { flags } else { flags.replace('#', "") };
         let (flags, length) = if number { (flags, length) } else { (flags.replace(['+', ' ', '#', '0'], ""), String::new()) };
         let value = if number { value } else { value & 0x5f | 0x20 };
         let width = width.map_or(String::new(), |width| width.to_string());
