@@ -1,79 +1,255 @@
-//! VM exits: what is remembered of a thread between its exit and its next entry, and what is kept
-//! per (thread, vCPU, isa, reason).
+//! VM exits: what they are counted under, and what is kept of them.
 
-use crate::Histogram;
+use crate::{BUCKETS, Histogram, Span, VcpuClock, bucket_index};
 
 /// The vCPU's index is not known: the kernel's `kvm_exit` and `kvm_entry` have no `vcpu_id`
 /// (arm64; x86 before 5.10).
 pub const VCPU_UNKNOWN: u32 = u32::MAX;
 
-/// What an exit is counted under.
+/// What is counted under: two fields of an event.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExitKey {
-    /// The process: the VM.
-    pub tgid: u32,
-    /// The thread: the vCPU's thread.
-    pub tid: u32,
-    /// The vCPU's index within its VM, or [`VCPU_UNKNOWN`].
-    pub vcpu: u32,
-    /// `kvm_exit.isa` (1 = VMX, 2 = SVM); on arm64 `kvm_exit.ret`.
-    pub isa: u32,
-    /// `kvm_exit.exit_reason`, unmasked; on arm64 `kvm_exit.esr_ec`.
-    pub reason: u32,
+pub struct Key {
+    /// Of `kvm_exit`, the exit reason, unmasked (on arm64 `esr_ec`); of another kind of event, what
+    /// there is to know of it: a port, an address, a number.
+    pub code: u64,
+    /// Of `kvm_exit`, the `isa` (1 = VMX, 2 = SVM; on arm64 `ret`); of another kind of event, what its
+    /// codes are told apart by: read or write, say. 0 where there is nothing.
+    pub class: u32,
+    /// Which of the kinds, where several are counted side by side (causes); otherwise 0.
+    pub kind: u32,
 }
 
-/// All exits of one [`ExitKey`] that were followed by an entry. A thread runs on one CPU at a time,
-/// so these are updated without atomics.
+/// The shortest and the longest since a reading.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extremes {
+    /// Between which readings; see [`ExitStats::extremes`].
+    pub epoch: u64,
+    /// The shortest.
+    pub min_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+/// All spans of one thread and [`Key`]. A thread runs on one CPU at a time, so these are updated
+/// without atomics.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitStats {
     /// How many.
     pub count: u64,
-    /// Sum of the times from `kvm_exit` to the thread's next `kvm_entry`.
+    /// How many of them have no time, since the exit or the entry was not seen.
+    pub untimed: u64,
+    /// Sum of the times.
     pub total_ns: u64,
-    /// The shortest.
-    pub min_ns: u64,
-    /// The longest.
-    pub max_ns: u64,
-    /// How many in each log2 bucket.
+    /// Of it, in the VMM's user space.
+    pub vmm_ns: u64,
+    /// Of it, halted.
+    pub halted_ns: u64,
+    /// Of it, ready but not running.
+    pub preempted_ns: u64,
+    /// Extremes can be merged but not subtracted, so they are kept for each epoch, which user space
+    /// ends when it reads: the ones of the current epoch, and of the one before, each at the index
+    /// of its epoch's last bit. Other epochs' are of no use.
+    pub extremes: [Extremes; 2],
+    /// How many in each bucket.
     pub histogram: Histogram,
 }
 
-/// A vCPU thread between two events.
+impl ExitStats {
+    /// Nothing yet.
+    pub const EMPTY: Self = Self {
+        count: 0,
+        untimed: 0,
+        total_ns: 0,
+        vmm_ns: 0,
+        halted_ns: 0,
+        preempted_ns: 0,
+        extremes: [Extremes {
+            epoch: 0,
+            min_ns: 0,
+            max_ns: 0,
+        }; 2],
+        histogram: [0; BUCKETS],
+    };
+
+    /// Adds a span. Epochs begin with 1.
+    #[inline(always)]
+    pub fn add(&mut self, span: &Span, epoch: u64) {
+        let ns = span.total_ns;
+        self.count += 1;
+        self.total_ns += ns;
+        self.vmm_ns += span.parts.vmm_ns;
+        self.halted_ns += span.parts.halted_ns;
+        self.preempted_ns += span.parts.preempted_ns;
+        let extremes = &mut self.extremes[(epoch & 1) as usize];
+        if extremes.epoch != epoch {
+            *extremes = Extremes {
+                epoch,
+                min_ns: ns,
+                max_ns: ns,
+            };
+        } else if ns < extremes.min_ns {
+            extremes.min_ns = ns;
+        } else if ns > extremes.max_ns {
+            extremes.max_ns = ns;
+        }
+        let bucket = bucket_index(ns);
+        // Always so; the verifier cannot know.
+        if bucket < BUCKETS {
+            self.histogram[bucket] += 1;
+        }
+    }
+
+    /// Adds one that has no time.
+    #[inline(always)]
+    pub fn add_untimed(&mut self) {
+        self.count += 1;
+        self.untimed += 1;
+    }
+}
+
+/// One row: what a thread's spans of one key add up to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The thread's index among the [`VcpuThread`]s, and 1; 0 for a row not in use.
+    pub thread: u64,
+    /// What is counted here.
+    pub key: Key,
+    /// What was counted.
+    pub stats: ExitStats,
+}
+
+/// Which row belongs to a thread's key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RowKey {
+    /// The thread's index.
+    pub thread: u64,
+    /// The key.
+    pub key: Key,
+}
+
+/// How many of its rows a thread remembers the places of.
+pub const NEAR_ROWS: usize = 32;
+
+/// The place of a row that was needed before.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ThreadState {
-    /// When it left the guest, `CLOCK_MONOTONIC`; 0 when it is in the guest or was never seen to
-    /// leave it.
-    pub exit_ns: u64,
-    /// Of that exit; see [`ExitKey::isa`].
-    pub isa: u32,
-    /// Of that exit; see [`ExitKey::reason`].
-    pub reason: u32,
+pub struct NearRow {
+    /// The row's key's.
+    pub code: u64,
+    /// The row's key's.
+    pub class: u32,
+    /// Its index and 1; 0 for none.
+    pub row: u32,
+}
+
+/// Where among a thread's [`NearRow`]s a key's belongs. The common reasons of VMX and of SVM all have a
+/// place of their own.
+#[inline(always)]
+#[must_use]
+pub const fn near_row(key: &Key) -> usize {
+    let code = key.code;
+    let mixed = code ^ (code >> 10).wrapping_mul(9) ^ (code >> 12) ^ key.class as u64;
+    mixed as usize % NEAR_ROWS
+}
+
+/// A vCPU's thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuThread {
+    /// `tgid << 32 | tid`; 0 when it is no such thread any more.
+    pub task: u64,
+    /// The same, also when the thread has ended.
+    pub was: u64,
     /// The vCPU it runs, or [`VCPU_UNKNOWN`].
     pub vcpu: u32,
-    /// The process, to tell a reused tid.
-    pub tgid: u32,
+    /// 1 when it has ended, or runs another vCPU now and goes on under another index: nothing is
+    /// counted here any more.
+    pub ended: u32,
+    /// Where it is.
+    pub clock: VcpuClock,
+    /// What the current exit's cause seems to be.
+    pub cause: Key,
+    /// Where the guest was when it was left.
+    pub guest_rip: u64,
+    /// Rows it needed last.
+    pub near: [NearRow; NEAR_ROWS],
+}
+
+impl VcpuThread {
+    /// The process: of a VM, its VMM.
+    #[must_use]
+    pub const fn tgid(&self) -> u32 {
+        (self.was >> 32) as u32
+    }
+
+    /// The thread.
+    #[must_use]
+    pub const fn tid(&self) -> u32 {
+        self.was as u32
+    }
 }
 
 /// What one CPU could not count properly.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PairingCounters {
-    /// Exits followed by another exit of the thread, without an entry in between.
+    /// Exits followed by another exit of the thread, without an entry in between: they have no time.
     pub unmatched: u64,
-    /// Exits not counted because the map of (thread, reason) was full.
+    /// Exits not counted because there was no free row.
     pub rows_full: u64,
-    /// Exits not counted because the map of threads was full.
+    /// Exits not counted because there was no room for another thread.
     pub threads_full: u64,
     /// Exits left out because a vCPU was asked for and this thread's vCPU is not known.
     pub unattributed: u64,
+    /// Slow exits that could not be queued for user space. They are counted.
+    pub slow_lost: u64,
 }
 
-const _: () = assert!(size_of::<ExitKey>() == 20);
-const _: () = assert!(size_of::<ExitStats>() == 4 * 8 + size_of::<Histogram>());
-const _: () = assert!(size_of::<ThreadState>() == 24);
-const _: () = assert!(size_of::<PairingCounters>() == 32);
+const _: () = assert!(size_of::<Key>() == 16);
+const _: () = assert!(size_of::<ExitStats>() == 6 * 8 + 2 * 24 + size_of::<Histogram>());
+const _: () = assert!(size_of::<Row>() == 24 + size_of::<ExitStats>());
+const _: () = assert!(size_of::<RowKey>() == 24);
+const _: () = assert!(
+    size_of::<VcpuThread>() == 24 + size_of::<VcpuClock>() + 24 + NEAR_ROWS * size_of::<NearRow>()
+);
+const _: () = assert!(size_of::<PairingCounters>() == 40);
 
-crate::pod!(ExitKey, ExitStats, ThreadState, PairingCounters);
+crate::pod!(
+    Key,
+    Extremes,
+    ExitStats,
+    Row,
+    RowKey,
+    NearRow,
+    VcpuThread,
+    PairingCounters
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_reasons_are_near_without_displacing_each_other() {
+        let vmx = [1, 7, 10, 12, 18, 28, 30, 31, 32, 40, 45, 48, 49, 52, 54, 56];
+        let svm = [
+            0x60, 0x64, 0x6e, 0x72, 0x77, 0x78, 0x7b, 0x7c, 0x400, 0x401, 0x402,
+        ];
+        for (class, codes) in [(1, &vmx[..]), (2, &svm[..])] {
+            let mut places = [0; NEAR_ROWS];
+            for &code in codes {
+                places[near_row(&Key {
+                    code,
+                    class,
+                    kind: 0,
+                })] += 1;
+            }
+            assert!(places.iter().all(|keys| *keys <= 1), "{class}: {places:?}");
+        }
+    }
+}

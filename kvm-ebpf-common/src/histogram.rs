@@ -1,49 +1,81 @@
-//! Log2 histograms of nanoseconds, and the one function that says which bucket a duration is in.
+//! Log-linear histograms of nanoseconds, and the one function that says which bucket a duration is in.
+//!
+//! Each power of two from 128 ns to 137 s is divided into [`STEPS`] buckets of equal width, so that a
+//! bucket is at most a tenth as wide as the durations in it are long, and a duration that is only known
+//! by its bucket is known to within 5 %.
 
-/// Buckets of a histogram. The last one also takes everything longer (2^47 ns is 39 hours).
-pub const BUCKETS: usize = 48;
+/// Buckets a power of two is divided into.
+pub const STEPS: usize = 10;
+
+/// The first power of two that is divided: what is shorter than 128 ns is in one bucket. (Leaving and
+/// entering a guest alone takes longer.)
+const FIRST_OCTAVE: u32 = 7;
+
+/// How many powers of two are divided. What is longer than 2^37 ns (137 s) is in the last bucket.
+const OCTAVES: u32 = 30;
+
+/// Buckets of a histogram.
+pub const BUCKETS: usize = 2 + OCTAVES as usize * STEPS;
 
 /// Counts per bucket; see [`bucket_index`].
 pub type Histogram = [u64; BUCKETS];
 
-/// The bucket of a duration: bucket 0 holds 0 and 1 ns, bucket `i` holds `2^i ..= 2^(i+1) - 1` ns.
+/// The bucket of a duration.
 #[inline(always)]
 #[must_use]
 pub const fn bucket_index(ns: u64) -> usize {
-    // BPF has no instruction that counts leading zeros; six compare-and-shift steps are what is
-    // left, and they need neither a loop nor a table.
+    if ns < 1 << FIRST_OCTAVE {
+        return 0;
+    }
+    if ns >= 1 << (FIRST_OCTAVE + OCTAVES) {
+        return BUCKETS - 1;
+    }
+    let octave = log2(ns);
+    let step = ((ns ^ (1 << octave)) * STEPS as u64) >> octave;
+    1 + (octave - FIRST_OCTAVE) as usize * STEPS + step as usize
+}
+
+/// BPF has no instruction that counts leading zeros; six compare-and-shift steps are what is left, and
+/// they need neither a loop nor a table. The duration is below 2^64 and not 0.
+#[inline(always)]
+const fn log2(ns: u64) -> u32 {
     let mut rest = ns;
-    let mut index = 0;
+    let mut log = 0;
     if rest >> 32 != 0 {
         rest >>= 32;
-        index += 32;
+        log += 32;
     }
     if rest >> 16 != 0 {
         rest >>= 16;
-        index += 16;
+        log += 16;
     }
     if rest >> 8 != 0 {
         rest >>= 8;
-        index += 8;
+        log += 8;
     }
     if rest >> 4 != 0 {
         rest >>= 4;
-        index += 4;
+        log += 4;
     }
     if rest >> 2 != 0 {
         rest >>= 2;
-        index += 2;
+        log += 2;
     }
     if rest >> 1 != 0 {
-        index += 1;
+        log += 1;
     }
-    if index < BUCKETS { index } else { BUCKETS - 1 }
+    log
 }
 
 /// The shortest duration that falls into a bucket, in ns.
 #[must_use]
 pub const fn bucket_start(index: usize) -> u64 {
-    if index == 0 { 0 } else { 1 << index }
+    if index == 0 {
+        return 0;
+    }
+    let octave = FIRST_OCTAVE + ((index - 1) / STEPS) as u32;
+    let step = ((index - 1) % STEPS) as u64;
+    (1 << octave) + (step << octave).div_ceil(STEPS as u64)
 }
 
 #[cfg(test)]
@@ -51,25 +83,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_holds_one_power_of_two() {
+    fn the_ends_are_in_the_outer_buckets() {
         assert_eq!(bucket_index(0), 0);
-        assert_eq!(bucket_index(1), 0);
-        for bit in 1..BUCKETS {
-            assert_eq!(bucket_index(1 << bit), bit);
-            assert_eq!(bucket_index((1 << bit) - 1), bit - 1);
-        }
-    }
-
-    #[test]
-    fn the_last_bucket_takes_the_rest() {
+        assert_eq!(bucket_index(127), 0);
+        assert_eq!(bucket_index(128), 1);
+        assert_eq!(bucket_index((1 << 37) - 1), BUCKETS - 2);
+        assert_eq!(bucket_index(1 << 37), BUCKETS - 1);
         assert_eq!(bucket_index(u64::MAX), BUCKETS - 1);
-        assert_eq!(bucket_index(1 << BUCKETS), BUCKETS - 1);
     }
 
     #[test]
     fn each_bucket_starts_where_the_function_says() {
         for index in 0..BUCKETS {
             assert_eq!(bucket_index(bucket_start(index)), index);
+            if index > 0 {
+                assert_eq!(bucket_index(bucket_start(index) - 1), index - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_at_most_a_tenth_as_wide_as_it_is_far_out() {
+        for index in 1..BUCKETS - 1 {
+            let (start, end) = (bucket_start(index), bucket_start(index + 1));
+            // Widths are whole numbers: 12.8 is 12 or 13.
+            assert!((end - start - 1) * 10 <= start, "{start}..{end}");
         }
     }
 }

@@ -2,26 +2,36 @@
 //!
 //! Everything here is plain integers in `repr(C)` with the padding spelled out, in the byte order of
 //! the machine both halves run on. The kernel half writes maps and records, user space writes the
-//! settings before load, and nobody else writes anything. There is no logic beyond [`bucket_index`]
-//! and no text at all: which events exist, where their fields lie and what a number is called is
-//! read from the running kernel by user space.
+//! settings before load, and nobody else writes anything. There is no text at all, and of logic only
+//! what both halves have to do alike: in which bucket a duration is ([`bucket_index`]), how events
+//! become times ([`VcpuClock`]) and times become statistics ([`ExitStats::add`], [`CauseTable::add`]).
+//! Which events exist, where their fields lie and what a number is called is read from the running
+//! kernel by user space.
 
 #![no_std]
 
+mod cause;
+mod clock;
 mod exit;
 mod histogram;
 mod record;
 mod settings;
 mod slot;
 
-pub use exit::{ExitKey, ExitStats, PairingCounters, ThreadState, VCPU_UNKNOWN};
-pub use histogram::{BUCKETS, Histogram, bucket_index, bucket_start};
+pub use cause::{CAUSES, Cause, CauseTable};
+pub use clock::{Parts, Span, VcpuClock};
+pub use exit::{
+    ExitStats, Extremes, Key, NEAR_ROWS, NearRow, PairingCounters, Row, RowKey, VCPU_UNKNOWN,
+    VcpuThread, near_row,
+};
+pub use histogram::{BUCKETS, Histogram, STEPS, bucket_index, bucket_start};
 pub use record::{
-    COMM_BYTES, RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, THREAD_END_SLOT,
+    COMM_BYTES, RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, SLOW_EXIT_SLOT, SlowExit,
+    THREAD_END_SLOT,
 };
 pub use settings::{
-    EXIT_SPAN_BYTES, FilterSettings, MAX_FILTER_IDS, NO_OFFSET, PairingSettings, ShipSettings,
-    SlotSettings,
+    DetailSettings, EXIT_SPAN_BYTES, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS,
+    NO_OFFSET, NO_SLOT, PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,
 };
 pub use slot::{MAX_SLOTS, SlotCounts, SlotTable, ThreadSlot};
 

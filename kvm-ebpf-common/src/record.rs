@@ -1,5 +1,7 @@
 //! What travels through the ring buffer: a header and the tracepoint's raw record.
 
+use crate::{Key, Span};
+
 /// Goes before each raw record.
 ///
 /// Its last eight bytes stand where ftrace's common fields stand (`common_type`, `common_flags`,
@@ -31,6 +33,27 @@ pub struct RecordHeader {
 /// a thread that has ended can no longer be asked.
 pub const THREAD_END_SLOT: u16 = u16::MAX;
 
+/// The slot of a record that is no event, but a [`SlowExit`].
+pub const SLOW_EXIT_SLOT: u16 = u16::MAX - 1;
+
+/// An exit (a [`Span`]) that took longer than asked for. It ended at the header's time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowExit {
+    /// Whose, and when it ended.
+    pub header: RecordHeader,
+    /// What it is counted under, and how long it took.
+    pub span: Span,
+    /// What it was about, as far as is known; kind 0 if it is not.
+    pub cause: Key,
+    /// Where the guest was when it was left; 0 where the kernel does not say.
+    pub guest_rip: u64,
+    /// The vCPU, or [`VCPU_UNKNOWN`](crate::VCPU_UNKNOWN).
+    pub vcpu: u32,
+    /// So that there is no padding.
+    pub unused: u32,
+}
+
 /// `TASK_COMM_LEN` (include/linux/sched.h).
 pub const COMM_BYTES: usize = 16;
 
@@ -42,5 +65,6 @@ pub const RECORD_RAW_OFFSET: usize = core::mem::offset_of!(RecordHeader, event_i
 
 const _: () = assert!(RECORD_HEADER_BYTES == 24);
 const _: () = assert!(RECORD_RAW_OFFSET == 16);
+const _: () = assert!(size_of::<SlowExit>() == 24 + 48 + 16 + 16);
 
-crate::pod!(RecordHeader);
+crate::pod!(RecordHeader, SlowExit);

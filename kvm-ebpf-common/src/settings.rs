@@ -50,19 +50,82 @@ pub struct FilterSettings {
     pub values: [u32; MAX_FILTER_IDS],
 }
 
-/// Where `kvm_exit` and `kvm_entry` have what the pairing needs.
+/// No slot.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// What exits are counted by, and where the events have what that needs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairingSettings {
-    /// Of the field counted as [`ExitKey::isa`](crate::ExitKey::isa), or [`NO_OFFSET`].
-    pub isa_offset: u32,
-    /// Of the field counted as [`ExitKey::reason`](crate::ExitKey::reason).
-    pub reason_offset: u32,
+    /// Report exits (spans) that take longer; `u64::MAX` for none.
+    pub slow_ns: u64,
+    /// Where `kvm_exit` has the field counted as [`Key::class`](crate::Key::class), or [`NO_OFFSET`].
+    pub class_offset: u32,
+    /// Where `kvm_exit` has the reason, a u32, counted as [`Key::code`](crate::Key::code).
+    pub code_offset: u32,
     /// Of `vcpu_id` in `kvm_exit`, or [`NO_OFFSET`].
     pub exit_vcpu_offset: u32,
     /// Of `vcpu_id` in `kvm_entry`, or [`NO_OFFSET`].
     pub entry_vcpu_offset: u32,
+    /// Of `guest_rip` (a u64) in `kvm_exit`, or [`NO_OFFSET`].
+    pub rip_offset: u32,
+    /// Of `ns` (a u64) in `kvm_vcpu_wakeup`.
+    pub wakeup_ns_offset: u32,
+    /// Of `prev_state` (a long) in `sched_switch`.
+    pub prev_state_offset: u32,
+    /// Of `next_pid` (a u32) in `sched_switch`.
+    pub next_tid_offset: u32,
+    /// 1: exits are counted by their reason; 0: by events of another kind.
+    pub by_reason: u32,
+    /// 1: causes are kept for each row.
+    pub causes: u32,
+    /// [`Key::kind`](crate::Key::kind) of the guest's RIP, where that is the cause; 0 if it is not.
+    pub rip_kind: u32,
+    /// The slot that `kvm_exit` is counted and shipped under as well, or [`NO_SLOT`].
+    pub exit_slot: u32,
+    /// The same of `kvm_entry`.
+    pub entry_slot: u32,
+    /// The same of `kvm_userspace_exit`.
+    pub user_slot: u32,
+    /// The same of `kvm_vcpu_wakeup`.
+    pub wakeup_slot: u32,
+    /// So that there is no padding.
+    pub unused: u32,
 }
+
+/// [`Key::kind`](crate::Key::kind) of a guest's RIP as a cause. That of an event is its number among the
+/// causes, from 1.
+pub const RIP_CAUSE: u32 = u32::MAX;
+
+/// How many kinds of events can say what exits are about, at once.
+pub const MAX_DETAILS: usize = 8;
+
+/// An event that happens while the guest is out and says what for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DetailSettings {
+    /// Where it has the field counted as [`Key::code`](crate::Key::code).
+    pub code_offset: u32,
+    /// That field's length: 1, 2, 4 or 8.
+    pub code_bytes: u32,
+    /// By how much the code is shifted right: addresses can be counted by their page.
+    pub code_shift: u32,
+    /// Where it has the field counted as [`Key::class`](crate::Key::class), or [`NO_OFFSET`].
+    pub class_offset: u32,
+    /// That field's length: 1, 2 or 4.
+    pub class_bytes: u32,
+    /// Events of this class are left out; [`NO_CLASS`] for none.
+    pub skip_class: u32,
+    /// [`Key::kind`](crate::Key::kind), if it is a cause; 0: what is counted is these events.
+    pub kind: u32,
+    /// 1: the event is `kvm_userspace_exit` as well.
+    pub is_user: u32,
+    /// The slot that the event is counted and shipped under as well, or [`NO_SLOT`].
+    pub slot: u32,
+}
+
+/// A class that no event has.
+pub const NO_CLASS: u32 = 0x8000_0000;
 
 /// How the programs speak to user space.
 #[repr(C)]
@@ -93,16 +156,51 @@ impl FilterSettings {
 impl PairingSettings {
     /// No field is known.
     pub const NONE: Self = Self {
-        isa_offset: NO_OFFSET,
-        reason_offset: NO_OFFSET,
+        slow_ns: u64::MAX,
+        class_offset: NO_OFFSET,
+        code_offset: NO_OFFSET,
         exit_vcpu_offset: NO_OFFSET,
         entry_vcpu_offset: NO_OFFSET,
+        rip_offset: NO_OFFSET,
+        wakeup_ns_offset: NO_OFFSET,
+        prev_state_offset: NO_OFFSET,
+        next_tid_offset: NO_OFFSET,
+        by_reason: 1,
+        causes: 0,
+        rip_kind: 0,
+        exit_slot: NO_SLOT,
+        entry_slot: NO_SLOT,
+        user_slot: NO_SLOT,
+        wakeup_slot: NO_SLOT,
+        unused: 0,
+    };
+}
+
+impl DetailSettings {
+    /// No event.
+    pub const NONE: Self = Self {
+        code_offset: NO_OFFSET,
+        code_bytes: 4,
+        code_shift: 0,
+        class_offset: NO_OFFSET,
+        class_bytes: 4,
+        skip_class: NO_CLASS,
+        kind: 0,
+        is_user: 0,
+        slot: NO_SLOT,
     };
 }
 
 const _: () = assert!(size_of::<SlotSettings>() == 16);
 const _: () = assert!(size_of::<FilterSettings>() == 16 + 4 * 4 * MAX_FILTER_IDS);
-const _: () = assert!(size_of::<PairingSettings>() == 16);
+const _: () = assert!(size_of::<PairingSettings>() == 72);
+const _: () = assert!(size_of::<DetailSettings>() == 36);
 const _: () = assert!(size_of::<ShipSettings>() == 12);
 
-crate::pod!(SlotSettings, FilterSettings, PairingSettings, ShipSettings);
+crate::pod!(
+    SlotSettings,
+    FilterSettings,
+    PairingSettings,
+    DetailSettings,
+    ShipSettings
+);

@@ -3,11 +3,7 @@
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{MAX_FILTER_IDS, NO_OFFSET, VCPU_UNKNOWN};
 
-use crate::{
-    maps::{RUNNING, THREADS},
-    settings,
-    task::Task,
-};
+use crate::{maps::EPOCH, settings, task::Task, threads};
 
 /// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
 /// left as the list has ids.
@@ -24,10 +20,16 @@ fn listed(id: u32, count: u32, get: fn(usize) -> u32) -> bool {
     false
 }
 
+/// The current epoch; 0 when the measurement has not begun, or has ended.
+#[inline(always)]
+pub(crate) fn epoch() -> u64 {
+    EPOCH.get(0).map_or(0, |epoch| *epoch)
+}
+
 /// Has the measurement begun, and not ended?
 #[inline(always)]
 pub(crate) fn running() -> bool {
-    RUNNING.get(0).is_some_and(|running| *running != 0)
+    epoch() != 0
 }
 
 /// Is anything filtered at all?
@@ -79,9 +81,5 @@ pub(crate) fn vcpu_of(ctx: &TracePointContext, slot: usize, task: Task) -> u32 {
         // SAFETY: reads kernel memory through a helper that fails instead of faulting.
         return unsafe { ctx.read_at::<u32>(offset as usize) }.unwrap_or(VCPU_UNKNOWN);
     }
-    // SAFETY: this thread's entry is written by this thread only, which is here.
-    match unsafe { THREADS.get(task.tid) } {
-        Some(state) if state.tgid == task.tgid => state.vcpu,
-        _ => VCPU_UNKNOWN,
-    }
+    threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu)
 }

@@ -2,24 +2,33 @@
 //!
 //! - `slots`: one small program per event slot; each counts (`count`) and, when asked, ships
 //!   (`ship`) the event it is attached to.
-//! - `pair`: two programs, on `kvm_exit` and `kvm_entry`, that time VM exits.
+//! - `pair`: programs on `kvm_exit`, `kvm_entry` and what comes between them, that time VM exits;
+//!   `threads` and `rows` are what they keep, `detail` adds what exits are about, `switch` when a
+//!   thread could not run, and `slow` reports the long ones.
 //! - `vcpu`: one program, on `kvm_entry`, that learns which vCPU a thread runs, for the vCPU filter.
-//! - `thread_end`: one program, on `sched_process_exit`, that ships the names of ending threads.
+//! - `thread_end`: programs on `sched_process_exit`, that ship the names of ending threads and give up
+//!   their places.
 //!
 //! Nothing here knows an event's name or layout; what is needed comes in through `settings`.
 
 #![no_std]
 #![no_main]
 
+mod clock;
 mod count;
+mod detail;
 mod filter;
 mod maps;
 mod pair;
+mod rows;
 mod settings;
 mod ship;
 mod slots;
+mod slow;
+mod switch;
 mod task;
 mod thread_end;
+mod threads;
 mod vcpu;
 
 /// Several helpers are for GPL-compatible programs only.

@@ -2,17 +2,19 @@
 //! to one entry, and grows those the user asks to grow.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
 };
 use kvm_ebpf_common::{
-    ExitKey, ExitStats, PairingCounters, SlotCounts, SlotTable, ThreadSlot, ThreadState,
+    CauseTable, PairingCounters, Row, RowKey, SlotCounts, SlotTable, ThreadSlot, VcpuThread,
 };
 
 /// 0: nothing is counted or shipped. Attaching takes milliseconds an event, and detaching seconds in
-/// all; with this, all events are measured over the same time.
+/// all; with this, all events are measured over the same time. Otherwise the epoch, see
+/// `ExitStats::extremes`.
 #[map]
-pub(crate) static RUNNING: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static EPOCH: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Counters of all slots, one copy per CPU, in one value: one system call reads them all.
 #[map]
@@ -23,17 +25,38 @@ pub(crate) static SLOT_COUNTS: PerCpuArray<SlotTable> = PerCpuArray::with_max_en
 pub(crate) static PAIRING_COUNTERS: PerCpuArray<PairingCounters> =
     PerCpuArray::with_max_entries(1, 0);
 
-/// vCPU threads: 200 VMs of 8 vCPUs are 1,600, and threads come and go.
+/// vCPU threads. User space reads these and the rows in place, without a system call, and sizes them
+/// for the vCPUs there are.
 #[map]
-pub(crate) static THREADS: HashMap<u32, ThreadState> = HashMap::with_max_entries(16_384, 0);
+pub(crate) static THREADS: Array<VcpuThread> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Totals per (thread, vCPU, isa, reason): 1,600 vCPUs with 20 reasons each.
+/// Which of `THREADS` a tid is.
 #[map]
-pub(crate) static EXITS: HashMap<ExitKey, ExitStats> = HashMap::with_max_entries(32_768, 0);
+pub(crate) static THREAD_OF: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
-/// A zeroed `ExitStats` to insert from: at 416 bytes it is most of the 512-byte BPF stack.
+/// Which of `THREADS` was on this CPU last: mostly the one that is there now.
 #[map]
-pub(crate) static EXIT_SCRATCH: PerCpuArray<ExitStats> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static NEAR_THREAD: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
+/// Unused places in `THREADS`. User space puts them in, in the beginning and when a thread has ended.
+#[map]
+pub(crate) static FREE_THREADS: Stack<u32> = Stack::with_max_entries(1, 0);
+
+/// Totals per thread and key.
+#[map]
+pub(crate) static ROWS: Array<Row> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Which of `ROWS` belongs to a key.
+#[map]
+pub(crate) static ROW_OF: HashMap<RowKey, u32> = HashMap::with_max_entries(1, 0);
+
+/// Unused places in `ROWS`.
+#[map]
+pub(crate) static FREE_ROWS: Stack<u32> = Stack::with_max_entries(1, 0);
+
+/// The causes under each of `ROWS`, at the same index.
+#[map]
+pub(crate) static CAUSES: Array<CauseTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Counts per thread and event (`stat --per-vm`).
 #[map]

@@ -1,27 +1,26 @@
-//! Exit pairing: `kvm_exit`, then the next `kvm_entry` of the same thread.
+//! VM exits, timed: `kvm_exit`, what happens meanwhile, and the next `kvm_entry` of the same thread.
+//! What follows from which event is told by `VcpuClock`; here the events are read and the results kept.
 //!
-//! State and totals belong to a thread, which runs on one CPU at a time, so a plain hash map's
-//! entries are updated in place without atomics and without taking the map's locks.
+//! State and totals belong to a thread, which runs on one CPU at a time, so they are updated in place,
+//! without atomics and without locks.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
-    macros::tracepoint,
-    programs::TracePointContext,
+    helpers::generated::bpf_probe_read_kernel,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
 use kvm_ebpf_common::{
-    EXIT_SPAN_BYTES, ExitKey, ExitStats, NO_OFFSET, PairingCounters, ThreadState, VCPU_UNKNOWN,
-    bucket_index,
+    EXIT_SPAN_BYTES, Key, MAX_SLOTS, NO_OFFSET, NO_SLOT, PairingCounters, Span, VCPU_UNKNOWN,
 };
 
 use crate::{
-    filter,
-    maps::{EXIT_SCRATCH, EXITS, PAIRING_COUNTERS, THREADS},
-    settings,
+    clock, filter,
+    maps::PAIRING_COUNTERS,
+    rows, settings, slots, slow,
     task::Task,
-    vcpu,
+    threads::{self, Place},
 };
 
 /// Where the span that is read at once begins: after the common fields.
@@ -47,29 +46,72 @@ impl ExitSpan {
         Self(span)
     }
 
-    /// A u32 at an offset of the record; `otherwise` where the kernel has no such field. User space
-    /// has checked that the offset lies within the span.
+    /// A number at an offset of the record; `otherwise` where the kernel has no such field. User
+    /// space has checked that the offset lies within the span.
     #[inline(always)]
-    fn u32_at(&self, offset: u32, otherwise: u32) -> u32 {
+    fn at<T: Copy>(&self, offset: u32, otherwise: T) -> T {
         let at = (offset as usize).wrapping_sub(SPAN_OFFSET);
-        if offset == NO_OFFSET || at > EXIT_SPAN_BYTES - 4 {
+        if offset == NO_OFFSET || at > EXIT_SPAN_BYTES - size_of::<T>() {
             return otherwise;
         }
-        // SAFETY: within the span, as just checked; fields are aligned.
-        unsafe { self.0.as_ptr().byte_add(at).cast::<u32>().read() }
+        // SAFETY: within the span, as just checked; fields are aligned, and all are integers.
+        unsafe { self.0.as_ptr().byte_add(at).cast::<T>().read() }
     }
 }
 
 #[inline(always)]
-fn counters() -> Option<&'static mut PairingCounters> {
+pub(crate) fn counters() -> Option<&'static mut PairingCounters> {
     // SAFETY: this CPU's copy; a tracepoint program is not entered twice on one CPU.
     PAIRING_COUNTERS
         .get_ptr_mut(0)
         .map(|counters| unsafe { &mut *counters })
 }
 
+/// Counts and ships the event as well, where it is asked for under a slot.
+#[inline(always)]
+pub(crate) fn also_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_ns: u64) {
+    if slot != NO_SLOT {
+        // It is below MAX_SLOTS; said in a way that needs no check with a panic behind it.
+        slots::run_at(ctx, slot as usize % MAX_SLOTS, task, || now_ns);
+    }
+}
+
+/// Keeps a span that is over.
+#[inline(always)]
+pub(crate) fn keep<C: aya_ebpf::EbpfContext>(
+    ctx: &C,
+    place: &mut Place,
+    span: &Span,
+    now_ns: u64,
+    epoch: u64,
+) {
+    let kept = rows::add(place, span, epoch);
+    note_full(ctx, kept, &span.key);
+    slow::report(place, span, now_ns);
+}
+
+/// Keeps what has no time.
+#[inline(always)]
+pub(crate) fn keep_untimed(ctx: &TracePointContext, place: &mut Place, key: &Key) {
+    let kept = rows::add_untimed(place, key);
+    note_full(ctx, kept, key);
+}
+
+#[inline(always)]
+fn note_full<C: aya_ebpf::EbpfContext>(ctx: &C, kept: bool, key: &Key) {
+    if kept {
+        return;
+    }
+    if let Some(counters) = counters() {
+        counters.rows_full += 1;
+    }
+    if settings::log() {
+        warn!(ctx, "no room for class {} code {}", key.class, key.code);
+    }
+}
+
 #[tracepoint]
-fn pair_exit(ctx: TracePointContext) -> u32 {
+fn vm_exit(ctx: TracePointContext) -> u32 {
     let _ = on_exit(&ctx);
     0
 }
@@ -83,133 +125,131 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
     if !filter::passes_task(task) {
         return None;
     }
-    let counters = counters()?;
+    let now_ns = clock::now_ns();
+    also_in_slot(ctx, settings::exit_slot(), task, now_ns);
     let span = ExitSpan::read(ctx);
-    let known = THREADS
-        .get_ptr_mut(task.tid)
-        // SAFETY: this thread's entry, and this thread is here.
-        .map(|state| unsafe { &mut *state });
-    let vcpu = match &known {
-        Some(state) if state.tgid == task.tgid => state.vcpu,
-        _ => VCPU_UNKNOWN,
-    };
-    let vcpu = span.u32_at(settings::exit_vcpu_offset(), vcpu);
+    let mut vcpu = span.at(settings::exit_vcpu_offset(), VCPU_UNKNOWN);
     if filter::by_vcpu() {
         if vcpu == VCPU_UNKNOWN {
-            counters.unattributed += 1;
+            vcpu = threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu);
+        }
+        if vcpu == VCPU_UNKNOWN {
+            counters()?.unattributed += 1;
             return None;
         }
         if !filter::passes_vcpu(vcpu) {
             return None;
         }
     }
-    let now = ThreadState {
-        // SAFETY: a helper without arguments.
-        exit_ns: unsafe { bpf_ktime_get_ns() },
-        isa: span.u32_at(settings::isa_offset(), 0),
-        reason: span.u32_at(settings::reason_offset(), 0),
-        vcpu,
-        tgid: task.tgid,
+    let Some(mut place) = threads::find_or_make(task, vcpu) else {
+        counters()?.threads_full += 1;
+        if settings::log() {
+            warn!(
+                ctx,
+                "no room for thread {}: its exits are not counted", task.tid
+            );
+        }
+        return None;
     };
-    match known {
-        Some(state) => {
-            // An exit of a thread that has ended since, under the same tid, will not be entered
-            // from either.
-            if state.exit_ns != 0 {
-                counters.unmatched += 1;
-            }
-            *state = now;
-        }
-        None => {
-            if THREADS.insert(task.tid, now, 0).is_err() {
-                counters.threads_full += 1;
-                if settings::log() {
-                    warn!(
-                        ctx,
-                        "no room for thread {}: its exits are not timed", task.tid
-                    );
-                }
-            }
-        }
+    let key = settings::by_reason().then(|| Key {
+        code: u64::from(span.at(settings::code_offset(), 0u32)),
+        class: span.at(settings::class_offset(), 0u32),
+        kind: 0,
+    });
+    if settings::causes() || settings::slow_ns() != u64::MAX {
+        let rip = span.at(settings::rip_offset(), 0u64);
+        place.thread.guest_rip = rip;
+        place.thread.cause = Key {
+            code: rip,
+            class: 0,
+            kind: settings::rip_kind(),
+        };
+    }
+    if let Some(unmatched) = place.thread.clock.exit(now_ns, key) {
+        counters()?.unmatched += 1;
+        keep_untimed(ctx, &mut place, &unmatched);
     }
     Some(())
 }
 
 #[tracepoint]
-fn pair_entry(ctx: TracePointContext) -> u32 {
-    let _ = on_entry(&ctx);
+fn vm_entry(ctx: TracePointContext) -> u32 {
+    on_entry(&ctx, |now_ns, task| {
+        also_in_slot(&ctx, settings::entry_slot(), task, now_ns);
+    });
+    0
+}
+
+/// The same, where the event's record is not needed: a raw tracepoint costs less.
+#[raw_tracepoint]
+fn vm_entry_raw(ctx: RawTracePointContext) -> u32 {
+    on_entry(&ctx, |_, _| ());
     0
 }
 
 #[inline(always)]
-fn on_entry(ctx: &TracePointContext) -> Option<()> {
-    if !filter::running() {
-        return None;
+fn on_entry<C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnOnce(u64, Task)) {
+    let epoch = filter::epoch();
+    if epoch == 0 {
+        return;
     }
     let task = Task::current();
     if !filter::passes_task(task) {
-        return None;
+        return;
     }
-    let Some(state) = THREADS.get_ptr_mut(task.tid) else {
-        // Before its first exit the thread is of interest only for its vCPU's index.
-        return vcpu::learn(ctx, task);
-    };
-    // SAFETY: this thread's entry, and this thread is here.
-    let state = unsafe { &mut *state };
-    let exit_ns = state.exit_ns;
-    if exit_ns == 0 {
-        return None;
+    let now_ns = clock::now_ns();
+    also(now_ns, task);
+    if let Some(mut place) = threads::find(task)
+        && let Some(span) = place.thread.clock.entry(now_ns)
+    {
+        keep(ctx, &mut place, &span, now_ns, epoch);
     }
-    state.exit_ns = 0;
-    if state.tgid != task.tgid {
-        // Left over from an ended thread with the same tid.
-        counters()?.unmatched += 1;
-        return None;
-    }
-    // SAFETY: a helper without arguments.
-    let duration_ns = unsafe { bpf_ktime_get_ns() }.wrapping_sub(exit_ns);
-    let key = ExitKey {
-        tgid: task.tgid,
-        tid: task.tid,
-        vcpu: state.vcpu,
-        isa: state.isa,
-        reason: state.reason,
-    };
-    let Some(stats) = stats_of(&key) else {
-        counters()?.rows_full += 1;
-        if settings::log() {
-            warn!(ctx, "no room for isa {} reason {}", key.isa, key.reason);
-        }
-        return None;
-    };
-    stats.count += 1;
-    stats.total_ns += duration_ns;
-    if duration_ns < stats.min_ns {
-        stats.min_ns = duration_ns;
-    }
-    if duration_ns > stats.max_ns {
-        stats.max_ns = duration_ns;
-    }
-    stats.histogram[bucket_index(duration_ns)] += 1;
-    Some(())
 }
 
-/// The totals under a key, made on first use; `None` when the map is full.
+#[tracepoint]
+fn user_exit(ctx: TracePointContext) -> u32 {
+    on_user(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
+    0
+}
+
+/// The same, where the event's record is not needed.
+#[raw_tracepoint]
+fn user_exit_raw(_ctx: RawTracePointContext) -> u32 {
+    on_user(|_, _| ());
+    0
+}
+
 #[inline(always)]
-fn stats_of(key: &ExitKey) -> Option<&'static mut ExitStats> {
-    let stats = match EXITS.get_ptr_mut(key) {
-        Some(stats) => stats,
-        None => {
-            let scratch = EXIT_SCRATCH.get_ptr_mut(0)?;
-            // SAFETY: this CPU's copy, used only here; all else in it stays zero.
-            let empty = unsafe {
-                (*scratch).min_ns = u64::MAX;
-                &*scratch
-            };
-            EXITS.insert(key, empty, u64::from(BPF_NOEXIST)).ok()?;
-            EXITS.get_ptr_mut(key)?
-        }
-    };
-    // SAFETY: the key names the current thread, and a thread runs on one CPU at a time.
-    Some(unsafe { &mut *stats })
+fn on_user(also: impl FnOnce(u64, Task)) {
+    if !filter::running() {
+        return;
+    }
+    let task = Task::current();
+    if !filter::passes_task(task) {
+        return;
+    }
+    let now_ns = clock::now_ns();
+    also(now_ns, task);
+    if let Some(place) = threads::find(task) {
+        place.thread.clock.user(now_ns);
+    }
+}
+
+#[tracepoint]
+fn wakeup(ctx: TracePointContext) -> u32 {
+    if !filter::running() {
+        return 0;
+    }
+    let task = Task::current();
+    if !filter::passes_task(task) {
+        return 0;
+    }
+    let now_ns = clock::now_ns();
+    also_in_slot(&ctx, settings::wakeup_slot(), task, now_ns);
+    if let Some(place) = threads::find(task) {
+        // SAFETY: reads kernel memory through a helper that fails instead of faulting.
+        let halted_ns = unsafe { ctx.read_at::<u64>(settings::wakeup_ns_offset() as usize) };
+        place.thread.clock.wakeup(now_ns, halted_ns.unwrap_or(0));
+    }
+    0
 }

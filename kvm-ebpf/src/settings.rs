@@ -3,7 +3,8 @@
 use core::ptr::read_volatile;
 
 use kvm_ebpf_common::{
-    FilterSettings, MAX_SLOTS, NO_OFFSET, PairingSettings, ShipSettings, SlotSettings,
+    DetailSettings, FilterSettings, MAX_DETAILS, MAX_SLOTS, NO_OFFSET, PairingSettings,
+    ShipSettings, SlotSettings,
 };
 
 #[unsafe(no_mangle)]
@@ -19,6 +20,9 @@ static FILTER: FilterSettings = FilterSettings::ALL;
 
 #[unsafe(no_mangle)]
 static PAIRING: PairingSettings = PairingSettings::NONE;
+
+#[unsafe(no_mangle)]
+static DETAILS: [DetailSettings; MAX_DETAILS] = [DetailSettings::NONE; MAX_DETAILS];
 
 #[unsafe(no_mangle)]
 static SHIP: ShipSettings = ShipSettings {
@@ -77,24 +81,45 @@ filter_list!(tid_count, tid, tid_count, tids);
 filter_list!(vcpu_count, vcpu, vcpu_count, vcpus);
 filter_list!(value_count, value, value_count, values);
 
-#[inline(always)]
-pub(crate) fn isa_offset() -> u32 {
-    read!(PAIRING.isa_offset)
+/// A field of `PAIRING`.
+macro_rules! pairing {
+    ($($field:ident: $type:ty),* $(,)?) => {$(
+        #[inline(always)]
+        pub(crate) fn $field() -> $type {
+            read!(PAIRING.$field)
+        }
+    )*};
+}
+pairing! {
+    slow_ns: u64, class_offset: u32, code_offset: u32, exit_vcpu_offset: u32,
+    entry_vcpu_offset: u32, rip_offset: u32, wakeup_ns_offset: u32, prev_state_offset: u32,
+    next_tid_offset: u32, rip_kind: u32, exit_slot: u32, entry_slot: u32, user_slot: u32,
+    wakeup_slot: u32,
 }
 
 #[inline(always)]
-pub(crate) fn reason_offset() -> u32 {
-    read!(PAIRING.reason_offset)
+pub(crate) fn by_reason() -> bool {
+    read!(PAIRING.by_reason) != 0
 }
 
 #[inline(always)]
-pub(crate) fn exit_vcpu_offset() -> u32 {
-    read!(PAIRING.exit_vcpu_offset)
+pub(crate) fn causes() -> bool {
+    read!(PAIRING.causes) != 0
 }
 
-#[inline(always)]
-pub(crate) fn entry_vcpu_offset() -> u32 {
-    read!(PAIRING.entry_vcpu_offset)
+/// A field of one of `DETAILS`.
+macro_rules! detail {
+    ($($get:ident: $field:ident),* $(,)?) => {$(
+        #[inline(always)]
+        pub(crate) fn $get(detail: usize) -> u32 {
+            read!(DETAILS[detail].$field)
+        }
+    )*};
+}
+detail! {
+    detail_code_offset: code_offset, detail_code_bytes: code_bytes, detail_code_shift: code_shift,
+    detail_class_offset: class_offset, detail_class_bytes: class_bytes,
+    detail_skip_class: skip_class, detail_kind: kind, detail_is_user: is_user, detail_slot: slot,
 }
 
 #[inline(always)]

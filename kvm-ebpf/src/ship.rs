@@ -17,17 +17,14 @@ use crate::{maps::RING, settings, task::Task};
 /// the time the program runs.
 const COMMON_BYTES: usize = 8;
 
-/// Ships the current event; false when the ring buffer has no room.
+/// Ships the current event, which happened at `time_ns`; false when the ring buffer has no room.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "record lengths, slots and CPU numbers fit"
 )]
-pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task) -> bool {
+pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task, time_ns: u64) -> bool {
     let bytes = settings::record_bytes(slot);
-    // Read before the reservation, which may have to wait for another CPU's.
-    // SAFETY: a helper without arguments.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
     let Some(mut entry) = RING.reserve_bytes(bytes, 0) else {
         return false;
     };
@@ -93,7 +90,7 @@ struct ThreadEnd {
 /// Waking the reader for each event would cost more than the event: it is woken when enough waits,
 /// and looks by itself now and then.
 #[inline(always)]
-fn wakeup() -> u64 {
+pub(crate) fn wakeup() -> u64 {
     if RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= settings::wakeup_bytes() {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {

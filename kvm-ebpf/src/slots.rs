@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
-use crate::{count, filter, settings, ship, task::Task};
+use crate::{clock, count, filter, settings, ship, task::Task};
 
 #[inline(always)]
 fn count<const SLOT: usize>() {
@@ -32,18 +32,30 @@ fn count<const SLOT: usize>() {
 
 #[inline(always)]
 fn run<const SLOT: usize>(ctx: &TracePointContext) {
-    if !filter::running() {
-        return;
+    if filter::running() {
+        run_at(ctx, SLOT, Task::current(), clock::now_ns);
     }
-    let Some(counts) = count::of_slot(SLOT) else {
+}
+
+/// Counts and ships an event; for programs that do something else with it as well.
+///
+/// The clock is read before room is reserved in the ring buffer, which may have to wait for another
+/// CPU, and not at all when nothing is shipped.
+#[inline(always)]
+pub(crate) fn run_at(
+    ctx: &TracePointContext,
+    slot: usize,
+    task: Task,
+    now_ns: impl FnOnce() -> u64,
+) {
+    let Some(counts) = count::of_slot(slot) else {
         return;
     };
-    let task = Task::current();
     if !filter::passes_task(task) {
         return;
     }
     if filter::by_vcpu() {
-        let vcpu = filter::vcpu_of(ctx, SLOT, task);
+        let vcpu = filter::vcpu_of(ctx, slot, task);
         if vcpu == VCPU_UNKNOWN {
             counts.unattributed += 1;
             return;
@@ -52,11 +64,11 @@ fn run<const SLOT: usize>(ctx: &TracePointContext) {
             return;
         }
     }
-    if !filter::passes_value(ctx, SLOT) {
+    if !filter::passes_value(ctx, slot) {
         return;
     }
-    count::tally(counts, SLOT, task);
-    if settings::record_bytes(SLOT) != 0 && !ship::ship(ctx, SLOT, task) {
+    count::tally(counts, slot, task);
+    if settings::record_bytes(slot) != 0 && !ship::ship(ctx, slot, task, now_ns()) {
         counts.lost += 1;
     }
 }

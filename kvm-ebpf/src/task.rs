@@ -19,4 +19,10 @@ impl Task {
             tid: both as u32,
         }
     }
+
+    /// Both in one number, as the kernel gives it.
+    #[inline(always)]
+    pub(crate) fn both(self) -> u64 {
+        u64::from(self.tgid) << 32 | u64::from(self.tid)
+    }
 }

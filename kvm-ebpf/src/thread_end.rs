@@ -1,15 +1,26 @@
-//! Names of threads that end, for `trace`.
+//! Threads that end. Both are for `sched:sched_process_exit`, which happens in the thread that ends.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
-use crate::{filter, ship, task::Task};
+use crate::{filter, maps::THREAD_OF, ship, task::Task, threads};
 
-/// For `sched:sched_process_exit`, which happens in the thread that ends.
+/// Ships its name, which nobody can be asked for later.
 #[raw_tracepoint]
 fn thread_end(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();
     if filter::running() && filter::passes_task(task) {
         ship::ship_thread_end(task);
+    }
+    0
+}
+
+/// Gives up a vCPU thread's place, also after the measurement.
+#[raw_tracepoint]
+fn vcpu_thread_end(_ctx: RawTracePointContext) -> u32 {
+    let task = Task::current();
+    if let Some(place) = threads::find(task) {
+        threads::end(place.thread);
+        let _ = THREAD_OF.remove(task.tid);
     }
     0
 }

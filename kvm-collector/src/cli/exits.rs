@@ -1,33 +1,44 @@
 //! `kvm-collector exits`.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 
 use super::{
     Common,
-    ending::{Ending, Happened},
+    ending::{Ending, Happened, duration},
     output::{Format, Output},
     selection::{Reasons, Target, kvm_format},
 };
 use crate::{
-    format::{csv, json, text},
-    probe::MapSizes,
+    format::{csv, json, text, text::Look},
+    host,
+    model::{ExitReading, Kind, VMEXIT},
+    probe::{Detail, MapSizes, Pairing},
     source::{Live, LiveOptions},
-    tracefs::{ReasonNames, Tracefs},
-    view::{ExitsOptions, ExitsReport, Group, SortKey},
+    tracefs::{EventName, ReasonNames, Tracefs},
+    view::{ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SortKey},
 };
 
 /// Show where VM exits go: count and time per reason, VM and vCPU
 ///
-/// A VM exit's time is from kvm_exit to the next kvm_entry of the same thread: in-kernel handling, the
-/// VMM's work in user space, waiting in HLT, and being scheduled out. Counts, totals, minima and
-/// maxima are exact; percentiles are estimated from a log2 histogram kept in the kernel.
+/// A VM exit's time is from kvm_exit to the next kvm_entry of the same thread. It divides into time in the
+/// VMM's user space, time halted, with --preempt time in which the thread was ready and did not run, and
+/// the rest: in the kernel. Counts, times, minima and maxima are exact; percentiles come from a histogram
+/// kept in the kernel and are right to within 5 %.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector exits -d 10s                      by reason, for ten seconds
   kvm-collector exits --by vm,vcpu,reason --sort mean --top 20
-  kvm-collector exits --vm 'web-*' --reason 'npf,EPT_*' --hist")]
+  kvm-collector exits -I 1s --vm 'web-*' --reason 'npf,EPT_*' --hist
+  kvm-collector exits --kind mmio                 which addresses; also pio, msr, userspace, ...
+  kvm-collector exits --causes 3                  under each reason, what it was mostly about
+  kvm-collector exits --slow 1ms                  also print each exit that takes longer")]
 pub(super) struct ExitsArgs {
     #[command(flatten)]
     target: Target,
@@ -37,8 +48,23 @@ pub(super) struct ExitsArgs {
 
     #[command(flatten)]
     ending: Ending,
+
+    /// Print what was added in each interval (100ms, 1s), and the total at the end
+    #[arg(short = 'I', long, value_name = "TIME", value_parser = duration, help_heading = "Duration")]
+    interval: Option<Duration>,
+
     #[command(flatten)]
     output: Output,
+
+    /// What is counted: vmexit (by reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or any
+    /// kvm event's field (kvm_eoi.vector)
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = VMEXIT,
+        help_heading = "Selection"
+    )]
+    kind: String,
 
     /// What rows are told apart by
     #[arg(
@@ -63,14 +89,55 @@ pub(super) struct ExitsArgs {
     #[arg(long, value_name = "N", help_heading = "Output")]
     top: Option<usize>,
 
+    /// These percentiles instead of the 50th and the 99th
+    #[arg(
+        long,
+        value_name = "P,P",
+        value_delimiter = ',',
+        value_parser = percentile,
+        help_heading = "Output"
+    )]
+    percentiles: Vec<f64>,
+
     /// Also show each row's histogram
     #[arg(long, help_heading = "Output")]
     hist: bool,
 
-    /// Room for so many rows of (thread, vCPU, reason) in the kernel, about 0.5 KB each
-    #[arg(long, value_name = "N", default_value_t = MapSizes::default().exit_rows, help_heading = "Output",
-          value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
-    max_rows: u32,
+    /// Under each row, its N most frequent causes
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = false,
+        default_missing_value = "5",
+        help_heading = "Output"
+    )]
+    causes: Option<usize>,
+
+    /// What counts as a cause: rip (where the guest was), and kinds as for --kind. By default whichever of
+    /// mmio, pio, msr, hypercall, cpuid and page-fault happens
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_delimiter = ',',
+        help_heading = "Output"
+    )]
+    cause: Vec<String>,
+
+    /// Also print each exit that takes longer than this (halted time does not count), as it ends
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
+    slow: Option<Duration>,
+
+    /// Tell apart the time in which a vCPU's thread was ready and did not run (watches sched_switch: every
+    /// context switch of the host pays for it)
+    #[arg(long, help_heading = "Selection")]
+    preempt: bool,
+
+    /// Room for so many rows of (thread, reason) in the kernel, at 2.5 KB each; by default 25 for each vCPU
+    /// there is, and 4096 at least
+    #[arg(long, value_name = "N", help_heading = "Output",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_rows: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -79,7 +146,7 @@ enum By {
     Vm,
     /// The vCPU
     Vcpu,
-    /// Why the guest was left
+    /// Why the guest was left, or what else is counted
     Reason,
 }
 
@@ -89,6 +156,8 @@ enum Sort {
     Count,
     /// Total time
     Time,
+    /// Time without what was idle
+    Busy,
     /// Shortest time
     Min,
     /// Mean time
@@ -103,21 +172,29 @@ enum Sort {
     Name,
 }
 
+fn percentile(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("a percentile is a number from 0 to 100".into()),
+    }
+}
+
 impl ExitsArgs {
+    fn by(&self) -> Vec<Group> {
+        let group = |by: &By| match by {
+            By::Vm => Group::Vm,
+            By::Vcpu => Group::Vcpu,
+            By::Reason => Group::Reason,
+        };
+        self.by.iter().map(group).collect()
+    }
+
     fn view(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
         ExitsOptions {
-            by: self
-                .by
-                .iter()
-                .map(|by| match by {
-                    By::Vm => Group::Vm,
-                    By::Vcpu => Group::Vcpu,
-                    By::Reason => Group::Reason,
-                })
-                .collect(),
             sort: match self.sort {
                 Sort::Count => SortKey::Count,
                 Sort::Time => SortKey::Time,
+                Sort::Busy => SortKey::Busy,
                 Sort::Min => SortKey::Min,
                 Sort::Mean => SortKey::Mean,
                 Sort::Max => SortKey::Max,
@@ -127,50 +204,207 @@ impl ExitsArgs {
             },
             top: self.top,
             reasons,
+            percentiles: self.percentiles.clone(),
             histograms: self.hist,
+            causes: self.causes.unwrap_or(0),
+            preempt_watched: self.preempt,
+        }
+    }
+
+    fn pairing(&self, tracefs: &Tracefs) -> anyhow::Result<Pairing> {
+        let counted = match self.kind.as_str() {
+            VMEXIT => None,
+            name => Some(detail(tracefs, Kind::named(name)?)?),
+        };
+        let mut causes = Vec::new();
+        let mut rip_is_cause = false;
+        if self.causes.is_some() || self.slow.is_some() {
+            for name in &self.cause {
+                match name.as_str() {
+                    "rip" => rip_is_cause = true,
+                    name => causes.push(detail(tracefs, Kind::named(name)?)?),
+                }
+            }
+            if self.cause.is_empty() {
+                let all = tracefs.events()?;
+                for kind in Kind::causes() {
+                    // Not every kernel has each of them.
+                    if all
+                        .iter()
+                        .any(|it| it.system == "kvm" && it.name == kind.event)
+                    {
+                        causes.push(detail(tracefs, kind)?);
+                    }
+                }
+            }
+            let of_counted = |cause: &Detail| {
+                let counted = counted.as_ref();
+                counted.is_some_and(|it: &Detail| it.kind.event == cause.kind.event)
+            };
+            causes.retain(|cause| !of_counted(cause));
+        }
+        Ok(Pairing {
+            exit: kvm_format(tracefs, "kvm_exit")?,
+            user: kvm_format(tracefs, "kvm_userspace_exit")?,
+            wakeup: kvm_format(tracefs, "kvm_vcpu_wakeup")?,
+            switch: match self.preempt {
+                true => Some(tracefs.format(&EventName {
+                    system: "sched".into(),
+                    name: "sched_switch".into(),
+                })?),
+                false => None,
+            },
+            counted,
+            causes,
+            rip_is_cause,
+            slow: self.slow,
+        })
+    }
+
+    fn sizes(&self) -> MapSizes {
+        let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;
+        let sizes = MapSizes::for_vcpus(vms.iter().map(|vm| vm.vcpus.len()).sum());
+        MapSizes {
+            exit_rows: self.max_rows.unwrap_or(sizes.exit_rows),
+            ..sizes
         }
     }
 }
 
+fn detail(tracefs: &Tracefs, kind: Kind) -> anyhow::Result<Detail> {
+    let format = kvm_format(tracefs, &kind.event)?.ok_or_else(|| {
+        anyhow::anyhow!(
+            "`{}` is counted by kvm:{}, which this kernel does not have: `kvm-collector list` shows what there is",
+            kind.name,
+            kind.event
+        )
+    })?;
+    Ok(Detail { kind, format })
+}
+
 pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
     let tracefs = Tracefs::find_or_mount()?;
-    let exit = kvm_format(&tracefs, "kvm_exit")?;
-    let reasons = args.reasons.codes(exit.as_ref())?;
+    let pairing = args.pairing(&tracefs)?;
+    let reasons = args.reasons.codes(pairing.exit.as_ref())?;
     let mut out = args.output.open()?;
     let mut live = Live::begin(LiveOptions {
         entry: kvm_format(&tracefs, "kvm_entry")?,
-        exit,
+        pairing: Some(pairing),
         filter: args.target.filter()?,
-        pair: true,
-        sizes: MapSizes {
-            exit_rows: args.max_rows,
-            ..MapSizes::default()
-        },
+        sizes: args.sizes(),
         log: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let mut course = args.ending.begin(None)?;
-    while course.next().await? != Happened::End {
-        live.look_around()?;
-    }
-    live.end()?;
-    let sample = live.exits()?;
-    let names = ReasonNames::of(live.options().exit.as_ref());
-    let vm_name = |tgid| live.names().get(tgid).to_owned();
-    let report = ExitsReport::of(&sample, &args.view(reasons), &names, &vm_name);
-    match args.output.format() {
-        Format::Json => json::line(&report, &mut out)?,
-        Format::Csv => csv::exits(&report, &mut out)?,
-        Format::Text => {
-            writeln!(out)?;
-            text::exits(&report, args.output.look(common, false), &mut out)?;
+    let mut writer = Writer {
+        by: args.by(),
+        options: args.view(reasons),
+        format: args.output.format(),
+        look: args.output.look(common, false),
+        began: false,
+    };
+    let mut last = (ExitGroups::default(), ExitReading::default());
+    let mut course = args.ending.begin(args.interval)?;
+    loop {
+        match course.next().await? {
+            Happened::LookAround => live.look_around()?,
+            Happened::Interval => {
+                let now = writer.read(&mut live)?;
+                writer.write(&last, &now, &live, &mut out)?;
+                last = now;
+            }
+            Happened::End => break,
         }
     }
-    out.flush()?;
+    live.end()?;
+    let now = writer.read(&mut live)?;
+    if args.interval.is_some() {
+        writer.total(&mut out)?;
+    }
+    let begin = (ExitGroups::default(), ExitReading::default());
+    let report = writer.write(&begin, &now, &live, &mut out)?;
     let failed = course.finish().await?;
     Ok(if failed {
         ExitCode::FAILURE
     } else {
         args.output.exit_code(&report.loss)
     })
+}
+
+/// All exits at one moment.
+type Moment = (ExitGroups, ExitReading);
+
+struct Writer {
+    by: Vec<Group>,
+    options: ExitsOptions,
+    format: Format,
+    look: Look,
+    began: bool,
+}
+
+impl Writer {
+    fn read(&self, live: &mut Live) -> anyhow::Result<Moment> {
+        let pairing = live.options().pairing.as_ref();
+        let counted = pairing.and_then(|it| it.counted.as_ref());
+        let mut groups = ExitGroups::new(&self.by, counted.map(|it| &it.kind));
+        let reading = live.exits(&mut |exits| groups.add(exits))?;
+        groups.add_vcpus(&reading.vcpus);
+        Ok((groups, reading))
+    }
+
+    /// Writes what came between two moments.
+    fn write(
+        &mut self,
+        (earlier, before): &Moment,
+        (groups, reading): &Moment,
+        live: &Live,
+        out: &mut impl Write,
+    ) -> anyhow::Result<ExitsReport> {
+        let pairing = live.options().pairing.as_ref();
+        let names = KeyNames {
+            reasons: ReasonNames::of(pairing.and_then(|it| it.exit.as_ref())),
+            counted: pairing
+                .and_then(|it| it.counted.as_ref())
+                .map(|it| (&it.kind, &it.format)),
+            causes: pairing
+                .iter()
+                .flat_map(|it| &it.causes)
+                .map(|it| &it.kind)
+                .collect(),
+        };
+        let vm_name = |tgid| live.names().get(tgid).to_owned();
+        let since;
+        let groups = if before.time_ns == 0 {
+            groups
+        } else {
+            since = groups.since(earlier);
+            &since
+        };
+        let report = ExitsReport::of(
+            groups,
+            (before.time_ns, reading.time_ns),
+            reading.loss.since(&before.loss),
+            &self.options,
+            &names,
+            &vm_name,
+        );
+        let first = !self.began;
+        self.began = true;
+        match self.format {
+            Format::Json => json::line(&report, out)?,
+            Format::Csv => csv::exits(&report, first, out)?,
+            Format::Text => {
+                writeln!(out)?;
+                text::exits(&report, self.look, out)?;
+            }
+        }
+        out.flush()?;
+        Ok(report)
+    }
+
+    fn total(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.format == Format::Text {
+            writeln!(out, "\n  total")?;
+        }
+        Ok(())
+    }
 }

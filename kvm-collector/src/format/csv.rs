@@ -69,33 +69,21 @@ pub fn stat(report: &StatReport, header: bool, out: &mut impl Write) -> io::Resu
     csv.flush()
 }
 
-/// Writes an `exits` report.
+/// Writes an `exits` report; the header line only if asked, since interval reports follow each other.
 ///
 /// # Errors
 /// When writing fails.
-pub fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
+pub fn exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
-    csv.write_record([
-        "vm",
-        "pid",
-        "vcpu",
-        "tid",
-        "reason",
-        "reason_code",
-        "isa",
-        "count",
-        "open",
-        "count_ratio",
-        "time_ns",
-        "time_ratio",
-        "min_ns",
-        "mean_ns",
-        "max_ns",
-        "p50_ns",
-        "p99_ns",
-    ])?;
+    let span = [report.start_ns, report.elapsed_ns].map(|it| it.to_string());
+    // The percentiles asked for are columns of their own; every row has the same ones.
+    let percentiles = report.rows.first().map_or(&[][..], |row| &row.percentiles);
+    if header {
+        let names = percentiles.iter().map(|it| format!("p{}_ns", it.percent));
+        csv.write_record(EXIT_COLUMNS.iter().map(|it| (*it).to_owned()).chain(names))?;
+    }
     for row in &report.rows {
-        csv.write_record([
+        let cells = [
             cell(row.vm.as_ref()),
             cell(row.pid),
             cell(row.vcpu),
@@ -103,26 +91,77 @@ pub fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
             cell(row.reason.as_ref()),
             cell(row.reason_code),
             cell(row.isa),
+            cell(row.key.as_ref()),
+            cell(row.code),
+            cell(row.class),
             row.count.to_string(),
             row.open.to_string(),
+            row.untimed.to_string(),
             format!("{:.6}", row.count_ratio),
             row.time_ns.to_string(),
             format!("{:.6}", row.time_ratio),
+            format!("{:.6}", row.busy_ratio),
+            row.idle_ns.to_string(),
+            row.kernel_ns.to_string(),
+            row.vmm_ns.to_string(),
+            row.halted_ns.to_string(),
+            row.preempted_ns.to_string(),
             row.min_ns.to_string(),
             row.mean_ns.to_string(),
             row.max_ns.to_string(),
             row.p50_ns.to_string(),
             row.p99_ns.to_string(),
-        ])?;
+        ];
+        let percentiles = row.percentiles.iter().map(|it| it.ns.to_string());
+        csv.write_record(span.iter().cloned().chain(cells).chain(percentiles))?;
     }
     for (kind, count) in loss_rows(&report.loss) {
-        let mut record: [String; 17] = Default::default();
-        record[4] = format!("loss:{kind}");
-        record[7] = count.to_string();
+        let mut record = vec![String::new(); EXIT_COLUMNS.len() + percentiles.len()];
+        record[..2].clone_from_slice(&span);
+        for (column, value) in [
+            ("reason", format!("loss:{kind}")),
+            ("count", count.to_string()),
+        ] {
+            if let Some(at) = EXIT_COLUMNS.iter().position(|it| *it == column) {
+                record[at] = value;
+            }
+        }
         csv.write_record(record)?;
     }
     csv.flush()
 }
+
+const EXIT_COLUMNS: [&str; 29] = [
+    "start_ns",
+    "elapsed_ns",
+    "vm",
+    "pid",
+    "vcpu",
+    "tid",
+    "reason",
+    "reason_code",
+    "isa",
+    "key",
+    "code",
+    "class",
+    "count",
+    "open",
+    "untimed",
+    "count_ratio",
+    "time_ns",
+    "time_ratio",
+    "busy_ratio",
+    "idle_ns",
+    "kernel_ns",
+    "vmm_ns",
+    "halted_ns",
+    "preempted_ns",
+    "min_ns",
+    "mean_ns",
+    "max_ns",
+    "p50_ns",
+    "p99_ns",
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,24 +1,64 @@
 //! VM exits with their times.
 
-use kvm_ebpf_common::{BUCKETS, ExitKey, ExitStats, Histogram};
+use kvm_ebpf_common::{BUCKETS, ExitStats, Histogram, Key};
 
-use super::{Loss, percentile_ns};
+use super::{Causes, Loss, percentile_ns};
 
-/// Exits that belong together, with the time from each `kvm_exit` to the thread's next `kvm_entry`.
-/// One whose entry had not come yet when it was read is counted, and has no time.
+/// Whose exits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Whose {
+    /// The process: of a VM, its VMM. 0 stands for VMs that ended long ago, all together.
+    pub tgid: u32,
+    /// The vCPU's index, or [`VCPU_UNKNOWN`](kvm_ebpf_common::VCPU_UNKNOWN).
+    pub vcpu: u32,
+    /// The vCPU's thread; 0 where it has ended and the index tells.
+    pub tid: u32,
+}
+
+/// The shortest and the longest time; `min_ns` is `u64::MAX` where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinMax {
+    /// The shortest.
+    pub min_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+impl MinMax {
+    /// No time at all.
+    pub const NONE: Self = Self {
+        min_ns: u64::MAX,
+        max_ns: 0,
+    };
+
+    /// Takes in others' times.
+    pub fn merge(&mut self, other: Self) {
+        self.min_ns = self.min_ns.min(other.min_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+}
+
+/// Exits that belong together, with the time from each `kvm_exit` to the thread's next `kvm_entry`; or
+/// events of another kind, with the parts of that time that are theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitTotals {
     /// How many.
     pub count: u64,
-    /// How many of them had not been entered from.
+    /// How many of them were not over when they were read; they have no time.
     pub open: u64,
+    /// How many of them have no time because their beginning or their end was not seen.
+    pub untimed: u64,
     /// The times' sum.
     pub total_ns: u64,
-    /// The shortest; `u64::MAX` if there is none.
-    pub min_ns: u64,
-    /// The longest.
-    pub max_ns: u64,
-    /// How many in each log2 bucket.
+    /// Of it, in the VMM's user space.
+    pub vmm_ns: u64,
+    /// Of it, halted.
+    pub halted_ns: u64,
+    /// Of it, ready but not running; 0 unless that was watched.
+    pub preempted_ns: u64,
+    /// The shortest and the longest.
+    pub extremes: MinMax,
+    /// How many in each bucket.
     pub histogram: Histogram,
 }
 
@@ -27,31 +67,85 @@ impl Default for ExitTotals {
         Self {
             count: 0,
             open: 0,
+            untimed: 0,
             total_ns: 0,
-            min_ns: u64::MAX,
-            max_ns: 0,
+            vmm_ns: 0,
+            halted_ns: 0,
+            preempted_ns: 0,
+            extremes: MinMax::NONE,
             histogram: [0; BUCKETS],
         }
     }
 }
 
 impl ExitTotals {
+    /// What the kernel half, or user space in its place, has counted; the extremes are those of all
+    /// epochs.
+    #[must_use]
+    pub fn of(stats: &ExitStats, extremes: MinMax) -> Self {
+        Self {
+            count: stats.count,
+            open: 0,
+            untimed: stats.untimed,
+            total_ns: stats.total_ns,
+            vmm_ns: stats.vmm_ns,
+            halted_ns: stats.halted_ns,
+            preempted_ns: stats.preempted_ns,
+            extremes,
+            histogram: stats.histogram,
+        }
+    }
+
+    /// One that is not over.
+    #[must_use]
+    pub fn open() -> Self {
+        Self {
+            count: 1,
+            open: 1,
+            ..Self::default()
+        }
+    }
+
     /// Adds others' exits.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.open += other.open;
+        self.untimed += other.untimed;
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
-        self.min_ns = self.min_ns.min(other.min_ns);
-        self.max_ns = self.max_ns.max(other.max_ns);
+        self.vmm_ns = self.vmm_ns.saturating_add(other.vmm_ns);
+        self.halted_ns = self.halted_ns.saturating_add(other.halted_ns);
+        self.preempted_ns = self.preempted_ns.saturating_add(other.preempted_ns);
+        self.extremes.merge(other.extremes);
         for (to, from) in self.histogram.iter_mut().zip(&other.histogram) {
             *to += from;
         }
     }
 
+    /// What came after `earlier`. Extremes cannot be subtracted: `recent` are those of the time between.
+    #[must_use]
+    pub fn since(&self, earlier: &Self, recent: MinMax) -> Self {
+        let mut since = Self {
+            // What was open then has been counted then.
+            count: self.count.saturating_sub(earlier.count),
+            open: self.open,
+            untimed: self.untimed.saturating_sub(earlier.untimed),
+            total_ns: self.total_ns.saturating_sub(earlier.total_ns),
+            vmm_ns: self.vmm_ns.saturating_sub(earlier.vmm_ns),
+            halted_ns: self.halted_ns.saturating_sub(earlier.halted_ns),
+            preempted_ns: self.preempted_ns.saturating_sub(earlier.preempted_ns),
+            extremes: recent,
+            histogram: self.histogram,
+        };
+        for (to, from) in since.histogram.iter_mut().zip(&earlier.histogram) {
+            *to = to.saturating_sub(*from);
+        }
+        since
+    }
+
     /// How many have a time.
     #[must_use]
     pub fn timed(&self) -> u64 {
-        self.count - self.open
+        self.histogram.iter().sum()
     }
 
     /// The mean time; 0 if there is none.
@@ -60,55 +154,53 @@ impl ExitTotals {
         self.total_ns.checked_div(self.timed()).unwrap_or(0)
     }
 
+    /// Of the time, what is none of the other parts.
+    #[must_use]
+    pub fn kernel_ns(&self) -> u64 {
+        let others = self.vmm_ns + self.halted_ns + self.preempted_ns;
+        self.total_ns.saturating_sub(others)
+    }
+
     /// See [`percentile_ns`].
     #[must_use]
     pub fn percentile_ns(&self, percent: f64) -> u64 {
-        percentile_ns(&self.histogram, percent, self.min_ns, self.max_ns)
+        percentile_ns(&self.histogram, percent, self.extremes)
     }
 }
 
-impl From<&ExitStats> for ExitTotals {
-    fn from(stats: &ExitStats) -> Self {
-        Self {
-            count: stats.count,
-            open: 0,
-            total_ns: stats.total_ns,
-            min_ns: stats.min_ns,
-            max_ns: stats.max_ns,
-            histogram: stats.histogram,
-        }
-    }
+/// The exits of one thread under one key, as a source gives them.
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadExits<'a> {
+    /// Whose.
+    pub whose: Whose,
+    /// Why, or what.
+    pub key: Key,
+    /// How many and how long, since the beginning.
+    pub totals: &'a ExitTotals,
+    /// The shortest and the longest since the reading before.
+    pub recent: MinMax,
+    /// The most frequent causes since the beginning, where they were asked for.
+    pub causes: Option<&'a Causes>,
 }
 
-/// The exits of one thread for one reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ThreadExits {
-    /// Whose, and why.
-    pub key: ExitKey,
-    /// How many, and how long.
-    pub totals: ExitTotals,
+/// What a vCPU's thread did besides its exits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VcpuTimes {
+    /// Whose.
+    pub whose: Whose,
+    /// How long it was in the guest, up to the reading.
+    pub guest_ns: u64,
+    /// How long the exit that is not over has taken so far.
+    pub open_ns: u64,
 }
 
-impl ThreadExits {
-    /// One exit that has not been entered from.
-    #[must_use]
-    pub fn open(key: ExitKey) -> Self {
-        let totals = ExitTotals {
-            count: 1,
-            open: 1,
-            ..ExitTotals::default()
-        };
-        Self { key, totals }
-    }
-}
-
-/// All exits at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExitSample {
-    /// How long they were watched, in ns.
-    pub elapsed_ns: u64,
-    /// Of each thread, vCPU and reason; the same may come more than once.
-    pub threads: Vec<ThreadExits>,
-    /// What is missing.
+/// What else a reading of all exits says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExitReading {
+    /// When, in ns since the beginning.
+    pub time_ns: u64,
+    /// The vCPUs.
+    pub vcpus: Vec<VcpuTimes>,
+    /// What is missing since the beginning.
     pub loss: Loss,
 }

@@ -1,12 +1,16 @@
 //! What was measured, as plain owned data with its arithmetic. No files, no clocks, no kernel: time
 //! is an argument.
 
+mod causes;
 mod counts;
 mod exits;
 mod histogram;
+mod kind;
 mod loss;
 
+pub use causes::{CauseCount, Causes};
 pub use counts::{Counts, EventCount, VmCounts};
-pub use exits::{ExitSample, ExitTotals, ThreadExits};
+pub use exits::{ExitReading, ExitTotals, MinMax, ThreadExits, VcpuTimes, Whose};
 pub use histogram::percentile_ns;
+pub use kind::{Kind, UnknownKind, VMEXIT};
 pub use loss::Loss;

@@ -8,11 +8,13 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
+use kvm_ebpf_common::{DetailSettings, MAX_DETAILS, PairingSettings};
 
 use super::{
     plan::{Plan, PlanError, Request},
     release::Release,
     ring::Ring,
+    tables::{self, Tables},
 };
 
 /// The kernel half, put here by `build.rs`; empty when it had not been built.
@@ -74,6 +76,15 @@ pub enum ProbeError {
         #[source]
         source: std::io::Error,
     },
+    /// A map could not be made part of this process's memory.
+    #[error("cannot map the eBPF map `{name}` into memory")]
+    Mapping {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The object is not the one this program was written for.
     #[error(
         "the eBPF object has no `{0}`: run `cargo xtask build-ebpf`, then build kvm-collector again"
@@ -109,6 +120,10 @@ pub struct Attached {
     pub(super) events: usize,
     pub(super) programs: Vec<AttachedProgram>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// The tables of exits, if exits are timed.
+    pub(super) tables: Option<Tables>,
+    /// The current epoch; see [`Attached::next_epoch`].
+    epoch: u64,
     /// Programs that take long to detach.
     slow_links: usize,
     /// Dropped after the programs.
@@ -150,29 +165,38 @@ impl Attached {
         } else {
             None
         };
+        let tables = match request.pairing {
+            Some(_) => Some(Tables::of(&ebpf)?),
+            None => None,
+        };
         let mut attached = Self {
             ebpf,
             events: request.events.len(),
             programs: Vec::new(),
             logger,
+            tables,
+            epoch: 0,
             slow_links: 0,
             release: None,
         };
-        // `kvm_entry` before `kvm_exit`: the other way round, the entry after a first exit could be
-        // missed and that exit be counted as unmatched.
-        if request.pair {
-            attached.attach("pair_entry", "kvm", "kvm_entry")?;
-            attached.attach("pair_exit", "kvm", "kvm_exit")?;
-        }
         if plan.learn_vcpus {
             attached.attach("learn_vcpu", "kvm", "kvm_entry")?;
+        }
+        let mut taken: &[usize] = &[];
+        if let Some(pairing) = &plan.pairing {
+            for (program, system, event) in &pairing.programs {
+                attached.attach(program, system, event)?;
+            }
+            taken = &pairing.slots_taken;
         }
         if request.ship {
             attached.attach("thread_end", "sched", "sched_process_exit")?;
         }
         for (slot, event) in request.events.iter().enumerate() {
-            let flavour = if plan.needs_records { "slot" } else { "count" };
-            attached.attach(&format!("{flavour}_{slot}"), &event.system, &event.name)?;
+            if !taken.contains(&slot) {
+                let flavour = if plan.needs_records { "slot" } else { "count" };
+                attached.attach(&format!("{flavour}_{slot}"), &event.system, &event.name)?;
+            }
         }
         Ok(attached)
     }
@@ -218,26 +242,43 @@ impl Attached {
     /// # Errors
     /// When the programs cannot be told.
     pub fn start(&mut self) -> Result<(), ProbeError> {
-        self.set_running(1)
+        self.next_epoch().map(drop)
     }
 
-    /// Stops counting and shipping; what was counted can still be read.
+    /// Stops counting and shipping; what was counted can still be read. Returns the epoch that is over.
     ///
     /// # Errors
     /// When the programs cannot be told.
-    pub fn stop(&mut self) -> Result<(), ProbeError> {
-        self.set_running(0)?;
+    pub fn stop(&mut self) -> Result<u64, ProbeError> {
+        self.set_epoch(0)?;
         // A program that was running on another CPU meanwhile ends within microseconds.
         std::thread::sleep(Duration::from_millis(1));
-        Ok(())
+        Ok(self.epoch)
     }
 
-    fn set_running(&mut self, running: u32) -> Result<(), ProbeError> {
-        const NAME: &str = "RUNNING";
+    /// Begins another epoch, and returns the one that is over, whose extremes are final now (but for
+    /// exits that are just being counted).
+    ///
+    /// # Errors
+    /// When the programs cannot be told.
+    pub fn next_epoch(&mut self) -> Result<u64, ProbeError> {
+        self.set_epoch(self.epoch + 1)?;
+        self.epoch += 1;
+        Ok(self.epoch - 1)
+    }
+
+    /// The current epoch, or the last one.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn set_epoch(&mut self, epoch: u64) -> Result<(), ProbeError> {
+        const NAME: &str = "EPOCH";
         let map = self.ebpf.map_mut(NAME);
         let map = map.ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
         Array::try_from(map)
-            .and_then(|mut map: Array<_, u32>| map.set(0, running, 0))
+            .and_then(|mut map: Array<_, u64>| map.set(0, epoch, 0))
             .map_err(|source| ProbeError::Map { name: NAME, source })
     }
 
@@ -286,12 +327,23 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     let sizes = request.sizes;
     // A map that is not needed costs one entry.
     let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
-    let ring_bytes = if request.ship { sizes.ring_bytes } else { 4096 };
-    let by_thread = request.pair || plan.learn_vcpus;
-    EbpfLoader::new()
+    let pairs = plan.pairing.is_some();
+    let threads = if_needed(pairs || plan.learn_vcpus, sizes.threads);
+    let rows = if_needed(pairs, sizes.exit_rows);
+    let mut pairing = PairingSettings::NONE;
+    let mut details = [DetailSettings::NONE; MAX_DETAILS];
+    if let Some(plan) = &plan.pairing {
+        (pairing, details) = (plan.settings, plan.details);
+    }
+    pairing.entry_vcpu_offset = plan.entry_vcpu_offset;
+    let causes = if_needed(pairing.causes != 0, rows);
+    let ring = request.ship || pairing.slow_ns != u64::MAX;
+    let ring_bytes = if ring { sizes.ring_bytes } else { 4096 };
+    let mut ebpf = EbpfLoader::new()
         .override_global("SLOTS", &plan.slots[..], true)
         .override_global("FILTER", &plan.filter, true)
-        .override_global("PAIRING", &plan.pairing, true)
+        .override_global("PAIRING", &pairing, true)
+        .override_global("DETAILS", &details[..], true)
         .override_global("SHIP", &plan.ship, true)
         .override_global(
             aya_log::LEVEL,
@@ -299,8 +351,13 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             false,
         )
         .map_max_entries("RING", ring_bytes)
-        .map_max_entries("EXITS", if_needed(request.pair, sizes.exit_rows))
-        .map_max_entries("THREADS", if_needed(by_thread, sizes.threads))
+        .map_max_entries("THREADS", threads)
+        .map_max_entries("THREAD_OF", threads)
+        .map_max_entries("FREE_THREADS", threads)
+        .map_max_entries("ROWS", rows)
+        .map_max_entries("ROW_OF", rows)
+        .map_max_entries("FREE_ROWS", rows)
+        .map_max_entries("CAUSES", causes)
         .map_max_entries("THREAD_COUNTS", if_needed(request.per_thread, 65_536))
         .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
         .load(OBJECT)
@@ -310,7 +367,12 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             } else {
                 ProbeError::Load(error)
             }
-        })
+        })?;
+    if pairs || plan.learn_vcpus {
+        tables::free_all(&mut ebpf, "FREE_THREADS", threads)?;
+        tables::free_all(&mut ebpf, "FREE_ROWS", rows)?;
+    }
+    Ok(ebpf)
 }
 
 /// Did the kernel say EPERM or EACCES anywhere below? (A rejection by the verifier is EACCES too,

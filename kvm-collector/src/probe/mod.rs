@@ -4,12 +4,15 @@
 mod attach;
 mod batch;
 mod misses;
+mod pairing;
 mod plan;
 mod release;
 mod ring;
 mod snapshot;
+mod tables;
 
 pub use attach::{Attached, ProbeError, ProgramReport};
+pub use pairing::{Detail, Pairing};
 pub use plan::{Filter, MapSizes, PlanError, Request};
 pub use ring::{Batch, Record, Ring};
-pub use snapshot::{Exits, ThreadCount};
+pub use snapshot::ThreadCount;

@@ -2,18 +2,19 @@
 //! loaded here.
 
 use kvm_ebpf_common::{
-    EXIT_SPAN_BYTES, FilterSettings, MAX_FILTER_IDS, MAX_SLOTS, NO_OFFSET, PairingSettings,
-    RECORD_HEADER_BYTES, ShipSettings, SlotSettings,
+    FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, MAX_SLOTS, NO_OFFSET, RECORD_HEADER_BYTES,
+    ShipSettings, SlotSettings,
 };
 
-use crate::tracefs::{Format, ReasonNames};
+use super::pairing::{Pairing, PairingPlan};
+use crate::tracefs::{Field, Format, ReasonNames};
 
 /// How many bytes are shipped behind a record's fixed part when the event has fields of variable
 /// length (`__data_loc`): the record does not say how long it is before it is read.
 const DYNAMIC_BYTES: usize = 256;
 
 /// The common fields at the start of each record; the header stands in their place.
-const COMMON_BYTES: usize = 8;
+pub(super) const COMMON_BYTES: usize = 8;
 
 /// What a command wants of the kernel half.
 #[derive(Debug)]
@@ -25,10 +26,8 @@ pub struct Request<'a> {
     /// Also count per thread.
     pub per_thread: bool,
     /// Time VM exits.
-    pub pair: bool,
-    /// The formats of `kvm_exit` and `kvm_entry`, where the kernel has them.
-    pub exit: Option<&'a Format>,
-    /// See `exit`.
+    pub pairing: Option<&'a Pairing>,
+    /// The format of `kvm_entry`, where the kernel has it: it says which vCPU a thread runs.
     pub entry: Option<&'a Format>,
     /// What is left out.
     pub filter: &'a Filter,
@@ -43,18 +42,38 @@ pub struct Request<'a> {
 pub struct MapSizes {
     /// Of the ring buffer; a power of two and at least a page.
     pub ring_bytes: u32,
-    /// Rows of (thread, vCPU, isa, reason).
+    /// Rows of (thread, key).
     pub exit_rows: u32,
     /// vCPU threads.
     pub threads: u32,
+}
+
+/// Rows of the tables of exits at least.
+const LEAST_ROWS: u32 = 4_096;
+
+/// Places for vCPU threads at least.
+const LEAST_THREADS: u32 = 1_024;
+
+impl MapSizes {
+    /// For a host with so many vCPUs: room for 20 reasons of each, and a quarter more; and for as many
+    /// threads again as come and go between two looks.
+    #[must_use]
+    pub fn for_vcpus(vcpus: usize) -> Self {
+        let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
+        Self {
+            exit_rows: vcpus.saturating_mul(25).max(LEAST_ROWS),
+            threads: vcpus.saturating_mul(2).max(LEAST_THREADS),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for MapSizes {
     fn default() -> Self {
         Self {
             ring_bytes: 8 << 20,
-            exit_rows: 32_768,
-            threads: 16_384,
+            exit_rows: LEAST_ROWS,
+            threads: LEAST_THREADS,
         }
     }
 }
@@ -101,10 +120,18 @@ pub enum PlanError {
     )]
     NoEvent(&'static str),
     /// The event lacks a field or has it out of reach.
-    #[error(
-        "this kernel's kvm:kvm_exit has no usable field `{0}`, which says why the guest was left"
-    )]
-    NoField(&'static str),
+    #[error("this kernel's {event} has no usable field `{field}`; it has {there_are}")]
+    NoField {
+        /// The event.
+        event: String,
+        /// The field.
+        field: String,
+        /// The fields there are.
+        there_are: String,
+    },
+    /// More kinds of events than the kernel half has programs for.
+    #[error("{0} kinds of causes selected, but at most {MAX_DETAILS} can be watched at once")]
+    TooManyDetails(usize),
     /// The ring's size.
     #[error("a ring buffer of {0} bytes cannot be made: give a power of two from 4096 up")]
     RingBytes(u32),
@@ -115,7 +142,9 @@ pub enum PlanError {
 pub(super) struct Plan {
     pub(super) slots: [SlotSettings; MAX_SLOTS],
     pub(super) filter: FilterSettings,
-    pub(super) pairing: PairingSettings,
+    pub(super) pairing: Option<PairingPlan>,
+    /// Where `kvm_entry` has the vCPU's index.
+    pub(super) entry_vcpu_offset: u32,
     pub(super) ship: ShipSettings,
     /// The events' records are needed, not only the fact that they happened.
     pub(super) needs_records: bool,
@@ -129,16 +158,22 @@ impl Plan {
         if !ring_bytes.is_power_of_two() || ring_bytes < 4096 {
             return Err(PlanError::RingBytes(ring_bytes));
         }
-        let pairing = pairing(request)?;
-        // Without a filter by vCPU nobody asks for what would be learnt; the pairing's own program
-        // on `kvm_entry` learns as well.
-        let learn_vcpus = !request.filter.vcpus.is_empty()
-            && !request.pair
-            && pairing.entry_vcpu_offset != NO_OFFSET;
+        let pairing = match request.pairing {
+            Some(pairing) => Some(PairingPlan::of(pairing, request)?),
+            None => None,
+        };
+        let entry_vcpu_offset = u32_offset(request.entry, "vcpu_id");
+        // Without a filter by vCPU nobody asks for what would be learnt, unless the exits themselves do
+        // not say.
+        let asked = match &pairing {
+            Some(pairing) => pairing.settings.exit_vcpu_offset == NO_OFFSET,
+            None => !request.filter.vcpus.is_empty(),
+        };
         Ok(Self {
             slots: slots(request)?,
             filter: filter(request.filter)?,
             pairing,
+            entry_vcpu_offset,
             ship: ShipSettings {
                 // Half full is late for a small ring, and 64 KiB is a thousand records.
                 wakeup_bytes: (ring_bytes / 4).min(64 << 10),
@@ -146,7 +181,7 @@ impl Plan {
                 log: u32::from(request.log),
             },
             needs_records: request.ship || !request.filter.vcpus.is_empty(),
-            learn_vcpus,
+            learn_vcpus: asked && entry_vcpu_offset != NO_OFFSET,
         })
     }
 }
@@ -211,42 +246,21 @@ fn fill(
     u32::try_from(from.len()).map_err(|_| too_many)
 }
 
-/// An offset of a u32 field that the kernel half can read, or [`NO_OFFSET`].
-fn u32_offset(event: Option<&Format>, field: &str) -> u32 {
+/// The offset of a field that is an integer of so many bytes, or [`NO_OFFSET`].
+pub(super) fn offset_of(event: Option<&Format>, field: &str, bytes: usize) -> u32 {
     event
         .and_then(|event| event.field(field))
-        .filter(|field| field.size == 4)
-        .and_then(|field| u32::try_from(field.offset).ok())
+        .filter(|field| field.size == bytes)
+        .and_then(offset)
         .unwrap_or(NO_OFFSET)
 }
 
-/// As [`u32_offset`], within the span of `kvm_exit` that is read at once.
-fn exit_offset(exit: Option<&Format>, field: &str) -> u32 {
-    let offset = u32_offset(exit, field);
-    let reach = COMMON_BYTES..=COMMON_BYTES + EXIT_SPAN_BYTES - 4;
-    if reach.contains(&(offset as usize)) {
-        offset
-    } else {
-        NO_OFFSET
-    }
+/// A field's offset, as the kernel half has it.
+pub(super) fn offset(field: &Field) -> Option<u32> {
+    u32::try_from(field.offset).ok()
 }
 
-fn pairing(request: &Request<'_>) -> Result<PairingSettings, PlanError> {
-    let mut pairing = PairingSettings {
-        entry_vcpu_offset: u32_offset(request.entry, "vcpu_id"),
-        exit_vcpu_offset: exit_offset(request.exit, "vcpu_id"),
-        ..PairingSettings::NONE
-    };
-    if !request.pair {
-        return Ok(pairing);
-    }
-    let exit = Some(request.exit.ok_or(PlanError::NoEvent("kvm_exit"))?);
-    request.entry.ok_or(PlanError::NoEvent("kvm_entry"))?;
-    let (isa, reason) = ReasonNames::fields(exit);
-    pairing.isa_offset = exit_offset(exit, isa);
-    pairing.reason_offset = exit_offset(exit, reason);
-    if pairing.reason_offset == NO_OFFSET {
-        return Err(PlanError::NoField(reason));
-    }
-    Ok(pairing)
+/// The offset of a u32 field, or [`NO_OFFSET`].
+pub(super) fn u32_offset(event: Option<&Format>, field: &str) -> u32 {
+    offset_of(event, field, 4)
 }

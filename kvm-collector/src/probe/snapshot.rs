@@ -2,24 +2,13 @@
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use kvm_ebpf_common::{
-    ExitKey, ExitStats, PairingCounters, SlotCounts, SlotTable, ThreadSlot, ThreadState,
+    CauseTable, PairingCounters, Row, RowKey, SlotCounts, SlotTable, ThreadSlot, VcpuThread,
 };
 
 use super::{Attached, ProbeError, batch};
 
 /// Counts of one thread in one slot.
 pub type ThreadCount = (ThreadSlot, SlotCounts);
-
-/// The exit tables at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct Exits {
-    /// Totals per (thread, vCPU, isa, reason).
-    pub rows: Vec<(ExitKey, ExitStats)>,
-    /// What could not be counted properly, summed over CPUs.
-    pub counters: PairingCounters,
-    /// Exits whose entry has not come yet.
-    pub open: Vec<ExitKey>,
-}
 
 impl Attached {
     /// Counters per slot, summed over CPUs.
@@ -46,45 +35,61 @@ impl Attached {
         self.hash("THREAD_COUNTS")
     }
 
-    /// The exit tables; empty unless asked for.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn exits(&self) -> Result<Exits, ProbeError> {
-        let rows = self.hash::<ExitKey, ExitStats>("EXITS")?;
-        let open = self
-            .hash::<u32, ThreadState>("THREADS")?
-            .into_iter()
-            .filter(|(_, state)| state.exit_ns != 0)
-            .map(|(tid, state)| ExitKey {
-                tgid: state.tgid,
-                tid,
-                vcpu: state.vcpu,
-                isa: state.isa,
-                reason: state.reason,
-            })
-            .collect();
-        let mut counters = PairingCounters::default();
-        for cpu in self.per_cpu::<PairingCounters>("PAIRING_COUNTERS")?.iter() {
-            counters.unmatched += cpu.unmatched;
-            counters.rows_full += cpu.rows_full;
-            counters.threads_full += cpu.threads_full;
-            counters.unattributed += cpu.unattributed;
-        }
-        Ok(Exits {
-            rows,
-            counters,
-            open,
-        })
+    /// vCPU threads that have left a guest, with their indices, and those that have ended and were not
+    /// given back yet; none unless exits are timed.
+    pub fn vcpu_threads(&mut self) -> Vec<(u64, VcpuThread)> {
+        let Some(tables) = &mut self.tables else {
+            return Vec::new();
+        };
+        tables.look();
+        tables.threads().collect()
     }
 
-    /// The processes that have had a VM exit.
+    /// Hands over all rows of exits, with their indices, and with their causes if those were asked for.
+    pub fn exit_rows(&mut self, mut each: impl FnMut(usize, &Row, Option<CauseTable>)) {
+        if let Some(tables) = &mut self.tables {
+            tables.look();
+            for (index, row) in tables.rows() {
+                each(index, &row, tables.causes(index));
+            }
+        }
+    }
+
+    /// Gives back the places of threads that have ended, and of their rows.
+    ///
+    /// # Errors
+    /// When the kernel half cannot be told.
+    pub fn give_back(
+        &mut self,
+        threads: &[u64],
+        rows: &[(usize, RowKey)],
+    ) -> Result<(), ProbeError> {
+        let Some(tables) = &mut self.tables else {
+            return Ok(());
+        };
+        for (index, key) in rows {
+            tables.free_row(&mut self.ebpf, *index, key)?;
+        }
+        for index in threads {
+            tables.free_thread(&mut self.ebpf, *index)?;
+        }
+        Ok(())
+    }
+
+    /// What could not be counted properly, summed over CPUs.
     ///
     /// # Errors
     /// When the map cannot be read.
-    pub fn exit_processes(&self) -> Result<Vec<u32>, ProbeError> {
-        let threads = self.hash::<u32, ThreadState>("THREADS")?;
-        Ok(threads.iter().map(|(_, state)| state.tgid).collect())
+    pub fn pairing_counters(&self) -> Result<PairingCounters, ProbeError> {
+        let mut sum = PairingCounters::default();
+        for cpu in self.per_cpu::<PairingCounters>("PAIRING_COUNTERS")?.iter() {
+            sum.unmatched += cpu.unmatched;
+            sum.rows_full += cpu.rows_full;
+            sum.threads_full += cpu.threads_full;
+            sum.unattributed += cpu.unattributed;
+            sum.slow_lost += cpu.slow_lost;
+        }
+        Ok(sum)
     }
 
     fn per_cpu<T: aya::Pod>(

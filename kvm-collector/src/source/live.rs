@@ -1,17 +1,20 @@
 //! The running kernel as a source: programs attached by `probe`, read as samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use kvm_ebpf_common::SlotCounts;
+use kvm_ebpf_common::{Key, Row, RowKey, SlotCounts, VcpuThread};
 
 use crate::{
     host::clock,
-    model::{Counts, EventCount, ExitSample, ExitTotals, Loss, ThreadExits, VmCounts},
-    probe::{Attached, Filter, MapSizes, ProbeError, Request, Ring, ThreadCount},
+    model::{
+        Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VcpuTimes,
+        VmCounts, Whose,
+    },
+    probe::{Attached, Filter, MapSizes, Pairing, ProbeError, Request, Ring, ThreadCount},
     tracefs::Format,
 };
 
-use super::VmNames;
+use super::{VmNames, departed::Departed};
 
 /// What to watch.
 #[derive(Debug, Default)]
@@ -23,9 +26,7 @@ pub struct LiveOptions {
     /// Count per VM as well.
     pub per_vm: bool,
     /// Time VM exits.
-    pub pair: bool,
-    /// `kvm_exit`'s format, where there is one.
-    pub exit: Option<Format>,
+    pub pairing: Option<Pairing>,
     /// `kvm_entry`'s format, where there is one.
     pub entry: Option<Format>,
     /// What is left out.
@@ -42,6 +43,9 @@ pub struct Live {
     options: LiveOptions,
     attached: Attached,
     names: VmNames,
+    /// The extremes of each row, up to the last epoch that was read.
+    extremes: HashMap<usize, MinMax>,
+    departed: Departed,
     began_ns: u64,
     /// When watching ended, if it has.
     ended_ns: Option<u64>,
@@ -57,8 +61,7 @@ impl Live {
             events: &options.events,
             ship: options.ship,
             per_thread: options.per_vm,
-            pair: options.pair,
-            exit: options.exit.as_ref(),
+            pairing: options.pairing.as_ref(),
             entry: options.entry.as_ref(),
             filter: &options.filter,
             sizes: options.sizes,
@@ -79,6 +82,8 @@ impl Live {
             options,
             attached,
             names: VmNames::default(),
+            extremes: HashMap::new(),
+            departed: Departed::default(),
             began_ns,
             ended_ns: None,
         })
@@ -102,7 +107,7 @@ impl Live {
     /// When the kernel half cannot be told.
     pub fn end(&mut self) -> Result<(), ProbeError> {
         self.ended_ns = Some(clock::monotonic_ns());
-        self.attached.stop()
+        self.attached.stop().map(drop)
     }
 
     fn now_ns(&self) -> u64 {
@@ -124,8 +129,14 @@ impl Live {
     /// When a map cannot be read.
     pub fn look_around(&mut self) -> Result<(), ProbeError> {
         self.attached.flush_log();
-        if self.options.pair {
-            self.names.learn(self.attached.exit_processes()?);
+        if self.options.pairing.is_some() {
+            let threads = self.attached.vcpu_threads();
+            self.names
+                .learn(threads.iter().map(|(_, thread)| thread.tgid()));
+            if threads.iter().any(|(_, thread)| thread.ended != 0) {
+                let epoch = self.attached.epoch();
+                self.read_rows(&threads, epoch, None)?;
+            }
         }
         self.thread_counts()?;
         Ok(())
@@ -214,30 +225,112 @@ impl Live {
             .collect()
     }
 
-    /// All timed exits since the beginning.
+    /// Hands over all timed exits since the beginning: of each thread and key, and of what has ended.
     ///
     /// # Errors
     /// When a map cannot be read.
-    pub fn exits(&mut self) -> Result<ExitSample, ProbeError> {
-        self.look_around()?;
-        let elapsed_ns = self.now_ns().saturating_sub(self.began_ns);
-        let exits = self.attached.exits()?;
-        let counters = exits.counters;
+    pub fn exits(
+        &mut self,
+        each: &mut dyn FnMut(&ThreadExits<'_>),
+    ) -> Result<ExitReading, ProbeError> {
+        self.attached.flush_log();
+        let now_ns = self.now_ns();
+        let epoch = match self.ended_ns {
+            None => self.attached.next_epoch()?,
+            Some(_) => self.attached.stop()?,
+        };
+        let threads = self.attached.vcpu_threads();
+        self.names
+            .learn(threads.iter().map(|(_, thread)| thread.tgid()));
+        self.departed.begin_reading();
+        self.read_rows(&threads, epoch, Some(each))?;
+        let mut vcpus = Vec::with_capacity(threads.len());
+        for (_, thread) in &threads {
+            if thread.ended == 0 {
+                if let Some(key) = open_key(thread) {
+                    each(&ThreadExits {
+                        whose: whose(thread),
+                        key,
+                        totals: &ExitTotals::open(),
+                        recent: MinMax::NONE,
+                        causes: None,
+                    });
+                }
+                vcpus.push(times(thread, now_ns));
+            }
+        }
+        self.departed.hand_over(each);
+        vcpus.extend(self.departed.vcpus());
+        let counters = self.attached.pairing_counters()?;
         let mut loss = self.missed();
+        loss.lost = counters.slow_lost;
         loss.unmatched = counters.unmatched;
         loss.map_full = counters.rows_full + counters.threads_full;
         loss.unattributed = counters.unattributed;
-        let threads = exits.rows.iter().map(|(key, stats)| ThreadExits {
-            key: *key,
-            totals: ExitTotals::from(stats),
-        });
-        Ok(ExitSample {
-            elapsed_ns,
-            threads: threads
-                .chain(exits.open.iter().copied().map(ThreadExits::open))
-                .collect(),
+        Ok(ExitReading {
+            time_ns: now_ns.saturating_sub(self.began_ns),
+            vcpus,
             loss,
         })
+    }
+
+    /// Keeps and gives back the rows of threads that have ended; hands over those of the others, if
+    /// anybody wants them. Rows have extremes of this epoch.
+    fn read_rows(
+        &mut self,
+        threads: &[(u64, VcpuThread)],
+        epoch: u64,
+        mut each: Option<&mut dyn FnMut(&ThreadExits<'_>)>,
+    ) -> Result<(), ProbeError> {
+        let by_index: HashMap<u64, &VcpuThread> = threads
+            .iter()
+            .map(|(index, thread)| (*index, thread))
+            .collect();
+        let mut rows = Vec::new();
+        let (merged, departed) = (&mut self.extremes, &mut self.departed);
+        self.attached.exit_rows(|index, row, causes| {
+            // The rows of a thread that has come since are for the next reading.
+            let Some(thread) = by_index.get(&(row.thread - 1)) else {
+                return;
+            };
+            let ended = thread.ended != 0;
+            if !ended && each.is_none() {
+                return;
+            }
+            let recent = recent(row, epoch);
+            let extremes = merged.entry(index).or_insert(MinMax::NONE);
+            extremes.merge(recent);
+            let totals = ExitTotals::of(&row.stats, *extremes);
+            let causes = causes.as_ref().map(Causes::from);
+            if ended {
+                departed.keep(thread, row.key, &totals, recent, causes);
+                merged.remove(&index);
+                let key = RowKey {
+                    thread: row.thread - 1,
+                    key: row.key,
+                };
+                rows.push((index, key));
+            } else if let Some(each) = &mut each {
+                each(&ThreadExits {
+                    whose: whose(thread),
+                    key: row.key,
+                    totals: &totals,
+                    recent,
+                    causes: causes.as_ref(),
+                });
+            }
+        });
+        let mut places = Vec::new();
+        for (index, thread) in threads {
+            if thread.ended != 0 {
+                departed.keep_thread(thread);
+                if let Some(key) = open_key(thread) {
+                    departed.keep(thread, key, &ExitTotals::open(), MinMax::NONE, None);
+                }
+                places.push(*index);
+            }
+        }
+        self.attached.give_back(&places, &rows)
     }
 
     fn missed(&self) -> Loss {
@@ -245,5 +338,50 @@ impl Live {
             missed: self.attached.missed().unwrap_or(0),
             ..Loss::default()
         }
+    }
+}
+
+fn whose(thread: &VcpuThread) -> Whose {
+    Whose {
+        tgid: thread.tgid(),
+        vcpu: thread.vcpu,
+        tid: thread.tid(),
+    }
+}
+
+/// The extremes of one epoch.
+fn recent(row: &Row, epoch: u64) -> MinMax {
+    let extremes = row.stats.extremes[usize::from(epoch % 2 == 1)];
+    if extremes.epoch == epoch {
+        MinMax {
+            min_ns: extremes.min_ns,
+            max_ns: extremes.max_ns,
+        }
+    } else {
+        MinMax::NONE
+    }
+}
+
+/// The key of the span that is not over.
+fn open_key(thread: &VcpuThread) -> Option<Key> {
+    (thread.clock.exit_ns != 0 && thread.clock.keyed != 0).then_some(thread.clock.key)
+}
+
+/// What a living thread has done besides its exits.
+fn times(thread: &VcpuThread, now_ns: u64) -> VcpuTimes {
+    let since = |ns: u64| {
+        if ns == 0 {
+            0
+        } else {
+            now_ns.saturating_sub(ns)
+        }
+    };
+    VcpuTimes {
+        whose: whose(thread),
+        guest_ns: thread.clock.guest_ns + since(thread.clock.guest_since_ns),
+        open_ns: match thread.clock.exit_ns {
+            0 => 0,
+            _ => since(thread.clock.span_ns),
+        },
     }
 }

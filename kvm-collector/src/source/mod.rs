@@ -1,6 +1,7 @@
 //! Where samples and events come from.
 
 mod comms;
+mod departed;
 mod live;
 mod names;
 mod ordered;

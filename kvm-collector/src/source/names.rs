@@ -22,9 +22,13 @@ impl VmNames {
         }
     }
 
-    /// The name, or `?` for a process that ended before it could be asked.
+    /// The name, or `?` for a process that ended before it could be asked. 0 stands for the VMs that ended
+    /// so long ago that they are not told apart any more.
     #[must_use]
     pub fn get(&self, tgid: u32) -> &str {
+        if tgid == 0 {
+            return "VMs that ended earlier";
+        }
         self.known.get(&tgid).map_or("?", String::as_str)
     }
 }

@@ -4,6 +4,9 @@ mod exits;
 mod stat;
 mod trace;
 
-pub use exits::{Bucket, ExitRow, ExitsOptions, ExitsReport, Group, SortKey};
+pub use exits::{
+    Bucket, Cause, ExitGroups, ExitRow, ExitsOptions, ExitsReport, Group, GroupKey, Grouped,
+    KeyNames, Percentile, SortKey, VcpuRow, VcpuTotals,
+};
 pub use stat::{StatEvent, StatReport, StatVm};
 pub use trace::{Clock, FilterError, Filters, SpanOptions, Spans, TraceFormat, TraceLines};

@@ -1,0 +1,177 @@
+//! Exits put together: which of them make up one row.
+
+use std::collections::BTreeMap;
+
+use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
+
+use crate::model::{Causes, ExitTotals, Kind, MinMax, ThreadExits, VcpuTimes, Whose};
+
+/// What rows are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// The VM: the VMM's process.
+    Vm,
+    /// The vCPU (its index, or the thread where that is not known).
+    Vcpu,
+    /// Why the guest was left, or what else is counted.
+    Reason,
+}
+
+/// What the exits of a row have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    /// The process, if rows are told apart by VM.
+    pub tgid: Option<u32>,
+    /// The vCPU's index, if rows are told apart by vCPU; with the thread where the index is not known.
+    pub vcpu: Option<(u32, u32)>,
+    /// Why, or what, if rows are told apart by that.
+    pub key: Option<Key>,
+}
+
+/// The exits of one row.
+#[derive(Debug, Clone, Default)]
+pub struct Grouped {
+    /// How many, and how long.
+    pub totals: ExitTotals,
+    /// The most frequent causes, where they were asked for.
+    pub causes: Option<Causes>,
+    recent: Option<MinMax>,
+}
+
+/// Exits by what they have in common, and the vCPUs they are of.
+#[derive(Debug, Clone, Default)]
+pub struct ExitGroups {
+    by: Vec<Group>,
+    kind: Option<Kind>,
+    groups: BTreeMap<GroupKey, Grouped>,
+    vcpus: BTreeMap<Whose, VcpuTotals>,
+}
+
+/// Where the time of a vCPU went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VcpuTotals {
+    /// Its exits.
+    pub exits: u64,
+    /// In the guest.
+    pub guest_ns: u64,
+    /// In the kernel, on behalf of the guest.
+    pub kernel_ns: u64,
+    /// In the VMM's user space.
+    pub vmm_ns: u64,
+    /// Halted.
+    pub halted_ns: u64,
+    /// Ready but not running.
+    pub preempted_ns: u64,
+    /// Out of the guest and not back yet: what for will be known when it is.
+    pub open_ns: u64,
+}
+
+impl ExitGroups {
+    /// Nothing yet. `kind` is what is counted, if it is not exits by their reason.
+    #[must_use]
+    pub fn new(by: &[Group], kind: Option<&Kind>) -> Self {
+        Self {
+            by: by.to_vec(),
+            kind: kind.cloned(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what a source hands over.
+    pub fn add(&mut self, exits: &ThreadExits<'_>) {
+        let group = self.groups.entry(self.group_key(exits)).or_default();
+        group.totals.merge(exits.totals);
+        group.recent.get_or_insert(MinMax::NONE).merge(exits.recent);
+        if let Some(causes) = exits.causes {
+            group.causes.get_or_insert_default().merge(causes);
+        }
+        let vcpu = self.vcpus.entry(vcpu(exits.whose)).or_default();
+        vcpu.exits += exits.totals.count;
+        vcpu.kernel_ns += exits.totals.kernel_ns();
+        vcpu.vmm_ns += exits.totals.vmm_ns;
+        vcpu.halted_ns += exits.totals.halted_ns;
+        vcpu.preempted_ns += exits.totals.preempted_ns;
+    }
+
+    fn group_key(&self, exits: &ThreadExits<'_>) -> GroupKey {
+        let Whose { tgid, vcpu, tid } = vcpu(exits.whose);
+        let has = |group| self.by.contains(&group);
+        let key = self
+            .kind
+            .as_ref()
+            .map_or(exits.key, |kind| kind.meant(exits.key));
+        GroupKey {
+            tgid: has(Group::Vm).then_some(tgid),
+            vcpu: has(Group::Vcpu).then_some((vcpu, tid)),
+            key: has(Group::Reason).then_some(key),
+        }
+    }
+
+    /// Takes in what vCPUs did besides.
+    pub fn add_vcpus(&mut self, vcpus: &[VcpuTimes]) {
+        for times in vcpus {
+            let vcpu = self.vcpus.entry(vcpu(times.whose)).or_default();
+            vcpu.guest_ns += times.guest_ns;
+            vcpu.open_ns += times.open_ns;
+        }
+    }
+
+    /// What came after an earlier reading, by the same groups.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let nothing = ExitTotals::default();
+        let groups = self.groups.iter().map(|(key, group)| {
+            let before = earlier.groups.get(key).map_or(&nothing, |it| &it.totals);
+            let recent = group.recent.unwrap_or(MinMax::NONE);
+            let since = Grouped {
+                totals: group.totals.since(before, recent),
+                causes: group.causes.clone(),
+                recent: group.recent,
+            };
+            (*key, since)
+        });
+        let vcpus = self.vcpus.iter().map(|(whose, now)| {
+            let before = earlier.vcpus.get(whose).copied().unwrap_or_default();
+            let since = VcpuTotals {
+                exits: now.exits.saturating_sub(before.exits),
+                guest_ns: now.guest_ns.saturating_sub(before.guest_ns),
+                kernel_ns: now.kernel_ns.saturating_sub(before.kernel_ns),
+                vmm_ns: now.vmm_ns.saturating_sub(before.vmm_ns),
+                halted_ns: now.halted_ns.saturating_sub(before.halted_ns),
+                preempted_ns: now.preempted_ns.saturating_sub(before.preempted_ns),
+                open_ns: now.open_ns,
+            };
+            (*whose, since)
+        });
+        Self {
+            by: self.by.clone(),
+            kind: self.kind.clone(),
+            groups: groups
+                .filter(|(_, group)| group.totals.count > 0 || group.totals.timed() > 0)
+                .collect(),
+            vcpus: vcpus.collect(),
+        }
+    }
+
+    /// The groups.
+    pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &Grouped)> {
+        self.groups.iter()
+    }
+
+    /// The vCPUs.
+    pub fn vcpus(&self) -> impl Iterator<Item = (&Whose, &VcpuTotals)> {
+        self.vcpus.iter()
+    }
+}
+
+/// A vCPU goes by its index where that is known, and by its thread otherwise.
+fn vcpu(whose: Whose) -> Whose {
+    Whose {
+        tid: if whose.vcpu == VCPU_UNKNOWN {
+            whose.tid
+        } else {
+            0
+        },
+        ..whose
+    }
+}

@@ -1,0 +1,9 @@
+//! `exits`: where VM exits go, by reason, vCPU and VM.
+
+mod groups;
+mod names;
+mod report;
+
+pub use groups::{ExitGroups, Group, GroupKey, Grouped, VcpuTotals};
+pub use names::KeyNames;
+pub use report::{Bucket, Cause, ExitRow, ExitsOptions, ExitsReport, Percentile, SortKey, VcpuRow};

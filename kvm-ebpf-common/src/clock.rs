@@ -1,0 +1,206 @@
+//! Where a vCPU's thread is, and since when: the rules by which events become times.
+//!
+//! ```text
+//!  guest | kernel | VMM's user space | kernel | halted | kernel | guest
+//!     kvm_exit  kvm_userspace_exit       kvm_vcpu_wakeup     kvm_entry
+//! ```
+//!
+//! Both halves follow these rules: the kernel half as events happen, user space when it reads a
+//! recording. A thread is on one CPU at a time, so its events come in the order of their times.
+
+use crate::Key;
+
+/// How the time of a [`Span`] divides. What is left of it was spent in the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// In the VMM's user space: from `kvm_userspace_exit` until the thread is seen in the kernel again.
+    pub vmm_ns: u64,
+    /// Halted: polling for or waiting for something to do, as `kvm_vcpu_wakeup` says it.
+    pub halted_ns: u64,
+    /// Ready to run, but not running (only where `sched_switch` is watched).
+    pub preempted_ns: u64,
+}
+
+/// Time out of the guest with one key: an exit, or a part of one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// What it is counted under.
+    pub key: Key,
+    /// How long it took, all parts together.
+    pub total_ns: u64,
+    /// How that divides.
+    pub parts: Parts,
+}
+
+/// A vCPU's thread between two events. Times are of `CLOCK_MONOTONIC`; 0 stands for "not".
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuClock {
+    /// Since when it has been in the guest.
+    pub guest_since_ns: u64,
+    /// How long it was in the guest before that, in all.
+    pub guest_ns: u64,
+    /// When it left the guest, if it is out.
+    pub exit_ns: u64,
+    /// When the current span began: when it left the guest, or at an event of the kind that is
+    /// counted.
+    pub span_ns: u64,
+    /// Since when it has been in user space.
+    pub vmm_since_ns: u64,
+    /// Since when it has been ready, but not running.
+    pub out_since_ns: u64,
+    /// When it was so last, and for how long.
+    pub last_out_ns: u64,
+    /// See `last_out_ns`.
+    pub last_out_for_ns: u64,
+    /// The current span's, so far.
+    pub parts: Parts,
+    /// The current span's, if `keyed`.
+    pub key: Key,
+    /// The current span has a key; where only a certain kind of event gives one, not every span has.
+    pub keyed: u64,
+}
+
+impl VcpuClock {
+    /// `kvm_exit`. Returns the key of an exit before it that no entry followed: it has no time.
+    #[inline(always)]
+    pub fn exit(&mut self, now_ns: u64, key: Option<Key>) -> Option<Key> {
+        let unmatched = (self.exit_ns != 0 && self.keyed != 0).then_some(self.key);
+        if self.guest_since_ns != 0 {
+            self.guest_ns += now_ns.saturating_sub(self.guest_since_ns);
+            self.guest_since_ns = 0;
+        }
+        self.exit_ns = now_ns;
+        self.vmm_since_ns = 0;
+        self.out_since_ns = 0;
+        self.open(now_ns, key);
+        unmatched
+    }
+
+    /// `kvm_entry`. Returns the span that ends with it.
+    #[inline(always)]
+    pub fn entry(&mut self, now_ns: u64) -> Option<Span> {
+        self.guest_since_ns = now_ns;
+        if self.exit_ns == 0 {
+            return None;
+        }
+        self.exit_ns = 0;
+        (self.keyed != 0).then(|| self.close(now_ns))
+    }
+
+    /// `kvm_userspace_exit`: the thread returns to the VMM.
+    #[inline(always)]
+    pub fn user(&mut self, now_ns: u64) {
+        if self.exit_ns != 0 && self.vmm_since_ns == 0 {
+            self.vmm_since_ns = now_ns;
+        }
+    }
+
+    /// `kvm_vcpu_wakeup`: the thread was halted for so long until now.
+    #[inline(always)]
+    pub fn wakeup(&mut self, now_ns: u64, halted_ns: u64) {
+        if self.exit_ns == 0 {
+            return;
+        }
+        let began_ns = now_ns.saturating_sub(halted_ns);
+        // A thread that halts is back from user space.
+        self.leave_vmm(began_ns);
+        let began_ns = if began_ns > self.span_ns {
+            began_ns
+        } else {
+            self.span_ns
+        };
+        let mut halted_ns = now_ns.saturating_sub(began_ns);
+        // It may have been preempted while it polled, and is halted for what is left.
+        if self.last_out_ns > began_ns {
+            halted_ns = halted_ns.saturating_sub(self.last_out_for_ns);
+        }
+        self.parts.halted_ns += halted_ns;
+    }
+
+    /// An event of the kind that is counted, if that kind is not the exit itself. The first one of an
+    /// exit gives it its key. A further one begins a span of its own; the one before is returned.
+    /// What happens while the thread is not known to be out has no time; that is `Err`.
+    #[inline(always)]
+    pub fn event(&mut self, now_ns: u64, key: Key) -> Result<Option<Span>, Key> {
+        if self.exit_ns == 0 {
+            return Err(key);
+        }
+        self.leave_vmm(now_ns);
+        if self.keyed == 0 {
+            self.key = key;
+            self.keyed = 1;
+            return Ok(None);
+        }
+        let before = self.close(now_ns);
+        self.open(now_ns, Some(key));
+        Ok(Some(before))
+    }
+
+    /// `sched_switch` from the thread, which is ready to go on.
+    #[inline(always)]
+    pub fn switched_out(&mut self, now_ns: u64) {
+        if self.exit_ns != 0 {
+            self.out_since_ns = now_ns;
+        }
+    }
+
+    /// `sched_switch` to the thread.
+    #[inline(always)]
+    pub fn switched_in(&mut self, now_ns: u64) {
+        if self.out_since_ns == 0 {
+            return;
+        }
+        let out_ns = now_ns.saturating_sub(self.out_since_ns);
+        self.parts.preempted_ns += out_ns;
+        // It was preempted in user space: that time is not the VMM's.
+        if self.vmm_since_ns != 0 {
+            self.vmm_since_ns += out_ns;
+        }
+        self.last_out_ns = self.out_since_ns;
+        self.last_out_for_ns = out_ns;
+        self.out_since_ns = 0;
+    }
+
+    #[inline(always)]
+    fn leave_vmm(&mut self, now_ns: u64) {
+        if self.vmm_since_ns != 0 {
+            self.parts.vmm_ns += now_ns.saturating_sub(self.vmm_since_ns);
+            self.vmm_since_ns = 0;
+        }
+    }
+
+    #[inline(always)]
+    fn open(&mut self, now_ns: u64, key: Option<Key>) {
+        self.span_ns = now_ns;
+        self.parts = Parts {
+            vmm_ns: 0,
+            halted_ns: 0,
+            preempted_ns: 0,
+        };
+        match key {
+            Some(key) => {
+                self.key = key;
+                self.keyed = 1;
+            }
+            None => self.keyed = 0,
+        }
+    }
+
+    #[inline(always)]
+    fn close(&mut self, now_ns: u64) -> Span {
+        self.leave_vmm(now_ns);
+        Span {
+            key: self.key,
+            total_ns: now_ns.saturating_sub(self.span_ns),
+            parts: self.parts,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Parts>() == 24);
+const _: () = assert!(size_of::<VcpuClock>() == 8 * 8 + 24 + 16 + 8);
+
+crate::pod!(Parts, Span, VcpuClock);

@@ -1,0 +1,110 @@
+//! Events that say what an exit is about: counted instead of the exits, or as their causes.
+
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use kvm_ebpf_common::{Key, NO_CLASS, NO_OFFSET};
+
+use crate::{clock, filter, pair, settings, task::Task, threads};
+
+#[inline(always)]
+fn run<const DETAIL: usize>(ctx: &TracePointContext) {
+    let epoch = filter::epoch();
+    if epoch == 0 {
+        return;
+    }
+    let task = Task::current();
+    if !filter::passes_task(task) {
+        return;
+    }
+    let now_ns = clock::now_ns();
+    pair::also_in_slot(ctx, settings::detail_slot(DETAIL), task, now_ns);
+    let key = key::<DETAIL>(ctx);
+    let counted = settings::detail_kind(DETAIL) == 0;
+    // A vCPU's thread has left the guest before anything else. Where that is not seen (no `kvm_exit`
+    // on this kind of KVM), the events are counted without a time.
+    let place = if counted && !filter::by_vcpu() {
+        threads::find_or_make(task, kvm_ebpf_common::VCPU_UNKNOWN)
+    } else {
+        threads::find(task)
+    };
+    let Some(mut place) = place else {
+        if counted && let Some(counters) = pair::counters() {
+            if filter::by_vcpu() {
+                counters.unattributed += 1;
+            } else {
+                counters.threads_full += 1;
+            }
+        }
+        return;
+    };
+    let wanted = settings::detail_skip_class(DETAIL) == NO_CLASS
+        || key.class != settings::detail_skip_class(DETAIL);
+    if wanted && !counted {
+        place.thread.cause = key;
+    }
+    if wanted && counted {
+        match place.thread.clock.event(now_ns, key) {
+            Ok(Some(span)) => pair::keep(ctx, &mut place, &span, now_ns, epoch),
+            Ok(None) => {}
+            Err(key) => pair::keep_untimed(ctx, &mut place, &key),
+        }
+    }
+    if settings::detail_is_user(DETAIL) != 0 {
+        place.thread.clock.user(now_ns);
+    }
+}
+
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a class has 4 bytes at most"
+)]
+fn key<const DETAIL: usize>(ctx: &TracePointContext) -> Key {
+    let code = field(
+        ctx,
+        settings::detail_code_offset(DETAIL),
+        settings::detail_code_bytes(DETAIL),
+    );
+    let class = field(
+        ctx,
+        settings::detail_class_offset(DETAIL),
+        settings::detail_class_bytes(DETAIL),
+    );
+    Key {
+        code: code >> settings::detail_code_shift(DETAIL),
+        class: class as u32,
+        kind: settings::detail_kind(DETAIL),
+    }
+}
+
+/// A field of the event's record; 0 where it has no such field.
+#[inline(always)]
+fn field(ctx: &TracePointContext, offset: u32, bytes: u32) -> u64 {
+    if offset == NO_OFFSET {
+        return 0;
+    }
+    let at = offset as usize;
+    // SAFETY: these read kernel memory through a helper that fails instead of faulting.
+    let value = unsafe {
+        match bytes {
+            1 => ctx.read_at::<u8>(at).map(u64::from),
+            2 => ctx.read_at::<u16>(at).map(u64::from),
+            4 => ctx.read_at::<u32>(at).map(u64::from),
+            _ => ctx.read_at::<u64>(at),
+        }
+    };
+    value.unwrap_or(0)
+}
+
+macro_rules! details {
+    ($($detail:literal: $name:ident),* $(,)?) => {$(
+        #[tracepoint]
+        fn $name(ctx: TracePointContext) -> u32 {
+            run::<$detail>(&ctx);
+            0
+        }
+    )*};
+}
+details! {
+    0: detail_0, 1: detail_1, 2: detail_2, 3: detail_3,
+    4: detail_4, 5: detail_5, 6: detail_6, 7: detail_7,
+}

@@ -1,0 +1,45 @@
+//! Slow exits, reported as they end.
+
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use kvm_ebpf_common::{RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span};
+
+use crate::{maps::RING, pair, settings, ship, threads::Place};
+
+/// Queues a span for user space if it took long. Waiting in a halt is what the guest asked for, and
+/// does not make an exit slow.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a length, and a CPU's number"
+)]
+pub(crate) fn report(place: &Place, span: &Span, now_ns: u64) {
+    let slow_ns = settings::slow_ns();
+    if slow_ns == u64::MAX || span.total_ns.saturating_sub(span.parts.halted_ns) <= slow_ns {
+        return;
+    }
+    let Some(mut entry) = RING.reserve::<SlowExit>(0) else {
+        if let Some(counters) = pair::counters() {
+            counters.slow_lost += 1;
+        }
+        return;
+    };
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    entry.write(SlowExit {
+        header: RecordHeader {
+            time_ns: now_ns,
+            tgid: place.thread.tgid(),
+            cpu: cpu as u16,
+            length: size_of::<SlowExit>() as u16,
+            event_id: 0,
+            slot: SLOW_EXIT_SLOT,
+            tid: place.thread.tid(),
+        },
+        span: *span,
+        cause: place.thread.cause,
+        guest_rip: place.thread.guest_rip,
+        vcpu: place.thread.vcpu,
+        unused: 0,
+    });
+    entry.submit(ship::wakeup());
+}

@@ -1,0 +1,83 @@
+//! Which vCPU thread this is.
+
+use kvm_ebpf_common::{VCPU_UNKNOWN, VcpuThread};
+
+use crate::{
+    maps::{FREE_THREADS, NEAR_THREAD, THREAD_OF, THREADS},
+    task::Task,
+};
+
+/// A vCPU thread and its place among all.
+pub(crate) struct Place {
+    pub(crate) index: u32,
+    pub(crate) thread: &'static mut VcpuThread,
+}
+
+/// The thread at an index. Only the thread itself writes there, and a switch from or to it.
+#[inline(always)]
+pub(crate) fn at(index: u32) -> Option<Place> {
+    let thread = THREADS.get_ptr_mut(index)?;
+    Some(Place {
+        index,
+        // SAFETY: the map's value, valid while the program runs; exclusive, see above.
+        thread: unsafe { &mut *thread },
+    })
+}
+
+/// The current thread, if it is known to be a vCPU's.
+#[inline(always)]
+pub(crate) fn find(task: Task) -> Option<Place> {
+    let near = NEAR_THREAD.get_ptr_mut(0)?;
+    // SAFETY: this CPU's copy; a tracepoint program is not entered twice on one CPU.
+    let near = unsafe { &mut *near };
+    // A vCPU tends to stay on its CPU; an array's element is found at once, a hash table's is not.
+    if let Some(place) = at(*near)
+        && place.thread.task == task.both()
+    {
+        return Some(place);
+    }
+    // SAFETY: a copy of a number that the thread itself has put in.
+    let index = *unsafe { THREAD_OF.get(task.tid) }?;
+    let place = at(index).filter(|place| place.thread.task == task.both())?;
+    *near = index;
+    Some(place)
+}
+
+/// The current thread, which is a vCPU's. `None` when there is no room for another one.
+#[inline(always)]
+pub(crate) fn find_or_make(task: Task, vcpu: u32) -> Option<Place> {
+    if let Some(place) = find(task) {
+        if vcpu == VCPU_UNKNOWN || place.thread.vcpu == vcpu {
+            return Some(place);
+        }
+        if place.thread.vcpu == VCPU_UNKNOWN {
+            place.thread.vcpu = vcpu;
+            return Some(place);
+        }
+        // It runs another vCPU from here on.
+        end(place.thread);
+    }
+    make(task, vcpu)
+}
+
+#[inline(always)]
+fn make(task: Task, vcpu: u32) -> Option<Place> {
+    let index = FREE_THREADS.pop().ok()??;
+    if THREAD_OF.insert(task.tid, index, 0).is_err() {
+        let _ = FREE_THREADS.push(index, 0);
+        return None;
+    }
+    let place = at(index)?;
+    // All else is zero, as user space has left it.
+    place.thread.vcpu = vcpu;
+    place.thread.was = task.both();
+    place.thread.task = task.both();
+    Some(place)
+}
+
+/// Nothing is counted for the thread from here on, at this place; user space may clear it.
+#[inline(always)]
+pub(crate) fn end(thread: &mut VcpuThread) {
+    thread.task = 0;
+    thread.ended = 1;
+}
