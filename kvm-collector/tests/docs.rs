@@ -5,11 +5,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 use clap::Parser as _;
 use kvm_collector::{
     cli::Cli,
-    model::{Counts, EventCount, ExitSample, ExitTotals, Loss, ThreadExits, VmCounts},
-    tracefs::{EventName, ReasonNames},
-    view::{ExitsOptions, ExitsReport, Group, SortKey, StatReport},
+    model::{
+        Causes, Counts, EventCount, ExitTotals, Kind, Loss, MinMax, ThreadExits, VmCounts, Whose,
+    },
+    tracefs::{EventName, Format, ReasonNames},
+    view::{ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SortKey, StatReport},
 };
-use kvm_ebpf_common::{ExitKey, VCPU_UNKNOWN};
+use kvm_ebpf_common::{CauseTable, Key, VCPU_UNKNOWN};
 
 fn document(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
@@ -114,34 +116,51 @@ fn stat_report() -> StatReport {
     StatReport::between(0, &counts(0, 0), &counts(1_000_000_000, 5))
 }
 
-fn exits_report() -> ExitsReport {
-    let exits = |vcpu| ThreadExits {
-        key: ExitKey {
-            tgid: 7,
-            tid: 8,
-            vcpu,
-            isa: 2,
-            reason: 0x78,
-        },
-        totals: ExitTotals {
-            count: 1,
-            ..ExitTotals::default()
-        },
+/// Reports in which every field there can be is there.
+fn exits_reports() -> [ExitsReport; 2] {
+    let mut totals = ExitTotals {
+        count: 1,
+        ..ExitTotals::default()
     };
-    let mut sample = ExitSample {
-        elapsed_ns: 1,
-        threads: vec![exits(0), exits(VCPU_UNKNOWN)],
-        loss: Loss::default(),
-    };
-    sample.threads[0].totals.histogram[3] = 1;
-    let options = ExitsOptions {
-        by: vec![Group::Vm, Group::Vcpu, Group::Reason],
-        sort: SortKey::Time,
-        top: None,
-        reasons: None,
-        histograms: true,
-    };
-    ExitsReport::of(&sample, &options, &ReasonNames::of(None), &|_| "web".into())
+    totals.histogram[3] = 1;
+    let mut table = CauseTable::default();
+    table.add(Key::default(), 1);
+    let causes = Causes::from(&table);
+    let kind = Kind::named("mmio").expect("a kind");
+    let format = Format::parse("kvm", include_str!("fixtures/formats/6.18-x86_64/kvm/kvm_mmio")).expect("a format");
+    [None, Some((&kind, &format))].map(|counted| {
+        let by = [Group::Vm, Group::Vcpu, Group::Reason];
+        let mut groups = ExitGroups::new(&by, counted.map(|(kind, _)| kind));
+        for vcpu in [0, VCPU_UNKNOWN] {
+            groups.add(&ThreadExits {
+                whose: Whose {
+                    tgid: 7,
+                    vcpu,
+                    tid: 8,
+                },
+                key: Key::default(),
+                totals: &totals,
+                recent: MinMax::NONE,
+                causes: Some(&causes),
+            });
+        }
+        let options = ExitsOptions {
+            sort: SortKey::Time,
+            top: None,
+            reasons: None,
+            percentiles: vec![99.9],
+            histograms: true,
+            causes: 1,
+            preempt_watched: true,
+        };
+        let names = KeyNames {
+            reasons: ReasonNames::of(None),
+            counted,
+            causes: Vec::new(),
+        };
+        let vm_name = |_| "web".into();
+        ExitsReport::of(&groups, (0, 1), Loss::default(), &options, &names, &vm_name)
+    })
 }
 
 #[test]
@@ -149,7 +168,7 @@ fn every_field_of_json_is_described() {
     let text = document("docs/json.md");
     for report in [
         serde_json::to_value(stat_report()).expect("JSON"),
-        serde_json::to_value(exits_report()).expect("JSON"),
+        serde_json::to_value(exits_reports()).expect("JSON"),
     ] {
         let mut found = BTreeSet::new();
         keys(&report, &mut found);
