@@ -127,7 +127,11 @@ fn exits_reports() -> [ExitsReport; 2] {
     table.add(Key::default(), 1);
     let causes = Causes::from(&table);
     let kind = Kind::named("mmio").expect("a kind");
-    let format = Format::parse("kvm", include_str!("fixtures/formats/6.18-x86_64/kvm/kvm_mmio")).expect("a format");
+    let format = Format::parse(
+        "kvm",
+        include_str!("fixtures/formats/6.18-x86_64/kvm/kvm_mmio"),
+    )
+    .expect("a format");
     [None, Some((&kind, &format))].map(|counted| {
         let by = [Group::Vm, Group::Vcpu, Group::Reason];
         let mut groups = ExitGroups::new(&by, counted.map(|(kind, _)| kind));

@@ -151,6 +151,10 @@ pub struct NearRow {
 /// place of their own.
 #[inline(always)]
 #[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only the last bits are of use"
+)]
 pub const fn near_row(key: &Key) -> usize {
     let code = key.code;
     let mixed = code ^ (code >> 10).wrapping_mul(9) ^ (code >> 12) ^ key.class as u64;
@@ -189,6 +193,7 @@ impl VcpuThread {
 
     /// The thread.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
     pub const fn tid(&self) -> u32 {
         self.was as u32
     }

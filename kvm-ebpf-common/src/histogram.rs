@@ -23,6 +23,7 @@ pub type Histogram = [u64; BUCKETS];
 /// The bucket of a duration.
 #[inline(always)]
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "a step is below STEPS")]
 pub const fn bucket_index(ns: u64) -> usize {
     if ns < 1 << FIRST_OCTAVE {
         return 0;
@@ -69,6 +70,7 @@ const fn log2(ns: u64) -> u32 {
 
 /// The shortest duration that falls into a bucket, in ns.
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "there are OCTAVES octaves")]
 pub const fn bucket_start(index: usize) -> u64 {
     if index == 0 {
         return 0;

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
+use kvm_ebpf_common::SlowExit;
 
 use super::{
     Common,
@@ -19,10 +21,10 @@ use crate::{
     format::{csv, json, text, text::Look},
     host,
     model::{ExitReading, Kind, VMEXIT},
-    probe::{Detail, MapSizes, Pairing},
+    probe::{Detail, MapSizes, Pairing, Ring},
     source::{Live, LiveOptions},
     tracefs::{EventName, ReasonNames, Tracefs},
-    view::{ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SortKey},
+    view::{ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SlowRow, SortKey},
 };
 
 /// Show where VM exits go: count and time per reason, VM and vCPU
@@ -283,6 +285,15 @@ fn detail(tracefs: &Tracefs, kind: Kind) -> anyhow::Result<Detail> {
 }
 
 pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
+    if args.slow.is_some() && args.output.format() == Format::Csv {
+        bail!("--slow has no place in CSV, whose lines all have the same columns: give --json");
+    }
+    if !args.reasons.is_empty() && args.kind != VMEXIT {
+        bail!(
+            "--reason chooses among VM exits' reasons: leave out --kind {}",
+            args.kind
+        );
+    }
     let tracefs = Tracefs::find_or_mount()?;
     let pairing = args.pairing(&tracefs)?;
     let reasons = args.reasons.codes(pairing.exit.as_ref())?;
@@ -302,20 +313,32 @@ pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitC
         look: args.output.look(common, false),
         began: false,
     };
+    let mut ring = match args.slow {
+        Some(_) => live.take_ring()?,
+        None => None,
+    };
     let mut last = (ExitGroups::default(), ExitReading::default());
     let mut course = args.ending.begin(args.interval)?;
     loop {
-        match course.next().await? {
-            Happened::LookAround => live.look_around()?,
-            Happened::Interval => {
-                let now = writer.read(&mut live)?;
-                writer.write(&last, &now, &live, &mut out)?;
-                last = now;
+        tokio::select! {
+            biased;
+            happened = course.next() => match happened? {
+                Happened::LookAround => live.look_around()?,
+                Happened::Interval => {
+                    let now = writer.read(&mut live)?;
+                    writer.write(&last, &now, &live, &mut out)?;
+                    last = now;
+                }
+                Happened::End => break,
+            },
+            ready = ready(&mut ring) => {
+                ready?;
+                writer.slow(&mut ring, &mut live, &mut out)?;
             }
-            Happened::End => break,
         }
     }
     live.end()?;
+    writer.slow(&mut ring, &mut live, &mut out)?;
     let now = writer.read(&mut live)?;
     if args.interval.is_some() {
         writer.total(&mut out)?;
@@ -330,8 +353,32 @@ pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitC
     })
 }
 
+/// Slow exits may have been reported; never, if none are asked for.
+async fn ready(ring: &mut Option<Ring>) -> io::Result<()> {
+    match ring {
+        Some(ring) => ring.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// All exits at one moment.
 type Moment = (ExitGroups, ExitReading);
+
+/// What the kernel half's numbers are called.
+fn names(live: &Live) -> KeyNames<'_> {
+    let pairing = live.options().pairing.as_ref();
+    KeyNames {
+        reasons: ReasonNames::of(pairing.and_then(|it| it.exit.as_ref())),
+        counted: pairing
+            .and_then(|it| it.counted.as_ref())
+            .map(|it| (&it.kind, &it.format)),
+        causes: pairing
+            .iter()
+            .flat_map(|it| &it.causes)
+            .map(|it| &it.kind)
+            .collect(),
+    }
+}
 
 struct Writer {
     by: Vec<Group>,
@@ -359,18 +406,7 @@ impl Writer {
         live: &Live,
         out: &mut impl Write,
     ) -> anyhow::Result<ExitsReport> {
-        let pairing = live.options().pairing.as_ref();
-        let names = KeyNames {
-            reasons: ReasonNames::of(pairing.and_then(|it| it.exit.as_ref())),
-            counted: pairing
-                .and_then(|it| it.counted.as_ref())
-                .map(|it| (&it.kind, &it.format)),
-            causes: pairing
-                .iter()
-                .flat_map(|it| &it.causes)
-                .map(|it| &it.kind)
-                .collect(),
-        };
+        let names = names(live);
         let vm_name = |tgid| live.names().get(tgid).to_owned();
         let since;
         let groups = if before.time_ns == 0 {
@@ -399,6 +435,41 @@ impl Writer {
         }
         out.flush()?;
         Ok(report)
+    }
+
+    /// Writes the slow exits that have been reported.
+    fn slow(
+        &self,
+        ring: &mut Option<Ring>,
+        live: &mut Live,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        let Some(ring) = ring else { return Ok(()) };
+        loop {
+            let batch = ring.drain();
+            if batch.is_empty() {
+                return Ok(out.flush()?);
+            }
+            // Of VMs not seen before, the names must be read while they live.
+            live.look_around()?;
+            let names = names(live);
+            let vm_name = |tgid| live.names().get(tgid).to_owned();
+            for (_, record) in batch.records() {
+                let Some(exit) = record.slow_exit().filter(|it| self.wants(it)) else {
+                    continue;
+                };
+                let row = SlowRow::of(&exit, &names, &vm_name);
+                match self.format {
+                    Format::Json => json::line(&row, out)?,
+                    _ => text::slow_exit(&row, out)?,
+                }
+            }
+        }
+    }
+
+    fn wants(&self, exit: &SlowExit) -> bool {
+        let reasons = self.options.reasons.as_ref();
+        reasons.is_none_or(|it| it.iter().any(|code| u64::from(*code) == exit.span.key.code))
     }
 
     fn total(&self, out: &mut impl Write) -> io::Result<()> {

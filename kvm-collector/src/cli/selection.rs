@@ -161,6 +161,11 @@ pub(super) struct Reasons {
 }
 
 impl Reasons {
+    /// Were none named?
+    pub(super) fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
     /// The numbers of the reasons that were named; `None` if none were.
     pub(super) fn codes(&self, exit: Option<&Format>) -> Result<Option<Vec<u32>>, UnknownReason> {
         if self.reasons.is_empty() {

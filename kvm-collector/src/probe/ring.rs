@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
 use bytes::{Bytes, BytesMut};
-use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, THREAD_END_SLOT};
+use kvm_ebpf_common::{
+    RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, SLOW_EXIT_SLOT, SlowExit, THREAD_END_SLOT,
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// A batch ends at this size, so that a busy ring does not keep the reader from its other work.
@@ -129,6 +131,29 @@ impl<'a> Record<'a> {
         }
         let comm = self.raw.get(RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..)?;
         comm.split(|byte| *byte == 0).next()
+    }
+
+    /// The exit that took long, if this is no event but reports one.
+    #[must_use]
+    pub fn slow_exit(&self) -> Option<SlowExit> {
+        const BEHIND_HEADER: usize = size_of::<SlowExit>() - RECORD_HEADER_BYTES;
+        if self.header.slot != SLOW_EXIT_SLOT {
+            return None;
+        }
+        let behind = self.raw.get(RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..)?;
+        let mut bytes = [0; BEHIND_HEADER];
+        bytes.copy_from_slice(behind.get(..BEHIND_HEADER)?);
+        // SAFETY: plain integers from as many bytes as they have; the slice may be unaligned.
+        Some(unsafe {
+            let behind: [u8; BEHIND_HEADER] = bytes;
+            let mut exit = std::mem::MaybeUninit::<SlowExit>::uninit();
+            exit.as_mut_ptr().cast::<RecordHeader>().write(self.header);
+            exit.as_mut_ptr()
+                .cast::<u8>()
+                .add(RECORD_HEADER_BYTES)
+                .copy_from_nonoverlapping(behind.as_ptr(), BEHIND_HEADER);
+            exit.assume_init()
+        })
     }
 }
 

@@ -6,7 +6,7 @@ mod trace;
 
 pub use exits::{
     Bucket, Cause, ExitGroups, ExitRow, ExitsOptions, ExitsReport, Group, GroupKey, Grouped,
-    KeyNames, Percentile, SortKey, VcpuRow, VcpuTotals,
+    KeyNames, Percentile, SlowRow, SortKey, VcpuRow, VcpuTotals,
 };
 pub use stat::{StatEvent, StatReport, StatVm};
 pub use trace::{Clock, FilterError, Filters, SpanOptions, Spans, TraceFormat, TraceLines};

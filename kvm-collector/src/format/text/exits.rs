@@ -10,7 +10,7 @@ use super::{
     units::{count, duration, percent},
     write_table,
 };
-use crate::view::{Bucket, Cause, ExitRow, ExitsReport, VcpuRow};
+use crate::view::{Bucket, Cause, ExitRow, ExitsReport, SlowRow, VcpuRow};
 
 /// Writes an `exits` report.
 ///
@@ -58,10 +58,47 @@ pub fn exits(report: &ExitsReport, look: Look, out: &mut impl Write) -> io::Resu
     loss(&report.loss, report.open, look, out)
 }
 
+/// Writes a line about an exit that took long.
+///
+/// # Errors
+/// When writing fails.
+pub fn slow_exit(row: &SlowRow, out: &mut impl Write) -> io::Result<()> {
+    let (seconds, ns) = (row.end_ns / 1_000_000_000, row.end_ns % 1_000_000_000);
+    let vcpu = vcpu_cell(row.vcpu, Some(row.tid)).unwrap_or_default();
+    write!(
+        out,
+        "{INDENT}{seconds}.{:06} {} (pid {}), vCPU {vcpu}: {} took {}",
+        ns / 1000,
+        row.vm,
+        row.pid,
+        row.what,
+        duration(row.time_ns)
+    )?;
+    let parts = [
+        ("kernel", row.kernel_ns),
+        ("VMM", row.vmm_ns),
+        ("halted", row.halted_ns),
+        ("preempted", row.preempted_ns),
+    ];
+    let parts: Vec<_> = parts
+        .iter()
+        .filter(|(_, ns)| *ns > 0)
+        .map(|(part, ns)| format!("{part} {}", duration(*ns)))
+        .collect();
+    write!(out, " ({})", parts.join(", "))?;
+    if let Some(cause) = &row.cause {
+        write!(out, ", {cause}")?;
+    }
+    writeln!(out, ", at {:#x}", row.guest_rip)
+}
+
+/// A column's head, and its cell of a row.
+type Column = (&'static str, fn(&ExitRow) -> String);
+
 /// The columns that say what a row is.
-fn names(report: &ExitsReport) -> Vec<(&'static str, fn(&ExitRow) -> String)> {
+fn names(report: &ExitsReport) -> Vec<Column> {
     let has = |field: fn(&ExitRow) -> bool| report.rows.iter().any(field);
-    let mut names: Vec<(&'static str, fn(&ExitRow) -> String)> = Vec::new();
+    let mut names: Vec<Column> = Vec::new();
     if has(|row| row.vm.is_some()) {
         names.push(("VM", |row| match (&row.vm, row.pid) {
             (Some(vm), Some(0)) => vm.clone(),

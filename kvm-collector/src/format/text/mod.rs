@@ -12,7 +12,7 @@ use crate::{
     view::{StatEvent, StatReport},
 };
 
-pub use exits::exits;
+pub use exits::{exits, slow_exit};
 
 /// How text looks.
 #[derive(Debug, Clone, Copy, Default)]

@@ -3,7 +3,9 @@
 mod groups;
 mod names;
 mod report;
+mod slow;
 
 pub use groups::{ExitGroups, Group, GroupKey, Grouped, VcpuTotals};
 pub use names::KeyNames;
 pub use report::{Bucket, Cause, ExitRow, ExitsOptions, ExitsReport, Percentile, SortKey, VcpuRow};
+pub use slow::SlowRow;
