@@ -10,6 +10,7 @@ mod exits;
 mod ftrace;
 mod guest;
 mod keeper;
+mod kinds;
 mod line;
 mod modules;
 mod needs;
@@ -18,6 +19,7 @@ mod reasons;
 mod recording;
 mod ring;
 mod smoke;
+mod vcpus;
 mod verifier;
 mod watch;
 mod witness;
@@ -46,6 +48,8 @@ fn trials() -> Vec<Trial> {
         smoke::trials(),
         counts::trials(),
         exits::trials(),
+        kinds::trials(),
+        vcpus::trials(),
         witness::trials(),
         ring::trials(),
         errors::trials(),
