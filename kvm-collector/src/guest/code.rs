@@ -34,8 +34,6 @@ const MSR_APIC_TIMER_NOW: u32 = 0x839;
 const MSR_APIC_TIMER_DIVIDE: u32 = 0x83e;
 /// The sender itself, by shorthand.
 const ICR_SELF: u32 = 1 << 18;
-/// 200 µs: the APIC's bus has 1 GHz, of which the timer counts every other tick.
-const TIMER_TICKS: u32 = 100_000;
 const PIT_COUNTER: u16 = 0x40;
 const PIT_CONTROL: u16 = 0x43;
 
@@ -48,6 +46,7 @@ pub(super) fn assemble(
 ) -> Result<Vec<u8>, GuestError> {
     let mut code = Code {
         mode: plan.mode,
+        timer_ticks: plan.timer_ticks()?,
         bytes: Vec::new(),
     };
     code.out(BOOT_PORT);
@@ -80,6 +79,7 @@ pub(super) fn assemble(
 
 struct Code {
     mode: Mode,
+    timer_ticks: u32,
     bytes: Vec<u8>,
 }
 
@@ -146,7 +146,7 @@ impl Code {
                 self.wrmsr(MSR_APIC_TIMER, APIC_VECTOR.into());
                 // Off until the hlt, lest the interrupt come before it: then nothing would end it.
                 self.plain(&[0xfa]); // cli
-                self.wrmsr(MSR_APIC_TIMER_START, TIMER_TICKS);
+                self.wrmsr(MSR_APIC_TIMER_START, self.timer_ticks);
                 self.plain(&[0xfb, 0xf4]); // sti, hlt
             }
             Kind::Pit => {
