@@ -52,6 +52,10 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     sleep: Option<Duration>,
 
+    /// In each round, first go around an empty loop so many times: time in the guest, without an exit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    spin: u32,
+
     /// What `timer` sets the APIC's timer to, and so how long its hlt lasts
     #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
     timer: Duration,
@@ -99,6 +103,7 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
         vms: args.vms,
         vcpus: args.vcpus,
         sleep: args.sleep.unwrap_or_default(),
+        spin: args.spin,
         timer: args.timer,
         cpus: args.cpu,
     };

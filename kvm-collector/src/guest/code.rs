@@ -52,6 +52,9 @@ pub(super) fn assemble(
     code.out(BOOT_PORT);
     if plan.exits > 0 {
         let start = code.bytes.len();
+        if plan.spin > 0 {
+            code.spin(plan.spin)?;
+        }
         for &kind in &plan.kinds {
             code.exit(kind, layout, vcpu, isa)?;
         }
@@ -159,6 +162,13 @@ impl Code {
             Kind::Msi => self.out(MSI_PORT),
         }
         Ok(())
+    }
+
+    fn spin(&mut self, times: u32) -> Result<(), GuestError> {
+        self.load_ecx(times);
+        let start = self.bytes.len();
+        self.wide(&[0xff, 0xc9]); // dec ecx
+        self.jump_if_not_zero(start)
     }
 
     /// What follows the program. A handler leaves all registers as they were.
@@ -345,6 +355,24 @@ mod tests {
             code[7..16],
             [0x67, 0x66, 0xc7, 0x04, 0x25, 0, 0xe0, 0x1f, 0]
         );
+    }
+
+    #[test]
+    fn spinning_jumps_back_to_its_own_start() {
+        let plan = Plan {
+            kinds: vec![Kind::Hlt],
+            exits: 1,
+            spin: 7,
+            ..Plan::default()
+        };
+        let code = assemble(&plan, &Layout::of(&plan).unwrap(), 0, None).unwrap();
+        let spin = [
+            0xb9, 7, 0, 0, 0, 0xff, 0xc9, 0x0f, 0x85, 0xf8, 0xff, 0xff, 0xff,
+        ];
+        let round = [
+            0xf4, 0xff, 0xc7, 0xff, 0xce, 0x0f, 0x85, 0xe8, 0xff, 0xff, 0xff,
+        ];
+        assert_eq!(code, [&BOOT[..], &spin, &round, &END].concat());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Plan {
     pub vcpus: u32,
     /// How long user space sleeps in every exit it handles, the last one excepted.
     pub sleep: Duration,
+    /// How often each round first goes around an empty loop, which costs time in the guest and no exit.
+    pub spin: u32,
     /// What [`Kind::Timer`] sets the APIC's timer to, and then waits for.
     pub timer: Duration,
     /// The CPUs that the vCPUs' threads are bound to, one each, in turn; where there are none, they run anywhere.
@@ -41,6 +43,7 @@ impl Default for Plan {
             vms: 1,
             vcpus: 1,
             sleep: Duration::ZERO,
+            spin: 0,
             timer: Duration::from_micros(200),
             cpus: Vec::new(),
         }

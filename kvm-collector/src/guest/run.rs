@@ -11,7 +11,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 
 use super::vcpu::Place;
-use super::vm::{Vm, open_kvm};
+use super::vm::{self, Vm, open_kvm};
 use super::{GuestError, Isa, Made, Plan, VcpuMade, VmMade, vcpu};
 
 /// Makes the guests of a plan and runs them to their end.
@@ -76,11 +76,12 @@ impl Guest {
         let kvm = open_kvm()?;
         make_room_for_files(plan)?;
         let isa = Isa::of_host();
+        let cpuid = vm::cpuid(&kvm)?;
         let mut threads = Vec::new();
         for vm_number in 0..plan.vms {
             let vm = Arc::new(Vm::new(&kvm, plan, isa)?);
             for vcpu in 0..plan.vcpus {
-                let fd = vm.vcpu(&kvm, plan, vcpu)?;
+                let fd = vm.vcpu(&cpuid, plan, vcpu)?;
                 threads.push(Thread::spawn(
                     Place {
                         vm: vm_number,

@@ -13,6 +13,9 @@ mod keeper;
 mod line;
 mod modules;
 mod needs;
+mod parts;
+mod perf;
+mod perf_kvm;
 mod process;
 mod reasons;
 mod recording;
@@ -47,6 +50,8 @@ fn trials() -> Vec<Trial> {
         counts::trials(),
         exits::trials(),
         witness::trials(),
+        perf_kvm::trials(),
+        parts::trials(),
         ring::trials(),
         errors::trials(),
         words::trials(),
