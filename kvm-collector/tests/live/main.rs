@@ -14,6 +14,9 @@ mod kinds;
 mod line;
 mod modules;
 mod needs;
+mod parts;
+mod perf;
+mod perf_kvm;
 mod process;
 mod reasons;
 mod recording;
@@ -51,6 +54,8 @@ fn trials() -> Vec<Trial> {
         kinds::trials(),
         vcpus::trials(),
         witness::trials(),
+        perf_kvm::trials(),
+        parts::trials(),
         ring::trials(),
         errors::trials(),
         words::trials(),

@@ -21,6 +21,8 @@ use initramfs::Session;
 use kernel::Kernel;
 use packages::Package;
 
+use crate::process::say;
+
 /// What machine is wanted.
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
@@ -31,6 +33,8 @@ pub(crate) struct Vm {
     pub(crate) files: Vec<Placed>,
     /// Debian packages to put inside, with the libraries they need.
     pub(crate) packages: Vec<String>,
+    /// Such packages that it also does without, where they cannot be fetched.
+    pub(crate) extras: Vec<String>,
     /// Load kvm_amd at boot. Without, it can still be loaded by `modprobe kvm_amd`.
     pub(crate) kvm: bool,
     /// Mount tracefs at `/sys/kernel/tracing`.
@@ -54,6 +58,7 @@ impl Vm {
             memory_mib: 1024,
             files: Vec::new(),
             packages: Vec::new(),
+            extras: Vec::new(),
             kvm: true,
             tracefs: true,
             timeout: Duration::from_secs(600),
@@ -68,16 +73,27 @@ impl Vm {
         self
     }
 
+    pub(crate) fn with_extra(mut self, package: &str) -> Self {
+        self.extras.push(package.to_owned());
+        self
+    }
+
     /// Fetches everything the machine consists of. What fails here says nothing about the collector.
     pub(crate) fn prepare(self) -> Result<PreparedVm> {
         qemu::ensure_installed()?;
         initramfs::ensure_installed()?;
         let kernel = Kernel::fetch(self.kernel)?;
-        let packages = self
+        let mut packages = self
             .packages
             .iter()
             .map(|name| Package::fetch(name))
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
+        for name in &self.extras {
+            match Package::fetch(name) {
+                Ok(package) => packages.push(package),
+                Err(err) => say!("doing without {name}: {err:#}"),
+            }
+        }
         Ok(PreparedVm {
             vm: self,
             kernel,
