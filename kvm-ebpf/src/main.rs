@@ -14,9 +14,11 @@
 #![no_std]
 #![no_main]
 
+mod classic;
 mod clock;
 mod count;
 mod detail;
+mod field;
 mod filter;
 mod maps;
 mod pair;

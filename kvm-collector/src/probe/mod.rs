@@ -3,6 +3,7 @@
 
 mod attach;
 mod batch;
+mod bind;
 mod misses;
 mod pairing;
 mod plan;
@@ -10,6 +11,7 @@ mod release;
 mod ring;
 mod snapshot;
 mod tables;
+mod tracepoint;
 
 pub use attach::{Attached, ProbeError, ProgramReport};
 pub use pairing::{Detail, Pairing};
