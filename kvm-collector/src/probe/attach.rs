@@ -24,7 +24,7 @@ use super::{
 use crate::tracefs::EventName;
 
 /// The kernel half, put here by `build.rs`; empty when it had not been built.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
 
 /// Why nothing could be attached.
 #[derive(Debug, thiserror::Error)]
@@ -217,38 +217,19 @@ impl Attached {
     /// Loads a program and attaches it to an event, by its id if it is a classic tracepoint program.
     fn attach(&mut self, program: &str, event: &EventName, id: u16) -> Result<(), ProbeError> {
         let name = event.to_string();
-        let not_loaded = |source: ProgramError| match refused(&source) {
-            true => ProbeError::Privilege(source.into()),
-            false => ProbeError::Program {
-                event: name.clone(),
-                source,
-            },
-        };
-        fn not_attached(
-            event: String,
-            source: impl std::error::Error + Send + Sync + 'static,
-        ) -> ProbeError {
-            match refused(&source) {
-                true => ProbeError::Privilege(source.into()),
-                false => ProbeError::Attach {
-                    event,
-                    source: source.into(),
-                },
-            }
-        }
         match self.ebpf.program_mut(program) {
             Some(Program::TracePoint(it)) => {
-                it.load().map_err(not_loaded)?;
-                let fd = it.fd().map_err(not_loaded)?;
+                it.load().map_err(|error| not_loaded(&name, error))?;
+                let fd = it.fd().map_err(|error| not_loaded(&name, error))?;
                 let link = tracepoint::attach(fd.as_fd(), id)
-                    .map_err(|error| not_attached(name.clone(), error))?;
+                    .map_err(|error| not_attached(&name, error))?;
                 self.slow_links.push(link);
             }
             // A raw tracepoint has the event's name, without a system.
             Some(Program::RawTracePoint(it)) => {
-                it.load().map_err(not_loaded)?;
+                it.load().map_err(|error| not_loaded(&name, error))?;
                 it.attach(&event.name)
-                    .map_err(|error| not_attached(name.clone(), error))?;
+                    .map_err(|error| not_attached(&name, error))?;
             }
             _ => return Err(ProbeError::Missing(program.to_owned())),
         }
@@ -342,6 +323,31 @@ impl Attached {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+    }
+}
+
+/// Why an event's program was not loaded.
+pub(super) fn not_loaded(event: &str, source: ProgramError) -> ProbeError {
+    if refused(&source) {
+        return ProbeError::Privilege(source.into());
+    }
+    ProbeError::Program {
+        event: event.to_owned(),
+        source,
+    }
+}
+
+/// Why an event's program was not attached.
+pub(super) fn not_attached(
+    event: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> ProbeError {
+    if refused(&source) {
+        return ProbeError::Privilege(source.into());
+    }
+    ProbeError::Attach {
+        event: event.to_owned(),
+        source: source.into(),
     }
 }
 

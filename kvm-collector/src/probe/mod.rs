@@ -4,6 +4,7 @@
 mod attach;
 mod batch;
 mod bind;
+mod floor;
 mod misses;
 mod pairing;
 mod plan;
@@ -14,6 +15,7 @@ mod tables;
 mod tracepoint;
 
 pub use attach::{Attached, ProbeError, ProgramReport};
+pub use floor::Floor;
 pub use pairing::{Detail, Pairing};
 pub use plan::{Filter, MapSizes, PlanError, Request};
 pub use ring::{Batch, Record, Ring};

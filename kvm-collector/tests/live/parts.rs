@@ -20,13 +20,7 @@ use crate::{
     watch::Watch,
 };
 
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
-    Need::Parts,
-];
+const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
 
 /// What an exit's time consists of.
 const PARTS: [&str; 4] = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"];
