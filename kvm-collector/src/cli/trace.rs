@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     host::clock,
-    model::Counts,
-    probe::{MapSizes, Record},
+    model::{Counts, Event},
+    probe::MapSizes,
     source::{Live, LiveOptions, Ordered, WINDOW_NS},
     tracefs::{Format, Tracefs},
     view::{Clock, Filters, SpanOptions, Spans, TraceFormat, TraceLines},
@@ -209,8 +209,8 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
             }
             ordered.take_in(batch);
         }
-        ordered.give_out(until_ns, |record, comm| {
-            printer.event(record, &live.options().events, comm, &mut out)
+        ordered.give_out(until_ns, |event, comm| {
+            printer.event(event, &live.options().events, comm, &mut out)
         })?;
         out.flush()?;
     }
@@ -220,8 +220,8 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         let last = batch.is_empty();
         ordered.take_in(batch);
         let until_ns = if last { u64::MAX } else { live.began_ns() };
-        ordered.give_out(until_ns, |record, comm| {
-            printer.event(record, &live.options().events, comm, &mut out)
+        ordered.give_out(until_ns, |event, comm| {
+            printer.event(event, &live.options().events, comm, &mut out)
         })?;
         if last {
             break;
@@ -274,20 +274,17 @@ struct Printer {
 impl Printer {
     fn event(
         &mut self,
-        record: &Record<'_>,
+        event: &Event<'_>,
         formats: &[Format],
         comm: &str,
         out: &mut impl std::io::Write,
     ) -> std::io::Result<()> {
-        if !self
-            .filters
-            .pass(usize::from(record.header.slot), record.raw)
-        {
+        if !self.filters.pass(event.slot, event.raw) {
             return Ok(());
         }
         match &mut self.spans {
-            Some(spans) => spans.event(record, formats, comm, &mut self.lines, out),
-            None => self.lines.event(record, formats, comm, out),
+            Some(spans) => spans.event(event, formats, comm, &mut self.lines, out),
+            None => self.lines.event(event, formats, comm, out),
         }
     }
 }

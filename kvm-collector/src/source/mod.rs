@@ -4,6 +4,7 @@ mod comms;
 mod live;
 mod names;
 mod ordered;
+mod window;
 
 use comms::Comms;
 pub use live::{Live, LiveOptions};
