@@ -64,6 +64,11 @@ impl Ending {
         (!self.command.is_empty()).then(|| self.command.join(" "))
     }
 
+    /// How long, if it was said.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        self.duration
+    }
+
     /// Starts the clock and the command. The programs are attached by now.
     pub(super) fn begin(&self, interval: Option<Duration>) -> anyhow::Result<Course> {
         // Signals first: a Ctrl-C from here on is an end with a report.

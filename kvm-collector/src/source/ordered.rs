@@ -48,13 +48,13 @@ impl Ordered {
         let comms = &mut self.comms;
         self.window.give_out(until_ns, MOST_HELD, |batch, place| {
             let Some(record) = batch.record(place) else {
-                return Ok(());
+                return Ok(false);
             };
             if record.ended_comm().is_some() {
                 comms.forget(record.header.tid);
-                return Ok(());
+                return Ok(false);
             }
-            each(&event(&record), comms.get(record.header.tid))
+            each(&event(&record), comms.get(record.header.tid)).map(|()| true)
         })
     }
 

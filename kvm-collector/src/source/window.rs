@@ -63,12 +63,13 @@ impl<B> Window<B> {
     }
 
     /// Gives out the items up to a time, in order, and all but the newest `most_held` whatever their time.
-    /// `each` says of an item whether it counts when it comes too late.
+    /// `each` says of an item whether it is
+    /// an event: only for those does it matter to come too late.
     pub(super) fn give_out<E>(
         &mut self,
         until_ns: u64,
         most_held: usize,
-        mut each: impl FnMut(&B, usize) -> Result<(), E>,
+        mut each: impl FnMut(&B, usize) -> Result<bool, E>,
     ) -> Result<(), E> {
         if !self.sorted {
             // Stable: what has the same time stays in the order it was queued in.
@@ -80,14 +81,13 @@ impl<B> Window<B> {
                 break;
             }
             self.given += 1;
-            if held.time_ns < self.last_ns {
-                self.late += 1;
-            } else {
-                self.last_ns = held.time_ns;
-            }
             let block = usize::try_from(held.block - self.first).unwrap_or(usize::MAX);
-            if let Some(block) = self.blocks.get(block) {
-                each(block, held.place)?;
+            let Some(block) = self.blocks.get(block) else {
+                continue;
+            };
+            if each(block, held.place)? {
+                self.late += u64::from(held.time_ns < self.last_ns);
+                self.last_ns = self.last_ns.max(held.time_ns);
             }
         }
         self.let_go();
@@ -109,6 +109,11 @@ impl<B> Window<B> {
             self.blocks.pop_front();
             self.first += 1;
         }
+    }
+
+    /// What the blocks take together.
+    pub(super) fn block_bytes(&self, bytes: impl Fn(&B) -> usize) -> usize {
+        self.blocks.iter().map(bytes).sum()
     }
 
     #[cfg(test)]

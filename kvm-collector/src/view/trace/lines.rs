@@ -14,7 +14,7 @@ use serde::{
 use super::columns;
 use crate::{
     model::{Event, EventCount},
-    tracefs::{Field, FieldKind, Format},
+    tracefs::{EventName, Field, FieldKind, Format},
 };
 
 /// How events are written.
@@ -187,24 +187,48 @@ impl TraceLines {
                 continue;
             }
             *reported = event.lost;
-            match self.format {
-                TraceFormat::Json => {
-                    let line = serde_json::json!({
-                        "lost": lost, "event": event.event.to_string(), "time_ns": time_ns,
-                    });
-                    writeln!(out, "{line}")?;
-                }
-                TraceFormat::Kernel | TraceFormat::Fields => writeln!(
-                    out,
-                    "# lost {lost} {} before {}.{:06}: the ring buffer was full (--ring makes it larger)",
-                    event.event,
-                    time_ns / 1_000_000_000,
-                    time_ns / 1000 % 1_000_000
-                )?,
-            }
+            let why = "the ring buffer was full (--ring makes it larger)";
+            write_gap(self.format, lost, Some(&event.event), time_ns, why, out)?;
         }
         Ok(())
     }
+
+    /// Writes a line for events that were lost when they were recorded, before `time_ns`: of one event, if it is known
+    /// of which.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn gap(
+        &mut self,
+        lost: u64,
+        event: Option<&EventName>,
+        time_ns: u64,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let why = "they did not fit into the buffer when this was recorded";
+        write_gap(self.format, lost, event, time_ns, why, out)
+    }
+}
+
+fn write_gap(
+    format: TraceFormat,
+    lost: u64,
+    event: Option<&EventName>,
+    time_ns: u64,
+    why: &str,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if format == TraceFormat::Json {
+        let event = event.map(ToString::to_string);
+        let line = serde_json::json!({ "lost": lost, "event": event, "time_ns": time_ns });
+        return writeln!(out, "{line}");
+    }
+    let event = event.map_or_else(|| "events".to_owned(), ToString::to_string);
+    let (seconds, micros) = (time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000);
+    writeln!(
+        out,
+        "# lost {lost} {event} before {seconds}.{micros:06}: {why}"
+    )
 }
 
 /// By kind: out of the guest, into it, out to the VMM, memory, interrupts, and the rest.
