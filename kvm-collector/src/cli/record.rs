@@ -227,7 +227,11 @@ impl Session {
             .take_ring()?
             .ok_or_else(|| anyhow::anyhow!("the eBPF object has no ring buffer"))?;
         let mut usr1 = signal(SignalKind::user_defined1())?;
-        let mut course = args.ending.begin(None)?;
+        let mut course = if args.output == Path::new("-") {
+            args.ending.begin_off_stdout()?
+        } else {
+            args.ending.begin(None)?
+        };
         let mut failed = None;
         let mut full = false;
         while !full && failed.is_none() {

@@ -11,13 +11,14 @@ use crate::{
 };
 
 /// The rows that say what is missing: one per kind of loss, also when it is 0.
-fn loss_rows(loss: &Loss) -> [(&'static str, u64); 5] {
+fn loss_rows(loss: &Loss) -> [(&'static str, u64); 6] {
     [
         ("lost", loss.lost),
         ("unmatched", loss.unmatched),
         ("map_full", loss.map_full),
         ("unattributed", loss.unattributed),
         ("missed", loss.missed),
+        ("damaged", loss.damaged),
     ]
 }
 

@@ -230,7 +230,7 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
     for (number, what) in [
         (
             loss.lost,
-            "events could not be queued for user space: they are counted, but not shown",
+            "events did not fit into the buffer: they are in no row",
         ),
         (
             loss.unmatched,
@@ -247,6 +247,10 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
         (
             loss.missed,
             "events were not seen because a program was running on that CPU already",
+        ),
+        (
+            loss.damaged,
+            "places of the recording are damaged or cut off: what was there is in no row",
         ),
     ] {
         if number > 0 {
@@ -380,12 +384,13 @@ mod tests {
             map_full: 3,
             unattributed: 4,
             missed: 5,
+            damaged: 6,
         };
         let text = text(loss);
         assert!(
             text.contains("lost 1, unmatched 2,000, map full 3"),
             "{text}"
         );
-        assert_eq!(text.matches("incomplete: ").count(), 5, "{text}");
+        assert_eq!(text.matches("incomplete: ").count(), 6, "{text}");
     }
 }
