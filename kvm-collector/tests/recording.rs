@@ -1,7 +1,5 @@
 //! Recordings without a kernel: what goes in comes out, and what is damaged never passes for whole.
 
-mod common;
-
 use std::{
     fs::{self, File},
     io::Write as _,

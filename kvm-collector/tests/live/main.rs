@@ -13,6 +13,7 @@ mod keeper;
 mod line;
 mod modules;
 mod needs;
+mod perf_data;
 mod process;
 mod reasons;
 mod recording;
@@ -51,6 +52,7 @@ fn trials() -> Vec<Trial> {
         errors::trials(),
         words::trials(),
         choice::trials(),
+        perf_data::trials(),
         verifier::trials(),
         // Last, since they take KVM away.
         modules::trials(),

@@ -20,6 +20,8 @@ pub(crate) enum Need {
     ExitEvents,
     /// tracefs, mounted where it is expected.
     Tracefs,
+    /// perf, to compare with.
+    Perf,
     /// The disposable VM of `cargo xtask test`, where a trial may unload modules and wreck what it likes.
     Vm,
 }
@@ -44,6 +46,13 @@ impl Need {
             Self::Tracefs => (
                 Path::new("/sys/kernel/tracing/events").exists(),
                 "tracefs is not mounted at /sys/kernel/tracing",
+            ),
+            Self::Perf => (
+                Command::new("perf")
+                    .arg("--version")
+                    .output()
+                    .is_ok_and(|it| it.status.success()),
+                "no perf here (Debian's package is linux-perf)",
             ),
             Self::Vm => (in_vm(), "runs only in the disposable VM"),
         };
