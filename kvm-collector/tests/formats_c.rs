@@ -272,7 +272,7 @@ proptest! {
         // instead of nothing: proptest gives up after so many cases made nothing of.
         let zero = value.trailing_zeros() >= 8;
         let precision = precision.filter(|precision| number && !flags.contains('0') && !(*precision == 0 && zero));
-        let alternative = !zero && !(precision.is_some() && letter == "o");
+        let alternative = !(zero || precision.is_some() && letter == "o");
         let flags = if alternative { flags } else { flags.replace('#', "") };
         let (flags, length) = if number { (flags, length) } else { (flags.replace(['+', ' ', '#', '0'], ""), String::new()) };
         let value = if number { value } else { value & 0x5f | 0x20 };

@@ -95,7 +95,7 @@ fn batch(formats: &[Format], count: u32, ends: bool, from_ns: u64) -> Batch {
         let slot = index as usize % formats.len();
         let format = &formats[slot];
         let body: Vec<u8> = (8..format.fixed_size())
-            .map(|at| (at as u32 * 7 + index) as u8 & 0x7f)
+            .map(|at| (at * 7 + index as usize).to_le_bytes()[0] & 0x7f)
             .collect();
         let jitter = if index % 7 == 0 { 3_500 } else { 0 };
         let time_ns = from_ns + u64::from(index) * 1000 - jitter;
@@ -550,4 +550,49 @@ fn raw_records_are_as_the_kernel_wrote_them() {
         .expect("readable");
     assert_eq!(seen, 5);
     assert_eq!(RECORD_RAW_OFFSET, 16);
+}
+
+/// For measuring readers against each other: `KVM_BIG=/tmp/big.data cargo test --release --test recording -- --ignored big`.
+#[test]
+#[ignore = "writes 0.9 GB to the file that KVM_BIG names"]
+fn big() {
+    const EVENTS: u64 = 10_000_000;
+    let path = std::env::var_os("KVM_BIG").expect("KVM_BIG is set");
+    let (mut events, mut formats) = events();
+    events.retain(|it| it.name == "kvm_exit" || it.name == "kvm_entry");
+    formats.retain(|it| it.name == "kvm_exit" || it.name == "kvm_entry");
+    let mut facts = HostFacts::default();
+    facts.machine.cpu_id = Some("AuthenticAMD,25,1,1".to_owned());
+    let options = RecorderOptions {
+        path: Some(path.into()),
+        ..RecorderOptions::default()
+    };
+    let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
+    let mut bytes = BytesMut::new();
+    for index in 0..EVENTS {
+        // Eight vCPUs, each an exit and an entry in turn.
+        let (tid, exit) = (
+            TID + u32::try_from(index % 8).expect("small"),
+            (index / 8) % 2 == 0,
+        );
+        let (slot, format) = if exit {
+            (1, &formats[1])
+        } else {
+            (0, &formats[0])
+        };
+        let mut raw = vec![0; format.fixed_size()];
+        for (name, value) in [("isa", 2u32), ("exit_reason", 0x78), ("vcpu_id", tid - TID)] {
+            if let Some(field) = format.field(name) {
+                raw[field.offset..field.offset + 4].copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+        let time_ns = TIME_NS + index * 500;
+        push(&mut bytes, time_ns, (TID, tid), slot, format.id, &raw[8..]);
+        if bytes.len() > 900_000 || index + 1 == EVENTS {
+            recorder
+                .take_in(&Batch::new(bytes.split().freeze()))
+                .expect("room");
+        }
+    }
+    assert_eq!(recorder.finish().expect("room").events, EVENTS);
 }

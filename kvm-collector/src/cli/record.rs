@@ -40,8 +40,7 @@ use crate::{
   kvm-collector record                               to kvm.data, until Ctrl-C
   kvm-collector record -d 10s -e kvm_exit,kvm_entry --vm web-1 -z
   kvm-collector record --max-size 1G --rotate 4      the last 4 GiB
-  kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'
-  kvm-collector record -o - | kvm-collector trace -i -")]
+  kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'")]
 pub(super) struct RecordArgs {
     #[command(flatten)]
     events: Events,

@@ -15,6 +15,9 @@ pub(super) const PIPE_HEADER_BYTES: usize = 16;
 /// Bytes of a record's header: type, misc, size.
 pub(super) const RECORD_HEADER: usize = 8;
 
+/// As a record says it.
+pub(super) const RECORD_HEADER_SIZE: u16 = 8;
+
 /// Types of records.
 pub(super) mod record {
     pub(crate) const LOST: u32 = 2;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    abi::{RECORD_HEADER, record},
+    abi::{RECORD_HEADER, RECORD_HEADER_SIZE, record},
     encode::Encoded,
     head::Head,
 };
@@ -123,7 +123,7 @@ impl OutFile {
 pub(super) fn stream_end() -> [u8; RECORD_HEADER] {
     let mut record = [0; RECORD_HEADER];
     record[..4].copy_from_slice(&record::PADDING.to_ne_bytes());
-    record[6..].copy_from_slice(&(RECORD_HEADER as u16).to_ne_bytes());
+    record[6..].copy_from_slice(&RECORD_HEADER_SIZE.to_ne_bytes());
     record
 }
 

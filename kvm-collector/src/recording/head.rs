@@ -239,7 +239,7 @@ fn attr(event: &RecordedEvent) -> [u8; ATTR_BYTES] {
     let mut attr = [0; ATTR_BYTES];
     let mut put = |at: usize, bytes: &[u8]| attr[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &TYPE_TRACEPOINT.to_ne_bytes());
-    put(4, &(ATTR_BYTES as u32).to_ne_bytes());
+    put(4, &u32::try_from(ATTR_BYTES).unwrap_or(0).to_ne_bytes());
     put(8, &u64::from(event.id).to_ne_bytes());
     // A sample for each event.
     put(16, &1u64.to_ne_bytes());
@@ -292,7 +292,8 @@ fn features(facts: &HostFacts, zstd: Option<i32>) -> Vec<(u32, Vec<u8>)> {
     if let Some(level) = zstd {
         let level = u32::try_from(level).unwrap_or(1);
         // Version, type, level, ratio, and room for what one record holds.
-        let numbers = [1, COMPRESSED_ZSTD, level, 1, 2 * COMPRESSED_INPUT as u32];
+        let most = u32::try_from(2 * COMPRESSED_INPUT).unwrap_or(u32::MAX);
+        let numbers = [1, COMPRESSED_ZSTD, level, 1, most];
         all.push((
             feature::COMPRESSED,
             numbers.iter().flat_map(|it| it.to_ne_bytes()).collect(),

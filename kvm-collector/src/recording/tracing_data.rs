@@ -13,6 +13,17 @@ const START: &[u8] = b"\x17\x08\x44tracing0.6\0";
 /// What precedes the version.
 const MAGIC: &[u8] = b"\x17\x08\x44tracing";
 
+/// What a 64-bit kernel says of its buffers' pages: perf takes no file without it, though it has no use for it.
+const HEADER_PAGE: &[u8] = b"\tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;\n\
+\tfield: local_t commit;\toffset:8;\tsize:8;\tsigned:1;\n\
+\tfield: int overwrite;\toffset:8;\tsize:1;\tsigned:1;\n\
+\tfield: char data;\toffset:16;\tsize:4080;\tsigned:0;\n";
+
+/// And of the events in them.
+const HEADER_EVENT: &[u8] = b"# compressed entry header\n\ttype_len    :    5 bits\n\ttime_delta  :   27 bits\n\
+\tarray       :   32 bits\n\n\tpadding     : type == 29\n\ttime_extend : type == 30\n\ttime_stamp : type == 31\n\
+\tdata max type_len  == 28\n";
+
 /// More events than this no kernel has.
 const MOST_EVENTS: usize = 1 << 16;
 
@@ -34,12 +45,12 @@ pub(super) fn write(kernel: &KernelText, events: &[RecordedEvent]) -> Vec<u8> {
     data.push(u8::from(cfg!(target_endian = "big")));
     data.push(u8::try_from(size_of::<usize>()).unwrap_or(8));
     data.extend_from_slice(&page_size.to_ne_bytes());
-    for (name, text) in [
-        (&b"header_page\0"[..], &kernel.header_page),
-        (b"header_event\0", &kernel.header_event),
+    for (name, text, usual) in [
+        (&b"header_page\0"[..], &kernel.header_page, HEADER_PAGE),
+        (b"header_event\0", &kernel.header_event, HEADER_EVENT),
     ] {
         data.extend_from_slice(name);
-        put_sized(&mut data, text);
+        put_sized(&mut data, if text.is_empty() { usual } else { text });
     }
     // No formats of ftrace's own events.
     data.extend_from_slice(&0u32.to_ne_bytes());
