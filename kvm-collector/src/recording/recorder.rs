@@ -95,6 +95,8 @@ pub struct Recorder {
     newest_ns: u64,
     segments: VecDeque<Segment>,
     done: Recorded,
+    /// Writing has failed. Nothing more goes into the file: a compressed one would make no sense with a part left out.
+    failed: bool,
 }
 
 /// A part of the flight recorder's memory.
@@ -129,6 +131,7 @@ impl Recorder {
             newest_ns: 0,
             segments: VecDeque::new(),
             done: Recorded::default(),
+            failed: false,
         };
         if let Some(path) = &recorder.options.path {
             file::keep_old(path)?;
@@ -219,9 +222,11 @@ impl Recorder {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
-        if self.out.is_empty() {
+        if self.out.is_empty() || self.failed {
             return Ok(());
         }
+        // Unless all goes well.
+        self.failed = true;
         let records = match &mut self.compressor {
             Some(compressor) => {
                 self.compressed.clear();
@@ -231,6 +236,7 @@ impl Recorder {
             None => &self.out,
         };
         file.append(&[records], self.out_stats)?;
+        self.failed = false;
         self.out.clear();
         self.out_stats = Encoded::default();
         Ok(())
@@ -344,7 +350,9 @@ impl Recorder {
     pub fn finish(mut self) -> io::Result<Recorded> {
         // If there is no room for it, it is left out.
         let written = self.write();
-        self.done.left_out += self.out_stats.events;
+        if self.options.flight.is_none() {
+            self.done.left_out += self.out_stats.events;
+        }
         self.finish_file()?;
         match written {
             Err(error) if !file::is_full(&error) => Err(error),

@@ -301,7 +301,7 @@ fn flight_trigger() -> Result<(), Failed> {
     record
         .end()?
         .expect_code(0)?
-        .expect_message(&["wrote what was last to"])?;
+        .expect_message(&["wrote what was last to", " 0 lost"])?;
     let text = whole(&file, &["--min-duration", "250ms", "--per-exit"])?.stdout;
     ensure(!text.is_empty(), || {
         "the exit that fired is not in the file".to_owned()
