@@ -397,9 +397,9 @@ fn small(folder: &Folder, zstd: Option<i32>, finished: bool) -> Vec<u8> {
         ..RecorderOptions::default()
     };
     let (events, formats) = events();
-    let mut recorder = Recorder::new(options, &events[3..], &HostFacts::default()).expect("a file");
+    let mut recorder = Recorder::new(options, &events[4..], &HostFacts::default()).expect("a file");
     recorder
-        .take_in(&batch(&formats[3..], 40, true, TIME_NS))
+        .take_in(&batch(&formats[4..], 40, true, TIME_NS))
         .expect("room");
     recorder.flush().expect("room");
     if finished {
@@ -432,7 +432,9 @@ fn every_truncation_is_an_error_or_said_to_be_partial() {
         assert_eq!(whole.lines().count(), 40);
         assert_eq!(ended.loss.damaged, u64::from(!finished));
         let mut partial = 0;
-        for length in 0..bytes.len() {
+        // Every length; of the compressed ones, whose beginning is the same, some, to save time.
+        let step = if zstd.is_some() { 29 } else { 1 };
+        for length in (0..bytes.len()).step_by(step) {
             if let Ok((text, ended)) = lines_of(&folder, &bytes[..length]) {
                 assert!(
                     ended.loss.damaged > 0 && ended.defect.is_some(),

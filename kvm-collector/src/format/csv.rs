@@ -158,6 +158,6 @@ mod tests {
         );
         assert_eq!(lines[1], "0,2000000000,,,kvm:kvm_exit,5,2.500");
         assert_eq!(lines[2], "0,2000000000,,,loss:lost,1,");
-        assert_eq!(lines.len(), 1 + 2 * (1 + 5));
+        assert_eq!(lines.len(), 1 + 2 * (1 + 6));
     }
 }
