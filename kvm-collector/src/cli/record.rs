@@ -78,8 +78,8 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "max_size", help_heading = "Output")]
     flight_recorder: Option<Duration>,
 
-    /// When the flight recorder writes: 'exit > 1ms'. Each time it does it begins anew; the last 10 files are kept, or as
-    /// many as --rotate says
+    /// When the flight recorder writes: 'exit > 1ms'. At most twice in its time; the last 10 files are kept, or as many as
+    /// --rotate says
     #[arg(long, value_name = "WHEN", value_parser = Trigger::parse, requires = "flight_recorder", help_heading = "Output")]
     trigger: Option<Duration>,
 

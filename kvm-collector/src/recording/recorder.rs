@@ -94,6 +94,9 @@ pub struct Recorder {
     round_ns: u64,
     newest_ns: u64,
     segments: VecDeque<Segment>,
+    /// The trigger has fired since the flight recorder wrote, which it did when the newest event was this.
+    fired: bool,
+    dumped_ns: Option<u64>,
     done: Recorded,
     /// Writing has failed. Nothing more goes into the file: a compressed one would make no sense with a part left out.
     failed: bool,
@@ -130,6 +133,8 @@ impl Recorder {
             round_ns: 0,
             newest_ns: 0,
             segments: VecDeque::new(),
+            fired: false,
+            dumped_ns: None,
             done: Recorded::default(),
             failed: false,
         };
@@ -185,7 +190,8 @@ impl Recorder {
         self.end_round();
         if self.options.flight.is_some() {
             self.keep_segment();
-            if fired {
+            self.fired |= fired;
+            if self.fired && self.may_dump() {
                 self.dump()?;
                 return Ok(Taken::Dumped);
             }
@@ -297,7 +303,18 @@ impl Recorder {
         self.encoder.threads().forget_before(first_ns);
     }
 
-    /// Writes what the flight recorder has kept to a file, and begins anew.
+    /// Not more often than twice in its time: what fires in between is written then, with at least half of the time before it.
+    fn may_dump(&self) -> bool {
+        let half_ns = self
+            .options
+            .flight
+            .as_ref()
+            .map_or(0, |it| it.window_ns / 2);
+        self.dumped_ns
+            .is_none_or(|it| self.newest_ns.saturating_sub(it) >= half_ns)
+    }
+
+    /// Writes what the flight recorder has kept to a file. It stays in memory: an exit may have begun before this and end later.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -306,9 +323,10 @@ impl Recorder {
             bytes: std::mem::take(&mut self.out),
             stats: std::mem::take(&mut self.out_stats),
         });
-        let segments = std::mem::take(&mut self.segments);
+        self.fired = false;
+        self.dumped_ns = Some(self.newest_ns);
         let mut stats = Encoded::default();
-        segments.iter().for_each(|it| stats.join(it.stats));
+        self.segments.iter().for_each(|it| stats.join(it.stats));
         let mut names = Vec::new();
         let before_ns = stats.first_ns.saturating_sub(1);
         self.encoder.threads().say_all(before_ns, &mut names);
@@ -318,7 +336,7 @@ impl Recorder {
             file::rotate(path, keep)?;
         }
         let mut file = self.create()?;
-        let parts = std::iter::once(&names).chain(segments.iter().map(|it| &it.bytes));
+        let parts = std::iter::once(&names).chain(self.segments.iter().map(|it| &it.bytes));
         match &mut self.compressor {
             Some(compressor) => {
                 let mut compressed = Vec::new();
@@ -330,7 +348,7 @@ impl Recorder {
             None => {
                 // One after the other, so that a full disk keeps the first of them.
                 file.append(&[&names], Encoded::default())?;
-                for segment in &segments {
+                for segment in &self.segments {
                     if let Err(error) = file.append(&[&segment.bytes], segment.stats) {
                         self.file = Some(file);
                         self.finish_file()?;
@@ -348,6 +366,9 @@ impl Recorder {
     /// # Errors
     /// When the file cannot be finished.
     pub fn finish(mut self) -> io::Result<Recorded> {
+        if self.fired {
+            self.dump()?;
+        }
         // If there is no room for it, it is left out.
         let written = self.write();
         if self.options.flight.is_none() {
