@@ -43,6 +43,7 @@ fn every_example_is_a_command_line() {
         "CONTRIBUTING.md",
         "docs/json.md",
         "docs/trace.md",
+        "docs/recording.md",
     ] {
         for line in document(name).lines() {
             let line = line.trim_start_matches("$ ").trim_start_matches("    ");

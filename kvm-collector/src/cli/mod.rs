@@ -6,7 +6,10 @@ mod exits;
 mod guest;
 mod list;
 mod output;
+mod playback;
+mod record;
 mod selection;
+mod size;
 mod stat;
 mod trace;
 
@@ -50,6 +53,7 @@ enum Command {
     Stat(stat::StatArgs),
     Exits(exits::ExitsArgs),
     Trace(trace::TraceArgs),
+    Record(record::RecordArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
@@ -112,6 +116,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Stat(args) => asynchronously(stat::run(args, common)),
         Command::Exits(args) => asynchronously(exits::run(args, common)),
         Command::Trace(args) => asynchronously(trace::run(args, common)),
+        Command::Record(args) => asynchronously(record::run(args, common)),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),

@@ -11,13 +11,14 @@ use crate::{
 };
 
 /// The rows that say what is missing: one per kind of loss, also when it is 0.
-fn loss_rows(loss: &Loss) -> [(&'static str, u64); 5] {
+fn loss_rows(loss: &Loss) -> [(&'static str, u64); 6] {
     [
         ("lost", loss.lost),
         ("unmatched", loss.unmatched),
         ("map_full", loss.map_full),
         ("unattributed", loss.unattributed),
         ("missed", loss.missed),
+        ("damaged", loss.damaged),
     ]
 }
 
@@ -196,6 +197,6 @@ mod tests {
         );
         assert_eq!(lines[1], "0,2000000000,,,kvm:kvm_exit,5,2.500");
         assert_eq!(lines[2], "0,2000000000,,,loss:lost,1,");
-        assert_eq!(lines.len(), 1 + 2 * (1 + 5));
+        assert_eq!(lines.len(), 1 + 2 * (1 + 6));
     }
 }

@@ -128,11 +128,23 @@ impl Tracefs {
         Ok(events)
     }
 
-    /// Reads an event's format file.
+    /// Reads and understands an event's format file.
     ///
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn format(&self, event: &EventName) -> Result<Format, EventsError> {
+        let text = self.format_text(event)?;
+        Format::parse(&event.system, &text).map_err(|source| EventsError::Format {
+            event: event.clone(),
+            source,
+        })
+    }
+
+    /// An event's format file as it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn format_text(&self, event: &EventName) -> Result<String, EventsError> {
         let EventName { system, name } = event;
         let path = self
             .root()
@@ -140,13 +152,7 @@ impl Tracefs {
             .join(system)
             .join(name)
             .join("format");
-        match fs::read_to_string(&path) {
-            Ok(text) => Format::parse(system, &text).map_err(|source| EventsError::Format {
-                event: event.clone(),
-                source,
-            }),
-            Err(source) => Err(EventsError::Read { path, source }),
-        }
+        fs::read_to_string(&path).map_err(|source| EventsError::Read { path, source })
     }
 }
 

@@ -16,6 +16,7 @@ mod modules;
 mod needs;
 mod parts;
 mod perf;
+mod perf_data;
 mod perf_kvm;
 mod process;
 mod reasons;
@@ -60,6 +61,7 @@ fn trials() -> Vec<Trial> {
         errors::trials(),
         words::trials(),
         choice::trials(),
+        perf_data::trials(),
         verifier::trials(),
         // Last, since they take KVM away.
         modules::trials(),

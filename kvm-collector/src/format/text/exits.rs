@@ -456,12 +456,13 @@ mod tests {
             map_full: 3,
             unattributed: 4,
             missed: 5,
+            damaged: 6,
         };
         let text = text(loss);
         assert!(
             text.contains("lost 1, unmatched 2,000, map full 3"),
             "{text}"
         );
-        assert_eq!(text.matches("incomplete: ").count(), 5, "{text}");
+        assert_eq!(text.matches("incomplete: ").count(), 6, "{text}");
     }
 }

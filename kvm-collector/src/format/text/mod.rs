@@ -106,7 +106,7 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
     for (number, what) in [
         (
             loss.lost,
-            "events could not be queued for user space: they are counted, but not shown",
+            "events did not fit into the buffer: they are not shown, and in no row of a recording",
         ),
         (
             loss.unmatched,
@@ -123,6 +123,10 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
         (
             loss.missed,
             "events were not seen because a program was running on that CPU already",
+        ),
+        (
+            loss.damaged,
+            "places of the recording are damaged or cut off: what was there is in no row",
         ),
     ] {
         if number > 0 {
