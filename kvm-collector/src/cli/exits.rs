@@ -375,7 +375,7 @@ fn names(live: &Live) -> KeyNames<'_> {
         causes: pairing
             .iter()
             .flat_map(|it| &it.causes)
-            .map(|it| &it.kind)
+            .map(|it| (&it.kind, &it.format))
             .collect(),
     }
 }

@@ -92,6 +92,7 @@ pub fn exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Re
             cell(row.reason_code),
             cell(row.isa),
             cell(row.key.as_ref()),
+            cell(row.name.as_ref()),
             cell(row.code),
             cell(row.class),
             row.count.to_string(),
@@ -131,7 +132,7 @@ pub fn exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Re
     csv.flush()
 }
 
-const EXIT_COLUMNS: [&str; 29] = [
+const EXIT_COLUMNS: [&str; 30] = [
     "start_ns",
     "elapsed_ns",
     "vm",
@@ -142,6 +143,7 @@ const EXIT_COLUMNS: [&str; 29] = [
     "reason_code",
     "isa",
     "key",
+    "name",
     "code",
     "class",
     "count",

@@ -71,7 +71,7 @@ pub fn slow_exit(row: &SlowRow, out: &mut impl Write) -> io::Result<()> {
         ns / 1000,
         row.vm,
         row.pid,
-        row.what,
+        with_name(&row.what, row.what_name.as_deref()),
         duration(row.time_ns)
     )?;
     let parts = [
@@ -87,7 +87,7 @@ pub fn slow_exit(row: &SlowRow, out: &mut impl Write) -> io::Result<()> {
         .collect();
     write!(out, " ({})", parts.join(", "))?;
     if let Some(cause) = &row.cause {
-        write!(out, ", {cause}")?;
+        write!(out, ", {}", with_name(cause, row.cause_name.as_deref()))?;
     }
     writeln!(out, ", at {:#x}", row.guest_rip)
 }
@@ -115,7 +115,7 @@ fn names(report: &ExitsReport) -> Vec<Column> {
         names.push(("exit reason", |row| row.reason.clone().unwrap_or_default()));
     }
     if has(|row| row.key.is_some()) {
-        names.push(("what", |row| row.key.clone().unwrap_or_default()));
+        names.push(("what", |row| key_cell(row).unwrap_or_default()));
     }
     names
 }
@@ -186,7 +186,7 @@ fn cause_cells(cause: &Cause, names: usize) -> Vec<String> {
         format!("{}-{}", count(cause.at_least), count(cause.at_most))
     };
     cells.extend([
-        format!("  {}", cause.cause),
+        format!("  {}", with_name(&cause.cause, cause.name.as_deref())),
         number,
         String::new(),
         duration(cause.time_ns),
@@ -248,12 +248,21 @@ fn vcpu_cell(vcpu: Option<u32>, tid: Option<u32>) -> Option<String> {
         .or_else(|| tid.map(|tid| format!("tid {tid}")))
 }
 
+/// What is counted: its number, and beside it what that stands for.
+fn key_cell(row: &ExitRow) -> Option<String> {
+    let key = row.key.as_ref()?;
+    Some(with_name(key, row.name.as_deref()))
+}
+
+fn with_name(key: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| key.to_owned(), |name| format!("{key} ({name})"))
+}
+
 fn name_of(row: &ExitRow) -> String {
     let vcpu = vcpu_cell(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));
-    let names: Vec<_> = [&row.vm, &vcpu, &row.reason, &row.key]
+    let names: Vec<_> = [row.vm.clone(), vcpu, row.reason.clone(), key_cell(row)]
         .into_iter()
         .flatten()
-        .cloned()
         .collect();
     if names.is_empty() {
         "all exits".into()
@@ -333,6 +342,7 @@ mod tests {
             reason_code: Some(0x78),
             isa: Some(2),
             key: None,
+            name: None,
             code: None,
             class: None,
             count,
@@ -362,6 +372,7 @@ mod tests {
                 .to_vec(),
             causes: vec![Cause {
                 cause: "port 0x3f8 out".into(),
+                name: None,
                 code: 0x3f8,
                 at_least: 90,
                 at_most: 95,

@@ -76,6 +76,9 @@ pub struct Percentile {
 pub struct Cause {
     /// What it is called.
     pub cause: String,
+    /// What its number stands for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The number that stands for it: an address, a port.
     pub code: u64,
     /// How often it was seen, at least.
@@ -113,6 +116,9 @@ pub struct ExitRow {
     /// What, where another kind of event is counted than exits by their reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// What its number stands for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its number: an address, a port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<u64>,
@@ -334,6 +340,7 @@ fn row(
         reason_code: reason.and_then(|key| u32::try_from(key.code).ok()),
         isa: reason.map(|key| key.class),
         key: other.map(|key| names.name(key)),
+        name: other.and_then(|key| names.known(key)),
         code: other.map(|key| key.code << shift),
         class: other.map(|key| key.class),
         count: totals.count,
@@ -387,6 +394,7 @@ fn causes(group: &Grouped, most: usize, names: &KeyNames<'_>) -> Vec<Cause> {
     ranked
         .map(|(key, count)| Cause {
             cause: names.cause(key),
+            name: names.known_cause(key),
             code: key.code << names.cause_shift(key),
             at_least: count.at_least,
             at_most: count.at_most,
