@@ -23,6 +23,11 @@ fn main() -> ExitCode {
             found_while_waiting,
         ),
         Trial::test("a_guest_whose_starter_dies_ends", starter_dies),
+        Trial::test("user_spaces_time_is_what_it_slept", slept),
+        Trial::test("a_timer_is_waited_for", waited_for_the_timer),
+        Trial::test("threads_are_bound_to_their_cpus", bound),
+        Trial::test("a_cpu_that_is_not_there_is_named", no_such_cpu),
+        Trial::test("many_vms_have_room_for_their_files", many_vms),
     ];
     for mode in [Mode::Real, Mode::Long] {
         for kind in Kind::ALL {
@@ -136,6 +141,79 @@ fn starter_dies() -> Result<(), Failed> {
     drop(guest.child.stdin.take());
     let status = guest.child.wait()?;
     check(status.code() == Some(1), format!("{status}"))
+}
+
+fn slept() -> Result<(), Failed> {
+    let plan = Plan {
+        kinds: vec![Kind::Io, Kind::Cpuid],
+        exits: 20,
+        sleep: Duration::from_millis(1),
+        ..Plan::default()
+    };
+    let times = guest::run(&plan).map_err(chain)?.vms[0].vcpus[0].times;
+    // The exit at the beginning sleeps too; the one at the end does not, nor does any of the kernel's.
+    check(times.userspace_ns >= 21_000_000, format!("{times:?}"))?;
+    check(times.elapsed_ns >= times.userspace_ns, format!("{times:?}"))?;
+    // A sleeper uses no CPU.
+    check(times.cpu_ns < times.elapsed_ns, format!("{times:?}"))
+}
+
+fn waited_for_the_timer() -> Result<(), Failed> {
+    let plan = Plan {
+        kinds: vec![Kind::Timer],
+        exits: 20,
+        timer: Duration::from_millis(2),
+        ..Plan::default()
+    };
+    let times = guest::run(&plan).map_err(chain)?.vms[0].vcpus[0].times;
+    // In the kernel, that is.
+    let kernel_ns = times.elapsed_ns - times.userspace_ns;
+    check(kernel_ns >= 40_000_000, format!("{times:?}"))
+}
+
+fn bound() -> Result<(), Failed> {
+    let guest = Waiting::start(&["--cpu", "0", "--vcpus", "2"])?;
+    for vcpu in 0..2 {
+        let (pid, tid) = (guest.child.id(), guest.tid(vcpu));
+        let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
+        check(status.contains("Cpus_allowed_list:\t0\n"), status)?;
+    }
+    Ok(())
+}
+
+fn no_such_cpu() -> Result<(), Failed> {
+    // No machine has the first; the second no set of CPUs has room for.
+    for cpu in [1023, u32::MAX] {
+        let plan = Plan {
+            cpus: vec![cpu],
+            ..Plan::default()
+        };
+        let error = chain(guest::run(&plan).err().ok_or("it ran")?);
+        check(error.contains(&format!("CPU {cpu}")), error)?;
+    }
+    Ok(())
+}
+
+/// 130 VMs with 8 vCPUs each are more files than a process may have open unless it asks.
+fn many_vms() -> Result<(), Failed> {
+    let out = Command::new("prlimit")
+        .args(["--nofile=1024:2000", env!("CARGO_BIN_EXE_kvm-collector")])
+        .args(["guest", "--json", "--vms", "130", "--vcpus", "8", "-n", "3"])
+        .output()?;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    check(out.status.success(), said)?;
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout)?;
+    let vms = report["vms"].as_array().map_or(0, Vec::len);
+    check(vms == 130, format!("{vms} VMs"))?;
+
+    let out = Command::new("prlimit")
+        .args(["--nofile=100:200", env!("CARGO_BIN_EXE_kvm-collector")])
+        .args(["guest", "--vms", "130", "--vcpus", "8", "-n", "3"])
+        .output()?;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    // 130 x 9, and some for the rest.
+    let clear = said.contains("1234 open files") && said.contains("may have 200");
+    check(out.status.code() == Some(1) && clear, said)
 }
 
 /// A guest in a process of its own that waits for its start.

@@ -4,6 +4,8 @@
 //! State and totals belong to a thread, which runs on one CPU at a time, so they are updated in place,
 //! without atomics and without locks.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext as _,
     helpers::generated::bpf_probe_read_kernel,
@@ -27,15 +29,16 @@ use crate::{
 const SPAN_OFFSET: usize = 8;
 
 /// The fields of a `kvm_exit` record that lie after the common ones.
-struct ExitSpan([u64; EXIT_SPAN_BYTES / 8]);
+struct ExitSpan(MaybeUninit<[u64; EXIT_SPAN_BYTES / 8]>);
 
 impl ExitSpan {
     #[inline(always)]
     fn read(ctx: &TracePointContext) -> Self {
-        let mut span = [0; EXIT_SPAN_BYTES / 8];
+        // Zeroing it first would cost more than all else here.
+        let mut span = MaybeUninit::<[u64; EXIT_SPAN_BYTES / 8]>::uninit();
         #[expect(clippy::cast_possible_truncation, reason = "64")]
         const BYTES: u32 = EXIT_SPAN_BYTES as u32;
-        // SAFETY: exactly the array's bytes; the helper fails instead of faulting.
+        // SAFETY: exactly the array's bytes; the helper fails instead of faulting, and then zeroes them.
         unsafe {
             bpf_probe_read_kernel(
                 span.as_mut_ptr().cast(),
@@ -54,8 +57,9 @@ impl ExitSpan {
         if offset == NO_OFFSET || at > EXIT_SPAN_BYTES - size_of::<T>() {
             return otherwise;
         }
-        // SAFETY: within the span, as just checked; fields are aligned, and all are integers.
-        unsafe { self.0.as_ptr().byte_add(at).cast::<T>().read() }
+        // SAFETY: within the span, as just checked, which has been filled; fields are aligned, and all
+        // are integers.
+        unsafe { self.0.as_ptr().cast::<T>().byte_add(at).read() }
     }
 }
 

@@ -12,6 +12,17 @@ use crate::{
 
 const TARGET: &str = "bpfel-unknown-none";
 
+const RUSTFLAGS: [&str; 4] = [
+    // Types reach the kernel as BTF, which the linker makes out of full debug information.
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    // 32-bit registers and all comparisons, which Linux has since 5.1: a third fewer instructions than without. (Ring buffers,
+    // without which nothing works here, came with 5.8.)
+    "-Ctarget-cpu=v3",
+    // As it would be otherwise, zeroing 16 bytes is a call of a function that stores one byte after the other.
+    "-Clink-arg=--disable-expand-memcpy-in-order",
+];
+
 pub(crate) fn run() -> Result<()> {
     // A directory of its own: another compiler in the usual one would make cargo rebuild everything at every change of hands.
     let target_dir = workspace::target("ebpf");
@@ -22,11 +33,7 @@ pub(crate) fn run() -> Result<()> {
         .args(["--target", TARGET, "-Z", "build-std=core"])
         .arg("--target-dir")
         .arg(&target_dir)
-        // Types reach the kernel as BTF, which the linker makes out of full debug information.
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            "-Cdebuginfo=2\x1f-Clink-arg=--btf",
-        );
+        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
     process::run(&mut cargo)?;
 
     let built = target_dir.join(TARGET).join("release/kvm-ebpf");

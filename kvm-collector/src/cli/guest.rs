@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::guest::{Guest, Kind, Made, Mode, Plan, Roster, VcpuMade};
+use crate::format::units;
+use crate::guest::{Guest, Kind, Made, Mode, Plan, Roster, Times, VcpuMade};
 
 /// Run a tiny guest that makes a known number of exits, and print how many it made.
 ///
@@ -40,7 +41,7 @@ pub(super) struct GuestArgs {
     mode: Mode,
 
     /// How many VMs to run; they share this process
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     vms: u32,
 
     /// How many vCPUs each VM has
@@ -50,6 +51,18 @@ pub(super) struct GuestArgs {
     /// Sleep this long in every exit that user space handles, e.g. 100us
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     sleep: Option<Duration>,
+
+    /// In each round, first go around an empty loop so many times: time in the guest, without an exit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    spin: u32,
+
+    /// What `timer` sets the APIC's timer to, and so how long its hlt lasts
+    #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
+    timer: Duration,
+
+    /// Bind the vCPUs' threads to these CPUs, in turn
+    #[arg(long, value_name = "CPU", value_delimiter = ',')]
+    cpu: Vec<u32>,
 
     /// The name this VM goes by in `list` and wherever VMs are named (read from the command line, as QEMU's is)
     #[arg(long, value_name = "NAME")]
@@ -90,6 +103,9 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
         vms: args.vms,
         vcpus: args.vcpus,
         sleep: args.sleep.unwrap_or_default(),
+        spin: args.spin,
+        timer: args.timer,
+        cpus: args.cpu,
     };
     let out = &mut io::stdout().lock();
     let guest = Guest::prepare(&plan).context("cannot make the guest")?;
@@ -190,7 +206,23 @@ fn vcpu_text(out: &mut impl Write, vcpu: &VcpuMade) -> Result<()> {
         counts(&vcpu.userspace_exits),
         vcpu.eintr
     )?;
+    times_text(out, vcpu.times)?;
     Ok(())
+}
+
+fn times_text(out: &mut impl Write, times: Times) -> Result<()> {
+    let time = units::duration;
+    write!(
+        out,
+        "  time             {}: {} on a CPU, {} in user space",
+        time(times.elapsed_ns),
+        time(times.cpu_ns),
+        time(times.userspace_ns)
+    )?;
+    if let Some(ns) = times.runqueue_ns {
+        write!(out, ", {} waiting for a CPU", time(ns))?;
+    }
+    Ok(writeln!(out)?)
 }
 
 fn counts<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> String {

@@ -34,8 +34,6 @@ const MSR_APIC_TIMER_NOW: u32 = 0x839;
 const MSR_APIC_TIMER_DIVIDE: u32 = 0x83e;
 /// The sender itself, by shorthand.
 const ICR_SELF: u32 = 1 << 18;
-/// 200 µs: the APIC's bus has 1 GHz, of which the timer counts every other tick.
-const TIMER_TICKS: u32 = 100_000;
 const PIT_COUNTER: u16 = 0x40;
 const PIT_CONTROL: u16 = 0x43;
 
@@ -48,11 +46,15 @@ pub(super) fn assemble(
 ) -> Result<Vec<u8>, GuestError> {
     let mut code = Code {
         mode: plan.mode,
+        timer_ticks: plan.timer_ticks()?,
         bytes: Vec::new(),
     };
     code.out(BOOT_PORT);
     if plan.exits > 0 {
         let start = code.bytes.len();
+        if plan.spin > 0 {
+            code.spin(plan.spin)?;
+        }
         for &kind in &plan.kinds {
             code.exit(kind, layout, vcpu, isa)?;
         }
@@ -80,6 +82,7 @@ pub(super) fn assemble(
 
 struct Code {
     mode: Mode,
+    timer_ticks: u32,
     bytes: Vec<u8>,
 }
 
@@ -146,7 +149,7 @@ impl Code {
                 self.wrmsr(MSR_APIC_TIMER, APIC_VECTOR.into());
                 // Off until the hlt, lest the interrupt come before it: then nothing would end it.
                 self.plain(&[0xfa]); // cli
-                self.wrmsr(MSR_APIC_TIMER_START, TIMER_TICKS);
+                self.wrmsr(MSR_APIC_TIMER_START, self.timer_ticks);
                 self.plain(&[0xfb, 0xf4]); // sti, hlt
             }
             Kind::Pit => {
@@ -159,6 +162,13 @@ impl Code {
             Kind::Msi => self.out(MSI_PORT),
         }
         Ok(())
+    }
+
+    fn spin(&mut self, times: u32) -> Result<(), GuestError> {
+        self.load_ecx(times);
+        let start = self.bytes.len();
+        self.wide(&[0xff, 0xc9]); // dec ecx
+        self.jump_if_not_zero(start)
     }
 
     /// What follows the program. A handler leaves all registers as they were.
@@ -345,6 +355,24 @@ mod tests {
             code[7..16],
             [0x67, 0x66, 0xc7, 0x04, 0x25, 0, 0xe0, 0x1f, 0]
         );
+    }
+
+    #[test]
+    fn spinning_jumps_back_to_its_own_start() {
+        let plan = Plan {
+            kinds: vec![Kind::Hlt],
+            exits: 1,
+            spin: 7,
+            ..Plan::default()
+        };
+        let code = assemble(&plan, &Layout::of(&plan).unwrap(), 0, None).unwrap();
+        let spin = [
+            0xb9, 7, 0, 0, 0, 0xff, 0xc9, 0x0f, 0x85, 0xf8, 0xff, 0xff, 0xff,
+        ];
+        let round = [
+            0xf4, 0xff, 0xc7, 0xff, 0xce, 0x0f, 0x85, 0xe8, 0xff, 0xff, 0xff,
+        ];
+        assert_eq!(code, [&BOOT[..], &spin, &round, &END].concat());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can go wrong with a guest.
 
 use std::io;
+use std::time::Duration;
 
 /// Why a guest could not be made, or did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,30 @@ pub enum GuestError {
         "no hypercall exits here: the processor has neither vmx nor svm (KVM virtualizes in software)"
     )]
     NoHypercall,
+    /// A time that the APIC's timer cannot be set to.
+    #[error("the guest's timer takes 1us to 8s, not {asked:?}")]
+    TimerOutOfRange { asked: Duration },
+    /// A CPU that is not there, is offline, or is not among those this process may use.
+    #[error(
+        "cannot bind the thread of vCPU {vcpu} of VM {vm} to CPU {cpu}: is it online (`lscpu`), and may this process use it (`taskset -p $$`)?"
+    )]
+    NoCpu {
+        vm: u32,
+        vcpu: u32,
+        cpu: u32,
+        #[source]
+        source: io::Error,
+    },
+    /// More files than this process may have open.
+    #[error(
+        "{vms} VMs of {vcpus} vCPUs take {needed} open files, and this process may have {limit}: raise its limit (`ulimit -Hn`, LimitNOFILE=)"
+    )]
+    TooManyFiles {
+        vms: u32,
+        vcpus: u32,
+        needed: u64,
+        limit: u64,
+    },
     /// A guest-physical address outside the guest's memory.
     #[error("guest-physical address {gpa:#x} is outside the guest's memory")]
     OutOfMemory { gpa: u64 },

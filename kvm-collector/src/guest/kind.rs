@@ -51,7 +51,7 @@ pub enum Kind {
     ApicRead,
     /// An interrupt sent to itself, and its end.
     Ipi,
-    /// The APIC's timer set to 200 µs, waited for in `hlt`, and the end of its interrupt. (Where an emulated processor lets the
+    /// The APIC's timer set to [`super::Plan::timer`], waited for in `hlt`, and the end of its interrupt. (Where an emulated processor lets the
     /// interrupt in before the `hlt`, that is left out.)
     Timer,
     /// The PIT's first timer started, by three `out`s that the kernel handles; its interrupt comes when it comes.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Isa, Kind, Mode, Plan};
+use super::{Isa, Kind, Mode, Plan, Times};
 
 /// What all VMs of a [`Plan`] made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +48,9 @@ pub struct VcpuMade {
     pub userspace_exits_total: u64,
     /// Returns of `KVM_RUN` because a signal interrupted it.
     pub eintr: u64,
+    /// Where its time went.
+    #[serde(flatten)]
+    pub times: Times,
 }
 
 impl VcpuMade {
@@ -80,6 +83,7 @@ impl VcpuMade {
             userspace_exits: BTreeMap::new(),
             userspace_exits_total: 0,
             eintr: 0,
+            times: Times::default(),
         }
     }
 

@@ -32,6 +32,7 @@ mod memory;
 mod plan;
 mod registers;
 mod run;
+mod times;
 mod vcpu;
 mod vm;
 
@@ -42,3 +43,4 @@ pub use kind::{Kind, UnknownKind};
 pub use made::{Made, VcpuMade, VmMade};
 pub use plan::{Mode, Plan, UnknownMode};
 pub use run::{Guest, Roster, VcpuThread, VmThreads, run};
+pub use times::Times;

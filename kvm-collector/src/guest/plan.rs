@@ -23,7 +23,16 @@ pub struct Plan {
     pub vcpus: u32,
     /// How long user space sleeps in every exit it handles, the last one excepted.
     pub sleep: Duration,
+    /// How often each round first goes around an empty loop, which costs time in the guest and no exit.
+    pub spin: u32,
+    /// What [`Kind::Timer`] sets the APIC's timer to, and then waits for.
+    pub timer: Duration,
+    /// The CPUs that the vCPUs' threads are bound to, one each, in turn; where there are none, they run anywhere.
+    pub cpus: Vec<u32>,
 }
+
+/// How often the APIC's timer ticks: its bus has 1 GHz, of which it counts every other tick.
+const TICK_NS: u128 = 2;
 
 impl Default for Plan {
     fn default() -> Self {
@@ -34,6 +43,9 @@ impl Default for Plan {
             vms: 1,
             vcpus: 1,
             sleep: Duration::ZERO,
+            spin: 0,
+            timer: Duration::from_micros(200),
+            cpus: Vec::new(),
         }
     }
 }
@@ -54,6 +66,21 @@ impl Plan {
         self.kinds.contains(&Kind::Dirty) || self.kinds.contains(&Kind::Pvclock)
     }
 
+    /// What the APIC's timer is set to. At 0 it would be off, and what waits for it would wait for ever.
+    pub(super) fn timer_ticks(&self) -> Result<u32, GuestError> {
+        u32::try_from(self.timer.as_nanos() / TICK_NS)
+            .ok()
+            .filter(|_| self.timer >= Duration::from_micros(1))
+            .ok_or(GuestError::TimerOutOfRange { asked: self.timer })
+    }
+
+    /// The CPU that a vCPU's thread is bound to, if it is bound at all.
+    pub(super) fn cpu_of(&self, vm: u32, vcpu: u32) -> Option<u32> {
+        let number = u64::from(vm) * u64::from(self.vcpus) + u64::from(vcpu);
+        let index = number.checked_rem(self.cpus.len() as u64)?;
+        self.cpus.get(usize::try_from(index).ok()?).copied()
+    }
+
     /// What no guest can do.
     pub(super) fn check(&self) -> Result<(), GuestError> {
         if self.needs_irqchip() && self.kinds.contains(&Kind::Hlt) {
@@ -62,6 +89,7 @@ impl Plan {
         if self.needs_handlers() && self.mode == Mode::Real && self.vcpus > 1 {
             return Err(GuestError::OutOfSegments);
         }
+        self.timer_ticks()?;
         Ok(())
     }
 }
@@ -116,5 +144,40 @@ impl FromStr for Mode {
                 name: name.to_owned(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timer_ticks_every_other_ns() {
+        let ticks = |timer| {
+            let plan = Plan {
+                timer,
+                ..Plan::default()
+            };
+            plan.timer_ticks().ok()
+        };
+        assert_eq!(ticks(Plan::default().timer), Some(100_000));
+        assert_eq!(ticks(Duration::from_secs(8)), Some(4_000_000_000));
+        assert_eq!(ticks(Duration::from_secs(9)), None);
+        assert_eq!(ticks(Duration::from_nanos(999)), None);
+        assert_eq!(ticks(Duration::MAX), None);
+    }
+
+    #[test]
+    fn threads_take_the_cpus_in_turn_across_vms() {
+        let mut plan = Plan {
+            vms: 2,
+            vcpus: 3,
+            ..Plan::default()
+        };
+        assert_eq!(plan.cpu_of(1, 2), None);
+        plan.cpus = vec![4, 7];
+        let of_vm = |vm| [0, 1, 2].map(|vcpu| plan.cpu_of(vm, vcpu));
+        assert_eq!(of_vm(0), [Some(4), Some(7), Some(4)]);
+        assert_eq!(of_vm(1), [Some(7), Some(4), Some(7)]);
     }
 }

@@ -1,14 +1,17 @@
 //! From a plan to numbers: a thread per vCPU, held at the start until all are there.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 
 use super::vcpu::Place;
-use super::vm::{Vm, open_kvm};
+use super::vm::{self, Vm, open_kvm};
 use super::{GuestError, Isa, Made, Plan, VcpuMade, VmMade, vcpu};
 
 /// Makes the guests of a plan and runs them to their end.
@@ -71,12 +74,14 @@ impl Guest {
     /// When the host does not let us, or the plan asks for more than fits.
     pub fn prepare(plan: &Plan) -> Result<Self, GuestError> {
         let kvm = open_kvm()?;
+        make_room_for_files(plan)?;
         let isa = Isa::of_host();
+        let cpuid = vm::cpuid(&kvm)?;
         let mut threads = Vec::new();
         for vm_number in 0..plan.vms {
             let vm = Arc::new(Vm::new(&kvm, plan, isa)?);
             for vcpu in 0..plan.vcpus {
-                let fd = vm.vcpu(&kvm, plan, vcpu)?;
+                let fd = vm.vcpu(&cpuid, plan, vcpu)?;
                 threads.push(Thread::spawn(
                     Place {
                         vm: vm_number,
@@ -167,7 +172,11 @@ impl Thread {
         let (tell_tid, tid) = sync_channel(1);
         let body = move || {
             let tid = thread_id();
-            tell_tid.send(tid).ok()?;
+            let bound = match plan.cpu_of(place.vm, place.vcpu) {
+                Some(cpu) => bind(cpu, place),
+                None => Ok(()),
+            };
+            tell_tid.send(bound.map(|()| tid)).ok()?;
             let result = wait(&started).map(|()| vcpu::run(&mut fd, &vm, &plan, isa, place, tid));
             // The vCPU must be gone before the memory it runs on.
             drop(fd);
@@ -184,7 +193,7 @@ impl Thread {
         let tid = tid.recv().map_err(|_| GuestError::ThreadDied {
             vm: place.vm,
             vcpu: place.vcpu,
-        })?;
+        })??;
         Ok(Self {
             place,
             tid,
@@ -206,6 +215,54 @@ impl Thread {
 /// Waits for the start; `None` when there will be none.
 fn wait(started: &Receiver<()>) -> Option<()> {
     started.recv().ok()
+}
+
+/// Binds the calling thread to a CPU.
+fn bind(cpu: u32, Place { vm, vcpu }: Place) -> Result<(), GuestError> {
+    let failed = |source| GuestError::NoCpu {
+        vm,
+        vcpu,
+        cpu,
+        source,
+    };
+    let index = usize::try_from(cpu)
+        .ok()
+        .filter(|index| *index < CpuSet::MAX_CPU)
+        .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let mut cpus = CpuSet::new();
+    cpus.set(index);
+    sched_setaffinity(None, &cpus).map_err(|errno| failed(errno.into()))
+}
+
+/// Each VM and each vCPU is an open file, and by default a process has 1024. It may raise that up to the hard limit.
+fn make_room_for_files(plan: &Plan) -> Result<(), GuestError> {
+    let needed = files(plan);
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let too_many = |limit| GuestError::TooManyFiles {
+        vms: plan.vms,
+        vcpus: plan.vcpus,
+        needed,
+        limit,
+    };
+    if let Some(maximum) = limit.maximum
+        && maximum < needed
+    {
+        return Err(too_many(maximum));
+    }
+    let raised = Rlimit {
+        current: Some(needed),
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).map_err(|_| too_many(limit.current.unwrap_or(needed)))
+}
+
+/// Open files that the VMs of a plan take, and some for all else that a process has open.
+fn files(plan: &Plan) -> u64 {
+    const OTHERS: u64 = 64;
+    u64::from(plan.vms) * (1 + u64::from(plan.vcpus)) + OTHERS
 }
 
 fn thread_id() -> u32 {

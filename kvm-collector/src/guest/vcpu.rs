@@ -6,6 +6,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::layout::{Layout, PAGE};
 use super::made::VcpuMade;
+use super::times::Stopwatch;
 use super::vm::Vm;
 use super::{BOOT_PORT, END_PORT, GuestError, Isa, Kind, PORT, Plan};
 
@@ -27,8 +28,12 @@ pub(super) fn run(
 ) -> Result<VcpuMade, GuestError> {
     let mut made = VcpuMade::by_construction(plan, isa, place.vcpu, tid);
     let mut booting = Some(vm.boot_turn());
+    let mut watch = Stopwatch::start();
     loop {
-        match fd.run() {
+        watch.entering();
+        let exit = fd.run();
+        watch.returned();
+        match exit {
             Ok(VcpuExit::IoOut(END_PORT, _)) => {
                 made.count("KVM_EXIT_IO");
                 break;
@@ -68,6 +73,7 @@ pub(super) fn run(
             thread::sleep(plan.sleep);
         }
     }
+    made.times = watch.stop();
     check(fd, plan, place)?;
     Ok(made)
 }

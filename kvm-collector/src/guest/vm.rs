@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use super::layout::{Layout, PAGE, PAGE_BYTES};
@@ -33,6 +35,12 @@ pub(super) fn open_kvm() -> Result<Kvm, GuestError> {
         libc::EACCES | libc::EPERM => GuestError::NotAllowed,
         _ => GuestError::kvm("opening /dev/kvm")(error),
     })
+}
+
+/// What processor the vCPUs are. The kernel takes a while to say it, so it is asked once for all of them.
+pub(super) fn cpuid(kvm: &Kvm) -> Result<CpuId, GuestError> {
+    kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .map_err(GuestError::kvm("KVM_GET_SUPPORTED_CPUID"))
 }
 
 impl Vm {
@@ -80,16 +88,13 @@ impl Vm {
         self.booting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn vcpu(&self, kvm: &Kvm, plan: &Plan, vcpu: u32) -> Result<VcpuFd, GuestError> {
+    pub(super) fn vcpu(&self, cpuid: &CpuId, plan: &Plan, vcpu: u32) -> Result<VcpuFd, GuestError> {
         let layout = Layout::of(plan)?;
         let fd = self
             .fd
             .create_vcpu(vcpu.into())
             .map_err(GuestError::kvm("KVM_CREATE_VCPU"))?;
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(GuestError::kvm("KVM_GET_SUPPORTED_CPUID"))?;
-        fd.set_cpuid2(&cpuid)
+        fd.set_cpuid2(cpuid)
             .map_err(GuestError::kvm("KVM_SET_CPUID2"))?;
         let reset = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
         fd.set_sregs(&registers::system(plan, &layout, vcpu, reset))

@@ -99,6 +99,11 @@ impl Made {
         Ok(vcpus)
     }
 
+    /// The sum over all vCPUs of one of the times that the guest took of itself.
+    pub(crate) fn time_ns(&self, name: &str) -> Result<u64, Failed> {
+        self.vcpus()?.iter().map(|it| number(it, name)).sum()
+    }
+
     /// The index of each vCPU.
     pub(crate) fn indices(&self) -> Result<Vec<u64>, Failed> {
         self.vcpus()?.iter().map(|it| number(it, "vcpu")).collect()

@@ -10,14 +10,19 @@ mod exits;
 mod ftrace;
 mod guest;
 mod keeper;
+mod kinds;
 mod line;
 mod modules;
 mod needs;
+mod parts;
+mod perf;
+mod perf_kvm;
 mod process;
 mod reasons;
 mod recording;
 mod ring;
 mod smoke;
+mod vcpus;
 mod verifier;
 mod watch;
 mod witness;
@@ -46,7 +51,11 @@ fn trials() -> Vec<Trial> {
         smoke::trials(),
         counts::trials(),
         exits::trials(),
+        kinds::trials(),
+        vcpus::trials(),
         witness::trials(),
+        perf_kvm::trials(),
+        parts::trials(),
         ring::trials(),
         errors::trials(),
         words::trials(),

@@ -26,6 +26,16 @@ const ALL: [Case; 3] = [
     ("trace", &["trace", "-e", "*"]),
 ];
 
+/// What `exits` can be asked for besides.
+const EXITS: [Case; 3] = [
+    (
+        "exits --preempt --slow",
+        &["exits", "--preempt", "--slow", "1s"],
+    ),
+    ("exits --causes", &["exits", "--causes"]),
+    ("exits --kind userspace", &["exits", "--kind", "userspace"]),
+];
+
 /// Few events. The slots' programs differ in nothing but a number, and loading all of them takes its time.
 const FEW: [Case; 3] = [
     ("exits", &["exits"]),
@@ -41,6 +51,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("programs_pass_the_verifier", NEEDS, || {
             checked("plain", &ALL, &["-v"])
         }),
+        trial(
+            "programs_pass_the_verifier_with_more_of_exits",
+            NEEDS,
+            || checked("plain", &EXITS, &["-v"]),
+        ),
         trial("programs_pass_the_verifier_per_vm", NEEDS, || {
             checked("plain", &FEW, &["-v"])
         }),
@@ -107,7 +122,7 @@ fn events() -> Result<usize, Failed> {
     Ok(count)
 }
 
-/// `kvm-collector: info: pair_exit on kvm:kvm_exit: 520 instructions verified, 712 bytes of machine code`; the programs of all
+/// `kvm-collector: info: vm_exit on kvm:kvm_exit: 520 instructions verified, 712 bytes of machine code`; the programs of all
 /// slots are one, written `slot_N`.
 fn verified(line: &str) -> Option<(String, u64)> {
     let (head, _) = line.split_once(" instructions verified")?;

@@ -17,6 +17,9 @@ use crate::{
 };
 use report::{Counts, Part};
 
+/// `perf kvm stat` and `perf stat` watch the same events as the collector. Debian 12's perf reads the events of all kernels here.
+const PERF: &str = "linux-perf";
+
 /// Where the live tests lie in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
 
@@ -88,7 +91,8 @@ fn in_vm(kernel: Series, built: &collector::StaticBuild) -> Part {
     let mut name = format!("VM {}", kernel.name());
     let vm = Vm::new(kernel)
         .with_file(&built.collector, collector::IN_VM)
-        .with_file(&built.live_tests, LIVE_IN_VM);
+        .with_file(&built.live_tests, LIVE_IN_VM)
+        .with_extra(PERF);
     let vm = match vm.prepare() {
         Ok(vm) => vm,
         Err(err) => return Part::skipped(name, &format!("{err:#}")),

@@ -21,6 +21,8 @@ use initramfs::Session;
 use kernel::Kernel;
 use packages::Package;
 
+use crate::process::say;
+
 /// What machine is wanted.
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
@@ -31,10 +33,14 @@ pub(crate) struct Vm {
     pub(crate) files: Vec<Placed>,
     /// Debian packages to put inside, with the libraries they need.
     pub(crate) packages: Vec<String>,
+    /// Such packages that it also does without, where they cannot be fetched.
+    pub(crate) extras: Vec<String>,
     /// Load kvm_amd at boot. Without, it can still be loaded by `modprobe kvm_amd`.
     pub(crate) kvm: bool,
     /// Mount tracefs at `/sys/kernel/tracing`.
     pub(crate) tracefs: bool,
+    /// The clock counts instructions, a nanosecond each: a run repeats to within 0.1 %.
+    pub(crate) counts_instructions: bool,
     /// How long a command may take, boot included.
     pub(crate) timeout: Duration,
 }
@@ -54,8 +60,10 @@ impl Vm {
             memory_mib: 1024,
             files: Vec::new(),
             packages: Vec::new(),
+            extras: Vec::new(),
             kvm: true,
             tracefs: true,
+            counts_instructions: false,
             timeout: Duration::from_secs(600),
         }
     }
@@ -68,16 +76,27 @@ impl Vm {
         self
     }
 
+    pub(crate) fn with_extra(mut self, package: &str) -> Self {
+        self.extras.push(package.to_owned());
+        self
+    }
+
     /// Fetches everything the machine consists of. What fails here says nothing about the collector.
     pub(crate) fn prepare(self) -> Result<PreparedVm> {
         qemu::ensure_installed()?;
         initramfs::ensure_installed()?;
         let kernel = Kernel::fetch(self.kernel)?;
-        let packages = self
+        let mut packages = self
             .packages
             .iter()
             .map(|name| Package::fetch(name))
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
+        for name in &self.extras {
+            match Package::fetch(name) {
+                Ok(package) => packages.push(package),
+                Err(err) => say!("doing without {name}: {err:#}"),
+            }
+        }
         Ok(PreparedVm {
             vm: self,
             kernel,

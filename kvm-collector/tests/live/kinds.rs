@@ -1,0 +1,345 @@
+//! `exits --kind`, `--causes` and `--slow`, against what the guest knows that it did.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+use crate::{
+    check::{ensure, equal, list, nothing_lost, number},
+    exits::NEEDS as EXIT_NEEDS,
+    guest::{Guest, Made},
+    needs::{Need, trial},
+    watch::Watch,
+};
+
+/// Events of these kinds happen on any KVM; their times are known only where `kvm_exit` happens too.
+const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
+
+/// Of `kvm_pio.rw`, `kvm_mmio.type` and `kvm_msr.write`.
+const OUT: u64 = 1;
+const MMIO_READ: u64 = 1;
+const MMIO_WRITE: u64 = 2;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("ports_are_counted", NEEDS, ports),
+        trial("mmio_addresses_are_counted", NEEDS, addresses),
+        trial("msrs_and_leaves_are_counted", EXIT_NEEDS, msrs_and_leaves),
+        trial("userspace_exits_are_counted", NEEDS, userspace),
+        trial("any_field_is_counted", NEEDS, any_field),
+        trial("unknown_kinds_are_errors", NEEDS, unknown),
+        trial("kinds_divide_the_same_time", EXIT_NEEDS, same_time),
+        trial("causes_are_under_their_reasons", EXIT_NEEDS, causes),
+        trial("slow_exits_are_reported", EXIT_NEEDS, slow),
+        trial("intervals_add_up_to_the_total", EXIT_NEEDS, intervals),
+    ]
+}
+
+/// Counts per code and class.
+type Counts = BTreeMap<(u64, u64), u64>;
+
+fn watch(kind: &str, guest: &Guest) -> Result<Watch, Failed> {
+    Watch::begin(&["exits", "--json", "--kind", kind, "-p", &guest.pid])
+}
+
+fn report_of(watch: Watch) -> Result<Value, Failed> {
+    let report = watch.end()?.expect_code(0)?.report()?;
+    nothing_lost(&report)?;
+    Ok(report)
+}
+
+fn counts(report: &Value) -> Result<Counts, Failed> {
+    let mut counts = Counts::new();
+    for row in list(report, "rows")? {
+        let key = (number(row, "code")?, number(row, "class")?);
+        *counts.entry(key).or_default() += number(row, "count")?;
+    }
+    Ok(counts)
+}
+
+fn made(made: &Made, kind: &str) -> Result<u64, Failed> {
+    let mut sum = 0;
+    for vcpu in made.indices()? {
+        sum += made.made_by(vcpu, kind)?;
+    }
+    Ok(sum)
+}
+
+fn ports() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io,io-read", "-n", "700", "--vcpus", "2"])?;
+    let watch = watch("pio", &guest)?;
+    let guest = guest.run()?;
+    let counts = counts(&report_of(watch)?)?;
+    // Which ports is the guest's affair; how often in and out is known.
+    let of = |class| -> u64 {
+        let of_class = counts.iter().filter(|((_, it), _)| *it == class);
+        of_class.map(|(_, count)| count).sum()
+    };
+    equal("outs", of(OUT), made(&guest, "io")?)?;
+    equal("ins", of(0), made(&guest, "io-read")?)
+}
+
+fn addresses() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "mmio,mmio-read", "-n", "600"])?;
+    let watch = watch("mmio", &guest)?;
+    guest.run()?;
+    let counts = counts(&report_of(watch)?)?;
+    let classes: Vec<_> = counts
+        .iter()
+        .map(|((_, class), count)| (*class, *count))
+        .collect();
+    ensure(
+        counts.len() == 2
+            && classes.contains(&(MMIO_READ, 600))
+            && classes.contains(&(MMIO_WRITE, 600)),
+        || format!("one address read and one written, 600 times each: {counts:?}"),
+    )
+}
+
+fn msrs_and_leaves() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "msr,msr-read,cpuid", "-n", "500"])?;
+    let msrs = watch("msr", &guest)?;
+    let leaves = watch("cpuid", &guest)?;
+    guest.run()?;
+    let msrs = counts(&report_of(msrs)?)?;
+    let of = |class| -> u64 {
+        msrs.iter()
+            .filter(|it| it.0.1 == class)
+            .map(|it| it.1)
+            .sum()
+    };
+    equal("reads and writes", (of(0), of(1)), (500, 500))?;
+    let leaves: u64 = counts(&report_of(leaves)?)?.values().sum();
+    equal("leaves", leaves, 500)
+}
+
+fn userspace() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io,mmio", "-n", "400"])?;
+    let watch = watch("userspace", &guest)?;
+    let guest = guest.run()?;
+    let report = report_of(watch)?;
+    // The class is errno, which is not 0 where a signal came.
+    let clean: u64 = counts(&report)?
+        .iter()
+        .filter(|it| it.0.1 == 0)
+        .map(|it| it.1)
+        .sum();
+    equal(
+        "returns of KVM_RUN",
+        number(&report, "count")?,
+        guest.userspace_exits()?,
+    )?;
+    ensure(clean >= 800, || {
+        format!("too few without an error: {report}")
+    })
+}
+
+fn any_field() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io", "-n", "300"])?;
+    let watch = watch("kvm_pio.size", &guest)?;
+    let guest = guest.run()?;
+    let report = report_of(watch)?;
+    equal("kind", &report["kind"], &Value::from("kvm_pio.size"))?;
+    equal("events", number(&report, "count")?, made(&guest, "io")?)
+}
+
+fn unknown() -> Result<(), Failed> {
+    use crate::process::run;
+    run(&["exits", "--kind", "pci", "-d", "10ms"])?
+        .expect_code(1)?
+        .expect_message(&["`pci`", "mmio", "EVENT.FIELD"])?;
+    run(&["exits", "--kind", "kvm_nothing.at_all", "-d", "10ms"])?
+        .expect_code(1)?
+        .expect_message(&["kvm_nothing", "list"])?;
+    run(&["exits", "--kind", "kvm_pio.at_all", "-d", "10ms"])?
+        .expect_code(1)?
+        .expect_message(&["`at_all`", "port"])?;
+    run(&["exits", "--kind", "pio", "--reason", "io", "-d", "10ms"])?
+        .expect_code(1)?
+        .expect_message(&["--reason"])?;
+    Ok(())
+}
+
+/// Exits that all are of one kind take the same time whatever they are counted by. (The two observers each read the clock; neither
+/// sees what the other costs but at one end.)
+fn same_time() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io", "-n", "1000", "--sleep", "200us"])?;
+    let by_reason = Watch::begin(&[
+        "exits",
+        "--json",
+        "-p",
+        &guest.pid,
+        "--reason",
+        "io,IO_INSTRUCTION",
+    ])?;
+    let by_port = watch("pio", &guest)?;
+    guest.run()?;
+    let (by_reason, by_port) = (report_of(by_reason)?, report_of(by_port)?);
+    equal(
+        "counts",
+        number(&by_port, "count")?,
+        number(&by_reason, "count")?,
+    )?;
+    equal(
+        "open ones",
+        number(&by_port, "open")?,
+        number(&by_reason, "open")?,
+    )?;
+    for field in ["time_ns", "vmm_ns"] {
+        let sum = |report: &Value| -> Result<u64, Failed> {
+            list(report, "rows")?
+                .iter()
+                .map(|row| number(row, field))
+                .sum()
+        };
+        let (reason, port) = (sum(&by_reason)?, sum(&by_port)?);
+        ensure(reason.abs_diff(port) * 50 < reason, || {
+            format!("{field}: {reason} by reason, {port} by port")
+        })?;
+    }
+    Ok(())
+}
+
+fn causes() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io,io-read,msr,cpuid", "-n", "500"])?;
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "--causes", "8"])?;
+    let by_rip = Watch::begin(&[
+        "exits", "--json", "-p", &guest.pid, "--causes", "8", "--cause", "rip",
+    ])?;
+    guest.run()?;
+    for (report, events) in [(report_of(watch)?, true), (report_of(by_rip)?, false)] {
+        for row in list(&report, "rows")? {
+            let name = row["reason"].as_str().unwrap_or_default();
+            if !["io", "msr", "cpuid", "IO_INSTRUCTION", "MSR_WRITE", "CPUID"].contains(&name) {
+                continue;
+            }
+            // All that have a time have a cause, and few ones are told exactly.
+            let timed = number(row, "count")? - number(row, "open")?;
+            let mut sum = 0;
+            for cause in list(row, "causes")? {
+                equal(
+                    "bounds",
+                    number(cause, "at_least")?,
+                    number(cause, "at_most")?,
+                )?;
+                sum += number(cause, "at_least")?;
+            }
+            equal(&format!("causes of {name}"), sum, timed)?;
+            equal("others", number(row, "other_causes_at_most")?, 0)?;
+            if events && name == "io" {
+                let ports = list(row, "causes")?
+                    .iter()
+                    .map(|it| it["cause"].to_string());
+                let ports: Vec<_> = ports.collect();
+                ensure(ports.iter().all(|it| it.contains("port 0x")), || {
+                    format!("{ports:?}")
+                })?;
+                ensure(ports.iter().any(|it| it.contains(" in")), || {
+                    format!("{ports:?}")
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn slow() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "50", "--sleep", "20ms"])?;
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "--slow", "15ms"])?;
+    let pid = guest.pid.clone();
+    guest.run()?;
+    let mut lines = watch.end()?.expect_code(0)?.json()?;
+    let report = lines.pop().ok_or("no report")?;
+    nothing_lost(&report)?;
+    ensure(lines.len() >= 50, || {
+        format!("{} slow exits of 50", lines.len())
+    })?;
+    let mut io = 0;
+    for line in &lines {
+        equal("view", &line["view"], &Value::from("slow_exit"))?;
+        equal("pid", line["pid"].to_string(), pid.clone())?;
+        let parts: u64 = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"]
+            .iter()
+            .map(|it| number(line, it))
+            .sum::<Result<_, _>>()?;
+        let time = number(line, "time_ns")?;
+        equal("the parts' sum", parts, time)?;
+        ensure(time > 15_000_000, || format!("not slow: {line}"))?;
+        if line["cause"]
+            .as_str()
+            .is_some_and(|it| it.contains("port 0x3f8 out"))
+        {
+            io += 1;
+            ensure(number(line, "vmm_ns")? >= 20_000_000, || {
+                format!("the VMM slept: {line}")
+            })?;
+            ensure(number(line, "guest_rip")? > 0, || format!("no rip: {line}"))?;
+        }
+    }
+    equal("slow outs", io, 50)?;
+    // The others, whatever the machine was doing, are in the table too.
+    let longer: u64 = list(&report, "rows")?
+        .iter()
+        .map(|row| number(row, "count"))
+        .sum::<Result<_, _>>()?;
+    ensure(longer >= lines.len() as u64, || format!("{report}"))
+}
+
+fn intervals() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "400", "--sleep", "1ms"])?;
+    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "-I", "100ms", "--hist"])?;
+    guest.run()?;
+    let mut lines = watch.end()?.expect_code(0)?.json()?;
+    let total = lines.pop().ok_or("no total")?;
+    ensure(lines.len() >= 3, || format!("{} intervals", lines.len()))?;
+    // What happens after the last whole interval is in the total only: it may be more, but never less.
+    let mut sums: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut extremes: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut last_end = 0;
+    for line in &lines {
+        equal(
+            "intervals follow each other",
+            number(line, "start_ns")?,
+            last_end,
+        )?;
+        last_end += number(line, "elapsed_ns")?;
+        for row in list(line, "rows")? {
+            let sum = sums.entry(number(row, "reason_code")?).or_default();
+            sum.0 += number(row, "count")?;
+            sum.1 += number(row, "time_ns")?;
+            let timed: u64 = list(row, "histogram")?
+                .iter()
+                .map(|it| number(it, "count"))
+                .sum::<Result<_, _>>()?;
+            if timed > 0 {
+                let (min, mean, max) = (
+                    number(row, "min_ns")?,
+                    number(row, "mean_ns")?,
+                    number(row, "max_ns")?,
+                );
+                // A row is read while it is counted in: the mean may be of one more or less.
+                ensure(min <= max && mean <= max + max / 10, || format!("{row}"))?;
+                let seen = extremes
+                    .entry(number(row, "reason_code")?)
+                    .or_insert((u64::MAX, 0));
+                *seen = (seen.0.min(min), seen.1.max(max));
+            }
+        }
+    }
+    for row in list(&total, "rows")? {
+        let code = number(row, "reason_code")?;
+        let (count, time) = sums.get(&code).copied().unwrap_or_default();
+        ensure(
+            count <= number(row, "count")? && time <= number(row, "time_ns")?,
+            || format!("{count} exits, {time} ns in intervals: {row}"),
+        )?;
+        if let Some(&(min, max)) = extremes.get(&code) {
+            ensure(
+                number(row, "min_ns")? <= min && number(row, "max_ns")? >= max,
+                || format!("{min} to {max} ns in intervals: {row}"),
+            )?;
+        }
+    }
+    equal("the total's start", number(&total, "start_ns")?, 0)
+}

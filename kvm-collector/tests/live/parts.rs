@@ -1,0 +1,238 @@
+//! The parts of an exit's time against guests whose time is known: by how they are made, and by clocks of the guest's own that know
+//! nothing of KVM's events.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use libtest_mimic::{Failed, Trial};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::Value;
+
+use crate::{
+    check::{ensure, equal, list, nothing_lost, number},
+    guest::{Guest, Made},
+    needs::{Need, trial},
+    watch::Watch,
+};
+
+const NEEDS: &[Need] = &[
+    Need::Root,
+    Need::Kvm,
+    Need::ExitEvents,
+    Need::Tracefs,
+    Need::Parts,
+];
+
+/// What an exit's time consists of.
+const PARTS: [&str; 4] = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"];
+
+/// By how much a part may differ from what it is known to be. Each trial makes its part so long that what lies between the two
+/// ways of measuring it (a system call, a wake-up) is less.
+const TOLERANCE: f64 = 0.05;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("halted_time_is_the_timers", NEEDS, halted),
+        trial("vmm_time_is_what_user_space_took", NEEDS, vmm),
+        trial("preempted_time_is_the_schedulers", NEEDS, preempted),
+        trial("guest_time_is_the_rest", NEEDS, guest_time),
+    ]
+}
+
+/// The guest sets a timer and halts until it fires, in the kernel.
+fn halted() -> Result<(), Failed> {
+    // Between the setting and the halt lie an entry and an exit, some 100 us under emulation; so do not many.
+    let run = Run::of(&["-k", "timer", "-n", "40", "--timer", "20ms"], &[])?;
+    let halts = run.row(&["hlt", "HLT"])?;
+    close("halted", number(halts, "halted_ns")?, 40 * 20_000_000)?;
+    // The thread's own account: neither on a CPU, nor waiting for one, nor in user space.
+    let times = ["elapsed_ns", "cpu_ns", "runqueue_ns"].map(|it| run.made.time_ns(it));
+    let [elapsed, cpu, runqueue] = times;
+    let blocked = elapsed? - cpu? - runqueue?;
+    close("halted, by the scheduler", run.sum("halted_ns")?, blocked)?;
+    equal(
+        "all that is halted is of hlt",
+        run.sum("halted_ns")?,
+        number(halts, "halted_ns")?,
+    )?;
+    equal("hlt is not user space's", number(halts, "vmm_ns")?, 0)
+}
+
+/// User space sleeps in each exit it handles, and measures how long.
+fn vmm() -> Result<(), Failed> {
+    let kinds = "io,mmio,hlt,cpuid";
+    let run = Run::of(&["-k", kinds, "-n", "200", "--sleep", "1ms"], &[])?;
+    let userspace = run.made.time_ns("userspace_ns")?;
+    ensure(userspace >= 601 * 1_000_000, || {
+        format!("user space slept for {userspace} ns only")
+    })?;
+    close("user space's", run.sum("vmm_ns")?, userspace)?;
+    let kernels = run.row(&["cpuid", "CPUID"])?;
+    equal("cpuid is the kernel's", number(kernels, "vmm_ns")?, 0)?;
+    // Without interrupt controllers in the kernel, it does not halt there.
+    equal("halted", run.sum("halted_ns")?, 0)
+}
+
+/// A busy thread on the same CPU takes it away, half of the time.
+fn preempted() -> Result<(), Failed> {
+    let busy = Busy::on(1)?;
+    let args = ["-k", "cpuid", "-n", "20", "--spin", "5000000", "--cpu", "1"];
+    let run = Run::of(&args, &["--preempt"])?;
+    drop(busy);
+    let waited = run.made.time_ns("runqueue_ns")?;
+    let elapsed = run.made.time_ns("elapsed_ns")?;
+    ensure(waited * 4 > elapsed, || {
+        format!("it waited for a CPU for {waited} of {elapsed} ns only: this tests nothing")
+    })?;
+    close("preempted", run.sum("preempted_ns")?, waited)
+}
+
+/// The guest is busy with itself.
+fn guest_time() -> Result<(), Failed> {
+    let run = Run::of(&["-k", "cpuid", "-n", "20", "--spin", "20000000"], &[])?;
+    let vcpus = list(&run.report, "vcpus")?;
+    equal("vCPUs", vcpus.len(), 1)?;
+    let guest = number(&vcpus[0], "guest_ns")?;
+    let elapsed = run.made.time_ns("elapsed_ns")?;
+    ensure(guest * 2 > elapsed, || {
+        format!("{guest} of {elapsed} ns in the guest: this tests nothing")
+    })
+}
+
+/// A guest, and what the collector says of it.
+struct Run {
+    made: Made,
+    report: Value,
+}
+
+impl Run {
+    /// Runs one vCPU. Whatever it does, its parts add up.
+    fn of(guest: &[&str], exits: &[&str]) -> Result<Self, Failed> {
+        let guest = Guest::prepare(guest)?;
+        let tid = guest.tids[0];
+        let args = ["exits", "--json", "-p", &guest.pid];
+        let watch = Watch::begin(&[&args[..], exits].concat())?;
+        let made = guest.run()?;
+        let report = watch.end()?.expect_code(0)?.report()?;
+        let run = Self { made, report };
+        run.adds_up(tid)?;
+        Ok(run)
+    }
+
+    fn adds_up(&self, tid: u32) -> Result<(), Failed> {
+        nothing_lost(&self.report)?;
+        for row in list(&self.report, "rows")? {
+            let sum: u64 = PARTS
+                .iter()
+                .map(|part| part_of(row, part))
+                .sum::<Result<_, _>>()?;
+            equal(
+                &format!("the sum of the parts of {row}"),
+                sum,
+                number(row, "time_ns")?,
+            )?;
+        }
+        let [vcpu] = list(&self.report, "vcpus")? else {
+            return Err(format!("not one vCPU: {}", self.report["vcpus"]).into());
+        };
+        equal("the thread", number(vcpu, "tid")?, tid.into())?;
+        equal("the vCPU", number(vcpu, "vcpu")?, 0)?;
+        for part in PARTS {
+            equal(part, part_of(vcpu, part)?, self.sum(part)?)?;
+        }
+        let parts: u64 = PARTS
+            .iter()
+            .map(|part| part_of(vcpu, part))
+            .sum::<Result<_, _>>()?;
+        // From the first entry to the last exit: what is missing lies before the one and after the other.
+        let elapsed = self.made.time_ns("elapsed_ns")?;
+        close(
+            "all of a vCPU's time",
+            number(vcpu, "guest_ns")? + parts,
+            elapsed,
+        )
+    }
+
+    fn row(&self, reasons: &[&str]) -> Result<&Value, Failed> {
+        list(&self.report, "rows")?
+            .iter()
+            .find(|row| {
+                row["reason"]
+                    .as_str()
+                    .is_some_and(|it| reasons.contains(&it))
+            })
+            .ok_or_else(|| format!("no {reasons:?} in {}", self.report).into())
+    }
+
+    fn sum(&self, part: &str) -> Result<u64, Failed> {
+        list(&self.report, "rows")?
+            .iter()
+            .map(|row| part_of(row, part))
+            .sum()
+    }
+}
+
+/// A part of the time; what was not asked for (`--preempt`) may be left out, or null, and is then in none of the others' way.
+fn part_of(object: &Value, part: &str) -> Result<u64, Failed> {
+    if part == "preempted_ns" && object[part].is_null() {
+        return Ok(0);
+    }
+    number(object, part)
+}
+
+fn close(what: &str, ours: u64, known: u64) -> Result<(), Failed> {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let off = (ours as f64 - known as f64) / known as f64;
+    println!(
+        "parts: {what}: {ours} ns, known {known} ns, {:+.2} %",
+        off * 100.0
+    );
+    ensure(off.abs() <= TOLERANCE, || {
+        format!("{what}: {ours} ns, where {known} ns are known")
+    })
+}
+
+/// A thread of ours that keeps a CPU busy until dropped.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn on(cpu: usize) -> Result<Self, Failed> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let (tell, bound) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu);
+            let _ = tell.send(sched_setaffinity(None, &cpus));
+            while !seen.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let busy = Self {
+            stop,
+            thread: Some(thread),
+        };
+        bound
+            .recv()?
+            .map_err(|error| format!("cannot be busy on CPU {cpu}: {error}"))?;
+        Ok(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to panic about.
+            let _ = thread.join();
+        }
+    }
+}
