@@ -4,6 +4,7 @@ use kvm_ebpf_common::{BUCKETS, VCPU_UNKNOWN, bucket_start};
 use serde::Serialize;
 
 use super::{
+    advice::{About, Advice, Parts, Subject, Wholes, advise},
     groups::{ExitGroups, GroupKey, Grouped},
     names::KeyNames,
 };
@@ -47,6 +48,8 @@ pub struct ExitsOptions {
     pub histograms: bool,
     /// So many causes of each row.
     pub causes: usize,
+    /// Advice about what is worth it.
+    pub advice: bool,
     /// It was watched when threads were ready and did not run.
     pub preempt_watched: bool,
 }
@@ -171,9 +174,9 @@ pub struct ExitRow {
     /// How often a cause that is not listed may have been seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_causes_at_most: Option<u64>,
-    /// What is usually done about many of them, if asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<&'static str>,
+    /// What is usually done about many of them, if asked for and if there are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
 }
 
 /// Where the time of a vCPU went.
@@ -212,6 +215,8 @@ pub struct ExitsReport {
     pub view: &'static str,
     /// What is counted: `vmexit`, or another kind of event.
     pub kind: String,
+    /// What rows are told apart by: `vm`, `vcpu`, `reason`.
+    pub by: Vec<&'static str>,
     /// From the start of the measurement to the start of this report's time.
     pub start_ns: u64,
     /// How long this report's time is.
@@ -254,12 +259,24 @@ impl ExitsReport {
         let groups_wanted = || groups.iter().filter(|(key, _)| wanted(key));
         let mut all = ExitTotals::default();
         let mut all_idle_ns = 0;
+        let elapsed_ns = end_ns.saturating_sub(start_ns);
+        let mut wholes = Wholes::new(elapsed_ns);
         for (key, group) in groups_wanted() {
-            all.merge(&group.totals);
-            all_idle_ns += idle_ns(key, &group.totals, names);
+            let totals = &group.totals;
+            let idle_ns = idle_ns(key, totals, names);
+            all.merge(totals);
+            all_idle_ns += idle_ns;
+            wholes.add(key, totals.count, totals.total_ns.saturating_sub(idle_ns));
         }
         let mut rows: Vec<_> = groups_wanted()
-            .map(|(key, group)| row(key, group, (&all, all_idle_ns), options, names, vm_name))
+            .map(|(key, group)| {
+                let mut row = row(key, group, (&all, all_idle_ns), options, names, vm_name);
+                let busy_ns = row.time_ns.saturating_sub(row.idle_ns);
+                if options.advice && wholes.is_hot(key, row.count, busy_ns) {
+                    row.advice = advice(key, group, row.idle_ns, names);
+                }
+                row
+            })
             .collect();
         sort(&mut rows, options.sort);
         let row_count = rows.len();
@@ -269,8 +286,9 @@ impl ExitsReport {
             kind: names
                 .counted
                 .map_or_else(|| VMEXIT.to_owned(), |(kind, _)| kind.name.clone()),
+            by: groups.by().iter().map(|group| group.name()).collect(),
             start_ns,
-            elapsed_ns: end_ns.saturating_sub(start_ns),
+            elapsed_ns,
             count: all.count,
             time_ns: all.total_ns,
             idle_ns: all_idle_ns,
@@ -382,8 +400,46 @@ fn row(
             .as_ref()
             .map(|causes| causes.unseen())
             .filter(|_| options.causes > 0),
-        advice: None,
+        advice: Vec::new(),
     }
+}
+
+/// What is advised about the exits of a row, by what they are for and what mostly caused them.
+fn advice(key: &GroupKey, group: &Grouped, idle_ns: u64, names: &KeyNames<'_>) -> Vec<Advice> {
+    let Some(key) = key.key else {
+        return Vec::new();
+    };
+    let x86 = names.reasons.is_x86();
+    let parts = Parts::of(group, idle_ns, names.is_halt(key));
+    if let Some((kind, _)) = names.counted {
+        let about = About {
+            kind: &kind.name,
+            code: key.code << kind.shift,
+            class: key.class,
+            x86,
+        };
+        return advise(Subject::Kind(about), parts);
+    }
+    let ranked = group
+        .causes
+        .as_ref()
+        .map(|it| it.ranked())
+        .unwrap_or_default();
+    let seen: u64 = ranked.iter().map(|(_, count)| count.at_least).sum();
+    let about: Vec<_> = ranked
+        .iter()
+        .filter(|(_, count)| count.at_least > 0 && count.at_least >= seen / 4)
+        .filter_map(|(cause, _)| {
+            let (kind, _) = names.cause_kind(*cause)?;
+            Some(About {
+                kind: &kind.name,
+                code: cause.code << kind.shift,
+                class: cause.class,
+                x86,
+            })
+        })
+        .collect();
+    advise(Subject::Reason(&names.reason(key), &about), parts)
 }
 
 fn causes(group: &Grouped, most: usize, names: &KeyNames<'_>) -> Vec<Cause> {
