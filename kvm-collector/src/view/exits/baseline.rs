@@ -113,11 +113,17 @@ impl Measured {
     }
 }
 
+/// A VM without a name goes by that of its program and its process's number, which is another in the next run.
+fn lasting(vm: &str, pid: Option<u32>) -> String {
+    let program = pid.and_then(|pid| vm.strip_suffix(&format!("-{pid}")));
+    program.unwrap_or(vm).to_owned()
+}
+
 /// Rows by what they are of. VMs of the same name, and vCPUs whose index is not known, come together.
 pub(super) fn by_what<'a>(rows: impl IntoIterator<Item = &'a ExitRow>) -> BTreeMap<Of, Measured> {
     collect(rows.into_iter().map(|row| {
         let of = Of {
-            vm: row.vm.clone(),
+            vm: row.vm.as_deref().map(|vm| lasting(vm, row.pid)),
             vcpu: row.vcpu,
             reason: row.reason.clone(),
             key: row.key.clone(),
@@ -174,6 +180,7 @@ struct Report {
 #[derive(Deserialize)]
 struct Row {
     vm: Option<String>,
+    pid: Option<u32>,
     vcpu: Option<u32>,
     tid: Option<u32>,
     reason: Option<String>,
@@ -237,7 +244,7 @@ impl Baseline {
         let rows_there = report.rows.len() as u64;
         let rows = report.rows.into_iter().map(|row| {
             let of = Of {
-                vm: row.vm,
+                vm: row.vm.as_deref().map(|vm| lasting(vm, row.pid)),
                 vcpu: row.vcpu,
                 reason: row.reason,
                 key: row.key,
@@ -338,6 +345,13 @@ mod tests {
         );
         assert_eq!(baseline.rows.len(), 1);
         assert_eq!(baseline.check("vmexit", &["reason", "vcpu", "vm"]), Ok(()));
+    }
+
+    #[test]
+    fn a_vm_without_a_name_is_found_again() {
+        assert_eq!(lasting("qemu-system-x86-158", Some(158)), "qemu-system-x86");
+        assert_eq!(lasting("web-158", Some(7)), "web-158");
+        assert_eq!(lasting("web", None), "web");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use kvm_ebpf_common::{BUCKETS, VCPU_UNKNOWN, bucket_start};
 use serde::Serialize;
 
 use super::{
-    advice::{About, Advice, Parts, Subject, Wholes, advise},
+    advice::{Advice, Wholes, advice},
     groups::{ExitGroups, GroupKey, Grouped},
     names::KeyNames,
 };
@@ -402,44 +402,6 @@ fn row(
             .filter(|_| options.causes > 0),
         advice: Vec::new(),
     }
-}
-
-/// What is advised about the exits of a row, by what they are for and what mostly caused them.
-fn advice(key: &GroupKey, group: &Grouped, idle_ns: u64, names: &KeyNames<'_>) -> Vec<Advice> {
-    let Some(key) = key.key else {
-        return Vec::new();
-    };
-    let x86 = names.reasons.is_x86();
-    let parts = Parts::of(group, idle_ns, names.is_halt(key));
-    if let Some((kind, _)) = names.counted {
-        let about = About {
-            kind: &kind.name,
-            code: key.code << kind.shift,
-            class: key.class,
-            x86,
-        };
-        return advise(Subject::Kind(about), parts);
-    }
-    let ranked = group
-        .causes
-        .as_ref()
-        .map(|it| it.ranked())
-        .unwrap_or_default();
-    let seen: u64 = ranked.iter().map(|(_, count)| count.at_least).sum();
-    let about: Vec<_> = ranked
-        .iter()
-        .filter(|(_, count)| count.at_least > 0 && count.at_least >= seen / 4)
-        .filter_map(|(cause, _)| {
-            let (kind, _) = names.cause_kind(*cause)?;
-            Some(About {
-                kind: &kind.name,
-                code: cause.code << kind.shift,
-                class: cause.class,
-                x86,
-            })
-        })
-        .collect();
-    advise(Subject::Reason(&names.reason(key), &about), parts)
 }
 
 fn causes(group: &Grouped, most: usize, names: &KeyNames<'_>) -> Vec<Cause> {

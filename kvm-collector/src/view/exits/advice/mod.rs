@@ -9,21 +9,24 @@ mod topics;
 pub(super) use hot::Wholes;
 pub use topics::Advice;
 
-use super::groups::Grouped;
+use super::{
+    groups::{GroupKey, Grouped},
+    names::KeyNames,
+};
 
 /// One of several causes, as advice looks at it: the kind's name, code and class.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct About<'a> {
-    pub kind: &'a str,
-    pub code: u64,
-    pub class: u32,
+struct About<'a> {
+    kind: &'a str,
+    code: u64,
+    class: u32,
     /// Are its addresses those of a PC?
-    pub x86: bool,
+    x86: bool,
 }
 
 /// What the exits of a row are.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Subject<'a> {
+enum Subject<'a> {
     /// VM exits for this reason, mostly caused by these.
     Reason(&'a str, &'a [About<'a>]),
     /// Another kind of event.
@@ -32,17 +35,17 @@ pub(super) enum Subject<'a> {
 
 /// Where the time of a row went; idle is none of it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Parts {
-    pub vmm_ns: u64,
-    pub halted_ns: u64,
-    pub preempted_ns: u64,
-    pub busy_ns: u64,
+struct Parts {
+    vmm_ns: u64,
+    halted_ns: u64,
+    preempted_ns: u64,
+    busy_ns: u64,
     /// The VMM's time is because of a halt.
-    pub halt: bool,
+    halt: bool,
 }
 
 impl Parts {
-    pub(super) fn of(group: &Grouped, idle_ns: u64, halt: bool) -> Self {
+    fn of(group: &Grouped, idle_ns: u64, halt: bool) -> Self {
         let totals = &group.totals;
         Self {
             vmm_ns: totals.vmm_ns,
@@ -62,8 +65,50 @@ impl Parts {
     }
 }
 
-/// What is advised about a row that is worth it.
-pub(super) fn advise(subject: Subject<'_>, parts: Parts) -> Vec<Advice> {
+/// What is advised about the exits of a row, by what they are for and what mostly caused them.
+pub(super) fn advice(
+    key: &GroupKey,
+    group: &Grouped,
+    idle_ns: u64,
+    names: &KeyNames<'_>,
+) -> Vec<Advice> {
+    let Some(key) = key.key else {
+        return Vec::new();
+    };
+    let x86 = names.reasons.is_x86();
+    let parts = Parts::of(group, idle_ns, names.is_halt(key));
+    if let Some((kind, _)) = names.counted {
+        let about = About {
+            kind: &kind.name,
+            code: key.code << kind.shift,
+            class: key.class,
+            x86,
+        };
+        return advise(Subject::Kind(about), parts);
+    }
+    let ranked = group
+        .causes
+        .as_ref()
+        .map(|it| it.ranked())
+        .unwrap_or_default();
+    let seen: u64 = ranked.iter().map(|(_, count)| count.at_least).sum();
+    let about: Vec<_> = ranked
+        .iter()
+        .filter(|(_, count)| count.at_least > 0 && count.at_least >= seen / 4)
+        .filter_map(|(cause, _)| {
+            let (kind, _) = names.cause_kind(*cause)?;
+            Some(About {
+                kind: &kind.name,
+                code: cause.code << kind.shift,
+                class: cause.class,
+                x86,
+            })
+        })
+        .collect();
+    advise(Subject::Reason(&names.reason(key), &about), parts)
+}
+
+fn advise(subject: Subject<'_>, parts: Parts) -> Vec<Advice> {
     // Then it is not the exits' fault.
     if parts.mostly_preempted() {
         return vec![topics::PREEMPTED];

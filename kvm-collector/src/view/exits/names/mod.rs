@@ -84,7 +84,10 @@ impl KeyNames<'_> {
     #[must_use]
     pub fn is_halt(&self, key: Key) -> bool {
         let halts = ["hlt", "idle-halt", "mwait", "mwait_instruction", "wfx"];
-        self.counted.is_none() && halts.contains(&self.reason(key).to_ascii_lowercase().as_str())
+        match self.counted {
+            None => halts.contains(&self.reason(key).to_ascii_lowercase().as_str()),
+            Some((kind, _)) => kind.name == "userspace" && userspace::is_halt(key.code, key.class),
+        }
     }
 
     /// The name of a kind's number. Tables are for what no kernel names, and are x86's, as all of these kinds but MMIO and
@@ -213,6 +216,20 @@ mod tests {
                 both(name, known)
             );
         }
+    }
+
+    #[test]
+    fn a_halt_that_the_vmm_waits_for_is_one() {
+        let format = format!("kvm_userspace_exit");
+        let kind = Kind::named("userspace").unwrap();
+        let names = KeyNames {
+            reasons: ReasonNames::of(None),
+            counted: Some((&kind, &format)),
+            causes: Vec::new(),
+        };
+        assert!(names.is_halt(key(5, 0)));
+        assert!(!names.is_halt(key(6, 0)));
+        assert!(!names.is_halt(key(5, (-4_i32).cast_unsigned())));
     }
 
     #[test]

@@ -23,6 +23,12 @@ pub(super) fn name(reason: u64, errno: u32) -> Option<String> {
     }
 }
 
+/// Is the VMM to wait until the guest has something to do?
+pub(super) fn is_halt(reason: u64, errno: u32) -> bool {
+    const HLT: u64 = 5;
+    error(errno).is_none() && reason == HLT
+}
+
 /// The error, of a value that is negative if there was one.
 pub(super) fn error(errno: u32) -> Option<u32> {
     let errno = errno.cast_signed();
