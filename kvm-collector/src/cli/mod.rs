@@ -1,5 +1,6 @@
 //! What people type: one file per subcommand, wiring only.
 
+mod baseline;
 mod doctor;
 mod ending;
 mod exits;

@@ -1,5 +1,7 @@
 //! Text for people: aligned columns with units, and below them what is missing.
 
+mod advice;
+mod diff;
 mod exits;
 
 use std::io::{self, Write};
@@ -12,6 +14,7 @@ use crate::{
     view::{StatEvent, StatReport},
 };
 
+pub use diff::exits_diff;
 pub use exits::{exits, slow_exit};
 
 /// How text looks.
