@@ -67,15 +67,35 @@ impl VcpuClock {
     /// `kvm_exit`. Returns the key of an exit before it that no entry followed: it has no time.
     #[inline(always)]
     pub fn exit(&mut self, now_ns: u64, key: Option<Key>) -> Option<Key> {
-        let unmatched = (self.exit_ns != 0 && self.keyed != 0).then_some(self.key);
+        let unmatched = self.open_key();
         if self.guest_since_ns != 0 {
             self.guest_ns += now_ns.saturating_sub(self.guest_since_ns);
             self.guest_since_ns = 0;
         }
         self.exit_ns = now_ns;
         self.vmm_since_ns = 0;
-        self.out_since_ns = 0;
         self.open(now_ns, key);
+        unmatched
+    }
+
+    /// The key of the span that is not over.
+    #[inline(always)]
+    #[must_use]
+    pub fn open_key(&self) -> Option<Key> {
+        (self.exit_ns != 0 && self.keyed != 0).then_some(self.key)
+    }
+
+    /// Events of the thread may be missing here. An entry and an exit among them would make a span of
+    /// what were two, and time in the guest of what was not; so whatever had begun has no end. Returns
+    /// the key of a span that is without a time for that.
+    #[inline(always)]
+    pub fn interrupt(&mut self) -> Option<Key> {
+        let unmatched = self.open_key();
+        self.guest_since_ns = 0;
+        self.exit_ns = 0;
+        self.keyed = 0;
+        self.vmm_since_ns = 0;
+        self.out_since_ns = 0;
         unmatched
     }
 
@@ -107,17 +127,13 @@ impl VcpuClock {
         let began_ns = now_ns.saturating_sub(halted_ns);
         // A thread that halts is back from user space.
         self.leave_vmm(began_ns);
-        let began_ns = if began_ns > self.span_ns {
-            began_ns
-        } else {
-            self.span_ns
-        };
+        let began_ns = later(began_ns, self.span_ns);
         let mut halted_ns = now_ns.saturating_sub(began_ns);
         // It may have been preempted while it polled, and is halted for what is left.
-        if self.last_out_ns > began_ns {
-            halted_ns = halted_ns.saturating_sub(self.last_out_for_ns);
-        }
-        self.parts.halted_ns += halted_ns;
+        let back_ns = self.last_out_ns.saturating_add(self.last_out_for_ns);
+        halted_ns =
+            halted_ns.saturating_sub(back_ns.saturating_sub(later(began_ns, self.last_out_ns)));
+        self.parts.halted_ns += self.at_most_the_rest(halted_ns, now_ns);
     }
 
     /// An event of the kind that is counted, if that kind is not the exit itself. The first one of an
@@ -154,6 +170,7 @@ impl VcpuClock {
             return;
         }
         let out_ns = now_ns.saturating_sub(self.out_since_ns);
+        let out_ns = self.at_most_the_rest(out_ns, now_ns);
         self.parts.preempted_ns += out_ns;
         // It was preempted in user space: that time is not the VMM's.
         if self.vmm_since_ns != 0 {
@@ -167,14 +184,26 @@ impl VcpuClock {
     #[inline(always)]
     fn leave_vmm(&mut self, now_ns: u64) {
         if self.vmm_since_ns != 0 {
-            self.parts.vmm_ns += now_ns.saturating_sub(self.vmm_since_ns);
+            let vmm_ns = now_ns.saturating_sub(self.vmm_since_ns);
+            self.parts.vmm_ns += self.at_most_the_rest(vmm_ns, now_ns);
             self.vmm_since_ns = 0;
         }
+    }
+
+    /// What belongs to one part of the span belongs to no other. That events say otherwise takes one
+    /// that was not seen, or a number that is wrong.
+    #[inline(always)]
+    fn at_most_the_rest(&self, ns: u64, now_ns: u64) -> u64 {
+        let parts_ns = self.parts.vmm_ns + self.parts.halted_ns + self.parts.preempted_ns;
+        let rest_ns = now_ns.saturating_sub(self.span_ns).saturating_sub(parts_ns);
+        if ns < rest_ns { ns } else { rest_ns }
     }
 
     #[inline(always)]
     fn open(&mut self, now_ns: u64, key: Option<Key>) {
         self.span_ns = now_ns;
+        // A thread that does something runs.
+        self.out_since_ns = 0;
         self.parts = Parts {
             vmm_ns: 0,
             halted_ns: 0,
@@ -198,6 +227,11 @@ impl VcpuClock {
             parts: self.parts,
         }
     }
+}
+
+#[inline(always)]
+const fn later(a: u64, b: u64) -> u64 {
+    if a > b { a } else { b }
 }
 
 const _: () = assert!(size_of::<Parts>() == 24);

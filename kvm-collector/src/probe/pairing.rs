@@ -7,7 +7,9 @@ use kvm_ebpf_common::{
     RIP_CAUSE,
 };
 
-use super::plan::{COMMON_BYTES, PlanError, Request, offset, offset_of, u32_offset};
+use super::plan::{
+    COMMON_BYTES, Filter, MapSizes, PlanError, Request, offset, offset_of, u32_offset,
+};
 use crate::{
     model::Kind,
     tracefs::{Field, Format, ReasonNames},
@@ -32,6 +34,37 @@ pub struct Pairing {
     pub rip_is_cause: bool,
     /// Exits longer than this are reported as they end.
     pub slow: Option<Duration>,
+}
+
+impl Pairing {
+    /// The settings that the kernel half would have, for who follows its rules elsewhere; those of as
+    /// many details as there are.
+    pub(crate) fn settings(
+        &self,
+        entry: Option<&Format>,
+    ) -> Result<(PairingSettings, Vec<DetailSettings>), PlanError> {
+        let plan = PairingPlan::of(
+            self,
+            &Request {
+                events: &[],
+                ship: false,
+                per_thread: false,
+                pairing: None,
+                entry,
+                filter: &Filter::default(),
+                sizes: MapSizes::default(),
+                log: false,
+            },
+        )?;
+        let mut details = plan.details.to_vec();
+        details.truncate(self.details().count());
+        Ok((plan.settings, details))
+    }
+
+    /// The kinds of events that are counted, or causes, in the order of their settings.
+    pub(crate) fn details(&self) -> impl Iterator<Item = &Detail> {
+        self.counted.iter().chain(&self.causes)
+    }
 }
 
 /// A kind of event, and its format.
