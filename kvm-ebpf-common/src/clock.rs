@@ -49,7 +49,8 @@ pub struct VcpuClock {
     pub span_ns: u64,
     /// Since when it has been in user space.
     pub vmm_since_ns: u64,
-    /// Since when it has been ready, but not running.
+    /// Since when it has been ready, but not running. A thread that does something runs: if that it
+    /// was put back was not seen, this ends without a time.
     pub out_since_ns: u64,
     /// When it was so last, and for how long.
     pub last_out_ns: u64,
@@ -113,6 +114,7 @@ impl VcpuClock {
     /// `kvm_userspace_exit`: the thread returns to the VMM.
     #[inline(always)]
     pub fn user(&mut self, now_ns: u64) {
+        self.out_since_ns = 0;
         if self.exit_ns != 0 && self.vmm_since_ns == 0 {
             self.vmm_since_ns = now_ns;
         }
@@ -124,15 +126,17 @@ impl VcpuClock {
         if self.exit_ns == 0 {
             return;
         }
-        let began_ns = now_ns.saturating_sub(halted_ns);
-        // A thread that halts is back from user space.
-        self.leave_vmm(began_ns);
-        let began_ns = later(began_ns, self.span_ns);
-        let mut halted_ns = now_ns.saturating_sub(began_ns);
+        self.out_since_ns = 0;
+        let began_ns = later(now_ns.saturating_sub(halted_ns), self.span_ns);
         // It may have been preempted while it polled, and is halted for what is left.
         let back_ns = self.last_out_ns.saturating_add(self.last_out_for_ns);
-        halted_ns =
-            halted_ns.saturating_sub(back_ns.saturating_sub(later(began_ns, self.last_out_ns)));
+        let out_ns = back_ns.saturating_sub(later(began_ns, self.last_out_ns));
+        // A thread that halts is back from user space. What it was out for since was not taken from there.
+        if self.vmm_since_ns != 0 {
+            self.vmm_since_ns = self.vmm_since_ns.saturating_sub(out_ns);
+            self.leave_vmm(began_ns, now_ns);
+        }
+        let halted_ns = now_ns.saturating_sub(began_ns).saturating_sub(out_ns);
         self.parts.halted_ns += self.at_most_the_rest(halted_ns, now_ns);
     }
 
@@ -144,7 +148,8 @@ impl VcpuClock {
         if self.exit_ns == 0 {
             return Err(key);
         }
-        self.leave_vmm(now_ns);
+        self.out_since_ns = 0;
+        self.leave_vmm(now_ns, now_ns);
         if self.keyed == 0 {
             self.key = key;
             self.keyed = 1;
@@ -182,9 +187,9 @@ impl VcpuClock {
     }
 
     #[inline(always)]
-    fn leave_vmm(&mut self, now_ns: u64) {
+    fn leave_vmm(&mut self, left_ns: u64, now_ns: u64) {
         if self.vmm_since_ns != 0 {
-            let vmm_ns = now_ns.saturating_sub(self.vmm_since_ns);
+            let vmm_ns = left_ns.saturating_sub(self.vmm_since_ns);
             self.parts.vmm_ns += self.at_most_the_rest(vmm_ns, now_ns);
             self.vmm_since_ns = 0;
         }
@@ -202,7 +207,6 @@ impl VcpuClock {
     #[inline(always)]
     fn open(&mut self, now_ns: u64, key: Option<Key>) {
         self.span_ns = now_ns;
-        // A thread that does something runs.
         self.out_since_ns = 0;
         self.parts = Parts {
             vmm_ns: 0,
@@ -220,7 +224,7 @@ impl VcpuClock {
 
     #[inline(always)]
     fn close(&mut self, now_ns: u64) -> Span {
-        self.leave_vmm(now_ns);
+        self.leave_vmm(now_ns, now_ns);
         Span {
             key: self.key,
             total_ns: now_ns.saturating_sub(self.span_ns),
