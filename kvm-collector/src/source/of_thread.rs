@@ -14,17 +14,18 @@ pub(super) fn whose(thread: &VcpuThread) -> Whose {
     }
 }
 
-/// The extremes of one epoch.
+/// The extremes of an epoch, and of what was counted since it was over.
 pub(super) fn recent(stats: &ExitStats, epoch: u64) -> MinMax {
-    let extremes = stats.extremes[usize::from(epoch % 2 == 1)];
-    if extremes.epoch == epoch {
-        MinMax {
-            min_ns: extremes.min_ns,
-            max_ns: extremes.max_ns,
+    let mut recent = MinMax::NONE;
+    for extremes in stats.extremes {
+        if extremes.epoch >= epoch {
+            recent.merge(MinMax {
+                min_ns: extremes.min_ns,
+                max_ns: extremes.max_ns,
+            });
         }
-    } else {
-        MinMax::NONE
     }
+    recent
 }
 
 /// What a living thread has done besides its exits.

@@ -18,6 +18,15 @@ pub struct EventName {
     pub name: String,
 }
 
+impl From<(&str, &str)> for EventName {
+    fn from((system, name): (&str, &str)) -> Self {
+        Self {
+            system: system.into(),
+            name: name.into(),
+        }
+    }
+}
+
 impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.system, self.name)

@@ -22,10 +22,6 @@ pub(crate) enum Need {
     Tracefs,
     /// Linux's `perf`, as another witness of the same events.
     Perf,
-    /// `exits --kind`.
-    Kinds,
-    /// The parts of an exit's time, and the guest's.
-    Parts,
     /// The disposable VM of `cargo xtask test`, where a trial may unload modules and wreck what it likes.
     Vm,
 }
@@ -52,8 +48,6 @@ impl Need {
                 "tracefs is not mounted at /sys/kernel/tracing",
             ),
             Self::Perf => (has_perf(), "no perf to compare with (Debian's linux-perf)"),
-            Self::Kinds => (exits_have("--kind"), "`exits` has no --kind yet"),
-            Self::Parts => (exits_have("--preempt"), "`exits` has no --preempt yet"),
             Self::Vm => (in_vm(), "runs only in the disposable VM"),
         };
         (!met).then_some(reason)
@@ -82,18 +76,6 @@ pub(crate) fn in_vm() -> bool {
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
-/// Does `exits` have an option?
-fn exits_have(option: &str) -> bool {
-    collector()
-        .args(["exits", "--help"])
-        .output()
-        .is_ok_and(|help| {
-            String::from_utf8_lossy(&help.stdout)
-                .split_whitespace()
-                .any(|word| word == option)
-        })
 }
 
 /// Some distributions have a script of that name, which looks for the perf of the running kernel.

@@ -170,8 +170,7 @@ impl Replay {
                 Step::ThreadEnd => self.thread_end(event.time_ns, event.tgid, event.tid),
                 _ if !passes => {}
                 Step::LearnVcpu => {
-                    let offset = self.roles.settings.entry_vcpu_offset;
-                    let vcpu = roles::u32_at(event.raw, offset).unwrap_or(VCPU_UNKNOWN);
+                    let vcpu = roles::read_u32(event.raw, self.roles.entry_vcpu);
                     self.find_or_make(task, vcpu, event.cpu);
                 }
                 Step::Exit => self.on_exit(task, event),
@@ -184,7 +183,7 @@ impl Replay {
                     }
                 }
                 Step::Wakeup => {
-                    let halted_ns = roles::u64_at(event.raw, self.roles.settings.wakeup_ns_offset);
+                    let halted_ns = roles::read(event.raw, self.roles.halted_ns);
                     if let Some((index, now_ns)) = self.find(task, event)
                         && let Some(thread) = self.threads.at(index)
                     {
@@ -327,16 +326,15 @@ impl Replay {
     }
 
     fn on_exit(&mut self, task: Task, event: &RecordedEvent<'_>) {
-        let settings = &self.roles.settings;
-        let raw = event.raw;
-        let mut vcpu = roles::u32_at(raw, settings.exit_vcpu_offset).unwrap_or(VCPU_UNKNOWN);
+        let (raw, fields, settings) = (event.raw, &self.roles.exit, &self.roles.settings);
+        let mut vcpu = roles::read_u32(raw, fields.vcpu);
         let key = (settings.by_reason != 0).then(|| Key {
-            code: roles::u32_at(raw, settings.code_offset).map_or(0, u64::from),
-            class: roles::u32_at(raw, settings.class_offset).unwrap_or(0),
+            code: roles::read(raw, fields.code),
+            class: roles::read_u32(raw, fields.class),
             kind: 0,
         });
         let cause = (settings.causes != 0 || settings.slow_ns != u64::MAX).then(|| Key {
-            code: roles::u64_at(raw, settings.rip_offset),
+            code: roles::read(raw, fields.rip),
             class: 0,
             kind: settings.rip_kind,
         });
@@ -385,10 +383,12 @@ impl Replay {
     }
 
     fn on_detail(&mut self, number: usize, task: Task, event: &RecordedEvent<'_>) {
-        let Some(settings) = self.roles.details.get(number).copied() else {
+        let Some(detail) = self.roles.details.get(number) else {
             return;
         };
-        let key = roles::detail_key(&settings, event.raw);
+        let key = detail.key(event.raw);
+        let is_skipped = detail.skips(&key);
+        let settings = detail.settings;
         let counted = settings.kind == 0;
         // As in the kernel half: without `kvm_exit`, the events are counted without a time.
         let index = if counted && !self.by_vcpu() {
@@ -411,7 +411,7 @@ impl Replay {
             return;
         };
         let mut over = None;
-        if !roles::is_skipped(&settings, &key) {
+        if !is_skipped {
             if !counted {
                 thread.state.cause = key;
             } else {
@@ -430,14 +430,13 @@ impl Replay {
     }
 
     fn on_switch(&mut self, task: Task, event: &RecordedEvent<'_>) {
-        let settings = self.roles.settings;
         if let Some((index, now_ns)) = self.find(task, event)
-            && roles::u64_at(event.raw, settings.prev_state_offset) & WAITS == 0
+            && roles::read(event.raw, self.roles.prev_state) & WAITS == 0
             && let Some(thread) = self.threads.at(index)
         {
             thread.state.clock.switched_out(now_ns);
         }
-        let next = roles::u32_at(event.raw, settings.next_tid_offset).unwrap_or(0);
+        let next = roles::read_u32(event.raw, self.roles.next_tid);
         if let Some(index) = self.threads.find_tid(next)
             && let Some(now_ns) = self.meet(index, event)
             && let Some(thread) = self.threads.at(index)

@@ -2,17 +2,13 @@
 //! format, so that an event takes no search for names.
 
 use kvm_ebpf_common::{
-    DetailSettings, Key, NO_CLASS, NO_OFFSET, PairingSettings, RECORD_HEADER_BYTES,
-    RECORD_RAW_OFFSET,
+    DetailSettings, FieldId, FieldPlace, Key, NO_CLASS, NO_OFFSET, PairingSettings,
 };
 
 use crate::{
-    probe::{Pairing, PlanError},
+    probe::{Pairing, PairingRules, PlanError},
     tracefs::Format,
 };
-
-/// The least that a record of any event has: its common fields.
-const COMMON_BYTES: usize = RECORD_HEADER_BYTES - RECORD_RAW_OFFSET;
 
 /// What events of one format are to a [`Replay`](super::Replay).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,33 +39,72 @@ struct Bound {
     bytes: usize,
 }
 
+/// Where `kvm_exit` has what is needed of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExitFields {
+    pub(super) code: FieldPlace,
+    pub(super) class: FieldPlace,
+    pub(super) vcpu: FieldPlace,
+    pub(super) rip: FieldPlace,
+}
+
+/// What an event of some kind is counted by, and where it has that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DetailFields {
+    pub(super) settings: DetailSettings,
+    code: FieldPlace,
+    class: FieldPlace,
+}
+
 /// All roles there are, and where each finds its fields.
 #[derive(Debug)]
 pub(super) struct Roles {
     bound: Vec<Bound>,
     pub(super) settings: PairingSettings,
-    pub(super) details: Vec<DetailSettings>,
+    pub(super) exit: ExitFields,
+    pub(super) details: Vec<DetailFields>,
+    pub(super) entry_vcpu: FieldPlace,
+    pub(super) halted_ns: FieldPlace,
+    pub(super) prev_state: FieldPlace,
+    pub(super) next_tid: FieldPlace,
 }
 
 impl Roles {
     pub(super) fn of(pairing: &Pairing, entry: Option<&Format>) -> Result<Self, PlanError> {
-        let (settings, details) = pairing.settings(entry)?;
+        let rules: PairingRules = pairing.rules(entry)?;
+        let details = rules.details.iter().enumerate();
         let mut roles = Self {
             bound: Vec::new(),
-            settings,
-            details,
+            settings: rules.settings,
+            exit: ExitFields {
+                code: rules.place(FieldId::ExitCode),
+                class: rules.place(FieldId::ExitClass),
+                vcpu: rules.place(FieldId::ExitVcpu),
+                rip: rules.place(FieldId::ExitRip),
+            },
+            details: details
+                .map(|(number, settings)| DetailFields {
+                    settings: *settings,
+                    code: rules.place(FieldId::DetailCode(number)),
+                    class: rules.place(FieldId::DetailClass(number)),
+                })
+                .collect(),
+            entry_vcpu: rules.place(FieldId::EntryVcpu),
+            halted_ns: rules.place(FieldId::WakeupNs),
+            prev_state: rules.place(FieldId::SwitchPrevState),
+            next_tid: rules.place(FieldId::SwitchNextTid),
         };
-        if settings.exit_vcpu_offset == NO_OFFSET && settings.entry_vcpu_offset != NO_OFFSET {
+        if !rules.exits_have_vcpus && roles.entry_vcpu.offset != NO_OFFSET {
             roles.bind("kvm", "kvm_entry", Step::LearnVcpu);
         }
         roles.bind("kvm", "kvm_entry", Step::Entry);
         for (number, detail) in (0..).zip(pairing.details()) {
             roles.bind("kvm", &detail.format.name, Step::Detail(number));
         }
-        if pairing.user.is_some() && roles.details.iter().all(|it| it.is_user == 0) {
+        if pairing.user.is_some() && rules.details.iter().all(|it| it.is_user == 0) {
             roles.bind("kvm", "kvm_userspace_exit", Step::User);
         }
-        if settings.wakeup_ns_offset != NO_OFFSET {
+        if pairing.wakeup.is_some() {
             roles.bind("kvm", "kvm_vcpu_wakeup", Step::Wakeup);
         }
         if pairing.switch.is_some() {
@@ -98,31 +133,25 @@ impl Roles {
 
     /// How long a record has to be.
     fn bytes(&self, step: Step) -> usize {
-        let end = |(offset, bytes): (u32, u32)| match offset {
-            NO_OFFSET => 0,
-            offset => offset as usize + bytes as usize,
-        };
-        let it = &self.settings;
-        let ends = match step {
-            Step::Exit => vec![
-                (it.code_offset, 4),
-                (it.class_offset, 4),
-                (it.exit_vcpu_offset, 4),
-                (it.rip_offset, 8),
-            ],
-            Step::LearnVcpu => vec![(it.entry_vcpu_offset, 4)],
-            Step::Wakeup => vec![(it.wakeup_ns_offset, 8)],
-            Step::Switch => vec![(it.prev_state_offset, 8), (it.next_tid_offset, 4)],
+        let fields = match step {
+            Step::Exit => {
+                let it = &self.exit;
+                vec![it.code, it.class, it.vcpu, it.rip]
+            }
+            Step::LearnVcpu => vec![self.entry_vcpu],
+            Step::Wakeup => vec![self.halted_ns],
+            Step::Switch => vec![self.prev_state, self.next_tid],
             Step::Detail(number) => {
                 let it = &self.details[usize::from(number)];
-                vec![
-                    (it.code_offset, it.code_bytes),
-                    (it.class_offset, it.class_bytes),
-                ]
+                vec![it.code, it.class]
             }
             Step::Entry | Step::User | Step::ThreadEnd => Vec::new(),
         };
-        ends.into_iter().map(end).max().unwrap_or(0)
+        let there = fields.into_iter().filter(|it| it.offset != NO_OFFSET);
+        there
+            .map(|it| it.offset as usize + it.bytes as usize)
+            .max()
+            .unwrap_or(0)
     }
 
     /// What events of a format are; `None` if nothing follows from them.
@@ -133,59 +162,53 @@ impl Roles {
     }
 
     /// How many steps there are, and whether the record is long enough for them.
+    #[inline]
     pub(super) fn steps(&self, role: Role, raw: &[u8]) -> (usize, bool) {
-        self.bound.get(usize::from(role.0)).map_or((0, true), |it| {
-            let needs = it.bytes.max(COMMON_BYTES);
-            (it.steps.len(), raw.len() >= needs || it.bytes == 0)
-        })
+        self.bound
+            .get(usize::from(role.0))
+            .map_or((0, true), |it| (it.steps.len(), raw.len() >= it.bytes))
     }
 
+    #[inline]
     pub(super) fn step(&self, role: Role, number: usize) -> Option<Step> {
         let bound = self.bound.get(usize::from(role.0))?;
         bound.steps.get(number).copied()
     }
 }
 
-/// What an event of a kind says.
-pub(super) fn detail_key(settings: &DetailSettings, raw: &[u8]) -> Key {
-    let code = number(raw, settings.code_offset, settings.code_bytes);
-    let class = number(raw, settings.class_offset, settings.class_bytes);
-    Key {
-        code: code >> settings.code_shift,
-        // The lower half, as in the kernel half; a class has 4 bytes at most.
-        class: u32::try_from(class & u64::from(u32::MAX)).unwrap_or(0),
-        kind: settings.kind,
+impl DetailFields {
+    /// What an event of the kind says.
+    pub(super) fn key(&self, raw: &[u8]) -> Key {
+        Key {
+            code: read(raw, self.code) >> self.settings.code_shift,
+            class: read_u32(raw, self.class),
+            kind: self.settings.kind,
+        }
+    }
+
+    /// Are events of this key left out?
+    pub(super) fn skips(&self, key: &Key) -> bool {
+        self.settings.skip_class != NO_CLASS && key.class == self.settings.skip_class
     }
 }
 
-/// Are events of this key left out?
-pub(super) fn is_skipped(settings: &DetailSettings, key: &Key) -> bool {
-    settings.skip_class != NO_CLASS && key.class == settings.skip_class
-}
-
-fn number(raw: &[u8], offset: u32, bytes: u32) -> u64 {
-    match bytes {
-        1 => bytes_at(raw, offset).map_or(0, |it| u64::from(u8::from_ne_bytes(it))),
-        2 => bytes_at(raw, offset).map_or(0, |it| u64::from(u16::from_ne_bytes(it))),
-        4 => u64::from(u32_at(raw, offset).unwrap_or(0)),
-        _ => u64_at(raw, offset),
-    }
-}
-
-/// A field; `None` where there is no such field.
+/// A field of 4 bytes at most; of a longer one the lower half, as in the kernel half.
 #[inline]
-pub(super) fn u32_at(raw: &[u8], offset: u32) -> Option<u32> {
-    bytes_at(raw, offset).map(u32::from_ne_bytes)
+#[expect(clippy::cast_possible_truncation, reason = "as said")]
+pub(super) fn read_u32(raw: &[u8], place: FieldPlace) -> u32 {
+    read(raw, place) as u32
 }
 
-/// A field; 0 where there is no such field.
+/// A field, or what it reads as where there is none.
 #[inline]
-pub(super) fn u64_at(raw: &[u8], offset: u32) -> u64 {
-    bytes_at(raw, offset).map_or(0, u64::from_ne_bytes)
-}
-
-#[inline]
-fn bytes_at<const N: usize>(raw: &[u8], offset: u32) -> Option<[u8; N]> {
+pub(super) fn read(raw: &[u8], place: FieldPlace) -> u64 {
     // Where there is no such field, no record is as long as that.
-    raw.get(offset as usize..)?.first_chunk().copied()
+    let from = raw.get(place.offset as usize..).unwrap_or_default();
+    let read = match place.bytes {
+        1 => from.first_chunk().map(|it| u8::from_ne_bytes(*it).into()),
+        2 => from.first_chunk().map(|it| u16::from_ne_bytes(*it).into()),
+        4 => from.first_chunk().map(|it| u32::from_ne_bytes(*it).into()),
+        _ => from.first_chunk().map(|it| u64::from_ne_bytes(*it)),
+    };
+    read.unwrap_or_else(|| place.otherwise.into())
 }
