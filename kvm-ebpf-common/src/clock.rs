@@ -242,3 +242,252 @@ const _: () = assert!(size_of::<Parts>() == 24);
 const _: () = assert!(size_of::<VcpuClock>() == 8 * 8 + 24 + 16 + 8);
 
 crate::pod!(Parts, Span, VcpuClock);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(code: u64) -> Key {
+        Key {
+            code,
+            class: 0,
+            kind: 0,
+        }
+    }
+
+    /// A thread that left the guest at 100.
+    fn out() -> VcpuClock {
+        let mut clock = VcpuClock::default();
+        assert_eq!(clock.exit(100, Some(key(1))), None);
+        clock
+    }
+
+    fn parts(vmm_ns: u64, halted_ns: u64, preempted_ns: u64) -> Parts {
+        Parts {
+            vmm_ns,
+            halted_ns,
+            preempted_ns,
+        }
+    }
+
+    fn ended(mut clock: VcpuClock, now_ns: u64) -> (u64, Parts) {
+        let span = clock.entry(now_ns).expect("it was out");
+        (span.total_ns, span.parts)
+    }
+
+    #[test]
+    fn an_exit_lasts_until_the_next_entry() {
+        let mut clock = out();
+        assert_eq!(clock.open_key(), Some(key(1)));
+        let span = clock.entry(130).expect("it was out");
+        assert_eq!(
+            (span.key, span.total_ns, span.parts),
+            (key(1), 30, parts(0, 0, 0))
+        );
+        assert_eq!(clock.open_key(), None);
+        assert_eq!(clock.entry(140), None, "it is in already");
+    }
+
+    #[test]
+    fn time_in_the_guest_is_from_an_entry_to_the_next_exit() {
+        let mut clock = out();
+        clock.entry(130);
+        clock.exit(170, Some(key(1)));
+        assert_eq!(clock.guest_ns, 40);
+        clock.exit(180, Some(key(1)));
+        assert_eq!(clock.guest_ns, 40, "it was out");
+        // Between two entries an exit was not seen: since when it is in the guest is not known before.
+        clock.entry(200);
+        clock.entry(230);
+        clock.exit(250, Some(key(1)));
+        assert_eq!(clock.guest_ns, 60);
+    }
+
+    #[test]
+    fn an_exit_after_an_exit_leaves_the_first_without_a_time() {
+        let mut clock = out();
+        clock.user(105);
+        assert_eq!(clock.exit(150, Some(key(2))), Some(key(1)));
+        let span = clock.entry(160).expect("it was out");
+        assert_eq!(
+            (span.key, span.total_ns, span.parts),
+            (key(2), 10, parts(0, 0, 0))
+        );
+    }
+
+    #[test]
+    fn user_space_has_the_time_until_the_entry() {
+        let mut clock = out();
+        clock.user(110);
+        // Interrupted on its way to the guest.
+        clock.user(120);
+        assert_eq!(ended(clock, 150), (50, parts(40, 0, 0)));
+        let mut clock = VcpuClock::default();
+        clock.user(110);
+        assert_eq!(clock, VcpuClock::default(), "it is not known to be out");
+    }
+
+    #[test]
+    fn a_halt_ends_where_it_says_and_lasted_as_long_as_it_says() {
+        let mut clock = out();
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(0, 60, 0)));
+    }
+
+    #[test]
+    fn a_halt_is_not_longer_than_the_exit() {
+        let mut clock = out();
+        clock.wakeup(150, u64::MAX);
+        assert_eq!(ended(clock, 160), (60, parts(0, 50, 0)));
+    }
+
+    #[test]
+    fn who_halts_is_back_from_user_space() {
+        let mut clock = out();
+        clock.user(110);
+        clock.wakeup(180, 40);
+        assert_eq!(ended(clock, 190), (90, parts(30, 40, 0)));
+    }
+
+    #[test]
+    fn who_is_ready_and_does_not_run_is_preempted() {
+        let mut clock = out();
+        clock.switched_out(110);
+        clock.switched_in(140);
+        assert_eq!(ended(clock, 150), (50, parts(0, 0, 30)));
+        // In the guest it is no part of an exit.
+        let mut clock = out();
+        clock.entry(110);
+        clock.switched_out(120);
+        assert_eq!(clock.out_since_ns, 0);
+    }
+
+    #[test]
+    fn preempted_in_user_space_is_not_user_spaces_time() {
+        let mut clock = out();
+        clock.user(110);
+        clock.switched_out(120);
+        clock.switched_in(150);
+        assert_eq!(ended(clock, 160), (60, parts(20, 0, 30)));
+    }
+
+    #[test]
+    fn preempted_while_polling_is_not_halted_time() {
+        let mut clock = out();
+        clock.switched_out(130);
+        clock.switched_in(150);
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(0, 40, 20)));
+        // Before the halt it is no part of it.
+        let mut clock = out();
+        clock.switched_out(105);
+        clock.switched_in(115);
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(0, 60, 10)));
+    }
+
+    #[test]
+    fn preempted_while_polling_is_not_taken_from_user_spaces_time() {
+        let mut clock = out();
+        clock.user(110);
+        clock.switched_out(130);
+        clock.switched_in(150);
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(10, 40, 20)));
+    }
+
+    #[test]
+    fn who_does_something_runs() {
+        for event in [
+            |clock: &mut VcpuClock| clock.user(120),
+            |clock: &mut VcpuClock| clock.wakeup(120, 0),
+            |clock: &mut VcpuClock| assert!(clock.event(120, key(2)).is_ok()),
+        ] {
+            let mut clock = out();
+            clock.switched_out(110);
+            event(&mut clock);
+            clock.switched_in(140);
+            let (_, parts) = ended(clock, 150);
+            assert_eq!(parts.preempted_ns, 0, "when it was put back is not known");
+        }
+    }
+
+    #[test]
+    fn parts_never_exceed_the_whole() {
+        let mut clock = out();
+        clock.user(110);
+        clock.wakeup(150, 30);
+        clock.wakeup(160, 60);
+        clock.wakeup(170, 70);
+        let (total_ns, parts) = ended(clock, 170);
+        assert_eq!(total_ns, 70);
+        assert!(
+            parts.vmm_ns + parts.halted_ns + parts.preempted_ns <= 70,
+            "{parts:?}"
+        );
+    }
+
+    #[test]
+    fn the_first_event_names_the_exit_and_a_further_one_begins_a_span() {
+        let mut clock = VcpuClock::default();
+        assert_eq!(clock.exit(100, None), None);
+        assert_eq!(clock.open_key(), None);
+        assert_eq!(clock.event(110, key(7)), Ok(None));
+        clock.user(120);
+        let first = clock
+            .event(150, key(8))
+            .expect("it is out")
+            .expect("the first");
+        assert_eq!(
+            (first.key, first.total_ns, first.parts),
+            (key(7), 50, parts(30, 0, 0))
+        );
+        let second = clock.entry(160).expect("the second");
+        assert_eq!(
+            (second.key, second.total_ns, second.parts),
+            (key(8), 10, parts(0, 0, 0))
+        );
+    }
+
+    #[test]
+    fn exits_without_such_an_event_are_not_counted() {
+        let mut clock = VcpuClock::default();
+        clock.exit(100, None);
+        assert_eq!(clock.entry(110), None);
+        assert_eq!(clock.exit(120, None), None);
+        assert_eq!(clock.exit(130, None), None);
+    }
+
+    #[test]
+    fn what_happens_in_the_guest_has_no_time() {
+        let mut clock = VcpuClock::default();
+        assert_eq!(clock.event(110, key(7)), Err(key(7)));
+        clock.wakeup(120, 5);
+        clock.switched_out(130);
+        clock.switched_in(140);
+        assert_eq!(clock, VcpuClock::default());
+    }
+
+    #[test]
+    fn what_may_have_been_missed_has_no_time() {
+        let mut clock = out();
+        clock.user(110);
+        assert_eq!(clock.interrupt(), Some(key(1)));
+        assert_eq!(clock.interrupt(), None);
+        assert_eq!(clock.entry(150), None);
+        assert_eq!(clock.interrupt(), None);
+        clock.exit(170, Some(key(2)));
+        assert_eq!(clock.guest_ns, 0, "it may have been out in between");
+        assert_eq!(ended(clock, 180), (10, parts(0, 0, 0)));
+    }
+
+    #[test]
+    fn time_that_goes_back_is_no_time() {
+        let mut clock = out();
+        clock.user(50);
+        clock.switched_out(60);
+        clock.switched_in(40);
+        clock.wakeup(30, 100);
+        assert_eq!(ended(clock, 20), (0, parts(0, 0, 0)));
+    }
+}
