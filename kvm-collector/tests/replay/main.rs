@@ -1,8 +1,7 @@
 //! Exits from recorded events, against a second way of finding out what is to be found.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod reference;
+mod rules;
 mod stream;
 
 use std::collections::BTreeMap;

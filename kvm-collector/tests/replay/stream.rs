@@ -1,5 +1,7 @@
 //! Streams of events, plausible and not, and how each looks as a raw record.
 
+use std::path::Path;
+
 use kvm_collector::{
     model::Kind,
     probe::{Detail, Pairing},
@@ -99,7 +101,8 @@ pub(crate) fn format(event: &str) -> Format {
     if event == "sched_switch" {
         return Format::parse("sched", SWITCH).expect("a format");
     }
-    let path = crate::common::fixtures().join(format!("formats/6.12-x86_64/kvm/{event}"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats/6.12-x86_64");
+    let path = folder.join("kvm").join(event);
     let text = std::fs::read_to_string(path).expect("a fixture");
     Format::parse("kvm", &text).expect("a format")
 }
@@ -141,7 +144,10 @@ pub(crate) struct Feeder {
 
 impl Feeder {
     pub(crate) fn new(mode: Mode) -> Self {
-        let options = ReplayOptions::new(pairing(mode), Some(format("kvm_entry")));
+        Self::with(ReplayOptions::new(pairing(mode), Some(format("kvm_entry"))))
+    }
+
+    pub(crate) fn with(options: ReplayOptions) -> Self {
         let replay = Replay::new(options, 0).expect("all formats are there");
         let events = [
             "kvm_exit",
@@ -338,7 +344,7 @@ impl Thread {
         };
         match (self.place, step.choice) {
             // It may end anywhere, and another one have its number.
-            (_, 0..4) => {
+            (_, 0..=3) => {
                 self.say(What::End, Fate::Arrives);
                 self.tgid += number % 2;
                 self.vcpu += 10 * (number % 3);
@@ -350,7 +356,7 @@ impl Thread {
                 self.say(exit, fate);
                 self.place = Place::Kernel;
             }
-            (_, 5..30) => self.off(true, step.ns / 2, number),
+            (_, 4..30) => self.off(true, step.ns / 2, number),
             (_, 30..120) => {
                 self.say(What::Entry, fate);
                 self.place = Place::Guest;

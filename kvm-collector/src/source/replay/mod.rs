@@ -7,6 +7,7 @@
 //! may reach across: such an exit is counted, as `unmatched`, and has no time; such time in the guest is
 //! not counted. See [`Replay::lost`].
 
+mod input;
 mod lost;
 mod roles;
 mod threads;
@@ -19,7 +20,7 @@ use kvm_ebpf_common::{
 
 use crate::{
     model::{Causes, ExitReading, ExitTotals, Loss, MinMax, ThreadExits},
-    probe::{Filter, Pairing, PlanError, Record},
+    probe::{Filter, PlanError},
     tracefs::Format,
 };
 
@@ -28,6 +29,7 @@ use super::{
     departed::Departed,
     of_thread::{recent, times, whose},
 };
+pub use input::{RecordedEvent, ReplayOptions};
 use lost::LostMarks;
 pub use roles::Role;
 use roles::{Roles, Step};
@@ -36,63 +38,6 @@ use threads::{Room, Task, Thread, Threads};
 /// The bits of `prev_state` that say that a thread waits for something (`TASK_REPORT`,
 /// include/linux/sched.h), as in the kernel half.
 const WAITS: u64 = 0xff;
-
-/// What is made of recorded events.
-#[derive(Debug)]
-pub struct ReplayOptions {
-    /// What is counted, and the formats of the events it takes.
-    pub pairing: Pairing,
-    /// `kvm_entry`'s format.
-    pub entry: Option<Format>,
-    /// What is left out.
-    pub filter: Filter,
-    /// Room for so many rows of (thread, key), at 2.6 KB each.
-    pub most_rows: usize,
-    /// Room for so many threads at a time, at 0.8 KB each.
-    pub most_threads: usize,
-}
-
-impl ReplayOptions {
-    /// With as much room as a host with thousands of vCPUs takes.
-    #[must_use]
-    pub fn new(pairing: Pairing, entry: Option<Format>) -> Self {
-        Self {
-            pairing,
-            entry,
-            filter: Filter::default(),
-            most_rows: 1 << 18,
-            most_threads: 1 << 18,
-        }
-    }
-}
-
-/// One event of a recording.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordedEvent<'a> {
-    /// When.
-    pub time_ns: u64,
-    /// On which CPU.
-    pub cpu: u32,
-    /// In which process.
-    pub tgid: u32,
-    /// In which thread; of `sched_switch`, the one that is left.
-    pub tid: u32,
-    /// The raw record, with all fields at their offsets.
-    pub raw: &'a [u8],
-}
-
-impl<'a> From<&Record<'a>> for RecordedEvent<'a> {
-    fn from(record: &Record<'a>) -> Self {
-        let header = &record.header;
-        Self {
-            time_ns: header.time_ns,
-            cpu: header.cpu.into(),
-            tgid: header.tgid,
-            tid: header.tid,
-            raw: record.raw,
-        }
-    }
-}
 
 /// Recorded events, timed. They are taken in the order of their times.
 #[derive(Debug)]

@@ -46,7 +46,10 @@ pub(super) struct Thread {
     pub(super) cpu: u32,
     /// How many marks of lost events there were then.
     pub(super) marks: u64,
-    /// At an address of their own: they are large, and grow in number.
+    #[expect(
+        clippy::vec_box,
+        reason = "a row has 2.6 KB, which is not to be moved, nor to be kept twice as room to grow"
+    )]
     pub(super) rows: Vec<Box<Row>>,
     places: HashMap<Key, u32>,
 }
