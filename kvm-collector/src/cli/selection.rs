@@ -227,11 +227,18 @@ impl Events {
 
 /// The format of an event of the `kvm` system, if this kernel has it.
 pub(super) fn kvm_format(tracefs: &Tracefs, name: &str) -> anyhow::Result<Option<Format>> {
-    let event = EventName {
-        system: "kvm".into(),
-        name: name.into(),
-    };
-    if !tracefs.events()?.contains(&event) {
+    format_of(tracefs, "kvm", name)
+}
+
+/// The format of an event, if this kernel has it. Every kernel has those of other systems than KVM's that
+/// are asked for here.
+pub(super) fn format_of(
+    tracefs: &Tracefs,
+    system: &str,
+    name: &str,
+) -> anyhow::Result<Option<Format>> {
+    let event = EventName::from((system, name));
+    if system == "kvm" && !tracefs.events()?.contains(&event) {
         return Ok(None);
     }
     Ok(Some(tracefs.format(&event)?))

@@ -7,6 +7,7 @@ mod choice;
 mod counts;
 mod errors;
 mod exits;
+mod exits_recorded;
 mod ftrace;
 mod guest;
 mod keeper;
@@ -53,6 +54,7 @@ fn trials() -> Vec<Trial> {
         smoke::trials(),
         counts::trials(),
         exits::trials(),
+        exits_recorded::trials(),
         kinds::trials(),
         vcpus::trials(),
         witness::trials(),

@@ -136,27 +136,38 @@ impl Row {
     }
 }
 
+/// `perf kvm stat report` of a file, of the VMs of one process.
+pub(crate) fn report_of(
+    file: &str,
+    event: &str,
+    pid: &str,
+) -> Result<BTreeMap<String, Row>, Failed> {
+    let ended = run_command(Command::new("perf").args([
+        "kvm", "-i", file, "stat", "report", "--event", event, "-p", pid,
+    ]))?
+    .expect_code(0)?;
+    // Which of the two it prints to depends on its version.
+    let said = ended.stdout + &ended.stderr;
+    let rows: BTreeMap<_, _> = said.lines().filter_map(parse_row).collect();
+    // Its last line is the sum: what was not understood would be missing.
+    let total: u64 = rows.values().map(|row| row.count).sum();
+    ensure(said.contains(&format!("Total Samples:{total},")), || {
+        format!("not understood, of perf: {said}")
+    })?;
+    Ok(rows)
+}
+
 impl Recorded {
     /// `perf kvm stat report`, of the VMs of one process.
     pub(crate) fn report(&self, event: &str, pid: &str) -> Result<BTreeMap<String, Row>, Failed> {
-        let path = self.file.0.to_string_lossy();
-        let ended = run_command(Command::new("perf").args([
-            "kvm", "-i", &path, "stat", "report", "--event", event, "-p", pid,
-        ]))?
-        .expect_code(0)?;
-        // Which of the two it prints to depends on its version.
-        let said = ended.stdout + &ended.stderr;
-        let rows: BTreeMap<_, _> = said.lines().filter_map(parse_row).collect();
-        // Its last line is the sum: what was not understood would be missing.
-        let total: u64 = rows.values().map(|row| row.count).sum();
-        ensure(said.contains(&format!("Total Samples:{total},")), || {
-            format!("not understood, of perf: {said}")
-        })?;
-        Ok(rows)
+        report_of(&self.path(), event, pid)
     }
 
-    /// What the recording says is missing from it, by kind of record.
-    ///
+    /// Where the recording lies.
+    pub(crate) fn path(&self) -> String {
+        self.file.0.to_string_lossy().into_owned()
+    }
+
     /// Two kinds say so: one in the stream, when there is room again, and one that perf adds at the end from the kernel's counts.
     pub(crate) fn losses(&self) -> Result<BTreeMap<String, u64>, Failed> {
         let path = self.file.0.to_string_lossy();

@@ -1,0 +1,137 @@
+//! From the running kernel.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use super::{
+    super::{Common, ending::Happened, selection::format_of},
+    ExitsArgs,
+    writer::{Called, Moment, Writer},
+};
+use crate::{
+    host,
+    model::Loss,
+    probe::{MapSizes, Ring},
+    source::{Live, LiveOptions},
+    tracefs::Tracefs,
+};
+
+pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
+    let tracefs = Tracefs::find_or_mount()?;
+    let find = |system: &str, name: &str| format_of(&tracefs, system, name);
+    let pairing = args.pairing(&find)?;
+    let reasons = args.reasons.codes(pairing.exit.as_ref())?;
+    let mut writer = args.writer(reasons, &pairing, common)?;
+    let mut out = args.output.open()?;
+    let mut live = Live::begin(LiveOptions {
+        entry: find("kvm", "kvm_entry")?,
+        pairing: Some(pairing),
+        filter: args.target.filter()?,
+        sizes: sizes(args.max_rows),
+        log: common.kernel_log,
+        ..LiveOptions::default()
+    })?;
+    let mut ring = match args.slow {
+        Some(_) => live.take_ring()?,
+        None => None,
+    };
+    let mut last = Moment::default();
+    let mut course = args.ending.begin(args.interval)?;
+    loop {
+        tokio::select! {
+            biased;
+            happened = course.next() => match happened? {
+                Happened::LookAround => live.look_around()?,
+                Happened::Interval => {
+                    let now = read(&writer, &mut live)?;
+                    write(&mut writer, &last, &now, &live, &mut out)?;
+                    last = now;
+                }
+                Happened::End => break,
+            },
+            ready = ready(&mut ring) => {
+                ready?;
+                slow(&writer, &mut ring, &mut live, &mut out)?;
+            }
+        }
+    }
+    live.end()?;
+    slow(&writer, &mut ring, &mut live, &mut out)?;
+    let now = read(&writer, &mut live)?;
+    if args.interval.is_some() {
+        writer.total(&mut out)?;
+    }
+    let loss = write(&mut writer, &Moment::default(), &now, &live, &mut out)?;
+    let failed = course.finish().await?;
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        args.output.exit_code(&loss)
+    })
+}
+
+fn sizes(max_rows: Option<u32>) -> MapSizes {
+    let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;
+    let sizes = MapSizes::for_vcpus(vms.iter().map(|vm| vm.vcpus.len()).sum());
+    MapSizes {
+        exit_rows: max_rows.unwrap_or(sizes.exit_rows),
+        ..sizes
+    }
+}
+
+/// Slow exits may have been reported; never, if none are asked for.
+async fn ready(ring: &mut Option<Ring>) -> io::Result<()> {
+    match ring {
+        Some(ring) => ring.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn read(writer: &Writer, live: &mut Live) -> anyhow::Result<Moment> {
+    let pairing = live.options().pairing.as_ref();
+    let counted = pairing.and_then(|it| it.counted.as_ref());
+    let kind = counted.map(|it| it.kind.clone());
+    Ok(writer.read(kind.as_ref(), |each| live.exits(each))?)
+}
+
+fn write(
+    writer: &mut Writer,
+    earlier: &Moment,
+    now: &Moment,
+    live: &Live,
+    out: &mut impl Write,
+) -> anyhow::Result<Loss> {
+    let called = Called {
+        pairing: live.options().pairing.as_ref(),
+        vm: &|tgid| live.names().get(tgid).to_owned(),
+    };
+    Ok(writer.write(earlier, now, called, out)?.loss)
+}
+
+/// Writes the slow exits that have been reported.
+fn slow(
+    writer: &Writer,
+    ring: &mut Option<Ring>,
+    live: &mut Live,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let Some(ring) = ring else { return Ok(()) };
+    loop {
+        let batch = ring.drain();
+        if batch.is_empty() {
+            return Ok(out.flush()?);
+        }
+        // Of VMs not seen before, the names must be read while they live.
+        live.look_around()?;
+        let called = Called {
+            pairing: live.options().pairing.as_ref(),
+            vm: &|tgid| live.names().get(tgid).to_owned(),
+        };
+        for exit in batch.records().filter_map(|(_, record)| record.slow_exit()) {
+            writer.slow(&exit, called, out)?;
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! `kvm-collector exits`.
+
+mod live;
+mod recorded;
+mod writer;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+
+use super::{
+    Common,
+    baseline::BaselineArgs,
+    ending::{Ending, duration},
+    output::{Format, Output},
+    playback::Input,
+    selection::{Reasons, Target},
+};
+use crate::{
+    model::{Kind, VMEXIT},
+    probe::{Detail, Pairing},
+    tracefs::Format as EventFormat,
+    view::{ExitsOptions, Group, SortKey},
+};
+use writer::Writer;
+
+/// Show where VM exits go: count and time per reason, VM and vCPU
+///
+/// A VM exit's time is from kvm_exit to the next kvm_entry of the same thread. It divides into time in the
+/// VMM's user space, time halted, with --preempt time in which the thread was ready and did not run, and
+/// the rest: in the kernel. Counts, times, minima and maxima are exact; percentiles come from a histogram
+/// kept in the kernel and are right to within 5 %.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kvm-collector exits -d 10s                      by reason, for ten seconds
+  kvm-collector exits --by vm,vcpu,reason --sort mean --top 20
+  kvm-collector exits -I 1s --vm 'web-*' --reason 'npf,EPT_*' --hist
+  kvm-collector exits --kind mmio                 which addresses; also pio, msr, userspace, ...
+  kvm-collector exits --causes 3                  under each reason, what it was mostly about
+  kvm-collector exits --advice -d 10s             what to do about the ones that cost most
+  kvm-collector exits -d 10s --json -o before.json
+  kvm-collector exits -d 10s --baseline before.json
+                                                  what changed since
+  kvm-collector exits --slow 1ms                  also print each exit that takes longer
+  kvm-collector exits -i perf.data --by vm,reason from a recording")]
+pub(super) struct ExitsArgs {
+    #[command(flatten)]
+    input: Input,
+
+    #[command(flatten)]
+    target: Target,
+
+    #[command(flatten)]
+    reasons: Reasons,
+
+    #[command(flatten)]
+    ending: Ending,
+
+    /// Print what was added in each interval (100ms, 1s), and the total at the end
+    #[arg(short = 'I', long, value_name = "TIME", value_parser = duration, help_heading = "Duration")]
+    interval: Option<Duration>,
+
+    #[command(flatten)]
+    output: Output,
+
+    /// What is counted: vmexit (by reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or any
+    /// kvm event's field (kvm_eoi.vector)
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = VMEXIT,
+        help_heading = "Selection"
+    )]
+    kind: String,
+
+    /// What rows are told apart by
+    #[arg(
+        long,
+        value_name = "KEYS",
+        value_delimiter = ',',
+        default_value = "reason",
+        help_heading = "Output"
+    )]
+    by: Vec<By>,
+
+    /// What comes first [default: time; with --baseline, what changed the most in busy time]
+    #[arg(long, value_name = "KEY", help_heading = "Output")]
+    sort: Option<Sort>,
+
+    /// Only so many rows
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    top: Option<usize>,
+
+    /// These percentiles instead of the 50th and the 99th
+    #[arg(
+        long,
+        value_name = "P,P",
+        value_delimiter = ',',
+        value_parser = percentile,
+        help_heading = "Output"
+    )]
+    percentiles: Vec<f64>,
+
+    /// Also show each row's histogram
+    #[arg(long, help_heading = "Output")]
+    hist: bool,
+
+    /// Under each row, its N most frequent causes
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = false,
+        default_missing_value = "5",
+        help_heading = "Output"
+    )]
+    causes: Option<usize>,
+
+    /// What counts as a cause: rip (where the guest was), and kinds as for --kind. By default whichever of
+    /// mmio, pio, msr, hypercall, cpuid and page-fault happens
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_delimiter = ',',
+        help_heading = "Output"
+    )]
+    cause: Vec<String>,
+
+    /// Say what is usually done about what is worth it: 5 % of its VM's or vCPU's exits or of their time
+    /// without idle, and at least 1 ms of that each second. Watches causes, too. docs/advice.md says why
+    #[arg(long, help_heading = "Output")]
+    advice: bool,
+
+    #[command(flatten)]
+    baseline: BaselineArgs,
+
+    /// Also print each exit that takes longer than this (halted time does not count), as it ends
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
+    slow: Option<Duration>,
+
+    /// Tell apart the time in which a vCPU's thread was ready and did not run (watches sched_switch: every
+    /// context switch of the host pays for it)
+    #[arg(long, help_heading = "Selection")]
+    preempt: bool,
+
+    /// Room for so many rows of (thread, reason) in the kernel, at 2.5 KB each; by default 25 for each vCPU
+    /// there is, and 4096 at least
+    #[arg(long, value_name = "N", help_heading = "Output",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_rows: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum By {
+    /// The VM
+    Vm,
+    /// The vCPU
+    Vcpu,
+    /// Why the guest was left, or what else is counted
+    Reason,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Sort {
+    /// Exits
+    Count,
+    /// Total time
+    Time,
+    /// Time without what was idle
+    Busy,
+    /// Shortest time
+    Min,
+    /// Mean time
+    Mean,
+    /// Longest time
+    Max,
+    /// Median time
+    P50,
+    /// 99th percentile
+    P99,
+    /// VM, vCPU and reason
+    Name,
+}
+
+fn percentile(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("a percentile is a number from 0 to 100".into()),
+    }
+}
+
+impl ExitsArgs {
+    fn by(&self) -> Vec<Group> {
+        let group = |by: &By| match by {
+            By::Vm => Group::Vm,
+            By::Vcpu => Group::Vcpu,
+            By::Reason => Group::Reason,
+        };
+        self.by.iter().map(group).collect()
+    }
+
+    fn sort(&self) -> Option<SortKey> {
+        self.sort.map(|sort| match sort {
+            Sort::Count => SortKey::Count,
+            Sort::Time => SortKey::Time,
+            Sort::Busy => SortKey::Busy,
+            Sort::Min => SortKey::Min,
+            Sort::Mean => SortKey::Mean,
+            Sort::Max => SortKey::Max,
+            Sort::P50 => SortKey::P50,
+            Sort::P99 => SortKey::P99,
+            Sort::Name => SortKey::Name,
+        })
+    }
+
+    fn view(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
+        ExitsOptions {
+            sort: self.sort().unwrap_or(SortKey::Time),
+            // What is compared must be all; of that, the top rows are shown.
+            top: self.top.filter(|_| !self.baseline.is_given()),
+            reasons,
+            percentiles: self.percentiles.clone(),
+            histograms: self.hist,
+            causes: self.causes.unwrap_or(0),
+            advice: self.advice,
+            preempt_watched: self.preempt,
+        }
+    }
+
+    /// What is asked for, of events whose formats are found by `find`.
+    fn pairing(&self, find: &Find<'_>) -> anyhow::Result<Pairing> {
+        let counted = match self.kind.as_str() {
+            VMEXIT => None,
+            name => Some(detail(find, Kind::named(name)?)?),
+        };
+        let mut causes = Vec::new();
+        let mut rip_is_cause = false;
+        if self.causes.is_some() || self.slow.is_some() || self.advice {
+            for name in &self.cause {
+                match name.as_str() {
+                    "rip" => rip_is_cause = true,
+                    name => causes.push(detail(find, Kind::named(name)?)?),
+                }
+            }
+            if self.cause.is_empty() {
+                for kind in Kind::causes() {
+                    // Not every kernel has, and not every recording, each of them.
+                    if let Some(format) = find("kvm", &kind.event)? {
+                        causes.push(Detail { kind, format });
+                    }
+                }
+            }
+            let of_counted = |cause: &Detail| {
+                let counted = counted.as_ref();
+                counted.is_some_and(|it: &Detail| it.kind.event == cause.kind.event)
+            };
+            causes.retain(|cause| !of_counted(cause));
+        }
+        let switch = match self.preempt {
+            true => Some(needed(find, "sched", "sched_switch", "--preempt")?),
+            false => None,
+        };
+        Ok(Pairing {
+            exit: find("kvm", "kvm_exit")?,
+            user: find("kvm", "kvm_userspace_exit")?,
+            wakeup: find("kvm", "kvm_vcpu_wakeup")?,
+            switch,
+            counted,
+            causes,
+            rip_is_cause,
+            slow: self.slow,
+        })
+    }
+
+    fn writer(
+        &self,
+        reasons: Option<Vec<u32>>,
+        pairing: &Pairing,
+        common: Common,
+    ) -> anyhow::Result<Writer> {
+        let kind = pairing.counted.as_ref().map_or(VMEXIT, |it| &it.kind.name);
+        let baseline = self.baseline.read(kind, &self.by(), self.sort())?;
+        Ok(Writer {
+            by: self.by(),
+            options: self.view(reasons),
+            baseline: baseline.map(|it| (it, self.sort(), self.top)),
+            format: self.output.format(),
+            look: self.output.look(common, false),
+            began: false,
+        })
+    }
+}
+
+/// Finds the format of an event, by system and name; `None` where there is no such event.
+type Find<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<EventFormat>> + 'a;
+
+fn detail(find: &Find<'_>, kind: Kind) -> anyhow::Result<Detail> {
+    let format = needed(find, "kvm", &kind.event, &format!("`{}`", kind.name))?;
+    Ok(Detail { kind, format })
+}
+
+fn needed(find: &Find<'_>, system: &str, name: &str, what: &str) -> anyhow::Result<EventFormat> {
+    find(system, name)?.ok_or_else(|| {
+        anyhow::anyhow!(
+            "{what} takes {system}:{name}, which is not there: `kvm-collector list` shows what this kernel has, and a recording has what was recorded"
+        )
+    })
+}
+
+pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
+    if args.slow.is_some() && args.output.format() == Format::Csv {
+        bail!("--slow has no place in CSV, whose lines all have the same columns: give --json");
+    }
+    if !args.reasons.is_empty() && args.kind != VMEXIT {
+        bail!(
+            "--reason chooses among VM exits' reasons: leave out --kind {}",
+            args.kind
+        );
+    }
+    match &args.input.input {
+        Some(path) => recorded::run(&args, path, common),
+        None => live::run(&args, common).await,
+    }
+}
