@@ -148,7 +148,14 @@ fn csv_says_the_same_as_json() -> Result<(), Failed> {
     for event in list(&list(&json, "vms")?[0], "events")? {
         expected.insert((pid.clone(), name(event)?), number(event, "count")?);
     }
-    for kind in ["lost", "unmatched", "map_full", "unattributed", "missed"] {
+    for kind in [
+        "lost",
+        "unmatched",
+        "map_full",
+        "unattributed",
+        "missed",
+        "damaged",
+    ] {
         expected.insert((String::new(), format!("loss:{kind}")), 0);
     }
     equal("csv and json", rows, expected)
