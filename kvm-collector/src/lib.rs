@@ -13,4 +13,5 @@ pub mod model;
 pub mod probe;
 pub mod source;
 pub mod tracefs;
+pub mod tui;
 pub mod view;

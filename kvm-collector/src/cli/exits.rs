@@ -273,7 +273,8 @@ impl ExitsArgs {
     }
 }
 
-fn detail(tracefs: &Tracefs, kind: Kind) -> anyhow::Result<Detail> {
+/// A kind of event, with the format that says where its fields lie.
+pub(super) fn detail(tracefs: &Tracefs, kind: Kind) -> anyhow::Result<Detail> {
     let format = kvm_format(tracefs, &kind.event)?.ok_or_else(|| {
         anyhow::anyhow!(
             "`{}` is counted by kvm:{}, which this kernel does not have: `kvm-collector list` shows what there is",
@@ -365,7 +366,7 @@ async fn ready(ring: &mut Option<Ring>) -> io::Result<()> {
 type Moment = (ExitGroups, ExitReading);
 
 /// What the kernel half's numbers are called.
-fn names(live: &Live) -> KeyNames<'_> {
+pub(super) fn names(live: &Live) -> KeyNames<'_> {
     let pairing = live.options().pairing.as_ref();
     KeyNames {
         reasons: ReasonNames::of(pairing.and_then(|it| it.exit.as_ref())),

@@ -8,6 +8,7 @@ mod list;
 mod output;
 mod selection;
 mod stat;
+mod top;
 mod trace;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ enum Command {
     Stat(stat::StatArgs),
     Exits(exits::ExitsArgs),
     Trace(trace::TraceArgs),
+    Top(top::TopArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
@@ -112,6 +114,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Stat(args) => asynchronously(stat::run(args, common)),
         Command::Exits(args) => asynchronously(exits::run(args, common)),
         Command::Trace(args) => asynchronously(trace::run(args, common)),
+        Command::Top(args) => top::run(args, common),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),

@@ -6,6 +6,7 @@ mod report;
 mod slow;
 
 pub use groups::{ExitGroups, Group, GroupKey, Grouped, VcpuTotals};
+pub(in crate::view) use groups::vcpu;
 pub use names::KeyNames;
 pub use report::{Bucket, Cause, ExitRow, ExitsOptions, ExitsReport, Percentile, SortKey, VcpuRow};
 pub use slow::SlowRow;
