@@ -79,7 +79,10 @@ pub struct App {
     pub(super) rows: Vec<TopRow>,
     /// How many the filter does not let through.
     pub(super) filtered_out: usize,
+    /// Of the host.
     pub(super) totals: Totals,
+    /// Of what is looked at.
+    pub(super) scope_totals: Totals,
 }
 
 impl App {
@@ -102,6 +105,7 @@ impl App {
             rows: Vec::new(),
             filtered_out: 0,
             totals: Totals::default(),
+            scope_totals: Totals::default(),
         }
     }
 
@@ -166,6 +170,11 @@ impl App {
             .unwrap_or(0)
     }
 
+    /// Is what is looked at less than everything?
+    pub(super) fn is_inside(&self) -> bool {
+        self.scope().within != GroupKey::default()
+    }
+
     pub(super) fn selected_row(&self) -> Option<&TopRow> {
         self.rows.get(self.cursor())
     }
@@ -173,11 +182,27 @@ impl App {
     /// What trends are of: exits where they are what is asked for, or all there is.
     #[must_use]
     pub fn trend_of(&self) -> TrendOf {
-        if self.sort == Sort::Exits || !self.ledger.has_times() {
+        if self.sorted_by() == Sort::Exits {
             TrendOf::Exits
         } else {
             TrendOf::Busy
         }
+    }
+
+    /// What rows are sorted by: exits, as long as there are no times.
+    #[must_use]
+    pub fn sorted_by(&self) -> Sort {
+        let needs_times = !matches!(self.sort, Sort::Exits | Sort::Name);
+        if needs_times && self.has_no_times() {
+            Sort::Exits
+        } else {
+            self.sort
+        }
+    }
+
+    /// Has something been counted, but no time seen? So it is where `kvm_exit` does not fire.
+    pub(super) fn has_no_times(&self) -> bool {
+        self.totals.spent.exits > 0 && !self.ledger.has_times()
     }
 
     /// How long the time shown is.
@@ -192,15 +217,16 @@ impl App {
     /// Makes the rows anew, from the same reading.
     fn rebuild(&mut self) {
         let scope = self.scope();
+        self.totals = self.ledger.totals(&GroupKey::default(), self.window);
+        self.scope_totals = self.ledger.totals(&scope.within, self.window);
         let mut rows = self.ledger.rows(&scope, self.window, self.trend_of());
         let all = rows.len();
         let filter = self.level().filter.to_lowercase();
         rows.retain(|row| row.name.to_lowercase().contains(&filter));
         self.filtered_out = all - rows.len();
         self.histograms.tell(&scope, self.window, &mut rows);
-        self.sort.sort(&mut rows, self.reverse);
+        self.sorted_by().sort(&mut rows, self.reverse);
         self.rows = rows;
-        self.totals = self.ledger.totals(self.window);
         self.settle();
     }
 

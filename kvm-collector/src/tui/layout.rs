@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use super::App;
 
 /// The histogram pane at the side.
-const SIDE_PANE: u16 = 50;
+const SIDE_PANE: u16 = 52;
 /// The rows keep at least this much width beside it.
 const ROWS_BESIDE_PANE: u16 = 76;
 /// The histogram pane below.
@@ -22,6 +22,8 @@ pub(super) struct Layout {
     pub(super) totals: Rect,
     /// What is looked at.
     pub(super) path: Rect,
+    /// The totals of that; only if it is not the host.
+    pub(super) scope_totals: Rect,
     /// What is missing; only if something is.
     pub(super) loss: Rect,
     /// The columns' names.
@@ -50,6 +52,7 @@ impl Layout {
         let title = top(height >= 4, &mut left);
         let totals = top(height >= 8, &mut left);
         let path = top(height >= 6, &mut left);
+        let scope_totals = top(height >= 10 && app.is_inside(), &mut left);
         let loss = top(height >= 5 && !app.ledger.loss().0.is_none(), &mut left);
         let lines = u16::from(height >= 7 && app.setup.interactive);
         left.height -= lines;
@@ -81,6 +84,7 @@ impl Layout {
             title,
             totals,
             path,
+            scope_totals,
             loss,
             header,
             rows: left,

@@ -22,6 +22,7 @@ mod reasons;
 mod recording;
 mod ring;
 mod smoke;
+mod top;
 mod vcpus;
 mod verifier;
 mod watch;
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
+    top::panic_if_asked();
     let mut arguments = Arguments::from_args();
     // The trials share one kernel and its counters: two at once would count each other's events.
     arguments.test_threads = Some(1);
@@ -60,6 +62,7 @@ fn trials() -> Vec<Trial> {
         errors::trials(),
         words::trials(),
         choice::trials(),
+        top::trials(),
         verifier::trials(),
         // Last, since they take KVM away.
         modules::trials(),

@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Tracefs,
     /// Linux's `perf`, as another witness of the same events.
     Perf,
+    /// `tmux`, to be the terminal.
+    Tmux,
     /// `exits --kind`.
     Kinds,
     /// The parts of an exit's time, and the guest's.
@@ -52,6 +54,7 @@ impl Need {
                 "tracefs is not mounted at /sys/kernel/tracing",
             ),
             Self::Perf => (has_perf(), "no perf to compare with (Debian's linux-perf)"),
+            Self::Tmux => (has_tmux(), "no tmux to be the terminal (Debian's tmux)"),
             Self::Kinds => (exits_have("--kind"), "`exits` has no --kind yet"),
             Self::Parts => (exits_have("--preempt"), "`exits` has no --preempt yet"),
             Self::Vm => (in_vm(), "runs only in the disposable VM"),
@@ -82,6 +85,11 @@ pub(crate) fn in_vm() -> bool {
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn has_tmux() -> bool {
+    let asked = Command::new("tmux").arg("-V").output();
+    asked.is_ok_and(|output| output.status.success())
 }
 
 /// Does `exits` have an option?

@@ -5,7 +5,7 @@ use super::{
         App, Sort,
         sort::{busy, float, share},
     },
-    canvas::Look,
+    canvas::{Look, width_of},
 };
 use crate::{
     format::units,
@@ -34,8 +34,10 @@ pub(super) struct Columns {
 
 /// A name is this wide at least, and no wider than it needs to be.
 const LEAST_NAME: u16 = 14;
-/// A trend narrower than this says nothing.
+/// A trend narrower than this says nothing; where there is room for more, columns wait for it.
 const LEAST_TREND: u16 = 8;
+const LEAST_TREND_OF_MANY: u16 = 20;
+const MANY: u16 = 100;
 /// Nor does one that has more cells than there are samples to two of them.
 const MOST_TREND: u16 = (SAMPLES / 2) as u16;
 
@@ -45,13 +47,18 @@ impl Columns {
         let wanted = wanted(app);
         let mut left = width.saturating_sub(LEAST_NAME);
         let mut chosen = Vec::new();
+        let least_trend = if width < MANY {
+            LEAST_TREND
+        } else {
+            LEAST_TREND_OF_MANY
+        };
         // A trend says more than the last columns do.
         let trend_after = 7;
         let mut trend = 0;
         for (index, column) in wanted.iter().enumerate() {
-            if index == trend_after && left > LEAST_TREND {
-                trend = LEAST_TREND;
-                left -= LEAST_TREND + 1;
+            if index == trend_after && left > least_trend {
+                trend = least_trend;
+                left -= least_trend + 1;
             }
             let needed = column.width() + 1;
             if needed > left {
@@ -60,12 +67,12 @@ impl Columns {
             left -= needed;
             chosen.push(*column);
         }
-        if trend == 0 && left > LEAST_TREND {
-            trend = LEAST_TREND;
-            left -= LEAST_TREND + 1;
+        if trend == 0 && left > least_trend {
+            trend = least_trend;
+            left -= least_trend + 1;
         }
         chosen.sort_by_key(Column::place);
-        let longest = app.rows.iter().map(|row| super::canvas::width_of(&row.name));
+        let longest = app.rows.iter().map(|row| width_of(&label(row)));
         let longest = u16::try_from(longest.max().unwrap_or(0)).unwrap_or(u16::MAX);
         let name = width.min(LEAST_NAME);
         let more_name = left.min(longest.saturating_sub(name));
@@ -77,6 +84,15 @@ impl Columns {
             numbers: chosen,
             trend,
         }
+    }
+}
+
+/// A row's name, with what there is to say of it.
+pub(super) fn label(row: &TopRow) -> String {
+    if row.has_ended() {
+        format!("{} (ended)", row.name)
+    } else {
+        row.name.clone()
     }
 }
 
@@ -111,12 +127,12 @@ fn wanted(app: &App) -> Vec<Column> {
     if app.scope().by == crate::view::Group::Vm {
         wanted.push(Column::Vcpus);
     }
-    if !app.ledger.has_times() && app.ledger.time_ns() > 0 {
+    if app.has_no_times() {
         // Where there are no times, a table of dashes would hide what there is.
         wanted.retain(|it| matches!(it, Number(Sort::Exits) | Column::Vcpus));
     }
     // What is sorted by must be seen.
-    if let Some(at) = wanted.iter().position(|it| *it == Number(app.sort)) {
+    if let Some(at) = wanted.iter().position(|it| *it == Number(app.sorted_by())) {
         wanted[..=at].rotate_right(1);
     }
     wanted

@@ -12,12 +12,19 @@ use super::{
 };
 use crate::{
     format::units,
-    model::ExitTotals,
+    model::{ExitTotals, VMEXIT},
     view::{TopRow, Window},
 };
 
 pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     canvas.clear(place);
+    if place.x > 0 {
+        // Beside the rows, something must be between.
+        for at in 0..place.height {
+            canvas.text(line(place, at), "│", Look::Dim);
+        }
+    }
+    let place = skip(place, if place.x > 0 { 2 } else { 0 });
     let Some(row) = app.selected_row() else {
         return;
     };
@@ -30,8 +37,14 @@ pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         Window::Recent => format!("in the last {}", units::short_duration(app.shown_ns())),
         Window::All => "since the start".to_owned(),
     };
-    let exits = units::count(totals.count);
-    canvas.text(line(place, 1), &format!("{exits} exits {since}"), Look::Plain);
+    let counted = units::count(totals.count);
+    let what = if app.setup.kind == VMEXIT {
+        "exits"
+    } else {
+        "events"
+    };
+    let text = format!("{counted} {what} {since}");
+    canvas.text(line(place, 1), &text, Look::Plain);
     let mut at = 2;
     // Where there is room, the parts and percentiles come first.
     if place.height >= 24 {
@@ -128,8 +141,11 @@ fn bars(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) {
     for (index, (power, sum)) in (0..).zip(sums) {
         let place = line(place, index);
         let from = units::short_duration(bucket_start(buckets_from(power)));
-        let share = units::share(share(sum, all));
-        let text = format!("{from:>6} {:>11} {share:>5}% ", units::count(sum));
+        let share = match sum {
+            0 => String::new(),
+            _ => units::share(share(sum, all)) + "%",
+        };
+        let text = format!("{from:>6} {:>11} {share:>6} ", units::count(sum));
         let used = canvas.text(place, &text, Look::Plain);
         let width = place.width - used;
         let bar = bar(float(sum) / float(most), width);

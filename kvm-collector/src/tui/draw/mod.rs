@@ -17,7 +17,7 @@ use super::{
 use crate::{
     format::units,
     model::{Loss, VMEXIT},
-    view::{Group, Window},
+    view::{Group, Totals, Window},
 };
 use canvas::{Canvas, Look, line};
 
@@ -33,8 +33,9 @@ pub fn draw(app: &App, buffer: &mut Buffer) {
     };
     let canvas = &mut canvas;
     title(app, layout.title, canvas);
-    totals(app, layout.totals, canvas);
+    totals(app, &app.totals, layout.totals, canvas);
     path(app, layout.path, canvas);
+    totals(app, &app.scope_totals, layout.scope_totals, canvas);
     loss(app, layout.loss, canvas);
     table::draw(app, layout.header, layout.rows, canvas);
     if app.rows.is_empty() {
@@ -61,21 +62,20 @@ fn title(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     }
     say(number(app.totals.vms, "VM"), Look::Plain);
     say(number(app.totals.vcpus, "vCPU"), Look::Plain);
-    say(
-        format!("every {}", humantime::format_duration(app.interval)),
-        Look::Plain,
-    );
-    say(
-        format!("since {}", units::elapsed(app.ledger.time_ns())),
-        Look::Plain,
-    );
+    if app.setup.interactive {
+        let every = humantime::format_duration(app.interval);
+        say(format!("every {every}"), Look::Plain);
+        let up = units::elapsed(app.ledger.time_ns());
+        say(format!("up {up}"), Look::Plain);
+    } else {
+        say(format!("in {}", units::duration(app.shown_ns())), Look::Plain);
+    }
     canvas.words(place, &words);
     canvas.paint(place, Look::Bar);
 }
 
-/// The host: where its vCPUs' time went.
-fn totals(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
-    let totals = &app.totals;
+/// Where the time of some vCPUs went.
+fn totals(app: &App, totals: &Totals, place: Rect, canvas: &mut Canvas<'_>) {
     let spent = &totals.spent;
     let seconds = float(app.shown_ns().max(1)) / 1e9;
     let rate = units::short_rate(float(spent.exits) / seconds);
@@ -85,25 +85,23 @@ fn totals(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         app.setup.kind.as_str()
     };
     let mut words = vec![(format!("{rate} {what}/s"), Look::Strong)];
-    if spent.time_ns > 0 || totals.guest_ns > 0 {
-        let part = |name: &str, ns: u64, look| {
-            let share = units::share(share(ns, totals.wall_ns));
-            (format!("{name} {share}%"), look)
-        };
-        words.push(part("guest", totals.guest_ns, Look::Guest));
-        words.push(part("kernel", spent.kernel_ns, Look::Kernel));
-        words.push(part("VMM", spent.vmm_ns, Look::Vmm));
-        words.push(part("halted", spent.halted_ns, Look::Idle));
-        if app.setup.preempt_watched {
-            words.push(part("preempted", spent.preempted_ns, Look::Preempted));
+    let busy = share(
+        spent.busy_ns(),
+        totals.wall_ns.saturating_sub(totals.wall_idle_ns),
+    );
+    let part = |name, ns, look| (name, share(ns, totals.wall_ns), look);
+    for (name, share, look) in [
+        ("busy", busy, Look::Strong),
+        part("guest", totals.guest_ns, Look::Guest),
+        part("kernel", spent.kernel_ns, Look::Kernel),
+        part("VMM", spent.vmm_ns, Look::Vmm),
+        part("halted", spent.halted_ns, Look::Idle),
+        part("preempted", spent.preempted_ns, Look::Preempted),
+        part("not over", spent.open_ns, Look::Dim),
+    ] {
+        if share > 0.0 {
+            words.push((format!("{name} {}%", units::share(share)), look));
         }
-        let busy = share(
-            spent.busy_ns(),
-            totals.wall_ns.saturating_sub(spent.idle_ns),
-        );
-        let busy = units::share(busy);
-        words.push((format!("busy {busy}% without idle"), Look::Strong));
-        words.push(part("not over", spent.open_ns, Look::Dim));
     }
     canvas.words(place, &words);
 }
@@ -121,7 +119,7 @@ fn path(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     };
     let mut said = vec![(by, Look::Plain)];
     let order = if app.reverse { " reversed" } else { "" };
-    let sorted = format!("sorted by {}{order}", app.sort.name());
+    let sorted = format!("sorted by {}{order}", app.sorted_by().name());
     said.push((sorted, Look::Plain));
     if app.window == Window::All {
         said.push(("since the start".into(), Look::Warning));
@@ -183,11 +181,15 @@ fn nothing(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         said.push(format!("counting {what}: first numbers after the first interval"));
     } else if app.filtered_out > 0 {
         said.push("no name matches the filter: Esc takes it away".into());
-    } else if !app.scope().within.eq(&Default::default()) {
+    } else if app.is_inside() {
         said.push("nothing here any more: Esc goes back".into());
     } else {
-        said.push(format!("waiting for {what}: none happened yet"));
-        if app.ledger.time_ns() > LONG_WAIT_NS {
+        said.push(if app.setup.interactive {
+            format!("waiting for {what}: none happened yet")
+        } else {
+            format!("no {what}")
+        });
+        if app.ledger.time_ns() > LONG_WAIT_NS || !app.setup.interactive {
             said.push("`kvm-collector list` shows which VMs run here,".into());
             said.push("`kvm-collector doctor` whether their exits can be seen on this host".into());
         }

@@ -9,7 +9,8 @@ pub(super) fn line(samples: &[f32], cells: usize, taken: usize) -> String {
     if cells == 0 || samples.is_empty() {
         return String::new();
     }
-    let in_cell = samples.len().div_ceil(cells);
+    // As long as there are few, each has its own.
+    let in_cell = samples.len().min(taken).div_ceil(cells).max(1);
     let in_last = match taken % in_cell {
         0 => in_cell,
         part => part,
@@ -49,6 +50,11 @@ mod tests {
         assert_eq!(line(&[0.0; 4], 4, 4), "    ");
         assert_eq!(line(&[], 4, 0), "");
         assert_eq!(line(&[1.0], 0, 1), "");
+    }
+
+    #[test]
+    fn few_samples_have_a_cell_each() {
+        assert_eq!(line(&[0.0, 0.0, 0.0, 0.0, 2.0, 4.0], 3, 2), " ▄█");
     }
 
     #[test]

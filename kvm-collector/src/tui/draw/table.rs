@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use super::{
     super::{App, Sort},
     canvas::{Canvas, Look, line, skip},
-    columns::{Column, Columns},
+    columns::{Column, Columns, label},
     spark,
 };
 use crate::{
@@ -40,11 +40,11 @@ fn heading(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
         Group::Reason => &app.setup.kind,
     };
     let mut left = place;
-    canvas.text(first(left, columns.name), name, look(app.sort == Sort::Name));
+    canvas.text(first(left, columns.name), name, look(app.sorted_by() == Sort::Name));
     left = skip(left, columns.name + 1);
     for column in &columns.numbers {
         let cell = first(left, column.width());
-        let sorted = *column == Column::Number(app.sort);
+        let sorted = *column == Column::Number(app.sorted_by());
         canvas.text_right(cell, column.title(), look(sorted));
         left = skip(left, column.width() + 1);
     }
@@ -67,12 +67,7 @@ fn draw_row(app: &App, row: &TopRow, columns: &Columns, place: Rect, canvas: &mu
     let faded = row.has_ended() || (row.spent == Default::default() && row.guest_ns.is_none_or(|ns| ns == 0));
     let mut left = place;
     let look = if faded { Look::Dim } else { Look::Plain };
-    let name = if row.has_ended() {
-        format!("{} (ended)", row.name)
-    } else {
-        row.name.clone()
-    };
-    canvas.text(first(left, columns.name), &name, look);
+    canvas.text(first(left, columns.name), &label(row), look);
     left = skip(left, columns.name + 1);
     for column in &columns.numbers {
         let (text, look) = column.cell(row, app);

@@ -89,6 +89,8 @@ pub struct Totals {
     pub guest_ns: u64,
     /// How long the vCPUs were there.
     pub wall_ns: u64,
+    /// Of it, idle.
+    pub wall_idle_ns: u64,
     /// VMs that have not ended.
     pub vms: usize,
     /// vCPUs that have not ended.
@@ -113,15 +115,28 @@ struct Vcpus {
 }
 
 impl Ledger {
-    /// Everything on this host.
+    /// Everything in a scope. Times are shares of all the time of its vCPUs, whatever else they do.
     #[must_use]
-    pub fn totals(&self, window: Window) -> Totals {
+    pub fn totals(&self, within: &GroupKey, window: Window) -> Totals {
+        let scope = Scope {
+            within: *within,
+            ..Scope::default()
+        };
         let mut totals = Totals::default();
         for row in &self.rows {
-            totals.spent.merge(&row.spent_in(window));
+            let spent = row.spent_in(window);
+            if scope.contains(row.whose, row.key) {
+                totals.spent.merge(&spent);
+            }
+            if scope.contains_vcpu(row.whose) {
+                totals.wall_idle_ns += spent.idle_ns;
+            }
         }
         let mut last = None;
         for (whose, vcpu) in &self.vcpus {
+            if !scope.contains_vcpu(*whose) {
+                continue;
+            }
             totals.guest_ns += vcpu.guest_in(window);
             totals.wall_ns += self.wall_ns(vcpu, window);
             if vcpu.ended_ns.is_none() {
