@@ -5,7 +5,8 @@ use std::{hint::black_box, io::Write as _};
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvm_collector::{
-    probe::{Batch, Record},
+    model::Event,
+    probe::Batch,
     source::Ordered,
     tracefs::Format,
     view::{Clock, TraceFormat, TraceLines},
@@ -64,7 +65,7 @@ fn trace(criterion: &mut Criterion) {
             bencher.iter(|| {
                 ordered.take_in(Batch::new(bytes.clone()));
                 let each =
-                    |record: &Record<'_>, comm: &str| lines.event(record, &formats, comm, &mut out);
+                    |event: &Event<'_>, comm: &str| lines.event(event, &formats, comm, &mut out);
                 ordered.give_out(u64::MAX, each).expect("a sink takes all");
                 out.flush().expect("a sink takes all");
             });

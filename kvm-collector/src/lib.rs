@@ -11,6 +11,7 @@ pub mod guest;
 pub mod host;
 pub mod model;
 pub mod probe;
+pub mod recording;
 pub mod source;
 pub mod tracefs;
 pub mod tui;

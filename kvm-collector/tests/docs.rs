@@ -9,7 +9,10 @@ use kvm_collector::{
         Causes, Counts, EventCount, ExitTotals, Kind, Loss, MinMax, ThreadExits, VmCounts, Whose,
     },
     tracefs::{EventName, Format, ReasonNames},
-    view::{ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SortKey, StatReport},
+    view::{
+        Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SortKey,
+        StatReport,
+    },
 };
 use kvm_ebpf_common::{CauseTable, Key, VCPU_UNKNOWN};
 
@@ -41,8 +44,11 @@ fn every_example_is_a_command_line() {
     for name in [
         "README.md",
         "CONTRIBUTING.md",
+        "docs/advice.md",
+        "docs/exits.md",
         "docs/json.md",
         "docs/trace.md",
+        "docs/recording.md",
     ] {
         for line in document(name).lines() {
             let line = line.trim_start_matches("$ ").trim_start_matches("    ");
@@ -120,6 +126,8 @@ fn stat_report() -> StatReport {
 fn exits_reports() -> [ExitsReport; 2] {
     let mut totals = ExitTotals {
         count: 1,
+        total_ns: 5,
+        vmm_ns: 5,
         ..ExitTotals::default()
     };
     totals.histogram[3] = 1;
@@ -142,7 +150,10 @@ fn exits_reports() -> [ExitsReport; 2] {
                     vcpu,
                     tid: 8,
                 },
-                key: Key::default(),
+                key: Key {
+                    code: 0xfee0_00b0,
+                    ..Key::default()
+                },
                 totals: &totals,
                 recent: MinMax::NONE,
                 causes: Some(&causes),
@@ -155,6 +166,7 @@ fn exits_reports() -> [ExitsReport; 2] {
             percentiles: vec![99.9],
             histograms: true,
             causes: 1,
+            advice: true,
             preempt_watched: true,
         };
         let names = KeyNames {
@@ -167,12 +179,27 @@ fn exits_reports() -> [ExitsReport; 2] {
     })
 }
 
+fn diff_report(report: &ExitsReport) -> DiffReport {
+    let json = serde_json::to_vec(report).expect("JSON");
+    let baseline = Baseline::parse(&json).expect("our own report");
+    DiffReport::of(report, &baseline, None, None)
+}
+
 #[test]
 fn every_field_of_json_is_described() {
     let text = document("docs/json.md");
+    let exits = exits_reports();
+    assert!(exits[1].rows.iter().all(|row| row.name.is_some()));
+    assert!(
+        exits
+            .iter()
+            .flat_map(|it| &it.rows)
+            .all(|row| !row.advice.is_empty())
+    );
     for report in [
         serde_json::to_value(stat_report()).expect("JSON"),
-        serde_json::to_value(exits_reports()).expect("JSON"),
+        serde_json::to_value(diff_report(&exits[1])).expect("JSON"),
+        serde_json::to_value(exits).expect("JSON"),
     ] {
         let mut found = BTreeSet::new();
         keys(&report, &mut found);

@@ -7,7 +7,8 @@ use std::cell::Cell;
 
 use bytes::BytesMut;
 use kvm_collector::{
-    probe::{Batch, Record},
+    model::Event,
+    probe::Batch,
     source::Ordered,
     view::{Clock, TraceFormat, TraceLines},
 };
@@ -89,8 +90,8 @@ fn tracing_allocates_nothing_per_event() {
         let mut round = || {
             let before = ALLOCATIONS.with(Cell::get);
             ordered.take_in(Batch::new(bytes.clone()));
-            let each = |record: &Record<'_>, comm: &str| {
-                lines.event(record, &formats, comm, &mut std::io::sink())
+            let each = |event: &Event<'_>, comm: &str| {
+                lines.event(event, &formats, comm, &mut std::io::sink())
             };
             ordered.give_out(u64::MAX, each).expect("a sink takes all");
             ALLOCATIONS.with(Cell::get) - before

@@ -7,7 +7,7 @@ mod host;
 
 use std::{fs, path::Path};
 
-use host::{Exits, HLT, Host, IO, MSR, NPF, large, picture, small};
+use host::{Exits, HLT, Host, IO, MSR, NPF, Vm, picture, small};
 use kvm_collector::{
     model::Loss,
     tui::{self, App},
@@ -25,6 +25,21 @@ const LARGE: (u16, u16) = (160, 50);
 fn press(app: &mut App, keys: &[KeyCode]) {
     for key in keys {
         app.key(KeyEvent::new(*key, KeyModifiers::NONE));
+    }
+}
+
+/// 200 VMs of 8 vCPUs.
+fn large(exits: &[Exits]) -> Host {
+    let vm = |index: u32| {
+        let mut vm = Vm::new(5000 + index, &format!("vm-{index:03}"), 8, exits);
+        for (of, exits) in (1..).zip(&mut vm.exits) {
+            exits.per_s = exits.per_s * u64::from((index * of) % 23 + 1) / 12;
+        }
+        vm
+    };
+    Host {
+        vms: (0..200).map(vm).collect(),
+        ..Host::default()
     }
 }
 
@@ -170,7 +185,7 @@ fn kinds_without_times() {
     };
     let host = Host {
         kind: Some("pio"),
-        vms: vec![host::Vm::new(77, "web-1", 2, &[port(0x3f8, 400), port(0x70, 2)])],
+        vms: vec![Vm::new(77, "web-1", 2, &[port(0x3f8, 400), port(0x70, 2)])],
         ..Host::default()
     };
     check_both("pio", &host, &[KeyCode::Tab]);

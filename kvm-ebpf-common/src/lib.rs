@@ -13,6 +13,7 @@
 mod cause;
 mod clock;
 mod exit;
+mod field;
 mod histogram;
 mod record;
 mod settings;
@@ -24,14 +25,15 @@ pub use exit::{
     ExitStats, Extremes, Key, NEAR_ROWS, NearRow, PairingCounters, Row, RowKey, VCPU_UNKNOWN,
     VcpuThread, near_row,
 };
+pub use field::{FIELDS, FieldId, FieldPlace};
 pub use histogram::{BUCKETS, Histogram, STEPS, bucket_index, bucket_start};
 pub use record::{
     COMM_BYTES, RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, SLOW_EXIT_SLOT, SlowExit,
     THREAD_END_SLOT,
 };
 pub use settings::{
-    DetailSettings, EXIT_SPAN_BYTES, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS,
-    NO_OFFSET, NO_SLOT, PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,
+    DetailSettings, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS, NO_OFFSET, NO_SLOT,
+    PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,
 };
 pub use slot::{MAX_SLOTS, SlotCounts, SlotTable, ThreadSlot};
 

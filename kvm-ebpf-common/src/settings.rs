@@ -9,23 +9,16 @@ pub const NO_OFFSET: u32 = u32::MAX;
 /// How many processes, threads, vCPUs or values a filter can name.
 pub const MAX_FILTER_IDS: usize = 64;
 
-/// How much of a `kvm_exit` record is read at once, from offset 8 on (after the common fields).
-/// All of 6.18's fields before `requests` lie within.
-pub const EXIT_SPAN_BYTES: usize = 64;
-
 /// Of one slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotSettings {
     /// Length of the records to ship, header included and a multiple of 8; 0 ships nothing.
     pub record_bytes: u32,
-    /// Where the event's record has the vCPU's index as a u32, or [`NO_OFFSET`].
-    pub vcpu_offset: u32,
     /// The event's id (`common_type`).
     pub event_id: u32,
-    /// A u32 field of the event's record that has to have one of [`FilterSettings::values`], or
-    /// [`NO_OFFSET`].
-    pub value_offset: u32,
+    /// 1: a field of the event's record has to have one of [`FilterSettings::values`].
+    pub has_value: u32,
 }
 
 /// Which events are wanted. A count of 0 means all.
@@ -46,35 +39,19 @@ pub struct FilterSettings {
     pub tids: [u32; MAX_FILTER_IDS],
     /// vCPU indices.
     pub vcpus: [u32; MAX_FILTER_IDS],
-    /// Values of the field that [`SlotSettings::value_offset`] names; unlike elsewhere, none means none.
+    /// Values for events that [`SlotSettings::has_value`]; unlike elsewhere, none means none.
     pub values: [u32; MAX_FILTER_IDS],
 }
 
 /// No slot.
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// What exits are counted by, and where the events have what that needs.
+/// What exits are counted by.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairingSettings {
     /// Report exits (spans) that take longer; `u64::MAX` for none.
     pub slow_ns: u64,
-    /// Where `kvm_exit` has the field counted as [`Key::class`](crate::Key::class), or [`NO_OFFSET`].
-    pub class_offset: u32,
-    /// Where `kvm_exit` has the reason, a u32, counted as [`Key::code`](crate::Key::code).
-    pub code_offset: u32,
-    /// Of `vcpu_id` in `kvm_exit`, or [`NO_OFFSET`].
-    pub exit_vcpu_offset: u32,
-    /// Of `vcpu_id` in `kvm_entry`, or [`NO_OFFSET`].
-    pub entry_vcpu_offset: u32,
-    /// Of `guest_rip` (a u64) in `kvm_exit`, or [`NO_OFFSET`].
-    pub rip_offset: u32,
-    /// Of `ns` (a u64) in `kvm_vcpu_wakeup`.
-    pub wakeup_ns_offset: u32,
-    /// Of `prev_state` (a long) in `sched_switch`.
-    pub prev_state_offset: u32,
-    /// Of `next_pid` (a u32) in `sched_switch`.
-    pub next_tid_offset: u32,
     /// 1: exits are counted by their reason; 0: by events of another kind.
     pub by_reason: u32,
     /// 1: causes are kept for each row.
@@ -104,16 +81,8 @@ pub const MAX_DETAILS: usize = 8;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetailSettings {
-    /// Where it has the field counted as [`Key::code`](crate::Key::code).
-    pub code_offset: u32,
-    /// That field's length: 1, 2, 4 or 8.
-    pub code_bytes: u32,
     /// By how much the code is shifted right: addresses can be counted by their page.
     pub code_shift: u32,
-    /// Where it has the field counted as [`Key::class`](crate::Key::class), or [`NO_OFFSET`].
-    pub class_offset: u32,
-    /// That field's length: 1, 2 or 4.
-    pub class_bytes: u32,
     /// Events of this class are left out; [`NO_CLASS`] for none.
     pub skip_class: u32,
     /// [`Key::kind`](crate::Key::kind), if it is a cause; 0: what is counted is these events.
@@ -157,14 +126,6 @@ impl PairingSettings {
     /// No field is known.
     pub const NONE: Self = Self {
         slow_ns: u64::MAX,
-        class_offset: NO_OFFSET,
-        code_offset: NO_OFFSET,
-        exit_vcpu_offset: NO_OFFSET,
-        entry_vcpu_offset: NO_OFFSET,
-        rip_offset: NO_OFFSET,
-        wakeup_ns_offset: NO_OFFSET,
-        prev_state_offset: NO_OFFSET,
-        next_tid_offset: NO_OFFSET,
         by_reason: 1,
         causes: 0,
         rip_kind: 0,
@@ -179,11 +140,7 @@ impl PairingSettings {
 impl DetailSettings {
     /// No event.
     pub const NONE: Self = Self {
-        code_offset: NO_OFFSET,
-        code_bytes: 4,
         code_shift: 0,
-        class_offset: NO_OFFSET,
-        class_bytes: 4,
         skip_class: NO_CLASS,
         kind: 0,
         is_user: 0,
@@ -191,10 +148,10 @@ impl DetailSettings {
     };
 }
 
-const _: () = assert!(size_of::<SlotSettings>() == 16);
+const _: () = assert!(size_of::<SlotSettings>() == 12);
 const _: () = assert!(size_of::<FilterSettings>() == 16 + 4 * 4 * MAX_FILTER_IDS);
-const _: () = assert!(size_of::<PairingSettings>() == 72);
-const _: () = assert!(size_of::<DetailSettings>() == 36);
+const _: () = assert!(size_of::<PairingSettings>() == 40);
+const _: () = assert!(size_of::<DetailSettings>() == 20);
 const _: () = assert!(size_of::<ShipSettings>() == 12);
 
 crate::pod!(

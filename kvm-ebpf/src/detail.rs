@@ -1,9 +1,9 @@
 //! Events that say what an exit is about: counted instead of the exits, or as their causes.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use kvm_ebpf_common::{Key, NO_CLASS, NO_OFFSET};
+use aya_ebpf::programs::TracePointContext;
+use kvm_ebpf_common::{FieldId, Key, NO_CLASS, VCPU_UNKNOWN};
 
-use crate::{clock, filter, pair, settings, task::Task, threads};
+use crate::{classic::classic, clock, field, filter, pair, settings, task::Task, threads};
 
 #[inline(always)]
 fn run<const DETAIL: usize>(ctx: &TracePointContext) {
@@ -22,7 +22,7 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
     // A vCPU's thread has left the guest before anything else. Where that is not seen (no `kvm_exit`
     // on this kind of KVM), the events are counted without a time.
     let place = if counted && !filter::by_vcpu() {
-        threads::find_or_make(task, kvm_ebpf_common::VCPU_UNKNOWN)
+        threads::find_or_make(task, VCPU_UNKNOWN)
     } else {
         threads::find(task)
     };
@@ -59,48 +59,19 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
     reason = "a class has 4 bytes at most"
 )]
 fn key<const DETAIL: usize>(ctx: &TracePointContext) -> Key {
-    let code = field(
-        ctx,
-        settings::detail_code_offset(DETAIL),
-        settings::detail_code_bytes(DETAIL),
-    );
-    let class = field(
-        ctx,
-        settings::detail_class_offset(DETAIL),
-        settings::detail_class_bytes(DETAIL),
-    );
     Key {
-        code: code >> settings::detail_code_shift(DETAIL),
-        class: class as u32,
+        code: field::read(ctx, FieldId::DetailCode(DETAIL)) >> settings::detail_code_shift(DETAIL),
+        class: field::read(ctx, FieldId::DetailClass(DETAIL)) as u32,
         kind: settings::detail_kind(DETAIL),
     }
 }
 
-/// A field of the event's record; 0 where it has no such field.
-#[inline(always)]
-fn field(ctx: &TracePointContext, offset: u32, bytes: u32) -> u64 {
-    if offset == NO_OFFSET {
-        return 0;
-    }
-    let at = offset as usize;
-    // SAFETY: these read kernel memory through a helper that fails instead of faulting.
-    let value = unsafe {
-        match bytes {
-            1 => ctx.read_at::<u8>(at).map(u64::from),
-            2 => ctx.read_at::<u16>(at).map(u64::from),
-            4 => ctx.read_at::<u32>(at).map(u64::from),
-            _ => ctx.read_at::<u64>(at),
-        }
-    };
-    value.unwrap_or(0)
-}
-
 macro_rules! details {
     ($($detail:literal: $name:ident),* $(,)?) => {$(
-        #[tracepoint]
-        fn $name(ctx: TracePointContext) -> u32 {
-            run::<$detail>(&ctx);
-            0
+        classic! {
+            fn $name(ctx) {
+                run::<$detail>(&ctx);
+            }
         }
     )*};
 }

@@ -1,9 +1,9 @@
 //! What is asked for, decided before anything else is done.
 
 use aya_ebpf::programs::TracePointContext;
-use kvm_ebpf_common::{MAX_FILTER_IDS, NO_OFFSET, VCPU_UNKNOWN};
+use kvm_ebpf_common::{FieldId, MAX_FILTER_IDS, VCPU_UNKNOWN};
 
-use crate::{maps::EPOCH, settings, task::Task, threads};
+use crate::{field, maps::EPOCH, settings, task::Task, threads};
 
 /// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
 /// left as the list has ids.
@@ -62,24 +62,23 @@ pub(crate) fn passes_vcpu(vcpu: u32) -> bool {
 
 /// Has the slot's event one of the values asked for, if any are?
 #[inline(always)]
-pub(crate) fn passes_value(ctx: &TracePointContext, slot: usize) -> bool {
-    let offset = settings::value_offset(slot);
-    if offset == NO_OFFSET {
-        return true;
-    }
-    // SAFETY: reads kernel memory through a helper that fails instead of faulting.
-    let value = unsafe { ctx.read_at::<u32>(offset as usize) };
-    value.is_ok_and(|value| listed(value, settings::value_count(), settings::value))
+#[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
+pub(crate) fn passes_value<const SLOT: usize>(ctx: &TracePointContext) -> bool {
+    !settings::has_value(SLOT)
+        || listed(
+            field::read(ctx, FieldId::SlotValue(SLOT)) as u32,
+            settings::value_count(),
+            settings::value,
+        )
 }
 
 /// The vCPU a slot's event belongs to: from its own record where it says so, otherwise what is
 /// known of the thread.
 #[inline(always)]
-pub(crate) fn vcpu_of(ctx: &TracePointContext, slot: usize, task: Task) -> u32 {
-    let offset = settings::vcpu_offset(slot);
-    if offset != NO_OFFSET {
-        // SAFETY: reads kernel memory through a helper that fails instead of faulting.
-        return unsafe { ctx.read_at::<u32>(offset as usize) }.unwrap_or(VCPU_UNKNOWN);
+#[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
+pub(crate) fn vcpu_of<const SLOT: usize>(ctx: &TracePointContext, task: Task) -> u32 {
+    match field::read(ctx, FieldId::SlotVcpu(SLOT)) as u32 {
+        VCPU_UNKNOWN => threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu),
+        vcpu => vcpu,
     }
-    threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu)
 }

@@ -8,16 +8,20 @@
 //! - `vcpu`: one program, on `kvm_entry`, that learns which vCPU a thread runs, for the vCPU filter.
 //! - `thread_end`: programs on `sched_process_exit`, that ship the names of ending threads and give up
 //!   their places.
+//! - `floor`: programs that do nothing, to measure the others by.
 //!
 //! Nothing here knows an event's name or layout; what is needed comes in through `settings`.
 
 #![no_std]
 #![no_main]
 
+mod classic;
 mod clock;
 mod count;
 mod detail;
+mod field;
 mod filter;
+mod floor;
 mod maps;
 mod pair;
 mod rows;

@@ -34,9 +34,10 @@ pub(crate) static THREADS: Array<VcpuThread> = Array::with_max_entries(1, BPF_F_
 #[map]
 pub(crate) static THREAD_OF: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
-/// Which of `THREADS` was on this CPU last: mostly the one that is there now.
+/// Which of `THREADS` was on a CPU last, by the CPU's number: mostly the one that is there now. An array, as
+/// a look into a per-CPU one is a call of the kernel's (before Linux 6.10).
 #[map]
-pub(crate) static NEAR_THREAD: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static NEAR_THREAD: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Unused places in `THREADS`. User space puts them in, in the beginning and when a thread has ended.
 #[map]

@@ -4,64 +4,21 @@
 //! State and totals belong to a thread, which runs on one CPU at a time, so they are updated in place,
 //! without atomics and without locks.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::bpf_probe_read_kernel,
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
-use kvm_ebpf_common::{
-    EXIT_SPAN_BYTES, Key, MAX_SLOTS, NO_OFFSET, NO_SLOT, PairingCounters, Span, VCPU_UNKNOWN,
-};
+use kvm_ebpf_common::{FieldId, Key, MAX_SLOTS, NO_SLOT, PairingCounters, Span, VCPU_UNKNOWN};
 
 use crate::{
-    clock, filter,
+    classic::classic,
+    clock, field, filter,
     maps::PAIRING_COUNTERS,
     rows, settings, slots, slow,
     task::Task,
     threads::{self, Place},
 };
-
-/// Where the span that is read at once begins: after the common fields.
-const SPAN_OFFSET: usize = 8;
-
-/// The fields of a `kvm_exit` record that lie after the common ones.
-struct ExitSpan(MaybeUninit<[u64; EXIT_SPAN_BYTES / 8]>);
-
-impl ExitSpan {
-    #[inline(always)]
-    fn read(ctx: &TracePointContext) -> Self {
-        // Zeroing it first would cost more than all else here.
-        let mut span = MaybeUninit::<[u64; EXIT_SPAN_BYTES / 8]>::uninit();
-        #[expect(clippy::cast_possible_truncation, reason = "64")]
-        const BYTES: u32 = EXIT_SPAN_BYTES as u32;
-        // SAFETY: exactly the array's bytes; the helper fails instead of faulting, and then zeroes them.
-        unsafe {
-            bpf_probe_read_kernel(
-                span.as_mut_ptr().cast(),
-                BYTES,
-                ctx.as_ptr().cast::<u8>().add(SPAN_OFFSET).cast(),
-            );
-        }
-        Self(span)
-    }
-
-    /// A number at an offset of the record; `otherwise` where the kernel has no such field. User
-    /// space has checked that the offset lies within the span.
-    #[inline(always)]
-    fn at<T: Copy>(&self, offset: u32, otherwise: T) -> T {
-        let at = (offset as usize).wrapping_sub(SPAN_OFFSET);
-        if offset == NO_OFFSET || at > EXIT_SPAN_BYTES - size_of::<T>() {
-            return otherwise;
-        }
-        // SAFETY: within the span, as just checked, which has been filled; fields are aligned, and all
-        // are integers.
-        unsafe { self.0.as_ptr().cast::<T>().byte_add(at).read() }
-    }
-}
 
 #[inline(always)]
 pub(crate) fn counters() -> Option<&'static mut PairingCounters> {
@@ -71,12 +28,13 @@ pub(crate) fn counters() -> Option<&'static mut PairingCounters> {
         .map(|counters| unsafe { &mut *counters })
 }
 
-/// Counts and ships the event as well, where it is asked for under a slot.
+/// Counts and ships the event as well, where it is asked for under a slot. It has passed the filters, but
+/// for that by vCPU: of a vCPU that is filtered out, the thread is not known here.
 #[inline(always)]
 pub(crate) fn also_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_ns: u64) {
-    if slot != NO_SLOT {
+    if slot != NO_SLOT && (!filter::by_vcpu() || threads::find(task).is_some()) {
         // It is below MAX_SLOTS; said in a way that needs no check with a panic behind it.
-        slots::run_at(ctx, slot as usize % MAX_SLOTS, task, || now_ns);
+        slots::take(ctx, slot as usize % MAX_SLOTS, task, || now_ns);
     }
 }
 
@@ -114,13 +72,14 @@ fn note_full<C: aya_ebpf::EbpfContext>(ctx: &C, kept: bool, key: &Key) {
     }
 }
 
-#[tracepoint]
-fn vm_exit(ctx: TracePointContext) -> u32 {
-    let _ = on_exit(&ctx);
-    0
+classic! {
+    fn vm_exit(ctx) {
+        let _ = on_exit(&ctx);
+    }
 }
 
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "these fields have 4 bytes")]
 fn on_exit(ctx: &TracePointContext) -> Option<()> {
     if !filter::running() {
         return None;
@@ -130,9 +89,7 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
         return None;
     }
     let now_ns = clock::now_ns();
-    also_in_slot(ctx, settings::exit_slot(), task, now_ns);
-    let span = ExitSpan::read(ctx);
-    let mut vcpu = span.at(settings::exit_vcpu_offset(), VCPU_UNKNOWN);
+    let mut vcpu = field::read(ctx, FieldId::ExitVcpu) as u32;
     if filter::by_vcpu() {
         if vcpu == VCPU_UNKNOWN {
             vcpu = threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu);
@@ -155,13 +112,14 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
         }
         return None;
     };
+    also_in_slot(ctx, settings::exit_slot(), task, now_ns);
     let key = settings::by_reason().then(|| Key {
-        code: u64::from(span.at(settings::code_offset(), 0u32)),
-        class: span.at(settings::class_offset(), 0u32),
+        code: field::read(ctx, FieldId::ExitCode),
+        class: field::read(ctx, FieldId::ExitClass) as u32,
         kind: 0,
     });
     if settings::causes() || settings::slow_ns() != u64::MAX {
-        let rip = span.at(settings::rip_offset(), 0u64);
+        let rip = field::read(ctx, FieldId::ExitRip);
         place.thread.guest_rip = rip;
         place.thread.cause = Key {
             code: rip,
@@ -176,12 +134,12 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
     Some(())
 }
 
-#[tracepoint]
-fn vm_entry(ctx: TracePointContext) -> u32 {
-    on_entry(&ctx, |now_ns, task| {
-        also_in_slot(&ctx, settings::entry_slot(), task, now_ns);
-    });
-    0
+classic! {
+    fn vm_entry(ctx) {
+        on_entry(&ctx, |now_ns, task| {
+            also_in_slot(&ctx, settings::entry_slot(), task, now_ns);
+        });
+    }
 }
 
 /// The same, where the event's record is not needed: a raw tracepoint costs less.
@@ -210,10 +168,10 @@ fn on_entry<C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnOnce(u64, Task)) {
     }
 }
 
-#[tracepoint]
-fn user_exit(ctx: TracePointContext) -> u32 {
-    on_user(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
-    0
+classic! {
+    fn user_exit(ctx) {
+        on_user(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
+    }
 }
 
 /// The same, where the event's record is not needed.
@@ -239,21 +197,25 @@ fn on_user(also: impl FnOnce(u64, Task)) {
     }
 }
 
-#[tracepoint]
-fn wakeup(ctx: TracePointContext) -> u32 {
+classic! {
+    fn wakeup(ctx) {
+        on_wakeup(&ctx);
+    }
+}
+
+#[inline(always)]
+fn on_wakeup(ctx: &TracePointContext) {
     if !filter::running() {
-        return 0;
+        return;
     }
     let task = Task::current();
     if !filter::passes_task(task) {
-        return 0;
+        return;
     }
     let now_ns = clock::now_ns();
-    also_in_slot(&ctx, settings::wakeup_slot(), task, now_ns);
+    also_in_slot(ctx, settings::wakeup_slot(), task, now_ns);
     if let Some(place) = threads::find(task) {
-        // SAFETY: reads kernel memory through a helper that fails instead of faulting.
-        let halted_ns = unsafe { ctx.read_at::<u64>(settings::wakeup_ns_offset() as usize) };
-        place.thread.clock.wakeup(now_ns, halted_ns.unwrap_or(0));
+        let halted_ns = field::read(ctx, FieldId::WakeupNs);
+        place.thread.clock.wakeup(now_ns, halted_ns);
     }
-    0
 }

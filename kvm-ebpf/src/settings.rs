@@ -3,16 +3,15 @@
 use core::ptr::read_volatile;
 
 use kvm_ebpf_common::{
-    DetailSettings, FilterSettings, MAX_DETAILS, MAX_SLOTS, NO_OFFSET, PairingSettings,
-    ShipSettings, SlotSettings,
+    DetailSettings, FilterSettings, MAX_DETAILS, MAX_SLOTS, PairingSettings, ShipSettings,
+    SlotSettings,
 };
 
 #[unsafe(no_mangle)]
 static SLOTS: [SlotSettings; MAX_SLOTS] = [SlotSettings {
     record_bytes: 0,
-    vcpu_offset: NO_OFFSET,
     event_id: 0,
-    value_offset: NO_OFFSET,
+    has_value: 0,
 }; MAX_SLOTS];
 
 #[unsafe(no_mangle)]
@@ -45,11 +44,6 @@ pub(crate) fn record_bytes(slot: usize) -> usize {
 }
 
 #[inline(always)]
-pub(crate) fn vcpu_offset(slot: usize) -> u32 {
-    read!(SLOTS[slot].vcpu_offset)
-}
-
-#[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "`common_type` is a u16 in the kernel"
@@ -59,8 +53,8 @@ pub(crate) fn event_id(slot: usize) -> u16 {
 }
 
 #[inline(always)]
-pub(crate) fn value_offset(slot: usize) -> u32 {
-    read!(SLOTS[slot].value_offset)
+pub(crate) fn has_value(slot: usize) -> bool {
+    read!(SLOTS[slot].has_value) != 0
 }
 
 /// A list of ids in the filter: how many there are, and each.
@@ -91,10 +85,7 @@ macro_rules! pairing {
     )*};
 }
 pairing! {
-    slow_ns: u64, class_offset: u32, code_offset: u32, exit_vcpu_offset: u32,
-    entry_vcpu_offset: u32, rip_offset: u32, wakeup_ns_offset: u32, prev_state_offset: u32,
-    next_tid_offset: u32, rip_kind: u32, exit_slot: u32, entry_slot: u32, user_slot: u32,
-    wakeup_slot: u32,
+    slow_ns: u64, rip_kind: u32, exit_slot: u32, entry_slot: u32, user_slot: u32, wakeup_slot: u32,
 }
 
 #[inline(always)]
@@ -117,9 +108,8 @@ macro_rules! detail {
     )*};
 }
 detail! {
-    detail_code_offset: code_offset, detail_code_bytes: code_bytes, detail_code_shift: code_shift,
-    detail_class_offset: class_offset, detail_class_bytes: class_bytes,
-    detail_skip_class: skip_class, detail_kind: kind, detail_is_user: is_user, detail_slot: slot,
+    detail_code_shift: code_shift, detail_skip_class: skip_class, detail_kind: kind,
+    detail_is_user: is_user, detail_slot: slot,
 }
 
 #[inline(always)]

@@ -5,12 +5,12 @@
 //! record says.
 
 use aya_ebpf::{
-    macros::{raw_tracepoint, tracepoint},
+    macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
-use crate::{clock, count, filter, settings, ship, task::Task};
+use crate::{classic::classic, clock, count, filter, settings, ship, task::Task};
 
 #[inline(always)]
 fn count<const SLOT: usize>() {
@@ -32,41 +32,40 @@ fn count<const SLOT: usize>() {
 
 #[inline(always)]
 fn run<const SLOT: usize>(ctx: &TracePointContext) {
-    if filter::running() {
-        run_at(ctx, SLOT, Task::current(), clock::now_ns);
-    }
-}
-
-/// Counts and ships an event; for programs that do something else with it as well.
-///
-/// The clock is read before room is reserved in the ring buffer, which may have to wait for another
-/// CPU, and not at all when nothing is shipped.
-#[inline(always)]
-pub(crate) fn run_at(
-    ctx: &TracePointContext,
-    slot: usize,
-    task: Task,
-    now_ns: impl FnOnce() -> u64,
-) {
-    let Some(counts) = count::of_slot(slot) else {
+    if !filter::running() {
         return;
-    };
+    }
+    let task = Task::current();
     if !filter::passes_task(task) {
         return;
     }
     if filter::by_vcpu() {
-        let vcpu = filter::vcpu_of(ctx, slot, task);
+        let vcpu = filter::vcpu_of::<SLOT>(ctx, task);
         if vcpu == VCPU_UNKNOWN {
-            counts.unattributed += 1;
+            if let Some(counts) = count::of_slot(SLOT) {
+                counts.unattributed += 1;
+            }
             return;
         }
         if !filter::passes_vcpu(vcpu) {
             return;
         }
     }
-    if !filter::passes_value(ctx, slot) {
-        return;
+    if filter::passes_value::<SLOT>(ctx) {
+        take(ctx, SLOT, task, clock::now_ns);
     }
+}
+
+/// Counts and ships an event that has passed the filters; also for programs that do something else with
+/// it.
+///
+/// The clock is read before room is reserved in the ring buffer, which may have to wait for another
+/// CPU, and not at all when nothing is shipped.
+#[inline(always)]
+pub(crate) fn take(ctx: &TracePointContext, slot: usize, task: Task, now_ns: impl FnOnce() -> u64) {
+    let Some(counts) = count::of_slot(slot) else {
+        return;
+    };
     count::tally(counts, slot, task);
     if settings::record_bytes(slot) != 0 && !ship::ship(ctx, slot, task, now_ns()) {
         counts.lost += 1;
@@ -80,10 +79,10 @@ macro_rules! slots {
             count::<$slot>();
             0
         }
-        #[tracepoint]
-        fn $ship(ctx: TracePointContext) -> u32 {
-            run::<$slot>(&ctx);
-            0
+        classic! {
+            fn $ship(ctx) {
+                run::<$slot>(&ctx);
+            }
         }
     )*};
 }

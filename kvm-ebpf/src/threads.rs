@@ -1,5 +1,6 @@
 //! Which vCPU thread this is.
 
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use kvm_ebpf_common::{VCPU_UNKNOWN, VcpuThread};
 
 use crate::{
@@ -27,8 +28,9 @@ pub(crate) fn at(index: u32) -> Option<Place> {
 /// The current thread, if it is known to be a vCPU's.
 #[inline(always)]
 pub(crate) fn find(task: Task) -> Option<Place> {
-    let near = NEAR_THREAD.get_ptr_mut(0)?;
-    // SAFETY: this CPU's copy; a tracepoint program is not entered twice on one CPU.
+    // SAFETY: a helper without arguments.
+    let near = NEAR_THREAD.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)?;
+    // SAFETY: this CPU's; a tracepoint program is not entered twice on one CPU.
     let near = unsafe { &mut *near };
     // A vCPU tends to stay on its CPU; an array's element is found at once, a hash table's is not.
     if let Some(place) = at(*near)

@@ -1,21 +1,23 @@
 //! Which vCPU a thread runs. Few events say it, so it is remembered from `kvm_entry`, which does
 //! (on x86 since Linux 2.6.31).
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::programs::TracePointContext;
+use kvm_ebpf_common::FieldId;
 
-use crate::{filter, settings, task::Task, threads};
+use crate::{classic::classic, field, filter, task::Task, threads};
 
-/// A full table shows as events that belong to no known vCPU.
-#[tracepoint]
-fn learn_vcpu(ctx: TracePointContext) -> u32 {
+classic! {
+    /// A full table shows as events that belong to no known vCPU.
+    fn learn_vcpu(ctx) {
+        learn(&ctx);
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
+fn learn(ctx: &TracePointContext) {
     let task = Task::current();
-    if !filter::passes_task(task) {
-        return 0;
+    if filter::passes_task(task) {
+        let _ = threads::find_or_make(task, field::read(ctx, FieldId::EntryVcpu) as u32);
     }
-    // SAFETY: reads kernel memory through a helper that fails instead of faulting.
-    let vcpu = unsafe { ctx.read_at::<u32>(settings::entry_vcpu_offset() as usize) };
-    if let Ok(vcpu) = vcpu {
-        let _ = threads::find_or_make(task, vcpu);
-    }
-    0
 }

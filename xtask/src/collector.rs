@@ -20,7 +20,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     say!("building the collector");
     let made =
         cargo::build(cargo::cargo().args(["build", "--release", "--package", "kvm-collector"]))?;
-    find(&made, false)
+    find(&made, "kvm-collector", false)
 }
 
 /// What runs where there is no C library: in the VM.
@@ -29,6 +29,8 @@ pub(crate) struct StaticBuild {
     pub(crate) collector: PathBuf,
     /// The tests that want a real KVM, `tests/live`.
     pub(crate) live_tests: PathBuf,
+    /// The example that attaches programs that do nothing.
+    pub(crate) floor: PathBuf,
 }
 
 /// Builds both halves and the live tests, linked statically.
@@ -39,6 +41,7 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
         cargo::cargo()
             .args(["test", "--no-run", "--release"])
             .args(["--package", "kvm-collector", "--test", "live"])
+            .args(["--example", "floor"])
             // Naming the target, even if it is this machine's, keeps the flags away from build scripts and macros.
             .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
             .arg(workspace::target("static"))
@@ -47,13 +50,13 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
             .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
     )?;
     Ok(StaticBuild {
-        collector: find(&made, false)?,
-        live_tests: find(&made, true)?,
+        collector: find(&made, "kvm-collector", false)?,
+        live_tests: find(&made, "live", true)?,
+        floor: find(&made, "floor", false)?,
     })
 }
 
-fn find(made: &[Executable], is_test: bool) -> Result<PathBuf> {
-    let name = if is_test { "live" } else { "kvm-collector" };
+fn find(made: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {
     made.iter()
         .find(|it| it.name == name && it.is_test == is_test)
         .map(|it| it.path.clone())

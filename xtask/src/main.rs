@@ -3,6 +3,7 @@
 //! `cargo xtask COMMAND`, one file per command. The commands install what they need where they may, and say what they do on stderr.
 
 mod apt;
+mod bench;
 mod bpf_linker;
 mod build_ebpf;
 mod cargo;
@@ -33,6 +34,8 @@ enum Command {
     Demo,
     /// Run all tests: here, and in VMs with a real kvm_amd
     Test(test::TestArgs),
+    /// Measure what watching costs, beside what people would use instead
+    Bench(bench::BenchArgs),
     /// Run a command, or a shell, in a disposable VM with a real kvm_amd
     Vm(vm::command::VmArgs),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Vm(args) => vm::command::run(args),
     };
     result.unwrap_or_else(|err| {

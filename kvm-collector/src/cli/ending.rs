@@ -1,6 +1,11 @@
 //! How long a measurement goes on: for a time, until a command ends, or until Ctrl-C.
 
-use std::{future::pending, process::ExitStatus, time::Duration};
+use std::{
+    future::pending,
+    os::fd::AsFd as _,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -64,8 +69,22 @@ impl Ending {
         (!self.command.is_empty()).then(|| self.command.join(" "))
     }
 
+    /// How long, if it was said.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        self.duration
+    }
+
     /// Starts the clock and the command. The programs are attached by now.
     pub(super) fn begin(&self, interval: Option<Duration>) -> anyhow::Result<Course> {
+        self.begin_with(interval, Stdio::inherit())
+    }
+
+    /// As [`Ending::begin`], with what the command prints on stderr: stdout is for something else.
+    pub(super) fn begin_off_stdout(&self) -> anyhow::Result<Course> {
+        self.begin_with(None, std::io::stderr().as_fd().try_clone_to_owned()?.into())
+    }
+
+    fn begin_with(&self, interval: Option<Duration>, stdout: Stdio) -> anyhow::Result<Course> {
         // Signals first: a Ctrl-C from here on is an end with a report.
         let interrupt = signal(SignalKind::interrupt())?;
         let terminate = signal(SignalKind::terminate())?;
@@ -73,6 +92,7 @@ impl Ending {
             Some((program, args)) => Some(
                 Command::new(program)
                     .args(args)
+                    .stdout(stdout)
                     .kill_on_drop(true)
                     .spawn()
                     .with_context(|| format!("cannot run `{program}`"))?,

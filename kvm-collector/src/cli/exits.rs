@@ -13,6 +13,7 @@ use kvm_ebpf_common::SlowExit;
 
 use super::{
     Common,
+    baseline::BaselineArgs,
     ending::{Ending, Happened, duration},
     output::{Format, Output},
     selection::{Reasons, Target, kvm_format},
@@ -24,7 +25,10 @@ use crate::{
     probe::{Detail, MapSizes, Pairing, Ring},
     source::{Live, LiveOptions},
     tracefs::{EventName, ReasonNames, Tracefs},
-    view::{ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SlowRow, SortKey},
+    view::{
+        Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SlowRow,
+        SortKey,
+    },
 };
 
 /// Show where VM exits go: count and time per reason, VM and vCPU
@@ -40,6 +44,10 @@ use crate::{
   kvm-collector exits -I 1s --vm 'web-*' --reason 'npf,EPT_*' --hist
   kvm-collector exits --kind mmio                 which addresses; also pio, msr, userspace, ...
   kvm-collector exits --causes 3                  under each reason, what it was mostly about
+  kvm-collector exits --advice -d 10s             what to do about the ones that cost most
+  kvm-collector exits -d 10s --json -o before.json
+  kvm-collector exits -d 10s --baseline before.json
+                                                  what changed since
   kvm-collector exits --slow 1ms                  also print each exit that takes longer")]
 pub(super) struct ExitsArgs {
     #[command(flatten)]
@@ -78,14 +86,9 @@ pub(super) struct ExitsArgs {
     )]
     by: Vec<By>,
 
-    /// What comes first
-    #[arg(
-        long,
-        value_name = "KEY",
-        default_value = "time",
-        help_heading = "Output"
-    )]
-    sort: Sort,
+    /// What comes first [default: time; with --baseline, what changed the most in busy time]
+    #[arg(long, value_name = "KEY", help_heading = "Output")]
+    sort: Option<Sort>,
 
     /// Only so many rows
     #[arg(long, value_name = "N", help_heading = "Output")]
@@ -125,6 +128,14 @@ pub(super) struct ExitsArgs {
         help_heading = "Output"
     )]
     cause: Vec<String>,
+
+    /// Say what is usually done about what is worth it: 5 % of its VM's or vCPU's exits or of their time
+    /// without idle, and at least 1 ms of that each second. Watches causes, too. docs/advice.md says why
+    #[arg(long, help_heading = "Output")]
+    advice: bool,
+
+    #[command(flatten)]
+    baseline: BaselineArgs,
 
     /// Also print each exit that takes longer than this (halted time does not count), as it ends
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
@@ -191,24 +202,30 @@ impl ExitsArgs {
         self.by.iter().map(group).collect()
     }
 
+    fn sort(&self) -> Option<SortKey> {
+        self.sort.map(|sort| match sort {
+            Sort::Count => SortKey::Count,
+            Sort::Time => SortKey::Time,
+            Sort::Busy => SortKey::Busy,
+            Sort::Min => SortKey::Min,
+            Sort::Mean => SortKey::Mean,
+            Sort::Max => SortKey::Max,
+            Sort::P50 => SortKey::P50,
+            Sort::P99 => SortKey::P99,
+            Sort::Name => SortKey::Name,
+        })
+    }
+
     fn view(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
         ExitsOptions {
-            sort: match self.sort {
-                Sort::Count => SortKey::Count,
-                Sort::Time => SortKey::Time,
-                Sort::Busy => SortKey::Busy,
-                Sort::Min => SortKey::Min,
-                Sort::Mean => SortKey::Mean,
-                Sort::Max => SortKey::Max,
-                Sort::P50 => SortKey::P50,
-                Sort::P99 => SortKey::P99,
-                Sort::Name => SortKey::Name,
-            },
-            top: self.top,
+            sort: self.sort().unwrap_or(SortKey::Time),
+            // What is compared must be all; of that, the top rows are shown.
+            top: self.top.filter(|_| !self.baseline.is_given()),
             reasons,
             percentiles: self.percentiles.clone(),
             histograms: self.hist,
             causes: self.causes.unwrap_or(0),
+            advice: self.advice,
             preempt_watched: self.preempt,
         }
     }
@@ -220,7 +237,7 @@ impl ExitsArgs {
         };
         let mut causes = Vec::new();
         let mut rip_is_cause = false;
-        if self.causes.is_some() || self.slow.is_some() {
+        if self.causes.is_some() || self.slow.is_some() || self.advice {
             for name in &self.cause {
                 match name.as_str() {
                     "rip" => rip_is_cause = true,
@@ -298,6 +315,8 @@ pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitC
     let tracefs = Tracefs::find_or_mount()?;
     let pairing = args.pairing(&tracefs)?;
     let reasons = args.reasons.codes(pairing.exit.as_ref())?;
+    let kind = pairing.counted.as_ref().map_or(VMEXIT, |it| &it.kind.name);
+    let baseline = args.baseline.read(kind, &args.by(), args.sort())?;
     let mut out = args.output.open()?;
     let mut live = Live::begin(LiveOptions {
         entry: kvm_format(&tracefs, "kvm_entry")?,
@@ -310,6 +329,7 @@ pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitC
     let mut writer = Writer {
         by: args.by(),
         options: args.view(reasons),
+        baseline: baseline.map(|it| (it, args.sort(), args.top)),
         format: args.output.format(),
         look: args.output.look(common, false),
         began: false,
@@ -376,7 +396,7 @@ pub(super) fn names(live: &Live) -> KeyNames<'_> {
         causes: pairing
             .iter()
             .flat_map(|it| &it.causes)
-            .map(|it| &it.kind)
+            .map(|it| (&it.kind, &it.format))
             .collect(),
     }
 }
@@ -384,6 +404,8 @@ pub(super) fn names(live: &Live) -> KeyNames<'_> {
 struct Writer {
     by: Vec<Group>,
     options: ExitsOptions,
+    /// What to compare with, what comes first then, and how many rows.
+    baseline: Option<(Baseline, Option<SortKey>, Option<usize>)>,
     format: Format,
     look: Look,
     began: bool,
@@ -426,12 +448,21 @@ impl Writer {
         );
         let first = !self.began;
         self.began = true;
-        match self.format {
-            Format::Json => json::line(&report, out)?,
-            Format::Csv => csv::exits(&report, first, out)?,
-            Format::Text => {
-                writeln!(out)?;
-                text::exits(&report, self.look, out)?;
+        if self.format == Format::Text {
+            writeln!(out)?;
+        }
+        if let Some((baseline, sort, top)) = &self.baseline {
+            let diff = DiffReport::of(&report, baseline, *sort, *top);
+            match self.format {
+                Format::Json => json::line(&diff, out)?,
+                Format::Csv => csv::exits_diff(&diff, first, out)?,
+                Format::Text => text::exits_diff(&diff, self.look, out)?,
+            }
+        } else {
+            match self.format {
+                Format::Json => json::line(&report, out)?,
+                Format::Csv => csv::exits(&report, first, out)?,
+                Format::Text => text::exits(&report, self.look, out)?,
             }
         }
         out.flush()?;

@@ -1,12 +1,16 @@
 //! What people type: one file per subcommand, wiring only.
 
+mod baseline;
 mod doctor;
 mod ending;
 mod exits;
 mod guest;
 mod list;
 mod output;
+mod playback;
+mod record;
 mod selection;
+mod size;
 mod stat;
 mod top;
 mod trace;
@@ -52,6 +56,7 @@ enum Command {
     Exits(exits::ExitsArgs),
     Trace(trace::TraceArgs),
     Top(top::TopArgs),
+    Record(record::RecordArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
@@ -115,6 +120,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => asynchronously(exits::run(args, common)),
         Command::Trace(args) => asynchronously(trace::run(args, common)),
         Command::Top(args) => top::run(args, common),
+        Command::Record(args) => asynchronously(record::run(args, common)),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 
 use crate::{
     host,
     probe::Filter,
-    tracefs::{EventName, Format, ReasonNames, Tracefs, UnknownReason, events},
+    source::Selection,
+    tracefs::{EventName, EventsError, Format, ReasonNames, Tracefs, UnknownReason, events},
 };
 
 /// Which VMs, vCPUs and threads.
@@ -60,16 +61,62 @@ impl Target {
         })
     }
 
+    /// The same for a recording, where what there is becomes known when it is read.
+    pub(super) fn of_recording(&self) -> anyhow::Result<Selection> {
+        let vms = self.vms.iter().map(|pattern| vm_matcher(pattern));
+        Ok(Selection {
+            filter: Filter {
+                tgids: self.pids.clone(),
+                tids: self.tids.clone(),
+                vcpus: self.vcpus.clone(),
+                reasons: None,
+            },
+            vms: vms.collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    /// After a recording was read: was there what was asked for?
+    pub(super) fn check_seen(&self, seen: &[(u32, String)], file: &Path) -> anyhow::Result<()> {
+        let there = || {
+            let all = seen
+                .iter()
+                .take(8)
+                .map(|(pid, name)| format!("{name} (pid {pid})"));
+            let more = if seen.len() > 8 { ", ..." } else { "" };
+            match seen.len() {
+                0 => "it has no events of any".to_owned(),
+                _ => format!("there are {}{more}", all.collect::<Vec<_>>().join(", ")),
+            }
+        };
+        for &pid in &self.pids {
+            if !seen.iter().any(|it| it.0 == pid) {
+                bail!(
+                    "no events of process {pid} in {}: {}",
+                    file.display(),
+                    there()
+                );
+            }
+        }
+        for pattern in &self.vms {
+            let matcher = vm_matcher(pattern)?;
+            if !seen.iter().any(|it| matcher.is_match(&it.1)) {
+                bail!(
+                    "no events of a VM named `{pattern}` in {}: {}",
+                    file.display(),
+                    there()
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn named_vms(&self) -> anyhow::Result<Vec<u32>> {
         let vms = host::vm::list(Path::new("/proc"))
             .context("cannot look for VMs")?
             .vms;
         let mut tgids = Vec::new();
         for pattern in &self.vms {
-            let matcher = GlobBuilder::new(pattern)
-                .build()
-                .with_context(|| format!("`{pattern}` is no pattern for VM names"))?
-                .compile_matcher();
+            let matcher = vm_matcher(pattern)?;
             let before = tgids.len();
             tgids.extend(
                 vms.iter()
@@ -82,6 +129,12 @@ impl Target {
         }
         Ok(tgids)
     }
+}
+
+fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
+    let glob = GlobBuilder::new(pattern).build();
+    let glob = glob.with_context(|| format!("`{pattern}` is no pattern for VM names"))?;
+    Ok(glob.compile_matcher())
 }
 
 /// What VMs there are, as the rest of a sentence.
@@ -129,13 +182,46 @@ impl Events {
         needed: &[&str],
     ) -> anyhow::Result<Vec<Format>> {
         let all = tracefs.events()?;
-        let mut patterns = self.events.clone();
-        patterns.extend(needed.iter().map(|name| format!("kvm:{name}")));
+        let patterns = self.patterns_and(needed);
         let formats = events::select(&all, &patterns)?
             .iter()
             .map(|event| tracefs.format(event))
             .collect::<Result<_, _>>()?;
         Ok(formats)
+    }
+}
+
+impl Events {
+    fn patterns_and(&self, needed: &[&str]) -> Vec<String> {
+        let mut patterns = self.events.clone();
+        patterns.extend(needed.iter().map(|name| format!("kvm:{name}")));
+        patterns
+    }
+
+    /// Those of a recording's events that are chosen, and some that are needed whether chosen or not.
+    pub(super) fn among(
+        &self,
+        formats: &[Format],
+        needed: &[&str],
+        file: &Path,
+    ) -> anyhow::Result<Vec<Format>> {
+        let all: Vec<_> = formats.iter().map(Format::event).collect();
+        let chosen =
+            events::select(&all, &self.patterns_and(needed)).map_err(|error| match error {
+                EventsError::Unknown { pattern, .. } => {
+                    let names: Vec<_> = all.iter().take(8).map(ToString::to_string).collect();
+                    let more = if all.len() > 8 { ", ..." } else { "" };
+                    anyhow::anyhow!(
+                        "no event matches `{pattern}`: {} has {} events: {}{more}",
+                        file.display(),
+                        all.len(),
+                        names.join(", ")
+                    )
+                }
+                other => other.into(),
+            })?;
+        let is_chosen = |format: &&Format| chosen.contains(&format.event());
+        Ok(formats.iter().filter(is_chosen).cloned().collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `kvm-collector stat`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
 
@@ -8,12 +8,14 @@ use super::{
     Common,
     ending::{Ending, Happened, duration},
     output::{Format, Output},
+    playback::{self, Input, Playback},
     selection::{Events, Target, kvm_format},
 };
 use crate::{
     format::{csv, json, text, text::Look},
     host::watch::ModuleWatch,
-    source::{Live, LiveOptions},
+    model::{Counts, Loss},
+    source::{Live, LiveOptions, Played, Tally},
     tracefs::Tracefs,
     view::StatReport,
 };
@@ -27,10 +29,13 @@ use crate::{
   kvm-collector stat                          count all kvm events until Ctrl-C
   kvm-collector stat -d 10s --per-vm          ten seconds, also per VM
   kvm-collector stat -I 1s -e 'kvm_exit,kvm_entry,kvmmmu:*'
+  kvm-collector stat -i kvm.data --per-vm     from a recording
   kvm-collector stat --json -- kvm-collector guest --kind io --exits 1000")]
 pub(super) struct StatArgs {
     #[command(flatten)]
     events: Events,
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -52,6 +57,9 @@ pub(super) struct StatArgs {
 }
 
 pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCode> {
+    if let Some(path) = args.input.input.clone() {
+        return of_recording(&args, &path, common);
+    }
     let tracefs = Tracefs::find_or_mount()?;
     let mut out = args.output.open()?;
     let look = args.output.look(common, args.zeros);
@@ -100,6 +108,93 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
     } else {
         args.output.exit_code(&total.loss)
     })
+}
+
+/// The same from a recording: its time goes from its first event to its last.
+fn of_recording(args: &StatArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
+    let playback = Playback::open(path, &args.events, &[], &args.target, None)?;
+    let mut out = args.output.open()?;
+    let mut writer = Writer {
+        format: args.output.format(),
+        look: args.output.look(common, args.zeros),
+        began: false,
+        command: Some(path.display().to_string()),
+    };
+    let mut tally = Tally::new(&playback.formats, args.per_vm);
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let interval_ns = args.interval.map(ns);
+    let duration_ns = args.ending.duration().map(ns);
+    let mut span: Option<Span> = None;
+    let mut lost = 0;
+    let ended = playback
+        .recording
+        .play(&playback.selection, |played, names| {
+            let event = match played {
+                Played::Event(event) => event,
+                Played::Lost {
+                    slot, lost: more, ..
+                } => {
+                    lost += more;
+                    if let Some(slot) = slot {
+                        tally.lost(*slot, *more);
+                    }
+                    return Ok::<_, anyhow::Error>(true);
+                }
+            };
+            let span = span.get_or_insert_with(|| Span {
+                began_ns: event.time_ns,
+                last: tally.counts(event.time_ns, names, Loss::default()),
+                first: tally.counts(event.time_ns, names, Loss::default()),
+                newest_ns: event.time_ns,
+            });
+            if duration_ns.is_some_and(|it| event.time_ns.saturating_sub(span.began_ns) >= it) {
+                return Ok(false);
+            }
+            // All intervals that this event is behind of.
+            while let Some(interval_ns) = interval_ns
+                && event.time_ns.saturating_sub(span.last.time_ns) >= interval_ns
+            {
+                let now = tally.counts(
+                    span.last.time_ns + interval_ns,
+                    names,
+                    Loss {
+                        lost,
+                        ..Loss::default()
+                    },
+                );
+                writer.write(
+                    &StatReport::between(span.began_ns, &span.last, &now),
+                    &mut out,
+                )?;
+                span.last = now;
+            }
+            span.newest_ns = span.newest_ns.max(event.time_ns);
+            tally.add(event);
+            Ok(true)
+        })?;
+    if interval_ns.is_some() {
+        writer.total(&mut out)?;
+    }
+    let nothing = Counts {
+        time_ns: 0,
+        ..tally.counts(0, &ended.names, Loss::default())
+    };
+    let (began_ns, first, newest_ns) =
+        span.map_or((0, nothing, 0), |it| (it.began_ns, it.first, it.newest_ns));
+    let total = tally.counts(newest_ns, &ended.names, ended.loss);
+    let total = StatReport::between(began_ns, &first, &total);
+    writer.write(&total, &mut out)?;
+    playback::report_end(&ended, &args.target, path)?;
+    Ok(args.output.exit_code(&total.loss))
+}
+
+/// The time of a recording, as far as it has been read.
+struct Span {
+    began_ns: u64,
+    first: Counts,
+    /// When the last interval ended.
+    last: Counts,
+    newest_ns: u64,
 }
 
 struct Writer {

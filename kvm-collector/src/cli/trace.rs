@@ -1,6 +1,6 @@
 //! `kvm-collector trace`.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -8,13 +8,15 @@ use super::{
     Common,
     ending::{Ending, Happened, duration},
     output::{self, color},
+    playback::{self, Input, Playback},
     selection::{Events, Reasons, Target, kvm_format},
+    size::ring_bytes,
 };
 use crate::{
     host::clock,
-    model::Counts,
-    probe::{MapSizes, Record},
-    source::{Live, LiveOptions, Ordered, WINDOW_NS},
+    model::{Counts, Event, Loss},
+    probe::MapSizes,
+    source::{Live, LiveOptions, Ordered, Played, WINDOW_NS},
     tracefs::{Format, Tracefs},
     view::{Clock, Filters, SpanOptions, Spans, TraceFormat, TraceLines},
 };
@@ -28,10 +30,13 @@ use crate::{
 #[command(after_help = "Examples:
   kvm-collector trace                             all kvm events until Ctrl-C
   kvm-collector trace -e kvm_exit,kvm_pio --vm web-1 --vcpu 0
+  kvm-collector trace -i kvm.data --per-exit      from a recording
   kvm-collector trace --json -d 1s -e 'kvmmmu:*'")]
 pub(super) struct TraceArgs {
     #[command(flatten)]
     events: Events,
+    #[command(flatten)]
+    input: Input,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -84,7 +89,7 @@ pub(super) struct TraceArgs {
     output: Option<std::path::PathBuf>,
 
     /// Size of the ring buffer (64K, 8M): a power of two
-    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = ring_bytes, help_heading = "Output")]
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = ring_bytes, conflicts_with = "input", help_heading = "Output")]
     ring: u32,
 
     /// End with exit code 3 if any event was lost
@@ -110,37 +115,20 @@ enum Time {
     Delta,
 }
 
-/// A size in bytes: a number with K or M behind it, or without.
-fn ring_bytes(text: &str) -> Result<u32, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
-        _ => (text, 0),
-    };
-    digits
-        .parse::<u32>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|bytes| bytes.is_power_of_two() && (4096..=1 << 30).contains(bytes))
-        .ok_or_else(|| "give a power of two from 4K to 1024M, such as 64K or 8M".into())
-}
+/// Events that a view of whole exits needs, whether chosen or not.
+const OF_SPANS: &[&str] = &["kvm_exit", "kvm_entry"];
 
 pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitCode> {
+    if let Some(path) = args.input.input.clone() {
+        return of_recording(&args, &path, common);
+    }
     let tracefs = Tracefs::find_or_mount()?;
     let mut filter = args.target.filter()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
     filter.reasons = args.reasons.codes(exit.as_ref())?;
-    let spans = args.per_exit || args.min_duration.is_some();
-    let events = if spans {
-        args.events
-            .formats_and(&tracefs, &["kvm_exit", "kvm_entry"])?
-    } else {
-        args.events.formats(&tracefs)?
-    };
-    let filters = Filters::new(&args.filters, &events)?;
-    for warning in events.iter().filter_map(Format::print_warning) {
-        log::warn!("{warning}");
-    }
+    let events = args.events.formats_and(&tracefs, args.needed())?;
+    let offset_ns = || Ok(clock::real_ns().saturating_sub(clock::monotonic_ns()));
+    let mut printer = Printer::new(&args, &events, common, offset_ns)?;
     let mut out = output::open(args.output.as_ref())?;
     let mut live = Live::begin(LiveOptions {
         events,
@@ -157,35 +145,6 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     let mut ring = live
         .take_ring()?
         .ok_or_else(|| anyhow::anyhow!("the eBPF object has no ring buffer"))?;
-    let json = args.json || args.format == OutputFormat::Json;
-    let format = match (json, args.fields) {
-        (true, _) => TraceFormat::Json,
-        (false, true) => TraceFormat::Fields,
-        (false, false) => TraceFormat::Kernel,
-    };
-    let colored = color(common.color, args.output.is_none());
-    let clock = match args.time {
-        Time::Mono => Clock::Mono,
-        Time::Delta => Clock::Delta,
-        Time::Wall => Clock::Wall {
-            offset_ns: clock::real_ns().saturating_sub(clock::monotonic_ns()),
-        },
-    };
-    let formats = live.options().events.len();
-    let mut printer = Printer {
-        lines: TraceLines::new(formats, format, clock, colored),
-        spans: spans.then(|| {
-            let options = SpanOptions {
-                min_ns: args
-                    .min_duration
-                    .map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX)),
-                per_exit: args.per_exit,
-                json,
-            };
-            Spans::new(&live.options().events, options)
-        }),
-        filters,
-    };
     let mut ordered = Ordered::default();
     let mut course = args.ending.begin(None)?;
     loop {
@@ -209,8 +168,8 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
             }
             ordered.take_in(batch);
         }
-        ordered.give_out(until_ns, |record, comm| {
-            printer.event(record, &live.options().events, comm, &mut out)
+        ordered.give_out(until_ns, |event, comm| {
+            printer.event(event, &live.options().events, comm, &mut out)
         })?;
         out.flush()?;
     }
@@ -220,8 +179,8 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         let last = batch.is_empty();
         ordered.take_in(batch);
         let until_ns = if last { u64::MAX } else { live.began_ns() };
-        ordered.give_out(until_ns, |record, comm| {
-            printer.event(record, &live.options().events, comm, &mut out)
+        ordered.give_out(until_ns, |event, comm| {
+            printer.event(event, &live.options().events, comm, &mut out)
         })?;
         if last {
             break;
@@ -236,25 +195,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     printer.lines.lost(&events, time_ns, &mut out)?;
     out.flush()?;
     if !common.quiet {
-        eprintln!(
-            "kvm-collector: {} {} printed, {} events lost{}{}",
-            printer.lines.printed(),
-            if args.per_exit { "exits" } else { "events" },
-            loss.lost,
-            if ordered.late() > 0 {
-                format!(", {} printed out of order", ordered.late())
-            } else {
-                String::new()
-            },
-            if loss.unattributed > 0 {
-                format!(
-                    ", {} left out because their thread's vCPU is not known",
-                    loss.unattributed
-                )
-            } else {
-                String::new()
-            }
-        );
+        say_end(&args, printer.lines.printed(), ordered.late(), &loss);
     }
     let failed = course.finish().await?;
     Ok(match (failed, args.strict && !loss.is_none()) {
@@ -264,6 +205,85 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     })
 }
 
+/// The same from a recording.
+fn of_recording(args: &TraceArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
+    let playback = Playback::open(
+        path,
+        &args.events,
+        args.needed(),
+        &args.target,
+        Some(&args.reasons),
+    )?;
+    let (clock, clocks) = (
+        playback.recording.catalog().clock(),
+        playback.recording.catalog().clocks,
+    );
+    let offset_ns = || match clocks {
+        Some((of, wall_ns, time_ns)) if clock == Some(of) => Ok(wall_ns.saturating_sub(time_ns)),
+        _ => anyhow::bail!(
+            "{} does not say when its clock began, which --time wall needs: `kvm-collector record` does, and `perf record -k mono`",
+            path.display()
+        ),
+    };
+    let formats = &playback.formats;
+    let mut printer = Printer::new(args, formats, common, offset_ns)?;
+    let mut out = output::open(args.output.as_ref())?;
+    let names: Vec<_> = formats.iter().map(Format::event).collect();
+    let limit_ns = args
+        .ending
+        .duration()
+        .map(|it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
+    let mut began_ns = None;
+    let ended = playback
+        .recording
+        .play(&playback.selection, |played, threads| {
+            match played {
+                Played::Event(event) => {
+                    let began_ns = *began_ns.get_or_insert(event.time_ns);
+                    if limit_ns.is_some_and(|it| event.time_ns.saturating_sub(began_ns) >= it) {
+                        return Ok::<_, anyhow::Error>(false);
+                    }
+                    printer.event(event, formats, threads.comm(event.tid), &mut out)?;
+                }
+                Played::Lost {
+                    slot,
+                    lost,
+                    time_ns,
+                } => {
+                    let event = slot.and_then(|slot| names.get(slot));
+                    printer.lines.gap(*lost, event, *time_ns, &mut out)?;
+                }
+            }
+            Ok(true)
+        })?;
+    out.flush()?;
+    if !common.quiet {
+        say_end(args, printer.lines.printed(), ended.late, &ended.loss);
+    }
+    playback::report_end(&ended, &args.target, path)?;
+    Ok(if args.strict && !ended.loss.is_none() {
+        ExitCode::from(super::INCOMPLETE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The summary on stderr.
+fn say_end(args: &TraceArgs, printed: u64, late: u64, loss: &Loss) {
+    let what = if args.per_exit { "exits" } else { "events" };
+    let mut text = format!("{printed} {what} printed, {} events lost", loss.lost);
+    if late > 0 {
+        text += &format!(", {late} printed out of order");
+    }
+    if loss.unattributed > 0 {
+        text += &format!(
+            ", {} left out because their thread's vCPU is not known",
+            loss.unattributed
+        );
+    }
+    eprintln!("kvm-collector: {text}");
+}
+
 /// What becomes of an event.
 struct Printer {
     lines: TraceLines,
@@ -271,23 +291,73 @@ struct Printer {
     filters: Filters,
 }
 
+impl TraceArgs {
+    fn needed(&self) -> &'static [&'static str] {
+        if self.per_exit || self.min_duration.is_some() {
+            OF_SPANS
+        } else {
+            &[]
+        }
+    }
+}
+
 impl Printer {
+    /// `offset_ns` is from the clock of the events to the wall's.
+    fn new(
+        args: &TraceArgs,
+        formats: &[Format],
+        common: Common,
+        offset_ns: impl Fn() -> anyhow::Result<u64>,
+    ) -> anyhow::Result<Self> {
+        let filters = Filters::new(&args.filters, formats)?;
+        for warning in formats.iter().filter_map(Format::print_warning) {
+            log::warn!("{warning}");
+        }
+        let json = args.json || args.format == OutputFormat::Json;
+        let format = match (json, args.fields) {
+            (true, _) => TraceFormat::Json,
+            (false, true) => TraceFormat::Fields,
+            (false, false) => TraceFormat::Kernel,
+        };
+        let colored = color(common.color, args.output.is_none());
+        let clock = match args.time {
+            Time::Mono => Clock::Mono,
+            Time::Delta => Clock::Delta,
+            Time::Wall => Clock::Wall {
+                offset_ns: offset_ns()?,
+            },
+        };
+        let spans = (!args.needed().is_empty()).then(|| {
+            let min_ns = args
+                .min_duration
+                .map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
+            let options = SpanOptions {
+                min_ns,
+                per_exit: args.per_exit,
+                json,
+            };
+            Spans::new(formats, options)
+        });
+        Ok(Self {
+            lines: TraceLines::new(formats.len(), format, clock, colored),
+            spans,
+            filters,
+        })
+    }
+
     fn event(
         &mut self,
-        record: &Record<'_>,
+        event: &Event<'_>,
         formats: &[Format],
         comm: &str,
         out: &mut impl std::io::Write,
     ) -> std::io::Result<()> {
-        if !self
-            .filters
-            .pass(usize::from(record.header.slot), record.raw)
-        {
+        if !self.filters.pass(event.slot, event.raw) {
             return Ok(());
         }
         match &mut self.spans {
-            Some(spans) => spans.event(record, formats, comm, &mut self.lines, out),
-            None => self.lines.event(record, formats, comm, out),
+            Some(spans) => spans.event(event, formats, comm, &mut self.lines, out),
+            None => self.lines.event(event, formats, comm, out),
         }
     }
 }

@@ -7,17 +7,18 @@ use csv::Writer;
 
 use crate::{
     model::Loss,
-    view::{ExitsReport, StatReport},
+    view::{DiffReport, ExitsReport, StatReport, TimeChange},
 };
 
 /// The rows that say what is missing: one per kind of loss, also when it is 0.
-fn loss_rows(loss: &Loss) -> [(&'static str, u64); 5] {
+fn loss_rows(loss: &Loss) -> [(&'static str, u64); 6] {
     [
         ("lost", loss.lost),
         ("unmatched", loss.unmatched),
         ("map_full", loss.map_full),
         ("unattributed", loss.unattributed),
         ("missed", loss.missed),
+        ("damaged", loss.damaged),
     ]
 }
 
@@ -92,6 +93,7 @@ pub fn exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Re
             cell(row.reason_code),
             cell(row.isa),
             cell(row.key.as_ref()),
+            cell(row.name.as_ref()),
             cell(row.code),
             cell(row.class),
             row.count.to_string(),
@@ -131,7 +133,92 @@ pub fn exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Re
     csv.flush()
 }
 
-const EXIT_COLUMNS: [&str; 29] = [
+/// Writes what changed since a baseline; the header line only if asked, since interval reports follow each other.
+///
+/// # Errors
+/// When writing fails.
+pub fn exits_diff(report: &DiffReport, header: bool, out: &mut impl Write) -> io::Result<()> {
+    let mut csv = Writer::from_writer(out);
+    if header {
+        let times = DIFF_TIMES
+            .iter()
+            .flat_map(|time| ["before", "now", "change"].map(|which| format!("{time}_{which}")));
+        csv.write_record(DIFF_COLUMNS.iter().map(|it| (*it).to_owned()).chain(times))?;
+    }
+    let span = [
+        report.start_ns,
+        report.elapsed_ns,
+        report.baseline_elapsed_ns,
+    ]
+    .map(|it| it.to_string());
+    for row in &report.rows {
+        let rate = row.rate_per_s;
+        let cells = [
+            cell(row.vm.as_ref()),
+            cell(row.vcpu),
+            cell(row.reason.as_ref()),
+            cell(row.key.as_ref()),
+            cell(row.name.as_ref()),
+            row.state.name().to_owned(),
+            row.baseline_count.to_string(),
+            row.count.to_string(),
+            format!("{:.3}", rate.before),
+            format!("{:.3}", rate.now),
+            format!("{:.3}", rate.change),
+        ];
+        let times = [
+            &row.time_ns_per_s,
+            &row.busy_ns_per_s,
+            &row.mean_ns,
+            &row.p99_ns,
+        ]
+        .into_iter()
+        .flat_map(
+            |TimeChange {
+                 before,
+                 now,
+                 change,
+             }| [cell(*before), cell(*now), cell(*change)],
+        );
+        csv.write_record(span.iter().cloned().chain(cells).chain(times))?;
+    }
+    for (kind, count) in loss_rows(&report.loss) {
+        let mut record = vec![String::new(); DIFF_COLUMNS.len() + 3 * DIFF_TIMES.len()];
+        record[..3].clone_from_slice(&span);
+        for (column, value) in [
+            ("reason", format!("loss:{kind}")),
+            ("count", count.to_string()),
+        ] {
+            if let Some(at) = DIFF_COLUMNS.iter().position(|it| *it == column) {
+                record[at] = value;
+            }
+        }
+        csv.write_record(record)?;
+    }
+    csv.flush()
+}
+
+const DIFF_COLUMNS: [&str; 14] = [
+    "start_ns",
+    "elapsed_ns",
+    "baseline_elapsed_ns",
+    "vm",
+    "vcpu",
+    "reason",
+    "key",
+    "name",
+    "state",
+    "baseline_count",
+    "count",
+    "rate_per_s_before",
+    "rate_per_s_now",
+    "rate_per_s_change",
+];
+
+/// Each is three columns.
+const DIFF_TIMES: [&str; 4] = ["time_ns_per_s", "busy_ns_per_s", "mean_ns", "p99_ns"];
+
+const EXIT_COLUMNS: [&str; 30] = [
     "start_ns",
     "elapsed_ns",
     "vm",
@@ -142,6 +229,7 @@ const EXIT_COLUMNS: [&str; 29] = [
     "reason_code",
     "isa",
     "key",
+    "name",
     "code",
     "class",
     "count",
@@ -166,7 +254,62 @@ const EXIT_COLUMNS: [&str; 29] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::StatEvent;
+    use crate::view::{DiffRow, DiffState, RateChange, StatEvent};
+
+    #[test]
+    fn a_diff_has_a_column_for_each_number() {
+        let times = TimeChange {
+            before: None,
+            now: Some(5),
+            change: None,
+        };
+        let report = DiffReport {
+            view: "exits_diff",
+            kind: "vmexit".into(),
+            by: vec!["reason"],
+            start_ns: 0,
+            elapsed_ns: 10,
+            baseline_elapsed_ns: 20,
+            row_count: 1,
+            rows: vec![DiffRow {
+                vm: None,
+                vcpu: None,
+                reason: Some("hlt".into()),
+                key: None,
+                name: None,
+                state: DiffState::New,
+                count: 3,
+                baseline_count: 0,
+                rate_per_s: RateChange {
+                    before: 0.0,
+                    now: 1.5,
+                    change: 1.5,
+                },
+                time_ns_per_s: times,
+                busy_ns_per_s: times,
+                mean_ns: times,
+                p99_ns: times,
+            }],
+            baseline_left_out: 0,
+            baseline_incomplete: false,
+            loss: Loss::default(),
+        };
+        let mut out = Vec::new();
+        exits_diff(&report, true, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].ends_with(",mean_ns_change,p99_ns_before,p99_ns_now,p99_ns_change"));
+        assert_eq!(
+            lines[1],
+            "0,10,20,,,hlt,,,new,0,3,0.000,1.500,1.500,,5,,,5,,,5,,,5,"
+        );
+        assert!(
+            lines[2].starts_with("0,10,20,,,loss:lost,,,,,0,"),
+            "{}",
+            lines[2]
+        );
+        assert_eq!(lines.len(), 2 + 5);
+    }
 
     #[test]
     fn stat_has_a_line_per_event_and_per_kind_of_loss() {
@@ -196,6 +339,6 @@ mod tests {
         );
         assert_eq!(lines[1], "0,2000000000,,,kvm:kvm_exit,5,2.500");
         assert_eq!(lines[2], "0,2000000000,,,loss:lost,1,");
-        assert_eq!(lines.len(), 1 + 2 * (1 + 5));
+        assert_eq!(lines.len(), 1 + 2 * (1 + 6));
     }
 }

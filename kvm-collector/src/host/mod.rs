@@ -8,6 +8,7 @@ pub mod clock;
 pub(crate) mod fake;
 pub mod kernel;
 pub mod kvm;
+pub mod machine;
 pub mod privileges;
 pub mod process;
 pub mod tracefs;

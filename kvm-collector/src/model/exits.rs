@@ -1,6 +1,6 @@
 //! VM exits with their times.
 
-use kvm_ebpf_common::{BUCKETS, ExitStats, Histogram, Key};
+use kvm_ebpf_common::{BUCKETS, ExitStats, Histogram, Key, bucket_start};
 
 use super::{Causes, Loss, percentile_ns};
 
@@ -121,7 +121,9 @@ impl ExitTotals {
         }
     }
 
-    /// What came after `earlier`. Extremes cannot be subtracted: `recent` are those of the time between.
+    /// What came after `earlier`. Extremes cannot be subtracted: `recent` are those of the time between,
+    /// or of a bit more at either end. Where that more shows, the buckets are what is known, to within
+    /// 10 %.
     #[must_use]
     pub fn since(&self, earlier: &Self, recent: MinMax) -> Self {
         let mut since = Self {
@@ -139,6 +141,7 @@ impl ExitTotals {
         for (to, from) in since.histogram.iter_mut().zip(&earlier.histogram) {
             *to = to.saturating_sub(*from);
         }
+        since.extremes = within(&since.histogram, recent);
         since
     }
 
@@ -165,6 +168,27 @@ impl ExitTotals {
     #[must_use]
     pub fn percentile_ns(&self, percent: f64) -> u64 {
         percentile_ns(&self.histogram, percent, self.extremes)
+    }
+}
+
+/// The extremes, or what the histogram leaves of them.
+fn within(histogram: &Histogram, extremes: MinMax) -> MinMax {
+    let counted = |count: &u64| *count > 0;
+    let first = histogram.iter().position(counted);
+    let last = histogram.iter().rposition(counted);
+    let (Some(first), Some(last)) = (first, last) else {
+        return MinMax::NONE;
+    };
+    let into = |bucket: usize, ns: u64| {
+        let end = match bucket + 1 {
+            BUCKETS => u64::MAX,
+            next => bucket_start(next) - 1,
+        };
+        ns.clamp(bucket_start(bucket), end)
+    };
+    MinMax {
+        min_ns: into(first, extremes.min_ns),
+        max_ns: into(last, extremes.max_ns),
     }
 }
 
@@ -203,4 +227,51 @@ pub struct ExitReading {
     pub vcpus: Vec<VcpuTimes>,
     /// What is missing since the beginning.
     pub loss: Loss,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvm_ebpf_common::bucket_index;
+
+    fn totals(times: &[u64]) -> ExitTotals {
+        let mut totals = ExitTotals::default();
+        for &ns in times {
+            totals.count += 1;
+            totals.total_ns += ns;
+            totals.histogram[bucket_index(ns)] += 1;
+            totals.extremes.merge(MinMax {
+                min_ns: ns,
+                max_ns: ns,
+            });
+        }
+        totals
+    }
+
+    #[test]
+    fn an_interval_has_its_own_extremes() {
+        let earlier = totals(&[100_000, 5_000_000]);
+        let later = totals(&[100_000, 5_000_000, 200_000, 300_000]);
+        let recent = MinMax {
+            min_ns: 200_000,
+            max_ns: 300_000,
+        };
+        assert_eq!(later.since(&earlier, recent).extremes, recent);
+    }
+
+    #[test]
+    fn extremes_of_more_than_the_interval_are_not_taken_for_its_own() {
+        let earlier = totals(&[5_000_000]);
+        let later = totals(&[5_000_000, 200_000]);
+        let since = later.since(&earlier, later.extremes);
+        assert_eq!(since.extremes.min_ns, 200_000);
+        let off = since.extremes.max_ns as f64 / 200_000.0;
+        assert!((0.9..=1.1).contains(&off), "{:?}", since.extremes);
+    }
+
+    #[test]
+    fn an_interval_without_exits_has_no_extremes() {
+        let same = totals(&[5_000_000]);
+        assert_eq!(same.since(&same, same.extremes).extremes, MinMax::NONE);
+    }
 }

@@ -16,6 +16,8 @@ pub struct Loss {
     pub unattributed: u64,
     /// Events for which the kernel ran no program, since one was running on that CPU already.
     pub missed: u64,
+    /// Places where a recording is damaged or ends too early; what was there is missing.
+    pub damaged: u64,
 }
 
 impl Loss {
@@ -34,6 +36,7 @@ impl Loss {
             map_full: self.map_full.saturating_sub(earlier.map_full),
             unattributed: self.unattributed.saturating_sub(earlier.unattributed),
             missed: self.missed.saturating_sub(earlier.missed),
+            damaged: self.damaged.saturating_sub(earlier.damaged),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod causes;
 mod counts;
+mod event;
 mod exits;
 mod histogram;
 mod kind;
@@ -10,6 +11,7 @@ mod loss;
 
 pub use causes::{CauseCount, Causes};
 pub use counts::{Counts, EventCount, VmCounts};
+pub use event::Event;
 pub use exits::{ExitReading, ExitTotals, MinMax, ThreadExits, VcpuTimes, Whose};
 pub use histogram::percentile_ns;
 pub use kind::{Kind, UnknownKind, VMEXIT};

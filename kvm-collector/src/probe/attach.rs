@@ -1,6 +1,9 @@
 //! Loading the kernel half's object and attaching what the plan says.
 
-use std::time::Duration;
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
@@ -11,14 +14,17 @@ use aya_log::EbpfLogger;
 use kvm_ebpf_common::{DetailSettings, MAX_DETAILS, PairingSettings};
 
 use super::{
-    plan::{Plan, PlanError, Request},
+    bind,
+    plan::{Plan, PlanError, Request, THREAD_END},
     release::Release,
     ring::Ring,
     tables::{self, Tables},
+    tracepoint,
 };
+use crate::tracefs::EventName;
 
 /// The kernel half, put here by `build.rs`; empty when it had not been built.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
 
 /// Why nothing could be attached.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,11 @@ pub enum ProbeError {
         "the kernel does not let this process load eBPF programs: run as root, or with CAP_BPF and CAP_PERFMON (`kvm-collector doctor` shows what is missing)"
     )]
     Privilege(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The object is none.
+    #[error(
+        "the eBPF object is damaged: run `cargo xtask build-ebpf`, then build kvm-collector again"
+    )]
+    Object(#[from] object::Error),
     /// The object was rejected.
     #[error("cannot load the eBPF object")]
     Load(#[source] EbpfError),
@@ -56,7 +67,7 @@ pub enum ProbeError {
         event: String,
         /// Why.
         #[source]
-        source: ProgramError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A map could not be read.
     #[error("cannot read the eBPF map `{name}`")]
@@ -124,9 +135,9 @@ pub struct Attached {
     pub(super) tables: Option<Tables>,
     /// The current epoch; see [`Attached::next_epoch`].
     epoch: u64,
-    /// Programs that take long to detach.
-    slow_links: usize,
-    /// Dropped after the programs.
+    /// Of programs that take long to detach.
+    slow_links: Vec<OwnedFd>,
+    /// Dropped after the programs and links.
     release: Option<Release>,
 }
 
@@ -140,7 +151,7 @@ impl std::fmt::Debug for Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        if self.slow_links > 1 {
+        if self.slow_links.len() > 1 {
             self.release = Release::begin();
         }
     }
@@ -176,63 +187,55 @@ impl Attached {
             logger,
             tables,
             epoch: 0,
-            slow_links: 0,
+            slow_links: Vec::new(),
             release: None,
         };
-        if plan.learn_vcpus {
-            attached.attach("learn_vcpu", "kvm", "kvm_entry")?;
+        if let Some(entry) = request.entry
+            && let Some(id) = plan.learn_vcpus
+        {
+            attached.attach("learn_vcpu", &entry.event(), id)?;
         }
         let mut taken: &[usize] = &[];
         if let Some(pairing) = &plan.pairing {
-            for (program, system, event) in &pairing.programs {
-                attached.attach(program, system, event)?;
+            for it in &pairing.uses {
+                attached.attach(&it.program, &it.event, it.id)?;
             }
             taken = &pairing.slots_taken;
         }
         if request.ship {
-            attached.attach("thread_end", "sched", "sched_process_exit")?;
+            attached.attach("thread_end", &THREAD_END.into(), 0)?;
         }
         for (slot, event) in request.events.iter().enumerate() {
             if !taken.contains(&slot) {
                 let flavour = if plan.needs_records { "slot" } else { "count" };
-                attached.attach(&format!("{flavour}_{slot}"), &event.system, &event.name)?;
+                attached.attach(&format!("{flavour}_{slot}"), &event.event(), event.id)?;
             }
         }
         Ok(attached)
     }
 
-    fn attach(&mut self, program: &str, system: &str, name: &str) -> Result<(), ProbeError> {
-        let event = format!("{system}:{name}");
-        let not_loaded = |source: ProgramError| match refused(&source) {
-            true => ProbeError::Privilege(source.into()),
-            false => ProbeError::Program {
-                event: event.clone(),
-                source,
-            },
-        };
-        let not_attached = |source: ProgramError| match refused(&source) {
-            true => ProbeError::Privilege(source.into()),
-            false => ProbeError::Attach {
-                event: event.clone(),
-                source,
-            },
-        };
+    /// Loads a program and attaches it to an event, by its id if it is a classic tracepoint program.
+    fn attach(&mut self, program: &str, event: &EventName, id: u16) -> Result<(), ProbeError> {
+        let name = event.to_string();
         match self.ebpf.program_mut(program) {
             Some(Program::TracePoint(it)) => {
-                it.load().map_err(not_loaded)?;
-                it.attach(system, name).map_err(not_attached)?;
-                self.slow_links += 1;
+                it.load().map_err(|error| not_loaded(&name, error))?;
+                let fd = it.fd().map_err(|error| not_loaded(&name, error))?;
+                let link = tracepoint::attach(fd.as_fd(), id)
+                    .map_err(|error| not_attached(&name, error))?;
+                self.slow_links.push(link);
             }
             // A raw tracepoint has the event's name, without a system.
             Some(Program::RawTracePoint(it)) => {
-                it.load().map_err(not_loaded)?;
-                it.attach(name).map_err(not_attached)?;
+                it.load().map_err(|error| not_loaded(&name, error))?;
+                it.attach(&event.name)
+                    .map_err(|error| not_attached(&name, error))?;
             }
             _ => return Err(ProbeError::Missing(program.to_owned())),
         }
         self.programs.push(AttachedProgram {
             name: program.to_owned(),
-            event,
+            event: name,
         });
         Ok(())
     }
@@ -323,19 +326,44 @@ impl Attached {
     }
 }
 
+/// Why an event's program was not loaded.
+pub(super) fn not_loaded(event: &str, source: ProgramError) -> ProbeError {
+    if refused(&source) {
+        return ProbeError::Privilege(source.into());
+    }
+    ProbeError::Program {
+        event: event.to_owned(),
+        source,
+    }
+}
+
+/// Why an event's program was not attached.
+pub(super) fn not_attached(
+    event: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> ProbeError {
+    if refused(&source) {
+        return ProbeError::Privilege(source.into());
+    }
+    ProbeError::Attach {
+        event: event.to_owned(),
+        source: source.into(),
+    }
+}
+
 fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     let sizes = request.sizes;
     // A map that is not needed costs one entry.
     let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
     let pairs = plan.pairing.is_some();
-    let threads = if_needed(pairs || plan.learn_vcpus, sizes.threads);
+    let knows_threads = pairs || plan.learn_vcpus.is_some();
+    let threads = if_needed(knows_threads, sizes.threads);
     let rows = if_needed(pairs, sizes.exit_rows);
     let mut pairing = PairingSettings::NONE;
     let mut details = [DetailSettings::NONE; MAX_DETAILS];
     if let Some(plan) = &plan.pairing {
         (pairing, details) = (plan.settings, plan.details);
     }
-    pairing.entry_vcpu_offset = plan.entry_vcpu_offset;
     let causes = if_needed(pairing.causes != 0, rows);
     let ring = request.ship || pairing.slow_ns != u64::MAX;
     let ring_bytes = if ring { sizes.ring_bytes } else { 4096 };
@@ -351,6 +379,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             false,
         )
         .map_max_entries("RING", ring_bytes)
+        .map_max_entries("NEAR_THREAD", cpus())
         .map_max_entries("THREADS", threads)
         .map_max_entries("THREAD_OF", threads)
         .map_max_entries("FREE_THREADS", threads)
@@ -360,7 +389,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("CAUSES", causes)
         .map_max_entries("THREAD_COUNTS", if_needed(request.per_thread, 65_536))
         .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
-        .load(OBJECT)
+        .load(&bind::bind(OBJECT, &plan.places)?)
         .map_err(|error| {
             if refused(&error) {
                 ProbeError::Privilege(error.into())
@@ -368,11 +397,19 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
                 ProbeError::Load(error)
             }
         })?;
-    if pairs || plan.learn_vcpus {
+    if knows_threads {
         tables::free_all(&mut ebpf, "FREE_THREADS", threads)?;
         tables::free_all(&mut ebpf, "FREE_ROWS", rows)?;
     }
     Ok(ebpf)
+}
+
+/// How many CPUs there can be, by number.
+fn cpus() -> u32 {
+    aya::util::nr_cpus()
+        .ok()
+        .and_then(|cpus| u32::try_from(cpus).ok())
+        .unwrap_or(4096)
 }
 
 /// Did the kernel say EPERM or EACCES anywhere below? (A rejection by the verifier is EACCES too,

@@ -3,6 +3,8 @@
 
 mod attach;
 mod batch;
+mod bind;
+mod floor;
 mod misses;
 mod pairing;
 mod plan;
@@ -10,8 +12,10 @@ mod release;
 mod ring;
 mod snapshot;
 mod tables;
+mod tracepoint;
 
 pub use attach::{Attached, ProbeError, ProgramReport};
+pub use floor::Floor;
 pub use pairing::{Detail, Pairing};
 pub use plan::{Filter, MapSizes, PlanError, Request};
 pub use ring::{Batch, Record, Ring};

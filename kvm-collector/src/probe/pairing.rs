@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use kvm_ebpf_common::{
-    DetailSettings, EXIT_SPAN_BYTES, MAX_DETAILS, NO_CLASS, NO_OFFSET, NO_SLOT, PairingSettings,
-    RIP_CAUSE,
+    DetailSettings, FieldId, FieldPlace, MAX_DETAILS, NO_CLASS, NO_OFFSET, NO_SLOT,
+    PairingSettings, RIP_CAUSE, VCPU_UNKNOWN,
 };
 
-use super::plan::{COMMON_BYTES, PlanError, Request, offset, offset_of, u32_offset};
+use super::{
+    bind::{Places, place},
+    plan::{PlanError, Request, THREAD_END, place_of, u32_place},
+};
 use crate::{
     model::Kind,
-    tracefs::{Field, Format, ReasonNames},
+    tracefs::{EventName, Format, ReasonNames},
 };
 
 /// What is wanted of VM exits.
@@ -43,93 +46,84 @@ pub struct Detail {
     pub format: Format,
 }
 
-/// A program, its event's system and its event.
-type Program = (String, &'static str, String);
+/// A program, and the event it is for.
+#[derive(Debug)]
+pub(super) struct Use {
+    pub(super) program: String,
+    pub(super) event: EventName,
+    /// The event's id; raw tracepoints go by name.
+    pub(super) id: u16,
+}
 
 /// The kernel half's settings.
 #[derive(Debug)]
 pub(super) struct PairingPlan {
     pub(super) settings: PairingSettings,
     pub(super) details: [DetailSettings; MAX_DETAILS],
+    /// Whether exits themselves say which vCPU they are of.
+    pub(super) exits_have_vcpus: bool,
     /// What to attach, in this order.
-    pub(super) programs: Vec<Program>,
+    pub(super) uses: Vec<Use>,
     /// Events that have a slot, and are counted and shipped there by these programs.
     pub(super) slots_taken: Vec<usize>,
 }
 
 impl PairingPlan {
-    pub(super) fn of(pairing: &Pairing, request: &Request<'_>) -> Result<Self, PlanError> {
-        let by_reason = pairing.counted.is_none();
+    /// Also says where the fields are that its programs read.
+    pub(super) fn of(
+        pairing: &Pairing,
+        request: &Request<'_>,
+        places: &mut Places,
+    ) -> Result<Self, PlanError> {
+        let entry = request.entry.ok_or(PlanError::NoEvent("kvm_entry"))?;
+        let exit = pairing.exit.as_ref();
+        let exit = exit.ok_or(PlanError::NoEvent("kvm_exit"))?;
         let mut plan = Self {
             settings: PairingSettings {
-                by_reason: u32::from(by_reason),
+                by_reason: u32::from(pairing.counted.is_none()),
                 causes: u32::from(pairing.rip_is_cause || !pairing.causes.is_empty()),
                 slow_ns: pairing.slow.map_or(u64::MAX, |slow| {
                     u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX - 1)
                 }),
-                entry_vcpu_offset: u32_offset(request.entry, "vcpu_id"),
+                rip_kind: if pairing.rip_is_cause { RIP_CAUSE } else { 0 },
                 ..PairingSettings::NONE
             },
             details: [DetailSettings::NONE; MAX_DETAILS],
-            programs: Vec::new(),
+            exits_have_vcpus: u32_place(Some(exit), "vcpu_id", VCPU_UNKNOWN).offset != NO_OFFSET,
+            uses: Vec::new(),
             slots_taken: Vec::new(),
         };
-        request.entry.ok_or(PlanError::NoEvent("kvm_entry"))?;
-        let exit = pairing.exit.as_ref();
-        plan.read_exit(exit.ok_or(PlanError::NoEvent("kvm_exit"))?)?;
-        if pairing.rip_is_cause {
-            plan.settings.rip_kind = RIP_CAUSE;
-        }
+        place_exit(exit, places)?;
         // `kvm_exit` last: were it first, the entry after a first exit could be missed, and that exit
         // have no end.
-        plan.settings.entry_slot = plan.attach("vm_entry", true, "kvm_entry", request);
+        plan.settings.entry_slot = plan.attach("vm_entry", true, entry, request);
         let details = pairing.counted.iter().map(|detail| (detail, 0));
         let causes = pairing.causes.iter().zip(1..);
         for (index, (detail, number)) in details.chain(causes).enumerate() {
-            plan.detail(index, detail, number, request)?;
+            plan.detail(index, detail, number, request, places)?;
         }
-        if pairing.user.is_some() && plan.details.iter().all(|detail| detail.is_user == 0) {
-            plan.settings.user_slot = plan.attach("user_exit", true, "kvm_userspace_exit", request);
+        if let Some(user) = &pairing.user
+            && plan.details.iter().all(|detail| detail.is_user == 0)
+        {
+            plan.settings.user_slot = plan.attach("user_exit", true, user, request);
         }
-        plan.settings.wakeup_ns_offset = offset_of(pairing.wakeup.as_ref(), "ns", 8);
-        if plan.settings.wakeup_ns_offset != NO_OFFSET {
-            plan.settings.wakeup_slot = plan.attach("wakeup", false, "kvm_vcpu_wakeup", request);
+        if let Some(wakeup) = &pairing.wakeup {
+            place(places, FieldId::WakeupNs, need(wakeup, "ns", 8)?);
+            plan.settings.wakeup_slot = plan.attach("wakeup", false, wakeup, request);
         }
         if let Some(switch) = &pairing.switch {
-            plan.settings.prev_state_offset = need(switch, "prev_state", 8)?;
-            plan.settings.next_tid_offset = need(switch, "next_pid", 4)?;
-            plan.programs
-                .push(("switched".into(), "sched", "sched_switch".into()));
+            let state = need(switch, "prev_state", 8)?;
+            place(places, FieldId::SwitchPrevState, state);
+            place(places, FieldId::SwitchNextTid, need(switch, "next_pid", 4)?);
+            plan.attach("switched", false, switch, request);
         }
-        plan.programs.push((
-            "vcpu_thread_end".into(),
-            "sched",
-            "sched_process_exit".into(),
-        ));
-        plan.settings.exit_slot = plan.attach("vm_exit", false, "kvm_exit", request);
+        plan.uses.push(Use {
+            program: "vcpu_thread_end".into(),
+            event: THREAD_END.into(),
+            id: 0,
+        });
+        plan.settings.exit_slot = plan.attach("vm_exit", false, exit, request);
         Ok(plan)
-    }
-
-    fn read_exit(&mut self, exit: &Format) -> Result<(), PlanError> {
-        let (class, code) = ReasonNames::fields(Some(exit));
-        let within = |offset: u32, bytes: usize| {
-            let reach = COMMON_BYTES..=COMMON_BYTES + EXIT_SPAN_BYTES - bytes;
-            if reach.contains(&(offset as usize)) {
-                offset
-            } else {
-                NO_OFFSET
-            }
-        };
-        self.settings.class_offset = within(u32_offset(Some(exit), class), 4);
-        self.settings.code_offset = within(u32_offset(Some(exit), code), 4);
-        self.settings.exit_vcpu_offset = within(u32_offset(Some(exit), "vcpu_id"), 4);
-        // On arm64 it is called so.
-        let rip = ["guest_rip", "vcpu_pc"].map(|field| offset_of(Some(exit), field, 8));
-        self.settings.rip_offset = within(rip[0].min(rip[1]), 8);
-        if self.settings.code_offset == NO_OFFSET {
-            return Err(no_field(exit, code));
-        }
-        Ok(())
     }
 
     fn detail(
@@ -138,66 +132,91 @@ impl PairingPlan {
         detail: &Detail,
         number: u32,
         request: &Request<'_>,
+        places: &mut Places,
     ) -> Result<(), PlanError> {
         let Detail { kind, format } = detail;
         let code = integer(format, &kind.code)?;
         let class = match &kind.class {
-            Some(class) => Some(integer(format, class)?),
-            None => None,
+            Some(class) => integer(format, class)?,
+            None => FieldPlace::none(0),
         };
-        let slot = self.attach(&format!("detail_{index}"), false, &format.name, request);
+        let slot = self.attach(&format!("detail_{index}"), false, format, request);
         let settings = self
             .details
             .get_mut(index)
             .ok_or(PlanError::TooManyDetails(index + 1))?;
         *settings = DetailSettings {
-            code_offset: offset(code).unwrap_or(NO_OFFSET),
-            code_bytes: u32::try_from(code.size).unwrap_or(8),
             code_shift: kind.shift,
-            class_offset: class.and_then(offset).unwrap_or(NO_OFFSET),
-            class_bytes: class.map_or(4, |class| u32::try_from(class.size).unwrap_or(4)),
             skip_class: kind.skip_class.unwrap_or(NO_CLASS),
             kind: number,
             is_user: u32::from(format.name == "kvm_userspace_exit"),
             slot,
         };
+        place(places, FieldId::DetailCode(index), code);
+        place(places, FieldId::DetailClass(index), class);
         Ok(())
     }
 
     /// Attaches a program to an event; if the event has a slot, the program fills that as well, and its
     /// number is returned. A program that does not need the event's record otherwise has a cheaper
     /// variant.
-    fn attach(&mut self, program: &str, has_raw: bool, event: &str, request: &Request<'_>) -> u32 {
-        let slot = request
-            .events
-            .iter()
-            .position(|it| it.system == "kvm" && it.name == event);
+    fn attach(
+        &mut self,
+        program: &str,
+        has_raw: bool,
+        event: &Format,
+        request: &Request<'_>,
+    ) -> u32 {
+        let same = |it: &Format| it.system == event.system && it.name == event.name;
+        let slot = request.events.iter().position(same);
         self.slots_taken.extend(slot);
         let variant = if has_raw && slot.is_none() {
             "_raw"
         } else {
             ""
         };
-        self.programs
-            .push((format!("{program}{variant}"), "kvm", event.to_owned()));
+        self.uses.push(Use {
+            program: format!("{program}{variant}"),
+            event: event.event(),
+            id: event.id,
+        });
         slot.and_then(|slot| u32::try_from(slot).ok())
             .unwrap_or(NO_SLOT)
     }
 }
 
-fn need(format: &Format, field: &str, bytes: usize) -> Result<u32, PlanError> {
-    match offset_of(Some(format), field, bytes) {
+fn place_exit(exit: &Format, places: &mut Places) -> Result<(), PlanError> {
+    let (class, code) = ReasonNames::fields(Some(exit));
+    place(places, FieldId::ExitCode, need(exit, code, 4)?);
+    place(places, FieldId::ExitClass, u32_place(Some(exit), class, 0));
+    let vcpu = u32_place(Some(exit), "vcpu_id", VCPU_UNKNOWN);
+    place(places, FieldId::ExitVcpu, vcpu);
+    // On arm64 it is called so.
+    let rip = ["guest_rip", "vcpu_pc"].map(|field| place_of(Some(exit), field, 8, 0));
+    let there = rip.into_iter().find(|it| it.offset != NO_OFFSET);
+    place(
+        places,
+        FieldId::ExitRip,
+        there.unwrap_or(FieldPlace::none(0)),
+    );
+    Ok(())
+}
+
+fn need(format: &Format, field: &str, bytes: usize) -> Result<FieldPlace, PlanError> {
+    let place = place_of(Some(format), field, bytes, 0);
+    match place.offset {
         NO_OFFSET => Err(no_field(format, field)),
-        offset => Ok(offset),
+        _ => Ok(place),
     }
 }
 
 /// A field that is a whole number of a length the kernel half can read.
-fn integer<'a>(format: &'a Format, field: &str) -> Result<&'a Field, PlanError> {
-    format
+fn integer(format: &Format, field: &str) -> Result<FieldPlace, PlanError> {
+    let bytes = format
         .field(field)
         .filter(|it| matches!(it.size, 1 | 2 | 4 | 8) && !it.is_dynamic())
-        .ok_or_else(|| no_field(format, field))
+        .map(|it| it.size);
+    need(format, field, bytes.unwrap_or(0))
 }
 
 fn no_field(format: &Format, field: &str) -> PlanError {

@@ -2,19 +2,25 @@
 //! loaded here.
 
 use kvm_ebpf_common::{
-    FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, MAX_SLOTS, NO_OFFSET, RECORD_HEADER_BYTES,
-    ShipSettings, SlotSettings,
+    FIELDS, FieldId, FieldPlace, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, MAX_SLOTS, NO_OFFSET,
+    RECORD_HEADER_BYTES, ShipSettings, SlotSettings, VCPU_UNKNOWN,
 };
 
-use super::pairing::{Pairing, PairingPlan};
-use crate::tracefs::{Field, Format, ReasonNames};
+use super::{
+    bind::{Places, place},
+    pairing::{Pairing, PairingPlan},
+};
+use crate::tracefs::{Format, ReasonNames};
+
+/// The event of a thread that ends: system and name.
+pub(super) const THREAD_END: (&str, &str) = ("sched", "sched_process_exit");
 
 /// How many bytes are shipped behind a record's fixed part when the event has fields of variable
 /// length (`__data_loc`): the record does not say how long it is before it is read.
 const DYNAMIC_BYTES: usize = 256;
 
 /// The common fields at the start of each record; the header stands in their place.
-pub(super) const COMMON_BYTES: usize = 8;
+const COMMON_BYTES: usize = 8;
 
 /// What a command wants of the kernel half.
 #[derive(Debug)]
@@ -143,13 +149,13 @@ pub(super) struct Plan {
     pub(super) slots: [SlotSettings; MAX_SLOTS],
     pub(super) filter: FilterSettings,
     pub(super) pairing: Option<PairingPlan>,
-    /// Where `kvm_entry` has the vCPU's index.
-    pub(super) entry_vcpu_offset: u32,
+    /// Where the fields are that the programs read.
+    pub(super) places: Places,
     pub(super) ship: ShipSettings,
     /// The events' records are needed, not only the fact that they happened.
     pub(super) needs_records: bool,
-    /// Attach the program that learns vCPU indices.
-    pub(super) learn_vcpus: bool,
+    /// Attach the program that learns vCPU indices, to the event of this id.
+    pub(super) learn_vcpus: Option<u16>,
 }
 
 impl Plan {
@@ -158,22 +164,24 @@ impl Plan {
         if !ring_bytes.is_power_of_two() || ring_bytes < 4096 {
             return Err(PlanError::RingBytes(ring_bytes));
         }
+        let mut places = [FieldPlace::none(0); FIELDS];
         let pairing = match request.pairing {
-            Some(pairing) => Some(PairingPlan::of(pairing, request)?),
+            Some(pairing) => Some(PairingPlan::of(pairing, request, &mut places)?),
             None => None,
         };
-        let entry_vcpu_offset = u32_offset(request.entry, "vcpu_id");
+        let entry_vcpu = u32_place(request.entry, "vcpu_id", VCPU_UNKNOWN);
+        place(&mut places, FieldId::EntryVcpu, entry_vcpu);
         // Without a filter by vCPU nobody asks for what would be learnt, unless the exits themselves do
         // not say.
         let asked = match &pairing {
-            Some(pairing) => pairing.settings.exit_vcpu_offset == NO_OFFSET,
+            Some(pairing) => !pairing.exits_have_vcpus,
             None => !request.filter.vcpus.is_empty(),
         };
         Ok(Self {
-            slots: slots(request)?,
+            slots: slots(request, &mut places)?,
             filter: filter(request.filter)?,
             pairing,
-            entry_vcpu_offset,
+            places,
             ship: ShipSettings {
                 // Half full is late for a small ring, and 64 KiB is a thousand records.
                 wakeup_bytes: (ring_bytes / 4).min(64 << 10),
@@ -181,27 +189,35 @@ impl Plan {
                 log: u32::from(request.log),
             },
             needs_records: request.ship || !request.filter.vcpus.is_empty(),
-            learn_vcpus: asked && entry_vcpu_offset != NO_OFFSET,
+            learn_vcpus: request
+                .entry
+                .filter(|_| asked && entry_vcpu.offset != NO_OFFSET)
+                .map(|entry| entry.id),
         })
     }
 }
 
-fn slots(request: &Request<'_>) -> Result<[SlotSettings; MAX_SLOTS], PlanError> {
+fn slots(
+    request: &Request<'_>,
+    places: &mut Places,
+) -> Result<[SlotSettings; MAX_SLOTS], PlanError> {
     let asked = request.events.len();
     if asked > MAX_SLOTS {
         return Err(PlanError::TooManyEvents { asked });
     }
     let mut slots = [SlotSettings {
         record_bytes: 0,
-        vcpu_offset: NO_OFFSET,
         event_id: 0,
-        value_offset: NO_OFFSET,
+        has_value: 0,
     }; MAX_SLOTS];
-    for (slot, event) in slots.iter_mut().zip(request.events) {
+    for (index, (slot, event)) in slots.iter_mut().zip(request.events).enumerate() {
         slot.event_id = u32::from(event.id);
-        slot.vcpu_offset = u32_offset(Some(event), "vcpu_id");
+        let vcpu = u32_place(Some(event), "vcpu_id", VCPU_UNKNOWN);
+        place(places, FieldId::SlotVcpu(index), vcpu);
         if request.filter.reasons.is_some() && event.name == "kvm_exit" {
-            slot.value_offset = u32_offset(Some(event), ReasonNames::fields(Some(event)).1);
+            let value = u32_place(Some(event), ReasonNames::fields(Some(event)).1, 0);
+            slot.has_value = u32::from(value.offset != NO_OFFSET);
+            place(places, FieldId::SlotValue(index), value);
         }
         if request.ship {
             slot.record_bytes = record_bytes(event);
@@ -246,21 +262,27 @@ fn fill(
     u32::try_from(from.len()).map_err(|_| too_many)
 }
 
-/// The offset of a field that is an integer of so many bytes, or [`NO_OFFSET`].
-pub(super) fn offset_of(event: Option<&Format>, field: &str, bytes: usize) -> u32 {
-    event
+/// Where a field is that is a number of so many bytes; if there is none, it reads as `otherwise`.
+pub(super) fn place_of(
+    event: Option<&Format>,
+    field: &str,
+    bytes: usize,
+    otherwise: u32,
+) -> FieldPlace {
+    let there = event
         .and_then(|event| event.field(field))
-        .filter(|field| field.size == bytes)
-        .and_then(offset)
-        .unwrap_or(NO_OFFSET)
+        .filter(|field| field.size == bytes && !field.is_dynamic())
+        .and_then(|field| {
+            Some(FieldPlace {
+                offset: u32::try_from(field.offset).ok()?,
+                bytes: u32::try_from(field.size).ok()?,
+                otherwise,
+            })
+        });
+    there.unwrap_or(FieldPlace::none(otherwise))
 }
 
-/// A field's offset, as the kernel half has it.
-pub(super) fn offset(field: &Field) -> Option<u32> {
-    u32::try_from(field.offset).ok()
-}
-
-/// The offset of a u32 field, or [`NO_OFFSET`].
-pub(super) fn u32_offset(event: Option<&Format>, field: &str) -> u32 {
-    offset_of(event, field, 4)
+/// As [`place_of`], for a u32.
+pub(super) fn u32_place(event: Option<&Format>, field: &str, otherwise: u32) -> FieldPlace {
+    place_of(event, field, 4, otherwise)
 }

@@ -349,17 +349,18 @@ fn whose(thread: &VcpuThread) -> Whose {
     }
 }
 
-/// The extremes of one epoch.
+/// The extremes of an epoch, and of what was counted since it was over.
 fn recent(row: &Row, epoch: u64) -> MinMax {
-    let extremes = row.stats.extremes[usize::from(epoch % 2 == 1)];
-    if extremes.epoch == epoch {
-        MinMax {
-            min_ns: extremes.min_ns,
-            max_ns: extremes.max_ns,
+    let mut recent = MinMax::NONE;
+    for extremes in row.stats.extremes {
+        if extremes.epoch >= epoch {
+            recent.merge(MinMax {
+                min_ns: extremes.min_ns,
+                max_ns: extremes.max_ns,
+            });
         }
-    } else {
-        MinMax::NONE
     }
+    recent
 }
 
 /// The key of the span that is not over.

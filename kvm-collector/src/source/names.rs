@@ -22,6 +22,35 @@ impl VmNames {
         }
     }
 
+    /// A line for each: its process, a tab, its name.
+    #[must_use]
+    pub fn to_lines(&self) -> String {
+        let mut lines: Vec<_> = self.known.iter().collect();
+        lines.sort();
+        lines
+            .iter()
+            .map(|(tgid, name)| format!("{tgid}\t{}\n", name.replace(['\n', '\t'], " ")))
+            .collect()
+    }
+
+    /// Names from such lines; others are passed over.
+    #[must_use]
+    pub fn from_lines(text: &str) -> Self {
+        let line = |line: &str| {
+            let (tgid, name) = line.split_once('\t')?;
+            Some((tgid.parse().ok()?, name.to_owned()))
+        };
+        Self {
+            known: text.lines().filter_map(line).collect(),
+        }
+    }
+
+    /// The name, if it is known.
+    #[must_use]
+    pub fn known(&self, tgid: u32) -> Option<&str> {
+        self.known.get(&tgid).map(String::as_str)
+    }
+
     /// The name, or `?` for a process that ended before it could be asked. 0 stands for the VMs that ended
     /// so long ago that they are not told apart any more.
     #[must_use]

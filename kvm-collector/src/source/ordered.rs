@@ -5,10 +5,11 @@
 //! host may run something else. So records are held back for a while, bounded in time and number, and
 //! given out sorted.
 
-use std::collections::VecDeque;
-
-use super::Comms;
-use crate::probe::{Batch, Record};
+use super::{Comms, window::Window};
+use crate::{
+    model::Event,
+    probe::{Batch, Record},
+};
 
 /// How long records are held back for others that may come before them.
 pub const WINDOW_NS: u64 = 10_000_000;
@@ -19,44 +20,20 @@ const MOST_HELD: usize = 1 << 18;
 /// Holds records back and gives them out in order.
 #[derive(Debug, Default)]
 pub struct Ordered {
-    batches: VecDeque<Batch>,
-    /// The number of the first of `batches`, counted from the beginning.
-    first: u64,
-    held: Vec<Held>,
-    /// How many of `held` have been given out.
-    given: usize,
-    sorted: bool,
-    last_ns: u64,
-    late: u64,
+    window: Window<Batch>,
     comms: Comms,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    time_ns: u64,
-    batch: u64,
-    place: usize,
 }
 
 impl Ordered {
     /// Takes in a batch.
     pub fn take_in(&mut self, batch: Batch) {
-        let number = self.first + self.batches.len() as u64;
-        let mut newest = self.held.last().map_or(0, |held| held.time_ns);
         for (place, record) in batch.records() {
             if let Some(comm) = record.ended_comm() {
                 self.comms.ended(record.header.tid, comm);
             }
-            let time_ns = record.header.time_ns;
-            self.sorted &= time_ns >= newest;
-            newest = time_ns;
-            self.held.push(Held {
-                time_ns,
-                batch: number,
-                place,
-            });
+            self.window.hold(record.header.time_ns, place);
         }
-        self.batches.push_back(batch);
+        self.window.add_block(batch);
     }
 
     /// Gives out the events up to a time, in order, each with its thread's name.
@@ -66,53 +43,38 @@ impl Ordered {
     pub fn give_out<E>(
         &mut self,
         until_ns: u64,
-        mut each: impl FnMut(&Record<'_>, &str) -> Result<(), E>,
+        mut each: impl FnMut(&Event<'_>, &str) -> Result<(), E>,
     ) -> Result<(), E> {
-        if !self.sorted {
-            // Stable: what has the same time stays in the order it was queued in.
-            self.held[self.given..].sort_by_key(|held| held.time_ns);
-            self.sorted = true;
-        }
-        while let Some(held) = self.held.get(self.given).copied() {
-            if held.time_ns > until_ns && self.held.len() - self.given <= MOST_HELD {
-                break;
-            }
-            self.given += 1;
-            if held.time_ns < self.last_ns {
-                self.late += 1;
-            } else {
-                self.last_ns = held.time_ns;
-            }
-            let batch = usize::try_from(held.batch - self.first).unwrap_or(usize::MAX);
-            let Some(record) = self.batches.get(batch).and_then(|it| it.record(held.place)) else {
-                continue;
+        let comms = &mut self.comms;
+        self.window.give_out(until_ns, MOST_HELD, |batch, place| {
+            let Some(record) = batch.record(place) else {
+                return Ok(false);
             };
             if record.ended_comm().is_some() {
-                self.comms.forget(record.header.tid);
-            } else {
-                each(&record, self.comms.get(record.header.tid))?;
+                comms.forget(record.header.tid);
+                return Ok(false);
             }
-        }
-        self.let_go();
-        Ok(())
+            each(&event(&record), comms.get(record.header.tid)).map(|()| true)
+        })
     }
 
     /// How many events were given out after one with a later time: held back not long enough.
     #[must_use]
     pub fn late(&self) -> u64 {
-        self.late
+        self.window.late()
     }
+}
 
-    /// Lets go of the batches that all has been given out of.
-    fn let_go(&mut self) {
-        self.held.drain(..self.given);
-        self.given = 0;
-        let needed = self.held.iter().map(|held| held.batch).min();
-        let end = self.first + self.batches.len() as u64;
-        while self.first < needed.unwrap_or(end) {
-            self.batches.pop_front();
-            self.first += 1;
-        }
+/// A record of the ring as an event.
+fn event<'a>(record: &Record<'a>) -> Event<'a> {
+    let header = record.header;
+    Event {
+        time_ns: header.time_ns,
+        cpu: u32::from(header.cpu),
+        tgid: header.tgid,
+        tid: header.tid,
+        slot: usize::from(header.slot),
+        raw: record.raw,
     }
 }
 
@@ -153,8 +115,8 @@ mod tests {
 
     fn times(ordered: &mut Ordered, until_ns: u64) -> Vec<u64> {
         let mut times = Vec::new();
-        let each = |record: &Record<'_>, _: &str| {
-            times.push(record.header.time_ns);
+        let each = |event: &Event<'_>, _: &str| {
+            times.push(event.time_ns);
             Ok::<_, ()>(())
         };
         ordered.give_out(until_ns, each).unwrap();
@@ -169,7 +131,7 @@ mod tests {
         ordered.take_in(batch(&[25, 40]));
         assert_eq!(times(&mut ordered, 40), [25, 30, 40]);
         assert_eq!(ordered.late(), 0);
-        assert!(ordered.batches.is_empty());
+        assert_eq!(ordered.window.blocks(), 0);
     }
 
     #[test]
@@ -196,7 +158,7 @@ mod tests {
         let mut ordered = Ordered::default();
         ordered.take_in(Batch::new(bytes.freeze()));
         let mut names = Vec::new();
-        let each = |_: &Record<'_>, comm: &str| {
+        let each = |_: &Event<'_>, comm: &str| {
             names.push(comm.to_owned());
             Ok::<_, ()>(())
         };

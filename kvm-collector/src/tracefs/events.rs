@@ -18,6 +18,15 @@ pub struct EventName {
     pub name: String,
 }
 
+impl From<(&str, &str)> for EventName {
+    fn from((system, name): (&str, &str)) -> Self {
+        Self {
+            system: system.into(),
+            name: name.into(),
+        }
+    }
+}
+
 impl fmt::Display for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.system, self.name)
@@ -119,11 +128,23 @@ impl Tracefs {
         Ok(events)
     }
 
-    /// Reads an event's format file.
+    /// Reads and understands an event's format file.
     ///
     /// # Errors
     /// When the file cannot be read or understood.
     pub fn format(&self, event: &EventName) -> Result<Format, EventsError> {
+        let text = self.format_text(event)?;
+        Format::parse(&event.system, &text).map_err(|source| EventsError::Format {
+            event: event.clone(),
+            source,
+        })
+    }
+
+    /// An event's format file as it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn format_text(&self, event: &EventName) -> Result<String, EventsError> {
         let EventName { system, name } = event;
         let path = self
             .root()
@@ -131,13 +152,7 @@ impl Tracefs {
             .join(system)
             .join(name)
             .join("format");
-        match fs::read_to_string(&path) {
-            Ok(text) => Format::parse(system, &text).map_err(|source| EventsError::Format {
-                event: event.clone(),
-                source,
-            }),
-            Err(source) => Err(EventsError::Read { path, source }),
-        }
+        fs::read_to_string(&path).map_err(|source| EventsError::Read { path, source })
     }
 }
 

@@ -162,6 +162,26 @@ impl Format {
         }
     }
 
+    /// The name that the kernel prints for this value of a field, whatever the other fields are; `None` if there is none, or
+    /// if it depends on them.
+    #[must_use]
+    pub fn value_name(&self, field: &str, value: u64) -> Option<String> {
+        let place = self.field(field)?;
+        let name = |record: &[u8]| {
+            let mut name = Vec::new();
+            self.field_names(place, record, &mut name);
+            String::from_utf8(name).ok().filter(|it| !it.is_empty())
+        };
+        // If all others are 0, and if they are 1, the name is the same.
+        let ones: Vec<_> = self.fields.iter().map(|it| (it.name.as_str(), 1)).collect();
+        let mut ones = self.record_with(&ones);
+        let zeros = self.record_with(&[(field, value)]);
+        let bytes = place.offset..(place.offset + place.size).min(zeros.len());
+        ones.get_mut(bytes.clone())?
+            .copy_from_slice(zeros.get(bytes)?);
+        name(&zeros).filter(|it| name(&ones).as_ref() == Some(it))
+    }
+
     /// Appends `name=value` for each of the event's own fields: signed and small numbers in base 10, addresses and unsigned
     /// numbers of 8 bytes in base 16, text as it is, arrays as `{0x1,0x2}`; behind a value, in parentheses, its name.
     pub fn print_fields(&self, record: &[u8], out: &mut Vec<u8>) {

@@ -26,6 +26,12 @@ impl<'a> ReasonNames<'a> {
         Self { exit }
     }
 
+    /// Is this an x86 kernel's format? Without one it is taken for one.
+    #[must_use]
+    pub fn is_x86(&self) -> bool {
+        Self::fields(self.exit).0 == "isa"
+    }
+
     /// The two fields of `kvm_exit` that say why the guest was left: on x86 the kind of hardware and
     /// its reason, on arm64 the exception's type and its class.
     #[must_use]

@@ -6,8 +6,9 @@ mod top;
 mod trace;
 
 pub use exits::{
-    Bucket, Cause, ExitGroups, ExitRow, ExitsOptions, ExitsReport, Group, GroupKey, Grouped,
-    KeyNames, Percentile, SlowRow, SortKey, VcpuRow, VcpuTotals,
+    Advice, Baseline, BaselineError, Bucket, Cause, DiffReport, DiffRow, DiffState, ExitGroups,
+    ExitRow, ExitsOptions, ExitsReport, Group, GroupKey, Grouped, KeyNames, Percentile, RateChange,
+    SlowRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
 };
 pub use stat::{StatEvent, StatReport, StatVm};
 pub use top::{

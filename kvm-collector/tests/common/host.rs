@@ -42,15 +42,6 @@ pub(crate) const NPF: Exits = exits(0x400, 1200, 9_100, [35, 0, 0]);
 pub(crate) const CPUID: Exits = exits(0x72, 50, 1_300, [0, 0, 0]);
 pub(crate) const INTERRUPT: Exits = exits(0x60, 250, 3_800, [0, 0, 40]);
 
-/// As many kinds as there may be.
-pub(crate) fn many_exits() -> Vec<Exits> {
-    let others = (0..14).map(|index| exits(0x61 + index, 20 + index, 2_000 + 500 * index, [0, 0, 0]));
-    [HLT, IO, MSR, NPF, CPUID, INTERRUPT]
-        .into_iter()
-        .chain(others)
-        .collect()
-}
-
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
     pub(crate) tgid: u32,
@@ -93,21 +84,6 @@ pub(crate) fn small() -> Host {
             Vm::new(1400, "データベース", 2, &[HLT, IO]),
             Vm::new(1500, "idle", 1, &[HLT]),
         ],
-        ..Host::default()
-    }
-}
-
-/// 200 VMs of 8 vCPUs.
-pub(crate) fn large(exits: &[Exits]) -> Host {
-    let vm = |index: u32| {
-        let mut vm = Vm::new(5000 + index, &format!("vm-{index:03}"), 8, exits);
-        for (of, exits) in (1..).zip(&mut vm.exits) {
-            exits.per_s = exits.per_s * u64::from((index * of) % 23 + 1) / 12;
-        }
-        vm
-    };
-    Host {
-        vms: (0..200).map(vm).collect(),
         ..Host::default()
     }
 }

@@ -121,7 +121,7 @@ fn csv_and_json() -> Result<(), Failed> {
             rows.insert([cell("pid")?, cell("vcpu")?, cell("reason_code")?], count);
         }
     }
-    equal("rows of losses", losses, 5)?;
+    equal("rows of losses", losses, 6)?;
     equal("csv and json", rows, expected)
 }
 

@@ -16,6 +16,7 @@ mod modules;
 mod needs;
 mod parts;
 mod perf;
+mod perf_data;
 mod perf_kvm;
 mod process;
 mod reasons;
@@ -63,6 +64,7 @@ fn trials() -> Vec<Trial> {
         words::trials(),
         choice::trials(),
         top::trials(),
+        perf_data::trials(),
         verifier::trials(),
         // Last, since they take KVM away.
         modules::trials(),

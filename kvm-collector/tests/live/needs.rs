@@ -24,10 +24,6 @@ pub(crate) enum Need {
     Perf,
     /// `tmux`, to be the terminal.
     Tmux,
-    /// `exits --kind`.
-    Kinds,
-    /// The parts of an exit's time, and the guest's.
-    Parts,
     /// The disposable VM of `cargo xtask test`, where a trial may unload modules and wreck what it likes.
     Vm,
 }
@@ -55,8 +51,6 @@ impl Need {
             ),
             Self::Perf => (has_perf(), "no perf to compare with (Debian's linux-perf)"),
             Self::Tmux => (has_tmux(), "no tmux to be the terminal (Debian's tmux)"),
-            Self::Kinds => (exits_have("--kind"), "`exits` has no --kind yet"),
-            Self::Parts => (exits_have("--preempt"), "`exits` has no --preempt yet"),
             Self::Vm => (in_vm(), "runs only in the disposable VM"),
         };
         (!met).then_some(reason)
@@ -83,25 +77,13 @@ pub(crate) fn in_vm() -> bool {
     env::var_os("KVM_TEST_VM").is_some()
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
 fn has_tmux() -> bool {
     let asked = Command::new("tmux").arg("-V").output();
     asked.is_ok_and(|output| output.status.success())
 }
 
-/// Does `exits` have an option?
-fn exits_have(option: &str) -> bool {
-    collector()
-        .args(["exits", "--help"])
-        .output()
-        .is_ok_and(|help| {
-            String::from_utf8_lossy(&help.stdout)
-                .split_whitespace()
-                .any(|word| word == option)
-        })
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 /// Some distributions have a script of that name, which looks for the perf of the running kernel.

@@ -20,13 +20,7 @@ use crate::{
     watch::Watch,
 };
 
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
-    Need::Parts,
-];
+const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
 
 /// What an exit's time consists of.
 const PARTS: [&str; 4] = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"];
@@ -46,10 +40,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// The guest sets a timer and halts until it fires, in the kernel.
 fn halted() -> Result<(), Failed> {
-    // Between the setting and the halt lie an entry and an exit, some 100 us under emulation; so do not many.
-    let run = Run::of(&["-k", "timer", "-n", "40", "--timer", "20ms"], &[])?;
+    // From the setting to the halt it is an entry and an exit, some 100 us under emulation; and on a busy machine the emulator's
+    // timers are late by 1 or 2 ms. Of 100 ms, neither is much.
+    let run = Run::of(&["-k", "timer", "-n", "10", "--timer", "100ms"], &[])?;
     let halts = run.row(&["hlt", "HLT"])?;
-    close("halted", number(halts, "halted_ns")?, 40 * 20_000_000)?;
+    close("halted", number(halts, "halted_ns")?, 10 * 100_000_000)?;
     // The thread's own account: neither on a CPU, nor waiting for one, nor in user space.
     let times = ["elapsed_ns", "cpu_ns", "runqueue_ns"].map(|it| run.made.time_ns(it));
     let [elapsed, cpu, runqueue] = times;
@@ -66,9 +61,11 @@ fn halted() -> Result<(), Failed> {
 /// User space sleeps in each exit it handles, and measures how long.
 fn vmm() -> Result<(), Failed> {
     let kinds = "io,mmio,hlt,cpuid";
-    let run = Run::of(&["-k", kinds, "-n", "200", "--sleep", "1ms"], &[])?;
+    // From the kernel's last word to user space's first look at the clock, and back, it is up to 200 us under emulation, on a busy
+    // machine: a fifth of 1 ms, but not much of 10.
+    let run = Run::of(&["-k", kinds, "-n", "40", "--sleep", "10ms"], &[])?;
     let userspace = run.made.time_ns("userspace_ns")?;
-    ensure(userspace >= 601 * 1_000_000, || {
+    ensure(userspace >= 121 * 10_000_000, || {
         format!("user space slept for {userspace} ns only")
     })?;
     close("user space's", run.sum("vmm_ns")?, userspace)?;

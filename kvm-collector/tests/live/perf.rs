@@ -84,7 +84,7 @@ impl Recording {
     pub(crate) fn begin_with(options: &[&str]) -> Result<Self, Failed> {
         let file = DataFile::new();
         let path = file.0.to_string_lossy();
-        // perf's own clock is another one, which on 6.1 in the VM goes 0.1 % faster or slower.
+        // perf's own clock is another one, and nothing says that the two run at the same rate.
         let args = ["kvm", "stat", "record", "-a", "-k", "mono", "-o", &path];
         Ok(Self {
             perf: Perf::begin(&[&args[..], options].concat())?,

@@ -34,7 +34,6 @@ const KINDS: &[Need] = &[
     Need::ExitEvents,
     Need::Tracefs,
     Need::Perf,
-    Need::Kinds,
 ];
 
 /// Events without which there can be no exits fire on any KVM, also where kvm_exit does not.
@@ -272,28 +271,28 @@ type Access = (u64, bool);
 
 /// Counts of the rows of a kind, of what was entered from: of the last `out` of a guest, which is not, perf says nothing.
 fn by_access(report: &Value, kind: &str) -> Result<BTreeMap<Access, u64>, Failed> {
+    equal("the kind", report["kind"].as_str(), Some(kind))?;
+    // `kvm_mmio.type` is 2 for a write, `kvm_pio.rw` and `kvm_msr.write` are 1.
+    let write = if kind == "mmio" { 2 } else { 1 };
     let mut counts = BTreeMap::new();
     for row in list(report, "rows")? {
-        equal("the kind of a row", row["kind"].as_str(), Some(kind))?;
-        let key = row["key"]
-            .as_str()
-            .ok_or_else(|| format!("no key in {row}"))?;
         let count = number(row, "count")? - number(row, "open")?;
         if count > 0 {
-            *counts.entry(access(key)?).or_default() += count;
+            let access = (number(row, "code")?, number(row, "class")? == write);
+            *counts.entry(access).or_default() += count;
         }
     }
     Ok(counts)
 }
 
-/// `0xADDRESS:DIRECTION`, whose words are perf's `W`, `R`, `POUT`, `PIN`, or plain ones.
+/// `0xADDRESS:DIRECTION`, as perf writes it.
 fn access(key: &str) -> Result<Access, Failed> {
     let understood = || {
         let (address, direction) = key.trim().split_once(':')?;
         let address = u64::from_str_radix(address.strip_prefix("0x")?, 16).ok()?;
         let is_write = match direction.to_ascii_lowercase().as_str() {
-            "w" | "write" | "pout" | "out" => true,
-            "r" | "read" | "pin" | "in" => false,
+            "w" | "pout" => true,
+            "r" | "pin" => false,
             _ => return None,
         };
         Some((address, is_write))

@@ -66,6 +66,13 @@ impl Watch {
         ended
     }
 
+    /// Kills it. Its command, which then is nobody's, ends with its input.
+    pub(crate) fn kill(self) -> Result<Ended, Failed> {
+        self.child.signal(rustix::process::Signal::KILL)?;
+        drop(self.stdin);
+        Self::ended(self.child, self.stdout, self.stderr)
+    }
+
     fn ended(mut child: Kept, stdout: Reading, stderr: Reading) -> Result<Ended, Failed> {
         let code = child.wait()?;
         Ended::new(code, text(stdout), text(stderr))

@@ -35,6 +35,9 @@ pub(crate) struct VmArgs {
     /// Do not mount tracefs
     #[arg(long)]
     no_tracefs: bool,
+    /// Let the clock count instructions, a nanosecond each: what is timed repeats to within 0.1 %
+    #[arg(long)]
+    icount: bool,
     /// Stop the VM when CMD takes longer, boot included
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
@@ -54,6 +57,7 @@ pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
         packages: args.with_package,
         kvm: !args.no_kvm,
         tracefs: !args.no_tracefs,
+        counts_instructions: args.icount,
         timeout: Duration::from_secs(args.timeout),
         ..Vm::new(args.kernel)
     };

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table};
 
 use super::{
-    INDENT, Look, loss, table,
+    INDENT, Look, advice, loss, table,
     units::{count, duration, percent},
     write_table,
 };
@@ -34,11 +34,7 @@ pub fn exits(report: &ExitsReport, look: Look, out: &mut impl Write) -> io::Resu
         writeln!(out, "\n{INDENT}{}", look.bold("where the vCPUs' time went"))?;
         write_table(&vcpus(report), look, out)?;
     }
-    for row in &report.rows {
-        if let Some(advice) = row.advice {
-            writeln!(out, "\n{INDENT}{}: {advice}", name_of(row))?;
-        }
-    }
+    advice::write(&report.rows, look, out)?;
     writeln!(
         out,
         "\n{INDENT}{} exits, {} from exit to next entry ({} of it idle), in {}",
@@ -71,7 +67,7 @@ pub fn slow_exit(row: &SlowRow, out: &mut impl Write) -> io::Result<()> {
         ns / 1000,
         row.vm,
         row.pid,
-        row.what,
+        with_name(&row.what, row.what_name.as_deref()),
         duration(row.time_ns)
     )?;
     let parts = [
@@ -87,7 +83,7 @@ pub fn slow_exit(row: &SlowRow, out: &mut impl Write) -> io::Result<()> {
         .collect();
     write!(out, " ({})", parts.join(", "))?;
     if let Some(cause) = &row.cause {
-        write!(out, ", {cause}")?;
+        write!(out, ", {}", with_name(cause, row.cause_name.as_deref()))?;
     }
     writeln!(out, ", at {:#x}", row.guest_rip)
 }
@@ -115,7 +111,7 @@ fn names(report: &ExitsReport) -> Vec<Column> {
         names.push(("exit reason", |row| row.reason.clone().unwrap_or_default()));
     }
     if has(|row| row.key.is_some()) {
-        names.push(("what", |row| row.key.clone().unwrap_or_default()));
+        names.push(("what", |row| key_cell(row).unwrap_or_default()));
     }
     names
 }
@@ -186,7 +182,7 @@ fn cause_cells(cause: &Cause, names: usize) -> Vec<String> {
         format!("{}-{}", count(cause.at_least), count(cause.at_most))
     };
     cells.extend([
-        format!("  {}", cause.cause),
+        format!("  {}", with_name(&cause.cause, cause.name.as_deref())),
         number,
         String::new(),
         duration(cause.time_ns),
@@ -248,12 +244,21 @@ fn vcpu_cell(vcpu: Option<u32>, tid: Option<u32>) -> Option<String> {
         .or_else(|| tid.map(|tid| format!("tid {tid}")))
 }
 
-fn name_of(row: &ExitRow) -> String {
+/// What is counted: its number, and beside it what that stands for.
+fn key_cell(row: &ExitRow) -> Option<String> {
+    let key = row.key.as_ref()?;
+    Some(with_name(key, row.name.as_deref()))
+}
+
+fn with_name(key: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| key.to_owned(), |name| format!("{key} ({name})"))
+}
+
+pub(super) fn name_of(row: &ExitRow) -> String {
     let vcpu = vcpu_cell(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));
-    let names: Vec<_> = [&row.vm, &vcpu, &row.reason, &row.key]
+    let names: Vec<_> = [row.vm.clone(), vcpu, row.reason.clone(), key_cell(row)]
         .into_iter()
         .flatten()
-        .cloned()
         .collect();
     if names.is_empty() {
         "all exits".into()
@@ -308,12 +313,13 @@ fn by_powers_of_two(buckets: &[Bucket]) -> Vec<Bucket> {
             }),
         }
     }
-    // The last line's power of two may go on, empty.
-    if let Some(line) = lines.last_mut()
-        && let Some(power) = line.from_ns.checked_ilog2()
-        && line.to_ns != u64::MAX
-    {
-        line.to_ns = 1 << (power + 1);
+    // A power of two may go on, empty.
+    for line in &mut lines {
+        if let Some(power) = line.from_ns.checked_ilog2()
+            && line.to_ns != u64::MAX
+        {
+            line.to_ns = 1 << (power + 1);
+        }
     }
     lines
 }
@@ -321,7 +327,7 @@ fn by_powers_of_two(buckets: &[Bucket]) -> Vec<Bucket> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Loss;
+    use crate::{model::Loss, view::Advice};
 
     fn row(reason: &str, count: u64, time_ns: u64) -> ExitRow {
         ExitRow {
@@ -333,6 +339,7 @@ mod tests {
             reason_code: Some(0x78),
             isa: Some(2),
             key: None,
+            name: None,
             code: None,
             class: None,
             count,
@@ -362,13 +369,17 @@ mod tests {
                 .to_vec(),
             causes: vec![Cause {
                 cause: "port 0x3f8 out".into(),
+                name: None,
                 code: 0x3f8,
                 at_least: 90,
                 at_most: 95,
                 time_ns: 1000,
             }],
             other_causes_at_most: Some(5),
-            advice: None,
+            advice: vec![Advice {
+                topic: "halt",
+                text: "wait",
+            }],
         }
     }
 
@@ -376,6 +387,7 @@ mod tests {
         ExitsReport {
             view: "exits",
             kind: "vmexit".into(),
+            by: vec!["vm", "vcpu", "reason"],
             start_ns: 0,
             elapsed_ns: 2_000_000_000,
             count: 1234,
@@ -418,13 +430,13 @@ mod tests {
         assert_eq!(
             lines[..9],
             [
-                "  VM           vCPU  exit reason          count  count%      time   time%   busy%    kernel   VMM  halted   min      mean       max     p50       p99",
-                "  web (pid 7)  0     hlt                  1,000  50.00%  4.000 ms  25.00%  12.50%  4.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
-                "                       port 0x3f8 out     90-95          1.000 us",
-                "                       others, each         <=5",
-                "  web (pid 7)  0     UNKNOWN(0x99)          234  50.00%  1.000 ms  25.00%  12.50%  1.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
-                "                       port 0x3f8 out     90-95          1.000 us",
-                "                       others, each         <=5",
+                "  VM           vCPU  exit reason       count  count%      time   time%   busy%    kernel   VMM  halted   min      mean       max     p50       p99",
+                "  web (pid 7)  0     hlt               1,000  50.00%  4.000 ms  25.00%  12.50%  4.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
+                "                       port 0x3f8 out  90-95          1.000 us",
+                "                       others, each      <=5",
+                "  web (pid 7)  0     UNKNOWN(0x99)       234  50.00%  1.000 ms  25.00%  12.50%  1.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
+                "                       port 0x3f8 out  90-95          1.000 us",
+                "                       others, each      <=5",
                 "  1 more rows (--top leaves them out)",
                 "",
             ]
@@ -442,6 +454,10 @@ mod tests {
             text.contains("  web (pid 7)  0     1,234  50.00%   0.25%  0.00%   0.00%   3.000 us\n"),
             "{text}"
         );
+        assert!(
+            text.contains("  what to do (docs/advice.md says why)\n  halt: web, vCPU 0, hlt; web, vCPU 0, UNKNOWN(0x99)\n      wait\n"),
+            "{text}"
+        );
         assert_eq!(
             lines.last(),
             Some(&"  lost 0, unmatched 0, map full 0, still out of the guest 1")
@@ -456,12 +472,13 @@ mod tests {
             map_full: 3,
             unattributed: 4,
             missed: 5,
+            damaged: 6,
         };
         let text = text(loss);
         assert!(
             text.contains("lost 1, unmatched 2,000, map full 3"),
             "{text}"
         );
-        assert_eq!(text.matches("incomplete: ").count(), 5, "{text}");
+        assert_eq!(text.matches("incomplete: ").count(), 6, "{text}");
     }
 }

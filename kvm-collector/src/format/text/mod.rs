@@ -1,5 +1,7 @@
 //! Text for people: aligned columns with units, and below them what is missing.
 
+mod advice;
+mod diff;
 mod exits;
 
 use std::io::{self, Write};
@@ -12,6 +14,7 @@ use crate::{
     view::{StatEvent, StatReport},
 };
 
+pub use diff::exits_diff;
 pub use exits::{exits, slow_exit};
 
 /// How text looks.
@@ -106,7 +109,7 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
     for (number, what) in [
         (
             loss.lost,
-            "events could not be queued for user space: they are counted, but not shown",
+            "events did not fit into the buffer: they are not shown, and in no row of a recording",
         ),
         (
             loss.unmatched,
@@ -123,6 +126,10 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
         (
             loss.missed,
             "events were not seen because a program was running on that CPU already",
+        ),
+        (
+            loss.damaged,
+            "places of the recording are damaged or cut off: what was there is in no row",
         ),
     ] {
         if number > 0 {

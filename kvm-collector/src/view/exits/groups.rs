@@ -17,6 +17,18 @@ pub enum Group {
     Reason,
 }
 
+impl Group {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vm => "vm",
+            Self::Vcpu => "vcpu",
+            Self::Reason => "reason",
+        }
+    }
+}
+
 /// What the exits of a row have in common.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
@@ -151,6 +163,15 @@ impl ExitGroups {
                 .collect(),
             vcpus: vcpus.collect(),
         }
+    }
+
+    /// What they are told apart by, each once and in the order of [`Group`].
+    #[must_use]
+    pub fn by(&self) -> Vec<Group> {
+        [Group::Vm, Group::Vcpu, Group::Reason]
+            .into_iter()
+            .filter(|group| self.by.contains(group))
+            .collect()
     }
 
     /// The groups.

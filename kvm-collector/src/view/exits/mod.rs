@@ -1,10 +1,16 @@
 //! `exits`: where VM exits go, by reason, vCPU and VM.
 
+mod advice;
+mod baseline;
+mod diff;
 mod groups;
 mod names;
 mod report;
 mod slow;
 
+pub use advice::Advice;
+pub use baseline::{Baseline, BaselineError};
+pub use diff::{DiffReport, DiffRow, DiffState, RateChange, TimeChange};
 pub use groups::{ExitGroups, Group, GroupKey, Grouped, VcpuTotals};
 pub(in crate::view) use groups::vcpu;
 pub use names::KeyNames;

@@ -4,6 +4,7 @@ use kvm_ebpf_common::{BUCKETS, VCPU_UNKNOWN, bucket_start};
 use serde::Serialize;
 
 use super::{
+    advice::{Advice, Wholes, advice},
     groups::{ExitGroups, GroupKey, Grouped},
     names::KeyNames,
 };
@@ -47,6 +48,8 @@ pub struct ExitsOptions {
     pub histograms: bool,
     /// So many causes of each row.
     pub causes: usize,
+    /// Advice about what is worth it.
+    pub advice: bool,
     /// It was watched when threads were ready and did not run.
     pub preempt_watched: bool,
 }
@@ -76,6 +79,9 @@ pub struct Percentile {
 pub struct Cause {
     /// What it is called.
     pub cause: String,
+    /// What its number stands for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The number that stands for it: an address, a port.
     pub code: u64,
     /// How often it was seen, at least.
@@ -113,6 +119,9 @@ pub struct ExitRow {
     /// What, where another kind of event is counted than exits by their reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// What its number stands for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its number: an address, a port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<u64>,
@@ -165,9 +174,9 @@ pub struct ExitRow {
     /// How often a cause that is not listed may have been seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_causes_at_most: Option<u64>,
-    /// What is usually done about many of them, if asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<&'static str>,
+    /// What is usually done about many of them, if asked for and if there are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Advice>,
 }
 
 /// Where the time of a vCPU went.
@@ -206,6 +215,8 @@ pub struct ExitsReport {
     pub view: &'static str,
     /// What is counted: `vmexit`, or another kind of event.
     pub kind: String,
+    /// What rows are told apart by: `vm`, `vcpu`, `reason`.
+    pub by: Vec<&'static str>,
     /// From the start of the measurement to the start of this report's time.
     pub start_ns: u64,
     /// How long this report's time is.
@@ -248,12 +259,24 @@ impl ExitsReport {
         let groups_wanted = || groups.iter().filter(|(key, _)| wanted(key));
         let mut all = ExitTotals::default();
         let mut all_idle_ns = 0;
+        let elapsed_ns = end_ns.saturating_sub(start_ns);
+        let mut wholes = Wholes::new(elapsed_ns);
         for (key, group) in groups_wanted() {
-            all.merge(&group.totals);
-            all_idle_ns += idle_ns(key, &group.totals, names);
+            let totals = &group.totals;
+            let idle_ns = idle_ns(key, totals, names);
+            all.merge(totals);
+            all_idle_ns += idle_ns;
+            wholes.add(key, totals.count, totals.total_ns.saturating_sub(idle_ns));
         }
         let mut rows: Vec<_> = groups_wanted()
-            .map(|(key, group)| row(key, group, (&all, all_idle_ns), options, names, vm_name))
+            .map(|(key, group)| {
+                let mut row = row(key, group, (&all, all_idle_ns), options, names, vm_name);
+                let busy_ns = row.time_ns.saturating_sub(row.idle_ns);
+                if options.advice && wholes.is_hot(key, row.count, busy_ns) {
+                    row.advice = advice(key, group, row.idle_ns, names);
+                }
+                row
+            })
             .collect();
         sort(&mut rows, options.sort);
         let row_count = rows.len();
@@ -263,8 +286,9 @@ impl ExitsReport {
             kind: names
                 .counted
                 .map_or_else(|| VMEXIT.to_owned(), |(kind, _)| kind.name.clone()),
+            by: groups.by().iter().map(|group| group.name()).collect(),
             start_ns,
-            elapsed_ns: end_ns.saturating_sub(start_ns),
+            elapsed_ns,
             count: all.count,
             time_ns: all.total_ns,
             idle_ns: all_idle_ns,
@@ -334,6 +358,7 @@ fn row(
         reason_code: reason.and_then(|key| u32::try_from(key.code).ok()),
         isa: reason.map(|key| key.class),
         key: other.map(|key| names.name(key)),
+        name: other.and_then(|key| names.known(key)),
         code: other.map(|key| key.code << shift),
         class: other.map(|key| key.class),
         count: totals.count,
@@ -375,7 +400,7 @@ fn row(
             .as_ref()
             .map(|causes| causes.unseen())
             .filter(|_| options.causes > 0),
-        advice: None,
+        advice: Vec::new(),
     }
 }
 
@@ -387,6 +412,7 @@ fn causes(group: &Grouped, most: usize, names: &KeyNames<'_>) -> Vec<Cause> {
     ranked
         .map(|(key, count)| Cause {
             cause: names.cause(key),
+            name: names.known_cause(key),
             code: key.code << names.cause_shift(key),
             at_least: count.at_least,
             at_most: count.at_most,

@@ -23,9 +23,15 @@ pub struct SlowRow {
     pub vcpu: Option<u32>,
     /// Why the guest was left, or what else is counted.
     pub what: String,
+    /// What the number in it stands for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what_name: Option<String>,
     /// What it was about, where an event said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// What the number in it stands for, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause_name: Option<String>,
     /// Where the guest was.
     pub guest_rip: u64,
     /// How long it took.
@@ -54,7 +60,9 @@ impl SlowRow {
             tid: exit.header.tid,
             vcpu: (exit.vcpu != VCPU_UNKNOWN).then_some(exit.vcpu),
             what: names.name(exit.span.key),
+            what_name: names.known(exit.span.key),
             cause: (exit.cause.kind != 0).then(|| names.cause(exit.cause)),
+            cause_name: names.known_cause(exit.cause),
             guest_rip: exit.guest_rip,
             time_ns: exit.span.total_ns,
             kernel_ns: exit.span.total_ns.saturating_sub(elsewhere_ns),

@@ -13,9 +13,8 @@ use serde::{
 
 use super::columns;
 use crate::{
-    model::EventCount,
-    probe::Record,
-    tracefs::{Field, FieldKind, Format},
+    model::{Event, EventCount},
+    tracefs::{EventName, Field, FieldKind, Format},
 };
 
 /// How events are written.
@@ -92,17 +91,17 @@ impl TraceLines {
     /// When writing fails.
     pub fn event(
         &mut self,
-        record: &Record<'_>,
+        event: &Event<'_>,
         formats: &[Format],
         comm: &str,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let Some(format) = formats.get(usize::from(record.header.slot)) else {
+        let Some(format) = formats.get(event.slot) else {
             return Ok(());
         };
         let mut line = std::mem::take(&mut self.line);
         line.clear();
-        self.line(record, format, comm, &mut line)?;
+        self.line(event, format, comm, &mut line)?;
         self.printed += 1;
         out.write_all(&line)?;
         self.line = line;
@@ -112,20 +111,20 @@ impl TraceLines {
     /// Appends an event's line.
     pub(super) fn line(
         &mut self,
-        record: &Record<'_>,
+        event: &Event<'_>,
         format: &Format,
         comm: &str,
         line: &mut Vec<u8>,
     ) -> io::Result<()> {
         match self.format {
-            TraceFormat::Json => json(record, format, comm, &self.name, line)?,
+            TraceFormat::Json => json(event, format, comm, &self.name, line)?,
             TraceFormat::Kernel => {
-                self.prefix(record, &format.name, comm, line)?;
-                format.print(record.raw, line);
+                self.prefix(event, &format.name, comm, line)?;
+                format.print(event.raw, line);
             }
             TraceFormat::Fields => {
-                self.prefix(record, &format.name, comm, line)?;
-                format.print_fields(record.raw, line);
+                self.prefix(event, &format.name, comm, line)?;
+                format.print_fields(event.raw, line);
             }
         }
         line.push(b'\n');
@@ -135,21 +134,20 @@ impl TraceLines {
     /// Appends `           CPU 0/KVM-5664    [000] 11906.220178: kvm_entry: `.
     pub(super) fn prefix(
         &mut self,
-        record: &Record<'_>,
-        event: &str,
+        event: &Event<'_>,
+        name: &str,
         comm: &str,
         line: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let header = &record.header;
         columns::text(line, comm, 16);
         line.push(b'-');
         let tid_start = line.len();
-        columns::number(line, u64::from(header.tid), 0, b' ');
+        columns::number(line, u64::from(event.tid), 0, b' ');
         line.resize(line.len().max(tid_start + 7), b' ');
         line.extend_from_slice(b" [");
-        columns::number(line, u64::from(header.cpu), 3, b'0');
+        columns::number(line, u64::from(event.cpu), 3, b'0');
         line.extend_from_slice(b"] ");
-        let time_ns = header.time_ns;
+        let time_ns = event.time_ns;
         match self.clock {
             Clock::Mono => columns::seconds(line, time_ns),
             Clock::Delta => {
@@ -163,11 +161,11 @@ impl TraceLines {
             }
         }
         let (on, off) = if self.color {
-            (color_of(event), "\x1b[0m")
+            (color_of(name), "\x1b[0m")
         } else {
             ("", "")
         };
-        for part in [": ", on, event, off, ": "] {
+        for part in [": ", on, name, off, ": "] {
             line.extend_from_slice(part.as_bytes());
         }
         Ok(())
@@ -189,24 +187,48 @@ impl TraceLines {
                 continue;
             }
             *reported = event.lost;
-            match self.format {
-                TraceFormat::Json => {
-                    let line = serde_json::json!({
-                        "lost": lost, "event": event.event.to_string(), "time_ns": time_ns,
-                    });
-                    writeln!(out, "{line}")?;
-                }
-                TraceFormat::Kernel | TraceFormat::Fields => writeln!(
-                    out,
-                    "# lost {lost} {} before {}.{:06}: the ring buffer was full (--ring makes it larger)",
-                    event.event,
-                    time_ns / 1_000_000_000,
-                    time_ns / 1000 % 1_000_000
-                )?,
-            }
+            let why = "the ring buffer was full (--ring makes it larger)";
+            write_gap(self.format, lost, Some(&event.event), time_ns, why, out)?;
         }
         Ok(())
     }
+
+    /// Writes a line for events that were lost when they were recorded, before `time_ns`: of one event, if it is known
+    /// of which.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn gap(
+        &mut self,
+        lost: u64,
+        event: Option<&EventName>,
+        time_ns: u64,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let why = "they did not fit into the buffer when this was recorded";
+        write_gap(self.format, lost, event, time_ns, why, out)
+    }
+}
+
+fn write_gap(
+    format: TraceFormat,
+    lost: u64,
+    event: Option<&EventName>,
+    time_ns: u64,
+    why: &str,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if format == TraceFormat::Json {
+        let event = event.map(ToString::to_string);
+        let line = serde_json::json!({ "lost": lost, "event": event, "time_ns": time_ns });
+        return writeln!(out, "{line}");
+    }
+    let event = event.map_or_else(|| "events".to_owned(), ToString::to_string);
+    let (seconds, micros) = (time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000);
+    writeln!(
+        out,
+        "# lost {lost} {event} before {seconds}.{micros:06}: {why}"
+    )
 }
 
 /// By kind: out of the guest, into it, out to the VMM, memory, interrupts, and the rest.
@@ -224,31 +246,30 @@ fn color_of(event: &str) -> &'static str {
 }
 
 fn json(
-    record: &Record<'_>,
+    event: &Event<'_>,
     format: &Format,
     comm: &str,
     name: &RefCell<Vec<u8>>,
     line: &mut Vec<u8>,
 ) -> io::Result<()> {
-    let header = &record.header;
     let mut json = serde_json::Serializer::new(line);
-    let mut event = json.serialize_map(None)?;
-    event.serialize_entry("time_ns", &header.time_ns)?;
-    event.serialize_entry("cpu", &header.cpu)?;
-    event.serialize_entry("pid", &header.tgid)?;
-    event.serialize_entry("tid", &header.tid)?;
-    event.serialize_entry("comm", comm)?;
-    event.serialize_entry("system", &format.system)?;
-    event.serialize_entry("event", &format.name)?;
-    event.serialize_entry(
+    let mut object = json.serialize_map(None)?;
+    object.serialize_entry("time_ns", &event.time_ns)?;
+    object.serialize_entry("cpu", &event.cpu)?;
+    object.serialize_entry("pid", &event.tgid)?;
+    object.serialize_entry("tid", &event.tid)?;
+    object.serialize_entry("comm", comm)?;
+    object.serialize_entry("system", &format.system)?;
+    object.serialize_entry("event", &format.name)?;
+    object.serialize_entry(
         "fields",
         &Fields {
-            raw: record.raw,
+            raw: event.raw,
             format,
             name,
         },
     )?;
-    event.end()?;
+    object.end()?;
     Ok(())
 }
 
@@ -317,7 +338,6 @@ impl Serialize for Value<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvm_ebpf_common::RecordHeader;
 
     const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
 
@@ -328,20 +348,18 @@ mod tests {
             let at = formats[0].field(name).unwrap().offset;
             raw[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
-        let header = RecordHeader {
+        let event = Event {
             time_ns: 12_345_678_901,
-            tgid: 7,
             cpu: 1,
-            length: 0,
-            event_id: 0,
-            slot: 0,
+            tgid: 7,
             tid: 8,
+            slot: 0,
+            raw: &raw,
         };
-        let record = Record { header, raw: &raw };
         let mut lines = TraceLines::new(1, format, clock, false);
         let mut out = Vec::new();
         lines
-            .event(&record, &formats, "CPU 3/KVM", &mut out)
+            .event(&event, &formats, "CPU 3/KVM", &mut out)
             .unwrap();
         assert_eq!(lines.printed(), 1);
         String::from_utf8(out).unwrap()

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::TraceLines;
 use crate::{
-    probe::Record,
+    model::Event,
     tracefs::{Field, Format, ReasonNames},
 };
 
@@ -31,8 +31,8 @@ pub struct SpanOptions {
 #[derive(Debug)]
 pub struct Spans {
     options: SpanOptions,
-    exit_slot: Option<u16>,
-    entry_slot: Option<u16>,
+    exit_slot: Option<usize>,
+    entry_slot: Option<usize>,
     vcpu: Option<Field>,
     isa: Option<Field>,
     reason: Option<Field>,
@@ -62,13 +62,12 @@ impl Spans {
     #[must_use]
     pub fn new(formats: &[Format], options: SpanOptions) -> Self {
         let slot = |name: &str| {
-            let slot = formats
+            formats
                 .iter()
-                .position(|it| it.system == "kvm" && it.name == name);
-            slot.and_then(|slot| u16::try_from(slot).ok())
+                .position(|it| it.system == "kvm" && it.name == name)
         };
         let exit_slot = slot("kvm_exit");
-        let exit = exit_slot.and_then(|slot| formats.get(usize::from(slot)));
+        let exit = exit_slot.and_then(|slot| formats.get(slot));
         let (isa, reason) = ReasonNames::fields(exit);
         let field = |name: &str| exit.and_then(|exit| exit.field(name)).cloned();
         Self {
@@ -96,22 +95,21 @@ impl Spans {
     /// When writing fails.
     pub fn event(
         &mut self,
-        record: &Record<'_>,
+        event: &Event<'_>,
         formats: &[Format],
         comm: &str,
         lines: &mut TraceLines,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let header = &record.header;
-        let slot = Some(header.slot);
-        let Some(format) = formats.get(usize::from(header.slot)) else {
+        let slot = Some(event.slot);
+        let Some(format) = formats.get(event.slot) else {
             return Ok(());
         };
         if slot == self.exit_slot {
-            self.begin(record, format, comm, lines)?;
+            self.begin(event, format, comm, lines)?;
             return Ok(());
         }
-        let Some(span) = self.threads.get_mut(&header.tid).filter(|span| span.open) else {
+        let Some(span) = self.threads.get_mut(&event.tid).filter(|span| span.open) else {
             // Not in an exit: of no interest here.
             return Ok(());
         };
@@ -122,32 +120,32 @@ impl Spans {
         }
         span.events += 1;
         if !self.options.per_exit {
-            lines.line(record, format, comm, &mut span.text)?;
+            lines.line(event, format, comm, &mut span.text)?;
         } else if !entry {
-            inside(span, record, format, self.options.json)?;
+            inside(span, event, format, self.options.json)?;
         }
         if entry {
-            self.end(record, formats, lines, out)?;
+            self.end(event, formats, lines, out)?;
         }
         Ok(())
     }
 
     fn begin(
         &mut self,
-        record: &Record<'_>,
+        event: &Event<'_>,
         format: &Format,
         comm: &str,
         lines: &mut TraceLines,
     ) -> io::Result<()> {
-        let number = |field: &Option<Field>| field.as_ref().and_then(|it| it.read_u64(record.raw));
+        let number = |field: &Option<Field>| field.as_ref().and_then(|it| it.read_u64(event.raw));
         let code = |field| {
             number(field)
                 .and_then(|it| u32::try_from(it).ok())
                 .unwrap_or(0)
         };
-        let span = self.threads.entry(record.header.tid).or_default();
+        let span = self.threads.entry(event.tid).or_default();
         span.open = true;
-        span.exit_ns = record.header.time_ns;
+        span.exit_ns = event.time_ns;
         span.vcpu = number(&self.vcpu);
         span.isa = code(&self.isa);
         span.reason = code(&self.reason);
@@ -156,28 +154,27 @@ impl Spans {
         span.text.clear();
         span.prefix.clear();
         if !self.options.per_exit {
-            lines.line(record, format, comm, &mut span.text)
+            lines.line(event, format, comm, &mut span.text)
         } else if self.options.json {
             span.prefix.extend_from_slice(comm.as_bytes());
             Ok(())
         } else {
-            lines.prefix(record, "exit", comm, &mut span.prefix)
+            lines.prefix(event, "exit", comm, &mut span.prefix)
         }
     }
 
     fn end(
         &mut self,
-        entry: &Record<'_>,
+        entry: &Event<'_>,
         formats: &[Format],
         lines: &mut TraceLines,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let header = &entry.header;
-        let Some(span) = self.threads.get_mut(&header.tid) else {
+        let Some(span) = self.threads.get_mut(&entry.tid) else {
             return Ok(());
         };
         span.open = false;
-        let duration_ns = header.time_ns.saturating_sub(span.exit_ns);
+        let duration_ns = entry.time_ns.saturating_sub(span.exit_ns);
         if duration_ns < self.options.min_ns {
             return Ok(());
         }
@@ -195,9 +192,7 @@ impl Spans {
             .names
             .entry((span.isa, span.reason))
             .or_insert_with(|| {
-                let exit = self
-                    .exit_slot
-                    .and_then(|slot| formats.get(usize::from(slot)));
+                let exit = self.exit_slot.and_then(|slot| formats.get(slot));
                 ReasonNames::of(exit).name(span.isa, span.reason).into()
             });
         if self.options.json {
@@ -218,40 +213,40 @@ impl Spans {
 }
 
 /// Notes what happened inside an exit.
-fn inside(span: &mut Span, record: &Record<'_>, format: &Format, json: bool) -> io::Result<()> {
+fn inside(span: &mut Span, event: &Event<'_>, format: &Format, json: bool) -> io::Result<()> {
     if !json {
         let name = format.name.strip_prefix("kvm_").unwrap_or(&format.name);
         write!(span.text, " | {name}: ")?;
-        format.print(record.raw, &mut span.text);
+        format.print(event.raw, &mut span.text);
         while span.text.last() == Some(&b' ') {
             span.text.pop();
         }
         return Ok(());
     }
     let mut text = Vec::new();
-    format.print(record.raw, &mut text);
-    let event = json!({
+    format.print(event.raw, &mut text);
+    let object = json!({
         "event": format.name,
-        "after_ns": record.header.time_ns.saturating_sub(span.exit_ns),
+        "after_ns": event.time_ns.saturating_sub(span.exit_ns),
         "text": String::from_utf8_lossy(&text),
     });
     if !span.text.is_empty() {
         span.text.push(b',');
     }
-    serde_json::to_writer(&mut span.text, &event)?;
+    serde_json::to_writer(&mut span.text, &object)?;
     Ok(())
 }
 
 fn end_json(
     span: &Span,
-    entry: &Record<'_>,
+    entry: &Event<'_>,
     reason: &str,
     duration_ns: u64,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let exit = json!({
-        "time_ns": span.exit_ns, "duration_ns": duration_ns, "cpu": entry.header.cpu,
-        "pid": entry.header.tgid, "tid": entry.header.tid,
+        "time_ns": span.exit_ns, "duration_ns": duration_ns, "cpu": entry.cpu,
+        "pid": entry.tgid, "tid": entry.tid,
         "comm": String::from_utf8_lossy(&span.prefix), "vcpu": span.vcpu,
         "reason": reason, "reason_code": span.reason, "isa": span.isa, "left_out": span.left_out,
     });
@@ -265,8 +260,6 @@ fn end_json(
 
 #[cfg(test)]
 mod tests {
-    use kvm_ebpf_common::RecordHeader;
-
     use super::*;
     use crate::view::{Clock, TraceFormat};
 
@@ -275,7 +268,7 @@ mod tests {
     const ENTRY: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_entry");
 
     /// Slot, thread and time in us of each event, in order.
-    const EVENTS: [(u16, u32, u64); 8] = [
+    const EVENTS: [(usize, u32, u64); 8] = [
         // An entry whose exit was not seen.
         (2, 8, 5),
         (0, 8, 10),
@@ -298,25 +291,23 @@ mod tests {
         let mut lines = TraceLines::new(3, TraceFormat::Kernel, Clock::Mono, false);
         let mut out = Vec::new();
         for (slot, tid, us) in EVENTS {
-            let format = &formats[usize::from(slot)];
+            let format = &formats[slot];
             let mut raw = vec![0; format.fixed_size()];
             for (name, value) in [("isa", 2u32), ("exit_reason", 0x7b), ("port", 0x3f8)] {
                 if let Some(field) = format.field(name) {
                     raw[field.offset..field.offset + 4].copy_from_slice(&value.to_ne_bytes());
                 }
             }
-            let header = RecordHeader {
+            let event = Event {
                 time_ns: us * 1000,
-                tgid: 7,
                 cpu: 0,
-                length: 0,
-                event_id: 0,
-                slot,
+                tgid: 7,
                 tid,
+                slot,
+                raw: &raw,
             };
-            let record = Record { header, raw: &raw };
             spans
-                .event(&record, &formats, "vcpu", &mut lines, &mut out)
+                .event(&event, &formats, "vcpu", &mut lines, &mut out)
                 .unwrap();
         }
         (String::from_utf8(out).unwrap(), spans.written())

@@ -1,0 +1,31 @@
+//! Attaches a program that does nothing to kvm events, as a raw or a classic tracepoint program, until its input ends: what watching
+//! costs at the least. `cargo xtask bench` measures the collector's own programs by it.
+//!
+//!     floor raw|classic EVENT...
+
+use std::io::Read as _;
+
+use kvm_collector::{
+    probe::Floor,
+    tracefs::{Tracefs, events},
+};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let raw = match args.next().as_deref() {
+        Some("raw") => true,
+        Some("classic") => false,
+        _ => return Err("usage: floor raw|classic EVENT...".into()),
+    };
+    let tracefs = Tracefs::find_or_mount()?;
+    let patterns: Vec<_> = args.collect();
+    let formats = events::select(&tracefs.events()?, &patterns)?
+        .iter()
+        .map(|event| tracefs.format(event))
+        .collect::<Result<Vec<_>, _>>()?;
+    let floor = Floor::attach(&formats, raw)?;
+    println!("attached");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    drop(floor);
+    Ok(())
+}

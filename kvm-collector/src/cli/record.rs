@@ -1,0 +1,413 @@
+//! `kvm-collector record`.
+
+use std::{
+    fs,
+    io::{IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Common,
+    ending::{Ending, Happened, duration},
+    selection::{Events, Reasons, Target, kvm_format},
+    size::{bytes, ring_bytes},
+};
+use crate::{
+    host::{self, clock},
+    model::EventCount,
+    probe::MapSizes,
+    recording::{
+        Flight, HostFacts, KernelText, Recorded, RecordedEvent, Recorder, RecorderOptions, Taken,
+        Trigger,
+    },
+    source::{Live, LiveOptions},
+    tracefs::{Format, Tracefs},
+};
+
+/// Write events to a perf.data file
+///
+/// The file holds each event as the kernel wrote it, with what is needed to understand it elsewhere. `stat` and
+/// `trace` read it with -i, and so do `perf script`, `perf kvm stat report` and `perf report`. It can be read however
+/// the recording ends; a sudden end costs its last 0.2 seconds.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kvm-collector record                               to kvm.data, until Ctrl-C
+  kvm-collector record -d 10s -e kvm_exit,kvm_entry --vm web-1 -z
+  kvm-collector record --max-size 1G --rotate 4      the last 4 GiB
+  kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'")]
+pub(super) struct RecordArgs {
+    #[command(flatten)]
+    events: Events,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    reasons: Reasons,
+    #[command(flatten)]
+    ending: Ending,
+
+    /// Write to this file; - is stdout. What the file held before is kept as FILE.old
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "kvm.data",
+        help_heading = "Output"
+    )]
+    output: PathBuf,
+
+    /// Compress with zstd, at this level
+    #[arg(short = 'z', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1",
+        require_equals = true, value_parser = clap::value_parser!(i32).range(1..=22), help_heading = "Output")]
+    compress: Option<i32>,
+
+    /// End when the file is this long (100M, 2G); with --rotate, go on in a new one
+    #[arg(long, value_name = "BYTES", value_parser = max_bytes, help_heading = "Output")]
+    max_size: Option<u64>,
+
+    /// Keep the last N files: FILE, FILE.1 before it, and so on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = "Output")]
+    rotate: Option<u16>,
+
+    /// Keep only the events of this long in memory, and write them at --trigger or SIGUSR1
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "max_size", help_heading = "Output")]
+    flight_recorder: Option<Duration>,
+
+    /// When the flight recorder writes: 'exit > 1ms'. At most twice in its time; the last 10 files are kept, or as many as
+    /// --rotate says
+    #[arg(long, value_name = "WHEN", value_parser = Trigger::parse, requires = "flight_recorder", help_heading = "Output")]
+    trigger: Option<Duration>,
+
+    /// Memory of the flight recorder at most; when it is full, the oldest events go
+    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = memory_bytes, help_heading = "Output")]
+    memory: u64,
+
+    /// Size of the ring buffer (64K, 8M): a power of two
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = ring_bytes, help_heading = "Output")]
+    ring: u32,
+
+    /// End with exit code 3 if any event was lost
+    #[arg(long, help_heading = "Output")]
+    strict: bool,
+}
+
+/// Files of the flight recorder that are kept unless told.
+const FLIGHT_FILES: usize = 10;
+
+fn max_bytes(text: &str) -> Result<u64, String> {
+    // A batch of the ring has to fit, with the formats of all events.
+    bytes(text)
+        .filter(|it| *it >= 4 << 20)
+        .ok_or_else(|| "give 4M or more, such as 100M or 2G".into())
+}
+
+fn memory_bytes(text: &str) -> Result<u64, String> {
+    bytes(text)
+        .filter(|it| *it >= 4 << 20)
+        .ok_or_else(|| "give 4M or more, such as 64M or 1G".into())
+}
+
+pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<ExitCode> {
+    let stream = args.output == Path::new("-");
+    if stream && std::io::stdout().is_terminal() {
+        bail!("a recording is nothing to look at: give a file with -o, or a pipe");
+    }
+    if stream
+        && (args.max_size.is_some() || args.rotate.is_some() || args.flight_recorder.is_some())
+    {
+        bail!("--max-size, --rotate and --flight-recorder need a file: a pipe takes all, once");
+    }
+    if args.rotate.is_some() && args.max_size.is_none() && args.flight_recorder.is_none() {
+        bail!("--rotate needs --max-size, to know when, or --flight-recorder");
+    }
+    let tracefs = Tracefs::find_or_mount()?;
+    let mut filter = args.target.filter()?;
+    let exit = kvm_format(&tracefs, "kvm_exit")?;
+    filter.reasons = args.reasons.codes(exit.as_ref())?;
+    let needed: &[&str] = if args.trigger.is_some() {
+        &["kvm_exit", "kvm_entry"]
+    } else {
+        &[]
+    };
+    let formats = args.events.formats_and(&tracefs, needed)?;
+    let flight = args.flight_recorder.map(|window| Flight {
+        window_ns: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX),
+        memory_bytes: args.memory,
+        trigger: args.trigger.and_then(|above| Trigger::new(above, &formats)),
+    });
+    let keep = args
+        .rotate
+        .map(usize::from)
+        .or(flight.as_ref().map(|_| FLIGHT_FILES));
+    let options = RecorderOptions {
+        path: (!stream).then(|| args.output.clone()),
+        zstd: args.compress,
+        max_bytes: args.max_size,
+        keep,
+        flight,
+    };
+    let recorder = Recorder::new(options, &recorded(&tracefs, &formats)?, &facts(&tracefs))
+        .with_context(|| format!("cannot write to {}", args.output.display()))?;
+    let live = Live::begin(LiveOptions {
+        events: formats,
+        filter,
+        entry: kvm_format(&tracefs, "kvm_entry")?,
+        ship: true,
+        sizes: MapSizes {
+            ring_bytes: args.ring,
+            ..MapSizes::default()
+        },
+        log: common.kernel_log,
+        ..LiveOptions::default()
+    })?;
+    let session = Session {
+        lost: vec![0; live.options().events.len()],
+        live,
+        recorder,
+        began: Instant::now(),
+        progress: Progress::new(common),
+    };
+    session.run(&args, common).await
+}
+
+/// The texts of the events' formats.
+fn recorded(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<Vec<RecordedEvent>> {
+    let event = |format: &Format| {
+        Ok(RecordedEvent {
+            system: format.system.clone(),
+            name: format.name.clone(),
+            id: format.id,
+            format: tracefs.format_text(&format.event())?,
+        })
+    };
+    formats.iter().map(event).collect()
+}
+
+fn facts(tracefs: &Tracefs) -> HostFacts {
+    // What is not there is left out; nothing of ours depends on it.
+    let text = |name: &str| {
+        // The kernel gives these files out with one read, or only their beginning.
+        let mut text = vec![0; 64 << 10];
+        let read = fs::File::open(tracefs.root().join(name)).and_then(|mut it| it.read(&mut text));
+        text.truncate(read.unwrap_or(0));
+        text
+    };
+    HostFacts {
+        machine: host::machine::read(Path::new("/")),
+        command: std::env::args().collect(),
+        clocks: (clock::real_ns(), clock::monotonic_ns()),
+        kernel: KernelText {
+            header_page: text("events/header_page"),
+            header_event: text("events/header_event"),
+            printk_formats: fs::read(tracefs.root().join("printk_formats")).unwrap_or_default(),
+        },
+    }
+}
+
+/// A recording that goes on.
+struct Session {
+    live: Live,
+    recorder: Recorder,
+    /// Per event, how many losses are in the file.
+    lost: Vec<u64>,
+    began: Instant,
+    progress: Progress,
+}
+
+impl Session {
+    async fn run(mut self, args: &RecordArgs, common: Common) -> anyhow::Result<ExitCode> {
+        let mut ring = self
+            .live
+            .take_ring()?
+            .ok_or_else(|| anyhow::anyhow!("the eBPF object has no ring buffer"))?;
+        let mut usr1 = signal(SignalKind::user_defined1())?;
+        let mut course = if args.output == Path::new("-") {
+            args.ending.begin_off_stdout()?
+        } else {
+            args.ending.begin(None)?
+        };
+        let mut failed = None;
+        let mut full = false;
+        while !full && failed.is_none() {
+            let mut now = Ok(Taken::In);
+            tokio::select! {
+                biased;
+                happened = course.next() => match happened? {
+                    Happened::End => break,
+                    Happened::LookAround | Happened::Interval => {
+                        self.live.look_around()?;
+                        let events = self.live.events()?;
+                        self.losses(&events);
+                        now = self.recorder.flush().map(|()| Taken::In);
+                        self.progress.show(self.began, self.recorder.progress(), self.lost.iter().sum());
+                    }
+                },
+                _ = usr1.recv() => {
+                    now = if args.flight_recorder.is_some() {
+                        self.recorder.dump().map(|()| Taken::Dumped)
+                    } else {
+                        self.recorder.flush().map(|()| Taken::In)
+                    };
+                }
+                ready = ring.ready() => ready?,
+            }
+            // As much as there is, but not for ever: on a busy host there is always more.
+            for _ in 0..8 {
+                match now {
+                    Ok(Taken::In) => {}
+                    Ok(Taken::Dumped) => self
+                        .progress
+                        .say(&format!("wrote what was last to {}", args.output.display())),
+                    Ok(Taken::Full) => full = true,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+                let batch = ring.drain();
+                if full || batch.is_empty() {
+                    break;
+                }
+                now = self.recorder.take_in(&batch);
+            }
+        }
+        self.live.end()?;
+        // What is still in the ring.
+        while failed.is_none() && !full {
+            let batch = ring.drain();
+            if batch.is_empty() {
+                break;
+            }
+            match self.recorder.take_in(&batch) {
+                Ok(taken) => full = taken == Taken::Full,
+                Err(error) => failed = Some(error),
+            }
+        }
+        let counts = self.live.counts()?;
+        self.losses(&counts.events);
+        if counts.loss.missed > 0 {
+            self.recorder.lost(None, counts.loss.missed, counts.time_ns);
+        }
+        self.progress.end();
+        let recorded = self
+            .recorder
+            .finish()
+            .with_context(|| format!("cannot finish {}", args.output.display()))?;
+        let lost = counts.loss.lost + counts.loss.missed + recorded.left_out;
+        if !common.quiet || failed.is_some() {
+            eprintln!("kvm-collector: {}", summary(args, recorded, lost));
+        }
+        let command_failed = course.finish().await?;
+        if let Some(error) = failed {
+            // What was kept has been said.
+            return Err(anyhow::Error::new(error).context(format!(
+                "recording to {} ended early",
+                args.output.display()
+            )));
+        }
+        if full && !common.quiet {
+            eprintln!("kvm-collector: the recording ended because --max-size was reached");
+        }
+        Ok(match (command_failed, args.strict && lost > 0) {
+            (true, _) => ExitCode::FAILURE,
+            (false, true) => ExitCode::from(super::INCOMPLETE),
+            (false, false) => ExitCode::SUCCESS,
+        })
+    }
+
+    /// Puts new losses into the file.
+    fn losses(&mut self, events: &[EventCount]) {
+        let now_ns = clock::monotonic_ns();
+        for (slot, (event, known)) in events.iter().zip(&mut self.lost).enumerate() {
+            let lost = event.lost.saturating_sub(*known);
+            if lost > 0 {
+                *known = event.lost;
+                self.recorder.lost(Some(slot), lost, now_ns);
+            }
+        }
+    }
+}
+
+fn summary(args: &RecordArgs, recorded: Recorded, lost: u64) -> String {
+    let Recorded {
+        events,
+        bytes,
+        files,
+        ..
+    } = recorded;
+    let place = if args.output == Path::new("-") {
+        "stdout".into()
+    } else {
+        args.output.display().to_string()
+    };
+    match files {
+        0 if args.flight_recorder.is_some() => {
+            "nothing was written: neither --trigger nor SIGUSR1 came".into()
+        }
+        0 => format!("{events} events recorded to {place}, {lost} lost"),
+        1 => format!(
+            "{events} events recorded to {place} ({}), {lost} lost",
+            in_mib(bytes)
+        ),
+        _ => format!(
+            "{events} events recorded to {files} files, the last of them {place} ({} in all), {lost} lost",
+            in_mib(bytes)
+        ),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn in_mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+/// A line on the terminal that says how it goes.
+struct Progress {
+    on: bool,
+    shown: Option<Instant>,
+    quiet: bool,
+}
+
+impl Progress {
+    /// How often it changes.
+    const EVERY: Duration = Duration::from_secs(1);
+
+    fn new(common: Common) -> Self {
+        Self {
+            on: !common.quiet && std::io::stderr().is_terminal(),
+            shown: None,
+            quiet: common.quiet,
+        }
+    }
+
+    fn show(&mut self, began: Instant, recorded: Recorded, lost: u64) {
+        if self.on && self.shown.is_none_or(|it| it.elapsed() >= Self::EVERY) {
+            self.shown = Some(Instant::now());
+            eprint!(
+                "\r\x1b[K{} s, {} events, {}, {lost} lost",
+                began.elapsed().as_secs(),
+                recorded.events,
+                in_mib(recorded.bytes)
+            );
+        }
+    }
+
+    /// Says something that stays.
+    fn say(&mut self, what: &str) {
+        self.end();
+        if !self.quiet {
+            eprintln!("kvm-collector: {what}");
+        }
+    }
+
+    fn end(&mut self) {
+        if self.shown.take().is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Sizes as people write them.
+
+/// A number with K, M or G behind it, or without.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// The size of a ring buffer.
+pub(super) fn ring_bytes(text: &str) -> Result<u32, String> {
+    bytes(text)
+        .filter(|bytes| bytes.is_power_of_two() && (4096..=1 << 30).contains(bytes))
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or_else(|| "give a power of two from 4K to 1024M, such as 64K or 8M".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("100"), Some(100));
+        assert_eq!(bytes("64k"), Some(64 << 10));
+        assert_eq!(bytes("2G"), Some(2 << 30));
+        for text in [
+            "",
+            "M",
+            "-1",
+            "1T",
+            "99999999999999999999",
+            "18446744073709551615G",
+        ] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ring_is_a_power_of_two() {
+        assert_eq!(ring_bytes("8M"), Ok(8 << 20));
+        assert!(ring_bytes("5M").is_err());
+        assert!(ring_bytes("2G").is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! What changed since a baseline, as text: each number of now, and beside it by how much it differs.
+
+use std::io::{self, Write};
+
+use comfy_table::CellAlignment;
+
+use super::{
+    INDENT, Look, loss, table,
+    units::{count, duration, percent, rate},
+    write_table,
+};
+use crate::view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange};
+
+/// Writes what changed since a baseline.
+///
+/// # Errors
+/// When writing fails.
+pub fn exits_diff(report: &DiffReport, look: Look, out: &mut impl Write) -> io::Result<()> {
+    if report.rows.is_empty() {
+        writeln!(out, "{INDENT}no VM exits, then or now")?;
+    } else {
+        rows(report, look, out)?;
+    }
+    let hidden = report.row_count - report.rows.len();
+    if hidden > 0 {
+        writeln!(out, "{INDENT}{hidden} more rows (--top leaves them out)")?;
+    }
+    writeln!(
+        out,
+        "\n{INDENT}{}, against a baseline of {}; busy is without idle",
+        duration(report.elapsed_ns),
+        duration(report.baseline_elapsed_ns)
+    )?;
+    if report.baseline_left_out > 0 {
+        let text = format!(
+            "{INDENT}incomplete: --top left {} rows out of the baseline; what is new may have been there",
+            count(report.baseline_left_out)
+        );
+        writeln!(out, "{}", look.warning(&text))?;
+    }
+    if report.baseline_incomplete {
+        let text = format!("{INDENT}incomplete: the baseline says that it lost something");
+        writeln!(out, "{}", look.warning(&text))?;
+    }
+    loss(&report.loss, 0, look, out)
+}
+
+fn rows(report: &DiffReport, look: Look, out: &mut impl Write) -> io::Result<()> {
+    let mut header = Vec::new();
+    for by in &report.by {
+        header.push(match *by {
+            "vm" => "VM",
+            "vcpu" => "vCPU",
+            _ if report.kind == crate::model::VMEXIT => "exit reason",
+            _ => "what",
+        });
+    }
+    let names = header.len();
+    header.extend([
+        "exits/s", "change", "busy/s", "change", "mean", "change", "p99", "change",
+    ]);
+    let mut table = table(&header, header.len());
+    for index in 0..names {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+    }
+    for row in &report.rows {
+        let mut cells: Vec<_> = report.by.iter().map(|by| name_cell(row, by)).collect();
+        let DiffRow {
+            state, rate_per_s, ..
+        } = row;
+        cells.extend([rate(rate_per_s.now), rate_change(*state, rate_per_s)]);
+        for times in [&row.busy_ns_per_s, &row.mean_ns, &row.p99_ns] {
+            cells.extend([times.now.map_or_else(String::new, duration), change(times)]);
+        }
+        table.add_row(cells);
+    }
+    write_table(&table, look, out)
+}
+
+fn name_cell(row: &DiffRow, by: &str) -> String {
+    match by {
+        "vm" => row.vm.clone().unwrap_or_default(),
+        "vcpu" => row
+            .vcpu
+            .map_or_else(|| "unknown".into(), |index| index.to_string()),
+        _ => match (&row.key, &row.name) {
+            (Some(key), Some(name)) => format!("{key} ({name})"),
+            (Some(key), None) => key.clone(),
+            _ => row.reason.clone().unwrap_or_default(),
+        },
+    }
+}
+
+fn rate_change(state: DiffState, change: &RateChange) -> String {
+    match state {
+        DiffState::New => "new".into(),
+        DiffState::Gone => format!("gone (-{})", rate(change.before)),
+        DiffState::Both => {
+            let number = format!("{}{}", sign(change.change < 0.0), rate(change.change.abs()));
+            with_share(number, change.change, change.before)
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share, for people")]
+fn change(times: &TimeChange) -> String {
+    match (times.change, times.before) {
+        (Some(change), Some(before)) => {
+            let number = format!("{}{}", sign(change < 0), duration(change.unsigned_abs()));
+            with_share(number, change as f64, before as f64)
+        }
+        _ => String::new(),
+    }
+}
+
+fn sign(negative: bool) -> char {
+    if negative { '-' } else { '+' }
+}
+
+/// `+5 (+50%)`; nothing is no share of anything, nor anything of nothing.
+fn with_share(number: String, change: f64, before: f64) -> String {
+    if before == 0.0 || change == 0.0 {
+        return number;
+    }
+    let share = change.abs() / before;
+    let share = if share < 10.0 {
+        percent(share)
+    } else {
+        return number;
+    };
+    format!("{number} ({}{share})", sign(change < 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Loss;
+
+    fn times(before: u64, now: u64) -> TimeChange {
+        TimeChange {
+            before: Some(before),
+            now: Some(now),
+            change: Some(now.cast_signed() - before.cast_signed()),
+        }
+    }
+
+    const NONE: TimeChange = TimeChange {
+        before: None,
+        now: None,
+        change: None,
+    };
+
+    fn report() -> DiffReport {
+        let row = DiffRow {
+            vm: Some("web".into()),
+            vcpu: None,
+            reason: None,
+            key: Some("msr 0x6e0 write".into()),
+            name: Some("TSC_DEADLINE".into()),
+            state: DiffState::Both,
+            count: 300,
+            baseline_count: 200,
+            rate_per_s: RateChange {
+                before: 200.0,
+                now: 300.0,
+                change: 100.0,
+            },
+            time_ns_per_s: times(1_000_000, 500_000),
+            busy_ns_per_s: times(1_000_000, 500_000),
+            mean_ns: times(5_000, 1_667),
+            p99_ns: NONE,
+        };
+        let gone = DiffRow {
+            key: Some("msr 0x10 read".into()),
+            name: None,
+            state: DiffState::Gone,
+            rate_per_s: RateChange {
+                before: 7.0,
+                now: 0.0,
+                change: -7.0,
+            },
+            busy_ns_per_s: times(7_000, 0),
+            mean_ns: TimeChange {
+                before: Some(1000),
+                ..NONE
+            },
+            ..row.clone()
+        };
+        DiffReport {
+            view: "exits_diff",
+            kind: "msr".into(),
+            by: vec!["vm", "vcpu", "reason"],
+            start_ns: 0,
+            elapsed_ns: 1_000_000_000,
+            baseline_elapsed_ns: 2_000_000_000,
+            row_count: 3,
+            rows: vec![row, gone],
+            baseline_left_out: 4,
+            baseline_incomplete: true,
+            loss: Loss::default(),
+        }
+    }
+
+    #[test]
+    fn each_number_has_its_change_beside_it() {
+        let mut out = Vec::new();
+        exits_diff(&report(), Look::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(
+            text.lines().collect::<Vec<_>>(),
+            [
+                "  VM   vCPU     what                            exits/s          change    busy/s                change      mean               change  p99  change",
+                "  web  unknown  msr 0x6e0 write (TSC_DEADLINE)      300  +100 (+50.00%)  500.0 us   -500.0 us (-50.00%)  1.667 us  -3.333 us (-66.66%)",
+                "  web  unknown  msr 0x10 read                         0     gone (-7.0)      0 ns  -7.000 us (-100.00%)",
+                "  1 more rows (--top leaves them out)",
+                "",
+                "  1.000 s, against a baseline of 2.000 s; busy is without idle",
+                "  incomplete: --top left 4 rows out of the baseline; what is new may have been there",
+                "  incomplete: the baseline says that it lost something",
+                "  lost 0, unmatched 0, map full 0",
+            ]
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Putting fields' real places into the programs' instructions, before the object is loaded; see
+//! [`FieldId`](kvm_ebpf_common::FieldId).
+
+use kvm_ebpf_common::{FIELDS, FieldId, FieldPlace, NO_OFFSET};
+use object::{Object as _, ObjectSection as _, SectionKind};
+
+/// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h): opcode, registers (destination in the lower half), offset, immediate.
+const INSN_BYTES: usize = 8;
+
+/// `BPF_LDX | BPF_MEM`, without the length.
+const LOAD: u8 = 0x61 & !LENGTH;
+/// The bits of an opcode that say how long a load is.
+const LENGTH: u8 = 0x18;
+/// `BPF_DW`: 8 bytes.
+const DOUBLE_WORD: u8 = 0x18;
+/// `BPF_LD | BPF_IMM | BPF_DW`, which is followed by a second one with the other half of the immediate.
+const WIDE: u8 = 0x18;
+/// `BPF_ALU | BPF_MOV | BPF_K`: 32 bits, the others are zeroed.
+const MOVE: u8 = 0xb4;
+
+/// The places of all fields, by their number.
+pub(super) type Places = [FieldPlace; FIELDS];
+
+/// Sets the place of a field.
+pub(super) fn place(places: &mut Places, field: FieldId, place: FieldPlace) {
+    places[field.number()] = place;
+}
+
+/// The object with the fields' places in its instructions.
+///
+/// # Errors
+/// When it is no object, or its sections lie nowhere.
+pub(super) fn bind(object: &[u8], places: &Places) -> Result<Vec<u8>, object::Error> {
+    let mut bound = object.to_vec();
+    for section in object::File::parse(object)?.sections() {
+        if section.kind() != SectionKind::Text {
+            continue;
+        }
+        let Some((start, length)) = section.file_range() else {
+            continue;
+        };
+        let range = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(length).ok())
+            .and_then(|(start, length)| Some(start..start.checked_add(length)?));
+        if let Some(code) = range.and_then(|range| bound.get_mut(range)) {
+            bind_section(code, places);
+        }
+    }
+    Ok(bound)
+}
+
+fn bind_section(code: &mut [u8], places: &Places) {
+    let mut insns = code.chunks_exact_mut(INSN_BYTES);
+    while let Some(insn) = insns.next() {
+        if insn[0] == WIDE {
+            insns.next();
+        } else if insn[0] == LOAD | DOUBLE_WORD {
+            let offset = i16::from_le_bytes([insn[2], insn[3]]);
+            let number = usize::try_from(offset).ok().and_then(FieldId::number_at);
+            if let Some(place) = number.and_then(|number| places.get(number)) {
+                bind_load(insn, place);
+            }
+        }
+    }
+}
+
+fn bind_load(insn: &mut [u8], place: &FieldPlace) {
+    let offset = u16::try_from(place.offset)
+        .ok()
+        .filter(|_| place.offset != NO_OFFSET);
+    match (offset, length(place.bytes)) {
+        (Some(offset), Some(length)) => {
+            insn[0] = LOAD | length;
+            insn[2..4].copy_from_slice(&offset.to_le_bytes());
+        }
+        _ => {
+            insn[0] = MOVE;
+            // No source register, no offset.
+            insn[1] &= 0x0f;
+            insn[2..4].fill(0);
+            insn[4..8].copy_from_slice(&place.otherwise.to_le_bytes());
+        }
+    }
+}
+
+fn length(bytes: u32) -> Option<u8> {
+    match bytes {
+        4 => Some(0x00),
+        2 => Some(0x08),
+        1 => Some(0x10),
+        8 => Some(DOUBLE_WORD),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(field: FieldId) -> [u8; 8] {
+        let offset = u16::try_from(field.stand_in())
+            .expect("below 8192")
+            .to_le_bytes();
+        // r7 = *(u64 *)(r1 + offset)
+        [0x79, 0x17, offset[0], offset[1], 0, 0, 0, 0]
+    }
+
+    fn places() -> Places {
+        [FieldPlace::none(0); FIELDS]
+    }
+
+    #[test]
+    fn a_load_gets_the_fields_offset_and_length() {
+        for (bytes, opcode) in [(1, 0x71), (2, 0x69), (4, 0x61), (8, 0x79)] {
+            let mut places = places();
+            let there = FieldPlace {
+                offset: 56,
+                bytes,
+                otherwise: 0,
+            };
+            place(&mut places, FieldId::ExitVcpu, there);
+            let mut code = load(FieldId::ExitVcpu);
+            bind_section(&mut code, &places);
+            assert_eq!(code, [opcode, 0x17, 56, 0, 0, 0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_is_a_constant() {
+        let mut places = places();
+        place(
+            &mut places,
+            FieldId::SlotVcpu(3),
+            FieldPlace::none(u32::MAX),
+        );
+        let mut code = load(FieldId::SlotVcpu(3));
+        bind_section(&mut code, &places);
+        assert_eq!(code, [0xb4, 0x07, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn all_else_stays_as_it_is() {
+        // A load of a map's value, one from beyond all stand-ins, a 64-bit constant whose second half
+        // looks like a load, and half an instruction.
+        let mut code = vec![0x79, 0x07, 0x28, 0, 0, 0, 0, 0];
+        code.extend([0x79, 0x07, 0xf8, 0x7f, 0, 0, 0, 0]);
+        code.extend([0x18, 0x01, 0, 0, 1, 2, 3, 4]);
+        code.extend(load(FieldId::ExitCode));
+        code.extend([0x79, 0x17, 0, 0x10]);
+        let before = code.clone();
+        bind_section(&mut code, &places());
+        assert_eq!(code, before);
+    }
+
+    #[test]
+    fn no_object_is_an_error() {
+        assert!(bind(b"no object", &places()).is_err());
+    }
+}

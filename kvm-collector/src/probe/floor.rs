@@ -1,0 +1,65 @@
+//! What watching costs at the least: programs that do nothing.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya::{Ebpf, EbpfLoader, programs::Program};
+
+use super::{
+    ProbeError,
+    attach::{OBJECT, not_attached, not_loaded},
+    tracepoint,
+};
+use crate::tracefs::Format;
+
+/// A program that does nothing, attached to some events until this is dropped.
+pub struct Floor {
+    _ebpf: Ebpf,
+    _links: Vec<OwnedFd>,
+}
+
+impl std::fmt::Debug for Floor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Floor").finish_non_exhaustive()
+    }
+}
+
+impl Floor {
+    /// Attaches it to events, as a raw or as a classic tracepoint program.
+    ///
+    /// # Errors
+    /// See [`ProbeError`].
+    pub fn attach(events: &[Format], raw: bool) -> Result<Self, ProbeError> {
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("RING", 4096)
+            .map_max_entries("AYA_LOGS", 4096)
+            .map_max_entries("THREAD_COUNTS", 1)
+            .load(OBJECT)
+            .map_err(ProbeError::Load)?;
+        let name = if raw { "empty_raw" } else { "empty" };
+        let mut links = Vec::new();
+        let all = "all events";
+        match ebpf.program_mut(name) {
+            Some(Program::TracePoint(it)) => {
+                it.load().map_err(|error| not_loaded(all, error))?;
+                let fd = it.fd().map_err(|error| not_loaded(all, error))?;
+                for event in events {
+                    let link = tracepoint::attach(fd.as_fd(), event.id)
+                        .map_err(|error| not_attached(&event.event().to_string(), error))?;
+                    links.push(link);
+                }
+            }
+            Some(Program::RawTracePoint(it)) => {
+                it.load().map_err(|error| not_loaded(all, error))?;
+                for event in events {
+                    it.attach(&event.name)
+                        .map_err(|error| not_attached(&event.event().to_string(), error))?;
+                }
+            }
+            _ => return Err(ProbeError::Missing(name.to_owned())),
+        }
+        Ok(Self {
+            _ebpf: ebpf,
+            _links: links,
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! Where in a record the thread, the time and so on lie, which an event's `perf_event_attr` decides.
+
+use super::abi::{TYPE_TRACEPOINT, flag, read_format, sample, u32_at, u64_at};
+
+/// What is in the samples of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attr {
+    /// The number of the tracepoint, if it is one.
+    pub(crate) tracepoint: Option<u64>,
+    pub(crate) sample_type: u64,
+    read_format: u64,
+    pub(crate) sample_id_all: bool,
+    /// The clock of its times, if it was chosen.
+    pub(crate) clock: Option<u32>,
+}
+
+/// A sample, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sample<'a> {
+    pub(crate) time_ns: u64,
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) cpu: u32,
+    pub(crate) raw: &'a [u8],
+}
+
+impl Attr {
+    /// From the bytes of a `perf_event_attr`, of which older and newer kernels have fewer and more.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        // `clockid` came with version 3, of 96 bytes.
+        let flags = u64_at(bytes, 40)?;
+        let is_tracepoint = u32_at(bytes, 0)? == TYPE_TRACEPOINT;
+        Some(Self {
+            tracepoint: u64_at(bytes, 8).filter(|_| is_tracepoint),
+            sample_type: u64_at(bytes, 24)?,
+            read_format: u64_at(bytes, 32)?,
+            sample_id_all: flags & flag::SAMPLE_ID_ALL != 0,
+            clock: u32_at(bytes, 92).filter(|_| flags & flag::USE_CLOCKID != 0),
+        })
+    }
+
+    fn has(&self, bit: u64) -> bool {
+        self.sample_type & bit != 0
+    }
+
+    /// Where a sample has the id of its event, in 8 bytes behind the record's header.
+    pub(crate) fn id_in_sample(&self) -> Option<usize> {
+        if self.has(sample::IDENTIFIER) {
+            return Some(0);
+        }
+        let before = [sample::IP, sample::TID, sample::TIME, sample::ADDR];
+        self.has(sample::ID)
+            .then(|| before.iter().filter(|bit| self.has(**bit)).count())
+    }
+
+    /// When a record that is no sample happened; 0 if it does not say.
+    pub(crate) fn time_of(&self, record: &[u8]) -> u64 {
+        let behind = [
+            sample::TIME,
+            sample::ID,
+            sample::STREAM_ID,
+            sample::CPU,
+            sample::IDENTIFIER,
+        ];
+        if !self.sample_id_all || !self.has(sample::TIME) {
+            return 0;
+        }
+        let from_end = 8 * behind.iter().filter(|bit| self.has(**bit)).count();
+        record
+            .len()
+            .checked_sub(from_end)
+            .and_then(|at| u64_at(record, at))
+            .unwrap_or(0)
+    }
+
+    /// The time of a sample.
+    pub(crate) fn time_of_sample(&self, body: &[u8]) -> Option<u64> {
+        let before = [sample::IDENTIFIER, sample::IP, sample::TID];
+        if !self.has(sample::TIME) {
+            return Some(0);
+        }
+        u64_at(
+            body,
+            8 * before.iter().filter(|bit| self.has(**bit)).count(),
+        )
+    }
+
+    /// Reads a sample from what is behind the record's header. `None` if it is too short for what it should have.
+    pub(crate) fn sample<'a>(&self, body: &'a [u8]) -> Option<Sample<'a>> {
+        let mut rest = Rest { body, at: 0 };
+        let mut read = Sample {
+            time_ns: 0,
+            pid: 0,
+            tid: 0,
+            cpu: 0,
+            raw: &[],
+        };
+        let has = |bit| self.has(bit);
+        if has(sample::IDENTIFIER) {
+            rest.u64()?;
+        }
+        if has(sample::IP) {
+            rest.u64()?;
+        }
+        if has(sample::TID) {
+            (read.pid, read.tid) = (rest.u32()?, rest.u32()?);
+        }
+        if has(sample::TIME) {
+            read.time_ns = rest.u64()?;
+        }
+        for bit in [sample::ADDR, sample::ID, sample::STREAM_ID] {
+            if has(bit) {
+                rest.u64()?;
+            }
+        }
+        if has(sample::CPU) {
+            read.cpu = rest.u32()?;
+            rest.u32()?;
+        }
+        if has(sample::PERIOD) {
+            rest.u64()?;
+        }
+        if has(sample::READ) {
+            self.skip_read(&mut rest)?;
+        }
+        if has(sample::CALLCHAIN) {
+            let entries = rest.u64()?;
+            rest.skip(entries.checked_mul(8)?)?;
+        }
+        if has(sample::RAW) {
+            let bytes = usize::try_from(rest.u32()?).ok()?;
+            read.raw = body.get(rest.at..rest.at.checked_add(bytes)?)?;
+        }
+        Some(read)
+    }
+
+    /// The counter's value and what else `read_format` asks for.
+    fn skip_read(&self, rest: &mut Rest<'_>) -> Option<()> {
+        let count = |bits: &[u64]| {
+            bits.iter()
+                .filter(|bit| self.read_format & **bit != 0)
+                .count() as u64
+        };
+        let times = count(&[
+            read_format::TOTAL_TIME_ENABLED,
+            read_format::TOTAL_TIME_RUNNING,
+        ]);
+        let each = 1 + count(&[read_format::ID, read_format::LOST]);
+        if self.read_format & read_format::GROUP == 0 {
+            return rest.skip(8 * (times + each));
+        }
+        let counters = rest.u64()?;
+        rest.skip(counters.checked_mul(8 * each)?.checked_add(8 * times)?)
+    }
+}
+
+struct Rest<'a> {
+    body: &'a [u8],
+    at: usize,
+}
+
+impl Rest<'_> {
+    fn u64(&mut self) -> Option<u64> {
+        let number = u64_at(self.body, self.at)?;
+        self.at += 8;
+        Some(number)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let number = u32_at(self.body, self.at)?;
+        self.at += 4;
+        Some(number)
+    }
+
+    fn skip(&mut self, bytes: u64) -> Option<()> {
+        self.at = self.at.checked_add(usize::try_from(bytes).ok()?)?;
+        (self.at <= self.body.len()).then_some(())
+    }
+}
