@@ -109,7 +109,11 @@ fn percentiles_of_a_new_level_are_those_since_the_start_at_first() {
 
 #[test]
 fn all_exits_by_reason_of_many_vms() {
-    check_both("by-reason", &large(&[HLT, IO, MSR, NPF]), &[KeyCode::Tab, KeyCode::Tab]);
+    check_both(
+        "by-reason",
+        &large(&[HLT, IO, MSR, NPF]),
+        &[KeyCode::Tab, KeyCode::Tab],
+    );
 }
 
 #[test]
@@ -178,11 +182,7 @@ fn help() {
 
 #[test]
 fn kinds_without_times() {
-    let port = |code, per_s| Exits {
-        code,
-        per_s,
-        ..IO
-    };
+    let port = |code, per_s| Exits { code, per_s, ..IO };
     let host = Host {
         kind: Some("pio"),
         vms: vec![Vm::new(77, "web-1", 2, &[port(0x3f8, 400), port(0x70, 2)])],
@@ -204,7 +204,16 @@ fn no_size_is_too_small_or_too_large() {
     let mut many = large(&[HLT]);
     many.vms.truncate(70);
     for host in [Host::default(), small(), many] {
-        for size in [(1, 1), (0, 0), (20, 5), (5, 20), (1, 60), (500, 1), (79, 3), (400, 120)] {
+        for size in [
+            (1, 1),
+            (0, 0),
+            (20, 5),
+            (5, 20),
+            (1, 60),
+            (500, 1),
+            (79, 3),
+            (400, 120),
+        ] {
             for keys in ["", "H", "?", "/x", "\t\tH"] {
                 let mut app = host.watched(size, 2);
                 for key in keys.chars() {
@@ -232,7 +241,9 @@ fn without_colours_there_are_none() {
         tui::draw(app, &mut buffer);
         let coloured = |color: Color| color != Color::Reset;
         let cells = buffer.content.iter();
-        cells.filter(|cell| coloured(cell.fg) || coloured(cell.bg)).count()
+        cells
+            .filter(|cell| coloured(cell.fg) || coloured(cell.bg))
+            .count()
     };
     assert!(colours(&host.watched(LARGE, 3)) > 100);
     let setup = tui::Setup {
@@ -241,7 +252,12 @@ fn without_colours_there_are_none() {
         color: false,
         interactive: true,
     };
-    let mut app = App::new(setup, tui::Sort::Cost, std::time::Duration::from_secs(1), LARGE);
+    let mut app = App::new(
+        setup,
+        tui::Sort::Cost,
+        std::time::Duration::from_secs(1),
+        LARGE,
+    );
     host.watch(&mut app, 1, 3);
     assert_eq!(colours(&app), 0);
 }

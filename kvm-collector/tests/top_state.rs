@@ -47,11 +47,21 @@ fn enter_goes_in_and_escape_comes_back_to_the_same_row() {
     let scope = app.scope();
     assert_eq!(key(&mut app, KeyCode::Enter), Action::None);
     assert_eq!(app.scope(), scope);
-    assert!(picture(&app, SIZE).contains("in the last") || picture(&app, SIZE).contains("since the start"));
+    assert!(
+        picture(&app, SIZE).contains("in the last")
+            || picture(&app, SIZE).contains("since the start")
+    );
     key(&mut app, KeyCode::Backspace);
-    assert_eq!(key(&mut app, KeyCode::Esc), Action::Control(Control::Look(Scope::default())));
+    assert_eq!(
+        key(&mut app, KeyCode::Esc),
+        Action::Control(Control::Look(Scope::default()))
+    );
     assert_eq!(app.rows()[app.cursor()].key, row.key);
-    assert_eq!(key(&mut app, KeyCode::Esc), Action::None, "there is no further out");
+    assert_eq!(
+        key(&mut app, KeyCode::Esc),
+        Action::None,
+        "there is no further out"
+    );
 }
 
 #[test]
@@ -100,18 +110,36 @@ fn the_cursor_stays_on_its_row_wherever_that_goes() {
 fn rows_are_sorted_by_what_is_asked_for() {
     let mut app = small().watched(SIZE, 3);
     char(&mut app, 'S');
-    assert_eq!((app.sorted_by(), app.trend_of()), (Sort::Exits, TrendOf::Exits));
-    assert!(app.rows().is_sorted_by_key(|row| std::cmp::Reverse(row.spent.exits)));
+    assert_eq!(
+        (app.sorted_by(), app.trend_of()),
+        (Sort::Exits, TrendOf::Exits)
+    );
+    assert!(
+        app.rows()
+            .is_sorted_by_key(|row| std::cmp::Reverse(row.spent.exits))
+    );
     char(&mut app, '<');
     assert_eq!(app.sorted_by(), Sort::Name);
     assert_eq!(
         names(&app),
-        ["db-primary-eu-central-1a.production.example.com", "idle", "web-1", "web-2", "データベース"]
+        [
+            "db-primary-eu-central-1a.production.example.com",
+            "idle",
+            "web-1",
+            "web-2",
+            "データベース"
+        ]
     );
     char(&mut app, '>');
     char(&mut app, 's');
-    assert_eq!((app.sorted_by(), app.trend_of()), (Sort::Cost, TrendOf::Busy));
-    assert!(app.rows().is_sorted_by_key(|row| std::cmp::Reverse(row.spent.busy_ns())));
+    assert_eq!(
+        (app.sorted_by(), app.trend_of()),
+        (Sort::Cost, TrendOf::Busy)
+    );
+    assert!(
+        app.rows()
+            .is_sorted_by_key(|row| std::cmp::Reverse(row.spent.busy_ns()))
+    );
 }
 
 #[test]
@@ -209,7 +237,10 @@ fn shares_add_up_to_all_the_time() {
     }
     for window in [Window::Recent, Window::All] {
         for by in [Group::Vm, Group::Vcpu] {
-            let scope = Scope { by, ..Scope::default() };
+            let scope = Scope {
+                by,
+                ..Scope::default()
+            };
             for row in ledger.rows(&scope, window, TrendOf::Busy) {
                 let spent = row.spent;
                 let sum = spent.kernel_ns + spent.vmm_ns + spent.halted_ns + spent.preempted_ns;
@@ -238,7 +269,9 @@ fn a_pause_is_as_long_in_the_trend_as_it_was() {
 #[test]
 fn what_the_source_forgets_is_forgotten() {
     let mut host = Host {
-        vms: (1..=50).map(|tgid| Vm::new(tgid, "short", 4, &[HLT])).collect(),
+        vms: (1..=50)
+            .map(|tgid| Vm::new(tgid, "short", 4, &[HLT]))
+            .collect(),
         ..Host::default()
     };
     let mut app = host.watched(SIZE, 2);

@@ -234,7 +234,9 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
     drop(to_source);
     let read = source.join().unwrap_or_else(|_| {
         // What it was has been said by then.
-        Err(anyhow::anyhow!("the thread that reads from the kernel failed"))
+        Err(anyhow::anyhow!(
+            "the thread that reads from the kernel failed"
+        ))
     });
     read?;
     shown.context("cannot write to the terminal")?;

@@ -195,7 +195,12 @@ mod tests {
         for (per_s, text) in [(9_999_999.0, "9,999,999"), (12_345_678.0, "12.3M")] {
             assert_eq!(short_rate(per_s), text);
         }
-        for (s, text) in [(59, "59s"), (83, "1m 23s"), (7500, "2h 5m"), (90_000, "1d 1h")] {
+        for (s, text) in [
+            (59, "59s"),
+            (83, "1m 23s"),
+            (7500, "2h 5m"),
+            (90_000, "1d 1h"),
+        ] {
             assert_eq!(elapsed(s * 1_000_000_000), text);
         }
     }

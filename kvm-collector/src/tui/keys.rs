@@ -28,12 +28,18 @@ impl From<Option<Control>> for Action {
 /// The keys and what they do, as the help says it.
 pub(super) const HELP: &[(&str, &str)] = &[
     ("Up Down j k", "move; PgUp PgDn Home End too"),
-    ("Enter l Right", "into the row: VM, then vCPU, then exit reason"),
+    (
+        "Enter l Right",
+        "into the row: VM, then vCPU, then exit reason",
+    ),
     ("Esc h Left", "back out (Backspace too)"),
     ("Tab", "the same exits by VM, by vCPU or by exit reason"),
     ("s S  > <", "sort by the next column, by the one before"),
     ("r", "reverse the order"),
-    ("/", "only rows whose name contains a text; Esc takes it away"),
+    (
+        "/",
+        "only rows whose name contains a text; Esc takes it away",
+    ),
     ("a", "since the start, or in the last interval"),
     ("Space p", "pause; counting goes on"),
     ("+ -", "longer or shorter interval"),
@@ -42,15 +48,24 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("?", "this help"),
     ("q", "quit"),
     ("", ""),
-    ("cost/s", "time out of the guest in each second, without idle"),
+    (
+        "cost/s",
+        "time out of the guest in each second, without idle",
+    ),
     ("busy%", "that, as a share of the vCPUs' time without idle"),
-    ("out%", "time out of the guest, of the vCPUs' time, with idle"),
+    (
+        "out%",
+        "time out of the guest, of the vCPUs' time, with idle",
+    ),
     ("guest%", "time in the guest, of the vCPUs' time"),
     ("kern% VMM%", "in the kernel; in the VMM's user space"),
     ("halt%", "halted: the guest has nothing to do (idle)"),
     ("prmt%", "ready, but another thread had the CPU (--preempt)"),
     ("open%", "out of the guest and not back yet"),
-    ("mean .. max", "from an exit to the next entry; dim: since the start"),
+    (
+        "mean .. max",
+        "from an exit to the next entry; dim: since the start",
+    ),
     ("trend", "cost, or exits, of the last 120 intervals"),
 ];
 

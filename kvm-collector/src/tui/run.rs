@@ -125,7 +125,10 @@ pub fn print(app: &mut App, width: u16, out: &mut impl Write) -> io::Result<()> 
     for line in lines(&buffer) {
         writeln!(out, "{line}")?;
     }
-    let hidden = app.rows.len().saturating_sub(usize::from(Layout::of(app).rows.height));
+    let hidden = app
+        .rows
+        .len()
+        .saturating_sub(usize::from(Layout::of(app).rows.height));
     if hidden > 0 && !app.rows.is_empty() {
         writeln!(out, "{hidden} more rows")?;
     }

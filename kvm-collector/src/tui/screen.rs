@@ -16,10 +16,9 @@ use ratatui::{
     crossterm::{
         cursor::Show,
         execute,
-        terminal::{
-            EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
-        },
+        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
+    layout::{Position, Rect},
 };
 
 /// Is the terminal ours? There is one, whoever panics.
@@ -87,7 +86,9 @@ impl Screen {
     /// # Errors
     /// When the terminal cannot be cleared.
     pub fn forget(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // `clear` would ask the terminal where the cursor is, and the answer is read by who listens to keys.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
     /// Gives the terminal back while `pause` runs, and takes it again.

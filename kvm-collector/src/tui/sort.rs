@@ -152,12 +152,19 @@ pub(super) fn float(number: u64) -> f64 {
 fn natural(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
-        let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let digits =
+            |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (of_a, of_b) = (digits(a), digits(b));
         let order = if of_a > 0 && of_b > 0 {
-            let (number_a, number_b) = (a[..of_a].trim_start_matches('0'), b[..of_b].trim_start_matches('0'));
+            let (number_a, number_b) = (
+                a[..of_a].trim_start_matches('0'),
+                b[..of_b].trim_start_matches('0'),
+            );
             (a, b) = (&a[of_a..], &b[of_b..]);
-            number_a.len().cmp(&number_b.len()).then(number_a.cmp(number_b))
+            number_a
+                .len()
+                .cmp(&number_b.len())
+                .then(number_a.cmp(number_b))
         } else {
             let (mut chars_a, mut chars_b) = (a.chars(), b.chars());
             let order = chars_a.next().cmp(&chars_b.next());
@@ -179,9 +186,16 @@ mod tests {
 
     #[test]
     fn names_sort_as_people_do() {
-        let mut names = ["vCPU 10", "vCPU 2", "web", "", "vCPU", "db-007", "db-7a", "db-8"];
+        let mut names = [
+            "vCPU 10", "vCPU 2", "web", "", "vCPU", "db-007", "db-7a", "db-8",
+        ];
         names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["", "db-007", "db-7a", "db-8", "vCPU", "vCPU 2", "vCPU 10", "web"]);
+        assert_eq!(
+            names,
+            [
+                "", "db-007", "db-7a", "db-8", "vCPU", "vCPU 2", "vCPU 10", "web"
+            ]
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use exits::{
 };
 pub use stat::{StatEvent, StatReport, StatVm};
 pub use top::{
-    Cumulated, Histograms, KeyName, Ledger, RowTimes, SAMPLES, Scope, Spent, ThreadTally, TopNames, TopReading,
-    TopRow, Totals, TrendOf, Window,
+    Cumulated, Histograms, KeyName, Ledger, RowTimes, SAMPLES, Scope, Spent, ThreadTally, TopNames,
+    TopReading, TopRow, Totals, TrendOf, Window,
 };
 pub use trace::{Clock, FilterError, Filters, SpanOptions, Spans, TraceFormat, TraceLines};

@@ -80,7 +80,12 @@ pub(crate) fn small() -> Host {
         vms: vec![
             Vm::new(1201, "web-1", 4, &[HLT, IO, MSR, NPF, CPUID, INTERRUPT]),
             Vm::new(1202, "web-2", 2, &[HLT, MSR, INTERRUPT]),
-            Vm::new(1300, "db-primary-eu-central-1a.production.example.com", 8, &[NPF, MSR, INTERRUPT]),
+            Vm::new(
+                1300,
+                "db-primary-eu-central-1a.production.example.com",
+                8,
+                &[NPF, MSR, INTERRUPT],
+            ),
             Vm::new(1400, "データベース", 2, &[HLT, IO]),
             Vm::new(1500, "idle", 1, &[HLT]),
         ],
@@ -139,7 +144,11 @@ impl Host {
                 let whose = Whose {
                     tgid: vm.tgid,
                     vcpu,
-                    tid: if has_ended { 0 } else { vm.tgid + 10_000 * (vcpu + 1) },
+                    tid: if has_ended {
+                        0
+                    } else {
+                        vm.tgid + 10_000 * (vcpu + 1)
+                    },
                 };
                 let mut out_ns = 0;
                 for exits in &vm.exits {

@@ -47,7 +47,16 @@ pub(crate) fn panic_if_asked() {
 /// A guest that goes on writing to a port as long as anybody watches.
 fn guest() -> Result<Guest, Failed> {
     let mut guest = Guest::prepare(&[
-        "--name", "web-1", "--kind", "io", "--vcpus", "2", "--exits", "100000000", "--sleep", "1ms",
+        "--name",
+        "web-1",
+        "--kind",
+        "io",
+        "--vcpus",
+        "2",
+        "--exits",
+        "100000000",
+        "--sleep",
+        "1ms",
     ])?;
     guest.release()?;
     Ok(guest)
@@ -57,7 +66,9 @@ fn once() -> Result<(), Failed> {
     let _guest = guest()?;
     let ended = run(&["top", "--once", "--kind", "pio", "-d", "500ms"])?.expect_code(0)?;
     for word in ["1 VM ", "2 vCPUs", "pio/s", "web-1"] {
-        ensure(ended.stdout.contains(word), || format!("no `{word}`: {}", ended.stdout))?;
+        ensure(ended.stdout.contains(word), || {
+            format!("no `{word}`: {}", ended.stdout)
+        })?;
     }
     ensure(!ended.stdout.contains('\x1b'), || {
         format!("escape codes in what is no terminal: {}", ended.stdout)
@@ -88,7 +99,7 @@ fn drills_down() -> Result<(), Failed> {
     tmux.wait_for(&["PAUSED", "Space go on"])?;
     // As soon as the terminal is larger, so is the picture.
     tmux.tmux(&["resize-window", "-t", "it", "-x", "120", "-y", "30"])?;
-    tmux.wait_for(&["+- interval"])?;
+    tmux.wait_for(&["H histogram"])?;
     tmux.keys(&["q"])?;
     tmux.ended_with(0)
 }
@@ -121,9 +132,13 @@ fn stops_and_goes_on() -> Result<(), Failed> {
     tmux.keys(&["C-z"])?;
     tmux.wait_for_no("? help")?;
     tmux.keys(&["clear; stty -a", "Enter"])?;
-    tmux.wait_for(&[" icanon", " echo "])?;
+    tmux.wait_for_words(&["icanon", "echo"])?;
     tmux.keys(&["fg", "Enter"])?;
     tmux.wait_for(&["web-1", "? help"])?;
+    // Drawn from scratch, it is the same picture.
+    tmux.keys(&["C-l"])?;
+    tmux.keys(&["Enter"])?;
+    tmux.wait_for(&["all > web-1", "? help"])?;
     tmux.keys(&["q"])?;
     tmux.wait_for_no("? help")
 }
@@ -131,7 +146,7 @@ fn stops_and_goes_on() -> Result<(), Failed> {
 fn panics_in_order() -> Result<(), Failed> {
     let tmux = Tmux::new("panic")?;
     let this = std::env::current_exe()?;
-    tmux.start(&format!("{PANIC}=1 {}", this.display()))?;
+    tmux.start(&format!("RUST_BACKTRACE=0 {PANIC}=1 {}", this.display()))?;
     tmux.wait_for(&["panicked", "as asked"])?;
     tmux.ended_with(101)
 }
@@ -148,7 +163,19 @@ impl Tmux {
             socket: std::env::temp_dir().join(file),
         };
         // Nothing of this machine's own settings, and the shell that every machine has.
-        tmux.tmux(&["-f", "/dev/null", "new-session", "-d", "-s", "it", "-x", "80", "-y", "24", "sh"])?;
+        tmux.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-s",
+            "it",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            "sh",
+        ])?;
         Ok(tmux)
     }
 
@@ -161,7 +188,9 @@ impl Tmux {
             .env("PS1", "$ ")
             .env("LC_ALL", "C.UTF-8")
             .output()?;
-        ensure(output.status.success(), || format!("{command:?}: {output:?}"))?;
+        ensure(output.status.success(), || {
+            format!("{command:?}: {output:?}")
+        })?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -193,31 +222,53 @@ impl Tmux {
         })
     }
 
+    /// Waits until all of these are on the screen, each by itself: `-echo` is not `echo`.
+    fn wait_for_words(&self, words: &[&str]) -> Result<(), Failed> {
+        self.wait_until(&format!("{words:?}"), |picture| {
+            words
+                .iter()
+                .all(|word| picture.split_whitespace().any(|it| it == *word))
+        })
+    }
+
     /// Waits until this is not on the screen.
     fn wait_for_no(&self, word: &str) -> Result<(), Failed> {
         self.wait_until(&format!("no {word}"), |picture| !picture.contains(word))
     }
 
     fn wait_until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Result<(), Failed> {
-        let patience = Instant::now() + Duration::from_secs(30);
+        let patience = Instant::now() + Duration::from_secs(20);
         loop {
             let picture = self.picture()?;
             if is_so(&picture) {
                 return Ok(());
             }
-            ensure(Instant::now() < patience, || format!("{what}: not in\n{picture}"))?;
+            ensure(Instant::now() < patience, || {
+                format!("{what}: not in\n{picture}")
+            })?;
             thread::sleep(Duration::from_millis(50));
         }
     }
 
     /// The shell's screen is back, with the cursor, and lines are read as they were.
     fn ended_with(&self, code: i32) -> Result<(), Failed> {
-        let ended = format!("\nended: {code}");
-        self.wait_for(&[&ended, " icanon", " echo ", " opost"])?;
-        let of_terminal = self.tmux(&["display", "-p", "-t", "it", "#{alternate_on} #{cursor_flag}"])?;
-        ensure(of_terminal.trim() == "0 1", || format!("alternate screen, cursor: {of_terminal}"))?;
+        let ended = format!("ended: {code}");
+        self.wait_for(&[&ended])?;
+        self.wait_for_words(&["icanon", "echo", "opost"])?;
+        let of_terminal = self.tmux(&[
+            "display",
+            "-p",
+            "-t",
+            "it",
+            "#{alternate_on} #{cursor_flag}",
+        ])?;
+        ensure(of_terminal.trim() == "0 1", || {
+            format!("alternate screen, cursor: {of_terminal}")
+        })?;
         let picture = self.picture()?;
-        ensure(!picture.contains("? help"), || format!("something is left:\n{picture}"))
+        ensure(!picture.contains("? help"), || {
+            format!("something is left:\n{picture}")
+        })
     }
 
     /// Sends a signal to what the shell runs.
@@ -225,7 +276,10 @@ impl Tmux {
         let shell = self.tmux(&["display", "-p", "-t", "it", "#{pane_pid}"])?;
         let shell = shell.trim();
         let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
-        let child = children.split_whitespace().next().ok_or("the shell runs nothing")?;
+        let child = children
+            .split_whitespace()
+            .next()
+            .ok_or("the shell runs nothing")?;
         let status = Command::new("kill").args(["-s", signal, child]).status()?;
         ensure(status.success(), || format!("kill: {status}"))
     }

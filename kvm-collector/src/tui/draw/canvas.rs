@@ -70,9 +70,12 @@ impl Canvas<'_> {
         let style = look.style(self.color);
         let width = usize::from(place.width);
         let (end, _) = if width_of(text) <= width {
-            self.buffer.set_stringn(place.x, place.y, text, width, style)
+            self.buffer
+                .set_stringn(place.x, place.y, text, width, style)
         } else {
-            let (x, y) = self.buffer.set_stringn(place.x, place.y, text, width - 1, style);
+            let (x, y) = self
+                .buffer
+                .set_stringn(place.x, place.y, text, width - 1, style);
             self.buffer.set_stringn(x, y, "…", 1, style)
         };
         end - place.x

@@ -38,8 +38,9 @@ const LEAST_NAME: u16 = 14;
 const LEAST_TREND: u16 = 8;
 const LEAST_TREND_OF_MANY: u16 = 20;
 const MANY: u16 = 100;
-/// Nor does one that has more cells than there are samples to two of them.
-const MOST_TREND: u16 = (SAMPLES / 2) as u16;
+/// Two samples to a cell are as fine as it needs to be.
+const MOST_TREND: u16 = 60;
+const _: () = assert!(MOST_TREND as usize * 2 == SAMPLES);
 
 impl Columns {
     /// The columns for a width: the most important ones first, then drawn in their usual order.
@@ -100,11 +101,7 @@ pub(super) fn label(row: &TopRow) -> String {
 fn wanted(app: &App) -> Vec<Column> {
     use Column::Number;
     let whole_vcpus = app.rows.iter().any(|row| row.guest_ns.is_some());
-    let mut wanted = vec![
-        Number(Sort::Exits),
-        Number(Sort::Cost),
-        Number(Sort::Busy),
-    ];
+    let mut wanted = vec![Number(Sort::Exits), Number(Sort::Cost), Number(Sort::Busy)];
     if whole_vcpus {
         wanted.push(Number(Sort::Guest));
     }

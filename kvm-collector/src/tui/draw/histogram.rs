@@ -102,9 +102,17 @@ fn percentiles(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) -> u16
     };
     let at = |percent| totals.percentile_ns(percent);
     for (index, numbers) in (1..).zip([
-        [("min", min_ns), ("mean", totals.mean_ns()), ("max", totals.extremes.max_ns)],
+        [
+            ("min", min_ns),
+            ("mean", totals.mean_ns()),
+            ("max", totals.extremes.max_ns),
+        ],
         [("p50", at(50.0)), ("p90", at(90.0)), ("p95", at(95.0))],
-        [("p99", at(99.0)), ("p99.9", at(99.9)), ("p99.99", at(99.99))],
+        [
+            ("p99", at(99.0)),
+            ("p99.9", at(99.9)),
+            ("p99.99", at(99.99)),
+        ],
     ]) {
         let text: String = numbers
             .iter()
@@ -192,7 +200,10 @@ mod tests {
         for exponent in 7..37 {
             let bucket = bucket_index(1 << exponent);
             assert_eq!(buckets_from(power(bucket)), bucket);
-            assert_eq!(power(bucket_index((1 << (exponent + 1)) - 1)), power(bucket));
+            assert_eq!(
+                power(bucket_index((1 << (exponent + 1)) - 1)),
+                power(bucket)
+            );
         }
         assert_eq!(buckets_from(power(BUCKETS - 1)), BUCKETS - 1);
         assert_eq!(buckets_from(1000), BUCKETS);

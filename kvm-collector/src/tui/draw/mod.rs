@@ -68,7 +68,10 @@ fn title(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         let up = units::elapsed(app.ledger.time_ns());
         say(format!("up {up}"), Look::Plain);
     } else {
-        say(format!("in {}", units::duration(app.shown_ns())), Look::Plain);
+        say(
+            format!("in {}", units::duration(app.shown_ns())),
+            Look::Plain,
+        );
     }
     canvas.words(place, &words);
     canvas.paint(place, Look::Bar);
@@ -178,7 +181,9 @@ fn nothing(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     };
     let mut said: Vec<String> = Vec::new();
     if app.ledger.time_ns() == 0 {
-        said.push(format!("counting {what}: first numbers after the first interval"));
+        said.push(format!(
+            "counting {what}: first numbers after the first interval"
+        ));
     } else if app.filtered_out > 0 {
         said.push("no name matches the filter: Esc takes it away".into());
     } else if app.is_inside() {
@@ -196,7 +201,11 @@ fn nothing(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     }
     for (index, text) in (1..).zip(&said) {
         let place = canvas::skip(line(place, index), 2);
-        canvas.text(place, text, if index == 1 { Look::Plain } else { Look::Dim });
+        canvas.text(
+            place,
+            text,
+            if index == 1 { Look::Plain } else { Look::Dim },
+        );
     }
 }
 

@@ -40,7 +40,11 @@ fn heading(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
         Group::Reason => &app.setup.kind,
     };
     let mut left = place;
-    canvas.text(first(left, columns.name), name, look(app.sorted_by() == Sort::Name));
+    canvas.text(
+        first(left, columns.name),
+        name,
+        look(app.sorted_by() == Sort::Name),
+    );
     left = skip(left, columns.name + 1);
     for column in &columns.numbers {
         let cell = first(left, column.width());
@@ -64,7 +68,8 @@ fn heading(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
 
 fn draw_row(app: &App, row: &TopRow, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
     // What has ended, or does not happen at the moment, is still there for a while.
-    let faded = row.has_ended() || (row.spent == Default::default() && row.guest_ns.is_none_or(|ns| ns == 0));
+    let faded = row.has_ended()
+        || (row.spent == Default::default() && row.guest_ns.is_none_or(|ns| ns == 0));
     let mut left = place;
     let look = if faded { Look::Dim } else { Look::Plain };
     canvas.text(first(left, columns.name), &label(row), look);

@@ -133,9 +133,13 @@ mod tests {
     #[test]
     fn a_vm_divides_into_vcpus_and_these_into_reasons() {
         let all = Scope::default();
-        let vm = all.into_row(all.row(WEB_1, key(1))).expect("vCPUs are left");
+        let vm = all
+            .into_row(all.row(WEB_1, key(1)))
+            .expect("vCPUs are left");
         assert_eq!((vm.by, vm.within.tgid), (Group::Vcpu, Some(7)));
-        let vcpu = vm.into_row(vm.row(WEB_1, key(1))).expect("reasons are left");
+        let vcpu = vm
+            .into_row(vm.row(WEB_1, key(1)))
+            .expect("reasons are left");
         assert_eq!((vcpu.by, vcpu.within.vcpu), (Group::Reason, Some((1, 0))));
         assert!(vcpu.contains(WEB_1, key(2)));
         assert!(!vcpu.contains(Whose { vcpu: 0, ..WEB_1 }, key(2)));

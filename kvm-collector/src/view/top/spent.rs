@@ -59,8 +59,7 @@ impl Spent {
     #[must_use]
     pub fn between(before: &Cumulated, now: &Cumulated, is_halt: bool) -> Self {
         let since = |of: fn(&Cumulated) -> u64| of(now).saturating_sub(of(before));
-        let time_ns =
-            (now.total_ns + now.open_ns).saturating_sub(before.total_ns + before.open_ns);
+        let time_ns = (now.total_ns + now.open_ns).saturating_sub(before.total_ns + before.open_ns);
         let over_ns = since(|it| it.total_ns);
         let part = |ns: u64| {
             if over_ns > time_ns {
@@ -75,8 +74,7 @@ impl Spent {
         let mut halted_ns = part(since(|it| it.halted_ns));
         let preempted_ns = part(since(|it| it.preempted_ns));
         let mut open_ns = time_ns.saturating_sub(over_ns);
-        let kernel_ns =
-            time_ns.saturating_sub(vmm_ns + halted_ns + preempted_ns + open_ns);
+        let kernel_ns = time_ns.saturating_sub(vmm_ns + halted_ns + preempted_ns + open_ns);
         if is_halt {
             halted_ns += open_ns;
             open_ns = 0;
@@ -130,7 +128,10 @@ mod tests {
             ..Cumulated::default()
         };
         let first = Spent::between(&Cumulated::default(), &begun, true);
-        assert_eq!((first.halted_ns, first.idle_ns, first.busy_ns()), (900, 900, 0));
+        assert_eq!(
+            (first.halted_ns, first.idle_ns, first.busy_ns()),
+            (900, 900, 0)
+        );
         let over = Cumulated {
             count: 1,
             total_ns: 1000,
@@ -138,7 +139,10 @@ mod tests {
             ..Cumulated::default()
         };
         let last = Spent::between(&begun, &over, true);
-        assert_eq!((last.time_ns, last.halted_ns, last.kernel_ns), (100, 80, 20));
+        assert_eq!(
+            (last.time_ns, last.halted_ns, last.kernel_ns),
+            (100, 80, 20)
+        );
         assert_eq!(last.exits, 0, "it was counted when it began");
     }
 
@@ -152,7 +156,10 @@ mod tests {
             ..Cumulated::default()
         };
         let spent = Spent::between(&Cumulated::default(), &now, false);
-        assert_eq!((spent.time_ns, spent.kernel_ns, spent.vmm_ns, spent.open_ns), (600, 300, 200, 100));
+        assert_eq!(
+            (spent.time_ns, spent.kernel_ns, spent.vmm_ns, spent.open_ns),
+            (600, 300, 200, 100)
+        );
         assert_eq!(spent.idle_ns, 0);
     }
 

@@ -53,7 +53,6 @@ impl Trend {
 }
 
 /// Rates are not negative, so anything above 0 stays above 0 unless it is below 1e-38.
-#[expect(clippy::cast_possible_truncation, reason = "16 bits are left")]
 fn pack(rate: f32) -> u16 {
     (rate.to_bits() >> 16) as u16
 }
