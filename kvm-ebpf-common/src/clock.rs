@@ -49,7 +49,8 @@ pub struct VcpuClock {
     pub span_ns: u64,
     /// Since when it has been in user space.
     pub vmm_since_ns: u64,
-    /// Since when it has been ready, but not running.
+    /// Since when it has been ready, but not running. A thread that does something runs: if that it
+    /// was put back was not seen, this ends without a time.
     pub out_since_ns: u64,
     /// When it was so last, and for how long.
     pub last_out_ns: u64,
@@ -67,15 +68,35 @@ impl VcpuClock {
     /// `kvm_exit`. Returns the key of an exit before it that no entry followed: it has no time.
     #[inline(always)]
     pub fn exit(&mut self, now_ns: u64, key: Option<Key>) -> Option<Key> {
-        let unmatched = (self.exit_ns != 0 && self.keyed != 0).then_some(self.key);
+        let unmatched = self.open_key();
         if self.guest_since_ns != 0 {
             self.guest_ns += now_ns.saturating_sub(self.guest_since_ns);
             self.guest_since_ns = 0;
         }
         self.exit_ns = now_ns;
         self.vmm_since_ns = 0;
-        self.out_since_ns = 0;
         self.open(now_ns, key);
+        unmatched
+    }
+
+    /// The key of the span that is not over.
+    #[inline(always)]
+    #[must_use]
+    pub fn open_key(&self) -> Option<Key> {
+        (self.exit_ns != 0 && self.keyed != 0).then_some(self.key)
+    }
+
+    /// Events of the thread may be missing here. An entry and an exit among them would make a span of
+    /// what were two, and time in the guest of what was not; so whatever had begun has no end. Returns
+    /// the key of a span that is without a time for that.
+    #[inline(always)]
+    pub fn interrupt(&mut self) -> Option<Key> {
+        let unmatched = self.open_key();
+        self.guest_since_ns = 0;
+        self.exit_ns = 0;
+        self.keyed = 0;
+        self.vmm_since_ns = 0;
+        self.out_since_ns = 0;
         unmatched
     }
 
@@ -93,6 +114,7 @@ impl VcpuClock {
     /// `kvm_userspace_exit`: the thread returns to the VMM.
     #[inline(always)]
     pub fn user(&mut self, now_ns: u64) {
+        self.out_since_ns = 0;
         if self.exit_ns != 0 && self.vmm_since_ns == 0 {
             self.vmm_since_ns = now_ns;
         }
@@ -104,20 +126,18 @@ impl VcpuClock {
         if self.exit_ns == 0 {
             return;
         }
-        let began_ns = now_ns.saturating_sub(halted_ns);
-        // A thread that halts is back from user space.
-        self.leave_vmm(began_ns);
-        let began_ns = if began_ns > self.span_ns {
-            began_ns
-        } else {
-            self.span_ns
-        };
-        let mut halted_ns = now_ns.saturating_sub(began_ns);
+        self.out_since_ns = 0;
+        let began_ns = later(now_ns.saturating_sub(halted_ns), self.span_ns);
         // It may have been preempted while it polled, and is halted for what is left.
-        if self.last_out_ns > began_ns {
-            halted_ns = halted_ns.saturating_sub(self.last_out_for_ns);
+        let back_ns = self.last_out_ns.saturating_add(self.last_out_for_ns);
+        let out_ns = back_ns.saturating_sub(later(began_ns, self.last_out_ns));
+        // A thread that halts is back from user space. What it was out for since was not taken from there.
+        if self.vmm_since_ns != 0 {
+            self.vmm_since_ns = self.vmm_since_ns.saturating_sub(out_ns);
+            self.leave_vmm(began_ns, now_ns);
         }
-        self.parts.halted_ns += halted_ns;
+        let halted_ns = now_ns.saturating_sub(began_ns).saturating_sub(out_ns);
+        self.parts.halted_ns += self.at_most_the_rest(halted_ns, now_ns);
     }
 
     /// An event of the kind that is counted, if that kind is not the exit itself. The first one of an
@@ -128,7 +148,8 @@ impl VcpuClock {
         if self.exit_ns == 0 {
             return Err(key);
         }
-        self.leave_vmm(now_ns);
+        self.out_since_ns = 0;
+        self.leave_vmm(now_ns, now_ns);
         if self.keyed == 0 {
             self.key = key;
             self.keyed = 1;
@@ -154,6 +175,7 @@ impl VcpuClock {
             return;
         }
         let out_ns = now_ns.saturating_sub(self.out_since_ns);
+        let out_ns = self.at_most_the_rest(out_ns, now_ns);
         self.parts.preempted_ns += out_ns;
         // It was preempted in user space: that time is not the VMM's.
         if self.vmm_since_ns != 0 {
@@ -165,16 +187,27 @@ impl VcpuClock {
     }
 
     #[inline(always)]
-    fn leave_vmm(&mut self, now_ns: u64) {
+    fn leave_vmm(&mut self, left_ns: u64, now_ns: u64) {
         if self.vmm_since_ns != 0 {
-            self.parts.vmm_ns += now_ns.saturating_sub(self.vmm_since_ns);
+            let vmm_ns = left_ns.saturating_sub(self.vmm_since_ns);
+            self.parts.vmm_ns += self.at_most_the_rest(vmm_ns, now_ns);
             self.vmm_since_ns = 0;
         }
+    }
+
+    /// What belongs to one part of the span belongs to no other. That events say otherwise takes one
+    /// that was not seen, or a number that is wrong.
+    #[inline(always)]
+    fn at_most_the_rest(&self, ns: u64, now_ns: u64) -> u64 {
+        let parts_ns = self.parts.vmm_ns + self.parts.halted_ns + self.parts.preempted_ns;
+        let rest_ns = now_ns.saturating_sub(self.span_ns).saturating_sub(parts_ns);
+        if ns < rest_ns { ns } else { rest_ns }
     }
 
     #[inline(always)]
     fn open(&mut self, now_ns: u64, key: Option<Key>) {
         self.span_ns = now_ns;
+        self.out_since_ns = 0;
         self.parts = Parts {
             vmm_ns: 0,
             halted_ns: 0,
@@ -191,7 +224,7 @@ impl VcpuClock {
 
     #[inline(always)]
     fn close(&mut self, now_ns: u64) -> Span {
-        self.leave_vmm(now_ns);
+        self.leave_vmm(now_ns, now_ns);
         Span {
             key: self.key,
             total_ns: now_ns.saturating_sub(self.span_ns),
@@ -200,7 +233,261 @@ impl VcpuClock {
     }
 }
 
+#[inline(always)]
+const fn later(a: u64, b: u64) -> u64 {
+    if a > b { a } else { b }
+}
+
 const _: () = assert!(size_of::<Parts>() == 24);
 const _: () = assert!(size_of::<VcpuClock>() == 8 * 8 + 24 + 16 + 8);
 
 crate::pod!(Parts, Span, VcpuClock);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(code: u64) -> Key {
+        Key {
+            code,
+            class: 0,
+            kind: 0,
+        }
+    }
+
+    /// A thread that left the guest at 100.
+    fn out() -> VcpuClock {
+        let mut clock = VcpuClock::default();
+        assert_eq!(clock.exit(100, Some(key(1))), None);
+        clock
+    }
+
+    fn parts(vmm_ns: u64, halted_ns: u64, preempted_ns: u64) -> Parts {
+        Parts {
+            vmm_ns,
+            halted_ns,
+            preempted_ns,
+        }
+    }
+
+    fn ended(mut clock: VcpuClock, now_ns: u64) -> (u64, Parts) {
+        let span = clock.entry(now_ns).expect("it was out");
+        (span.total_ns, span.parts)
+    }
+
+    #[test]
+    fn an_exit_lasts_until_the_next_entry() {
+        let mut clock = out();
+        assert_eq!(clock.open_key(), Some(key(1)));
+        let span = clock.entry(130).expect("it was out");
+        assert_eq!(
+            (span.key, span.total_ns, span.parts),
+            (key(1), 30, parts(0, 0, 0))
+        );
+        assert_eq!(clock.open_key(), None);
+        assert_eq!(clock.entry(140), None, "it is in already");
+    }
+
+    #[test]
+    fn time_in_the_guest_is_from_an_entry_to_the_next_exit() {
+        let mut clock = out();
+        clock.entry(130);
+        clock.exit(170, Some(key(1)));
+        assert_eq!(clock.guest_ns, 40);
+        clock.exit(180, Some(key(1)));
+        assert_eq!(clock.guest_ns, 40, "it was out");
+        // Between two entries an exit was not seen: since when it is in the guest is not known before.
+        clock.entry(200);
+        clock.entry(230);
+        clock.exit(250, Some(key(1)));
+        assert_eq!(clock.guest_ns, 60);
+    }
+
+    #[test]
+    fn an_exit_after_an_exit_leaves_the_first_without_a_time() {
+        let mut clock = out();
+        clock.user(105);
+        assert_eq!(clock.exit(150, Some(key(2))), Some(key(1)));
+        let span = clock.entry(160).expect("it was out");
+        assert_eq!(
+            (span.key, span.total_ns, span.parts),
+            (key(2), 10, parts(0, 0, 0))
+        );
+    }
+
+    #[test]
+    fn user_space_has_the_time_until_the_entry() {
+        let mut clock = out();
+        clock.user(110);
+        // Interrupted on its way to the guest.
+        clock.user(120);
+        assert_eq!(ended(clock, 150), (50, parts(40, 0, 0)));
+        let mut clock = VcpuClock::default();
+        clock.user(110);
+        assert_eq!(clock, VcpuClock::default(), "it is not known to be out");
+    }
+
+    #[test]
+    fn a_halt_ends_where_it_says_and_lasted_as_long_as_it_says() {
+        let mut clock = out();
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(0, 60, 0)));
+    }
+
+    #[test]
+    fn a_halt_is_not_longer_than_the_exit() {
+        let mut clock = out();
+        clock.wakeup(150, u64::MAX);
+        assert_eq!(ended(clock, 160), (60, parts(0, 50, 0)));
+    }
+
+    #[test]
+    fn who_halts_is_back_from_user_space() {
+        let mut clock = out();
+        clock.user(110);
+        clock.wakeup(180, 40);
+        assert_eq!(ended(clock, 190), (90, parts(30, 40, 0)));
+    }
+
+    #[test]
+    fn who_is_ready_and_does_not_run_is_preempted() {
+        let mut clock = out();
+        clock.switched_out(110);
+        clock.switched_in(140);
+        assert_eq!(ended(clock, 150), (50, parts(0, 0, 30)));
+        // In the guest it is no part of an exit.
+        let mut clock = out();
+        clock.entry(110);
+        clock.switched_out(120);
+        assert_eq!(clock.out_since_ns, 0);
+    }
+
+    #[test]
+    fn preempted_in_user_space_is_not_user_spaces_time() {
+        let mut clock = out();
+        clock.user(110);
+        clock.switched_out(120);
+        clock.switched_in(150);
+        assert_eq!(ended(clock, 160), (60, parts(20, 0, 30)));
+    }
+
+    #[test]
+    fn preempted_while_polling_is_not_halted_time() {
+        let mut clock = out();
+        clock.switched_out(130);
+        clock.switched_in(150);
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(0, 40, 20)));
+        // Before the halt it is no part of it.
+        let mut clock = out();
+        clock.switched_out(105);
+        clock.switched_in(115);
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(0, 60, 10)));
+    }
+
+    #[test]
+    fn preempted_while_polling_is_not_taken_from_user_spaces_time() {
+        let mut clock = out();
+        clock.user(110);
+        clock.switched_out(130);
+        clock.switched_in(150);
+        clock.wakeup(180, 60);
+        assert_eq!(ended(clock, 190), (90, parts(10, 40, 20)));
+    }
+
+    #[test]
+    fn who_does_something_runs() {
+        for event in [
+            |clock: &mut VcpuClock| clock.user(120),
+            |clock: &mut VcpuClock| clock.wakeup(120, 0),
+            |clock: &mut VcpuClock| assert!(clock.event(120, key(2)).is_ok()),
+        ] {
+            let mut clock = out();
+            clock.switched_out(110);
+            event(&mut clock);
+            clock.switched_in(140);
+            let (_, parts) = ended(clock, 150);
+            assert_eq!(parts.preempted_ns, 0, "when it was put back is not known");
+        }
+    }
+
+    #[test]
+    fn parts_never_exceed_the_whole() {
+        let mut clock = out();
+        clock.user(110);
+        clock.wakeup(150, 30);
+        clock.wakeup(160, 60);
+        clock.wakeup(170, 70);
+        let (total_ns, parts) = ended(clock, 170);
+        assert_eq!(total_ns, 70);
+        assert!(
+            parts.vmm_ns + parts.halted_ns + parts.preempted_ns <= 70,
+            "{parts:?}"
+        );
+    }
+
+    #[test]
+    fn the_first_event_names_the_exit_and_a_further_one_begins_a_span() {
+        let mut clock = VcpuClock::default();
+        assert_eq!(clock.exit(100, None), None);
+        assert_eq!(clock.open_key(), None);
+        assert_eq!(clock.event(110, key(7)), Ok(None));
+        clock.user(120);
+        let first = clock
+            .event(150, key(8))
+            .expect("it is out")
+            .expect("the first");
+        assert_eq!(
+            (first.key, first.total_ns, first.parts),
+            (key(7), 50, parts(30, 0, 0))
+        );
+        let second = clock.entry(160).expect("the second");
+        assert_eq!(
+            (second.key, second.total_ns, second.parts),
+            (key(8), 10, parts(0, 0, 0))
+        );
+    }
+
+    #[test]
+    fn exits_without_such_an_event_are_not_counted() {
+        let mut clock = VcpuClock::default();
+        clock.exit(100, None);
+        assert_eq!(clock.entry(110), None);
+        assert_eq!(clock.exit(120, None), None);
+        assert_eq!(clock.exit(130, None), None);
+    }
+
+    #[test]
+    fn what_happens_in_the_guest_has_no_time() {
+        let mut clock = VcpuClock::default();
+        assert_eq!(clock.event(110, key(7)), Err(key(7)));
+        clock.wakeup(120, 5);
+        clock.switched_out(130);
+        clock.switched_in(140);
+        assert_eq!(clock, VcpuClock::default());
+    }
+
+    #[test]
+    fn what_may_have_been_missed_has_no_time() {
+        let mut clock = out();
+        clock.user(110);
+        assert_eq!(clock.interrupt(), Some(key(1)));
+        assert_eq!(clock.interrupt(), None);
+        assert_eq!(clock.entry(150), None);
+        assert_eq!(clock.interrupt(), None);
+        clock.exit(170, Some(key(2)));
+        assert_eq!(clock.guest_ns, 0, "it may have been out in between");
+        assert_eq!(ended(clock, 180), (10, parts(0, 0, 0)));
+    }
+
+    #[test]
+    fn time_that_goes_back_is_no_time() {
+        let mut clock = out();
+        clock.user(50);
+        clock.switched_out(60);
+        clock.switched_in(40);
+        clock.wakeup(30, 100);
+        assert_eq!(ended(clock, 20), (0, parts(0, 0, 0)));
+    }
+}

@@ -100,8 +100,9 @@ pub const NO_CLASS: u32 = 0x8000_0000;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipSettings {
-    /// Wake the reader when this many bytes are waiting; it also looks by itself now and then.
-    pub wakeup_bytes: u32,
+    /// Wake the reader each time another 2^this many bytes are waiting; it also looks by itself now and
+    /// then.
+    pub wakeup_shift: u32,
     /// Also count per thread.
     pub per_thread: u32,
     /// Write diagnostics to the log.

@@ -25,7 +25,7 @@ static DETAILS: [DetailSettings; MAX_DETAILS] = [DetailSettings::NONE; MAX_DETAI
 
 #[unsafe(no_mangle)]
 static SHIP: ShipSettings = ShipSettings {
-    wakeup_bytes: 0,
+    wakeup_shift: 0,
     per_thread: 0,
     log: 0,
 };
@@ -113,8 +113,8 @@ detail! {
 }
 
 #[inline(always)]
-pub(crate) fn wakeup_bytes() -> u64 {
-    u64::from(read!(SHIP.wakeup_bytes))
+pub(crate) fn wakeup_shift() -> u32 {
+    read!(SHIP.wakeup_shift)
 }
 
 #[inline(always)]

@@ -49,7 +49,7 @@ pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task, time_ns: u6
             ctx.as_ptr().cast::<u8>().add(COMMON_BYTES).cast(),
         );
     }
-    entry.submit(wakeup());
+    entry.submit(wakeup(bytes as u64));
     true
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn ship_thread_end(task: Task) {
         },
         comm: bpf_get_current_comm().unwrap_or([0; COMM_BYTES]),
     });
-    entry.submit(wakeup());
+    entry.submit(wakeup(size_of::<ThreadEnd>() as u64));
 }
 
 #[repr(C)]
@@ -87,11 +87,14 @@ struct ThreadEnd {
     comm: [u8; COMM_BYTES],
 }
 
-/// Waking the reader for each event would cost more than the event: it is woken when enough waits,
-/// and looks by itself now and then.
+/// Waking the reader for each event would cost more than the event: it is woken each time another so many
+/// bytes have come together, and looks by itself now and then.
 #[inline(always)]
-pub(crate) fn wakeup() -> u64 {
-    if RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= settings::wakeup_bytes() {
+pub(crate) fn wakeup(bytes: u64) -> u64 {
+    let waiting = RING.query(u64::from(BPF_RB_AVAIL_DATA));
+    let shift = settings::wakeup_shift();
+    // Were it "at least so many", every event would wake a reader that does not get to run.
+    if waiting >> shift != waiting.saturating_sub(bytes) >> shift {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {
         u64::from(BPF_RB_NO_WAKEUP)

@@ -41,5 +41,5 @@ pub(crate) fn report(place: &Place, span: &Span, now_ns: u64) {
         vcpu: place.thread.vcpu,
         unused: 0,
     });
-    entry.submit(ship::wakeup());
+    entry.submit(ship::wakeup(size_of::<SlowExit>() as u64));
 }

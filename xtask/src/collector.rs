@@ -52,7 +52,7 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
     Ok(StaticBuild {
         collector: find(&made, "kvm-collector", false)?,
         live_tests: find(&made, "live", true)?,
-        floor: find(&made, "floor", false)?,
+        floor: find(&made, "floor", true)?,
     })
 }
 

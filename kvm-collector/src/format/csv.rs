@@ -308,7 +308,7 @@ mod tests {
             "{}",
             lines[2]
         );
-        assert_eq!(lines.len(), 2 + 5);
+        assert_eq!(lines.len(), 2 + 6);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde::Serialize;
 pub struct Loss {
     /// Events that could not be queued for user space, or not be counted per VM.
     pub lost: u64,
-    /// VM exits that were followed by another exit of the thread without an entry between them;
-    /// they are counted, and have no time.
+    /// VM exits that were followed by another exit of the thread without an entry between them, or, in
+    /// a recording, by a place where events are missing; they are counted, and have no time.
     pub unmatched: u64,
     /// VM exits in no row because the table of rows (or of threads) was full.
     pub map_full: u64,

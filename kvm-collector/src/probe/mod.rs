@@ -16,6 +16,7 @@ mod tracepoint;
 
 pub use attach::{Attached, ProbeError, ProgramReport};
 pub use floor::Floor;
+pub(crate) use pairing::PairingRules;
 pub use pairing::{Detail, Pairing};
 pub use plan::{Filter, MapSizes, PlanError, Request};
 pub use ring::{Batch, Record, Ring};

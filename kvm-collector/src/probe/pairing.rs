@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use kvm_ebpf_common::{
-    DetailSettings, FieldId, FieldPlace, MAX_DETAILS, NO_CLASS, NO_OFFSET, NO_SLOT,
+    DetailSettings, FIELDS, FieldId, FieldPlace, MAX_DETAILS, NO_CLASS, NO_OFFSET, NO_SLOT,
     PairingSettings, RIP_CAUSE, VCPU_UNKNOWN,
 };
 
 use super::{
     bind::{Places, place},
-    plan::{PlanError, Request, THREAD_END, place_of, u32_place},
+    plan::{Filter, MapSizes, PlanError, Request, THREAD_END, place_of, u32_place},
 };
 use crate::{
     model::Kind,
@@ -35,6 +35,58 @@ pub struct Pairing {
     pub rip_is_cause: bool,
     /// Exits longer than this are reported as they end.
     pub slow: Option<Duration>,
+}
+
+/// How exits are timed, for who follows the kernel half's rules elsewhere.
+#[derive(Debug)]
+pub(crate) struct PairingRules {
+    /// What the kernel half would be told.
+    pub(crate) settings: PairingSettings,
+    /// Of each kind of event that is counted, or a cause; in the order of [`Pairing::details`].
+    pub(crate) details: Vec<DetailSettings>,
+    /// Whether exits themselves say which vCPU they are of.
+    pub(crate) exits_have_vcpus: bool,
+    places: Box<Places>,
+}
+
+impl PairingRules {
+    /// Where a field is.
+    pub(crate) fn place(&self, field: FieldId) -> FieldPlace {
+        self.places[field.number()]
+    }
+}
+
+impl Pairing {
+    /// The rules that the kernel half would follow.
+    pub(crate) fn rules(&self, entry: Option<&Format>) -> Result<PairingRules, PlanError> {
+        let request = Request {
+            events: &[],
+            ship: false,
+            per_thread: false,
+            pairing: Some(self),
+            entry,
+            filter: &Filter::default(),
+            sizes: MapSizes::default(),
+            log: false,
+        };
+        let mut places = Box::new([FieldPlace::none(0); FIELDS]);
+        let entry_vcpu = u32_place(entry, "vcpu_id", VCPU_UNKNOWN);
+        place(&mut places, FieldId::EntryVcpu, entry_vcpu);
+        let plan = PairingPlan::of(self, &request, &mut places)?;
+        let mut details = plan.details.to_vec();
+        details.truncate(self.details().count());
+        Ok(PairingRules {
+            settings: plan.settings,
+            details,
+            exits_have_vcpus: plan.exits_have_vcpus,
+            places,
+        })
+    }
+
+    /// The kinds of events that are counted, or causes.
+    pub(crate) fn details(&self) -> impl Iterator<Item = &Detail> {
+        self.counted.iter().chain(&self.causes)
+    }
 }
 
 /// A kind of event, and its format.

@@ -184,7 +184,7 @@ impl Plan {
             places,
             ship: ShipSettings {
                 // Half full is late for a small ring, and 64 KiB is a thousand records.
-                wakeup_bytes: (ring_bytes / 4).min(64 << 10),
+                wakeup_shift: (ring_bytes / 4).min(64 << 10).ilog2(),
                 per_thread: u32::from(request.per_thread),
                 log: u32::from(request.log),
             },

@@ -13,9 +13,8 @@ const MOST_ROWS: usize = 16_384;
 #[derive(Debug)]
 struct Row {
     totals: ExitTotals,
+    /// Of what ended since the last reading.
     recent: MinMax,
-    /// It ended since the last reading.
-    fresh: bool,
     causes: Option<Causes>,
 }
 
@@ -36,16 +35,6 @@ const LONG_AGO: Whose = Whose {
 };
 
 impl Departed {
-    /// What is handed over from here on is of a new reading.
-    pub(super) fn begin_reading(&mut self) {
-        for row in self.rows.values_mut() {
-            if !row.fresh {
-                row.recent = MinMax::NONE;
-            }
-            row.fresh = false;
-        }
-    }
-
     /// Keeps what a thread had counted under a key.
     pub(super) fn keep(
         &mut self,
@@ -81,12 +70,10 @@ impl Departed {
         let row = self.rows.entry(key).or_insert_with(|| Row {
             totals: ExitTotals::default(),
             recent: MinMax::NONE,
-            fresh: true,
             causes: None,
         });
         row.totals.merge(totals);
         row.recent.merge(recent);
-        row.fresh = true;
         if let Some(causes) = causes {
             row.causes.get_or_insert_default().merge(&causes);
         }
@@ -125,9 +112,9 @@ impl Departed {
         }
     }
 
-    /// Hands over all rows.
-    pub(super) fn hand_over(&self, each: &mut dyn FnMut(&ThreadExits<'_>)) {
-        for ((whose, key), row) in &self.rows {
+    /// Hands over all rows. What is kept from here on is of the next reading.
+    pub(super) fn hand_over(&mut self, each: &mut dyn FnMut(&ThreadExits<'_>)) {
+        for ((whose, key), row) in &mut self.rows {
             each(&ThreadExits {
                 whose: *whose,
                 key: *key,
@@ -135,6 +122,7 @@ impl Departed {
                 recent: row.recent,
                 causes: row.causes.as_ref(),
             });
+            row.recent = MinMax::NONE;
         }
     }
 
@@ -214,25 +202,25 @@ mod tests {
     #[test]
     fn extremes_are_of_the_reading_in_which_a_thread_ended() {
         let mut departed = Departed::default();
-        let recent = MinMax {
-            min_ns: 4,
-            max_ns: 9,
+        let keep = |departed: &mut Departed, ns: u64| {
+            let recent = MinMax {
+                min_ns: ns,
+                max_ns: ns,
+            };
+            let key = Key::default();
+            departed.keep(&thread(1), key, &ExitTotals::default(), recent, None);
+            recent
         };
-        let kept = |departed: &Departed| {
+        let kept = |departed: &mut Departed| {
             let mut kept = Vec::new();
             departed.hand_over(&mut |exits| kept.push(exits.recent));
             kept
         };
-        departed.keep(
-            &thread(1),
-            Key::default(),
-            &ExitTotals::default(),
-            recent,
-            None,
-        );
-        departed.begin_reading();
-        assert_eq!(kept(&departed), [recent]);
-        departed.begin_reading();
-        assert_eq!(kept(&departed), [MinMax::NONE]);
+        let first = keep(&mut departed, 4);
+        assert_eq!(kept(&mut departed), [first]);
+        // Another thread that ran the same vCPU.
+        let second = keep(&mut departed, 9);
+        assert_eq!(kept(&mut departed), [second]);
+        assert_eq!(kept(&mut departed), [MinMax::NONE]);
     }
 }

@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use kvm_ebpf_common::{Key, Row, RowKey, SlotCounts, VcpuThread};
+use kvm_ebpf_common::{RowKey, SlotCounts, VcpuThread};
 
 use crate::{
     host::clock,
     model::{
-        Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VcpuTimes,
-        VmCounts, Whose,
+        Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
     probe::{Attached, Filter, MapSizes, Pairing, ProbeError, Request, Ring, ThreadCount},
     tracefs::Format,
 };
 
-use super::{VmNames, departed::Departed};
+use super::{
+    VmNames,
+    departed::Departed,
+    of_thread::{recent, times, whose},
+};
 
 /// What to watch.
 #[derive(Debug, Default)]
@@ -242,12 +245,11 @@ impl Live {
         let threads = self.attached.vcpu_threads();
         self.names
             .learn(threads.iter().map(|(_, thread)| thread.tgid()));
-        self.departed.begin_reading();
         self.read_rows(&threads, epoch, Some(each))?;
         let mut vcpus = Vec::with_capacity(threads.len());
         for (_, thread) in &threads {
             if thread.ended == 0 {
-                if let Some(key) = open_key(thread) {
+                if let Some(key) = thread.clock.open_key() {
                     each(&ThreadExits {
                         whose: whose(thread),
                         key,
@@ -297,7 +299,7 @@ impl Live {
             if !ended && each.is_none() {
                 return;
             }
-            let recent = recent(row, epoch);
+            let recent = recent(&row.stats, epoch);
             let extremes = merged.entry(index).or_insert(MinMax::NONE);
             extremes.merge(recent);
             let totals = ExitTotals::of(&row.stats, *extremes);
@@ -324,7 +326,7 @@ impl Live {
         for (index, thread) in threads {
             if thread.ended != 0 {
                 departed.keep_thread(thread);
-                if let Some(key) = open_key(thread) {
+                if let Some(key) = thread.clock.open_key() {
                     departed.keep(thread, key, &ExitTotals::open(), MinMax::NONE, None);
                 }
                 places.push(*index);
@@ -338,51 +340,5 @@ impl Live {
             missed: self.attached.missed().unwrap_or(0),
             ..Loss::default()
         }
-    }
-}
-
-fn whose(thread: &VcpuThread) -> Whose {
-    Whose {
-        tgid: thread.tgid(),
-        vcpu: thread.vcpu,
-        tid: thread.tid(),
-    }
-}
-
-/// The extremes of an epoch, and of what was counted since it was over.
-fn recent(row: &Row, epoch: u64) -> MinMax {
-    let mut recent = MinMax::NONE;
-    for extremes in row.stats.extremes {
-        if extremes.epoch >= epoch {
-            recent.merge(MinMax {
-                min_ns: extremes.min_ns,
-                max_ns: extremes.max_ns,
-            });
-        }
-    }
-    recent
-}
-
-/// The key of the span that is not over.
-fn open_key(thread: &VcpuThread) -> Option<Key> {
-    (thread.clock.exit_ns != 0 && thread.clock.keyed != 0).then_some(thread.clock.key)
-}
-
-/// What a living thread has done besides its exits.
-fn times(thread: &VcpuThread, now_ns: u64) -> VcpuTimes {
-    let since = |ns: u64| {
-        if ns == 0 {
-            0
-        } else {
-            now_ns.saturating_sub(ns)
-        }
-    };
-    VcpuTimes {
-        whose: whose(thread),
-        guest_ns: thread.clock.guest_ns + since(thread.clock.guest_since_ns),
-        open_ns: match thread.clock.exit_ns {
-            0 => 0,
-            _ => since(thread.clock.span_ns),
-        },
     }
 }

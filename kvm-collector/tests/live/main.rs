@@ -21,6 +21,7 @@ mod perf_kvm;
 mod process;
 mod reasons;
 mod recording;
+mod replay;
 mod ring;
 mod smoke;
 mod top;
@@ -59,6 +60,7 @@ fn trials() -> Vec<Trial> {
         witness::trials(),
         perf_kvm::trials(),
         parts::trials(),
+        replay::trials(),
         ring::trials(),
         errors::trials(),
         words::trials(),

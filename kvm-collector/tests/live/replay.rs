@@ -1,0 +1,268 @@
+//! Timed twice: by the kernel half as exits happen, and by user space from the events that were sent to it meanwhile. Both go by the
+//! same readings of the clock, so every number of theirs is the same.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kvm_collector::{
+    model::{Causes, ExitReading, ExitTotals, Kind, MinMax, ThreadExits, VMEXIT, Whose},
+    probe::{Batch, Detail, Filter, MapSizes, Pairing},
+    source::{ExitSource, Live, LiveOptions, Ordered, Replay, ReplayOptions},
+    tracefs::{EventName, Format, Tracefs},
+};
+use kvm_ebpf_common::{Key, SlowExit};
+use libtest_mimic::{Failed, Trial};
+
+use crate::{
+    check::{ensure, equal},
+    exits::NEEDS,
+    guest::Guest,
+    needs::trial,
+};
+
+/// Enough for all that a trial's guest does: nobody reads meanwhile.
+const RING_BYTES: u32 = 64 << 20;
+
+/// As long as user space sleeps, if it does: some exits take longer, others do not.
+const SLOW: Duration = Duration::from_micros(100);
+
+/// What has no interrupt controllers in the kernel, and what has.
+const WITHOUT_APIC: &str =
+    "io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,hypercall,page-fault,cr,wbinvd";
+const WITH_APIC: &str = "timer,apic,ipi,io,msr,cpuid,page-fault";
+
+/// All that exits may be about.
+const CAUSES: [&str; 6] = ["pio", "mmio", "msr", "cpuid", "hypercall", "page-fault"];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("replayed_exits_are_the_kernels", NEEDS, || {
+            same(&["-k", WITHOUT_APIC, "-n", "100"], VMEXIT, &CAUSES)
+        }),
+        trial("replayed_halts_are_the_kernels", NEEDS, || {
+            same(&["-k", WITH_APIC, "-n", "40"], VMEXIT, &CAUSES)
+        }),
+        trial("replayed_vcpus_are_the_kernels", NEEDS, || {
+            let sleeping = ["--sleep", "100us", "--vcpus", "2"];
+            same(
+                &[&["-k", WITHOUT_APIC, "-n", "50"], &sleeping[..]].concat(),
+                VMEXIT,
+                &CAUSES,
+            )?;
+            same(
+                &["-k", WITH_APIC, "-n", "40", "--vcpus", "2"],
+                VMEXIT,
+                &["rip"],
+            )
+        }),
+        trial("replayed_kinds_are_the_kernels", NEEDS, || {
+            for kind in [
+                "pio",
+                "mmio",
+                "msr",
+                "userspace",
+                "page-fault",
+                "kvm_cpuid.rax",
+            ] {
+                let args = ["-k", WITHOUT_APIC, "-n", "30", "--vcpus", "2"];
+                same(&args, kind, &["hypercall"])
+                    .map_err(|it| format!("{kind}: {}", it.message().unwrap_or_default()))?;
+            }
+            same(&["-k", WITH_APIC, "-n", "30"], "userspace", &["msr"])
+        }),
+    ]
+}
+
+/// What was handed over of one thread's key, and of one thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Exits {
+    totals: ExitTotals,
+    recent: MinMax,
+    causes: Causes,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    exits: BTreeMap<(Whose, Key), Exits>,
+    guest_ns: BTreeMap<Whose, u64>,
+    reading: ExitReading,
+    slow: Vec<SlowExit>,
+}
+
+impl Account {
+    fn of<S: ExitSource>(source: &mut S, mut slow: Vec<SlowExit>) -> Result<Self, S::Error> {
+        slow.sort_by_key(|it| (it.header.time_ns, it.header.tid));
+        let mut account = Self {
+            slow,
+            ..Self::default()
+        };
+        let exits = &mut account.exits;
+        account.reading = source.exits(&mut |it: &ThreadExits<'_>| {
+            let row = exits.entry((it.whose, it.key)).or_insert_with(|| Exits {
+                totals: ExitTotals::default(),
+                recent: MinMax::NONE,
+                causes: Causes::default(),
+            });
+            row.totals.merge(it.totals);
+            row.recent.merge(it.recent);
+            if let Some(causes) = it.causes {
+                row.causes.merge(causes);
+            }
+        })?;
+        for vcpu in &account.reading.vcpus {
+            *account.guest_ns.entry(vcpu.whose).or_default() += vcpu.guest_ns;
+        }
+        Ok(account)
+    }
+}
+
+fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
+    let tracefs = Tracefs::find_or_mount()?;
+    let pairing = || pairing(&tracefs, kind, causes);
+    let entry = format(&tracefs, "kvm_entry")?;
+    let events = events(&pairing()?, &entry);
+    let guest = Guest::prepare(guest)?;
+    // The ring is waited for with an executor; here it is only read.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    let mut live = Live::begin(LiveOptions {
+        events: events.clone(),
+        ship: true,
+        pairing: Some(pairing()?),
+        entry: Some(entry.clone()),
+        filter: Filter {
+            tgids: vec![guest.pid.parse()?],
+            ..Filter::default()
+        },
+        sizes: MapSizes {
+            ring_bytes: RING_BYTES,
+            ..MapSizes::default()
+        },
+        ..LiveOptions::default()
+    })?;
+    let mut ring = live.take_ring()?.ok_or("no ring")?;
+    guest.run()?;
+    live.end()?;
+    let loss = live.counts()?.loss;
+    ensure(loss.lost == 0, || {
+        format!("not compared, since {} events found no room", loss.lost)
+    })?;
+    let mut batches = Vec::new();
+    loop {
+        let batch = ring.drain();
+        if batch.is_empty() {
+            break;
+        }
+        batches.push(batch);
+    }
+
+    let options = ReplayOptions::new(pairing()?, Some(entry));
+    let mut replay = Replay::new(options, live.began_ns())?;
+    let slow = feed(&mut replay, &events, &batches)?;
+    let by_user_space: Vec<_> = replay.slow_exits().collect();
+    let by_user_space = Account::of(&mut replay, by_user_space)?;
+    let by_kernel = Account::of(&mut live, slow)?;
+    compare(&by_user_space, &by_kernel)
+}
+
+fn compare(got: &Account, expected: &Account) -> Result<(), Failed> {
+    let keys = |it: &Account| it.exits.keys().copied().collect::<Vec<_>>();
+    equal("keys", keys(got), keys(expected))?;
+    let mut count = 0;
+    for (key, of_kernel) in &expected.exits {
+        let of_user = &got.exits[key];
+        ensure(of_user == of_kernel, || {
+            format!("{key:?}: got {of_user:?}, expected {of_kernel:?}")
+        })?;
+        ensure(
+            of_kernel.totals.timed() == 0 || of_kernel.recent != MinMax::NONE,
+            || format!("{key:?} has no extremes"),
+        )?;
+        count += of_kernel.totals.timed();
+    }
+    equal("time in the guest", &got.guest_ns, &expected.guest_ns)?;
+    equal("loss", got.reading.loss, expected.reading.loss)?;
+    equal("slow exits", &got.slow, &expected.slow)?;
+    ensure(count > 0, || "there were none: this tests nothing".into())
+}
+
+/// Replays what came through the ring. Returns the slow exits that the kernel half reported there.
+fn feed(
+    replay: &mut Replay,
+    events: &[Format],
+    batches: &[Batch],
+) -> Result<Vec<SlowExit>, Failed> {
+    let roles: Vec<_> = events.iter().map(|format| replay.role(format)).collect();
+    let mut slow = Vec::new();
+    let mut ended = Vec::new();
+    let mut ordered = Ordered::default();
+    for batch in batches {
+        for (_, record) in batch.records() {
+            slow.extend(record.slow_exit());
+            if record.ended_comm().is_some() {
+                ended.push(record.header);
+            }
+        }
+        ordered.take_in(batch.clone());
+    }
+    ordered.give_out(u64::MAX, |event, _| {
+        match roles.get(event.slot) {
+            Some(Some(role)) => replay.event(*role, event),
+            // A slow exit.
+            None => {}
+            Some(None) => return Err(format!("an event without a role: {event:?}")),
+        }
+        Ok(())
+    })?;
+    // Of a thread, nothing comes after that.
+    for header in ended {
+        replay.thread_end(header.time_ns, header.tgid, header.tid);
+    }
+    Ok(slow)
+}
+
+fn pairing(tracefs: &Tracefs, kind: &str, causes: &[&str]) -> Result<Pairing, Failed> {
+    let detail = |name: &str| -> Result<Detail, Failed> {
+        let kind = Kind::named(name)?;
+        Ok(Detail {
+            format: format(tracefs, &kind.event)?,
+            kind,
+        })
+    };
+    let details = causes.iter().filter(|it| **it != "rip");
+    Ok(Pairing {
+        exit: Some(format(tracefs, "kvm_exit")?),
+        user: Some(format(tracefs, "kvm_userspace_exit")?),
+        wakeup: Some(format(tracefs, "kvm_vcpu_wakeup")?),
+        switch: None,
+        counted: match kind {
+            VMEXIT => None,
+            name => Some(detail(name)?),
+        },
+        causes: details.map(|it| detail(it)).collect::<Result<_, _>>()?,
+        rip_is_cause: causes.contains(&"rip"),
+        slow: Some(SLOW),
+    })
+}
+
+/// Each event once.
+fn events(pairing: &Pairing, entry: &Format) -> Vec<Format> {
+    let mut events: Vec<Format> = Vec::new();
+    let formats = [&pairing.exit, &pairing.user, &pairing.wakeup];
+    let details = pairing.counted.iter().chain(&pairing.causes);
+    let all = formats.into_iter().flatten().chain([entry]);
+    for format in all.chain(details.map(|it| &it.format)) {
+        if events.iter().all(|it| it.id != format.id) {
+            events.push(format.clone());
+        }
+    }
+    events
+}
+
+fn format(tracefs: &Tracefs, event: &str) -> Result<Format, Failed> {
+    Ok(tracefs.format(&EventName {
+        system: "kvm".into(),
+        name: event.into(),
+    })?)
+}
