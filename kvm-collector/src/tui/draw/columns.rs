@@ -48,7 +48,10 @@ impl Columns {
         let wanted = wanted(app);
         let mut left = width.saturating_sub(LEAST_NAME);
         let mut chosen = Vec::new();
-        let least_trend = if width < MANY {
+        let least_trend = if !app.setup.interactive {
+            // One reading is no trend.
+            u16::MAX
+        } else if width < MANY {
             LEAST_TREND
         } else {
             LEAST_TREND_OF_MANY

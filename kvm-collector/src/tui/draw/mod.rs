@@ -73,7 +73,7 @@ fn title(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
             Look::Plain,
         );
     }
-    canvas.words(place, &words);
+    canvas.words(canvas::skip(place, 1), &words);
     canvas.paint(place, Look::Bar);
 }
 
@@ -238,6 +238,6 @@ fn keys(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     .into_iter()
     .map(|(key, what)| (format!("{key} {what}"), Look::Plain))
     .collect();
-    canvas.words(place, &words);
+    canvas.words(canvas::skip(place, 1), &words);
     canvas.paint(place, Look::Bar);
 }
