@@ -14,4 +14,5 @@ pub mod probe;
 pub mod recording;
 pub mod source;
 pub mod tracefs;
+pub mod tui;
 pub mod view;

@@ -46,6 +46,7 @@ fn every_example_is_a_command_line() {
         "CONTRIBUTING.md",
         "docs/advice.md",
         "docs/exits.md",
+        "docs/top.md",
         "docs/json.md",
         "docs/trace.md",
         "docs/recording.md",

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// How often the threads seen are looked at for new VMs, whose names must be read while they live.
-const LOOK_AROUND: Duration = Duration::from_millis(200);
+pub(super) const LOOK_AROUND: Duration = Duration::from_millis(200);
 
 /// How long it goes on.
 #[derive(Debug, Clone, Args)]
@@ -173,7 +173,8 @@ async fn wait(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Waits for a moment; for ever, if there is none.
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,

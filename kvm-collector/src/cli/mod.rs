@@ -12,6 +12,8 @@ mod record;
 mod selection;
 mod size;
 mod stat;
+mod timing;
+mod top;
 mod trace;
 
 use std::process::ExitCode;
@@ -54,6 +56,7 @@ enum Command {
     Stat(stat::StatArgs),
     Exits(exits::ExitsArgs),
     Trace(trace::TraceArgs),
+    Top(top::TopArgs),
     Record(record::RecordArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
@@ -117,6 +120,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Stat(args) => asynchronously(stat::run(args, common)),
         Command::Exits(args) => asynchronously(exits::run(args, common)),
         Command::Trace(args) => asynchronously(trace::run(args, common)),
+        Command::Top(args) => top::run(args, common),
         Command::Record(args) => asynchronously(record::run(args, common)),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),

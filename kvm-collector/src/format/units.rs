@@ -64,6 +64,67 @@ pub fn percent(ratio: f64) -> String {
     format!("{:.2}%", ratio * 100.0)
 }
 
+/// A share as a percentage in five characters, without the sign: `100`, `12.3`, `1.23`, `0.05`. What is
+/// there but would round to nothing is `~0`, nothing is `-`.
+#[must_use]
+pub fn share(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    match percent {
+        // Also what is no number.
+        it if it.is_nan() || it <= 0.0 => "-".into(),
+        it if it < 0.005 => "~0".into(),
+        it if it < 9.995 => format!("{it:.2}"),
+        it if it < 99.95 => format!("{it:.1}"),
+        it => format!("{it:.0}"),
+    }
+}
+
+/// A duration with three significant digits in six characters: `950ns`, `12.3us`, `1.25ms`.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub fn short_duration(ns: u64) -> String {
+    if ns < 1000 {
+        return format!("{ns}ns");
+    }
+    let mut value = ns as f64 / 1e3;
+    let mut unit = "us";
+    for (next, factor) in [("ms", 1e3), ("s", 1e3)] {
+        if value < 999.5 {
+            break;
+        }
+        value /= factor;
+        unit = next;
+    }
+    let decimals = match value {
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}{unit}")
+}
+
+/// A rate per second in nine characters: as [`rate`], but millions from ten of them on.
+#[must_use]
+pub fn short_rate(per_s: f64) -> String {
+    match per_s {
+        it if it >= 9.995e9 => format!("{:.1}G", it / 1e9),
+        it if it >= 9_999_999.5 => format!("{:.1}M", it / 1e6),
+        it => rate(it),
+    }
+}
+
+/// How long something has been going on: `42s`, `1m 23s`, `2h 5m`.
+#[must_use]
+pub fn elapsed(ns: u64) -> String {
+    let s = ns / 1_000_000_000;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m {}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h {}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +166,42 @@ mod tests {
             (59812.4, "59,812"),
         ] {
             assert_eq!(rate(per_s), text);
+        }
+    }
+
+    #[test]
+    fn narrow_cells_stay_narrow() {
+        for (ratio, text) in [
+            (0.0, "-"),
+            (f64::NAN, "-"),
+            (0.000_01, "~0"),
+            (0.000_5, "0.05"),
+            (0.099_96, "10.0"),
+            (0.999_6, "100"),
+            (8.0, "800"),
+        ] {
+            assert_eq!(share(ratio), text);
+        }
+        for (ns, text) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (12_345, "12.3us"),
+            (999_600, "1.00ms"),
+            (1_250_000, "1.25ms"),
+            (65_000_000_000, "65.0s"),
+        ] {
+            assert_eq!(short_duration(ns), text);
+        }
+        for (per_s, text) in [(9_999_999.0, "9,999,999"), (12_345_678.0, "12.3M")] {
+            assert_eq!(short_rate(per_s), text);
+        }
+        for (s, text) in [
+            (59, "59s"),
+            (83, "1m 23s"),
+            (7500, "2h 5m"),
+            (90_000, "1d 1h"),
+        ] {
+            assert_eq!(elapsed(s * 1_000_000_000), text);
         }
     }
 }

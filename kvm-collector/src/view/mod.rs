@@ -2,6 +2,7 @@
 
 mod exits;
 mod stat;
+mod top;
 mod trace;
 
 pub use exits::{
@@ -10,4 +11,8 @@ pub use exits::{
     SlowRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
 };
 pub use stat::{StatEvent, StatReport, StatVm};
+pub use top::{
+    Cumulated, Histograms, KeyName, Ledger, RowTimes, SAMPLES, Scope, Spent, ThreadTally, TopNames,
+    TopReading, TopRow, Totals, TrendOf, Window,
+};
 pub use trace::{Clock, FilterError, Filters, SpanOptions, Spans, TraceFormat, TraceLines};

@@ -25,6 +25,7 @@ mod recording;
 mod replay;
 mod ring;
 mod smoke;
+mod top;
 mod vcpus;
 mod verifier;
 mod watch;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
+    top::panic_if_asked();
     let mut arguments = Arguments::from_args();
     // The trials share one kernel and its counters: two at once would count each other's events.
     arguments.test_threads = Some(1);
@@ -65,6 +67,7 @@ fn trials() -> Vec<Trial> {
         errors::trials(),
         words::trials(),
         choice::trials(),
+        top::trials(),
         perf_data::trials(),
         verifier::trials(),
         // Last, since they take KVM away.

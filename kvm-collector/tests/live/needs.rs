@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Tracefs,
     /// Linux's `perf`, as another witness of the same events.
     Perf,
+    /// `tmux`, to be the terminal.
+    Tmux,
     /// The disposable VM of `cargo xtask test`, where a trial may unload modules and wreck what it likes.
     Vm,
 }
@@ -48,6 +50,7 @@ impl Need {
                 "tracefs is not mounted at /sys/kernel/tracing",
             ),
             Self::Perf => (has_perf(), "no perf to compare with (Debian's linux-perf)"),
+            Self::Tmux => (has_tmux(), "no tmux to be the terminal (Debian's tmux)"),
             Self::Vm => (in_vm(), "runs only in the disposable VM"),
         };
         (!met).then_some(reason)
@@ -72,6 +75,11 @@ pub(crate) fn collector() -> Command {
 
 pub(crate) fn in_vm() -> bool {
     env::var_os("KVM_TEST_VM").is_some()
+}
+
+fn has_tmux() -> bool {
+    let asked = Command::new("tmux").arg("-V").output();
+    asked.is_ok_and(|output| output.status.success())
 }
 
 fn is_root() -> bool {

@@ -11,14 +11,17 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
-    build_ebpf, cargo, collector,
-    process::say,
+    apt, build_ebpf, cargo, collector,
+    process::{self, say},
     vm::{PreparedVm, Series, Vm},
 };
 use report::{Counts, Part};
 
 /// `perf kvm stat` and `perf stat` watch the same events as the collector. Debian 12's perf reads the events of all kernels here.
 const PERF: &str = "linux-perf";
+
+/// What is a terminal for the tests of `top`.
+const TMUX: &str = "tmux";
 
 /// Where the live tests lie in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
@@ -67,6 +70,12 @@ struct Tested {
 
 fn on_host() -> Result<Tested> {
     build_ebpf::run()?;
+    if process::find(TMUX).is_none()
+        && let Err(err) = apt::install(&[TMUX], "a test of `top` in a terminal")
+    {
+        // The test says that it is skipped, and why.
+        say!("{err:#}");
+    }
     say!("tests on this machine");
     let mut output = Tee::default();
     let ended_well = stream(cargo::cargo().args(["test", "--no-fail-fast"]), &mut output)?;

@@ -2,19 +2,17 @@
 
 use std::{
     io::{self, Write},
-    path::Path,
     process::ExitCode,
 };
 
 use super::{
-    super::{Common, ending::Happened, selection::format_of},
+    super::{Common, ending::Happened, selection::format_of, timing::sizes},
     ExitsArgs,
     writer::{Called, Moment, Writer},
 };
 use crate::{
-    host,
     model::Loss,
-    probe::{MapSizes, Ring},
+    probe::Ring,
     source::{Live, LiveOptions},
     tracefs::Tracefs,
 };
@@ -71,15 +69,6 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
     } else {
         args.output.exit_code(&loss)
     })
-}
-
-fn sizes(max_rows: Option<u32>) -> MapSizes {
-    let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;
-    let sizes = MapSizes::for_vcpus(vms.iter().map(|vm| vm.vcpus.len()).sum());
-    MapSizes {
-        exit_rows: max_rows.unwrap_or(sizes.exit_rows),
-        ..sizes
-    }
 }
 
 /// Slow exits may have been reported; never, if none are asked for.

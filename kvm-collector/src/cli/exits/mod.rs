@@ -16,11 +16,11 @@ use super::{
     output::{Format, Output},
     playback::Input,
     selection::{Reasons, Target},
+    timing::{self, Find, detail},
 };
 use crate::{
     model::{Kind, VMEXIT},
     probe::{Detail, Pairing},
-    tracefs::Format as EventFormat,
     view::{ExitsOptions, Group, SortKey},
 };
 use writer::Writer;
@@ -232,45 +232,31 @@ impl ExitsArgs {
     fn pairing(&self, find: &Find<'_>) -> anyhow::Result<Pairing> {
         let counted = match self.kind.as_str() {
             VMEXIT => None,
-            name => Some(detail(find, Kind::named(name)?)?),
+            name => Some(Kind::named(name)?),
         };
-        let mut causes = Vec::new();
-        let mut rip_is_cause = false;
-        if self.causes.is_some() || self.slow.is_some() || self.advice {
-            for name in &self.cause {
-                match name.as_str() {
-                    "rip" => rip_is_cause = true,
-                    name => causes.push(detail(find, Kind::named(name)?)?),
-                }
-            }
-            if self.cause.is_empty() {
-                for kind in Kind::causes() {
-                    // Not every kernel has, and not every recording, each of them.
-                    if let Some(format) = find("kvm", &kind.event)? {
-                        causes.push(Detail { kind, format });
-                    }
-                }
-            }
-            let of_counted = |cause: &Detail| {
-                let counted = counted.as_ref();
-                counted.is_some_and(|it: &Detail| it.kind.event == cause.kind.event)
-            };
-            causes.retain(|cause| !of_counted(cause));
+        let mut pairing = timing::pairing(find, counted, self.preempt)?;
+        pairing.slow = self.slow;
+        if self.causes.is_none() && self.slow.is_none() && !self.advice {
+            return Ok(pairing);
         }
-        let switch = match self.preempt {
-            true => Some(needed(find, "sched", "sched_switch", "--preempt")?),
-            false => None,
-        };
-        Ok(Pairing {
-            exit: find("kvm", "kvm_exit")?,
-            user: find("kvm", "kvm_userspace_exit")?,
-            wakeup: find("kvm", "kvm_vcpu_wakeup")?,
-            switch,
-            counted,
-            causes,
-            rip_is_cause,
-            slow: self.slow,
-        })
+        for name in &self.cause {
+            match name.as_str() {
+                "rip" => pairing.rip_is_cause = true,
+                name => pairing.causes.push(detail(find, Kind::named(name)?)?),
+            }
+        }
+        if self.cause.is_empty() {
+            for kind in Kind::causes() {
+                // Not every kernel has, and not every recording, each of them.
+                if let Some(format) = find("kvm", &kind.event)? {
+                    pairing.causes.push(Detail { kind, format });
+                }
+            }
+        }
+        let counted = pairing.counted.as_ref().map(|it| it.kind.event.clone());
+        let of_counted = |cause: &Detail| counted.as_ref() == Some(&cause.kind.event);
+        pairing.causes.retain(|cause| !of_counted(cause));
+        Ok(pairing)
     }
 
     fn writer(
@@ -290,22 +276,6 @@ impl ExitsArgs {
             began: false,
         })
     }
-}
-
-/// Finds the format of an event, by system and name; `None` where there is no such event.
-type Find<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<EventFormat>> + 'a;
-
-fn detail(find: &Find<'_>, kind: Kind) -> anyhow::Result<Detail> {
-    let format = needed(find, "kvm", &kind.event, &format!("`{}`", kind.name))?;
-    Ok(Detail { kind, format })
-}
-
-fn needed(find: &Find<'_>, system: &str, name: &str, what: &str) -> anyhow::Result<EventFormat> {
-    find(system, name)?.ok_or_else(|| {
-        anyhow::anyhow!(
-            "{what} takes {system}:{name}, which is not there: `kvm-collector list` shows what this kernel has, and a recording has what was recorded"
-        )
-    })
 }
 
 pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {

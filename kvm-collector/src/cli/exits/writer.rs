@@ -4,16 +4,12 @@ use std::io::{self, Write};
 
 use kvm_ebpf_common::SlowExit;
 
-use super::super::output::Format;
+use super::super::{output::Format, timing::key_names};
 use crate::{
     format::{csv, json, text, text::Look},
     model::{ExitReading, Kind, ThreadExits},
     probe::Pairing,
-    tracefs::ReasonNames,
-    view::{
-        Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SlowRow,
-        SortKey,
-    },
+    view::{Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, Group, SlowRow, SortKey},
 };
 
 /// All exits at one moment.
@@ -24,18 +20,6 @@ pub(super) type Moment = (ExitGroups, ExitReading);
 pub(super) struct Called<'a> {
     pub(super) pairing: Option<&'a Pairing>,
     pub(super) vm: &'a dyn Fn(u32) -> String,
-}
-
-impl Called<'_> {
-    fn keys(&self) -> KeyNames<'_> {
-        let counted = self.pairing.and_then(|it| it.counted.as_ref());
-        let causes = self.pairing.iter().flat_map(|it| &it.causes);
-        KeyNames {
-            reasons: ReasonNames::of(self.pairing.and_then(|it| it.exit.as_ref())),
-            counted: counted.map(|it| (&it.kind, &it.format)),
-            causes: causes.map(|it| (&it.kind, &it.format)).collect(),
-        }
-    }
 }
 
 pub(super) struct Writer {
@@ -81,7 +65,7 @@ impl Writer {
             (before.time_ns, reading.time_ns),
             reading.loss.since(&before.loss),
             &self.options,
-            &called.keys(),
+            &key_names(called.pairing),
             called.vm,
         );
         let first = !self.began;
@@ -119,7 +103,7 @@ impl Writer {
         if reasons.is_some_and(|it| !it.iter().any(|wanted| u64::from(*wanted) == code)) {
             return Ok(());
         }
-        let row = SlowRow::of(exit, &called.keys(), called.vm);
+        let row = SlowRow::of(exit, &key_names(called.pairing), called.vm);
         match self.format {
             Format::Json => json::line(&row, out),
             _ => text::slow_exit(&row, out),

@@ -179,6 +179,12 @@ impl ExitGroups {
         self.groups.iter()
     }
 
+    /// The totals of a group.
+    #[must_use]
+    pub fn get(&self, key: &GroupKey) -> Option<&ExitTotals> {
+        self.groups.get(key).map(|group| &group.totals)
+    }
+
     /// The vCPUs.
     pub fn vcpus(&self) -> impl Iterator<Item = (&Whose, &VcpuTotals)> {
         self.vcpus.iter()
@@ -186,7 +192,7 @@ impl ExitGroups {
 }
 
 /// A vCPU goes by its index where that is known, and by its thread otherwise.
-fn vcpu(whose: Whose) -> Whose {
+pub(in crate::view) fn vcpu(whose: Whose) -> Whose {
     Whose {
         tid: if whose.vcpu == VCPU_UNKNOWN {
             whose.tid

@@ -11,6 +11,7 @@ mod slow;
 pub use advice::Advice;
 pub use baseline::{Baseline, BaselineError};
 pub use diff::{DiffReport, DiffRow, DiffState, RateChange, TimeChange};
+pub(in crate::view) use groups::vcpu;
 pub use groups::{ExitGroups, Group, GroupKey, Grouped, VcpuTotals};
 pub use names::KeyNames;
 pub use report::{Bucket, Cause, ExitRow, ExitsOptions, ExitsReport, Percentile, SortKey, VcpuRow};

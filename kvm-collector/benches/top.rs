@@ -1,0 +1,104 @@
+//! How long `top` takes over 200 VMs of 8 vCPUs that exit for 20 reasons each:
+//! `cargo bench -p kvm-collector --bench top`.
+
+#[path = "../tests/common/host.rs"]
+mod host;
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use host::{CPUID, Exits, HLT, Host, INTERRUPT, IO, MSR, NPF, Vm, picture, small};
+use kvm_collector::{
+    tui::{self, App},
+    view::{Group, Ledger, Scope, TrendOf, Window},
+};
+use ratatui::{
+    buffer::Buffer,
+    crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
+    layout::Rect,
+};
+
+const SIZE: (u16, u16) = (160, 50);
+
+fn many() -> Host {
+    let others = (0..14).map(|index| Exits {
+        code: 0x61 + index,
+        per_s: 20 + index,
+        mean_ns: 2_000 + 500 * index,
+        parts: [0, 0, 0],
+    });
+    let exits: Vec<_> = [HLT, IO, MSR, NPF, CPUID, INTERRUPT]
+        .into_iter()
+        .chain(others)
+        .collect();
+    let vm = |index: u32| Vm::new(5000 + index, &format!("vm-{index:03}"), 8, &exits);
+    Host {
+        vms: (0..200).map(vm).collect(),
+        ..Host::default()
+    }
+}
+
+fn press(app: &mut App, code: KeyCode) {
+    app.key(KeyEvent::new(code, KeyModifiers::NONE));
+}
+
+fn top(criterion: &mut Criterion) {
+    // What is measured is what is shown.
+    assert!(picture(&small().watched(SIZE, 2), SIZE).contains("web-1"));
+    let host = many();
+    let mut app = host.watched(SIZE, 3);
+    let mut buffer = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
+    let mut group = criterion.benchmark_group("top");
+    group.sample_size(20);
+
+    group.bench_function("draw 160x50 of 200 VMs", |bencher| {
+        bencher.iter(|| {
+            buffer.reset();
+            tui::draw(black_box(&app), &mut buffer);
+        });
+    });
+    group.bench_function("the next row, drawn", |bencher| {
+        bencher.iter(|| {
+            press(&mut app, KeyCode::Down);
+            buffer.reset();
+            tui::draw(&app, &mut buffer);
+        });
+    });
+    group.bench_function("into a VM and out, drawn", |bencher| {
+        bencher.iter(|| {
+            for code in [KeyCode::Enter, KeyCode::Esc] {
+                press(&mut app, code);
+                buffer.reset();
+                tui::draw(&app, &mut buffer);
+            }
+        });
+    });
+    let mut second = 3;
+    group.bench_function("take a reading of 32,000 rows", |bencher| {
+        bencher.iter_batched(
+            || {
+                second += 1;
+                host.reading(second, Scope::default())
+            },
+            |reading| app.take(reading),
+            BatchSize::PerIteration,
+        );
+    });
+    let mut ledger = Ledger::default();
+    for second in 1..=3 {
+        ledger.take(&host.reading(second, Scope::default()), host::SECOND);
+    }
+    for by in [Group::Vm, Group::Vcpu, Group::Reason] {
+        let scope = Scope {
+            by,
+            ..Scope::default()
+        };
+        group.bench_function(format!("rows by {by:?}"), |bencher| {
+            bencher.iter(|| ledger.rows(&scope, Window::Recent, TrendOf::Busy));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, top);
+criterion_main!(benches);

@@ -1,0 +1,70 @@
+//! What the commands that time exits have in common.
+
+use std::path::Path;
+
+use crate::{
+    host,
+    model::Kind,
+    probe::{Detail, MapSizes, Pairing},
+    tracefs::{Format, ReasonNames},
+    view::KeyNames,
+};
+
+/// Finds the format of an event, by system and name; `None` where there is no such event.
+pub(super) type Find<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<Format>> + 'a;
+
+/// A kind of event, with the format that says where its fields lie.
+pub(super) fn detail(find: &Find<'_>, kind: Kind) -> anyhow::Result<Detail> {
+    let format = needed(find, "kvm", &kind.event, &format!("`{}`", kind.name))?;
+    Ok(Detail { kind, format })
+}
+
+/// The format of an event that `what` takes.
+fn needed(find: &Find<'_>, system: &str, name: &str, what: &str) -> anyhow::Result<Format> {
+    find(system, name)?.ok_or_else(|| {
+        anyhow::anyhow!(
+            "{what} takes {system}:{name}, which is not there: `kvm-collector list` shows what this kernel has, and a recording has what was recorded"
+        )
+    })
+}
+
+/// Exits by their reason, or `counted` in their place; with `preempt`, also when threads were ready and did
+/// not run.
+pub(super) fn pairing(
+    find: &Find<'_>,
+    counted: Option<Kind>,
+    preempt: bool,
+) -> anyhow::Result<Pairing> {
+    Ok(Pairing {
+        exit: find("kvm", "kvm_exit")?,
+        user: find("kvm", "kvm_userspace_exit")?,
+        wakeup: find("kvm", "kvm_vcpu_wakeup")?,
+        switch: match preempt {
+            true => Some(needed(find, "sched", "sched_switch", "--preempt")?),
+            false => None,
+        },
+        counted: counted.map(|kind| detail(find, kind)).transpose()?,
+        ..Pairing::default()
+    })
+}
+
+/// Room for the vCPUs there are, or for so many rows.
+pub(super) fn sizes(max_rows: Option<u32>) -> MapSizes {
+    let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;
+    let sizes = MapSizes::for_vcpus(vms.iter().map(|vm| vm.vcpus.len()).sum());
+    MapSizes {
+        exit_rows: max_rows.unwrap_or(sizes.exit_rows),
+        ..sizes
+    }
+}
+
+/// What numbers are called.
+pub(super) fn key_names(pairing: Option<&Pairing>) -> KeyNames<'_> {
+    let counted = pairing.and_then(|it| it.counted.as_ref());
+    let causes = pairing.into_iter().flat_map(|it| &it.causes);
+    KeyNames {
+        reasons: ReasonNames::of(pairing.and_then(|it| it.exit.as_ref())),
+        counted: counted.map(|it| (&it.kind, &it.format)),
+        causes: causes.map(|it| (&it.kind, &it.format)).collect(),
+    }
+}

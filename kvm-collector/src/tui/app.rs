@@ -1,0 +1,362 @@
+//! What the screen shows and how that changes: no terminal, no clock, no thread.
+
+use std::time::Duration;
+
+use super::{Sort, layout::Layout};
+use crate::view::{
+    GroupKey, Histograms, Ledger, Scope, TopReading, TopRow, Totals, TrendOf, Window,
+};
+
+/// The intervals there are to choose from.
+const INTERVALS_MS: [u64; 9] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000];
+
+/// What does not change while it runs.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What is counted: `vmexit`, or another kind of event.
+    pub kind: String,
+    /// It is watched when threads are ready and do not run.
+    pub preempt_watched: bool,
+    /// Use colours.
+    pub color: bool,
+    /// Somebody is at the keys. A picture that is only printed has all rows, and nothing about keys.
+    pub interactive: bool,
+}
+
+/// What the source is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Histograms of this are wanted, from now on.
+    Look(Scope),
+    /// So much between two readings.
+    Interval(Duration),
+    /// No readings; or readings again, the first one now.
+    Pause(bool),
+}
+
+/// What lies over the screen, and takes the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Overlay {
+    /// Nothing.
+    None,
+    /// What the keys do, from this line on.
+    Help(u16),
+    /// The filter is being typed; this one was there before.
+    Filter(String),
+}
+
+/// One level of drilling down.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Level {
+    pub(super) scope: Scope,
+    /// The row the cursor is on; without, it is on the first one, whichever that is.
+    pub(super) selected: Option<GroupKey>,
+    /// What names must contain; the case does not matter.
+    pub(super) filter: String,
+    /// Rows above the first one on the screen.
+    pub(super) offset: usize,
+}
+
+/// The state of the screen.
+#[derive(Debug)]
+pub struct App {
+    pub(super) setup: Setup,
+    pub(super) ledger: Ledger,
+    pub(super) histograms: Histograms,
+    /// Where we are, and how we came there; never empty.
+    levels: Vec<Level>,
+    pub(super) sort: Sort,
+    pub(super) reverse: bool,
+    pub(super) window: Window,
+    pub(super) paused: bool,
+    pub(super) interval: Duration,
+    pub(super) overlay: Overlay,
+    /// The histogram pane, if anybody said whether it is wanted.
+    pub(super) pane: Option<bool>,
+    /// Width and height of the screen.
+    pub(super) size: (u16, u16),
+    /// The rows of this level that the filter lets through, sorted.
+    pub(super) rows: Vec<TopRow>,
+    /// How many the filter does not let through.
+    pub(super) filtered_out: usize,
+    /// Of the host.
+    pub(super) totals: Totals,
+    /// Of what is looked at.
+    pub(super) scope_totals: Totals,
+}
+
+impl App {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new(setup: Setup, sort: Sort, interval: Duration, size: (u16, u16)) -> Self {
+        Self {
+            setup,
+            ledger: Ledger::default(),
+            histograms: Histograms::default(),
+            levels: vec![Level::default()],
+            sort,
+            reverse: false,
+            window: Window::Recent,
+            paused: false,
+            interval,
+            overlay: Overlay::None,
+            pane: None,
+            size,
+            rows: Vec::new(),
+            filtered_out: 0,
+            totals: Totals::default(),
+            scope_totals: Totals::default(),
+        }
+    }
+
+    /// Takes in a reading.
+    pub fn take(&mut self, mut reading: TopReading) {
+        let interval_ns = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        self.histograms.take(&mut reading);
+        self.ledger.take(&reading, interval_ns);
+        self.rebuild();
+    }
+
+    /// Takes in the histograms from which those of the next reading will be counted.
+    pub fn begin_histograms(&mut self, mut reading: TopReading) {
+        self.ledger.learn(&reading.names);
+        self.histograms.begin(&mut reading);
+        self.rebuild();
+    }
+
+    /// Takes in a new size.
+    pub fn resize(&mut self, width: u16, height: u16) {
+        self.size = (width, height);
+        self.settle();
+    }
+
+    /// Makes the screen as high as all rows need, or as `most` do.
+    pub(super) fn fit_rows(&mut self, width: u16, most: u16) {
+        self.resize(width, most);
+        let rows = u16::try_from(self.rows.len()).unwrap_or(most);
+        // What says that there are none needs room as well.
+        let needed = rows.max(4) + Layout::of(self).rows.y;
+        self.resize(width, needed.min(most));
+    }
+
+    pub(super) fn level(&self) -> &Level {
+        // There is always the first.
+        &self.levels[self.levels.len() - 1]
+    }
+
+    fn level_mut(&mut self) -> &mut Level {
+        let last = self.levels.len() - 1;
+        &mut self.levels[last]
+    }
+
+    /// What is looked at.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.level().scope
+    }
+
+    /// The rows shown.
+    #[must_use]
+    pub fn rows(&self) -> &[TopRow] {
+        &self.rows
+    }
+
+    /// Where the cursor is among the rows.
+    #[must_use]
+    pub fn cursor(&self) -> usize {
+        let selected = self.level().selected;
+        selected
+            .and_then(|key| self.rows.iter().position(|row| row.key == key))
+            .unwrap_or(0)
+    }
+
+    /// Is what is looked at less than everything?
+    pub(super) fn is_inside(&self) -> bool {
+        self.scope().within != GroupKey::default()
+    }
+
+    pub(super) fn selected_row(&self) -> Option<&TopRow> {
+        self.rows.get(self.cursor())
+    }
+
+    /// What trends are of: exits where they are what is asked for, or all there is.
+    #[must_use]
+    pub fn trend_of(&self) -> TrendOf {
+        if self.sorted_by() == Sort::Exits {
+            TrendOf::Exits
+        } else {
+            TrendOf::Busy
+        }
+    }
+
+    /// What rows are sorted by: exits, as long as there are no times.
+    #[must_use]
+    pub fn sorted_by(&self) -> Sort {
+        let needs_times = !matches!(self.sort, Sort::Exits | Sort::Name);
+        if needs_times && self.has_no_times() {
+            Sort::Exits
+        } else {
+            self.sort
+        }
+    }
+
+    /// Has something been counted, but no time seen? So it is where `kvm_exit` does not fire.
+    pub(super) fn has_no_times(&self) -> bool {
+        self.totals.spent.exits > 0 && !self.ledger.has_times()
+    }
+
+    /// How long the time shown is.
+    #[must_use]
+    pub fn shown_ns(&self) -> u64 {
+        match self.window {
+            Window::Recent => self.ledger.elapsed_ns(),
+            Window::All => self.ledger.time_ns(),
+        }
+    }
+
+    /// Makes the rows anew, from the same reading.
+    fn rebuild(&mut self) {
+        let scope = self.scope();
+        self.totals = self.ledger.totals(&GroupKey::default(), self.window);
+        self.scope_totals = self.ledger.totals(&scope.within, self.window);
+        let mut rows = self.ledger.rows(&scope, self.window, self.trend_of());
+        let all = rows.len();
+        let filter = self.level().filter.to_lowercase();
+        rows.retain(|row| row.name.to_lowercase().contains(&filter));
+        self.filtered_out = all - rows.len();
+        self.histograms.tell(&scope, self.window, &mut rows);
+        self.sorted_by().sort(&mut rows, self.reverse);
+        self.rows = rows;
+        self.settle();
+    }
+
+    /// Moves what is on the screen so that the cursor is.
+    fn settle(&mut self) {
+        let height = usize::from(Layout::of(self).rows.height);
+        let (cursor, count) = (self.cursor(), self.rows.len());
+        let level = self.level_mut();
+        level.offset = level
+            .offset
+            .min(count.saturating_sub(height))
+            .clamp((cursor + 1).saturating_sub(height).min(cursor), cursor);
+    }
+
+    pub(super) fn move_by(&mut self, rows: isize) {
+        let last = self.rows.len().saturating_sub(1);
+        let to = self.cursor().saturating_add_signed(rows).min(last);
+        self.select(to);
+    }
+
+    pub(super) fn select(&mut self, index: usize) {
+        let key = self.rows.get(index).map(|row| row.key);
+        self.level_mut().selected = key;
+        self.settle();
+    }
+
+    /// To the first row, whichever is that from now on.
+    pub(super) fn select_first(&mut self) {
+        self.level_mut().selected = None;
+        self.settle();
+    }
+
+    pub(super) fn page(&self) -> isize {
+        let rows = Layout::of(self).rows.height.saturating_sub(1).max(1);
+        isize::try_from(rows).unwrap_or(1)
+    }
+
+    /// Into the row the cursor is on; where there is nothing inside, its histogram is shown.
+    pub(super) fn enter(&mut self) -> Option<Control> {
+        let key = self.selected_row()?.key;
+        self.level_mut().selected = Some(key);
+        match self.scope().into_row(key) {
+            Some(scope) => {
+                self.levels.push(Level {
+                    scope,
+                    ..Level::default()
+                });
+                self.rebuild();
+                Some(Control::Look(scope))
+            }
+            None => {
+                self.pane = Some(true);
+                self.settle();
+                None
+            }
+        }
+    }
+
+    /// Back to where we came from.
+    pub(super) fn leave(&mut self) -> Option<Control> {
+        if self.levels.len() == 1 {
+            return None;
+        }
+        self.levels.pop();
+        self.rebuild();
+        Some(Control::Look(self.scope()))
+    }
+
+    /// The same exits, by something else.
+    pub(super) fn turn(&mut self) -> Option<Control> {
+        let scope = self.scope().turned();
+        if scope == self.scope() {
+            return None;
+        }
+        *self.level_mut() = Level {
+            scope,
+            ..Level::default()
+        };
+        self.rebuild();
+        Some(Control::Look(scope))
+    }
+
+    pub(super) fn sort_by(&mut self, sort: Sort) {
+        self.sort = sort;
+        self.rebuild();
+    }
+
+    pub(super) fn toggle_reverse(&mut self) {
+        self.reverse = !self.reverse;
+        self.rebuild();
+    }
+
+    pub(super) fn toggle_window(&mut self) {
+        self.window = match self.window {
+            Window::Recent => Window::All,
+            Window::All => Window::Recent,
+        };
+        self.rebuild();
+    }
+
+    pub(super) fn toggle_pause(&mut self) -> Control {
+        self.paused = !self.paused;
+        Control::Pause(self.paused)
+    }
+
+    pub(super) fn toggle_pane(&mut self) {
+        self.pane = Some(Layout::of(self).pane.is_none());
+        self.settle();
+    }
+
+    /// The next longer interval, or the next shorter one.
+    pub(super) fn step_interval(&mut self, longer: bool) -> Option<Control> {
+        let all = INTERVALS_MS.map(Duration::from_millis);
+        let next = if longer {
+            all.into_iter().find(|it| *it > self.interval)
+        } else {
+            all.into_iter().rfind(|it| *it < self.interval)
+        };
+        self.interval = next?;
+        Some(Control::Interval(self.interval))
+    }
+
+    pub(super) fn set_filter(&mut self, filter: String) {
+        self.level_mut().filter = filter;
+        self.rebuild();
+    }
+
+    /// Does the histogram pane have a place by itself, where nobody said?
+    pub(super) fn wants_pane(&self) -> bool {
+        self.pane
+            .unwrap_or(self.setup.interactive && self.size.0 >= 140)
+    }
+}

@@ -1,0 +1,19 @@
+//! `top`: the screen.
+//!
+//! [`App`] is what it shows, keys and readings change it, and [`draw`] turns it into cells. All of that is
+//! pure. [`run`] is the loop around it, [`Screen`] the terminal.
+
+mod app;
+mod draw;
+mod keys;
+mod layout;
+mod run;
+mod screen;
+mod sort;
+
+pub use app::{App, Control, Overlay, Setup};
+pub use draw::draw;
+pub use keys::Action;
+pub use run::{Message, lines, listen, print, run};
+pub use screen::Screen;
+pub use sort::Sort;

@@ -1,0 +1,211 @@
+//! What rows are sorted by.
+
+use std::cmp::Ordering;
+
+use crate::view::TopRow;
+
+/// What comes first: the largest, or of names the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Exits.
+    Exits,
+    /// Time out of the guest without what was idle.
+    Cost,
+    /// The same, as a share of the vCPUs' time without what was idle.
+    Busy,
+    /// Time out of the guest, as a share of the vCPUs' time.
+    Out,
+    /// Time in the guest, as a share.
+    Guest,
+    /// Time in the kernel, as a share.
+    Kernel,
+    /// Time in the VMM's user space, as a share.
+    Vmm,
+    /// Halted, as a share.
+    Halted,
+    /// Ready but not running, as a share.
+    Preempted,
+    /// Mean time of an exit.
+    Mean,
+    /// Median time of an exit.
+    P50,
+    /// 99th percentile of an exit's time.
+    P99,
+    /// Longest exit.
+    Max,
+    /// Name.
+    Name,
+}
+
+impl Sort {
+    /// All, in the order of their columns.
+    pub const ALL: [Self; 14] = [
+        Self::Name,
+        Self::Exits,
+        Self::Cost,
+        Self::Busy,
+        Self::Out,
+        Self::Guest,
+        Self::Kernel,
+        Self::Vmm,
+        Self::Halted,
+        Self::Preempted,
+        Self::Mean,
+        Self::P50,
+        Self::P99,
+        Self::Max,
+    ];
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exits => "exits/s",
+            Self::Cost => "cost/s",
+            Self::Busy => "busy%",
+            Self::Out => "out%",
+            Self::Guest => "guest%",
+            Self::Kernel => "kern%",
+            Self::Vmm => "VMM%",
+            Self::Halted => "halt%",
+            Self::Preempted => "prmt%",
+            Self::Mean => "mean",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+            Self::Max => "max",
+            Self::Name => "name",
+        }
+    }
+
+    /// The next one, or the one before.
+    #[must_use]
+    pub fn step(self, forward: bool, preempt_watched: bool) -> Self {
+        let all: Vec<_> = Self::ALL
+            .into_iter()
+            .filter(|it| preempt_watched || *it != Self::Preempted)
+            .collect();
+        let at = all.iter().position(|it| *it == self).unwrap_or(0);
+        all[(at + if forward { 1 } else { all.len() - 1 }) % all.len()]
+    }
+
+    /// The number that is sorted by; none for names.
+    fn number(self, row: &TopRow) -> f64 {
+        let time = |of: fn(&crate::view::RowTimes) -> u64| row.times.as_ref().map_or(0, of);
+        match self {
+            Self::Exits => float(row.spent.exits),
+            Self::Cost => float(row.spent.busy_ns()),
+            Self::Busy => busy(row),
+            Self::Out => share(row.spent.time_ns, row.wall_ns),
+            Self::Guest => share(row.guest_ns.unwrap_or(0), row.wall_ns),
+            Self::Kernel => share(row.spent.kernel_ns, row.wall_ns),
+            Self::Vmm => share(row.spent.vmm_ns, row.wall_ns),
+            Self::Halted => share(row.spent.halted_ns, row.wall_ns),
+            Self::Preempted => share(row.spent.preempted_ns, row.wall_ns),
+            Self::Mean => float(time(|it| it.mean_ns)),
+            Self::P50 => float(time(|it| it.p50_ns)),
+            Self::P99 => float(time(|it| it.p99_ns)),
+            Self::Max => float(time(|it| it.max_ns)),
+            Self::Name => 0.0,
+        }
+    }
+
+    /// Sorts; rows that are equal in this are sorted by their exits, and then by name.
+    pub fn sort(self, rows: &mut [TopRow], reverse: bool) {
+        rows.sort_by(|a, b| {
+            let first = self.number(b).total_cmp(&self.number(a));
+            let exits = if self == Self::Name {
+                Ordering::Equal
+            } else {
+                b.spent.exits.cmp(&a.spent.exits)
+            };
+            let order = first
+                .then(exits)
+                .then_with(|| natural(&a.name, &b.name))
+                .then_with(|| a.key.cmp(&b.key));
+            if reverse { order.reverse() } else { order }
+        });
+    }
+}
+
+/// Time out of the guest, as a share of the vCPUs' time, both without what was idle.
+pub(super) fn busy(row: &TopRow) -> f64 {
+    share(
+        row.spent.busy_ns(),
+        row.wall_ns.saturating_sub(row.wall_idle_ns),
+    )
+}
+
+pub(super) fn share(part_ns: u64, whole_ns: u64) -> f64 {
+    if whole_ns == 0 {
+        0.0
+    } else {
+        float(part_ns) / float(whole_ns)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people, and to sort")]
+pub(super) fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// As people sort: `vCPU 2` before `vCPU 10`.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let digits =
+            |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (of_a, of_b) = (digits(a), digits(b));
+        let order = if of_a > 0 && of_b > 0 {
+            let (number_a, number_b) = (
+                a[..of_a].trim_start_matches('0'),
+                b[..of_b].trim_start_matches('0'),
+            );
+            (a, b) = (&a[of_a..], &b[of_b..]);
+            number_a
+                .len()
+                .cmp(&number_b.len())
+                .then(number_a.cmp(number_b))
+        } else {
+            let (mut chars_a, mut chars_b) = (a.chars(), b.chars());
+            let order = chars_a.next().cmp(&chars_b.next());
+            if a.is_empty() || b.is_empty() {
+                return order;
+            }
+            (a, b) = (chars_a.as_str(), chars_b.as_str());
+            order
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_as_people_do() {
+        let mut names = [
+            "vCPU 10", "vCPU 2", "web", "", "vCPU", "db-007", "db-7a", "db-8",
+        ];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(
+            names,
+            [
+                "", "db-007", "db-7a", "db-8", "vCPU", "vCPU 2", "vCPU 10", "web"
+            ]
+        );
+    }
+
+    #[test]
+    fn all_keys_come_in_turn() {
+        let mut sort = Sort::Cost;
+        for _ in 0..13 {
+            sort = sort.step(true, false);
+            assert_ne!(sort, Sort::Preempted);
+        }
+        assert_eq!(sort, Sort::Cost);
+        assert_eq!(sort.step(true, true).step(false, true), sort);
+    }
+}

@@ -1,0 +1,21 @@
+//! `top`: the same numbers as `exits`, moving, from any side, and with their past.
+//!
+//! The finest numbers there are (of each vCPU and key) are kept without histograms, so that whatever is
+//! looked at next is there at once: [`Ledger`]. Histograms are 2.4 KB each and are only put together for
+//! what is looked at: [`Scope`].
+
+mod histograms;
+mod ledger;
+mod reading;
+mod rows;
+mod scope;
+mod spent;
+mod trend;
+
+pub use histograms::Histograms;
+pub use ledger::Ledger;
+pub use reading::{KeyName, ThreadTally, TopNames, TopReading};
+pub use rows::{RowTimes, TopRow, Totals, Window};
+pub use scope::Scope;
+pub use spent::{Cumulated, Spent};
+pub use trend::{SAMPLES, TrendOf};

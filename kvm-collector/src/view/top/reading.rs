@@ -1,0 +1,146 @@
+//! One reading of all exits, as it goes from who reads to who shows.
+
+use std::collections::{HashMap, HashSet};
+
+use kvm_ebpf_common::Key;
+
+use super::{Cumulated, Scope};
+use crate::{
+    model::{ExitReading, Kind, Loss, ThreadExits, VcpuTimes, Whose},
+    view::{ExitGroups, KeyNames, exits::vcpu},
+};
+
+/// What a thread has counted under a key, without its histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadTally {
+    /// Whose; a vCPU goes by its index where that is known.
+    pub whose: Whose,
+    /// Why, or what.
+    pub key: Key,
+    /// How much, since the beginning.
+    pub counted: Cumulated,
+    /// How many have no time.
+    pub untimed: u64,
+}
+
+/// What a key is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyName {
+    /// Its name.
+    pub name: String,
+    /// Is it that the guest has nothing to do?
+    pub is_halt: bool,
+}
+
+/// Names that were not known before.
+#[derive(Debug, Clone, Default)]
+pub struct TopNames {
+    /// VMs, by process.
+    pub vms: HashMap<u32, String>,
+    /// Keys.
+    pub keys: HashMap<Key, KeyName>,
+}
+
+/// All exits at one moment: the finest numbers without histograms, and the histograms of what is looked at.
+#[derive(Debug, Clone, Default)]
+pub struct TopReading {
+    /// When, in ns since the beginning; 0 until it is finished.
+    pub time_ns: u64,
+    /// In no order; there may be several of one vCPU and key.
+    pub tallies: Vec<ThreadTally>,
+    /// The vCPUs.
+    pub vcpus: Vec<VcpuTimes>,
+    /// What is missing since the beginning.
+    pub loss: Loss,
+    /// What was looked at.
+    pub scope: Scope,
+    /// The same exits with their histograms, in the rows of the scope.
+    pub groups: ExitGroups,
+    /// Names.
+    pub names: TopNames,
+    kind: Option<Kind>,
+    /// Whose tally is of something that is not over, and which.
+    open: Vec<(Whose, usize)>,
+}
+
+impl TopReading {
+    /// Nothing yet. `kind` is what is counted, if it is not exits by their reason.
+    #[must_use]
+    pub fn new(scope: Scope, kind: Option<&Kind>) -> Self {
+        Self {
+            scope,
+            groups: ExitGroups::new(&scope.groups(), kind),
+            kind: kind.cloned(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what a source hands over.
+    pub fn add(&mut self, exits: &ThreadExits<'_>) {
+        let whose = vcpu(exits.whose);
+        let key = self
+            .kind
+            .as_ref()
+            .map_or(exits.key, |kind| kind.meant(exits.key));
+        if self.scope.contains(whose, key) {
+            self.groups.add(exits);
+        }
+        let totals = exits.totals;
+        if totals.open > 0 {
+            self.open.push((exits.whose, self.tallies.len()));
+        }
+        self.tallies.push(ThreadTally {
+            whose,
+            key,
+            counted: Cumulated {
+                count: totals.count,
+                total_ns: totals.total_ns,
+                vmm_ns: totals.vmm_ns,
+                halted_ns: totals.halted_ns,
+                preempted_ns: totals.preempted_ns,
+                open_ns: 0,
+            },
+            untimed: totals.untimed,
+        });
+    }
+
+    /// Takes in what else the reading says.
+    #[must_use]
+    pub fn finish(mut self, reading: ExitReading) -> Self {
+        let open: HashMap<Whose, u64> = reading
+            .vcpus
+            .iter()
+            .map(|times| (times.whose, times.open_ns))
+            .collect();
+        for (whose, index) in self.open.drain(..) {
+            // A source says that one is open; how long it has been is the thread's to say.
+            self.tallies[index].counted.open_ns = open.get(&whose).copied().unwrap_or(0);
+        }
+        self.time_ns = reading.time_ns;
+        self.vcpus = reading.vcpus;
+        self.loss = reading.loss;
+        self
+    }
+
+    /// Looks up names of what has not been seen before; of VMs always, since a name may be learned late.
+    pub fn name(
+        &mut self,
+        seen: &mut HashSet<Key>,
+        names: &KeyNames<'_>,
+        vm_name: &dyn Fn(u32) -> String,
+    ) {
+        for tally in &self.tallies {
+            if seen.insert(tally.key) {
+                let name = KeyName {
+                    name: names.name(tally.key),
+                    is_halt: names.is_halt(tally.key),
+                };
+                self.names.keys.insert(tally.key, name);
+            }
+        }
+        for times in &self.vcpus {
+            let tgid = times.whose.tgid;
+            self.names.vms.entry(tgid).or_insert_with(|| vm_name(tgid));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What is looked at: whose exits, and what their rows are told apart by.
+
+use kvm_ebpf_common::Key;
+
+use crate::{
+    model::Whose,
+    view::{Group, GroupKey},
+};
+
+/// A part of all exits, in rows.
+///
+/// Drilling down is to take one row for the new whole, and to tell its exits apart by what is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// What all exits looked at have in common.
+    pub within: GroupKey,
+    /// What rows are told apart by.
+    pub by: Group,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self {
+            within: GroupKey::default(),
+            by: Group::Vm,
+        }
+    }
+}
+
+impl Scope {
+    /// Are these exits looked at?
+    #[must_use]
+    pub fn contains(&self, whose: Whose, key: Key) -> bool {
+        self.contains_vcpu(whose) && self.within.key.is_none_or(|it| it == key)
+    }
+
+    /// Is this vCPU looked at? It must go by what it is told by (see [`vcpu`]).
+    #[must_use]
+    pub fn contains_vcpu(&self, whose: Whose) -> bool {
+        self.within.tgid.is_none_or(|it| it == whose.tgid)
+            && self
+                .within
+                .vcpu
+                .is_none_or(|it| it == (whose.vcpu, whose.tid))
+    }
+
+    /// The row in which exits are.
+    #[must_use]
+    pub fn row(&self, whose: Whose, key: Key) -> GroupKey {
+        let by = |group| self.by == group;
+        let mut row = self.within;
+        if by(Group::Vm) || by(Group::Vcpu) {
+            // Two VMs' vCPUs of one index are two.
+            row.tgid = Some(whose.tgid);
+        }
+        if by(Group::Vcpu) {
+            row.vcpu = Some((whose.vcpu, whose.tid));
+        }
+        if by(Group::Reason) {
+            row.key = Some(key);
+        }
+        row
+    }
+
+    /// What rows here can be told apart by: what they do not have in common anyhow.
+    #[must_use]
+    pub fn choices(&self) -> Vec<Group> {
+        choices(&self.within)
+    }
+
+    /// The same exits, told apart by the next thing.
+    #[must_use]
+    pub fn turned(&self) -> Self {
+        let choices = self.choices();
+        let at = choices.iter().position(|it| *it == self.by).unwrap_or(0);
+        let by = choices[(at + 1) % choices.len().max(1)];
+        Self { by, ..*self }
+    }
+
+    /// A row of these, told apart by what is left; `None` where nothing is.
+    #[must_use]
+    pub fn into_row(&self, row: GroupKey) -> Option<Self> {
+        let by = *choices(&row).first()?;
+        Some(Self { within: row, by })
+    }
+
+    /// The groups by which `exits` would make the same rows.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        let GroupKey { tgid, vcpu, key } = self.row(Whose::default(), Key::default());
+        [
+            tgid.map(|_| Group::Vm),
+            vcpu.map(|_| Group::Vcpu),
+            key.map(|_| Group::Reason),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+fn choices(within: &GroupKey) -> Vec<Group> {
+    let mut choices = Vec::new();
+    if within.tgid.is_none() {
+        choices.push(Group::Vm);
+    }
+    if within.vcpu.is_none() {
+        choices.push(Group::Vcpu);
+    }
+    if within.key.is_none() {
+        choices.push(Group::Reason);
+    }
+    choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB_1: Whose = Whose {
+        tgid: 7,
+        vcpu: 1,
+        tid: 0,
+    };
+
+    fn key(code: u64) -> Key {
+        Key {
+            code,
+            ..Key::default()
+        }
+    }
+
+    #[test]
+    fn a_vm_divides_into_vcpus_and_these_into_reasons() {
+        let all = Scope::default();
+        let vm = all
+            .into_row(all.row(WEB_1, key(1)))
+            .expect("vCPUs are left");
+        assert_eq!((vm.by, vm.within.tgid), (Group::Vcpu, Some(7)));
+        let vcpu = vm
+            .into_row(vm.row(WEB_1, key(1)))
+            .expect("reasons are left");
+        assert_eq!((vcpu.by, vcpu.within.vcpu), (Group::Reason, Some((1, 0))));
+        assert!(vcpu.contains(WEB_1, key(2)));
+        assert!(!vcpu.contains(Whose { vcpu: 0, ..WEB_1 }, key(2)));
+        let reason = vcpu.row(WEB_1, key(2));
+        assert_eq!(vcpu.into_row(reason), None, "nothing is left");
+        assert_eq!(vcpu.groups(), [Group::Vm, Group::Vcpu, Group::Reason]);
+    }
+
+    #[test]
+    fn a_reason_divides_into_vms() {
+        let mut all = Scope::default();
+        while all.by != Group::Reason {
+            all = all.turned();
+        }
+        let reason = all.into_row(all.row(WEB_1, key(3))).expect("VMs are left");
+        assert_eq!((reason.by, reason.within.key), (Group::Vm, Some(key(3))));
+        assert_eq!(reason.turned().by, Group::Vcpu);
+        assert_eq!(reason.turned().turned(), reason);
+        assert!(!reason.contains(WEB_1, key(4)));
+    }
+
+    #[test]
+    fn vcpus_of_all_vms_are_told_apart_by_their_vm() {
+        let scope = Scope::default().turned();
+        assert_eq!(scope.by, Group::Vcpu);
+        let other = Whose { tgid: 8, ..WEB_1 };
+        assert_ne!(scope.row(WEB_1, key(1)), scope.row(other, key(1)));
+        assert_eq!(scope.groups(), [Group::Vm, Group::Vcpu]);
+    }
+}

@@ -1,0 +1,294 @@
+//! `top`, in a terminal that tmux is.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use kvm_collector::tui::Screen;
+use libtest_mimic::{Failed, Trial};
+
+use crate::{
+    check::ensure,
+    guest::Guest,
+    needs::{Need, collector, trial},
+    process::run,
+};
+
+/// Set in this program's own environment, it is to panic while it has the terminal.
+const PANIC: &str = "KVM_TEST_PANIC_IN_TERMINAL";
+
+const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs, Need::Tmux];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("top_once", &[Need::Root, Need::Kvm, Need::Tracefs], once),
+        trial("top_needs_a_terminal", &[Need::Root], needs_a_terminal),
+        trial("top_drills_down", NEEDS, drills_down),
+        trial("top_ends_with_a_signal", NEEDS, ends_with_a_signal),
+        trial("top_ends_with_its_time", NEEDS, ends_with_its_time),
+        trial("top_stops_and_goes_on", NEEDS, stops_and_goes_on),
+        trial("top_panics_in_order", &[Need::Tmux], panics_in_order),
+    ]
+}
+
+/// Panics in the terminal if this program was started for that.
+pub(crate) fn panic_if_asked() {
+    if std::env::var_os(PANIC).is_some() {
+        let _screen = Screen::take().expect("a terminal");
+        println!("on the other screen");
+        panic!("as asked");
+    }
+}
+
+/// A guest that goes on writing to a port as long as anybody watches.
+fn guest() -> Result<Guest, Failed> {
+    let mut guest = Guest::prepare(&[
+        "--name",
+        "web-1",
+        "--kind",
+        "io",
+        "--vcpus",
+        "2",
+        "--exits",
+        "100000000",
+        "--sleep",
+        "1ms",
+    ])?;
+    guest.release()?;
+    Ok(guest)
+}
+
+fn once() -> Result<(), Failed> {
+    let _guest = guest()?;
+    let ended = run(&["top", "--once", "--kind", "pio", "-d", "500ms"])?.expect_code(0)?;
+    for word in ["1 VM ", "2 vCPUs", "pio/s", "web-1"] {
+        ensure(ended.stdout.contains(word), || {
+            format!("no `{word}`: {}", ended.stdout)
+        })?;
+    }
+    ensure(!ended.stdout.contains('\x1b'), || {
+        format!("escape codes in what is no terminal: {}", ended.stdout)
+    })
+}
+
+fn needs_a_terminal() -> Result<(), Failed> {
+    run(&["top"])?
+        .expect_code(1)?
+        .expect_message(&["terminal", "--once", "exits -I 1s"])?;
+    Ok(())
+}
+
+fn drills_down() -> Result<(), Failed> {
+    let _guest = guest()?;
+    let tmux = Tmux::new("drill")?;
+    tmux.top()?;
+    tmux.wait_for(&["web-1", "pio/s", "by VM", "? help"])?;
+    tmux.keys(&["Enter"])?;
+    tmux.wait_for(&["all > web-1", "by vCPU"])?;
+    tmux.keys(&["Enter"])?;
+    tmux.wait_for(&["by pio", "port 0x3f8 out"])?;
+    tmux.keys(&["?"])?;
+    tmux.wait_for(&["this help"])?;
+    tmux.keys(&["x", "Escape"])?;
+    tmux.wait_for(&["all > web-1", "by vCPU"])?;
+    tmux.keys(&["Space"])?;
+    tmux.wait_for(&["PAUSED", "Space go on"])?;
+    // As soon as the terminal is larger, so is the picture.
+    tmux.tmux(&["resize-window", "-t", "it", "-x", "120", "-y", "30"])?;
+    tmux.wait_for(&["H histogram"])?;
+    tmux.keys(&["q"])?;
+    tmux.ended_with(0)
+}
+
+fn ends_with_a_signal() -> Result<(), Failed> {
+    let _guest = guest()?;
+    for signal in ["TERM", "INT", "HUP"] {
+        let tmux = Tmux::new(signal)?;
+        tmux.top()?;
+        tmux.wait_for(&["web-1"])?;
+        tmux.signal(signal)?;
+        tmux.ended_with(0)?;
+    }
+    Ok(())
+}
+
+fn ends_with_its_time() -> Result<(), Failed> {
+    let tmux = Tmux::new("time")?;
+    tmux.start("$TOP top --kind pio -d 1s")?;
+    tmux.ended_with(0)
+}
+
+fn stops_and_goes_on() -> Result<(), Failed> {
+    let _guest = guest()?;
+    let tmux = Tmux::new("stop")?;
+    // Only a shell with jobs continues what stopped.
+    tmux.keys(&["set -m", "Enter"])?;
+    tmux.top()?;
+    tmux.wait_for(&["web-1"])?;
+    tmux.keys(&["C-z"])?;
+    tmux.wait_for_no("? help")?;
+    tmux.keys(&["clear; stty -a", "Enter"])?;
+    tmux.wait_for_words(&["icanon", "echo"])?;
+    tmux.keys(&["fg", "Enter"])?;
+    tmux.wait_for(&["web-1", "? help"])?;
+    // Drawn from scratch, it is the same picture.
+    tmux.keys(&["C-l"])?;
+    tmux.keys(&["Enter"])?;
+    tmux.wait_for(&["all > web-1", "? help"])?;
+    tmux.keys(&["q"])?;
+    tmux.wait_for_no("? help")
+}
+
+fn panics_in_order() -> Result<(), Failed> {
+    let tmux = Tmux::new("panic")?;
+    let this = std::env::current_exe()?;
+    tmux.start(&format!("RUST_BACKTRACE=0 {PANIC}=1 {}", this.display()))?;
+    tmux.wait_for(&["panicked", "as asked"])?;
+    tmux.ended_with(101)
+}
+
+/// A terminal of 80 times 24 with a shell in it, as long as this lives.
+struct Tmux {
+    socket: PathBuf,
+}
+
+impl Tmux {
+    fn new(name: &str) -> Result<Self, Failed> {
+        let file = format!("kvm-collector-test-{}-{name}", std::process::id());
+        let tmux = Self {
+            socket: std::env::temp_dir().join(file),
+        };
+        // Nothing of this machine's own settings, and the shell that every machine has.
+        tmux.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-s",
+            "it",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            "sh",
+        ])?;
+        Ok(tmux)
+    }
+
+    fn tmux(&self, args: &[&str]) -> Result<String, Failed> {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(&self.socket).args(args);
+        let output = command
+            .env_remove("TMUX")
+            .env("TOP", collector().get_program())
+            .env("PS1", "$ ")
+            .env("LC_ALL", "C.UTF-8")
+            .output()?;
+        ensure(output.status.success(), || {
+            format!("{command:?}: {output:?}")
+        })?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn keys(&self, keys: &[&str]) -> Result<(), Failed> {
+        for key in keys {
+            self.tmux(&["send-keys", "-t", "it", key])?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command, and then says how it ended and what the terminal is like.
+    fn start(&self, command: &str) -> Result<(), Failed> {
+        let line = format!("{command}; echo \"ended: $?\"; stty -a");
+        self.keys(&[&line, "Enter"])
+    }
+
+    fn top(&self) -> Result<(), Failed> {
+        self.start("$TOP top --kind pio -I 200ms")
+    }
+
+    fn picture(&self) -> Result<String, Failed> {
+        self.tmux(&["capture-pane", "-p", "-t", "it"])
+    }
+
+    /// Waits until all of these are on the screen.
+    fn wait_for(&self, words: &[&str]) -> Result<(), Failed> {
+        self.wait_until(&format!("{words:?}"), |picture| {
+            words.iter().all(|word| picture.contains(word))
+        })
+    }
+
+    /// Waits until all of these are on the screen, each by itself: `-echo` is not `echo`.
+    fn wait_for_words(&self, words: &[&str]) -> Result<(), Failed> {
+        self.wait_until(&format!("{words:?}"), |picture| {
+            words
+                .iter()
+                .all(|word| picture.split_whitespace().any(|it| it == *word))
+        })
+    }
+
+    /// Waits until this is not on the screen.
+    fn wait_for_no(&self, word: &str) -> Result<(), Failed> {
+        self.wait_until(&format!("no {word}"), |picture| !picture.contains(word))
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Result<(), Failed> {
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let picture = self.picture()?;
+            if is_so(&picture) {
+                return Ok(());
+            }
+            ensure(Instant::now() < patience, || {
+                format!("{what}: not in\n{picture}")
+            })?;
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The shell's screen is back, with the cursor, and lines are read as they were.
+    fn ended_with(&self, code: i32) -> Result<(), Failed> {
+        let ended = format!("ended: {code}");
+        self.wait_for(&[&ended])?;
+        self.wait_for_words(&["icanon", "echo", "opost"])?;
+        let of_terminal = self.tmux(&[
+            "display",
+            "-p",
+            "-t",
+            "it",
+            "#{alternate_on} #{cursor_flag}",
+        ])?;
+        ensure(of_terminal.trim() == "0 1", || {
+            format!("alternate screen, cursor: {of_terminal}")
+        })?;
+        let picture = self.picture()?;
+        ensure(!picture.contains("? help"), || {
+            format!("something is left:\n{picture}")
+        })
+    }
+
+    /// Sends a signal to what the shell runs.
+    fn signal(&self, signal: &str) -> Result<(), Failed> {
+        let shell = self.tmux(&["display", "-p", "-t", "it", "#{pane_pid}"])?;
+        let shell = shell.trim();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
+        let child = children
+            .split_whitespace()
+            .next()
+            .ok_or("the shell runs nothing")?;
+        let status = Command::new("kill").args(["-s", signal, child]).status()?;
+        ensure(status.success(), || format!("kill: {status}"))
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        // It may have ended with its shell.
+        let _ = self.tmux(&["kill-server"]);
+        let _ = fs::remove_file(&self.socket);
+    }
+}
