@@ -51,7 +51,8 @@ pub(super) fn pairing(
 /// Room for the vCPUs there are, or for so many rows.
 pub(super) fn sizes(max_rows: Option<u32>) -> MapSizes {
     let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;
-    let sizes = MapSizes::for_vcpus(vms.iter().map(|vm| vm.vcpus.len()).sum());
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let sizes = MapSizes::for_host(vms.iter().map(|vm| vm.vcpus.len()).sum(), cpus);
     MapSizes {
         exit_rows: max_rows.unwrap_or(sizes.exit_rows),
         ..sizes

@@ -57,14 +57,18 @@ pub struct MapSizes {
 /// Rows of the tables of exits at least.
 const LEAST_ROWS: u32 = 4_096;
 
-/// Places for vCPU threads at least.
-const LEAST_THREADS: u32 = 1_024;
+/// Places for vCPU threads at least: at 672 bytes each, they are cheap.
+const LEAST_THREADS: u32 = 4_096;
+
+/// vCPUs that a CPU may have, when VMs come that are not there yet.
+const VCPUS_PER_CPU: usize = 8;
 
 impl MapSizes {
-    /// For a host with so many vCPUs: room for 20 reasons of each, and a quarter more; and for as many
-    /// threads again as come and go between two looks.
+    /// For a host that has so many vCPUs now, and so many CPUs: room for 20 reasons of each vCPU there is or
+    /// may come, and a quarter more; and for as many threads again as come and go between two looks.
     #[must_use]
-    pub fn for_vcpus(vcpus: usize) -> Self {
+    pub fn for_host(vcpus: usize, cpus: usize) -> Self {
+        let vcpus = vcpus.max(cpus.saturating_mul(VCPUS_PER_CPU));
         let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
         Self {
             exit_rows: vcpus.saturating_mul(25).max(LEAST_ROWS),

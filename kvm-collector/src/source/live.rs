@@ -245,7 +245,13 @@ impl Live {
         let threads = self.attached.vcpu_threads();
         self.names
             .learn(threads.iter().map(|(_, thread)| thread.tgid()));
+        let begin_ns = clock::monotonic_ns();
         self.read_rows(&threads, epoch, Some(each))?;
+        log::debug!(
+            "the tables of {} vCPU threads were read in {} us",
+            threads.len(),
+            clock::monotonic_ns().saturating_sub(begin_ns) / 1000
+        );
         let mut vcpus = Vec::with_capacity(threads.len());
         for (_, thread) in &threads {
             if thread.ended == 0 {
