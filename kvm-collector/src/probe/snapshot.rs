@@ -45,11 +45,16 @@ impl Attached {
         tables.threads().collect()
     }
 
-    /// Hands over all rows of exits, with their indices, and with their causes if those were asked for.
-    pub fn exit_rows(&mut self, mut each: impl FnMut(usize, &Row, Option<CauseTable>)) {
+    /// Hands over the rows of exits of those threads whose index is wanted, with the rows' own indices, and
+    /// with their causes if those were asked for.
+    pub fn exit_rows(
+        &mut self,
+        wanted: impl Fn(u64) -> bool,
+        mut each: impl FnMut(usize, &Row, Option<CauseTable>),
+    ) {
         if let Some(tables) = &mut self.tables {
             tables.look();
-            for (index, row) in tables.rows() {
+            for (index, row) in tables.rows(wanted) {
                 each(index, &row, tables.causes(index));
             }
         }

@@ -93,7 +93,8 @@ fn map_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
             std::ptr::null_mut(),
             bytes,
             ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
+            // Populated, or the first reading would take a fault for every page.
+            MapFlags::SHARED | MapFlags::POPULATE,
             fd,
             0,
         )
@@ -129,7 +130,7 @@ impl Tables {
         while self.threads_used < self.threads.len && self.thread_is_used(self.threads_used) {
             self.threads_used += 1;
         }
-        while self.rows_used < self.rows.len && self.row_is_used(self.rows_used) {
+        while self.rows_used < self.rows.len && self.thread_of_row(self.rows_used) != 0 {
             self.rows_used += 1;
         }
     }
@@ -138,8 +139,9 @@ impl Tables {
         self.threads.word(index, offset_of!(VcpuThread, was)) != 0
     }
 
-    fn row_is_used(&self, index: usize) -> bool {
-        self.rows.word(index, offset_of!(Row, thread)) != 0
+    /// The index of a row's thread, and 1; 0 for a row not in use.
+    fn thread_of_row(&self, index: usize) -> u64 {
+        self.rows.word(index, offset_of!(Row, thread))
     }
 
     /// All vCPU threads, as far as was looked, with their indices.
@@ -149,10 +151,14 @@ impl Tables {
             .map(|index| (index as u64, self.threads.read(index)))
     }
 
-    /// All rows, as far as was looked, with their indices.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (usize, Row)> {
+    /// The rows, as far as was looked, of threads whose index is wanted, with their own indices.
+    pub(super) fn rows(&self, wanted: impl Fn(u64) -> bool) -> impl Iterator<Item = (usize, Row)> {
+        let is_wanted = move |index: &usize| {
+            let thread = self.thread_of_row(*index).checked_sub(1);
+            thread.is_some_and(&wanted)
+        };
         (0..self.rows_used)
-            .filter(|index| self.row_is_used(*index))
+            .filter(is_wanted)
             .map(|index| (index, self.rows.read(index)))
     }
 

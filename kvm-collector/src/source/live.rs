@@ -47,7 +47,7 @@ pub struct Live {
     attached: Attached,
     names: VmNames,
     /// The extremes of each row, up to the last epoch that was read.
-    extremes: HashMap<usize, MinMax>,
+    extremes: Vec<MinMax>,
     departed: Departed,
     began_ns: u64,
     /// When watching ended, if it has.
@@ -85,7 +85,7 @@ impl Live {
             options,
             attached,
             names: VmNames::default(),
-            extremes: HashMap::new(),
+            extremes: Vec::new(),
             departed: Departed::default(),
             began_ns,
             ended_ns: None,
@@ -290,29 +290,35 @@ impl Live {
         epoch: u64,
         mut each: Option<&mut dyn FnMut(&ThreadExits<'_>)>,
     ) -> Result<(), ProbeError> {
-        let by_index: HashMap<u64, &VcpuThread> = threads
+        let all = each.is_some();
+        let by_place: HashMap<u64, &VcpuThread> = threads
             .iter()
             .map(|(index, thread)| (*index, thread))
             .collect();
+        // The rows of a thread that has come since are for the next reading.
+        let wanted = |place: u64| {
+            let thread = by_place.get(&place).copied();
+            thread.filter(|thread| thread.ended != 0 || all)
+        };
         let mut rows = Vec::new();
         let (merged, departed) = (&mut self.extremes, &mut self.departed);
-        self.attached.exit_rows(|index, row, causes| {
-            // The rows of a thread that has come since are for the next reading.
-            let Some(thread) = by_index.get(&(row.thread - 1)) else {
+        let is_wanted = |place: u64| wanted(place).is_some();
+        self.attached.exit_rows(is_wanted, |index, row, causes| {
+            let Some(thread) = wanted(row.thread - 1) else {
                 return;
             };
             let ended = thread.ended != 0;
-            if !ended && each.is_none() {
-                return;
-            }
             let recent = recent(&row.stats, epoch);
-            let extremes = merged.entry(index).or_insert(MinMax::NONE);
+            if merged.len() <= index {
+                merged.resize(index + 1, MinMax::NONE);
+            }
+            let extremes = &mut merged[index];
             extremes.merge(recent);
             let totals = ExitTotals::of(&row.stats, *extremes);
             let causes = causes.as_ref().map(Causes::from);
             if ended {
                 departed.keep(thread, row.key, &totals, recent, causes);
-                merged.remove(&index);
+                *extremes = MinMax::NONE;
                 let key = RowKey {
                     thread: row.thread - 1,
                     key: row.key,

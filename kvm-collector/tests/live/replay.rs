@@ -49,7 +49,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 &CAUSES,
             )?;
             same(
-                &["-k", WITH_APIC, "-n", "40", "--vcpus", "2"],
+                &["-k", WITH_APIC, "-n", "10", "--vcpus", "2"],
                 VMEXIT,
                 &["rip"],
             )
@@ -67,7 +67,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 same(&args, kind, &["hypercall"])
                     .map_err(|it| format!("{kind}: {}", it.message().unwrap_or_default()))?;
             }
-            same(&["-k", WITH_APIC, "-n", "30"], "userspace", &["msr"])
+            same(&["-k", WITH_APIC, "-n", "10"], "userspace", &["msr"])
         }),
     ]
 }
