@@ -47,10 +47,11 @@ fn enter_goes_in_and_escape_comes_back_to_the_same_row() {
     let scope = app.scope();
     assert_eq!(key(&mut app, KeyCode::Enter), Action::None);
     assert_eq!(app.scope(), scope);
-    assert!(
-        picture(&app, SIZE).contains("in the last")
-            || picture(&app, SIZE).contains("since the start")
-    );
+    assert!(picture(&app, SIZE).contains("being read"));
+    app.begin_histograms(small().reading(3, scope));
+    assert!(picture(&app, SIZE).contains("since the start"));
+    app.take(small().reading(4, scope));
+    assert!(picture(&app, SIZE).contains("in the last"));
     key(&mut app, KeyCode::Backspace);
     assert_eq!(
         key(&mut app, KeyCode::Esc),

@@ -216,7 +216,9 @@ fn full_disk() -> Result<(), Failed> {
         size.as_c_str(),
     )?;
     let _mounted = Tmpfs(&folder.0);
-    for options in [&[][..], &["-z"]] {
+    // Packed, the events would need seconds to fill it, in which a busy machine loses too many of them: most of it is full.
+    for (options, ballast) in [(&[][..], 0), (&["-z"], 768 << 10)] {
+        fs::write(folder.file("ballast"), vec![0; ballast])?;
         let file = folder.file("kvm.data");
         let guest = Guest::prepare(&["-k", "io", "-n", "100000"])?;
         let record = Watch::begin(&[&["record", "-o", &file], options].concat())?;
@@ -416,7 +418,13 @@ fn of_perf() -> Result<(), Failed> {
         perf.arg("--").arg(program.get_program()).args(guest);
         run_command(&mut perf)?.expect_code(0)?;
         let perf = run_command(Command::new("perf").args(["script", "-i", &file]))?;
-        let ours = whole(&file, &[])?;
+        let mut ours = run(&["trace", "--strict", "-i", &file])?;
+        if name == "packed" && ours.code == Some(3) {
+            // perf 6.1 forgets what its compressor has not given out when the last record is full: the end is missing for perf too.
+            ours = ours.expect_message(&["a compressed record is cut off"])?;
+        } else {
+            ours = ours.expect_code(0)?;
+        }
         compare(&ours.stdout, &perf.expect_code(0)?.stdout)?;
         let wall = run(&["trace", "--time", "wall", "-i", &file])?;
         wall.expect_code(i32::from(name != "mono"))?;

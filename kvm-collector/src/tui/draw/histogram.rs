@@ -29,6 +29,10 @@ pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         return;
     };
     canvas.text(line(place, 0), &row.name, Look::Heading);
+    if !app.histograms.are_of(&app.scope()) {
+        canvas.text(line(place, 1), "being read", Look::Dim);
+        return;
+    }
     let Some(totals) = app.histograms.of(&row.key, app.window) else {
         canvas.text(line(place, 1), "no exits in this time", Look::Dim);
         return;

@@ -33,6 +33,12 @@ impl Histograms {
         self.scope = reading.scope;
     }
 
+    /// Are these the histograms of a scope? Directly after it was chosen, they have yet to be read.
+    #[must_use]
+    pub fn are_of(&self, scope: &Scope) -> bool {
+        self.scope == *scope
+    }
+
     /// How far back the histograms go that there are for a window: directly after another scope was
     /// chosen, only those since the beginning are known.
     #[must_use]
@@ -54,7 +60,7 @@ impl Histograms {
 
     /// Tells rows of a scope how their exits took.
     pub fn tell(&self, scope: &Scope, window: Window, rows: &mut [TopRow]) {
-        if self.scope == *scope {
+        if self.are_of(scope) {
             for row in rows {
                 row.times = self.of(&row.key, window).and_then(RowTimes::of);
             }
