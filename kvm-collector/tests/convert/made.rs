@@ -219,10 +219,11 @@ pub(crate) fn one_of_each(path: &Path) {
 /// Many exits of four vCPUs, for some ms.
 pub(crate) fn many(path: &Path, exits: u64) {
     let mut made = Made::begin(path);
+    let mut reasons = [NPF, IO, HLT, 0x7c, 0x60].into_iter().cycle();
     for number in 0..exits {
         let vcpu = u32::try_from(number % 4).expect("few");
         let at_ns = number * 1_000;
-        made.exit(at_ns, vcpu, [NPF, IO, HLT, 0x7c, 0x60][number as usize % 5]);
+        made.exit(at_ns, vcpu, reasons.next().unwrap_or(IO));
         if number % 5 == 1 {
             made.event(at_ns + 100, vcpu, "kvm_userspace_exit", &[("reason", 2)]);
         }
