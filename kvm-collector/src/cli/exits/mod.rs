@@ -43,7 +43,7 @@ use writer::Writer;
   kvm-collector exits -d 10s --baseline before.json
                                                   what changed since
   kvm-collector exits --slow 1ms                  also print each exit that takes longer
-  kvm-collector exits -i perf.data --by vm,reason from a recording")]
+  kvm-collector exits -i perf.data --by vm,reason   from a recording")]
 pub(super) struct ExitsArgs {
     #[command(flatten)]
     input: Input,

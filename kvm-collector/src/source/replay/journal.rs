@@ -4,7 +4,7 @@ use std::vec;
 
 use kvm_ebpf_common::{Key, Parts, Span, VcpuClock};
 
-use super::{super::of_thread::whose, threads::Thread};
+use super::{super::of_thread::whose, Replay, keep::interrupt, threads::Thread};
 use crate::model::{Exit, ExitEnd, Part, Place, Stretch};
 
 /// Stretches that are over and have not been asked for. Of one thread they come in the order of their ends;
@@ -12,6 +12,35 @@ use crate::model::{Exit, ExitEnd, Part, Place, Stretch};
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     stretches: Option<Vec<Stretch>>,
+}
+
+impl Replay {
+    /// From now on, keeps what each vCPU's thread did, one by one, for [`Replay::stretches`].
+    pub fn keep_stretches(&mut self) {
+        self.journal.begin();
+    }
+
+    /// Where vCPUs' threads were until now, if that is kept: what was not asked for yet, each thread's in the
+    /// order of time.
+    pub fn stretches(&mut self) -> vec::Drain<'_, Stretch> {
+        self.journal.drain()
+    }
+
+    /// The recording ends here: what is not over, is known as far as this.
+    pub fn end_stretches(&mut self) {
+        for thread in self.threads.iter_mut() {
+            if self.marks.since(thread.marks, thread.cpu) {
+                interrupt(
+                    thread,
+                    &mut self.rows,
+                    &mut self.counters,
+                    &mut self.journal,
+                );
+                thread.marks = self.marks.all();
+            }
+            self.journal.last(thread, self.now_ns);
+        }
+    }
 }
 
 impl Journal {

@@ -9,19 +9,17 @@
 
 mod input;
 mod journal;
+mod keep;
 mod lost;
 mod roles;
 mod threads;
 
 use std::{convert::Infallible, vec};
 
-use kvm_ebpf_common::{
-    CauseTable, Key, PairingCounters, RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span, VCPU_UNKNOWN,
-    VcpuClock,
-};
+use kvm_ebpf_common::{CauseTable, Key, PairingCounters, SlowExit, Span, VCPU_UNKNOWN, VcpuClock};
 
 use crate::{
-    model::{Causes, Event, ExitReading, ExitTotals, Loss, MinMax, Stretch, ThreadExits},
+    model::{Causes, Event, ExitReading, ExitTotals, Loss, MinMax, ThreadExits},
     probe::{Filter, PlanError},
     tracefs::Format,
 };
@@ -33,6 +31,7 @@ use super::{
 };
 pub use input::ReplayOptions;
 use journal::Journal;
+use keep::{interrupt, keep_untimed, slow_exit};
 use lost::LostMarks;
 pub use roles::Role;
 use roles::{Roles, Step};
@@ -158,33 +157,6 @@ impl Replay {
     /// Exits that took longer than [`Pairing::slow`] and have ended since this was asked last.
     pub fn slow_exits(&mut self) -> vec::Drain<'_, SlowExit> {
         self.slow.drain(..)
-    }
-
-    /// From now on, keeps what each vCPU's thread did, one by one, for [`Replay::stretches`].
-    pub fn keep_stretches(&mut self) {
-        self.journal.begin();
-    }
-
-    /// Where vCPUs' threads were until now, if that is kept: what was not asked for yet, each thread's in the
-    /// order of time.
-    pub fn stretches(&mut self) -> vec::Drain<'_, Stretch> {
-        self.journal.drain()
-    }
-
-    /// The recording ends here: what is not over, is known as far as this.
-    pub fn end_stretches(&mut self) {
-        for thread in self.threads.iter_mut() {
-            if self.marks.since(thread.marks, thread.cpu) {
-                interrupt(
-                    thread,
-                    &mut self.rows,
-                    &mut self.counters,
-                    &mut self.journal,
-                );
-                thread.marks = self.marks.all();
-            }
-            self.journal.last(thread, self.now_ns);
-        }
     }
 
     /// Hands over all timed exits since the beginning: of each thread and key, and of what has ended.
@@ -513,48 +485,5 @@ impl ExitSource for Replay {
 
     fn exits(&mut self, each: &mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, Infallible> {
         Ok(Replay::exits(self, each))
-    }
-}
-
-/// Events of the thread may be missing: what was open is counted, and has no time.
-#[cold]
-fn interrupt(
-    thread: &mut Thread,
-    rows: &mut Room,
-    counters: &mut PairingCounters,
-    journal: &mut Journal,
-) {
-    journal.unseen(thread);
-    if let Some(unmatched) = thread.state.clock.interrupt() {
-        counters.unmatched += 1;
-        keep_untimed(thread, &unmatched, rows, counters);
-    }
-}
-
-/// Keeps what has no time.
-fn keep_untimed(thread: &mut Thread, key: &Key, rows: &mut Room, counters: &mut PairingCounters) {
-    match thread.row(key, rows) {
-        Some(row) => row.stats.add_untimed(),
-        None => counters.rows_full += 1,
-    }
-}
-
-/// As the kernel half reports it.
-fn slow_exit(thread: &Thread, span: &Span, now_ns: u64, cpu: u32) -> SlowExit {
-    SlowExit {
-        header: RecordHeader {
-            time_ns: now_ns,
-            tgid: thread.state.tgid(),
-            cpu: u16::try_from(cpu).unwrap_or(u16::MAX),
-            length: u16::try_from(size_of::<SlowExit>()).unwrap_or(u16::MAX),
-            event_id: 0,
-            slot: SLOW_EXIT_SLOT,
-            tid: thread.state.tid(),
-        },
-        span: *span,
-        cause: thread.state.cause,
-        guest_rip: thread.state.guest_rip,
-        vcpu: thread.state.vcpu,
-        unused: 0,
     }
 }
