@@ -154,7 +154,7 @@ impl Made {
         let values = [
             ("isa", 2),
             ("exit_reason", reason),
-            ("guest_rip", 0xffff_ffff_8100_0000 + at_ns),
+            ("guest_rip", 0xffff_ffff_8100_0000 + at_ns % (1 << 24)),
             ("vcpu_id", vcpu.into()),
         ];
         self.event(at_ns, vcpu, "kvm_exit", &values);
