@@ -5,6 +5,7 @@
 //! kernel calls things; `cli` wires them together. See ARCHITECTURE.md.
 
 pub mod cli;
+pub mod convert;
 pub mod doctor;
 pub mod format;
 pub mod guest;

@@ -1,6 +1,7 @@
 //! What people type: one file per subcommand, wiring only.
 
 mod baseline;
+mod convert;
 mod doctor;
 mod ending;
 mod exits;
@@ -58,6 +59,7 @@ enum Command {
     Trace(trace::TraceArgs),
     Top(top::TopArgs),
     Record(record::RecordArgs),
+    Convert(convert::ConvertArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
@@ -122,6 +124,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => asynchronously(trace::run(args, common)),
         Command::Top(args) => top::run(args, common),
         Command::Record(args) => asynchronously(record::run(args, common)),
+        Command::Convert(args) => convert::run(&args, common),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),

@@ -8,6 +8,7 @@ mod exits;
 mod histogram;
 mod kind;
 mod loss;
+mod stretch;
 
 pub use causes::{CauseCount, Causes};
 pub use counts::{Counts, EventCount, VmCounts};
@@ -16,3 +17,4 @@ pub use exits::{ExitReading, ExitTotals, MinMax, ThreadExits, VcpuTimes, Whose};
 pub use histogram::percentile_ns;
 pub use kind::{Kind, UnknownKind, VMEXIT};
 pub use loss::Loss;
+pub use stretch::{Exit, ExitEnd, Part, Place, Stretch};

@@ -15,4 +15,6 @@ pub use top::{
     Cumulated, Histograms, KeyName, Ledger, RowTimes, SAMPLES, Scope, Spent, ThreadTally, TopNames,
     TopReading, TopRow, Totals, TrendOf, Window,
 };
-pub use trace::{Clock, FilterError, Filters, SpanOptions, Spans, TraceFormat, TraceLines};
+pub use trace::{
+    Clock, FilterError, Filters, SpanOptions, Spans, TraceFormat, TraceLines, write_fields,
+};

@@ -8,15 +8,15 @@
 //! not counted. See [`Replay::lost`].
 
 mod input;
+mod journal;
+mod keep;
 mod lost;
 mod roles;
 mod threads;
 
 use std::{convert::Infallible, vec};
 
-use kvm_ebpf_common::{
-    CauseTable, Key, PairingCounters, RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span, VCPU_UNKNOWN,
-};
+use kvm_ebpf_common::{CauseTable, Key, PairingCounters, SlowExit, Span, VCPU_UNKNOWN, VcpuClock};
 
 use crate::{
     model::{Causes, Event, ExitReading, ExitTotals, Loss, MinMax, ThreadExits},
@@ -30,6 +30,8 @@ use super::{
     of_thread::{recent, times, whose},
 };
 pub use input::ReplayOptions;
+use journal::Journal;
+use keep::{interrupt, keep_untimed, slow_exit};
 use lost::LostMarks;
 pub use roles::Role;
 use roles::{Roles, Step};
@@ -51,6 +53,7 @@ pub struct Replay {
     counters: PairingCounters,
     lost: u64,
     slow: Vec<SlowExit>,
+    journal: Journal,
     /// Between which readings; see [`ExitStats::extremes`](kvm_ebpf_common::ExitStats::extremes).
     epoch: u64,
     began_ns: u64,
@@ -73,6 +76,7 @@ impl Replay {
             counters: PairingCounters::default(),
             lost: 0,
             slow: Vec::new(),
+            journal: Journal::default(),
             epoch: 1,
             began_ns,
             now_ns: began_ns,
@@ -120,20 +124,10 @@ impl Replay {
                 }
                 Step::Exit => self.on_exit(task, event),
                 Step::Entry => self.on_entry(task, event),
-                Step::User => {
-                    if let Some((index, now_ns)) = self.find(task, event)
-                        && let Some(thread) = self.threads.at(index)
-                    {
-                        thread.state.clock.user(now_ns);
-                    }
-                }
+                Step::User => self.on_clock(task, event, VcpuClock::user),
                 Step::Wakeup => {
                     let halted_ns = roles::read(event.raw, self.roles.halted_ns);
-                    if let Some((index, now_ns)) = self.find(task, event)
-                        && let Some(thread) = self.threads.at(index)
-                    {
-                        thread.state.clock.wakeup(now_ns, halted_ns);
-                    }
+                    self.on_clock(task, event, |clock, now_ns| clock.wakeup(now_ns, halted_ns));
                 }
                 Step::Detail(number) => self.on_detail(usize::from(number), task, event),
             }
@@ -172,7 +166,12 @@ impl Replay {
         let mut vcpus = Vec::new();
         for thread in self.threads.iter_mut() {
             if self.marks.since(thread.marks, thread.cpu) {
-                interrupt(thread, &mut self.rows, &mut self.counters);
+                interrupt(
+                    thread,
+                    &mut self.rows,
+                    &mut self.counters,
+                    &mut self.journal,
+                );
                 thread.marks = self.marks.all();
             }
             let whose = whose(&thread.state);
@@ -232,7 +231,12 @@ impl Replay {
         self.lost += 1;
         let index = self.threads.find(task, 0);
         if let Some(thread) = index.and_then(|index| self.threads.at(index)) {
-            interrupt(thread, &mut self.rows, &mut self.counters);
+            interrupt(
+                thread,
+                &mut self.rows,
+                &mut self.counters,
+                &mut self.journal,
+            );
         }
     }
 
@@ -252,7 +256,12 @@ impl Replay {
             if self.marks.since(thread.marks, thread.cpu)
                 || self.marks.since(thread.marks, event.cpu)
             {
-                interrupt(thread, &mut self.rows, &mut self.counters);
+                interrupt(
+                    thread,
+                    &mut self.rows,
+                    &mut self.counters,
+                    &mut self.journal,
+                );
             }
             thread.marks = self.marks.all();
         }
@@ -312,6 +321,10 @@ impl Replay {
             thread.state.guest_rip = cause.code;
             thread.state.cause = cause;
         }
+        if self.journal.is_kept() {
+            let rip = roles::read(raw, self.roles.exit.rip);
+            self.journal.leaves_guest(thread, now_ns, rip);
+        }
         if let Some(unmatched) = thread.state.clock.exit(now_ns, key) {
             self.counters.unmatched += 1;
             keep_untimed(thread, &unmatched, &mut self.rows, &mut self.counters);
@@ -321,9 +334,23 @@ impl Replay {
     fn on_entry(&mut self, task: Task, event: &Event<'_>) {
         if let Some((index, now_ns)) = self.find(task, event)
             && let Some(thread) = self.threads.at(index)
-            && let Some(span) = thread.state.clock.entry(now_ns)
         {
-            self.keep(index, &span, now_ns, event.cpu);
+            let before = thread.state.clock;
+            if let Some(span) = thread.state.clock.entry(now_ns) {
+                self.journal.over(thread, &before, &span, now_ns);
+                self.keep(index, &span, now_ns, event.cpu);
+            }
+        }
+    }
+
+    /// The clock of an event's thread is told of it, if that is a vCPU's.
+    fn on_clock(&mut self, task: Task, event: &Event<'_>, tell: impl FnOnce(&mut VcpuClock, u64)) {
+        if let Some((index, now_ns)) = self.find(task, event)
+            && let Some(thread) = self.threads.at(index)
+        {
+            let before = thread.state.clock;
+            tell(&mut thread.state.clock, now_ns);
+            self.journal.within(thread, &before, now_ns);
         }
     }
 
@@ -356,6 +383,7 @@ impl Replay {
             return;
         };
         let mut over = None;
+        let before = thread.state.clock;
         if !is_skipped {
             if !counted {
                 thread.state.cause = key;
@@ -366,8 +394,15 @@ impl Replay {
                 }
             }
         }
+        if let Some(span) = &over {
+            self.journal.over(thread, &before, span, now_ns);
+        } else {
+            self.journal.within(thread, &before, now_ns);
+        }
         if settings.is_user != 0 {
+            let before = thread.state.clock;
             thread.state.clock.user(now_ns);
+            self.journal.within(thread, &before, now_ns);
         }
         if let Some(span) = over {
             self.keep(index, &span, now_ns, event.cpu);
@@ -386,7 +421,9 @@ impl Replay {
             && let Some(now_ns) = self.meet(index, event)
             && let Some(thread) = self.threads.at(index)
         {
+            let before = thread.state.clock;
             thread.state.clock.switched_in(now_ns);
+            self.journal.within(thread, &before, now_ns);
         }
     }
 
@@ -417,8 +454,14 @@ impl Replay {
     /// Keeps what a thread had counted that is no more.
     fn depart(&mut self, mut thread: Thread) {
         if thread.marks != self.marks.all() && self.marks.since(thread.marks, thread.cpu) {
-            interrupt(&mut thread, &mut self.rows, &mut self.counters);
+            interrupt(
+                &mut thread,
+                &mut self.rows,
+                &mut self.counters,
+                &mut self.journal,
+            );
         }
+        self.journal.last(&thread, thread.seen_ns);
         self.rows.0 += thread.rows.len();
         for row in &mut thread.rows {
             let recent = recent(&row.stats, self.epoch);
@@ -442,42 +485,5 @@ impl ExitSource for Replay {
 
     fn exits(&mut self, each: &mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, Infallible> {
         Ok(Replay::exits(self, each))
-    }
-}
-
-/// Events of the thread may be missing: what was open is counted, and has no time.
-#[cold]
-fn interrupt(thread: &mut Thread, rows: &mut Room, counters: &mut PairingCounters) {
-    if let Some(unmatched) = thread.state.clock.interrupt() {
-        counters.unmatched += 1;
-        keep_untimed(thread, &unmatched, rows, counters);
-    }
-}
-
-/// Keeps what has no time.
-fn keep_untimed(thread: &mut Thread, key: &Key, rows: &mut Room, counters: &mut PairingCounters) {
-    match thread.row(key, rows) {
-        Some(row) => row.stats.add_untimed(),
-        None => counters.rows_full += 1,
-    }
-}
-
-/// As the kernel half reports it.
-fn slow_exit(thread: &Thread, span: &Span, now_ns: u64, cpu: u32) -> SlowExit {
-    SlowExit {
-        header: RecordHeader {
-            time_ns: now_ns,
-            tgid: thread.state.tgid(),
-            cpu: u16::try_from(cpu).unwrap_or(u16::MAX),
-            length: u16::try_from(size_of::<SlowExit>()).unwrap_or(u16::MAX),
-            event_id: 0,
-            slot: SLOW_EXIT_SLOT,
-            tid: thread.state.tid(),
-        },
-        span: *span,
-        cause: thread.state.cause,
-        guest_rip: thread.state.guest_rip,
-        vcpu: thread.state.vcpu,
-        unused: 0,
     }
 }

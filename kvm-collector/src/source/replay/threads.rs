@@ -46,6 +46,10 @@ pub(super) struct Thread {
     pub(super) cpu: u32,
     /// How many marks of lost events there were then.
     pub(super) marks: u64,
+    /// For the journal: since when it has been in user space, whatever else happened since.
+    pub(super) vmm_began_ns: u64,
+    /// For the journal: where the guest was when it was left.
+    pub(super) guest_rip: u64,
     #[expect(
         clippy::vec_box,
         reason = "a row has 2.6 KB, which is not to be moved, nor to be kept twice as room to grow"
@@ -70,6 +74,8 @@ impl Thread {
             seen_ns: 0,
             cpu,
             marks,
+            vmm_began_ns: 0,
+            guest_rip: 0,
             rows: Vec::new(),
             places: HashMap::new(),
         }

@@ -273,6 +273,20 @@ fn json(
     Ok(())
 }
 
+/// Appends the fields of an event's record as JSON, as they are in the lines; `name` is room for values' names.
+///
+/// # Errors
+/// None: what is written to is memory.
+pub fn write_fields(
+    raw: &[u8],
+    format: &Format,
+    name: &RefCell<Vec<u8>>,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut json = serde_json::Serializer::new(out);
+    Ok(Fields { raw, format, name }.serialize(&mut json)?)
+}
+
 /// An event's fields as a JSON object: numbers as numbers, text as text, arrays of bytes as arrays. A
 /// field whose values have names is an object with `value` and `name`.
 struct Fields<'a> {

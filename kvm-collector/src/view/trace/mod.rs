@@ -6,5 +6,5 @@ mod lines;
 mod spans;
 
 pub use filter::{FilterError, Filters};
-pub use lines::{Clock, TraceFormat, TraceLines};
+pub use lines::{Clock, TraceFormat, TraceLines, write_fields};
 pub use spans::{SpanOptions, Spans};

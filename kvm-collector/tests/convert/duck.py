@@ -1,0 +1,8 @@
+"""Asks DuckDB, and prints the rows as JSON."""
+
+import json
+import sys
+
+import duckdb
+
+print(json.dumps(duckdb.sql(sys.argv[1]).fetchall(), default=str))
