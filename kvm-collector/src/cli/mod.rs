@@ -1,6 +1,7 @@
 //! What people type: one file per subcommand, wiring only.
 
 mod baseline;
+mod convert;
 mod doctor;
 mod ending;
 mod exits;
@@ -55,6 +56,7 @@ enum Command {
     Exits(exits::ExitsArgs),
     Trace(trace::TraceArgs),
     Record(record::RecordArgs),
+    Convert(convert::ConvertArgs),
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
@@ -118,6 +120,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Exits(args) => asynchronously(exits::run(args, common)),
         Command::Trace(args) => asynchronously(trace::run(args, common)),
         Command::Record(args) => asynchronously(record::run(args, common)),
+        Command::Convert(args) => convert::run(&args),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),
