@@ -38,9 +38,9 @@ pub(super) fn run<W: Write>(
         Ok::<_, anyhow::Error>(true)
     })?;
     playback::report_end(&ended, &args.target, &args.input)?;
-    facts.began_wall_ns = clocks.zip(taken.first.as_ref()).map(|((_, wall, time), first)| {
-        (wall.saturating_add(first.time_ns)).saturating_sub(time)
-    });
+    facts.began_wall_ns = clocks
+        .zip(taken.first.as_ref())
+        .map(|((_, wall, time), first)| (wall.saturating_add(first.time_ns)).saturating_sub(time));
     facts.defect = ended.defect.clone();
     facts.late = ended.late;
     // Only now: what cannot be read leaves a file as it was.
@@ -134,7 +134,10 @@ impl Taken {
 
     fn overview(self, facts: RecordingFacts, formats: &[Format], ended: &Ended) -> Overview {
         let vm_name = |tgid| ended.names.vm(tgid);
-        let nothing = || self.tally.counts(self.newest_ns, &ended.names, Loss::default());
+        let nothing = || {
+            self.tally
+                .counts(self.newest_ns, &ended.names, Loss::default())
+        };
         let first = self.first.unwrap_or_else(nothing);
         let total = self.tally.counts(self.newest_ns, &ended.names, ended.loss);
         let stat = StatReport::between(first.time_ns, &first, &total);

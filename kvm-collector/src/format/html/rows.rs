@@ -112,11 +112,7 @@ pub(super) fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()
 
 fn exit(row: &ExitRow, out: &mut impl Write) -> io::Result<()> {
     write!(out, "<tr>")?;
-    vm(
-        row.vm.as_deref().unwrap_or("?"),
-        row.pid.unwrap_or(0),
-        out,
-    )?;
+    vm(row.vm.as_deref().unwrap_or("?"), row.pid.unwrap_or(0), out)?;
     match (row.vcpu, row.tid) {
         (Some(vcpu), _) => number(vcpu.into(), &vcpu.to_string(), out)?,
         (None, Some(tid)) => number(tid.into(), &format!("thread {tid}"), out)?,
@@ -152,9 +148,11 @@ fn exit(row: &ExitRow, out: &mut impl Write) -> io::Result<()> {
 }
 
 pub(super) fn events(report: &StatReport, out: &mut impl Write) -> io::Result<()> {
-    let mut rows: Vec<_> = report.vms.iter().flat_map(|vm| {
-        vm.events.iter().map(move |event| (vm, event))
-    }).collect();
+    let mut rows: Vec<_> = report
+        .vms
+        .iter()
+        .flat_map(|vm| vm.events.iter().map(move |event| (vm, event)))
+        .collect();
     rows.sort_by_key(|(_, event)| std::cmp::Reverse(event.count));
     let all: Vec<_> = report.events.iter().filter(|it| it.count > 0).collect();
     let note = match (all.len() + rows.len()).checked_sub(MOST_ROWS) {
@@ -166,7 +164,11 @@ pub(super) fn events(report: &StatReport, out: &mut impl Write) -> io::Result<()
     };
     begin("events", "Events", &note, EVENTS, "", out)?;
     for event in &all {
-        write!(out, "<tr class=\"all\"><td>all</td><td>{}</td>", Text(&event.event))?;
+        write!(
+            out,
+            "<tr class=\"all\"><td>all</td><td>{}</td>",
+            Text(&event.event)
+        )?;
         number(event.count, &count(event.count), out)?;
         rate_cell(event.rate_per_s, out)?;
         writeln!(out, "</tr>")?;

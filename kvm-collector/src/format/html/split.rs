@@ -73,7 +73,9 @@ pub(super) fn legend(out: &mut impl Write) -> io::Result<()> {
             TimePart::Kernel => "in the kernel on its behalf",
             TimePart::Vmm => "in the VMM's user space",
             TimePart::Halted => "halted, with nothing to do",
-            TimePart::Preempted => "ready, but not running; only known where sched_switch was recorded",
+            TimePart::Preempted => {
+                "ready, but not running; only known where sched_switch was recorded"
+            }
             TimePart::Open => "out of the guest and not back at the end",
         };
         let name = part.name();

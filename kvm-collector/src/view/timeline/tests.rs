@@ -36,7 +36,10 @@ impl Feeder {
     }
 
     fn feed(&mut self, time_ns: u64, tid: u32, name: &str, fields: &[(&str, u64)]) {
-        let slot = NAMES.iter().position(|it| *it == name).expect("one of these");
+        let slot = NAMES
+            .iter()
+            .position(|it| *it == name)
+            .expect("one of these");
         let format = &self.formats[slot];
         let mut raw = vec![0; format.fixed_size()];
         for (name, value) in fields {
@@ -78,7 +81,10 @@ fn time_goes_to_where_the_vcpu_was() {
     assert_eq!(report.elapsed_ns, 300);
     assert_eq!(report.events, [7]);
     let track = &report.tracks[1];
-    assert_eq!((track.vm.as_str(), track.pid, track.vcpu), ("vm-7", 7, Some(3)));
+    assert_eq!(
+        (track.vm.as_str(), track.pid, track.vcpu),
+        ("vm-7", 7, Some(3))
+    );
     assert_eq!(sums(track), [200, 15, 20, 30, 0, 35]);
     assert_eq!(track.exits, [2]);
 }
@@ -93,12 +99,19 @@ fn bins_are_merged_and_lose_nothing() {
         feeder.feed(5 + number * 10_000_000 + 4_000_000, 9, "kvm_entry", &vcpu);
     }
     let report = feeder.report();
-    assert!((MOST_BINS / 2..=MOST_BINS).contains(&report.bins), "{}", report.bins);
+    assert!(
+        (MOST_BINS / 2..=MOST_BINS).contains(&report.bins),
+        "{}",
+        report.bins
+    );
     assert_eq!(report.events.iter().sum::<u64>(), 2_001);
     let track = &report.tracks[0];
     assert_eq!(track.exits.iter().sum::<u64>(), 1_000);
     let [guest_ns, kernel_ns, ..] = sums(track);
-    assert_eq!((guest_ns, kernel_ns), (10_004_000_000 - 4_000_000_000, 4_000_000_000));
+    assert_eq!(
+        (guest_ns, kernel_ns),
+        (10_004_000_000 - 4_000_000_000, 4_000_000_000)
+    );
     // Each bin is full, up to the last.
     for bin in 0..report.bins - 1 {
         let sum: u64 = track.parts_ns.iter().map(|it| it[bin]).sum();
