@@ -119,7 +119,7 @@ fn hostile_names() -> Result<(), Failed> {
         )?;
     }
     check(
-        html.contains("1,234 events are missing"),
+        html.contains("could not be queued: 1,234."),
         "no word of the loss",
     )?;
     let data = between(&html, "id=\"data\">", "</script>")?;

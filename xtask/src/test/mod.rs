@@ -11,14 +11,17 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
-    build_ebpf, cargo, collector,
-    process::say,
+    apt, build_ebpf, cargo, collector,
+    process::{self, say},
     vm::{PreparedVm, Series, Vm},
 };
 use report::{Counts, Part};
 
 /// `perf kvm stat` and `perf stat` watch the same events as the collector. Debian 12's perf reads the events of all kernels here.
 const PERF: &str = "linux-perf";
+
+/// The report in HTML is looked at with it. Debian's package and its program have the same name.
+const CHROMIUM: &str = "chromium";
 
 /// Where the live tests lie in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
@@ -67,6 +70,12 @@ struct Tested {
 
 fn on_host() -> Result<Tested> {
     build_ebpf::run()?;
+    if process::find(CHROMIUM).is_none()
+        && let Err(error) = apt::install(&[CHROMIUM], "looking at the report in HTML")
+    {
+        // Its tests say so themselves, and count as skipped.
+        say!("{error:#}");
+    }
     say!("tests on this machine");
     let mut output = Tee::default();
     let ended_well = stream(cargo::cargo().args(["test", "--no-fail-fast"]), &mut output)?;

@@ -124,28 +124,36 @@ fn notices(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
             "This is only part of a recording: {defect}. What comes before that is all there is."
         ));
     }
-    let mut say = |number: u64, what: &str| {
+    let mut say = |what: &str, number: u64| {
         if number > 0 {
-            all.push(format!("{} {what}", count(number)));
+            all.push(format!("{what}: {}.", count(number)));
         }
     };
     say(
+        "Events that are missing, since they could not be queued",
         lost,
-        "events are missing: they could not be queued. Each number is of the events that are there.",
     );
-    say(missed, "times the kernel ran no program for an event.");
+    say("Events for which the kernel ran no program", missed);
     say(
+        "Records that make no sense and are left out",
         damaged.saturating_sub(u64::from(overview.facts.defect.is_some())),
-        "records make no sense and are left out.",
     );
-    say(overview.facts.late, "events were out of order.");
-    say(map_full, "exits found no room in the tables.");
-    say(unattributed, "events are of a vCPU that is not known.");
+    say(
+        "Events that came after later ones, as if they were new",
+        overview.facts.late,
+    );
+    say("Events of a vCPU that is not known, left out", unattributed);
     match &overview.exits {
-        Ok(exits) => say(
-            exits.rows.loss.unmatched,
-            "exits have no time, since the entry after them is not there; they are counted.",
-        ),
+        Ok(exits) => {
+            say(
+                "Exits without a time, since the entry after them is not there; they are counted",
+                exits.rows.loss.unmatched,
+            );
+            say(
+                "Exits in no row, since there are too many rows",
+                map_full + exits.rows.loss.map_full,
+            );
+        }
         Err(why) => all.push(format!(
             "{why} So there are only events here, and no exits with their times."
         )),
@@ -169,6 +177,14 @@ fn notices(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "</ul>\n</section>")
 }
 
+/// A VM as HTML. Where its name ends with its process, that is not said again.
+fn vm(name: &str, pid: u32) -> String {
+    match name.strip_suffix(&format!("-{pid}")) {
+        Some(_) => Text(name).to_string(),
+        None => format!("{} <small>pid {pid}</small>", Text(name)),
+    }
+}
+
 fn tiles(overview: &Overview, exits: &RecordedExits, out: &mut impl Write) -> io::Result<()> {
     let rows = &exits.rows;
     let mut vms: Vec<u32> = rows.vcpus.iter().map(|it| it.pid).collect();
@@ -183,10 +199,10 @@ fn tiles(overview: &Overview, exits: &RecordedExits, out: &mut impl Write) -> io
             rate(per_s(rows.count, overview.timeline.elapsed_ns)),
         ),
         (
-            "busy in exits",
+            "in exits, not idle",
             duration(rows.time_ns.saturating_sub(rows.idle_ns)),
         ),
-        ("idle", duration(rows.idle_ns)),
+        ("idle, all vCPUs", duration(rows.idle_ns)),
         (
             "VMs / vCPUs",
             format!(

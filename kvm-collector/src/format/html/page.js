@@ -111,11 +111,15 @@
         make(svg, "line", { x1: LEFT, x2: width - RIGHT, y1: y, y2: y, class: "rule" });
         make(svg, "text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, number(top * part) + unit);
       }
-      const steps = width < 500 ? 3 : 6;
-      for (let step = 0; step <= steps; step++) {
-        const at = LEFT + (step / steps) * (width - LEFT - RIGHT);
-        const anchor = step === 0 ? "start" : step === steps ? "end" : "middle";
-        make(svg, "text", { x: at, y: height - 4, "text-anchor": anchor }, time((shownNs * step) / steps));
+      // Round times, and none so close to the end that it would be cut off.
+      const least = shownNs / (width < 500 ? 4 : 8);
+      const power = 10 ** Math.floor(Math.log10(least));
+      const step = [1, 2, 5, 10].map((it) => it * power).find((it) => it >= least);
+      for (let ns = 0; ns <= shownNs; ns += step) {
+        const at = LEFT + (ns / shownNs) * (width - LEFT - RIGHT);
+        make(svg, "line", { x1: at, x2: at, y1: bottom, y2: bottom + 3, class: "rule" });
+        const anchor = ns === 0 ? "start" : at > width - 40 ? "end" : "middle";
+        make(svg, "text", { x: at, y: height - 4, "text-anchor": anchor }, ns ? time(ns) : "0");
       }
       return [svg, bottom];
     };
@@ -220,7 +224,7 @@
       const caption = document.createElement("figcaption");
       const name = document.createElement("strong");
       name.textContent = histogram.reason;
-      const words = ` ${number(histogram.count)} exits, median ${time(histogram.p50_ns)}, 99 % ${time(histogram.p99_ns)}`;
+      const words = ` ${histogram.count.toLocaleString("en")} exits, median ${time(histogram.p50_ns)}, 99 % ${time(histogram.p99_ns)}`;
       caption.append(name, words);
       figure.append(caption);
       const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": histogram.reason + words });

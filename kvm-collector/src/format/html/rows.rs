@@ -91,7 +91,7 @@ fn ratio(value: f64, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn vm(name: &str, pid: u32, out: &mut impl Write) -> io::Result<()> {
-    write!(out, "<td>{} <small>pid {pid}</small></td>", Text(name))
+    write!(out, "<td>{}</td>", super::vm(name, pid))
 }
 
 pub(super) fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {

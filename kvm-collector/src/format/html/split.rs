@@ -97,9 +97,8 @@ fn bar(row: &VcpuRow, out: &mut impl Write) -> io::Result<()> {
         .collect();
     write!(
         out,
-        "<li><span class=\"name\">{} <small>pid {}</small> {}</span><span class=\"bar\" role=\"img\" aria-label=\"{}\">",
-        Text(&row.vm),
-        row.pid,
+        "<li><span class=\"name\">{} {}</span><span class=\"bar\" role=\"img\" aria-label=\"{}\">",
+        super::vm(&row.vm, row.pid),
         Text(vcpu(row)),
         Text(words.join(", ")),
     )?;
@@ -131,9 +130,8 @@ fn table(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
         let all_ns = parts.iter().map(|it| it.1).sum();
         write!(
             out,
-            "<tr><td>{} <small>pid {}</small></td><td>{}</td><td class=\"n\">{}</td>",
-            Text(&row.vm),
-            row.pid,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td>",
+            super::vm(&row.vm, row.pid),
             Text(vcpu(row)),
             count(row.count),
         )?;
