@@ -8,6 +8,9 @@ use std::{
 /// The names Debian and others have for it.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
+/// No window is narrower.
+const LEAST_WIDTH: u32 = 500;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Browser {
     program: &'static str,
@@ -62,7 +65,7 @@ impl Browser {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// A picture of the page. Windows have a least width, frames have none.
+    /// A picture of the page. What is narrower than a window can be is shown in a frame.
     pub(crate) fn picture(
         &self,
         page: &Path,
@@ -71,25 +74,31 @@ impl Browser {
         picture: &Path,
     ) -> std::io::Result<()> {
         let frame = picture.with_extension("frame.html");
-        let file = page.file_name().unwrap_or_default().to_string_lossy();
-        std::fs::write(
-            &frame,
-            format!(
-                "<!doctype html><meta name=color-scheme content='light dark'><style>body{{margin:0}}</style>\
-                 <iframe src='{file}' style='border:0;width:{width}px;height:{height}px'></iframe>"
-            ),
-        )?;
+        let mut shown = page;
+        if width < LEAST_WIDTH {
+            let file = page.file_name().unwrap_or_default().to_string_lossy();
+            std::fs::write(
+                &frame,
+                format!(
+                    "<!doctype html><meta name=color-scheme content='light dark'><style>body{{margin:0}}</style>\
+                     <iframe src='{file}' style='border:0;width:{width}px;height:{height}px'></iframe>"
+                ),
+            )?;
+            shown = &frame;
+        }
         let mut args = vec![
             format!("--screenshot={}", picture.display()),
-            format!("--window-size={},{height}", width.max(500)),
+            format!("--window-size={},{height}", width.max(LEAST_WIDTH)),
         ];
         if dark {
             args.push("--force-dark-mode".into());
             args.push("--blink-settings=preferredColorScheme=0".into());
         }
-        args.push(format!("file://{}", frame.display()));
+        args.push(format!("file://{}", shown.display()));
+        // What an earlier run left is no picture of this page.
+        let _ = std::fs::remove_file(picture);
         self.run(&args)?;
-        std::fs::remove_file(frame)?;
+        let _ = std::fs::remove_file(frame);
         match picture.exists() {
             true => Ok(()),
             false => Err(std::io::Error::other("no picture was made")),

@@ -162,7 +162,7 @@ fn pairing(formats: &[Format]) -> Result<(Pairing, Format), String> {
         let is_it = |it: &&Format| it.system == system && it.name == name;
         formats.iter().find(is_it).cloned()
     };
-    let missing = |name: &str| format!("This recording has no {name} events.");
+    let missing = |name: &str| format!("There are no {name} events.");
     let exit = find("kvm", "kvm_exit").ok_or_else(|| missing("kvm_exit"))?;
     let entry = find("kvm", "kvm_entry").ok_or_else(|| missing("kvm_entry"))?;
     let pairing = Pairing {

@@ -30,11 +30,12 @@ fn share(part_ns: u64, all_ns: u64) -> f64 {
     }
 }
 
+/// With a space at which no line is broken.
 fn vcpu(row: &VcpuRow) -> String {
     match (row.vcpu, row.tid) {
-        (Some(vcpu), _) => format!("vCPU {vcpu}"),
-        (None, Some(tid)) => format!("thread {tid}"),
-        (None, None) => "vCPU ?".into(),
+        (Some(vcpu), _) => format!("vCPU\u{a0}{vcpu}"),
+        (None, Some(tid)) => format!("thread\u{a0}{tid}"),
+        (None, None) => "vCPU\u{a0}?".into(),
     }
 }
 
