@@ -45,6 +45,7 @@ fn every_example_is_a_command_line() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/advice.md",
+        "docs/convert.md",
         "docs/exits.md",
         "docs/top.md",
         "docs/json.md",

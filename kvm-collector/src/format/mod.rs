@@ -2,6 +2,7 @@
 //! opens or prints.
 
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod text;
 pub mod units;

@@ -22,6 +22,14 @@ pub struct Catalog {
     lookup: Lookup,
     /// The system and the text of each event's format.
     pub formats: Vec<(String, String)>,
+    /// The host's name.
+    pub hostname: Option<String>,
+    /// Its processor.
+    pub cpu: Option<String>,
+    /// Its CPUs that were online.
+    pub cpus_online: Option<u32>,
+    /// The command line that recorded it.
+    pub command: Vec<String>,
     /// The kernel's release.
     pub release: Option<String>,
     /// What recorded it, with its version.
@@ -100,8 +108,12 @@ impl Catalog {
     }
 
     /// The features that are of use here.
-    pub(super) const FEATURES: [u32; 5] = [
+    pub(super) const FEATURES: [u32; 9] = [
         feature::TRACING_DATA,
+        feature::HOSTNAME,
+        feature::CPUDESC,
+        feature::NRCPUS,
+        feature::CMDLINE,
         feature::OSRELEASE,
         feature::VERSION,
         feature::CLOCK_DATA,
@@ -111,6 +123,10 @@ impl Catalog {
     pub(super) fn feature(&mut self, number: u32, content: &[u8]) {
         match number {
             feature::TRACING_DATA => self.tracing_data(content),
+            feature::HOSTNAME => self.hostname = string(content),
+            feature::CPUDESC => self.cpu = string(content),
+            feature::NRCPUS => self.cpus_online = u32_at(content, 4),
+            feature::CMDLINE => self.command = strings(content),
             feature::OSRELEASE => self.release = string(content),
             feature::VERSION => self.version = string(content),
             feature::CLOCK_DATA => {
@@ -176,4 +192,19 @@ impl Catalog {
 fn string(content: &[u8]) -> Option<String> {
     let text = content.get(4..)?.split(|byte| *byte == 0).next()?;
     Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Strings as perf writes them: how many, and each with its length before it.
+fn strings(content: &[u8]) -> Vec<String> {
+    let mut rest = content.get(4..).unwrap_or_default();
+    let mut all = Vec::new();
+    // Each takes 4 bytes at least, so a count that is wrong asks for no more than there is.
+    for _ in 0..u32_at(content, 0).unwrap_or(0) {
+        let Some(text) = string(rest) else { break };
+        all.push(text);
+        let length = u32_at(rest, 0).and_then(|it| usize::try_from(it).ok());
+        let next = length.and_then(|it| it.checked_add(4));
+        rest = next.and_then(|it| rest.get(it..)).unwrap_or_default();
+    }
+    all
 }

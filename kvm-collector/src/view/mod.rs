@@ -1,7 +1,9 @@
 //! What is shown: each view turns samples into rows, whatever the samples come from.
 
 mod exits;
+mod overview;
 mod stat;
+mod timeline;
 mod top;
 mod trace;
 
@@ -10,7 +12,9 @@ pub use exits::{
     ExitRow, ExitsOptions, ExitsReport, Group, GroupKey, Grouped, KeyNames, Percentile, RateChange,
     SlowRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
 };
+pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use stat::{StatEvent, StatReport, StatVm};
+pub use timeline::{MOST_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
     Cumulated, Histograms, KeyName, Ledger, RowTimes, SAMPLES, Scope, Spent, ThreadTally, TopNames,
     TopReading, TopRow, Totals, TrendOf, Window,

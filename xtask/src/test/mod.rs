@@ -23,6 +23,9 @@ const PERF: &str = "linux-perf";
 /// What is a terminal for the tests of `top`.
 const TMUX: &str = "tmux";
 
+/// The report in HTML is looked at with it. Debian's package and its program have the same name.
+const CHROMIUM: &str = "chromium";
+
 /// Where the live tests lie in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
 
@@ -70,11 +73,16 @@ struct Tested {
 
 fn on_host() -> Result<Tested> {
     build_ebpf::run()?;
-    if process::find(TMUX).is_none()
-        && let Err(err) = apt::install(&[TMUX], "a test of `top` in a terminal")
-    {
-        // The test says that it is skipped, and why.
-        say!("{err:#}");
+    for (program, what) in [
+        (TMUX, "a test of `top` in a terminal"),
+        (CHROMIUM, "looking at the report in HTML"),
+    ] {
+        if process::find(program).is_none()
+            && let Err(error) = apt::install(&[program], what)
+        {
+            // Its tests say that they are skipped, and why.
+            say!("{error:#}");
+        }
     }
     say!("tests on this machine");
     let mut output = Tee::default();

@@ -1,146 +1,70 @@
-//! `kvm-collector convert`.
+//! What is written while the recording is read: exit by exit, or event by event.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, IsTerminal as _, Write},
-    path::{Path, PathBuf},
-    process::ExitCode,
+    io::{self, IsTerminal as _},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
 
 use super::{
-    Common, INCOMPLETE,
-    ending::duration,
-    playback,
-    selection::{Events, Reasons, Target},
-    timing,
+    super::{Common, timing},
+    ConvertArgs, RowsOf,
 };
 use crate::{
     convert::{
         Columns, Conversion, ConvertError, Csv, Done, Parquet, Perfetto, Rows, Sink, Text, play,
     },
-    source::{Recording, ReplayOptions},
+    source::{Ended, Recording, ReplayOptions},
     tracefs::Format,
 };
 
-/// Make of a recording what other tools read
-///
-/// perfetto: a trace for ui.perfetto.dev, with a thread for each vCPU and slices for the guest and for exits.
-/// parquet, csv: a row for each exit or event, for DuckDB, pandas, spreadsheets. json, text: lines as `trace`
-/// writes them. What is missing from the recording is said, and is in the result. The columns are in
-/// docs/convert.md.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  kvm-collector convert -i kvm.data --to perfetto -o kvm.pftrace
-  kvm-collector convert -i kvm.data --to parquet -o exits.parquet
-  kvm-collector convert -i kvm.data --to parquet --rows events -o events.parquet
-  kvm-collector convert -i kvm.data --to csv --vm web-1 --reason 'hlt,npf' -o exits.csv
-  kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o exits.json")]
-pub(super) struct ConvertArgs {
-    /// The recording, of `kvm-collector record` or `perf record`; - is stdin
-    #[arg(short, long, value_name = "FILE")]
-    input: PathBuf,
-
-    /// What to make of it
-    #[arg(long, value_name = "TARGET")]
-    to: To,
-
-    /// What a row is
-    #[arg(
-        long,
-        value_name = "WHAT",
-        default_value = "exits",
-        help_heading = "Output"
-    )]
-    rows: RowsOf,
-
-    /// Write to this file; - is stdout
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    output: PathBuf,
-
-    /// End with exit code 3 if anything is missing from the recording
-    #[arg(long, help_heading = "Output")]
-    strict: bool,
-
-    /// Only so much of the recording, from its first event on
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Selection")]
-    duration: Option<Duration>,
-
-    #[command(flatten)]
-    events: Events,
-
-    #[command(flatten)]
-    target: Target,
-
-    #[command(flatten)]
-    reasons: Reasons,
-}
-
-/// What a recording can be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum To {
-    /// A trace for ui.perfetto.dev
+/// What is written so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Streamed {
     Perfetto,
-    /// A table with typed columns
     Parquet,
-    /// An object per line, as `trace --json`
-    Json,
-    /// A line per row, with the columns of parquet
     Csv,
-    /// A line per event or exit, as `trace`
-    Text,
+    /// As `trace` has them.
+    Lines {
+        json: bool,
+    },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RowsOf {
-    /// Each exit
-    Exits,
-    /// Each event, of those that -e chooses
-    Events,
-}
-
-pub(super) fn run(args: &ConvertArgs, common: Common) -> anyhow::Result<ExitCode> {
-    let recording = Recording::open(&args.input)?;
-    let conversion = conversion(args, &recording)?;
-    if is_same_file(&args.input, &args.output) {
-        bail!(
-            "{} is the recording itself: choose another file for the result",
-            args.output.display()
-        );
-    }
-    let mut sink = sink(args, &recording, &conversion)?;
+pub(super) fn run(
+    args: &ConvertArgs,
+    recording: Recording,
+    to: Streamed,
+    common: Common,
+) -> anyhow::Result<Ended> {
+    let conversion = conversion(args, to, &recording)?;
+    let mut sink = sink(args, to, &recording, &conversion)?;
     let done = match play(recording, conversion, &mut *sink, progress(common)) {
-        Err(ConvertError::Write(error)) => {
-            let file = args.output.display();
-            return Err(error).with_context(|| format!("cannot write to {file}"));
-        }
+        Err(ConvertError::Write(error)) => return Err(error).context(args.cannot_write()),
         done => done?,
     };
     drop(sink);
     if !common.quiet {
         say_end(args, &done);
     }
-    playback::report_end(&done.ended, &args.target, &args.input)?;
-    Ok(if args.strict && !done.ended.loss.is_none() {
-        ExitCode::from(INCOMPLETE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(done.ended)
 }
 
 /// What is to be played.
-fn conversion(args: &ConvertArgs, recording: &Recording) -> anyhow::Result<Conversion> {
+fn conversion(
+    args: &ConvertArgs,
+    to: Streamed,
+    recording: &Recording,
+) -> anyhow::Result<Conversion> {
     let formats = recording.formats();
     let mut selection = args.target.of_recording()?;
     let exit = formats
         .iter()
         .find(|it| it.system == "kvm" && it.name == "kvm_exit");
     selection.filter.reasons = args.reasons.codes(exit)?;
-    let as_trace_does = matches!(args.to, To::Json | To::Text);
-    let of_exits = args.to == To::Perfetto || args.rows == RowsOf::Exits;
+    let as_trace_does = matches!(to, Streamed::Lines { .. });
+    let of_exits = to == Streamed::Perfetto || args.rows == RowsOf::Exits;
     let (chosen, exits) = if of_exits && !as_trace_does {
         let (chosen, options) = timing_of(formats, &args.input)?;
         (chosen, Some(options))
@@ -158,9 +82,7 @@ fn conversion(args: &ConvertArgs, recording: &Recording) -> anyhow::Result<Conve
         formats: chosen,
         selection,
         exits,
-        limit_ns: args
-            .duration
-            .map(|it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX)),
+        limit_ns: args.limit_ns(),
     })
 }
 
@@ -196,6 +118,7 @@ fn timing_of(formats: &[Format], input: &Path) -> anyhow::Result<(Vec<Format>, R
 /// One of each kind of target.
 fn sink(
     args: &ConvertArgs,
+    to: Streamed,
     recording: &Recording,
     conversion: &Conversion,
 ) -> anyhow::Result<Box<dyn Sink>> {
@@ -215,40 +138,19 @@ fn sink(
         RowsOf::Events => Columns::Events,
     };
     let offset_ns = clocks.map(|(wall_ns, time_ns)| wall_ns.wrapping_sub(time_ns));
-    let out = open(&args.output)?;
-    Ok(match args.to {
-        To::Perfetto => Box::new(Perfetto::new(exit, catalog.clock(), clocks, out)?),
-        To::Parquet => {
+    let out = args.open()?;
+    Ok(match to {
+        Streamed::Perfetto => Box::new(Perfetto::new(exit, catalog.clock(), clocks, out)?),
+        Streamed::Parquet => {
             let table = Parquet::new(columns, out)?;
             Box::new(Rows::new(exit, offset_ns, table))
         }
-        To::Csv => {
+        Streamed::Csv => {
             let table = Csv::new(columns, out)?;
             Box::new(Rows::new(exit, offset_ns, table))
         }
-        To::Json | To::Text => {
-            let json = args.to == To::Json;
-            Box::new(Text::new(columns, &conversion.formats, json, out))
-        }
+        Streamed::Lines { json } => Box::new(Text::new(columns, &conversion.formats, json, out)),
     })
-}
-
-fn open(path: &Path) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
-    let out: Box<dyn Write + Send> = if path == Path::new("-") {
-        Box::new(io::stdout())
-    } else {
-        let file = File::create(path);
-        Box::new(file.with_context(|| format!("cannot write to {}", path.display()))?)
-    };
-    Ok(BufWriter::with_capacity(256 << 10, out))
-}
-
-/// Would the result be written over the recording?
-fn is_same_file(input: &Path, output: &Path) -> bool {
-    match (input.canonicalize(), output.canonicalize()) {
-        (Ok(input), Ok(output)) => input == output,
-        _ => false,
-    }
 }
 
 /// The summary on stderr.

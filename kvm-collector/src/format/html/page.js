@@ -1,0 +1,333 @@
+// Draws what the page's JSON has, and sorts and filters its tables. No text becomes markup here: everything is set
+// as text or as an attribute of an element made here. When all is done, the body has data-ready; if something
+// went wrong, data-error says what.
+(() => {
+  "use strict";
+
+  const SVG = "http://www.w3.org/2000/svg";
+
+  const make = (parent, name, attributes, text) => {
+    const element = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes || {})) element.setAttribute(key, value);
+    if (text !== undefined) element.textContent = text;
+    parent.append(element);
+    return element;
+  };
+
+  // As the rest of the page writes times, with fewer digits: these are for axes and readouts.
+  const time = (ns) => {
+    for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["us", 1e3]]) {
+      if (ns >= size) return `${+(ns / size).toPrecision(3)} ${unit}`;
+    }
+    return `${Math.round(ns)} ns`;
+  };
+  const number = (value) => {
+    if (value >= 1e6) return `${+(value / 1e6).toPrecision(3)} M`;
+    if (value >= 1e4) return `${+(value / 1e3).toPrecision(3)} k`;
+    return `${+value.toPrecision(3)}`;
+  };
+
+  // A round number not below the value, for the end of an axis.
+  const roundUp = (value) => {
+    if (!(value > 0)) return 1;
+    const power = 10 ** Math.floor(Math.log10(value));
+    return [1, 2, 4, 5, 8, 10].map((it) => it * power).find((it) => it >= value * 0.999) || value;
+  };
+
+  const data = () => JSON.parse(document.getElementById("data").textContent);
+
+  // ---- the timeline
+
+  const LEFT = 46;
+  const RIGHT = 10;
+
+  // All vCPUs as one: exits are added, shares are of all their time.
+  const all = (it) => {
+    const sum = (lists) => {
+      const total = new Array(it.bins).fill(0);
+      for (const list of lists) list.forEach((value, bin) => { total[bin] += value; });
+      return total;
+    };
+    const parts = it.parts.map((_, part) => sum(it.tracks.map((track) => track.parts[part])));
+    const wholes = it.tracks.length;
+    return {
+      name: wholes ? "all vCPUs" : "all events",
+      exits: wholes ? sum(it.tracks.map((track) => track.exits)) : it.events,
+      parts: wholes ? parts.map((part) => part.map((value) => value / wholes)) : [],
+    };
+  };
+
+  const timeline = (it) => {
+    const box = document.getElementById("timeline");
+    const select = document.getElementById("track");
+    const readout = document.getElementById("readout");
+    if (!it.bins) {
+      box.textContent = "There is nothing to show.";
+      select.closest("p").remove();
+      return;
+    }
+    const choices = [all(it)];
+    if (it.tracks.length > 1) choices.push(...it.tracks);
+    choices.forEach((track, index) => select.append(new Option(track.name, index)));
+    if (choices.length < 2) select.closest("p").remove();
+    const seconds = (bin) => Math.max(1, Math.min(it.bin_ns, it.elapsed_ns - bin * it.bin_ns)) / 1e9;
+    // A last bin that is hardly begun would make a rate of very little time.
+    const bins = it.bins > 1 && seconds(it.bins - 1) < it.bin_ns / 1e9 / 4 ? it.bins - 1 : it.bins;
+    const shownNs = Math.max(1, Math.min(it.elapsed_ns, bins * it.bin_ns));
+    const word = it.tracks.length ? "exits/s" : "events/s";
+    let cursor = -1;
+    let drawnWidth = 0;
+    let cursors = [];
+    let x = () => 0;
+
+    const say = (bin) => {
+      const track = choices[select.value || 0];
+      const text = [`at ${time(bin * it.bin_ns)}:`, `${number(track.exits[bin] / seconds(bin))} ${word}`];
+      const whole = seconds(bin) / (it.bin_ns / 1e9);
+      track.parts.forEach((part, index) => {
+        const share = (part[bin] || 0) / 10 / whole;
+        if (share >= 0.05) text.push(`${it.parts[index]} ${share.toFixed(1)} %`);
+      });
+      if (it.lost[bin]) text.push(`${it.lost[bin]} events missing`);
+      readout.textContent = `${text[0]} ${text.slice(1).join(", ")}`;
+    };
+
+    const move = (bin) => {
+      cursor = Math.max(0, Math.min(bins - 1, bin));
+      for (const line of cursors) {
+        line.setAttribute("x1", x(cursor + 0.5));
+        line.setAttribute("x2", x(cursor + 0.5));
+        line.removeAttribute("visibility");
+      }
+      say(cursor);
+    };
+
+    const frame = (width, height, title, top, unit) => {
+      const svg = make(box, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0", "aria-label": title });
+      make(svg, "text", { x: LEFT, y: 11, class: "title" }, title);
+      const bottom = height - 18;
+      for (const part of [0, 0.5, 1]) {
+        const y = bottom - part * (bottom - 20);
+        make(svg, "line", { x1: LEFT, x2: width - RIGHT, y1: y, y2: y, class: "rule" });
+        make(svg, "text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, number(top * part) + unit);
+      }
+      // Round times, and none so close to the end that it would be cut off.
+      const least = shownNs / (width < 500 ? 4 : 8);
+      const power = 10 ** Math.floor(Math.log10(least));
+      const step = [1, 2, 5, 10].map((it) => it * power).find((it) => it >= least);
+      for (let ns = 0; ns <= shownNs; ns += step) {
+        const at = LEFT + (ns / shownNs) * (width - LEFT - RIGHT);
+        make(svg, "line", { x1: at, x2: at, y1: bottom, y2: bottom + 3, class: "rule" });
+        const anchor = ns === 0 ? "start" : at > width - 40 ? "end" : "middle";
+        make(svg, "text", { x: at, y: height - 4, "text-anchor": anchor }, ns ? time(ns) : "0");
+      }
+      return [svg, bottom];
+    };
+
+    const losses = (svg, bottom) => {
+      it.lost.forEach((lost, bin) => {
+        if (!lost) return;
+        const at = x(Math.min(bin, bins - 1) + 0.5);
+        const group = make(svg, "g");
+        make(group, "line", { x1: at, x2: at, y1: 20, y2: bottom, class: "lost" });
+        make(group, "path", { d: `M${at - 5} 13h10l-5 7z`, class: "lost-mark" });
+        make(group, "title", {}, `${lost} events missing`);
+      });
+      cursors.push(make(svg, "line", { x1: 0, x2: 0, y1: 20, y2: bottom, class: "cursor", visibility: "hidden" }));
+    };
+
+    const draw = () => {
+      const width = Math.max(260, box.clientWidth || 260);
+      drawnWidth = width;
+      const track = choices[select.value || 0];
+      const focused = [...box.children].indexOf(document.activeElement);
+      box.replaceChildren();
+      cursors = [];
+      const span = width - LEFT - RIGHT;
+      x = (bin) => LEFT + Math.min(1, (bin * it.bin_ns) / shownNs) * span;
+
+      const rates = track.exits.slice(0, bins).map((count, bin) => count / seconds(bin));
+      const top = roundUp(Math.max(...rates));
+      const [rate, bottom] = frame(width, 150, `${word}, ${track.name}`, top, "");
+      const y = (value) => bottom - (value / top) * (bottom - 20);
+      const line = rates.map((value, bin) => `${x(bin).toFixed(1)} ${y(value).toFixed(1)}H${x(bin + 1).toFixed(1)}`).join("L");
+      make(rate, "path", { d: `M${x(0)} ${bottom}L${line}V${bottom}Z`, class: "under" });
+      make(rate, "path", { d: `M${line}`, class: "rate" });
+      losses(rate, bottom);
+
+      if (track.parts.some((part) => part.length)) {
+        const [share, floor] = frame(width, 170, `time share, ${track.name}`, 100, " %");
+        const base = new Array(bins).fill(0);
+        track.parts.forEach((part, index) => {
+          if (!part.some((value) => value > 0)) return;
+          const upper = [];
+          const lower = [];
+          for (let bin = 0; bin < bins; bin++) {
+            const whole = (seconds(bin) / (it.bin_ns / 1e9)) * 1000;
+            const from = base[bin];
+            const to = Math.min(1, from + (part[bin] || 0) / whole);
+            base[bin] = to;
+            const at = (value) => (floor - value * (floor - 20)).toFixed(1);
+            upper.push(`${x(bin).toFixed(1)} ${at(to)}H${x(bin + 1).toFixed(1)}`);
+            lower.unshift(`${x(bin + 1).toFixed(1)} ${at(from)}H${x(bin).toFixed(1)}`);
+          }
+          const path = make(share, "path", { d: `M${upper.join("L")}L${lower.join("L")}Z`, class: `f-${it.parts[index]}` });
+          make(path, "title", {}, it.parts[index]);
+        });
+        losses(share, floor);
+      }
+      if (focused >= 0 && box.children[focused]) box.children[focused].focus();
+      if (cursor >= 0) move(cursor);
+    };
+
+    const point = (event) => {
+      const place = box.getBoundingClientRect();
+      const span = drawnWidth - LEFT - RIGHT;
+      const part = (event.clientX - place.left - LEFT) / span;
+      move(Math.floor((part * shownNs) / it.bin_ns));
+    };
+    box.addEventListener("pointermove", point);
+    box.addEventListener("pointerdown", point);
+    box.addEventListener("keydown", (event) => {
+      const step = event.shiftKey ? 10 : 1;
+      const to = { ArrowLeft: cursor - step, ArrowRight: cursor + step, Home: 0, End: bins - 1 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      move(to);
+    });
+    select.addEventListener("change", draw);
+    draw();
+    new ResizeObserver(() => {
+      if (Math.abs(box.clientWidth - drawnWidth) > 1) draw();
+    }).observe(box);
+  };
+
+  // ---- the histograms
+
+  const histograms = (it) => {
+    const box = document.getElementById("histograms");
+    if (!box) return;
+    const buckets = it.histograms.flatMap((histogram) => histogram.buckets);
+    if (!buckets.length) {
+      box.textContent = "No exit has a time.";
+      return;
+    }
+    const log = (ns) => Math.log10(Math.max(1, ns));
+    const low = Math.floor(log(Math.min(...buckets.map((bucket) => bucket[0]))));
+    const high = Math.max(low + 1, Math.ceil(log(Math.max(...buckets.map((bucket) => bucket[1])))));
+    const width = 320;
+    const height = 120;
+    const bottom = height - 16;
+    const x = (ns) => 8 + ((Math.max(low, log(ns)) - low) / (high - low)) * (width - 16);
+    for (const histogram of it.histograms) {
+      const figure = document.createElement("figure");
+      const caption = document.createElement("figcaption");
+      const name = document.createElement("strong");
+      name.textContent = histogram.reason;
+      const words = ` ${histogram.count.toLocaleString("en")} exits, median ${time(histogram.p50_ns)}, 99 % ${time(histogram.p99_ns)}`;
+      caption.append(name, words);
+      figure.append(caption);
+      const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": histogram.reason + words });
+      const most = Math.max(...histogram.buckets.map((bucket) => bucket[2]));
+      make(svg, "line", { x1: 8, x2: width - 8, y1: bottom, y2: bottom, class: "rule" });
+      const every = high - low > 5 ? 2 : 1;
+      for (let decade = low; decade <= high; decade += every) {
+        const at = x(10 ** decade);
+        make(svg, "line", { x1: at, x2: at, y1: 4, y2: bottom + 3, class: "rule" });
+        const anchor = decade === low ? "start" : decade + every > high ? "end" : "middle";
+        make(svg, "text", { x: at, y: height - 3, "text-anchor": anchor }, time(10 ** decade));
+      }
+      for (const [from, to, count] of histogram.buckets) {
+        const tall = Math.max(1, (count / most) * (bottom - 8));
+        const bar = make(svg, "rect", {
+          x: x(from), y: bottom - tall, width: Math.max(1, x(to) - x(from) - 0.4), height: tall, class: "bucket",
+        });
+        make(bar, "title", {}, `${time(from)} to ${time(to)}: ${count}`);
+      }
+      for (const ns of [histogram.p50_ns, histogram.p99_ns]) {
+        make(svg, "line", { x1: x(ns), x2: x(ns), y1: 4, y2: bottom, class: "mark" });
+      }
+      box.append(figure);
+    }
+  };
+
+  // ---- the tables
+
+  const value = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.v === undefined ? cell.textContent.toLowerCase() : Number(cell.dataset.v);
+  };
+
+  const sort = (table, key, direction) => {
+    const headings = [...table.tHead.rows[0].cells];
+    const column = headings.findIndex((heading) => heading.dataset.key === key);
+    if (column < 0) return false;
+    const rows = [...table.tBodies[0].rows];
+    const sign = direction === "ascending" ? 1 : -1;
+    const keyed = rows.map((row) => [value(row, column), row]);
+    keyed.sort(([a], [b]) => sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true })));
+    table.tBodies[0].append(...keyed.map(([, row]) => row));
+    headings.forEach((heading) => heading.removeAttribute("aria-sort"));
+    headings[column].setAttribute("aria-sort", direction);
+    return true;
+  };
+
+  const tables = () => {
+    for (const table of document.querySelectorAll("table.sortable")) {
+      table.tHead.addEventListener("click", (event) => {
+        const heading = event.target.closest("button")?.closest("th");
+        if (!heading) return;
+        const was = heading.getAttribute("aria-sort");
+        // Numbers begin with the largest, names with A.
+        const first = heading.classList.contains("n") ? "descending" : "ascending";
+        const other = first === "descending" ? "ascending" : "descending";
+        sort(table, heading.dataset.key, was === first ? other : first);
+      });
+    }
+    for (const input of document.querySelectorAll("input[data-filter]")) {
+      const table = document.getElementById(input.dataset.filter);
+      const shown = document.getElementById(`${input.dataset.filter}-shown`);
+      input.addEventListener("input", () => {
+        const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+        let count = 0;
+        const rows = [...table.tBodies[0].rows];
+        for (const row of rows) {
+          // Names only: a number that is typed is a pid or a vCPU, and not part of a time.
+          const names = [...row.cells].filter((cell, index) => index < 3 && cell.dataset.v === undefined);
+          const text = names.map((cell) => cell.textContent).join(" ").toLowerCase();
+          row.hidden = !words.every((word) => text.includes(word));
+          count += row.hidden ? 0 : 1;
+        }
+        shown.textContent = words.length ? `${count} of ${rows.length} rows` : "";
+      });
+    }
+  };
+
+  // #sort=count, or #sort=-count for the smallest first; #filter=hlt. So a link can say how the exits are shown.
+  const hash = () => {
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    const table = document.getElementById("exits");
+    const key = wanted.get("sort");
+    if (table && key) sort(table, key.replace(/^-/, ""), key.startsWith("-") ? "ascending" : "descending");
+    const filter = wanted.get("filter");
+    const input = document.querySelector("input[data-filter=exits]");
+    if (input && filter !== null) {
+      input.value = filter;
+      input.dispatchEvent(new Event("input"));
+    }
+  };
+
+  const failed = (what) => document.body.setAttribute("data-error", String(what));
+  addEventListener("error", (event) => failed(event.message));
+  try {
+    const it = data();
+    timeline(it);
+    histograms(it);
+    tables();
+    hash();
+    addEventListener("hashchange", hash);
+    document.body.setAttribute("data-ready", "");
+  } catch (error) {
+    failed(error.stack || error);
+  }
+})();
