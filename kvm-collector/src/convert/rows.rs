@@ -133,6 +133,8 @@ pub trait Table {
 #[derive(Debug)]
 pub struct Rows<T> {
     exit: Option<Format>,
+    /// Is it known when threads could not run?
+    preempt_watched: bool,
     /// From the recording's clock to the wall's.
     offset_ns: Option<u64>,
     vms: HashMap<u32, Box<str>>,
@@ -147,9 +149,15 @@ pub struct Rows<T> {
 
 impl<T: Table> Rows<T> {
     /// Rows of what comes; `exit` names reasons.
-    pub fn new(exit: Option<Format>, offset_ns: Option<u64>, table: T) -> Self {
+    pub fn new(
+        exit: Option<Format>,
+        preempt_watched: bool,
+        offset_ns: Option<u64>,
+        table: T,
+    ) -> Self {
         Self {
             exit,
+            preempt_watched,
             offset_ns,
             vms: HashMap::new(),
             reasons: HashMap::new(),
@@ -217,13 +225,11 @@ impl<T: Table> Sink for Rows<T> {
                 .into_boxed_str()
         });
         let is_over = what.end == ExitEnd::Entry;
-        let time = |ns: u64| {
-            if is_over {
-                Cell::Number(ns)
-            } else {
-                Cell::None
-            }
+        let number = |known: bool, ns: u64| match known {
+            true => Cell::Number(ns),
+            false => Cell::None,
         };
+        let time = |ns: u64| number(is_over, ns);
         let duration_ns = exit.to_ns - exit.from_ns;
         let parts = &what.parts;
         let elsewhere_ns = parts.vmm_ns + parts.halted_ns + parts.preempted_ns;
@@ -247,7 +253,7 @@ impl<T: Table> Sink for Rows<T> {
             time(duration_ns.saturating_sub(elsewhere_ns)),
             time(parts.vmm_ns),
             time(parts.halted_ns),
-            time(parts.preempted_ns),
+            number(is_over && self.preempt_watched, parts.preempted_ns),
             Cell::Number(what.guest_rip),
             Cell::Flag(what.end == ExitEnd::Open),
             Cell::Flag(what.end == ExitEnd::Unseen),

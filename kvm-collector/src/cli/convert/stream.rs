@@ -137,17 +137,21 @@ fn sink(
         RowsOf::Exits => Columns::Exits,
         RowsOf::Events => Columns::Events,
     };
+    let preempt_watched = conversion
+        .exits
+        .as_ref()
+        .is_some_and(|it| it.pairing.switch.is_some());
     let offset_ns = clocks.map(|(wall_ns, time_ns)| wall_ns.wrapping_sub(time_ns));
     let out = args.open()?;
     Ok(match to {
         Streamed::Perfetto => Box::new(Perfetto::new(exit, catalog.clock(), clocks, out)?),
         Streamed::Parquet => {
             let table = Parquet::new(columns, out)?;
-            Box::new(Rows::new(exit, offset_ns, table))
+            Box::new(Rows::new(exit, preempt_watched, offset_ns, table))
         }
         Streamed::Csv => {
             let table = Csv::new(columns, out)?;
-            Box::new(Rows::new(exit, offset_ns, table))
+            Box::new(Rows::new(exit, preempt_watched, offset_ns, table))
         }
         Streamed::Lines { json } => Box::new(Text::new(columns, &conversion.formats, json, out)),
     })

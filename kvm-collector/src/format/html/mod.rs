@@ -25,6 +25,9 @@ const SCRIPT: &str = include_str!("page.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       base-uri 'none'; form-action 'none'";
 
+/// In the place of a number that the recording does not tell.
+const UNKNOWN: &str = "<span class=\"zero\" title=\"not recorded\">-</span>";
+
 /// Writes a recording as a page.
 ///
 /// # Errors

@@ -230,7 +230,7 @@
       const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": histogram.reason + words });
       const most = Math.max(...histogram.buckets.map((bucket) => bucket[2]));
       make(svg, "line", { x1: 8, x2: width - 8, y1: bottom, y2: bottom, class: "rule" });
-      const every = high - low > 5 ? 2 : 1;
+      const every = high - low >= 5 ? 2 : 1;
       for (let decade = low; decade <= high; decade += every) {
         const at = x(10 ** decade);
         make(svg, "line", { x1: at, x2: at, y1: 4, y2: bottom + 3, class: "rule" });

@@ -30,8 +30,8 @@ const EXITS: Columns<'_> = &[
     ("min", "min", true),
     ("mean", "mean", true),
     ("max", "max", true),
-    ("p50", "~p50", true),
-    ("p99", "~p99", true),
+    ("p50", "p50", true),
+    ("p99", "p99", true),
 ];
 
 const EVENTS: Columns<'_> = &[
@@ -105,12 +105,12 @@ pub(super) fn exits(report: &ExitsReport, out: &mut impl Write) -> io::Result<()
     };
     begin("exits", "Exits", &note, EXITS, "time", out)?;
     for row in report.rows.iter().take(MOST_ROWS) {
-        exit(row, out)?;
+        exit(row, report.preempt_watched, out)?;
     }
     end(out)
 }
 
-fn exit(row: &ExitRow, out: &mut impl Write) -> io::Result<()> {
+fn exit(row: &ExitRow, preempt_watched: bool, out: &mut impl Write) -> io::Result<()> {
     write!(out, "<tr>")?;
     vm(row.vm.as_deref().unwrap_or("?"), row.pid.unwrap_or(0), out)?;
     match (row.vcpu, row.tid) {
@@ -129,19 +129,20 @@ fn exit(row: &ExitRow, out: &mut impl Write) -> io::Result<()> {
     ratio(row.time_ratio, out)?;
     ratio(row.busy_ratio, out)?;
     for ns in [
-        row.kernel_ns,
-        row.vmm_ns,
-        row.halted_ns,
-        row.preempted_ns,
-        row.min_ns,
-        row.mean_ns,
-        row.max_ns,
-        row.p50_ns,
-        row.p99_ns,
+        Some(row.kernel_ns),
+        Some(row.vmm_ns),
+        Some(row.halted_ns),
+        preempt_watched.then_some(row.preempted_ns),
+        Some(row.min_ns),
+        Some(row.mean_ns),
+        Some(row.max_ns),
+        Some(row.p50_ns),
+        Some(row.p99_ns),
     ] {
         match ns {
-            0 => number(0, "<span class=\"zero\">0</span>", out)?,
-            ns => number(ns, &duration(ns), out)?,
+            None => number(0, super::UNKNOWN, out)?,
+            Some(0) => number(0, "<span class=\"zero\">0</span>", out)?,
+            Some(ns) => number(ns, &duration(ns), out)?,
         }
     }
     writeln!(out, "</tr>")

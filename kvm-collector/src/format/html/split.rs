@@ -136,7 +136,11 @@ fn table(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
             Text(vcpu(row)),
             count(row.count),
         )?;
-        for (_, ns) in parts {
+        for (part, ns) in parts {
+            if part == TimePart::Preempted && !report.preempt_watched {
+                write!(out, "<td class=\"n\">{}</td>", super::UNKNOWN)?;
+                continue;
+            }
             write!(
                 out,
                 "<td class=\"n\">{} <small>{}</small></td>",
