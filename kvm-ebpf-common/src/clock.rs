@@ -70,7 +70,7 @@ impl VcpuClock {
     pub fn exit(&mut self, now_ns: u64, key: Option<Key>) -> Option<Key> {
         let unmatched = self.open_key();
         if self.guest_since_ns != 0 {
-            self.guest_ns += now_ns.saturating_sub(self.guest_since_ns);
+            self.guest_ns += since(now_ns, self.guest_since_ns);
             self.guest_since_ns = 0;
         }
         self.exit_ns = now_ns;
@@ -136,7 +136,7 @@ impl VcpuClock {
             self.vmm_since_ns = self.vmm_since_ns.saturating_sub(out_ns);
             self.leave_vmm(began_ns, now_ns);
         }
-        let halted_ns = now_ns.saturating_sub(began_ns).saturating_sub(out_ns);
+        let halted_ns = since(since(now_ns, began_ns), out_ns);
         self.parts.halted_ns += self.at_most_the_rest(halted_ns, now_ns);
     }
 
@@ -174,7 +174,7 @@ impl VcpuClock {
         if self.out_since_ns == 0 {
             return;
         }
-        let out_ns = now_ns.saturating_sub(self.out_since_ns);
+        let out_ns = since(now_ns, self.out_since_ns);
         let out_ns = self.at_most_the_rest(out_ns, now_ns);
         self.parts.preempted_ns += out_ns;
         // It was preempted in user space: that time is not the VMM's.
@@ -189,7 +189,7 @@ impl VcpuClock {
     #[inline(always)]
     fn leave_vmm(&mut self, left_ns: u64, now_ns: u64) {
         if self.vmm_since_ns != 0 {
-            let vmm_ns = left_ns.saturating_sub(self.vmm_since_ns);
+            let vmm_ns = since(left_ns, self.vmm_since_ns);
             self.parts.vmm_ns += self.at_most_the_rest(vmm_ns, now_ns);
             self.vmm_since_ns = 0;
         }
@@ -200,7 +200,7 @@ impl VcpuClock {
     #[inline(always)]
     fn at_most_the_rest(&self, ns: u64, now_ns: u64) -> u64 {
         let parts_ns = self.parts.vmm_ns + self.parts.halted_ns + self.parts.preempted_ns;
-        let rest_ns = now_ns.saturating_sub(self.span_ns).saturating_sub(parts_ns);
+        let rest_ns = since(since(now_ns, self.span_ns), parts_ns);
         if ns < rest_ns { ns } else { rest_ns }
     }
 
@@ -227,10 +227,23 @@ impl VcpuClock {
         self.leave_vmm(now_ns, now_ns);
         Span {
             key: self.key,
-            total_ns: now_ns.saturating_sub(self.span_ns),
+            total_ns: since(now_ns, self.span_ns),
             parts: self.parts,
         }
     }
+}
+
+/// From one time to another, and 0 if that was later. (BPF has no subtraction that saturates: this is half as long as
+/// what would become of one. Times are below 2^63 ns; what an event says of itself may not be.)
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "see above"
+)]
+const fn since(now_ns: u64, then_ns: u64) -> u64 {
+    let ns = now_ns.wrapping_sub(then_ns) as i64;
+    if ns < 0 { 0 } else { ns as u64 }
 }
 
 #[inline(always)]

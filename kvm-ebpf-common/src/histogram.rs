@@ -36,37 +36,33 @@ pub const fn bucket_index(ns: u64) -> usize {
     1 + (octave - FIRST_OCTAVE) as usize * STEPS + step as usize
 }
 
-/// BPF has no instruction that counts leading zeros; six compare-and-shift steps are what is left, and
-/// they need neither a loop nor a table. The duration is below 2^64 and not 0.
+/// BPF has no instruction that counts leading zeros: the byte with the first bit is looked for, and the bit in
+/// a table. The duration is below 2^40 and not 0. Most exits take from 256 ns to 16 ms.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a byte")]
 const fn log2(ns: u64) -> u32 {
-    let mut rest = ns;
-    let mut log = 0;
-    if rest >> 32 != 0 {
-        rest >>= 32;
-        log += 32;
-    }
-    if rest >> 16 != 0 {
-        rest >>= 16;
-        log += 16;
-    }
-    if rest >> 8 != 0 {
-        rest >>= 8;
-        log += 8;
-    }
-    if rest >> 4 != 0 {
-        rest >>= 4;
-        log += 4;
-    }
-    if rest >> 2 != 0 {
-        rest >>= 2;
-        log += 2;
-    }
-    if rest >> 1 != 0 {
-        log += 1;
-    }
-    log
+    let shift = if ns < 1 << 16 {
+        if ns < 1 << 8 { 0 } else { 8 }
+    } else if ns < 1 << 24 {
+        16
+    } else if ns < 1 << 32 {
+        24
+    } else {
+        32
+    };
+    shift + LOG2[(ns >> shift) as usize & 0xff] as u32
 }
+
+/// The logarithms of the numbers that have a byte.
+static LOG2: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut number = 2;
+    while number < 256 {
+        table[number] = table[number / 2] + 1;
+        number += 1;
+    }
+    table
+};
 
 /// The shortest duration that falls into a bucket, in ns.
 #[must_use]

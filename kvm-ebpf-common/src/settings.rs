@@ -105,6 +105,8 @@ pub struct ShipSettings {
     pub wakeup_shift: u32,
     /// Also count per thread.
     pub per_thread: u32,
+    /// 1: an event is counted by the thread it happens in, or by what that is; 0: always.
+    pub by_task: u32,
     /// Write diagnostics to the log.
     pub log: u32,
 }
@@ -153,7 +155,7 @@ const _: () = assert!(size_of::<SlotSettings>() == 12);
 const _: () = assert!(size_of::<FilterSettings>() == 16 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<PairingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
-const _: () = assert!(size_of::<ShipSettings>() == 12);
+const _: () = assert!(size_of::<ShipSettings>() == 16);
 
 crate::pod!(
     SlotSettings,

@@ -43,7 +43,7 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
     }
     if wanted && counted {
         match place.thread.clock.event(now_ns, key) {
-            Ok(Some(span)) => pair::keep(ctx, &mut place, &span, now_ns, epoch),
+            Ok(Some(span)) => pair::keep::<false, _>(ctx, &mut place, &span, now_ns, epoch),
             Ok(None) => {}
             Err(key) => pair::keep_untimed(ctx, &mut place, &key),
         }

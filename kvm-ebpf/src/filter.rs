@@ -1,9 +1,11 @@
 //! What is asked for, decided before anything else is done.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{FieldId, MAX_FILTER_IDS, VCPU_UNKNOWN};
 
-use crate::{field, maps::EPOCH, settings, task::Task, threads};
+use crate::{field, settings, task::Task, threads};
 
 /// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
 /// left as the list has ids.
@@ -20,22 +22,23 @@ fn listed(id: u32, count: u32, get: fn(usize) -> u32) -> bool {
     false
 }
 
+/// The only global that changes while programs run, and so all there is in its section. 0: nothing is counted
+/// or shipped. Attaching takes milliseconds an event, and detaching seconds in all; with this, all events are
+/// measured over the same time. Otherwise the epoch, see `ExitStats::extremes`.
+#[unsafe(no_mangle)]
+static mut EPOCH: u64 = 0;
+
 /// The current epoch; 0 when the measurement has not begun, or has ended.
 #[inline(always)]
 pub(crate) fn epoch() -> u64 {
-    EPOCH.get(0).map_or(0, |epoch| *epoch)
+    // SAFETY: a plain number, which user space writes whole. Volatile, as the compiler sees nobody write it.
+    unsafe { read_volatile(&raw const EPOCH) }
 }
 
 /// Has the measurement begun, and not ended?
 #[inline(always)]
 pub(crate) fn running() -> bool {
     epoch() != 0
-}
-
-/// Is anything filtered at all?
-#[inline(always)]
-pub(crate) fn active() -> bool {
-    settings::tgid_count() | settings::tid_count() | settings::vcpu_count() != 0
 }
 
 /// Does a filter by vCPU hold?

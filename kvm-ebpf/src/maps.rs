@@ -10,12 +10,6 @@ use kvm_ebpf_common::{
     CauseTable, PairingCounters, Row, RowKey, SlotCounts, SlotTable, ThreadSlot, VcpuThread,
 };
 
-/// 0: nothing is counted or shipped. Attaching takes milliseconds an event, and detaching seconds in
-/// all; with this, all events are measured over the same time. Otherwise the epoch, see
-/// `ExitStats::extremes`.
-#[map]
-pub(crate) static EPOCH: Array<u64> = Array::with_max_entries(1, 0);
-
 /// Counters of all slots, one copy per CPU, in one value: one system call reads them all.
 #[map]
 pub(crate) static SLOT_COUNTS: PerCpuArray<SlotTable> = PerCpuArray::with_max_entries(1, 0);

@@ -40,57 +40,67 @@ pub(crate) fn also_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_n
 
 /// Keeps a span that is over.
 #[inline(always)]
-pub(crate) fn keep<C: aya_ebpf::EbpfContext>(
+pub(crate) fn keep<const PLAIN: bool, C: aya_ebpf::EbpfContext>(
     ctx: &C,
     place: &mut Place,
     span: &Span,
     now_ns: u64,
     epoch: u64,
 ) {
-    let kept = rows::add(place, span, epoch);
-    note_full(ctx, kept, &span.key);
-    slow::report(place, span, now_ns);
+    let kept = rows::add::<PLAIN>(place, span, epoch);
+    note_full::<PLAIN, _>(ctx, kept, &span.key);
+    if !PLAIN {
+        slow::report(place, span, now_ns);
+    }
 }
 
 /// Keeps what has no time.
 #[inline(always)]
 pub(crate) fn keep_untimed(ctx: &TracePointContext, place: &mut Place, key: &Key) {
     let kept = rows::add_untimed(place, key);
-    note_full(ctx, kept, key);
+    note_full::<false, _>(ctx, kept, key);
 }
 
 #[inline(always)]
-fn note_full<C: aya_ebpf::EbpfContext>(ctx: &C, kept: bool, key: &Key) {
+fn note_full<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, kept: bool, key: &Key) {
     if kept {
         return;
     }
     if let Some(counters) = counters() {
         counters.rows_full += 1;
     }
-    if settings::log() {
+    if !PLAIN && settings::log() {
         warn!(ctx, "no room for class {} code {}", key.class, key.code);
     }
 }
 
 classic! {
     fn vm_exit(ctx) {
-        let _ = on_exit(&ctx);
+        let _ = on_exit::<false>(&ctx);
+    }
+}
+
+classic! {
+    /// The same, where no more is asked for than all exits by their reason: what is not asked for costs a few
+    /// instructions elsewhere.
+    fn vm_exit_plain(ctx) {
+        let _ = on_exit::<true>(&ctx);
     }
 }
 
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "these fields have 4 bytes")]
-fn on_exit(ctx: &TracePointContext) -> Option<()> {
+fn on_exit<const PLAIN: bool>(ctx: &TracePointContext) -> Option<()> {
     if !filter::running() {
         return None;
     }
     let task = Task::current();
-    if !filter::passes_task(task) {
+    if !PLAIN && !filter::passes_task(task) {
         return None;
     }
     let now_ns = clock::now_ns();
     let mut vcpu = field::read(ctx, FieldId::ExitVcpu) as u32;
-    if filter::by_vcpu() {
+    if !PLAIN && filter::by_vcpu() {
         if vcpu == VCPU_UNKNOWN {
             vcpu = threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu);
         }
@@ -104,7 +114,7 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
     }
     let Some(mut place) = threads::find_or_make(task, vcpu) else {
         counters()?.threads_full += 1;
-        if settings::log() {
+        if !PLAIN && settings::log() {
             warn!(
                 ctx,
                 "no room for thread {}: its exits are not counted", task.tid
@@ -112,13 +122,15 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
         }
         return None;
     };
-    also_in_slot(ctx, settings::exit_slot(), task, now_ns);
-    let key = settings::by_reason().then(|| Key {
+    if !PLAIN {
+        also_in_slot(ctx, settings::exit_slot(), task, now_ns);
+    }
+    let key = (PLAIN || settings::by_reason()).then(|| Key {
         code: field::read(ctx, FieldId::ExitCode),
         class: field::read(ctx, FieldId::ExitClass) as u32,
         kind: 0,
     });
-    if settings::causes() || settings::slow_ns() != u64::MAX {
+    if !PLAIN && (settings::causes() || settings::slow_ns() != u64::MAX) {
         let rip = field::read(ctx, FieldId::ExitRip);
         place.thread.guest_rip = rip;
         place.thread.cause = Key {
@@ -136,7 +148,7 @@ fn on_exit(ctx: &TracePointContext) -> Option<()> {
 
 classic! {
     fn vm_entry(ctx) {
-        on_entry(&ctx, |now_ns, task| {
+        on_entry::<false, _>(&ctx, |now_ns, task| {
             also_in_slot(&ctx, settings::entry_slot(), task, now_ns);
         });
     }
@@ -145,18 +157,25 @@ classic! {
 /// The same, where the event's record is not needed: a raw tracepoint costs less.
 #[raw_tracepoint]
 fn vm_entry_raw(ctx: RawTracePointContext) -> u32 {
-    on_entry(&ctx, |_, _| ());
+    on_entry::<false, _>(&ctx, |_, _| ());
+    0
+}
+
+/// As `vm_exit_plain`.
+#[raw_tracepoint]
+fn vm_entry_plain(ctx: RawTracePointContext) -> u32 {
+    on_entry::<true, _>(&ctx, |_, _| ());
     0
 }
 
 #[inline(always)]
-fn on_entry<C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnOnce(u64, Task)) {
+fn on_entry<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnOnce(u64, Task)) {
     let epoch = filter::epoch();
     if epoch == 0 {
         return;
     }
     let task = Task::current();
-    if !filter::passes_task(task) {
+    if !PLAIN && !filter::passes_task(task) {
         return;
     }
     let now_ns = clock::now_ns();
@@ -164,30 +183,37 @@ fn on_entry<C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnOnce(u64, Task)) {
     if let Some(mut place) = threads::find(task)
         && let Some(span) = place.thread.clock.entry(now_ns)
     {
-        keep(ctx, &mut place, &span, now_ns, epoch);
+        keep::<PLAIN, _>(ctx, &mut place, &span, now_ns, epoch);
     }
 }
 
 classic! {
     fn user_exit(ctx) {
-        on_user(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
+        on_user::<false>(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
     }
 }
 
 /// The same, where the event's record is not needed.
 #[raw_tracepoint]
 fn user_exit_raw(_ctx: RawTracePointContext) -> u32 {
-    on_user(|_, _| ());
+    on_user::<false>(|_, _| ());
+    0
+}
+
+/// As `vm_exit_plain`.
+#[raw_tracepoint]
+fn user_exit_plain(_ctx: RawTracePointContext) -> u32 {
+    on_user::<true>(|_, _| ());
     0
 }
 
 #[inline(always)]
-fn on_user(also: impl FnOnce(u64, Task)) {
+fn on_user<const PLAIN: bool>(also: impl FnOnce(u64, Task)) {
     if !filter::running() {
         return;
     }
     let task = Task::current();
-    if !filter::passes_task(task) {
+    if !PLAIN && !filter::passes_task(task) {
         return;
     }
     let now_ns = clock::now_ns();

@@ -11,12 +11,13 @@ use crate::{
 
 /// Adds a span to its row; false when there is no room for another row.
 #[inline(always)]
-pub(crate) fn add(place: &mut Place, span: &Span, epoch: u64) -> bool {
+pub(crate) fn add<const PLAIN: bool>(place: &mut Place, span: &Span, epoch: u64) -> bool {
     let Some((index, row)) = of(place, &span.key) else {
         return false;
     };
     row.stats.add(span, epoch);
-    if settings::causes()
+    if !PLAIN
+        && settings::causes()
         && place.thread.cause.kind != 0
         && let Some(causes) = CAUSES.get_ptr_mut(index)
     {

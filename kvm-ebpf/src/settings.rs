@@ -27,6 +27,7 @@ static DETAILS: [DetailSettings; MAX_DETAILS] = [DetailSettings::NONE; MAX_DETAI
 static SHIP: ShipSettings = ShipSettings {
     wakeup_shift: 0,
     per_thread: 0,
+    by_task: 0,
     log: 0,
 };
 
@@ -120,6 +121,11 @@ pub(crate) fn wakeup_shift() -> u32 {
 #[inline(always)]
 pub(crate) fn per_thread() -> bool {
     read!(SHIP.per_thread) != 0
+}
+
+#[inline(always)]
+pub(crate) fn by_task() -> bool {
+    read!(SHIP.by_task) != 0
 }
 
 #[inline(always)]

@@ -20,7 +20,7 @@ fn count<const SLOT: usize>() {
     let Some(counts) = count::of_slot(SLOT) else {
         return;
     };
-    if filter::active() || settings::per_thread() {
+    if settings::by_task() {
         let task = Task::current();
         if filter::passes_task(task) {
             count::tally(counts, SLOT, task);

@@ -277,7 +277,8 @@ impl Attached {
     }
 
     fn set_epoch(&mut self, epoch: u64) -> Result<(), ProbeError> {
-        const NAME: &str = "EPOCH";
+        // The kernel half's only global that changes.
+        const NAME: &str = ".bss";
         let map = self.ebpf.map_mut(NAME);
         let map = map.ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
         Array::try_from(map)

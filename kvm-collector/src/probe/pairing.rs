@@ -83,6 +83,11 @@ impl Pairing {
         })
     }
 
+    /// Is no more wanted than exits by their reason?
+    fn is_plain(&self) -> bool {
+        self.details().next().is_none() && !self.rip_is_cause && self.slow.is_none()
+    }
+
     /// The kinds of events that are counted, or causes.
     pub(crate) fn details(&self) -> impl Iterator<Item = &Detail> {
         self.counted.iter().chain(&self.causes)
@@ -148,7 +153,9 @@ impl PairingPlan {
         place_exit(exit, places)?;
         // `kvm_exit` last: were it first, the entry after a first exit could be missed, and that exit
         // have no end.
-        plan.settings.entry_slot = plan.attach("vm_entry", true, entry, request);
+        let plain = pairing.is_plain() && !request.filter.is_by_task() && !request.log;
+        let raw = if plain { "_plain" } else { "_raw" };
+        plan.settings.entry_slot = plan.attach("vm_entry", raw, entry, request);
         let details = pairing.counted.iter().map(|detail| (detail, 0));
         let causes = pairing.causes.iter().zip(1..);
         for (index, (detail, number)) in details.chain(causes).enumerate() {
@@ -157,24 +164,25 @@ impl PairingPlan {
         if let Some(user) = &pairing.user
             && plan.details.iter().all(|detail| detail.is_user == 0)
         {
-            plan.settings.user_slot = plan.attach("user_exit", true, user, request);
+            plan.settings.user_slot = plan.attach("user_exit", raw, user, request);
         }
         if let Some(wakeup) = &pairing.wakeup {
             place(places, FieldId::WakeupNs, need(wakeup, "ns", 8)?);
-            plan.settings.wakeup_slot = plan.attach("wakeup", false, wakeup, request);
+            plan.settings.wakeup_slot = plan.attach("wakeup", "", wakeup, request);
         }
         if let Some(switch) = &pairing.switch {
             let state = need(switch, "prev_state", 8)?;
             place(places, FieldId::SwitchPrevState, state);
             place(places, FieldId::SwitchNextTid, need(switch, "next_pid", 4)?);
-            plan.attach("switched", false, switch, request);
+            plan.attach("switched", "", switch, request);
         }
         plan.uses.push(Use {
             program: "vcpu_thread_end".into(),
             event: THREAD_END.into(),
             id: 0,
         });
-        plan.settings.exit_slot = plan.attach("vm_exit", false, exit, request);
+        plan.settings.exit_slot =
+            plan.attach("vm_exit", if plain { "_plain" } else { "" }, exit, request);
         Ok(plan)
     }
 
@@ -192,7 +200,7 @@ impl PairingPlan {
             Some(class) => integer(format, class)?,
             None => FieldPlace::none(0),
         };
-        let slot = self.attach(&format!("detail_{index}"), false, format, request);
+        let slot = self.attach(&format!("detail_{index}"), "", format, request);
         let settings = self
             .details
             .get_mut(index)
@@ -210,23 +218,18 @@ impl PairingPlan {
     }
 
     /// Attaches a program to an event; if the event has a slot, the program fills that as well, and its
-    /// number is returned. A program that does not need the event's record otherwise has a cheaper
-    /// variant.
+    /// number is returned. If it has none, a program may have a cheaper variant.
     fn attach(
         &mut self,
         program: &str,
-        has_raw: bool,
+        cheaper: &str,
         event: &Format,
         request: &Request<'_>,
     ) -> u32 {
         let same = |it: &Format| it.system == event.system && it.name == event.name;
         let slot = request.events.iter().position(same);
         self.slots_taken.extend(slot);
-        let variant = if has_raw && slot.is_none() {
-            "_raw"
-        } else {
-            ""
-        };
+        let variant = if slot.is_none() { cheaper } else { "" };
         self.uses.push(Use {
             program: format!("{program}{variant}"),
             event: event.event(),

@@ -102,6 +102,13 @@ pub struct Filter {
     pub reasons: Option<Vec<u32>>,
 }
 
+impl Filter {
+    /// Does it choose by who caused an event?
+    pub(super) fn is_by_task(&self) -> bool {
+        !(self.tgids.is_empty() && self.tids.is_empty() && self.vcpus.is_empty())
+    }
+}
+
 /// Why a request cannot be met.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -190,6 +197,7 @@ impl Plan {
                 // Half full is late for a small ring, and 64 KiB is a thousand records.
                 wakeup_shift: (ring_bytes / 4).min(64 << 10).ilog2(),
                 per_thread: u32::from(request.per_thread),
+                by_task: u32::from(request.per_thread || request.filter.is_by_task()),
                 log: u32::from(request.log),
             },
             needs_records: request.ship || !request.filter.vcpus.is_empty(),
