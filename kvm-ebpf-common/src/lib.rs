@@ -28,8 +28,8 @@ pub use exit::{
 pub use field::{FIELDS, FieldId, FieldPlace};
 pub use histogram::{BUCKETS, Histogram, STEPS, bucket_index, bucket_start};
 pub use record::{
-    COMM_BYTES, RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, SLOW_EXIT_SLOT, SlowExit,
-    THREAD_END_SLOT,
+    CHUNK_BYTES, COMM_BYTES, COMMON_BYTES, Chunk, MOST_COPIED_BYTES, RECORD_HEADER_BYTES,
+    RECORD_RAW_OFFSET, RecordHeader, RingPosition, SLOW_EXIT_SLOT, SlowExit, THREAD_END_SLOT,
 };
 pub use settings::{
     DetailSettings, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS, NO_OFFSET, NO_SLOT,

@@ -1,4 +1,4 @@
-//! What travels through the ring buffer: a header and the tracepoint's raw record.
+//! What travels through the rings: a header and the tracepoint's raw record.
 
 use crate::{Key, Span};
 
@@ -54,6 +54,36 @@ pub struct SlowExit {
     pub unused: u32,
 }
 
+/// Where the next record goes in a CPU's ring, and how far it has been read. The ring is as many chunks as its size
+/// takes; positions count bytes from the beginning of time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingPosition {
+    /// What comes before has been written.
+    pub head: u64,
+    /// 1 while a record is written: what happens on the CPU meanwhile is lost.
+    pub busy: u64,
+    /// So that the two halves write to different cache lines.
+    pub unused: [u64; 6],
+    /// What comes before has been read, by user space.
+    pub tail: u64,
+    /// See above.
+    pub unused_too: [u64; 7],
+}
+
+/// Rings consist of chunks of so many bytes. A record lies in one chunk, and is no longer. Where the next one had no
+/// room, a header's length is 0, or there is no room for a header.
+pub const CHUNK_BYTES: usize = 4096;
+
+/// A piece of a ring.
+pub type Chunk = [u8; CHUNK_BYTES];
+
+/// The common fields at the start of each of the kernel's records, which its programs do not get to see.
+pub const COMMON_BYTES: usize = 8;
+
+/// Records with more bytes than this behind the common ones are copied by a helper.
+pub const MOST_COPIED_BYTES: usize = 128;
+
 /// `TASK_COMM_LEN` (include/linux/sched.h).
 pub const COMM_BYTES: usize = 16;
 
@@ -66,5 +96,6 @@ pub const RECORD_RAW_OFFSET: usize = core::mem::offset_of!(RecordHeader, event_i
 const _: () = assert!(RECORD_HEADER_BYTES == 24);
 const _: () = assert!(RECORD_RAW_OFFSET == 16);
 const _: () = assert!(size_of::<SlowExit>() == 24 + 48 + 16 + 16);
+const _: () = assert!(size_of::<RingPosition>() == 128);
 
-crate::pod!(RecordHeader, SlowExit);
+crate::pod!(RecordHeader, RingPosition, SlowExit);

@@ -17,6 +17,8 @@ pub struct SlotSettings {
     pub record_bytes: u32,
     /// The event's id (`common_type`).
     pub event_id: u32,
+    /// How many bytes behind the common fields are copied one by one; 0: all there may be, by a helper.
+    pub copied_bytes: u32,
     /// 1: a field of the event's record has to have one of [`FilterSettings::values`].
     pub has_value: u32,
 }
@@ -100,9 +102,8 @@ pub const NO_CLASS: u32 = 0x8000_0000;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipSettings {
-    /// Wake the reader each time another 2^this many bytes are waiting; it also looks by itself now and
-    /// then.
-    pub wakeup_shift: u32,
+    /// A CPU's ring has 2^this many bytes.
+    pub ring_shift: u32,
     /// Also count per thread.
     pub per_thread: u32,
     /// 1: an event is counted by the thread it happens in, or by what that is; 0: always.
@@ -151,7 +152,7 @@ impl DetailSettings {
     };
 }
 
-const _: () = assert!(size_of::<SlotSettings>() == 12);
+const _: () = assert!(size_of::<SlotSettings>() == 16);
 const _: () = assert!(size_of::<FilterSettings>() == 16 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<PairingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);

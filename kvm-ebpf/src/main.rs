@@ -2,6 +2,7 @@
 //!
 //! - `slots`: one small program per event slot; each counts (`count`) and, when asked, ships
 //!   (`ship`) the event it is attached to.
+//! - `rings` is where shipped events lie until user space takes them, `copy` how their records get there.
 //! - `pair`: programs on `kvm_exit`, `kvm_entry` and what comes between them, that time VM exits;
 //!   `threads` and `rows` are what they keep, `detail` adds what exits are about, `switch` when a
 //!   thread could not run, and `slow` reports the long ones.
@@ -17,6 +18,7 @@
 
 mod classic;
 mod clock;
+mod copy;
 mod count;
 mod detail;
 mod field;
@@ -24,6 +26,7 @@ mod filter;
 mod floor;
 mod maps;
 mod pair;
+mod rings;
 mod rows;
 mod settings;
 mod ship;

@@ -4,10 +4,11 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
+    maps::{Array, HashMap, PerCpuArray, Stack},
 };
 use kvm_ebpf_common::{
-    CauseTable, PairingCounters, Row, RowKey, SlotCounts, SlotTable, ThreadSlot, VcpuThread,
+    CauseTable, Chunk, PairingCounters, RingPosition, Row, RowKey, SlotCounts, SlotTable,
+    ThreadSlot, VcpuThread,
 };
 
 /// Counters of all slots, one copy per CPU, in one value: one system call reads them all.
@@ -58,6 +59,10 @@ pub(crate) static CAUSES: Array<CauseTable> = Array::with_max_entries(1, BPF_F_M
 pub(crate) static THREAD_COUNTS: HashMap<ThreadSlot, SlotCounts> =
     HashMap::with_max_entries(65_536, 0);
 
-/// Raw events on their way to user space.
+/// The rings of all CPUs, one after the other: events on their way to user space, which reads them in place.
 #[map]
-pub(crate) static RING: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub(crate) static RING_CHUNKS: Array<Chunk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How far each CPU's ring is written and read.
+#[map]
+pub(crate) static RING_POSITIONS: Array<RingPosition> = Array::with_max_entries(1, BPF_F_MMAPABLE);

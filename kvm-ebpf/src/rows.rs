@@ -15,7 +15,6 @@ pub(crate) fn add<const PLAIN: bool>(place: &mut Place, span: &Span, epoch: u64)
     let Some((index, row)) = of(place, &span.key) else {
         return false;
     };
-    row.stats.add(span, epoch);
     if !PLAIN
         && settings::causes()
         && place.thread.cause.kind != 0
@@ -24,6 +23,7 @@ pub(crate) fn add<const PLAIN: bool>(place: &mut Place, span: &Span, epoch: u64)
         // SAFETY: at the row's index, and as exclusive as the row.
         unsafe { (*causes).add(place.thread.cause, span.total_ns) };
     }
+    row.stats.add(span, epoch);
     true
 }
 

@@ -3,14 +3,15 @@
 use core::ptr::read_volatile;
 
 use kvm_ebpf_common::{
-    DetailSettings, FilterSettings, MAX_DETAILS, MAX_SLOTS, PairingSettings, ShipSettings,
-    SlotSettings,
+    CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, MAX_SLOTS, PairingSettings,
+    ShipSettings, SlotSettings,
 };
 
 #[unsafe(no_mangle)]
 static SLOTS: [SlotSettings; MAX_SLOTS] = [SlotSettings {
     record_bytes: 0,
     event_id: 0,
+    copied_bytes: 0,
     has_value: 0,
 }; MAX_SLOTS];
 
@@ -25,7 +26,7 @@ static DETAILS: [DetailSettings; MAX_DETAILS] = [DetailSettings::NONE; MAX_DETAI
 
 #[unsafe(no_mangle)]
 static SHIP: ShipSettings = ShipSettings {
-    wakeup_shift: 0,
+    ring_shift: CHUNK_BYTES.ilog2(),
     per_thread: 0,
     by_task: 0,
     log: 0,
@@ -51,6 +52,11 @@ pub(crate) fn record_bytes(slot: usize) -> usize {
 )]
 pub(crate) fn event_id(slot: usize) -> u16 {
     read!(SLOTS[slot].event_id) as u16
+}
+
+#[inline(always)]
+pub(crate) fn copied_bytes(slot: usize) -> usize {
+    read!(SLOTS[slot].copied_bytes) as usize
 }
 
 #[inline(always)]
@@ -114,8 +120,8 @@ detail! {
 }
 
 #[inline(always)]
-pub(crate) fn wakeup_shift() -> u32 {
-    read!(SHIP.wakeup_shift)
+pub(crate) fn ring_shift() -> u32 {
+    read!(SHIP.ring_shift)
 }
 
 #[inline(always)]

@@ -59,8 +59,7 @@ fn run<const SLOT: usize>(ctx: &TracePointContext) {
 /// Counts and ships an event that has passed the filters; also for programs that do something else with
 /// it.
 ///
-/// The clock is read before room is reserved in the ring buffer, which may have to wait for another
-/// CPU, and not at all when nothing is shipped.
+/// The clock is not read when nothing is shipped.
 #[inline(always)]
 pub(crate) fn take(ctx: &TracePointContext, slot: usize, task: Task, now_ns: impl FnOnce() -> u64) {
     let Some(counts) = count::of_slot(slot) else {

@@ -1,9 +1,8 @@
 //! Slow exits, reported as they end.
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use kvm_ebpf_common::{RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span};
 
-use crate::{maps::RING, pair, settings, ship, threads::Place};
+use crate::{pair, rings::Room, settings, threads::Place};
 
 /// Queues a span for user space if it took long. Waiting in a halt is what the guest asked for, and
 /// does not make an exit slow.
@@ -17,19 +16,17 @@ pub(crate) fn report(place: &Place, span: &Span, now_ns: u64) {
     if slow_ns == u64::MAX || span.total_ns.saturating_sub(span.parts.halted_ns) <= slow_ns {
         return;
     }
-    let Some(mut entry) = RING.reserve::<SlowExit>(0) else {
+    let Some(room) = Room::reserve(size_of::<SlowExit>()) else {
         if let Some(counters) = pair::counters() {
             counters.slow_lost += 1;
         }
         return;
     };
-    // SAFETY: a helper without arguments.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    entry.write(SlowExit {
+    let report = SlowExit {
         header: RecordHeader {
             time_ns: now_ns,
             tgid: place.thread.tgid(),
-            cpu: cpu as u16,
+            cpu: room.cpu as u16,
             length: size_of::<SlowExit>() as u16,
             event_id: 0,
             slot: SLOW_EXIT_SLOT,
@@ -40,6 +37,8 @@ pub(crate) fn report(place: &Place, span: &Span, now_ns: u64) {
         guest_rip: place.thread.guest_rip,
         vcpu: place.thread.vcpu,
         unused: 0,
-    });
-    entry.submit(ship::wakeup(size_of::<SlowExit>() as u64));
+    };
+    // SAFETY: as much room as was asked for.
+    unsafe { room.to.cast::<SlowExit>().write(report) };
+    room.publish();
 }

@@ -87,9 +87,9 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = memory_bytes, help_heading = "Output")]
     memory: u64,
 
-    /// Size of the ring buffer (64K, 8M): a power of two
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = ring_bytes, help_heading = "Output")]
-    ring: u32,
+    /// Size of each CPU's ring (64K, 4M): a power of two [default: 64M divided by the CPUs, from 256K to 4M]
+    #[arg(long, value_name = "BYTES", value_parser = ring_bytes, help_heading = "Output")]
+    ring: Option<u32>,
 
     /// End with exit code 3 if any event was lost
     #[arg(long, help_heading = "Output")]
@@ -158,10 +158,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         filter,
         entry: kvm_format(&tracefs, "kvm_entry")?,
         ship: true,
-        sizes: MapSizes {
-            ring_bytes: args.ring,
-            ..MapSizes::default()
-        },
+        sizes: MapSizes::default().with_rings(args.ring),
         log: common.kernel_log,
         ..LiveOptions::default()
     })?;
@@ -221,10 +218,7 @@ struct Session {
 
 impl Session {
     async fn run(mut self, args: &RecordArgs, common: Common) -> anyhow::Result<ExitCode> {
-        let mut ring = self
-            .live
-            .take_ring()?
-            .ok_or_else(|| anyhow::anyhow!("the eBPF object has no ring buffer"))?;
+        let mut rings = self.live.take_rings().context("nothing is shipped")?;
         let mut usr1 = signal(SignalKind::user_defined1())?;
         let mut course = if args.output == Path::new("-") {
             args.ending.begin_off_stdout()?
@@ -254,7 +248,7 @@ impl Session {
                         self.recorder.flush().map(|()| Taken::In)
                     };
                 }
-                ready = ring.ready() => ready?,
+                () = rings.ready() => {}
             }
             // As much as there is, but not for ever: on a busy host there is always more.
             for _ in 0..8 {
@@ -269,7 +263,7 @@ impl Session {
                         break;
                     }
                 }
-                let batch = ring.drain();
+                let batch = rings.drain();
                 if full || batch.is_empty() {
                     break;
                 }
@@ -279,7 +273,7 @@ impl Session {
         self.live.end()?;
         // What is still in the ring.
         while failed.is_none() && !full {
-            let batch = ring.drain();
+            let batch = rings.drain();
             if batch.is_empty() {
                 break;
             }

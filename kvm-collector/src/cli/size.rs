@@ -1,5 +1,7 @@
 //! Sizes as people write them.
 
+use crate::probe::MOST_RING_BYTES;
+
 /// A number with K, M or G behind it, or without.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()? {
@@ -11,12 +13,12 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// The size of a ring buffer.
+/// The size of a CPU's ring.
 pub(super) fn ring_bytes(text: &str) -> Result<u32, String> {
     bytes(text)
-        .filter(|bytes| bytes.is_power_of_two() && (4096..=1 << 30).contains(bytes))
         .and_then(|bytes| u32::try_from(bytes).ok())
-        .ok_or_else(|| "give a power of two from 4K to 1024M, such as 64K or 8M".into())
+        .filter(|bytes| bytes.is_power_of_two() && (4096..=MOST_RING_BYTES).contains(bytes))
+        .ok_or_else(|| "give a power of two from 4K to 64M, such as 64K or 8M".into())
 }
 
 #[cfg(test)]
@@ -44,6 +46,6 @@ mod tests {
     fn a_ring_is_a_power_of_two() {
         assert_eq!(ring_bytes("8M"), Ok(8 << 20));
         assert!(ring_bytes("5M").is_err());
-        assert!(ring_bytes("2G").is_err());
+        assert!(ring_bytes("128M").is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
@@ -24,7 +25,7 @@ use crate::{
 /// Print every event, in the kernel's own words
 ///
 /// A line an event, as `cat trace_pipe` prints them: thread, CPU, time in seconds of CLOCK_MONOTONIC,
-/// event, and what the kernel says of it. Events that did not fit into the ring buffer are reported
+/// event, and what the kernel says of it. Events that did not fit into a CPU's ring are reported
 /// where they are missing: how many, and of which event.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -88,9 +89,9 @@ pub(super) struct TraceArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<std::path::PathBuf>,
 
-    /// Size of the ring buffer (64K, 8M): a power of two
-    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = ring_bytes, conflicts_with = "input", help_heading = "Output")]
-    ring: u32,
+    /// Size of each CPU's ring (64K, 4M): a power of two [default: 64M divided by the CPUs, from 256K to 4M]
+    #[arg(long, value_name = "BYTES", value_parser = ring_bytes, conflicts_with = "input", help_heading = "Output")]
+    ring: Option<u32>,
 
     /// End with exit code 3 if any event was lost
     #[arg(long, help_heading = "Output")]
@@ -135,16 +136,11 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         filter,
         entry: kvm_format(&tracefs, "kvm_entry")?,
         ship: true,
-        sizes: MapSizes {
-            ring_bytes: args.ring,
-            ..MapSizes::default()
-        },
+        sizes: MapSizes::default().with_rings(args.ring),
         log: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let mut ring = live
-        .take_ring()?
-        .ok_or_else(|| anyhow::anyhow!("the eBPF object has no ring buffer"))?;
+    let mut rings = live.take_rings().context("nothing is shipped")?;
     let mut ordered = Ordered::default();
     let mut course = args.ending.begin(None)?;
     loop {
@@ -157,12 +153,12 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
                     printer.lines.lost(&live.events()?, clock::monotonic_ns(), &mut out)?;
                 }
             },
-            ready = ring.ready() => ready?,
+            () = rings.ready() => {}
         }
         let until_ns = clock::monotonic_ns() - WINDOW_NS;
         // As much as there is, but not for ever: on a busy host there is always more.
         for _ in 0..8 {
-            let batch = ring.drain();
+            let batch = rings.drain();
             if batch.is_empty() {
                 break;
             }
@@ -175,7 +171,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     }
     live.end()?;
     loop {
-        let batch = ring.drain();
+        let batch = rings.drain();
         let last = batch.is_empty();
         ordered.take_in(batch);
         let until_ns = if last { u64::MAX } else { live.began_ns() };

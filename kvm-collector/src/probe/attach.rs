@@ -11,13 +11,13 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
-use kvm_ebpf_common::{DetailSettings, MAX_DETAILS, PairingSettings};
+use kvm_ebpf_common::{CHUNK_BYTES, DetailSettings, MAX_DETAILS, PairingSettings};
 
 use super::{
     bind,
-    plan::{Plan, PlanError, Request, THREAD_END},
+    plan::{Plan, PlanError, Request, THREAD_END, cpus},
     release::Release,
-    ring::Ring,
+    rings::Rings,
     tables::{self, Tables},
     tracepoint,
 };
@@ -133,6 +133,8 @@ pub struct Attached {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// The tables of exits, if exits are timed.
     pub(super) tables: Option<Tables>,
+    /// The rings, if anything is shipped, until they are taken.
+    rings: Option<Rings>,
     /// The current epoch; see [`Attached::next_epoch`].
     epoch: u64,
     /// Of programs that take long to detach.
@@ -180,12 +182,14 @@ impl Attached {
             Some(_) => Some(Tables::of(&ebpf)?),
             None => None,
         };
+        let rings = plan.ships(request).then(|| Rings::of(&ebpf)).transpose()?;
         let mut attached = Self {
             ebpf,
             events: request.events.len(),
             programs: Vec::new(),
             logger,
             tables,
+            rings,
             epoch: 0,
             slow_links: Vec::new(),
             release: None,
@@ -303,20 +307,9 @@ impl Attached {
             .collect()
     }
 
-    /// Takes the ring buffer that shipped events arrive in; `None` the second time.
-    ///
-    /// # Errors
-    /// When the ring buffer cannot be mapped.
-    pub fn take_ring(&mut self) -> Result<Option<Ring>, ProbeError> {
-        self.ebpf
-            .take_map("RING")
-            .map(|map| {
-                Ring::new(map).map_err(|source| ProbeError::Map {
-                    name: "RING",
-                    source,
-                })
-            })
-            .transpose()
+    /// Takes the rings that shipped events arrive in; `None` the second time, or if nothing is shipped.
+    pub fn take_rings(&mut self) -> Option<Rings> {
+        self.rings.take()
     }
 
     /// Passes the kernel half's diagnostics, if they were asked for, on to the log.
@@ -354,6 +347,7 @@ pub(super) fn not_attached(
 
 fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     let sizes = request.sizes;
+    let cpus = cpus();
     // A map that is not needed costs one entry.
     let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
     let pairs = plan.pairing.is_some();
@@ -366,8 +360,8 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         (pairing, details) = (plan.settings, plan.details);
     }
     let causes = if_needed(pairing.causes != 0, rows);
-    let ring = request.ship || pairing.slow_ns != u64::MAX;
-    let ring_bytes = if ring { sizes.ring_bytes } else { 4096 };
+    let ring = plan.ships(request);
+    let chunks = sizes.ring_bytes >> CHUNK_BYTES.ilog2();
     let mut ebpf = EbpfLoader::new()
         .override_global("SLOTS", &plan.slots[..], true)
         .override_global("FILTER", &plan.filter, true)
@@ -379,8 +373,9 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             if request.log { &u8::MAX } else { &0 },
             false,
         )
-        .map_max_entries("RING", ring_bytes)
-        .map_max_entries("NEAR_THREAD", cpus())
+        .map_max_entries("RING_CHUNKS", if_needed(ring, cpus.saturating_mul(chunks)))
+        .map_max_entries("RING_POSITIONS", if_needed(ring, cpus))
+        .map_max_entries("NEAR_THREAD", cpus)
         .map_max_entries("THREADS", threads)
         .map_max_entries("THREAD_OF", threads)
         .map_max_entries("FREE_THREADS", threads)
@@ -403,14 +398,6 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         tables::free_all(&mut ebpf, "FREE_ROWS", rows)?;
     }
     Ok(ebpf)
-}
-
-/// How many CPUs there can be, by number.
-fn cpus() -> u32 {
-    aya::util::nr_cpus()
-        .ok()
-        .and_then(|cpus| u32::try_from(cpus).ok())
-        .unwrap_or(4096)
 }
 
 /// Did the kernel say EPERM or EACCES anywhere below? (A rejection by the verifier is EACCES too,

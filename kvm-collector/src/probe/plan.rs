@@ -2,8 +2,9 @@
 //! loaded here.
 
 use kvm_ebpf_common::{
-    FIELDS, FieldId, FieldPlace, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, MAX_SLOTS, NO_OFFSET,
-    RECORD_HEADER_BYTES, ShipSettings, SlotSettings, VCPU_UNKNOWN,
+    CHUNK_BYTES, COMMON_BYTES, FIELDS, FieldId, FieldPlace, FilterSettings, MAX_DETAILS,
+    MAX_FILTER_IDS, MAX_SLOTS, MOST_COPIED_BYTES, NO_OFFSET, RECORD_HEADER_BYTES, ShipSettings,
+    SlotSettings, VCPU_UNKNOWN,
 };
 
 use super::{
@@ -18,9 +19,6 @@ pub(super) const THREAD_END: (&str, &str) = ("sched", "sched_process_exit");
 /// How many bytes are shipped behind a record's fixed part when the event has fields of variable
 /// length (`__data_loc`): the record does not say how long it is before it is read.
 const DYNAMIC_BYTES: usize = 256;
-
-/// The common fields at the start of each record; the header stands in their place.
-const COMMON_BYTES: usize = 8;
 
 /// What a command wants of the kernel half.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ pub struct Request<'a> {
 /// Sizes of maps.
 #[derive(Debug, Clone, Copy)]
 pub struct MapSizes {
-    /// Of the ring buffer; a power of two and at least a page.
+    /// Of each CPU's ring; a power of two, from 4096 to [`MOST_RING_BYTES`].
     pub ring_bytes: u32,
     /// Rows of (thread, key).
     pub exit_rows: u32,
@@ -64,6 +62,15 @@ const LEAST_THREADS: u32 = 4_096;
 const VCPUS_PER_CPU: usize = 8;
 
 impl MapSizes {
+    /// With rings of another size, if one is given.
+    #[must_use]
+    pub fn with_rings(self, bytes: Option<u32>) -> Self {
+        Self {
+            ring_bytes: bytes.unwrap_or(self.ring_bytes),
+            ..self
+        }
+    }
+
     /// For a host that has so many vCPUs now, and so many CPUs: room for 20 reasons of each vCPU there is or
     /// may come, and a quarter more; and for as many threads again as come and go between two looks.
     #[must_use]
@@ -81,11 +88,31 @@ impl MapSizes {
 impl Default for MapSizes {
     fn default() -> Self {
         Self {
-            ring_bytes: 8 << 20,
+            ring_bytes: ring_bytes(cpus()),
             exit_rows: LEAST_ROWS,
             threads: LEAST_THREADS,
         }
     }
+}
+
+/// A ring's size at most: all of them are in one map.
+pub const MOST_RING_BYTES: u32 = 64 << 20;
+
+/// The rings of all CPUs together, unless told.
+const RINGS_BYTES: u32 = 64 << 20;
+
+/// The size of a CPU's ring, unless told: a busy CPU fills the least in some milliseconds.
+fn ring_bytes(cpus: u32) -> u32 {
+    let share = RINGS_BYTES / cpus.max(1);
+    (1 << share.max(1).ilog2()).clamp(256 << 10, 4 << 20)
+}
+
+/// How many CPUs there can be, by number.
+pub(super) fn cpus() -> u32 {
+    aya::util::nr_cpus()
+        .ok()
+        .and_then(|cpus| u32::try_from(cpus).ok())
+        .unwrap_or(4096)
 }
 
 /// Which events are wanted, by where they happen. An empty list means all.
@@ -150,7 +177,9 @@ pub enum PlanError {
     #[error("{0} kinds of causes selected, but at most {MAX_DETAILS} can be watched at once")]
     TooManyDetails(usize),
     /// The ring's size.
-    #[error("a ring buffer of {0} bytes cannot be made: give a power of two from 4096 up")]
+    #[error(
+        "a ring of {0} bytes cannot be made: give a power of two from 4096 to {MOST_RING_BYTES}"
+    )]
     RingBytes(u32),
 }
 
@@ -170,9 +199,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Is anything sent to user space?
+    pub(super) fn ships(&self, request: &Request<'_>) -> bool {
+        let slow_ns = self.pairing.as_ref().map(|it| it.settings.slow_ns);
+        request.ship || slow_ns.is_some_and(|it| it != u64::MAX)
+    }
+
     pub(super) fn of(request: &Request<'_>) -> Result<Self, PlanError> {
         let ring_bytes = request.sizes.ring_bytes;
-        if !ring_bytes.is_power_of_two() || ring_bytes < 4096 {
+        if !ring_bytes.is_power_of_two() || !(4096..=MOST_RING_BYTES).contains(&ring_bytes) {
             return Err(PlanError::RingBytes(ring_bytes));
         }
         let mut places = [FieldPlace::none(0); FIELDS];
@@ -194,8 +229,7 @@ impl Plan {
             pairing,
             places,
             ship: ShipSettings {
-                // Half full is late for a small ring, and 64 KiB is a thousand records.
-                wakeup_shift: (ring_bytes / 4).min(64 << 10).ilog2(),
+                ring_shift: ring_bytes.ilog2(),
                 per_thread: u32::from(request.per_thread),
                 by_task: u32::from(request.per_thread || request.filter.is_by_task()),
                 log: u32::from(request.log),
@@ -220,6 +254,7 @@ fn slots(
     let mut slots = [SlotSettings {
         record_bytes: 0,
         event_id: 0,
+        copied_bytes: 0,
         has_value: 0,
     }; MAX_SLOTS];
     for (index, (slot, event)) in slots.iter_mut().zip(request.events).enumerate() {
@@ -233,6 +268,7 @@ fn slots(
         }
         if request.ship {
             slot.record_bytes = record_bytes(event);
+            slot.copied_bytes = copied_bytes(event);
         }
     }
     Ok(slots)
@@ -245,7 +281,22 @@ fn record_bytes(event: &Format) -> u32 {
         raw += DYNAMIC_BYTES;
     }
     let bytes = RECORD_HEADER_BYTES + raw.saturating_sub(COMMON_BYTES);
-    u32::try_from(bytes.next_multiple_of(8)).unwrap_or(u32::MAX)
+    // No event of KVM's comes near; a record that is cut off is said to be.
+    u32::try_from(bytes.next_multiple_of(8).min(CHUNK_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// How much of a record the kernel half may read itself: up to the end of the last field, as the kernel has it
+/// (`trace_event_get_offsets`, kernel/trace/trace_event_perf.c). 0 for what it cannot or need not read.
+fn copied_bytes(event: &Format) -> u32 {
+    let end = event
+        .fields
+        .last()
+        .map_or(0, |last| last.offset + last.size);
+    let bytes = end.saturating_sub(COMMON_BYTES);
+    if event.has_dynamic() || bytes > MOST_COPIED_BYTES {
+        return 0;
+    }
+    u32::try_from(bytes).unwrap_or(0)
 }
 
 fn filter(filter: &Filter) -> Result<FilterSettings, PlanError> {

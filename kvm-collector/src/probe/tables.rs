@@ -4,103 +4,15 @@
 //! What belongs to a thread that has ended is given back here: the kernel half cannot, and nobody but
 //! the thread itself writes there otherwise.
 
-use std::{
-    io,
-    mem::offset_of,
-    os::fd::{AsFd as _, BorrowedFd},
-    ptr::NonNull,
-};
+use std::mem::offset_of;
 
 use aya::{
-    Ebpf, Pod,
+    Ebpf,
     maps::{HashMap, Map, Stack},
 };
 use kvm_ebpf_common::{CauseTable, Row, RowKey, VcpuThread};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::ProbeError;
-
-/// An array map as memory that the kernel half writes to.
-#[derive(Debug)]
-struct Mapped<T> {
-    start: NonNull<T>,
-    len: usize,
-}
-
-// SAFETY: the memory is the map's, not any thread's.
-unsafe impl<T> Send for Mapped<T> {}
-
-impl<T: Pod> Mapped<T> {
-    fn new(map: &Map) -> io::Result<Self> {
-        let Map::Array(data) = map else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let len = data.info().map_err(io::Error::other)?.max_entries() as usize;
-        // The kernel's array has elements of a multiple of 8 bytes, as these types have.
-        const { assert!(size_of::<T>().is_multiple_of(8)) };
-        let start = map_shared(data.fd().as_fd(), len * size_of::<T>())?;
-        Ok(Self {
-            start: start.cast(),
-            len,
-        })
-    }
-
-    /// An element's address; the memory behind it may change at any time.
-    fn at(&self, index: usize) -> NonNull<T> {
-        assert!(index < self.len, "the kernel half gave an index of its own");
-        // SAFETY: within the mapping, as just checked.
-        unsafe { self.start.add(index) }
-    }
-
-    /// A word of an element.
-    fn word(&self, index: usize, offset: usize) -> u64 {
-        assert!(offset + 8 <= size_of::<T>() && offset.is_multiple_of(8));
-        // SAFETY: within the element, aligned, valid for any bits; volatile as below.
-        unsafe {
-            self.at(index)
-                .byte_add(offset)
-                .cast::<u64>()
-                .as_ptr()
-                .read_volatile()
-        }
-    }
-
-    /// An element as it is now, field by field.
-    fn read(&self, index: usize) -> T {
-        // SAFETY: within the mapping, aligned to 8 as the kernel's pages are, and valid for any bits. The
-        // kernel may write meanwhile: volatile, so that nothing is assumed of it.
-        unsafe { self.at(index).as_ptr().read_volatile() }
-    }
-
-    /// Zeroes an element that the kernel half does not use.
-    fn clear(&self, index: usize) {
-        // SAFETY: within the mapping; all zeros are valid.
-        unsafe { self.at(index).as_ptr().write_bytes(0, 1) }
-    }
-}
-
-impl<T> Drop for Mapped<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made by `new`, which nothing refers to any more.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
-    }
-}
-
-fn map_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: a mapping of its own, at an address the kernel chooses.
-    let start = unsafe {
-        mmap(
-            std::ptr::null_mut(),
-            bytes,
-            ProtFlags::READ | ProtFlags::WRITE,
-            // Populated, or the first reading would take a fault for every page.
-            MapFlags::SHARED | MapFlags::POPULATE,
-            fd,
-            0,
-        )
-    }?;
-    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-}
+use super::{ProbeError, mapped::Mapped};
 
 /// The tables of exits.
 #[derive(Debug)]
@@ -116,9 +28,9 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self, ProbeError> {
         Ok(Self {
-            threads: mapped(ebpf, "THREADS")?,
-            rows: mapped(ebpf, "ROWS")?,
-            causes: mapped(ebpf, "CAUSES")?,
+            threads: Mapped::of(ebpf, "THREADS")?,
+            rows: Mapped::of(ebpf, "ROWS")?,
+            causes: Mapped::of(ebpf, "CAUSES")?,
             threads_used: 0,
             rows_used: 0,
         })
@@ -127,10 +39,10 @@ impl Tables {
     /// Looks how far the tables are used. Places are taken from the first on, those given back before
     /// new ones.
     pub(super) fn look(&mut self) {
-        while self.threads_used < self.threads.len && self.thread_is_used(self.threads_used) {
+        while self.threads_used < self.threads.len() && self.thread_is_used(self.threads_used) {
             self.threads_used += 1;
         }
-        while self.rows_used < self.rows.len && self.thread_of_row(self.rows_used) != 0 {
+        while self.rows_used < self.rows.len() && self.thread_of_row(self.rows_used) != 0 {
             self.rows_used += 1;
         }
     }
@@ -164,7 +76,8 @@ impl Tables {
 
     /// The causes under a row; `None` if they were not asked for.
     pub(super) fn causes(&self, row: usize) -> Option<CauseTable> {
-        (row < self.causes.len && self.causes.len == self.rows.len).then(|| self.causes.read(row))
+        (row < self.causes.len() && self.causes.len() == self.rows.len())
+            .then(|| self.causes.read(row))
     }
 
     /// Gives back the place of a thread that has ended.
@@ -186,7 +99,7 @@ impl Tables {
             .and_then(|mut map: HashMap<_, RowKey, u32>| map.remove(key))
             .map_err(|source| ProbeError::Map { name: NAME, source })?;
         self.rows.clear(index);
-        if self.causes.len == self.rows.len {
+        if self.causes.len() == self.rows.len() {
             self.causes.clear(index);
         }
         push(
@@ -218,11 +131,4 @@ fn push(
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, ProbeError> {
     ebpf.map_mut(name)
         .ok_or_else(|| ProbeError::Missing(name.to_owned()))
-}
-
-fn mapped<T: Pod>(ebpf: &Ebpf, name: &'static str) -> Result<Mapped<T>, ProbeError> {
-    let map = ebpf
-        .map(name)
-        .ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
-    Mapped::new(map).map_err(|source| ProbeError::Mapping { name, source })
 }

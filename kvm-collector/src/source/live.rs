@@ -9,7 +9,7 @@ use crate::{
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
-    probe::{Attached, Filter, MapSizes, Pairing, ProbeError, Request, Ring, ThreadCount},
+    probe::{Attached, Filter, MapSizes, Pairing, ProbeError, Request, Rings, ThreadCount},
     tracefs::Format,
 };
 
@@ -117,12 +117,9 @@ impl Live {
         self.ended_ns.unwrap_or_else(clock::monotonic_ns)
     }
 
-    /// See [`Attached::take_ring`].
-    ///
-    /// # Errors
-    /// See [`ProbeError`].
-    pub fn take_ring(&mut self) -> Result<Option<Ring>, ProbeError> {
-        self.attached.take_ring()
+    /// See [`Attached::take_rings`].
+    pub fn take_rings(&mut self) -> Option<Rings> {
+        self.attached.take_rings()
     }
 
     /// To be called now and then: learns the names of new VMs while they live, and passes on the

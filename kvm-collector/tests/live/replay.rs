@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use kvm_collector::{
     model::{Causes, ExitReading, ExitTotals, Kind, MinMax, ThreadExits, VMEXIT, Whose},
-    probe::{Batch, Detail, Filter, MapSizes, Pairing, Ring},
+    probe::{Batch, Detail, Filter, MapSizes, Pairing, Rings},
     source::{ExitSource, Live, LiveOptions, Ordered, Replay, ReplayOptions},
     tracefs::{EventName, Format, Tracefs},
 };
@@ -141,7 +141,7 @@ fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
         },
         ..LiveOptions::default()
     })?;
-    let mut ring = live.take_ring()?.ok_or("no ring")?;
+    let mut ring = live.take_rings().ok_or("no rings")?;
     // Under emulation a guest may be interrupted, and so leave, many times more often than it does by itself.
     let guest = thread::spawn(move || guest.run().map(drop));
     let mut batches = Vec::new();
@@ -168,7 +168,7 @@ fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
 }
 
 /// Takes what is in the ring.
-fn drain(ring: &mut Ring, batches: &mut Vec<Batch>) {
+fn drain(ring: &mut Rings, batches: &mut Vec<Batch>) {
     loop {
         let batch = ring.drain();
         if batch.is_empty() {

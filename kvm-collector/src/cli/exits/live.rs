@@ -1,9 +1,6 @@
 //! From the running kernel.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use super::{
     super::{Common, ending::Happened, selection::format_of, timing::sizes},
@@ -12,7 +9,7 @@ use super::{
 };
 use crate::{
     model::Loss,
-    probe::Ring,
+    probe::Rings,
     source::{Live, LiveOptions},
     tracefs::Tracefs,
 };
@@ -32,10 +29,7 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
         log: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let mut ring = match args.slow {
-        Some(_) => live.take_ring()?,
-        None => None,
-    };
+    let mut rings = live.take_rings();
     let mut last = Moment::default();
     let mut course = args.ending.begin(args.interval)?;
     loop {
@@ -50,14 +44,13 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
                 }
                 Happened::End => break,
             },
-            ready = ready(&mut ring) => {
-                ready?;
-                slow(&writer, &mut ring, &mut live, &mut out)?;
+            () = ready(&mut rings) => {
+                slow(&writer, &mut rings, &mut live, &mut out)?;
             }
         }
     }
     live.end()?;
-    slow(&writer, &mut ring, &mut live, &mut out)?;
+    slow(&writer, &mut rings, &mut live, &mut out)?;
     let now = read(&writer, &mut live)?;
     if args.interval.is_some() {
         writer.total(&mut out)?;
@@ -72,9 +65,9 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
 }
 
 /// Slow exits may have been reported; never, if none are asked for.
-async fn ready(ring: &mut Option<Ring>) -> io::Result<()> {
-    match ring {
-        Some(ring) => ring.ready().await,
+async fn ready(rings: &mut Option<Rings>) {
+    match rings {
+        Some(rings) => rings.ready().await,
         None => std::future::pending().await,
     }
 }
@@ -103,13 +96,13 @@ fn write(
 /// Writes the slow exits that have been reported.
 fn slow(
     writer: &Writer,
-    ring: &mut Option<Ring>,
+    rings: &mut Option<Rings>,
     live: &mut Live,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let Some(ring) = ring else { return Ok(()) };
+    let Some(rings) = rings else { return Ok(()) };
     loop {
-        let batch = ring.drain();
+        let batch = rings.drain();
         if batch.is_empty() {
             return Ok(out.flush()?);
         }

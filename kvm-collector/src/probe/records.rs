@@ -1,76 +1,9 @@
-//! Draining the ring buffer: records are copied out in batches, so that the ring is free again
-//! before anything is decoded.
+//! Records as they were shipped, in batches.
 
-use std::time::Duration;
-
-use aya::maps::{Map, MapData, MapError, RingBuf};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kvm_ebpf_common::{
     RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, RecordHeader, SLOW_EXIT_SLOT, SlowExit, THREAD_END_SLOT,
 };
-use tokio::io::{Interest, unix::AsyncFd};
-
-/// A batch ends at this size, so that a busy ring does not keep the reader from its other work.
-const BATCH_BYTES: usize = 1 << 20;
-
-/// How long records may wait when they are too few for the kernel half to wake the reader.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// The ring buffer that shipped events arrive in.
-pub struct Ring {
-    ring: AsyncFd<RingBuf<MapData>>,
-    buffer: BytesMut,
-}
-
-impl std::fmt::Debug for Ring {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").finish_non_exhaustive()
-    }
-}
-
-impl Ring {
-    pub(super) fn new(map: Map) -> Result<Self, MapError> {
-        let ring = RingBuf::try_from(map)?;
-        // SAFETY: the ring owns its map's descriptor and keeps it as long as it lives.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-        let ring = ring.map_err(|error| {
-            MapError::from(aya::sys::SyscallError {
-                call: "epoll_ctl",
-                io_error: error.into(),
-            })
-        })?;
-        Ok(Self {
-            ring,
-            buffer: BytesMut::with_capacity(BATCH_BYTES),
-        })
-    }
-
-    /// Waits until there may be something to read.
-    ///
-    /// # Errors
-    /// When the ring buffer cannot be waited for.
-    pub async fn ready(&mut self) -> std::io::Result<()> {
-        tokio::select! {
-            guard = self.ring.readable_mut() => guard?.clear_ready(),
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        Ok(())
-    }
-
-    /// What has arrived, in the order it was queued; an empty batch when there is nothing. The
-    /// memory is used again once the batch and all its records are dropped.
-    pub fn drain(&mut self) -> Batch {
-        self.buffer.reserve(BATCH_BYTES);
-        let ring = self.ring.get_mut();
-        while self.buffer.len() + usize::from(u16::MAX) <= BATCH_BYTES {
-            let Some(item) = ring.next() else { break };
-            self.buffer.extend_from_slice(&item);
-        }
-        Batch {
-            bytes: self.buffer.split().freeze(),
-        }
-    }
-}
 
 /// Records that were read together.
 #[derive(Debug, Clone)]
@@ -88,7 +21,7 @@ pub struct Record<'a> {
 }
 
 impl Batch {
-    /// Wraps records that lie one behind the other, as in a batch of a [`Ring`].
+    /// Wraps records that lie one behind the other, as in a batch of [`Rings`](super::Rings).
     #[must_use]
     pub fn new(bytes: Bytes) -> Self {
         Self { bytes }
