@@ -10,7 +10,7 @@ pub const MAX_SLOTS: usize = 128;
 pub struct SlotCounts {
     /// Events that passed the filters.
     pub seen: u64,
-    /// Events that passed the filters and could not be put into the ring buffer.
+    /// Events that passed the filters and could not be put into a ring.
     pub lost: u64,
     /// Events left out because a vCPU was asked for and this thread's vCPU is not known.
     pub unattributed: u64,

@@ -8,6 +8,7 @@ mod exits;
 mod guest;
 mod list;
 mod output;
+mod own;
 mod playback;
 mod record;
 mod selection;

@@ -15,7 +15,7 @@ use crate::{
 #[command(next_help_heading = "Selection")]
 pub(super) struct Input {
     /// From this recording of `kvm-collector record` or `perf record`, instead of the running kernel; - is stdin
-    #[arg(short, long, value_name = "FILE", conflicts_with = "command")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "own"])]
     pub(super) input: Option<PathBuf>,
 }
 

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Common,
     ending::{Ending, Happened, duration},
+    own::{Own, OwnArgs},
     selection::{Events, Reasons, Target, kvm_format},
     size::{bytes, ring_bytes},
 };
@@ -50,6 +51,8 @@ pub(super) struct RecordArgs {
     reasons: Reasons,
     #[command(flatten)]
     ending: Ending,
+    #[command(flatten)]
+    own: OwnArgs,
 
     /// Write to this file; - is stdout. What the file held before is kept as FILE.old
     #[arg(
@@ -153,6 +156,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     };
     let recorder = Recorder::new(options, &recorded(&tracefs, &formats)?, &facts(&tracefs))
         .with_context(|| format!("cannot write to {}", args.output.display()))?;
+    let own = args.own.begin()?;
     let live = Live::begin(LiveOptions {
         events: formats,
         filter,
@@ -168,6 +172,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         recorder,
         began: Instant::now(),
         progress: Progress::new(common),
+        own,
     };
     session.run(&args, common).await
 }
@@ -214,6 +219,7 @@ struct Session {
     lost: Vec<u64>,
     began: Instant,
     progress: Progress,
+    own: Option<Own>,
 }
 
 impl Session {
@@ -295,6 +301,9 @@ impl Session {
         let lost = counts.loss.lost + counts.loss.missed + recorded.left_out;
         if !common.quiet || failed.is_some() {
             eprintln!("kvm-collector: {}", summary(args, recorded, lost));
+        }
+        if let Some(own) = &self.own {
+            own.say(&self.live)?;
         }
         let command_failed = course.finish().await?;
         if let Some(error) = failed {

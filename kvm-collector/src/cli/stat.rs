@@ -8,6 +8,7 @@ use super::{
     Common,
     ending::{Ending, Happened, duration},
     output::{Format, Output},
+    own::OwnArgs,
     playback::{self, Input, Playback},
     selection::{Events, Target, kvm_format},
 };
@@ -41,6 +42,8 @@ pub(super) struct StatArgs {
     #[command(flatten)]
     ending: Ending,
     #[command(flatten)]
+    own: OwnArgs,
+    #[command(flatten)]
     output: Output,
 
     /// Print the counts of each interval (100ms, 1s), and the total at the end
@@ -63,6 +66,7 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
     let tracefs = Tracefs::find_or_mount()?;
     let mut out = args.output.open()?;
     let look = args.output.look(common, args.zeros);
+    let own = args.own.begin()?;
     let mut live = Live::begin(LiveOptions {
         events: args.events.formats(&tracefs)?,
         filter: args.target.filter()?,
@@ -102,6 +106,9 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
         writer.total(&mut out)?;
     }
     writer.write(&total, &mut out)?;
+    if let Some(own) = own {
+        own.say(&live)?;
+    }
     let failed = course.finish().await?;
     Ok(if failed {
         ExitCode::FAILURE

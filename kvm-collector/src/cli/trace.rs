@@ -9,6 +9,7 @@ use super::{
     Common,
     ending::{Ending, Happened, duration},
     output::{self, color},
+    own::OwnArgs,
     playback::{self, Input, Playback},
     selection::{Events, Reasons, Target, kvm_format},
     size::ring_bytes,
@@ -42,6 +43,8 @@ pub(super) struct TraceArgs {
     target: Target,
     #[command(flatten)]
     ending: Ending,
+    #[command(flatten)]
+    own: OwnArgs,
 
     #[command(flatten)]
     reasons: Reasons,
@@ -131,6 +134,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     let offset_ns = || Ok(clock::real_ns().saturating_sub(clock::monotonic_ns()));
     let mut printer = Printer::new(&args, &events, common, offset_ns)?;
     let mut out = output::open(args.output.as_ref())?;
+    let own = args.own.begin()?;
     let mut live = Live::begin(LiveOptions {
         events,
         filter,
@@ -192,6 +196,9 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     out.flush()?;
     if !common.quiet {
         say_end(&args, printer.lines.printed(), ordered.late(), &loss);
+    }
+    if let Some(own) = own {
+        own.say(&live)?;
     }
     let failed = course.finish().await?;
     Ok(match (failed, args.strict && !loss.is_none()) {

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod privileges;
 pub mod process;
 pub mod tracefs;
+pub mod usage;
 pub mod vm;
 mod vm_name;
 pub mod watch;

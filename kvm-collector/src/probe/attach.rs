@@ -122,7 +122,7 @@ pub(super) struct AttachedProgram {
     /// Its name in the object.
     pub(super) name: String,
     /// Its event, as `kvm:kvm_exit`.
-    event: String,
+    pub(super) event: String,
 }
 
 /// Loaded and attached programs. Dropping it detaches and unloads everything.
@@ -135,6 +135,8 @@ pub struct Attached {
     pub(super) tables: Option<Tables>,
     /// The rings, if anything is shipped, until they are taken.
     rings: Option<Rings>,
+    /// What they take, in bytes.
+    ring_bytes: u64,
     /// The current epoch; see [`Attached::next_epoch`].
     epoch: u64,
     /// Of programs that take long to detach.
@@ -189,6 +191,7 @@ impl Attached {
             programs: Vec::new(),
             logger,
             tables,
+            ring_bytes: rings.as_ref().map_or(0, Rings::bytes),
             rings,
             epoch: 0,
             slow_links: Vec::new(),
@@ -310,6 +313,12 @@ impl Attached {
     /// Takes the rings that shipped events arrive in; `None` the second time, or if nothing is shipped.
     pub fn take_rings(&mut self) -> Option<Rings> {
         self.rings.take()
+    }
+
+    /// What the rings take, in bytes.
+    #[must_use]
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring_bytes
     }
 
     /// Passes the kernel half's diagnostics, if they were asked for, on to the log.

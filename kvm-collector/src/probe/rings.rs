@@ -58,6 +58,11 @@ impl Rings {
         })
     }
 
+    /// What they take, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.chunks.len() * CHUNK_BYTES) as u64
+    }
+
     /// Waits until there may be something to read. The kernel half wakes nobody: that would be a part of what it
     /// measures.
     pub async fn ready(&mut self) {

@@ -9,7 +9,9 @@ use crate::{
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
-    probe::{Attached, Filter, MapSizes, Pairing, ProbeError, Request, Rings, ThreadCount},
+    probe::{
+        Attached, Filter, MapSizes, Pairing, ProbeError, ProgramRuns, Request, Rings, ThreadCount,
+    },
     tracefs::Format,
 };
 
@@ -120,6 +122,20 @@ impl Live {
     /// See [`Attached::take_rings`].
     pub fn take_rings(&mut self) -> Option<Rings> {
         self.attached.take_rings()
+    }
+
+    /// See [`Attached::ring_bytes`].
+    #[must_use]
+    pub fn ring_bytes(&self) -> u64 {
+        self.attached.ring_bytes()
+    }
+
+    /// See [`Attached::runs`].
+    ///
+    /// # Errors
+    /// See [`ProbeError`].
+    pub fn runs(&self) -> Result<Vec<ProgramRuns>, ProbeError> {
+        self.attached.runs()
     }
 
     /// To be called now and then: learns the names of new VMs while they live, and passes on the

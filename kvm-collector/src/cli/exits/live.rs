@@ -21,6 +21,7 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
     let reasons = args.reasons.codes(pairing.exit.as_ref())?;
     let mut writer = args.writer(reasons, &pairing, common)?;
     let mut out = args.output.open()?;
+    let own = args.own.begin()?;
     let mut live = Live::begin(LiveOptions {
         entry: find("kvm", "kvm_entry")?,
         pairing: Some(pairing),
@@ -56,6 +57,9 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
         writer.total(&mut out)?;
     }
     let loss = write(&mut writer, &Moment::default(), &now, &live, &mut out)?;
+    if let Some(own) = own {
+        own.say(&live)?;
+    }
     let failed = course.finish().await?;
     Ok(if failed {
         ExitCode::FAILURE

@@ -14,6 +14,7 @@ use super::{
     baseline::BaselineArgs,
     ending::{Ending, duration},
     output::{Format, Output},
+    own::OwnArgs,
     playback::Input,
     selection::{Reasons, Target},
     timing::{self, Find, detail},
@@ -56,6 +57,8 @@ pub(super) struct ExitsArgs {
 
     #[command(flatten)]
     ending: Ending,
+    #[command(flatten)]
+    own: OwnArgs,
 
     /// Print what was added in each interval (100ms, 1s), and the total at the end
     #[arg(short = 'I', long, value_name = "TIME", value_parser = duration, help_heading = "Duration")]

@@ -187,7 +187,7 @@ impl TraceLines {
                 continue;
             }
             *reported = event.lost;
-            let why = "the ring buffer was full (--ring makes it larger)";
+            let why = "its CPU's ring was full (--ring makes it larger)";
             write_gap(self.format, lost, Some(&event.event), time_ns, why, out)?;
         }
         Ok(())

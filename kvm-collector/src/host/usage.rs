@@ -1,0 +1,64 @@
+//! What is used of this machine.
+
+use std::{fs, time::Duration};
+
+use rustix::{
+    param::clock_ticks_per_second,
+    time::{ClockId, clock_gettime},
+};
+
+/// CPU time of this process, all its threads.
+#[must_use]
+pub fn own_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// CPU time that all guests had since the machine was started, to a tick; `None` where it is not accounted.
+#[must_use]
+pub fn guests_cpu_time() -> Option<Duration> {
+    guest_ticks(&fs::read_to_string("/proc/stat").ok()?)
+        .map(|ticks| Duration::from_millis(ticks * 1000 / clock_ticks_per_second().max(1)))
+}
+
+/// `guest` and `guest_nice` of all CPUs.
+fn guest_ticks(stat: &str) -> Option<u64> {
+    let all = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let mut fields = all.split_ascii_whitespace().skip(8);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next().unwrap_or(0))
+}
+
+/// CPUs that are online.
+#[must_use]
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The most memory this process had at once.
+#[must_use]
+pub fn peak_resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_are_in_the_line_of_all_cpus() {
+        let stat = "cpu  1 2 3 4 5 6 7 8 90 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+        assert_eq!(guest_ticks(stat), Some(100));
+        assert_eq!(guest_ticks("cpu  1 2 3\n"), None);
+        assert_eq!(guest_ticks(""), None);
+    }
+
+    #[test]
+    fn this_process_uses_something() {
+        assert!(own_cpu_time() > Duration::ZERO);
+        assert!(peak_resident_bytes() > Some(1 << 20));
+    }
+}
