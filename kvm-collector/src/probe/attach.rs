@@ -372,6 +372,8 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     let ring = plan.ships(request);
     let chunks = sizes.ring_bytes >> CHUNK_BYTES.ilog2();
     let mut ebpf = EbpfLoader::new()
+        // The kernel's own types are 50 MB here, and no program refers to them.
+        .btf(None)
         .override_global("SLOTS", &plan.slots[..], true)
         .override_global("FILTER", &plan.filter, true)
         .override_global("PAIRING", &pairing, true)

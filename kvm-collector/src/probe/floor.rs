@@ -30,6 +30,7 @@ impl Floor {
     /// See [`ProbeError`].
     pub fn attach(events: &[Format], raw: bool) -> Result<Self, ProbeError> {
         let mut ebpf = EbpfLoader::new()
+            .btf(None)
             .map_max_entries("AYA_LOGS", 4096)
             .map_max_entries("THREAD_COUNTS", 1)
             .load(OBJECT)
