@@ -11,6 +11,7 @@ mod output;
 mod playback;
 mod record;
 mod selection;
+mod signals;
 mod size;
 mod stat;
 mod timing;
