@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kvm_ebpf_common::{RowKey, SlotCounts, VcpuThread};
 
 use crate::{
-    host::clock,
+    host::{clock, heap},
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
@@ -79,6 +79,7 @@ impl Live {
                 program.jited_bytes
             );
         }
+        heap::give_back();
         let began_ns = clock::monotonic_ns();
         attached.start()?;
         Ok(Self {
