@@ -399,13 +399,13 @@ fn slow_record() -> Result<(), Failed> {
 
 fn slow_terminal() -> Result<(), Failed> {
     let pty = Pty::open()?;
-    pty.make_raw()?;
     let load = Load::prepare(MANY)?;
     let pid = load.pid();
     let args = ["trace", "--json", "--ring", "64K", "-p", &pid];
     let begun = ["--", "sh", "-c", "echo attached; exec sleep 100"];
     let mut watch = pty.spawn(collector().args(args).args(begun))?;
-    pty.wait_for("attached")?;
+    // With the end of the line: what comes after it is the reader's.
+    pty.wait_for("attached\r\n")?;
     let memory = Memory::of(watch.pid())?;
     let reader = Reader::begin(pty.far.try_clone()?, Pace::Slowly);
     let happened = load.run()?;

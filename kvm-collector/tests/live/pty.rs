@@ -14,8 +14,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{
-        ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, Winsize, tcgetattr,
-        tcsetattr, tcsetwinsize,
+        ControlModes, InputModes, LocalModes, OutputModes, Winsize, tcgetattr, tcsetwinsize,
     },
 };
 
@@ -73,13 +72,6 @@ impl Pty {
             .stderr(Stdio::piped())
             .spawn()?;
         Ok(Kept(child))
-    }
-
-    /// What is printed comes as it was: line ends are not changed, in which Linux 6.1 errs when it takes no more.
-    pub(crate) fn make_raw(&self) -> Result<(), Failed> {
-        let mut settings = tcgetattr(&self.near)?;
-        settings.make_raw();
-        Ok(tcsetattr(&self.near, OptionalActions::Now, &settings)?)
     }
 
     pub(crate) fn settings(&self) -> Result<Settings, Failed> {
