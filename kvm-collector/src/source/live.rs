@@ -60,7 +60,7 @@ impl Live {
     /// # Errors
     /// See [`ProbeError`].
     pub fn begin(options: LiveOptions) -> Result<Self, ProbeError> {
-        let mut attached = Attached::new(&Request {
+        let request = Request {
             events: &options.events,
             ship: options.ship,
             per_thread: options.per_vm,
@@ -69,7 +69,8 @@ impl Live {
             filter: &options.filter,
             sizes: options.sizes,
             log: options.log,
-        })?;
+        };
+        let mut attached = heap::borrow(|| Attached::new(&request))?;
         for program in attached.programs() {
             log::info!(
                 "{} on {}: {} instructions verified, {} bytes of machine code",
@@ -79,7 +80,6 @@ impl Live {
                 program.jited_bytes
             );
         }
-        heap::give_back();
         let began_ns = clock::monotonic_ns();
         attached.start()?;
         Ok(Self {

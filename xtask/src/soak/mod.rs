@@ -33,7 +33,7 @@ const MAX_SIZE: &str = "16M";
 ///
 /// `stat`, `exits`, `trace` and `record` watch at once, while one built-in guest after the other makes exits as fast as it can. At the
 /// end all counts are compared with what the guests say they made: they must be equal, lost events included. The watchers' memory, open
-/// files and maps are sampled all the time; after a warm-up of a tenth of the time none may have grown (memory: by more than 2 MiB).
+/// files and maps are sampled all the time; after a warm-up (a tenth of the time, 5 s at least) none may have grown (memory: by more than 2 MiB).
 /// Ends with exit code 1 if anything is not so. Where kvm_exit does not fire, `exits` counts accesses to ports instead.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -63,8 +63,8 @@ fn duration(text: &str) -> Result<Duration, String> {
                 .map(|n: u32| (n, *seconds))
         })
         .map(|(n, seconds)| Duration::from_secs(u64::from(n) * seconds))
-        .filter(|it| *it >= Duration::from_secs(10))
-        .ok_or_else(|| "give 10s or more, as 20s, 10m or 2h".into())
+        .filter(|it| *it >= Duration::from_secs(20))
+        .ok_or_else(|| "give 20s or more: 20s, 10m or 2h".into())
 }
 
 pub(crate) fn run(args: &SoakArgs) -> Result<ExitCode> {
@@ -300,7 +300,7 @@ mod tests {
     fn durations_are_long_enough() {
         assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
         assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        for wrong in ["", "5s", "10", "m", "-1h", "1d"] {
+        for wrong in ["", "19s", "20", "m", "-1h", "1d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result};
 /// Memory may grow by this: each thread that has ended leaves 2.6 KB per row with `exits`, and its name with `record`.
 const MOST_GROWTH_KIB: u64 = 2 << 10;
 
+/// Until then buffers have been as full as they get.
+const LEAST_WARM_UP: Duration = Duration::from_secs(5);
+
 /// Memory may be higher for a moment by this: eight batches of the ring, which are read before they are written, and the places of
 /// 2^18 events that are put in order.
 const MOST_PEAK_KIB: u64 = 24 << 10;
@@ -72,7 +75,8 @@ impl Resources {
 
     fn course(&self, of: fn(&Sample) -> u64) -> Course {
         let tenth = self.samples.last().map_or(Duration::ZERO, |it| it.at) / 10;
-        let in_warm_up = self.samples.iter().filter(|it| it.at <= tenth).map(of);
+        let warm = tenth.max(LEAST_WARM_UP);
+        let in_warm_up = self.samples.iter().filter(|it| it.at <= warm).map(of);
         let at_end = self.samples.iter().filter(|it| it.at >= tenth * 9).map(of);
         Course {
             warm: in_warm_up.max().unwrap_or(0),
@@ -91,7 +95,7 @@ fn line(text: &str, name: &str) -> Option<u64> {
 /// How a number went. It goes up and down: what leaks raises the least of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Course {
-    /// Most in the first tenth.
+    /// Most in the warm-up.
     pub(super) warm: u64,
     /// Least in the last tenth.
     pub(super) end: u64,
