@@ -33,8 +33,8 @@ const MAX_SIZE: &str = "16M";
 ///
 /// `stat`, `exits`, `trace` and `record` watch at once, while one built-in guest after the other makes exits as fast as it can. At the
 /// end all counts are compared with what the guests say they made: they must be equal, lost events included. The watchers' memory, open
-/// files and maps are sampled all the time; after a warm-up (a tenth of the time, 5 s at least) none may have grown (memory: by more than 2 MiB).
-/// Ends with exit code 1 if anything is not so. Where kvm_exit does not fire, `exits` counts accesses to ports instead.
+/// files and maps are sampled all the time; after a warm-up (a tenth of the time, 15 s at least) none may have
+/// grown (memory: by more than 2 MiB). Ends with exit code 1 if anything is not so. Where kvm_exit does not fire, `exits` counts accesses to ports instead.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sudo cargo xtask soak                          ten minutes, on this machine

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 /// Memory may grow by this: each thread that has ended leaves 2.6 KB per row with `exits`, and its name with `record`.
 const MOST_GROWTH_KIB: u64 = 2 << 10;
 
-/// Until then buffers have been as full as they get.
-const LEAST_WARM_UP: Duration = Duration::from_secs(5);
+/// Until then buffers have been as full as they get, and the kernel has made huge pages of what it may: it looks every ten seconds.
+const LEAST_WARM_UP: Duration = Duration::from_secs(15);
 
 /// Memory may be higher for a moment by this: eight batches of the ring, which are read before they are written, and the places of
 /// 2^18 events that are put in order.
