@@ -1,13 +1,18 @@
 //! Building the collector, with the kernel half in it.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::{
     build_ebpf,
     cargo::{self, Executable},
     process::say,
+    run::as_root,
     workspace,
 };
 
@@ -38,16 +43,9 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
     build_ebpf::run()?;
     say!("building the collector and its tests for the VM (the first time takes minutes)");
     let made = cargo::build(
-        cargo::cargo()
-            .args(["test", "--no-run", "--release"])
+        linked_statically(cargo::cargo().args(["test", "--no-run", "--release"]))
             .args(["--package", "kvm-collector", "--test", "live"])
-            .args(["--example", "floor"])
-            // Naming the target, even if it is this machine's, keeps the flags away from build scripts and macros.
-            .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
-            .arg(workspace::target("static"))
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            // Everything in the VM lies in its memory.
-            .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
+            .args(["--example", "floor"]),
     )?;
     Ok(StaticBuild {
         collector: find(&made, "kvm-collector", false)?,
@@ -56,9 +54,53 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
     })
 }
 
+/// Builds this program, linked statically: what is long runs in the VM as it does here.
+pub(crate) fn build_xtask_static() -> Result<PathBuf> {
+    let made = cargo::build(
+        linked_statically(cargo::cargo().args(["build", "--release"])).args(["--package", "xtask"]),
+    )?;
+    find(&made, "xtask", false)
+}
+
+fn linked_statically(cargo: &mut Command) -> &mut Command {
+    cargo
+        // Naming the target, even if it is this machine's, keeps the flags away from build scripts and macros.
+        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+        .arg(workspace::target("static"))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        // Everything in the VM lies in its memory.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
+}
+
 fn find(made: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {
     made.iter()
         .find(|it| it.name == name && it.is_test == is_test)
         .map(|it| it.path.clone())
         .with_context(|| format!("cargo did not say where it put {name}"))
+}
+
+/// Does this host's KVM report VM exits? By the collector's own doctor, which tries it out.
+pub(crate) fn reports_exits(collector: &Path) -> bool {
+    as_root(collector)
+        .args(["doctor", "--json"])
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|output| exits_fire(&output.stdout))
+}
+
+fn exits_fire(doctor: &[u8]) -> bool {
+    serde_json::from_slice(doctor).is_ok_and(|report: Value| report["exits_fire"] == true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_yes_is_a_yes() {
+        assert!(exits_fire(br#"{"exits_fire": true}"#));
+        assert!(!exits_fire(br#"{"exits_fire": null}"#));
+        assert!(!exits_fire(b"{}"));
+        assert!(!exits_fire(b"no json"));
+    }
 }

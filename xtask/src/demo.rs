@@ -1,13 +1,8 @@
 //! `cargo xtask demo`: the collector's main commands on the built-in guest, wherever its events really happen.
 
-use std::{
-    io,
-    path::Path,
-    process::{ExitCode, Stdio},
-};
+use std::{io, path::Path, process::ExitCode};
 
 use anyhow::{Result, bail};
-use serde_json::Value;
 
 use crate::{
     collector,
@@ -25,7 +20,7 @@ const TRACE: Show = ("trace", "io,cpuid", "3");
 
 pub(crate) fn run() -> Result<ExitCode> {
     let collector = collector::build()?;
-    if host_reports_exits(&collector) {
+    if collector::reports_exits(&collector) {
         say!("this host's KVM reports VM exits: all of it runs here");
         show_on_host(&collector, &[STAT, EXITS, TRACE])?;
     } else if Path::new("/dev/kvm").exists() {
@@ -39,15 +34,6 @@ pub(crate) fn run() -> Result<ExitCode> {
         show_in_vm(&[STAT, EXITS, TRACE])?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// By the collector's own doctor, which tries it out.
-fn host_reports_exits(collector: &Path) -> bool {
-    as_root(collector)
-        .args(["doctor", "--json"])
-        .stderr(Stdio::null())
-        .output()
-        .is_ok_and(|output| exits_fire(&output.stdout))
 }
 
 fn show_on_host(collector: &Path, views: &[Show]) -> Result<()> {
@@ -95,21 +81,4 @@ fn announce(words: &[String], place: &str) {
     let collector = &words[0];
     let typed = words.join(" ").replace(collector.as_str(), "kvm-collector");
     println!("\n# {place}\n$ {typed}");
-}
-
-fn exits_fire(doctor: &[u8]) -> bool {
-    serde_json::from_slice(doctor).is_ok_and(|report: Value| report["exits_fire"] == true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_plain_yes_is_a_yes() {
-        assert!(exits_fire(br#"{"exits_fire": true}"#));
-        assert!(!exits_fire(br#"{"exits_fire": null}"#));
-        assert!(!exits_fire(b"{}"));
-        assert!(!exits_fire(b"no json"));
-    }
 }

@@ -11,6 +11,7 @@ mod collector;
 mod demo;
 mod process;
 mod run;
+mod soak;
 mod test;
 mod toolchain;
 mod vm;
@@ -36,6 +37,7 @@ enum Command {
     Test(test::TestArgs),
     /// Measure what watching costs, beside what people would use instead
     Bench(bench::BenchArgs),
+    Soak(soak::SoakArgs),
     /// Run a command, or a shell, in a disposable VM with a real kvm_amd
     Vm(vm::command::VmArgs),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Vm(args) => vm::command::run(args),
     };
     result.unwrap_or_else(|err| {

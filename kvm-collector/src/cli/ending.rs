@@ -11,9 +11,11 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::{
     process::{Child, Command},
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::Signal,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
+
+use super::signals;
 
 /// How often the threads seen are looked at for new VMs, whose names must be read while they live.
 pub(super) const LOOK_AROUND: Duration = Duration::from_millis(200);
@@ -86,8 +88,7 @@ impl Ending {
 
     fn begin_with(&self, interval: Option<Duration>, stdout: Stdio) -> anyhow::Result<Course> {
         // Signals first: a Ctrl-C from here on is an end with a report.
-        let interrupt = signal(SignalKind::interrupt())?;
-        let terminate = signal(SignalKind::terminate())?;
+        let [interrupt, terminate] = signals::of_end()?;
         let child = match self.command.split_first() {
             Some((program, args)) => Some(
                 Command::new(program)

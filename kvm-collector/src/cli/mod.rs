@@ -12,6 +12,7 @@ mod own;
 mod playback;
 mod record;
 mod selection;
+mod signals;
 mod size;
 mod stat;
 mod timing;

@@ -120,7 +120,8 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     if stream && std::io::stdout().is_terminal() {
         bail!("a recording is nothing to look at: give a file with -o, or a pipe");
     }
-    if stream
+    let is_file = !stream && fs::metadata(&args.output).map_or(true, |it| it.is_file());
+    if !is_file
         && (args.max_size.is_some() || args.rotate.is_some() || args.flight_recorder.is_some())
     {
         bail!("--max-size, --rotate and --flight-recorder need a file: a pipe takes all, once");

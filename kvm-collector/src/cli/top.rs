@@ -22,7 +22,7 @@ use super::{
     ending::{LOOK_AROUND, duration},
     output::color,
     selection::{Target, format_of},
-    timing,
+    signals, timing,
 };
 use crate::{
     model::{Kind, VMEXIT},
@@ -196,11 +196,12 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
         let _runtime = runtime.enter();
         Source::new(live, &args, controls, End(to_screen.clone()))?
     };
-    let mut screen = Screen::take().context("cannot use the terminal")?;
-    let mut app = args.app(common, screen.size()?);
+    // It listens to signals before the terminal is waited for.
     let source = thread::Builder::new()
         .name("source".into())
         .spawn(move || runtime.block_on(source.run()))?;
+    let mut screen = Screen::take().context("cannot use the terminal")?;
+    let mut app = args.app(common, screen.size()?);
     tui::listen(to_screen)?;
     let shown = tui::run(&mut app, &mut screen, &messages, &mut |control| {
         // A source that has ended has said so.
@@ -222,8 +223,7 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
 
 async fn once(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
     let mut live = args.begin(common)?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let [mut interrupt, mut terminate] = signals::of_end()?;
     let mut look_around = every(LOOK_AROUND);
     let end = sleep(args.duration.unwrap_or(args.interval));
     tokio::pin!(end);
@@ -276,7 +276,9 @@ struct End(mpsc::Sender<Message>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        // The screen may have ended first.
+        // The screen may be waiting for a terminal that takes nothing.
+        tui::waits_no_more();
+        // Or have ended first.
         let _ = self.0.send(Message::End);
     }
 }

@@ -21,8 +21,8 @@ const BOUNDARIES: usize = 64;
 #[derive(Debug)]
 pub(super) struct OutFile {
     file: File,
-    /// None for a stream: a pipe cannot be finished.
-    path: Option<PathBuf>,
+    /// A pipe or a device takes all, once: nothing in it can be changed at the end.
+    is_stream: bool,
     /// Where whole records end, newest last, and what is before.
     boundaries: VecDeque<(u64, Encoded)>,
 }
@@ -31,22 +31,23 @@ impl OutFile {
     /// Creates it, with its head in it.
     pub(super) fn create(path: &Path, head: &Head) -> io::Result<Self> {
         let file = File::create(path)?;
-        Self::begin(file, Some(path.to_owned()), head)
+        let is_stream = !file.metadata()?.is_file();
+        Self::begin(file, is_stream, head)
     }
 
     /// A stream to standard output.
     pub(super) fn stdout(head: &Head) -> io::Result<Self> {
         use std::os::fd::AsFd as _;
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Self::begin(file, None, head)
+        Self::begin(file, true, head)
     }
 
-    fn begin(mut file: File, path: Option<PathBuf>, head: &Head) -> io::Result<Self> {
+    fn begin(mut file: File, is_stream: bool, head: &Head) -> io::Result<Self> {
         file.write_all(head.bytes())?;
         let end = head.bytes().len() as u64;
         Ok(Self {
             file,
-            path,
+            is_stream,
             boundaries: VecDeque::from([(end, Encoded::default())]),
         })
     }
@@ -82,7 +83,7 @@ impl OutFile {
     /// Makes it a file, of what was appended whole. Where there is no room even for that, the last that was appended goes
     /// until there is.
     pub(super) fn finish(mut self, head: &Head, vm_names: &[u8]) -> io::Result<(u64, Encoded)> {
-        if self.path.is_none() {
+        if self.is_stream {
             self.append(&[&stream_end()], Encoded::default())?;
             return Ok(self.end());
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kvm_ebpf_common::{RowKey, SlotCounts, VcpuThread};
 
 use crate::{
-    host::clock,
+    host::{clock, heap},
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
@@ -62,7 +62,7 @@ impl Live {
     /// # Errors
     /// See [`ProbeError`].
     pub fn begin(options: LiveOptions) -> Result<Self, ProbeError> {
-        let mut attached = Attached::new(&Request {
+        let request = Request {
             events: &options.events,
             ship: options.ship,
             per_thread: options.per_vm,
@@ -71,7 +71,8 @@ impl Live {
             filter: &options.filter,
             sizes: options.sizes,
             log: options.log,
-        })?;
+        };
+        let mut attached = heap::borrow(|| Attached::new(&request))?;
         for program in attached.programs() {
             log::info!(
                 "{} on {}: {} instructions verified, {} bytes of machine code",

@@ -10,6 +10,7 @@ mod layout;
 mod run;
 mod screen;
 mod sort;
+mod terminal;
 
 pub use app::{App, Control, Overlay, Setup};
 pub use draw::draw;
@@ -17,3 +18,4 @@ pub use keys::Action;
 pub use run::{Message, lines, listen, print, run};
 pub use screen::Screen;
 pub use sort::Sort;
+pub use terminal::waits_no_more;

@@ -1,7 +1,7 @@
 //! The terminal: taken, and given back as it was, whatever happens.
 
 use std::{
-    io::{self, BufWriter, Stdout, Write},
+    io::{self, BufWriter},
     panic,
     sync::{
         Once,
@@ -21,13 +21,15 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
+use super::terminal::{Out, last_words};
+
 /// Is the terminal ours? There is one, whoever panics.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, for as long as this lives.
 #[derive(Debug)]
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+    terminal: Terminal<CrosstermBackend<BufWriter<Out>>>,
     log_level: log::LevelFilter,
 }
 
@@ -47,7 +49,7 @@ impl Screen {
         });
         let log_level = log::max_level();
         acquire()?;
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 << 10, io::stdout()));
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 << 10, Out::open()?));
         match Terminal::new(backend) {
             Ok(terminal) => Ok(Self {
                 terminal,
@@ -118,15 +120,17 @@ fn acquire() -> io::Result<()> {
     if io::IsTerminal::is_terminal(&io::stderr()) {
         log::set_max_level(log::LevelFilter::Off);
     }
-    execute!(io::stdout(), EnterAlternateScreen).inspect_err(|_| give_back())
+    Out::open()
+        .and_then(|mut out| execute!(out, EnterAlternateScreen))
+        .inspect_err(|_| give_back())
 }
 
 /// Puts the terminal as it was, once.
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
+        let mut bytes = Vec::new();
         // If the terminal is gone there is nobody to tell.
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        let _ = execute!(bytes, LeaveAlternateScreen, Show).and_then(|()| last_words(&bytes));
         let _ = disable_raw_mode();
-        let _ = io::stdout().flush();
     }
 }

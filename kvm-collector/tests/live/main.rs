@@ -19,7 +19,9 @@ mod parts;
 mod perf;
 mod perf_data;
 mod perf_kvm;
+mod pressure;
 mod process;
+mod pty;
 mod reasons;
 mod recording;
 mod replay;
@@ -64,6 +66,7 @@ fn trials() -> Vec<Trial> {
         parts::trials(),
         replay::trials(),
         ring::trials(),
+        pressure::trials(),
         errors::trials(),
         words::trials(),
         choice::trials(),

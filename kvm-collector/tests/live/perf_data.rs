@@ -54,16 +54,16 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A folder for a trial's files.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Result<Self, Failed> {
+    pub(crate) fn new(name: &str) -> Result<Self, Failed> {
         let path = std::env::temp_dir().join(format!("kvm-collector-{name}-{}", process::id()));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 }

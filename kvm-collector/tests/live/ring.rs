@@ -105,9 +105,9 @@ fn run_with(guest: Guest, watch: &Watch, reader: Reader) -> Result<u64, Failed> 
     made?.userspace_exits()
 }
 
-type Counts = BTreeMap<String, u64>;
+pub(crate) type Counts = BTreeMap<String, u64>;
 
-fn delivered_and_lost_of(ended: &Ended) -> Result<(Counts, Counts), Failed> {
+pub(crate) fn delivered_and_lost_of(ended: &Ended) -> Result<(Counts, Counts), Failed> {
     let (mut delivered, mut lost) = (Counts::new(), Counts::new());
     for line in ended.json()? {
         let event = line["event"].as_str().ok_or("no event")?;

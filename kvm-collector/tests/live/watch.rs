@@ -48,6 +48,10 @@ impl Watch {
         })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<(), Failed> {
         self.child.signal(signal)
     }
@@ -58,12 +62,12 @@ impl Watch {
         Self::ended(self.child, self.stdout, self.stderr)
     }
 
-    /// Ends it by a signal.
-    pub(crate) fn end_by(self, signal: rustix::process::Signal) -> Result<Ended, Failed> {
+    /// Ends it by a signal. Its command, should that be left, ends with its input.
+    pub(crate) fn end_by(mut self, signal: rustix::process::Signal) -> Result<Ended, Failed> {
         self.child.signal(signal)?;
-        let ended = Self::ended(self.child, self.stdout, self.stderr);
+        let code = self.child.wait()?;
         drop(self.stdin);
-        ended
+        Ended::new(code, text(self.stdout), text(self.stderr))
     }
 
     /// Kills it. Its command, which then is nobody's, ends with its input.

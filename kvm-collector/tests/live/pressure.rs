@@ -1,0 +1,574 @@
+//! Under pressure: a ring that is full, a collector that is stopped, output that nobody takes, CPUs that are busy. Whatever it
+//! is: counts stay exact, what was printed and what was lost is together what happened, memory stays bounded, and the guest
+//! never waits for the collector.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Failed, Trial};
+use rustix::{
+    process::Signal,
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
+use serde_json::Value;
+
+use crate::{
+    check::{ensure, equal, list, nothing_lost, number},
+    counts::count_of,
+    exits::by_code,
+    guest::{Guest, Made},
+    needs::{Need, collector, trial},
+    perf_data::Folder,
+    process::{Ended, run, text},
+    pty::Pty,
+    reasons,
+    ring::{Counts, delivered_and_lost_of},
+    watch::Watch,
+};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
+const WITH_EXITS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
+
+/// Rounds of a guest: some 100,000 events, whose text is 10 MB.
+const MANY: &str = "8000";
+
+/// How much a collector's memory may grow when its ring is small, whatever it waits for.
+const MOST_GROWTH_KIB: u64 = 4 << 10;
+
+/// What ends a collector has ended it within this time, also on a busy machine under emulation.
+const SOON: Duration = Duration::from_secs(3);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("pressure_full_ring", NEEDS, full_ring),
+        trial("pressure_stopped_stat", NEEDS, stopped_stat),
+        trial("pressure_stopped_exits_of_a_kind", NEEDS, || {
+            stopped_exits(&["--kind", "pio"], |report, made| {
+                equal("accesses", number(report, "count")?, made.made_by(0, "io")?)
+            })
+        }),
+        trial("pressure_stopped_exits", WITH_EXITS, || {
+            stopped_exits(&[], |report, made| {
+                let exits = reasons::of_guest(by_code(report)?);
+                equal("exits per reason", exits, made.exits()?)
+            })
+        }),
+        trial("pressure_stopped_trace", NEEDS, stopped_trace),
+        trial("pressure_stopped_record", NEEDS, stopped_record),
+        trial("pressure_slow_output_of_trace", NEEDS, slow_trace),
+        trial("pressure_slow_output_of_record", NEEDS, slow_record),
+        trial("pressure_slow_terminal", NEEDS, slow_terminal),
+        trial("pressure_output_never_taken", NEEDS, never_taken),
+        trial("pressure_end_asked_for_twice_at_once", NEEDS, twice_at_once),
+        trial("pressure_top_on_a_dead_terminal", NEEDS, dead_terminal),
+        trial("pressure_busy_cpus", NEEDS, busy_cpus),
+    ]
+}
+
+/// A guest at full rate, and an exact count of all its events beside whoever is tried.
+struct Load {
+    guest: Guest,
+    witness: Watch,
+}
+
+/// What the guest did: by its own account, and by event.
+struct Happened {
+    made: Made,
+    events: Counts,
+}
+
+impl Load {
+    fn prepare(exits: &str) -> Result<Self, Failed> {
+        let guest = Guest::prepare(&["-k", "io", "-n", exits])?;
+        let witness = Watch::begin(&["stat", "--json", "-p", &guest.pid])?;
+        Ok(Self { guest, witness })
+    }
+
+    fn pid(&self) -> String {
+        self.guest.pid.clone()
+    }
+
+    /// From its start to its end, which waits for nobody who watches.
+    fn run(self) -> Result<Happened, Failed> {
+        let made = self.guest.run()?;
+        let report = self.witness.end()?.expect_code(0)?.report()?;
+        nothing_lost(&report)?;
+        let mut events = Counts::new();
+        for row in list(&report, "events")? {
+            let name = row["event"].as_str().ok_or("no event")?;
+            let name = name.strip_prefix("kvm:").ok_or("no system")?;
+            events.insert(name.to_owned(), number(row, "count")?);
+        }
+        events.retain(|_, count| *count > 0);
+        equal(
+            "userspace exits by stat and by the guest",
+            events.get("kvm_userspace_exit").copied(),
+            Some(made.userspace_exits()?),
+        )?;
+        Ok(Happened { made, events })
+    }
+}
+
+/// Each event that happened was shown or said to be lost, and there was some of both.
+fn accounted(shown: &Ended, happened: &Happened) -> Result<(), Failed> {
+    let (delivered, lost) = delivered_and_lost_of(shown)?;
+    let mut sums = delivered.clone();
+    for (event, count) in &lost {
+        *sums.entry(event.clone()).or_default() += count;
+    }
+    equal("shown and lost", sums, happened.events.clone())?;
+    ensure(!delivered.is_empty() && !lost.is_empty(), || {
+        format!("this was no pressure: shown {delivered:?}, lost {lost:?}")
+    })
+}
+
+/// The same of a recording.
+fn accounted_in(file: &str, happened: &Happened) -> Result<(), Failed> {
+    accounted(
+        &run(&["trace", "--json", "-i", file])?.expect_code(0)?,
+        happened,
+    )
+}
+
+/// A line of `/proc/PID/status`.
+fn status(pid: u32, name: &str) -> Result<String, Failed> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(|value| value.trim().to_owned())
+        .ok_or_else(|| format!("no {name} of process {pid}").into())
+}
+
+fn kib(pid: u32, name: &str) -> Result<u64, Failed> {
+    let value = status(pid, name)?;
+    Ok(value.trim_end_matches(" kB").parse()?)
+}
+
+/// The memory of a process, which is to stay what it is now.
+struct Memory {
+    pid: u32,
+    before_kib: u64,
+}
+
+impl Memory {
+    fn of(pid: u32) -> Result<Self, Failed> {
+        // The highest was when it loaded its programs: it is to be forgotten.
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+        let before_kib = kib(pid, "VmRSS")?;
+        Ok(Self { pid, before_kib })
+    }
+
+    /// At its highest, it was not much more.
+    fn is_bounded(&self) -> Result<(), Failed> {
+        let highest_kib = kib(self.pid, "VmHWM")?;
+        ensure(highest_kib <= self.before_kib + MOST_GROWTH_KIB, || {
+            format!("memory went from {} KiB to {highest_kib}", self.before_kib)
+        })
+    }
+}
+
+/// A ring much too small, for the two that need it: `ring.rs` tries it with few events, here all of them at full rate.
+fn full_ring() -> Result<(), Failed> {
+    let folder = Folder::new("full-ring")?;
+    let file = folder.file("kvm.data");
+    let load = Load::prepare(MANY)?;
+    let args = ["--ring", "4K", "-p", &load.pid()];
+    let trace = Watch::begin(&[&["trace", "--json"], &args[..]].concat())?;
+    let record = Watch::begin(&[&["record", "-o", &file], &args[..]].concat())?;
+    let happened = load.run()?;
+    accounted(&trace.end()?.expect_code(0)?, &happened)?;
+    record.end()?.expect_code(0)?;
+    accounted_in(&file, &happened)
+}
+
+/// The guest runs from its start to its end while a watcher is stopped; then the watcher goes on and ends.
+fn stopped(load: Load, watch: Watch) -> Result<(Happened, Ended), Failed> {
+    let memory = Memory::of(watch.pid())?;
+    watch.signal(Signal::STOP)?;
+    let is_stopped = || Ok::<_, Failed>(status(watch.pid(), "State")?.starts_with('T'));
+    let patience = Instant::now() + SOON;
+    while !is_stopped()? {
+        ensure(Instant::now() < patience, || "it does not stop".into())?;
+        thread::sleep(Duration::from_millis(5));
+    }
+    let happened = load.run();
+    let still = is_stopped()?;
+    watch.signal(Signal::CONT)?;
+    let happened = happened?;
+    ensure(still, || "it went on by itself".into())?;
+    // Time to read all that has come together, and to be seen with it.
+    thread::sleep(Duration::from_millis(500));
+    memory.is_bounded()?;
+    Ok((happened, watch.end()?.expect_code(0)?))
+}
+
+fn stopped_stat() -> Result<(), Failed> {
+    let load = Load::prepare(MANY)?;
+    let args = ["stat", "--json", "--per-vm", "-I", "100ms", "-p"];
+    let watch = Watch::begin(&[&args[..], &[&load.pid()]].concat())?;
+    let (happened, ended) = stopped(load, watch)?;
+    let report = ended.report()?;
+    nothing_lost(&report)?;
+    for of in [&report, &list(&report, "vms")?[0]] {
+        equal(
+            "userspace exits",
+            count_of(of, "kvm:kvm_userspace_exit")?,
+            happened.made.userspace_exits()?,
+        )?;
+    }
+    Ok(())
+}
+
+fn stopped_exits(
+    args: &[&str],
+    is_exact: fn(&Value, &Made) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let load = Load::prepare(MANY)?;
+    let pid = load.pid();
+    let fixed = ["exits", "--json", "-I", "100ms", "-p", &pid];
+    let watch = Watch::begin(&[&fixed, args].concat())?;
+    let (happened, ended) = stopped(load, watch)?;
+    let report = ended.report()?;
+    nothing_lost(&report)?;
+    is_exact(&report, &happened.made)
+}
+
+fn stopped_trace() -> Result<(), Failed> {
+    let load = Load::prepare(MANY)?;
+    let args = ["trace", "--json", "--ring", "256K", "-p", &load.pid()];
+    let watch = Watch::begin(&args)?;
+    let (happened, ended) = stopped(load, watch)?;
+    accounted(&ended, &happened)
+}
+
+fn stopped_record() -> Result<(), Failed> {
+    let folder = Folder::new("stopped")?;
+    let file = folder.file("kvm.data");
+    let load = Load::prepare(MANY)?;
+    let args = ["record", "--ring", "256K", "-o", &file, "-p", &load.pid()];
+    let watch = Watch::begin(&args)?;
+    let (happened, _) = stopped(load, watch)?;
+    accounted_in(&file, &happened)
+}
+
+/// How a reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// 200 KB a second.
+    Slowly,
+    AtOnce,
+    Never,
+    /// Not at all, and the other end is told.
+    Closed,
+}
+
+/// Reads what somebody writes.
+struct Reader {
+    pace: Arc<Mutex<Pace>>,
+    reading: JoinHandle<Vec<u8>>,
+}
+
+impl Reader {
+    fn begin(mut from: File, pace: Pace) -> Self {
+        let pace = Arc::new(Mutex::new(pace));
+        let told = Arc::clone(&pace);
+        let reading = thread::spawn(move || {
+            let mut all = Vec::new();
+            let mut some = vec![0; 4 << 10];
+            loop {
+                let pace = told.lock().map_or(Pace::Closed, |pace| *pace);
+                match pace {
+                    Pace::Closed => return all,
+                    Pace::AtOnce => {}
+                    Pace::Slowly | Pace::Never => thread::sleep(Duration::from_millis(20)),
+                }
+                if pace != Pace::Never {
+                    // A terminal that nobody has open any more ends with an error.
+                    let Ok(length @ 1..) = from.read(&mut some) else {
+                        return all;
+                    };
+                    all.extend_from_slice(&some[..length]);
+                }
+            }
+        });
+        Self { pace, reading }
+    }
+
+    fn set(&self, pace: Pace) {
+        if let Ok(mut told) = self.pace.lock() {
+            *told = pace;
+        }
+    }
+
+    /// All there was, after its end.
+    fn all(self) -> Result<Vec<u8>, Failed> {
+        let read = self.reading.join();
+        read.map_err(|_| "the reader panicked".into())
+    }
+}
+
+/// A pipe with a name, that has a reader.
+fn pipe(path: &str) -> Result<File, Failed> {
+    use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, mknodat};
+    mknodat(
+        rustix::fs::CWD,
+        path,
+        FileType::Fifo,
+        Mode::RUSR | Mode::WUSR,
+        0,
+    )?;
+    // Only so can it be opened before there is a writer.
+    let reader = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    fcntl_setfl(&reader, OFlags::empty())?;
+    Ok(reader)
+}
+
+/// A disk that is slow: a pipe, which takes what its reader does.
+struct SlowDisk {
+    folder: Folder,
+    reader: Reader,
+}
+
+impl SlowDisk {
+    fn new(name: &str) -> Result<Self, Failed> {
+        let folder = Folder::new(name)?;
+        let file = pipe(&folder.file("pipe"))?;
+        // A read of a pipe without a writer is its end: it waits for one.
+        let reader = Reader::begin(file, Pace::Never);
+        Ok(Self { folder, reader })
+    }
+
+    fn path(&self) -> String {
+        self.folder.file("pipe")
+    }
+
+    /// Starts a watcher that writes to it.
+    fn watch(&self, args: &[&str]) -> Result<Watch, Failed> {
+        let to = self.path();
+        let writer = File::options().read(true).write(true).open(&to)?;
+        // The beginning of a recording is more than a pipe holds.
+        self.reader.set(Pace::AtOnce);
+        let watch = Watch::begin(&[args, &["-o", &to]].concat());
+        drop(writer);
+        watch
+    }
+
+    /// What a watcher writes to it, slowly while the guest runs, and until it ends.
+    fn written(self, load: Load, watch: Watch) -> Result<(Happened, Vec<u8>), Failed> {
+        let memory = Memory::of(watch.pid())?;
+        self.reader.set(Pace::Slowly);
+        let happened = load.run()?;
+        memory.is_bounded()?;
+        self.reader.set(Pace::AtOnce);
+        watch.end()?.expect_code(0)?;
+        Ok((happened, self.reader.all()?))
+    }
+}
+
+fn slow_trace() -> Result<(), Failed> {
+    let disk = SlowDisk::new("slow-trace")?;
+    let load = Load::prepare(MANY)?;
+    let watch = disk.watch(&["trace", "--json", "--ring", "64K", "-p", &load.pid()])?;
+    let (happened, written) = disk.written(load, watch)?;
+    let shown = Ended::new(Some(0), String::from_utf8(written)?, String::new())?;
+    accounted(&shown, &happened)
+}
+
+fn slow_record() -> Result<(), Failed> {
+    let folder = Folder::new("slow")?;
+    let disk = SlowDisk::new("slow-record")?;
+    let load = Load::prepare(MANY)?;
+    let watch = disk.watch(&["record", "--ring", "64K", "-p", &load.pid()])?;
+    let (happened, written) = disk.written(load, watch)?;
+    let file = folder.file("kvm.data");
+    fs::write(&file, written)?;
+    accounted_in(&file, &happened)
+}
+
+fn slow_terminal() -> Result<(), Failed> {
+    let pty = Pty::open()?;
+    let load = Load::prepare(MANY)?;
+    let pid = load.pid();
+    let args = ["trace", "--json", "--ring", "64K", "-p", &pid];
+    let begun = ["--", "sh", "-c", "echo attached; exec sleep 100"];
+    let mut watch = pty.spawn(collector().args(args).args(begun))?;
+    // With the end of the line: what comes after it is the reader's.
+    pty.wait_for("attached\r\n")?;
+    let memory = Memory::of(watch.pid())?;
+    let reader = Reader::begin(pty.far.try_clone()?, Pace::Slowly);
+    let happened = load.run()?;
+    memory.is_bounded()?;
+    reader.set(Pace::AtOnce);
+    watch.signal(Signal::TERM)?;
+    let stderr = watch.stderr();
+    let code = watch.wait()?;
+    drop(pty);
+    let shown = String::from_utf8(reader.all()?)?;
+    accounted(
+        &Ended::new(code, shown, text(stderr))?.expect_code(0)?,
+        &happened,
+    )
+}
+
+/// What was asked for has come within a reasonable time.
+fn soon(asked: Instant) -> Result<(), Failed> {
+    ensure(asked.elapsed() < SOON, || {
+        format!("it took {:?}", asked.elapsed())
+    })
+}
+
+/// Nobody reads any more, and nobody ever will: the second signal ends what the first could not.
+fn never_taken() -> Result<(), Failed> {
+    // Not all events: the kernel takes up to 75 ms for each to let go of a process that dies.
+    let few = "kvm_userspace_exit,kvm_pio";
+    for args in [
+        &["trace", "--ring", "64K", "-e", few][..],
+        &["record", "--ring", "64K", "-e", few],
+        &["stat", "--json", "-I", "1ms"],
+        &["exits", "--json", "--kind", "pio", "-I", "1ms"],
+    ] {
+        let disk = SlowDisk::new("never")?;
+        let load = Load::prepare(MANY)?;
+        let watch = disk.watch(&[args, &["-p", &load.pid()]].concat())?;
+        disk.reader.set(Pace::Never);
+        load.run()?;
+        let waits_in = || fs::read_to_string(format!("/proc/{}/wchan", watch.pid()));
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !waits_in()?.contains("pipe") {
+            ensure(Instant::now() < patience, || {
+                format!(
+                    "{args:?} does not wait for its reader, but in {:?}",
+                    waits_in()
+                )
+            })?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        watch.signal(Signal::TERM)?;
+        thread::sleep(Duration::from_millis(700));
+        let asked = Instant::now();
+        equal("the exit code", watch.end_by(Signal::TERM)?.code, None)?;
+        soon(asked)?;
+        disk.reader.set(Pace::Closed);
+    }
+    Ok(())
+}
+
+/// `timeout` signals its command and the command's group: that is one wish, and the report comes.
+fn twice_at_once() -> Result<(), Failed> {
+    let load = Load::prepare("1000")?;
+    let watch = Watch::begin(&["stat", "--json", "-p", &load.pid()])?;
+    let happened = load.run()?;
+    for _ in 0..2 {
+        watch.signal(Signal::INT)?;
+        thread::sleep(Duration::from_millis(1));
+    }
+    let report = watch.end_by(Signal::INT)?.expect_code(0)?.report()?;
+    equal(
+        "userspace exits",
+        count_of(&report, "kvm:kvm_userspace_exit")?,
+        happened.made.userspace_exits()?,
+    )
+}
+
+/// A terminal that stops taking anything: before the first picture, and after it.
+fn dead_terminal() -> Result<(), Failed> {
+    for dead_from_the_start in [true, false] {
+        let pty = Pty::open()?;
+        let before = pty.settings()?;
+        let load = Load::prepare(MANY)?;
+        if dead_from_the_start {
+            pty.fill()?;
+        }
+        let args = ["top", "--kind", "pio", "-I", "50ms", "-p", &load.pid()];
+        let mut top = pty.spawn(collector().args(args))?;
+        if !dead_from_the_start {
+            pty.wait_for("pio/s")?;
+            pty.fill()?;
+        }
+        let patience = Instant::now() + Duration::from_secs(30);
+        while pty.settings()? == before {
+            ensure(Instant::now() < patience, || "it is not there".into())?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        let memory = Memory::of(top.pid())?;
+        let happened = load.run()?;
+        ensure(happened.made.userspace_exits()? > 8000, || {
+            "too few exits".into()
+        })?;
+        thread::sleep(Duration::from_secs(2));
+        memory.is_bounded()?;
+        top.signal(Signal::TERM)?;
+        let asked = Instant::now();
+        equal("the exit code", top.wait()?, Some(0))?;
+        soon(asked)?;
+        equal("the terminal", pty.settings()?, before)?;
+        // What it had not taken is gone, and in its place it is told to show what it showed before.
+        pty.wait_for("\x1b[?1049l")?;
+    }
+    Ok(())
+}
+
+/// Threads that leave no CPU to anybody, three on each.
+struct Busy {
+    enough: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn begin() -> Result<Self, Failed> {
+        let allowed = sched_getaffinity(None)?;
+        let enough = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for cpu in (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)) {
+            let mut only = CpuSet::new();
+            only.set(cpu);
+            for _ in 0..3 {
+                let enough = Arc::clone(&enough);
+                threads.push(thread::spawn(move || {
+                    // Where it may not be bound, it is busy all the same.
+                    let _ = sched_setaffinity(None, &only);
+                    while !enough.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                }));
+            }
+        }
+        Ok(Self { enough, threads })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.enough.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn busy_cpus() -> Result<(), Failed> {
+    let load = Load::prepare("5000")?;
+    let pid = load.pid();
+    let pio = ["exits", "--json", "--kind", "pio", "-I", "20ms", "-p", &pid];
+    let exits = Watch::begin(&pio)?;
+    let trace = Watch::begin(&["trace", "--json", "--ring", "16K", "-p", &pid])?;
+    let busy = Busy::begin()?;
+    let happened = load.run()?;
+    drop(busy);
+    let report = exits.end()?.expect_code(0)?.report()?;
+    let made = happened.made.made_by(0, "io")?;
+    equal("exits", number(&report, "count")?, made)?;
+    accounted(&trace.end()?.expect_code(0)?, &happened)
+}
