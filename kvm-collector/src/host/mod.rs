@@ -6,7 +6,6 @@
 pub mod clock;
 #[cfg(test)]
 pub(crate) mod fake;
-pub mod heap;
 pub mod kernel;
 pub mod kvm;
 pub mod machine;

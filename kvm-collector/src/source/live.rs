@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use kvm_ebpf_common::{RowKey, SlotCounts, VcpuThread};
 
 use crate::{
-    host::{clock, heap},
+    host::clock,
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
@@ -72,7 +72,7 @@ impl Live {
             sizes: options.sizes,
             log: options.log,
         };
-        let mut attached = heap::borrow(|| Attached::new(&request))?;
+        let mut attached = Attached::new(&request)?;
         for program in attached.programs() {
             log::info!(
                 "{} on {}: {} instructions verified, {} bytes of machine code",
