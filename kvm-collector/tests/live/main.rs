@@ -15,6 +15,7 @@ mod kinds;
 mod line;
 mod modules;
 mod needs;
+mod own;
 mod parts;
 mod perf;
 mod perf_data;
@@ -67,6 +68,7 @@ fn trials() -> Vec<Trial> {
         replay::trials(),
         ring::trials(),
         pressure::trials(),
+        own::trials(),
         errors::trials(),
         words::trials(),
         choice::trials(),
