@@ -11,9 +11,10 @@ use std::{
 
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal},
+    check::{ensure, equal, number},
     guest::Guest,
     line::Line,
     needs::{Need, collector, trial},
@@ -27,6 +28,7 @@ const WITH_PERF: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs, Need::Perf];
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("record_is_trace_later", NEEDS, is_trace_later),
+        trial("record_is_stat_later", NEEDS, is_stat_later),
         trial("record_killed_can_be_read", NEEDS, killed),
         trial("record_on_a_full_disk", NEEDS, full_disk),
         trial("record_rotates", NEEDS, rotates),
@@ -95,6 +97,36 @@ fn by_thread(lines: &[Line]) -> BTreeMap<u32, Vec<String>> {
             .push(format!("{} {}: {}", line.cpu, line.event, line.text));
     }
     threads
+}
+
+/// The same events, counted by `stat` and recorded at once.
+fn is_stat_later() -> Result<(), Failed> {
+    let folder = Folder::new("stat")?;
+    let file = folder.file("kvm.data");
+    let guest = Guest::prepare(&["-k", "io,cpuid,mmio", "-n", "500", "--vcpus", "2"])?;
+    let of_vm = ["--json", "--per-vm", "-p", &guest.pid.clone()];
+    let live = Watch::begin(&[&["stat"][..], &of_vm].concat())?;
+    let record = Watch::begin(&["record", "--strict", "-p", of_vm[3], "-o", &file])?;
+    guest.run()?;
+    record.end()?.expect_code(0)?;
+    let live = live.end()?.expect_code(0)?.report()?;
+    let later = run(&[&["stat", "-i", &file][..], &of_vm].concat())?;
+    let later = later.expect_code(0)?.report()?;
+    let counts = |report: &Value| {
+        let events = report["events"].as_array().into_iter().flatten();
+        let counts = events.map(|it| Ok((it["event"].to_string(), number(it, "count")?)));
+        let counts: BTreeMap<_, _> = counts.collect::<Result<_, Failed>>()?;
+        Ok::<_, Failed>(counts.into_iter().filter(|it| it.1 > 0).collect::<Vec<_>>())
+    };
+    ensure(counts(&live)?.len() > 3, || {
+        format!("too few events: {live}")
+    })?;
+    equal("events", counts(&later)?, counts(&live)?)?;
+    equal(
+        "of the VM",
+        counts(&later["vms"][0])?,
+        counts(&live["vms"][0])?,
+    )
 }
 
 /// The same events, watched by `trace` and recorded at once.
