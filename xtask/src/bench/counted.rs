@@ -21,11 +21,15 @@ const ROUNDS: u64 = 2000;
 /// What a line of the script's begins with that says a result.
 const RESULT: &str = "bench-result";
 
-/// Instructions an exit takes with each watcher, by its name.
+/// What was measured in one VM.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
+    /// The VM's kernel, as `uname -r` has it.
     pub(crate) kernel: String,
+    /// Of the other tools.
     pub(crate) versions: Vec<String>,
+    pub(crate) cpus: u32,
+    /// Instructions an exit takes more with each watcher than with nobody watching, by its name; with nobody, all it takes.
     pub(crate) per_exit: BTreeMap<&'static str, f64>,
 }
 
@@ -53,7 +57,8 @@ pub(crate) fn run(kernel: Series, cpus: u32) -> Result<Counted> {
     let code = vm.run(&["sh".to_owned(), "-c".to_owned(), script], &mut output)?;
     let output = String::from_utf8_lossy(&output).into_owned();
     ensure!(code == 0, "the measurement failed:\n{output}");
-    read(&output).with_context(|| format!("in what the VM printed:\n{output}"))
+    let counted = read(&output).with_context(|| format!("in what the VM printed:\n{output}"))?;
+    Ok(Counted { cpus, ..counted })
 }
 
 /// The shell's part: each watcher in turn, and the guest while it watches.

@@ -13,6 +13,18 @@ pub(crate) enum Group {
     Others,
 }
 
+impl Group {
+    /// As tables name it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nobody",
+            Self::Floor => "empty programs",
+            Self::Ours => "kvm-collector",
+            Self::Others => "others",
+        }
+    }
+}
+
 /// One who watches.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Watcher {
@@ -97,6 +109,16 @@ pub(crate) const ALL: &[Watcher] = &[
         "kvm-collector trace -o /dev/null",
     ),
     watcher(
+        "record, the pair",
+        Group::Ours,
+        "kvm-collector record -e kvm_exit,kvm_entry -o /tmp/kvm.data",
+    ),
+    watcher(
+        "record, all events",
+        Group::Ours,
+        "kvm-collector record -o /tmp/kvm.data",
+    ),
+    watcher(
         "ftrace, the pair",
         Group::Others,
         "cd /sys/kernel/tracing; echo 1 > events/kvm/kvm_exit/enable; echo 1 > events/kvm/kvm_entry/enable; sleep 1000",
@@ -113,6 +135,11 @@ pub(crate) const ALL: &[Watcher] = &[
     ),
     of_package(
         "linux-perf",
+        "perf record, all events",
+        "perf record -q -o /tmp/perf.data -e 'kvm:*' -a sleep 1000",
+    ),
+    of_package(
+        "linux-perf",
         "perf kvm stat record",
         "perf kvm stat record -o /tmp/perf.data -a sleep 1000",
     ),
@@ -121,6 +148,11 @@ pub(crate) const ALL: &[Watcher] = &[
         "trace-cmd",
         "trace-cmd record, the pair",
         "trace-cmd record -q -o /tmp/trace.dat -e kvm:kvm_exit -e kvm:kvm_entry",
+    ),
+    of_package(
+        "trace-cmd",
+        "trace-cmd record, all events",
+        "trace-cmd record -q -o /tmp/trace.dat -e kvm",
     ),
     of_package(
         "bpftrace",
