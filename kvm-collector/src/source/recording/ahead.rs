@@ -1,15 +1,12 @@
 //! Reading ahead: while events are given out, the next are read, decompressed and scanned by a second thread.
 
-use std::{
-    sync::mpsc::{self, RecvError},
-    thread,
-};
+use std::{mem, sync::mpsc, thread};
 
 use super::scan::{Scanned, Scanner};
 use crate::recording::{Next, ReadError, Runs};
 
-/// So many runs are read ahead at most. One has 256 KiB, or what a compressed record has.
-const MOST_AHEAD: usize = 8;
+/// Handed over at a time, in bytes: it wakes the other thread, which takes as long as scanning a run.
+const HANDED_OVER: usize = 1 << 20;
 
 /// What comes next.
 #[derive(Debug)]
@@ -17,6 +14,15 @@ pub(super) enum Step {
     Run(Scanned),
     /// It ends here; and should not, if there is something to say about it.
     End(Option<String>),
+}
+
+impl Step {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Run(scanned) => scanned.run.len() + size_of_val(scanned.timed.as_slice()),
+            Self::End(_) => 0,
+        }
+    }
 }
 
 /// Reads a recording while `play` asks for one step after the other. It may stop asking at any time, and does after an end or an error.
@@ -38,18 +44,26 @@ pub(super) fn read<R>(
         return play(&mut next);
     }
     thread::scope(|scope| {
-        let (ahead, steps) = mpsc::sync_channel(MOST_AHEAD);
+        // While some are played, some wait, and some are being read.
+        let (ahead, steps) = mpsc::sync_channel::<Vec<_>>(1);
         scope.spawn(move || {
+            let (mut read, mut bytes) = (Vec::new(), 0);
             loop {
                 let step = next();
                 let is_last = !matches!(step, Ok(Step::Run(_)));
-                // Nobody asks any more: enough has been seen.
-                if ahead.send(step).is_err() || is_last {
-                    return;
+                bytes += step.as_ref().map_or(0, Step::bytes);
+                read.push(step);
+                if is_last || bytes >= HANDED_OVER {
+                    bytes = 0;
+                    // Nobody asks any more: enough has been seen.
+                    if ahead.send(mem::take(&mut read)).is_err() || is_last {
+                        return;
+                    }
                 }
             }
         });
+        let mut steps = steps.into_iter().flatten();
         // Without an end there is none only where the thread has panicked, and then so does the scope.
-        play(&mut move || steps.recv().unwrap_or_else(|RecvError| Ok(Step::End(None))))
+        play(&mut move || steps.next().unwrap_or(Ok(Step::End(None))))
     })
 }

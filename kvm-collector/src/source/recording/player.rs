@@ -187,7 +187,7 @@ impl<'a> Player<'a> {
     }
 
     /// The event of a sample, if it is asked for.
-    #[inline]
+    #[inline(always)]
     fn event<'s>(
         &mut self,
         attr: usize,
@@ -242,12 +242,18 @@ impl<'a> Player<'a> {
     }
 
     /// Is this process asked for?
+    #[inline]
     fn process(&mut self, tgid: u32) -> bool {
         if let Some((last, wanted)) = self.last_process
             && last == tgid
         {
             return wanted;
         }
+        self.other_process(tgid)
+    }
+
+    #[cold]
+    fn other_process(&mut self, tgid: u32) -> bool {
         let (selection, names) = (self.selection, &self.names);
         let tgids = &selection.filter.tgids;
         let wanted = *self.processes.entry(tgid).or_insert_with(|| {
