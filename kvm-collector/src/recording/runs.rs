@@ -70,6 +70,11 @@ impl Runs {
         self.says_end = true;
     }
 
+    /// The recording's name, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Is it a file, whose bytes are there without waiting?
     pub(crate) fn is_file(&self) -> bool {
         self.input.is_file()

@@ -8,6 +8,9 @@ use crate::recording::{Next, ReadError, Runs};
 /// Handed over at a time, in bytes: it wakes the other thread, which takes as long as scanning a run.
 const HANDED_OVER: usize = 1 << 20;
 
+/// And in runs, where little of them is of interest.
+const MOST_RUNS: usize = 16;
+
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -33,6 +36,7 @@ pub(super) fn read<R>(
 ) -> R {
     // A stream is not read ahead: a thread that waits for more of it could not be ended.
     let is_file = runs.is_file();
+    let path = runs.path().to_owned();
     let mut next = move || {
         Ok(match runs.next()? {
             Next::Run(run) => Step::Run(scanner.scan(run)),
@@ -46,14 +50,14 @@ pub(super) fn read<R>(
     thread::scope(|scope| {
         // While some are played, some wait, and some are being read.
         let (ahead, steps) = mpsc::sync_channel::<Vec<_>>(1);
-        scope.spawn(move || {
+        let read_ahead = move || {
             let (mut read, mut bytes) = (Vec::new(), 0);
             loop {
                 let step = next();
                 let is_last = !matches!(step, Ok(Step::Run(_)));
                 bytes += step.as_ref().map_or(0, Step::bytes);
                 read.push(step);
-                if is_last || bytes >= HANDED_OVER {
+                if is_last || bytes >= HANDED_OVER || read.len() >= MOST_RUNS {
                     bytes = 0;
                     // Nobody asks any more: enough has been seen.
                     if ahead.send(mem::take(&mut read)).is_err() || is_last {
@@ -61,9 +65,17 @@ pub(super) fn read<R>(
                     }
                 }
             }
-        });
+        };
+        let thread = thread::Builder::new().name("reader".to_owned());
+        let mut failed = thread.spawn_scoped(scope, read_ahead).err();
         let mut steps = steps.into_iter().flatten();
         // Without an end there is none only where the thread has panicked, and then so does the scope.
-        play(&mut move || steps.next().unwrap_or(Ok(Step::End(None))))
+        play(&mut move || match failed.take() {
+            Some(source) => Err(ReadError::Io {
+                path: path.clone(),
+                source,
+            }),
+            None => steps.next().unwrap_or(Ok(Step::End(None))),
+        })
     })
 }

@@ -17,7 +17,7 @@ use crate::{
     tracefs::Field,
 };
 
-/// Records that are held back at most, at 40 bytes each, until a round is over: perf's rounds are as long as its buffers.
+/// Records that are held back at most, at 32 bytes each, until a round is over: perf's rounds are as long as its buffers.
 const MOST_HELD: usize = 1 << 21;
 
 /// And their bytes.
