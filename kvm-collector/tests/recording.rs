@@ -11,7 +11,9 @@ use bytes::{Bytes, BytesMut};
 use kvm_collector::{
     model::Event,
     probe::Batch,
-    recording::{Flight, HostFacts, ReadError, RecordedEvent, Recorder, RecorderOptions, Taken},
+    recording::{
+        Flight, HostFacts, ReadError, Reader, RecordedEvent, Recorder, RecorderOptions, Taken,
+    },
     source::{Ended, Ordered, Played, Recording, Selection},
     tracefs::Format,
     view::{Clock, TraceFormat, TraceLines},
@@ -554,47 +556,106 @@ fn raw_records_are_as_the_kernel_wrote_them() {
     assert_eq!(RECORD_RAW_OFFSET, 16);
 }
 
-/// For measuring readers against each other: `KVM_BIG=/tmp/big.data cargo test --release --test recording -- --ignored big`.
+/// The time and the thread of each event, and how long its raw record is.
+type Seen = Vec<(u64, u32, usize)>;
+
+/// Plays until so many events were seen.
+fn played(
+    recording: Recording,
+    selection: &Selection,
+    most: usize,
+) -> (Seen, Result<Ended, ReadError>) {
+    let mut events = Vec::new();
+    let ended = recording.play(selection, |played, _| {
+        if let Played::Event(event) = played {
+            events.push((event.time_ns, event.tid, event.raw.len()));
+        }
+        Ok(events.len() < most)
+    });
+    (events, ended)
+}
+
+fn opened(path: &Path) -> Recording {
+    let mut recording = Recording::open(path).expect("a recording");
+    recording.choose(&events().1);
+    recording
+}
+
 #[test]
-#[ignore = "writes 0.9 GB to the file that KVM_BIG names"]
-fn big() {
-    const EVENTS: u64 = 10_000_000;
-    let path = std::env::var_os("KVM_BIG").expect("KVM_BIG is set");
-    let (mut events, mut formats) = events();
-    events.retain(|it| it.name == "kvm_exit" || it.name == "kvm_entry");
-    formats.retain(|it| it.name == "kvm_exit" || it.name == "kvm_entry");
-    let mut facts = HostFacts::default();
-    facts.machine.cpu_id = Some("AuthenticAMD,25,1,1".to_owned());
+fn who_has_enough_early_does_not_wait_for_the_rest() {
+    let folder = Folder::new();
+    for zstd in [None, Some(1)] {
+        let path = folder.file("kvm.data");
+        let options = RecorderOptions {
+            zstd,
+            ..RecorderOptions::default()
+        };
+        record(&path, options, &batches(250_000));
+        for most in [1, 2_000, 120_000] {
+            let (events, ended) = played(opened(&path), &Selection::default(), most);
+            assert_eq!(events.len(), most);
+            assert!(ended.expect("readable").defect.is_none());
+        }
+        // And an error of who takes the events is what comes back.
+        let error = opened(&path).play(&Selection::default(), |_, _| {
+            Err::<bool, _>(ReadError::Endian { path: path.clone() })
+        });
+        assert!(matches!(error, Err(ReadError::Endian { .. })));
+    }
+}
+
+#[test]
+fn a_pipe_gives_what_a_file_gives() {
+    let folder = Folder::new();
+    let path = folder.file("kvm.data");
+    record(&path, RecorderOptions::default(), &batches(10_000));
     let options = RecorderOptions {
-        path: Some(path.into()),
+        path: Some(path.clone()),
         ..RecorderOptions::default()
     };
-    let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
-    let mut bytes = BytesMut::new();
-    for index in 0..EVENTS {
-        // Eight vCPUs, each an exit and an entry in turn.
-        let (tid, exit) = (
-            TID + u32::try_from(index % 8).expect("small"),
-            (index / 8) % 2 == 0,
-        );
-        let (slot, format) = if exit {
-            (1, &formats[1])
-        } else {
-            (0, &formats[0])
-        };
-        let mut raw = vec![0; format.fixed_size()];
-        for (name, value) in [("isa", 2u32), ("exit_reason", 0x78), ("vcpu_id", tid - TID)] {
-            if let Some(field) = format.field(name) {
-                raw[field.offset..field.offset + 4].copy_from_slice(&value.to_ne_bytes());
-            }
-        }
-        let time_ns = TIME_NS + index * 500;
-        push(&mut bytes, time_ns, (TID, tid), slot, format.id, &raw[8..]);
-        if bytes.len() > 900_000 || index + 1 == EVENTS {
-            recorder
-                .take_in(&Batch::new(bytes.split().freeze()))
-                .expect("room");
-        }
+    let mut recorder = Recorder::new(options, &events().0, &HostFacts::default()).expect("a file");
+    for batch in &batches(10_000) {
+        recorder.take_in(batch).expect("room");
     }
-    assert_eq!(recorder.finish().expect("room").events, EVENTS);
+    recorder.flush().expect("room");
+    std::mem::forget(recorder);
+    let bytes = fs::read(&path).expect("a file");
+    let (from_file, _) = played(opened(&path), &Selection::default(), usize::MAX);
+    assert_eq!(from_file.len(), 10_000);
+    // However little comes at a time.
+    for most in [7, 1_000, bytes.len()] {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for piece in bytes.chunks(most) {
+                    writer.write_all(piece).expect("it is read");
+                }
+                drop(writer);
+            });
+            let file = File::from(std::os::fd::OwnedFd::from(reader));
+            let reader = Reader::new(file, Path::new("-")).expect("a recording");
+            let mut recording = Recording::new(reader);
+            recording.choose(&events().1);
+            let (from_pipe, _) = played(recording, &Selection::default(), usize::MAX);
+            assert!(from_pipe == from_file, "with {most} bytes at a time");
+        });
+    }
+}
+
+#[test]
+fn events_without_what_is_raw_are_the_same_events() {
+    let folder = Folder::new();
+    let path = folder.file("kvm.data");
+    record(&path, RecorderOptions::default(), &batches(250_000));
+    let without_raw = Selection {
+        without_raw: true,
+        ..Selection::default()
+    };
+    let (mut with, _) = played(opened(&path), &Selection::default(), usize::MAX);
+    assert!(with.iter().all(|it| it.2 > 0));
+    let (mut without, _) = played(opened(&path), &without_raw, usize::MAX);
+    for event in with.iter_mut().chain(&mut without) {
+        event.2 = 0;
+    }
+    assert!(with == without);
 }

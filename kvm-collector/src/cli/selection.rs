@@ -72,6 +72,7 @@ impl Target {
                 reasons: None,
             },
             vms: vms.collect::<anyhow::Result<_>>()?,
+            without_raw: false,
         })
     }
 

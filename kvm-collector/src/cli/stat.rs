@@ -119,7 +119,8 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
 
 /// The same from a recording: its time goes from its first event to its last.
 fn of_recording(args: &StatArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
-    let playback = Playback::open(path, &args.events, &[], &args.target, None)?;
+    let mut playback = Playback::open(path, &args.events, &[], &args.target, None)?;
+    playback.selection.without_raw = true;
     let mut out = args.output.open()?;
     let mut writer = Writer {
         format: args.output.format(),

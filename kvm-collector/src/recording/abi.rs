@@ -57,6 +57,10 @@ pub(super) mod sample {
     pub(crate) const STREAM_ID: u64 = 1 << 9;
     pub(crate) const RAW: u64 = 1 << 10;
     pub(crate) const IDENTIFIER: u64 = 1 << 16;
+
+    /// Those of 8 bytes that come first, in the order in which they lie in a sample.
+    pub(crate) const FIXED: [u64; 9] =
+        [IDENTIFIER, IP, TID, TIME, ADDR, ID, STREAM_ID, CPU, PERIOD];
 }
 
 /// Bits of `read_format`.

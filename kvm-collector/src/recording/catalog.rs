@@ -20,6 +20,8 @@ pub struct Catalog {
     pub(crate) attrs: Vec<Attr>,
     ids: Vec<(u64, u32)>,
     lookup: Lookup,
+    /// Where a sample has its id, in bytes behind the record's header.
+    id_at: Option<usize>,
     /// The system and the text of each event's format.
     pub formats: Vec<(String, String)>,
     /// The host's name.
@@ -150,6 +152,8 @@ impl Catalog {
 
     /// All attrs are there: ids can be looked up.
     pub(super) fn complete(&mut self) {
+        let first = self.attrs.first();
+        self.id_at = first.and_then(|it| Some(8 * it.id_in_sample()?));
         let lowest = self.ids.iter().map(|it| it.0).min().unwrap_or(0);
         let highest = self.ids.iter().map(|it| it.0).max().unwrap_or(0);
         self.lookup = if highest - lowest < MOST_IN_TABLE {
@@ -165,6 +169,7 @@ impl Catalog {
     }
 
     /// The attr of an id.
+    #[inline]
     pub(crate) fn attr_of(&self, id: u64) -> Option<usize> {
         let found = match &self.lookup {
             Lookup::Table(lowest, table) => {
@@ -176,14 +181,18 @@ impl Catalog {
         (found != NONE).then_some(found as usize)
     }
 
+    /// When a record that is no sample happened; 0 if it does not say.
+    pub(crate) fn time_of(&self, record: &[u8]) -> u64 {
+        self.attrs.first().map_or(0, |it| it.time_of(record))
+    }
+
     /// The attr of a sample, given what is behind the record's header.
     #[inline]
     pub(crate) fn attr_of_sample(&self, body: &[u8]) -> Option<usize> {
-        let first = self.attrs.first()?;
         if self.attrs.len() == 1 {
             return Some(0);
         }
-        let id = u64_at(body, 8 * first.id_in_sample()?)?;
+        let id = u64_at(body, self.id_at?)?;
         self.attr_of(id)
     }
 }

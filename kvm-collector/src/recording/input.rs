@@ -1,13 +1,14 @@
 //! The bytes of a recording, cut into runs of whole records.
 
-use std::io::{self, Read};
+use std::{fs::File, io};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 
-use super::abi::{RECORD_HEADER, record, u16_at, u32_at, u64_at};
-
-/// Read at a time.
-const CHUNK: usize = 1 << 20;
+use super::{
+    abi::{RECORD_HEADER, record, u16_at, u32_at, u64_at},
+    buffer::{Buffer, CHUNK},
+};
 
 /// Tracing data longer than this is none: all events of a kernel take 6 MiB.
 const MOST_TRACING_DATA: usize = 64 << 20;
@@ -25,39 +26,75 @@ pub(super) enum Piece {
     Damaged(String),
 }
 
+/// Where bytes come from.
+#[derive(Debug)]
+pub(super) enum From {
+    /// A file or a pipe, from where it is.
+    Stream(File),
+    /// A file, from a place on.
+    Place(File, u64),
+    /// All of them are there.
+    Nowhere,
+}
+
+impl From {
+    /// Reads what fits behind `to`.
+    fn read(&mut self, to: &mut Vec<u8>) -> io::Result<usize> {
+        let read = match self {
+            Self::Stream(file) => rustix::io::read(file, spare_capacity(to))?,
+            Self::Place(file, at) => {
+                let read = rustix::io::pread(file, spare_capacity(to), *at)?;
+                *at += read as u64;
+                read
+            }
+            Self::Nowhere => 0,
+        };
+        Ok(read)
+    }
+}
+
 /// Reads records from a file's data section or from a stream.
+#[derive(Debug)]
 pub(super) struct Input {
-    from: Box<dyn Read>,
+    from: From,
     /// How much of the section is still to come; none for a stream, which goes on to its end.
     left: Option<u64>,
     /// Where `buffer` begins, from the start of the file, for messages.
     at: u64,
-    buffer: BytesMut,
-}
-
-impl std::fmt::Debug for Input {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Input")
-            .field("at", &self.at)
-            .finish_non_exhaustive()
-    }
+    buffer: Buffer,
 }
 
 impl Input {
     /// Reads from a place in a file, for so long or to the end.
-    pub(super) fn new(from: Box<dyn Read>, at: u64, left: Option<u64>) -> Self {
+    pub(super) fn new(from: From, at: u64, left: Option<u64>) -> Self {
         Self {
             from,
             left,
             at,
-            buffer: BytesMut::new(),
+            buffer: Buffer::default(),
+        }
+    }
+
+    /// Reads bytes that are there.
+    pub(super) fn of_bytes(bytes: Bytes) -> Self {
+        Self {
+            buffer: bytes.into(),
+            ..Self::new(From::Nowhere, 0, Some(0))
+        }
+    }
+
+    /// Is it a file, whose bytes are there without waiting?
+    pub(super) fn is_file(&self) -> bool {
+        match &self.from {
+            From::Stream(file) => file.metadata().is_ok_and(|it| it.is_file()),
+            From::Place(..) | From::Nowhere => true,
         }
     }
 
     /// The next piece. After an end there is no other.
     pub(super) fn next(&mut self) -> io::Result<Piece> {
         loop {
-            let (whole, compressed, stop) = whole_records(&self.buffer);
+            let (whole, compressed, stop) = whole_records(self.buffer.bytes());
             if whole > 0 {
                 return Ok(Piece::Records(self.take(whole), compressed));
             }
@@ -71,7 +108,7 @@ impl Input {
                     if behind > MOST_TRACING_DATA {
                         return Ok(self.damaged(&format!("{behind} bytes of tracing data")));
                     }
-                    while self.buffer.len() < record + behind {
+                    while self.buffer.bytes().len() < record + behind {
                         if !self.fill(record + behind)? {
                             return Ok(self.end());
                         }
@@ -94,41 +131,43 @@ impl Input {
 
     fn take(&mut self, bytes: usize) -> Bytes {
         self.at += bytes as u64;
-        self.buffer.split_to(bytes).freeze()
+        self.buffer.take(bytes)
     }
 
     /// Reads more, at least one byte; false at the end.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
-        let mut most = CHUNK.max(wanted - self.buffer.len().min(wanted));
+        let mut most = CHUNK.max(wanted - self.buffer.bytes().len().min(wanted));
         if let Some(left) = self.left {
             most = most.min(usize::try_from(left).unwrap_or(most));
         }
         if most == 0 {
             return Ok(false);
         }
-        let start = self.buffer.len();
-        self.buffer.resize(start + most, 0);
+        let buffer = self.buffer.open(most);
+        let start = buffer.len();
         let read = loop {
-            match self.from.read(&mut self.buffer[start..]) {
+            match self.from.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                other => break other?,
             }
         };
-        let read = read.inspect_err(|_| self.buffer.truncate(start))?;
-        self.buffer.truncate(start + read);
         if let Some(left) = &mut self.left {
-            *left -= read as u64;
+            // There may have been room for what is behind the section, too.
+            let of_section = read.min(usize::try_from(*left).unwrap_or(read));
+            buffer.truncate(start + of_section);
+            *left -= of_section as u64;
         }
         Ok(read > 0)
     }
 
     fn skip(&mut self, mut bytes: u64) -> io::Result<bool> {
         while bytes > 0 {
-            if self.buffer.is_empty() && !self.fill(1)? {
+            if self.buffer.bytes().is_empty() && !self.fill(1)? {
                 return Ok(false);
             }
             let here = self
                 .buffer
+                .bytes()
                 .len()
                 .min(usize::try_from(bytes).unwrap_or(usize::MAX));
             self.take(here);
@@ -138,11 +177,11 @@ impl Input {
     }
 
     fn end(&mut self) -> Piece {
-        match (self.buffer.len(), self.left) {
+        match (self.buffer.bytes().len(), self.left) {
             (0, None | Some(0)) => Piece::End,
             (_, Some(left)) if left > 0 => Piece::Damaged(format!(
                 "it ends at byte {}, {left} bytes too early",
-                self.at + self.buffer.len() as u64
+                self.at + self.buffer.bytes().len() as u64
             )),
             (rest, _) => self.damaged(&format!("the {rest} bytes of a record that is cut off")),
         }

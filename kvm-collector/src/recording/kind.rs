@@ -16,6 +16,12 @@ pub(crate) fn body(record: &[u8]) -> &[u8] {
     record.get(RECORD_HEADER..).unwrap_or(&[])
 }
 
+/// Where that is, of a record at a place.
+#[inline]
+pub(crate) fn body_at(place: usize) -> usize {
+    place + RECORD_HEADER
+}
+
 /// The record at a place in a run.
 #[inline]
 pub(crate) fn at(run: &[u8], place: usize) -> Option<&[u8]> {

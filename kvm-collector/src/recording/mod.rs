@@ -4,25 +4,31 @@
 //! stream, ours or perf's. Neither knows what an event means; `source::Recording` does.
 
 mod abi;
+mod buffer;
 mod catalog;
 mod compress;
 mod encode;
+mod error;
 mod file;
 mod head;
 mod input;
 pub(crate) mod kind;
 mod reader;
 mod recorder;
+mod runs;
 mod sample;
+mod sections;
 mod threads;
 mod tracing_data;
 mod trigger;
 
 pub use catalog::Catalog;
+pub use error::ReadError;
 pub use head::{HostFacts, RecordedEvent};
 pub(crate) use input::records;
-pub use reader::{Next, ReadError, Reader};
+pub use reader::Reader;
 pub use recorder::{Flight, Recorded, Recorder, RecorderOptions, Taken};
+pub(crate) use runs::{Next, Runs};
 pub(crate) use sample::Attr;
 pub use tracing_data::KernelText;
 pub use trigger::Trigger;

@@ -1,5 +1,7 @@
 //! Where in a record the thread, the time and so on lie, which an event's `perf_event_attr` decides.
 
+use std::ops::Range;
+
 use super::abi::{TYPE_TRACEPOINT, flag, read_format, sample, u32_at, u64_at};
 
 /// What is in the samples of an event.
@@ -12,16 +14,53 @@ pub(crate) struct Attr {
     pub(crate) sample_id_all: bool,
     /// The clock of its times, if it was chosen.
     pub(crate) clock: Option<u32>,
+    places: Places,
+}
+
+/// Where a sample has what, in bytes behind the record's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Places {
+    tid: Option<usize>,
+    time: Option<usize>,
+    cpu: Option<usize>,
+    /// Up to here all is of the same length in each sample.
+    variable: usize,
+}
+
+impl Places {
+    fn of(sample_type: u64) -> Self {
+        let mut places = Self {
+            tid: None,
+            time: None,
+            cpu: None,
+            variable: 0,
+        };
+        for bit in sample::FIXED {
+            if sample_type & bit == 0 {
+                continue;
+            }
+            let place = Some(places.variable);
+            match bit {
+                sample::TID => places.tid = place,
+                sample::TIME => places.time = place,
+                sample::CPU => places.cpu = place,
+                _ => {}
+            }
+            places.variable += 8;
+        }
+        places
+    }
 }
 
 /// A sample, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sample<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sample {
     pub(crate) time_ns: u64,
     pub(crate) pid: u32,
     pub(crate) tid: u32,
     pub(crate) cpu: u32,
-    pub(crate) raw: &'a [u8],
+    /// Where the raw record is, in what is behind the record's header.
+    pub(crate) raw: Range<usize>,
 }
 
 impl Attr {
@@ -30,12 +69,14 @@ impl Attr {
         // `clockid` came with version 3, of 96 bytes.
         let flags = u64_at(bytes, 40)?;
         let is_tracepoint = u32_at(bytes, 0)? == TYPE_TRACEPOINT;
+        let sample_type = u64_at(bytes, 24)?;
         Some(Self {
             tracepoint: u64_at(bytes, 8).filter(|_| is_tracepoint),
-            sample_type: u64_at(bytes, 24)?,
+            sample_type,
             read_format: u64_at(bytes, 32)?,
             sample_id_all: flags & flag::SAMPLE_ID_ALL != 0,
             clock: u32_at(bytes, 92).filter(|_| flags & flag::USE_CLOCKID != 0),
+            places: Places::of(sample_type),
         })
     }
 
@@ -74,64 +115,47 @@ impl Attr {
     }
 
     /// The time of a sample.
+    #[inline]
     pub(crate) fn time_of_sample(&self, body: &[u8]) -> Option<u64> {
-        let before = [sample::IDENTIFIER, sample::IP, sample::TID];
-        if !self.has(sample::TIME) {
-            return Some(0);
+        match self.places.time {
+            Some(place) => u64_at(body, place),
+            None => Some(0),
         }
-        u64_at(
-            body,
-            8 * before.iter().filter(|bit| self.has(**bit)).count(),
-        )
     }
 
     /// Reads a sample from what is behind the record's header. `None` if it is too short for what it should have.
-    pub(crate) fn sample<'a>(&self, body: &'a [u8]) -> Option<Sample<'a>> {
-        let mut rest = Rest { body, at: 0 };
-        let mut read = Sample {
-            time_ns: 0,
-            pid: 0,
-            tid: 0,
-            cpu: 0,
-            raw: &[],
+    #[inline]
+    pub(crate) fn sample(&self, body: &[u8]) -> Option<Sample> {
+        let places = &self.places;
+        if body.len() < places.variable {
+            return None;
+        }
+        let number = |place| u32_at(body, place).unwrap_or(0);
+        let mut rest = Rest {
+            body,
+            at: places.variable,
         };
-        let has = |bit| self.has(bit);
-        if has(sample::IDENTIFIER) {
-            rest.u64()?;
-        }
-        if has(sample::IP) {
-            rest.u64()?;
-        }
-        if has(sample::TID) {
-            (read.pid, read.tid) = (rest.u32()?, rest.u32()?);
-        }
-        if has(sample::TIME) {
-            read.time_ns = rest.u64()?;
-        }
-        for bit in [sample::ADDR, sample::ID, sample::STREAM_ID] {
-            if has(bit) {
-                rest.u64()?;
-            }
-        }
-        if has(sample::CPU) {
-            read.cpu = rest.u32()?;
-            rest.u32()?;
-        }
-        if has(sample::PERIOD) {
-            rest.u64()?;
-        }
-        if has(sample::READ) {
+        if self.has(sample::READ) {
             self.skip_read(&mut rest)?;
         }
-        if has(sample::CALLCHAIN) {
+        if self.has(sample::CALLCHAIN) {
             let entries = rest.u64()?;
             rest.skip(entries.checked_mul(8)?)?;
         }
-        if has(sample::RAW) {
-            let bytes = usize::try_from(rest.u32()?).ok()?;
-            read.raw = body.get(rest.at..rest.at.checked_add(bytes)?)?;
+        let mut raw = 0..0;
+        if self.has(sample::RAW) {
+            let bytes = rest.u32()?;
+            let from = rest.at;
+            rest.skip(bytes.into())?;
+            raw = from..rest.at;
         }
-        Some(read)
+        Some(Sample {
+            time_ns: self.time_of_sample(body)?,
+            pid: places.tid.map_or(0, number),
+            tid: places.tid.map_or(0, |place| number(place + 4)),
+            cpu: places.cpu.map_or(0, number),
+            raw,
+        })
     }
 
     /// The counter's value and what else `read_format` asks for.

@@ -5,7 +5,10 @@
 //! host may run something else. So records are held back for a while, bounded in time and number, and
 //! given out sorted.
 
-use super::{Comms, window::Window};
+use super::{
+    Comms,
+    window::{self, Window},
+};
 use crate::{
     model::Event,
     probe::{Batch, Record},
@@ -20,20 +23,22 @@ const MOST_HELD: usize = 1 << 18;
 /// Holds records back and gives them out in order.
 #[derive(Debug, Default)]
 pub struct Ordered {
-    window: Window<Batch>,
+    window: Window<Batch, usize>,
     comms: Comms,
 }
 
 impl Ordered {
     /// Takes in a batch.
     pub fn take_in(&mut self, batch: Batch) {
+        let mut places = self.window.list();
         for (place, record) in batch.records() {
             if let Some(comm) = record.ended_comm() {
                 self.comms.ended(record.header.tid, comm);
             }
-            self.window.hold(record.header.time_ns, place);
+            places.push((record.header.time_ns, place));
         }
-        self.window.add_block(batch);
+        window::sort(&mut places);
+        self.window.add(batch, places);
     }
 
     /// Gives out the events up to a time, in order, each with its thread's name.
@@ -46,16 +51,17 @@ impl Ordered {
         mut each: impl FnMut(&Event<'_>, &str) -> Result<(), E>,
     ) -> Result<(), E> {
         let comms = &mut self.comms;
-        self.window.give_out(until_ns, MOST_HELD, |batch, place| {
-            let Some(record) = batch.record(place) else {
-                return Ok(false);
-            };
-            if record.ended_comm().is_some() {
-                comms.forget(record.header.tid);
-                return Ok(false);
-            }
-            each(&event(&record), comms.get(record.header.tid)).map(|()| true)
-        })
+        self.window
+            .give_out(until_ns, MOST_HELD, |batch, _, place| {
+                let Some(record) = batch.record(place) else {
+                    return Ok(false);
+                };
+                if record.ended_comm().is_some() {
+                    comms.forget(record.header.tid);
+                    return Ok(false);
+                }
+                each(&event(&record), comms.get(record.header.tid)).map(|()| true)
+            })
     }
 
     /// How many events were given out after one with a later time: held back not long enough.

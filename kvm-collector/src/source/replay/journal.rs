@@ -120,21 +120,32 @@ impl Journal {
         }
     }
 
+    /// The clock of a thread that is about to be told of an event; to be handed to what follows from that.
+    #[inline]
+    pub(super) fn before(&self, thread: &Thread) -> Option<VcpuClock> {
+        // Copied only for who keeps a journal.
+        self.is_kept().then_some(thread.state.clock)
+    }
+
     /// A span is over that began when the clock was so.
-    pub(super) fn over(&mut self, thread: &Thread, before: &VcpuClock, span: &Span, now_ns: u64) {
-        if !self.is_kept() {
-            return;
-        }
-        self.parts(thread, before, &span.parts, now_ns, now_ns);
+    #[inline]
+    pub(super) fn over(
+        &mut self,
+        thread: &Thread,
+        before: Option<VcpuClock>,
+        span: &Span,
+        now_ns: u64,
+    ) {
+        let Some(before) = before else { return };
+        self.parts(thread, &before, &span.parts, now_ns, now_ns);
         let times = (before.span_ns, now_ns);
         self.add_exit(thread, times, span.key, span.parts, ExitEnd::Entry);
     }
 
     /// The clock of a thread, which was so before, has been told of an event within an exit.
-    pub(super) fn within(&mut self, thread: &mut Thread, before: &VcpuClock, now_ns: u64) {
-        if !self.is_kept() {
-            return;
-        }
+    #[inline]
+    pub(super) fn within(&mut self, thread: &mut Thread, before: Option<VcpuClock>, now_ns: u64) {
+        let Some(before) = before else { return };
         let clock = &thread.state.clock;
         let halted_ns = clock.parts.halted_ns - before.parts.halted_ns;
         // A preemption while it was halted is not in its time, but in between.
@@ -144,7 +155,7 @@ impl Journal {
             halted_from_ns = halted_from_ns.saturating_sub(clock.last_out_for_ns);
         }
         let parts = clock.parts;
-        self.parts(thread, before, &parts, halted_from_ns, now_ns);
+        self.parts(thread, &before, &parts, halted_from_ns, now_ns);
         if before.vmm_since_ns == 0 && thread.state.clock.vmm_since_ns != 0 {
             thread.vmm_began_ns = now_ns;
         }

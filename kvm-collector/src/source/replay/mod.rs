@@ -229,7 +229,7 @@ impl Replay {
             return;
         }
         self.lost += 1;
-        let index = self.threads.find(task, 0);
+        let index = self.threads.find(task);
         if let Some(thread) = index.and_then(|index| self.threads.at(index)) {
             interrupt(
                 thread,
@@ -243,7 +243,7 @@ impl Replay {
     /// Where the thread of an event is, if it is a vCPU's; and when.
     #[inline]
     fn find(&mut self, task: Task, event: &Event<'_>) -> Option<(u32, u64)> {
-        let index = self.threads.find(task, event.cpu)?;
+        let index = self.threads.find(task)?;
         Some((index, self.meet(index, event)?))
     }
 
@@ -294,7 +294,7 @@ impl Replay {
         });
         if self.by_vcpu() {
             if vcpu == VCPU_UNKNOWN
-                && let Some(index) = self.threads.find(task, event.cpu)
+                && let Some(index) = self.threads.find(task)
                 && let Some(thread) = self.threads.at(index)
             {
                 vcpu = thread.state.vcpu;
@@ -335,9 +335,9 @@ impl Replay {
         if let Some((index, now_ns)) = self.find(task, event)
             && let Some(thread) = self.threads.at(index)
         {
-            let before = thread.state.clock;
+            let before = self.journal.before(thread);
             if let Some(span) = thread.state.clock.entry(now_ns) {
-                self.journal.over(thread, &before, &span, now_ns);
+                self.journal.over(thread, before, &span, now_ns);
                 self.keep(index, &span, now_ns, event.cpu);
             }
         }
@@ -348,9 +348,9 @@ impl Replay {
         if let Some((index, now_ns)) = self.find(task, event)
             && let Some(thread) = self.threads.at(index)
         {
-            let before = thread.state.clock;
+            let before = self.journal.before(thread);
             tell(&mut thread.state.clock, now_ns);
-            self.journal.within(thread, &before, now_ns);
+            self.journal.within(thread, before, now_ns);
         }
     }
 
@@ -366,7 +366,7 @@ impl Replay {
         let index = if counted && !self.by_vcpu() {
             self.find_or_make(task, VCPU_UNKNOWN, event.cpu)
         } else {
-            self.threads.find(task, event.cpu)
+            self.threads.find(task)
         };
         let Some(index) = index else {
             if counted && self.by_vcpu() {
@@ -383,7 +383,7 @@ impl Replay {
             return;
         };
         let mut over = None;
-        let before = thread.state.clock;
+        let before = self.journal.before(thread);
         if !is_skipped {
             if !counted {
                 thread.state.cause = key;
@@ -395,14 +395,14 @@ impl Replay {
             }
         }
         if let Some(span) = &over {
-            self.journal.over(thread, &before, span, now_ns);
+            self.journal.over(thread, before, span, now_ns);
         } else {
-            self.journal.within(thread, &before, now_ns);
+            self.journal.within(thread, before, now_ns);
         }
         if settings.is_user != 0 {
-            let before = thread.state.clock;
+            let before = self.journal.before(thread);
             thread.state.clock.user(now_ns);
-            self.journal.within(thread, &before, now_ns);
+            self.journal.within(thread, before, now_ns);
         }
         if let Some(span) = over {
             self.keep(index, &span, now_ns, event.cpu);
@@ -421,9 +421,9 @@ impl Replay {
             && let Some(now_ns) = self.meet(index, event)
             && let Some(thread) = self.threads.at(index)
         {
-            let before = thread.state.clock;
+            let before = self.journal.before(thread);
             thread.state.clock.switched_in(now_ns);
-            self.journal.within(thread, &before, now_ns);
+            self.journal.within(thread, before, now_ns);
         }
     }
 

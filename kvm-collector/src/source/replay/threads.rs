@@ -1,7 +1,7 @@
-//! vCPU threads with their rows, found as the kernel half finds them: the one that was on the CPU last
-//! at once, others by their number.
+//! vCPU threads with their rows, found by their numbers: at once, as long as no other thread's number
+//! has the same last bits.
 
-use std::{collections::HashMap, iter};
+use std::collections::HashMap;
 
 use kvm_ebpf_common::{
     CauseTable, ExitStats, Key, NEAR_ROWS, NearRow, VCPU_UNKNOWN, VcpuClock, VcpuThread, near_row,
@@ -9,8 +9,8 @@ use kvm_ebpf_common::{
 
 use crate::model::MinMax;
 
-/// CPUs whose last thread is remembered.
-const NEAR_CPUS: usize = 256;
+/// Last bits of threads' numbers of which it is remembered who had them last.
+const NEAR_TIDS: usize = 1024;
 
 /// A process and a thread in one number, as in [`VcpuThread::task`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,22 +140,22 @@ impl Threads {
             threads: Vec::new(),
             free: Vec::new(),
             of_tid: HashMap::new(),
-            near: iter::repeat_n(u32::MAX, NEAR_CPUS).collect(),
+            near: vec![u32::MAX; NEAR_TIDS],
             room: Room(most),
         }
     }
 
     /// The place of a thread, if it is known to be a vCPU's.
     #[inline]
-    pub(super) fn find(&mut self, task: Task, cpu: u32) -> Option<u32> {
-        let near = self.near[cpu as usize % NEAR_CPUS];
-        if self.is_at(near, task) {
-            return Some(near);
+    pub(super) fn find(&mut self, task: Task) -> Option<u32> {
+        let near = task.tid() as usize % NEAR_TIDS;
+        if self.is_at(self.near[near], task) {
+            return Some(self.near[near]);
         }
         let index = self
             .find_tid(task.tid())
             .filter(|index| self.is_at(*index, task))?;
-        self.near[cpu as usize % NEAR_CPUS] = index;
+        self.near[near] = index;
         Some(index)
     }
 
@@ -187,7 +187,7 @@ impl Threads {
         cpu: u32,
         marks: u64,
     ) -> (Option<u32>, Option<Box<Thread>>) {
-        if let Some(index) = self.find(task, cpu)
+        if let Some(index) = self.find(task)
             && let Some(thread) = self.at(index)
         {
             let state = &mut thread.state;
