@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::watchers::{ALL, Watcher};
+use super::watchers::Watcher;
 use crate::{
     collector,
     process::say,
@@ -33,8 +33,8 @@ pub(crate) struct Counted {
     pub(crate) per_exit: BTreeMap<&'static str, f64>,
 }
 
-/// Measures all watchers whose packages can be had.
-pub(crate) fn run(kernel: Series, cpus: u32) -> Result<Counted> {
+/// Measures watchers, the first of which is nobody.
+pub(crate) fn run(kernel: Series, cpus: u32, watchers: &[Watcher]) -> Result<Counted> {
     let built = collector::build_static()?;
     let mut vm = Vm::new(kernel)
         .with_file(&built.collector, collector::IN_VM)
@@ -44,7 +44,7 @@ pub(crate) fn run(kernel: Series, cpus: u32) -> Result<Counted> {
     // The file systems lie in memory, bpftrace with all of LLVM.
     vm.memory_mib = 3072;
     vm.timeout = Duration::from_secs(1800);
-    let mut packages: Vec<&str> = ALL.iter().filter_map(|it| it.package).collect();
+    let mut packages: Vec<&str> = watchers.iter().filter_map(|it| it.package).collect();
     packages.dedup();
     vm.packages = packages.iter().map(|it| (*it).to_owned()).collect();
     let vm = vm.prepare()?;
@@ -53,11 +53,12 @@ pub(crate) fn run(kernel: Series, cpus: u32) -> Result<Counted> {
         kernel.name()
     );
     let mut output = Vec::new();
-    let script = script(ALL, cpus);
+    let script = script(watchers, cpus);
     let code = vm.run(&["sh".to_owned(), "-c".to_owned(), script], &mut output)?;
     let output = String::from_utf8_lossy(&output).into_owned();
     ensure!(code == 0, "the measurement failed:\n{output}");
-    let counted = read(&output).with_context(|| format!("in what the VM printed:\n{output}"))?;
+    let counted =
+        read(&output, watchers).with_context(|| format!("in what the VM printed:\n{output}"))?;
     Ok(Counted { cpus, ..counted })
 }
 
@@ -107,7 +108,7 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-fn read(output: &str) -> Result<Counted> {
+fn read(output: &str, watchers: &[Watcher]) -> Result<Counted> {
     let mut counted = Counted::default();
     let mut nothing = None;
     for line in output.lines() {
@@ -117,7 +118,9 @@ fn read(output: &str) -> Result<Counted> {
             counted.versions.push(version.trim().to_owned());
         } else if let Some(result) = line.strip_prefix(RESULT) {
             let (index, guest) = result.trim().split_once(' ').context("no result")?;
-            let watcher = &ALL[index.parse::<usize>()?];
+            let watcher = watchers
+                .get(index.parse::<usize>()?)
+                .context("no watcher")?;
             let per_exit = per_exit(&serde_json::from_str(guest)?)?;
             let base = *nothing.get_or_insert(per_exit);
             let own = if watcher.name == "nothing" {
@@ -128,8 +131,8 @@ fn read(output: &str) -> Result<Counted> {
             counted.per_exit.insert(watcher.name, own);
         }
     }
-    if counted.per_exit.len() != ALL.len() {
-        bail!("{} results of {}", counted.per_exit.len(), ALL.len());
+    if counted.per_exit.len() != watchers.len() {
+        bail!("{} results of {}", counted.per_exit.len(), watchers.len());
     }
     Ok(counted)
 }

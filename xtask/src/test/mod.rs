@@ -5,9 +5,10 @@ mod report;
 use std::{
     io::{self, Write},
     process::{Command, ExitCode, Stdio},
+    thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 
 use crate::{
@@ -85,7 +86,7 @@ fn on_host() -> Result<Tested> {
         }
     }
     say!("tests on this machine");
-    let mut output = Tee::default();
+    let mut output = Tee::shown(true);
     let ended_well = stream(cargo::cargo().args(["test", "--no-fail-fast"]), &mut output)?;
     Ok(Tested {
         part: Part::from_output("host".to_owned(), &output.text(), ended_well),
@@ -93,38 +94,52 @@ fn on_host() -> Result<Tested> {
     })
 }
 
+/// All of them at once: each is emulated by one thread. What the first prints is shown as it comes, then that of the others.
 fn in_vms(kernels: &[Series]) -> Result<Vec<Tested>> {
     let built = collector::build_static()?;
-    Ok(kernels
-        .iter()
-        .map(|&kernel| Tested {
-            part: in_vm(kernel, &built),
-            in_vm: true,
-        })
+    let mut prepared = Vec::new();
+    for (index, &kernel) in kernels.iter().enumerate() {
+        let vm = Vm::new(kernel)
+            .with_file(&built.collector, collector::IN_VM)
+            .with_file(&built.live_tests, LIVE_IN_VM)
+            .with_extra(PERF);
+        prepared.push((kernel, vm.prepare(), Tee::shown(index == 0)));
+    }
+    let parts = thread::scope(|scope| {
+        let start = |(kernel, vm, output)| scope.spawn(move || in_vm(kernel, vm, output));
+        let running: Vec<_> = prepared.into_iter().map(start).collect();
+        let ended = running.into_iter().map(|it| it.join());
+        ended.collect::<thread::Result<Vec<_>>>()
+    });
+    let parts = parts.map_err(|_| anyhow!("a thread that runs a VM panicked"))?;
+    Ok(parts
+        .into_iter()
+        .map(|part| Tested { part, in_vm: true })
         .collect())
 }
 
-fn in_vm(kernel: Series, built: &collector::StaticBuild) -> Part {
+fn in_vm(kernel: Series, vm: Result<PreparedVm>, mut output: Tee) -> Part {
     let mut name = format!("VM {}", kernel.name());
-    let vm = Vm::new(kernel)
-        .with_file(&built.collector, collector::IN_VM)
-        .with_file(&built.live_tests, LIVE_IN_VM)
-        .with_extra(PERF);
-    let vm = match vm.prepare() {
+    let vm = match vm {
         Ok(vm) => vm,
         Err(err) => return Part::skipped(name, &format!("{err:#}")),
     };
     say!("tests on Linux {} with kvm_amd, in the VM", kernel.name());
-    let ran = run_live(&vm).or_else(|err| {
+    let mut run = || {
+        output.bytes.clear();
+        vm.run(&[LIVE_IN_VM.to_owned()], &mut output)
+    };
+    let ran = run().or_else(|err| {
         // The emulator's fault, as a rule: it does not get every patched instruction of a kernel right. A failing test is
         // another thing, and is not tried again.
         say!("{err:#}");
         say!("the VM died, which is no test's result: once more");
         name.push_str(" (in a second VM; the first died)");
-        run_live(&vm)
+        run()
     });
+    output.show();
     match ran {
-        Ok((output, code)) => Part::from_output(name, &output, code == 0),
+        Ok(code) => Part::from_output(name, &output.text(), code == 0),
         Err(err) => {
             say!("{err:#}");
             let first_line = err
@@ -136,13 +151,6 @@ fn in_vm(kernel: Series, built: &collector::StaticBuild) -> Part {
             Part::failed(name, &first_line)
         }
     }
-}
-
-/// What the live tests print, and their exit code.
-fn run_live(vm: &PreparedVm) -> Result<(String, u8)> {
-    let mut output = Tee::default();
-    let code = vm.run(&[LIVE_IN_VM.to_owned()], &mut output)?;
-    Ok((output.text(), code))
 }
 
 /// All but the last line of the summary.
@@ -184,13 +192,27 @@ fn stream(command: &mut Command, output: &mut dyn Write) -> Result<bool> {
     Ok(child.wait()?.success())
 }
 
-/// Shows what is written to it, and keeps it.
-#[derive(Debug, Default)]
+/// Keeps what is written to it, and shows it: at once, or in the end.
+#[derive(Debug)]
 struct Tee {
     bytes: Vec<u8>,
+    at_once: bool,
 }
 
 impl Tee {
+    fn shown(at_once: bool) -> Self {
+        Self {
+            bytes: Vec::new(),
+            at_once,
+        }
+    }
+
+    fn show(&self) {
+        if !self.at_once {
+            print!("\n{}", self.text());
+        }
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
@@ -198,7 +220,9 @@ impl Tee {
 
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stdout().write_all(bytes)?;
+        if self.at_once {
+            io::stdout().write_all(bytes)?;
+        }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }

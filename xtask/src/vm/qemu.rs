@@ -7,7 +7,10 @@ use std::{
     io::{Read as _, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Instant,
 };
@@ -122,7 +125,10 @@ struct RunFiles {
 
 impl RunFiles {
     fn create(initramfs: &[u8]) -> Result<Self> {
-        let dir = workspace::target(&format!("vm/run-{}", std::process::id()));
+        // Two may run at once.
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let (process, run) = (std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+        let dir = workspace::target(&format!("vm/run-{process}-{run}"));
         fs::create_dir_all(&dir)?;
         let files = Self { dir };
         fs::write(files.initramfs(), initramfs)?;
