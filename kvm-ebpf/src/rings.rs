@@ -29,24 +29,38 @@ impl Room {
     /// Room for a record of so many bytes, a multiple of 8 and no more than a chunk has; `None` when the ring has
     /// none.
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a CPU's number, a place in a chunk"
-    )]
     pub(crate) fn reserve(bytes: usize) -> Option<Self> {
         let bytes = bytes as u64;
         // SAFETY: a helper without arguments.
         let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
         let position = RING_POSITIONS.get_ptr_mut(cpu)?;
         // SAFETY: the map's value, of which only user space writes `tail`, and this CPU the rest.
-        let (busy, head, tail) = unsafe {
-            let tail = read_volatile(&raw const (*position).tail);
-            ((*position).busy, (*position).head, tail)
-        };
-        // An event in an interrupt that came while another one's record is written.
-        if busy != 0 {
-            return None;
+        unsafe {
+            // An event in an interrupt that came while another one's record is written.
+            if read_volatile(&raw const (*position).busy) != 0 {
+                return None;
+            }
+            // An interrupt before this has written all of its records. Only now is it known where to go on.
+            write_volatile(&raw mut (*position).busy, 1);
         }
+        let room = Self::at_head(cpu, position, bytes);
+        if room.is_none() {
+            // SAFETY: as above.
+            unsafe { write_volatile(&raw mut (*position).busy, 0) };
+        }
+        room
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a place in a chunk")]
+    fn at_head(cpu: u32, position: *mut RingPosition, bytes: u64) -> Option<Self> {
+        // SAFETY: as in `reserve`.
+        let (head, tail) = unsafe {
+            (
+                read_volatile(&raw const (*position).head),
+                read_volatile(&raw const (*position).tail),
+            )
+        };
         let mut at = head;
         let mut place = head % CHUNK;
         // A record lies in one chunk; what is left of another is passed over.
@@ -62,8 +76,6 @@ impl Room {
             pass_over(cpu, head);
         }
         let chunk = RING_CHUNKS.get_ptr_mut(chunk_of(cpu, at))?;
-        // SAFETY: as above.
-        unsafe { write_volatile(&raw mut (*position).busy, 1) };
         Some(Self {
             // SAFETY: in the chunk, as are the bytes behind it.
             to: unsafe { chunk.cast::<u8>().add(place as usize) },
