@@ -111,7 +111,6 @@ fn chunk_of(cpu: u32, position: u64) -> u32 {
 
 /// Says in the place of a record that there is none: a length of 0.
 #[inline(never)]
-#[expect(clippy::cast_possible_truncation, reason = "a place in a chunk")]
 fn pass_over(cpu: u32, position: u64) {
     let place = position % CHUNK;
     // User space knows that no record is as short as what is left otherwise.
