@@ -132,7 +132,11 @@ impl Rings {
             self.chunks.copy(chunk, place, &mut self.buffer[start..]);
             self.rings[cpu].tail += u64::from(header.length);
         }
-        // What was copied may be written over from here on.
+        self.give_back(cpu);
+    }
+
+    /// What was read may be written over from here on.
+    fn give_back(&self, cpu: usize) {
         fence(Ordering::Release);
         let tail = self.rings[cpu].tail;
         self.positions
@@ -159,6 +163,7 @@ impl Rings {
                         "the ring of CPU {cpu} is damaged: {waiting} bytes of it are left out"
                     );
                     self.rings[cpu].tail = ring.head;
+                    self.give_back(cpu);
                     return None;
                 }
                 if length >= RECORD_HEADER_BYTES {
