@@ -76,6 +76,12 @@ impl Room {
             pass_over(cpu, head);
         }
         let chunk = RING_CHUNKS.get_ptr_mut(chunk_of(cpu, at))?;
+        // SAFETY: a local number. The verifier must see the bound of this very copy, and directly before it is used: what is
+        // known of a number is not known of its copies on the stack (Linux 6.1).
+        let place = unsafe { read_volatile(&raw const place) };
+        if place > CHUNK - bytes {
+            return None;
+        }
         Some(Self {
             // SAFETY: in the chunk, as are the bytes behind it.
             to: unsafe { chunk.cast::<u8>().add(place as usize) },

@@ -78,13 +78,13 @@ fn script(watchers: &[Watcher], cpus: u32) -> String {
     }
     // Once for nothing, so that everything is in memory.
     let _ = writeln!(script, "{guest} > /dev/null");
-    for (index, Watcher { command, .. }) in watchers.iter().enumerate() {
+    for (index, Watcher { name, command, .. }) in watchers.iter().enumerate() {
         // A shell of its own, in the background; its input stays open.
         let _ = writeln!(
             script,
             "mkfifo /tmp/in{index}; sleep 100000 > /tmp/in{index} & holder=$!\n\
              sh -c {} < /tmp/in{index} > /tmp/out 2>&1 & watcher=$!\n\
-             sleep 20\n\
+             sleep 20; kill -0 $watcher 2> /dev/null || {{ echo \"{name} ended at once:\"; tail -3 /tmp/out; exit 1; }}\n\
              printf '{RESULT} {index} '; {guest} | tail -1\n\
              kill -INT $watcher; sleep 1; kill $holder; sleep 1; kill $watcher 2> /dev/null; wait $watcher\n\
              echo 0 > /sys/kernel/tracing/events/enable; sleep 2",
