@@ -233,8 +233,16 @@ impl VcpuClock {
     }
 }
 
+/// Whether a clock can have said so: the 292 years from its start are what [`VcpuClock`] counts with. A kernel's always
+/// has; what stands in a file need not be a time.
+#[inline(always)]
+#[must_use]
+pub const fn is_time(ns: u64) -> bool {
+    ns < 1 << 63
+}
+
 /// From one time to another, and 0 if that was later. (BPF has no subtraction that saturates: this is half as long as
-/// what would become of one. Times are below 2^63 ns; what an event says of itself may not be.)
+/// what would become of one. Of two for which [`is_time`] holds, this is right.)
 #[inline(always)]
 #[expect(
     clippy::cast_possible_wrap,

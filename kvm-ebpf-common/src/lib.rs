@@ -20,7 +20,7 @@ mod settings;
 mod slot;
 
 pub use cause::{CAUSES, Cause, CauseTable};
-pub use clock::{Parts, Span, VcpuClock};
+pub use clock::{Parts, Span, VcpuClock, is_time};
 pub use exit::{
     ExitStats, Extremes, Key, NEAR_ROWS, NearRow, PairingCounters, Row, RowKey, VCPU_UNKNOWN,
     VcpuThread, near_row,

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use kvm_ebpf_common::is_time;
+
 use super::abi::{TYPE_TRACEPOINT, flag, read_format, sample, u32_at, u64_at};
 
 /// What is in the samples of an event.
@@ -111,14 +113,15 @@ impl Attr {
             .len()
             .checked_sub(from_end)
             .and_then(|at| u64_at(record, at))
+            .filter(|ns| is_time(*ns))
             .unwrap_or(0)
     }
 
-    /// The time of a sample.
+    /// The time of a sample. `None` if it has none, or one that no clock says.
     #[inline]
     pub(crate) fn time_of_sample(&self, body: &[u8]) -> Option<u64> {
         match self.places.time {
-            Some(place) => u64_at(body, place),
+            Some(place) => u64_at(body, place).filter(|ns| is_time(*ns)),
             None => Some(0),
         }
     }

@@ -212,6 +212,28 @@ fn a_record_that_is_cut_short_is_a_lost_event() {
     assert_eq!((reading.loss.lost, reading.loss.unmatched), (3, 1));
 }
 
+#[test]
+fn an_event_at_no_time_is_a_lost_event() {
+    let last_ns = (1 << 63) - 1;
+    let user = What::User {
+        reason: 0,
+        errno: 0,
+    };
+    let read_with_entry_at = |time_ns| {
+        let mut feeder = Feeder::with(options());
+        feeder.feed(&event(1, 0, 1, exit(1)));
+        feeder.feed(&event(3, 0, 1, user));
+        feeder.feed(&event(time_ns, 0, 1, What::Entry));
+        let (rows, reading) = read(&mut feeder);
+        let vmm_ns = rows.values().map(|it| it.totals.vmm_ns).sum::<u64>();
+        (counts(&rows), vmm_ns, reading.time_ns, reading.loss.lost)
+    };
+    let in_time = (vec![(1, 1, 0, 0)], last_ns - 3, last_ns, 0);
+    assert_eq!(read_with_entry_at(last_ns), in_time);
+    let lost = (vec![(1, 1, 1, 0)], 0, 3, 1);
+    assert_eq!(read_with_entry_at(last_ns + 1), lost);
+}
+
 /// `kvm_exit` of x86 before Linux 5.10, which does not say which vCPU it is of.
 const OLD_EXIT: &str = "name: kvm_exit
 ID: 7

@@ -439,7 +439,8 @@ pub(crate) fn wild() -> impl Strategy<Value = Vec<Event>> {
     ];
     let in_order = prop_oneof![0u64..5, 0u64..100_000];
     let event = (in_order, ns, 0u8..50, 0..3u32, 1..4u32, what);
-    (prop::collection::vec(event, 0..300), any::<bool>()).prop_map(|(events, sorted)| {
+    let streams = (prop::collection::vec(event, 0..300), any::<bool>(), any::<bool>());
+    streams.prop_map(|(events, sorted, with_ends)| {
         let mut now_ns = 0;
         let mut all = Vec::new();
         for (after_ns, any_ns, choice, cpu, tid, what) in events {
@@ -455,6 +456,7 @@ pub(crate) fn wild() -> impl Strategy<Value = Vec<Event>> {
                     let vcpu = if vcpu == 0 { tid + 10 } else { tid };
                     (1, What::Exit { vcpu, code, rip })
                 }
+                What::End if !with_ends => (1, What::Entry),
                 what => (1, what),
             };
             all.push(Event {

@@ -16,7 +16,9 @@ mod threads;
 
 use std::{convert::Infallible, vec};
 
-use kvm_ebpf_common::{CauseTable, Key, PairingCounters, SlowExit, Span, VCPU_UNKNOWN, VcpuClock};
+use kvm_ebpf_common::{
+    CauseTable, Key, PairingCounters, SlowExit, Span, VCPU_UNKNOWN, VcpuClock, is_time,
+};
 
 use crate::{
     model::{Causes, Event, ExitReading, ExitTotals, Loss, MinMax, ThreadExits},
@@ -97,16 +99,18 @@ impl Replay {
 
     /// The recording goes on until then, even if nothing happens.
     pub fn advance(&mut self, now_ns: u64) {
-        self.now_ns = self.now_ns.max(now_ns);
+        if is_time(now_ns) {
+            self.now_ns = self.now_ns.max(now_ns);
+        }
     }
 
-    /// Takes an event. Of one thread, none is older than the one before.
+    /// Takes an event. Of one thread, none is older than the one before. One whose time is none counts as lost.
     pub fn event(&mut self, role: Role, event: &Event<'_>) {
         self.advance(event.time_ns);
         let task = Task::new(event.tgid, event.tid);
         let passes = self.passes_task(event);
         let (steps, is_whole) = self.roles.steps(role, event.raw);
-        if !is_whole {
+        if !is_whole || !is_time(event.time_ns) {
             self.damaged(task, passes);
             return;
         }

@@ -202,7 +202,10 @@ impl Threads {
         if !self.room.take() {
             return (None, before);
         }
-        let thread = Some(Box::new(Thread::new(task, vcpu, cpu, marks)));
+        let mut thread = Box::new(Thread::new(task, vcpu, cpu, marks));
+        // Time does not go back for a thread, whichever vCPU it runs.
+        thread.seen_ns = before.as_ref().map_or(0, |it| it.seen_ns);
+        let thread = Some(thread);
         let index = match self.free.pop() {
             Some(index) => {
                 self.threads[index as usize] = thread;
