@@ -36,10 +36,12 @@ pub enum FieldId {
     /// The field of a slot's event that has to have one of
     /// [`FilterSettings::values`](crate::FilterSettings::values).
     SlotValue(usize),
+    /// The other thread that the event of a slot is about: `next_pid` of `sched_switch`, `pid` of `sched_wakeup`.
+    SlotOther(usize),
 }
 
 /// How many there are.
-pub const FIELDS: usize = 8 + 2 * MAX_DETAILS + 2 * MAX_SLOTS;
+pub const FIELDS: usize = 8 + 2 * MAX_DETAILS + 3 * MAX_SLOTS;
 
 /// Where they begin. No record is so long, and the kernel takes no offset beyond 8191.
 const BASE: usize = 4096;
@@ -62,6 +64,7 @@ impl FieldId {
             Self::DetailClass(detail) => 8 + MAX_DETAILS + detail,
             Self::SlotVcpu(slot) => 8 + 2 * MAX_DETAILS + slot,
             Self::SlotValue(slot) => 8 + 2 * MAX_DETAILS + MAX_SLOTS + slot,
+            Self::SlotOther(slot) => 8 + 2 * MAX_DETAILS + 2 * MAX_SLOTS + slot,
         }
     }
 
@@ -116,7 +119,8 @@ mod tests {
         let mut seen = [false; FIELDS];
         let details =
             (0..MAX_DETAILS).flat_map(|it| [FieldId::DetailCode(it), FieldId::DetailClass(it)]);
-        let slots = (0..MAX_SLOTS).flat_map(|it| [FieldId::SlotVcpu(it), FieldId::SlotValue(it)]);
+        let of_slot = [FieldId::SlotVcpu, FieldId::SlotValue, FieldId::SlotOther];
+        let slots = (0..MAX_SLOTS).flat_map(|it| of_slot.map(|field| field(it)));
         let others = [
             FieldId::ExitCode,
             FieldId::ExitClass,

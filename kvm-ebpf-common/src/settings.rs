@@ -21,6 +21,19 @@ pub struct SlotSettings {
     pub copied_bytes: u32,
     /// 1: a field of the event's record has to have one of [`FilterSettings::values`].
     pub has_value: u32,
+    /// 1: the event is none of KVM's. It is wanted where it is about a vCPU's thread.
+    pub of_vcpus: u32,
+}
+
+impl SlotSettings {
+    /// Of a slot without an event.
+    pub const NONE: Self = Self {
+        record_bytes: 0,
+        event_id: 0,
+        copied_bytes: 0,
+        has_value: 0,
+        of_vcpus: 0,
+    };
 }
 
 /// Which events are wanted. A count of 0 means all.
@@ -152,7 +165,7 @@ impl DetailSettings {
     };
 }
 
-const _: () = assert!(size_of::<SlotSettings>() == 16);
+const _: () = assert!(size_of::<SlotSettings>() == 20);
 const _: () = assert!(size_of::<FilterSettings>() == 16 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<PairingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);

@@ -5,7 +5,7 @@ use core::ptr::read_volatile;
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{FieldId, MAX_FILTER_IDS, VCPU_UNKNOWN};
 
-use crate::{field, settings, task::Task, threads};
+use crate::{field, maps::THREAD_OF, settings, task::Task, threads};
 
 /// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
 /// left as the list has ids.
@@ -84,4 +84,24 @@ pub(crate) fn vcpu_of<const SLOT: usize>(ctx: &TracePointContext, task: Task) ->
         VCPU_UNKNOWN => threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu),
         vcpu => vcpu,
     }
+}
+
+/// The vCPU's thread that a slot's event is about, if there is one and it is asked for: the thread in which the event
+/// happens, or the other one it names. Threads that are not asked for are not known.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
+pub(crate) fn vcpu_thread_of<const SLOT: usize>(
+    ctx: &TracePointContext,
+    task: Task,
+) -> Option<Task> {
+    if let Some(place) = threads::find(task)
+        && passes_vcpu(place.thread.vcpu)
+    {
+        return Some(task);
+    }
+    let other = field::read(ctx, FieldId::SlotOther(SLOT)) as u32;
+    // SAFETY: a copy of a number.
+    let index = *unsafe { THREAD_OF.get(other) }?;
+    let thread = threads::at(index)?.thread;
+    (thread.task != 0 && passes_vcpu(thread.vcpu)).then(|| Task::of(thread.task))
 }

@@ -8,12 +8,7 @@ use kvm_ebpf_common::{
 };
 
 #[unsafe(no_mangle)]
-static SLOTS: [SlotSettings; MAX_SLOTS] = [SlotSettings {
-    record_bytes: 0,
-    event_id: 0,
-    copied_bytes: 0,
-    has_value: 0,
-}; MAX_SLOTS];
+static SLOTS: [SlotSettings; MAX_SLOTS] = [SlotSettings::NONE; MAX_SLOTS];
 
 #[unsafe(no_mangle)]
 static FILTER: FilterSettings = FilterSettings::ALL;
@@ -62,6 +57,11 @@ pub(crate) fn copied_bytes(slot: usize) -> usize {
 #[inline(always)]
 pub(crate) fn has_value(slot: usize) -> bool {
     read!(SLOTS[slot].has_value) != 0
+}
+
+#[inline(always)]
+pub(crate) fn of_vcpus(slot: usize) -> bool {
+    read!(SLOTS[slot].of_vcpus) != 0
 }
 
 /// A list of ids in the filter: how many there are, and each.

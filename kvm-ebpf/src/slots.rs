@@ -36,6 +36,12 @@ fn run<const SLOT: usize>(ctx: &TracePointContext) {
         return;
     }
     let task = Task::current();
+    if settings::of_vcpus(SLOT) {
+        if let Some(whose) = filter::vcpu_thread_of::<SLOT>(ctx, task) {
+            take_for(whose, ctx, SLOT, task, clock::now_ns);
+        }
+        return;
+    }
     if !filter::passes_task(task) {
         return;
     }
@@ -62,10 +68,22 @@ fn run<const SLOT: usize>(ctx: &TracePointContext) {
 /// The clock is not read when nothing is shipped.
 #[inline(always)]
 pub(crate) fn take(ctx: &TracePointContext, slot: usize, task: Task, now_ns: impl FnOnce() -> u64) {
+    take_for(task, ctx, slot, task, now_ns);
+}
+
+/// As [`take`], for an event that is counted for another thread than it happens in.
+#[inline(always)]
+fn take_for(
+    whose: Task,
+    ctx: &TracePointContext,
+    slot: usize,
+    task: Task,
+    now_ns: impl FnOnce() -> u64,
+) {
     let Some(counts) = count::of_slot(slot) else {
         return;
     };
-    count::tally(counts, slot, task);
+    count::tally(counts, slot, whose);
     if settings::record_bytes(slot) != 0 && !ship::ship(ctx, slot, task, now_ns()) {
         counts.lost += 1;
     }

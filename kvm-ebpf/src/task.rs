@@ -11,9 +11,14 @@ pub(crate) struct Task {
 
 impl Task {
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
     pub(crate) fn current() -> Self {
-        let both = bpf_get_current_pid_tgid();
+        Self::of(bpf_get_current_pid_tgid())
+    }
+
+    /// From both in one number.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
+    pub(crate) fn of(both: u64) -> Self {
         Self {
             tgid: (both >> 32) as u32,
             tid: both as u32,

@@ -28,6 +28,10 @@ pub(crate) fn at(index: u32) -> Option<Place> {
 /// The current thread, if it is known to be a vCPU's.
 #[inline(always)]
 pub(crate) fn find(task: Task) -> Option<Place> {
+    // A CPU that idles is in no thread, as is a place that is not in use.
+    if task.tid == 0 {
+        return None;
+    }
     // SAFETY: a helper without arguments.
     let near = NEAR_THREAD.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)?;
     // SAFETY: this CPU's; a tracepoint program is not entered twice on one CPU.

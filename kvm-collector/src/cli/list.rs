@@ -9,7 +9,7 @@ use super::output;
 use crate::{
     format::json,
     host::{self, vm::Found},
-    tracefs::{Tracefs, events},
+    tracefs::Tracefs,
 };
 
 /// List the events, VMs and vCPUs this host has
@@ -76,11 +76,10 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
 
 fn list_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
     let tracefs = Tracefs::find_or_mount()?;
-    let all = tracefs.events()?;
     let chosen = if patterns.is_empty() {
-        all
+        tracefs.events()?
     } else {
-        events::select(&all, patterns)?
+        tracefs.select(patterns)?
     };
     let mut listed = Vec::with_capacity(chosen.len());
     for event in chosen {

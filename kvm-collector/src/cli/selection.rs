@@ -159,7 +159,8 @@ fn vms_in_words() -> String {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Selection")]
 pub(super) struct Events {
-    /// Only these events: globs, with or without the system (`kvm_exit`, `kvm:*`, `kvmmmu:*`)
+    /// Only these events: globs, with or without the system (`kvm_exit`, `kvm:*`, `kvmmmu:*`). Those of another system
+    /// (`sched:sched_switch`, `irq:*`) are watched where they are about a vCPU's thread
     #[arg(
         short,
         long = "event",
@@ -182,9 +183,9 @@ impl Events {
         tracefs: &Tracefs,
         needed: &[&str],
     ) -> anyhow::Result<Vec<Format>> {
-        let all = tracefs.events()?;
         let patterns = self.patterns_and(needed);
-        let formats = events::select(&all, &patterns)?
+        let formats = tracefs
+            .select(&patterns)?
             .iter()
             .map(|event| tracefs.format(event))
             .collect::<Result<_, _>>()?;

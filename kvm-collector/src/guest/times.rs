@@ -19,6 +19,8 @@ pub struct Times {
     ///
     /// What is left of `elapsed_ns` after this and `cpu_ns`, the thread was blocked: asleep in user space, or halted in the kernel.
     pub runqueue_ns: Option<u64>,
+    /// How often it came onto a CPU in that time, by the same file.
+    pub switches_in: Option<u64>,
 }
 
 /// Measures [`Times`] of the thread that it is used in.
@@ -26,7 +28,7 @@ pub struct Times {
 pub(super) struct Stopwatch {
     began: Instant,
     cpu: Duration,
-    runqueue: Option<u64>,
+    sched: Option<Sched>,
     /// When `KVM_RUN` last returned.
     returned: Option<Instant>,
     userspace: Duration,
@@ -34,11 +36,11 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     pub(super) fn start() -> Self {
-        let (runqueue, cpu) = (runqueue_ns(), cpu());
+        let (sched, cpu) = (Sched::read(), cpu());
         Self {
             began: Instant::now(),
             cpu,
-            runqueue,
+            sched,
             returned: None,
             userspace: Duration::ZERO,
         }
@@ -58,12 +60,14 @@ impl Stopwatch {
 
     pub(super) fn stop(self) -> Times {
         let end = self.returned.unwrap_or(self.began);
-        let runqueue = |began| Some(runqueue_ns()?.saturating_sub(began));
+        let sched = Sched::read().zip(self.sched);
         Times {
             elapsed_ns: nanos(end - self.began),
             userspace_ns: nanos(self.userspace),
             cpu_ns: nanos(cpu().saturating_sub(self.cpu)),
-            runqueue_ns: self.runqueue.and_then(runqueue),
+            runqueue_ns: sched.map(|(now, began)| now.waited_ns.saturating_sub(began.waited_ns)),
+            switches_in: sched
+                .map(|(now, began)| now.switches_in.saturating_sub(began.switches_in)),
         }
     }
 }
@@ -73,18 +77,30 @@ fn cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// How long this thread has waited on a run queue in its life.
-fn runqueue_ns() -> Option<u64> {
-    parse_runqueue(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+/// What the scheduler says of this thread's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sched {
+    waited_ns: u64,
+    switches_in: u64,
 }
 
-/// `ON_CPU WAITED SLICES`, the first two in ns. A kernel that was told not to count (`nosched_schedstats`) has zeros all over.
-fn parse_runqueue(schedstat: &str) -> Option<u64> {
-    let mut numbers = schedstat
-        .split_whitespace()
-        .map_while(|it| it.parse::<u64>().ok());
-    let (_, waited, slices) = (numbers.next()?, numbers.next()?, numbers.next()?);
-    (slices > 0).then_some(waited)
+impl Sched {
+    fn read() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+    }
+
+    /// `ON_CPU WAITED TIMES_ON_CPU`, the first two in ns. A kernel that was told not to count (`nosched_schedstats`) has zeros
+    /// all over.
+    fn parse(schedstat: &str) -> Option<Self> {
+        let mut numbers = schedstat
+            .split_whitespace()
+            .map_while(|it| it.parse::<u64>().ok());
+        let (_, waited_ns, switches_in) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        (switches_in > 0).then_some(Self {
+            waited_ns,
+            switches_in,
+        })
+    }
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -118,9 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn the_second_number_of_schedstat_is_what_was_waited() {
-        assert_eq!(parse_runqueue("1500 20 3\n"), Some(20));
-        assert_eq!(parse_runqueue("0 0 0\n"), None);
-        assert_eq!(parse_runqueue(""), None);
+    fn schedstat_says_what_was_waited_and_how_often_it_ran() {
+        let sched = Sched {
+            waited_ns: 20,
+            switches_in: 3,
+        };
+        assert_eq!(Sched::parse("1500 20 3\n"), Some(sched));
+        assert_eq!(Sched::parse("0 0 0\n"), None);
+        assert_eq!(Sched::parse(""), None);
     }
 }

@@ -15,7 +15,7 @@ use kvm_ebpf_common::{CHUNK_BYTES, DetailSettings, MAX_DETAILS, PairingSettings}
 
 use super::{
     bind,
-    plan::{Plan, PlanError, Request, THREAD_END, cpus},
+    plan::{OF_VCPU_THREADS, Plan, PlanError, Request, THREAD_END, cpus},
     release::Release,
     rings::Rings,
     tables::{self, Tables},
@@ -121,7 +121,7 @@ pub struct ProgramReport {
 pub(super) struct AttachedProgram {
     /// Its name in the object.
     pub(super) name: String,
-    /// Its event, as `kvm:kvm_exit`.
+    /// Its event, as `kvm:kvm_exit`; or its events, with commas between them.
     pub(super) event: String,
 }
 
@@ -131,7 +131,7 @@ pub struct Attached {
     pub(super) events: usize,
     pub(super) programs: Vec<AttachedProgram>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// The tables of exits, if exits are timed.
+    /// The tables of threads and their exits, if threads have to be known.
     pub(super) tables: Option<Tables>,
     /// The rings, if anything is shipped, until they are taken.
     rings: Option<Rings>,
@@ -180,10 +180,10 @@ impl Attached {
         } else {
             None
         };
-        let tables = match request.pairing {
-            Some(_) => Some(Tables::of(&ebpf)?),
-            None => None,
-        };
+        let tables = plan
+            .knows_threads()
+            .then(|| Tables::of(&ebpf))
+            .transpose()?;
         let rings = plan.ships(request).then(|| Rings::of(&ebpf)).transpose()?;
         let mut attached = Self {
             ebpf,
@@ -202,6 +202,14 @@ impl Attached {
         {
             attached.attach("learn_vcpu", &entry.event(), id)?;
         }
+        if plan.learn_threads {
+            for event in OF_VCPU_THREADS {
+                attached.attach("learn_thread", &event.into(), 0)?;
+            }
+        }
+        if plan.knows_threads() && plan.pairing.is_none() {
+            attached.attach("vcpu_thread_end", &THREAD_END.into(), 0)?;
+        }
         let mut taken: &[usize] = &[];
         if let Some(pairing) = &plan.pairing {
             for it in &pairing.uses {
@@ -214,8 +222,7 @@ impl Attached {
         }
         for (slot, event) in request.events.iter().enumerate() {
             if !taken.contains(&slot) {
-                let flavour = if plan.needs_records { "slot" } else { "count" };
-                attached.attach(&format!("{flavour}_{slot}"), &event.event(), event.id)?;
+                attached.attach(&plan.program_of(slot), &event.event(), event.id)?;
             }
         }
         Ok(attached)
@@ -234,16 +241,22 @@ impl Attached {
             }
             // A raw tracepoint has the event's name, without a system.
             Some(Program::RawTracePoint(it)) => {
-                it.load().map_err(|error| not_loaded(&name, error))?;
+                // One may be for several events.
+                if it.fd().is_err() {
+                    it.load().map_err(|error| not_loaded(&name, error))?;
+                }
                 it.attach(&event.name)
                     .map_err(|error| not_attached(&name, error))?;
             }
             _ => return Err(ProbeError::Missing(program.to_owned())),
         }
-        self.programs.push(AttachedProgram {
-            name: program.to_owned(),
-            event: name,
-        });
+        match self.programs.iter_mut().find(|it| it.name == program) {
+            Some(known) => known.event = format!("{}, {name}", known.event),
+            None => self.programs.push(AttachedProgram {
+                name: program.to_owned(),
+                event: name,
+            }),
+        }
         Ok(())
     }
 
@@ -360,7 +373,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     // A map that is not needed costs one entry.
     let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
     let pairs = plan.pairing.is_some();
-    let knows_threads = pairs || plan.learn_vcpus.is_some();
+    let knows_threads = plan.knows_threads();
     let threads = if_needed(knows_threads, sizes.threads);
     let rows = if_needed(pairs, sizes.exit_rows);
     let mut pairing = PairingSettings::NONE;

@@ -192,13 +192,33 @@ pub(super) struct Plan {
     /// Where the fields are that the programs read.
     pub(super) places: Places,
     pub(super) ship: ShipSettings,
-    /// The events' records are needed, not only the fact that they happened.
-    pub(super) needs_records: bool,
+    /// The records of KVM's events are needed, not only the fact that they happened.
+    needs_records: bool,
     /// Attach the program that learns vCPU indices, to the event of this id.
     pub(super) learn_vcpus: Option<u16>,
+    /// Attach the program that learns which threads are vCPUs'.
+    pub(super) learn_threads: bool,
 }
 
+/// Events that only a vCPU's thread has.
+pub(super) const OF_VCPU_THREADS: [(&str, &str); 2] =
+    [("kvm", "kvm_exit"), ("kvm", "kvm_userspace_exit")];
+
 impl Plan {
+    /// Has the kernel half to know which threads are vCPUs'?
+    pub(super) fn knows_threads(&self) -> bool {
+        self.pairing.is_some() || self.learn_vcpus.is_some() || self.learn_threads
+    }
+
+    /// The program for the event of a slot, if none of those that time exits is.
+    pub(super) fn program_of(&self, slot: usize) -> String {
+        let flavour = match self.needs_records || self.slots[slot].of_vcpus != 0 {
+            true => "slot",
+            false => "count",
+        };
+        format!("{flavour}_{slot}")
+    }
+
     /// Is anything sent to user space?
     pub(super) fn ships(&self, request: &Request<'_>) -> bool {
         let slow_ns = self.pairing.as_ref().map(|it| it.settings.slow_ns);
@@ -223,8 +243,10 @@ impl Plan {
             Some(pairing) => !pairing.exits_have_vcpus,
             None => !request.filter.vcpus.is_empty(),
         };
+        let slots = slots(request, &mut places)?;
         Ok(Self {
-            slots: slots(request, &mut places)?,
+            learn_threads: slots.iter().any(|it| it.of_vcpus != 0),
+            slots,
             filter: filter(request.filter)?,
             pairing,
             places,
@@ -251,12 +273,7 @@ fn slots(
     if asked > MAX_SLOTS {
         return Err(PlanError::TooManyEvents { asked });
     }
-    let mut slots = [SlotSettings {
-        record_bytes: 0,
-        event_id: 0,
-        copied_bytes: 0,
-        has_value: 0,
-    }; MAX_SLOTS];
+    let mut slots = [SlotSettings::NONE; MAX_SLOTS];
     for (index, (slot, event)) in slots.iter_mut().zip(request.events).enumerate() {
         slot.event_id = u32::from(event.id);
         let vcpu = u32_place(Some(event), "vcpu_id", VCPU_UNKNOWN);
@@ -265,6 +282,16 @@ fn slots(
             let value = u32_place(Some(event), ReasonNames::fields(Some(event)).1, 0);
             slot.has_value = u32::from(value.offset != NO_OFFSET);
             place(places, FieldId::SlotValue(index), value);
+        }
+        if !event.is_of_kvm() {
+            slot.of_vcpus = 1;
+            let others = ["next_pid", "pid"].map(|field| u32_place(Some(event), field, 0));
+            let other = others.into_iter().find(|it| it.offset != NO_OFFSET);
+            place(
+                places,
+                FieldId::SlotOther(index),
+                other.unwrap_or(FieldPlace::none(0)),
+            );
         }
         if request.ship {
             slot.record_bytes = record_bytes(event);

@@ -36,7 +36,7 @@ impl Attached {
     }
 
     /// vCPU threads that have left a guest, with their indices, and those that have ended and were not
-    /// given back yet; none unless exits are timed.
+    /// given back yet; none unless it has to be known which threads are vCPUs'.
     pub fn vcpu_threads(&mut self) -> Vec<(u64, VcpuThread)> {
         let Some(tables) = &mut self.tables else {
             return Vec::new();

@@ -146,11 +146,16 @@ impl Live {
     /// When a map cannot be read.
     pub fn look_around(&mut self) -> Result<(), ProbeError> {
         self.attached.flush_log();
-        if self.options.pairing.is_some() {
-            let threads = self.attached.vcpu_threads();
+        let threads = self.attached.vcpu_threads();
+        let ended = threads.iter().filter(|(_, thread)| thread.ended != 0);
+        if self.options.pairing.is_none() {
+            // They have no rows.
+            let places: Vec<_> = ended.map(|(place, _)| *place).collect();
+            self.attached.give_back(&places, &[])?;
+        } else {
             self.names
                 .learn(threads.iter().map(|(_, thread)| thread.tgid()));
-            if threads.iter().any(|(_, thread)| thread.ended != 0) {
+            if ended.count() > 0 {
                 let epoch = self.attached.epoch();
                 self.read_rows(&threads, epoch, None)?;
             }
@@ -216,6 +221,7 @@ impl Live {
         let mut loss = self.missed();
         loss.lost = slots.iter().map(|slot| slot.lost).sum();
         loss.unattributed = slots.iter().map(|slot| slot.unattributed).sum();
+        loss.map_full = self.attached.pairing_counters()?.threads_full;
         Ok(Counts {
             time_ns,
             events: self.events_of(&slots),

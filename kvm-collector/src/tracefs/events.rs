@@ -12,7 +12,7 @@ pub const SYSTEMS: [&str; 2] = ["kvm", "kvmmmu"];
 /// An event, as `kvm:kvm_exit`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventName {
-    /// `kvm` or `kvmmmu`.
+    /// `kvm` or `kvmmmu`; or another one, as `sched`.
     pub system: String,
     /// `kvm_exit`, say.
     pub name: String,
@@ -54,13 +54,15 @@ pub enum EventsError {
     },
     /// A pattern that matches nothing.
     #[error(
-        "no event matches `{pattern}`: this kernel has {count} KVM events{similar}; `kvm-collector list` shows them all"
+        "no event matches `{pattern}`: this kernel has {count} {of} events{similar}; `kvm-collector list events` shows those of KVM"
     )]
     Unknown {
         /// What was given.
         pattern: String,
-        /// How many events there are.
+        /// How many events there are,
         count: usize,
+        /// `KVM`'s or of another system.
+        of: String,
         /// `, among them ...`, or nothing.
         similar: String,
     },
@@ -85,6 +87,12 @@ pub enum EventsError {
 }
 
 impl Format {
+    /// Is it of one of KVM's own systems?
+    #[must_use]
+    pub fn is_of_kvm(&self) -> bool {
+        SYSTEMS.contains(&self.system.as_str())
+    }
+
     /// Which event's format it is.
     #[must_use]
     pub fn event(&self) -> EventName {
@@ -103,27 +111,54 @@ impl Tracefs {
     pub fn events(&self) -> Result<Vec<EventName>, EventsError> {
         let mut events = Vec::new();
         for system in SYSTEMS {
-            let path = self.root().join("events").join(system);
-            let entries = match fs::read_dir(&path) {
-                Ok(entries) => entries,
-                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(EventsError::Read { path, source }),
-            };
-            for entry in entries.flatten() {
-                // Beside the events' folders lie `enable` and `filter`.
-                if entry.file_type().is_ok_and(|kind| kind.is_dir())
-                    && let Ok(name) = entry.file_name().into_string()
-                {
-                    events.push(EventName {
-                        system: system.to_owned(),
-                        name,
-                    });
-                }
-            }
+            events.extend(self.events_of(system)?);
         }
         if events.is_empty() {
             return Err(EventsError::KvmNotLoaded(self.root().join("events/kvm")));
         }
+        events.sort();
+        Ok(events)
+    }
+
+    /// The events that match any of the patterns, as [`select`] has it. A pattern is about KVM's events, unless it names
+    /// another system: `sched:sched_switch`, `irq:*`.
+    ///
+    /// # Errors
+    /// When a pattern matches none, or there are no KVM events.
+    pub fn select(&self, patterns: &[String]) -> Result<Vec<EventName>, EventsError> {
+        let own = self.events()?;
+        let (others, of_kvm): (Vec<_>, Vec<_>) = patterns
+            .iter()
+            .cloned()
+            .partition(|it| other_system(it).is_some());
+        let mut chosen = select(&own, &of_kvm)?;
+        for pattern in others {
+            let there = self.events_of(other_system(&pattern).unwrap_or_default())?;
+            for event in select(&there, &[pattern])? {
+                if !chosen.contains(&event) {
+                    chosen.push(event);
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The events of a system; none if there is no such system.
+    fn events_of(&self, system: &str) -> Result<Vec<EventName>, EventsError> {
+        let path = self.root().join("events").join(system);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(EventsError::Read { path, source }),
+        };
+        // Beside the events' folders lie `enable` and `filter`.
+        let folders = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut events: Vec<_> = folders
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .map(|name| EventName::from((system, name.as_str())))
+            .collect();
         events.sort();
         Ok(events)
     }
@@ -176,6 +211,7 @@ pub fn select(events: &[EventName], patterns: &[String]) -> Result<Vec<EventName
             return Err(EventsError::Unknown {
                 pattern: pattern.clone(),
                 count: events.len(),
+                of: other_system(pattern).unwrap_or("KVM").to_owned(),
                 similar: similar(events, pattern),
             });
         }
@@ -186,6 +222,14 @@ pub fn select(events: &[EventName], patterns: &[String]) -> Result<Vec<EventName
         .filter(|(_, chosen)| *chosen)
         .map(|(event, _)| event.clone())
         .collect())
+}
+
+/// The system that a pattern names, if it is none of KVM's: `sched` of `sched:sched_switch`. It has to be a name, as `*`
+/// would mean all of the kernel's events.
+fn other_system(pattern: &str) -> Option<&str> {
+    let (system, _) = pattern.split_once(':')?;
+    let is_name = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '-';
+    (system.chars().all(is_name) && !SYSTEMS.contains(&system)).then_some(system)
 }
 
 fn matcher(pattern: &str) -> Result<impl Fn(&EventName) -> bool, EventsError> {
@@ -284,9 +328,25 @@ mod tests {
     fn an_unknown_event_is_an_error_that_helps() {
         assert_eq!(
             chosen(&["kvm_exti"]),
-            "error: no event matches `kvm_exti`: this kernel has 4 KVM events, among them kvm:kvm_exit, kvm:kvm_entry; `kvm-collector list` shows them all"
+            "error: no event matches `kvm_exti`: this kernel has 4 KVM events, among them kvm:kvm_exit, kvm:kvm_entry; `kvm-collector list events` shows those of KVM"
         );
         assert!(chosen(&["kvm_e[xit"]).contains("no event pattern"));
+    }
+
+    #[test]
+    fn other_systems_are_chosen_by_name_only() {
+        assert_eq!(other_system("sched:sched_switch"), Some("sched"));
+        assert_eq!(other_system("irq:*"), Some("irq"));
+        for pattern in [
+            "sched_switch",
+            "*",
+            "*:*",
+            "s*:sched_switch",
+            "kvm:*",
+            "kvmmmu:*",
+        ] {
+            assert_eq!(other_system(pattern), None, "{pattern}");
+        }
     }
 
     #[test]

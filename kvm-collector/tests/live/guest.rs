@@ -101,6 +101,11 @@ impl Made {
 
     /// The sum over all vCPUs of one of the times that the guest took of itself.
     pub(crate) fn time_ns(&self, name: &str) -> Result<u64, Failed> {
+        self.sum(name)
+    }
+
+    /// The sum of a number over all vCPUs.
+    pub(crate) fn sum(&self, name: &str) -> Result<u64, Failed> {
         self.vcpus()?.iter().map(|it| number(it, name)).sum()
     }
 

@@ -15,6 +15,7 @@ mod kinds;
 mod line;
 mod modules;
 mod needs;
+mod others;
 mod own;
 mod parts;
 mod perf;
@@ -68,6 +69,7 @@ fn trials() -> Vec<Trial> {
         replay::trials(),
         ring::trials(),
         pressure::trials(),
+        others::trials(),
         own::trials(),
         errors::trials(),
         words::trials(),

@@ -2,6 +2,7 @@
 //! nothing of KVM's events.
 
 use std::{
+    env, fs, process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +18,7 @@ use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     guest::{Guest, Made},
     needs::{Need, trial},
+    process::run,
     watch::Watch,
 };
 
@@ -34,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("halted_time_is_the_timers", NEEDS, halted),
         trial("vmm_time_is_what_user_space_took", NEEDS, vmm),
         trial("preempted_time_is_the_schedulers", NEEDS, preempted),
+        trial("preempted_time_can_be_recorded", NEEDS, preempted_recorded),
         trial("guest_time_is_the_rest", NEEDS, guest_time),
     ]
 }
@@ -87,6 +90,28 @@ fn preempted() -> Result<(), Failed> {
         format!("it waited for a CPU for {waited} of {elapsed} ns only: this tests nothing")
     })?;
     close("preempted", run.sum("preempted_ns")?, waited)
+}
+
+/// As [`preempted`], of a recording that has the vCPU's switches.
+fn preempted_recorded() -> Result<(), Failed> {
+    const EVENTS: &str = "kvm_exit,kvm_entry,kvm_userspace_exit,kvm_vcpu_wakeup,sched:sched_switch";
+    let file = env::temp_dir().join(format!("kvm-collector-preempted-{}", process::id()));
+    let file = file.to_str().ok_or("the path is no text")?;
+    let busy = Busy::on(1)?;
+    let guest = Guest::prepare(&["-k", "cpuid", "-n", "20", "--spin", "5000000", "--cpu", "1"])?;
+    let record = Watch::begin(&["record", "-o", file, "-e", EVENTS, "-p", &guest.pid])?;
+    let made = guest.run()?;
+    drop(busy);
+    record.end()?.expect_code(0)?;
+    let report = run(&["exits", "-i", file, "--preempt", "--json"])?.expect_code(0)?;
+    fs::remove_file(file)?;
+    let run = Run {
+        made,
+        report: report.report()?,
+    };
+    run.adds_up()?;
+    let waited = run.made.time_ns("runqueue_ns")?;
+    close("preempted, recorded", run.sum("preempted_ns")?, waited)
 }
 
 /// The guest is busy with itself.

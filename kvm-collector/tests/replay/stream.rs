@@ -439,7 +439,11 @@ pub(crate) fn wild() -> impl Strategy<Value = Vec<Event>> {
     ];
     let in_order = prop_oneof![0u64..5, 0u64..100_000];
     let event = (in_order, ns, 0u8..50, 0..3u32, 1..4u32, what);
-    let streams = (prop::collection::vec(event, 0..300), any::<bool>(), any::<bool>());
+    let streams = (
+        prop::collection::vec(event, 0..300),
+        any::<bool>(),
+        any::<bool>(),
+    );
     streams.prop_map(|(events, sorted, with_ends)| {
         let mut now_ns = 0;
         let mut all = Vec::new();
