@@ -98,10 +98,16 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// Of the events' column at least.
+const EVENT_WIDTH: usize = 32;
+
 impl Cost {
     fn text(&self) -> String {
+        let mut runs: Vec<_> = self.runs.iter().filter(|it| it.runs > 0).collect();
+        let widest = runs.iter().map(|it| it.event.len()).max().unwrap_or(0);
+        let width = widest.max(EVENT_WIDTH);
         let mut text = format!(
-            "\n  own cost in {}\n\n  {:<18} {:<32} {:>13} {:>10} {:>10}\n",
+            "\n  own cost in {}\n\n  {:<18} {:<width$} {:>13} {:>10} {:>10}\n",
             duration(ns(self.elapsed)),
             "program",
             "event",
@@ -109,12 +115,11 @@ impl Cost {
             "time",
             "per run"
         );
-        let mut runs: Vec<_> = self.runs.iter().filter(|it| it.runs > 0).collect();
         runs.sort_by_key(|it| std::cmp::Reverse(it.time));
         let mut line = |program: &str, event: &str, runs: u64, time: Duration| {
             let _ = writeln!(
                 text,
-                "  {program:<18} {event:<32} {:>13} {:>10} {:>10}",
+                "  {program:<18} {event:<width$} {:>13} {:>10} {:>10}",
                 count(runs),
                 duration(ns(time)),
                 ns(time).checked_div(runs).map_or("-".into(), duration),

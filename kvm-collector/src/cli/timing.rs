@@ -23,7 +23,7 @@ pub(super) fn detail(find: &Find<'_>, kind: Kind) -> anyhow::Result<Detail> {
 fn needed(find: &Find<'_>, system: &str, name: &str, what: &str) -> anyhow::Result<Format> {
     find(system, name)?.ok_or_else(|| {
         anyhow::anyhow!(
-            "{what} takes {system}:{name}, which is not there: `kvm-collector list` shows what this kernel has, and a recording has what was recorded"
+            "{what} takes {system}:{name}, which is not there: `kvm-collector list` shows what this kernel has, and a recording has what was recorded (`record -e 'kvm:*,{system}:{name}'`)"
         )
     })
 }

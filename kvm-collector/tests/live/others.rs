@@ -57,10 +57,11 @@ fn switches() -> Result<(), Failed> {
         traced_in += u64::from(to);
     }
     equal("switches counted", count(&one)?, all_traced)?;
-    // The scheduler counted them from just before the first entry. A thread is a vCPU's from its first exit on, to its end.
+    // The scheduler counted them from just before the first entry. A thread is a vCPU's from its first exit on, to its
+    // end: on a busy machine, that is some more.
     let known = made.sum("switches_in")?;
     ensure(
-        known >= 2 * SLEEPS && known.abs_diff(traced_in) <= 8,
+        known >= 2 * SLEEPS && known.abs_diff(traced_in) <= 8 + known / 20,
         || format!("{traced_in} switches to vCPUs, where the scheduler had {known}"),
     )?;
 

@@ -37,13 +37,17 @@ const EXITS: [Case; 3] = [
 ];
 
 /// Few events. The slots' programs differ in nothing but a number, and loading all of them takes its time.
-const FEW: [Case; 3] = [
+const FEW: [Case; 4] = [
     ("exits", &["exits"]),
     (
         "stat --per-vm",
         &["stat", "--per-vm", "-e", "kvm_exit,kvm_pio"],
     ),
     ("trace", &["trace", "-e", "kvm_exit,kvm_pio"]),
+    (
+        "trace -e sched:sched_switch",
+        &["trace", "-e", "sched:sched_switch"],
+    ),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
