@@ -66,9 +66,10 @@ fn switches() -> Result<(), Failed> {
     )?;
 
     // Others may have VMs here.
+    let process = pid.parse::<u64>()?;
     let vm = list(&all, "vms")?
         .iter()
-        .find(|vm| vm["pid"].to_string() == pid)
+        .find(|vm| vm["pid"].as_u64() == Some(process))
         .ok_or("the VM is not among all")?;
     equal("switches of one of all VMs", count(vm)?, all_traced)
 }
