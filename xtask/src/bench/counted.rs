@@ -3,7 +3,12 @@
 //! The guest's vCPU thread says how much CPU time it took, by its own clock, so what the watcher itself does on the CPU meanwhile is
 //! not in it.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -52,10 +57,14 @@ pub(crate) fn run(kernel: Series, cpus: u32, watchers: &[Watcher]) -> Result<Cou
         "measuring on Linux {}, where a nanosecond is an instruction",
         kernel.name()
     );
-    let mut output = Vec::new();
+    let mut output = Progress {
+        watchers,
+        text: Vec::new(),
+        said: 0,
+    };
     let script = script(watchers, cpus);
     let code = vm.run(&["sh".to_owned(), "-c".to_owned(), script], &mut output)?;
-    let output = String::from_utf8_lossy(&output).into_owned();
+    let output = String::from_utf8_lossy(&output.text).into_owned();
     ensure!(code == 0, "the measurement failed:\n{output}");
     let counted =
         read(&output, watchers).with_context(|| format!("in what the VM printed:\n{output}"))?;
@@ -93,6 +102,31 @@ fn script(watchers: &[Watcher], cpus: u32) -> String {
     }
     script.push_str("exit 0\n");
     script
+}
+
+/// Keeps what the VM prints, and says how far it is.
+struct Progress<'a> {
+    watchers: &'a [Watcher],
+    text: Vec<u8>,
+    said: usize,
+}
+
+impl Write for Progress<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        let text = String::from_utf8_lossy(&self.text);
+        let results = text.lines().filter(|line| line.starts_with(RESULT)).count();
+        for number in self.said..results.min(self.watchers.len()) {
+            let name = self.watchers[number].name;
+            say!("{} of {}: {name}", number + 1, self.watchers.len());
+        }
+        self.said = results;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A list of commands cannot be executed in the shell's place.

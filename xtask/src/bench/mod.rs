@@ -24,7 +24,7 @@ use watchers::{Group, Watcher};
 #[command(after_help = "Examples:
   cargo xtask bench                               a table, of Linux 6.1; two minutes
   cargo xtask bench --check                       fails if anything costs more than xtask/budgets.json says
-  cargo xtask bench --smp 8                       eight vCPUs exiting at once
+  cargo xtask bench --smp 8 --kernel 6.12         eight vCPUs exiting at once
   cargo xtask bench --kernel 6.1 --kernel 6.12 --write --json target/bench.json
   cargo xtask bench --host --write                in real time, on this machine")]
 pub(crate) struct BenchArgs {

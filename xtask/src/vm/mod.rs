@@ -13,7 +13,7 @@ mod qemu;
 
 use std::{io::Write, path::PathBuf, str::FromStr, time::Duration};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 pub(crate) use kernel::Series;
 
@@ -83,6 +83,11 @@ impl Vm {
 
     /// Fetches everything the machine consists of. What fails here says nothing about the collector.
     pub(crate) fn prepare(self) -> Result<PreparedVm> {
+        if self.counts_instructions && self.cpus > 1 && self.kernel == Series::V6_1 {
+            bail!(
+                "where QEMU counts instructions, Linux 6.1 waits for ever for its second CPU: take --kernel 6.12, or one CPU"
+            );
+        }
         qemu::ensure_installed()?;
         initramfs::ensure_installed()?;
         let kernel = Kernel::fetch(self.kernel)?;
