@@ -41,7 +41,7 @@ impl Playback {
         recording.choose(&formats);
         let mut selection = target.of_recording()?;
         if let Some(reasons) = reasons {
-            let is_exit = |it: &&Format| it.system == "kvm" && it.name == "kvm_exit";
+            let is_exit = |it: &&Format| it.is("kvm", "kvm_exit");
             selection.filter.reasons = reasons.codes(recording.formats().iter().find(is_exit))?;
         }
         Ok(Self {

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use anyhow::bail;
+
 use crate::{
     host,
     model::Kind,
     probe::{Detail, MapSizes, Pairing},
+    source::ReplayOptions,
     tracefs::{Format, ReasonNames},
     view::KeyNames,
 };
@@ -46,6 +49,55 @@ pub(super) fn pairing(
         counted: counted.map(|kind| detail(find, kind)).transpose()?,
         ..Pairing::default()
     })
+}
+
+/// What exits are made of, as far as a recording has it, and how they are timed. Given a way to find the formats of the
+/// recording's events, `pairing` says what is wanted.
+pub(super) fn of_recording(
+    formats: &[Format],
+    path: &Path,
+    pairing: impl FnOnce(&Find<'_>) -> anyhow::Result<Pairing>,
+) -> anyhow::Result<(Vec<Format>, ReplayOptions)> {
+    let find = |system: &str, name: &str| {
+        let format = formats.iter().find(|it| it.is(system, name));
+        Ok(format.cloned())
+    };
+    let (exit, entry) = (find("kvm", "kvm_exit")?, find("kvm", "kvm_entry")?);
+    if exit.is_none() || entry.is_none() {
+        let there: Vec<_> = formats.iter().map(|it| it.event().to_string()).collect();
+        bail!(
+            "{} has no kvm_exit and kvm_entry events, which exits are made of: it has {}",
+            path.display(),
+            there.join(", ")
+        );
+    }
+    let pairing = pairing(&find)?;
+    let thread_end = find("sched", "sched_process_exit")?;
+    let details = pairing.counted.iter().chain(&pairing.causes);
+    let all = [
+        &pairing.exit,
+        &pairing.user,
+        &pairing.wakeup,
+        &pairing.switch,
+        &entry,
+        &thread_end,
+    ]
+    .into_iter()
+    .flatten()
+    .chain(details.map(|it| &it.format));
+    let mut chosen: Vec<Format> = Vec::new();
+    for format in all {
+        if !chosen.iter().any(|it| it.is(&format.system, &format.name)) {
+            chosen.push(format.clone());
+        }
+    }
+    Ok((chosen, ReplayOptions::new(pairing, entry)))
+}
+
+/// As [`pairing`], with all that a recording has.
+pub(super) fn pairing_of_recording(find: &Find<'_>) -> anyhow::Result<Pairing> {
+    let has_switches = find("sched", "sched_switch")?.is_some();
+    pairing(find, None, has_switches)
 }
 
 /// Room for the vCPUs there are, or for so many rows.

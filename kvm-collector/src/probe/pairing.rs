@@ -226,7 +226,7 @@ impl PairingPlan {
         event: &Format,
         request: &Request<'_>,
     ) -> u32 {
-        let same = |it: &Format| it.system == event.system && it.name == event.name;
+        let same = |it: &Format| it.is(&event.system, &event.name);
         let slot = request.events.iter().position(same);
         self.slots_taken.extend(slot);
         let variant = if slot.is_none() { cheaper } else { "" };

@@ -32,11 +32,7 @@ impl Trigger {
     /// A trigger among events of these formats; none if it needs an event that is not among them.
     #[must_use]
     pub fn new(above: Duration, formats: &[Format]) -> Option<Self> {
-        let slot = |name: &str| {
-            formats
-                .iter()
-                .position(|it| it.system == "kvm" && it.name == name)
-        };
+        let slot = |name: &str| formats.iter().position(|it| it.is("kvm", name));
         Some(Self {
             above_ns: u64::try_from(above.as_nanos()).unwrap_or(u64::MAX),
             exit_slot: slot("kvm_exit")?,

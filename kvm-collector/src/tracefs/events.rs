@@ -93,6 +93,12 @@ impl Format {
         SYSTEMS.contains(&self.system.as_str())
     }
 
+    /// Is it this event's?
+    #[must_use]
+    pub fn is(&self, system: &str, name: &str) -> bool {
+        self.system == system && self.name == name
+    }
+
     /// Which event's format it is.
     #[must_use]
     pub fn event(&self) -> EventName {

@@ -4,11 +4,10 @@ use std::io::Write;
 
 use anyhow::{Context as _, bail};
 
-use super::ConvertArgs;
+use super::{super::timing, ConvertArgs};
 use crate::{
     format::html,
     model::{Counts, Event, Loss},
-    probe::Pairing,
     recording::Catalog,
     source::{Ended, Names, Played, Recording, Replay, ReplayOptions, Role, Tally},
     tracefs::{Format, ReasonNames},
@@ -24,7 +23,18 @@ pub(super) fn run(args: &ConvertArgs, mut recording: Recording) -> anyhow::Resul
             "--reason chooses rows, and a page has all of them: filter there, or choose another --to"
         );
     }
-    let formats = args.events.among(recording.formats(), &[], &args.input)?;
+    let mut formats = args.events.among(recording.formats(), &[], &args.input)?;
+    let counted = formats.len();
+    let pairing = timing::pairing_of_recording;
+    let exits = match timing::of_recording(recording.formats(), &args.input, pairing) {
+        Ok((chosen, options)) => {
+            let is_new = |it: &Format| !formats.iter().any(|known| known.is(&it.system, &it.name));
+            let others: Vec<_> = chosen.into_iter().filter(is_new).collect();
+            formats.extend(others);
+            Ok(options)
+        }
+        Err(error) => Err(format!("{error:#}")),
+    };
     recording.choose(&formats);
     let selection = args.target.of_recording()?;
     let mut facts = facts(recording.catalog());
@@ -33,7 +43,7 @@ pub(super) fn run(args: &ConvertArgs, mut recording: Recording) -> anyhow::Resul
         _ => "standard input".to_owned(),
     };
     let clocks = recording.catalog().clocks;
-    let mut taken = Taken::new(&formats)?;
+    let mut taken = Taken::new(&formats, counted, exits)?;
     let limit_ns = args.limit_ns().unwrap_or(u64::MAX);
     let ended = recording.play(&selection, |played, names| {
         Ok::<_, anyhow::Error>(taken.take(played, names, limit_ns))
@@ -80,13 +90,17 @@ struct Taken {
 }
 
 impl Taken {
-    fn new(formats: &[Format]) -> anyhow::Result<Self> {
+    /// Of events of these formats, of which the first ones are counted.
+    fn new(
+        formats: &[Format],
+        counted: usize,
+        exits: Result<ReplayOptions, String>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
-            tally: Tally::new(formats, true),
+            tally: Tally::new(&formats[..counted], true),
             timeline: Timeline::new(formats),
-            exits: match pairing(formats) {
-                Ok((pairing, entry)) => {
-                    let options = ReplayOptions::new(pairing, Some(entry));
+            exits: match exits {
+                Ok(options) => {
                     let replay = Replay::new(options, 0)?;
                     let roles = formats.iter().map(|it| replay.role(it)).collect();
                     Ok((replay, roles))
@@ -166,25 +180,6 @@ impl Taken {
     }
 }
 
-/// What exits are made of, and the format of `kvm_entry`; or why there are none.
-fn pairing(formats: &[Format]) -> Result<(Pairing, Format), String> {
-    let find = |system: &str, name: &str| {
-        let is_it = |it: &&Format| it.system == system && it.name == name;
-        formats.iter().find(is_it).cloned()
-    };
-    let missing = |name: &str| format!("There are no {name} events.");
-    let exit = find("kvm", "kvm_exit").ok_or_else(|| missing("kvm_exit"))?;
-    let entry = find("kvm", "kvm_entry").ok_or_else(|| missing("kvm_entry"))?;
-    let pairing = Pairing {
-        exit: Some(exit),
-        user: find("kvm", "kvm_userspace_exit"),
-        wakeup: find("kvm", "kvm_vcpu_wakeup"),
-        switch: find("sched", "sched_switch"),
-        ..Pairing::default()
-    };
-    Ok((pairing, entry))
-}
-
 fn exits(
     replay: &mut Replay,
     formats: &[Format],
@@ -198,7 +193,7 @@ fn exits(
         reasons.add(exits);
     });
     rows.add_vcpus(&reading.vcpus);
-    let is_exit = |it: &&Format| it.system == "kvm" && it.name == "kvm_exit";
+    let is_exit = |it: &&Format| it.is("kvm", "kvm_exit");
     let names = KeyNames {
         reasons: ReasonNames::of(formats.iter().find(is_exit)),
         counted: None,

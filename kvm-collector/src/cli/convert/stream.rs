@@ -2,11 +2,11 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    path::Path,
+
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::{
     super::{Common, timing},
@@ -16,7 +16,7 @@ use crate::{
     convert::{
         Columns, Conversion, ConvertError, Csv, Done, Parquet, Perfetto, Rows, Sink, Text, play,
     },
-    source::{Ended, Recording, ReplayOptions},
+    source::{Ended, Recording},
     tracefs::Format,
 };
 
@@ -59,14 +59,13 @@ fn conversion(
 ) -> anyhow::Result<Conversion> {
     let formats = recording.formats();
     let mut selection = args.target.of_recording()?;
-    let exit = formats
-        .iter()
-        .find(|it| it.system == "kvm" && it.name == "kvm_exit");
+    let exit = formats.iter().find(|it| it.is("kvm", "kvm_exit"));
     selection.filter.reasons = args.reasons.codes(exit)?;
     let as_trace_does = matches!(to, Streamed::Lines { .. });
     let of_exits = to == Streamed::Perfetto || args.rows == RowsOf::Exits;
     let (chosen, exits) = if of_exits && !as_trace_does {
-        let (chosen, options) = timing_of(formats, &args.input)?;
+        let pairing = timing::pairing_of_recording;
+        let (chosen, options) = timing::of_recording(formats, &args.input, pairing)?;
         (chosen, Some(options))
     } else {
         let needed: &[&str] = match args.rows {
@@ -86,35 +85,6 @@ fn conversion(
     })
 }
 
-/// The events that exits are made of, as far as they are there.
-fn timing_of(formats: &[Format], input: &Path) -> anyhow::Result<(Vec<Format>, ReplayOptions)> {
-    let find = |system: &str, name: &str| {
-        let is_it = |it: &&Format| it.system == system && it.name == name;
-        Ok(formats.iter().find(is_it).cloned())
-    };
-    let (exit, entry) = (find("kvm", "kvm_exit")?, find("kvm", "kvm_entry")?);
-    if exit.is_none() || entry.is_none() {
-        let there: Vec<_> = formats.iter().map(|it| it.event().to_string()).collect();
-        bail!(
-            "{} has no kvm_exit and kvm_entry events, which exits are made of: it has {}",
-            input.display(),
-            there.join(", ")
-        );
-    }
-    let switch = find("sched", "sched_switch")?.is_some();
-    let pairing = timing::pairing(&find, None, switch)?;
-    let needed = [
-        &pairing.exit,
-        &pairing.user,
-        &pairing.wakeup,
-        &pairing.switch,
-        &entry,
-        &find("sched", "sched_process_exit")?,
-    ];
-    let chosen = needed.into_iter().flatten().cloned().collect();
-    Ok((chosen, ReplayOptions::new(pairing, entry)))
-}
-
 /// One of each kind of target.
 fn sink(
     args: &ConvertArgs,
@@ -131,7 +101,7 @@ fn sink(
     let exit = recording
         .formats()
         .iter()
-        .find(|it| it.system == "kvm" && it.name == "kvm_exit")
+        .find(|it| it.is("kvm", "kvm_exit"))
         .cloned();
     let columns = match args.rows {
         RowsOf::Exits => Columns::Exits,

@@ -2,39 +2,27 @@
 
 use std::{convert::Infallible, path::Path, process::ExitCode, time::Duration};
 
-use anyhow::bail;
-
 use super::{
-    super::{Common, playback},
+    super::{
+        Common, playback,
+        timing::{self, Find},
+    },
     ExitsArgs,
     writer::{Called, Moment, Writer},
 };
 use crate::{
     model::{Event, Loss},
-    probe::Pairing,
     source::{Names, Played, Recording, Replay, ReplayOptions, Role, VmNames},
     tracefs::Format,
 };
 
 pub(super) fn run(args: &ExitsArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
     let mut recording = Recording::open(path)?;
-    let formats = recording.formats().to_vec();
-    let is = |it: &&Format, system: &str, name: &str| it.system == system && it.name == name;
-    let find =
-        |system: &str, name: &str| Ok(formats.iter().find(|it| is(it, system, name)).cloned());
-    let (exit, entry) = (find("kvm", "kvm_exit")?, find("kvm", "kvm_entry")?);
-    if exit.is_none() || entry.is_none() {
-        let there: Vec<_> = formats.iter().map(|it| it.event().to_string()).collect();
-        bail!(
-            "{} has no kvm_exit and kvm_entry events, which exits are made of: it has {}",
-            path.display(),
-            there.join(", ")
-        );
-    }
-    let pairing = args.pairing(&find)?;
+    let pairing = |find: &Find<'_>| args.pairing(find);
+    let (chosen, options) = timing::of_recording(recording.formats(), path, pairing)?;
+    let pairing = &options.pairing;
     let reasons = args.reasons.codes(pairing.exit.as_ref())?;
-    let writer = args.writer(reasons, &pairing, common)?;
-    let chosen = chosen(&pairing, entry.as_ref());
+    let writer = args.writer(reasons, pairing, common)?;
     recording.choose(&chosen);
     let selection = args.target.of_recording()?;
     let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -42,7 +30,7 @@ pub(super) fn run(args: &ExitsArgs, path: &Path, common: Common) -> anyhow::Resu
         interval_ns: args.interval.map(ns),
         duration_ns: args.ending.duration().map(ns),
         slow: args.slow.is_some(),
-        options: Some(ReplayOptions::new(pairing, entry)),
+        options: Some(options),
         chosen,
         running: None,
         writer,
@@ -59,28 +47,6 @@ pub(super) fn run(args: &ExitsArgs, path: &Path, common: Common) -> anyhow::Resu
     let loss = course.total(&reading, &ended.names)?;
     playback::report_end(&ended, &args.target, path)?;
     Ok(args.output.exit_code(&loss))
-}
-
-/// The events that are needed.
-fn chosen(pairing: &Pairing, entry: Option<&Format>) -> Vec<Format> {
-    let details = pairing.counted.iter().chain(&pairing.causes);
-    let mut chosen: Vec<Format> = Vec::new();
-    for format in [
-        &pairing.exit,
-        &pairing.user,
-        &pairing.wakeup,
-        &pairing.switch,
-    ]
-    .into_iter()
-    .flatten()
-    .chain(entry)
-    .chain(details.map(|it| &it.format))
-    {
-        if chosen.iter().all(|it| it.event() != format.event()) {
-            chosen.push(format.clone());
-        }
-    }
-    chosen
 }
 
 /// A recording as far as it has been read.

@@ -29,7 +29,7 @@ impl Choice {
                 ..Self::default()
             };
         };
-        let is = |name: &str| format.system == "kvm" && format.name == name;
+        let is = |name: &str| format.is("kvm", name);
         let reason = || {
             let (_, reason) = ReasonNames::fields(Some(format));
             format.field(reason).cloned()

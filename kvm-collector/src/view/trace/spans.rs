@@ -61,11 +61,7 @@ impl Spans {
     /// Exits among events of these formats.
     #[must_use]
     pub fn new(formats: &[Format], options: SpanOptions) -> Self {
-        let slot = |name: &str| {
-            formats
-                .iter()
-                .position(|it| it.system == "kvm" && it.name == name)
-        };
+        let slot = |name: &str| formats.iter().position(|it| it.is("kvm", name));
         let exit_slot = slot("kvm_exit");
         let exit = exit_slot.and_then(|slot| formats.get(slot));
         let (isa, reason) = ReasonNames::fields(exit);
