@@ -199,6 +199,24 @@ fn batches(count: u32) -> Vec<Batch> {
 }
 
 #[test]
+fn a_recording_of_nothing_is_whole() {
+    let folder = Folder::new();
+    for zstd in [None, Some(1)] {
+        let path = folder.file("kvm.data");
+        let options = RecorderOptions {
+            zstd,
+            ..RecorderOptions::default()
+        };
+        let recorded = record(&path, options, &[]);
+        assert_eq!(recorded.events, 0);
+        assert_eq!(recorded.bytes, fs::metadata(&path).expect("a file").len());
+        let (text, ended) = lines(&path).expect("a recording");
+        assert!(text.is_empty(), "{text}");
+        assert!(ended.loss.is_none() && ended.defect.is_none(), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_recording_gives_what_trace_gives_live() {
     let folder = Folder::new();
     // More than a round, and more than is written at a time.

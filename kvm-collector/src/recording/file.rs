@@ -11,7 +11,7 @@ use std::{
 use super::{
     abi::{RECORD_HEADER, RECORD_HEADER_SIZE, record},
     encode::Encoded,
-    head::Head,
+    head::{Head, put_header},
 };
 
 /// Ends of writes that are remembered, to go back to when the disk is full.
@@ -86,6 +86,12 @@ impl OutFile {
         if self.is_stream {
             self.append(&[&stream_end()], Encoded::default())?;
             return Ok(self.end());
+        }
+        if self.end().0 == head.bytes().len() as u64 {
+            // Readers take what has no record for a file that was not finished.
+            let mut round = Vec::new();
+            put_header(&mut round, record::FINISHED_ROUND, 0, RECORD_HEADER);
+            self.append(&[&round], Encoded::default())?;
         }
         let mut names = vm_names;
         loop {

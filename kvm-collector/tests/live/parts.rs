@@ -104,13 +104,23 @@ fn preempted_recorded() -> Result<(), Failed> {
     drop(busy);
     record.end()?.expect_code(0)?;
     let report = run(&["exits", "-i", file, "--preempt", "--json"])?.expect_code(0)?;
+    // Nobody has to ask for it there.
+    let exits = run(&["convert", "-i", file, "--to", "csv", "-o", "-"])?.expect_code(0)?;
     fs::remove_file(file)?;
+    let mut table = csv::Reader::from_reader(exits.stdout.as_bytes());
+    let column = table.headers()?.iter().position(|it| it == "preempted_ns");
+    let column = column.ok_or("no column preempted_ns")?;
+    let mut converted = 0;
+    for exit in table.records() {
+        converted += exit?[column].parse::<u64>()?;
+    }
     let run = Run {
         made,
         report: report.report()?,
     };
     run.adds_up()?;
     let waited = run.made.time_ns("runqueue_ns")?;
+    equal("converted", converted, run.sum("preempted_ns")?)?;
     close("preempted, recorded", run.sum("preempted_ns")?, waited)
 }
 

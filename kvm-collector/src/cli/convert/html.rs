@@ -33,7 +33,8 @@ pub(super) fn run(args: &ConvertArgs, mut recording: Recording) -> anyhow::Resul
             formats.extend(others);
             Ok(options)
         }
-        Err(error) => Err(format!("{error:#}")),
+        // The other reasons there are have to do with options that a page has not.
+        Err(_) => Err("There are no kvm_exit and kvm_entry events.".to_owned()),
     };
     recording.choose(&formats);
     let selection = args.target.of_recording()?;

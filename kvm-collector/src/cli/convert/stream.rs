@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IsTerminal as _},
-
     time::{Duration, Instant},
 };
 
