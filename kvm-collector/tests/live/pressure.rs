@@ -163,7 +163,11 @@ impl Memory {
     fn of(pid: u32) -> Result<Self, Failed> {
         // The highest was when it loaded its programs: it is to be forgotten.
         fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
-        let before_kib = kib(pid, "VmRSS")?;
+        // VmRSS lacks, before Linux 6.2, what a thread has not yet added to it: even all of a mapped table.
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let resident = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+        let resident = resident.and_then(|it| it.trim().strip_suffix(" kB"));
+        let before_kib = resident.ok_or("no Rss")?.parse()?;
         Ok(Self { pid, before_kib })
     }
 
