@@ -13,6 +13,9 @@ pub struct Times {
     pub elapsed_ns: u64,
     /// Of that, in user space: from each return of `KVM_RUN` to the next call, asleep or not. After the last there is none.
     pub userspace_ns: u64,
+    /// From a return of `KVM_RUN` to the next: the median of the first 4,096, which does not see that something else came in
+    /// between here and there; `None` if it returned once only.
+    pub between_returns_ns: Option<u64>,
     /// Of `elapsed_ns`, on a CPU: by the thread's own clock, and so with the time in the guest.
     pub cpu_ns: u64,
     /// Of `elapsed_ns`, runnable but without a CPU, by `/proc/PID/task/TID/schedstat`; `None` where the kernel keeps none.
@@ -23,6 +26,9 @@ pub struct Times {
     pub switches_in: Option<u64>,
 }
 
+/// How many times between returns are kept, to find their median.
+const KEPT: usize = 4096;
+
 /// Measures [`Times`] of the thread that it is used in.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
@@ -32,6 +38,8 @@ pub(super) struct Stopwatch {
     /// When `KVM_RUN` last returned.
     returned: Option<Instant>,
     userspace: Duration,
+    /// From a return to the next. Its memory is there before the first.
+    between: Vec<Duration>,
 }
 
 impl Stopwatch {
@@ -43,6 +51,7 @@ impl Stopwatch {
             sched,
             returned: None,
             userspace: Duration::ZERO,
+            between: Vec::with_capacity(KEPT),
         }
     }
 
@@ -55,21 +64,33 @@ impl Stopwatch {
 
     /// To be called as soon as `KVM_RUN` has returned.
     pub(super) fn returned(&mut self) {
-        self.returned = Some(Instant::now());
+        let now = Instant::now();
+        if let Some(last) = self.returned
+            && self.between.len() < KEPT
+        {
+            self.between.push(now - last);
+        }
+        self.returned = Some(now);
     }
 
-    pub(super) fn stop(self) -> Times {
+    pub(super) fn stop(mut self) -> Times {
         let end = self.returned.unwrap_or(self.began);
         let sched = Sched::read().zip(self.sched);
         Times {
             elapsed_ns: nanos(end - self.began),
             userspace_ns: nanos(self.userspace),
+            between_returns_ns: median(&mut self.between).map(nanos),
             cpu_ns: nanos(cpu().saturating_sub(self.cpu)),
             runqueue_ns: sched.map(|(now, began)| now.waited_ns.saturating_sub(began.waited_ns)),
             switches_in: sched
                 .map(|(now, began)| now.switches_in.saturating_sub(began.switches_in)),
         }
     }
+}
+
+fn median(times: &mut [Duration]) -> Option<Duration> {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
 }
 
 fn cpu() -> Duration {
@@ -129,8 +150,24 @@ mod tests {
             times.elapsed_ns - times.userspace_ns >= 20_000_000,
             "{times:?}"
         );
+        // 5 ms, of which the second run took nothing.
+        let between_ns = times.between_returns_ns.expect("two returns");
+        assert!(
+            between_ns >= times.userspace_ns && between_ns < times.elapsed_ns,
+            "{times:?}"
+        );
         // It slept nearly all the time.
         assert!(times.cpu_ns < times.elapsed_ns, "{times:?}");
+    }
+
+    #[test]
+    fn a_median_is_what_most_are() {
+        let ms = Duration::from_millis;
+        assert_eq!(
+            median(&mut [ms(1), ms(90), ms(1), ms(2), ms(3)]),
+            Some(ms(2))
+        );
+        assert_eq!(median(&mut []), None);
     }
 
     #[test]

@@ -5,7 +5,11 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{budgets::Budget, counted::Counted, watchers::ALL};
+use super::{
+    budgets::Budget,
+    counted::Counted,
+    watchers::{ALL, Watcher},
+};
 use crate::workspace;
 
 /// Puts text between the marks of a name in `docs/overhead.md`.
@@ -33,20 +37,35 @@ pub(crate) fn today() -> Result<String> {
 
 /// The table of what was counted.
 pub(crate) fn table(counted: &Counted, command: &str) -> Result<String> {
-    let pair = counted.per_exit.get("empty classic pair");
-    let budgets = Budget::all()?;
     let mut text = format!(
-        "Linux {}, {} CPU, {}; kvm-collector {}; {}. `{command}`\n\n| who watches | | instructions an exit | of the empty classic pair | goals |\n|---|---|---:|---:|---|\n",
+        "Linux {}, {} CPU{}, {}; kvm-collector {}; {}. `{command}`\n\n",
         counted.kernel,
         counted.cpus,
+        if counted.cpus == 1 { "" } else { "s" },
         counted.versions.join(", "),
         env!("CARGO_PKG_VERSION"),
         today()?,
     );
-    for watcher in ALL {
-        let Some(cost) = counted.per_exit.get(watcher.name) else {
-            continue;
-        };
+    if counted.cpus == 1 {
+        of_one_cpu(counted, &mut text)?;
+    } else {
+        of_cpus(counted, &mut text)?;
+    }
+    Ok(text)
+}
+
+/// What was measured of whom, as the tables have them in turn.
+fn measured(counted: &Counted) -> impl Iterator<Item = (&'static Watcher, f64)> {
+    let cost = |watcher: &'static Watcher| Some((watcher, *counted.per_exit.get(watcher.name)?));
+    ALL.iter().filter_map(cost)
+}
+
+/// What each costs, and whether it should.
+fn of_one_cpu(counted: &Counted, text: &mut String) -> Result<()> {
+    let pair = counted.per_exit.get("empty classic pair");
+    let budgets = Budget::all()?;
+    text.push_str("| who watches | | instructions an exit | of the empty classic pair | goals |\n|---|---|---:|---:|---|\n");
+    for (watcher, cost) in measured(counted) {
         let ratio = pair.map_or(String::new(), |pair| format!("{:.2}", cost / pair));
         let goals = budgets.iter().filter(|it| it.watcher == watcher.name);
         let goals: Vec<_> = goals
@@ -68,7 +87,28 @@ pub(crate) fn table(counted: &Counted, command: &str) -> Result<String> {
             goals.join("; ")
         )?;
     }
-    Ok(text)
+    Ok(())
+}
+
+/// Whether an exit of one vCPU costs more when others exit at the same time.
+fn of_cpus(counted: &Counted, text: &mut String) -> Result<()> {
+    writeln!(
+        text,
+        "| who watches | | instructions an exit, one vCPU | {} vCPUs | more |\n|---|---|---:|---:|---:|",
+        counted.cpus
+    )?;
+    for (watcher, cost) in measured(counted) {
+        let one = counted.one_vcpu.get(watcher.name);
+        let one = one.with_context(|| format!("`{}` was not measured", watcher.name))?;
+        writeln!(
+            text,
+            "| {} | {} | {one:.0} | {cost:.0} | {:+.0} |",
+            watcher.name,
+            watcher.group.name(),
+            cost.round() - one.round()
+        )?;
+    }
+    Ok(())
 }
 
 /// The same for programs.
@@ -76,12 +116,13 @@ pub(crate) fn to_json(counted: &[Counted], command: &str, path: &Path) -> Result
     let runs: Vec<Value> = counted
         .iter()
         .map(|it| {
-            let watchers = ALL.iter().filter_map(|watcher| {
-                Some(json!({
+            let watchers = measured(it).map(|(watcher, cost)| {
+                json!({
                     "watcher": watcher.name,
                     "group": watcher.group.name(),
-                    "instructions_per_exit": it.per_exit.get(watcher.name)?,
-                }))
+                    "instructions_per_exit": cost,
+                    "instructions_per_exit_of_one_vcpu": it.one_vcpu.get(watcher.name),
+                })
             });
             json!({
                 "kernel": it.kernel,
@@ -117,6 +158,22 @@ mod tests {
                 .ends_with("<!-- bench y -->\n1\n<!-- bench end -->\n")
         );
         assert!(put(document, "z", "").is_err());
+    }
+
+    #[test]
+    fn a_table_of_cpus_compares_them_with_one() {
+        let counted = Counted {
+            cpus: 8,
+            per_exit: [("stat", 110.0)].into(),
+            one_vcpu: [("stat", 120.0)].into(),
+            ..Counted::default()
+        };
+        let table = table(&counted, "cargo xtask bench --smp 8").unwrap();
+        assert!(
+            table.contains("| 8 vCPUs | more |")
+                && table.contains("| stat | kvm-collector | 120 | 110 | -10 |"),
+            "{table}"
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) struct BenchArgs {
     /// The VM's kernel; may be given twice
     #[arg(long, value_enum, default_value = "6.1")]
     kernel: Vec<Series>,
-    /// How many CPUs the VM has, and vCPUs the guest in it
+    /// How many CPUs the VM has, and vCPUs the guest in it; if more than one, compared with a guest of one
     #[arg(long, default_value_t = 1)]
     smp: u32,
     /// On this machine, in real time
