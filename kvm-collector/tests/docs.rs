@@ -216,3 +216,48 @@ fn every_field_of_json_is_described() {
         }
     }
 }
+
+/// The cells of a table's line.
+fn cells(line: &str) -> Vec<&str> {
+    let line = line.trim().trim_matches('|');
+    line.split('|')
+        .map(|cell| cell.trim().trim_matches('`'))
+        .collect()
+}
+
+#[test]
+fn the_readmes_costs_are_those_that_were_measured() {
+    let measured = document("docs/overhead.md");
+    let measured = measured.split("<!-- bench 6.1 -->").nth(1).expect("6.1");
+    let measured = measured.split("<!-- bench end -->").next().expect("an end");
+    let cost_of = |watcher: &str| {
+        let mut rows = measured.lines().map(cells);
+        let row = rows.find(|row| row[0] == watcher);
+        row.unwrap_or_else(|| panic!("`{watcher}` was not measured"))[2].to_owned()
+    };
+    let readme = document("README.md");
+    let table = readme.split("| all events counted |").nth(1);
+    let rows: Vec<_> = table
+        .expect("a table")
+        .lines()
+        .skip(2)
+        .map_while(|line| line.starts_with('|').then(|| cells(line)))
+        .collect();
+    let mut compared = 0;
+    for row in rows {
+        for pair in row.chunks(2).filter(|pair| !pair[0].is_empty()) {
+            let watcher = match pair[0] {
+                "perf stat" => "perf stat, all events",
+                "kvm-collector record" => "record, all events",
+                "perf record" => "perf record, all events",
+                "trace-cmd record" => "trace-cmd record, all events",
+                "bpftrace, a histogram by reason" => "bpftrace, latency histogram by reason",
+                ours_or_perf_kvm => ours_or_perf_kvm.trim_start_matches("kvm-collector "),
+            };
+            let said = pair[1].replace(',', "");
+            assert_eq!(said, cost_of(watcher), "{watcher}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 8);
+}

@@ -1,6 +1,7 @@
 //! Counting: a per-CPU table of all slots, and on request one counter per thread and slot.
 
-use kvm_ebpf_common::{SlotCounts, ThreadSlot};
+use aya_ebpf::helpers::bpf_map_lookup_elem;
+use kvm_ebpf_common::{SlotCounts, SlotTable, ThreadSlot};
 
 use crate::{
     maps::{SLOT_COUNTS, THREAD_COUNTS},
@@ -8,13 +9,24 @@ use crate::{
     task::Task,
 };
 
+/// The index of the only value of `SLOT_COUNTS`: in memory that is always there. aya's own way writes it to the
+/// stack for each look.
+static ONLY: u32 = 0;
+
 /// This CPU's counters of a slot. The program runs with migration off, and a tracepoint program is
 /// not entered twice on one CPU, so nobody else writes them.
 #[inline(always)]
 pub(crate) fn of_slot(slot: usize) -> Option<&'static mut SlotCounts> {
-    let table = SLOT_COUNTS.get_ptr_mut(0)?;
+    // SAFETY: a map and its key.
+    let table = unsafe {
+        bpf_map_lookup_elem(
+            (&raw const SLOT_COUNTS).cast_mut().cast(),
+            (&raw const ONLY).cast(),
+        )
+    };
     // SAFETY: the map's value, valid while the program runs; exclusive, see above.
-    Some(unsafe { &mut (&mut (*table).slots)[slot] })
+    let table = unsafe { table.cast::<SlotTable>().as_mut() }?;
+    Some(&mut table.slots[slot])
 }
 
 /// One more event. What cannot be counted per thread is counted as lost.

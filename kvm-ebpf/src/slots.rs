@@ -17,15 +17,15 @@ fn count<const SLOT: usize>() {
     if !filter::running() {
         return;
     }
-    let Some(counts) = count::of_slot(SLOT) else {
-        return;
-    };
+    // The counter is looked up on each way by itself: on the shorter one, it then needs no register that is saved first.
     if settings::by_task() {
         let task = Task::current();
-        if filter::passes_task(task) {
+        if filter::passes_task(task)
+            && let Some(counts) = count::of_slot(SLOT)
+        {
             count::tally(counts, SLOT, task);
         }
-    } else {
+    } else if let Some(counts) = count::of_slot(SLOT) {
         counts.seen += 1;
     }
 }
