@@ -84,12 +84,43 @@ impl Output {
 /// Opens a file, or stdout.
 pub(super) fn open(file: Option<&PathBuf>) -> anyhow::Result<BufWriter<Box<dyn Write>>> {
     let out: Box<dyn Write> = match file {
-        Some(path) => Box::new(
-            File::create(path).with_context(|| format!("cannot write to {}", path.display()))?,
-        ),
-        None => Box::new(io::stdout()),
+        Some(path) => {
+            let name = path.display().to_string();
+            let file = File::create(path).with_context(|| format!("cannot write to {name}"))?;
+            Box::new(Named { name, to: file })
+        }
+        None => Box::new(Named {
+            name: "stdout".to_owned(),
+            to: io::stdout(),
+        }),
     };
     Ok(BufWriter::with_capacity(64 << 10, out))
+}
+
+/// Says what could not be written to, when that fails in the middle.
+struct Named<W> {
+    name: String,
+    to: W,
+}
+
+impl<W> Named<W> {
+    fn failed(&self, error: &io::Error) -> io::Error {
+        // Callers go by the kind.
+        io::Error::new(
+            error.kind(),
+            format!("cannot write to {}: {error}", self.name),
+        )
+    }
+}
+
+impl<W: Write> Write for Named<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes).map_err(|error| self.failed(&error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush().map_err(|error| self.failed(&error))
+    }
 }
 
 /// Is colour to be used?
@@ -100,5 +131,20 @@ pub(super) fn color(when: Color, on_stdout: bool) -> bool {
         Color::Auto => {
             on_stdout && io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_to_is_said() {
+        let mut out = open(Some(&PathBuf::from("/dev/full"))).unwrap();
+        out.write_all(b"report").unwrap();
+        let error = out.flush().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let text = error.to_string();
+        assert!(text.starts_with("cannot write to /dev/full: "), "{text}");
     }
 }

@@ -61,7 +61,28 @@ impl Target {
         })
     }
 
-    /// The same for a recording, where what there is becomes known when it is read.
+    /// What was asked for, as a heading has it: ` of VM web-1, vCPU 0`; nothing if that is all there is.
+    pub(super) fn heading(&self) -> String {
+        let pids: Vec<_> = self.pids.iter().map(u32::to_string).collect();
+        let vcpus: Vec<_> = self.vcpus.iter().map(u32::to_string).collect();
+        let tids: Vec<_> = self.tids.iter().map(u32::to_string).collect();
+        let asked = [
+            ("VM", &self.vms),
+            ("process", &pids),
+            ("vCPU", &vcpus),
+            ("thread", &tids),
+        ];
+        let words = asked.into_iter().filter(|(_, which)| !which.is_empty());
+        let words: Vec<_> = words
+            .map(|(what, which)| format!("{what} {}", which.join(" or ")))
+            .collect();
+        match words.is_empty() {
+            true => String::new(),
+            false => format!(" of {}", words.join(", ")),
+        }
+    }
+
+    /// As [`Self::filter`], for a recording: what there is becomes known when it is read.
     pub(super) fn of_recording(&self) -> anyhow::Result<Selection> {
         let vms = self.vms.iter().map(|pattern| vm_matcher(pattern));
         Ok(Selection {
@@ -160,14 +181,9 @@ fn vms_in_words() -> String {
 #[command(next_help_heading = "Selection")]
 pub(super) struct Events {
     /// Only these events: globs, with or without the system (`kvm_exit`, `kvm:*`, `kvmmmu:*`). Those of another system
-    /// (`sched:sched_switch`, `irq:*`) are watched where they are about a vCPU's thread
-    #[arg(
-        short,
-        long = "event",
-        value_name = "GLOB",
-        value_delimiter = ',',
-        default_value = "kvm:*"
-    )]
+    /// (`sched:sched_switch`, `irq:*`) are watched where they are about a vCPU's thread [default: kvm:*, or all
+    /// that a recording has]
+    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
     events: Vec<String>,
 }
 
@@ -183,7 +199,7 @@ impl Events {
         tracefs: &Tracefs,
         needed: &[&str],
     ) -> anyhow::Result<Vec<Format>> {
-        let patterns = self.patterns_and(needed);
+        let patterns = self.patterns_and(needed, "kvm:*");
         let formats = tracefs
             .select(&patterns)?
             .iter()
@@ -194,8 +210,11 @@ impl Events {
 }
 
 impl Events {
-    fn patterns_and(&self, needed: &[&str]) -> Vec<String> {
+    fn patterns_and(&self, needed: &[&str], all: &str) -> Vec<String> {
         let mut patterns = self.events.clone();
+        if patterns.is_empty() {
+            patterns.push(all.to_owned());
+        }
         patterns.extend(needed.iter().map(|name| format!("kvm:{name}")));
         patterns
     }
@@ -209,7 +228,7 @@ impl Events {
     ) -> anyhow::Result<Vec<Format>> {
         let all: Vec<_> = formats.iter().map(Format::event).collect();
         let chosen =
-            events::select(&all, &self.patterns_and(needed)).map_err(|error| match error {
+            events::select(&all, &self.patterns_and(needed, "*")).map_err(|error| match error {
                 EventsError::Unknown { pattern, .. } => {
                     let names: Vec<_> = all.iter().take(8).map(ToString::to_string).collect();
                     let more = if all.len() > 8 { ", ..." } else { "" };
@@ -267,5 +286,54 @@ impl Reasons {
             return Ok(None);
         }
         ReasonNames::of(exit).codes(&self.reasons).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(system: &str, name: &str) -> Format {
+        let text = format!(
+            "name: {name}\nID: 1\nformat:\n\tfield:int a;\toffset:8;\tsize:4;\tsigned:1;\n\nprint fmt: \"%d\", REC->a\n"
+        );
+        Format::parse(system, &text).unwrap()
+    }
+
+    fn chosen(patterns: &[&str]) -> Vec<String> {
+        let there = [
+            format("kvm", "kvm_exit"),
+            format("kvm", "kvm_pio"),
+            format("sched", "sched_switch"),
+        ];
+        let events = Events {
+            events: patterns.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let chosen = events.among(&there, &[], Path::new("kvm.data")).unwrap();
+        chosen.into_iter().map(|it| it.name).collect()
+    }
+
+    #[test]
+    fn of_a_recording_all_is_chosen_unless_something_is() {
+        assert_eq!(chosen(&[]), ["kvm_exit", "kvm_pio", "sched_switch"]);
+        assert_eq!(chosen(&["kvm:*"]), ["kvm_exit", "kvm_pio"]);
+        assert_eq!(chosen(&["sched_switch"]), ["sched_switch"]);
+    }
+
+    #[test]
+    fn a_heading_says_what_was_asked_for() {
+        let all = Target {
+            pids: Vec::new(),
+            vms: Vec::new(),
+            vcpus: Vec::new(),
+            tids: Vec::new(),
+        };
+        assert_eq!(all.heading(), "");
+        let some = Target {
+            vms: vec!["web-*".to_owned()],
+            vcpus: vec![0, 1],
+            ..all
+        };
+        assert_eq!(some.heading(), " of VM web-*, vCPU 0 or 1");
     }
 }

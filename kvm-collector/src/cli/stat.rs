@@ -82,7 +82,10 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
         format: args.output.format(),
         look,
         began: false,
-        command: args.ending.command_line(),
+        heading: match args.ending.command_line() {
+            Some(command) => format!("KVM events{} while `{command}` runs", args.target.heading()),
+            None => format!("KVM events{}", args.target.heading()),
+        },
     };
     let mut modules = ModuleWatch::begin();
     let mut course = args.ending.begin(args.interval)?;
@@ -126,7 +129,7 @@ fn of_recording(args: &StatArgs, path: &Path, common: Common) -> anyhow::Result<
         format: args.output.format(),
         look: args.output.look(common, args.zeros),
         began: false,
-        command: Some(path.display().to_string()),
+        heading: format!("Events{} in {}", args.target.heading(), path.display()),
     };
     let mut tally = Tally::new(&playback.formats, args.per_vm);
     let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -209,7 +212,7 @@ struct Writer {
     format: Format,
     look: Look,
     began: bool,
-    command: Option<String>,
+    heading: String,
 }
 
 impl Writer {
@@ -221,8 +224,7 @@ impl Writer {
             Format::Csv => csv::stat(report, first, out)?,
             Format::Text => {
                 if first {
-                    let what = self.command.as_deref().unwrap_or("all VMs");
-                    writeln!(out, "\n  KVM events while watching {what}\n")?;
+                    writeln!(out, "\n  {}\n", self.heading)?;
                 }
                 text::stat(report, self.look, out)?;
                 writeln!(out)?;

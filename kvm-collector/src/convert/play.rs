@@ -33,8 +33,8 @@ pub struct Done {
     pub ended: Ended,
     /// Events read.
     pub events: u64,
-    /// Exits handed over.
-    pub exits: u64,
+    /// Exits handed over; `None` if only events were asked for.
+    pub exits: Option<u64>,
 }
 
 /// Plays a recording into a target. `progress` is told now and then how many events there were, and how much time.
@@ -63,7 +63,8 @@ pub fn play(
         sink,
     };
     let mut selection = conversion.selection;
-    if course.options.is_some() {
+    let of_exits = course.options.is_some();
+    if of_exits {
         // A vCPU is put on a CPU by an event of whatever thread ran there before: of the events, none is left out.
         std::mem::swap(&mut course.wanted, &mut selection);
     }
@@ -93,7 +94,7 @@ pub fn play(
     Ok(Done {
         ended,
         events: course.events,
-        exits: course.exits,
+        exits: of_exits.then_some(course.exits),
     })
 }
 

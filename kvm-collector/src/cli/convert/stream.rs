@@ -130,8 +130,8 @@ fn sink(
 fn say_end(args: &ConvertArgs, done: &Done) {
     let loss = &done.ended.loss;
     let mut text = format!("{} events read", done.events);
-    if done.exits > 0 {
-        text += &format!(", {} exits", done.exits);
+    if let Some(exits) = done.exits {
+        text += &format!(", {exits} exits");
     }
     text += &format!(", {} events lost", loss.lost);
     if loss.unmatched > 0 {

@@ -8,10 +8,10 @@ use super::{
     writer::{Called, Moment, Writer},
 };
 use crate::{
-    model::Loss,
     probe::Rings,
     source::{Live, LiveOptions},
     tracefs::Tracefs,
+    view::ExitsReport,
 };
 
 pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
@@ -56,7 +56,12 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
     if args.interval.is_some() {
         writer.total(&mut out)?;
     }
-    let loss = write(&mut writer, &Moment::default(), &now, &live, &mut out)?;
+    let total = write(&mut writer, &Moment::default(), &now, &live, &mut out)?;
+    if total.row_count == 0 {
+        log::warn!(
+            "no exit was seen: `kvm-collector list` shows which VMs run here, `kvm-collector doctor` whether their exits can be seen on this host"
+        );
+    }
     if let Some(own) = own {
         own.say(&live)?;
     }
@@ -64,7 +69,7 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
     Ok(if failed {
         ExitCode::FAILURE
     } else {
-        args.output.exit_code(&loss)
+        args.output.exit_code(&total.loss)
     })
 }
 
@@ -89,12 +94,12 @@ fn write(
     now: &Moment,
     live: &Live,
     out: &mut impl Write,
-) -> anyhow::Result<Loss> {
+) -> anyhow::Result<ExitsReport> {
     let called = Called {
         pairing: live.options().pairing.as_ref(),
         vm: &|tgid| live.names().get(tgid).to_owned(),
     };
-    Ok(writer.write(earlier, now, called, out)?.loss)
+    writer.write(earlier, now, called, out)
 }
 
 /// Writes the slow exits that have been reported.

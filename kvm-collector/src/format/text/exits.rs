@@ -10,7 +10,10 @@ use super::{
     units::{count, duration, percent},
     write_table,
 };
-use crate::view::{Bucket, Cause, ExitRow, ExitsReport, SlowRow, VcpuRow};
+use crate::{
+    model::VMEXIT,
+    view::{Bucket, Cause, ExitRow, ExitsReport, SlowRow, VcpuRow},
+};
 
 /// Writes an `exits` report.
 ///
@@ -18,7 +21,10 @@ use crate::view::{Bucket, Cause, ExitRow, ExitsReport, SlowRow, VcpuRow};
 /// When writing fails.
 pub fn exits(report: &ExitsReport, look: Look, out: &mut impl Write) -> io::Result<()> {
     if report.rows.is_empty() {
-        writeln!(out, "{INDENT}no VM exits")?;
+        match report.kind.as_str() {
+            VMEXIT => writeln!(out, "{INDENT}no VM exits")?,
+            kind => writeln!(out, "{INDENT}none of kind {kind}")?,
+        }
     } else {
         write_table(&rows(report), look, out)?;
     }
