@@ -261,3 +261,32 @@ fn the_readmes_costs_are_those_that_were_measured() {
     }
     assert_eq!(compared, 8);
 }
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    const DOCUMENTS: [&str; 4] = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/overhead.md",
+    ];
+    // From where files are named.
+    const FROM: [&str; 4] = ["", "kvm-collector", "kvm-collector/src", "kvm-ebpf/src"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = 0;
+    for name in DOCUMENTS {
+        let document = document(name);
+        let quoted = document.split('`').skip(1).step_by(2);
+        let is_file = |it: &&str| {
+            let is_pattern = it.contains(['*', ' ']);
+            let is_made = it.starts_with("target/");
+            (it.ends_with(".rs") || it.ends_with('/')) && !is_pattern && !is_made
+        };
+        for path in quoted.filter(is_file) {
+            let is_there = FROM.iter().any(|from| root.join(from).join(path).exists());
+            assert!(is_there, "{name} names `{path}`");
+            found += 1;
+        }
+    }
+    assert!(found > 20, "{found} only");
+}
