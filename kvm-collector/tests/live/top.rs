@@ -23,11 +23,20 @@ const PANIC: &str = "KVM_TEST_PANIC_IN_TERMINAL";
 
 const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs, Need::Tmux];
 
+const WITH_EXITS: &[Need] = &[
+    Need::Root,
+    Need::Kvm,
+    Need::ExitEvents,
+    Need::Tracefs,
+    Need::Tmux,
+];
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("top_once", &[Need::Root, Need::Kvm, Need::Tracefs], once),
         trial("top_needs_a_terminal", &[Need::Root], needs_a_terminal),
         trial("top_drills_down", NEEDS, drills_down),
+        trial("top_drills_down_to_reasons", WITH_EXITS, to_reasons),
         trial("top_ends_with_a_signal", NEEDS, ends_with_a_signal),
         trial("top_ends_with_its_time", NEEDS, ends_with_its_time),
         trial("top_stops_and_goes_on", NEEDS, stops_and_goes_on),
@@ -100,6 +109,24 @@ fn drills_down() -> Result<(), Failed> {
     // As soon as the terminal is larger, so is the picture.
     tmux.tmux(&["resize-window", "-t", "it", "-x", "120", "-y", "30"])?;
     tmux.wait_for(&["H histogram"])?;
+    tmux.keys(&["q"])?;
+    tmux.ended_with(0)
+}
+
+fn to_reasons() -> Result<(), Failed> {
+    let _guest = guest()?;
+    let tmux = Tmux::new("reasons")?;
+    tmux.start("$TOP top -I 200ms")?;
+    tmux.wait_for(&["1 VM ", "2 vCPUs", "web-1", "exits/s", "by VM"])?;
+    tmux.keys(&["Enter"])?;
+    tmux.wait_for(&["all > web-1", "by vCPU", "vCPU 0", "vCPU 1"])?;
+    tmux.keys(&["Enter"])?;
+    tmux.wait_for(&["all > web-1 > vCPU", "by exit reason"])?;
+    tmux.wait_until("a row of io", |picture| {
+        let mut lines = picture.lines();
+        // svm's name and vmx's.
+        lines.any(|line| line.starts_with("io ") || line.starts_with("IO_INSTRUCTION "))
+    })?;
     tmux.keys(&["q"])?;
     tmux.ended_with(0)
 }

@@ -24,6 +24,9 @@ const PERF: &str = "linux-perf";
 /// What is a terminal for the tests of `top`.
 const TMUX: &str = "tmux";
 
+/// Without its locale, tmux does not start.
+const LOCALE: &str = "libc-bin";
+
 /// The report in HTML is looked at with it. Debian's package and its program have the same name.
 const CHROMIUM: &str = "chromium";
 
@@ -102,7 +105,9 @@ fn in_vms(kernels: &[Series]) -> Result<Vec<Tested>> {
         let vm = Vm::new(kernel)
             .with_file(&built.collector, collector::IN_VM)
             .with_file(&built.live_tests, LIVE_IN_VM)
-            .with_extra(PERF);
+            .with_extra(PERF)
+            .with_extra(TMUX)
+            .with_extra(LOCALE);
         prepared.push((kernel, vm.prepare(), Tee::shown(index == 0)));
     }
     let parts = thread::scope(|scope| {
