@@ -149,22 +149,26 @@ fn rows(report: &ExitsReport) -> Table {
     }
     for row in &report.rows {
         let mut cells: Vec<String> = names.iter().map(|(_, cell)| cell(row)).collect();
-        cells.extend([
-            count(row.count),
-            percent(row.count_ratio),
-            duration(row.time_ns),
-            percent(row.time_ratio),
-            percent(row.busy_ratio),
-        ]);
-        cells.extend([row.kernel_ns, row.vmm_ns, row.halted_ns].map(duration));
-        if report.preempt_watched {
-            cells.push(duration(row.preempted_ns));
+        cells.extend([count(row.count), percent(row.count_ratio)]);
+        if row.is_timed() {
+            cells.extend([
+                duration(row.time_ns),
+                percent(row.time_ratio),
+                percent(row.busy_ratio),
+            ]);
+            cells.extend([row.kernel_ns, row.vmm_ns, row.halted_ns].map(duration));
+            if report.preempt_watched {
+                cells.push(duration(row.preempted_ns));
+            }
+            cells.extend([row.min_ns, row.mean_ns, row.max_ns].map(duration));
+            if percentiles.is_empty() {
+                cells.extend([row.p50_ns, row.p99_ns].map(duration));
+            }
+            cells.extend(row.percentiles.iter().map(|it| duration(it.ns)));
+        } else {
+            // No time is something else than none.
+            cells.resize(width, "-".into());
         }
-        cells.extend([row.min_ns, row.mean_ns, row.max_ns].map(duration));
-        if percentiles.is_empty() {
-            cells.extend([row.p50_ns, row.p99_ns].map(duration));
-        }
-        cells.extend(row.percentiles.iter().map(|it| duration(it.ns)));
         table.add_row(cells);
         for cause in &row.causes {
             table.add_row(cause_cells(cause, names.len()));
@@ -468,6 +472,24 @@ mod tests {
             lines.last(),
             Some(&"  lost 0, unmatched 0, map full 0, still out of the guest 1")
         );
+    }
+
+    #[test]
+    fn exits_without_a_time_have_none() {
+        let mut report = report(Loss::default());
+        report.rows = vec![ExitRow {
+            open: 1,
+            untimed: 6,
+            ..row("io", 7, 0)
+        }];
+        let mut out = Vec::new();
+        exits(&report, Look::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let line = text.lines().nth(1).unwrap();
+        let cells: Vec<_> = line.split_whitespace().skip(6).collect();
+        assert_eq!(cells[0], "50.00%");
+        assert_eq!(cells[1..], ["-"; 11]);
+        assert!(text.contains("6 have no time"), "{text}");
     }
 
     #[test]

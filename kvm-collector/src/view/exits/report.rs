@@ -179,6 +179,14 @@ pub struct ExitRow {
     pub advice: Vec<Advice>,
 }
 
+impl ExitRow {
+    /// Does any of its exits have a time? In an interval, one may that was counted before.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.time_ns > 0 || self.count > self.open.saturating_add(self.untimed)
+    }
+}
+
 /// Where the time of a vCPU went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VcpuRow {
