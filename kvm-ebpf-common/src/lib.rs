@@ -3,8 +3,9 @@
 //! Everything here is plain integers in `repr(C)` with the padding spelled out, in the byte order of
 //! the machine both halves run on. The kernel half writes maps and records, user space writes the
 //! settings before load, and nobody else writes anything. There is no text at all, and of logic only
-//! what both halves have to do alike: in which bucket a duration is ([`bucket_index`]), how events
-//! become times ([`VcpuClock`]) and times become statistics ([`ExitStats::add`], [`CauseTable::add`]).
+//! what both halves have to do alike: which events are selected ([`decide`]), in which bucket a duration is
+//! ([`bucket_index`]), how events become times ([`VcpuClock`]) and times become statistics ([`ExitStats::add`],
+//! [`CauseTable::add`]).
 //! Which events exist, where their fields lie and what a number is called is read from the running
 //! kernel by user space.
 
@@ -16,6 +17,7 @@ mod exit;
 mod field;
 mod histogram;
 mod record;
+mod selection;
 mod settings;
 mod slot;
 
@@ -31,6 +33,7 @@ pub use record::{
     CHUNK_BYTES, COMM_BYTES, COMMON_BYTES, Chunk, MOST_COPIED_BYTES, RECORD_HEADER_BYTES,
     RECORD_RAW_OFFSET, RecordHeader, RingPosition, SLOW_EXIT_SLOT, SlowExit, THREAD_END_SLOT,
 };
+pub use selection::{Decision, Selection, VcpuThreadId, decide, decide_task, decide_vcpu, subject};
 pub use settings::{
     DetailSettings, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS, NO_OFFSET, NO_SLOT,
     PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,

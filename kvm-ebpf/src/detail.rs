@@ -12,7 +12,7 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
         return;
     }
     let task = Task::current();
-    if !filter::passes_task(task) {
+    if !filter::selects_task(task) {
         return;
     }
     let now_ns = clock::now_ns();
@@ -21,14 +21,14 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
     let counted = settings::detail_kind(DETAIL) == 0;
     // A vCPU's thread has left the guest before anything else. Where that is not seen (no `kvm_exit`
     // on this kind of KVM), the events are counted without a time.
-    let place = if counted && !filter::by_vcpu() {
+    let place = if counted && !filter::has_vcpus() {
         threads::find_or_make(task, VCPU_UNKNOWN)
     } else {
         threads::find(task)
     };
     let Some(mut place) = place else {
         if counted && let Some(counters) = pair::counters() {
-            if filter::by_vcpu() {
+            if filter::has_vcpus() {
                 counters.unattributed += 1;
             } else {
                 counters.threads_full += 1;

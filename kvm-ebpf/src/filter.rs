@@ -1,9 +1,11 @@
-//! What is asked for, decided before anything else is done.
+//! Whether an event is selected, decided before anything else is done.
 
 use core::ptr::read_volatile;
 
 use aya_ebpf::programs::TracePointContext;
-use kvm_ebpf_common::{FieldId, MAX_FILTER_IDS, VCPU_UNKNOWN};
+use kvm_ebpf_common::{
+    FieldId, MAX_FILTER_IDS, Selection, VCPU_UNKNOWN, VcpuThreadId, decide_task, subject,
+};
 
 use crate::{field, maps::THREAD_OF, settings, task::Task, threads};
 
@@ -41,26 +43,44 @@ pub(crate) fn running() -> bool {
     epoch() != 0
 }
 
-/// Does a filter by vCPU hold?
-#[inline(always)]
-pub(crate) fn by_vcpu() -> bool {
-    settings::vcpu_count() != 0
+/// What the user selected, as the read-only globals have it.
+pub(crate) struct Globals;
+
+impl Selection for Globals {
+    #[inline(always)]
+    fn process(&self, tgid: u32) -> bool {
+        let tgids = settings::tgid_count();
+        tgids == 0 || listed(tgid, tgids, settings::tgid)
+    }
+
+    #[inline(always)]
+    fn thread(&self, tid: u32) -> bool {
+        let tids = settings::tid_count();
+        tids == 0 || listed(tid, tids, settings::tid)
+    }
+
+    #[inline(always)]
+    fn has_vcpus(&self) -> bool {
+        settings::vcpu_count() != 0
+    }
+
+    #[inline(always)]
+    fn vcpu(&self, vcpu: u32) -> bool {
+        let vcpus = settings::vcpu_count();
+        vcpus == 0 || listed(vcpu, vcpus, settings::vcpu)
+    }
 }
 
-/// Is this process and thread asked for?
+/// Does the selection list vCPUs?
 #[inline(always)]
-pub(crate) fn passes_task(task: Task) -> bool {
-    let tgids = settings::tgid_count();
-    let tids = settings::tid_count();
-    (tgids == 0 || listed(task.tgid, tgids, settings::tgid))
-        && (tids == 0 || listed(task.tid, tids, settings::tid))
+pub(crate) fn has_vcpus() -> bool {
+    Globals.has_vcpus()
 }
 
-/// Is this vCPU asked for?
+/// Are this process and this thread selected?
 #[inline(always)]
-pub(crate) fn passes_vcpu(vcpu: u32) -> bool {
-    let vcpus = settings::vcpu_count();
-    vcpus == 0 || listed(vcpu, vcpus, settings::vcpu)
+pub(crate) fn selects_task(task: Task) -> bool {
+    decide_task(&Globals, task.tgid, task.tid)
 }
 
 /// Has the slot's event one of the values asked for, if any are?
@@ -75,33 +95,31 @@ pub(crate) fn passes_value<const SLOT: usize>(ctx: &TracePointContext) -> bool {
         )
 }
 
-/// The vCPU a slot's event belongs to: from its own record where it says so, otherwise what is
-/// known of the thread.
+/// The vCPU of an event: from its own record where that has it, otherwise the one that the thread is known to run.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
-pub(crate) fn vcpu_of<const SLOT: usize>(ctx: &TracePointContext, task: Task) -> u32 {
-    match field::read(ctx, FieldId::SlotVcpu(SLOT)) as u32 {
+pub(crate) fn vcpu_of(recorded: u32, task: Task) -> u32 {
+    match recorded {
         VCPU_UNKNOWN => threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu),
         vcpu => vcpu,
     }
 }
 
-/// The vCPU's thread that a slot's event is about, if there is one and it is asked for: the thread in which the event
-/// happens, or the other one it names. Threads that are not asked for are not known.
+/// The selected vCPU thread that a slot's event is about, when the event is not KVM's.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
-pub(crate) fn vcpu_thread_of<const SLOT: usize>(
-    ctx: &TracePointContext,
-    task: Task,
-) -> Option<Task> {
-    if let Some(place) = threads::find(task)
-        && passes_vcpu(place.thread.vcpu)
-    {
-        return Some(task);
-    }
-    let other = field::read(ctx, FieldId::SlotOther(SLOT)) as u32;
-    // SAFETY: a copy of a number.
-    let index = *unsafe { THREAD_OF.get(other) }?;
-    let thread = threads::at(index)?.thread;
-    (thread.task != 0 && passes_vcpu(thread.vcpu)).then(|| Task::of(thread.task))
+pub(crate) fn subject_of<const SLOT: usize>(ctx: &TracePointContext, task: Task) -> Option<Task> {
+    let named = || {
+        let tid = field::read(ctx, FieldId::SlotOther(SLOT)) as u32;
+        // SAFETY: a copy of a number.
+        let index = *unsafe { THREAD_OF.get(tid) }?;
+        let thread = threads::at(index)?.thread;
+        (thread.task != 0).then(|| (Task::of(thread.task), thread.vcpu))
+    };
+    let current = threads::find(task).map(|place| (task, place.thread.vcpu));
+    let subject = subject(&Globals, current, named, |(task, vcpu)| VcpuThreadId {
+        tgid: task.tgid,
+        tid: task.tid,
+        vcpu: *vcpu,
+    });
+    subject.map(|(task, _)| task)
 }

@@ -9,11 +9,14 @@ use aya_ebpf::{
     programs::{RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
-use kvm_ebpf_common::{FieldId, Key, MAX_SLOTS, NO_SLOT, PairingCounters, Span, VCPU_UNKNOWN};
+use kvm_ebpf_common::{
+    Decision, FieldId, Key, MAX_SLOTS, NO_SLOT, PairingCounters, Span, decide_vcpu,
+};
 
 use crate::{
     classic::classic,
-    clock, field, filter,
+    clock, field,
+    filter::{self, Globals},
     maps::PAIRING_COUNTERS,
     rows, settings, slots, slow,
     task::Task,
@@ -32,7 +35,7 @@ pub(crate) fn counters() -> Option<&'static mut PairingCounters> {
 /// for that by vCPU: of a vCPU that is filtered out, the thread is not known here.
 #[inline(always)]
 pub(crate) fn also_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_ns: u64) {
-    if slot != NO_SLOT && (!filter::by_vcpu() || threads::find(task).is_some()) {
+    if slot != NO_SLOT && (!filter::has_vcpus() || threads::find(task).is_some()) {
         // It is below MAX_SLOTS; said in a way that needs no check with a panic behind it.
         slots::take(ctx, slot as usize % MAX_SLOTS, task, || now_ns);
     }
@@ -95,21 +98,23 @@ fn on_exit<const PLAIN: bool>(ctx: &TracePointContext) -> Option<()> {
         return None;
     }
     let task = Task::current();
-    if !PLAIN && !filter::passes_task(task) {
+    if !PLAIN && !filter::selects_task(task) {
         return None;
     }
     let now_ns = clock::now_ns();
     let mut vcpu = field::read(ctx, FieldId::ExitVcpu) as u32;
-    if !PLAIN && filter::by_vcpu() {
-        if vcpu == VCPU_UNKNOWN {
-            vcpu = threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu);
-        }
-        if vcpu == VCPU_UNKNOWN {
-            counters()?.unattributed += 1;
-            return None;
-        }
-        if !filter::passes_vcpu(vcpu) {
-            return None;
+    if !PLAIN {
+        let known = || {
+            vcpu = filter::vcpu_of(vcpu, task);
+            vcpu
+        };
+        match decide_vcpu(&Globals, known) {
+            Decision::Selected => {}
+            Decision::Skipped => return None,
+            Decision::VcpuUnknown => {
+                counters()?.unattributed += 1;
+                return None;
+            }
         }
     }
     let Some(mut place) = threads::find_or_make(task, vcpu) else {
@@ -175,7 +180,7 @@ fn on_entry<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnO
         return;
     }
     let task = Task::current();
-    if !PLAIN && !filter::passes_task(task) {
+    if !PLAIN && !filter::selects_task(task) {
         return;
     }
     let now_ns = clock::now_ns();
@@ -213,7 +218,7 @@ fn on_user<const PLAIN: bool>(also: impl FnOnce(u64, Task)) {
         return;
     }
     let task = Task::current();
-    if !PLAIN && !filter::passes_task(task) {
+    if !PLAIN && !filter::selects_task(task) {
         return;
     }
     let now_ns = clock::now_ns();
@@ -235,7 +240,7 @@ fn on_wakeup(ctx: &TracePointContext) {
         return;
     }
     let task = Task::current();
-    if !filter::passes_task(task) {
+    if !filter::selects_task(task) {
         return;
     }
     let now_ns = clock::now_ns();

@@ -8,9 +8,15 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::{RawTracePointContext, TracePointContext},
 };
-use kvm_ebpf_common::VCPU_UNKNOWN;
+use kvm_ebpf_common::{Decision, FieldId, decide};
 
-use crate::{classic::classic, clock, count, filter, settings, ship, task::Task};
+use crate::{
+    classic::classic,
+    clock, count, field,
+    filter::{self, Globals},
+    settings, ship,
+    task::Task,
+};
 
 #[inline(always)]
 fn count<const SLOT: usize>() {
@@ -20,7 +26,7 @@ fn count<const SLOT: usize>() {
     // The counter is looked up on each way by itself: on the shorter one, it then needs no register that is saved first.
     if settings::by_task() {
         let task = Task::current();
-        if filter::passes_task(task)
+        if filter::selects_task(task)
             && let Some(counts) = count::of_slot(SLOT)
         {
             count::tally(counts, SLOT, task);
@@ -31,29 +37,26 @@ fn count<const SLOT: usize>() {
 }
 
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
 fn run<const SLOT: usize>(ctx: &TracePointContext) {
     if !filter::running() {
         return;
     }
     let task = Task::current();
     if settings::of_vcpus(SLOT) {
-        if let Some(whose) = filter::vcpu_thread_of::<SLOT>(ctx, task) {
-            take_for(whose, ctx, SLOT, task, clock::now_ns);
+        if let Some(subject) = filter::subject_of::<SLOT>(ctx, task) {
+            take_for(subject, ctx, SLOT, task, clock::now_ns);
         }
         return;
     }
-    if !filter::passes_task(task) {
-        return;
-    }
-    if filter::by_vcpu() {
-        let vcpu = filter::vcpu_of::<SLOT>(ctx, task);
-        if vcpu == VCPU_UNKNOWN {
+    let vcpu = || filter::vcpu_of(field::read(ctx, FieldId::SlotVcpu(SLOT)) as u32, task);
+    match decide(&Globals, task.tgid, task.tid, vcpu) {
+        Decision::Selected => {}
+        Decision::Skipped => return,
+        Decision::VcpuUnknown => {
             if let Some(counts) = count::of_slot(SLOT) {
                 counts.unattributed += 1;
             }
-            return;
-        }
-        if !filter::passes_vcpu(vcpu) {
             return;
         }
     }
@@ -74,7 +77,7 @@ pub(crate) fn take(ctx: &TracePointContext, slot: usize, task: Task, now_ns: imp
 /// As [`take`], for an event that is counted for another thread than it happens in.
 #[inline(always)]
 fn take_for(
-    whose: Task,
+    subject: Task,
     ctx: &TracePointContext,
     slot: usize,
     task: Task,
@@ -83,7 +86,7 @@ fn take_for(
     let Some(counts) = count::of_slot(slot) else {
         return;
     };
-    count::tally(counts, slot, whose);
+    count::tally(counts, slot, subject);
     if settings::record_bytes(slot) != 0 && !ship::ship(ctx, slot, task, now_ns()) {
         counts.lost += 1;
     }

@@ -8,7 +8,7 @@ use crate::{filter, maps::THREAD_OF, ship, task::Task, threads};
 #[raw_tracepoint]
 fn thread_end(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();
-    if filter::running() && filter::passes_task(task) {
+    if filter::running() && filter::selects_task(task) {
         ship::ship_thread_end(task);
     }
     0

@@ -20,7 +20,7 @@ classic! {
 #[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
 fn learn(ctx: &TracePointContext) {
     let task = Task::current();
-    if filter::passes_task(task) {
+    if filter::selects_task(task) {
         let _ = threads::find_or_make(task, field::read(ctx, FieldId::EntryVcpu) as u32);
     }
 }
@@ -29,7 +29,7 @@ fn learn(ctx: &TracePointContext) {
 #[raw_tracepoint]
 fn learn_thread(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();
-    if filter::passes_task(task)
+    if filter::selects_task(task)
         && threads::find_or_make(task, VCPU_UNKNOWN).is_none()
         && let Some(counters) = pair::counters()
     {
