@@ -34,6 +34,33 @@ pub struct Span {
     pub parts: Parts,
 }
 
+impl Span {
+    /// The time less what the guest was halted: a guest asks for a halt, and it may last.
+    #[inline(always)]
+    #[must_use]
+    pub const fn busy_ns(&self) -> u64 {
+        since(self.total_ns, self.parts.halted_ns)
+    }
+
+    /// Is it reported as slow? `u64::MAX` reports none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_slow(&self, slow_ns: u64) -> bool {
+        slow_ns != u64::MAX && self.busy_ns() > slow_ns
+    }
+}
+
+/// Does a thread that `sched_switch` switches from wait for something? If not, it is ready to run.
+///
+/// `prev_state` is the field of that name. The bits are those of `TASK_REPORT` (include/linux/sched.h); whether a ready
+/// thread was preempted or yielded is a bit above them.
+#[inline(always)]
+#[must_use]
+pub const fn is_waiting(prev_state: u64) -> bool {
+    const TASK_REPORT: u64 = 0xff;
+    prev_state & TASK_REPORT != 0
+}
+
 /// A vCPU's thread between two events. Times are of `CLOCK_MONOTONIC`; 0 stands for "not".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -500,6 +527,30 @@ mod tests {
         clock.exit(170, Some(key(2)));
         assert_eq!(clock.guest_ns, 0, "it may have been out in between");
         assert_eq!(ended(clock, 180), (10, parts(0, 0, 0)));
+    }
+
+    #[test]
+    fn a_halt_does_not_make_an_exit_slow() {
+        let span = |total_ns, halted_ns| Span {
+            total_ns,
+            parts: parts(0, halted_ns, 0),
+            ..Span::default()
+        };
+        assert_eq!(span(100, 60).busy_ns(), 40);
+        assert_eq!(span(60, 100).busy_ns(), 0);
+        assert!(span(100, 60).is_slow(39));
+        assert!(!span(100, 60).is_slow(40));
+        assert!(span(1, 0).is_slow(0));
+        assert!(!span(u64::MAX >> 1, 0).is_slow(u64::MAX));
+    }
+
+    #[test]
+    fn a_thread_that_is_preempted_or_yields_does_not_wait() {
+        const TASK_REPORT_MAX: u64 = 0x100;
+        assert!(!is_waiting(0));
+        assert!(!is_waiting(TASK_REPORT_MAX));
+        // Interruptible, uninterruptible, dead.
+        assert!([1, 2, 0x10].into_iter().all(is_waiting));
     }
 
     #[test]

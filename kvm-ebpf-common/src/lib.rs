@@ -22,7 +22,7 @@ mod settings;
 mod slot;
 
 pub use cause::{CAUSES, Cause, CauseTable};
-pub use clock::{Parts, Span, VcpuClock, is_time};
+pub use clock::{Parts, Span, VcpuClock, is_time, is_waiting};
 pub use exit::{
     ExitStats, Extremes, Key, NEAR_ROWS, NearRow, PairingCounters, Row, RowKey, VCPU_UNKNOWN,
     VcpuThread, near_row,

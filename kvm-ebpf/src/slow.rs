@@ -4,16 +4,14 @@ use kvm_ebpf_common::{RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span};
 
 use crate::{pair, rings::Room, settings, threads::Place};
 
-/// Queues a span for user space if it took long. Waiting in a halt is what the guest asked for, and
-/// does not make an exit slow.
+/// Queues a span for user space if it is slow.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a length, and a CPU's number"
 )]
 pub(crate) fn report(place: &Place, span: &Span, now_ns: u64) {
-    let slow_ns = settings::slow_ns();
-    if slow_ns == u64::MAX || span.total_ns.saturating_sub(span.parts.halted_ns) <= slow_ns {
+    if !span.is_slow(settings::slow_ns()) {
         return;
     }
     let Some(room) = Room::reserve(size_of::<SlowExit>()) else {

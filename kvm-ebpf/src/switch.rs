@@ -1,14 +1,9 @@
 //! vCPU threads that are ready to run, but do not: `sched_switch`.
 
 use aya_ebpf::programs::TracePointContext;
-use kvm_ebpf_common::FieldId;
+use kvm_ebpf_common::{FieldId, is_waiting};
 
 use crate::{classic::classic, clock, field, filter, maps::THREAD_OF, task::Task, threads};
-
-/// The bits of `prev_state` that say that a thread waits for something (`TASK_REPORT`,
-/// include/linux/sched.h). Without any of them it is ready; whether it was preempted or went by itself
-/// is a bit above.
-const WAITS: u64 = 0xff;
 
 classic! {
     fn switched(ctx) {
@@ -25,7 +20,7 @@ fn on_switch(ctx: &TracePointContext) -> Option<()> {
     let now_ns = clock::now_ns();
     // The current thread is still the one that is left.
     if let Some(place) = threads::find(Task::current())
-        && field::read(ctx, FieldId::SwitchPrevState) & WAITS == 0
+        && !is_waiting(field::read(ctx, FieldId::SwitchPrevState))
     {
         place.thread.clock.switched_out(now_ns);
     }
