@@ -63,8 +63,10 @@ pub struct RingPosition {
     pub head: u64,
     /// 1 while a record is written: what happens on the CPU meanwhile is lost.
     pub busy: u64,
-    /// So that the two halves write to different cache lines.
-    pub unused: [u64; 6],
+    /// How many records were lost: the ring was full, or the event interrupted another one's record.
+    pub lost: u64,
+    /// So that kernel and user space write to different cache lines.
+    pub unused: [u64; 5],
     /// What comes before has been read, by user space.
     pub tail: u64,
     /// See above.
@@ -97,5 +99,6 @@ const _: () = assert!(RECORD_HEADER_BYTES == 24);
 const _: () = assert!(RECORD_RAW_OFFSET == 16);
 const _: () = assert!(size_of::<SlowExit>() == 24 + 48 + 16 + 16);
 const _: () = assert!(size_of::<RingPosition>() == 128);
+const _: () = assert!(core::mem::offset_of!(RingPosition, tail) == 64);
 
 crate::pod!(RecordHeader, RingPosition, SlowExit);

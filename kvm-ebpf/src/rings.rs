@@ -38,6 +38,7 @@ impl Room {
         unsafe {
             // An event in an interrupt that came while another one's record is written.
             if read_volatile(&raw const (*position).busy) != 0 {
+                count_lost(position);
                 return None;
             }
             // An interrupt before this has written all of its records. Only now is it known where to go on.
@@ -46,7 +47,10 @@ impl Room {
         let room = Self::at_head(cpu, position, bytes);
         if room.is_none() {
             // SAFETY: as above.
-            unsafe { write_volatile(&raw mut (*position).busy, 0) };
+            unsafe {
+                write_volatile(&raw mut (*position).busy, 0);
+                count_lost(position);
+            }
         }
         room
     }
@@ -100,6 +104,22 @@ impl Room {
             write_volatile(&raw mut (*self.position).head, self.end);
             write_volatile(&raw mut (*self.position).busy, 0);
         }
+    }
+}
+
+/// Counts a record that could not be reserved, so that user space learns in which ring and when records were lost.
+///
+/// An interrupt between the two accesses that loses a record as well makes this one too few. User space sees that
+/// something was lost all the same.
+///
+/// # Safety
+/// The position is this CPU's.
+#[inline(always)]
+unsafe fn count_lost(position: *mut RingPosition) {
+    // SAFETY: in a map's value; user space only reads this word.
+    unsafe {
+        let lost = read_volatile(&raw const (*position).lost);
+        write_volatile(&raw mut (*position).lost, lost + 1);
     }
 }
 

@@ -23,6 +23,6 @@ pub(crate) use pairing::PairingRules;
 pub use pairing::{Detail, Pairing};
 pub use plan::{Filter, MOST_RING_BYTES, MapSizes, PlanError, Request};
 pub use records::{Batch, Record};
-pub use rings::Rings;
+pub use rings::{RingLoss, Rings};
 pub use runs::{ProgramRuns, RunStatistics, map_bytes};
 pub use snapshot::ThreadCount;
