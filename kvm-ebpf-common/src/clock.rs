@@ -138,6 +138,22 @@ impl VcpuClock {
         (self.keyed != 0).then(|| self.close(now_ns))
     }
 
+    /// Hands over the time in the guest since the last `kvm_entry`, when the next `kvm_exit` says that the thread entered
+    /// another vCPU than this one: it belongs to that one's clock.
+    #[inline(always)]
+    pub fn hand_over_guest_time(&mut self, to: &mut Self) {
+        let since_ns = self.guest_since_ns;
+        self.guest_since_ns = 0;
+        to.guest_since_ns = since_ns;
+    }
+
+    /// Is the thread inside `KVM_RUN`? It is in the guest, or between an exit and its return to user space.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_in_kvm_run(&self) -> bool {
+        self.guest_since_ns != 0 || (self.exit_ns != 0 && self.vmm_since_ns == 0)
+    }
+
     /// `kvm_userspace_exit`: the thread returns to the VMM.
     #[inline(always)]
     pub fn user(&mut self, now_ns: u64) {
@@ -349,6 +365,34 @@ mod tests {
         clock.entry(230);
         clock.exit(250, Some(key(1)));
         assert_eq!(clock.guest_ns, 60);
+    }
+
+    #[test]
+    fn time_in_the_guest_belongs_to_the_vcpu_that_exits() {
+        let mut first = out();
+        first.entry(130);
+        first.exit(140, Some(key(1)));
+        first.entry(150);
+        let mut second = VcpuClock::default();
+        first.hand_over_guest_time(&mut second);
+        second.exit(180, Some(key(2)));
+        assert_eq!((first.guest_ns, first.guest_since_ns), (10, 0));
+        assert_eq!((second.guest_ns, second.guest_since_ns), (30, 0));
+        // Nothing is handed over when no entry was seen.
+        first.hand_over_guest_time(&mut second);
+        assert_eq!(second.guest_since_ns, 0);
+    }
+
+    #[test]
+    fn a_thread_is_in_kvm_run_until_it_returns_to_user_space() {
+        let mut clock = VcpuClock::default();
+        assert!(!clock.is_in_kvm_run(), "nothing is known");
+        clock.exit(100, None);
+        assert!(clock.is_in_kvm_run());
+        clock.user(110);
+        assert!(!clock.is_in_kvm_run());
+        clock.entry(120);
+        assert!(clock.is_in_kvm_run());
     }
 
     #[test]

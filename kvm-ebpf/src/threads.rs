@@ -52,18 +52,26 @@ pub(crate) fn find(task: Task) -> Option<Place> {
 /// The current thread, which is a vCPU's. `None` when there is no room for another one.
 #[inline(always)]
 pub(crate) fn find_or_make(task: Task, vcpu: u32) -> Option<Place> {
-    if let Some(place) = find(task) {
+    let mut known = find(task);
+    if let Some(place) = &mut known {
         if vcpu == VCPU_UNKNOWN || place.thread.vcpu == vcpu {
-            return Some(place);
+            return known;
         }
         if place.thread.vcpu == VCPU_UNKNOWN {
             place.thread.vcpu = vcpu;
-            return Some(place);
+            return known;
         }
-        // It runs another vCPU from here on.
-        end(place.thread);
     }
-    make(task, vcpu)
+    let mut made = make(task, vcpu);
+    // It runs another vCPU from here on, and has since the last entry. The old entry ends last: user space may clear it
+    // then.
+    if let Some(Place { thread: old, .. }) = known {
+        if let Some(Place { thread: new, .. }) = &mut made {
+            old.clock.hand_over_guest_time(&mut new.clock);
+        }
+        end(old);
+    }
+    made
 }
 
 #[inline(always)]
