@@ -174,6 +174,13 @@ pub struct VcpuThread {
     /// 1 when it has ended, or runs another vCPU now and goes on under another index: nothing is
     /// counted here any more.
     pub ended: u32,
+    /// 1: another thread of the process runs a vCPU with the same index at the same time, of another VM. See [`Turn`].
+    ///
+    /// [`Turn`]: crate::Turn
+    pub separate: u32,
+    /// 1: at the next `kvm_entry`, it has to be checked whether the vCPU has moved here. Another thread has entered the
+    /// vCPU, or another vCPU needed the same entry in the table of who entered last.
+    pub check_turn: u32,
     /// Where it is.
     pub clock: VcpuClock,
     /// What the current exit's cause seems to be.
@@ -213,6 +220,8 @@ pub struct PairingCounters {
     pub unattributed: u64,
     /// Slow exits that could not be queued for user space. They are counted.
     pub slow_lost: u64,
+    /// Exits that have no time, since another thread ran the vCPU before the next entry of this one. Not in `unmatched`.
+    pub moved: u64,
 }
 
 const _: () = assert!(size_of::<Key>() == 16);
@@ -220,9 +229,9 @@ const _: () = assert!(size_of::<ExitStats>() == 6 * 8 + 2 * 24 + size_of::<Histo
 const _: () = assert!(size_of::<Row>() == 24 + size_of::<ExitStats>());
 const _: () = assert!(size_of::<RowKey>() == 24);
 const _: () = assert!(
-    size_of::<VcpuThread>() == 24 + size_of::<VcpuClock>() + 24 + NEAR_ROWS * size_of::<NearRow>()
+    size_of::<VcpuThread>() == 32 + size_of::<VcpuClock>() + 24 + NEAR_ROWS * size_of::<NearRow>()
 );
-const _: () = assert!(size_of::<PairingCounters>() == 40);
+const _: () = assert!(size_of::<PairingCounters>() == 48);
 
 crate::pod!(
     Key,

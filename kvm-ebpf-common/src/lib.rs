@@ -5,7 +5,7 @@
 //! settings before load, and nobody else writes anything. There is no text at all, and of logic only
 //! what both halves have to do alike: which events are selected ([`decide`]), in which bucket a duration is
 //! ([`bucket_index`]), how events become times ([`VcpuClock`]) and times become statistics ([`ExitStats::add`],
-//! [`CauseTable::add`]).
+//! [`CauseTable::add`]), and when a vCPU has moved to another thread ([`turn`]).
 //! Which events exist, where their fields lie and what a number is called is read from the running
 //! kernel by user space.
 
@@ -20,6 +20,7 @@ mod record;
 mod selection;
 mod settings;
 mod slot;
+mod turn;
 
 pub use cause::{CAUSES, Cause, CauseTable};
 pub use clock::{Parts, Span, VcpuClock, is_time, is_waiting};
@@ -39,6 +40,7 @@ pub use settings::{
     PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,
 };
 pub use slot::{MAX_SLOTS, SlotCounts, SlotTable, ThreadSlot};
+pub use turn::{Turn, turn, turn_slot};
 
 /// Marks types as plain old data for aya, in user space only.
 macro_rules! pod {

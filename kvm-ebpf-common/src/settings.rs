@@ -81,8 +81,8 @@ pub struct PairingSettings {
     pub user_slot: u32,
     /// The same of `kvm_vcpu_wakeup`.
     pub wakeup_slot: u32,
-    /// So that there is no padding.
-    pub unused: u32,
+    /// The last index of the table of who entered a vCPU last, a power of two less 1; 0: nobody is remembered.
+    pub turn_mask: u32,
 }
 
 /// [`Key::kind`](crate::Key::kind) of a guest's RIP as a cause. That of an event is its number among the
@@ -150,7 +150,7 @@ impl PairingSettings {
         entry_slot: NO_SLOT,
         user_slot: NO_SLOT,
         wakeup_slot: NO_SLOT,
-        unused: 0,
+        turn_mask: 0,
     };
 }
 

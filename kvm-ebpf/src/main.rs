@@ -4,7 +4,8 @@
 //!   (`ship`) the event it is attached to.
 //! - `rings` is where shipped events lie until user space takes them, `copy` how their records get there.
 //! - `pair`: programs on `kvm_exit`, `kvm_entry` and what comes between them, that time VM exits;
-//!   `threads` and `rows` are what they keep, `detail` adds what exits are about, `switch` when a
+//!   `threads` and `rows` are what they keep, `turns` knows which thread entered
+//!   a vCPU last, `detail` adds what exits are about, `switch` when a
 //!   thread could not run, and `slow` reports the long ones.
 //! - `vcpu`: one program, on `kvm_entry`, that learns which vCPU a thread runs, for the vCPU filter.
 //! - `thread_end`: programs on `sched_process_exit`, that ship the names of ending threads and give up
@@ -36,6 +37,7 @@ mod switch;
 mod task;
 mod thread_end;
 mod threads;
+mod turns;
 mod vcpu;
 
 /// Several helpers are for GPL-compatible programs only.

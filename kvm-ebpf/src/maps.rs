@@ -34,6 +34,11 @@ pub(crate) static THREAD_OF: HashMap<u32, u32> = HashMap::with_max_entries(1, 0)
 #[map]
 pub(crate) static NEAR_THREAD: Array<u32> = Array::with_max_entries(1, 0);
 
+/// Which of `THREADS` entered a vCPU last (its index and 1), at the [`turn_slot`](kvm_ebpf_common::turn_slot) of process
+/// and vCPU. Four times as many as threads, so that few vCPUs share one.
+#[map]
+pub(crate) static VCPU_TURNS: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Unused places in `THREADS`. User space puts them in, in the beginning and when a thread has ended.
 #[map]
 pub(crate) static FREE_THREADS: Stack<u32> = Stack::with_max_entries(1, 0);

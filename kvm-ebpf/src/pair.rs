@@ -21,6 +21,7 @@ use crate::{
     rows, settings, slots, slow,
     task::Task,
     threads::{self, Place},
+    turns,
 };
 
 #[inline(always)]
@@ -185,10 +186,11 @@ fn on_entry<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnO
     }
     let now_ns = clock::now_ns();
     also(now_ns, task);
-    if let Some(mut place) = threads::find(task)
-        && let Some(span) = place.thread.clock.entry(now_ns)
-    {
-        keep::<PLAIN, _>(ctx, &mut place, &span, now_ns, epoch);
+    if let Some(mut place) = threads::find(task) {
+        turns::enter(&mut place);
+        if let Some(span) = place.thread.clock.entry(now_ns) {
+            keep::<PLAIN, _>(ctx, &mut place, &span, now_ns, epoch);
+        }
     }
 }
 

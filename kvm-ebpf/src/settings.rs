@@ -93,6 +93,7 @@ macro_rules! pairing {
 }
 pairing! {
     slow_ns: u64, rip_kind: u32, exit_slot: u32, entry_slot: u32, user_slot: u32, wakeup_slot: u32,
+    turn_mask: u32,
 }
 
 #[inline(always)]

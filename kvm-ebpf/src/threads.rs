@@ -6,6 +6,7 @@ use kvm_ebpf_common::{VCPU_UNKNOWN, VcpuThread};
 use crate::{
     maps::{FREE_THREADS, NEAR_THREAD, THREAD_OF, THREADS},
     task::Task,
+    turns,
 };
 
 /// A vCPU thread and its place among all.
@@ -58,11 +59,11 @@ pub(crate) fn find_or_make(task: Task, vcpu: u32) -> Option<Place> {
             return known;
         }
         if place.thread.vcpu == VCPU_UNKNOWN {
-            place.thread.vcpu = vcpu;
+            set_vcpu(place, vcpu);
             return known;
         }
     }
-    let mut made = make(task, vcpu);
+    let mut made = make(task);
     // It runs another vCPU from here on, and has since the last entry. The old entry ends last: user space may clear it
     // then.
     if let Some(Place { thread: old, .. }) = known {
@@ -71,11 +72,24 @@ pub(crate) fn find_or_make(task: Task, vcpu: u32) -> Option<Place> {
         }
         end(old);
     }
+    if let Some(place) = &mut made {
+        set_vcpu(place, vcpu);
+    }
     made
 }
 
+/// Notes which vCPU a thread runs, when that becomes known.
 #[inline(always)]
-fn make(task: Task, vcpu: u32) -> Option<Place> {
+fn set_vcpu(place: &mut Place, vcpu: u32) {
+    place.thread.vcpu = vcpu;
+    if vcpu != VCPU_UNKNOWN {
+        // It enters the vCPU now, or did before the exit that says so.
+        turns::take(place.index, place.thread);
+    }
+}
+
+#[inline(always)]
+fn make(task: Task) -> Option<Place> {
     let index = FREE_THREADS.pop().ok()??;
     if THREAD_OF.insert(task.tid, index, 0).is_err() {
         let _ = FREE_THREADS.push(index, 0);
@@ -83,7 +97,6 @@ fn make(task: Task, vcpu: u32) -> Option<Place> {
     }
     let place = at(index)?;
     // All else is zero, as user space has left it.
-    place.thread.vcpu = vcpu;
     place.thread.was = task.both();
     place.thread.task = task.both();
     Some(place)

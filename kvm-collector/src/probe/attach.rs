@@ -381,6 +381,8 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     if let Some(plan) = &plan.pairing {
         (pairing, details) = (plan.settings, plan.details);
     }
+    let turns = if_needed(knows_turns(plan), turn_slots(threads));
+    pairing.turn_mask = turns - 1;
     let causes = if_needed(pairing.causes != 0, rows);
     let ring = plan.ships(request);
     let chunks = sizes.ring_bytes >> CHUNK_BYTES.ilog2();
@@ -402,6 +404,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("NEAR_THREAD", cpus)
         .map_max_entries("THREADS", threads)
         .map_max_entries("THREAD_OF", threads)
+        .map_max_entries("VCPU_TURNS", turns)
         .map_max_entries("FREE_THREADS", threads)
         .map_max_entries("ROWS", rows)
         .map_max_entries("ROW_OF", rows)
@@ -422,6 +425,21 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         tables::free_all(&mut ebpf, "FREE_ROWS", rows)?;
     }
     Ok(ebpf)
+}
+
+/// Can the programs know that a vCPU has moved to another thread? The kernel's events have to say which vCPU they are of,
+/// and when a thread returns to user space.
+fn knows_turns(plan: &Plan) -> bool {
+    plan.pairing.as_ref().is_some_and(|pairing| {
+        (pairing.exits_have_vcpus || plan.learn_vcpus.is_some()) && pairing.has_user_exits()
+    })
+}
+
+/// The size of the table of who entered a vCPU last, for so many threads: a power of two, and four times as many, so that
+/// few vCPUs share an entry.
+fn turn_slots(threads: u32) -> u32 {
+    const MOST: u32 = 1 << 24;
+    threads.saturating_mul(4).clamp(4, MOST).next_power_of_two()
 }
 
 /// Did the kernel say EPERM or EACCES anywhere below? (A rejection by the verifier is EACCES too,

@@ -186,6 +186,12 @@ impl PairingPlan {
         Ok(plan)
     }
 
+    /// Is it seen when a thread returns to user space?
+    pub(super) fn has_user_exits(&self) -> bool {
+        let is_user_exit = |it: &Use| it.event.name == "kvm_userspace_exit";
+        self.uses.iter().any(is_user_exit)
+    }
+
     fn detail(
         &mut self,
         index: usize,

@@ -55,7 +55,7 @@ pub struct MapSizes {
 /// Rows of the tables of exits at least.
 const LEAST_ROWS: u32 = 4_096;
 
-/// Places for vCPU threads at least: at 672 bytes each, they are cheap.
+/// Places for vCPU threads at least: at 680 bytes each, they are cheap.
 const LEAST_THREADS: u32 = 4_096;
 
 /// vCPUs that a CPU may have, when VMs come that are not there yet.

@@ -93,6 +93,7 @@ impl Attached {
             sum.threads_full += cpu.threads_full;
             sum.unattributed += cpu.unattributed;
             sum.slow_lost += cpu.slow_lost;
+            sum.moved += cpu.moved;
         }
         Ok(sum)
     }

@@ -160,6 +160,8 @@ mod tests {
             was: u64::from(tgid) << 32 | 7,
             vcpu: 0,
             ended: 1,
+            separate: 0,
+            check_turn: 0,
             clock: VcpuClock {
                 guest_ns: 5,
                 ..VcpuClock::default()

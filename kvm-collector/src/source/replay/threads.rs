@@ -66,6 +66,8 @@ impl Thread {
                 was: task.0,
                 vcpu,
                 ended: 0,
+                separate: 0,
+                check_turn: 0,
                 clock: VcpuClock::default(),
                 cause: Key::default(),
                 guest_rip: 0,
