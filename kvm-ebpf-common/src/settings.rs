@@ -48,6 +48,8 @@ pub struct FilterSettings {
     pub vcpu_count: u32,
     /// How many of `values` are set.
     pub value_count: u32,
+    /// 1: processes that user space has put into the table of skipped ones are not selected.
+    pub skip_processes: u32,
     /// Processes.
     pub tgids: [u32; MAX_FILTER_IDS],
     /// Threads.
@@ -132,6 +134,7 @@ impl FilterSettings {
         tid_count: 0,
         vcpu_count: 0,
         value_count: 0,
+        skip_processes: 0,
         tgids: [0; MAX_FILTER_IDS],
         tids: [0; MAX_FILTER_IDS],
         vcpus: [0; MAX_FILTER_IDS],
@@ -166,7 +169,7 @@ impl DetailSettings {
 }
 
 const _: () = assert!(size_of::<SlotSettings>() == 20);
-const _: () = assert!(size_of::<FilterSettings>() == 16 + 4 * 4 * MAX_FILTER_IDS);
+const _: () = assert!(size_of::<FilterSettings>() == 20 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<PairingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
 const _: () = assert!(size_of::<ShipSettings>() == 16);

@@ -7,7 +7,13 @@ use kvm_ebpf_common::{
     FieldId, MAX_FILTER_IDS, Selection, VCPU_UNKNOWN, VcpuThreadId, decide_task, subject,
 };
 
-use crate::{field, maps::THREAD_OF, settings, task::Task, threads};
+use crate::{
+    field,
+    maps::{SKIPPED_PROCESSES, THREAD_OF},
+    settings,
+    task::Task,
+    threads,
+};
 
 /// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
 /// left as the list has ids.
@@ -50,7 +56,9 @@ impl Selection for Globals {
     #[inline(always)]
     fn process(&self, tgid: u32) -> bool {
         let tgids = settings::tgid_count();
-        tgids == 0 || listed(tgid, tgids, settings::tgid)
+        (tgids == 0 || listed(tgid, tgids, settings::tgid))
+            // SAFETY: only whether the key is there is of interest.
+            && !(settings::skip_processes() && unsafe { SKIPPED_PROCESSES.get(tgid) }.is_some())
     }
 
     #[inline(always)]

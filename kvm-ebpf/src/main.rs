@@ -8,8 +8,8 @@
 //!   a vCPU last, `detail` adds what exits are about, `switch` when a
 //!   thread could not run, and `slow` reports the long ones.
 //! - `vcpu`: one program, on `kvm_entry`, that learns which vCPU a thread runs, for the vCPU filter.
-//! - `thread_end`: programs on `sched_process_exit`, that ship the names of ending threads and give up
-//!   their places.
+//! - `thread_end`: programs on `sched_process_exit`, that ship the names of ending threads, release
+//!   their entries, and forget skipped processes.
 //! - `floor`: programs that do nothing, to measure the others by.
 //!
 //! Nothing here knows an event's name or layout; what is needed comes in through `settings`.

@@ -20,6 +20,10 @@ pub(crate) static SLOT_COUNTS: PerCpuArray<SlotTable> = PerCpuArray::with_max_en
 pub(crate) static PAIRING_COUNTERS: PerCpuArray<PairingCounters> =
     PerCpuArray::with_max_entries(1, 0);
 
+/// Processes that user space has decided against, by their names; the value says nothing.
+#[map]
+pub(crate) static SKIPPED_PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+
 /// vCPU threads. User space reads these and the rows in place, without a system call, and sizes them
 /// for the vCPUs there are.
 #[map]

@@ -82,6 +82,11 @@ filter_list!(tid_count, tid, tid_count, tids);
 filter_list!(vcpu_count, vcpu, vcpu_count, vcpus);
 filter_list!(value_count, value, value_count, values);
 
+#[inline(always)]
+pub(crate) fn skip_processes() -> bool {
+    read!(FILTER.skip_processes) != 0
+}
+
 /// A field of `PAIRING`.
 macro_rules! pairing {
     ($($field:ident: $type:ty),* $(,)?) => {$(

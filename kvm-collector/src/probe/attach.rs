@@ -11,13 +11,14 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
-use kvm_ebpf_common::{CHUNK_BYTES, DetailSettings, MAX_DETAILS, PairingSettings};
+use kvm_ebpf_common::{CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, PairingSettings};
 
 use super::{
     bind,
     plan::{OF_VCPU_THREADS, Plan, PlanError, Request, THREAD_END, cpus},
     release::Release,
     rings::Rings,
+    skip::{MOST_SKIPPED, SKIPPED_PROCESSES},
     tables::{self, Tables},
     tracepoint,
 };
@@ -217,6 +218,9 @@ impl Attached {
             }
             taken = &pairing.slots_taken;
         }
+        if request.skip_processes {
+            attached.attach("process_end", &THREAD_END.into(), 0)?;
+        }
         if request.ship {
             attached.attach("thread_end", &THREAD_END.into(), 0)?;
         }
@@ -383,6 +387,10 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     }
     let turns = if_needed(knows_turns(plan), turn_slots(threads));
     pairing.turn_mask = turns - 1;
+    let filter = FilterSettings {
+        skip_processes: u32::from(request.skip_processes),
+        ..plan.filter
+    };
     let causes = if_needed(pairing.causes != 0, rows);
     let ring = plan.ships(request);
     let chunks = sizes.ring_bytes >> CHUNK_BYTES.ilog2();
@@ -390,7 +398,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         // The kernel's own types are 50 MB here, and no program refers to them.
         .btf(None)
         .override_global("SLOTS", &plan.slots[..], true)
-        .override_global("FILTER", &plan.filter, true)
+        .override_global("FILTER", &filter, true)
         .override_global("PAIRING", &pairing, true)
         .override_global("DETAILS", &details[..], true)
         .override_global("SHIP", &plan.ship, true)
@@ -410,6 +418,10 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("ROW_OF", rows)
         .map_max_entries("FREE_ROWS", rows)
         .map_max_entries("CAUSES", causes)
+        .map_max_entries(
+            SKIPPED_PROCESSES,
+            if_needed(request.skip_processes, MOST_SKIPPED),
+        )
         .map_max_entries("THREAD_COUNTS", if_needed(request.per_thread, 65_536))
         .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
         .load(&bind::bind(OBJECT, &plan.places)?)

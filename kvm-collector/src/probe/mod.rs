@@ -13,6 +13,7 @@ mod records;
 mod release;
 mod rings;
 mod runs;
+mod skip;
 mod snapshot;
 mod tables;
 mod tracepoint;

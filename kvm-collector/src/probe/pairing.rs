@@ -66,6 +66,7 @@ impl Pairing {
             pairing: Some(self),
             entry,
             filter: &Filter::default(),
+            skip_processes: false,
             sizes: MapSizes::default(),
             log: false,
         };
@@ -153,7 +154,7 @@ impl PairingPlan {
         place_exit(exit, places)?;
         // `kvm_exit` last: were it first, the entry after a first exit could be missed, and that exit
         // have no end.
-        let plain = pairing.is_plain() && !request.filter.is_by_task() && !request.log;
+        let plain = pairing.is_plain() && !request.is_by_task() && !request.log;
         let raw = if plain { "_plain" } else { "_raw" };
         plan.settings.entry_slot = plan.attach("vm_entry", raw, entry, request);
         let details = pairing.counted.iter().map(|detail| (detail, 0));

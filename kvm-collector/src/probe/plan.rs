@@ -35,10 +35,19 @@ pub struct Request<'a> {
     pub entry: Option<&'a Format>,
     /// What is left out.
     pub filter: &'a Filter,
+    /// Processes will be left out later, by [`Attached::skip_process`](super::Attached::skip_process).
+    pub skip_processes: bool,
     /// Sizes the user may choose.
     pub sizes: MapSizes,
     /// The kernel half's own diagnostics.
     pub log: bool,
+}
+
+impl Request<'_> {
+    /// Does it select by who caused an event?
+    pub(super) fn is_by_task(&self) -> bool {
+        self.skip_processes || self.filter.is_by_task()
+    }
 }
 
 /// Sizes of maps.
@@ -253,7 +262,7 @@ impl Plan {
             ship: ShipSettings {
                 ring_shift: ring_bytes.ilog2(),
                 per_thread: u32::from(request.per_thread),
-                by_task: u32::from(request.per_thread || request.filter.is_by_task()),
+                by_task: u32::from(request.per_thread || request.is_by_task()),
                 log: u32::from(request.log),
             },
             needs_records: request.ship || !request.filter.vcpus.is_empty(),

@@ -80,6 +80,25 @@ impl Tables {
             .then(|| self.causes.read(row))
     }
 
+    /// Makes the programs forget what is in progress in a process's threads: an exit, or the time in the guest.
+    ///
+    /// They must not run for this process meanwhile.
+    pub(super) fn interrupt(&mut self, tgid: u32) {
+        self.look();
+        for index in 0..self.threads_used {
+            let task = self.threads.word(index, offset_of!(VcpuThread, task));
+            if task >> 32 == u64::from(tgid) {
+                for offset in [
+                    offset_of!(VcpuThread, clock.exit_ns),
+                    offset_of!(VcpuThread, clock.guest_since_ns),
+                    offset_of!(VcpuThread, clock.vmm_since_ns),
+                ] {
+                    self.threads.set_word(index, offset, 0);
+                }
+            }
+        }
+    }
+
     /// Gives back the place of a thread that has ended.
     pub(super) fn free_thread(&mut self, ebpf: &mut Ebpf, index: u64) -> Result<(), ProbeError> {
         let place = u32::try_from(index).unwrap_or(u32::MAX);

@@ -69,6 +69,7 @@ impl Live {
             pairing: options.pairing.as_ref(),
             entry: options.entry.as_ref(),
             filter: &options.filter,
+            skip_processes: false,
             sizes: options.sizes,
             log: options.log,
         };

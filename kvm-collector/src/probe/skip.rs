@@ -1,0 +1,122 @@
+//! Processes that the programs skip, since user space has decided against them.
+//!
+//! A VM's name is found in user space, some time after its first event. Until then its process is not skipped, so that
+//! nothing is lost; user space drops what it has not selected. Afterwards a VM that is not selected costs no more than
+//! the look into this table.
+
+use std::{fs, io};
+
+use aya::maps::{HashMap, MapData, MapError};
+
+use super::{Attached, ProbeError};
+
+/// The table's name.
+pub(super) const SKIPPED_PROCESSES: &str = "SKIPPED_PROCESSES";
+
+/// How many processes it holds, where it is needed.
+pub(super) const MOST_SKIPPED: u32 = 16_384;
+
+/// `PF_EXITING` (include/linux/sched.h).
+const PF_EXITING: u32 = 4;
+
+impl Attached {
+    /// Skips all further events of a process, until it ends or [`Attached::unskip_process`]. The request must have asked
+    /// for [`skip_processes`](super::Request::skip_processes).
+    ///
+    /// When the table is full, the process is not skipped: it only costs more.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn skip_process(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        match self.skipped()?.insert(tgid, 1, 0) {
+            Ok(()) => {}
+            Err(source) if has_errno(&source, libc::E2BIG) => return Ok(()),
+            Err(source) => return Err(failed(source)),
+        }
+        // Only now: had it ended before, nobody would remove it, and another process may get its number.
+        if is_running(tgid) {
+            Ok(())
+        } else {
+            self.remove_skipped(tgid)
+        }
+    }
+
+    /// No longer skips a process. An exit that was in progress when the process was skipped is not counted.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn unskip_process(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        if self.skipped()?.get(&tgid, 0).is_err() {
+            return Ok(());
+        }
+        // While the process is skipped, no program changes the state of its threads.
+        if let Some(tables) = &mut self.tables {
+            tables.interrupt(tgid);
+        }
+        self.remove_skipped(tgid)
+    }
+
+    fn remove_skipped(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        match self.skipped()?.remove(&tgid) {
+            // The process has ended.
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(source) if has_errno(&source, libc::ENOENT) => Ok(()),
+            result => result.map_err(failed),
+        }
+    }
+
+    fn skipped(&mut self) -> Result<HashMap<&mut MapData, u32, u32>, ProbeError> {
+        let map = self.ebpf.map_mut(SKIPPED_PROCESSES);
+        let map = map.ok_or_else(|| ProbeError::Missing(SKIPPED_PROCESSES.to_owned()))?;
+        HashMap::try_from(map).map_err(failed)
+    }
+}
+
+fn failed(source: MapError) -> ProbeError {
+    ProbeError::Map {
+        name: SKIPPED_PROCESSES,
+        source,
+    }
+}
+
+fn has_errno(error: &MapError, errno: i32) -> bool {
+    let mut next = Some(error as &(dyn std::error::Error + 'static));
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error() == Some(errno);
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Has the process's main thread not begun to end? If so, `sched_process_exit` is still to come.
+fn is_running(tgid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{tgid}/stat"));
+    stat.is_ok_and(|stat| flags(&stat).is_some_and(|flags| flags & PF_EXITING == 0))
+}
+
+/// The flags in `/proc/<tgid>/stat` (proc_pid_stat(5)): the seventh field behind the name, which may have any character.
+fn flags(stat: &str) -> Option<u32> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    behind_name.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_found_behind_any_name() {
+        let stat = "7 (a) R (b) S 1 7 7 0 -1 4194560 100 0";
+        assert_eq!(flags(stat), Some(4_194_560));
+        assert_eq!(flags("7 (a"), None);
+        assert_eq!(flags("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_is_running_and_none_is_not() {
+        assert!(is_running(std::process::id()));
+        assert!(!is_running(0));
+    }
+}
