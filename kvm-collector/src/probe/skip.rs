@@ -56,6 +56,15 @@ impl Attached {
         self.remove_skipped(tgid)
     }
 
+    /// The processes that are skipped.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn skipped_processes(&self) -> Result<Vec<u32>, ProbeError> {
+        let entries = self.hash::<u32, u32>(SKIPPED_PROCESSES)?;
+        Ok(entries.into_iter().map(|(tgid, _)| tgid).collect())
+    }
+
     fn remove_skipped(&mut self, tgid: u32) -> Result<(), ProbeError> {
         match self.skipped()?.remove(&tgid) {
             // The process has ended.

@@ -111,7 +111,7 @@ impl Attached {
             .map_err(|source| ProbeError::Map { name, source })
     }
 
-    fn hash<K: aya::Pod, V: aya::Pod>(
+    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
         &self,
         name: &'static str,
     ) -> Result<Vec<(K, V)>, ProbeError> {

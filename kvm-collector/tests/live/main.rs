@@ -22,6 +22,7 @@ mod perf;
 mod perf_data;
 mod perf_kvm;
 mod pressure;
+mod probe;
 mod process;
 mod pty;
 mod reasons;
@@ -66,6 +67,7 @@ fn trials() -> Vec<Trial> {
         witness::trials(),
         perf_kvm::trials(),
         parts::trials(),
+        probe::trials(),
         replay::trials(),
         ring::trials(),
         pressure::trials(),
