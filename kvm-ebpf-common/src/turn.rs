@@ -5,7 +5,7 @@
 //! meanwhile. Where one process has several VMs, the same vCPU index also stands for different vCPUs; then both threads
 //! are inside `KVM_RUN` at once sooner or later.
 //!
-//! For each process and vCPU index, it is remembered which thread entered it last. The rule is applied at each
+//! For each process and vCPU index, the thread that entered it last is stored. The rule is applied at each
 //! `kvm_entry` of a thread whose vCPU is known, and when a thread becomes known at its first `kvm_exit`.
 
 use crate::{VcpuClock, VcpuThread};

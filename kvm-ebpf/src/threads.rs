@@ -84,7 +84,7 @@ fn set_vcpu(place: &mut Place, vcpu: u32) {
     place.thread.vcpu = vcpu;
     if vcpu != VCPU_UNKNOWN {
         // It enters the vCPU now, or did before the exit that says so.
-        turns::take(place.index, place.thread);
+        turns::record(place.index, place.thread);
     }
 }
 

@@ -12,19 +12,19 @@ use crate::{
 
 /// Notes that a thread enters its vCPU.
 ///
-/// If another thread entered the vCPU last, the exit that is open in this one has no time. That other thread has said
-/// so here, so that nothing has to be looked up where no vCPU moves.
+/// If another thread entered the vCPU last, the exit that is open in this one has no time. That other thread has set
+/// `check_turn` here, so the table is not read as long as no vCPU moves.
 #[inline(always)]
 pub(crate) fn enter(place: &mut Place) {
     // SAFETY: a number of the thread's own state, which others write. Volatile for that reason.
     if unsafe { read_volatile(&raw const place.thread.check_turn) } != 0 {
-        take(place.index, place.thread);
+        record(place.index, place.thread);
     }
 }
 
-/// Makes a thread the last one that entered its vCPU. Not inlined, since it is rare.
+/// Records a thread as the last one that entered its vCPU. Not inlined, since it is rare.
 #[inline(never)]
-pub(crate) fn take(index: u32, thread: *mut VcpuThread) {
+pub(crate) fn record(index: u32, thread: *mut VcpuThread) {
     let mask = settings::turn_mask();
     if mask == 0 {
         return;

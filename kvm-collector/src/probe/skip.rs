@@ -20,8 +20,8 @@ pub(super) const MOST_SKIPPED: u32 = 16_384;
 const PF_EXITING: u32 = 4;
 
 impl Attached {
-    /// Skips all further events of a process, until it ends or [`Attached::unskip_process`]. The request must have asked
-    /// for [`skip_processes`](super::Request::skip_processes).
+    /// Skips all further events of a process, until it ends or [`Attached::unskip_process`]. The request must have set
+    /// [`skip_processes`](super::Request::skip_processes).
     ///
     /// When the table is full, the process is not skipped: it only costs more.
     ///

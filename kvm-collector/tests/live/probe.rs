@@ -1,4 +1,4 @@
-//! What the eBPF programs keep, read through the library: cases that the built-in guest does not make.
+//! What the eBPF programs store, read through the library: cases that the built-in guest does not make.
 
 use std::{
     error::Error,
