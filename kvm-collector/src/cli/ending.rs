@@ -1,36 +1,48 @@
 //! How long a measurement goes on: for a time, until a command ends, or until Ctrl-C.
 
-use std::{
-    future::pending,
-    os::fd::AsFd as _,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
-use tokio::{
-    process::{Child, Command},
-    signal::unix::Signal,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
+
+use crate::{
+    session::{Ending, OwnCost},
+    source::Limits,
 };
-
-use super::signals;
-
-/// How often the threads seen are looked at for new VMs, whose names must be read while they live.
-pub(super) const LOOK_AROUND: Duration = Duration::from_millis(200);
 
 /// How long it goes on.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Duration")]
-pub(super) struct Ending {
-    /// For this long (500ms, 10s, 1h); otherwise until CMD ends, or until Ctrl-C
+pub(super) struct EndingArgs {
+    /// Measure for this long (500ms, 10s, 1h), with -i from the first event on; otherwise until CMD ends, or until Ctrl-C
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 
     /// Run this command, and go on until it ends. All VMs are watched, not only the command's
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
+}
+
+impl EndingArgs {
+    /// When a live measurement ends.
+    pub(super) fn ending(&self) -> Ending {
+        Ending {
+            duration: self.duration,
+            command: self.command.clone(),
+        }
+    }
+
+    /// How much of a recording is read.
+    pub(super) fn limits(&self, interval: Option<Duration>) -> Limits {
+        Limits {
+            duration_ns: self.duration.map(ns),
+            interval_ns: interval.map(ns),
+        }
+    }
+}
+
+/// A duration in nanoseconds; one that is too long is the longest there is.
+pub(super) fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A duration as people write it; 0 is none.
@@ -42,151 +54,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What happened while waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Happened {
-    /// Time to look around.
-    LookAround,
-    /// The interval asked for is over.
-    Interval,
-    /// The measurement is over.
-    End,
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct OwnArgs {
+    /// In the end, also say on stderr what watching itself cost: each program's runs and time, this process's CPU
+    /// time and memory. Counting runs makes each some 50 ns longer
+    #[arg(long = "self", help_heading = "Output")]
+    own: bool,
 }
 
-/// A measurement that goes on.
-#[derive(Debug)]
-pub(super) struct Course {
-    deadline: Option<Instant>,
-    child: Option<Child>,
-    status: Option<ExitStatus>,
-    interval: Option<Interval>,
-    look_around: Interval,
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Ending {
-    /// The command in one line, if there is one.
-    pub(super) fn command_line(&self) -> Option<String> {
-        (!self.command.is_empty()).then(|| self.command.join(" "))
-    }
-
-    /// How long, if it was said.
-    pub(super) fn duration(&self) -> Option<Duration> {
-        self.duration
-    }
-
-    /// Starts the clock and the command. The programs are attached by now.
-    pub(super) fn begin(&self, interval: Option<Duration>) -> anyhow::Result<Course> {
-        self.begin_with(interval, Stdio::inherit())
-    }
-
-    /// As [`Ending::begin`], with what the command prints on stderr: stdout is for something else.
-    pub(super) fn begin_off_stdout(&self) -> anyhow::Result<Course> {
-        self.begin_with(None, std::io::stderr().as_fd().try_clone_to_owned()?.into())
-    }
-
-    fn begin_with(&self, interval: Option<Duration>, stdout: Stdio) -> anyhow::Result<Course> {
-        // Signals first: a Ctrl-C from here on is an end with a report.
-        let [interrupt, terminate] = signals::of_end()?;
-        let child = match self.command.split_first() {
-            Some((program, args)) => Some(
-                Command::new(program)
-                    .args(args)
-                    .stdout(stdout)
-                    .kill_on_drop(true)
-                    .spawn()
-                    .with_context(|| format!("cannot run `{program}`"))?,
-            ),
-            None => None,
-        };
-        let now = Instant::now();
-        let every = |period: Duration| {
-            let mut interval = interval_at(now + period, period);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            interval
-        };
-        Ok(Course {
-            // A time too long for the clock is no limit.
-            deadline: self.duration.and_then(|duration| now.checked_add(duration)),
-            child,
-            status: None,
-            interval: interval.map(every),
-            look_around: every(LOOK_AROUND),
-            interrupt,
-            terminate,
-        })
-    }
-}
-
-impl Course {
-    /// Waits for the next thing to happen.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Happened> {
-        let deadline = self.deadline;
-        tokio::select! {
-            // An end before anything else that happens at the same time.
-            biased;
-            status = wait(&mut self.child) => {
-                self.status = Some(status?);
-                self.child = None;
-                Ok(Happened::End)
-            }
-            _ = self.interrupt.recv() => Ok(Happened::End),
-            _ = self.terminate.recv() => Ok(Happened::End),
-            () = until(deadline) => Ok(Happened::End),
-            () = tick(self.interval.as_mut()) => Ok(Happened::Interval),
-            _ = self.look_around.tick() => Ok(Happened::LookAround),
-        }
-    }
-
-    /// Ends the command if it still runs. Returns whether it failed by itself.
-    pub(super) async fn finish(mut self) -> anyhow::Result<bool> {
-        if let Some(mut child) = self.child.take() {
-            if let Some(pid) = child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .and_then(rustix::process::Pid::from_raw)
-            {
-                // It may have ended, or be ending, by the same Ctrl-C.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
-            if tokio::time::timeout(Duration::from_secs(5), child.wait())
-                .await
-                .is_err()
-            {
-                child.kill().await?;
-            }
-        }
-        match self.status {
-            Some(status) if !status.success() => {
-                log::error!("the command ended with {status}");
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
-    }
-}
-
-async fn wait(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
-    match child {
-        Some(child) => child.wait().await,
-        None => pending().await,
-    }
-}
-
-/// Waits for a moment; for ever, if there is none.
-pub(super) async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
-    }
-}
-
-async fn tick(interval: Option<&mut Interval>) {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => pending().await,
+impl OwnArgs {
+    /// Begins to count, if it is requested. To be called before programs are attached.
+    pub(super) fn begin(self) -> anyhow::Result<Option<OwnCost>> {
+        self.own.then(OwnCost::begin).transpose()
     }
 }

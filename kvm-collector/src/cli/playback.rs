@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::selection::{Events, Reasons, Target};
 use crate::{
-    source::{Ended, Recording, Selection},
+    source::{PlayOptions, Recording, RecordingSummary},
     tracefs::Format,
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Playback {
     pub(super) recording: Recording,
     /// The events chosen, in the order of their slots.
     pub(super) formats: Vec<Format>,
-    pub(super) selection: Selection,
+    pub(super) options: PlayOptions,
 }
 
 impl Playback {
@@ -39,7 +39,7 @@ impl Playback {
         let mut recording = Recording::open(path)?;
         let formats = events.among(recording.formats(), needed, path)?;
         recording.choose(&formats);
-        let mut selection = target.of_recording()?;
+        let mut selection = target.selection()?;
         if let Some(reasons) = reasons {
             let is_exit = |it: &&Format| it.is("kvm", "kvm_exit");
             selection.filter.reasons = reasons.codes(recording.formats().iter().find(is_exit))?;
@@ -47,13 +47,20 @@ impl Playback {
         Ok(Self {
             recording,
             formats,
-            selection,
+            options: PlayOptions {
+                selection,
+                ..PlayOptions::default()
+            },
         })
     }
 }
 
 /// Says what is wrong with the recording, and whether what was asked for was in it.
-pub(super) fn report_end(ended: &Ended, target: &Target, path: &Path) -> anyhow::Result<()> {
+pub(super) fn report_end(
+    ended: &RecordingSummary,
+    target: &Target,
+    path: &Path,
+) -> anyhow::Result<()> {
     if let Some(defect) = &ended.defect {
         log::warn!(
             "{} is only part of a recording: {defect}; what comes before that is all there is",
@@ -63,7 +70,7 @@ pub(super) fn report_end(ended: &Ended, target: &Target, path: &Path) -> anyhow:
     let single = ended.loss.damaged - u64::from(ended.defect.is_some());
     if single > 0 {
         log::warn!(
-            "{}: {single} records make no sense and are left out",
+            "{}: {single} records cannot be decoded and are left out",
             path.display()
         );
     }

@@ -5,29 +5,27 @@ use std::{
     io::{IsTerminal as _, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Common,
-    ending::{Ending, Happened, duration},
-    own::{Own, OwnArgs},
+    ending::{EndingArgs, OwnArgs, duration, ns},
     selection::{Events, Reasons, Target, kvm_format},
     size::{bytes, ring_bytes},
 };
 use crate::{
     host::{self, clock},
-    model::EventCount,
     probe::MapSizes,
     recording::{
-        Flight, HostFacts, KernelText, Recorded, RecordedEvent, Recorder, RecorderOptions, Taken,
-        Trigger,
+        Flight, HostFacts, KernelText, Recorded, RecordedEvent, Recorder, RecorderOptions,
     },
+    session::record::{RecordSession, RecordSummary, in_mib},
     source::{Live, LiveOptions},
+    timing::ExitTrigger,
     tracefs::{Format, Tracefs},
 };
 
@@ -50,7 +48,7 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     reasons: Reasons,
     #[command(flatten)]
-    ending: Ending,
+    ending: EndingArgs,
     #[command(flatten)]
     own: OwnArgs,
 
@@ -81,9 +79,9 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "max_size", help_heading = "Output")]
     flight_recorder: Option<Duration>,
 
-    /// When the flight recorder writes: 'exit > 1ms'. At most twice in its time; the last 10 files are kept, or as many as
-    /// --rotate says
-    #[arg(long, value_name = "WHEN", value_parser = Trigger::parse, requires = "flight_recorder", help_heading = "Output")]
+    /// Write when an exit takes longer than this, without halted time: 'exit > 1ms'. At most twice per --flight-recorder
+    /// time; the last 10 files are kept, or as many as --rotate says
+    #[arg(long, value_name = "WHEN", value_parser = ExitTrigger::parse, requires = "flight_recorder", help_heading = "Output")]
     trigger: Option<Duration>,
 
     /// Memory of the flight recorder at most; when it is full, the oldest events go
@@ -130,9 +128,9 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         bail!("--rotate needs --max-size, to know when, or --flight-recorder");
     }
     let tracefs = Tracefs::find_or_mount()?;
-    let mut filter = args.target.filter()?;
+    let mut selection = args.target.of_running()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
-    filter.reasons = args.reasons.codes(exit.as_ref())?;
+    selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
     let needed: &[&str] = if args.trigger.is_some() {
         &["kvm_exit", "kvm_entry"]
     } else {
@@ -140,10 +138,13 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     };
     let formats = args.events.formats_and(&tracefs, needed)?;
     let flight = args.flight_recorder.map(|window| Flight {
-        window_ns: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX),
+        window_ns: ns(window),
         memory_bytes: args.memory,
-        trigger: args.trigger.and_then(|above| Trigger::new(above, &formats)),
     });
+    let trigger = args
+        .trigger
+        .map(|above| ExitTrigger::new(above, &formats))
+        .transpose()?;
     let keep = args
         .rotate
         .map(usize::from)
@@ -160,22 +161,52 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     let own = args.own.begin()?;
     let live = Live::begin(LiveOptions {
         events: formats,
-        filter,
+        selection,
         entry: kvm_format(&tracefs, "kvm_entry")?,
         ship: true,
         sizes: MapSizes::default().with_rings(args.ring),
         log: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let session = Session {
-        lost: vec![0; live.options().events.len()],
+    let session = RecordSession {
         live,
         recorder,
-        began: Instant::now(),
-        progress: Progress::new(common),
-        own,
+        trigger,
+        output: args.output.clone(),
+        is_flight_recorder: args.flight_recorder.is_some(),
+        quiet: common.quiet,
     };
-    session.run(&args, common).await
+    let ending = args.ending.ending();
+    let mut schedule = if stream {
+        ending.begin_off_stdout()?
+    } else {
+        ending.begin(None)?
+    };
+    let RecordSummary {
+        recorded,
+        lost,
+        is_full,
+        failed,
+    } = session.run(&mut schedule, own.as_ref()).await?;
+    if !common.quiet || failed.is_some() {
+        eprintln!("kvm-collector: {}", summary(&args, recorded, lost));
+    }
+    let command_failed = schedule.finish().await?;
+    if let Some(error) = failed {
+        // What was written before has been said.
+        return Err(anyhow::Error::new(error).context(format!(
+            "recording to {} ended early",
+            args.output.display()
+        )));
+    }
+    if is_full && !common.quiet {
+        eprintln!("kvm-collector: the recording ended because --max-size was reached");
+    }
+    Ok(match (command_failed, args.strict && lost > 0) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(super::INCOMPLETE),
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 /// The texts of the events' formats.
@@ -212,131 +243,6 @@ fn facts(tracefs: &Tracefs) -> HostFacts {
     }
 }
 
-/// A recording that goes on.
-struct Session {
-    live: Live,
-    recorder: Recorder,
-    /// Per event, how many losses are in the file.
-    lost: Vec<u64>,
-    began: Instant,
-    progress: Progress,
-    own: Option<Own>,
-}
-
-impl Session {
-    async fn run(mut self, args: &RecordArgs, common: Common) -> anyhow::Result<ExitCode> {
-        let mut rings = self.live.take_rings().context("nothing is shipped")?;
-        let mut usr1 = signal(SignalKind::user_defined1())?;
-        let mut course = if args.output == Path::new("-") {
-            args.ending.begin_off_stdout()?
-        } else {
-            args.ending.begin(None)?
-        };
-        let mut failed = None;
-        let mut full = false;
-        while !full && failed.is_none() {
-            let mut now = Ok(Taken::In);
-            tokio::select! {
-                biased;
-                happened = course.next() => match happened? {
-                    Happened::End => break,
-                    Happened::LookAround | Happened::Interval => {
-                        self.live.look_around()?;
-                        let events = self.live.events()?;
-                        self.losses(&events);
-                        now = self.recorder.flush().map(|()| Taken::In);
-                        self.progress.show(self.began, self.recorder.progress(), self.lost.iter().sum());
-                    }
-                },
-                _ = usr1.recv() => {
-                    now = if args.flight_recorder.is_some() {
-                        self.recorder.dump().map(|()| Taken::Dumped)
-                    } else {
-                        self.recorder.flush().map(|()| Taken::In)
-                    };
-                }
-                () = rings.ready() => {}
-            }
-            // As much as there is, but not for ever: on a busy host there is always more.
-            for _ in 0..8 {
-                match now {
-                    Ok(Taken::In) => {}
-                    Ok(Taken::Dumped) => self
-                        .progress
-                        .say(&format!("wrote what was last to {}", args.output.display())),
-                    Ok(Taken::Full) => full = true,
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-                let batch = rings.drain();
-                if full || batch.is_empty() {
-                    break;
-                }
-                now = self.recorder.take_in(&batch);
-            }
-        }
-        self.live.end()?;
-        // What is still in the ring.
-        while failed.is_none() && !full {
-            let batch = rings.drain();
-            if batch.is_empty() {
-                break;
-            }
-            match self.recorder.take_in(&batch) {
-                Ok(taken) => full = taken == Taken::Full,
-                Err(error) => failed = Some(error),
-            }
-        }
-        let counts = self.live.counts()?;
-        self.losses(&counts.events);
-        if counts.loss.missed > 0 {
-            self.recorder.lost(None, counts.loss.missed, counts.time_ns);
-        }
-        self.progress.end();
-        let recorded = self
-            .recorder
-            .finish()
-            .with_context(|| format!("cannot finish {}", args.output.display()))?;
-        let lost = counts.loss.lost + counts.loss.missed + recorded.left_out;
-        if !common.quiet || failed.is_some() {
-            eprintln!("kvm-collector: {}", summary(args, recorded, lost));
-        }
-        if let Some(own) = &self.own {
-            own.say(&self.live)?;
-        }
-        let command_failed = course.finish().await?;
-        if let Some(error) = failed {
-            // What was kept has been said.
-            return Err(anyhow::Error::new(error).context(format!(
-                "recording to {} ended early",
-                args.output.display()
-            )));
-        }
-        if full && !common.quiet {
-            eprintln!("kvm-collector: the recording ended because --max-size was reached");
-        }
-        Ok(match (command_failed, args.strict && lost > 0) {
-            (true, _) => ExitCode::FAILURE,
-            (false, true) => ExitCode::from(super::INCOMPLETE),
-            (false, false) => ExitCode::SUCCESS,
-        })
-    }
-
-    /// Puts new losses into the file.
-    fn losses(&mut self, events: &[EventCount]) {
-        let now_ns = clock::monotonic_ns();
-        for (slot, (event, known)) in events.iter().zip(&mut self.lost).enumerate() {
-            let lost = event.lost.saturating_sub(*known);
-            if lost > 0 {
-                *known = event.lost;
-                self.recorder.lost(Some(slot), lost, now_ns);
-            }
-        }
-    }
-}
-
 fn summary(args: &RecordArgs, recorded: Recorded, lost: u64) -> String {
     let Recorded {
         events,
@@ -362,56 +268,5 @@ fn summary(args: &RecordArgs, recorded: Recorded, lost: u64) -> String {
             "{events} events recorded to {files} files, the last of them {place} ({} in all), {lost} lost",
             in_mib(bytes)
         ),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn in_mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
-}
-
-/// A line on the terminal that says how it goes.
-struct Progress {
-    on: bool,
-    shown: Option<Instant>,
-    quiet: bool,
-}
-
-impl Progress {
-    /// How often it changes.
-    const EVERY: Duration = Duration::from_secs(1);
-
-    fn new(common: Common) -> Self {
-        Self {
-            on: !common.quiet && std::io::stderr().is_terminal(),
-            shown: None,
-            quiet: common.quiet,
-        }
-    }
-
-    fn show(&mut self, began: Instant, recorded: Recorded, lost: u64) {
-        if self.on && self.shown.is_none_or(|it| it.elapsed() >= Self::EVERY) {
-            self.shown = Some(Instant::now());
-            eprint!(
-                "\r\x1b[K{} s, {} events, {}, {lost} lost",
-                began.elapsed().as_secs(),
-                recorded.events,
-                in_mib(recorded.bytes)
-            );
-        }
-    }
-
-    /// Says something that stays.
-    fn say(&mut self, what: &str) {
-        self.end();
-        if !self.quiet {
-            eprintln!("kvm-collector: {what}");
-        }
-    }
-
-    fn end(&mut self) {
-        if self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
-        }
     }
 }

@@ -8,8 +8,7 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use crate::{
     host,
-    probe::Filter,
-    source::Selection,
+    timing::{Filter, Selection},
     tracefs::{EventName, EventsError, Format, ReasonNames, Tracefs, UnknownReason, events},
 };
 
@@ -21,9 +20,13 @@ pub(super) struct Target {
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
     pids: Vec<u32>,
 
-    /// Only VMs of these names (globs work; `kvm-collector list` shows the names)
+    /// Only VMs of these names (globs work; `kvm-collector list` shows the names). VMs that start later are included
     #[arg(long = "vm", value_name = "NAME", value_delimiter = ',')]
     vms: Vec<String>,
+
+    /// Fail if no VM named with --vm is running, instead of waiting for it
+    #[arg(long, requires = "vms")]
+    no_wait: bool,
 
     /// Only these vCPUs, by index
     #[arg(long = "vcpu", value_name = "N", value_delimiter = ',')]
@@ -35,30 +38,21 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Looks up what was named, so that what does not exist is an error and not an empty report.
-    pub(super) fn filter(&self) -> anyhow::Result<Filter> {
-        let mut tgids = self.pids.clone();
+    /// The selection, for the running kernel. A process or thread that does not exist is an error and not an empty
+    /// report; VMs may still start.
+    pub(super) fn of_running(&self) -> anyhow::Result<Selection> {
         for &pid in &self.pids {
             if !host::process::is_process(pid) {
                 bail!("no process {pid}{}", vms_in_words());
             }
         }
-        if !self.vms.is_empty() {
-            tgids.extend(self.named_vms()?);
-        }
+        self.warn_of_absent_vms()?;
         for &tid in &self.tids {
             if !host::process::is_thread(tid) {
                 bail!("no thread {tid}: `kvm-collector list` shows the vCPUs' threads");
             }
         }
-        tgids.sort_unstable();
-        tgids.dedup();
-        Ok(Filter {
-            tgids,
-            tids: self.tids.clone(),
-            vcpus: self.vcpus.clone(),
-            reasons: None,
-        })
+        self.selection()
     }
 
     /// What was asked for, as a heading has it: ` of VM web-1, vCPU 0`; nothing if that is all there is.
@@ -82,8 +76,8 @@ impl Target {
         }
     }
 
-    /// As [`Self::filter`], for a recording: what there is becomes known when it is read.
-    pub(super) fn of_recording(&self) -> anyhow::Result<Selection> {
+    /// The selection, for a recording: what there is becomes known when it is read.
+    pub(super) fn selection(&self) -> anyhow::Result<Selection> {
         let vms = self.vms.iter().map(|pattern| vm_matcher(pattern));
         Ok(Selection {
             filter: Filter {
@@ -93,7 +87,6 @@ impl Target {
                 reasons: None,
             },
             vms: vms.collect::<anyhow::Result<_>>()?,
-            without_raw: false,
         })
     }
 
@@ -132,24 +125,28 @@ impl Target {
         Ok(())
     }
 
-    fn named_vms(&self) -> anyhow::Result<Vec<u32>> {
+    /// Says which of the VMs named are not there yet, or refuses with `--no-wait`.
+    fn warn_of_absent_vms(&self) -> anyhow::Result<()> {
+        if self.vms.is_empty() {
+            return Ok(());
+        }
         let vms = host::vm::list(Path::new("/proc"))
             .context("cannot look for VMs")?
             .vms;
-        let mut tgids = Vec::new();
         for pattern in &self.vms {
             let matcher = vm_matcher(pattern)?;
-            let before = tgids.len();
-            tgids.extend(
-                vms.iter()
-                    .filter(|vm| matcher.is_match(&vm.name))
-                    .map(|vm| vm.tgid),
-            );
-            if tgids.len() == before {
+            if vms.iter().any(|vm| matcher.is_match(&vm.name)) {
+                continue;
+            }
+            if self.no_wait {
                 bail!("no VM is named `{pattern}`{}", vms_in_words());
             }
+            log::warn!(
+                "no VM is named `{pattern}` yet{}; VMs that start from now on are included (--no-wait makes this an error)",
+                vms_in_words()
+            );
         }
-        Ok(tgids)
+        Ok(())
     }
 }
 
@@ -325,6 +322,7 @@ mod tests {
         let all = Target {
             pids: Vec::new(),
             vms: Vec::new(),
+            no_wait: false,
             vcpus: Vec::new(),
             tids: Vec::new(),
         };

@@ -7,10 +7,9 @@ use anyhow::bail;
 use crate::{
     host,
     model::Kind,
-    probe::{Detail, MapSizes, Pairing},
-    source::ReplayOptions,
-    tracefs::{Format, ReasonNames},
-    view::KeyNames,
+    probe::MapSizes,
+    timing::{Detail, Pairing, ReplayOptions},
+    tracefs::Format,
 };
 
 /// Finds the format of an event, by system and name; `None` where there is no such event.
@@ -40,6 +39,7 @@ pub(super) fn pairing(
 ) -> anyhow::Result<Pairing> {
     Ok(Pairing {
         exit: find("kvm", "kvm_exit")?,
+        entry: find("kvm", "kvm_entry")?,
         user: find("kvm", "kvm_userspace_exit")?,
         wakeup: find("kvm", "kvm_vcpu_wakeup")?,
         switch: match preempt {
@@ -91,7 +91,8 @@ pub(super) fn of_recording(
             chosen.push(format.clone());
         }
     }
-    Ok((chosen, ReplayOptions::new(pairing, entry)))
+    let options = ReplayOptions::new(pairing, &chosen);
+    Ok((chosen, options))
 }
 
 /// As [`pairing`], with all that a recording has.
@@ -108,16 +109,5 @@ pub(super) fn sizes(max_rows: Option<u32>) -> MapSizes {
     MapSizes {
         exit_rows: max_rows.unwrap_or(sizes.exit_rows),
         ..sizes
-    }
-}
-
-/// What numbers are called.
-pub(super) fn key_names(pairing: Option<&Pairing>) -> KeyNames<'_> {
-    let counted = pairing.and_then(|it| it.counted.as_ref());
-    let causes = pairing.into_iter().flat_map(|it| &it.causes);
-    KeyNames {
-        reasons: ReasonNames::of(pairing.and_then(|it| it.exit.as_ref())),
-        counted: counted.map(|it| (&it.kind, &it.format)),
-        causes: causes.map(|it| (&it.kind, &it.format)).collect(),
     }
 }

@@ -1,7 +1,6 @@
 //! `kvm-collector top`.
 
 use std::{
-    collections::HashSet,
     io::{self, IsTerminal as _},
     process::ExitCode,
     sync::mpsc,
@@ -11,25 +10,25 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep},
-};
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
     Common,
-    ending::{LOOK_AROUND, duration},
+    ending::duration,
     output::color,
     selection::{Target, format_of},
-    signals, timing,
+    timing,
 };
 use crate::{
     model::{Kind, VMEXIT},
+    session::{
+        self,
+        top::{TopOutput, TopSource},
+    },
     source::{Live, LiveOptions},
     tracefs::Tracefs,
-    tui::{self, App, Control, Message, Screen, Setup},
-    view::{Scope, TopReading},
+    tui::{self, App, Message, Screen, Setup},
+    view::TopReading,
 };
 
 /// Watch where VM exits go: VMs, their vCPUs, and the reasons, as in top
@@ -58,8 +57,8 @@ pub(super) struct TopArgs {
     )]
     kind: String,
 
-    /// Tell apart the time in which a vCPU's thread was ready and did not run (watches sched_switch: every
-    /// context switch of the host pays for it)
+    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds a program to sched_switch, so every
+    /// context switch of the host costs slightly more
     #[arg(long, help_heading = "Selection")]
     preempt: bool,
 
@@ -156,7 +155,7 @@ impl TopArgs {
         Ok(Live::begin(LiveOptions {
             entry: find("kvm", "kvm_entry")?,
             pairing: Some(timing::pairing(&find, counted, self.preempt)?),
-            filter: self.target.filter()?,
+            selection: self.target.of_running()?,
             sizes: timing::sizes(self.max_rows),
             log: common.kernel_log,
             ..LiveOptions::default()
@@ -194,7 +193,8 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
     let (to_source, controls) = unbounded_channel();
     let source = {
         let _runtime = runtime.enter();
-        Source::new(live, &args, controls, End(to_screen.clone()))?
+        let output = ToScreen(to_screen.clone());
+        TopSource::new(live, args.interval, args.duration, controls, output)?
     };
     // It listens to signals before the terminal is waited for.
     let source = thread::Builder::new()
@@ -223,21 +223,10 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
 
 async fn once(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
     let mut live = args.begin(common)?;
-    let [mut interrupt, mut terminate] = signals::of_end()?;
-    let mut look_around = every(LOOK_AROUND);
-    let end = sleep(args.duration.unwrap_or(args.interval));
-    tokio::pin!(end);
-    loop {
-        tokio::select! {
-            () = &mut end => break,
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            _ = look_around.tick() => live.look_around()?,
-        }
-    }
-    live.end()?;
+    let duration = args.duration.unwrap_or(args.interval);
+    let reading = session::top::once(&mut live, duration).await?;
     let mut app = args.app(common, (0, 0));
-    app.take(read(&mut live, Scope::default(), &mut HashSet::new())?);
+    app.take(reading);
     let mut out = super::output::open(None)?;
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
     tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
@@ -245,128 +234,25 @@ async fn once(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads all exits, with the histograms of what is looked at.
-fn read(
-    live: &mut Live,
-    scope: Scope,
-    named: &mut HashSet<kvm_ebpf_common::Key>,
-) -> anyhow::Result<TopReading> {
-    let pairing = live.options().pairing.as_ref();
-    let counted = pairing.and_then(|it| it.counted.as_ref());
-    let mut reading = TopReading::new(scope, counted.map(|it| &it.kind));
-    let rest = live.exits(&mut |exits| reading.add(exits))?;
-    let mut reading = reading.finish(rest);
-    let vm_name = |tgid| live.names().get(tgid).to_owned();
-    reading.name(
-        named,
-        &timing::key_names(live.options().pairing.as_ref()),
-        &vm_name,
-    );
-    Ok(reading)
+/// Passes readings on to the screen. Says that it is over when it goes, also when it goes by a panic.
+struct ToScreen(mpsc::Sender<Message>);
+
+impl TopOutput for ToScreen {
+    fn reading(&mut self, reading: Box<TopReading>) {
+        // The screen may have ended; then the next control says so.
+        let _ = self.0.send(Message::Reading(reading));
+    }
+
+    fn histograms(&mut self, reading: Box<TopReading>) {
+        let _ = self.0.send(Message::Histograms(reading));
+    }
 }
 
-fn every(period: Duration) -> Interval {
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    interval
-}
-
-/// Says that it is over when it goes, also when it goes by a panic.
-struct End(mpsc::Sender<Message>);
-
-impl Drop for End {
+impl Drop for ToScreen {
     fn drop(&mut self) {
         // The screen may be waiting for a terminal that takes nothing.
         tui::waits_no_more();
         // Or have ended first.
         let _ = self.0.send(Message::End);
-    }
-}
-
-/// What reads from the kernel, in a thread of its own: keys never wait for it.
-struct Source {
-    live: Live,
-    controls: UnboundedReceiver<Control>,
-    screen: End,
-    interval: Interval,
-    deadline: Option<Instant>,
-    scope: Scope,
-    paused: bool,
-    named: HashSet<kvm_ebpf_common::Key>,
-    signals: [tokio::signal::unix::Signal; 3],
-}
-
-impl Source {
-    fn new(
-        live: Live,
-        args: &TopArgs,
-        controls: UnboundedReceiver<Control>,
-        screen: End,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            live,
-            controls,
-            screen,
-            interval: every(args.interval),
-            // A time too long for the clock is no limit.
-            deadline: args.duration.and_then(|it| Instant::now().checked_add(it)),
-            scope: Scope::default(),
-            paused: false,
-            named: HashSet::new(),
-            // Before the terminal is taken: from here on a signal is an end that gives it back.
-            signals: [
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::hangup())?,
-            ],
-        })
-    }
-
-    async fn run(mut self) -> anyhow::Result<()> {
-        let mut look_around = every(LOOK_AROUND);
-        loop {
-            let [interrupt, terminate, hangup] = &mut self.signals;
-            tokio::select! {
-                biased;
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
-                _ = hangup.recv() => return Ok(()),
-                () = super::ending::until(self.deadline) => return Ok(()),
-                control = self.controls.recv() => match control {
-                    Some(control) => self.control(control)?,
-                    None => return Ok(()),
-                },
-                _ = self.interval.tick(), if !self.paused => self.show(Message::Reading)?,
-                _ = look_around.tick() => self.live.look_around()?,
-            }
-        }
-    }
-
-    fn control(&mut self, control: Control) -> anyhow::Result<()> {
-        match control {
-            Control::Look(scope) => {
-                self.scope = scope;
-                self.show(Message::Histograms)
-            }
-            Control::Interval(interval) => {
-                self.interval = every(interval);
-                Ok(())
-            }
-            Control::Pause(paused) => {
-                self.paused = paused;
-                if paused {
-                    return Ok(());
-                }
-                self.interval.reset();
-                self.show(Message::Reading)
-            }
-        }
-    }
-
-    fn show(&mut self, message: fn(Box<TopReading>) -> Message) -> anyhow::Result<()> {
-        let reading = read(&mut self.live, self.scope, &mut self.named)?;
-        // The screen may have ended; then the next control says so.
-        let _ = self.screen.0.send(message(Box::new(reading)));
-        Ok(())
     }
 }

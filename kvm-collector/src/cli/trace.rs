@@ -1,26 +1,28 @@
 //! `kvm-collector trace`.
 
-use std::{io::Write as _, path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
     Common,
-    ending::{Ending, Happened, duration},
+    ending::{EndingArgs, OwnArgs, duration, ns},
     output::{self, color},
-    own::OwnArgs,
     playback::{self, Input, Playback},
     selection::{Events, Reasons, Target, kvm_format},
     size::ring_bytes,
 };
 use crate::{
     host::clock,
-    model::{Counts, Event, Loss},
+    model::Loss,
     probe::MapSizes,
-    source::{Live, LiveOptions, Ordered, Played, WINDOW_NS},
+    session::{
+        self,
+        trace::{PrintOptions, Printer, TraceSummary},
+    },
+    source::{Live, LiveOptions, PlayOptions},
     tracefs::{Format, Tracefs},
-    view::{Clock, Filters, SpanOptions, Spans, TraceFormat, TraceLines},
+    view::{Clock, ExitLineOptions, Filters, TraceFormat},
 };
 
 /// Print every event, in the kernel's own words
@@ -42,15 +44,15 @@ pub(super) struct TraceArgs {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    ending: Ending,
+    ending: EndingArgs,
     #[command(flatten)]
     own: OwnArgs,
 
     #[command(flatten)]
     reasons: Reasons,
 
-    /// Only events whose fields are so, as ftrace's filters: 'kvm_pio.port == 0x3f8 && rw == 1'; other
-    /// events pass. Can be given more than once
+    /// Filter events by their fields (ftrace syntax): 'kvm_pio.port == 0x3f8 && rw == 1'. Events without these
+    /// fields are not affected. Can be given more than once
     #[arg(long = "filter", value_name = "FILTER", help_heading = "Selection")]
     filters: Vec<String>,
 
@@ -96,7 +98,7 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "BYTES", value_parser = ring_bytes, conflicts_with = "input", help_heading = "Output")]
     ring: Option<u32>,
 
-    /// End with exit code 3 if any event was lost
+    /// End with exit code 3 if anything is missing: events were lost, or exits have no time
     #[arg(long, help_heading = "Output")]
     strict: bool,
 }
@@ -120,91 +122,43 @@ enum Time {
 }
 
 /// Events that a view of whole exits needs, whether chosen or not.
-const OF_SPANS: &[&str] = &["kvm_exit", "kvm_entry"];
+const OF_EXITS: &[&str] = &["kvm_exit", "kvm_entry"];
 
 pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitCode> {
     if let Some(path) = args.input.input.clone() {
         return of_recording(&args, &path, common);
     }
     let tracefs = Tracefs::find_or_mount()?;
-    let mut filter = args.target.filter()?;
+    let mut selection = args.target.of_running()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
-    filter.reasons = args.reasons.codes(exit.as_ref())?;
+    selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
     let events = args.events.formats_and(&tracefs, args.needed())?;
     let offset_ns = || Ok(clock::real_ns().saturating_sub(clock::monotonic_ns()));
-    let mut printer = Printer::new(&args, &events, common, offset_ns)?;
+    let mut printer = args.printer(&events, common, false, offset_ns)?;
     let mut out = output::open(args.output.as_ref())?;
     let own = args.own.begin()?;
     let mut live = Live::begin(LiveOptions {
-        events,
-        filter,
+        events: events.clone(),
+        selection,
         entry: kvm_format(&tracefs, "kvm_entry")?,
         ship: true,
         sizes: MapSizes::default().with_rings(args.ring),
         log: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let mut rings = live.take_rings().context("nothing is shipped")?;
-    let mut ordered = Ordered::default();
-    let mut course = args.ending.begin(None)?;
-    loop {
-        tokio::select! {
-            biased;
-            happened = course.next() => match happened? {
-                Happened::End => break,
-                Happened::LookAround | Happened::Interval => {
-                    live.look_around()?;
-                    printer.lines.lost(&live.events()?, clock::monotonic_ns(), &mut out)?;
-                }
-            },
-            () = rings.ready() => {}
-        }
-        let until_ns = clock::monotonic_ns() - WINDOW_NS;
-        // As much as there is, but not for ever: on a busy host there is always more.
-        for _ in 0..8 {
-            let batch = rings.drain();
-            if batch.is_empty() {
-                break;
-            }
-            ordered.take_in(batch);
-        }
-        ordered.give_out(until_ns, |event, comm| {
-            printer.event(event, &live.options().events, comm, &mut out)
-        })?;
-        out.flush()?;
-    }
-    live.end()?;
-    loop {
-        let batch = rings.drain();
-        let last = batch.is_empty();
-        ordered.take_in(batch);
-        let until_ns = if last { u64::MAX } else { live.began_ns() };
-        ordered.give_out(until_ns, |event, comm| {
-            printer.event(event, &live.options().events, comm, &mut out)
-        })?;
-        if last {
-            break;
-        }
-    }
-    let Counts {
-        events,
-        time_ns,
-        loss,
-        ..
-    } = live.counts()?;
-    printer.lines.lost(&events, time_ns, &mut out)?;
-    out.flush()?;
+    let mut schedule = args.ending.ending().begin(None)?;
+    let summary = session::trace::live(&mut live, &mut schedule, &mut printer, &mut out).await?;
     if !common.quiet {
-        say_end(&args, printer.lines.printed(), ordered.late(), &loss);
+        say_end(&args, &summary);
     }
     if let Some(own) = own {
-        own.say(&live)?;
+        own.print(&live)?;
     }
-    let failed = course.finish().await?;
-    Ok(match (failed, args.strict && !loss.is_none()) {
-        (true, _) => ExitCode::FAILURE,
-        (false, true) => ExitCode::from(super::INCOMPLETE),
-        (false, false) => ExitCode::SUCCESS,
+    let failed = schedule.finish().await?;
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        args.exit_code(&summary.loss)
     })
 }
 
@@ -229,138 +183,105 @@ fn of_recording(args: &TraceArgs, path: &Path, common: Common) -> anyhow::Result
         ),
     };
     let formats = &playback.formats;
-    let mut printer = Printer::new(args, formats, common, offset_ns)?;
+    let is_sampled = playback.recording.is_sampled(formats);
+    let mut printer = args.printer(formats, common, is_sampled, offset_ns)?;
     let mut out = output::open(args.output.as_ref())?;
-    let names: Vec<_> = formats.iter().map(Format::event).collect();
-    let limit_ns = args
-        .ending
-        .duration()
-        .map(|it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
-    let mut began_ns = None;
-    let ended = playback
-        .recording
-        .play(&playback.selection, |played, threads| {
-            match played {
-                Played::Event(event) => {
-                    let began_ns = *began_ns.get_or_insert(event.time_ns);
-                    if limit_ns.is_some_and(|it| event.time_ns.saturating_sub(began_ns) >= it) {
-                        return Ok::<_, anyhow::Error>(false);
-                    }
-                    printer.event(event, formats, threads.comm(event.tid), &mut out)?;
-                }
-                Played::Lost {
-                    slot,
-                    lost,
-                    time_ns,
-                } => {
-                    let event = slot.and_then(|slot| names.get(slot));
-                    printer.lines.gap(*lost, event, *time_ns, &mut out)?;
-                }
-            }
-            Ok(true)
-        })?;
-    out.flush()?;
+    let options = PlayOptions {
+        limits: args.ending.limits(None),
+        ..playback.options
+    };
+    let shows_progress = !common.quiet && args.output.is_some();
+    let (summary, recording) = session::trace::recorded(
+        playback.recording,
+        &options,
+        shows_progress,
+        &mut printer,
+        &mut out,
+    )?;
     if !common.quiet {
-        say_end(args, printer.lines.printed(), ended.late, &ended.loss);
+        say_end(args, &summary);
     }
-    playback::report_end(&ended, &args.target, path)?;
-    Ok(if args.strict && !ended.loss.is_none() {
-        ExitCode::from(super::INCOMPLETE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    playback::report_end(&recording, &args.target, path)?;
+    Ok(args.exit_code(&summary.loss))
 }
 
 /// The summary on stderr.
-fn say_end(args: &TraceArgs, printed: u64, late: u64, loss: &Loss) {
+fn say_end(args: &TraceArgs, summary: &TraceSummary) {
+    let TraceSummary {
+        printed,
+        loss,
+        in_progress,
+    } = summary;
     let what = if args.per_exit { "exits" } else { "events" };
     let mut text = format!("{printed} {what} printed, {} events lost", loss.lost);
-    if late > 0 {
-        text += &format!(", {late} printed out of order");
+    for entry in loss.entries() {
+        match entry.count {
+            Some(count) if count > 0 && entry.name != "lost" => {
+                text += &format!("; {count} {}", entry.meaning);
+            }
+            _ => {}
+        }
     }
-    if loss.unattributed > 0 {
-        text += &format!(
-            ", {} left out because their thread's vCPU is not known",
-            loss.unattributed
-        );
+    if *in_progress > 0 {
+        text += &format!("; {in_progress} exits were still in progress at the end");
     }
     eprintln!("kvm-collector: {text}");
 }
 
-/// What becomes of an event.
-struct Printer {
-    lines: TraceLines,
-    spans: Option<Spans>,
-    filters: Filters,
-}
-
 impl TraceArgs {
     fn needed(&self) -> &'static [&'static str] {
-        if self.per_exit || self.min_duration.is_some() {
-            OF_SPANS
+        if self.is_by_exit() { OF_EXITS } else { &[] }
+    }
+
+    /// Are exits printed as a whole?
+    fn is_by_exit(&self) -> bool {
+        self.per_exit || self.min_duration.is_some()
+    }
+
+    fn exit_code(&self, loss: &Loss) -> ExitCode {
+        if self.strict && !loss.is_none() {
+            ExitCode::from(super::INCOMPLETE)
         } else {
-            &[]
+            ExitCode::SUCCESS
         }
     }
-}
 
-impl Printer {
     /// `offset_ns` is from the clock of the events to the wall's.
-    fn new(
-        args: &TraceArgs,
-        formats: &[Format],
+    fn printer<'f>(
+        &self,
+        formats: &'f [Format],
         common: Common,
+        is_sampled: bool,
         offset_ns: impl Fn() -> anyhow::Result<u64>,
-    ) -> anyhow::Result<Self> {
-        let filters = Filters::new(&args.filters, formats)?;
+    ) -> anyhow::Result<Printer<'f>> {
+        let filters = Filters::new(&self.filters, formats)?;
         for warning in formats.iter().filter_map(Format::print_warning) {
             log::warn!("{warning}");
         }
-        let json = args.json || args.format == OutputFormat::Json;
-        let format = match (json, args.fields) {
+        let json = self.json || self.format == OutputFormat::Json;
+        let format = match (json, self.fields) {
             (true, _) => TraceFormat::Json,
             (false, true) => TraceFormat::Fields,
             (false, false) => TraceFormat::Kernel,
         };
-        let colored = color(common.color, args.output.is_none());
-        let clock = match args.time {
+        let clock = match self.time {
             Time::Mono => Clock::Mono,
             Time::Delta => Clock::Delta,
             Time::Wall => Clock::Wall {
                 offset_ns: offset_ns()?,
             },
         };
-        let spans = (!args.needed().is_empty()).then(|| {
-            let min_ns = args
-                .min_duration
-                .map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
-            let options = SpanOptions {
-                min_ns,
-                per_exit: args.per_exit,
+        let options = PrintOptions {
+            format,
+            clock,
+            colored: color(common.color, self.output.is_none()),
+            exits: self.is_by_exit().then(|| ExitLineOptions {
+                min_ns: self.min_duration.map_or(0, ns),
+                per_exit: self.per_exit,
                 json,
-            };
-            Spans::new(formats, options)
-        });
-        Ok(Self {
-            lines: TraceLines::new(formats.len(), format, clock, colored),
-            spans,
-            filters,
-        })
-    }
-
-    fn event(
-        &mut self,
-        event: &Event<'_>,
-        formats: &[Format],
-        comm: &str,
-        out: &mut impl std::io::Write,
-    ) -> std::io::Result<()> {
-        if !self.filters.pass(event.slot, event.raw) {
-            return Ok(());
-        }
-        match &mut self.spans {
-            Some(spans) => spans.event(event, formats, comm, &mut self.lines, out),
-            None => self.lines.event(event, formats, comm, out),
-        }
+                is_sampled,
+            }),
+        };
+        Ok(Printer::new(formats, options, filters)?)
     }
 }

@@ -27,7 +27,7 @@ impl<W: Write> Csv<W> {
     }
 
     /// A line that says how many are missing, in the column that says of others what they are.
-    fn missing(&mut self, time_ns: u64, what: &str, count: u64) -> io::Result<()> {
+    fn missing(&mut self, time_ns: u64, what: &str, count: Option<u64>) -> io::Result<()> {
         for (name, ..) in self.columns.all() {
             if name == "time_ns" {
                 self.writer.write_field(time_ns.to_string())?;
@@ -37,7 +37,8 @@ impl<W: Write> Csv<W> {
                 self.writer.write_field("")?;
             }
         }
-        self.writer.write_field(count.to_string())?;
+        let count = count.map(|it| it.to_string()).unwrap_or_default();
+        self.writer.write_field(count)?;
         Ok(self.writer.write_record(None::<&[u8]>)?)
     }
 }
@@ -61,20 +62,13 @@ impl<W: Write> Table for Csv<W> {
             Some(event) => format!("gap:{}", event.name),
             None => "gap".to_owned(),
         };
-        self.missing(gap.time_ns, &what, gap.lost)
+        self.missing(gap.time_ns, &what, Some(gap.lost))
     }
 
     fn finish(&mut self, end: &End<'_>) -> io::Result<()> {
-        let loss = end.loss;
-        for (kind, count) in [
-            ("loss:lost", loss.lost),
-            ("loss:unmatched", loss.unmatched),
-            ("loss:map_full", loss.map_full),
-            ("loss:unattributed", loss.unattributed),
-            ("loss:missed", loss.missed),
-            ("loss:damaged", loss.damaged),
-        ] {
-            self.missing(end.time_ns, kind, count)?;
+        for entry in end.loss.entries() {
+            let kind = format!("loss:{}", entry.name);
+            self.missing(end.time_ns, &kind, entry.count)?;
         }
         self.writer.flush()
     }

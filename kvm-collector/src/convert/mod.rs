@@ -18,16 +18,50 @@ pub use rows::{Cell, Column, Columns, Kind, Rows, Table};
 pub use text::Text;
 
 use crate::{
-    model::{Event, Loss, Stretch},
-    probe::PlanError,
+    model::{Event, Loss, Segment, StreamItem},
     recording::ReadError,
     source::Names,
+    timing::TimingError,
     tracefs::{EventName, Format},
 };
 
 /// What a target is handed. Each takes what it has a use for.
 pub trait Sink {
-    /// An event; `format` is that of its slot.
+    /// What comes next in the recording. Where exits are requested, of events only the exits are passed on.
+    ///
+    /// # Errors
+    /// When writing fails.
+    fn item(&mut self, item: &StreamItem<'_>, formats: &[Format], names: &Names) -> io::Result<()> {
+        match item {
+            StreamItem::Event(event) => self.event(event, formats, names),
+            item => self.lost(item, formats),
+        }
+    }
+
+    /// If the item is a loss, and not only a mark, passes it on as a gap.
+    ///
+    /// # Errors
+    /// When writing fails.
+    fn lost(&mut self, item: &StreamItem<'_>, formats: &[Format]) -> io::Result<()> {
+        match *item {
+            StreamItem::Lost {
+                slot,
+                count,
+                time_ns,
+                ..
+            } if count > 0 => {
+                let event = slot.and_then(|slot| formats.get(slot)).map(Format::event);
+                self.gap(&Gap {
+                    lost: count,
+                    event: event.as_ref(),
+                    time_ns,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An event; `formats` are those of all slots.
     ///
     /// # Errors
     /// When writing fails, as for all of these.
@@ -39,7 +73,7 @@ pub trait Sink {
     ///
     /// # Errors
     /// When writing fails.
-    fn guest(&mut self, _guest: &Stretch, _names: &Names) -> io::Result<()> {
+    fn guest(&mut self, _guest: &Segment, _names: &Names) -> io::Result<()> {
         Ok(())
     }
 
@@ -47,7 +81,7 @@ pub trait Sink {
     ///
     /// # Errors
     /// When writing fails.
-    fn exit(&mut self, _exit: &Stretch, _parts: &[Stretch], _names: &Names) -> io::Result<()> {
+    fn exit(&mut self, _exit: &Segment, _parts: &[Segment], _names: &Names) -> io::Result<()> {
         Ok(())
     }
 
@@ -57,6 +91,11 @@ pub trait Sink {
     /// When writing fails.
     fn gap(&mut self, _gap: &Gap<'_>) -> io::Result<()> {
         Ok(())
+    }
+
+    /// What the target itself found missing; known once it is finished.
+    fn loss(&self) -> Loss {
+        Loss::default()
     }
 
     /// There is no more. Whatever is missing has to be in the file, too.
@@ -96,7 +135,7 @@ pub enum ConvertError {
     Read(#[from] ReadError),
     /// Its events do not have what exits are made of.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Timing(#[from] TimingError),
     /// The result cannot be written.
     #[error(transparent)]
     Write(#[from] io::Error),

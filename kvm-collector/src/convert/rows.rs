@@ -6,7 +6,7 @@ use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 use super::{End, Gap, Sink};
 use crate::{
-    model::{Event, ExitEnd, Place, Stretch},
+    model::{Event, ExitEnd, Segment, VcpuState},
     source::Names,
     tracefs::{Field, Format, ReasonNames},
     view::write_fields,
@@ -213,8 +213,8 @@ impl<T: Table> Sink for Rows<T> {
         ])
     }
 
-    fn exit(&mut self, exit: &Stretch, _parts: &[Stretch], names: &Names) -> io::Result<()> {
-        let Place::Exit(what) = &exit.place else {
+    fn exit(&mut self, exit: &Segment, _parts: &[Segment], names: &Names) -> io::Result<()> {
+        let VcpuState::Exit(what) = &exit.state else {
             return Ok(());
         };
         let code = u32::try_from(what.key.code).unwrap_or(u32::MAX);
@@ -233,16 +233,16 @@ impl<T: Table> Sink for Rows<T> {
         let duration_ns = exit.to_ns - exit.from_ns;
         let parts = &what.parts;
         let elsewhere_ns = parts.vmm_ns + parts.halted_ns + parts.preempted_ns;
-        let whose = &exit.whose;
+        let vcpu_id = &exit.vcpu_id;
         self.table.row(&[
             Cell::Number(exit.from_ns),
             wall(self.offset_ns, exit.from_ns),
             Cell::Number(exit.cpu.into()),
-            Cell::Number(whose.tgid.into()),
-            Cell::Number(whose.tid.into()),
-            Cell::Text(names.comm(whose.tid)),
-            Cell::Text(vm(&mut self.vms, whose.tgid, names)),
-            match whose.vcpu {
+            Cell::Number(vcpu_id.tgid.into()),
+            Cell::Number(vcpu_id.tid.into()),
+            Cell::Text(names.comm(vcpu_id.tid)),
+            Cell::Text(vm(&mut self.vms, vcpu_id.tgid, names)),
+            match vcpu_id.vcpu {
                 VCPU_UNKNOWN => Cell::None,
                 vcpu => Cell::Number(vcpu.into()),
             },

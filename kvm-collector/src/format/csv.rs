@@ -10,16 +10,10 @@ use crate::{
     view::{DiffReport, ExitsReport, StatReport, TimeChange},
 };
 
-/// The rows that say what is missing: one per kind of loss, also when it is 0.
-fn loss_rows(loss: &Loss) -> [(&'static str, u64); 6] {
-    [
-        ("lost", loss.lost),
-        ("unmatched", loss.unmatched),
-        ("map_full", loss.map_full),
-        ("unattributed", loss.unattributed),
-        ("missed", loss.missed),
-        ("damaged", loss.damaged),
-    ]
+/// The rows that say what is missing: one per kind of loss, also when it is 0; without a number where it is not known.
+fn loss_rows(loss: &Loss) -> impl Iterator<Item = (&'static str, String)> {
+    let entries = loss.entries().into_iter();
+    entries.map(|it| (it.name, cell(it.count)))
 }
 
 fn cell(value: Option<impl ToString>) -> String {
@@ -45,12 +39,13 @@ pub fn stat(report: &StatReport, header: bool, out: &mut impl Write) -> io::Resu
     }
     let start = report.start_ns.to_string();
     let elapsed = report.elapsed_ns.to_string();
-    let mut row = |vm: &str, pid: &str, event: &str, count: u64, rate: Option<f64>| {
+    let mut row = |vm: &str, pid: &str, event: &str, count: &str, rate: Option<f64>| {
         let rate = cell(rate.map(|rate| format!("{rate:.3}")));
-        csv.write_record([&start, &elapsed, vm, pid, event, &count.to_string(), &rate])
+        csv.write_record([&start, &elapsed, vm, pid, event, count, &rate])
     };
     for event in &report.events {
-        row("", "", &event.event, event.count, Some(event.rate_per_s))?;
+        let count = event.count.to_string();
+        row("", "", &event.event, &count, Some(event.rate_per_s))?;
     }
     for vm in &report.vms {
         for event in &vm.events {
@@ -59,13 +54,13 @@ pub fn stat(report: &StatReport, header: bool, out: &mut impl Write) -> io::Resu
                 &vm.vm,
                 &pid,
                 &event.event,
-                event.count,
+                &event.count.to_string(),
                 Some(event.rate_per_s),
             )?;
         }
     }
     for (kind, count) in loss_rows(&report.loss) {
-        row("", "", &format!("loss:{kind}"), count, None)?;
+        row("", "", &format!("loss:{kind}"), &count, None)?;
     }
     csv.flush()
 }
@@ -308,7 +303,7 @@ mod tests {
             "{}",
             lines[2]
         );
-        assert_eq!(lines.len(), 2 + 6);
+        assert_eq!(lines.len(), 2 + Loss::default().entries().len());
     }
 
     #[test]
@@ -339,6 +334,6 @@ mod tests {
         );
         assert_eq!(lines[1], "0,2000000000,,,kvm:kvm_exit,5,2.500");
         assert_eq!(lines[2], "0,2000000000,,,loss:lost,1,");
-        assert_eq!(lines.len(), 1 + 2 * (1 + 6));
+        assert_eq!(lines.len(), 1 + 2 * (1 + Loss::default().entries().len()));
     }
 }

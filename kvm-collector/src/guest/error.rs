@@ -5,7 +5,10 @@ use std::time::Duration;
 
 /// Why a guest could not be made, or did not do what it should.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the fields are what the message says they are")]
+#[cfg_attr(
+    feature = "test-api",
+    expect(missing_docs, reason = "the fields are what the message says they are")
+)]
 pub enum GuestError {
     /// The host has no KVM.
     #[error(

@@ -165,6 +165,7 @@ impl Kind {
         )
     }
 
+    #[cfg(feature = "test-api")]
     /// The reason user space is given when the kernel does not handle the exit itself.
     #[must_use]
     pub const fn userspace_exit(self) -> Option<&'static str> {

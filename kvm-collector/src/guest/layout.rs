@@ -1,7 +1,7 @@
 //! Where things lie in the guest's physical memory.
 //!
 //! ```text
-//! a stretch per vCPU, a multiple of 2 MiB:
+//! a segment per vCPU, a multiple of 2 MiB:
 //!   PML4, PDPT, PD, code   32 KiB apart
 //!   the pages it touches for the first time (`page-fault`)
 //!   nothing
@@ -35,7 +35,7 @@ const MAX_VCPUS: u32 = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     backed: u64,
-    stretch: u64,
+    segment: u64,
 }
 
 impl Layout {
@@ -53,34 +53,34 @@ impl Layout {
             .count() as u64;
         let pages = per_round.saturating_mul(u64::from(plan.exits));
         let backed = pages.saturating_mul(PAGE).saturating_add(BLOCK);
-        let stretch = backed
+        let segment = backed
             .saturating_add(TAIL)
             .div_ceil(TABLE)
             .saturating_mul(TABLE);
-        if stretch.saturating_mul(plan.vcpus.into()) > REACH {
+        if segment.saturating_mul(plan.vcpus.into()) > REACH {
             let most = (REACH / u64::from(plan.vcpus) / TABLE * TABLE - BLOCK - TAIL) / PAGE;
             return Err(GuestError::TooManyPages { asked: pages, most });
         }
-        Ok(Self { backed, stretch })
+        Ok(Self { backed, segment })
     }
 
-    /// Bytes from the first vCPU's stretch to the end of the last one's.
+    /// Bytes from the first vCPU's segment to the end of the last one's.
     pub(super) fn size(&self, vcpus: u32) -> u64 {
-        u64::from(vcpus) * self.stretch
+        u64::from(vcpus) * self.segment
     }
 
-    /// Bytes at the start of each stretch that are memory.
+    /// Bytes at the start of each segment that are memory.
     pub(super) fn backed(&self) -> u64 {
         self.backed
     }
 
-    /// The start of a vCPU's stretch.
-    pub(super) fn stretch(&self, vcpu: u32) -> u64 {
-        u64::from(vcpu) * self.stretch
+    /// The start of a vCPU's segment.
+    pub(super) fn segment(&self, vcpu: u32) -> u64 {
+        u64::from(vcpu) * self.segment
     }
 
     pub(super) fn pml4(&self, vcpu: u32) -> u64 {
-        self.stretch(vcpu)
+        self.segment(vcpu)
     }
 
     pub(super) fn pdpt(&self, vcpu: u32) -> u64 {
@@ -97,12 +97,12 @@ impl Layout {
 
     /// The first of the pages a vCPU touches for `page-fault`.
     pub(super) fn touched(&self, vcpu: u32) -> u64 {
-        self.stretch(vcpu) + BLOCK
+        self.segment(vcpu) + BLOCK
     }
 
     /// The unbacked page a vCPU writes to for `mmio`.
     pub(super) fn mmio(&self, vcpu: u32) -> u64 {
-        self.stretch(vcpu) + self.stretch - HOLE
+        self.segment(vcpu) + self.segment - HOLE
     }
 
     /// The page that `dirty` writes to, and that the kernel keeps its clock in for `pvclock`.
@@ -134,13 +134,13 @@ mod tests {
         assert!(layout.code(0) + PAGE <= layout.touched(0));
         assert_eq!(
             layout.touched(0) + 1000 * PAGE,
-            layout.stretch(0) + layout.backed()
+            layout.segment(0) + layout.backed()
         );
         assert!(layout.backed() <= layout.written(0));
-        assert_eq!(layout.mmio_read(0) + PAGE, layout.stretch(1));
+        assert_eq!(layout.mmio_read(0) + PAGE, layout.segment(1));
         assert_eq!(
-            (layout.stretch(1) % TABLE, layout.size(2)),
-            (0, 2 * layout.stretch(1))
+            (layout.segment(1) % TABLE, layout.size(2)),
+            (0, 2 * layout.segment(1))
         );
     }
 

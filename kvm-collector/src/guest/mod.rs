@@ -42,5 +42,7 @@ pub use isa::Isa;
 pub use kind::{Kind, UnknownKind};
 pub use made::{Made, VcpuMade, VmMade};
 pub use plan::{Mode, Plan, UnknownMode};
-pub use run::{Guest, Roster, VcpuThread, VmThreads, run};
+#[cfg(feature = "test-api")]
+pub use run::run;
+pub use run::{Guest, Roster, VcpuThread, VmThreads};
 pub use times::Times;

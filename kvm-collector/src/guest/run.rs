@@ -14,6 +14,7 @@ use super::vcpu::Place;
 use super::vm::{self, Vm, open_kvm};
 use super::{GuestError, Isa, Made, Plan, VcpuMade, VmMade, vcpu};
 
+#[cfg(feature = "test-api")]
 /// Makes the guests of a plan and runs them to their end.
 ///
 /// # Errors

@@ -67,7 +67,7 @@ impl Vm {
             irqchip::create(&fd)?;
         }
         for vcpu in 0..plan.vcpus {
-            let start = layout.stretch(vcpu);
+            let start = layout.segment(vcpu);
             add_slot(&fd, &memory, vcpu, 0, start, layout.backed())?;
             if plan.needs_written() {
                 let slot = written_slot(plan.vcpus, vcpu);

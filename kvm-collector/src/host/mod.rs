@@ -15,7 +15,10 @@ pub mod tracefs;
 pub mod usage;
 pub mod vm;
 mod vm_name;
+mod vm_names;
 pub mod watch;
+
+pub use vm_names::VmNames;
 
 use std::fs;
 use std::path::Path;

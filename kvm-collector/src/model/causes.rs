@@ -19,7 +19,7 @@ pub struct CauseCount {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Tally {
+struct EventCounter {
     count: CauseCount,
     /// The `unseen` of the tables that it is in.
     covered: u64,
@@ -28,7 +28,7 @@ struct Tally {
 /// Causes, each with bounds of how often it was seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Causes {
-    tallies: BTreeMap<Key, Tally>,
+    tallies: BTreeMap<Key, EventCounter>,
     /// How often a cause that is in none of the tables may have been seen.
     unseen: u64,
 }
@@ -37,7 +37,7 @@ impl From<&CauseTable> for Causes {
     fn from(table: &CauseTable) -> Self {
         let unseen = table.unseen();
         let seen = table.causes.iter().filter(|cause| cause.count > 0);
-        let tally = |cause: &kvm_ebpf_common::Cause| Tally {
+        let tally = |cause: &kvm_ebpf_common::Cause| EventCounter {
             count: CauseCount {
                 at_least: cause.count - cause.error.min(cause.count),
                 at_most: cause.count,
@@ -82,7 +82,7 @@ impl Causes {
         self.unseen = before.max(middle);
     }
 
-    fn bound(&self, tally: &Tally) -> u64 {
+    fn bound(&self, tally: &EventCounter) -> u64 {
         tally.count.at_most + (self.unseen - tally.covered)
     }
 

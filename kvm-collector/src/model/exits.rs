@@ -4,9 +4,9 @@ use kvm_ebpf_common::{BUCKETS, ExitStats, Histogram, Key, bucket_start};
 
 use super::{Causes, Loss, percentile_ns};
 
-/// Whose exits.
+/// The vCPU that exits belong to: its process, its index and its thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Whose {
+pub struct VcpuId {
     /// The process: of a VM, its VMM. 0 stands for VMs that ended long ago, all together.
     pub tgid: u32,
     /// The vCPU's index, or [`VCPU_UNKNOWN`](kvm_ebpf_common::VCPU_UNKNOWN).
@@ -106,11 +106,21 @@ impl ExitTotals {
         }
     }
 
+    /// One that has no time.
+    #[must_use]
+    pub fn untimed() -> Self {
+        Self {
+            count: 1,
+            untimed: 1,
+            ..Self::default()
+        }
+    }
+
     /// Adds others' exits.
     pub fn merge(&mut self, other: &Self) {
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.open += other.open;
-        self.untimed += other.untimed;
+        self.untimed = self.untimed.saturating_add(other.untimed);
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.vmm_ns = self.vmm_ns.saturating_add(other.vmm_ns);
         self.halted_ns = self.halted_ns.saturating_add(other.halted_ns);
@@ -160,7 +170,10 @@ impl ExitTotals {
     /// Of the time, what is none of the other parts.
     #[must_use]
     pub fn kernel_ns(&self) -> u64 {
-        let others = self.vmm_ns + self.halted_ns + self.preempted_ns;
+        let others = self
+            .vmm_ns
+            .saturating_add(self.halted_ns)
+            .saturating_add(self.preempted_ns);
         self.total_ns.saturating_sub(others)
     }
 
@@ -195,8 +208,8 @@ fn within(histogram: &Histogram, extremes: MinMax) -> MinMax {
 /// The exits of one thread under one key, as a source gives them.
 #[derive(Debug, Clone, Copy)]
 pub struct ThreadExits<'a> {
-    /// Whose.
-    pub whose: Whose,
+    /// The vCPU it belongs to.
+    pub vcpu_id: VcpuId,
     /// Why, or what.
     pub key: Key,
     /// How many and how long, since the beginning.
@@ -210,8 +223,8 @@ pub struct ThreadExits<'a> {
 /// What a vCPU's thread did besides its exits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VcpuTimes {
-    /// Whose.
-    pub whose: Whose,
+    /// The vCPU it belongs to.
+    pub vcpu_id: VcpuId,
     /// How long it was in the guest, up to the reading.
     pub guest_ns: u64,
     /// How long the exit that is not over has taken so far.

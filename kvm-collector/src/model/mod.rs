@@ -1,6 +1,7 @@
 //! What was measured, as plain owned data with its arithmetic. No files, no clocks, no kernel: time
 //! is an argument.
 
+mod batch;
 mod causes;
 mod counts;
 mod event;
@@ -8,13 +9,14 @@ mod exits;
 mod histogram;
 mod kind;
 mod loss;
-mod stretch;
+mod segment;
 
+pub use batch::{Batch, Record};
 pub use causes::{CauseCount, Causes};
 pub use counts::{Counts, EventCount, VmCounts};
-pub use event::Event;
-pub use exits::{ExitReading, ExitTotals, MinMax, ThreadExits, VcpuTimes, Whose};
+pub use event::{Event, StreamItem, Thread};
+pub use exits::{ExitReading, ExitTotals, MinMax, ThreadExits, VcpuId, VcpuTimes};
 pub use histogram::percentile_ns;
 pub use kind::{Kind, UnknownKind, VMEXIT};
-pub use loss::Loss;
-pub use stretch::{Exit, ExitEnd, Part, Place, Stretch};
+pub use loss::{Loss, LossEntry};
+pub use segment::{Exit, ExitEnd, Part, Segment, VcpuState};

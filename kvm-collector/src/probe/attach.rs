@@ -15,14 +15,15 @@ use kvm_ebpf_common::{CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, 
 
 use super::{
     bind,
-    plan::{OF_VCPU_THREADS, Plan, PlanError, Request, THREAD_END, cpus},
+    plan::{OF_VCPU_THREADS, Plan, PlanError, Request, cpus},
+    programs::TimingPrograms,
     release::Release,
     rings::Rings,
     skip::{MOST_SKIPPED, SKIPPED_PROCESSES},
     tables::{self, Tables},
     tracepoint,
 };
-use crate::tracefs::EventName;
+use crate::{timing::THREAD_END, tracefs::EventName};
 
 /// The kernel half, put here by `build.rs`; empty when it had not been built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
@@ -442,9 +443,9 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
 /// Can the programs know that a vCPU has moved to another thread? The kernel's events have to say which vCPU they are of,
 /// and when a thread returns to user space.
 fn knows_turns(plan: &Plan) -> bool {
-    plan.pairing.as_ref().is_some_and(|pairing| {
-        (pairing.exits_have_vcpus || plan.learn_vcpus.is_some()) && pairing.has_user_exits()
-    })
+    plan.pairing
+        .as_ref()
+        .is_some_and(TimingPrograms::knows_turns)
 }
 
 /// The size of the table of who entered a vCPU last, for so many threads: a power of two, and four times as many, so that

@@ -1,8 +1,10 @@
 //! Putting fields' real places into the programs' instructions, before the object is loaded; see
 //! [`FieldId`](kvm_ebpf_common::FieldId).
 
-use kvm_ebpf_common::{FIELDS, FieldId, FieldPlace, NO_OFFSET};
+use kvm_ebpf_common::{FieldId, FieldPlace, NO_OFFSET};
 use object::{Object as _, ObjectSection as _, SectionKind};
+
+use crate::timing::FieldPlaces;
 
 /// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h): opcode, registers (destination in the lower half), offset, immediate.
 const INSN_BYTES: usize = 8;
@@ -18,19 +20,11 @@ const WIDE: u8 = 0x18;
 /// `BPF_ALU | BPF_MOV | BPF_K`: 32 bits, the others are zeroed.
 const MOVE: u8 = 0xb4;
 
-/// The places of all fields, by their number.
-pub(super) type Places = [FieldPlace; FIELDS];
-
-/// Sets the place of a field.
-pub(super) fn place(places: &mut Places, field: FieldId, place: FieldPlace) {
-    places[field.number()] = place;
-}
-
 /// The object with the fields' places in its instructions.
 ///
 /// # Errors
 /// When it is no object, or its sections lie nowhere.
-pub(super) fn bind(object: &[u8], places: &Places) -> Result<Vec<u8>, object::Error> {
+pub(super) fn bind(object: &[u8], places: &FieldPlaces) -> Result<Vec<u8>, object::Error> {
     let mut bound = object.to_vec();
     for section in object::File::parse(object)?.sections() {
         if section.kind() != SectionKind::Text {
@@ -50,7 +44,7 @@ pub(super) fn bind(object: &[u8], places: &Places) -> Result<Vec<u8>, object::Er
     Ok(bound)
 }
 
-fn bind_section(code: &mut [u8], places: &Places) {
+fn bind_section(code: &mut [u8], places: &FieldPlaces) {
     let mut insns = code.chunks_exact_mut(INSN_BYTES);
     while let Some(insn) = insns.next() {
         if insn[0] == WIDE {
@@ -58,7 +52,7 @@ fn bind_section(code: &mut [u8], places: &Places) {
         } else if insn[0] == LOAD | DOUBLE_WORD {
             let offset = i16::from_le_bytes([insn[2], insn[3]]);
             let number = usize::try_from(offset).ok().and_then(FieldId::number_at);
-            if let Some(place) = number.and_then(|number| places.get(number)) {
+            if let Some(place) = number.and_then(|number| places.by_number(number)) {
                 bind_load(insn, place);
             }
         }
@@ -106,8 +100,8 @@ mod tests {
         [0x79, 0x17, offset[0], offset[1], 0, 0, 0, 0]
     }
 
-    fn places() -> Places {
-        [FieldPlace::none(0); FIELDS]
+    fn places() -> FieldPlaces {
+        FieldPlaces::default()
     }
 
     #[test]
@@ -119,7 +113,7 @@ mod tests {
                 bytes,
                 otherwise: 0,
             };
-            place(&mut places, FieldId::ExitVcpu, there);
+            places.set(FieldId::ExitVcpu, there);
             let mut code = load(FieldId::ExitVcpu);
             bind_section(&mut code, &places);
             assert_eq!(code, [opcode, 0x17, 56, 0, 0, 0, 0, 0]);
@@ -129,11 +123,7 @@ mod tests {
     #[test]
     fn a_field_that_is_not_there_is_a_constant() {
         let mut places = places();
-        place(
-            &mut places,
-            FieldId::SlotVcpu(3),
-            FieldPlace::none(u32::MAX),
-        );
+        places.set(FieldId::SlotVcpu(3), FieldPlace::none(u32::MAX));
         let mut code = load(FieldId::SlotVcpu(3));
         bind_section(&mut code, &places);
         assert_eq!(code, [0xb4, 0x07, 0, 0, 0xff, 0xff, 0xff, 0xff]);

@@ -8,6 +8,8 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
+use aya::{programs::Program, util::KernelVersion};
+
 use super::Attached;
 
 /// `BPF_OBJ_GET_INFO_BY_FD` (include/uapi/linux/bpf.h).
@@ -26,21 +28,31 @@ struct InfoAttr {
 }
 
 impl Attached {
-    /// Events that ran no program, over all attached programs. 0 also where the kernel does not
-    /// count them (before 6.7 for tracepoints).
-    ///
-    /// # Errors
-    /// As the kernel says.
-    pub fn missed(&self) -> io::Result<u64> {
+    /// Events that ran no program, over all attached programs. `None` where the kernel does not count them: classic
+    /// tracepoint programs before Linux 6.7 (`trace_call_bpf`, kernel/trace/bpf_trace.c), or where it does not say.
+    #[must_use]
+    pub fn missed(&self) -> Option<u64> {
+        let has_classic = self
+            .programs
+            .iter()
+            .any(|it| matches!(self.ebpf.program(&it.name), Some(Program::TracePoint(_))));
+        if has_classic && !counts_classic_misses() {
+            return None;
+        }
         let mut missed = 0;
         for program in &self.programs {
             let Some(Ok(fd)) = self.ebpf.program(&program.name).map(|program| program.fd()) else {
                 continue;
             };
-            missed += recursion_misses(fd.as_fd().as_raw_fd())?;
+            missed += recursion_misses(fd.as_fd().as_raw_fd()).ok()?;
         }
-        Ok(missed)
+        Some(missed)
     }
+}
+
+/// No file says so, and the number is 0 in any case: the release is all there is to go by.
+fn counts_classic_misses() -> bool {
+    KernelVersion::current().is_ok_and(|it| it >= KernelVersion::new(6, 7, 0))
 }
 
 fn recursion_misses(fd: libc::c_int) -> io::Result<u64> {

@@ -4,12 +4,12 @@
 mod attach;
 mod batch;
 mod bind;
+#[cfg(feature = "test-api")]
 mod floor;
 mod mapped;
 mod misses;
-mod pairing;
 mod plan;
-mod records;
+mod programs;
 mod release;
 mod rings;
 mod runs;
@@ -19,11 +19,9 @@ mod tables;
 mod tracepoint;
 
 pub use attach::{Attached, ProbeError, ProgramReport};
+#[cfg(feature = "test-api")]
 pub use floor::Floor;
-pub(crate) use pairing::PairingRules;
-pub use pairing::{Detail, Pairing};
-pub use plan::{Filter, MOST_RING_BYTES, MapSizes, PlanError, Request};
-pub use records::{Batch, Record};
+pub use plan::{MOST_RING_BYTES, MapSizes, PlanError, Request};
 pub use rings::{RingLoss, Rings};
 pub use runs::{ProgramRuns, RunStatistics, map_bytes};
 pub use snapshot::ThreadCount;

@@ -2,19 +2,15 @@
 //! loaded here.
 
 use kvm_ebpf_common::{
-    CHUNK_BYTES, COMMON_BYTES, FIELDS, FieldId, FieldPlace, FilterSettings, MAX_DETAILS,
-    MAX_FILTER_IDS, MAX_SLOTS, MOST_COPIED_BYTES, NO_OFFSET, RECORD_HEADER_BYTES, ShipSettings,
-    SlotSettings, VCPU_UNKNOWN,
+    CHUNK_BYTES, COMMON_BYTES, FieldId, FieldPlace, FilterSettings, MAX_FILTER_IDS, MAX_SLOTS,
+    MOST_COPIED_BYTES, NO_OFFSET, RECORD_HEADER_BYTES, ShipSettings, SlotSettings, VCPU_UNKNOWN,
 };
 
-use super::{
-    bind::{Places, place},
-    pairing::{Pairing, PairingPlan},
+use super::programs::TimingPrograms;
+use crate::{
+    timing::{FieldPlaces, Filter, Pairing, TimingError, u32_place},
+    tracefs::{Format, ReasonNames},
 };
-use crate::tracefs::{Format, ReasonNames};
-
-/// The event of a thread that ends: system and name.
-pub(super) const THREAD_END: (&str, &str) = ("sched", "sched_process_exit");
 
 /// How many bytes are shipped behind a record's fixed part when the event has fields of variable
 /// length (`__data_loc`): the record does not say how long it is before it is read.
@@ -124,27 +120,6 @@ pub(super) fn cpus() -> u32 {
         .unwrap_or(4096)
 }
 
-/// Which events are wanted, by where they happen. An empty list means all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Processes.
-    pub tgids: Vec<u32>,
-    /// Threads.
-    pub tids: Vec<u32>,
-    /// vCPU indices.
-    pub vcpus: Vec<u32>,
-    /// Of `kvm_exit`, only these reasons (by number, unmasked). `None` means all, also those that have
-    /// no name.
-    pub reasons: Option<Vec<u32>>,
-}
-
-impl Filter {
-    /// Does it choose by who caused an event?
-    pub(super) fn is_by_task(&self) -> bool {
-        !(self.tgids.is_empty() && self.tids.is_empty() && self.vcpus.is_empty())
-    }
-}
-
 /// Why a request cannot be met.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -167,24 +142,9 @@ pub enum PlanError {
         /// How many were selected.
         asked: usize,
     },
-    /// The kernel has no such event.
-    #[error(
-        "this kernel has no kvm:{0}, which timing VM exits needs: `kvm-collector list` shows what there is"
-    )]
-    NoEvent(&'static str),
-    /// The event lacks a field or has it out of reach.
-    #[error("this kernel's {event} has no usable field `{field}`; it has {there_are}")]
-    NoField {
-        /// The event.
-        event: String,
-        /// The field.
-        field: String,
-        /// The fields there are.
-        there_are: String,
-    },
-    /// More kinds of events than the kernel half has programs for.
-    #[error("{0} kinds of causes selected, but at most {MAX_DETAILS} can be watched at once")]
-    TooManyDetails(usize),
+    /// Exits cannot be timed as requested.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
     /// The ring's size.
     #[error(
         "a ring of {0} bytes cannot be made: give a power of two from 4096 to {MOST_RING_BYTES}"
@@ -197,9 +157,9 @@ pub enum PlanError {
 pub(super) struct Plan {
     pub(super) slots: [SlotSettings; MAX_SLOTS],
     pub(super) filter: FilterSettings,
-    pub(super) pairing: Option<PairingPlan>,
+    pub(super) pairing: Option<TimingPrograms>,
     /// Where the fields are that the programs read.
-    pub(super) places: Places,
+    pub(super) places: FieldPlaces,
     pub(super) ship: ShipSettings,
     /// The records of KVM's events are needed, not only the fact that they happened.
     needs_records: bool,
@@ -239,19 +199,15 @@ impl Plan {
         if !ring_bytes.is_power_of_two() || !(4096..=MOST_RING_BYTES).contains(&ring_bytes) {
             return Err(PlanError::RingBytes(ring_bytes));
         }
-        let mut places = [FieldPlace::none(0); FIELDS];
-        let pairing = match request.pairing {
-            Some(pairing) => Some(PairingPlan::of(pairing, request, &mut places)?),
-            None => None,
+        let (pairing, mut places) = match request.pairing {
+            Some(pairing) => {
+                let (programs, places) = TimingPrograms::of(pairing, request)?;
+                (Some(programs), places)
+            }
+            None => (None, FieldPlaces::default()),
         };
         let entry_vcpu = u32_place(request.entry, "vcpu_id", VCPU_UNKNOWN);
-        place(&mut places, FieldId::EntryVcpu, entry_vcpu);
-        // Without a filter by vCPU nobody asks for what would be learnt, unless the exits themselves do
-        // not say.
-        let asked = match &pairing {
-            Some(pairing) => !pairing.exits_have_vcpus,
-            None => !request.filter.vcpus.is_empty(),
-        };
+        places.set(FieldId::EntryVcpu, entry_vcpu);
         let slots = slots(request, &mut places)?;
         Ok(Self {
             learn_threads: slots.iter().any(|it| it.of_vcpus != 0),
@@ -266,9 +222,11 @@ impl Plan {
                 log: u32::from(request.log),
             },
             needs_records: request.ship || !request.filter.vcpus.is_empty(),
+            // Timing has a step for that, where it is needed. Otherwise only a filter by vCPU uses what is learnt.
             learn_vcpus: request
                 .entry
-                .filter(|_| asked && entry_vcpu.offset != NO_OFFSET)
+                .filter(|_| request.pairing.is_none() && !request.filter.vcpus.is_empty())
+                .filter(|_| entry_vcpu.offset != NO_OFFSET)
                 .map(|entry| entry.id),
         })
     }
@@ -276,7 +234,7 @@ impl Plan {
 
 fn slots(
     request: &Request<'_>,
-    places: &mut Places,
+    places: &mut FieldPlaces,
 ) -> Result<[SlotSettings; MAX_SLOTS], PlanError> {
     let asked = request.events.len();
     if asked > MAX_SLOTS {
@@ -286,18 +244,17 @@ fn slots(
     for (index, (slot, event)) in slots.iter_mut().zip(request.events).enumerate() {
         slot.event_id = u32::from(event.id);
         let vcpu = u32_place(Some(event), "vcpu_id", VCPU_UNKNOWN);
-        place(places, FieldId::SlotVcpu(index), vcpu);
+        places.set(FieldId::SlotVcpu(index), vcpu);
         if request.filter.reasons.is_some() && event.name == "kvm_exit" {
             let value = u32_place(Some(event), ReasonNames::fields(Some(event)).1, 0);
             slot.has_value = u32::from(value.offset != NO_OFFSET);
-            place(places, FieldId::SlotValue(index), value);
+            places.set(FieldId::SlotValue(index), value);
         }
         if !event.is_of_kvm() {
             slot.of_vcpus = 1;
             let others = ["next_pid", "pid"].map(|field| u32_place(Some(event), field, 0));
             let other = others.into_iter().find(|it| it.offset != NO_OFFSET);
-            place(
-                places,
+            places.set(
                 FieldId::SlotOther(index),
                 other.unwrap_or(FieldPlace::none(0)),
             );
@@ -359,29 +316,4 @@ fn fill(
     };
     to.copy_from_slice(from);
     u32::try_from(from.len()).map_err(|_| too_many)
-}
-
-/// Where a field is that is a number of so many bytes; if there is none, it reads as `otherwise`.
-pub(super) fn place_of(
-    event: Option<&Format>,
-    field: &str,
-    bytes: usize,
-    otherwise: u32,
-) -> FieldPlace {
-    let there = event
-        .and_then(|event| event.field(field))
-        .filter(|field| field.size == bytes && !field.is_dynamic())
-        .and_then(|field| {
-            Some(FieldPlace {
-                offset: u32::try_from(field.offset).ok()?,
-                bytes: u32::try_from(field.size).ok()?,
-                otherwise,
-            })
-        });
-    there.unwrap_or(FieldPlace::none(otherwise))
-}
-
-/// As [`place_of`], for a u32.
-pub(super) fn u32_place(event: Option<&Format>, field: &str, otherwise: u32) -> FieldPlace {
-    place_of(event, field, 4, otherwise)
 }

@@ -12,8 +12,8 @@ use aya::Ebpf;
 use bytes::{BufMut as _, BytesMut};
 use kvm_ebpf_common::{CHUNK_BYTES, Chunk, RECORD_HEADER_BYTES, RecordHeader, RingPosition};
 
-use super::{Batch, ProbeError, mapped::Mapped};
-use crate::host::clock::monotonic_ns;
+use super::{ProbeError, mapped::Mapped};
+use crate::{host::clock::monotonic_ns, model::Batch};
 
 /// A batch ends at this size, so that busy rings do not keep the reader from its other work.
 const BATCH_BYTES: usize = 1 << 20;

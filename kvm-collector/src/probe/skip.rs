@@ -41,6 +41,7 @@ impl Attached {
         }
     }
 
+    #[cfg(feature = "test-api")]
     /// No longer skips a process. An exit that was in progress when the process was skipped is not counted.
     ///
     /// # Errors
@@ -56,6 +57,7 @@ impl Attached {
         self.remove_skipped(tgid)
     }
 
+    #[cfg(feature = "test-api")]
     /// The processes that are skipped.
     ///
     /// # Errors

@@ -80,6 +80,7 @@ impl Tables {
             .then(|| self.causes.read(row))
     }
 
+    #[cfg(feature = "test-api")]
     /// Makes the programs forget what is in progress in a process's threads: an exit, or the time in the guest.
     ///
     /// They must not run for this process meanwhile.

@@ -75,6 +75,7 @@ pub(super) mod read_format {
 /// Bits of the flags of `perf_event_attr`.
 pub(super) mod flag {
     pub(crate) const COMM: u64 = 1 << 9;
+    pub(crate) const FREQ: u64 = 1 << 10;
     pub(crate) const TASK: u64 = 1 << 13;
     pub(crate) const SAMPLE_ID_ALL: u64 = 1 << 18;
     pub(crate) const USE_CLOCKID: u64 = 1 << 25;

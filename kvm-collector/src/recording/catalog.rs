@@ -186,6 +186,11 @@ impl Catalog {
         self.attrs.first().map_or(0, |it| it.time_of(record))
     }
 
+    /// On which CPU a record that is no sample was written, if it says so.
+    pub(crate) fn cpu_of(&self, record: &[u8]) -> Option<u32> {
+        self.attrs.first()?.cpu_of(record)
+    }
+
     /// The attr of a sample, given what is behind the record's header.
     #[inline]
     pub(crate) fn attr_of_sample(&self, body: &[u8]) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! From the ring's records to perf's: a header before each, nothing decoded, nothing allocated.
 
-use crate::probe::{Batch, Record};
+use crate::model::{Batch, Record};
 
 use super::{
     abi::{MISC_KERNEL, RECORD_HEADER, record},
@@ -58,12 +58,12 @@ impl Encoded {
 }
 
 impl Encoder {
-    /// Appends a batch's records; `each` sees them first.
+    /// Appends a batch's records, as far as `each`, which sees them first, selects them.
     pub(super) fn batch(
         &mut self,
         batch: &Batch,
         out: &mut Vec<u8>,
-        mut each: impl FnMut(&Record<'_>),
+        mut each: impl FnMut(&Record<'_>) -> bool,
     ) {
         for (_, record) in batch.records() {
             let header = &record.header;
@@ -72,7 +72,9 @@ impl Encoder {
                     .ended(header.tgid, header.tid, comm, header.time_ns, out);
                 continue;
             }
-            each(&record);
+            if !each(&record) {
+                continue;
+            }
             self.threads
                 .seen(header.tgid, header.tid, header.time_ns, out);
             if sample(&record, out) {
@@ -90,6 +92,14 @@ impl Encoder {
         out.extend_from_slice(&id.to_ne_bytes());
         out.extend_from_slice(&lost.to_ne_bytes());
         put_sample_id(out, (0, 0), time_ns, 0, id.max(1));
+    }
+
+    /// Appends that events of a CPU were lost between two times: none is counted, and the id is the second time.
+    pub(super) fn lost_between(cpu: u32, from_ns: u64, to_ns: u64, out: &mut Vec<u8>) {
+        put_header(out, record::LOST, 0, RECORD_HEADER + 16 + SAMPLE_ID_BYTES);
+        out.extend_from_slice(&to_ns.to_ne_bytes());
+        out.extend_from_slice(&0u64.to_ne_bytes());
+        put_sample_id(out, (0, 0), from_ns, cpu, 1);
     }
 
     /// What has been encoded since this was asked for the last time.

@@ -2,7 +2,7 @@
 
 use super::abi::{RECORD_HEADER, record, u16_at, u32_at, u64_at};
 
-pub(crate) use record::{COMM, FINISHED_ROUND, FORK, LOST, LOST_SAMPLES, SAMPLE};
+pub(crate) use record::{COMM, EXIT, FINISHED_ROUND, FORK, LOST, LOST_SAMPLES, SAMPLE};
 
 /// A record's type.
 #[inline]
@@ -55,4 +55,10 @@ pub(crate) fn lost(record: &[u8]) -> Option<(Option<u64>, u64)> {
         LOST_SAMPLES => Some((None, u64_at(body, 0)?)),
         _ => None,
     }
+}
+
+/// The number of a thread that is new or has ended: no thread has had it, or none has it, from here on.
+pub(crate) fn new_or_ended_thread(record: &[u8]) -> Option<u32> {
+    let body = body(record);
+    matches!(of(record), FORK | EXIT).then(|| u32_at(body, 8))?
 }

@@ -20,7 +20,6 @@ mod sample;
 mod sections;
 mod threads;
 mod tracing_data;
-mod trigger;
 
 pub use catalog::Catalog;
 pub use error::ReadError;
@@ -31,4 +30,3 @@ pub use recorder::{Flight, Recorded, Recorder, RecorderOptions, Taken};
 pub(crate) use runs::{Next, Runs};
 pub(crate) use sample::Attr;
 pub use tracing_data::KernelText;
-pub use trigger::Trigger;

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use super::{
@@ -12,9 +12,8 @@ use super::{
     encode::{Encoded, Encoder, encoded_bytes},
     file::{self, OutFile},
     head::{Head, HostFacts, RecordedEvent, put_header},
-    trigger::Trigger,
 };
-use crate::probe::Batch;
+use crate::model::{Batch, Record};
 
 /// Written when so much has come together, or when told to.
 const WRITE_BYTES: usize = 256 << 10;
@@ -50,8 +49,6 @@ pub struct Flight {
     pub window_ns: u64,
     /// This much at most.
     pub memory_bytes: u64,
-    /// When to write.
-    pub trigger: Option<Trigger>,
 }
 
 /// What happened to what was taken in.
@@ -158,11 +155,23 @@ impl Recorder {
         }
     }
 
-    /// Takes in a batch of the ring.
+    /// Takes in a batch of the rings.
     ///
     /// # Errors
     /// When a file cannot be written; what was written before can still be finished.
     pub fn take_in(&mut self, batch: &Batch) -> io::Result<Taken> {
+        self.take_in_selected(batch, |_| true)
+    }
+
+    /// Takes in a batch of the rings, as far as its records are selected.
+    ///
+    /// # Errors
+    /// When a file cannot be written; what was written before can still be finished.
+    pub fn take_in_selected(
+        &mut self,
+        batch: &Batch,
+        mut is_selected: impl FnMut(&Record<'_>) -> bool,
+    ) -> io::Result<Taken> {
         if let Some(max_bytes) = self.options.max_bytes
             && let Some(file) = &self.file
         {
@@ -174,23 +183,15 @@ impl Recorder {
                 self.next_file(keep)?;
             }
         }
-        let (newest_ns, mut fired) = (&mut self.newest_ns, false);
-        let mut trigger = self
-            .options
-            .flight
-            .as_mut()
-            .and_then(|it| it.trigger.as_mut());
+        let newest_ns = &mut self.newest_ns;
         self.encoder.batch(batch, &mut self.out, |record| {
             *newest_ns = record.header.time_ns.max(*newest_ns);
-            if let Some(trigger) = &mut trigger {
-                fired |= trigger.event(record);
-            }
+            is_selected(record)
         });
         self.out_stats.join(self.encoder.take_stats());
         self.end_round();
         if self.options.flight.is_some() {
             self.keep_segment();
-            self.fired |= fired;
             if self.fired && self.may_dump() {
                 self.dump()?;
                 return Ok(Taken::Dumped);
@@ -201,9 +202,28 @@ impl Recorder {
         Ok(Taken::In)
     }
 
+    /// The flight recorder is to write, as soon as it may: see [`Recorder::dump`].
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn fire(&mut self) -> io::Result<Taken> {
+        self.fired = true;
+        if !self.may_dump() {
+            return Ok(Taken::In);
+        }
+        self.dump()?;
+        Ok(Taken::Dumped)
+    }
+
     /// Takes in that events were lost: of one event, or of any.
     pub fn lost(&mut self, event: Option<usize>, lost: u64, time_ns: u64) {
         Encoder::lost(event, lost, time_ns, &mut self.out);
+    }
+
+    /// Marks that events of a CPU were lost some time between two times, so that nothing is taken to reach across. How
+    /// many and which is said separately, by [`Recorder::lost`].
+    pub fn lost_between(&mut self, cpu: u32, from_ns: u64, to_ns: u64) {
+        Encoder::lost_between(cpu, from_ns, to_ns, &mut self.out);
     }
 
     /// Writes what has come together. To be called at least once a second: it is what a sudden end may cost.
@@ -396,11 +416,5 @@ impl Recorder {
             now.bytes += segment.bytes.len() as u64;
         }
         now
-    }
-
-    /// Where it records to.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        self.options.path.as_deref()
     }
 }

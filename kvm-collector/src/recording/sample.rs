@@ -14,6 +14,10 @@ pub(crate) struct Attr {
     pub(crate) sample_type: u64,
     read_format: u64,
     pub(crate) sample_id_all: bool,
+    /// Not every event was recorded: each sample stands for several events.
+    pub(crate) is_sampled: bool,
+    /// How many, where a sample does not say (`sample_period`).
+    period: u64,
     /// The clock of its times, if it was chosen.
     pub(crate) clock: Option<u32>,
     places: Places,
@@ -25,6 +29,7 @@ struct Places {
     tid: Option<usize>,
     time: Option<usize>,
     cpu: Option<usize>,
+    period: Option<usize>,
     /// Up to here all is of the same length in each sample.
     variable: usize,
 }
@@ -35,6 +40,7 @@ impl Places {
             tid: None,
             time: None,
             cpu: None,
+            period: None,
             variable: 0,
         };
         for bit in sample::FIXED {
@@ -46,6 +52,7 @@ impl Places {
                 sample::TID => places.tid = place,
                 sample::TIME => places.time = place,
                 sample::CPU => places.cpu = place,
+                sample::PERIOD => places.period = place,
                 _ => {}
             }
             places.variable += 8;
@@ -61,6 +68,8 @@ pub(crate) struct Sample {
     pub(crate) pid: u32,
     pub(crate) tid: u32,
     pub(crate) cpu: u32,
+    /// How many events it stands for, itself included; 0 if every event was recorded.
+    pub(crate) weight: u64,
     /// Where the raw record is, in what is behind the record's header.
     pub(crate) raw: Range<usize>,
 }
@@ -72,10 +81,14 @@ impl Attr {
         let flags = u64_at(bytes, 40)?;
         let is_tracepoint = u32_at(bytes, 0)? == TYPE_TRACEPOINT;
         let sample_type = u64_at(bytes, 24)?;
+        // A frequency instead, if a flag says so; then only the samples know.
+        let (period, is_frequency) = (u64_at(bytes, 16)?, flags & flag::FREQ != 0);
         Some(Self {
             tracepoint: u64_at(bytes, 8).filter(|_| is_tracepoint),
             sample_type,
             read_format: u64_at(bytes, 32)?,
+            is_sampled: is_frequency || period > 1,
+            period: if is_frequency { 1 } else { period.max(1) },
             sample_id_all: flags & flag::SAMPLE_ID_ALL != 0,
             clock: u32_at(bytes, 92).filter(|_| flags & flag::USE_CLOCKID != 0),
             places: Places::of(sample_type),
@@ -117,6 +130,15 @@ impl Attr {
             .unwrap_or(0)
     }
 
+    /// On which CPU a record that is no sample was written, if it says so.
+    pub(crate) fn cpu_of(&self, record: &[u8]) -> Option<u32> {
+        if !self.sample_id_all || !self.has(sample::CPU) {
+            return None;
+        }
+        let from_end = 8 + 8 * usize::from(self.has(sample::IDENTIFIER));
+        u32_at(record, record.len().checked_sub(from_end)?)
+    }
+
     /// The time of a sample. `None` if it has none, or one that no clock says.
     #[inline]
     pub(crate) fn time_of_sample(&self, body: &[u8]) -> Option<u64> {
@@ -127,7 +149,7 @@ impl Attr {
     }
 
     /// Reads a sample from what is behind the record's header. `None` if it is too short for what it should have.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sample(&self, body: &[u8]) -> Option<Sample> {
         let places = &self.places;
         if body.len() < places.variable {
@@ -157,8 +179,20 @@ impl Attr {
             pid: places.tid.map_or(0, number),
             tid: places.tid.map_or(0, |place| number(place + 4)),
             cpu: places.cpu.map_or(0, number),
+            weight: if self.is_sampled {
+                self.weight(body)
+            } else {
+                0
+            },
             raw,
         })
+    }
+
+    /// How many events a sample stands for.
+    #[cold]
+    fn weight(&self, body: &[u8]) -> u64 {
+        let period = self.places.period.and_then(|place| u64_at(body, place));
+        period.unwrap_or(self.period).max(1)
     }
 
     /// The counter's value and what else `read_format` asks for.

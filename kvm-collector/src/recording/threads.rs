@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{host, source::VmNames};
+use crate::host::{self, VmNames};
 
 use super::{
     abi::{RECORD_HEADER, record},

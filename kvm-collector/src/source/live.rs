@@ -1,24 +1,20 @@
 //! The running kernel as a source: programs attached by `probe`, read as samples.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use kvm_ebpf_common::{RowKey, SlotCounts, VcpuThread};
 
 use crate::{
-    host::clock,
+    host::{self, VmNames, clock},
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
-    probe::{
-        Attached, Filter, MapSizes, Pairing, ProbeError, ProgramRuns, Request, Rings, ThreadCount,
-    },
+    probe::{Attached, MapSizes, ProbeError, ProgramRuns, Request, Rings, ThreadCount},
+    timing::{ExitedThreads, Pairing, RunningVcpus, Selection, Selector, recent, vcpu_id},
     tracefs::Format,
-};
-
-use super::{
-    VmNames,
-    departed::Departed,
-    of_thread::{recent, times, whose},
 };
 
 /// What to watch.
@@ -34,12 +30,19 @@ pub struct LiveOptions {
     pub pairing: Option<Pairing>,
     /// `kvm_entry`'s format, where there is one.
     pub entry: Option<Format>,
-    /// What is left out.
-    pub filter: Filter,
+    /// Which VMs, vCPUs, threads and exit reasons.
+    pub selection: Selection,
     /// Sizes of maps.
     pub sizes: MapSizes,
     /// The kernel half's own diagnostics.
     pub log: bool,
+}
+
+impl LiveOptions {
+    /// Are events counted of VMs that are selected by name? The kernel side does not know names.
+    fn counts_by_name(&self) -> bool {
+        self.selection.is_by_name() && !self.events.is_empty() && !self.ship
+    }
 }
 
 /// The running kernel, watched.
@@ -50,7 +53,11 @@ pub struct Live {
     names: VmNames,
     /// The extremes of each row, up to the last epoch that was read.
     extremes: Vec<MinMax>,
-    departed: Departed,
+    exited: ExitedThreads,
+    /// The selection by process, applied to each process as it appears.
+    selector: Selector,
+    /// Exits and events that are left out, since the name of their VM was not known in time.
+    unattributed: u64,
     began_ns: u64,
     /// When watching ended, if it has.
     ended_ns: Option<u64>,
@@ -62,18 +69,20 @@ impl Live {
     /// # Errors
     /// See [`ProbeError`].
     pub fn begin(options: LiveOptions) -> Result<Self, ProbeError> {
+        let filter = options.selection.kernel_filter();
         let request = Request {
             events: &options.events,
             ship: options.ship,
-            per_thread: options.per_vm,
+            // By name, user space selects from what each process counted.
+            per_thread: options.per_vm || options.counts_by_name(),
             pairing: options.pairing.as_ref(),
             entry: options.entry.as_ref(),
-            filter: &options.filter,
-            skip_processes: false,
+            filter: &filter,
+            skip_processes: options.selection.is_by_name(),
             sizes: options.sizes,
             log: options.log,
         };
-        let mut attached = Attached::new(&request)?;
+        let attached = Attached::new(&request)?;
         for program in attached.programs() {
             log::info!(
                 "{} on {}: {} instructions verified, {} bytes of machine code",
@@ -83,17 +92,36 @@ impl Live {
                 program.jited_bytes
             );
         }
-        let began_ns = clock::monotonic_ns();
-        attached.start()?;
-        Ok(Self {
+        let mut live = Self {
+            selector: Selector::new(options.selection.clone()),
+            unattributed: 0,
             options,
             attached,
             names: VmNames::default(),
             extremes: Vec::new(),
-            departed: Departed::default(),
-            began_ns,
+            exited: ExitedThreads::default(),
+            began_ns: 0,
             ended_ns: None,
-        })
+        };
+        live.decide_about_running()?;
+        live.began_ns = clock::monotonic_ns();
+        live.attached.start()?;
+        Ok(live)
+    }
+
+    /// Applies a selection by name to the VMs that run already. A context switch between a VM that is selected and one
+    /// that is not is about the first: the programs have to know which one is not.
+    fn decide_about_running(&mut self) -> Result<(), ProbeError> {
+        if !self.options.selection.is_by_name() {
+            return Ok(());
+        }
+        // Those that cannot be found now are decided about when they are seen.
+        let vms = host::vm::list(Path::new("/proc")).map_or(Vec::new(), |it| it.vms);
+        self.names.learn(vms.iter().map(|it| it.tgid));
+        for vm in &vms {
+            self.process(vm.tgid);
+        }
+        self.skip_unselected()
     }
 
     /// When it began, `CLOCK_MONOTONIC`.
@@ -147,27 +175,30 @@ impl Live {
     /// When a map cannot be read.
     pub fn look_around(&mut self) -> Result<(), ProbeError> {
         self.attached.flush_log();
-        let threads = self.attached.vcpu_threads();
+        let threads = self.vcpu_threads();
         let ended = threads.iter().filter(|(_, thread)| thread.ended != 0);
         if self.options.pairing.is_none() {
             // They have no rows.
             let places: Vec<_> = ended.map(|(place, _)| *place).collect();
             self.attached.give_back(&places, &[])?;
         } else {
-            self.names
-                .learn(threads.iter().map(|(_, thread)| thread.tgid()));
             if ended.count() > 0 {
                 let epoch = self.attached.epoch();
                 self.read_rows(&threads, epoch, None)?;
             }
         }
-        self.thread_counts()?;
-        Ok(())
+        for (key, _) in self.thread_counts()? {
+            self.process(key.tgid);
+        }
+        for (_, thread) in &threads {
+            self.process(thread.tgid());
+        }
+        self.skip_unselected()
     }
 
-    /// Counts per thread, where VMs are told apart; learns the names of new VMs.
+    /// Counts per thread, where they are kept; learns the names of new VMs.
     fn thread_counts(&mut self) -> Result<Vec<ThreadCount>, ProbeError> {
-        if !self.options.per_vm {
+        if !(self.options.per_vm || self.options.counts_by_name()) {
             return Ok(Vec::new());
         }
         let threads = self.attached.thread_counts()?;
@@ -223,30 +254,66 @@ impl Live {
         loss.lost = slots.iter().map(|slot| slot.lost).sum();
         loss.unattributed = slots.iter().map(|slot| slot.unattributed).sum();
         loss.map_full = self.attached.pairing_counters()?.threads_full;
+        let mut events = self.events_of(&slots);
+        let (vms, unattributed) = self.vms(&threads);
+        loss.unattributed += unattributed;
+        if self.options.counts_by_name() {
+            for (slot, event) in events.iter_mut().enumerate() {
+                event.count = vms.iter().filter_map(|vm| vm.counts.get(slot)).sum();
+            }
+        }
         Ok(Counts {
             time_ns,
-            events: self.events_of(&slots),
-            vms: self.vms(&threads),
+            events,
+            vms: if self.options.per_vm { vms } else { Vec::new() },
             loss,
         })
     }
 
-    fn vms(&self, threads: &[ThreadCount]) -> Vec<VmCounts> {
+    /// Counts of each selected VM, and how many events are left out since the name of their VM is not known.
+    fn vms(&mut self, threads: &[ThreadCount]) -> (Vec<VmCounts>, u64) {
         let events = self.options.events.len();
         let mut vms: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        let mut unattributed = 0;
         for (key, counts) in threads {
+            match self.process(key.tgid) {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    unattributed += counts.seen;
+                    continue;
+                }
+            }
             let vm = vms.entry(key.tgid).or_insert_with(|| vec![0; events]);
             if let Some(count) = vm.get_mut(key.slot as usize) {
                 *count += counts.seen;
             }
         }
-        vms.into_iter()
-            .map(|(tgid, counts)| VmCounts {
-                tgid,
-                name: self.names.get(tgid).to_owned(),
-                counts,
-            })
-            .collect()
+        let vms = vms.into_iter().map(|(tgid, counts)| VmCounts {
+            tgid,
+            name: self.names.get(tgid).to_owned(),
+            counts,
+        });
+        (vms.collect(), unattributed)
+    }
+
+    /// Is a process selected? `None`: that depends on its name, which is not known.
+    fn process(&mut self, tgid: u32) -> Option<bool> {
+        let names = &self.names;
+        self.selector
+            .process(tgid, &|tgid| names.known(tgid).map(str::to_owned))
+    }
+
+    /// Is a process selected, as far as its name is known?
+    pub fn is_selected(&mut self, tgid: u32) -> bool {
+        self.process(tgid) == Some(true)
+    }
+
+    /// The name of a process's VM, for who selects by it; looked up now if it was not before.
+    #[must_use]
+    pub fn vm_name(&self, tgid: u32) -> Option<String> {
+        let known = self.names.known(tgid).map(str::to_owned);
+        known.or_else(|| host::vm::name_of(Path::new("/proc"), tgid))
     }
 
     /// Hands over all timed exits since the beginning: of each thread and key, and of what has ended.
@@ -261,11 +328,9 @@ impl Live {
         let now_ns = self.now_ns();
         let epoch = match self.ended_ns {
             None => self.attached.next_epoch()?,
-            Some(_) => self.attached.stop()?,
+            Some(_) => self.attached.epoch(),
         };
-        let threads = self.attached.vcpu_threads();
-        self.names
-            .learn(threads.iter().map(|(_, thread)| thread.tgid()));
+        let threads = self.vcpu_threads();
         let begin_ns = clock::monotonic_ns();
         self.read_rows(&threads, epoch, Some(each))?;
         log::debug!(
@@ -274,33 +339,52 @@ impl Live {
             clock::monotonic_ns().saturating_sub(begin_ns) / 1000
         );
         let mut vcpus = Vec::with_capacity(threads.len());
-        for (_, thread) in &threads {
-            if thread.ended == 0 {
-                if let Some(key) = thread.clock.open_key() {
-                    each(&ThreadExits {
-                        whose: whose(thread),
-                        key,
-                        totals: &ExitTotals::open(),
-                        recent: MinMax::NONE,
-                        causes: None,
-                    });
-                }
-                vcpus.push(times(thread, now_ns));
+        let living = || threads.iter().map(|it| &it.1).filter(|it| it.ended == 0);
+        let running = RunningVcpus::of(living());
+        let mut moved = 0;
+        for thread in living() {
+            if self.process(thread.tgid()) == Some(true) {
+                let (times, is_moved) = running.read_thread(thread, &self.exited, now_ns, each);
+                vcpus.push(times);
+                moved += u64::from(is_moved);
             }
         }
-        self.departed.hand_over(each);
-        vcpus.extend(self.departed.vcpus());
+        self.exited.hand_over(&running, each);
+        vcpus.extend(self.exited.vcpus());
         let counters = self.attached.pairing_counters()?;
         let mut loss = self.missed();
         loss.lost = counters.slow_lost;
         loss.unmatched = counters.unmatched;
+        loss.moved = counters.moved + self.exited.moved() + moved;
         loss.map_full = counters.rows_full + counters.threads_full;
-        loss.unattributed = counters.unattributed;
+        loss.unattributed = counters.unattributed + self.unattributed;
         Ok(ExitReading {
             time_ns: now_ns.saturating_sub(self.began_ns),
             vcpus,
             loss,
         })
+    }
+
+    /// The vCPU threads there are. Learns the names of new VMs, and so decides about them.
+    fn vcpu_threads(&mut self) -> Vec<(u64, VcpuThread)> {
+        let threads = self.attached.vcpu_threads();
+        self.names
+            .learn(threads.iter().map(|(_, thread)| thread.tgid()));
+        threads
+    }
+
+    /// Tells the programs which processes they can skip, and forgets those whose number is another process's by now.
+    fn skip_unselected(&mut self) -> Result<(), ProbeError> {
+        if !self.options.selection.is_by_name() {
+            return Ok(());
+        }
+        for tgid in self.selector.forget_reused(host::process::is_process) {
+            self.names.forget(tgid);
+        }
+        for tgid in self.selector.newly_skipped() {
+            self.attached.skip_process(tgid)?;
+        }
+        Ok(())
     }
 
     /// Keeps and gives back the rows of threads that have ended; hands over those of the others, if
@@ -312,6 +396,11 @@ impl Live {
         mut each: Option<&mut dyn FnMut(&ThreadExits<'_>)>,
     ) -> Result<(), ProbeError> {
         let all = each.is_some();
+        let decisions: HashMap<u64, Option<bool>> = threads
+            .iter()
+            .map(|(index, thread)| (*index, self.process(thread.tgid())))
+            .collect();
+        let unattributed = &mut self.unattributed;
         let by_place: HashMap<u64, &VcpuThread> = threads
             .iter()
             .map(|(index, thread)| (*index, thread))
@@ -322,7 +411,7 @@ impl Live {
             thread.filter(|thread| thread.ended != 0 || all)
         };
         let mut rows = Vec::new();
-        let (merged, departed) = (&mut self.extremes, &mut self.departed);
+        let (merged, exited) = (&mut self.extremes, &mut self.exited);
         let is_wanted = |place: u64| wanted(place).is_some();
         self.attached.exit_rows(is_wanted, |index, row, causes| {
             let Some(thread) = wanted(row.thread - 1) else {
@@ -337,17 +426,23 @@ impl Live {
             extremes.merge(recent);
             let totals = ExitTotals::of(&row.stats, *extremes);
             let causes = causes.as_ref().map(Causes::from);
+            let decision = decisions.get(&(row.thread - 1));
+            let is_selected = decision == Some(&Some(true));
             if ended {
-                departed.keep(thread, row.key, &totals, recent, causes);
+                if is_selected {
+                    exited.keep(thread, row.key, &totals, recent, causes);
+                } else if decision == Some(&None) {
+                    *unattributed += totals.count;
+                }
                 *extremes = MinMax::NONE;
                 let key = RowKey {
                     thread: row.thread - 1,
                     key: row.key,
                 };
                 rows.push((index, key));
-            } else if let Some(each) = &mut each {
+            } else if is_selected && let Some(each) = &mut each {
                 each(&ThreadExits {
-                    whose: whose(thread),
+                    vcpu_id: vcpu_id(thread),
                     key: row.key,
                     totals: &totals,
                     recent,
@@ -358,9 +453,11 @@ impl Live {
         let mut places = Vec::new();
         for (index, thread) in threads {
             if thread.ended != 0 {
-                departed.keep_thread(thread);
-                if let Some(key) = thread.clock.open_key() {
-                    departed.keep(thread, key, &ExitTotals::open(), MinMax::NONE, None);
+                if decisions.get(index) == Some(&Some(true)) {
+                    exited.keep_thread(thread);
+                    if let Some(key) = thread.clock.open_key() {
+                        exited.keep_open(thread, key);
+                    }
                 }
                 places.push(*index);
             }
@@ -370,7 +467,7 @@ impl Live {
 
     fn missed(&self) -> Loss {
         Loss {
-            missed: self.attached.missed().unwrap_or(0),
+            missed: self.attached.missed(),
             ..Loss::default()
         }
     }

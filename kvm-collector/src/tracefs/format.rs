@@ -115,15 +115,20 @@ impl Format {
             .find(|field| field.name == name)
     }
 
-    /// How many bytes of a record to capture for its fixed part: the end of the last field, rounded up to 8 as the kernel
-    /// aligns its struct.
-    pub fn fixed_size(&self) -> usize {
+    /// Where the last field of the fixed part ends. No record is shorter.
+    pub fn end(&self) -> usize {
         let ends = self
             .common
             .iter()
             .chain(&self.fields)
             .map(|field| field.offset + field.size);
-        ends.max().unwrap_or(0).next_multiple_of(8)
+        ends.max().unwrap_or(0)
+    }
+
+    /// How many bytes of a record to capture for its fixed part: the end of the last field, rounded up to 8 as the kernel
+    /// aligns its struct.
+    pub fn fixed_size(&self) -> usize {
+        self.end().next_multiple_of(8)
     }
 
     /// Whether arrays may follow the fixed part.

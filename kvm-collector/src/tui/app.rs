@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Sort, layout::Layout};
+use super::{Control, Sort, layout::Layout};
 use crate::view::{
     GroupKey, Histograms, Ledger, Scope, TopReading, TopRow, Totals, TrendOf, Window,
 };
@@ -21,17 +21,6 @@ pub struct Setup {
     pub color: bool,
     /// Somebody is at the keys. A picture that is only printed has all rows, and nothing about keys.
     pub interactive: bool,
-}
-
-/// What the source is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    /// Histograms of this are wanted, from now on.
-    Look(Scope),
-    /// So much between two readings.
-    Interval(Duration),
-    /// No readings; or readings again, the first one now.
-    Pause(bool),
 }
 
 /// What lies over the screen, and takes the keys.
@@ -155,6 +144,7 @@ impl App {
         self.level().scope
     }
 
+    #[cfg(feature = "test-api")]
     /// The rows shown.
     #[must_use]
     pub fn rows(&self) -> &[TopRow] {
@@ -268,7 +258,7 @@ impl App {
     pub(super) fn enter(&mut self) -> Option<Control> {
         let key = self.selected_row()?.key;
         self.level_mut().selected = Some(key);
-        match self.scope().into_row(key) {
+        match self.scope().of_row(key) {
             Some(scope) => {
                 self.levels.push(Level {
                     scope,

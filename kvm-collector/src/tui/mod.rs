@@ -12,7 +12,8 @@ mod screen;
 mod sort;
 mod terminal;
 
-pub use app::{App, Control, Overlay, Setup};
+pub use crate::session::top::Control;
+pub use app::{App, Overlay, Setup};
 pub use draw::draw;
 pub use keys::Action;
 pub use run::{Message, lines, listen, print, run};

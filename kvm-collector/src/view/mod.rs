@@ -1,5 +1,6 @@
 //! What is shown: each view turns samples into rows, whatever the samples come from.
 
+mod event_counter;
 mod exits;
 mod overview;
 mod stat;
@@ -7,6 +8,7 @@ mod timeline;
 mod top;
 mod trace;
 
+pub use event_counter::EventCounter;
 pub use exits::{
     Advice, Baseline, BaselineError, Bucket, Cause, DiffReport, DiffRow, DiffState, ExitGroups,
     ExitRow, ExitsOptions, ExitsReport, Group, GroupKey, Grouped, KeyNames, Percentile, RateChange,
@@ -20,5 +22,5 @@ pub use top::{
     TopReading, TopRow, Totals, TrendOf, Window,
 };
 pub use trace::{
-    Clock, FilterError, Filters, SpanOptions, Spans, TraceFormat, TraceLines, write_fields,
+    Clock, ExitLineOptions, ExitLines, FilterError, Filters, TraceFormat, TraceLines, write_fields,
 };

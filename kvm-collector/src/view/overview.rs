@@ -1,6 +1,7 @@
 //! A whole recording at once: what it says of itself, its events, its exits, and how it went on.
 
 use super::{ExitsReport, StatReport, TimelineReport};
+use crate::model::Loss;
 
 /// What a recording says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +14,6 @@ pub struct RecordingFacts {
     pub others: Vec<(&'static str, String)>,
     /// What is wrong with it, in words.
     pub defect: Option<String>,
-    /// Events that came after one with a later time.
-    pub late: u64,
 }
 
 /// Where exits of a recording went.
@@ -37,4 +36,15 @@ pub struct Overview {
     pub exits: Result<RecordedExits, String>,
     /// How it went on.
     pub timeline: TimelineReport,
+}
+
+impl Overview {
+    /// All that is missing: from the events, and from the exits made of them.
+    #[must_use]
+    pub fn loss(&self) -> Loss {
+        match &self.exits {
+            Ok(exits) => self.stat.loss.plus(&exits.rows.loss),
+            Err(_) => self.stat.loss,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Counts, Loss};
+use crate::model::{Counts, EventCount, Loss};
 
 /// One event's row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,6 +78,25 @@ impl StatReport {
                 .collect(),
             loss: delta.loss,
         }
+    }
+}
+
+impl StatReport {
+    /// Everything up to a reading of a measurement that began at `began_ns`.
+    #[must_use]
+    pub fn of_all(began_ns: u64, total: &Counts) -> Self {
+        let events = total.events.iter().map(|event| EventCount {
+            event: event.event.clone(),
+            count: 0,
+            lost: 0,
+        });
+        let nothing = Counts {
+            time_ns: began_ns,
+            events: events.collect(),
+            vms: Vec::new(),
+            loss: Loss::default(),
+        };
+        Self::between(began_ns, &nothing, total)
     }
 }
 

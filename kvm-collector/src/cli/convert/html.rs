@@ -4,20 +4,29 @@ use std::io::Write;
 
 use anyhow::{Context as _, bail};
 
-use super::{super::timing, ConvertArgs};
+use super::{
+    super::{Common, timing},
+    ConvertArgs,
+};
 use crate::{
     format::html,
-    model::{Counts, Event, Loss},
+    model::{Loss, StreamItem},
     recording::Catalog,
-    source::{Ended, Names, Played, Recording, Replay, ReplayOptions, Role, Tally},
+    session,
+    source::{PlayOptions, Recording, RecordingSummary},
+    timing::{Replay, ReplayOptions},
     tracefs::{Format, ReasonNames},
     view::{
-        ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, Overview, RecordedExits,
-        RecordingFacts, SortKey, StatReport, Timeline,
+        EventCounter, ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, Overview,
+        RecordedExits, RecordingFacts, SortKey, StatReport, Timeline,
     },
 };
 
-pub(super) fn run(args: &ConvertArgs, mut recording: Recording) -> anyhow::Result<Ended> {
+pub(super) fn run(
+    args: &ConvertArgs,
+    mut recording: Recording,
+    common: Common,
+) -> anyhow::Result<(RecordingSummary, Loss)> {
     if !args.reasons.is_empty() {
         bail!(
             "--reason chooses rows, and a page has all of them: filter there, or choose another --to"
@@ -27,39 +36,51 @@ pub(super) fn run(args: &ConvertArgs, mut recording: Recording) -> anyhow::Resul
     let counted = formats.len();
     let pairing = timing::pairing_of_recording;
     let exits = match timing::of_recording(recording.formats(), &args.input, pairing) {
-        Ok((chosen, options)) => {
+        Ok((chosen, _)) if recording.is_sampled(&chosen) => Err(
+            "The recording holds a sample of the events, each of which stands for several."
+                .to_owned(),
+        ),
+        Ok((chosen, mut options)) => {
             let is_new = |it: &Format| !formats.iter().any(|known| known.is(&it.system, &it.name));
             let others: Vec<_> = chosen.into_iter().filter(is_new).collect();
             formats.extend(others);
+            options.formats.clone_from(&formats);
             Ok(options)
         }
         // The other reasons there are have to do with options that a page has not.
         Err(_) => Err("There are no kvm_exit and kvm_entry events.".to_owned()),
     };
     recording.choose(&formats);
-    let selection = args.target.of_recording()?;
+    let options = PlayOptions {
+        selection: args.target.selection()?,
+        limits: args.limits(),
+        without_raw: false,
+    };
     let mut facts = facts(recording.catalog());
     facts.file = match args.input.file_name() {
         Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
         _ => "standard input".to_owned(),
     };
     let clocks = recording.catalog().clocks;
-    let mut taken = Taken::new(&formats, counted, exits)?;
-    let limit_ns = args.limit_ns().unwrap_or(u64::MAX);
-    let ended = recording.play(&selection, |played, names| {
-        Ok::<_, anyhow::Error>(taken.take(played, names, limit_ns))
+    let mut page = Page::new(&formats, counted, exits)?;
+    let summary = session::play(recording, &options, !common.quiet, |item, _| {
+        page.take(item);
+        Ok::<_, anyhow::Error>(())
     })?;
     facts.began_wall_ns = clocks
-        .zip(taken.first.as_ref())
-        .map(|((_, wall, time), first)| (wall.saturating_add(first.time_ns)).saturating_sub(time));
-    facts.defect = ended.defect.clone();
-    facts.late = ended.late;
+        .zip(summary.began_ns)
+        .map(|((_, wall_ns, time_ns), began_ns)| {
+            wall_ns.saturating_add(began_ns).saturating_sub(time_ns)
+        });
+    facts.defect = summary.defect.clone();
+    let overview = page.overview(facts, &formats, &summary);
+    let loss = overview.loss();
     // Only now: what cannot be read leaves a file as it was.
     let mut out = args.open()?;
-    html::overview(&taken.overview(facts, &formats, &ended), &mut out)
+    html::overview(&overview, &mut out)
         .and_then(|()| out.flush())
         .with_context(|| args.cannot_write())?;
-    Ok(ended)
+    Ok((summary, loss))
 }
 
 fn facts(catalog: &Catalog) -> RecordingFacts {
@@ -79,99 +100,68 @@ fn facts(catalog: &Catalog) -> RecordingFacts {
     }
 }
 
-/// All that becomes of the events.
-struct Taken {
-    tally: Tally,
+/// All that a page shows of the events.
+struct Page {
+    counter: EventCounter,
     timeline: Timeline,
-    /// Timed exits, with what each format is to them; or why there are none.
-    exits: Result<(Replay, Vec<Option<Role>>), String>,
-    /// What there was before the first event.
-    first: Option<Counts>,
-    newest_ns: u64,
+    /// Timed exits; or why there are none.
+    exits: Result<Replay, String>,
 }
 
-impl Taken {
+impl Page {
     /// Of events of these formats, of which the first ones are counted.
     fn new(
         formats: &[Format],
         counted: usize,
         exits: Result<ReplayOptions, String>,
     ) -> anyhow::Result<Self> {
+        let mut exits = match exits {
+            Ok(options) => Ok(Replay::new(options)?),
+            Err(why) => Err(why),
+        };
+        if let Ok(replay) = &mut exits {
+            replay.log_segments();
+        }
         Ok(Self {
-            tally: Tally::new(&formats[..counted], true),
-            timeline: Timeline::new(formats),
-            exits: match exits {
-                Ok(options) => {
-                    let replay = Replay::new(options, 0)?;
-                    let roles = formats.iter().map(|it| replay.role(it)).collect();
-                    Ok((replay, roles))
-                }
-                Err(why) => Err(why),
-            },
-            first: None,
-            newest_ns: 0,
+            counter: EventCounter::new(&formats[..counted], true),
+            timeline: Timeline::default(),
+            exits,
         })
     }
 
-    /// Takes in what comes next; false when it is beyond the limit.
-    fn take(&mut self, played: &Played<'_>, names: &Names, limit_ns: u64) -> bool {
-        match played {
-            Played::Event(event) => {
-                let began_ns = self.first.as_ref().map_or(event.time_ns, |it| it.time_ns);
-                if event.time_ns.saturating_sub(began_ns) >= limit_ns {
-                    return false;
-                }
-                self.event(event, names);
+    fn take(&mut self, item: &StreamItem<'_>) {
+        self.counter.take(item);
+        self.timeline.take(item);
+        if let Ok(replay) = &mut self.exits {
+            replay.take(item);
+            for segment in replay.segments() {
+                self.timeline.segment(&segment);
             }
-            Played::Lost {
-                slot,
-                lost,
-                time_ns,
-            } => {
-                if let Some(slot) = slot {
-                    self.tally.lost(*slot, *lost);
-                }
-                self.timeline.lost(*slot, *lost, *time_ns);
-                if let Ok((replay, roles)) = &mut self.exits {
-                    // Where it is known what is missing, and nothing would follow from that, nothing is in doubt.
-                    let role = slot.and_then(|slot| roles.get(slot));
-                    if role.is_none_or(Option::is_some) {
-                        replay.lost(None, *lost);
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    fn event(&mut self, event: &Event<'_>, names: &Names) {
-        let first = || self.tally.counts(event.time_ns, names, Loss::default());
-        self.first.get_or_insert_with(first);
-        self.newest_ns = self.newest_ns.max(event.time_ns);
-        self.tally.add(event);
-        self.timeline.event(event);
-        if let Ok((replay, roles)) = &mut self.exits
-            && let Some(role) = roles.get(event.slot).copied().flatten()
-        {
-            replay.event(role, event);
         }
     }
 
-    fn overview(self, facts: RecordingFacts, formats: &[Format], ended: &Ended) -> Overview {
-        let vm_name = |tgid| ended.names.vm(tgid);
-        let nothing = || {
-            self.tally
-                .counts(self.newest_ns, &ended.names, Loss::default())
-        };
-        let first = self.first.unwrap_or_else(nothing);
-        let total = self.tally.counts(self.newest_ns, &ended.names, ended.loss);
-        let stat = StatReport::between(first.time_ns, &first, &total);
-        let (began_ns, end_ns) = (first.time_ns, self.newest_ns);
-        let exits = self.exits.map(|(mut replay, _)| {
+    fn overview(
+        mut self,
+        facts: RecordingFacts,
+        formats: &[Format],
+        summary: &RecordingSummary,
+    ) -> Overview {
+        let vm_name = |tgid| summary.names.vm(tgid);
+        let end_ns = summary.end_ns;
+        let began_ns = summary.began_ns.unwrap_or(end_ns);
+        let total = self.counter.counts(end_ns, &vm_name, summary.loss);
+        let stat = StatReport::of_all(began_ns, &total);
+        if let Ok(replay) = &mut self.exits {
             // The last event need not be one that exits are made of.
             replay.advance(end_ns);
-            exits(&mut replay, formats, end_ns - began_ns, &vm_name)
-        });
+            replay.end_segments();
+            for segment in replay.segments() {
+                self.timeline.segment(&segment);
+            }
+        }
+        let exits = self
+            .exits
+            .map(|mut replay| exits(&mut replay, formats, end_ns - began_ns, &vm_name));
         Overview {
             facts,
             stat,

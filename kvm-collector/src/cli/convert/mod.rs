@@ -16,14 +16,14 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Common, INCOMPLETE,
-    ending::duration,
+    ending::{duration, ns},
     playback,
     selection::{Events, Reasons, Target},
 };
-use crate::source::Recording;
+use crate::source::{Limits, Recording};
 use stream::Streamed;
 
-/// Make of a recording what other tools read
+/// Convert a recording for other tools (Perfetto, Parquet, CSV, HTML)
 ///
 /// perfetto: a trace for ui.perfetto.dev, with a thread for each vCPU and slices for the guest and for exits.
 /// parquet, csv: a row for each exit or event, for DuckDB, pandas, spreadsheets. json, text: lines as `trace`
@@ -112,16 +112,16 @@ pub(super) fn run(args: &ConvertArgs, common: Common) -> anyhow::Result<ExitCode
         );
     }
     let stream = |recording, to| stream::run(args, recording, to, common);
-    let ended = match args.to {
+    let (summary, loss) = match args.to {
         To::Perfetto => stream(recording, Streamed::Perfetto),
         To::Parquet => stream(recording, Streamed::Parquet),
         To::Csv => stream(recording, Streamed::Csv),
         To::Json => stream(recording, Streamed::Lines { json: true }),
         To::Text => stream(recording, Streamed::Lines { json: false }),
-        To::Html => html::run(args, recording),
+        To::Html => html::run(args, recording, common),
     }?;
-    playback::report_end(&ended, &args.target, &args.input)?;
-    Ok(if args.strict && !ended.loss.is_none() {
+    playback::report_end(&summary, &args.target, &args.input)?;
+    Ok(if args.strict && !loss.is_none() {
         ExitCode::from(INCOMPLETE)
     } else {
         ExitCode::SUCCESS
@@ -129,9 +129,11 @@ pub(super) fn run(args: &ConvertArgs, common: Common) -> anyhow::Result<ExitCode
 }
 
 impl ConvertArgs {
-    fn limit_ns(&self) -> Option<u64> {
-        self.duration
-            .map(|it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX))
+    fn limits(&self) -> Limits {
+        Limits {
+            duration_ns: self.duration.map(ns),
+            interval_ns: None,
+        }
     }
 
     /// Says what kept it from being written.

@@ -1,11 +1,6 @@
 //! What is written while the recording is read: exit by exit, or event by event.
 
-use std::{
-    io::{self, IsTerminal as _},
-    time::{Duration, Instant},
-};
-
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::{
     super::{Common, timing},
@@ -15,7 +10,9 @@ use crate::{
     convert::{
         Columns, Conversion, ConvertError, Csv, Done, Parquet, Perfetto, Rows, Sink, Text, play,
     },
-    source::{Ended, Recording},
+    model::Loss,
+    session,
+    source::{PlayOptions, Recording, RecordingSummary},
     tracefs::Format,
 };
 
@@ -36,10 +33,16 @@ pub(super) fn run(
     recording: Recording,
     to: Streamed,
     common: Common,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<(RecordingSummary, Loss)> {
     let conversion = conversion(args, to, &recording)?;
     let mut sink = sink(args, to, &recording, &conversion)?;
-    let done = match play(recording, conversion, &mut *sink, progress(common)) {
+    let played = play(
+        recording,
+        conversion,
+        &mut *sink,
+        |recording, options, each| session::play(recording, options, !common.quiet, each),
+    );
+    let done = match played {
         Err(ConvertError::Write(error)) => return Err(error).context(args.cannot_write()),
         done => done?,
     };
@@ -47,7 +50,7 @@ pub(super) fn run(
     if !common.quiet {
         say_end(args, &done);
     }
-    Ok(done.ended)
+    Ok((done.summary, done.loss))
 }
 
 /// What is to be played.
@@ -57,9 +60,9 @@ fn conversion(
     recording: &Recording,
 ) -> anyhow::Result<Conversion> {
     let formats = recording.formats();
-    let mut selection = args.target.of_recording()?;
+    let mut selection = args.target.selection()?;
     let exit = formats.iter().find(|it| it.is("kvm", "kvm_exit"));
-    selection.filter.reasons = args.reasons.codes(exit)?;
+    let mut reasons = args.reasons.codes(exit)?;
     let as_trace_does = matches!(to, Streamed::Lines { .. });
     let of_exits = to == Streamed::Perfetto || args.rows == RowsOf::Exits;
     let (chosen, exits) = if of_exits && !as_trace_does {
@@ -67,20 +70,31 @@ fn conversion(
         let (chosen, options) = timing::of_recording(formats, &args.input, pairing)?;
         (chosen, Some(options))
     } else {
+        selection.filter.reasons = reasons.take();
         let needed: &[&str] = match args.rows {
             RowsOf::Exits => &["kvm_exit", "kvm_entry"],
             RowsOf::Events => &[],
         };
         (args.events.among(formats, needed, &args.input)?, None)
     };
+    if of_exits && recording.is_sampled(&chosen) {
+        bail!(
+            "{} holds a sample of the events (`perf record -F` or `-c`), of which no exits can be made: give --rows events",
+            args.input.display()
+        );
+    }
     for warning in chosen.iter().filter_map(Format::print_warning) {
         log::warn!("{warning}");
     }
     Ok(Conversion {
         formats: chosen,
-        selection,
+        options: PlayOptions {
+            selection,
+            limits: args.limits(),
+            without_raw: false,
+        },
         exits,
-        limit_ns: args.limit_ns(),
+        reasons,
     })
 }
 
@@ -122,44 +136,24 @@ fn sink(
             let table = Csv::new(columns, out)?;
             Box::new(Rows::new(exit, preempt_watched, offset_ns, table))
         }
-        Streamed::Lines { json } => Box::new(Text::new(columns, &conversion.formats, json, out)),
+        Streamed::Lines { json } => Box::new(Text::new(columns, &conversion.formats, json, out)?),
     })
 }
 
 /// The summary on stderr.
 fn say_end(args: &ConvertArgs, done: &Done) {
-    let loss = &done.ended.loss;
-    let mut text = format!("{} events read", done.events);
+    let mut text = format!("{} events read", done.summary.events);
     if let Some(exits) = done.exits {
         text += &format!(", {exits} exits");
     }
-    text += &format!(", {} events lost", loss.lost);
-    if loss.unmatched > 0 {
-        text += &format!(", {} exits without a time", loss.unmatched);
-    }
-    if done.ended.late > 0 {
-        text += &format!(", {} out of order", done.ended.late);
-    }
-    if loss.unattributed > 0 {
-        text += &format!(
-            ", {} left out because their thread's vCPU is not known",
-            loss.unattributed
-        );
-    }
-    eprintln!("kvm-collector: {}: {text}", args.output.display());
-}
-
-/// Says on a terminal how far it is.
-fn progress(common: Common) -> impl FnMut(u64, u64) {
-    const EVERY: Duration = Duration::from_millis(200);
-    let shown = !common.quiet && io::stderr().is_terminal();
-    let mut last = Instant::now();
-    move |events: u64, time_ns: u64| {
-        if shown && last.elapsed() >= EVERY {
-            last = Instant::now();
-            let seconds = Duration::from_nanos(time_ns).as_secs_f64();
-            // The next line is written over it.
-            eprint!("{events} events, {seconds:.1} s of the recording\x1b[K\r");
+    text += &format!(", {} events lost", done.loss.lost);
+    for entry in done.loss.entries() {
+        match entry.count {
+            Some(count) if count > 0 && entry.name != "lost" => {
+                text += &format!("; {count} {}", entry.meaning);
+            }
+            _ => {}
         }
     }
+    eprintln!("kvm-collector: {}: {text}", args.output.display());
 }

@@ -4,7 +4,7 @@ mod live;
 mod recorded;
 mod writer;
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -12,16 +12,15 @@ use clap::{Args, ValueEnum};
 use super::{
     Common,
     baseline::BaselineArgs,
-    ending::{Ending, duration},
+    ending::{EndingArgs, OwnArgs, duration},
     output::{Format, Output},
-    own::OwnArgs,
     playback::Input,
     selection::{Reasons, Target},
     timing::{self, Find, detail},
 };
 use crate::{
     model::{Kind, VMEXIT},
-    probe::{Detail, Pairing},
+    timing::{Detail, Pairing},
     view::{ExitsOptions, Group, SortKey},
 };
 use writer::Writer;
@@ -56,11 +55,11 @@ pub(super) struct ExitsArgs {
     reasons: Reasons,
 
     #[command(flatten)]
-    ending: Ending,
+    ending: EndingArgs,
     #[command(flatten)]
     own: OwnArgs,
 
-    /// Print what was added in each interval (100ms, 1s), and the total at the end
+    /// Report each interval (100ms, 1s), also the last, shorter one, and the total at the end
     #[arg(short = 'I', long, value_name = "TIME", value_parser = duration, help_heading = "Duration")]
     interval: Option<Duration>,
 
@@ -77,7 +76,7 @@ pub(super) struct ExitsArgs {
     )]
     kind: String,
 
-    /// What rows are told apart by
+    /// Group rows by
     #[arg(
         long,
         value_name = "KEYS",
@@ -142,8 +141,8 @@ pub(super) struct ExitsArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
     slow: Option<Duration>,
 
-    /// Tell apart the time in which a vCPU's thread was ready and did not run (watches sched_switch: every
-    /// context switch of the host pays for it)
+    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds a program to sched_switch, so every
+    /// context switch of the host costs slightly more
     #[arg(long, help_heading = "Selection")]
     preempt: bool,
 
@@ -267,7 +266,7 @@ impl ExitsArgs {
         reasons: Option<Vec<u32>>,
         pairing: &Pairing,
         common: Common,
-    ) -> anyhow::Result<Writer> {
+    ) -> anyhow::Result<Writer<impl Write + use<>>> {
         let kind = pairing.counted.as_ref().map_or(VMEXIT, |it| &it.kind.name);
         let baseline = self.baseline.read(kind, &self.by(), self.sort())?;
         Ok(Writer {
@@ -277,6 +276,9 @@ impl ExitsArgs {
             format: self.output.format(),
             look: self.output.look(common, false),
             began: false,
+            has_intervals: self.interval.is_some(),
+            out: self.output.open()?,
+            total: None,
         })
     }
 }

@@ -1,28 +1,21 @@
 //! What is written, and when: the same for the running kernel and for a recording.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use kvm_ebpf_common::SlowExit;
 
-use super::super::{output::Format, timing::key_names};
+use super::super::output::Format;
 use crate::{
     format::{csv, json, text, text::Look},
-    model::{ExitReading, Kind, ThreadExits},
-    probe::Pairing,
-    view::{Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, Group, SlowRow, SortKey},
+    model::Loss,
+    session::{
+        Span,
+        exits::{ExitNames, ExitsOutput, Moment},
+    },
+    view::{Baseline, DiffReport, ExitsOptions, ExitsReport, Group, KeyNames, SlowRow, SortKey},
 };
 
-/// All exits at one moment.
-pub(super) type Moment = (ExitGroups, ExitReading);
-
-/// What numbers are called.
-#[derive(Clone, Copy)]
-pub(super) struct Called<'a> {
-    pub(super) pairing: Option<&'a Pairing>,
-    pub(super) vm: &'a dyn Fn(u32) -> String,
-}
-
-pub(super) struct Writer {
+pub(super) struct Writer<W> {
     pub(super) by: Vec<Group>,
     pub(super) options: ExitsOptions,
     /// What to compare with, what comes first then, and how many rows.
@@ -30,29 +23,24 @@ pub(super) struct Writer {
     pub(super) format: Format,
     pub(super) look: Look,
     pub(super) began: bool,
+    pub(super) has_intervals: bool,
+    pub(super) out: W,
+    /// How many rows the total had, and what was missing from it.
+    pub(super) total: Option<(usize, Loss)>,
 }
 
-impl Writer {
-    /// Groups what a source hands over; `kind` is what it counts, if not exits by their reason.
-    pub(super) fn read<E>(
-        &self,
-        kind: Option<&Kind>,
-        exits: impl FnOnce(&mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, E>,
-    ) -> Result<Moment, E> {
-        let mut groups = ExitGroups::new(&self.by, kind);
-        let reading = exits(&mut |exits| groups.add(exits))?;
-        groups.add_vcpus(&reading.vcpus);
-        Ok((groups, reading))
+impl<W: Write> ExitsOutput for Writer<W> {
+    fn by(&self) -> &[Group] {
+        &self.by
     }
 
-    /// Writes what came between two moments.
-    pub(super) fn write(
+    fn report(
         &mut self,
+        span: Span,
         (earlier, before): &Moment,
         (groups, reading): &Moment,
-        called: Called<'_>,
-        out: &mut impl Write,
-    ) -> anyhow::Result<ExitsReport> {
+        names: ExitNames<'_>,
+    ) -> anyhow::Result<()> {
         let since;
         let groups = if before.time_ns == 0 {
             groups
@@ -65,12 +53,15 @@ impl Writer {
             (before.time_ns, reading.time_ns),
             reading.loss.since(&before.loss),
             &self.options,
-            &key_names(called.pairing),
-            called.vm,
+            &KeyNames::of(names.pairing),
+            names.vm,
         );
-        let first = !self.began;
+        let (first, out) = (!self.began, &mut self.out);
         self.began = true;
         if self.format == Format::Text {
+            if span == Span::Total && self.has_intervals {
+                writeln!(out, "\n  total")?;
+            }
             writeln!(out)?;
         }
         if let Some((baseline, sort, top)) = &self.baseline {
@@ -88,33 +79,28 @@ impl Writer {
             }
         }
         out.flush()?;
-        Ok(report)
+        if span == Span::Total {
+            self.total = Some((report.row_count, report.loss));
+        }
+        Ok(())
     }
 
-    /// Writes a slow exit, if it is one for a reason asked for.
-    pub(super) fn slow(
-        &self,
-        exit: &SlowExit,
-        called: Called<'_>,
-        out: &mut impl Write,
-    ) -> io::Result<()> {
+    /// If it is one for a selected reason.
+    fn slow(&mut self, exit: &SlowExit, names: ExitNames<'_>) -> anyhow::Result<()> {
         let reasons = self.options.reasons.as_ref();
         let code = exit.span.key.code;
         if reasons.is_some_and(|it| !it.iter().any(|wanted| u64::from(*wanted) == code)) {
             return Ok(());
         }
-        let row = SlowRow::of(exit, &key_names(called.pairing), called.vm);
+        let row = SlowRow::of(exit, &KeyNames::of(names.pairing), names.vm);
         match self.format {
-            Format::Json => json::line(&row, out),
-            _ => text::slow_exit(&row, out),
-        }
-    }
-
-    /// Says that what follows is the total.
-    pub(super) fn total(&self, out: &mut impl Write) -> io::Result<()> {
-        if self.format == Format::Text {
-            writeln!(out, "\n  total")?;
+            Format::Json => json::line(&row, &mut self.out)?,
+            _ => text::slow_exit(&row, &mut self.out)?,
         }
         Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.out.flush()?)
     }
 }

@@ -15,7 +15,7 @@ use self::{
 };
 use super::{End, Gap, Sink};
 use crate::{
-    model::{Exit, ExitEnd, Part, Place, Stretch, Whose},
+    model::{Exit, ExitEnd, Part, Segment, VcpuId, VcpuState},
     source::Names,
     tracefs::{Format, ReasonNames},
 };
@@ -31,7 +31,7 @@ pub struct Perfetto<W> {
     packets: Packets<W>,
     exit: Option<Format>,
     vms: HashMap<u32, Vm>,
-    vcpus: HashMap<Whose, u64>,
+    vcpus: HashMap<VcpuId, u64>,
     /// The numbers of reasons' names.
     reasons: HashMap<Key, u64>,
     lost_track: Option<u64>,
@@ -70,16 +70,16 @@ impl<W: Write> Perfetto<W> {
     }
 
     /// The track of a vCPU.
-    fn vcpu(&mut self, whose: &Whose, names: &Names) -> io::Result<u64> {
-        if let Some(track) = self.vcpus.get(whose) {
+    fn vcpu(&mut self, vcpu_id: &VcpuId, names: &Names) -> io::Result<u64> {
+        if let Some(track) = self.vcpus.get(vcpu_id) {
             return Ok(*track);
         }
-        let (pid, tid) = (i32::try_from(whose.tgid).ok(), whose.tid);
-        if !self.vms.contains_key(&whose.tgid) {
+        let (pid, tid) = (i32::try_from(vcpu_id.tgid).ok(), vcpu_id.tid);
+        if !self.vms.contains_key(&vcpu_id.tgid) {
             let vm = self.packets.track(TrackDescriptor {
                 process: Some(ProcessDescriptor {
                     pid,
-                    process_name: Some(names.vm(whose.tgid)),
+                    process_name: Some(names.vm(vcpu_id.tgid)),
                 }),
                 ..TrackDescriptor::default()
             })?;
@@ -96,9 +96,9 @@ impl<W: Write> Perfetto<W> {
                 interval: 0,
                 exits: 0,
             };
-            self.vms.insert(whose.tgid, vm);
+            self.vms.insert(vcpu_id.tgid, vm);
         }
-        let name = match whose.vcpu {
+        let name = match vcpu_id.vcpu {
             VCPU_UNKNOWN => names.comm(tid).to_owned(),
             vcpu => format!("vCPU {vcpu}"),
         };
@@ -110,7 +110,7 @@ impl<W: Write> Perfetto<W> {
             }),
             ..TrackDescriptor::default()
         })?;
-        self.vcpus.insert(*whose, track);
+        self.vcpus.insert(*vcpu_id, track);
         Ok(track)
     }
 
@@ -167,12 +167,12 @@ impl<W: Write> Perfetto<W> {
     fn write_exit(
         &mut self,
         track: u64,
-        stretch: &Stretch,
+        segment: &Segment,
         exit: &Exit,
-        parts: &[Stretch],
+        parts: &[Segment],
     ) -> io::Result<()> {
         let name = self.reason(exit.key);
-        let (from_ns, to_ns) = (stretch.from_ns, stretch.to_ns);
+        let (from_ns, to_ns) = (segment.from_ns, segment.to_ns);
         let rip = Note::Address("guest_rip", exit.guest_rip);
         match exit.end {
             // A slice without an end would be drawn to the end of the trace, as if it were known.
@@ -189,7 +189,7 @@ impl<W: Write> Perfetto<W> {
         // Slices of a track have to lie within one another, whatever the recording says.
         let mut open = vec![(from_ns, to_ns)];
         for part in parts {
-            let Place::Part(place) = part.place else {
+            let VcpuState::Part(place) = part.state else {
                 continue;
             };
             while let [_, .., (_, end_ns)] = open[..]
@@ -217,20 +217,20 @@ impl<W: Write> Perfetto<W> {
 }
 
 impl<W: Write> Sink for Perfetto<W> {
-    fn guest(&mut self, guest: &Stretch, names: &Names) -> io::Result<()> {
-        let track = self.vcpu(&guest.whose, names)?;
+    fn guest(&mut self, guest: &Segment, names: &Names) -> io::Result<()> {
+        let track = self.vcpu(&guest.vcpu_id, names)?;
         let name = self.packets.name("guest");
         self.packets.begin_slice(track, guest.from_ns, name, &[])?;
         self.packets.end_slice(track, guest.to_ns)
     }
 
-    fn exit(&mut self, exit: &Stretch, parts: &[Stretch], names: &Names) -> io::Result<()> {
-        let track = self.vcpu(&exit.whose, names)?;
-        if let Place::Exit(what) = &exit.place {
+    fn exit(&mut self, exit: &Segment, parts: &[Segment], names: &Names) -> io::Result<()> {
+        let track = self.vcpu(&exit.vcpu_id, names)?;
+        if let VcpuState::Exit(what) = &exit.state {
             self.write_exit(track, exit, what, parts)?;
         }
         self.last_ns = self.last_ns.max(exit.to_ns);
-        self.count(exit.whose.tgid, exit.to_ns)
+        self.count(exit.vcpu_id.tgid, exit.to_ns)
     }
 
     fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
@@ -250,16 +250,11 @@ impl<W: Write> Sink for Perfetto<W> {
             Self::write_count(&mut self.packets, vm, None)?;
         }
         if !end.loss.is_none() {
-            let loss = end.loss;
-            let notes = [
-                Note::Number("lost", loss.lost),
-                Note::Number("unmatched", loss.unmatched),
-                Note::Number("map_full", loss.map_full),
-                Note::Number("unattributed", loss.unattributed),
-                Note::Number("missed", loss.missed),
-                Note::Number("damaged", loss.damaged),
-                Note::Text("defect", end.defect.unwrap_or_default()),
-            ];
+            let entries = end.loss.entries().into_iter();
+            let mut notes: Vec<_> = entries
+                .filter_map(|it| Some(Note::Number(it.name, it.count?)))
+                .collect();
+            notes.push(Note::Text("defect", end.defect.unwrap_or_default()));
             self.lost("not all is here", end.time_ns, &notes)?;
         }
         self.packets.flush()

@@ -14,7 +14,7 @@ use escape::Text;
 
 use super::units::{count, duration, rate};
 use crate::{
-    model::Loss,
+    model::LossEntry,
     view::{Overview, RecordedExits},
 };
 
@@ -113,53 +113,32 @@ fn facts(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
 
 /// What is missing from the numbers, or that nothing is.
 fn notices(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
-    let Loss {
-        lost,
-        map_full,
-        unattributed,
-        missed,
-        damaged,
-        ..
-    } = overview.stat.loss;
+    let loss = overview.loss();
     let mut all = Vec::new();
     if let Some(defect) = &overview.facts.defect {
         all.push(format!(
             "This is only part of a recording: {defect}. What comes before that is all there is."
         ));
     }
-    let mut say = |what: &str, number: u64| {
-        if number > 0 {
-            all.push(format!("{what}: {}.", count(number)));
+    for LossEntry {
+        name,
+        count: number,
+        meaning,
+    } in loss.entries()
+    {
+        // The defect is one of what is damaged, and has been said.
+        let said = u64::from(name == "damaged" && overview.facts.defect.is_some());
+        match number {
+            Some(number) if number > said => {
+                all.push(format!("{} {meaning}.", count(number - said)));
+            }
+            _ => {}
         }
-    };
-    say(
-        "Events that are missing, since they could not be queued",
-        lost,
-    );
-    say("Events for which the kernel ran no program", missed);
-    say(
-        "Records that make no sense and are left out",
-        damaged.saturating_sub(u64::from(overview.facts.defect.is_some())),
-    );
-    say(
-        "Events that came after later ones, as if they were new",
-        overview.facts.late,
-    );
-    say("Events of a vCPU that is not known, left out", unattributed);
-    match &overview.exits {
-        Ok(exits) => {
-            say(
-                "Exits without a time, since the entry after them is not there; they are counted",
-                exits.rows.loss.unmatched,
-            );
-            say(
-                "Exits in no row, since there are too many rows",
-                map_full + exits.rows.loss.map_full,
-            );
-        }
-        Err(why) => all.push(format!(
+    }
+    if let Err(why) = &overview.exits {
+        all.push(format!(
             "{why} So there are only events here, and no exits with their times."
-        )),
+        ));
     }
     if overview.stat.events.iter().all(|it| it.count == 0) {
         all.push("There is no event in this recording.".into());

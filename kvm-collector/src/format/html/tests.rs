@@ -196,8 +196,8 @@ fn what_is_missing_is_said() {
     made.stat.loss.damaged = 1;
     made.facts.defect = Some("it ends too early".into());
     let html = page(&made);
-    assert!(html.contains("could not be queued: 1,000."));
+    assert!(html.contains("1,000 events did not fit into the buffer"));
     assert!(html.contains("only part of a recording: it ends too early"));
-    assert!(!html.contains("make no sense"));
+    assert!(!html.contains("damaged or cut off"));
     assert!(!html.contains("Complete:"));
 }

@@ -497,16 +497,26 @@ mod tests {
         let loss = Loss {
             lost: 1,
             unmatched: 2000,
+            moved: 7,
             map_full: 3,
             unattributed: 4,
-            missed: 5,
+            missed: Some(5),
             damaged: 6,
+            late: 8,
+            sampled: 9,
         };
         let text = text(loss);
         assert!(
             text.contains("lost 1, unmatched 2,000, map full 3"),
             "{text}"
         );
-        assert_eq!(text.matches("incomplete: ").count(), 6, "{text}");
+        assert_eq!(text.matches("incomplete: ").count(), 9, "{text}");
+        let unknown = Loss {
+            missed: None,
+            ..Loss::default()
+        };
+        let text = self::text(unknown);
+        assert!(text.contains("missed: not known"), "{text}");
+        assert!(!text.contains("incomplete"), "{text}");
     }
 }

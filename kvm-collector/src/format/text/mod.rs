@@ -106,35 +106,20 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
             String::new()
         },
     )?;
-    for (number, what) in [
-        (
-            loss.lost,
-            "events did not fit into the buffer: they are not shown, and in no row of a recording",
-        ),
-        (
-            loss.unmatched,
-            "exits were followed by another exit without an entry: they are counted, and have no time",
-        ),
-        (
-            loss.map_full,
-            "exits are in no row because the table was full: give a larger --max-rows",
-        ),
-        (
-            loss.unattributed,
-            "events were left out because their thread's vCPU is not known",
-        ),
-        (
-            loss.missed,
-            "events were not seen because a program was running on that CPU already",
-        ),
-        (
-            loss.damaged,
-            "places of the recording are damaged or cut off: what was there is in no row",
-        ),
-    ] {
-        if number > 0 {
-            let text = format!("{INDENT}incomplete: {} {what}", count(number));
-            writeln!(out, "{}", look.warning(&text))?;
+    for entry in loss.entries() {
+        match entry.count {
+            None => {
+                let text = format!(
+                    "{INDENT}{}: not known (this kernel does not count them; Linux 6.7 does)",
+                    entry.name
+                );
+                writeln!(out, "{text}")?;
+            }
+            Some(0) => {}
+            Some(number) => {
+                let text = format!("{INDENT}incomplete: {} {}", count(number), entry.meaning);
+                writeln!(out, "{}", look.warning(&text))?;
+            }
         }
     }
     Ok(())

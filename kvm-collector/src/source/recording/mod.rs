@@ -1,63 +1,63 @@
 //! A recording as a source: its events in the order of time.
 
 mod ahead;
-mod choice;
+mod attr_selection;
 mod names;
 mod player;
 mod scan;
+mod time;
 
 use std::path::Path;
 
-use globset::GlobMatcher;
-
-pub use self::names::Names;
-use self::{choice::Choice, player::Player, scan::Scanner};
+use self::{attr_selection::AttrSelection, player::Player, scan::Scanner};
+pub use self::{names::Names, time::Limits};
 use crate::{
-    model::{Event, Loss},
-    probe::Filter,
+    model::{Loss, StreamItem},
     recording::{Catalog, ReadError, Reader, Runs},
+    timing::{Attribution, Selection},
     tracefs::Format,
 };
 
-/// What a recording gives.
-#[derive(Debug, Clone, Copy)]
-pub enum Played<'a> {
-    /// An event.
-    Event(Event<'a>),
-    /// Events that are missing here.
-    Lost {
-        /// Which, if the recording knows: the index of its format.
-        slot: Option<usize>,
-        /// How many.
-        lost: u64,
-        /// Before this time.
-        time_ns: u64,
-    },
-}
-
-/// Which events are asked for.
-#[derive(Debug, Default)]
-pub struct Selection {
-    /// By process, thread, vCPU and exit reason.
-    pub filter: Filter,
-    /// By the VM's name.
-    pub vms: Vec<GlobMatcher>,
-    /// Nobody looks at what is raw of them. It may be left out, which takes less time and memory.
+/// What is requested of a recording.
+#[derive(Debug, Clone, Default)]
+pub struct PlayOptions {
+    /// Which events.
+    pub selection: Selection,
+    /// How much of it, and in which intervals.
+    pub limits: Limits,
+    /// Nobody looks at the events' records. They may be left out, which takes less time and memory.
     pub without_raw: bool,
 }
 
-/// How it ended.
+/// What is known of a recording when an item is passed on.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Names of threads and VMs.
+    pub names: &'a Names,
+    /// What is missing so far.
+    pub loss: &'a Loss,
+    /// Events passed on so far.
+    pub events: u64,
+    /// The time of the first one.
+    pub began_ns: Option<u64>,
+}
+
+/// What was in a recording.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct RecordingSummary {
+    /// The time of its first selected event; `None` if there was none.
+    pub began_ns: Option<u64>,
+    /// The time of its last one, or where the requested time ends.
+    pub end_ns: u64,
+    /// Events passed on.
+    pub events: u64,
     /// What is missing.
     pub loss: Loss,
-    /// Events given out after one with a later time.
-    pub late: u64,
     /// What is wrong with the recording, in words.
     pub defect: Option<String>,
     /// Names, as of the last event.
     pub names: Names,
-    /// The processes seen, whether asked for or not.
+    /// The processes seen, selected or not, if the selection is by process.
     pub processes: Vec<(u32, String)>,
 }
 
@@ -69,7 +69,7 @@ pub struct Recording {
     /// All events in it, sorted by name.
     formats: Vec<Format>,
     /// Of each attr.
-    choices: Vec<Choice>,
+    attrs: Vec<AttrSelection>,
 }
 
 impl Recording {
@@ -104,7 +104,7 @@ impl Recording {
         formats.dedup_by_key(|it| it.id);
         let (catalog, runs) = reader.into_parts();
         Self {
-            choices: vec![Choice::default(); catalog.attrs.len()],
+            attrs: vec![AttrSelection::default(); catalog.attrs.len()],
             catalog,
             runs,
             formats,
@@ -123,24 +123,52 @@ impl Recording {
         &self.formats
     }
 
-    /// Chooses events; an event's slot is its place in `chosen`.
-    pub fn choose(&mut self, chosen: &[Format]) {
+    /// Selects events; an event's slot is its index in `selected`.
+    pub fn choose(&mut self, selected: &[Format]) {
         let attrs = self.catalog.attrs.iter();
-        let choice = |attr| Choice::of(attr, &self.formats, chosen);
-        self.choices = attrs.map(choice).collect();
+        let selection = |attr| AttrSelection::of(attr, &self.formats, selected);
+        self.attrs = attrs.map(selection).collect();
     }
 
-    /// Gives out the events asked for, in order, until `each` returns false.
+    /// Does it hold only a sample of these events? Then each stands for several.
+    #[must_use]
+    pub fn is_sampled(&self, formats: &[Format]) -> bool {
+        let mut attrs = self.catalog.attrs.iter();
+        attrs.any(|attr| {
+            let is_this = |format: &Format| Some(u64::from(format.id)) == attr.tracepoint;
+            attr.is_sampled && formats.iter().any(is_this)
+        })
+    }
+
+    /// Passes on what is selected, in the order of time.
     ///
     /// # Errors
     /// When the recording cannot be read, or the first error of `each`.
     pub fn play<E: From<ReadError>>(
         self,
-        selection: &Selection,
-        mut each: impl FnMut(&Played<'_>, &Names) -> Result<bool, E>,
-    ) -> Result<Ended, E> {
-        let scanner = Scanner::new(&self.catalog, &self.choices, selection);
-        let player = Player::new(&self.catalog, &self.choices, selection);
+        options: &PlayOptions,
+        mut each: impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<RecordingSummary, E> {
+        let format_of = |it: &AttrSelection| it.format.and_then(|index| self.formats.get(index));
+        let attribution = Attribution::new(
+            self.attrs.iter().map(|it| {
+                // Which threads are vCPU threads is learnt from events that need not be selected.
+                let format = format_of(it);
+                format.filter(|format| it.slot.is_some() || Attribution::identifies(format))
+            }),
+            options.selection.clone(),
+        );
+        let attrs = self.attrs.iter().enumerate();
+        let wanted = attrs
+            .map(|(index, it)| {
+                let is_wanted = it.slot.is_some() || attribution.learns_from(index);
+                is_wanted.then_some(it.min_bytes)
+            })
+            .collect();
+        let keeps_records =
+            !options.without_raw || attribution.needs_records() || self.is_sampled(&self.formats);
+        let scanner = Scanner::new(&self.catalog, wanted, keeps_records);
+        let player = Player::new(&self.catalog, &self.attrs, attribution, options);
         ahead::read(self.runs, scanner, |next| player.play(next, &mut each))
     }
 }

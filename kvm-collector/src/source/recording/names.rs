@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::VmNames;
-use crate::recording::kind;
+use crate::{host::VmNames, recording::kind};
 
 /// Names of threads and VMs, as of the event that is given out.
 #[derive(Debug, Default)]
@@ -23,10 +22,19 @@ impl Names {
     /// The VM's name: as it was when it was recorded, or made of its process' name.
     #[must_use]
     pub fn vm(&self, tgid: u32) -> String {
+        match tgid {
+            0 => self.vms.get(0).to_owned(),
+            tgid => self.vm_known(tgid).unwrap_or_else(|| "?".to_owned()),
+        }
+    }
+
+    /// As [`Names::vm`], if the recording says it.
+    #[must_use]
+    pub fn vm_known(&self, tgid: u32) -> Option<String> {
         match (self.vms.known(tgid), self.comms.get(&tgid)) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(comm)) => format!("{comm}-{tgid}"),
-            (None, None) => "?".to_owned(),
+            (Some(name), _) => Some(name.to_owned()),
+            (None, Some(comm)) => Some(format!("{comm}-{tgid}")),
+            (None, None) => None,
         }
     }
 

@@ -1,20 +1,20 @@
-//! Giving out events in the order of time, with what is known by then.
+//! Passing on events in the order of time, with what is known by then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use super::{
-    Ended, Names, Played, Selection,
+    AttrSelection, Context, Names, PlayOptions, RecordingSummary,
     ahead::Step,
-    choice::Choice,
-    scan::{Item, Scanned},
+    scan::{QueuedRecord, RecordKind, Scanned},
+    time::RecordedTime,
 };
 use crate::{
-    model::Event,
+    model::{Event, Loss, StreamItem, Thread},
     recording::{Catalog, ReadError, kind},
-    source::window::Window,
-    tracefs::Field,
+    source::{loss_windows::LossWindows, window::Window},
+    timing::Attribution,
 };
 
 /// Records that are held back at most, at 32 bytes each, until a round is over: perf's rounds are as long as its buffers.
@@ -23,7 +23,7 @@ const MOST_HELD: usize = 1 << 21;
 /// And their bytes.
 const MOST_HELD_BYTES: usize = 512 << 20;
 
-/// Why giving out stops.
+/// Why passing on stops.
 enum Stop<E> {
     Error(E),
     Enough,
@@ -32,53 +32,62 @@ enum Stop<E> {
 /// What changes while a recording is played.
 pub(super) struct Player<'a> {
     catalog: &'a Catalog,
-    choices: &'a [Choice],
-    selection: &'a Selection,
-    ours: bool,
+    attrs: &'a [AttrSelection],
+    /// Lost events are said by the id of their event.
+    is_ours: bool,
+    attribution: Attribution,
+    losses: LossWindows,
+    /// Collect the processes seen, to say which there are.
+    is_by_process: bool,
+    processes: BTreeSet<u32>,
+    last_process: Option<u32>,
+    time: RecordedTime,
     names: Names,
-    /// vCPUs of threads.
-    vcpus: HashMap<u32, u32>,
-    vcpus_matter: bool,
-    /// Per process, whether its VM is asked for.
-    processes: BTreeMap<u32, bool>,
-    last_process: Option<(u32, bool)>,
-    ended: Ended,
+    loss: Loss,
+    /// Of the loss, what the attribution has not said yet.
+    defect: Option<String>,
+    events: u64,
 }
 
 impl<'a> Player<'a> {
     pub(super) fn new(
         catalog: &'a Catalog,
-        choices: &'a [Choice],
-        selection: &'a Selection,
+        attrs: &'a [AttrSelection],
+        attribution: Attribution,
+        options: &PlayOptions,
     ) -> Self {
         Self {
             catalog,
-            choices,
-            selection,
-            ours: catalog.is_ours(),
-            names: Names::from_lines(&catalog.vm_names),
-            vcpus: HashMap::new(),
-            vcpus_matter: !selection.filter.vcpus.is_empty(),
-            processes: BTreeMap::new(),
+            attrs,
+            is_ours: catalog.is_ours(),
+            attribution,
+            losses: LossWindows::default(),
+            is_by_process: options.selection.is_by_process(),
+            processes: BTreeSet::new(),
             last_process: None,
-            ended: Ended::default(),
+            time: RecordedTime::new(options.limits),
+            names: Names::from_lines(&catalog.vm_names),
+            loss: Loss::default(),
+            defect: None,
+            events: 0,
         }
     }
 
-    /// Takes what is read, and gives out events until there are no more, or `each` has enough.
+    /// Takes what is read, and passes on items until there are no more, or the requested time has passed.
     pub(super) fn play<E: From<ReadError>>(
         mut self,
         next: &mut dyn FnMut() -> Result<Step, ReadError>,
-        each: &mut impl FnMut(&Played<'_>, &Names) -> Result<bool, E>,
-    ) -> Result<Ended, E> {
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<RecordingSummary, E> {
         let mut window = Window::default();
         let mut held_bytes = 0;
-        loop {
+        let mut is_enough = false;
+        while !is_enough {
             let scanned = match next()? {
                 Step::Run(scanned) => scanned,
                 Step::End(defect) => {
-                    self.ended.loss.damaged += u64::from(defect.is_some());
-                    self.ended.defect = defect;
+                    self.loss.damaged += u64::from(defect.is_some());
+                    self.defect = defect;
                     break;
                 }
             };
@@ -93,53 +102,79 @@ impl<'a> Player<'a> {
                 most_held = window.held() / 2;
             }
             if until_ns.is_some() || window.held() > most_held {
-                let give =
+                let given =
                     window.give_out(until_ns.unwrap_or(0), most_held, |run, time_ns, item| {
                         self.give(run, time_ns, item, each)
                     });
                 held_bytes = window.block_bytes(Bytes::len);
-                if enough(give)? {
-                    return Ok(self.end(window.late()));
-                }
+                is_enough = enough(given)?;
             }
         }
-        let give = window.give_out(u64::MAX, 0, |run, time_ns, item| {
-            self.give(run, time_ns, item, each)
-        });
-        enough(give)?;
-        Ok(self.end(window.late()))
+        if !is_enough {
+            let given = window.give_out(u64::MAX, 0, |run, time_ns, item| {
+                self.give(run, time_ns, item, each)
+            });
+            enough(given)?;
+        }
+        self.loss.late = window.late();
+        self.loss.unattributed = self.attribution.unattributed();
+        self.end(each)
     }
 
-    fn end(mut self, late: u64) -> Ended {
-        self.ended.late = late;
-        self.ended.processes = self
-            .processes
-            .keys()
-            .map(|tgid| (*tgid, self.names.vm(*tgid)))
-            .collect();
-        self.ended.names = self.names;
-        self.ended
+    fn end<E>(
+        mut self,
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<RecordingSummary, E> {
+        if !self.losses.is_empty() {
+            match self.mark_losses(u64::MAX, each) {
+                Ok(()) | Err(Stop::Enough) => {}
+                Err(Stop::Error(error)) => return Err(error),
+            }
+        }
+        if let Some(end_ns) = self.time.finish() {
+            match self.pass_on(&StreamItem::Interval { end_ns }, each) {
+                Ok(()) | Err(Stop::Enough) => {}
+                Err(Stop::Error(error)) => return Err(error),
+            }
+        }
+        let names = self.names;
+        Ok(RecordingSummary {
+            began_ns: self.time.began_ns(),
+            end_ns: self.time.end_ns(),
+            events: self.events,
+            loss: self.loss,
+            defect: self.defect,
+            processes: self
+                .processes
+                .iter()
+                .map(|tgid| (*tgid, names.vm(*tgid)))
+                .collect(),
+            names,
+        })
     }
 
     /// What of a run is not to wait for its turn.
     fn take_in(&mut self, scanned: &Scanned) {
-        self.ended.loss.damaged += scanned.damaged;
+        self.loss.damaged += scanned.damaged;
         let untimed = scanned.untimed.iter();
         for record in untimed.filter_map(|at| kind::at(&scanned.run, *at)) {
-            match kind::of(record) {
-                kind::LOST | kind::LOST_SAMPLES => {
-                    self.lose(record);
-                }
-                _ => self.names.learn(record),
-            }
+            self.names.learn(record);
         }
     }
 
-    /// Counts what a record says to be lost: which event, if it is known, and how many.
-    fn lose(&mut self, record: &[u8]) -> (Option<u64>, u64) {
-        let (id, lost) = kind::lost(record).unwrap_or_default();
-        self.ended.loss.lost = self.ended.loss.lost.saturating_add(lost);
-        (id, lost)
+    #[inline(always)]
+    fn pass_on<E>(
+        &mut self,
+        item: &StreamItem<'_>,
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<(), Stop<E>> {
+        let context = Context {
+            names: &self.names,
+            loss: &self.loss,
+            events: self.events,
+            began_ns: self.time.began_ns(),
+        };
+        each(item, &context).map_err(Stop::Error)
     }
 
     /// Its turn has come. Is it an event?
@@ -148,127 +183,182 @@ impl<'a> Player<'a> {
         &mut self,
         run: &Bytes,
         time_ns: u64,
-        item: Item,
-        each: &mut impl FnMut(&Played<'_>, &Names) -> Result<bool, E>,
+        record: QueuedRecord,
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
     ) -> Result<bool, Stop<E>> {
-        let bytes = item.bytes(run);
-        let (played, is_event) = match item.attr() {
-            Some(attr) => {
-                let event = self.event(attr, time_ns, item, bytes);
-                (event.map(Played::Event), true)
+        match record.kind() {
+            RecordKind::Event(attr) => {
+                self.give_event(attr, time_ns, record, record.bytes(run), each)?;
+                Ok(true)
             }
-            None => (self.other(bytes), false),
+            kind => self.give_other(kind, time_ns, record, record.bytes(run), each),
+        }
+    }
+
+    /// The event of a sample, if it is selected.
+    #[inline(always)]
+    fn give_event<E>(
+        &mut self,
+        attr: usize,
+        time_ns: u64,
+        record: QueuedRecord,
+        bytes: &[u8],
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<(), Stop<E>> {
+        let thread = Thread {
+            tgid: record.pid,
+            tid: record.tid,
         };
-        let Some(played) = played else {
+        if self.is_by_process && self.last_process != Some(thread.tgid) {
+            self.last_process = Some(thread.tgid);
+            self.processes.insert(thread.tgid);
+        }
+        let selection = &self.attrs[attr];
+        let (mut raw, mut sample_weight) = (bytes, 0);
+        if selection.is_sampled {
+            let Some(sample) = self.catalog.attrs[attr].sample(bytes) else {
+                return Ok(());
+            };
+            raw = bytes.get(sample.raw).unwrap_or_default();
+            sample_weight = sample.weight;
+        }
+        let names = &self.names;
+        let vm_name = |tgid| names.vm_known(tgid);
+        let subject = self.attribution.attribute(attr, thread, raw, &vm_name);
+        let (Some(subject), Some(slot)) = (subject, selection.slot) else {
+            return Ok(());
+        };
+        if !self.losses.is_empty() {
+            self.mark_losses(time_ns, each)?;
+        }
+        if !self.time.reach_soon(time_ns) {
+            self.reach(time_ns, true, each)?;
+        }
+        self.events += 1;
+        self.loss.sampled = self.loss.sampled.saturating_add(sample_weight);
+        let event = StreamItem::Event(Event {
+            time_ns,
+            cpu: record.cpu,
+            tgid: thread.tgid,
+            tid: thread.tid,
+            subject,
+            slot,
+            sample_weight,
+            raw,
+        });
+        self.pass_on(&event, each)
+    }
+
+    /// What is no event that can be decoded.
+    #[cold]
+    fn give_other<E>(
+        &mut self,
+        kind: RecordKind,
+        time_ns: u64,
+        record: QueuedRecord,
+        bytes: &[u8],
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<bool, Stop<E>> {
+        let item = match kind {
+            RecordKind::Damaged => Some(StreamItem::Damaged {
+                time_ns,
+                thread: Thread {
+                    tgid: record.pid,
+                    tid: record.tid,
+                },
+            }),
+            RecordKind::Missing => Some(StreamItem::Lost {
+                slot: None,
+                cpu: None,
+                count: 0,
+                time_ns,
+            }),
+            RecordKind::Event(_) | RecordKind::Other => self.other(time_ns, bytes),
+        };
+        let Some(item) = item else {
             return Ok(false);
         };
-        match each(&played, &self.names) {
-            Ok(true) => Ok(is_event),
-            Ok(false) => Err(Stop::Enough),
-            Err(error) => Err(Stop::Error(error)),
+        let is_event = kind == RecordKind::Damaged;
+        let counts = is_event || matches!(item, StreamItem::Lost { .. });
+        if counts && !self.time.reach_soon(time_ns) {
+            self.reach(time_ns, is_event, each)?;
+        }
+        match &item {
+            StreamItem::Damaged { .. } => self.loss.damaged += 1,
+            StreamItem::Lost { count, .. } => {
+                self.loss.lost = self.loss.lost.saturating_add(*count);
+            }
+            _ => {}
+        }
+        self.pass_on(&item, each)?;
+        Ok(is_event)
+    }
+
+    /// Marks that events are missing before a time, in all CPUs that lost some around it.
+    #[cold]
+    fn mark_losses<E>(
+        &mut self,
+        time_ns: u64,
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<(), Stop<E>> {
+        for cpu in self.losses.before(time_ns) {
+            let lost = StreamItem::Lost {
+                slot: None,
+                cpu: Some(cpu),
+                count: 0,
+                time_ns,
+            };
+            self.pass_on(&lost, each)?;
+        }
+        Ok(())
+    }
+
+    /// Time has come to a limit, or to the end of an interval.
+    #[cold]
+    fn reach<E>(
+        &mut self,
+        time_ns: u64,
+        is_event: bool,
+        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    ) -> Result<(), Stop<E>> {
+        self.loss.unattributed = self.attribution.unattributed();
+        for end_ns in self.time.reach(time_ns, is_event).into_iter().flatten() {
+            self.pass_on(&StreamItem::Interval { end_ns }, each)?;
+        }
+        match self.time.is_over() {
+            true => Err(Stop::Enough),
+            false => Ok(()),
         }
     }
 
     /// A record that is no sample.
-    fn other(&mut self, record: &[u8]) -> Option<Played<'static>> {
-        if !matches!(kind::of(record), kind::LOST | kind::LOST_SAMPLES) {
-            self.names.learn(record);
-            return None;
-        }
-        let (id, lost) = self.lose(record);
-        let attr = id
-            .filter(|_| self.ours)
-            .and_then(|id| self.catalog.attr_of(id));
-        Some(Played::Lost {
-            slot: attr.and_then(|attr| self.choices[attr].slot),
-            lost,
-            time_ns: self.catalog.time_of(record),
-        })
-    }
-
-    /// The event of a sample, if it is asked for.
-    #[inline(always)]
-    fn event<'s>(
-        &mut self,
-        attr: usize,
-        time_ns: u64,
-        sample: Item,
-        raw: &'s [u8],
-    ) -> Option<Event<'s>> {
-        let (filter, choice) = (&self.selection.filter, &self.choices[attr]);
-        let number = |field: &Option<Field>| {
-            let number = field.as_ref()?.read_u64(raw)?;
-            u32::try_from(number).ok()
-        };
-        let vcpu = if self.vcpus_matter {
-            let own = number(&choice.vcpu);
-            if choice.is_entry
-                && let Some(vcpu) = own
+    fn other(&mut self, time_ns: u64, record: &[u8]) -> Option<StreamItem<'static>> {
+        if let Some((id, count)) = kind::lost(record) {
+            let id = id.filter(|_| self.is_ours);
+            let mut cpu = None;
+            if count == 0
+                && let Some(to_ns) = id
             {
-                self.vcpus.insert(sample.tid, vcpu);
+                // A mark of ours.
+                cpu = self.catalog.cpu_of(record);
+                self.losses.begin(cpu.unwrap_or(0), to_ns);
             }
-            own.or_else(|| self.vcpus.get(&sample.tid).copied())
-        } else {
-            None
-        };
-        let slot = choice.slot?;
-        let listed = |list: &[u32], it: u32| list.is_empty() || list.contains(&it);
-        if !self.process(sample.pid) || !listed(&filter.tids, sample.tid) {
-            return None;
+            let attr = id.and_then(|id| self.catalog.attr_of(id));
+            return Some(StreamItem::Lost {
+                slot: attr.map(|attr| self.attrs[attr].slot.unwrap_or(StreamItem::UNSELECTED)),
+                cpu,
+                count,
+                time_ns,
+            });
         }
-        if self.vcpus_matter {
-            let Some(vcpu) = vcpu else {
-                self.ended.loss.unattributed += 1;
-                return None;
-            };
-            if !filter.vcpus.contains(&vcpu) {
-                return None;
-            }
-        }
-        if let Some(reasons) = &filter.reasons
-            && choice.is_exit
-            && !number(&choice.reason).is_some_and(|it| reasons.contains(&it))
-        {
-            return None;
-        }
-        Some(Event {
-            time_ns,
-            cpu: sample.cpu,
-            tgid: sample.pid,
-            tid: sample.tid,
-            slot,
-            raw,
-        })
-    }
-
-    /// Is this process asked for?
-    #[inline]
-    fn process(&mut self, tgid: u32) -> bool {
-        if let Some((last, wanted)) = self.last_process
-            && last == tgid
-        {
-            return wanted;
-        }
-        self.other_process(tgid)
-    }
-
-    #[cold]
-    fn other_process(&mut self, tgid: u32) -> bool {
-        let (selection, names) = (self.selection, &self.names);
-        let tgids = &selection.filter.tgids;
-        let wanted = *self.processes.entry(tgid).or_insert_with(|| {
-            if tgids.is_empty() && selection.vms.is_empty() {
-                return true;
-            }
-            let name = names.vm(tgid);
-            tgids.contains(&tgid) || selection.vms.iter().any(|it| it.is_match(&name))
-        });
-        self.last_process = Some((tgid, wanted));
-        wanted
+        self.names.learn(record);
+        let tid = kind::new_or_ended_thread(record)?;
+        self.attribution.thread_end(tid);
+        Some(StreamItem::ThreadEnd { tid })
     }
 }
 
-/// Has `each` had enough?
+/// Has enough been passed on?
 fn enough<E>(given: Result<(), Stop<E>>) -> Result<bool, E> {
     match given {
         Ok(()) => Ok(false),

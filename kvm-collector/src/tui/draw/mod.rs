@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     format::units,
-    model::{Loss, VMEXIT},
+    model::VMEXIT,
     view::{Group, Totals, Window},
 };
 use canvas::{Canvas, Look, line};
@@ -149,26 +149,24 @@ fn path(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
 
 fn loss(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     let (all, recent) = app.ledger.loss();
-    let number = |name: &str, of: fn(&Loss) -> u64| {
-        let (all, recent) = (of(&all), of(&recent));
-        let more = match recent {
-            0 => String::new(),
-            recent => format!(" (+{})", units::count(recent)),
-        };
-        (all > 0).then(|| (format!("{name} {}{more}", units::count(all)), Look::Warning))
-    };
     let mut words = vec![("incomplete:".to_owned(), Look::Warning)];
-    words.extend(
-        [
-            number("no room for", |it| it.map_full),
-            number("without an entry", |it| it.unmatched),
-            number("missed", |it| it.missed),
-            number("lost", |it| it.lost),
-            number("of unknown vCPUs", |it| it.unattributed),
-        ]
-        .into_iter()
-        .flatten(),
-    );
+    for (entry, recent) in all.entries().iter().zip(recent.entries()) {
+        let Some(count) = entry.count.filter(|it| *it > 0) else {
+            continue;
+        };
+        let more = match recent.count {
+            Some(recent) if recent > 0 => format!(" (+{})", units::count(recent)),
+            _ => String::new(),
+        };
+        words.push((
+            format!(
+                "{} {}{more}",
+                entry.name.replace('_', " "),
+                units::count(count)
+            ),
+            Look::Warning,
+        ));
+    }
     canvas.words(place, &words);
 }
 

@@ -174,7 +174,8 @@ struct Report {
     row_count: u64,
     rows: Vec<Row>,
     #[serde(default)]
-    loss: BTreeMap<String, u64>,
+    /// `null` where the kernel could not say.
+    loss: BTreeMap<String, Option<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -268,7 +269,7 @@ impl Baseline {
             elapsed_ns: report.elapsed_ns,
             rows: collect(rows),
             left_out: report.row_count.saturating_sub(rows_there),
-            incomplete: report.loss.values().any(|lost| *lost > 0),
+            incomplete: report.loss.values().any(|lost| lost.unwrap_or(0) > 0),
         })
     }
 

@@ -269,7 +269,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::{
-        model::{ExitTotals, MinMax, ThreadExits, Whose},
+        model::{ExitTotals, MinMax, ThreadExits, VcpuId},
         tracefs::ReasonNames,
         view::{ExitGroups, ExitsOptions, Group, KeyNames},
     };
@@ -286,7 +286,7 @@ mod tests {
             };
             totals.histogram[100] = count;
             groups.add(&ThreadExits {
-                whose: Whose {
+                vcpu_id: VcpuId {
                     tgid: 7,
                     vcpu: 0,
                     tid: 8,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
-use crate::model::{Causes, ExitTotals, Kind, MinMax, ThreadExits, VcpuTimes, Whose};
+use crate::model::{Causes, ExitTotals, Kind, MinMax, ThreadExits, VcpuId, VcpuTimes};
 
 /// What rows are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct ExitGroups {
     by: Vec<Group>,
     kind: Option<Kind>,
     groups: BTreeMap<GroupKey, Grouped>,
-    vcpus: BTreeMap<Whose, VcpuTotals>,
+    vcpus: BTreeMap<VcpuId, VcpuTotals>,
 }
 
 /// Where the time of a vCPU went.
@@ -97,16 +97,20 @@ impl ExitGroups {
         if let Some(causes) = exits.causes {
             group.causes.get_or_insert_default().merge(causes);
         }
-        let vcpu = self.vcpus.entry(vcpu(exits.whose)).or_default();
-        vcpu.exits += exits.totals.count;
-        vcpu.kernel_ns += exits.totals.kernel_ns();
-        vcpu.vmm_ns += exits.totals.vmm_ns;
-        vcpu.halted_ns += exits.totals.halted_ns;
-        vcpu.preempted_ns += exits.totals.preempted_ns;
+        let vcpu = self.vcpus.entry(vcpu(exits.vcpu_id)).or_default();
+        vcpu.exits = vcpu.exits.saturating_add(exits.totals.count);
+        for (to, from) in [
+            (&mut vcpu.kernel_ns, exits.totals.kernel_ns()),
+            (&mut vcpu.vmm_ns, exits.totals.vmm_ns),
+            (&mut vcpu.halted_ns, exits.totals.halted_ns),
+            (&mut vcpu.preempted_ns, exits.totals.preempted_ns),
+        ] {
+            *to = to.saturating_add(from);
+        }
     }
 
     fn group_key(&self, exits: &ThreadExits<'_>) -> GroupKey {
-        let Whose { tgid, vcpu, tid } = vcpu(exits.whose);
+        let VcpuId { tgid, vcpu, tid } = vcpu(exits.vcpu_id);
         let has = |group| self.by.contains(&group);
         let key = self
             .kind
@@ -122,9 +126,9 @@ impl ExitGroups {
     /// Takes in what vCPUs did besides.
     pub fn add_vcpus(&mut self, vcpus: &[VcpuTimes]) {
         for times in vcpus {
-            let vcpu = self.vcpus.entry(vcpu(times.whose)).or_default();
-            vcpu.guest_ns += times.guest_ns;
-            vcpu.open_ns += times.open_ns;
+            let vcpu = self.vcpus.entry(vcpu(times.vcpu_id)).or_default();
+            vcpu.guest_ns = vcpu.guest_ns.saturating_add(times.guest_ns);
+            vcpu.open_ns = vcpu.open_ns.saturating_add(times.open_ns);
         }
     }
 
@@ -142,8 +146,8 @@ impl ExitGroups {
             };
             (*key, since)
         });
-        let vcpus = self.vcpus.iter().map(|(whose, now)| {
-            let before = earlier.vcpus.get(whose).copied().unwrap_or_default();
+        let vcpus = self.vcpus.iter().map(|(vcpu_id, now)| {
+            let before = earlier.vcpus.get(vcpu_id).copied().unwrap_or_default();
             let since = VcpuTotals {
                 exits: now.exits.saturating_sub(before.exits),
                 guest_ns: now.guest_ns.saturating_sub(before.guest_ns),
@@ -153,7 +157,7 @@ impl ExitGroups {
                 preempted_ns: now.preempted_ns.saturating_sub(before.preempted_ns),
                 open_ns: now.open_ns,
             };
-            (*whose, since)
+            (*vcpu_id, since)
         });
         Self {
             by: self.by.clone(),
@@ -186,19 +190,19 @@ impl ExitGroups {
     }
 
     /// The vCPUs.
-    pub fn vcpus(&self) -> impl Iterator<Item = (&Whose, &VcpuTotals)> {
+    pub fn vcpus(&self) -> impl Iterator<Item = (&VcpuId, &VcpuTotals)> {
         self.vcpus.iter()
     }
 }
 
 /// A vCPU goes by its index where that is known, and by its thread otherwise.
-pub(in crate::view) fn vcpu(whose: Whose) -> Whose {
-    Whose {
-        tid: if whose.vcpu == VCPU_UNKNOWN {
-            whose.tid
+pub(in crate::view) fn vcpu(vcpu_id: VcpuId) -> VcpuId {
+    VcpuId {
+        tid: if vcpu_id.vcpu == VCPU_UNKNOWN {
+            vcpu_id.tid
         } else {
             0
         },
-        ..whose
+        ..vcpu_id
     }
 }

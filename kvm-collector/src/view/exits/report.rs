@@ -313,11 +313,11 @@ impl ExitsReport {
 fn vcpus(groups: &ExitGroups, vm_name: &dyn Fn(u32) -> String) -> Vec<VcpuRow> {
     groups
         .vcpus()
-        .map(|(whose, times)| VcpuRow {
-            vm: vm_name(whose.tgid),
-            pid: whose.tgid,
-            vcpu: (whose.vcpu != VCPU_UNKNOWN).then_some(whose.vcpu),
-            tid: (whose.vcpu == VCPU_UNKNOWN).then_some(whose.tid),
+        .map(|(vcpu_id, times)| VcpuRow {
+            vm: vm_name(vcpu_id.tgid),
+            pid: vcpu_id.tgid,
+            vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),
+            tid: (vcpu_id.vcpu == VCPU_UNKNOWN).then_some(vcpu_id.tid),
             count: times.exits,
             guest_ns: times.guest_ns,
             kernel_ns: times.kernel_ns,

@@ -1,6 +1,11 @@
 //! A timeline of events that were made up.
 
 use super::*;
+use crate::{
+    model::{Event, Thread},
+    timing::{Pairing, Replay, ReplayOptions},
+    tracefs::Format,
+};
 
 const NAMES: [&str; 4] = [
     "kvm_entry",
@@ -25,14 +30,29 @@ fn formats() -> Vec<Format> {
 
 struct Feeder {
     formats: Vec<Format>,
+    replay: Replay,
     timeline: Timeline,
 }
 
 impl Feeder {
     fn new() -> Self {
         let formats = formats();
-        let timeline = Timeline::new(&formats);
-        Self { formats, timeline }
+        let options = ReplayOptions::new(Pairing::among(&formats), &formats);
+        let mut replay = Replay::new(options).expect("all events are there");
+        replay.log_segments();
+        Self {
+            formats,
+            replay,
+            timeline: Timeline::default(),
+        }
+    }
+
+    fn take(&mut self, item: &StreamItem<'_>) {
+        self.timeline.take(item);
+        self.replay.take(item);
+        for segment in self.replay.segments() {
+            self.timeline.segment(&segment);
+        }
     }
 
     fn feed(&mut self, time_ns: u64, tid: u32, name: &str, fields: &[(&str, u64)]) {
@@ -47,17 +67,24 @@ impl Feeder {
             raw[field.offset..field.offset + field.size]
                 .copy_from_slice(&value.to_le_bytes()[..field.size]);
         }
-        self.timeline.event(&Event {
+        let thread = Thread { tgid: 7, tid };
+        self.take(&StreamItem::Event(Event {
             time_ns,
             cpu: 0,
             tgid: 7,
             tid,
+            subject: Some(thread),
             slot,
+            sample_weight: 0,
             raw: &raw,
-        });
+        }));
     }
 
-    fn report(self) -> TimelineReport {
+    fn report(mut self) -> TimelineReport {
+        self.replay.end_segments();
+        for segment in self.replay.segments() {
+            self.timeline.segment(&segment);
+        }
         self.timeline.report(&|tgid| format!("vm-{tgid}"))
     }
 }
@@ -70,29 +97,31 @@ fn sums(track: &TimelineTrack) -> [u64; 6] {
 fn time_goes_to_where_the_vcpu_was() {
     let mut feeder = Feeder::new();
     let vcpu = [("vcpu_id", 3)];
+    feeder.feed(990, 9, "kvm_exit", &vcpu);
     feeder.feed(1_000, 9, "kvm_entry", &vcpu);
     feeder.feed(1_100, 9, "kvm_exit", &vcpu);
     feeder.feed(1_110, 9, "kvm_userspace_exit", &[]);
     feeder.feed(1_160, 9, "kvm_vcpu_wakeup", &[("ns", 30)]);
     feeder.feed(1_165, 9, "kvm_entry", &vcpu);
     feeder.feed(1_265, 9, "kvm_exit", &vcpu);
-    feeder.feed(1_300, 8, "kvm_entry", &[("vcpu_id", 1)]);
+    feeder.feed(1_300, 8, "kvm_exit", &[("vcpu_id", 1)]);
     let report = feeder.report();
-    assert_eq!(report.elapsed_ns, 300);
-    assert_eq!(report.events, [7]);
+    assert_eq!(report.elapsed_ns, 310);
+    assert_eq!(report.events, [8]);
     let track = &report.tracks[1];
     assert_eq!(
         (track.vm.as_str(), track.pid, track.vcpu),
         ("vm-7", 7, Some(3))
     );
-    assert_eq!(sums(track), [200, 15, 20, 30, 0, 35]);
-    assert_eq!(track.exits, [2]);
+    assert_eq!(sums(track), [200, 25, 20, 30, 0, 35]);
+    assert_eq!(track.exits, [3]);
 }
 
 #[test]
 fn bins_are_merged_and_lose_nothing() {
     let mut feeder = Feeder::new();
     let vcpu = [("vcpu_id", 0)];
+    feeder.feed(5, 9, "kvm_exit", &vcpu);
     feeder.feed(5, 9, "kvm_entry", &vcpu);
     for number in 1..=1_000u64 {
         feeder.feed(5 + number * 10_000_000, 9, "kvm_exit", &vcpu);
@@ -104,9 +133,9 @@ fn bins_are_merged_and_lose_nothing() {
         "{}",
         report.bins
     );
-    assert_eq!(report.events.iter().sum::<u64>(), 2_001);
+    assert_eq!(report.events.iter().sum::<u64>(), 2_002);
     let track = &report.tracks[0];
-    assert_eq!(track.exits.iter().sum::<u64>(), 1_000);
+    assert_eq!(track.exits.iter().sum::<u64>(), 1_001);
     let [guest_ns, kernel_ns, ..] = sums(track);
     assert_eq!(
         (guest_ns, kernel_ns),
@@ -122,24 +151,32 @@ fn bins_are_merged_and_lose_nothing() {
 #[test]
 fn a_time_far_away_takes_no_more_bins() {
     let mut feeder = Feeder::new();
-    feeder.feed(0, 9, "kvm_entry", &[("vcpu_id", 0)]);
-    feeder.feed(u64::MAX, 9, "kvm_exit", &[("vcpu_id", 0)]);
+    const LAST_NS: u64 = (1 << 63) - 1;
+    feeder.feed(0, 9, "kvm_exit", &[("vcpu_id", 0)]);
+    feeder.feed(1, 9, "kvm_entry", &[("vcpu_id", 0)]);
+    feeder.feed(LAST_NS, 9, "kvm_exit", &[("vcpu_id", 0)]);
     feeder.feed(3, 9, "kvm_entry", &[("vcpu_id", 0)]);
     let report = feeder.report();
     assert!(report.bins <= MOST_BINS);
-    assert_eq!(sums(&report.tracks[0])[0], u64::MAX);
+    assert_eq!(sums(&report.tracks[0])[0], LAST_NS - 1);
 }
 
 #[test]
 fn nothing_reaches_across_a_loss() {
     let mut feeder = Feeder::new();
+    feeder.feed(900, 9, "kvm_exit", &[("vcpu_id", 0)]);
     feeder.feed(1_000, 9, "kvm_entry", &[("vcpu_id", 0)]);
-    feeder.timeline.lost(None, 12, 1_500);
+    feeder.take(&StreamItem::Lost {
+        slot: None,
+        cpu: None,
+        count: 12,
+        time_ns: 1_500,
+    });
     feeder.feed(2_000, 9, "kvm_exit", &[("vcpu_id", 0)]);
     feeder.feed(2_100, 9, "kvm_entry", &[("vcpu_id", 0)]);
     let report = feeder.report();
     assert_eq!(report.lost, [12]);
-    assert_eq!(sums(&report.tracks[0]), [0, 100, 0, 0, 0, 0]);
+    assert_eq!(sums(&report.tracks[0]), [0, 200, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use kvm_ebpf_common::Key;
 
 use super::{Cumulated, Spent, TopNames, TopReading, trend::SAMPLES, trend::Trend};
 use crate::{
-    model::{Loss, Whose},
+    model::{Loss, VcpuId},
     view::exits::vcpu,
 };
 
@@ -15,9 +15,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// Where the row of a vCPU and key is.
-    places: HashMap<(Whose, Key), usize>,
+    places: HashMap<(VcpuId, Key), usize>,
     pub(super) rows: Vec<Row>,
-    pub(super) vcpus: BTreeMap<Whose, Vcpu>,
+    pub(super) vcpus: BTreeMap<VcpuId, Vcpu>,
     names: TopNames,
     /// Readings taken.
     readings: u64,
@@ -34,7 +34,7 @@ pub struct Ledger {
 /// One vCPU and key.
 #[derive(Debug)]
 pub(super) struct Row {
-    pub(super) whose: Whose,
+    pub(super) vcpu_id: VcpuId,
     pub(super) key: Key,
     before: Cumulated,
     now: Cumulated,
@@ -111,10 +111,10 @@ impl Ledger {
             let (rows, keys) = (&mut self.rows, &self.names.keys);
             let place = *self
                 .places
-                .entry((tally.whose, tally.key))
+                .entry((tally.vcpu_id, tally.key))
                 .or_insert_with(|| {
                     rows.push(Row {
-                        whose: tally.whose,
+                        vcpu_id: tally.vcpu_id,
                         key: tally.key,
                         before: Cumulated::default(),
                         now: Cumulated::default(),
@@ -135,7 +135,7 @@ impl Ledger {
             self.rows.retain(|row| row.reading == readings);
             let places = self.rows.iter().enumerate();
             self.places = places
-                .map(|(place, row)| ((row.whose, row.key), place))
+                .map(|(place, row)| ((row.vcpu_id, row.key), place))
                 .collect();
         }
         for row in &mut self.rows {
@@ -149,16 +149,16 @@ impl Ledger {
         }
         let mut living = BTreeMap::new();
         for times in &reading.vcpus {
-            let whose = vcpu(times.whose);
-            let it = self.vcpus.entry(whose).or_insert_with(|| Vcpu {
+            let vcpu_id = vcpu(times.vcpu_id);
+            let it = self.vcpus.entry(vcpu_id).or_insert_with(|| Vcpu {
                 since_ns: before_ns,
                 ..Vcpu::default()
             });
             it.guest_now_ns += times.guest_ns;
             // What has ended goes by its vCPU alone.
-            *living.entry(whose).or_default() |= times.whose.tid != 0;
+            *living.entry(vcpu_id).or_default() |= times.vcpu_id.tid != 0;
         }
-        self.vcpus.retain(|whose, it| match living.get(whose) {
+        self.vcpus.retain(|vcpu_id, it| match living.get(vcpu_id) {
             Some(true) => {
                 it.ended_ns = None;
                 true

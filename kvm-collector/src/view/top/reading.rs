@@ -6,15 +6,15 @@ use kvm_ebpf_common::Key;
 
 use super::{Cumulated, Scope};
 use crate::{
-    model::{ExitReading, Kind, Loss, ThreadExits, VcpuTimes, Whose},
+    model::{ExitReading, Kind, Loss, ThreadExits, VcpuId, VcpuTimes},
     view::{ExitGroups, KeyNames, exits::vcpu},
 };
 
 /// What a thread has counted under a key, without its histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadTally {
-    /// Whose; a vCPU goes by its index where that is known.
-    pub whose: Whose,
+    /// The vCPU; it goes by its index where that is known.
+    pub vcpu_id: VcpuId,
     /// Why, or what.
     pub key: Key,
     /// How much, since the beginning.
@@ -59,8 +59,8 @@ pub struct TopReading {
     /// Names.
     pub names: TopNames,
     kind: Option<Kind>,
-    /// Whose tally is of something that is not over, and which.
-    open: Vec<(Whose, usize)>,
+    /// Which tallies are of exits in progress: their vCPU and index.
+    open: Vec<(VcpuId, usize)>,
 }
 
 impl TopReading {
@@ -77,20 +77,20 @@ impl TopReading {
 
     /// Takes in what a source hands over.
     pub fn add(&mut self, exits: &ThreadExits<'_>) {
-        let whose = vcpu(exits.whose);
+        let vcpu_id = vcpu(exits.vcpu_id);
         let key = self
             .kind
             .as_ref()
             .map_or(exits.key, |kind| kind.meant(exits.key));
-        if self.scope.contains(whose, key) {
+        if self.scope.contains(vcpu_id, key) {
             self.groups.add(exits);
         }
         let totals = exits.totals;
         if totals.open > 0 {
-            self.open.push((exits.whose, self.tallies.len()));
+            self.open.push((exits.vcpu_id, self.tallies.len()));
         }
         self.tallies.push(ThreadTally {
-            whose,
+            vcpu_id,
             key,
             counted: Cumulated {
                 count: totals.count,
@@ -107,14 +107,14 @@ impl TopReading {
     /// Takes in what else the reading says.
     #[must_use]
     pub fn finish(mut self, reading: ExitReading) -> Self {
-        let open: HashMap<Whose, u64> = reading
+        let open: HashMap<VcpuId, u64> = reading
             .vcpus
             .iter()
-            .map(|times| (times.whose, times.open_ns))
+            .map(|times| (times.vcpu_id, times.open_ns))
             .collect();
-        for (whose, index) in self.open.drain(..) {
+        for (vcpu_id, index) in self.open.drain(..) {
             // A source says that one is open; how long it has been is the thread's to say.
-            self.tallies[index].counted.open_ns = open.get(&whose).copied().unwrap_or(0);
+            self.tallies[index].counted.open_ns = open.get(&vcpu_id).copied().unwrap_or(0);
         }
         self.time_ns = reading.time_ns;
         self.vcpus = reading.vcpus;
@@ -139,7 +139,7 @@ impl TopReading {
             }
         }
         for times in &self.vcpus {
-            let tgid = times.whose.tgid;
+            let tgid = times.vcpu_id.tgid;
             self.names.vms.entry(tgid).or_insert_with(|| vm_name(tgid));
         }
     }

@@ -10,7 +10,7 @@ use super::{
     trend::{SAMPLES, TrendOf},
 };
 use crate::{
-    model::{ExitTotals, Whose},
+    model::{ExitTotals, VcpuId},
     view::{Group, GroupKey},
 };
 
@@ -125,25 +125,25 @@ impl Ledger {
         let mut totals = Totals::default();
         for row in &self.rows {
             let spent = row.spent_in(window);
-            if scope.contains(row.whose, row.key) {
+            if scope.contains(row.vcpu_id, row.key) {
                 totals.spent.merge(&spent);
             }
-            if scope.contains_vcpu(row.whose) {
+            if scope.contains_vcpu(row.vcpu_id) {
                 totals.wall_idle_ns += spent.idle_ns;
             }
         }
         let mut last = None;
-        for (whose, vcpu) in &self.vcpus {
-            if !scope.contains_vcpu(*whose) {
+        for (vcpu_id, vcpu) in &self.vcpus {
+            if !scope.contains_vcpu(*vcpu_id) {
                 continue;
             }
             totals.guest_ns += vcpu.guest_in(window);
             totals.wall_ns += self.wall_ns(vcpu, window);
             if vcpu.ended_ns.is_none() {
                 totals.vcpus += 1;
-                if last != Some(whose.tgid) {
+                if last != Some(vcpu_id.tgid) {
                     totals.vms += 1;
-                    last = Some(whose.tgid);
+                    last = Some(vcpu_id.tgid);
                 }
             }
         }
@@ -168,12 +168,12 @@ impl Ledger {
             })
         };
         for row in self.rows.iter() {
-            if !scope.contains(row.whose, row.key)
+            if !scope.contains(row.vcpu_id, row.key)
                 || (window == Window::Recent && row.trend.is_flat())
             {
                 continue;
             }
-            let place = place_of(scope.row(row.whose, row.key), &mut sums);
+            let place = place_of(scope.row(row.vcpu_id, row.key), &mut sums);
             let sum = &mut sums[place];
             sum.spent.merge(&row.spent_in(window));
             row.trend.add_to(&mut sum.trend, trend);
@@ -209,10 +209,10 @@ impl Ledger {
     /// What rows by VM or vCPU say of these; of rows by reason, those of all of them.
     fn by_vcpus(&self, scope: &Scope, window: Window) -> HashMap<GroupKey, Vcpus> {
         let mut by_vcpus: HashMap<GroupKey, Vcpus> = HashMap::new();
-        let row_of = |whose: Whose| vcpus_of(scope, scope.row(whose, Default::default()));
-        for (whose, vcpu) in &self.vcpus {
-            if scope.contains_vcpu(*whose) {
-                let sum = by_vcpus.entry(row_of(*whose)).or_default();
+        let row_of = |vcpu_id: VcpuId| vcpus_of(scope, scope.row(vcpu_id, Default::default()));
+        for (vcpu_id, vcpu) in &self.vcpus {
+            if scope.contains_vcpu(*vcpu_id) {
+                let sum = by_vcpus.entry(row_of(*vcpu_id)).or_default();
                 sum.guest_ns += vcpu.guest_in(window);
                 sum.wall_ns += self.wall_ns(vcpu, window);
                 sum.count += 1;
@@ -220,8 +220,8 @@ impl Ledger {
             }
         }
         for row in &self.rows {
-            if scope.contains_vcpu(row.whose) {
-                let sum = by_vcpus.entry(row_of(row.whose)).or_default();
+            if scope.contains_vcpu(row.vcpu_id) {
+                let sum = by_vcpus.entry(row_of(row.vcpu_id)).or_default();
                 sum.idle_ns += row.spent_in(window).idle_ns;
             }
         }

@@ -3,7 +3,7 @@
 use kvm_ebpf_common::Key;
 
 use crate::{
-    model::Whose,
+    model::VcpuId,
     view::{Group, GroupKey},
 };
 
@@ -30,31 +30,31 @@ impl Default for Scope {
 impl Scope {
     /// Are these exits looked at?
     #[must_use]
-    pub fn contains(&self, whose: Whose, key: Key) -> bool {
-        self.contains_vcpu(whose) && self.within.key.is_none_or(|it| it == key)
+    pub fn contains(&self, vcpu_id: VcpuId, key: Key) -> bool {
+        self.contains_vcpu(vcpu_id) && self.within.key.is_none_or(|it| it == key)
     }
 
     /// Is this vCPU looked at? It must go by what it is told by (see [`vcpu`]).
     #[must_use]
-    pub fn contains_vcpu(&self, whose: Whose) -> bool {
-        self.within.tgid.is_none_or(|it| it == whose.tgid)
+    pub fn contains_vcpu(&self, vcpu_id: VcpuId) -> bool {
+        self.within.tgid.is_none_or(|it| it == vcpu_id.tgid)
             && self
                 .within
                 .vcpu
-                .is_none_or(|it| it == (whose.vcpu, whose.tid))
+                .is_none_or(|it| it == (vcpu_id.vcpu, vcpu_id.tid))
     }
 
     /// The row in which exits are.
     #[must_use]
-    pub fn row(&self, whose: Whose, key: Key) -> GroupKey {
+    pub fn row(&self, vcpu_id: VcpuId, key: Key) -> GroupKey {
         let by = |group| self.by == group;
         let mut row = self.within;
         if by(Group::Vm) || by(Group::Vcpu) {
             // Two VMs' vCPUs of one index are two.
-            row.tgid = Some(whose.tgid);
+            row.tgid = Some(vcpu_id.tgid);
         }
         if by(Group::Vcpu) {
-            row.vcpu = Some((whose.vcpu, whose.tid));
+            row.vcpu = Some((vcpu_id.vcpu, vcpu_id.tid));
         }
         if by(Group::Reason) {
             row.key = Some(key);
@@ -79,7 +79,7 @@ impl Scope {
 
     /// A row of these, told apart by what is left; `None` where nothing is.
     #[must_use]
-    pub fn into_row(&self, row: GroupKey) -> Option<Self> {
+    pub fn of_row(&self, row: GroupKey) -> Option<Self> {
         let by = *choices(&row).first()?;
         Some(Self { within: row, by })
     }
@@ -87,7 +87,7 @@ impl Scope {
     /// The groups by which `exits` would make the same rows.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        let GroupKey { tgid, vcpu, key } = self.row(Whose::default(), Key::default());
+        let GroupKey { tgid, vcpu, key } = self.row(VcpuId::default(), Key::default());
         [
             tgid.map(|_| Group::Vm),
             vcpu.map(|_| Group::Vcpu),
@@ -117,7 +117,7 @@ fn choices(within: &GroupKey) -> Vec<Group> {
 mod tests {
     use super::*;
 
-    const WEB_1: Whose = Whose {
+    const WEB_1: VcpuId = VcpuId {
         tgid: 7,
         vcpu: 1,
         tid: 0,
@@ -134,17 +134,17 @@ mod tests {
     fn a_vm_divides_into_vcpus_and_these_into_reasons() {
         let all = Scope::default();
         let vm = all
-            .into_row(all.row(WEB_1, key(1)))
+            .of_row(all.row(WEB_1, key(1)))
             .expect("vCPUs are left");
         assert_eq!((vm.by, vm.within.tgid), (Group::Vcpu, Some(7)));
         let vcpu = vm
-            .into_row(vm.row(WEB_1, key(1)))
+            .of_row(vm.row(WEB_1, key(1)))
             .expect("reasons are left");
         assert_eq!((vcpu.by, vcpu.within.vcpu), (Group::Reason, Some((1, 0))));
         assert!(vcpu.contains(WEB_1, key(2)));
-        assert!(!vcpu.contains(Whose { vcpu: 0, ..WEB_1 }, key(2)));
+        assert!(!vcpu.contains(VcpuId { vcpu: 0, ..WEB_1 }, key(2)));
         let reason = vcpu.row(WEB_1, key(2));
-        assert_eq!(vcpu.into_row(reason), None, "nothing is left");
+        assert_eq!(vcpu.of_row(reason), None, "nothing is left");
         assert_eq!(vcpu.groups(), [Group::Vm, Group::Vcpu, Group::Reason]);
     }
 
@@ -154,7 +154,7 @@ mod tests {
         while all.by != Group::Reason {
             all = all.turned();
         }
-        let reason = all.into_row(all.row(WEB_1, key(3))).expect("VMs are left");
+        let reason = all.of_row(all.row(WEB_1, key(3))).expect("VMs are left");
         assert_eq!((reason.by, reason.within.key), (Group::Vm, Some(key(3))));
         assert_eq!(reason.turned().by, Group::Vcpu);
         assert_eq!(reason.turned().turned(), reason);
@@ -165,7 +165,7 @@ mod tests {
     fn vcpus_of_all_vms_are_told_apart_by_their_vm() {
         let scope = Scope::default().turned();
         assert_eq!(scope.by, Group::Vcpu);
-        let other = Whose { tgid: 8, ..WEB_1 };
+        let other = VcpuId { tgid: 8, ..WEB_1 };
         assert_ne!(scope.row(WEB_1, key(1)), scope.row(other, key(1)));
         assert_eq!(scope.groups(), [Group::Vm, Group::Vcpu]);
     }

@@ -367,7 +367,9 @@ mod tests {
             cpu: 1,
             tgid: 7,
             tid: 8,
+            subject: None,
             slot: 0,
+            sample_weight: 0,
             raw: &raw,
         };
         let mut lines = TraceLines::new(1, format, clock, false);

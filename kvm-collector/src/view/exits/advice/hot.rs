@@ -23,7 +23,7 @@ pub(in crate::view::exits) struct Wholes {
     wholes: BTreeMap<GroupKey, Whole>,
 }
 
-fn whose(key: &GroupKey) -> GroupKey {
+fn vcpu_id(key: &GroupKey) -> GroupKey {
     GroupKey { key: None, ..*key }
 }
 
@@ -36,13 +36,13 @@ impl Wholes {
     }
 
     pub(in crate::view::exits) fn add(&mut self, key: &GroupKey, count: u64, busy_ns: u64) {
-        let whole = self.wholes.entry(whose(key)).or_default();
+        let whole = self.wholes.entry(vcpu_id(key)).or_default();
         whole.count = whole.count.saturating_add(count);
         whole.busy_ns = whole.busy_ns.saturating_add(busy_ns);
     }
 
     pub(in crate::view::exits) fn is_hot(&self, key: &GroupKey, count: u64, busy_ns: u64) -> bool {
-        let whole = self.wholes.get(&whose(key)).copied().unwrap_or_default();
+        let whole = self.wholes.get(&vcpu_id(key)).copied().unwrap_or_default();
         let large = |part: u64, whole: u64| part > 0 && part.saturating_mul(PART) >= whole;
         (large(count, whole.count) || large(busy_ns, whole.busy_ns))
             && busy_ns.saturating_mul(OF_ELAPSED) >= self.elapsed_ns

@@ -13,6 +13,7 @@ use kvm_ebpf_common::{Key, RIP_CAUSE};
 
 use crate::{
     model::Kind,
+    timing::Pairing,
     tracefs::{Format, ReasonNames},
 };
 
@@ -27,7 +28,18 @@ pub struct KeyNames<'a> {
     pub causes: Vec<(&'a Kind, &'a Format)>,
 }
 
-impl KeyNames<'_> {
+impl<'a> KeyNames<'a> {
+    /// The names of what is counted where exits are timed so.
+    #[must_use]
+    pub fn of(pairing: &'a Pairing) -> Self {
+        let causes = pairing.causes.iter();
+        Self {
+            reasons: ReasonNames::of(pairing.exit.as_ref()),
+            counted: pairing.counted.as_ref().map(|it| (&it.kind, &it.format)),
+            causes: causes.map(|it| (&it.kind, &it.format)).collect(),
+        }
+    }
+
     /// What is counted under a key.
     #[must_use]
     pub fn name(&self, key: Key) -> String {

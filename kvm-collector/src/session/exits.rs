@@ -1,0 +1,206 @@
+//! Timing exits: of the running kernel, and of a recording.
+
+use std::convert::Infallible;
+
+use kvm_ebpf_common::SlowExit;
+
+use super::{Due, Intervals, Schedule, Span, play};
+use crate::{
+    model::{ExitReading, Kind, StreamItem, ThreadExits},
+    probe::Rings,
+    source::{Live, PlayOptions, Recording, RecordingSummary},
+    timing::{Pairing, Replay, ReplayOptions},
+    view::{ExitGroups, Group},
+};
+
+/// Batches of reported slow exits that are read at a time: on a busy host there are always more.
+const MOST_BATCHES: usize = 8;
+
+/// All exits up to a time.
+pub type Moment = (ExitGroups, ExitReading);
+
+/// What numbers are called.
+#[derive(Clone, Copy)]
+#[cfg_attr(
+    feature = "test-api",
+    expect(missing_debug_implementations, reason = "a function has no text")
+)]
+pub struct ExitNames<'a> {
+    /// How exits are timed: the formats have names in them.
+    pub pairing: &'a Pairing,
+    /// The name of a process's VM.
+    pub vm: &'a dyn Fn(u32) -> String,
+}
+
+/// Where reports go.
+pub trait ExitsOutput {
+    /// What rows are grouped by.
+    fn by(&self) -> &[Group];
+
+    /// Writes what came between two moments.
+    ///
+    /// # Errors
+    /// When writing fails.
+    fn report(
+        &mut self,
+        span: Span,
+        earlier: &Moment,
+        now: &Moment,
+        names: ExitNames<'_>,
+    ) -> anyhow::Result<()>;
+
+    /// Writes a slow exit as it ends.
+    ///
+    /// # Errors
+    /// When writing fails.
+    fn slow(&mut self, exit: &SlowExit, names: ExitNames<'_>) -> anyhow::Result<()>;
+
+    /// Everything that was written is to be seen.
+    ///
+    /// # Errors
+    /// When writing fails.
+    fn flush(&mut self) -> anyhow::Result<()>;
+}
+
+/// Times the running kernel's exits until the schedule says that it is over.
+///
+/// # Errors
+/// When the kernel cannot be read or the output not be written.
+pub async fn live(
+    live: &mut Live,
+    pairing: &Pairing,
+    schedule: &mut Schedule,
+    output: &mut impl ExitsOutput,
+) -> anyhow::Result<()> {
+    let mut rings = live.take_rings();
+    let mut intervals = Intervals::new(Moment::default());
+    loop {
+        tokio::select! {
+            biased;
+            due = schedule.next() => match due? {
+                Due::Refresh => live.look_around()?,
+                Due::Interval => {
+                    let now = read(pairing, output, |each| live.exits(each))?;
+                    let vm = |tgid| live.names().get(tgid).to_owned();
+                    let names = ExitNames { pairing, vm: &vm };
+                    intervals.end_interval(&now, |earlier, now| {
+                        output.report(Span::Interval, earlier, now, names)
+                    })?;
+                }
+                Due::End => break,
+            },
+            () = ready(&mut rings) => {
+                slow(&mut rings, MOST_BATCHES, live, pairing, output)?;
+            }
+        }
+    }
+    live.end()?;
+    // Nothing is added any more: what the rings hold has an end.
+    slow(&mut rings, usize::MAX, live, pairing, output)?;
+    let now = read(pairing, output, |each| live.exits(each))?;
+    let vm = |tgid| live.names().get(tgid).to_owned();
+    let names = ExitNames { pairing, vm: &vm };
+    if schedule.has_intervals() {
+        intervals.end_interval(&now, |earlier, now| {
+            output.report(Span::Interval, earlier, now, names)
+        })?;
+    }
+    output.report(Span::Total, intervals.first(), &now, names)
+}
+
+/// Slow exits may have been reported; never, if none are requested.
+async fn ready(rings: &mut Option<Rings>) {
+    match rings {
+        Some(rings) => rings.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes slow exits that have been reported, of so many batches at most.
+fn slow(
+    rings: &mut Option<Rings>,
+    most_batches: usize,
+    live: &mut Live,
+    pairing: &Pairing,
+    output: &mut impl ExitsOutput,
+) -> anyhow::Result<()> {
+    let Some(rings) = rings else { return Ok(()) };
+    for _ in 0..most_batches {
+        let batch = rings.drain();
+        if batch.is_empty() {
+            break;
+        }
+        // Of VMs not seen before, the names must be read while they live.
+        live.look_around()?;
+        for exit in batch.records().filter_map(|(_, record)| record.slow_exit()) {
+            if live.is_selected(exit.header.tgid) {
+                let vm = |tgid| live.names().get(tgid).to_owned();
+                output.slow(&exit, ExitNames { pairing, vm: &vm })?;
+            }
+        }
+    }
+    output.flush()
+}
+
+/// Times a recording's exits.
+///
+/// # Errors
+/// When the recording cannot be read, exits not be timed, or the output not be written.
+pub fn recorded(
+    recording: Recording,
+    replay: ReplayOptions,
+    options: &PlayOptions,
+    shows_progress: bool,
+    output: &mut impl ExitsOutput,
+) -> anyhow::Result<RecordingSummary> {
+    let pairing = replay.pairing.clone();
+    let pairing = &pairing;
+    let has_slow = pairing.slow.is_some();
+    let mut replay = Replay::new(replay)?;
+    let mut intervals = Intervals::new(Moment::default());
+    let summary = play(recording, options, shows_progress, |item, context| {
+        replay.take(item);
+        if !has_slow && matches!(item, StreamItem::Event(_)) {
+            return Ok(());
+        }
+        let vm = |tgid| context.names.vm(tgid);
+        let names = ExitNames { pairing, vm: &vm };
+        if has_slow {
+            for exit in replay.slow_exits() {
+                output.slow(&exit, names)?;
+            }
+        }
+        if let StreamItem::Interval { .. } = item {
+            let mut now = read(pairing, output, |each| {
+                Ok::<_, Infallible>(replay.exits(each))
+            })?;
+            now.1.loss = now.1.loss.plus(context.loss);
+            intervals.end_interval(&now, |earlier, now| {
+                output.report(Span::Interval, earlier, now, names)
+            })?;
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    replay.advance(summary.end_ns);
+    let mut now = read(pairing, output, |each| {
+        Ok::<_, Infallible>(replay.exits(each))
+    })?;
+    now.1.loss = now.1.loss.plus(&summary.loss);
+    let vm = |tgid| summary.names.vm(tgid);
+    let names = ExitNames { pairing, vm: &vm };
+    output.report(Span::Total, intervals.first(), &now, names)?;
+    Ok(summary)
+}
+
+/// Groups what a source gives.
+fn read<E: std::error::Error + Send + Sync + 'static>(
+    pairing: &Pairing,
+    output: &impl ExitsOutput,
+    exits: impl FnOnce(&mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, E>,
+) -> anyhow::Result<Moment> {
+    let kind: Option<&Kind> = pairing.counted.as_ref().map(|it| &it.kind);
+    let mut groups = ExitGroups::new(output.by(), kind);
+    let reading = exits(&mut |exits| groups.add(exits))?;
+    groups.add_vcpus(&reading.vcpus);
+    Ok((groups, reading))
+}

@@ -1,0 +1,244 @@
+//! Which VMs, vCPUs, threads and exit reasons are selected. A selection is a rule: it is applied to each process
+//! when its first event is seen, so VMs that start later are selected as well.
+
+use std::collections::{HashMap, HashSet};
+
+use globset::GlobMatcher;
+use kvm_ebpf_common::Selection as SelectsIds;
+
+/// The ids that the eBPF programs can select by. An empty list selects all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Processes.
+    pub tgids: Vec<u32>,
+    /// Threads.
+    pub tids: Vec<u32>,
+    /// vCPU indices.
+    pub vcpus: Vec<u32>,
+    /// Of `kvm_exit`, only these reasons (by number, unmasked). `None` selects all, also those that have
+    /// no name.
+    pub reasons: Option<Vec<u32>>,
+}
+
+impl Filter {
+    /// Does it select by thread, process or vCPU?
+    pub(crate) fn is_by_task(&self) -> bool {
+        !(self.tgids.is_empty() && self.tids.is_empty() && self.vcpus.is_empty())
+    }
+}
+
+/// What is selected. A process is selected if it is listed or if its VM's name matches.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// By number. The processes listed are selected together with those whose name matches `vms`.
+    pub filter: Filter,
+    /// By the VM's name.
+    pub vms: Vec<GlobMatcher>,
+}
+
+impl Selection {
+    /// Does it depend on the process?
+    #[must_use]
+    pub fn is_by_process(&self) -> bool {
+        !(self.filter.tgids.is_empty() && self.vms.is_empty())
+    }
+
+    /// Does it select by VM name?
+    #[must_use]
+    pub fn is_by_name(&self) -> bool {
+        !self.vms.is_empty()
+    }
+
+    /// What the eBPF programs can select by themselves: all but names.
+    #[must_use]
+    pub fn kernel_filter(&self) -> Filter {
+        Filter {
+            // With names, a process that is not listed may still be selected.
+            tgids: if self.is_by_name() {
+                Vec::new()
+            } else {
+                self.filter.tgids.clone()
+            },
+            ..self.filter.clone()
+        }
+    }
+
+    /// What is left to be selected of the events that the eBPF programs send after they have applied
+    /// [`Selection::kernel_filter`]: names, and the processes listed beside them. Only the programs see all events that
+    /// say which vCPU a thread runs.
+    #[must_use]
+    pub fn after_kernel_filter(&self) -> Self {
+        if !self.is_by_name() {
+            return Self::default();
+        }
+        Self {
+            filter: Filter {
+                tgids: self.filter.tgids.clone(),
+                ..Filter::default()
+            },
+            vms: self.vms.clone(),
+        }
+    }
+
+    /// Does a process match, given its VM's name?
+    #[must_use]
+    pub fn matches_process(&self, tgid: u32, vm_name: &str) -> bool {
+        !self.is_by_process()
+            || self.filter.tgids.contains(&tgid)
+            || self.vms.iter().any(|it| it.is_match(vm_name))
+    }
+}
+
+/// A selection, applied to a stream: it remembers what was decided about each process.
+#[derive(Debug, Default)]
+pub struct Selector {
+    selection: Selection,
+    /// Per process, whether it is selected.
+    processes: HashMap<u32, bool>,
+    /// Those of them that have ended.
+    ended: HashSet<u32>,
+    /// Processes that were decided against, and nobody has been told yet.
+    skipped: Vec<u32>,
+    last_process: Option<(u32, bool)>,
+}
+
+impl Selector {
+    /// Applies a selection.
+    #[must_use]
+    pub fn new(selection: Selection) -> Self {
+        Self {
+            selection,
+            ..Self::default()
+        }
+    }
+
+    /// The selection that is applied.
+    #[must_use]
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Is a process selected? `None` if that depends on its VM's name, which is not known. `vm_name` finds it.
+    #[inline]
+    pub fn process(&mut self, tgid: u32, vm_name: &dyn Fn(u32) -> Option<String>) -> Option<bool> {
+        if !self.selection.is_by_process() {
+            return Some(true);
+        }
+        match self.last_process {
+            Some((last, is_selected)) if last == tgid => Some(is_selected),
+            _ => self.other_process(tgid, vm_name),
+        }
+    }
+
+    #[cold]
+    fn other_process(
+        &mut self,
+        tgid: u32,
+        vm_name: &dyn Fn(u32) -> Option<String>,
+    ) -> Option<bool> {
+        let selection = &self.selection;
+        let known = self.processes.get(&tgid).copied().or_else(|| {
+            if !selection.is_by_name() || selection.filter.tgids.contains(&tgid) {
+                return Some(selection.matches_process(tgid, ""));
+            }
+            // Without a name nothing is decided yet: the name may become known later.
+            vm_name(tgid).map(|name| selection.matches_process(tgid, &name))
+        })?;
+        self.processes.insert(tgid, known);
+        if !known && selection.is_by_name() {
+            self.skipped.push(tgid);
+        }
+        self.last_process = Some((tgid, known));
+        Some(known)
+    }
+
+    /// The processes that have been decided against since the last call.
+    pub fn newly_skipped(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.skipped)
+    }
+
+    /// Forgets the processes that have ended and whose number another process has now, and returns them. The others
+    /// that have ended are remembered: what they did is still reported.
+    pub fn forget_reused(&mut self, is_living: impl Fn(u32) -> bool) -> Vec<u32> {
+        let mut reused = Vec::new();
+        for tgid in self.processes.keys().copied() {
+            if !is_living(tgid) {
+                self.ended.insert(tgid);
+            } else if self.ended.remove(&tgid) {
+                reused.push(tgid);
+            }
+        }
+        for tgid in &reused {
+            self.forget_process(*tgid);
+        }
+        reused
+    }
+
+    /// Forgets what was decided about a process: it has ended, and its number may be another's.
+    pub fn forget_process(&mut self, tgid: u32) {
+        self.processes.remove(&tgid);
+        self.ended.remove(&tgid);
+        self.last_process = None;
+    }
+
+    /// Is an exit reason selected? Reasons that are no u32 never are, if any are listed.
+    #[must_use]
+    pub fn selects_reason(&self, reason: impl FnOnce() -> Option<u32>) -> bool {
+        let reasons = self.selection.filter.reasons.as_ref();
+        reasons.is_none_or(|it| reason().is_some_and(|code| it.contains(&code)))
+    }
+}
+
+/// The ids of a selection for [`decide`](kvm_ebpf_common::decide), after the processes in question have been decided about.
+#[derive(Debug)]
+pub(super) struct DecidedIds<'a> {
+    pub(super) filter: &'a Filter,
+    /// Processes, and whether each is selected.
+    pub(super) processes: [(u32, bool); 2],
+}
+
+impl SelectsIds for DecidedIds<'_> {
+    #[inline]
+    fn process(&self, tgid: u32) -> bool {
+        self.processes
+            .iter()
+            .any(|(of, is_selected)| *of == tgid && *is_selected)
+    }
+
+    #[inline]
+    fn thread(&self, tid: u32) -> bool {
+        self.filter.tids.is_empty() || self.filter.tids.contains(&tid)
+    }
+
+    #[inline]
+    fn has_vcpus(&self) -> bool {
+        !self.filter.vcpus.is_empty()
+    }
+
+    #[inline]
+    fn vcpu(&self, vcpu: u32) -> bool {
+        self.filter.vcpus.is_empty() || self.filter.vcpus.contains(&vcpu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_is_remembered_until_its_number_is_used_again() {
+        let vms = ["web-*"].map(|it| globset::Glob::new(it).unwrap().compile_matcher());
+        let mut selector = Selector::new(Selection {
+            vms: vms.to_vec(),
+            ..Selection::default()
+        });
+        let web = |_| Some("web-1".to_owned());
+        assert_eq!(selector.process(7, &web), Some(true));
+        assert!(selector.forget_reused(|_| true).is_empty());
+        assert!(selector.forget_reused(|_| false).is_empty());
+        // Its name is not to be found any more.
+        assert_eq!(selector.process(7, &|_| None), Some(true));
+        assert_eq!(selector.forget_reused(|_| true), [7]);
+        assert_eq!(selector.process(7, &|_| Some("db".into())), Some(false));
+    }
+}
