@@ -4,10 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvm_collector::{
-    model::Event,
-    model::Kind,
-    probe::{Detail, Pairing},
-    source::{Replay, ReplayOptions},
+    model::{Event, Kind, StreamItem},
+    timing::{Detail, Pairing, Replay, ReplayOptions},
     tracefs::Format,
 };
 
@@ -52,12 +50,13 @@ fn replay(criterion: &mut Criterion) {
         };
         let pairing = Pairing {
             exit: Some(exit.clone()),
+            entry: Some(entry.clone()),
             causes: causes.then(detail).into_iter().collect(),
             ..Pairing::default()
         };
-        let options = ReplayOptions::new(pairing, Some(entry.clone()));
-        let mut replay = Replay::new(options, 0).expect("all is there");
-        let roles = [&exit, &pio, &entry].map(|format| replay.role(format));
+        let formats = [exit.clone(), pio.clone(), entry.clone()];
+        let options = ReplayOptions::new(pairing, &formats);
+        let mut replay = Replay::new(options).expect("all is there");
         let exits = REASONS.map(|reason| {
             record(
                 &exit,
@@ -72,20 +71,21 @@ fn replay(criterion: &mut Criterion) {
                 for number in 0..EVENTS / per_exit {
                     let thread = u32::try_from(number * 7 % threads).expect("few");
                     let raws = [&exits[number % exits.len()], &others[0], &others[1]];
-                    for (role, raw) in roles.iter().zip(raws) {
-                        let Some(role) = role else { continue };
+                    for (slot, raw) in raws.into_iter().enumerate() {
+                        if slot == 1 && !causes {
+                            continue;
+                        }
                         time_ns += 700;
-                        replay.event(
-                            *role,
-                            black_box(&Event {
-                                slot: 0,
-                                time_ns,
-                                cpu: thread % 64,
-                                tgid: 4242 + thread / 16,
-                                tid: 10_000 + thread,
-                                raw,
-                            }),
-                        );
+                        replay.take(black_box(&StreamItem::Event(Event {
+                            slot,
+                            time_ns,
+                            cpu: thread % 64,
+                            tgid: 4242 + thread / 16,
+                            tid: 10_000 + thread,
+                            subject: None,
+                            sample_weight: 0,
+                            raw,
+                        })));
                     }
                 }
             });

@@ -5,9 +5,9 @@ use std::{hint::black_box, io::Write as _};
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvm_collector::{
-    model::Event,
-    probe::Batch,
+    model::{Batch, StreamItem},
     source::Ordered,
+    timing::Selection,
     tracefs::Format,
     view::{Clock, TraceFormat, TraceLines},
 };
@@ -60,13 +60,17 @@ fn trace(criterion: &mut Criterion) {
     ] {
         group.bench_function(name, |bencher| {
             let mut lines = TraceLines::new(1, format, Clock::Mono, false);
-            let mut ordered = Ordered::default();
+            let mut ordered = Ordered::new(&formats, Selection::default());
             let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::sink());
             bencher.iter(|| {
-                ordered.take_in(Batch::new(bytes.clone()));
-                let each =
-                    |event: &Event<'_>, comm: &str| lines.event(event, &formats, comm, &mut out);
-                ordered.give_out(u64::MAX, each).expect("a sink takes all");
+                ordered.add(Batch::new(bytes.clone()));
+                let each = |item: &StreamItem<'_>, comm: &str| match item {
+                    StreamItem::Event(event) => lines.event(event, &formats, comm, &mut out),
+                    _ => Ok(()),
+                };
+                ordered
+                    .release_until(u64::MAX, &|_| None, each)
+                    .expect("a sink takes all");
                 out.flush().expect("a sink takes all");
             });
         });

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use kvm_collector::{
     cli::Cli,
     model::{
-        Causes, Counts, EventCount, ExitTotals, Kind, Loss, MinMax, ThreadExits, VmCounts, Whose,
+        Causes, Counts, EventCount, ExitTotals, Kind, Loss, MinMax, ThreadExits, VcpuId, VmCounts,
     },
     tracefs::{EventName, Format, ReasonNames},
     view::{
@@ -148,7 +148,7 @@ fn exits_reports() -> [ExitsReport; 2] {
         let mut groups = ExitGroups::new(&by, counted.map(|(kind, _)| kind));
         for vcpu in [0, VCPU_UNKNOWN] {
             groups.add(&ThreadExits {
-                whose: Whose {
+                vcpu_id: VcpuId {
                     tgid: 7,
                     vcpu,
                     tid: 8,

@@ -7,9 +7,9 @@ use std::cell::Cell;
 
 use bytes::BytesMut;
 use kvm_collector::{
-    model::Event,
-    probe::Batch,
+    model::{Batch, StreamItem},
     source::Ordered,
+    timing::Selection,
     view::{Clock, TraceFormat, TraceLines},
 };
 use kvm_ebpf_common::RECORD_RAW_OFFSET;
@@ -86,14 +86,19 @@ fn tracing_allocates_nothing_per_event() {
     let formats = vec![exit];
     for format in [TraceFormat::Kernel, TraceFormat::Fields, TraceFormat::Json] {
         let mut lines = TraceLines::new(1, format, Clock::Mono, false);
-        let mut ordered = Ordered::default();
+        let mut ordered = Ordered::new(&formats, Selection::default());
         let mut round = || {
             let before = ALLOCATIONS.with(Cell::get);
-            ordered.take_in(Batch::new(bytes.clone()));
-            let each = |event: &Event<'_>, comm: &str| {
-                lines.event(event, &formats, comm, &mut std::io::sink())
+            ordered.add(Batch::new(bytes.clone()));
+            let each = |item: &StreamItem<'_>, comm: &str| match item {
+                StreamItem::Event(event) => {
+                    lines.event(event, &formats, comm, &mut std::io::sink())
+                }
+                _ => Ok(()),
             };
-            ordered.give_out(u64::MAX, each).expect("a sink takes all");
+            ordered
+                .release_until(u64::MAX, &|_| None, each)
+                .expect("a sink takes all");
             ALLOCATIONS.with(Cell::get) - before
         };
         round();

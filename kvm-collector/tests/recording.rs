@@ -9,12 +9,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use kvm_collector::{
-    model::Event,
-    probe::Batch,
+    model::{Batch, StreamItem},
     recording::{
         Flight, HostFacts, ReadError, Reader, RecordedEvent, Recorder, RecorderOptions, Taken,
     },
-    source::{Ended, Ordered, Played, Recording, Selection},
+    source::{Limits, Ordered, PlayOptions, Recording, RecordingSummary},
+    timing::Selection,
     tracefs::Format,
     view::{Clock, TraceFormat, TraceLines},
 };
@@ -143,20 +143,20 @@ fn record(
 }
 
 /// All lines of a recording, and how it ended.
-fn lines(path: &Path) -> Result<(String, Ended), ReadError> {
+fn lines(path: &Path) -> Result<(String, RecordingSummary), ReadError> {
     let mut recording = Recording::open(path)?;
     let formats = recording.formats().to_vec();
     recording.choose(&formats);
     let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, Clock::Mono, false);
     let mut out = Vec::new();
-    let ended = recording.play(&Selection::default(), |played, names| {
-        if let Played::Event(event) = played {
-            let comm = names.comm(event.tid);
+    let ended = recording.play(&PlayOptions::default(), |played, context| {
+        if let StreamItem::Event(event) = played {
+            let comm = context.names.comm(event.tid);
             lines
                 .event(event, &formats, comm, &mut out)
                 .expect("memory");
         }
-        Ok::<_, ReadError>(true)
+        Ok::<_, ReadError>(())
     })?;
     Ok((String::from_utf8_lossy(&out).into_owned(), ended))
 }
@@ -166,12 +166,17 @@ fn live_lines(batches: &[Batch]) -> String {
     let formats = events().1;
     let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, Clock::Mono, false);
     let mut out = Vec::new();
-    let mut ordered = Ordered::default();
+    let mut ordered = Ordered::new(&formats, Selection::default());
     for batch in batches {
-        ordered.take_in(batch.clone());
+        ordered.add(batch.clone());
     }
-    let each = |event: &Event<'_>, comm: &str| lines.event(event, &formats, comm, &mut out);
-    ordered.give_out(u64::MAX, each).expect("memory");
+    let each = |item: &StreamItem<'_>, comm: &str| match item {
+        StreamItem::Event(event) => lines.event(event, &formats, comm, &mut out),
+        _ => Ok(()),
+    };
+    ordered
+        .release_until(u64::MAX, &|_| None, each)
+        .expect("memory");
     String::from_utf8_lossy(&out).into_owned()
 }
 
@@ -234,7 +239,7 @@ fn a_recording_gives_what_trace_gives_live() {
         assert_eq!(recorded.bytes, fs::metadata(&path).expect("a file").len());
         let (text, ended) = lines(&path).expect("a recording");
         assert!(
-            ended.loss.is_none() && ended.defect.is_none() && ended.late == 0,
+            ended.loss.is_none() && ended.defect.is_none() && ended.loss.late == 0,
             "{ended:?}"
         );
         assert!(
@@ -296,14 +301,16 @@ fn losses_are_in_the_file() {
     recording.choose(&formats);
     let mut lost = Vec::new();
     let ended = recording
-        .play(&Selection::default(), |played, _| {
-            if let Played::Lost {
-                slot, lost: number, ..
+        .play(&PlayOptions::default(), |played, _| {
+            if let StreamItem::Lost {
+                slot,
+                count: number,
+                ..
             } = played
             {
                 lost.push((slot.map(|it| formats[it].name.clone()), *number));
             }
-            Ok::<_, ReadError>(true)
+            Ok::<_, ReadError>(())
         })
         .expect("readable");
     assert_eq!(lost, [(Some("kvm_exit".to_owned()), 40), (None, 2)]);
@@ -375,7 +382,6 @@ fn the_flight_recorder_keeps_what_was_last() {
         flight: Some(Flight {
             window_ns: 50_000_000,
             memory_bytes: 64 << 20,
-            trigger: None,
         }),
         ..RecorderOptions::default()
     };
@@ -430,7 +436,7 @@ fn small(folder: &Folder, zstd: Option<i32>, finished: bool) -> Vec<u8> {
     fs::read(path).expect("a file")
 }
 
-fn lines_of(folder: &Folder, bytes: &[u8]) -> Result<(String, Ended), ReadError> {
+fn lines_of(folder: &Folder, bytes: &[u8]) -> Result<(String, RecordingSummary), ReadError> {
     let path = folder.file("damaged");
     File::create(&path)
         .and_then(|mut it| it.write_all(bytes))
@@ -555,8 +561,8 @@ fn raw_records_are_as_the_kernel_wrote_them() {
     recording.choose(&formats);
     let mut seen = 0;
     recording
-        .play(&Selection::default(), |played, _| {
-            if let Played::Event(event) = played {
+        .play(&PlayOptions::default(), |played, _| {
+            if let StreamItem::Event(event) = played {
                 // Five events, one of each.
                 let raw = &raws[event.slot];
                 let common = usize::from(formats[event.slot].id).to_ne_bytes();
@@ -567,7 +573,7 @@ fn raw_records_are_as_the_kernel_wrote_them() {
                 assert_eq!(event.tgid, TID);
                 seen += 1;
             }
-            Ok::<_, ReadError>(true)
+            Ok::<_, ReadError>(())
         })
         .expect("readable");
     assert_eq!(seen, 5);
@@ -577,18 +583,17 @@ fn raw_records_are_as_the_kernel_wrote_them() {
 /// The time and the thread of each event, and how long its raw record is.
 type Seen = Vec<(u64, u32, usize)>;
 
-/// Plays until so many events were seen.
+/// Plays a recording.
 fn played(
     recording: Recording,
-    selection: &Selection,
-    most: usize,
-) -> (Seen, Result<Ended, ReadError>) {
+    options: &PlayOptions,
+) -> (Seen, Result<RecordingSummary, ReadError>) {
     let mut events = Vec::new();
-    let ended = recording.play(selection, |played, _| {
-        if let Played::Event(event) = played {
+    let ended = recording.play(options, |played, _| {
+        if let StreamItem::Event(event) = played {
             events.push((event.time_ns, event.tid, event.raw.len()));
         }
-        Ok(events.len() < most)
+        Ok(())
     });
     (events, ended)
 }
@@ -609,14 +614,26 @@ fn who_has_enough_early_does_not_wait_for_the_rest() {
             ..RecorderOptions::default()
         };
         record(&path, options, &batches(250_000));
-        for most in [1, 2_000, 120_000] {
-            let (events, ended) = played(opened(&path), &Selection::default(), most);
-            assert_eq!(events.len(), most);
-            assert!(ended.expect("readable").defect.is_none());
+        let (all, _) = played(opened(&path), &PlayOptions::default());
+        for duration_ns in [1, 2_000_000, 120_000_000] {
+            let options = PlayOptions {
+                limits: Limits {
+                    duration_ns: Some(duration_ns),
+                    interval_ns: None,
+                },
+                ..PlayOptions::default()
+            };
+            let (events, ended) = played(opened(&path), &options);
+            let end_ns = all[0].0 + duration_ns;
+            let expected = all.iter().filter(|it| it.0 < end_ns).count();
+            assert_eq!(events.len(), expected);
+            let ended = ended.expect("readable");
+            assert!(ended.defect.is_none());
+            assert_eq!(ended.end_ns, end_ns);
         }
         // And an error of who takes the events is what comes back.
-        let error = opened(&path).play(&Selection::default(), |_, _| {
-            Err::<bool, _>(ReadError::Endian { path: path.clone() })
+        let error = opened(&path).play(&PlayOptions::default(), |_, _| {
+            Err::<(), _>(ReadError::Endian { path: path.clone() })
         });
         assert!(matches!(error, Err(ReadError::Endian { .. })));
     }
@@ -638,7 +655,7 @@ fn a_pipe_gives_what_a_file_gives() {
     recorder.flush().expect("room");
     std::mem::forget(recorder);
     let bytes = fs::read(&path).expect("a file");
-    let (from_file, _) = played(opened(&path), &Selection::default(), usize::MAX);
+    let (from_file, _) = played(opened(&path), &PlayOptions::default());
     assert_eq!(from_file.len(), 10_000);
     // However little comes at a time.
     for most in [7, 1_000, bytes.len()] {
@@ -654,7 +671,7 @@ fn a_pipe_gives_what_a_file_gives() {
             let reader = Reader::new(file, Path::new("-")).expect("a recording");
             let mut recording = Recording::new(reader);
             recording.choose(&events().1);
-            let (from_pipe, _) = played(recording, &Selection::default(), usize::MAX);
+            let (from_pipe, _) = played(recording, &PlayOptions::default());
             assert!(from_pipe == from_file, "with {most} bytes at a time");
         });
     }
@@ -665,13 +682,13 @@ fn events_without_what_is_raw_are_the_same_events() {
     let folder = Folder::new();
     let path = folder.file("kvm.data");
     record(&path, RecorderOptions::default(), &batches(250_000));
-    let without_raw = Selection {
+    let without_raw = PlayOptions {
         without_raw: true,
-        ..Selection::default()
+        ..PlayOptions::default()
     };
-    let (mut with, _) = played(opened(&path), &Selection::default(), usize::MAX);
+    let (mut with, _) = played(opened(&path), &PlayOptions::default());
     assert!(with.iter().all(|it| it.2 > 0));
-    let (mut without, _) = played(opened(&path), &without_raw, usize::MAX);
+    let (mut without, _) = played(opened(&path), &without_raw);
     for event in with.iter_mut().chain(&mut without) {
         event.2 = 0;
     }

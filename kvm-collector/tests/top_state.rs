@@ -295,7 +295,7 @@ fn losses_since_the_last_reading_are_told_from_older_ones() {
     let mut app = host.watched(SIZE, 2);
     assert!(!picture(&app, SIZE).contains("incomplete"));
     host.watch(&mut app, 3, 3);
-    assert!(picture(&app, SIZE).contains("without an entry 7 (+7)"));
+    assert!(picture(&app, SIZE).contains("unmatched 7 (+7)"));
     host.watch(&mut app, 4, 4);
-    assert!(picture(&app, SIZE).contains("without an entry 7\n"));
+    assert!(picture(&app, SIZE).contains("unmatched 7\n"));
 }

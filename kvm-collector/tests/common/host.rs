@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use kvm_collector::{
-    model::{ExitReading, ExitTotals, Kind, Loss, MinMax, ThreadExits, VcpuTimes, Whose},
+    model::{ExitReading, ExitTotals, Kind, Loss, MinMax, ThreadExits, VcpuId, VcpuTimes},
     tracefs::{Format, ReasonNames},
     tui::{self, App, Setup, Sort},
     view::{KeyNames, Scope, TopReading},
@@ -141,7 +141,7 @@ impl Host {
             let lived = vm.ended_s.map_or(seconds, |ended| ended.min(seconds));
             for vcpu in 0..vm.vcpus {
                 let has_ended = lived < seconds;
-                let whose = Whose {
+                let vcpu_id = VcpuId {
                     tgid: vm.tgid,
                     vcpu,
                     tid: if has_ended {
@@ -155,7 +155,7 @@ impl Host {
                     let totals = exits.totals(vm, vcpu, lived, kind.is_none());
                     out_ns += totals.total_ns;
                     reading.add(&ThreadExits {
-                        whose,
+                        vcpu_id,
                         key: Key {
                             code: exits.code,
                             class: if kind.is_none() { 2 } else { 0 },
@@ -168,7 +168,7 @@ impl Host {
                 }
                 let guest_ns = (lived * SECOND).saturating_sub(out_ns);
                 vcpus.push(VcpuTimes {
-                    whose,
+                    vcpu_id,
                     guest_ns: if kind.is_none() { guest_ns } else { 0 },
                     open_ns: 0,
                 });

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::BytesMut;
 use kvm_collector::{
-    probe::Batch,
+    model::Batch,
     recording::{HostFacts, RecordedEvent, Recorder, RecorderOptions},
     tracefs::Format,
 };

@@ -13,9 +13,9 @@ use std::{
 
 use kvm_collector::{
     convert::{Conversion, End, Sink, play},
-    model::{Exit, ExitEnd, Part, Place, Stretch},
-    probe::Pairing,
-    source::{Names, Played, Recording, Replay, ReplayOptions, Selection},
+    model::{Exit, ExitEnd, Part, Segment, VcpuState},
+    source::{Names, PlayOptions, Recording},
+    timing::{Pairing, Replay, ReplayOptions},
     tracefs::Format,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -25,7 +25,7 @@ use made::{BEGAN_NS, Folder, PID};
 
 fn main() -> ExitCode {
     let trials = vec![
-        Trial::test("stretches_are_what_happened", stretches),
+        Trial::test("stretches_are_what_happened", segments),
         Trial::test("stretches_add_up_to_the_exits", sums),
         Trial::test("csv_has_all_rows_and_what_is_missing", csv),
         Trial::test("lines_are_those_of_trace", lines),
@@ -60,17 +60,17 @@ fn convert(arguments: &[&str], input: &Path, output: &Path) -> Result<String, Fa
 
 #[derive(Default)]
 struct Collected {
-    all: Vec<Stretch>,
-    parts: Vec<Stretch>,
+    all: Vec<Segment>,
+    parts: Vec<Segment>,
 }
 
 impl Sink for Collected {
-    fn guest(&mut self, guest: &Stretch, _: &Names) -> io::Result<()> {
+    fn guest(&mut self, guest: &Segment, _: &Names) -> io::Result<()> {
         self.all.push(*guest);
         Ok(())
     }
 
-    fn exit(&mut self, exit: &Stretch, parts: &[Stretch], _: &Names) -> io::Result<()> {
+    fn exit(&mut self, exit: &Segment, parts: &[Segment], _: &Names) -> io::Result<()> {
         self.all.push(*exit);
         self.parts.extend_from_slice(parts);
         Ok(())
@@ -82,15 +82,12 @@ impl Sink for Collected {
 }
 
 fn options(formats: &[Format]) -> ReplayOptions {
-    let find = |name: &str| formats.iter().find(|it| it.name == name).cloned();
+    let switch = formats.iter().find(|it| it.name == "sched_switch");
     let pairing = Pairing {
-        exit: find("kvm_exit"),
-        user: find("kvm_userspace_exit"),
-        wakeup: find("kvm_vcpu_wakeup"),
-        switch: find("sched_switch"),
-        ..Pairing::default()
+        switch: switch.cloned(),
+        ..Pairing::among(formats)
     };
-    ReplayOptions::new(pairing, find("kvm_entry"))
+    ReplayOptions::new(pairing, formats)
 }
 
 fn collect(path: &Path) -> Result<Collected, Failed> {
@@ -99,26 +96,31 @@ fn collect(path: &Path) -> Result<Collected, Failed> {
     let conversion = Conversion {
         exits: Some(options(&formats)),
         formats,
-        selection: Selection::default(),
-        limit_ns: None,
+        options: PlayOptions::default(),
+        reasons: None,
     };
     let mut collected = Collected::default();
-    play(recording, conversion, &mut collected, |_, _| {})?;
+    play(
+        recording,
+        conversion,
+        &mut collected,
+        |recording, options, each| recording.play(options, each),
+    )?;
     Ok(collected)
 }
 
-fn stretches() -> Result<(), Failed> {
+fn segments() -> Result<(), Failed> {
     let folder = Folder::new();
     let path = folder.file("kvm.data");
     made::one_of_each(&path);
     let collected = collect(&path)?;
-    let seen = |it: &Stretch| {
-        let what = match it.place {
-            Place::Guest => "guest".to_owned(),
-            Place::Part(part) => format!("{part:?}"),
-            Place::Exit(Exit { key, end, .. }) => format!("{:#x} {end:?}", key.code),
+    let seen = |it: &Segment| {
+        let what = match it.state {
+            VcpuState::Guest => "guest".to_owned(),
+            VcpuState::Part(part) => format!("{part:?}"),
+            VcpuState::Exit(Exit { key, end, .. }) => format!("{:#x} {end:?}", key.code),
         };
-        let vcpu = it.whose.vcpu;
+        let vcpu = it.vcpu_id.vcpu;
         (vcpu, it.from_ns - BEGAN_NS, it.to_ns - BEGAN_NS, what)
     };
     let all: Vec<_> = collected.all.iter().map(seen).collect();
@@ -164,13 +166,13 @@ fn sums() -> Result<(), Failed> {
         make(&path);
         let mut sums: BTreeMap<_, Sum> = BTreeMap::new();
         let mut guest_ns: BTreeMap<_, u64> = BTreeMap::new();
-        for stretch in collect(&path)?.all {
-            let ns = stretch.to_ns - stretch.from_ns;
-            let Place::Exit(exit) = stretch.place else {
-                *guest_ns.entry(stretch.whose).or_default() += ns;
+        for segment in collect(&path)?.all {
+            let ns = segment.to_ns - segment.from_ns;
+            let VcpuState::Exit(exit) = segment.state else {
+                *guest_ns.entry(segment.vcpu_id).or_default() += ns;
                 continue;
             };
-            let sum = sums.entry((stretch.whose, exit.key)).or_default();
+            let sum = sums.entry((segment.vcpu_id, exit.key)).or_default();
             sum.0 += 1;
             sum.1 += u64::from(exit.end == ExitEnd::Open);
             sum.2 += u64::from(exit.end == ExitEnd::Unseen);
@@ -185,23 +187,15 @@ fn sums() -> Result<(), Failed> {
         let mut recording = Recording::open(&path)?;
         let formats = recording.formats().to_vec();
         recording.choose(&formats);
-        let mut replay = Replay::new(options(&formats), BEGAN_NS)?;
-        let roles: Vec<_> = formats.iter().map(|it| replay.role(it)).collect();
-        recording.play(&Selection::default(), |played, _| {
-            match played {
-                Played::Event(event) => {
-                    if let Some(role) = roles[event.slot] {
-                        replay.event(role, event);
-                    }
-                }
-                Played::Lost { lost, .. } => replay.lost(None, *lost),
-            }
-            Ok::<_, kvm_collector::recording::ReadError>(true)
+        let mut replay = Replay::new(options(&formats))?;
+        recording.play(&PlayOptions::default(), |item, _| {
+            replay.take(item);
+            Ok::<_, kvm_collector::recording::ReadError>(())
         })?;
         let mut expected: BTreeMap<_, Sum> = BTreeMap::new();
         let reading = replay.exits(&mut |exits| {
             let it = exits.totals;
-            let sum = expected.entry((exits.whose, exits.key)).or_default();
+            let sum = expected.entry((exits.vcpu_id, exits.key)).or_default();
             sum.0 += it.count;
             sum.1 += it.open;
             sum.2 += it.untimed;
@@ -212,8 +206,8 @@ fn sums() -> Result<(), Failed> {
         });
         assert_eq!(sums, expected, "{name}");
         for vcpu in reading.vcpus {
-            let ns = guest_ns.remove(&vcpu.whose).unwrap_or(0);
-            assert_eq!(ns, vcpu.guest_ns, "{name}: {:?}", vcpu.whose);
+            let ns = guest_ns.remove(&vcpu.vcpu_id).unwrap_or(0);
+            assert_eq!(ns, vcpu.guest_ns, "{name}: {:?}", vcpu.vcpu_id);
         }
     }
     Ok(())
@@ -225,7 +219,7 @@ fn csv() -> Result<(), Failed> {
     made::one_of_each(&path);
     let said = convert(&["--to", "csv"], &path, &out)?;
     assert!(
-        said.contains("42 events lost, 1 exits without a time"),
+        said.contains("42 events lost; 1 exits have no entry after them"),
         "{said}"
     );
     let text = fs::read_to_string(&out)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::BytesMut;
 use kvm_collector::{
     host::machine::Machine,
-    probe::Batch,
+    model::Batch,
     recording::{HostFacts, RecordedEvent, Recorder, RecorderOptions},
     tracefs::Format,
 };

@@ -14,8 +14,8 @@ use std::{
 
 use browser::Browser;
 use kvm_collector::{
-    probe::Pairing,
-    source::{Played, Recording, Replay, ReplayOptions, Selection},
+    source::{PlayOptions, Recording},
+    timing::{Pairing, Replay, ReplayOptions},
     view::{ExitGroups, Group, TimePart, Timeline},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -119,7 +119,7 @@ fn hostile_names() -> Result<(), Failed> {
         )?;
     }
     check(
-        html.contains("could not be queued: 1,234."),
+        html.contains("1,234 events did not fit into the buffer"),
         "no word of the loss",
     )?;
     let data = between(&html, "id=\"data\">", "</script>")?;
@@ -165,29 +165,27 @@ fn adds_up() -> Result<(), Failed> {
     let mut recording = Recording::open(&path)?;
     let formats = recording.formats().to_vec();
     recording.choose(&formats);
-    let format = |name: &str| formats.iter().find(|it| it.name == name).cloned();
-    let pairing = Pairing {
-        exit: format("kvm_exit"),
-        user: format("kvm_userspace_exit"),
-        wakeup: format("kvm_vcpu_wakeup"),
-        ..Pairing::default()
-    };
-    let mut replay = Replay::new(ReplayOptions::new(pairing, format("kvm_entry")), 0)?;
-    let mut timeline = Timeline::new(&formats);
-    recording.play(&Selection::default(), |played, _| {
-        if let Played::Event(event) = played {
-            timeline.event(event);
-            if let Some(role) = replay.role(&formats[event.slot]) {
-                replay.event(role, event);
-            }
+    let options = ReplayOptions::new(Pairing::among(&formats), &formats);
+    let mut replay = Replay::new(options)?;
+    replay.log_segments();
+    let mut timeline = Timeline::default();
+    recording.play(&PlayOptions::default(), |item, _| {
+        timeline.take(item);
+        replay.take(item);
+        for segment in replay.segments() {
+            timeline.segment(&segment);
         }
-        Ok::<_, kvm_collector::recording::ReadError>(true)
+        Ok::<_, kvm_collector::recording::ReadError>(())
     })?;
+    replay.end_segments();
+    for segment in replay.segments() {
+        timeline.segment(&segment);
+    }
     let mut groups = ExitGroups::new(&[Group::Vcpu], None);
     let reading = replay.exits(&mut |exits| groups.add(exits));
     groups.add_vcpus(&reading.vcpus);
     let mut expected = BTreeMap::new();
-    for (whose, it) in groups.vcpus() {
+    for (vcpu_id, it) in groups.vcpus() {
         let parts = [
             it.guest_ns,
             it.kernel_ns,
@@ -196,7 +194,7 @@ fn adds_up() -> Result<(), Failed> {
             it.preempted_ns,
             it.open_ns,
         ];
-        expected.insert((whose.tgid, whose.vcpu), (it.exits, parts));
+        expected.insert((vcpu_id.tgid, vcpu_id.vcpu), (it.exits, parts));
     }
     let report = timeline.report(&|_| String::new());
     let mut found = BTreeMap::new();

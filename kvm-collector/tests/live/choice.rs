@@ -6,15 +6,15 @@ use std::{collections::HashMap, env, fs, process};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::needs::{Need, collector, trial};
+use crate::needs::{Need, collector, test};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("trace_is_in_order", NEEDS, in_order),
-        trial("trace_reason_and_filter", NEEDS, reason_and_filter),
-        trial("trace_min_duration", NEEDS, min_duration),
+        test("trace_is_in_order", NEEDS, in_order),
+        test("trace_reason_and_filter", NEEDS, reason_and_filter),
+        test("trace_min_duration", NEEDS, min_duration),
     ]
 }
 
@@ -29,7 +29,7 @@ fn in_order() -> Result<(), Failed> {
         .collect();
     let backwards = times.windows(2).filter(|pair| pair[0] > pair[1]).count();
     // An emulated CPU may stand still for longer than the window; what is late then is said to be.
-    if backwards > 0 && !trace.stderr.contains("printed out of order") {
+    if backwards > 0 && !trace.stderr.contains("too late to be put in order of time") {
         return Err(format!("{backwards} of {} times go backwards", times.len()).into());
     }
     Ok(())

@@ -16,7 +16,7 @@ use crate::{
     check::{ensure, equal, number},
     exits,
     guest::Guest,
-    needs::{Need, collector, trial},
+    needs::{Need, collector, test},
     process::{Ended, Kept, read_all, run, run_command, text},
     watch::Watch,
 };
@@ -26,18 +26,18 @@ const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
 /// No process and no thread has this number: pid_max is at most 2^22.
 const NOBODYS_PID: &str = "4194999";
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("not_root_is_said", NEEDS, not_root),
-        trial("unknown_names_are_said", NEEDS, unknown_names),
-        trial("unknown_reason_is_said", exits::NEEDS, unknown_reason),
-        trial("bad_arguments_are_exit_code_2", &[], bad_arguments),
-        trial("cmd_not_found_is_said", NEEDS, cmd_not_found),
-        trial("cmd_that_fails_is_exit_code_1", NEEDS, cmd_that_fails),
-        trial("unwritable_output_is_said", NEEDS, unwritable_output),
-        trial("a_closed_pipe_is_no_failure", NEEDS, closed_pipe),
-        trial("ctrl_c_prints_the_report", NEEDS, ctrl_c),
-        trial(
+        test("not_root_is_said", NEEDS, not_root),
+        test("unknown_names_are_said", NEEDS, unknown_names),
+        test("unknown_reason_is_said", exits::NEEDS, unknown_reason),
+        test("bad_arguments_are_exit_code_2", &[], bad_arguments),
+        test("cmd_not_found_is_said", NEEDS, cmd_not_found),
+        test("cmd_that_fails_is_exit_code_1", NEEDS, cmd_that_fails),
+        test("unwritable_output_is_said", NEEDS, unwritable_output),
+        test("a_closed_pipe_is_no_failure", NEEDS, closed_pipe),
+        test("ctrl_c_prints_the_report", NEEDS, ctrl_c),
+        test(
             "ctrl_c_prints_the_report_of_exits",
             exits::NEEDS,
             ctrl_c_exits,
@@ -79,14 +79,28 @@ fn not_root() -> Result<(), Failed> {
 }
 
 fn unknown_names() -> Result<(), Failed> {
-    let wrong: [(&[&str], &[&str]); 8] = [
+    let wrong: [(&[&str], &[&str]); 9] = [
         (
             &["stat", "-e", "kvm_exti"],
             &["kvm_exti", "kvm-collector list"],
         ),
         (&["trace", "-e", "kvm:no_such"], &["kvm:no_such"]),
         (&["stat", "-e", "kvm_userspace_exit,other*"], &["other*"]),
-        (&["stat", "--vm", "no-such-vm"], &["no-such-vm", "VM"]),
+        (
+            &["stat", "--vm", "no-such-vm", "--no-wait"],
+            &["no VM is named `no-such-vm`"],
+        ),
+        (
+            &[
+                "record",
+                "--vm",
+                "no-such-*",
+                "--no-wait",
+                "-o",
+                "/dev/null",
+            ],
+            &["no VM is named `no-such-*`"],
+        ),
         (
             &["trace", "-p", NOBODYS_PID],
             &["no process", NOBODYS_PID, "VM"],
@@ -105,9 +119,15 @@ fn unknown_names() -> Result<(), Failed> {
     }
     // A VM that is there is named to who asks for another.
     let guest = Guest::prepare(&["--name", "a-name-to-be-found"])?;
-    run(&["stat", "--vm", "no-such-vm", "-d", "100ms"])?
+    let words = ["no-such-vm", "a-name-to-be-found", &guest.pid];
+    let absent = ["stat", "--vm", "no-such-vm", "-d", "100ms"];
+    run(&[&absent[..], &["--no-wait"]].concat())?
         .expect_code(1)?
-        .expect_message(&["no-such-vm", "a-name-to-be-found", &guest.pid])?;
+        .expect_message(&words)?;
+    // Without --no-wait, that is a warning: the VM may start later.
+    run(&absent)?
+        .expect_code(0)?
+        .expect_message(&[&words[..], &["yet", "--no-wait"]].concat())?;
     Ok(())
 }
 

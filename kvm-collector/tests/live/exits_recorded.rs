@@ -7,7 +7,7 @@ use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     exits::{NEEDS as EXIT_NEEDS, by_code},
     guest::Guest,
-    needs::{Need, trial},
+    needs::{Need, test},
     perf::{Recording, Row, report_of},
     process::run,
     watch::Watch,
@@ -24,11 +24,11 @@ const WITH_PERF: &[Need] = &[
 /// Exits of which each kind has a reason of its own.
 const KINDS: &str = "io,cpuid,mmio,msr,hlt";
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("exits_recorded_are_the_same_as_live", EXIT_NEEDS, as_live),
-        trial("exits_of_our_recording_are_perfs", WITH_PERF, of_ours),
-        trial("exits_of_perfs_recording_are_perfs", WITH_PERF, of_perfs),
+        test("exits_recorded_are_the_same_as_live", EXIT_NEEDS, as_live),
+        test("exits_of_our_recording_are_perfs", WITH_PERF, of_ours),
+        test("exits_of_perfs_recording_are_perfs", WITH_PERF, of_perfs),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! The kernel's own tracing as the other witness: an ftrace instance, recording or with hist triggers, of its own and gone after.
+//! The kernel's own tracing as the other oracle: an ftrace instance, recording or with hist triggers, of its own and gone after.
 
 use std::{
     collections::BTreeMap,

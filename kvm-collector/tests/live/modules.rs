@@ -1,4 +1,4 @@
-//! Without tracefs, without KVM, and with KVM going away: only in a machine that may be wrecked. Each trial leaves it as it was.
+//! Without tracefs, without KVM, and with KVM going away: only in a machine that may be wrecked. Each test leaves it as it was.
 
 use std::{
     path::Path,
@@ -15,7 +15,7 @@ use crate::{
     errors::run_as_nobody,
     guest::Guest,
     keeper,
-    needs::{Need, trial},
+    needs::{Need, test},
     process::run,
     watch::Watch,
 };
@@ -29,12 +29,12 @@ const NEEDS: &[Need] = &[
 ];
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("tracefs_is_mounted_and_said", NEEDS, no_tracefs),
-        trial("no_privilege_is_said", NEEDS, no_privilege),
-        trial("kvm_not_loaded_is_said", NEEDS, kvm_not_loaded),
-        trial("kvm_unloaded_meanwhile", NEEDS, kvm_unloaded_meanwhile),
+        test("tracefs_is_mounted_and_said", NEEDS, no_tracefs),
+        test("no_privilege_is_said", NEEDS, no_privilege),
+        test("kvm_not_loaded_is_said", NEEDS, kvm_not_loaded),
+        test("kvm_unloaded_meanwhile", NEEDS, kvm_unloaded_meanwhile),
     ]
 }
 

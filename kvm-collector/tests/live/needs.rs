@@ -1,4 +1,4 @@
-//! What a trial needs of the machine it runs on, and how to find out whether it is there.
+//! What a test needs of the machine it runs on, and how to find out whether it is there.
 
 use std::{
     env, fs,
@@ -20,11 +20,11 @@ pub(crate) enum Need {
     ExitEvents,
     /// tracefs, mounted where it is expected.
     Tracefs,
-    /// Linux's `perf`, as another witness of the same events.
+    /// Linux's `perf`, as an oracle for the same events.
     Perf,
     /// `tmux`, to be the terminal.
     Tmux,
-    /// The disposable VM of `cargo xtask test`, where a trial may unload modules and wreck what it likes.
+    /// The disposable VM of `cargo xtask test`, where a test may unload modules and wreck what it likes.
     Vm,
 }
 
@@ -57,8 +57,8 @@ impl Need {
     }
 }
 
-/// A trial that runs where all `needs` are met, and is ignored with the reason elsewhere.
-pub(crate) fn trial(name: &str, needs: &'static [Need], run: fn() -> Result<(), Failed>) -> Trial {
+/// A test that runs where all `needs` are met, and is ignored with the reason elsewhere.
+pub(crate) fn test(name: &str, needs: &'static [Need], run: fn() -> Result<(), Failed>) -> Trial {
     Trial::ignorable_test(name, move || {
         match needs.iter().find_map(|need| need.lack()) {
             Some(reason) => Ok(Completion::ignored_with(reason)),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     guest::Guest,
-    needs::{Need, trial},
+    needs::{Need, test},
     process::run,
     watch::Watch,
 };
@@ -17,14 +17,14 @@ const SWITCH: &str = "sched:sched_switch";
 /// Returns of each vCPU to user space in which the VMM sleeps.
 const SLEEPS: u64 = 200;
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial(
+        test(
             "switches_of_vcpu_threads_are_the_schedulers",
             NEEDS,
             switches,
         ),
-        trial("unknown_systems_and_events_are_said", NEEDS, unknown),
+        test("unknown_systems_and_events_are_said", NEEDS, unknown),
     ]
 }
 

@@ -5,16 +5,16 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::{ensure, number},
     guest::Guest,
-    needs::{Need, trial},
+    needs::{Need, test},
     watch::Watch,
 };
 
 const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("self_says_each_programs_runs", NEEDS, runs),
-        trial("self_says_the_rings_memory", NEEDS, rings),
+        test("self_says_each_programs_runs", NEEDS, runs),
+        test("self_says_the_rings_memory", NEEDS, rings),
     ]
 }
 

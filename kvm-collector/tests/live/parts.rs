@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     guest::{Guest, Made},
-    needs::{Need, trial},
+    needs::{Need, test},
     process::run,
     watch::Watch,
 };
@@ -27,17 +27,17 @@ const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs]
 /// What an exit's time consists of.
 const PARTS: [&str; 4] = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"];
 
-/// By how much a part may differ from what it is known to be. Each trial makes its part so long that what lies between the two
+/// By how much a part may differ from what it is known to be. Each test makes its part so long that what lies between the two
 /// ways of measuring it (a system call, a wake-up) is less.
 const TOLERANCE: f64 = 0.05;
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("halted_time_is_the_timers", NEEDS, halted),
-        trial("vmm_time_is_what_user_space_took", NEEDS, vmm),
-        trial("preempted_time_is_the_schedulers", NEEDS, preempted),
-        trial("preempted_time_can_be_recorded", NEEDS, preempted_recorded),
-        trial("guest_time_is_the_rest", NEEDS, guest_time),
+        test("halted_time_is_the_timers", NEEDS, halted),
+        test("vmm_time_is_what_user_space_took", NEEDS, vmm),
+        test("preempted_time_is_the_schedulers", NEEDS, preempted),
+        test("preempted_time_can_be_recorded", NEEDS, preempted_recorded),
+        test("guest_time_is_the_rest", NEEDS, guest_time),
     ]
 }
 
@@ -232,13 +232,13 @@ fn close(what: &str, ours: u64, known: u64) -> Result<(), Failed> {
 }
 
 /// A thread of ours that keeps a CPU busy until dropped.
-struct Busy {
+pub(crate) struct Busy {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Busy {
-    fn on(cpu: usize) -> Result<Self, Failed> {
+    pub(crate) fn on(cpu: usize) -> Result<Self, Failed> {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let (tell, bound) = std::sync::mpsc::channel();

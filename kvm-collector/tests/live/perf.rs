@@ -1,4 +1,4 @@
-//! `perf` as the other witness: it records the same tracepoints, and `perf kvm stat` pairs them in user space, afterwards.
+//! `perf` as the other oracle: it records the same tracepoints, and `perf kvm stat` pairs them in user space, afterwards.
 
 use std::{
     collections::BTreeMap,

@@ -17,7 +17,7 @@ use crate::{
     check::{ensure, equal, number},
     guest::Guest,
     line::Line,
-    needs::{Need, collector, trial},
+    needs::{Need, collector, test},
     process::{Ended, run, run_command},
     watch::Watch,
 };
@@ -25,22 +25,22 @@ use crate::{
 const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
 const WITH_PERF: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs, Need::Perf];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("record_is_trace_later", NEEDS, is_trace_later),
-        trial("record_is_stat_later", NEEDS, is_stat_later),
-        trial("record_killed_can_be_read", NEEDS, killed),
-        trial("record_on_a_full_disk", NEEDS, full_disk),
-        trial("record_rotates", NEEDS, rotates),
-        trial("record_flight_recorder_signal", NEEDS, flight_signal),
-        trial(
+        test("record_is_trace_later", NEEDS, is_trace_later),
+        test("record_is_stat_later", NEEDS, is_stat_later),
+        test("record_killed_can_be_read", NEEDS, killed),
+        test("record_on_a_full_disk", NEEDS, full_disk),
+        test("record_rotates", NEEDS, rotates),
+        test("record_flight_recorder_signal", NEEDS, flight_signal),
+        test(
             "record_flight_recorder_trigger",
             &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs],
             flight_trigger,
         ),
-        trial("record_is_read_by_perf_script", WITH_PERF, perf_script),
-        trial("record_killed_is_read_by_perf", WITH_PERF, killed_perf),
-        trial(
+        test("record_is_read_by_perf_script", WITH_PERF, perf_script),
+        test("record_killed_is_read_by_perf", WITH_PERF, killed_perf),
+        test(
             "record_is_read_by_perf_kvm_stat",
             &[
                 Need::Root,
@@ -51,11 +51,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             ],
             perf_kvm_stat,
         ),
-        trial("perf_record_is_read", WITH_PERF, of_perf),
+        test("perf_record_is_read", WITH_PERF, of_perf),
     ]
 }
 
-/// A folder for a trial's files.
+/// A folder for a test's files.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -335,7 +335,7 @@ fn flight_trigger() -> Result<(), Failed> {
     record
         .end()?
         .expect_code(0)?
-        .expect_message(&["wrote what was last to", " 0 lost"])?;
+        .expect_message(&["wrote the last events to", " 0 lost"])?;
     let text = whole(&file, &["--min-duration", "250ms", "--per-exit"])?.stdout;
     ensure(!text.is_empty(), || {
         "the exit that fired is not in the file".to_owned()

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     guest::Guest,
-    needs::{Need, trial},
+    needs::{Need, test},
     perf::{Counting, Recording, Row, VMEXIT},
     watch::Watch,
 };
@@ -39,29 +39,29 @@ const KINDS: &[Need] = &[
 /// Events without which there can be no exits fire on any KVM, also where kvm_exit does not.
 const NEEDS_ANY_KVM: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs, Need::Perf];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("perf_sees_what_trace_watches", NEEDS_ANY_KVM, || {
+        test("perf_sees_what_trace_watches", NEEDS_ANY_KVM, || {
             perf_sees("kvm_userspace_exit", &["trace", "-e", "kvm_userspace_exit"])
         }),
-        trial("perf_sees_what_stat_watches", NEEDS_ANY_KVM, || {
+        test("perf_sees_what_stat_watches", NEEDS_ANY_KVM, || {
             perf_sees("kvm_userspace_exit", &["stat", "-e", "kvm_userspace_exit"])
         }),
-        trial("perf_sees_what_exits_watches", NEEDS, || {
+        test("perf_sees_what_exits_watches", NEEDS, || {
             perf_sees("kvm_exit", &["exits"])?;
             perf_sees("kvm_entry", &["exits", "--vcpu", "0"])
         }),
-        trial("perf_kvm_counts_the_same", NEEDS, counts_agree),
-        trial("perf_kvm_measures_the_same_times", NEEDS, times_agree),
-        trial("perf_kvm_counts_two_vms_the_same", NEEDS, two_vms),
-        trial("losses_of_perf_are_noticed", NEEDS, losses),
-        trial("perf_kvm_counts_the_same_mmio", KINDS, || {
+        test("perf_kvm_counts_the_same", NEEDS, counts_agree),
+        test("perf_kvm_measures_the_same_times", NEEDS, times_agree),
+        test("perf_kvm_counts_two_vms_the_same", NEEDS, two_vms),
+        test("losses_of_perf_are_noticed", NEEDS, losses),
+        test("perf_kvm_counts_the_same_mmio", KINDS, || {
             kind_agrees("mmio", "mmio")
         }),
-        trial("perf_kvm_counts_the_same_pio", KINDS, || {
+        test("perf_kvm_counts_the_same_pio", KINDS, || {
             kind_agrees("pio", "ioport")
         }),
-        trial("perf_kvm_counts_the_same_msr", KINDS, || {
+        test("perf_kvm_counts_the_same_msr", KINDS, || {
             kind_agrees("msr", "msr")
         }),
     ]

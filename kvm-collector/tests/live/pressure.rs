@@ -26,7 +26,7 @@ use crate::{
     counts::count_of,
     exits::by_code,
     guest::{Guest, Made},
-    needs::{Need, collector, trial},
+    needs::{Need, collector, test},
     perf_data::Folder,
     process::{Ended, run, text},
     pty::Pty,
@@ -47,37 +47,37 @@ const MOST_GROWTH_KIB: u64 = 4 << 10;
 /// What ends a collector has ended it within this time, also on a busy machine under emulation.
 const SOON: Duration = Duration::from_secs(3);
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("pressure_full_ring", NEEDS, full_ring),
-        trial("pressure_stopped_stat", NEEDS, stopped_stat),
-        trial("pressure_stopped_exits_of_a_kind", NEEDS, || {
+        test("pressure_full_ring", NEEDS, full_ring),
+        test("pressure_stopped_stat", NEEDS, stopped_stat),
+        test("pressure_stopped_exits_of_a_kind", NEEDS, || {
             stopped_exits(&["--kind", "pio"], |report, made| {
                 equal("accesses", number(report, "count")?, made.made_by(0, "io")?)
             })
         }),
-        trial("pressure_stopped_exits", WITH_EXITS, || {
+        test("pressure_stopped_exits", WITH_EXITS, || {
             stopped_exits(&[], |report, made| {
                 let exits = reasons::of_guest(by_code(report)?);
                 equal("exits per reason", exits, made.exits()?)
             })
         }),
-        trial("pressure_stopped_trace", NEEDS, stopped_trace),
-        trial("pressure_stopped_record", NEEDS, stopped_record),
-        trial("pressure_slow_output_of_trace", NEEDS, slow_trace),
-        trial("pressure_slow_output_of_record", NEEDS, slow_record),
-        trial("pressure_slow_terminal", NEEDS, slow_terminal),
-        trial("pressure_output_never_taken", NEEDS, never_taken),
-        trial("pressure_end_asked_for_twice_at_once", NEEDS, twice_at_once),
-        trial("pressure_top_on_a_dead_terminal", NEEDS, dead_terminal),
-        trial("pressure_busy_cpus", NEEDS, busy_cpus),
+        test("pressure_stopped_trace", NEEDS, stopped_trace),
+        test("pressure_stopped_record", NEEDS, stopped_record),
+        test("pressure_slow_output_of_trace", NEEDS, slow_trace),
+        test("pressure_slow_output_of_record", NEEDS, slow_record),
+        test("pressure_slow_terminal", NEEDS, slow_terminal),
+        test("pressure_output_never_taken", NEEDS, never_taken),
+        test("pressure_end_asked_for_twice_at_once", NEEDS, twice_at_once),
+        test("pressure_top_on_a_dead_terminal", NEEDS, dead_terminal),
+        test("pressure_busy_cpus", NEEDS, busy_cpus),
     ]
 }
 
 /// A guest at full rate, and an exact count of all its events beside whoever is tried.
 struct Load {
     guest: Guest,
-    witness: Watch,
+    oracle: Watch,
 }
 
 /// What the guest did: by its own account, and by event.
@@ -89,8 +89,8 @@ struct Happened {
 impl Load {
     fn prepare(exits: &str) -> Result<Self, Failed> {
         let guest = Guest::prepare(&["-k", "io", "-n", exits])?;
-        let witness = Watch::begin(&["stat", "--json", "-p", &guest.pid])?;
-        Ok(Self { guest, witness })
+        let oracle = Watch::begin(&["stat", "--json", "-p", &guest.pid])?;
+        Ok(Self { guest, oracle })
     }
 
     fn pid(&self) -> String {
@@ -100,7 +100,7 @@ impl Load {
     /// From its start to its end, which waits for nobody who watches.
     fn run(self) -> Result<Happened, Failed> {
         let made = self.guest.run()?;
-        let report = self.witness.end()?.expect_code(0)?.report()?;
+        let report = self.oracle.end()?.expect_code(0)?.report()?;
         nothing_lost(&report)?;
         let mut events = Counts::new();
         for row in list(&report, "events")? {
@@ -194,7 +194,7 @@ fn full_ring() -> Result<(), Failed> {
     accounted_in(&file, &happened)
 }
 
-/// The guest runs from its start to its end while a watcher is stopped; then the watcher goes on and ends.
+/// The guest runs from its start to its end while a collector is stopped; then the collector goes on and ends.
 fn stopped(load: Load, watch: Watch) -> Result<(Happened, Ended), Failed> {
     let memory = Memory::of(watch.pid())?;
     watch.signal(Signal::STOP)?;
@@ -358,7 +358,7 @@ impl SlowDisk {
         self.folder.file("pipe")
     }
 
-    /// Starts a watcher that writes to it.
+    /// Starts a collector that writes to it.
     fn watch(&self, args: &[&str]) -> Result<Watch, Failed> {
         let to = self.path();
         let writer = File::options().read(true).write(true).open(&to)?;
@@ -369,7 +369,7 @@ impl SlowDisk {
         watch
     }
 
-    /// What a watcher writes to it, slowly while the guest runs, and until it ends.
+    /// What a collector writes to it, slowly while the guest runs, and until it ends.
     fn written(self, load: Load, watch: Watch) -> Result<(Happened, Vec<u8>), Failed> {
         let memory = Memory::of(watch.pid())?;
         self.reader.set(Pace::Slowly);

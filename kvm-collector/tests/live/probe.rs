@@ -11,7 +11,8 @@ use std::{
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_collector::{
     host::clock::monotonic_ns,
-    probe::{Attached, Filter, MapSizes, Pairing, Request},
+    probe::{Attached, MapSizes, Request},
+    timing::{Filter, Pairing},
     tracefs::{Format, Tracefs},
 };
 use kvm_ebpf_common::VcpuThread;
@@ -21,31 +22,31 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::{ensure, equal},
     exits::NEEDS,
-    needs::trial,
+    needs::test,
 };
 
-type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("a_vcpu_moves_between_two_threads", NEEDS, || {
+        test("a_vcpu_moves_between_two_threads", NEEDS, || {
             moves().map_err(failed)
         }),
-        trial("a_vcpu_moves_to_new_threads", NEEDS, || {
+        test("a_vcpu_moves_to_new_threads", NEEDS, || {
             moves_to_new_threads().map_err(failed)
         }),
-        trial("vcpus_of_two_vms_in_a_process_do_not_move", NEEDS, || {
+        test("vcpus_of_two_vms_in_a_process_do_not_move", NEEDS, || {
             two_vms().map_err(failed)
         }),
-        trial(
+        test(
             "a_thread_that_runs_two_vcpus_keeps_guest_time",
             NEEDS,
             || two_vcpus().map_err(failed),
         ),
-        trial("a_skipped_process_is_not_counted", NEEDS, || {
+        test("a_skipped_process_is_not_counted", NEEDS, || {
             skipped().map_err(failed)
         }),
-        trial("a_ring_says_when_it_lost_records", NEEDS, || {
+        test("a_ring_says_when_it_lost_records", NEEDS, || {
             losses().map_err(failed)
         }),
     ]
@@ -67,10 +68,10 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Resu
 struct Page([u8; 4096]);
 
 /// A VM whose vCPUs write to a port for ever, in real mode.
-struct Vm(VmFd);
+pub(crate) struct Vm(VmFd);
 
 impl Vm {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         const START: u64 = 0x1000;
         let vm = Kvm::new()?.create_vm()?;
         vm.set_tss_address(0xfffb_d000)?;
@@ -90,7 +91,7 @@ impl Vm {
         Ok(Self(vm))
     }
 
-    fn vcpu(&self, index: u64) -> Result<VcpuFd> {
+    pub(crate) fn vcpu(&self, index: u64) -> Result<VcpuFd> {
         let vcpu = self.0.create_vcpu(index)?;
         let mut system = vcpu.get_sregs()?;
         (system.cs.base, system.cs.selector) = (0, 0);
@@ -128,6 +129,7 @@ impl Formats {
             entry: format("kvm_entry")?,
             exit: format("kvm_exit")?,
             pairing: Pairing {
+                entry: Some(format("kvm_entry")?),
                 exit: Some(format("kvm_exit")?),
                 user: Some(format("kvm_userspace_exit")?),
                 wakeup: Some(format("kvm_vcpu_wakeup")?),
@@ -192,19 +194,34 @@ fn take_turns(turns: u32, from: &Receiver<VcpuFd>, to: &Sender<VcpuFd>) -> Resul
     Ok(())
 }
 
+/// Runs a vCPU by two threads in turn, three calls of `KVM_RUN` in each turn.
+pub(crate) fn run_in_turns(vcpu: VcpuFd, turns_each: u32) -> Result<()> {
+    let (to_first, first) = channel();
+    let (to_second, second) = channel();
+    to_first.send(vcpu)?;
+    let other = thread::spawn(move || take_turns(turns_each, &second, &to_first));
+    let own = thread::spawn(move || take_turns(turns_each, &first, &to_second));
+    own.join().map_err(|_| "a thread panicked")??;
+    other.join().map_err(|_| "a thread panicked")?
+}
+
+/// Runs a vCPU by one new thread after the other, each with so many calls of `KVM_RUN`.
+pub(crate) fn run_in_new_threads(mut vcpu: VcpuFd, threads: u32, runs: u32) -> Result<()> {
+    for _ in 0..threads {
+        let turn = thread::spawn(move || run(&mut vcpu, runs).map(|()| vcpu));
+        vcpu = turn.join().map_err(|_| "a thread panicked")??;
+    }
+    Ok(())
+}
+
 fn moves() -> Result<()> {
     const TURNS: u32 = 200;
     let formats = Formats::read()?;
     let mut attached = formats.attach(false)?;
     let vm = Vm::new()?;
-    let (to_first, first) = channel();
-    let (to_second, second) = channel();
-    to_first.send(vm.vcpu(0)?)?;
+    let vcpu = vm.vcpu(0)?;
     let began = Instant::now();
-    let other = thread::spawn(move || take_turns(TURNS, &second, &to_first));
-    let own = thread::spawn(move || take_turns(TURNS, &first, &to_second));
-    own.join().map_err(|_| "a thread panicked")??;
-    other.join().map_err(|_| "a thread panicked")??;
+    run_in_turns(vcpu, TURNS)?;
     let took_ns = u64::try_from(began.elapsed().as_nanos())?;
     attached.stop()?;
     let sums = sums(&mut attached);
@@ -228,12 +245,9 @@ fn moves_to_new_threads() -> Result<()> {
     let formats = Formats::read()?;
     let mut attached = formats.attach(false)?;
     let vm = Vm::new()?;
-    let mut vcpu = vm.vcpu(0)?;
+    let vcpu = vm.vcpu(0)?;
     let began = Instant::now();
-    for _ in 0..THREADS {
-        let turn = thread::spawn(move || run(&mut vcpu, 10).map(|()| vcpu));
-        vcpu = turn.join().map_err(|_| "a thread panicked")??;
-    }
+    run_in_new_threads(vcpu, THREADS, 10)?;
     let took_ns = u64::try_from(began.elapsed().as_nanos())?;
     attached.stop()?;
     let sums = sums(&mut attached);

@@ -1,4 +1,4 @@
-//! Processes that a trial starts: none outlives it, and none can hang it.
+//! Processes that a test starts: none outlives it, and none can hang it.
 
 use std::{
     io::Read,
@@ -89,7 +89,7 @@ pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
     Ended::new(code, text(stdout), text(stderr))
 }
 
-/// A child that is killed when the trial ends before it.
+/// A child that is killed when the test ends before it.
 #[derive(Debug)]
 pub(crate) struct Kept(pub(crate) Child);
 

@@ -1,4 +1,4 @@
-//! A terminal whose other end is the trial's: what is printed is read when the trial does, and not before.
+//! A terminal whose other end is the test's: what is printed is read when the test does, and not before.
 
 use std::{
     fs::File,
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A terminal of 80 times 24.
 pub(crate) struct Pty {
-    /// The trial's end of it.
+    /// The test's end of it.
     pub(crate) far: File,
     /// The programs' end; it does not wait.
     near: File,

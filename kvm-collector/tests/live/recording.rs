@@ -9,7 +9,7 @@ use std::{
 
 use libtest_mimic::Failed;
 
-/// Enough for what a trial's guests do.
+/// Enough for what a test's guests do.
 const BUFFER_KIB: &str = "16384";
 
 /// A recording of all events of KVM.

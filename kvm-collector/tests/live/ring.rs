@@ -9,7 +9,7 @@ use crate::{
     check::{ensure, equal, number},
     ftrace::Instance,
     guest::Guest,
-    needs::{Need, trial},
+    needs::{Need, test},
     process::Ended,
     watch::Watch,
 };
@@ -25,15 +25,15 @@ const EVENTS: [&str; 5] = [
     "kvm_exit",
 ];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("delivered_and_lost_is_produced", NEEDS, || {
+        test("delivered_and_lost_is_produced", NEEDS, || {
             delivered_and_lost(Reader::Awake)
         }),
-        trial("delivered_and_lost_is_produced_asleep", NEEDS, || {
+        test("delivered_and_lost_is_produced_asleep", NEEDS, || {
             delivered_and_lost(Reader::Asleep)
         }),
-        trial("lost_events_are_exit_code_3_when_strict", NEEDS, strict),
+        test("lost_events_are_exit_code_3_when_strict", NEEDS, strict),
     ]
 }
 
@@ -46,15 +46,15 @@ enum Reader {
 
 fn delivered_and_lost(reader: Reader) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,mmio", "-n", "1000", "--vcpus", "2"])?;
-    let mut witness = Instance::new()?;
+    let mut oracle = Instance::new()?;
     let recorded = EVENTS.map(|event| format!("kvm/{event}"));
     let recorded: Vec<_> = recorded.iter().map(String::as_str).collect();
-    witness.record(&recorded, &guest.tids, 16 << 10)?;
+    oracle.record(&recorded, &guest.tids, 16 << 10)?;
     let (pid, events) = (guest.pid.clone(), EVENTS.join(","));
     let watch = Watch::begin(&["trace", "--json", "--ring", "4K", "-e", &events, "-p", &pid])?;
     let made = run_with(guest, &watch, reader)?;
     let (delivered, lost) = delivered_and_lost_of(&watch.end()?.expect_code(0)?)?;
-    let produced = witness.recorded()?;
+    let produced = oracle.recorded()?;
 
     let mut sums = delivered.clone();
     for (event, count) in &lost {

@@ -4,12 +4,12 @@ use std::fs;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::needs::{Need, collector, trial};
+use crate::needs::{Need, collector, test};
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("collector_starts", &[], collector_starts),
-        trial(
+        test("collector_starts", &[], collector_starts),
+        test(
             "vm_has_the_exit_events",
             &[
                 Need::Vm,

@@ -14,7 +14,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::ensure,
     guest::Guest,
-    needs::{Need, collector, trial},
+    needs::{Need, collector, test},
     process::run,
 };
 
@@ -31,16 +31,16 @@ const WITH_EXITS: &[Need] = &[
     Need::Tmux,
 ];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("top_once", &[Need::Root, Need::Kvm, Need::Tracefs], once),
-        trial("top_needs_a_terminal", &[Need::Root], needs_a_terminal),
-        trial("top_drills_down", NEEDS, drills_down),
-        trial("top_drills_down_to_reasons", WITH_EXITS, to_reasons),
-        trial("top_ends_with_a_signal", NEEDS, ends_with_a_signal),
-        trial("top_ends_with_its_time", NEEDS, ends_with_its_time),
-        trial("top_stops_and_goes_on", NEEDS, stops_and_goes_on),
-        trial("top_panics_in_order", &[Need::Tmux], panics_in_order),
+        test("top_once", &[Need::Root, Need::Kvm, Need::Tracefs], once),
+        test("top_needs_a_terminal", &[Need::Root], needs_a_terminal),
+        test("top_drills_down", NEEDS, drills_down),
+        test("top_drills_down_to_reasons", WITH_EXITS, to_reasons),
+        test("top_ends_with_a_signal", NEEDS, ends_with_a_signal),
+        test("top_ends_with_its_time", NEEDS, ends_with_its_time),
+        test("top_stops_and_goes_on", NEEDS, stops_and_goes_on),
+        test("top_panics_in_order", &[Need::Tmux], panics_in_order),
     ]
 }
 

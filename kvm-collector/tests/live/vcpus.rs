@@ -6,15 +6,15 @@ use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     exits::{NEEDS, by_code},
     guest::Guest,
-    needs::trial,
+    needs::test,
     reasons,
     watch::Watch,
 };
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("a_vcpus_time_is_all_accounted_for", NEEDS, all_time),
-        trial("places_of_ended_threads_are_used_again", NEEDS, come_and_go),
+        test("a_vcpus_time_is_all_accounted_for", NEEDS, all_time),
+        test("places_of_ended_threads_are_used_again", NEEDS, come_and_go),
     ]
 }
 

@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::{ensure, equal},
     guest::Guest,
-    needs::{Need, trial},
+    needs::{Need, test},
     process::run,
 };
 
@@ -50,26 +50,26 @@ const FEW: [Case; 4] = [
     ),
 ];
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        trial("programs_pass_the_verifier", NEEDS, || {
+        test("programs_pass_the_verifier", NEEDS, || {
             checked("plain", &ALL, &["-v"])
         }),
-        trial(
+        test(
             "programs_pass_the_verifier_with_more_of_exits",
             NEEDS,
             || checked("plain", &EXITS, &["-v"]),
         ),
-        trial("programs_pass_the_verifier_per_vm", NEEDS, || {
+        test("programs_pass_the_verifier_per_vm", NEEDS, || {
             checked("plain", &FEW, &["-v"])
         }),
-        trial("programs_pass_the_verifier_with_filters", NEEDS, || {
+        test("programs_pass_the_verifier_with_filters", NEEDS, || {
             let guest = Guest::prepare(&[])?;
             let tid = guest.tids[0].to_string();
             let filters = ["-v", "--vcpu", "0", "-p", &guest.pid, "--tid", &tid];
             checked("filters", &FEW, &filters)
         }),
-        trial("programs_pass_the_verifier_with_log", NEEDS, || {
+        test("programs_pass_the_verifier_with_log", NEEDS, || {
             checked("log", &FEW, &["-vv"])
         }),
     ]

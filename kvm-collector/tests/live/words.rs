@@ -16,7 +16,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     line::Line,
-    needs::{Need, collector, trial},
+    needs::{Need, collector, test},
     recording::{Recording, events_with_hashes},
 };
 
@@ -43,8 +43,8 @@ const LEAST_EVENTS: usize = 25;
 /// its own order, and neither is wrong.
 const AHEAD: usize = 8;
 
-pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial(
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![test(
         "words_are_the_kernels",
         &[Need::Root, Need::Kvm, Need::Tracefs],
         words_are_the_kernels,
@@ -63,7 +63,7 @@ fn words_are_the_kernels() -> Result<(), Failed> {
     let ours = by_thread(&ours, &threads, &hashes)?;
     let theirs = by_thread(&theirs, &threads, &hashes)?;
 
-    let mut tally = Tally::default();
+    let mut tally = EventCounter::default();
     for tid in threads {
         let of = |lines: &BTreeMap<u32, Vec<Line>>| lines.get(&tid).cloned().unwrap_or_default();
         tally.compare(of(&ours), of(&theirs));
@@ -135,7 +135,7 @@ fn by_thread(
 
 /// What the comparison has found so far.
 #[derive(Debug, Default)]
-struct Tally {
+struct EventCounter {
     /// Lines that are alike, by event.
     alike: BTreeMap<String, u64>,
     /// Lines that have none like them on the other side.
@@ -151,7 +151,7 @@ struct Tally {
     other_hashes: u64,
 }
 
-impl Tally {
+impl EventCounter {
     /// Compares what one thread did.
     fn compare(&mut self, ours: Vec<Line>, theirs: Vec<Line>) {
         let mut theirs = VecDeque::from(theirs);

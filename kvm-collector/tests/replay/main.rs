@@ -6,8 +6,8 @@ mod stream;
 
 use std::collections::BTreeMap;
 
-use kvm_collector::model::{Causes, ExitReading, ExitTotals, MinMax, Whose};
-use kvm_ebpf_common::{BUCKETS, Key, bucket_index};
+use kvm_collector::model::{Causes, ExitReading, ExitTotals, MinMax, VcpuId};
+use kvm_ebpf_common::{BUCKETS, Key, bucket_index, is_time};
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use reference::{Sum, Truth};
@@ -21,16 +21,18 @@ struct Got {
     causes: Causes,
 }
 
-type Rows = BTreeMap<(Whose, Key), Got>;
+type Rows = BTreeMap<(VcpuId, Key), Got>;
 
 fn read(feeder: &mut Feeder) -> (Rows, ExitReading) {
     let mut rows = Rows::new();
     let reading = feeder.replay.exits(&mut |exits| {
-        let row = rows.entry((exits.whose, exits.key)).or_insert_with(|| Got {
-            totals: ExitTotals::default(),
-            recent: MinMax::NONE,
-            causes: Causes::default(),
-        });
+        let row = rows
+            .entry((exits.vcpu_id, exits.key))
+            .or_insert_with(|| Got {
+                totals: ExitTotals::default(),
+                recent: MinMax::NONE,
+                causes: Causes::default(),
+            });
         row.totals.merge(exits.totals);
         row.recent.merge(exits.recent);
         if let Some(causes) = exits.causes {
@@ -110,10 +112,11 @@ fn compare(rows: &Rows, reading: &ExitReading, truth: &Truth) -> Result<(), Test
     }
     let mut guest_ns = BTreeMap::new();
     for vcpu in &reading.vcpus {
-        *guest_ns.entry(vcpu.whose).or_default() += vcpu.guest_ns;
+        *guest_ns.entry(vcpu.vcpu_id).or_default() += vcpu.guest_ns;
     }
     prop_assert_eq!(&guest_ns, &truth.guest_ns);
     prop_assert_eq!(reading.loss.unmatched, truth.unmatched);
+    prop_assert_eq!(reading.loss.moved, truth.moved);
     let total_ns: u64 = rows.values().map(|it| it.totals.total_ns).sum();
     prop_assert!(total_ns >= truth.out_ns);
     Ok(())
@@ -121,8 +124,8 @@ fn compare(rows: &Rows, reading: &ExitReading, truth: &Truth) -> Result<(), Test
 
 /// What has to hold whatever happens.
 fn invariants(rows: &Rows, reading: &ExitReading, events: &[Event]) -> Result<(), TestCaseError> {
-    let mut of_thread: BTreeMap<Whose, u64> = BTreeMap::new();
-    for ((whose, key), got) in rows {
+    let mut of_thread: BTreeMap<VcpuId, u64> = BTreeMap::new();
+    for ((vcpu_id, key), got) in rows {
         let it = &got.totals;
         prop_assert_eq!(it.open + it.untimed + it.timed(), it.count, "{:?}", key);
         let parts = [it.vmm_ns, it.halted_ns, it.preempted_ns];
@@ -141,11 +144,11 @@ fn invariants(rows: &Rows, reading: &ExitReading, events: &[Event]) -> Result<()
             prop_assert_eq!(it.extremes, MinMax::NONE);
             prop_assert_eq!(it.total_ns, 0);
         }
-        let of_thread = of_thread.entry(*whose).or_default();
+        let of_thread = of_thread.entry(*vcpu_id).or_default();
         *of_thread = of_thread.checked_add(it.total_ns).expect("time is finite");
     }
     for vcpu in &reading.vcpus {
-        let of_thread = of_thread.entry(vcpu.whose).or_default();
+        let of_thread = of_thread.entry(vcpu.vcpu_id).or_default();
         let all = of_thread.checked_add(vcpu.guest_ns + vcpu.open_ns);
         *of_thread = all.expect("time is finite");
     }
@@ -155,8 +158,11 @@ fn invariants(rows: &Rows, reading: &ExitReading, events: &[Event]) -> Result<()
     if !is_in_order && events.iter().any(|it| it.what == What::End) {
         return Ok(());
     }
-    for (whose, ns) in of_thread {
-        prop_assert!(ns <= reading.time_ns, "{whose:?}: {ns}");
+    // From the earliest: time may go back behind the first event.
+    let times = || events.iter().map(|it| it.time_ns).filter(|it| is_time(*it));
+    let elapsed_ns = times().max().unwrap_or(0) - times().min().unwrap_or(0);
+    for (vcpu_id, ns) in of_thread {
+        prop_assert!(ns <= elapsed_ns, "{vcpu_id:?}: {ns}");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kvm_collector::model::Whose;
+use kvm_collector::model::VcpuId;
 use kvm_ebpf_common::{Key, RIP_CAUSE, VCPU_UNKNOWN};
 
 use crate::stream::{Event, Mode, What};
@@ -25,9 +25,10 @@ pub(crate) struct Sum {
 /// What is to be read.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    pub(crate) sums: BTreeMap<(Whose, Key), Sum>,
-    pub(crate) guest_ns: BTreeMap<Whose, u64>,
+    pub(crate) sums: BTreeMap<(VcpuId, Key), Sum>,
+    pub(crate) guest_ns: BTreeMap<VcpuId, u64>,
     pub(crate) unmatched: u64,
+    pub(crate) moved: u64,
     /// From each exit to the entry that ends it, all together.
     pub(crate) out_ns: u64,
 }
@@ -42,6 +43,10 @@ struct Life {
     vcpu: Option<u32>,
     seen: Vec<Seen>,
     ended: Option<usize>,
+    /// The thread ran another vCPU before, and entered this one then.
+    entered: Option<Seen>,
+    /// The thread runs another vCPU afterwards, and has entered that one already.
+    is_left: bool,
 }
 
 /// How it ends to be out of the guest.
@@ -60,6 +65,10 @@ struct Reader<'a> {
     now_ns: u64,
     /// Where the reading before stands.
     since: usize,
+    /// When each life of a vCPU was last seen to enter or leave it.
+    last_turns_ns: BTreeMap<(u32, u32), Vec<u64>>,
+    /// Of the life that is read.
+    vcpu: Option<(u32, u32)>,
     truth: Truth,
 }
 
@@ -70,10 +79,20 @@ pub(crate) fn read(events: &[Event], mode: Mode, since: usize) -> Truth {
         mode,
         now_ns: events.iter().map(|it| it.time_ns).max().unwrap_or(0),
         since,
+        last_turns_ns: BTreeMap::new(),
+        vcpu: None,
         truth: Truth::default(),
     };
-    for life in lives(events, mode) {
-        reader.life(&life);
+    let lives = lives(events, mode);
+    for life in &lives {
+        if let Some(vcpu) = life.vcpu {
+            let last_ns = reader.last_turn_ns(life);
+            let of_vcpu = reader.last_turns_ns.entry((life.tgid, vcpu));
+            of_vcpu.or_default().push(last_ns);
+        }
+    }
+    for life in &lives {
+        reader.life(life);
     }
     reader.truth
 }
@@ -92,6 +111,7 @@ fn lives(events: &[Event], mode: Mode) -> Vec<Life> {
         };
         let begins = vcpu.is_some() || counted(mode, event).is_some() || is_skipped(mode, event);
         let mut is_same = false;
+        let mut entered = None;
         if let Some(life) = current {
             let other_vcpu = vcpu.is_some() && life.vcpu.is_some() && life.vcpu != vcpu;
             let same_process = life.tgid == event.tgid || event.what == What::In;
@@ -101,6 +121,10 @@ fn lives(events: &[Event], mode: Mode) -> Vec<Life> {
                 life.seen.push((at, *event));
             } else if begins || is_same {
                 life.ended = Some(at);
+                if same_process && other_vcpu {
+                    entered = last_entry(events, life, (at, *event));
+                    life.is_left = entered.is_some();
+                }
             }
         }
         if begins && !is_same {
@@ -110,10 +134,33 @@ fn lives(events: &[Event], mode: Mode) -> Vec<Life> {
                 vcpu,
                 seen: vec![(at, *event)],
                 ended: None,
+                entered,
+                is_left: false,
             });
         }
     }
     lives
+}
+
+/// The entry of a thread that is in the guest when it turns out, at an exit, that it runs another vCPU; unless events may
+/// be missing in between.
+fn last_entry(events: &[Event], life: &Life, (at, exit): Seen) -> Option<Seen> {
+    let is_turn = |(_, it): &&Seen| matches!(it.what, What::Exit { .. } | What::Entry);
+    let (entered, entry) = *life.seen.iter().rev().find(is_turn)?;
+    if entry.what != What::Entry {
+        return None;
+    }
+    // Step by step, as the thread was seen on its CPUs.
+    let from = life.seen.iter().filter(|it| it.0 >= entered);
+    let steps: Vec<_> = from.copied().chain([(at, exit)]).collect();
+    let is_whole = steps.windows(2).all(|step| {
+        let cpus = [step[0].1.cpu, step[1].1.cpu];
+        !events[step[0].0..step[1].0].iter().any(|it| match it.what {
+            What::Lost { everywhere } => everywhere || cpus.contains(&it.cpu),
+            _ => false,
+        })
+    });
+    is_whole.then_some((entered, entry))
 }
 
 /// The key that an event is counted under, if events of its kind are.
@@ -138,11 +185,15 @@ fn is_skipped(mode: Mode, event: &Event) -> bool {
 impl Reader<'_> {
     fn life(&mut self, life: &Life) {
         let known = life.vcpu.is_some() && life.ended.is_some();
-        let whose = Whose {
+        let vcpu_id = VcpuId {
             tgid: life.tgid,
             vcpu: life.vcpu.unwrap_or(VCPU_UNKNOWN),
             tid: if known { 0 } else { life.tid },
         };
+        if let (Some((_, entry)), Some((_, exit))) = (life.entered, life.seen.first()) {
+            *self.truth.guest_ns.entry(vcpu_id).or_default() += exit.time_ns - entry.time_ns;
+        }
+        self.vcpu = life.vcpu.map(|vcpu| (life.tgid, vcpu));
         let end = life.ended.unwrap_or(self.events.len());
         let mut from = 0;
         for to in 1..=life.seen.len() {
@@ -156,19 +207,22 @@ impl Reader<'_> {
                 _ => false,
             });
             if is_cut || to == life.seen.len() {
-                self.run(whose, &life.seen[from..to], is_cut, life.ended.is_none());
+                self.run(vcpu_id, &life.seen[from..to], is_cut, life.ended.is_none());
                 from = to;
             }
         }
-        self.truth.guest_ns.entry(whose).or_default();
+        self.truth.guest_ns.entry(vcpu_id).or_default();
     }
 
     /// A thread's events, of which none are lost as far as is known.
-    fn run(&mut self, whose: Whose, seen: &[Seen], is_cut: bool, lives: bool) {
+    fn run(&mut self, vcpu_id: VcpuId, seen: &[Seen], is_cut: bool, lives: bool) {
         let is_turn = |(_, it): &Seen| matches!(it.what, What::Exit { .. } | What::Entry);
         let mut turns: Vec<_> = (0..seen.len()).filter(|it| is_turn(&seen[*it])).collect();
         // Before the first one, nothing is known.
-        self.apart(whose, &seen[..turns.first().copied().unwrap_or(seen.len())]);
+        self.apart(
+            vcpu_id,
+            &seen[..turns.first().copied().unwrap_or(seen.len())],
+        );
         turns.push(seen.len());
         for turn in turns.windows(2) {
             let (from, to) = (turn[0], turn[1]);
@@ -184,11 +238,11 @@ impl Reader<'_> {
                     Some(next) => (next.time_ns, seen[to].0),
                     None => (self.now_ns, self.events.len()),
                 };
-                self.out(whose, &seen[from..to], ending, until, place);
+                self.out(vcpu_id, &seen[from..to], ending, until, place);
                 continue;
             }
-            self.apart(whose, &seen[from..to]);
-            let guest_ns = self.truth.guest_ns.entry(whose).or_default();
+            self.apart(vcpu_id, &seen[from..to]);
+            let guest_ns = self.truth.guest_ns.entry(vcpu_id).or_default();
             match next {
                 Some(next) if matches!(next.what, What::Exit { .. }) => {
                     *guest_ns += next.time_ns - seen[from].1.time_ns;
@@ -199,21 +253,75 @@ impl Reader<'_> {
         }
     }
 
-    fn sum(&mut self, whose: Whose, key: Key) -> &mut Sum {
-        self.truth.sums.entry((whose, key)).or_default()
+    /// When a thread was last seen to enter or leave its vCPU, or at an event that began another span.
+    fn last_turn_ns(&self, life: &Life) -> u64 {
+        let (mut entered_ns, mut span_ns) = (life.entered.map_or(0, |it| it.1.time_ns), 0);
+        let (mut is_out, mut has_key) = (false, false);
+        let mut before: Option<Seen> = None;
+        for seen in &life.seen {
+            if before.is_some_and(|before| self.is_cut(&before, seen)) {
+                (entered_ns, is_out) = (0, false);
+            }
+            before = Some(*seen);
+            let event = &seen.1;
+            match event.what {
+                What::Exit { .. } => {
+                    (entered_ns, span_ns, is_out) = (0, event.time_ns, true);
+                    has_key = matches!(self.mode, Mode::Reason | Mode::Rip);
+                }
+                What::Entry => (entered_ns, is_out) = (event.time_ns, false),
+                _ if is_out && counted(self.mode, event).is_some() => {
+                    if has_key {
+                        span_ns = event.time_ns;
+                    }
+                    has_key = true;
+                }
+                _ => {}
+            }
+        }
+        let is_cut_at_end = before.is_some_and(|(at, event)| {
+            self.events[at..life.ended.unwrap_or(self.events.len())]
+                .iter()
+                .any(|it| match it.what {
+                    What::Lost { everywhere } => everywhere || it.cpu == event.cpu,
+                    _ => false,
+                })
+        });
+        if is_cut_at_end || life.is_left {
+            entered_ns = 0;
+        }
+        entered_ns.max(span_ns)
+    }
+
+    fn is_cut(&self, from: &Seen, to: &Seen) -> bool {
+        let cpus = [from.1.cpu, to.1.cpu];
+        self.events[from.0..to.0].iter().any(|it| match it.what {
+            What::Lost { everywhere } => everywhere || cpus.contains(&it.cpu),
+            _ => false,
+        })
+    }
+
+    /// Has another life of the vCPU been seen after a time?
+    fn is_run_after(&self, time_ns: u64) -> bool {
+        let of_vcpu = self.vcpu.and_then(|vcpu| self.last_turns_ns.get(&vcpu));
+        of_vcpu.is_some_and(|all| all.iter().any(|it| *it > time_ns))
+    }
+
+    fn sum(&mut self, vcpu_id: VcpuId, key: Key) -> &mut Sum {
+        self.truth.sums.entry((vcpu_id, key)).or_default()
     }
 
     /// Events while the thread is not known to be out.
-    fn apart(&mut self, whose: Whose, seen: &[Seen]) {
+    fn apart(&mut self, vcpu_id: VcpuId, seen: &[Seen]) {
         for (_, event) in seen {
             if let Some(key) = counted(self.mode, event) {
-                self.sum(whose, key).untimed += 1;
+                self.sum(vcpu_id, key).untimed += 1;
             }
         }
     }
 
     /// From an exit to what ends it.
-    fn out(&mut self, whose: Whose, seen: &[Seen], ending: Ending, until_ns: u64, place: usize) {
+    fn out(&mut self, vcpu_id: VcpuId, seen: &[Seen], ending: Ending, until_ns: u64, place: usize) {
         let mut pieces = Vec::new();
         match (self.mode, seen[0].1.what) {
             (Mode::Reason | Mode::Rip, What::Exit { code, .. }) => {
@@ -245,26 +353,31 @@ impl Reader<'_> {
             match starts.get(number) {
                 Some(next) => {
                     let (place, event) = seen[*next];
-                    self.timed(whose, *key, &seen[*from..*next], event.time_ns, place);
+                    self.timed(vcpu_id, *key, &seen[*from..*next], event.time_ns, place);
                 }
                 None if ending == Ending::Entry => {
-                    self.timed(whose, *key, &seen[*from..], until_ns, place);
+                    self.timed(vcpu_id, *key, &seen[*from..], until_ns, place);
                 }
-                None if ending == Ending::Open => self.sum(whose, *key).open += 1,
+                // Another thread, or this one again, runs the vCPU afterwards.
+                None if ending == Ending::Open && self.is_run_after(seen[*from].1.time_ns) => {
+                    self.truth.moved += 1;
+                    self.sum(vcpu_id, *key).untimed += 1;
+                }
+                None if ending == Ending::Open => self.sum(vcpu_id, *key).open += 1,
                 None => {
                     self.truth.unmatched += 1;
-                    self.sum(whose, *key).untimed += 1;
+                    self.sum(vcpu_id, *key).untimed += 1;
                 }
             }
         }
     }
 
-    fn timed(&mut self, whose: Whose, key: Key, seen: &[Seen], end_ns: u64, place: usize) {
+    fn timed(&mut self, vcpu_id: VcpuId, key: Key, seen: &[Seen], end_ns: u64, place: usize) {
         let start_ns = seen[0].1.time_ns;
         let is_recent = place >= self.since;
         let cause = self.cause(seen);
         let parts = Parts::of(self.mode, seen, end_ns);
-        let sum = self.sum(whose, key);
+        let sum = self.sum(vcpu_id, key);
         sum.times_ns.push(end_ns - start_ns);
         if is_recent {
             sum.recent_ns.push(end_ns - start_ns);

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use kvm_collector::{
-    model,
-    model::Kind,
-    probe::{Detail, Pairing},
-    source::{Replay, ReplayOptions, Role},
+    model::{self, Kind, StreamItem},
+    timing::{Detail, Pairing, Replay, ReplayOptions},
     tracefs::Format,
 };
 use proptest::prelude::*;
@@ -119,6 +117,7 @@ fn detail(kind: &str) -> Detail {
 pub(crate) fn pairing(mode: Mode) -> Pairing {
     Pairing {
         exit: Some(format("kvm_exit")),
+        entry: Some(format("kvm_entry")),
         user: Some(format("kvm_userspace_exit")),
         wakeup: Some(format("kvm_vcpu_wakeup")),
         switch: Some(format("sched_switch")),
@@ -137,36 +136,37 @@ pub(crate) fn pairing(mode: Mode) -> Pairing {
     }
 }
 
+/// The events of a stream, in the order of their slots.
+const EVENTS: [&str; 7] = [
+    "kvm_exit",
+    "kvm_entry",
+    "kvm_userspace_exit",
+    "kvm_vcpu_wakeup",
+    "kvm_pio",
+    "kvm_mmio",
+    "sched_switch",
+];
+
+/// Times what such a stream says.
+pub(crate) fn options(pairing: Pairing) -> ReplayOptions {
+    ReplayOptions::new(pairing, &EVENTS.map(format))
+}
+
 /// Feeds a [`Replay`] with events.
 pub(crate) struct Feeder {
     pub(crate) replay: Replay,
-    formats: Vec<(Format, Option<Role>)>,
+    pub(crate) formats: Vec<Format>,
 }
 
 impl Feeder {
     pub(crate) fn new(mode: Mode) -> Self {
-        Self::with(ReplayOptions::new(pairing(mode), Some(format("kvm_entry"))))
+        Self::with(options(pairing(mode)))
     }
 
     pub(crate) fn with(options: ReplayOptions) -> Self {
-        let replay = Replay::new(options, 0).expect("all formats are there");
-        let events = [
-            "kvm_exit",
-            "kvm_entry",
-            "kvm_userspace_exit",
-            "kvm_vcpu_wakeup",
-            "kvm_pio",
-            "kvm_mmio",
-            "sched_switch",
-        ];
-        let formats = events.map(|event| {
-            let format = format(event);
-            let role = replay.role(&format);
-            (format, role)
-        });
         Self {
-            replay,
-            formats: formats.into(),
+            formats: options.formats.clone(),
+            replay: Replay::new(options).expect("all formats are there"),
         }
     }
 
@@ -203,16 +203,20 @@ impl Feeder {
                 vec![("prev_state", if ready { 0x100 } else { 1 })],
             ),
             What::In => ("sched_switch", vec![("next_pid", tid.into())]),
-            What::End => return self.replay.thread_end(time_ns, tgid, tid),
+            What::End => return self.replay.take(&StreamItem::ThreadEnd { tid }),
             What::Lost { everywhere } => {
-                return self.replay.lost((!everywhere).then_some(cpu), 1);
+                return self.replay.take(&StreamItem::Lost {
+                    slot: None,
+                    cpu: (!everywhere).then_some(cpu),
+                    count: 1,
+                    time_ns,
+                });
             }
             What::Reading => return,
         };
-        let known = self.formats.iter().find(|(format, _)| format.name == name);
-        let (format, role) = known.expect("one of these");
-        // An event that nothing follows from is not told.
-        let Some(role) = *role else { return };
+        let slot = EVENTS.iter().position(|it| *it == name);
+        let slot = slot.expect("one of these");
+        let format = &self.formats[slot];
         let mut raw = vec![0; format.fixed_size()];
         for (name, value) in values {
             let field = format.field(name).expect("a field");
@@ -224,17 +228,16 @@ impl Feeder {
         } else {
             (tgid, tid)
         };
-        self.replay.event(
-            role,
-            &model::Event {
-                slot: 0,
-                time_ns,
-                cpu,
-                tgid,
-                tid,
-                raw: &raw,
-            },
-        );
+        self.replay.take(&StreamItem::Event(model::Event {
+            slot,
+            time_ns,
+            cpu,
+            tgid,
+            tid,
+            subject: None,
+            sample_weight: 0,
+            raw: &raw,
+        }));
     }
 }
 

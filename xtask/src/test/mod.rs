@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     process::{Command, ExitCode, Stdio},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -32,6 +33,9 @@ const CHROMIUM: &str = "chromium";
 
 /// Where the live tests lie in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
+
+/// How long the live tests may take. They take ten minutes, and twice that where two VMs share two busy CPUs.
+const TIMEOUT: Duration = Duration::from_secs(2400);
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
@@ -102,7 +106,9 @@ fn in_vms(kernels: &[Series]) -> Result<Vec<Tested>> {
     let built = collector::build_static()?;
     let mut prepared = Vec::new();
     for (index, &kernel) in kernels.iter().enumerate() {
-        let vm = Vm::new(kernel)
+        let mut vm = Vm::new(kernel);
+        vm.timeout = TIMEOUT;
+        let vm = vm
             .with_file(&built.collector, collector::IN_VM)
             .with_file(&built.live_tests, LIVE_IN_VM)
             .with_extra(PERF)

@@ -1,0 +1,101 @@
+//! A recording, put through all that is made of recordings. The fuzz target `recording` uses this, too.
+
+use kvm_collector::{
+    model::{EventCount, StreamItem},
+    recording::ReadError,
+    source::{Limits, PlayOptions, Recording},
+    timing::{Pairing, Replay, ReplayOptions},
+    view::{Clock, EventCounter, ExitLineOptions, ExitLines, Timeline, TraceFormat, TraceLines},
+};
+
+/// Counts, times and prints what is in a recording, puts it on a timeline, and does so in intervals. Whatever the
+/// recording says, all of that ends and agrees.
+pub(crate) fn drive(recording: Recording) {
+    let mut recording = recording;
+    let formats = recording.formats().to_vec();
+    recording.choose(&formats);
+    let is_sampled = recording.is_sampled(&formats);
+    let options = ReplayOptions {
+        is_sampled,
+        ..ReplayOptions::new(Pairing::among(&formats), &formats)
+    };
+    let mut replay = Replay::new(options).ok();
+    if let Some(replay) = &mut replay {
+        replay.log_segments();
+    }
+    let line_options = ExitLineOptions {
+        min_ns: 0,
+        per_exit: true,
+        json: true,
+        is_sampled,
+    };
+    let mut exits = ExitLines::new(&formats, line_options).ok();
+    let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, Clock::Mono, false);
+    let (mut timeline, mut counter) = (Timeline::default(), EventCounter::new(&formats, true));
+    let (mut line, mut out) = (Vec::new(), Vec::new());
+    let (mut intervals, mut items) = (0u64, 0u64);
+    let play = PlayOptions {
+        limits: Limits {
+            interval_ns: Some(1_000_000),
+            duration_ns: None,
+        },
+        ..PlayOptions::default()
+    };
+    let summary = recording.play(&play, |item, context| {
+        items += 1;
+        counter.take(item);
+        timeline.take(item);
+        if let Some(replay) = &mut replay {
+            replay.take(item);
+            for segment in replay.segments() {
+                assert!(segment.from_ns <= segment.to_ns);
+                timeline.segment(&segment);
+            }
+        }
+        match item {
+            StreamItem::Event(event) => {
+                line.clear();
+                formats[event.slot].print(event.raw, &mut line);
+                let _ = context.names.comm(event.tid);
+            }
+            StreamItem::Interval { .. } => {
+                intervals += 1;
+                if let Some(replay) = &mut replay {
+                    replay.exits(&mut |_| {});
+                }
+            }
+            _ => {}
+        }
+        if let Some(exits) = &mut exits {
+            out.clear();
+            exits
+                .take(item, true, &formats, "", &mut lines, &mut out)
+                .expect("memory");
+        }
+        Ok::<_, ReadError>(())
+    });
+    // Two for each event at most, and one at the end.
+    assert!(intervals <= 2 * items + 1);
+    if let Ok(summary) = summary {
+        let counts = counter.counts(summary.end_ns, &|_| String::new(), summary.loss);
+        let mut seen = 0u64;
+        if let Some(mut replay) = replay {
+            replay.advance(summary.end_ns);
+            replay.end_segments();
+            for segment in replay.segments() {
+                timeline.segment(&segment);
+            }
+            replay.exits(&mut |exits| seen = seen.saturating_add(exits.totals.count));
+        }
+        if let Some(exits) = &mut exits {
+            exits
+                .finish(&formats, &mut lines, &mut out)
+                .expect("memory");
+        }
+        let is_exit = |it: &&EventCount| it.event.name == "kvm_exit";
+        let exits = counts.events.iter().filter(is_exit);
+        let exits = exits.fold(0u64, |sum, it| sum.saturating_add(it.count));
+        assert!(seen <= exits, "{seen} of {exits}");
+    }
+    let _ = timeline.report(&|_| String::new());
+}
