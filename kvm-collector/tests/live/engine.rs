@@ -448,7 +448,9 @@ fn small_ring() -> Result<(), Failed> {
     let mut guest = Guest::prepare(&["-k", "io,cpuid", "-n", "8000", "--cpu", "1"])?;
     let pid = guest.pid.clone();
     let exits = Watch::begin(&["exits", "--json", "-p", &pid])?;
-    let small = ["--ring", "4K", "-p", &pid];
+    // Two events an exit, so that the ring suffices but for the time in which its reader is stopped: what is near a loss
+    // has no time, and of other exits there have to be some.
+    let small = ["--ring", "64K", "-p", &pid, "-e", "kvm_exit,kvm_entry"];
     let trace = Watch::begin(&[&["trace", "--per-exit", "--json"], &small[..]].concat())?;
     let record = Watch::begin(&[&["record", "-o", &file], &small[..]].concat())?;
     guest.release()?;
