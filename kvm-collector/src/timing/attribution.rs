@@ -61,6 +61,13 @@ struct VcpuThread {
     vcpu: u32,
 }
 
+impl VcpuThread {
+    fn of_unknown_vcpu(thread: Thread) -> Self {
+        let vcpu = VCPU_UNKNOWN;
+        Self { thread, vcpu }
+    }
+}
+
 /// Says of each event of a stream which thread it is about, and whether it is selected.
 #[derive(Debug)]
 pub struct Attribution {
@@ -245,25 +252,17 @@ impl Attribution {
 
     fn learn(&mut self, thread: Thread, vcpu: Option<u32>) {
         if self.recent.is_empty() {
-            let none = VcpuThread {
-                thread: Thread::default(),
-                vcpu: VCPU_UNKNOWN,
-            };
+            let none = VcpuThread::of_unknown_vcpu(Thread::default());
             self.recent.resize(RECENT_THREADS, none);
         }
         let recent = &mut self.recent[thread.tid as usize % RECENT_THREADS];
         if recent.thread == thread && vcpu.is_none_or(|it| it == recent.vcpu) {
             return;
         }
-        let known = self.known.entry(thread.tid).or_insert(VcpuThread {
-            thread,
-            vcpu: VCPU_UNKNOWN,
-        });
+        let unknown = VcpuThread::of_unknown_vcpu(thread);
+        let known = self.known.entry(thread.tid).or_insert(unknown);
         if known.thread != thread {
-            *known = VcpuThread {
-                thread,
-                vcpu: VCPU_UNKNOWN,
-            };
+            *known = unknown;
         }
         known.vcpu = vcpu.unwrap_or(known.vcpu);
         *recent = *known;

@@ -214,6 +214,17 @@ pub(crate) fn run_in_new_threads(mut vcpu: VcpuFd, threads: u32, runs: u32) -> R
     Ok(())
 }
 
+/// All threads have run the same vCPU, which has no more time than has passed.
+fn of_one_vcpu(sums: &Sums, took_ns: u64) -> Result<()> {
+    hold(sums.threads.iter().all(|it| it.separate == 0), || {
+        format!("it is one vCPU: {sums:?}")
+    })?;
+    let guest_ns: u64 = sums.threads.iter().map(|it| it.clock.guest_ns).sum();
+    hold(guest_ns + sums.total_ns <= took_ns, || {
+        format!("{guest_ns} + {} ns of {took_ns}", sums.total_ns)
+    })
+}
+
 fn moves() -> Result<()> {
     const TURNS: u32 = 200;
     let formats = Formats::read()?;
@@ -231,13 +242,7 @@ fn moves() -> Result<()> {
     same("untimed", sums.untimed, counters.moved)?;
     same("unmatched", counters.unmatched, 0)?;
     same("threads", sums.threads.len(), 2)?;
-    hold(sums.threads.iter().all(|it| it.separate == 0), || {
-        format!("it is one vCPU: {sums:?}")
-    })?;
-    let guest_ns: u64 = sums.threads.iter().map(|it| it.clock.guest_ns).sum();
-    hold(guest_ns + sums.total_ns <= took_ns, || {
-        format!("{guest_ns} + {} ns of {took_ns}", sums.total_ns)
-    })
+    of_one_vcpu(&sums, took_ns)
 }
 
 fn moves_to_new_threads() -> Result<()> {
@@ -256,13 +261,7 @@ fn moves_to_new_threads() -> Result<()> {
     // The last exit of each thread is in progress when the thread ends.
     same("moved", counters.moved, 0)?;
     same("untimed", sums.untimed, 0)?;
-    hold(sums.threads.iter().all(|it| it.separate == 0), || {
-        format!("it is one vCPU: {sums:?}")
-    })?;
-    let guest_ns: u64 = sums.threads.iter().map(|it| it.clock.guest_ns).sum();
-    hold(guest_ns + sums.total_ns <= took_ns, || {
-        format!("{guest_ns} + {} ns of {took_ns}", sums.total_ns)
-    })
+    of_one_vcpu(&sums, took_ns)
 }
 
 fn two_vms() -> Result<()> {

@@ -197,8 +197,7 @@ impl Replay {
             }
             _ => return,
         };
-        let Some(index) = self.find_or_make(task, vcpu, event.cpu) else {
-            self.counters.threads_full += 1;
+        let Some(index) = self.counting_thread(task, vcpu, event.cpu) else {
             return;
         };
         let Some(thread) = self.threads.at(index) else {
@@ -344,6 +343,16 @@ impl Replay {
         Some(index)
     }
 
+    /// The thread for which an event is counted. If there is no room for it, that is counted instead.
+    #[inline(always)]
+    fn counting_thread(&mut self, task: Task, vcpu: u32, cpu: u32) -> Option<u32> {
+        let index = self.find_or_make(task, vcpu, cpu);
+        if index.is_none() {
+            self.counters.threads_full += 1;
+        }
+        index
+    }
+
     /// A thread has ended, or runs another vCPU: it has an entry of its own for that.
     #[cold]
     fn replace(&mut self, mut before: Box<Thread>, task: Task, by: Option<u32>, cpu: u32) {
@@ -417,8 +426,7 @@ impl Replay {
             class: 0,
             kind: settings.rip_kind,
         });
-        let Some(index) = self.find_or_make(task, vcpu, event.cpu) else {
-            self.counters.threads_full += 1;
+        let Some(index) = self.counting_thread(task, vcpu, event.cpu) else {
             return;
         };
         let Some(now_ns) = self.meet(index, event) else {
@@ -483,14 +491,11 @@ impl Replay {
         let counted = settings.kind == 0;
         // As in the kernel half: without `kvm_exit`, the events are counted without a time.
         let index = if counted {
-            self.find_or_make(task, VCPU_UNKNOWN, event.cpu)
+            self.counting_thread(task, VCPU_UNKNOWN, event.cpu)
         } else {
             self.threads.find(task)
         };
         let Some(index) = index else {
-            if counted {
-                self.counters.threads_full += 1;
-            }
             return;
         };
         let Some(now_ns) = self.meet(index, event) else {
