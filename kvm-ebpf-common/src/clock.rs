@@ -12,6 +12,7 @@ use crate::Key;
 
 /// How the time of a [`Span`] divides. What is left of it was spent in the kernel.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// In the VMM's user space: from `kvm_userspace_exit` until the thread is seen in the kernel again.
@@ -24,6 +25,7 @@ pub struct Parts {
 
 /// Time out of the guest with one key: an exit, or a part of one.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// What it is counted under.
@@ -63,6 +65,7 @@ pub const fn is_waiting(prev_state: u64) -> bool {
 
 /// A vCPU's thread between two events. Times are of `CLOCK_MONOTONIC`; 0 stands for "not".
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VcpuClock {
     /// Since when it has been in the guest.
@@ -92,6 +95,29 @@ pub struct VcpuClock {
 }
 
 impl VcpuClock {
+    /// Of a thread of which nothing has been seen yet.
+    pub const NEW: Self = Self {
+        guest_since_ns: 0,
+        guest_ns: 0,
+        exit_ns: 0,
+        span_ns: 0,
+        vmm_since_ns: 0,
+        out_since_ns: 0,
+        last_out_ns: 0,
+        last_out_for_ns: 0,
+        parts: Parts {
+            vmm_ns: 0,
+            halted_ns: 0,
+            preempted_ns: 0,
+        },
+        key: Key {
+            code: 0,
+            class: 0,
+            kind: 0,
+        },
+        keyed: 0,
+    };
+
     /// `kvm_exit`. Returns the key of an exit before it that no entry followed: it has no time.
     #[inline(always)]
     pub fn exit(&mut self, now_ns: u64, key: Option<Key>) -> Option<Key> {

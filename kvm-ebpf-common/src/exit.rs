@@ -8,6 +8,7 @@ pub const VCPU_UNKNOWN: u32 = u32::MAX;
 
 /// What is counted under: two fields of an event.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Of `kvm_exit`, the exit reason, unmasked (on arm64 `esr_ec`); of another kind of event, what
@@ -22,6 +23,7 @@ pub struct Key {
 
 /// The shortest and the longest since a reading.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extremes {
     /// Between which readings; see [`ExitStats::extremes`].
@@ -35,6 +37,7 @@ pub struct Extremes {
 /// All spans of one thread and [`Key`]. A thread runs on one CPU at a time, so these are updated
 /// without atomics.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitStats {
     /// How many.
@@ -112,10 +115,13 @@ impl ExitStats {
 
 /// One row: what a thread's spans of one key add up to.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The thread's index among the [`VcpuThread`]s, and 1; 0 for a row not in use.
     pub thread: u64,
+    /// The index, and 1, of the row that the thread had before this one; 0 for none.
+    pub next: u64,
     /// What is counted here.
     pub key: Key,
     /// What was counted.
@@ -124,6 +130,7 @@ pub struct Row {
 
 /// Which row belongs to a thread's key.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RowKey {
     /// The thread's index.
@@ -137,6 +144,7 @@ pub const NEAR_ROWS: usize = 32;
 
 /// The place of a row that was needed before.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NearRow {
     /// The row's key's.
@@ -163,17 +171,18 @@ pub const fn near_row(key: &Key) -> usize {
 
 /// A vCPU's thread.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VcpuThread {
     /// `tgid << 32 | tid`; 0 when it is no such thread any more.
     pub task: u64,
-    /// The same, also when the thread has ended.
-    pub was: u64,
+    /// The same, also when the thread has ended; 0 for an entry that is free.
+    pub owner: u64,
+    /// 1 when it has ended, or runs another vCPU now and goes on under another index. `task` is 0 then: nothing is counted
+    /// here any more. In a thread that has ended, events may still happen until it is gone.
+    pub ended: u64,
     /// The vCPU it runs, or [`VCPU_UNKNOWN`].
     pub vcpu: u32,
-    /// 1 when it has ended, or runs another vCPU now and goes on under another index: nothing is
-    /// counted here any more.
-    pub ended: u32,
     /// 1: another thread of the process runs a vCPU with the same index at the same time, of another VM. See [`Turn`].
     ///
     /// [`Turn`]: crate::Turn
@@ -181,33 +190,68 @@ pub struct VcpuThread {
     /// 1: at the next `kvm_entry`, it has to be checked whether the vCPU has moved here. Another thread has entered the
     /// vCPU, or another vCPU needed the same entry in the table of who entered last.
     pub check_turn: u32,
+    /// So that there is no padding.
+    pub unused: u32,
     /// Where it is.
     pub clock: VcpuClock,
     /// What the current exit's cause seems to be.
     pub cause: Key,
     /// Where the guest was when it was left.
     pub guest_rip: u64,
+    /// The index, and 1, of the thread's newest row; 0 for none. The others follow by [`Row::next`].
+    pub first_row: u64,
+    /// 1 while a raw tracepoint program changes the thread's state with interrupts on.
+    pub busy: u64,
     /// Rows it needed last.
     pub near: [NearRow; NEAR_ROWS],
 }
 
 impl VcpuThread {
+    /// A thread (`tgid << 32 | tid`) of which nothing has been seen yet.
+    #[must_use]
+    pub const fn new(task: u64, vcpu: u32) -> Self {
+        Self {
+            task,
+            owner: task,
+            ended: 0,
+            vcpu,
+            separate: 0,
+            check_turn: 0,
+            unused: 0,
+            clock: VcpuClock::NEW,
+            cause: Key {
+                code: 0,
+                class: 0,
+                kind: 0,
+            },
+            guest_rip: 0,
+            first_row: 0,
+            busy: 0,
+            near: [NearRow {
+                code: 0,
+                class: 0,
+                row: 0,
+            }; NEAR_ROWS],
+        }
+    }
+
     /// The process: of a VM, its VMM.
     #[must_use]
     pub const fn tgid(&self) -> u32 {
-        (self.was >> 32) as u32
+        (self.owner >> 32) as u32
     }
 
     /// The thread.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
     pub const fn tid(&self) -> u32 {
-        self.was as u32
+        self.owner as u32
     }
 }
 
 /// What one CPU could not count properly.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PairingCounters {
     /// Exits followed by another exit of the thread, without an entry in between: they have no time.
@@ -222,16 +266,20 @@ pub struct PairingCounters {
     pub slow_lost: u64,
     /// Exits that have no time, since another thread ran the vCPU before the next entry of this one. Not in `unmatched`.
     pub moved: u64,
+    /// Events that came in an interrupt while another program changed the state of their thread. They are not counted.
+    pub interrupted: u64,
+    /// Notices of new and ended threads that could not be queued: user space has to search the tables.
+    pub notices_lost: u64,
 }
 
 const _: () = assert!(size_of::<Key>() == 16);
 const _: () = assert!(size_of::<ExitStats>() == 6 * 8 + 2 * 24 + size_of::<Histogram>());
-const _: () = assert!(size_of::<Row>() == 24 + size_of::<ExitStats>());
+const _: () = assert!(size_of::<Row>() == 32 + size_of::<ExitStats>());
 const _: () = assert!(size_of::<RowKey>() == 24);
 const _: () = assert!(
-    size_of::<VcpuThread>() == 32 + size_of::<VcpuClock>() + 24 + NEAR_ROWS * size_of::<NearRow>()
+    size_of::<VcpuThread>() == 40 + size_of::<VcpuClock>() + 40 + NEAR_ROWS * size_of::<NearRow>()
 );
-const _: () = assert!(size_of::<PairingCounters>() == 48);
+const _: () = assert!(size_of::<PairingCounters>() == 64);
 
 crate::pod!(
     Key,

@@ -16,6 +16,7 @@ mod clock;
 mod exit;
 mod field;
 mod histogram;
+mod notice;
 mod record;
 mod selection;
 mod settings;
@@ -30,6 +31,10 @@ pub use exit::{
 };
 pub use field::{FIELDS, FieldId, FieldPlace};
 pub use histogram::{BUCKETS, Histogram, STEPS, bucket_index, bucket_start};
+pub use notice::{
+    NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED, NOTICE_VCPU_THREAD,
+    NOTICE_VCPU_THREAD_ENDED, ThreadNotice,
+};
 pub use record::{
     CHUNK_BYTES, COMM_BYTES, COMMON_BYTES, Chunk, MOST_COPIED_BYTES, RECORD_HEADER_BYTES,
     RECORD_RAW_OFFSET, RecordHeader, RingPosition, SLOW_EXIT_SLOT, SlowExit, THREAD_END_SLOT,
@@ -39,16 +44,21 @@ pub use settings::{
     DetailSettings, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS, NO_OFFSET, NO_SLOT,
     PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,
 };
-pub use slot::{MAX_SLOTS, SlotCounts, SlotTable, ThreadSlot};
+pub use slot::{CountedThread, MAX_SLOTS, SlotCounts, SlotTable};
 pub use turn::{Turn, turn, turn_slot};
 
 /// Marks types as plain old data for aya, in user space only.
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {$(
         #[cfg(feature = "user")]
-        // SAFETY: `repr(C)`, made of integers only, without implicit padding (asserted by size
-        // beside each type), valid for every bit pattern.
+        // SAFETY: every bit pattern is valid and there is no padding: both are proved by zerocopy, whose derived traits
+        // the function below requires.
         unsafe impl aya::Pod for $type {}
+        #[cfg(feature = "user")]
+        const _: () = {
+            const fn is_plain<T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>() {}
+            is_plain::<$type>();
+        };
     )*};
 }
 pub(crate) use pod;

@@ -11,6 +11,7 @@ pub const MAX_FILTER_IDS: usize = 64;
 
 /// Of one slot.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotSettings {
     /// Length of the records to ship, header included and a multiple of 8; 0 ships nothing.
@@ -38,6 +39,7 @@ impl SlotSettings {
 
 /// Which events are wanted. A count of 0 means all.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterSettings {
     /// How many of `tgids` are set.
@@ -65,6 +67,7 @@ pub const NO_SLOT: u32 = u32::MAX;
 
 /// What exits are counted by.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairingSettings {
     /// Report exits (spans) that take longer; `u64::MAX` for none.
@@ -96,6 +99,7 @@ pub const MAX_DETAILS: usize = 8;
 
 /// An event that happens while the guest is out and says what for.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetailSettings {
     /// By how much the code is shifted right: addresses can be counted by their page.
@@ -115,6 +119,7 @@ pub const NO_CLASS: u32 = 0x8000_0000;
 
 /// How the programs speak to user space.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipSettings {
     /// A CPU's ring has 2^this many bytes.
@@ -125,6 +130,13 @@ pub struct ShipSettings {
     pub by_task: u32,
     /// Write diagnostics to the log.
     pub log: u32,
+    /// How many slots are in use: as many counters each thread has, where events are counted per thread.
+    pub slots: u32,
+    /// 1: the processor may reorder writes, so publishing takes an instruction that keeps their order.
+    pub reorders_writes: u32,
+    /// 1: a raw tracepoint program may interrupt itself (Linux before 6.1 has no guard: `__bpf_trace_run`,
+    /// kernel/trace/bpf_trace.c), so counters are added to in one instruction.
+    pub interrupts_itself: u32,
 }
 
 impl FilterSettings {
@@ -172,7 +184,7 @@ const _: () = assert!(size_of::<SlotSettings>() == 20);
 const _: () = assert!(size_of::<FilterSettings>() == 20 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<PairingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
-const _: () = assert!(size_of::<ShipSettings>() == 16);
+const _: () = assert!(size_of::<ShipSettings>() == 28);
 
 crate::pod!(
     SlotSettings,

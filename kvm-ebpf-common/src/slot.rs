@@ -6,6 +6,7 @@ pub const MAX_SLOTS: usize = 128;
 
 /// What one CPU has seen of one slot.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounts {
     /// Events that passed the filters.
@@ -16,29 +17,47 @@ pub struct SlotCounts {
     pub unattributed: u64,
 }
 
-/// One CPU's counters of all slots: one map value, so that one system call reads everything.
+/// One CPU's counters of all slots.
 #[repr(C)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[derive(Clone, Copy, Debug)]
 pub struct SlotTable {
     /// Indexed by slot.
     pub slots: [SlotCounts; MAX_SLOTS],
 }
 
-/// What events are counted under when they are counted per thread. Both ids, because the kernel
-/// reuses tids.
+/// A thread whose events are counted by themselves (`stat --per-vm`): any thread in which an event happened, also one of
+/// the VMM that runs no vCPU. Its counters are those of its entry's index among all threads' counters: one for each slot
+/// that is in use, one after the other.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ThreadSlot {
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountedThread {
+    /// `tgid << 32 | tid`; 0 when it is no such thread any more.
+    pub task: u64,
+    /// The same, also when the thread has ended; 0 for an entry that is free.
+    pub owner: u64,
+    /// 1 when the thread has ended: nothing is counted here any more.
+    pub ended: u64,
+}
+
+impl CountedThread {
     /// The process; of a VM, its VMM.
-    pub tgid: u32,
+    #[must_use]
+    pub const fn tgid(&self) -> u32 {
+        (self.owner >> 32) as u32
+    }
+
     /// The thread.
-    pub tid: u32,
-    /// The event's slot.
-    pub slot: u32,
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
+    pub const fn tid(&self) -> u32 {
+        self.owner as u32
+    }
 }
 
 const _: () = assert!(size_of::<SlotCounts>() == 24);
 const _: () = assert!(size_of::<SlotTable>() == 24 * MAX_SLOTS);
-const _: () = assert!(size_of::<ThreadSlot>() == 12);
+const _: () = assert!(size_of::<CountedThread>() == 24);
 
-crate::pod!(SlotCounts, SlotTable, ThreadSlot);
+crate::pod!(SlotCounts, SlotTable, CountedThread);

@@ -1,61 +1,72 @@
-//! Counting: a per-CPU table of all slots, and on request one counter per thread and slot.
+//! Counting: for each CPU a table of all slots, and on request counters for each thread and slot.
 
-use aya_ebpf::helpers::bpf_map_lookup_elem;
-use kvm_ebpf_common::{SlotCounts, SlotTable, ThreadSlot};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use kvm_ebpf_common::{MAX_SLOTS, SlotCounts};
 
-use crate::{
-    maps::{SLOT_COUNTS, THREAD_COUNTS},
-    settings,
-    task::Task,
-};
+use crate::{counted, maps::SLOT_COUNTS, publish, settings, task::Task};
 
-/// The index of the only value of `SLOT_COUNTS`: in memory that is always there. aya's own way writes it to the
-/// stack for each look.
-static ONLY: u32 = 0;
+/// One CPU's counters of one slot.
+///
+/// Only one program counts in a slot, and programs run with migration off. On one CPU a program does not interrupt
+/// itself: the kernel skips a classic tracepoint program while any other one runs there (`bpf_prog_active` in
+/// `trace_call_bpf`, kernel/trace/bpf_trace.c), and a raw one while the same one runs (`prog->active` in
+/// `__bpf_trace_run`, since Linux 6.1). So nobody else writes these counters meanwhile. Before 6.1, a raw program can
+/// interrupt itself; then they are added to in one instruction.
+#[derive(Clone, Copy)]
+pub(crate) struct Counter(*mut SlotCounts);
 
-/// This CPU's counters of a slot. The program runs with migration off, and a tracepoint program is
-/// not entered twice on one CPU, so nobody else writes them.
-#[inline(always)]
-pub(crate) fn of_slot(slot: usize) -> Option<&'static mut SlotCounts> {
-    // SAFETY: a map and its key.
-    let table = unsafe {
-        bpf_map_lookup_elem(
-            (&raw const SLOT_COUNTS).cast_mut().cast(),
-            (&raw const ONLY).cast(),
-        )
-    };
-    // SAFETY: the map's value, valid while the program runs; exclusive, see above.
-    let table = unsafe { table.cast::<SlotTable>().as_mut() }?;
-    Some(&mut table.slots[slot])
-}
+impl Counter {
+    /// This CPU's counters of a slot.
+    #[inline(always)]
+    pub(crate) fn of_slot(slot: usize) -> Option<Self> {
+        // SAFETY: a helper without arguments.
+        let table = SLOT_COUNTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)?;
+        // SAFETY: within the map's value, which is valid while the program runs; a slot is below `MAX_SLOTS`.
+        Some(Self(unsafe {
+            (&raw mut (*table).slots).cast::<SlotCounts>().add(slot % MAX_SLOTS)
+        }))
+    }
 
-/// One more event. What cannot be counted per thread is counted as lost.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "a slot is below 128")]
-pub(crate) fn tally(counts: &mut SlotCounts, slot: usize, task: Task) {
-    counts.seen += 1;
-    if settings::per_thread() && !per_thread(slot as u32, task) {
-        counts.lost += 1;
+    /// One more event that passed the filters.
+    #[inline(always)]
+    pub(crate) fn add_seen(self) {
+        // SAFETY: within the map's value.
+        increment(unsafe { &raw mut (*self.0).seen });
+    }
+
+    /// One more that could not be stored.
+    #[inline(always)]
+    pub(crate) fn add_lost(self) {
+        // SAFETY: within the map's value.
+        increment(unsafe { &raw mut (*self.0).lost });
+    }
+
+    /// One more of a thread whose vCPU is not known.
+    #[inline(always)]
+    pub(crate) fn add_unattributed(self) {
+        // SAFETY: within the map's value.
+        increment(unsafe { &raw mut (*self.0).unattributed });
+    }
+
+    /// One more event, which is about this thread. What cannot be counted for the thread is lost.
+    #[inline(always)]
+    pub(crate) fn add_of(self, slot: usize, task: Task) {
+        self.add_seen();
+        if settings::per_thread() && !counted::add(slot, task) {
+            self.add_lost();
+        }
     }
 }
 
-/// One more event of this thread in this slot; false when the map is full.
+/// Adds 1 to one of this CPU's counters.
 #[inline(always)]
-fn per_thread(slot: u32, task: Task) -> bool {
-    let key = ThreadSlot {
-        tgid: task.tgid,
-        tid: task.tid,
-        slot,
-    };
-    if let Some(counts) = THREAD_COUNTS.get_ptr_mut(key) {
-        // SAFETY: a thread runs on one CPU at a time and this key is this thread's.
-        unsafe { (*counts).seen += 1 };
-        return true;
+fn increment(counter: *mut u64) {
+    // SAFETY: in a map's value that is valid while the program runs; see `Counter` about who writes it.
+    unsafe {
+        if settings::interrupts_itself() {
+            publish::add(counter, 1);
+        } else {
+            *counter += 1;
+        }
     }
-    let first = SlotCounts {
-        seen: 1,
-        lost: 0,
-        unattributed: 0,
-    };
-    THREAD_COUNTS.insert(key, first, 0).is_ok()
 }

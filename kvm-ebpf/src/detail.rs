@@ -3,7 +3,9 @@
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{FieldId, Key, NO_CLASS, VCPU_UNKNOWN};
 
-use crate::{classic::classic, clock, field, filter, pair, settings, task::Task, threads};
+use crate::{
+    classic::classic, clock, counters::increment, field, filter, pair, settings, task::Task, threads,
+};
 
 #[inline(always)]
 fn run<const DETAIL: usize>(ctx: &TracePointContext) {
@@ -21,35 +23,42 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
     let counted = settings::detail_kind(DETAIL) == 0;
     // A vCPU's thread has left the guest before anything else. Where that is not seen (no `kvm_exit`
     // on this kind of KVM), the events are counted without a time.
-    let place = if counted && !filter::has_vcpus() {
+    let found = if counted && !filter::has_vcpus() {
         threads::find_or_make(task, VCPU_UNKNOWN)
     } else {
         threads::find(task)
     };
-    let Some(mut place) = place else {
-        if counted && let Some(counters) = pair::counters() {
+    let Some(mut entry) = found else {
+        if counted {
             if filter::has_vcpus() {
-                counters.unattributed += 1;
+                increment!(unattributed);
             } else {
-                counters.threads_full += 1;
+                increment!(threads_full);
             }
         }
         return;
     };
+    // This may be an interrupt of the program for `kvm_userspace_exit`.
+    if entry.is_busy() {
+        if counted {
+            increment!(interrupted);
+        }
+        return;
+    }
     let wanted = settings::detail_skip_class(DETAIL) == NO_CLASS
         || key.class != settings::detail_skip_class(DETAIL);
     if wanted && !counted {
-        place.thread.cause = key;
+        entry.cause = key;
     }
     if wanted && counted {
-        match place.thread.clock.event(now_ns, key) {
-            Ok(Some(span)) => pair::keep::<false, _>(ctx, &mut place, &span, now_ns, epoch),
+        match entry.clock.event(now_ns, key) {
+            Ok(Some(span)) => pair::keep::<false, _>(ctx, &mut entry, &span, now_ns, epoch),
             Ok(None) => {}
-            Err(key) => pair::keep_untimed(ctx, &mut place, &key),
+            Err(key) => pair::keep_untimed(ctx, &mut entry, &key),
         }
     }
     if settings::detail_is_user(DETAIL) != 0 {
-        place.thread.clock.user(now_ns);
+        entry.clock.user(now_ns);
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn passes_value<const SLOT: usize>(ctx: &TracePointContext) -> bool {
 #[inline(always)]
 pub(crate) fn vcpu_of(recorded: u32, task: Task) -> u32 {
     match recorded {
-        VCPU_UNKNOWN => threads::find(task).map_or(VCPU_UNKNOWN, |place| place.thread.vcpu),
+        VCPU_UNKNOWN => threads::find(task).map_or(VCPU_UNKNOWN, |entry| entry.vcpu),
         vcpu => vcpu,
     }
 }
@@ -120,10 +120,10 @@ pub(crate) fn subject_of<const SLOT: usize>(ctx: &TracePointContext, task: Task)
         let tid = field::read(ctx, FieldId::SlotOther(SLOT)) as u32;
         // SAFETY: a copy of a number.
         let index = *unsafe { THREAD_OF.get(tid) }?;
-        let thread = threads::at(index)?.thread;
-        (thread.task != 0).then(|| (Task::of(thread.task), thread.vcpu))
+        let entry = threads::at(index)?;
+        (entry.task != 0).then(|| (Task::of(entry.task), entry.vcpu))
     };
-    let current = threads::find(task).map(|place| (task, place.thread.vcpu));
+    let current = threads::find(task).map(|entry| (task, entry.vcpu));
     let subject = subject(&Globals, current, named, |(task, vcpu)| VcpuThreadId {
         tgid: task.tgid,
         tid: task.tid,

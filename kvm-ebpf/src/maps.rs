@@ -4,21 +4,26 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Stack},
+    maps::{Array, HashMap, RingBuf, Stack},
 };
 use kvm_ebpf_common::{
-    CauseTable, Chunk, PairingCounters, RingPosition, Row, RowKey, SlotCounts, SlotTable,
-    ThreadSlot, VcpuThread,
+    CauseTable, Chunk, CountedThread, PairingCounters, RingPosition, Row, RowKey, SlotTable,
+    VcpuThread,
 };
 
-/// Counters of all slots, one copy per CPU, in one value: one system call reads them all.
+/// Counters of all slots, by CPU. An array that user space has mapped, and not the kernel's per-CPU array: while a system
+/// call reads that one, the kernel runs no classic tracepoint program on the CPU (`bpf_disable_instrumentation`).
 #[map]
-pub(crate) static SLOT_COUNTS: PerCpuArray<SlotTable> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SLOT_COUNTS: Array<SlotTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What the pairing could not count.
+/// What the pairing could not count, by CPU.
 #[map]
-pub(crate) static PAIRING_COUNTERS: PerCpuArray<PairingCounters> =
-    PerCpuArray::with_max_entries(1, 0);
+pub(crate) static PAIRING_COUNTERS: Array<PairingCounters> =
+    Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Threads that have come and gone: room for some 4,600 until user space reads them.
+#[map]
+pub(crate) static NOTICES: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Processes that user space has decided against, by their names; the value says nothing.
 #[map]
@@ -63,10 +68,22 @@ pub(crate) static FREE_ROWS: Stack<u32> = Stack::with_max_entries(1, 0);
 #[map]
 pub(crate) static CAUSES: Array<CauseTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Counts per thread and event (`stat --per-vm`).
+/// Threads whose events are counted by themselves (`stat --per-vm`).
 #[map]
-pub(crate) static THREAD_COUNTS: HashMap<ThreadSlot, SlotCounts> =
-    HashMap::with_max_entries(65_536, 0);
+pub(crate) static COUNTED_THREADS: Array<CountedThread> =
+    Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Which of `COUNTED_THREADS` a tid is.
+#[map]
+pub(crate) static COUNTED_THREAD_OF: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+
+/// Unused entries of `COUNTED_THREADS`.
+#[map]
+pub(crate) static FREE_COUNTED_THREADS: Stack<u32> = Stack::with_max_entries(1, 0);
+
+/// Their counters: for each entry, one for each slot in use.
+#[map]
+pub(crate) static THREAD_COUNTS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The rings of all CPUs, one after the other: events on their way to user space, which reads them in place.
 #[map]

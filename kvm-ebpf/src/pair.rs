@@ -10,27 +10,20 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use kvm_ebpf_common::{
-    Decision, FieldId, Key, MAX_SLOTS, NO_SLOT, PairingCounters, Span, decide_vcpu,
+    Decision, FieldId, Key, MAX_SLOTS, NO_SLOT, Span, decide_vcpu,
 };
 
 use crate::{
     classic::classic,
-    clock, field,
+    clock,
+    counters::increment,
+    field,
     filter::{self, Globals},
-    maps::PAIRING_COUNTERS,
     rows, settings, slots, slow,
     task::Task,
-    threads::{self, Place},
+    threads::{self, Entry},
     turns,
 };
-
-#[inline(always)]
-pub(crate) fn counters() -> Option<&'static mut PairingCounters> {
-    // SAFETY: this CPU's copy; a tracepoint program is not entered twice on one CPU.
-    PAIRING_COUNTERS
-        .get_ptr_mut(0)
-        .map(|counters| unsafe { &mut *counters })
-}
 
 /// Counts and ships the event as well, where it is asked for under a slot. It has passed the filters, but
 /// for that by vCPU: of a vCPU that is filtered out, the thread is not known here.
@@ -46,22 +39,22 @@ pub(crate) fn also_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_n
 #[inline(always)]
 pub(crate) fn keep<const PLAIN: bool, C: aya_ebpf::EbpfContext>(
     ctx: &C,
-    place: &mut Place,
+    entry: &mut Entry,
     span: &Span,
     now_ns: u64,
     epoch: u64,
 ) {
-    let kept = rows::add::<PLAIN>(place, span, epoch);
+    let kept = rows::add::<PLAIN>(entry, span, epoch);
     note_full::<PLAIN, _>(ctx, kept, &span.key);
     if !PLAIN {
-        slow::report(place, span, now_ns);
+        slow::report(entry, span, now_ns);
     }
 }
 
 /// Keeps what has no time.
 #[inline(always)]
-pub(crate) fn keep_untimed(ctx: &TracePointContext, place: &mut Place, key: &Key) {
-    let kept = rows::add_untimed(place, key);
+pub(crate) fn keep_untimed(ctx: &TracePointContext, entry: &mut Entry, key: &Key) {
+    let kept = rows::add_untimed(entry, key);
     note_full::<false, _>(ctx, kept, key);
 }
 
@@ -70,9 +63,7 @@ fn note_full<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, kept: bool, k
     if kept {
         return;
     }
-    if let Some(counters) = counters() {
-        counters.rows_full += 1;
-    }
+    increment!(rows_full);
     if !PLAIN && settings::log() {
         warn!(ctx, "no room for class {} code {}", key.class, key.code);
     }
@@ -113,13 +104,13 @@ fn on_exit<const PLAIN: bool>(ctx: &TracePointContext) -> Option<()> {
             Decision::Selected => {}
             Decision::Skipped => return None,
             Decision::VcpuUnknown => {
-                counters()?.unattributed += 1;
+                increment!(unattributed);
                 return None;
             }
         }
     }
-    let Some(mut place) = threads::find_or_make(task, vcpu) else {
-        counters()?.threads_full += 1;
+    let Some(mut entry) = threads::find_or_make(task, vcpu) else {
+        increment!(threads_full);
         if !PLAIN && settings::log() {
             warn!(
                 ctx,
@@ -138,16 +129,16 @@ fn on_exit<const PLAIN: bool>(ctx: &TracePointContext) -> Option<()> {
     });
     if !PLAIN && (settings::causes() || settings::slow_ns() != u64::MAX) {
         let rip = field::read(ctx, FieldId::ExitRip);
-        place.thread.guest_rip = rip;
-        place.thread.cause = Key {
+        entry.guest_rip = rip;
+        entry.cause = Key {
             code: rip,
             class: 0,
             kind: settings::rip_kind(),
         };
     }
-    if let Some(unmatched) = place.thread.clock.exit(now_ns, key) {
-        counters()?.unmatched += 1;
-        keep_untimed(ctx, &mut place, &unmatched);
+    if let Some(unmatched) = entry.clock.exit(now_ns, key) {
+        increment!(unmatched);
+        keep_untimed(ctx, &mut entry, &unmatched);
     }
     Some(())
 }
@@ -186,36 +177,36 @@ fn on_entry<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnO
     }
     let now_ns = clock::now_ns();
     also(now_ns, task);
-    if let Some(mut place) = threads::find(task) {
-        turns::enter(&mut place);
-        if let Some(span) = place.thread.clock.entry(now_ns) {
-            keep::<PLAIN, _>(ctx, &mut place, &span, now_ns, epoch);
+    if let Some(mut entry) = threads::find(task) {
+        turns::enter(&mut entry);
+        if let Some(span) = entry.clock.entry(now_ns) {
+            keep::<PLAIN, _>(ctx, &mut entry, &span, now_ns, epoch);
         }
     }
 }
 
 classic! {
     fn user_exit(ctx) {
-        on_user::<false>(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
+        on_user::<false, false>(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
     }
 }
 
 /// The same, where the event's record is not needed.
 #[raw_tracepoint]
 fn user_exit_raw(_ctx: RawTracePointContext) -> u32 {
-    on_user::<false>(|_, _| ());
+    on_user::<false, true>(|_, _| ());
     0
 }
 
 /// As `vm_exit_plain`.
 #[raw_tracepoint]
 fn user_exit_plain(_ctx: RawTracePointContext) -> u32 {
-    on_user::<true>(|_, _| ());
+    on_user::<true, true>(|_, _| ());
     0
 }
 
 #[inline(always)]
-fn on_user<const PLAIN: bool>(also: impl FnOnce(u64, Task)) {
+fn on_user<const PLAIN: bool, const RAW: bool>(also: impl FnOnce(u64, Task)) {
     if !filter::running() {
         return;
     }
@@ -225,8 +216,13 @@ fn on_user<const PLAIN: bool>(also: impl FnOnce(u64, Task)) {
     }
     let now_ns = clock::now_ns();
     also(now_ns, task);
-    if let Some(place) = threads::find(task) {
-        place.thread.clock.user(now_ns);
+    if let Some(mut entry) = threads::find(task) {
+        // The plain one is used only where no other program may run in an interrupt of it.
+        if RAW && !PLAIN {
+            entry.change_busy(|thread| thread.clock.user(now_ns));
+        } else {
+            entry.clock.user(now_ns);
+        }
     }
 }
 
@@ -247,8 +243,8 @@ fn on_wakeup(ctx: &TracePointContext) {
     }
     let now_ns = clock::now_ns();
     also_in_slot(ctx, settings::wakeup_slot(), task, now_ns);
-    if let Some(place) = threads::find(task) {
+    if let Some(mut entry) = threads::find(task) {
         let halted_ns = field::read(ctx, FieldId::WakeupNs);
-        place.thread.clock.wakeup(now_ns, halted_ns);
+        entry.clock.wakeup(now_ns, halted_ns);
     }
 }

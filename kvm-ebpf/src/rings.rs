@@ -11,7 +11,7 @@ use kvm_ebpf_common::{CHUNK_BYTES, RECORD_HEADER_BYTES, RingPosition};
 
 use crate::{
     maps::{RING_CHUNKS, RING_POSITIONS},
-    settings,
+    publish, settings,
 };
 
 const CHUNK: u64 = CHUNK_BYTES as u64;
@@ -41,7 +41,7 @@ impl Room {
                 count_lost(position);
                 return None;
             }
-            // An interrupt before this has written all of its records. Only now is it known where to go on.
+            // An interrupt between the check and this store may have moved `head`: it is read only after this.
             write_volatile(&raw mut (*position).busy, 1);
         }
         let room = Self::at_head(cpu, position, bytes);
@@ -100,8 +100,7 @@ impl Room {
     pub(crate) fn publish(self) {
         // SAFETY: as in `reserve`.
         unsafe {
-            // BPF has no barrier: where processors reorder writes, user space sees to it.
-            write_volatile(&raw mut (*self.position).head, self.end);
+            publish::store_release(&raw mut (*self.position).head, self.end);
             write_volatile(&raw mut (*self.position).busy, 0);
         }
     }
@@ -109,18 +108,14 @@ impl Room {
 
 /// Counts a record that could not be reserved, so that user space learns in which ring and when records were lost.
 ///
-/// An interrupt between the two accesses that loses a record as well makes this one too few. User space sees that
-/// something was lost all the same.
+/// It is added to in one instruction, since an interrupt may lose a record as well.
 ///
 /// # Safety
 /// The position is this CPU's.
 #[inline(always)]
 unsafe fn count_lost(position: *mut RingPosition) {
     // SAFETY: in a map's value; user space only reads this word.
-    unsafe {
-        let lost = read_volatile(&raw const (*position).lost);
-        write_volatile(&raw mut (*position).lost, lost + 1);
-    }
+    unsafe { publish::add(&raw mut (*position).lost, 1) };
 }
 
 /// The chunk of a CPU's ring that a position is in.

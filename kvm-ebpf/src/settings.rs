@@ -25,6 +25,9 @@ static SHIP: ShipSettings = ShipSettings {
     per_thread: 0,
     by_task: 0,
     log: 0,
+    slots: 0,
+    reorders_writes: 0,
+    interrupts_itself: 0,
 };
 
 /// Reads a field of a global. Volatile, or the compiler would use the initial value above.
@@ -143,4 +146,19 @@ pub(crate) fn by_task() -> bool {
 #[inline(always)]
 pub(crate) fn log() -> bool {
     read!(SHIP.log) != 0
+}
+
+#[inline(always)]
+pub(crate) fn slots() -> u32 {
+    read!(SHIP.slots)
+}
+
+#[inline(always)]
+pub(crate) fn reorders_writes() -> bool {
+    read!(SHIP.reorders_writes) != 0
+}
+
+#[inline(always)]
+pub(crate) fn interrupts_itself() -> bool {
+    read!(SHIP.interrupts_itself) != 0
 }

@@ -12,7 +12,9 @@ use kvm_ebpf_common::{Decision, FieldId, decide};
 
 use crate::{
     classic::classic,
-    clock, count, field,
+    clock,
+    count::Counter,
+    field,
     filter::{self, Globals},
     settings, ship,
     task::Task,
@@ -27,12 +29,12 @@ fn count<const SLOT: usize>() {
     if settings::by_task() {
         let task = Task::current();
         if filter::selects_task(task)
-            && let Some(counts) = count::of_slot(SLOT)
+            && let Some(counter) = Counter::of_slot(SLOT)
         {
-            count::tally(counts, SLOT, task);
+            counter.add_of(SLOT, task);
         }
-    } else if let Some(counts) = count::of_slot(SLOT) {
-        counts.seen += 1;
+    } else if let Some(counter) = Counter::of_slot(SLOT) {
+        counter.add_seen();
     }
 }
 
@@ -54,8 +56,8 @@ fn run<const SLOT: usize>(ctx: &TracePointContext) {
         Decision::Selected => {}
         Decision::Skipped => return,
         Decision::VcpuUnknown => {
-            if let Some(counts) = count::of_slot(SLOT) {
-                counts.unattributed += 1;
+            if let Some(counter) = Counter::of_slot(SLOT) {
+                counter.add_unattributed();
             }
             return;
         }
@@ -83,12 +85,12 @@ fn take_for(
     task: Task,
     now_ns: impl FnOnce() -> u64,
 ) {
-    let Some(counts) = count::of_slot(slot) else {
+    let Some(counter) = Counter::of_slot(slot) else {
         return;
     };
-    count::tally(counts, slot, subject);
+    counter.add_of(slot, subject);
     if settings::record_bytes(slot) != 0 && !ship::ship(ctx, slot, task, now_ns()) {
-        counts.lost += 1;
+        counter.add_lost();
     }
 }
 

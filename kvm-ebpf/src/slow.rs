@@ -2,7 +2,7 @@
 
 use kvm_ebpf_common::{RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span};
 
-use crate::{pair, rings::Room, settings, threads::Place};
+use crate::{counters::increment, rings::Room, settings, threads::Entry};
 
 /// Queues a span for user space if it is slow.
 #[inline(always)]
@@ -10,30 +10,28 @@ use crate::{pair, rings::Room, settings, threads::Place};
     clippy::cast_possible_truncation,
     reason = "a length, and a CPU's number"
 )]
-pub(crate) fn report(place: &Place, span: &Span, now_ns: u64) {
+pub(crate) fn report(entry: &Entry, span: &Span, now_ns: u64) {
     if !span.is_slow(settings::slow_ns()) {
         return;
     }
     let Some(room) = Room::reserve(size_of::<SlowExit>()) else {
-        if let Some(counters) = pair::counters() {
-            counters.slow_lost += 1;
-        }
+        increment!(slow_lost);
         return;
     };
     let report = SlowExit {
         header: RecordHeader {
             time_ns: now_ns,
-            tgid: place.thread.tgid(),
+            tgid: entry.tgid(),
             cpu: room.cpu as u16,
             length: size_of::<SlowExit>() as u16,
             event_id: 0,
             slot: SLOW_EXIT_SLOT,
-            tid: place.thread.tid(),
+            tid: entry.tid(),
         },
         span: *span,
-        cause: place.thread.cause,
-        guest_rip: place.thread.guest_rip,
-        vcpu: place.thread.vcpu,
+        cause: entry.cause,
+        guest_rip: entry.guest_rip,
+        vcpu: entry.vcpu,
         unused: 0,
     };
     // SAFETY: as much room as was asked for.

@@ -19,15 +19,15 @@ fn on_switch(ctx: &TracePointContext) -> Option<()> {
     }
     let now_ns = clock::now_ns();
     // The current thread is still the one that is left.
-    if let Some(place) = threads::find(Task::current())
+    if let Some(mut entry) = threads::find(Task::current())
         && !is_waiting(field::read(ctx, FieldId::SwitchPrevState))
     {
-        place.thread.clock.switched_out(now_ns);
+        entry.clock.switched_out(now_ns);
     }
     let next = field::read(ctx, FieldId::SwitchNextTid) as u32;
     // SAFETY: a copy of a number.
     let index = *unsafe { THREAD_OF.get(next) }?;
     // That thread is not running yet: nobody else writes there.
-    threads::at(index)?.thread.clock.switched_in(now_ns);
+    threads::at(index)?.clock.switched_in(now_ns);
     Some(())
 }

@@ -3,8 +3,8 @@
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
 use crate::{
-    filter,
-    maps::{SKIPPED_PROCESSES, THREAD_OF},
+    counted, filter,
+    maps::SKIPPED_PROCESSES,
     ship,
     task::Task,
     threads,
@@ -20,14 +20,19 @@ fn thread_end(_ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// Gives up a vCPU thread's place, also after the measurement.
+/// Marks a vCPU thread's entry, also after the measurement.
 #[raw_tracepoint]
 fn vcpu_thread_end(_ctx: RawTracePointContext) -> u32 {
-    let task = Task::current();
-    if let Some(place) = threads::find(task) {
-        threads::end(place.thread);
-        let _ = THREAD_OF.remove(task.tid);
+    if let Some(mut thread) = threads::find(Task::current()) {
+        threads::end(&mut thread);
     }
+    0
+}
+
+/// Marks the entry of a thread whose events are counted by themselves.
+#[raw_tracepoint]
+fn counted_thread_end(_ctx: RawTracePointContext) -> u32 {
+    counted::end(Task::current());
     0
 }
 

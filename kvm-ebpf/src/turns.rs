@@ -2,12 +2,13 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use kvm_ebpf_common::{Turn, VcpuThread, turn, turn_slot};
+use kvm_ebpf_common::{Turn, turn, turn_slot};
 
 use crate::{
+    counters::increment,
     maps::VCPU_TURNS,
-    pair, rows, settings,
-    threads::{self, Place},
+    rows, settings,
+    threads::{self, Entry},
 };
 
 /// Notes that a thread enters its vCPU.
@@ -15,27 +16,25 @@ use crate::{
 /// If another thread entered the vCPU last, the exit that is open in this one has no time. That other thread has set
 /// `check_turn` here, so the table is not read as long as no vCPU moves.
 #[inline(always)]
-pub(crate) fn enter(place: &mut Place) {
+pub(crate) fn enter(entry: &mut Entry) {
     // SAFETY: a number of the thread's own state, which others write. Volatile for that reason.
-    if unsafe { read_volatile(&raw const place.thread.check_turn) } != 0 {
-        record(place.index, place.thread);
+    if unsafe { read_volatile(&raw const entry.check_turn) } != 0 {
+        record(entry.index);
     }
 }
 
 /// Records a thread as the last one that entered its vCPU. Not inlined, since it is rare.
 #[inline(never)]
-pub(crate) fn record(index: u32, thread: *mut VcpuThread) {
+pub(crate) fn record(index: u32) {
     let mask = settings::turn_mask();
     if mask == 0 {
         return;
     }
-    let mut place = Place {
-        index,
-        // SAFETY: the caller's, which waits.
-        thread: unsafe { &mut *thread },
+    let Some(mut entry) = threads::at(index) else {
+        return;
     };
-    place.thread.check_turn = 0;
-    let slot = turn_slot(place.thread.tgid(), place.thread.vcpu, mask);
+    entry.check_turn = 0;
+    let slot = turn_slot(entry.tgid(), entry.vcpu, mask);
     let Some(last) = VCPU_TURNS.get_ptr_mut(slot) else {
         return;
     };
@@ -43,17 +42,16 @@ pub(crate) fn record(index: u32, thread: *mut VcpuThread) {
     let previous = unsafe { read_volatile(last) };
     if previous != 0
         && previous != index + 1
-        && let Some(previous) = threads::at(previous - 1)
+        && let Some(mut previous) = threads::at(previous - 1)
     {
-        let previous = previous.thread;
         // An entry that is free, or belongs to another vCPU with the same slot, says nothing.
-        if previous.has_vcpu_of(place.thread) {
+        if previous.has_vcpu_of(&entry) {
             match turn(&previous.clock, previous.ended != 0) {
                 Turn::Separate => {
-                    place.thread.separate = 1;
+                    entry.separate = 1;
                     return;
                 }
-                Turn::Moved => interrupt(&mut place),
+                Turn::Moved => interrupt(&mut entry),
             }
         }
         // SAFETY: the only number of a thread's state that another one writes.
@@ -65,15 +63,13 @@ pub(crate) fn record(index: u32, thread: *mut VcpuThread) {
 
 /// Counts the exit that is open in a thread, without a time.
 #[inline(always)]
-fn interrupt(place: &mut Place) {
-    let Some(key) = place.thread.clock.interrupt() else {
+fn interrupt(entry: &mut Entry) {
+    let Some(key) = entry.clock.interrupt() else {
         return;
     };
-    let is_counted = rows::add_untimed(place, &key);
-    if let Some(counters) = pair::counters() {
-        counters.moved += 1;
-        if !is_counted {
-            counters.rows_full += 1;
-        }
+    let is_counted = rows::add_untimed(entry, &key);
+    increment!(moved);
+    if !is_counted {
+        increment!(rows_full);
     }
 }

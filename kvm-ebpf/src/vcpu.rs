@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use kvm_ebpf_common::{FieldId, VCPU_UNKNOWN};
 
-use crate::{classic::classic, field, filter, pair, task::Task, threads};
+use crate::{classic::classic, counters::increment, field, filter, task::Task, threads};
 
 classic! {
     /// A full table shows as events that belong to no known vCPU.
@@ -29,11 +29,8 @@ fn learn(ctx: &TracePointContext) {
 #[raw_tracepoint]
 fn learn_thread(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();
-    if filter::selects_task(task)
-        && threads::find_or_make(task, VCPU_UNKNOWN).is_none()
-        && let Some(counters) = pair::counters()
-    {
-        counters.threads_full += 1;
+    if filter::selects_task(task) && threads::find_or_make(task, VCPU_UNKNOWN).is_none() {
+        increment!(threads_full);
     }
     0
 }

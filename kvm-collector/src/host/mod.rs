@@ -18,7 +18,7 @@ mod vm_name;
 mod vm_names;
 pub mod watch;
 
-pub use vm_names::VmNames;
+pub use vm_names::{Learned, VmNames};
 
 use std::fs;
 use std::path::Path;

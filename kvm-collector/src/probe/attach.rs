@@ -1,24 +1,31 @@
 //! Loading the kernel half's object and attaching what the plan says.
 
 use std::{
+    io,
     os::fd::{AsFd as _, OwnedFd},
-    time::Duration,
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Array, MapError},
     programs::{Program, ProgramError},
+    util::KernelVersion,
 };
 use aya_log::EbpfLogger;
-use kvm_ebpf_common::{CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, PairingSettings};
+use kvm_ebpf_common::{
+    CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, PairingCounters, PairingSettings,
+    ShipSettings, SlotTable,
+};
 
 use super::{
-    bind,
+    barrier, bind,
+    counted::CountedThreads,
+    mapped::Mapped,
+    notices::{NOTICES_BYTES, Notices},
     plan::{OF_VCPU_THREADS, Plan, PlanError, Request, cpus},
     programs::TimingPrograms,
     release::Release,
-    rings::Rings,
+    ring::Rings,
     skip::{MOST_SKIPPED, SKIPPED_PROCESSES},
     tables::{self, Tables},
     tracepoint,
@@ -80,15 +87,14 @@ pub enum ProbeError {
         #[source]
         source: MapError,
     },
-    /// A map could not be read in batches.
-    #[error("cannot read the eBPF map `{name}`")]
-    Batch {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The kernel does not say when programs have ended.
+    #[error("cannot wait until the eBPF programs have ended")]
+    Wait(#[source] io::Error),
+    /// The processor reorders writes, and the kernel cannot keep the order of what the programs write.
+    #[error(
+        "Linux {0} cannot compile the eBPF instructions that keep the order of writes on this processor: use Linux 5.18 or later"
+    )]
+    Unordered(KernelVersion),
     /// A map could not be made part of this process's memory.
     #[error("cannot map the eBPF map `{name}` into memory")]
     Mapping {
@@ -96,7 +102,7 @@ pub enum ProbeError {
         name: &'static str,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The object is not the one this program was written for.
     #[error(
@@ -133,8 +139,16 @@ pub struct Attached {
     pub(super) events: usize,
     pub(super) programs: Vec<AttachedProgram>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Counters of events, by CPU.
+    pub(super) slot_counts: Mapped<SlotTable>,
+    /// Counters of what could not be counted or timed, by CPU.
+    pub(super) pairing_counters: Mapped<PairingCounters>,
     /// The tables of threads and their exits, if threads have to be known.
     pub(super) tables: Option<Tables>,
+    /// The tables of threads whose events are counted by themselves, if that was requested.
+    pub(super) counted: Option<CountedThreads>,
+    /// Which threads come and go, if one of the two is there.
+    pub(super) notices: Option<Notices>,
     /// The rings, if anything is shipped, until they are taken.
     rings: Option<Rings>,
     /// What they take, in bytes.
@@ -173,6 +187,10 @@ impl Attached {
         if OBJECT.is_empty() {
             return Err(ProbeError::NoObject);
         }
+        let kernel = kernel_version();
+        if REORDERS_WRITES && kernel < KernelVersion::new(5, 18, 0) {
+            return Err(ProbeError::Unordered(kernel));
+        }
         let plan = Plan::of(request)?;
         let mut ebpf = load(request, &plan)?;
         let logger = if request.log {
@@ -186,13 +204,27 @@ impl Attached {
             .knows_threads()
             .then(|| Tables::of(&ebpf))
             .transpose()?;
-        let rings = plan.ships(request).then(|| Rings::of(&ebpf)).transpose()?;
+        let counted = request
+            .per_thread
+            .then(|| CountedThreads::of(&ebpf, request.events.len()))
+            .transpose()?;
+        let notices = (tables.is_some() || counted.is_some())
+            .then(|| Notices::take(&mut ebpf))
+            .transpose()?;
+        let rings = plan
+            .ships(request)
+            .then(|| Rings::of(&ebpf, request.events))
+            .transpose()?;
         let mut attached = Self {
+            slot_counts: Mapped::of(&ebpf, "SLOT_COUNTS")?,
+            pairing_counters: Mapped::of(&ebpf, "PAIRING_COUNTERS")?,
             ebpf,
             events: request.events.len(),
             programs: Vec::new(),
             logger,
             tables,
+            counted,
+            notices,
             ring_bytes: rings.as_ref().map_or(0, Rings::bytes),
             rings,
             epoch: 0,
@@ -218,6 +250,9 @@ impl Attached {
                 attached.attach(&it.program, &it.event, it.id)?;
             }
             taken = &pairing.slots_taken;
+        }
+        if request.per_thread {
+            attached.attach("counted_thread_end", &THREAD_END.into(), 0)?;
         }
         if request.skip_processes {
             attached.attach("process_end", &THREAD_END.into(), 0)?;
@@ -273,18 +308,16 @@ impl Attached {
         self.next_epoch().map(drop)
     }
 
-    /// Stops counting and shipping; what was counted can still be read. Returns the epoch that is over.
+    /// Stops counting and shipping, and waits until no program is running: what was counted is final, and can be read.
     ///
     /// # Errors
     /// When the programs cannot be told.
-    pub fn stop(&mut self) -> Result<u64, ProbeError> {
+    pub fn stop(&mut self) -> Result<(), ProbeError> {
         self.set_epoch(0)?;
-        // A program that was running on another CPU meanwhile ends within microseconds.
-        std::thread::sleep(Duration::from_millis(1));
-        Ok(self.epoch)
+        barrier::wait_for_programs().map_err(ProbeError::Wait)
     }
 
-    /// Begins another epoch, and returns the one that is over, whose extremes are final now (but for
+    /// Begins another epoch, and returns the one before, whose extremes are final now (but for
     /// exits that are just being counted).
     ///
     /// # Errors
@@ -337,6 +370,15 @@ impl Attached {
     #[must_use]
     pub fn ring_bytes(&self) -> u64 {
         self.ring_bytes
+    }
+
+    /// A descriptor that is readable when [`Attached::read_notices`] has something to read; `None` if threads need not be
+    /// known.
+    ///
+    /// # Errors
+    /// When there can be no further descriptor.
+    pub fn notices_fd(&self) -> io::Result<Option<OwnedFd>> {
+        self.notices.as_ref().map(Notices::readable_fd).transpose()
     }
 
     /// Passes the kernel half's diagnostics, if they were asked for, on to the log.
@@ -393,6 +435,13 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         ..plan.filter
     };
     let causes = if_needed(pairing.causes != 0, rows);
+    let counted = if_needed(request.per_thread, sizes.counted_threads);
+    let ship = ShipSettings {
+        reorders_writes: u32::from(REORDERS_WRITES),
+        interrupts_itself: u32::from(kernel_version() < RAW_GUARD_SINCE),
+        ..plan.ship
+    };
+    let has_notices = knows_threads || request.per_thread;
     let ring = plan.ships(request);
     let chunks = sizes.ring_bytes >> CHUNK_BYTES.ilog2();
     let mut ebpf = EbpfLoader::new()
@@ -402,7 +451,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .override_global("FILTER", &filter, true)
         .override_global("PAIRING", &pairing, true)
         .override_global("DETAILS", &details[..], true)
-        .override_global("SHIP", &plan.ship, true)
+        .override_global("SHIP", &ship, true)
         .override_global(
             aya_log::LEVEL,
             if request.log { &u8::MAX } else { &0 },
@@ -423,7 +472,13 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             SKIPPED_PROCESSES,
             if_needed(request.skip_processes, MOST_SKIPPED),
         )
-        .map_max_entries("THREAD_COUNTS", if_needed(request.per_thread, 65_536))
+        .map_max_entries("SLOT_COUNTS", cpus)
+        .map_max_entries("PAIRING_COUNTERS", cpus)
+        .map_max_entries("NOTICES", if has_notices { NOTICES_BYTES } else { 4096 })
+        .map_max_entries("COUNTED_THREADS", counted)
+        .map_max_entries("COUNTED_THREAD_OF", counted)
+        .map_max_entries("FREE_COUNTED_THREADS", counted)
+        .map_max_entries("THREAD_COUNTS", counted.saturating_mul(ship.slots.max(1)))
         .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
         .load(&bind::bind(OBJECT, &plan.places)?)
         .map_err(|error| {
@@ -437,7 +492,21 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         tables::free_all(&mut ebpf, "FREE_THREADS", threads)?;
         tables::free_all(&mut ebpf, "FREE_ROWS", rows)?;
     }
+    if request.per_thread {
+        tables::free_all(&mut ebpf, "FREE_COUNTED_THREADS", counted)?;
+    }
     Ok(ebpf)
+}
+
+/// Does this processor make writes visible in another order than they were made in?
+const REORDERS_WRITES: bool = cfg!(not(target_arch = "x86_64"));
+
+/// Since this version, a raw tracepoint program does not interrupt itself (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
+const RAW_GUARD_SINCE: KernelVersion = KernelVersion::new(6, 1, 0);
+
+/// The running kernel's version; the oldest where it cannot be read.
+fn kernel_version() -> KernelVersion {
+    KernelVersion::current().unwrap_or(KernelVersion::new(0, 0, 0))
 }
 
 /// Can the programs know that a vCPU has moved to another thread? The kernel's events have to say which vCPU they are of,
@@ -465,7 +534,7 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
         {
             return false;
         }
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
             return matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
         }
         next = error.source();

@@ -32,7 +32,6 @@ impl Floor {
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .map_max_entries("AYA_LOGS", 4096)
-            .map_max_entries("THREAD_COUNTS", 1)
             .load(OBJECT)
             .map_err(ProbeError::Load)?;
         let name = if raw { "empty_raw" } else { "empty" };

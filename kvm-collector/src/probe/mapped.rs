@@ -1,28 +1,44 @@
-//! Array maps as memory: what the kernel half writes is read in place, without a system call.
+//! Array maps as memory: what the eBPF programs write is read without a system call.
+//!
+//! The memory is shared with programs that write to it at any time, so it is only read and written as atomic words: a
+//! value of several words may be read while it is changed, and then has old and new words.
 
 use std::{
     io,
-    mem::MaybeUninit,
+    marker::PhantomData,
     os::fd::{AsFd as _, BorrowedFd},
     ptr::NonNull,
+    slice,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use aya::{Ebpf, Pod, maps::Map};
+use aya::{Ebpf, maps::Map};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::ProbeError;
 
-/// An array map as memory that the kernel half writes to.
+/// Bytes of a word.
+const WORD_BYTES: usize = size_of::<u64>();
+
+/// An array map of values, as memory that the eBPF programs write to.
 #[derive(Debug)]
 pub(super) struct Mapped<T> {
-    start: NonNull<T>,
+    start: NonNull<AtomicU64>,
     len: usize,
+    values: PhantomData<T>,
 }
 
-// SAFETY: the memory is the map's, not any thread's.
+// SAFETY: the memory is the map's, not any thread's, and is accessed as atomic words only.
 unsafe impl<T> Send for Mapped<T> {}
 
-impl<T: Pod> Mapped<T> {
+impl<T: FromBytes + IntoBytes> Mapped<T> {
+    /// The words of a value. The kernel's array has values of a multiple of 8 bytes.
+    const WORDS: usize = {
+        assert!(size_of::<T>().is_multiple_of(WORD_BYTES));
+        size_of::<T>() / WORD_BYTES
+    };
+
     /// The array of a name.
     pub(super) fn of(ebpf: &Ebpf, name: &'static str) -> Result<Self, ProbeError> {
         let map = ebpf
@@ -36,87 +52,59 @@ impl<T: Pod> Mapped<T> {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let len = data.info().map_err(io::Error::other)?.max_entries() as usize;
-        // The kernel's array has elements of a multiple of 8 bytes, as these types have.
-        const { assert!(size_of::<T>().is_multiple_of(8)) };
         let start = map_shared(data.fd().as_fd(), len * size_of::<T>())?;
         Ok(Self {
             start: start.cast(),
             len,
+            values: PhantomData,
         })
     }
 
-    /// How many elements it has.
+    /// How many values it has.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// An element's address; the memory behind it may change at any time.
-    pub(super) fn at(&self, index: usize) -> NonNull<T> {
-        assert!(index < self.len, "the kernel half gave an index of its own");
-        // SAFETY: within the mapping, as just checked.
-        unsafe { self.start.add(index) }
+    /// All words of all values.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping has so many words, page-aligned, for as long as `self` lives; any bits are valid, and nobody
+        // accesses them but atomically. (The programs' stores of a word are single instructions.)
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len * Self::WORDS) }
     }
 
-    /// A word of an element.
-    pub(super) fn word(&self, index: usize, offset: usize) -> u64 {
-        assert!(offset + 8 <= size_of::<T>() && offset.is_multiple_of(8));
-        // SAFETY: within the element, aligned, valid for any bits; volatile as below.
-        unsafe {
-            self.at(index)
-                .byte_add(offset)
-                .cast::<u64>()
-                .as_ptr()
-                .read_volatile()
-        }
+    /// The words of a value.
+    ///
+    /// # Panics
+    /// If there is no value of this index.
+    pub(super) fn words_of(&self, index: usize) -> &[AtomicU64] {
+        &self.words()[index * Self::WORDS..][..Self::WORDS]
     }
 
-    /// An element as it is now, word by word: the kernel may write meanwhile.
+    /// A word of a value, by its offset in bytes.
+    pub(super) fn word(&self, index: usize, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset.is_multiple_of(WORD_BYTES));
+        &self.words_of(index)[offset / WORD_BYTES]
+    }
+
+    /// A value as it is now, word by word.
     pub(super) fn read(&self, index: usize) -> T {
-        let mut copy = MaybeUninit::<T>::uninit();
-        // SAFETY: within the mapping, and valid for any bits. A call of the C library, which no compiler sees through: a
-        // volatile read of thousands of bytes takes three times as long.
-        unsafe {
-            let to = copy.as_mut_ptr().cast();
-            libc::memcpy(to, self.at(index).as_ptr().cast(), size_of::<T>());
-            copy.assume_init()
-        }
+        let mut value = T::new_zeroed();
+        copy_words(self.words_of(index), value.as_mut_bytes());
+        value
     }
 
-    /// Writes a word of an element.
-    pub(super) fn set_word(&self, index: usize, offset: usize, word: u64) {
-        assert!(offset + 8 <= size_of::<T>() && offset.is_multiple_of(8));
-        // SAFETY: as in `word`.
-        unsafe {
-            let to = self.at(index).byte_add(offset).cast::<u64>();
-            to.as_ptr().write_volatile(word);
-        }
-    }
-
-    /// What lies in an element at an offset.
-    pub(super) fn read_at<U: Pod>(&self, index: usize, offset: usize) -> U {
-        assert!(offset + size_of::<U>() <= size_of::<T>());
-        // SAFETY: within the element, and valid for any bits; perhaps unaligned.
-        unsafe {
-            let from = self.at(index).byte_add(offset).cast::<U>();
-            from.as_ptr().read_unaligned()
-        }
-    }
-
-    /// Copies bytes of an element that the kernel half does not write to any more.
-    pub(super) fn copy(&self, index: usize, offset: usize, to: &mut [u8]) {
-        assert!(offset + to.len() <= size_of::<T>());
-        // SAFETY: within the element; the slice is this process's own.
-        unsafe {
-            let from = self.at(index).byte_add(offset).cast::<u8>();
-            from.as_ptr()
-                .copy_to_nonoverlapping(to.as_mut_ptr(), to.len());
-        }
-    }
-
-    /// Zeroes an element that the kernel half does not use.
+    /// Zeroes a value that the programs do not use.
     pub(super) fn clear(&self, index: usize) {
-        // SAFETY: within the mapping; all zeros are valid.
-        unsafe { self.at(index).as_ptr().write_bytes(0, 1) }
+        for word in self.words_of(index) {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Copies words to as many bytes.
+fn copy_words(words: &[AtomicU64], to: &mut [u8]) {
+    for (word, bytes) in words.iter().zip(to.chunks_exact_mut(WORD_BYTES)) {
+        bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
     }
 }
 
@@ -141,4 +129,18 @@ fn map_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
         )
     }?;
     NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_copied_in_their_order() {
+        let words = [0x0102_0304_0506_0708, u64::MAX].map(AtomicU64::new);
+        let mut bytes = [0; 16];
+        copy_words(&words, &mut bytes);
+        assert_eq!(bytes[..8], 0x0102_0304_0506_0708_u64.to_ne_bytes());
+        assert_eq!(bytes[8..], [0xff; 8]);
+    }
 }

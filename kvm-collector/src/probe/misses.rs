@@ -9,23 +9,9 @@ use std::{
 };
 
 use aya::{programs::Program, util::KernelVersion};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 
-use super::Attached;
-
-/// `BPF_OBJ_GET_INFO_BY_FD` (include/uapi/linux/bpf.h).
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-
-/// Offset of `recursion_misses` in `struct bpf_prog_info`, and the length up to its end.
-const MISSES_OFFSET: usize = 208;
-const INFO_BYTES: usize = MISSES_OFFSET + 8;
-
-/// `struct { ... } info` of `union bpf_attr`.
-#[repr(C)]
-struct InfoAttr {
-    bpf_fd: u32,
-    info_len: u32,
-    info: u64,
-}
+use super::{Attached, barrier::bpf};
 
 impl Attached {
     /// Events that ran no program, over all attached programs. `None` where the kernel does not count them: classic
@@ -56,24 +42,12 @@ fn counts_classic_misses() -> bool {
 }
 
 fn recursion_misses(fd: libc::c_int) -> io::Result<u64> {
-    let mut info = [0u64; INFO_BYTES / 8];
-    let mut attr = InfoAttr {
-        bpf_fd: u32::try_from(fd).map_err(io::Error::other)?,
-        info_len: u32::try_from(INFO_BYTES).map_err(io::Error::other)?,
-        info: info.as_mut_ptr() as u64,
-    };
-    // SAFETY: the attribute names `info_len` writable bytes.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_OBJ_GET_INFO_BY_FD,
-            &raw mut attr,
-            size_of::<InfoAttr>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // A kernel whose structure is shorter leaves the rest zero.
-    Ok(info[MISSES_OFFSET / 8])
+    // SAFETY: all bytes of both may be zero. A kernel whose structure is shorter leaves the rest zero.
+    let (mut info, mut attr): (bpf_prog_info, bpf_attr) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    attr.info.bpf_fd = u32::try_from(fd).map_err(io::Error::other)?;
+    attr.info.info_len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
+    attr.info.info = (&raw mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.recursion_misses)
 }

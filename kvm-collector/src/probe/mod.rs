@@ -2,16 +2,19 @@
 //! and reading what they wrote.
 
 mod attach;
-mod batch;
+mod barrier;
 mod bind;
+mod counted;
+mod entries;
 #[cfg(feature = "test-api")]
 mod floor;
 mod mapped;
 mod misses;
+mod notices;
 mod plan;
 mod programs;
 mod release;
-mod rings;
+mod ring;
 mod runs;
 mod skip;
 mod snapshot;
@@ -22,6 +25,6 @@ pub use attach::{Attached, ProbeError, ProgramReport};
 #[cfg(feature = "test-api")]
 pub use floor::Floor;
 pub use plan::{MOST_RING_BYTES, MapSizes, PlanError, Request};
-pub use rings::{RingLoss, Rings};
+pub use ring::{RingLoss, Rings};
 pub use runs::{ProgramRuns, RunStatistics, map_bytes};
-pub use snapshot::ThreadCount;
+pub use snapshot::CountedEntry;

@@ -55,6 +55,8 @@ pub struct MapSizes {
     pub exit_rows: u32,
     /// vCPU threads.
     pub threads: u32,
+    /// Threads whose events are counted by themselves: vCPU threads, and those of VMMs that run no vCPU.
+    pub counted_threads: u32,
 }
 
 /// Rows of the tables of exits at least.
@@ -85,6 +87,7 @@ impl MapSizes {
         Self {
             exit_rows: vcpus.saturating_mul(25).max(LEAST_ROWS),
             threads: vcpus.saturating_mul(2).max(LEAST_THREADS),
+            counted_threads: vcpus.saturating_mul(4).max(2 * LEAST_THREADS),
             ..Self::default()
         }
     }
@@ -96,6 +99,7 @@ impl Default for MapSizes {
             ring_bytes: ring_bytes(cpus()),
             exit_rows: LEAST_ROWS,
             threads: LEAST_THREADS,
+            counted_threads: 2 * LEAST_THREADS,
         }
     }
 }
@@ -220,6 +224,8 @@ impl Plan {
                 per_thread: u32::from(request.per_thread),
                 by_task: u32::from(request.per_thread || request.is_by_task()),
                 log: u32::from(request.log),
+                slots: u32::try_from(request.events.len()).unwrap_or(u32::MAX),
+                ..ShipSettings::default()
             },
             needs_records: request.ship || !request.filter.vcpus.is_empty(),
             // Timing has a step for that, where it is needed. Otherwise only a filter by vCPU uses what is learnt.

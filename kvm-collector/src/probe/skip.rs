@@ -63,8 +63,10 @@ impl Attached {
     /// # Errors
     /// When the table cannot be read.
     pub fn skipped_processes(&self) -> Result<Vec<u32>, ProbeError> {
-        let entries = self.hash::<u32, u32>(SKIPPED_PROCESSES)?;
-        Ok(entries.into_iter().map(|(tgid, _)| tgid).collect())
+        let map = self.ebpf.map(SKIPPED_PROCESSES);
+        let map = map.ok_or_else(|| ProbeError::Missing(SKIPPED_PROCESSES.to_owned()))?;
+        let map: HashMap<_, u32, u32> = HashMap::try_from(map).map_err(failed)?;
+        map.keys().collect::<Result<_, _>>().map_err(failed)
     }
 
     fn remove_skipped(&mut self, tgid: u32) -> Result<(), ProbeError> {

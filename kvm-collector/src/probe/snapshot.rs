@@ -1,124 +1,192 @@
 //! Reading the counters and tables that the programs keep.
 
-use aya::maps::{Map, MapData, PerCpuArray};
+use std::sync::atomic::Ordering;
+
 use kvm_ebpf_common::{
-    CauseTable, PairingCounters, Row, RowKey, SlotCounts, SlotTable, ThreadSlot, VcpuThread,
+    CauseTable, NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED, NOTICE_VCPU_THREAD,
+    NOTICE_VCPU_THREAD_ENDED, PairingCounters, Row, SlotCounts, ThreadNotice, VcpuThread,
 };
 
-use super::{Attached, ProbeError, batch};
-
-/// Counts of one thread in one slot.
-pub type ThreadCount = (ThreadSlot, SlotCounts);
+use super::{Attached, ProbeError};
 
 impl Attached {
     /// Counters per slot, summed over CPUs.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn slot_counts(&self) -> Result<Vec<SlotCounts>, ProbeError> {
+    #[must_use]
+    pub fn slot_counts(&self) -> Vec<SlotCounts> {
         let mut sums = vec![SlotCounts::default(); self.events];
-        for table in self.per_cpu::<SlotTable>("SLOT_COUNTS")?.iter() {
-            for (sum, cpu) in sums.iter_mut().zip(&table.slots) {
-                sum.seen += cpu.seen;
-                sum.lost += cpu.lost;
-                sum.unattributed += cpu.unattributed;
+        for cpu in 0..self.slot_counts.len() {
+            let words = self.slot_counts.words_of(cpu).chunks_exact(3);
+            for (sum, words) in sums.iter_mut().zip(words) {
+                let counts = [&words[0], &words[1], &words[2]].map(|it| it.load(Ordering::Relaxed));
+                let counts: SlotCounts = zerocopy::transmute!(counts);
+                sum.seen += counts.seen;
+                sum.lost += counts.lost;
+                sum.unattributed += counts.unattributed;
             }
         }
-        Ok(sums)
-    }
-
-    /// Counters per thread and slot; empty unless asked for.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn thread_counts(&self) -> Result<Vec<ThreadCount>, ProbeError> {
-        self.hash("THREAD_COUNTS")
-    }
-
-    /// vCPU threads that have left a guest, with their indices, and those that have ended and were not
-    /// given back yet; none unless it has to be known which threads are vCPUs'.
-    pub fn vcpu_threads(&mut self) -> Vec<(u64, VcpuThread)> {
-        let Some(tables) = &mut self.tables else {
-            return Vec::new();
-        };
-        tables.look();
-        tables.threads().collect()
-    }
-
-    /// Hands over the rows of exits of those threads whose index is wanted, with the rows' own indices, and
-    /// with their causes if those were asked for.
-    pub fn exit_rows(
-        &mut self,
-        wanted: impl Fn(u64) -> bool,
-        mut each: impl FnMut(usize, &Row, Option<CauseTable>),
-    ) {
-        if let Some(tables) = &mut self.tables {
-            tables.look();
-            for (index, row) in tables.rows(wanted) {
-                each(index, &row, tables.causes(index));
-            }
-        }
-    }
-
-    /// Gives back the places of threads that have ended, and of their rows.
-    ///
-    /// # Errors
-    /// When the kernel half cannot be told.
-    pub fn give_back(
-        &mut self,
-        threads: &[u64],
-        rows: &[(usize, RowKey)],
-    ) -> Result<(), ProbeError> {
-        let Some(tables) = &mut self.tables else {
-            return Ok(());
-        };
-        for (index, key) in rows {
-            tables.free_row(&mut self.ebpf, *index, key)?;
-        }
-        for index in threads {
-            tables.free_thread(&mut self.ebpf, *index)?;
-        }
-        Ok(())
+        sums
     }
 
     /// What could not be counted properly, summed over CPUs.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn pairing_counters(&self) -> Result<PairingCounters, ProbeError> {
+    #[must_use]
+    pub fn pairing_counters(&self) -> PairingCounters {
         let mut sum = PairingCounters::default();
-        for cpu in self.per_cpu::<PairingCounters>("PAIRING_COUNTERS")?.iter() {
+        for cpu in 0..self.pairing_counters.len() {
+            let cpu = self.pairing_counters.read(cpu);
             sum.unmatched += cpu.unmatched;
             sum.rows_full += cpu.rows_full;
             sum.threads_full += cpu.threads_full;
             sum.unattributed += cpu.unattributed;
             sum.slow_lost += cpu.slow_lost;
             sum.moved += cpu.moved;
+            sum.interrupted += cpu.interrupted;
+            sum.notices_lost += cpu.notices_lost;
         }
-        Ok(sum)
+        sum
     }
 
-    fn per_cpu<T: aya::Pod>(
-        &self,
-        name: &'static str,
-    ) -> Result<aya::maps::PerCpuValues<T>, ProbeError> {
-        let map = self
-            .ebpf
-            .map(name)
-            .ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
-        PerCpuArray::try_from(map)
-            .and_then(|array: PerCpuArray<_, T>| array.get(&0, 0))
-            .map_err(|source| ProbeError::Map { name, source })
-    }
-
-    pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
-        &self,
-        name: &'static str,
-    ) -> Result<Vec<(K, V)>, ProbeError> {
-        let data: &MapData = match self.ebpf.map(name) {
-            Some(Map::HashMap(data)) => data,
-            _ => return Err(ProbeError::Missing(name.to_owned())),
+    /// Reads which threads have come and gone since the last call. Returns those that are new in a table; a thread may be
+    /// in two tables, and a name may be missing (all zeros) where notices were lost.
+    pub fn read_notices(&mut self) -> Vec<ThreadNotice> {
+        let mut new = Vec::new();
+        let Some(notices) = &mut self.notices else {
+            return new;
         };
-        batch::read(data).map_err(|source| ProbeError::Batch { name, source })
+        while let Some(notice) = notices.next() {
+            let index = notice.index;
+            match (notice.kind, &mut self.tables, &mut self.counted) {
+                (NOTICE_VCPU_THREAD, Some(tables), _) if tables.contains(index) => {
+                    tables.entries.add(index);
+                    new.push(notice);
+                }
+                // An entry that was found and freed after notices were lost may be another thread's by now.
+                (NOTICE_VCPU_THREAD_ENDED, Some(tables), _)
+                    if tables.contains(index) && tables.has_ended(index) =>
+                {
+                    tables.entries.end(index);
+                }
+                (NOTICE_COUNTED_THREAD, _, Some(counted)) if counted.contains(index) => {
+                    counted.entries.add(index);
+                    new.push(notice);
+                }
+                (NOTICE_COUNTED_THREAD_ENDED, _, Some(counted))
+                    if counted.contains(index) && counted.has_ended(index) =>
+                {
+                    counted.entries.end(index);
+                }
+                _ => {}
+            }
+        }
+        self.search_after_loss(&mut new);
+        new
+    }
+
+    /// Searches the tables if notices were lost.
+    fn search_after_loss(&mut self, new: &mut Vec<ThreadNotice>) {
+        let lost = self.pairing_counters().notices_lost;
+        if !self.notices.as_mut().is_some_and(|it| it.has_lost(lost)) {
+            return;
+        }
+        log::debug!("{lost} notices of threads were lost: searching the tables");
+        let notice = |owner: u64| ThreadNotice {
+            tgid: u32::try_from(owner >> 32).unwrap_or(0),
+            tid: u32::try_from(owner & u64::from(u32::MAX)).unwrap_or(0),
+            ..ThreadNotice::default()
+        };
+        if let Some(tables) = &mut self.tables {
+            tables.search();
+            let owner = |index| tables.thread(index).owner;
+            new.extend(tables.entries.used().map(owner).map(notice));
+        }
+        if let Some(counted) = &mut self.counted {
+            counted.search();
+            let owner = |index| counted.thread(index).owner;
+            new.extend(counted.entries.used().map(owner).map(notice));
+        }
+    }
+
+    /// The entries of vCPU threads that have left a guest, with their indices, and those that have ended and were not
+    /// freed yet; as of the last [`Attached::read_notices`]. None unless it has to be known which threads are vCPUs'.
+    pub fn vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
+        let tables = self.tables.iter();
+        tables.flat_map(|tables| tables.entries.used().map(|it| (it, tables.thread(it))))
+    }
+
+    /// As [`Attached::vcpu_threads`], of those that have ended.
+    pub fn ended_vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
+        let tables = self.tables.iter();
+        tables.flat_map(|tables| tables.entries.ended().map(|it| (it, tables.thread(it))))
+    }
+
+    /// The rows of a vCPU thread's exits, with their own indices, and with their causes if those were requested.
+    pub fn exit_rows(
+        &self,
+        thread: u32,
+    ) -> impl Iterator<Item = (usize, Row, Option<CauseTable>)> {
+        let tables = self.tables.iter();
+        tables.flat_map(move |tables| {
+            let rows = tables.rows(thread);
+            rows.map(|(index, row)| (index, row, tables.causes(index)))
+        })
+    }
+
+    /// Frees the entry of a vCPU thread in which nothing happens any more, and its rows.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn free_vcpu_thread(&mut self, index: u32) -> Result<(), ProbeError> {
+        match &mut self.tables {
+            Some(tables) => tables.free(&mut self.ebpf, index),
+            None => Ok(()),
+        }
+    }
+
+    /// The threads whose events are counted by themselves, with the indices of their entries; as
+    /// [`Attached::vcpu_threads`].
+    pub fn counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
+        let counted = self.counted.iter();
+        counted.flat_map(|counted| counted.entries.used().map(|it| entry(it, counted.thread(it))))
+    }
+
+    /// As [`Attached::counted_threads`], of those that have ended.
+    pub fn ended_counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
+        let counted = self.counted.iter();
+        counted.flat_map(|counted| counted.entries.ended().map(|it| entry(it, counted.thread(it))))
+    }
+
+    /// How often each event has happened in a counted thread, by slot.
+    pub fn thread_counts(&self, index: u32) -> impl Iterator<Item = u64> {
+        let counted = self.counted.iter();
+        counted.flat_map(move |counted| counted.counts(index))
+    }
+
+    /// Frees the entry of a counted thread that is gone.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn free_counted_thread(&mut self, index: u32) -> Result<(), ProbeError> {
+        match &mut self.counted {
+            Some(counted) => counted.free(&mut self.ebpf, index),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A thread whose events are counted by themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct CountedEntry {
+    /// Its entry.
+    pub index: u32,
+    /// The process.
+    pub tgid: u32,
+    /// The thread.
+    pub tid: u32,
+}
+
+fn entry(index: u32, thread: kvm_ebpf_common::CountedThread) -> CountedEntry {
+    CountedEntry {
+        index,
+        tgid: thread.tgid(),
+        tid: thread.tid(),
     }
 }

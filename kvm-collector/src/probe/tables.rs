@@ -1,18 +1,17 @@
-//! The tables of exits, read in place: they are part of this process's memory, so that reading them
-//! takes no system call and no time to speak of.
+//! The tables of vCPU threads and their exits, read without a system call: they are part of this process's memory.
 //!
-//! What belongs to a thread that has ended is given back here: the kernel half cannot, and nobody but
-//! the thread itself writes there otherwise.
+//! Entries of threads that have ended are freed here: the eBPF programs cannot do that, since user space has to read
+//! them before.
 
-use std::mem::offset_of;
+use std::{mem::offset_of, sync::atomic::Ordering};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, Stack},
+    maps::{HashMap, Map, MapError, Stack},
 };
 use kvm_ebpf_common::{CauseTable, Row, RowKey, VcpuThread};
 
-use super::{ProbeError, mapped::Mapped};
+use super::{ProbeError, entries::Entries, mapped::Mapped};
 
 /// The tables of exits.
 #[derive(Debug)]
@@ -20,9 +19,7 @@ pub(super) struct Tables {
     threads: Mapped<VcpuThread>,
     rows: Mapped<Row>,
     causes: Mapped<CauseTable>,
-    /// Which threads and rows are in use has to be looked for; these have been, so far.
-    threads_used: usize,
-    rows_used: usize,
+    pub(super) entries: Entries,
 }
 
 impl Tables {
@@ -31,47 +28,55 @@ impl Tables {
             threads: Mapped::of(ebpf, "THREADS")?,
             rows: Mapped::of(ebpf, "ROWS")?,
             causes: Mapped::of(ebpf, "CAUSES")?,
-            threads_used: 0,
-            rows_used: 0,
+            entries: Entries::default(),
         })
     }
 
-    /// Looks how far the tables are used. Places are taken from the first on, those given back before
-    /// new ones.
-    pub(super) fn look(&mut self) {
-        while self.threads_used < self.threads.len() && self.thread_is_used(self.threads_used) {
-            self.threads_used += 1;
+    /// Searches the whole table of threads, after notices were lost.
+    pub(super) fn search(&mut self) {
+        for index in 0..u32::try_from(self.threads.len()).unwrap_or(u32::MAX) {
+            if self.word(index, offset_of!(VcpuThread, owner)) != 0 {
+                self.entries.add(index);
+                if self.has_ended(index) {
+                    self.entries.end(index);
+                }
+            }
         }
-        while self.rows_used < self.rows.len() && self.thread_of_row(self.rows_used) != 0 {
-            self.rows_used += 1;
-        }
     }
 
-    fn thread_is_used(&self, index: usize) -> bool {
-        self.threads.word(index, offset_of!(VcpuThread, was)) != 0
+    /// Is there such an entry?
+    pub(super) fn contains(&self, index: u32) -> bool {
+        (index as usize) < self.threads.len()
     }
 
-    /// The index of a row's thread, and 1; 0 for a row not in use.
-    fn thread_of_row(&self, index: usize) -> u64 {
-        self.rows.word(index, offset_of!(Row, thread))
+    /// Has the thread of an entry ended, or does it run another vCPU now?
+    pub(super) fn has_ended(&self, index: u32) -> bool {
+        self.word(index, offset_of!(VcpuThread, ended)) != 0
     }
 
-    /// All vCPU threads, as far as was looked, with their indices.
-    pub(super) fn threads(&self) -> impl Iterator<Item = (u64, VcpuThread)> {
-        (0..self.threads_used)
-            .filter(|index| self.thread_is_used(*index))
-            .map(|index| (index as u64, self.threads.read(index)))
+    fn word(&self, index: u32, offset: usize) -> u64 {
+        self.threads
+            .word(index as usize, offset)
+            .load(Ordering::Acquire)
     }
 
-    /// The rows, as far as was looked, of threads whose index is wanted, with their own indices.
-    pub(super) fn rows(&self, wanted: impl Fn(u64) -> bool) -> impl Iterator<Item = (usize, Row)> {
-        let is_wanted = move |index: &usize| {
-            let thread = self.thread_of_row(*index).checked_sub(1);
-            thread.is_some_and(&wanted)
-        };
-        (0..self.rows_used)
-            .filter(is_wanted)
-            .map(|index| (index, self.rows.read(index)))
+    /// An entry of a vCPU thread.
+    pub(super) fn thread(&self, index: u32) -> VcpuThread {
+        self.threads.read(index as usize)
+    }
+
+    /// The rows of a thread, with their indices: the newest first.
+    pub(super) fn rows(&self, thread: u32) -> impl Iterator<Item = (usize, Row)> {
+        let mut next = self.word(thread, offset_of!(VcpuThread, first_row));
+        let mut left = self.rows.len();
+        std::iter::from_fn(move || {
+            // The list ends before a row comes twice, also in damaged memory.
+            left = left.checked_sub(1)?;
+            let index = usize::try_from(next).ok()?.checked_sub(1)?;
+            let row = (index < self.rows.len()).then(|| self.rows.read(index))?;
+            next = row.next;
+            Some((index, row))
+        })
     }
 
     /// The causes under a row; `None` if they were not asked for.
@@ -85,67 +90,88 @@ impl Tables {
     ///
     /// They must not run for this process meanwhile.
     pub(super) fn interrupt(&mut self, tgid: u32) {
-        self.look();
-        for index in 0..self.threads_used {
-            let task = self.threads.word(index, offset_of!(VcpuThread, task));
+        for index in self.entries.used() {
+            let task = self.word(index, offset_of!(VcpuThread, task));
             if task >> 32 == u64::from(tgid) {
                 for offset in [
                     offset_of!(VcpuThread, clock.exit_ns),
                     offset_of!(VcpuThread, clock.guest_since_ns),
                     offset_of!(VcpuThread, clock.vmm_since_ns),
                 ] {
-                    self.threads.set_word(index, offset, 0);
+                    let word = self.threads.word(index as usize, offset);
+                    word.store(0, Ordering::Relaxed);
                 }
             }
         }
     }
 
-    /// Gives back the place of a thread that has ended.
-    pub(super) fn free_thread(&mut self, ebpf: &mut Ebpf, index: u64) -> Result<(), ProbeError> {
-        let place = u32::try_from(index).unwrap_or(u32::MAX);
-        self.threads.clear(place as usize);
-        push(ebpf, "FREE_THREADS", [place])
-    }
-
-    /// Gives back the row of a thread that has ended.
-    pub(super) fn free_row(
-        &mut self,
-        ebpf: &mut Ebpf,
-        index: usize,
-        key: &RowKey,
-    ) -> Result<(), ProbeError> {
-        const NAME: &str = "ROW_OF";
-        HashMap::try_from(map_mut(ebpf, NAME)?)
-            .and_then(|mut map: HashMap<_, RowKey, u32>| map.remove(key))
-            .map_err(|source| ProbeError::Map { name: NAME, source })?;
-        self.rows.clear(index);
-        if self.causes.len() == self.rows.len() {
-            self.causes.clear(index);
+    /// Frees the entry of a thread in which nothing happens any more, and its rows.
+    ///
+    /// A program that still has the entry can only be one for `sched_switch` from the thread. At most it stores when that
+    /// was, which the first exit of the entry's next thread sets again.
+    pub(super) fn free(&mut self, ebpf: &mut Ebpf, index: u32) -> Result<(), ProbeError> {
+        let thread = self.thread(index);
+        remove_if(ebpf, "THREAD_OF", thread.tid(), index)?;
+        let rows: Vec<_> = self.rows(index).map(|(row, it)| (row, it.key)).collect();
+        for (row, key) in &rows {
+            let key = RowKey {
+                thread: u64::from(index),
+                key: *key,
+            };
+            remove(ebpf, "ROW_OF", &key)?;
+            self.rows.clear(*row);
+            if self.causes.len() == self.rows.len() {
+                self.causes.clear(*row);
+            }
         }
-        push(
-            ebpf,
-            "FREE_ROWS",
-            [u32::try_from(index).unwrap_or(u32::MAX)],
-        )
+        let rows = rows.iter().filter_map(|(row, _)| u32::try_from(*row).ok());
+        push(ebpf, "FREE_ROWS", rows)?;
+        self.threads.clear(index as usize);
+        self.entries.remove(index);
+        push(ebpf, "FREE_THREADS", [index])
     }
 }
 
-/// Puts all places into a stack of free ones, the first one on top.
+/// Puts all indices into a stack of free ones, the first one on top.
 pub(super) fn free_all(ebpf: &mut Ebpf, name: &'static str, len: u32) -> Result<(), ProbeError> {
     push(ebpf, name, (0..len).rev())
 }
 
-fn push(
+/// Puts indices into a stack of free ones.
+pub(super) fn push(
     ebpf: &mut Ebpf,
     name: &'static str,
-    places: impl IntoIterator<Item = u32>,
+    indices: impl IntoIterator<Item = u32>,
 ) -> Result<(), ProbeError> {
     let failed = |source| ProbeError::Map { name, source };
     let mut stack: Stack<_, u32> = Stack::try_from(map_mut(ebpf, name)?).map_err(failed)?;
-    for place in places {
-        stack.push(place, 0).map_err(failed)?;
+    for index in indices {
+        stack.push(index, 0).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Removes a tid from a table of indices, if it still leads to this one and not to that of a newer thread.
+pub(super) fn remove_if(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    tid: u32,
+    index: u32,
+) -> Result<(), ProbeError> {
+    let failed = |source| ProbeError::Map { name, source };
+    let map: HashMap<_, u32, u32> = HashMap::try_from(map_mut(ebpf, name)?).map_err(failed)?;
+    match map.get(&tid, 0) {
+        Ok(found) if found == index => remove(ebpf, name, &tid),
+        Ok(_) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Removes a key.
+fn remove<K: aya::Pod>(ebpf: &mut Ebpf, name: &'static str, key: &K) -> Result<(), ProbeError> {
+    HashMap::try_from(map_mut(ebpf, name)?)
+        .and_then(|mut map: HashMap<_, K, u32>| map.remove(key))
+        .map_err(|source| ProbeError::Map { name, source })
 }
 
 fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, ProbeError> {

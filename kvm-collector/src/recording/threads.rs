@@ -84,7 +84,7 @@ impl Threads {
     fn say(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
         let thread = self.known.entry(tid).or_insert_with(|| {
             if tid == tgid && tid != 0 {
-                self.names.learn([tgid]);
+                self.names.learn(tgid, None);
             }
             Thread {
                 tgid,

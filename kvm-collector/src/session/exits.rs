@@ -72,12 +72,14 @@ pub async fn live(
     schedule: &mut Schedule,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<()> {
+    schedule.watch_threads(live.notices_fd()?)?;
     let mut rings = live.take_rings();
     let mut intervals = Intervals::new(Moment::default());
     loop {
         tokio::select! {
             biased;
             due = schedule.next() => match due? {
+                Due::Threads => live.learn()?,
                 Due::Refresh => live.look_around()?,
                 Due::Interval => {
                     let now = read(pairing, output, |each| live.exits(each))?;
@@ -131,7 +133,7 @@ fn slow(
             break;
         }
         // Of VMs not seen before, the names must be read while they live.
-        live.look_around()?;
+        live.learn()?;
         for exit in batch.records().filter_map(|(_, record)| record.slow_exit()) {
             if live.is_selected(exit.header.tgid) {
                 let vm = |tgid| live.names().get(tgid).to_owned();

@@ -15,5 +15,5 @@ pub mod trace;
 pub use intervals::{Intervals, Span};
 pub use own_cost::OwnCost;
 pub use playback::play;
-pub use schedule::{Due, Ending, REFRESH_PERIOD, Schedule, every, until};
+pub use schedule::{Due, Ending, REFRESH_PERIOD, Schedule, ThreadNotices, every, until};
 pub use signals::of_end;

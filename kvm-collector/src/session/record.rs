@@ -78,6 +78,7 @@ impl RecordSession {
         let mut progress = Progress::new(self.quiet);
         let began = Instant::now();
         let mut live = self.live;
+        schedule.watch_threads(live.notices_fd()?)?;
         let rings = live.take_rings().context("nothing is shipped")?;
         let formats = &live.options().events;
         let selection = live.options().selection.after_kernel_filter();
@@ -103,6 +104,7 @@ impl RecordSession {
                 biased;
                 due = schedule.next() => match due? {
                     Due::End => break,
+                    Due::Threads => running.live.learn()?,
                     Due::Refresh | Due::Interval => {
                         running.live.look_around()?;
                         let events = running.live.events()?;

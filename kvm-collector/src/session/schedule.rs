@@ -3,13 +3,15 @@
 
 use std::{
     future::pending,
-    os::fd::AsFd as _,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     process::{Child, Command},
     signal::unix::Signal,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
@@ -17,7 +19,7 @@ use tokio::{
 
 use super::signals;
 
-/// How often the threads seen are searched for new VMs, whose names must be read while they live.
+/// How often what ended threads have counted is stored, so that their entries can be used again.
 pub const REFRESH_PERIOD: Duration = Duration::from_millis(200);
 
 /// When a live measurement ends. Ctrl-C always ends it.
@@ -32,7 +34,9 @@ pub struct Ending {
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Names of new VMs have to be read.
+    /// Threads have come or gone: the names of new VMs have to be read while they live.
+    Threads,
+    /// What ended threads have counted has to be stored.
     Refresh,
     /// An interval is over.
     Interval,
@@ -48,6 +52,7 @@ pub struct Schedule {
     status: Option<ExitStatus>,
     interval: Option<Interval>,
     refresh: Interval,
+    notices: ThreadNotices,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -72,7 +77,7 @@ impl Ending {
     /// # Errors
     /// When the command cannot be run.
     pub fn begin_off_stdout(&self) -> anyhow::Result<Schedule> {
-        self.begin_with(None, std::io::stderr().as_fd().try_clone_to_owned()?.into())
+        self.begin_with(None, io::stderr().as_fd().try_clone_to_owned()?.into())
     }
 
     fn begin_with(&self, interval: Option<Duration>, stdout: Stdio) -> anyhow::Result<Schedule> {
@@ -97,6 +102,7 @@ impl Ending {
             status: None,
             interval: interval.map(every),
             refresh: every(REFRESH_PERIOD),
+            notices: ThreadNotices::default(),
             interrupt,
             terminate,
         })
@@ -117,6 +123,15 @@ impl Schedule {
         self.interval.is_some()
     }
 
+    /// Says when threads have come or gone, by a descriptor that is readable then.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be waited for.
+    pub fn watch_threads(&mut self, notices: Option<OwnedFd>) -> io::Result<()> {
+        self.notices = ThreadNotices::new(notices)?;
+        Ok(())
+    }
+
     /// Waits for what is due next.
     ///
     /// # Errors
@@ -135,6 +150,7 @@ impl Schedule {
             _ = self.terminate.recv() => Ok(Due::End),
             () = until(deadline) => Ok(Due::End),
             () = tick(self.interval.as_mut()) => Ok(Due::Interval),
+            due = self.notices.come() => due.map(|()| Due::Threads).map_err(Into::into),
             _ = self.refresh.tick() => Ok(Due::Refresh),
         }
     }
@@ -170,7 +186,41 @@ impl Schedule {
     }
 }
 
-async fn wait(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+/// Waits for notices of threads that come and go.
+#[derive(Debug, Default)]
+pub struct ThreadNotices(Option<AsyncFd<OwnedFd>>);
+
+impl ThreadNotices {
+    /// By a descriptor that is readable when there are some; `None` never has any.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn new(notices: Option<OwnedFd>) -> io::Result<Self> {
+        let Some(fd) = notices else {
+            return Ok(Self(None));
+        };
+        // SAFETY: an `OwnedFd` always gives the same descriptor, and keeps it open.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
+        Ok(Self(Some(fd)))
+    }
+
+    /// Waits until there are some.
+    ///
+    /// # Errors
+    /// When it cannot be waited.
+    pub async fn come(&self) -> io::Result<()> {
+        match &self.0 {
+            Some(fd) => {
+                // Whoever waits reads all of them before it waits again.
+                fd.readable().await?.clear_ready();
+                Ok(())
+            }
+            None => pending().await,
+        }
+    }
+}
+
+async fn wait(child: &mut Option<Child>) -> io::Result<ExitStatus> {
     match child {
         Some(child) => child.wait().await,
         None => pending().await,

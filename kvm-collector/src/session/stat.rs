@@ -19,11 +19,13 @@ pub async fn live(
     schedule: &mut Schedule,
     mut report: impl FnMut(Span, &StatReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
+    schedule.watch_threads(live.notices_fd()?)?;
     let began_ns = live.began_ns();
     let mut intervals = Intervals::new(live.nothing());
     let mut modules = ModuleWatch::begin();
     loop {
         match schedule.next().await? {
+            Due::Threads => live.learn()?,
             Due::Refresh => {
                 live.look_around()?;
                 modules.look();

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, Interval, sleep},
 };
 
-use super::{REFRESH_PERIOD, every, of_end, until};
+use super::{REFRESH_PERIOD, ThreadNotices, every, of_end, until};
 use crate::{
     source::Live,
     view::{KeyNames, Scope, TopReading},
@@ -42,6 +42,7 @@ pub trait TopOutput {
 pub async fn once(live: &mut Live, duration: Duration) -> anyhow::Result<TopReading> {
     let [mut interrupt, mut terminate] = of_end()?;
     let mut refresh = every(REFRESH_PERIOD);
+    let notices = ThreadNotices::new(live.notices_fd()?)?;
     let end = sleep(duration);
     tokio::pin!(end);
     loop {
@@ -49,6 +50,10 @@ pub async fn once(live: &mut Live, duration: Duration) -> anyhow::Result<TopRead
             () = &mut end => break,
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            due = notices.come() => {
+                due?;
+                live.learn()?;
+            }
             _ = refresh.tick() => live.look_around()?,
         }
     }
@@ -121,6 +126,7 @@ impl<O: TopOutput> TopSource<O> {
     /// When the kernel cannot be read.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let mut refresh = every(REFRESH_PERIOD);
+        let notices = ThreadNotices::new(self.live.notices_fd()?)?;
         loop {
             let [interrupt, terminate, hangup] = &mut self.signals;
             tokio::select! {
@@ -134,6 +140,10 @@ impl<O: TopOutput> TopSource<O> {
                     None => return Ok(()),
                 },
                 _ = self.interval.tick(), if !self.paused => self.read()?,
+                due = notices.come() => {
+                    due?;
+                    self.live.learn()?;
+                }
                 _ = refresh.tick() => self.live.look_around()?,
             }
         }

@@ -132,6 +132,7 @@ pub async fn live(
     printer: &mut Printer<'_>,
     out: &mut impl Write,
 ) -> anyhow::Result<TraceSummary> {
+    schedule.watch_threads(live.notices_fd()?)?;
     let mut rings = live.take_rings().context("nothing is shipped")?;
     let selection = live.options().selection.after_kernel_filter();
     let mut ordered = Ordered::new(printer.formats, selection);
@@ -140,6 +141,7 @@ pub async fn live(
             biased;
             due = schedule.next() => match due? {
                 Due::End => break,
+                Due::Threads => live.learn()?,
                 Due::Refresh | Due::Interval => {
                     live.look_around()?;
                     printer.lines.lost(&live.events()?, clock::monotonic_ns(), out)?;

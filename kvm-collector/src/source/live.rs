@@ -1,18 +1,16 @@
 //! The running kernel as a source: programs attached by `probe`, read as samples.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+use std::{os::fd::OwnedFd, path::Path};
 
-use kvm_ebpf_common::{RowKey, SlotCounts, VcpuThread};
+use kvm_ebpf_common::{SlotCounts, ThreadNotice, VcpuThread};
 
+use super::vm_event_counts::VmEventCounts;
 use crate::{
-    host::{self, VmNames, clock},
+    host::{self, Learned, VmNames, clock},
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
     },
-    probe::{Attached, MapSizes, ProbeError, ProgramRuns, Request, Rings, ThreadCount},
+    probe::{Attached, MapSizes, ProbeError, ProgramRuns, Request, Rings},
     timing::{ExitedThreads, Pairing, RunningVcpus, Selection, Selector, recent, vcpu_id},
     tracefs::Format,
 };
@@ -54,6 +52,8 @@ pub struct Live {
     /// The extremes of each row, up to the last epoch that was read.
     extremes: Vec<MinMax>,
     exited: ExitedThreads,
+    /// What threads that have ended had counted, event by event.
+    exited_counts: VmEventCounts,
     /// The selection by process, applied to each process as it appears.
     selector: Selector,
     /// Exits and events that are left out, since the name of their VM was not known in time.
@@ -100,6 +100,7 @@ impl Live {
             names: VmNames::default(),
             extremes: Vec::new(),
             exited: ExitedThreads::default(),
+            exited_counts: VmEventCounts::default(),
             began_ns: 0,
             ended_ns: None,
         };
@@ -117,8 +118,8 @@ impl Live {
         }
         // Those that cannot be found now are decided about when they are seen.
         let vms = host::vm::list(Path::new("/proc")).map_or(Vec::new(), |it| it.vms);
-        self.names.learn(vms.iter().map(|it| it.tgid));
         for vm in &vms {
+            self.names.learn(vm.tgid, None);
             self.process(vm.tgid);
         }
         self.skip_unselected()
@@ -142,7 +143,7 @@ impl Live {
     /// When the kernel half cannot be told.
     pub fn end(&mut self) -> Result<(), ProbeError> {
         self.ended_ns = Some(clock::monotonic_ns());
-        self.attached.stop().map(drop)
+        self.attached.stop()
     }
 
     fn now_ns(&self) -> u64 {
@@ -168,42 +169,98 @@ impl Live {
         self.attached.runs()
     }
 
-    /// To be called now and then: learns the names of new VMs while they live, and passes on the
-    /// kernel half's diagnostics.
+    /// A descriptor that is readable when threads have come or gone: then [`Live::learn`] is due. `None` if threads
+    /// need not be known.
+    ///
+    /// # Errors
+    /// When there can be no further descriptor.
+    pub fn notices_fd(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.attached.notices_fd()
+    }
+
+    /// To be called now and then: learns the names of new VMs while they live, stores
+    /// what ended threads have counted, and passes on the diagnostics of the eBPF programs.
     ///
     /// # Errors
     /// When a map cannot be read.
     pub fn look_around(&mut self) -> Result<(), ProbeError> {
         self.attached.flush_log();
-        let threads = self.vcpu_threads();
-        let ended = threads.iter().filter(|(_, thread)| thread.ended != 0);
-        if self.options.pairing.is_none() {
-            // They have no rows.
-            let places: Vec<_> = ended.map(|(place, _)| *place).collect();
-            self.attached.give_back(&places, &[])?;
-        } else {
-            if ended.count() > 0 {
-                let epoch = self.attached.epoch();
-                self.read_rows(&threads, epoch, None)?;
+        self.learn()?;
+        self.store_ended_threads()
+    }
+
+    /// To be called when threads have come or gone: learns which VMs are new, and decides about them.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn learn(&mut self) -> Result<(), ProbeError> {
+        for notice in self.attached.read_notices() {
+            if self.names.learn(notice.tgid, comm(&notice).as_deref()) == Learned::Reused {
+                self.selector.forget_process(notice.tgid);
             }
-        }
-        for (key, _) in self.thread_counts()? {
-            self.process(key.tgid);
-        }
-        for (_, thread) in &threads {
-            self.process(thread.tgid());
+            self.process(notice.tgid);
         }
         self.skip_unselected()
     }
 
-    /// Counts per thread, where they are kept; learns the names of new VMs.
-    fn thread_counts(&mut self) -> Result<Vec<ThreadCount>, ProbeError> {
-        if !(self.options.per_vm || self.options.counts_by_name()) {
-            return Ok(Vec::new());
+    /// Stores what threads have counted that are gone, and frees their entries.
+    fn store_ended_threads(&mut self) -> Result<(), ProbeError> {
+        // After the end nothing more is counted.
+        let is_over = self.ended_ns.is_some();
+        let is_gone = |tgid, tid| is_over || host::process::has_ended(tgid, tid);
+        let gone: Vec<_> = self
+            .attached
+            .ended_vcpu_threads()
+            .filter(|(_, it)| it.task == 0 || is_gone(it.tgid(), it.tid()))
+            .collect();
+        for (index, thread) in gone {
+            self.store_ended_vcpu_thread(index, &thread)?;
         }
-        let threads = self.attached.thread_counts()?;
-        self.names.learn(threads.iter().map(|(key, _)| key.tgid));
-        Ok(threads)
+        let gone: Vec<_> = self
+            .attached
+            .ended_counted_threads()
+            .filter(|it| is_gone(it.tgid, it.tid))
+            .collect();
+        for thread in gone {
+            if self.process(thread.tgid) != Some(false) {
+                let counts = self.attached.thread_counts(thread.index);
+                self.exited_counts.add(thread.tgid, counts);
+            }
+            self.attached.free_counted_thread(thread.index)?;
+        }
+        Ok(())
+    }
+
+    /// Stores what a vCPU thread has counted that is gone, and frees its entry.
+    fn store_ended_vcpu_thread(
+        &mut self,
+        index: u32,
+        thread: &VcpuThread,
+    ) -> Result<(), ProbeError> {
+        let epoch = self.attached.epoch();
+        let decision = self.process(thread.tgid());
+        for (row_index, row, causes) in self.attached.exit_rows(index) {
+            let recent = recent(&row.stats, epoch);
+            // The row will be another thread's.
+            let mut extremes = take_extremes(&mut self.extremes, row_index);
+            extremes.merge(recent);
+            match decision {
+                Some(true) => {
+                    let totals = ExitTotals::of(&row.stats, extremes);
+                    let causes = causes.as_ref().map(Causes::from);
+                    self.exited.keep(thread, row.key, &totals, recent, causes);
+                }
+                Some(false) => {}
+                None => self.unattributed += row.stats.count,
+            }
+        }
+        if decision == Some(true) {
+            self.exited.keep_thread(thread);
+            if let Some(key) = thread.clock.open_key() {
+                self.exited.keep_open(thread, key);
+            }
+        }
+        self.attached.free_vcpu_thread(index)
     }
 
     /// Names of the VMs seen.
@@ -228,7 +285,7 @@ impl Live {
     /// # Errors
     /// When a map cannot be read.
     pub fn events(&self) -> Result<Vec<EventCount>, ProbeError> {
-        Ok(self.events_of(&self.attached.slot_counts()?))
+        Ok(self.events_of(&self.attached.slot_counts()))
     }
 
     fn events_of(&self, slots: &[SlotCounts]) -> Vec<EventCount> {
@@ -248,14 +305,15 @@ impl Live {
     pub fn counts(&mut self) -> Result<Counts, ProbeError> {
         self.attached.flush_log();
         let time_ns = self.now_ns();
-        let slots = self.attached.slot_counts()?;
-        let threads = self.thread_counts()?;
+        self.learn()?;
+        self.store_ended_threads()?;
+        let slots = self.attached.slot_counts();
         let mut loss = self.missed();
         loss.lost = slots.iter().map(|slot| slot.lost).sum();
         loss.unattributed = slots.iter().map(|slot| slot.unattributed).sum();
-        loss.map_full = self.attached.pairing_counters()?.threads_full;
+        loss.map_full = self.attached.pairing_counters().threads_full;
         let mut events = self.events_of(&slots);
-        let (vms, unattributed) = self.vms(&threads);
+        let (vms, unattributed) = self.vms();
         loss.unattributed += unattributed;
         if self.options.counts_by_name() {
             for (slot, event) in events.iter_mut().enumerate() {
@@ -271,30 +329,23 @@ impl Live {
     }
 
     /// Counts of each selected VM, and how many events are left out since the name of their VM is not known.
-    fn vms(&mut self, threads: &[ThreadCount]) -> (Vec<VmCounts>, u64) {
-        let events = self.options.events.len();
-        let mut vms: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        let mut unattributed = 0;
-        for (key, counts) in threads {
-            match self.process(key.tgid) {
-                Some(true) => {}
-                Some(false) => continue,
-                None => {
-                    unattributed += counts.seen;
-                    continue;
-                }
-            }
-            let vm = vms.entry(key.tgid).or_insert_with(|| vec![0; events]);
-            if let Some(count) = vm.get_mut(key.slot as usize) {
-                *count += counts.seen;
+    fn vms(&mut self) -> (Vec<VmCounts>, u64) {
+        let mut vms = self.exited_counts.clone();
+        for thread in self.attached.counted_threads().collect::<Vec<_>>() {
+            if self.process(thread.tgid) != Some(false) {
+                vms.add(thread.tgid, self.attached.thread_counts(thread.index));
             }
         }
-        let vms = vms.into_iter().map(|(tgid, counts)| VmCounts {
+        let (selected, unknown): (Vec<_>, Vec<_>) = vms
+            .into_counts()
+            .partition(|(tgid, _)| *tgid == 0 || self.process(*tgid) == Some(true));
+        let counts = |(tgid, counts)| VmCounts {
             tgid,
             name: self.names.get(tgid).to_owned(),
             counts,
-        });
-        (vms.collect(), unattributed)
+        };
+        let unattributed = unknown.iter().flat_map(|(_, counts)| counts).sum();
+        (selected.into_iter().map(counts).collect(), unattributed)
     }
 
     /// Is a process selected? `None`: that depends on its name, which is not known.
@@ -330,30 +381,32 @@ impl Live {
             None => self.attached.next_epoch()?,
             Some(_) => self.attached.epoch(),
         };
-        let threads = self.vcpu_threads();
+        self.learn()?;
+        self.store_ended_threads()?;
+        let mut threads: Vec<_> = self.attached.vcpu_threads().collect();
         let begin_ns = clock::monotonic_ns();
-        self.read_rows(&threads, epoch, Some(each))?;
+        threads.retain(|(_, thread)| self.process(thread.tgid()) == Some(true));
+        for (index, thread) in &threads {
+            self.read_rows(*index, thread, epoch, each);
+        }
         log::debug!(
             "the tables of {} vCPU threads were read in {} us",
             threads.len(),
             clock::monotonic_ns().saturating_sub(begin_ns) / 1000
         );
         let mut vcpus = Vec::with_capacity(threads.len());
-        let living = || threads.iter().map(|it| &it.1).filter(|it| it.ended == 0);
-        let running = RunningVcpus::of(living());
+        let running = RunningVcpus::of(threads.iter().map(|it| &it.1));
         let mut moved = 0;
-        for thread in living() {
-            if self.process(thread.tgid()) == Some(true) {
-                let (times, is_moved) = running.read_thread(thread, &self.exited, now_ns, each);
-                vcpus.push(times);
-                moved += u64::from(is_moved);
-            }
+        for (_, thread) in &threads {
+            let (times, is_moved) = running.read_thread(thread, &self.exited, now_ns, each);
+            vcpus.push(times);
+            moved += u64::from(is_moved);
         }
         self.exited.hand_over(&running, each);
         vcpus.extend(self.exited.vcpus());
-        let counters = self.attached.pairing_counters()?;
+        let counters = self.attached.pairing_counters();
         let mut loss = self.missed();
-        loss.lost = counters.slow_lost;
+        loss.lost = counters.slow_lost + counters.interrupted;
         loss.unmatched = counters.unmatched;
         loss.moved = counters.moved + self.exited.moved() + moved;
         loss.map_full = counters.rows_full + counters.threads_full;
@@ -365,104 +418,35 @@ impl Live {
         })
     }
 
-    /// The vCPU threads there are. Learns the names of new VMs, and so decides about them.
-    fn vcpu_threads(&mut self) -> Vec<(u64, VcpuThread)> {
-        let threads = self.attached.vcpu_threads();
-        self.names
-            .learn(threads.iter().map(|(_, thread)| thread.tgid()));
-        threads
+    /// Hands over the rows of a thread. They have extremes of this epoch.
+    fn read_rows(
+        &mut self,
+        index: u32,
+        thread: &VcpuThread,
+        epoch: u64,
+        each: &mut dyn FnMut(&ThreadExits<'_>),
+    ) {
+        for (row_index, row, causes) in self.attached.exit_rows(index) {
+            let recent = recent(&row.stats, epoch);
+            let mut extremes = take_extremes(&mut self.extremes, row_index);
+            extremes.merge(recent);
+            self.extremes[row_index] = extremes;
+            each(&ThreadExits {
+                vcpu_id: vcpu_id(thread),
+                key: row.key,
+                totals: &ExitTotals::of(&row.stats, extremes),
+                recent,
+                causes: causes.as_ref().map(Causes::from).as_ref(),
+            });
+        }
     }
 
-    /// Tells the programs which processes they can skip, and forgets those whose number is another process's by now.
+    /// Tells the programs which processes they can skip.
     fn skip_unselected(&mut self) -> Result<(), ProbeError> {
-        if !self.options.selection.is_by_name() {
-            return Ok(());
-        }
-        for tgid in self.selector.forget_reused(host::process::is_process) {
-            self.names.forget(tgid);
-        }
         for tgid in self.selector.newly_skipped() {
             self.attached.skip_process(tgid)?;
         }
         Ok(())
-    }
-
-    /// Keeps and gives back the rows of threads that have ended; hands over those of the others, if
-    /// anybody wants them. Rows have extremes of this epoch.
-    fn read_rows(
-        &mut self,
-        threads: &[(u64, VcpuThread)],
-        epoch: u64,
-        mut each: Option<&mut dyn FnMut(&ThreadExits<'_>)>,
-    ) -> Result<(), ProbeError> {
-        let all = each.is_some();
-        let decisions: HashMap<u64, Option<bool>> = threads
-            .iter()
-            .map(|(index, thread)| (*index, self.process(thread.tgid())))
-            .collect();
-        let unattributed = &mut self.unattributed;
-        let by_place: HashMap<u64, &VcpuThread> = threads
-            .iter()
-            .map(|(index, thread)| (*index, thread))
-            .collect();
-        // The rows of a thread that has come since are for the next reading.
-        let wanted = |place: u64| {
-            let thread = by_place.get(&place).copied();
-            thread.filter(|thread| thread.ended != 0 || all)
-        };
-        let mut rows = Vec::new();
-        let (merged, exited) = (&mut self.extremes, &mut self.exited);
-        let is_wanted = |place: u64| wanted(place).is_some();
-        self.attached.exit_rows(is_wanted, |index, row, causes| {
-            let Some(thread) = wanted(row.thread - 1) else {
-                return;
-            };
-            let ended = thread.ended != 0;
-            let recent = recent(&row.stats, epoch);
-            if merged.len() <= index {
-                merged.resize(index + 1, MinMax::NONE);
-            }
-            let extremes = &mut merged[index];
-            extremes.merge(recent);
-            let totals = ExitTotals::of(&row.stats, *extremes);
-            let causes = causes.as_ref().map(Causes::from);
-            let decision = decisions.get(&(row.thread - 1));
-            let is_selected = decision == Some(&Some(true));
-            if ended {
-                if is_selected {
-                    exited.keep(thread, row.key, &totals, recent, causes);
-                } else if decision == Some(&None) {
-                    *unattributed += totals.count;
-                }
-                *extremes = MinMax::NONE;
-                let key = RowKey {
-                    thread: row.thread - 1,
-                    key: row.key,
-                };
-                rows.push((index, key));
-            } else if is_selected && let Some(each) = &mut each {
-                each(&ThreadExits {
-                    vcpu_id: vcpu_id(thread),
-                    key: row.key,
-                    totals: &totals,
-                    recent,
-                    causes: causes.as_ref(),
-                });
-            }
-        });
-        let mut places = Vec::new();
-        for (index, thread) in threads {
-            if thread.ended != 0 {
-                if decisions.get(index) == Some(&Some(true)) {
-                    exited.keep_thread(thread);
-                    if let Some(key) = thread.clock.open_key() {
-                        exited.keep_open(thread, key);
-                    }
-                }
-                places.push(*index);
-            }
-        }
-        self.attached.give_back(&places, &rows)
     }
 
     fn missed(&self) -> Loss {
@@ -471,4 +455,18 @@ impl Live {
             ..Loss::default()
         }
     }
+}
+
+/// The extremes of a row up to the last epoch that was read; there are none afterwards.
+fn take_extremes(extremes: &mut Vec<MinMax>, row: usize) -> MinMax {
+    if extremes.len() <= row {
+        extremes.resize(row + 1, MinMax::NONE);
+    }
+    std::mem::replace(&mut extremes[row], MinMax::NONE)
+}
+
+/// The name of a notice's thread.
+fn comm(notice: &ThreadNotice) -> Option<String> {
+    let comm = notice.comm.split(|byte| *byte == 0).next()?;
+    (!comm.is_empty()).then(|| String::from_utf8_lossy(comm).into_owned())
 }

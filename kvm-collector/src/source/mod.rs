@@ -5,6 +5,7 @@ mod live;
 mod loss_windows;
 mod ordered;
 mod recording;
+mod vm_event_counts;
 mod window;
 
 use comms::Comms;

@@ -266,24 +266,12 @@ fn vcpu_id(thread: &VcpuThread) -> VcpuId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvm_ebpf_common::{NEAR_ROWS, NearRow, VcpuClock};
 
     fn thread(tgid: u32) -> VcpuThread {
-        VcpuThread {
-            task: 0,
-            was: u64::from(tgid) << 32 | 7,
-            vcpu: 0,
-            ended: 1,
-            separate: 0,
-            check_turn: 0,
-            clock: VcpuClock {
-                guest_ns: 5,
-                ..VcpuClock::default()
-            },
-            cause: Key::default(),
-            guest_rip: 0,
-            near: [NearRow::default(); NEAR_ROWS],
-        }
+        let mut thread = VcpuThread::new(u64::from(tgid) << 32 | 7, 0);
+        (thread.task, thread.ended) = (0, 1);
+        thread.clock.guest_ns = 5;
+        thread
     }
 
     #[test]

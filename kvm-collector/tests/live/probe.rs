@@ -165,21 +165,19 @@ struct Sums {
 }
 
 fn sums(attached: &mut Attached) -> Sums {
-    let own: Vec<_> = attached
-        .vcpu_threads()
-        .into_iter()
-        .filter(|(_, thread)| thread.tgid() == id())
-        .collect();
+    attached.read_notices();
     let mut sums = Sums::default();
-    attached.exit_rows(
-        |thread| own.iter().any(|(index, _)| *index == thread),
-        |_, row, _| {
+    for (index, thread) in attached.vcpu_threads() {
+        if thread.tgid() != id() {
+            continue;
+        }
+        for (_, row, _) in attached.exit_rows(index) {
             sums.count += row.stats.count;
             sums.untimed += row.stats.untimed;
             sums.total_ns += row.stats.total_ns;
-        },
-    );
-    sums.threads = own.into_iter().map(|(_, thread)| thread).collect();
+        }
+        sums.threads.push(thread);
+    }
     sums
 }
 
@@ -236,7 +234,7 @@ fn moves() -> Result<()> {
     let took_ns = u64::try_from(began.elapsed().as_nanos())?;
     attached.stop()?;
     let sums = sums(&mut attached);
-    let counters = attached.pairing_counters()?;
+    let counters = attached.pairing_counters();
     // The first turn of each thread begins without an open exit.
     same("moved", counters.moved, u64::from(2 * (TURNS - 1)))?;
     same("untimed", sums.untimed, counters.moved)?;
@@ -256,7 +254,7 @@ fn moves_to_new_threads() -> Result<()> {
     let took_ns = u64::try_from(began.elapsed().as_nanos())?;
     attached.stop()?;
     let sums = sums(&mut attached);
-    let counters = attached.pairing_counters()?;
+    let counters = attached.pairing_counters();
     same("threads", sums.threads.len(), 20)?;
     // The last exit of each thread is in progress when the thread ends.
     same("moved", counters.moved, 0)?;
@@ -279,7 +277,7 @@ fn two_vms() -> Result<()> {
     }
     attached.stop()?;
     let sums = sums(&mut attached);
-    let counters = attached.pairing_counters()?;
+    let counters = attached.pairing_counters();
     same("untimed", sums.untimed, counters.moved)?;
     let separate = sums.threads.iter().filter(|it| it.separate != 0).count();
     hold(separate == 1, || {
@@ -399,7 +397,7 @@ fn losses() -> Result<()> {
     let losses: Vec<_> = rings.take_losses().collect();
     let lost: u64 = losses.iter().map(|it| it.count).sum();
     hold(lost > 0, || format!("{} records", records.len()))?;
-    same("lost", lost, attached.slot_counts()?[0].lost)?;
+    same("lost", lost, attached.slot_counts()[0].lost)?;
     for loss in &losses {
         hold(
             loss.from_ns >= began_ns && loss.from_ns <= early_ns && loss.to_ns >= late_ns,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use kvm_ebpf_common::{
-    CauseTable, ExitStats, Key, NEAR_ROWS, NearRow, PairingCounters, VCPU_UNKNOWN, VcpuClock,
+    CauseTable, ExitStats, Key, NearRow, PairingCounters, VCPU_UNKNOWN,
     VcpuThread, near_row,
 };
 
@@ -62,18 +62,7 @@ pub(super) struct Thread {
 impl Thread {
     fn new(task: Task, vcpu: u32, cpu: u32, marks: u64) -> Self {
         Self {
-            state: VcpuThread {
-                task: task.0,
-                was: task.0,
-                vcpu,
-                ended: 0,
-                separate: 0,
-                check_turn: 0,
-                clock: VcpuClock::default(),
-                cause: Key::default(),
-                guest_rip: 0,
-                near: [NearRow::default(); NEAR_ROWS],
-            },
+            state: VcpuThread::new(task.0, vcpu),
             seen_ns: 0,
             cpu,
             marks,

@@ -1,0 +1,66 @@
+//! How often each event has happened in each VM.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// VMs that are counted by themselves at most. Beyond that, the VMs that were seen first are added up as one, number 0.
+const MOST_VMS: usize = 16_384;
+
+/// Counts by process and slot.
+#[derive(Debug, Clone, Default)]
+pub(super) struct VmEventCounts {
+    vms: BTreeMap<u32, Vec<u64>>,
+    /// The processes, in the order in which they were seen.
+    order: VecDeque<u32>,
+}
+
+impl VmEventCounts {
+    /// Adds counts of a process, by slot.
+    pub(super) fn add(&mut self, tgid: u32, counts: impl Iterator<Item = u64>) {
+        let order = &mut self.order;
+        let sums = self.vms.entry(tgid).or_insert_with(|| {
+            order.push_back(tgid);
+            Vec::new()
+        });
+        for (slot, count) in counts.enumerate() {
+            match sums.get_mut(slot) {
+                Some(sum) => *sum += count,
+                None => sums.push(count),
+            }
+        }
+        while self.vms.len() > MOST_VMS
+            && let Some(first) = self.order.pop_front()
+        {
+            if first == 0 {
+                // The sum of the others stays.
+                self.order.push_back(0);
+            } else if let Some(counts) = self.vms.remove(&first) {
+                self.add(0, counts.into_iter());
+            }
+        }
+    }
+
+    /// The counts of each process, in the order of their numbers.
+    pub(super) fn into_counts(self) -> impl Iterator<Item = (u32, Vec<u64>)> {
+        self.vms.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_and_nothing_is_lost() {
+        let mut counts = VmEventCounts::default();
+        let vms = 3 * u32::try_from(MOST_VMS).unwrap();
+        for tgid in 1..=vms {
+            counts.add(tgid, [1, u64::from(tgid)].into_iter());
+        }
+        assert!(counts.vms.len() <= MOST_VMS && counts.order.len() <= MOST_VMS);
+        let sums = counts.into_counts().fold([0, 0], |sums, (_, counts)| {
+            [sums[0] + counts[0], sums[1] + counts[1]]
+        });
+        let vms = u64::from(vms);
+        assert_eq!(sums, [vms, vms * (vms + 1) / 2]);
+    }
+}
