@@ -11,6 +11,7 @@ pub mod kvm;
 pub mod machine;
 pub mod privileges;
 pub mod process;
+mod process_id;
 pub mod tracefs;
 pub mod usage;
 pub mod vm;
@@ -18,7 +19,8 @@ mod vm_name;
 mod vm_names;
 pub mod watch;
 
-pub use vm_names::{Learned, VmNames};
+pub use process_id::{next_process_id, pid_of, process_id};
+pub use vm_names::VmNames;
 
 use std::fs;
 use std::path::Path;

@@ -1,13 +1,24 @@
 //! VM names, read while the VM lives and kept after it has ended.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, VecDeque},
+    path::Path,
+};
 
-use super::{process, vm};
+use super::{next_process_id, pid_of, process, vm};
+
+/// Names that are stored at most, at some 100 bytes each; beyond that, those of processes that ended first are forgotten.
+const MOST_NAMES: usize = 65_536;
 
 /// Names of VMs by process.
 #[derive(Debug, Default)]
 pub struct VmNames {
+    /// By [`process_id`](super::process_id).
     known: HashMap<u32, Process>,
+    /// The latest process of each number that was used again.
+    reused: HashMap<u32, u32>,
+    /// In the order in which they became known.
+    order: VecDeque<u32>,
 }
 
 /// A process whose VM's name is known.
@@ -18,39 +29,58 @@ struct Process {
     started: Option<u64>,
 }
 
-/// What is new about a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Learned {
-    /// It is known.
-    Known,
-    /// It was not known.
-    New,
-    /// Another process with the same number was known, which has ended.
-    Reused,
-}
-
 impl VmNames {
-    /// Learns the name of a process in which something has just happened. `comm` is the name of one of its threads, for a
-    /// process that has ended by now: it is called by that.
-    pub fn learn(&mut self, tgid: u32, comm: Option<&str>) -> Learned {
-        let started = process::start_time(tgid);
-        let is_reused = match self.known.get(&tgid) {
+    /// Learns the name of a process in which something has just happened, by its number; returns its
+    /// [`process_id`](super::process_id). `comm` is the name of one of its threads, for a process that has ended by
+    /// now: it is called by that.
+    pub fn learn(&mut self, pid: u32, comm: Option<&str>) -> u32 {
+        let started = process::start_time(pid);
+        let mut id = self.latest(pid);
+        if let Some(known) = self.known.get(&id) {
             // One that has ended cannot be asked. As a rule it is the one that is known: numbers are used again late.
-            Some(known) if known.started.is_none() || started.is_none() => return Learned::Known,
-            Some(known) if known.started == started => return Learned::Known,
-            Some(_) => true,
-            None => false,
-        };
-        let name = started.and_then(|_| vm::name_of(Path::new("/proc"), tgid));
+            if started.is_none() || known.started == started {
+                return id;
+            }
+            id = next_process_id(id);
+        }
+        let name = started.and_then(|_| vm::name_of(Path::new("/proc"), pid));
         // It may have ended, and its number be another's, while its name was read.
-        let name = name.filter(|_| process::start_time(tgid) == started);
-        let Some(name) = name.or_else(|| comm.map(|comm| format!("{comm}-{tgid}"))) else {
-            return Learned::Known;
+        let name = name.filter(|_| process::start_time(pid) == started);
+        let Some(name) = name.or_else(|| comm.map(|comm| format!("{comm}-{pid}"))) else {
+            return id;
         };
-        self.known.insert(tgid, Process { name, started });
-        match is_reused {
-            true => Learned::Reused,
-            false => Learned::New,
+        if id != pid {
+            self.reused.insert(pid, id);
+        }
+        if self.known.insert(id, Process { name, started }).is_none() {
+            self.order.push_back(id);
+            self.forget_ended();
+        }
+        id
+    }
+
+    /// The [`process_id`](super::process_id) of the latest process with a number.
+    #[must_use]
+    pub fn latest(&self, pid: u32) -> u32 {
+        self.reused.get(&pid).copied().unwrap_or(pid)
+    }
+
+    /// Forgets the processes that ended first, if there are too many.
+    fn forget_ended(&mut self) {
+        // Those that live are looked at once each, and stay.
+        for _ in 0..self.order.len() {
+            if self.known.len() <= MOST_NAMES {
+                return;
+            }
+            let Some(id) = self.order.pop_front() else {
+                return;
+            };
+            let started = self.known.get(&id).and_then(|it| it.started);
+            if started.is_some() && process::start_time(pid_of(id)) == started {
+                self.order.push_back(id);
+            } else {
+                self.known.remove(&id);
+            }
         }
     }
 
@@ -58,10 +88,10 @@ impl VmNames {
     #[must_use]
     pub fn to_lines(&self) -> String {
         let mut lines: Vec<_> = self.known.iter().collect();
-        lines.sort_by_key(|(tgid, _)| **tgid);
+        lines.sort_by_key(|(id, _)| **id);
         lines
             .iter()
-            .map(|(tgid, it)| format!("{tgid}\t{}\n", it.name.replace(['\n', '\t'], " ")))
+            .map(|(id, it)| format!("{}\t{}\n", pid_of(**id), it.name.replace(['\n', '\t'], " ")))
             .collect()
     }
 
@@ -78,6 +108,7 @@ impl VmNames {
         };
         Self {
             known: text.lines().filter_map(line).collect(),
+            ..Self::default()
         }
     }
 
@@ -102,21 +133,21 @@ impl VmNames {
 mod tests {
     use super::*;
 
-    /// Above any real process's number (`PID_MAX_LIMIT` is 2^22).
-    const NOBODY: u32 = 1 << 30;
+    /// No process has it (`PID_MAX_LIMIT` is 2^22).
+    const NOBODY: u32 = (1 << 22) - 1;
 
     #[test]
     fn a_process_that_has_ended_is_called_by_its_thread() {
         let mut names = VmNames::default();
-        assert_eq!(names.learn(NOBODY, None), Learned::Known);
+        assert_eq!(names.learn(NOBODY, None), NOBODY);
         assert_eq!(names.get(NOBODY), "?");
-        assert_eq!(names.learn(NOBODY, Some("CPU 0/KVM")), Learned::New);
+        assert_eq!(names.learn(NOBODY, Some("CPU 0/KVM")), NOBODY);
         assert_eq!(names.get(NOBODY), format!("CPU 0/KVM-{NOBODY}"));
-        assert_eq!(names.learn(NOBODY, Some("other")), Learned::Known);
+        assert_eq!(names.learn(NOBODY, Some("other")), NOBODY);
     }
 
     #[test]
-    fn a_number_that_is_used_again_gets_the_new_name() {
+    fn a_process_with_a_number_that_was_used_before_is_another() {
         let own = std::process::id();
         let mut names = VmNames::default();
         let process = Process {
@@ -124,8 +155,26 @@ mod tests {
             started: Some(1),
         };
         names.known.insert(own, process);
-        assert_eq!(names.learn(own, Some("thread")), Learned::Reused);
-        assert_ne!(names.get(own), "before");
-        assert_eq!(names.learn(own, Some("thread")), Learned::Known);
+        assert_eq!(names.latest(own), own);
+        let id = names.learn(own, Some("thread"));
+        assert_ne!(id, own);
+        assert_eq!((pid_of(id), names.latest(own)), (own, id));
+        assert_ne!(names.get(id), "before");
+        assert_eq!(names.get(own), "before");
+        assert_eq!(names.learn(own, Some("thread")), id);
+    }
+
+    #[test]
+    fn the_names_that_are_stored_are_bounded() {
+        let mut names = VmNames::default();
+        let own = std::process::id();
+        names.learn(own, None);
+        for pid in (1 << 21)..(1 << 21) + 2 * u32::try_from(MOST_NAMES).unwrap() {
+            if process::start_time(pid).is_none() {
+                names.learn(pid, Some("gone"));
+            }
+        }
+        assert!(names.known.len() <= MOST_NAMES && names.order.len() <= MOST_NAMES);
+        assert!(names.known(own).is_some(), "it lives");
     }
 }

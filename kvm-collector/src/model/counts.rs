@@ -18,7 +18,7 @@ pub struct EventCount {
 /// One VM's totals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmCounts {
-    /// The VMM's process.
+    /// The VMM's process, by its [`process_id`](super::process_id).
     pub tgid: u32,
     /// The VM's name, or the best there is.
     pub name: String,

@@ -7,7 +7,8 @@ use super::{Causes, Loss, percentile_ns};
 /// The vCPU that exits belong to: its process, its index and its thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuId {
-    /// The process: of a VM, its VMM. 0 stands for VMs that ended long ago, all together.
+    /// The process, by its [`process_id`](super::process_id): of a VM, its VMM. 0 stands for VMs that ended long ago, all
+    /// together.
     pub tgid: u32,
     /// The vCPU's index, or [`VCPU_UNKNOWN`](kvm_ebpf_common::VCPU_UNKNOWN).
     pub vcpu: u32,

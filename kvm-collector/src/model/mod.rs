@@ -19,4 +19,5 @@ pub use exits::{ExitReading, ExitTotals, MinMax, ThreadExits, VcpuId, VcpuTimes}
 pub use histogram::percentile_ns;
 pub use kind::{Kind, UnknownKind, VMEXIT};
 pub use loss::{Loss, LossEntry};
+pub use crate::host::{next_process_id, pid_of, process_id};
 pub use segment::{Exit, ExitEnd, Part, Segment, VcpuState};

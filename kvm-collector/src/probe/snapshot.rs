@@ -88,20 +88,26 @@ impl Attached {
             return;
         }
         log::debug!("{lost} notices of threads were lost: searching the tables");
-        let notice = |owner: u64| ThreadNotice {
-            tgid: u32::try_from(owner >> 32).unwrap_or(0),
-            tid: u32::try_from(owner & u64::from(u32::MAX)).unwrap_or(0),
+        let notice = |kind, index, tgid, tid| ThreadNotice {
+            tgid,
+            tid,
+            index,
+            kind,
             ..ThreadNotice::default()
         };
         if let Some(tables) = &mut self.tables {
             tables.search();
-            let owner = |index| tables.thread(index).owner;
-            new.extend(tables.entries.used().map(owner).map(notice));
+            new.extend(tables.entries.used().map(|index| {
+                let thread = tables.thread(index);
+                notice(NOTICE_VCPU_THREAD, index, thread.tgid(), thread.tid())
+            }));
         }
         if let Some(counted) = &mut self.counted {
             counted.search();
-            let owner = |index| counted.thread(index).owner;
-            new.extend(counted.entries.used().map(owner).map(notice));
+            new.extend(counted.entries.used().map(|index| {
+                let thread = counted.thread(index);
+                notice(NOTICE_COUNTED_THREAD, index, thread.tgid(), thread.tid())
+            }));
         }
     }
 

@@ -136,7 +136,8 @@ fn slow(
         live.learn()?;
         for exit in batch.records().filter_map(|(_, record)| record.slow_exit()) {
             if live.is_selected(exit.header.tgid) {
-                let vm = |tgid| live.names().get(tgid).to_owned();
+                let names = live.names();
+                let vm = |pid| names.get(names.latest(pid)).to_owned();
                 output.slow(&exit, ExitNames { pairing, vm: &vm })?;
             }
         }

@@ -1,16 +1,17 @@
 //! The running kernel as a source: programs attached by `probe`, read as samples.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{collections::HashMap, os::fd::OwnedFd, path::Path};
 
-use kvm_ebpf_common::{SlotCounts, ThreadNotice, VcpuThread};
+use kvm_ebpf_common::{NOTICE_VCPU_THREAD, SlotCounts, ThreadNotice, VcpuThread};
 
 use super::vm_event_counts::VmEventCounts;
 use crate::{
-    host::{self, Learned, VmNames, clock},
+    host::{self, VmNames, clock},
     model::{
         Causes, Counts, EventCount, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VmCounts,
+        pid_of,
     },
-    probe::{Attached, MapSizes, ProbeError, ProgramRuns, Request, Rings},
+    probe::{Attached, CountedEntry, MapSizes, ProbeError, ProgramRuns, Request, Rings},
     timing::{ExitedThreads, Pairing, RunningVcpus, Selection, Selector, recent, vcpu_id},
     tracefs::Format,
 };
@@ -54,6 +55,10 @@ pub struct Live {
     exited: ExitedThreads,
     /// What threads that have ended had counted, event by event.
     exited_counts: VmEventCounts,
+    /// The process of each entry of the programs' tables: of vCPU threads, and of threads whose events are counted by
+    /// themselves.
+    vcpu_processes: HashMap<u32, u32>,
+    counted_processes: HashMap<u32, u32>,
     /// The selection by process, applied to each process as it appears.
     selector: Selector,
     /// Exits and events that are left out, since the name of their VM was not known in time.
@@ -101,6 +106,8 @@ impl Live {
             extremes: Vec::new(),
             exited: ExitedThreads::default(),
             exited_counts: VmEventCounts::default(),
+            vcpu_processes: HashMap::new(),
+            counted_processes: HashMap::new(),
             began_ns: 0,
             ended_ns: None,
         };
@@ -119,8 +126,8 @@ impl Live {
         // Those that cannot be found now are decided about when they are seen.
         let vms = host::vm::list(Path::new("/proc")).map_or(Vec::new(), |it| it.vms);
         for vm in &vms {
-            self.names.learn(vm.tgid, None);
-            self.process(vm.tgid);
+            let process = self.names.learn(vm.tgid, None);
+            self.process(process);
         }
         self.skip_unselected()
     }
@@ -195,10 +202,13 @@ impl Live {
     /// When a map cannot be written.
     pub fn learn(&mut self) -> Result<(), ProbeError> {
         for notice in self.attached.read_notices() {
-            if self.names.learn(notice.tgid, comm(&notice).as_deref()) == Learned::Reused {
-                self.selector.forget_process(notice.tgid);
-            }
-            self.process(notice.tgid);
+            let process = self.names.learn(notice.tgid, comm(&notice).as_deref());
+            let processes = match notice.kind {
+                NOTICE_VCPU_THREAD => &mut self.vcpu_processes,
+                _ => &mut self.counted_processes,
+            };
+            processes.insert(notice.index, process);
+            self.process(process);
         }
         self.skip_unselected()
     }
@@ -214,7 +224,8 @@ impl Live {
             .filter(|(_, it)| it.task == 0 || is_gone(it.tgid(), it.tid()))
             .collect();
         for (index, thread) in gone {
-            self.store_ended_vcpu_thread(index, &thread)?;
+            self.store_ended_vcpu_thread(index, &self.identified(index, thread))?;
+            self.vcpu_processes.remove(&index);
         }
         let gone: Vec<_> = self
             .attached
@@ -222,11 +233,13 @@ impl Live {
             .filter(|it| is_gone(it.tgid, it.tid))
             .collect();
         for thread in gone {
-            if self.process(thread.tgid) != Some(false) {
+            let process = self.process_of(&thread);
+            if self.process(process) != Some(false) {
                 let counts = self.attached.thread_counts(thread.index);
-                self.exited_counts.add(thread.tgid, counts);
+                self.exited_counts.add(process, counts);
             }
             self.attached.free_counted_thread(thread.index)?;
+            self.counted_processes.remove(&thread.index);
         }
         Ok(())
     }
@@ -332,8 +345,9 @@ impl Live {
     fn vms(&mut self) -> (Vec<VmCounts>, u64) {
         let mut vms = self.exited_counts.clone();
         for thread in self.attached.counted_threads().collect::<Vec<_>>() {
-            if self.process(thread.tgid) != Some(false) {
-                vms.add(thread.tgid, self.attached.thread_counts(thread.index));
+            let process = self.process_of(&thread);
+            if self.process(process) != Some(false) {
+                vms.add(process, self.attached.thread_counts(thread.index));
             }
         }
         let (selected, unknown): (Vec<_>, Vec<_>) = vms
@@ -348,22 +362,40 @@ impl Live {
         (selected.into_iter().map(counts).collect(), unattributed)
     }
 
-    /// Is a process selected? `None`: that depends on its name, which is not known.
-    fn process(&mut self, tgid: u32) -> Option<bool> {
+    /// Is a process selected, by its [`process_id`](crate::model::process_id)? `None`: that depends on its name, which is
+    /// not known.
+    fn process(&mut self, process: u32) -> Option<bool> {
         let names = &self.names;
         self.selector
-            .process(tgid, &|tgid| names.known(tgid).map(str::to_owned))
+            .process(process, &|it| names.known(it).map(str::to_owned))
     }
 
-    /// Is a process selected, as far as its name is known?
-    pub fn is_selected(&mut self, tgid: u32) -> bool {
-        self.process(tgid) == Some(true)
+    /// Is a process selected, by its number, as far as its name is known?
+    pub fn is_selected(&mut self, pid: u32) -> bool {
+        self.process(self.names.latest(pid)) == Some(true)
     }
 
-    /// The name of a process's VM, for who selects by it; looked up now if it was not before.
+    /// A vCPU thread with its process's [`process_id`](crate::model::process_id) in the place of the number.
+    fn identified(&self, index: u32, thread: VcpuThread) -> VcpuThread {
+        let process = self.vcpu_processes.get(&index).copied();
+        let process = process.unwrap_or_else(|| self.names.latest(thread.tgid()));
+        VcpuThread {
+            owner: u64::from(process) << 32 | u64::from(thread.tid()),
+            ..thread
+        }
+    }
+
+    /// The [`process_id`](crate::model::process_id) of a thread whose events are counted by themselves.
+    fn process_of(&self, thread: &CountedEntry) -> u32 {
+        let process = self.counted_processes.get(&thread.index).copied();
+        process.unwrap_or_else(|| self.names.latest(thread.tgid))
+    }
+
+    /// The name of a process's VM, by the process's number; looked up now if it was not before.
     #[must_use]
     pub fn vm_name(&self, tgid: u32) -> Option<String> {
-        let known = self.names.known(tgid).map(str::to_owned);
+        let known = self.names.known(self.names.latest(tgid));
+        let known = known.map(str::to_owned);
         known.or_else(|| host::vm::name_of(Path::new("/proc"), tgid))
     }
 
@@ -383,7 +415,10 @@ impl Live {
         };
         self.learn()?;
         self.store_ended_threads()?;
-        let mut threads: Vec<_> = self.attached.vcpu_threads().collect();
+        let threads = self.attached.vcpu_threads();
+        let mut threads: Vec<_> = threads
+            .map(|(index, thread)| (index, self.identified(index, thread)))
+            .collect();
         let begin_ns = clock::monotonic_ns();
         threads.retain(|(_, thread)| self.process(thread.tgid()) == Some(true));
         for (index, thread) in &threads {
@@ -443,8 +478,8 @@ impl Live {
 
     /// Tells the programs which processes they can skip.
     fn skip_unselected(&mut self) -> Result<(), ProbeError> {
-        for tgid in self.selector.newly_skipped() {
-            self.attached.skip_process(tgid)?;
+        for process in self.selector.newly_skipped() {
+            self.attached.skip_process(pid_of(process))?;
         }
         Ok(())
     }

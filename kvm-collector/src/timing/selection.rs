@@ -1,10 +1,12 @@
 //! Which VMs, vCPUs, threads and exit reasons are selected. A selection is a rule: it is applied to each process
 //! when its first event is seen, so VMs that start later are selected as well.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use globset::GlobMatcher;
 use kvm_ebpf_common::Selection as SelectsIds;
+
+use crate::model::pid_of;
 
 /// The ids that the eBPF programs can select by. An empty list selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Selection {
     #[must_use]
     pub fn matches_process(&self, tgid: u32, vm_name: &str) -> bool {
         !self.is_by_process()
-            || self.filter.tgids.contains(&tgid)
+            || self.filter.tgids.contains(&pid_of(tgid))
             || self.vms.iter().any(|it| it.is_match(vm_name))
     }
 }
@@ -95,8 +97,6 @@ pub struct Selector {
     selection: Selection,
     /// Per process, whether it is selected.
     processes: HashMap<u32, bool>,
-    /// Those of them that have ended.
-    ended: HashSet<u32>,
     /// Processes that were decided against, and nobody has been told yet.
     skipped: Vec<u32>,
     last_process: Option<(u32, bool)>,
@@ -138,7 +138,7 @@ impl Selector {
     ) -> Option<bool> {
         let selection = &self.selection;
         let known = self.processes.get(&tgid).copied().or_else(|| {
-            if !selection.is_by_name() || selection.filter.tgids.contains(&tgid) {
+            if !selection.is_by_name() || selection.filter.tgids.contains(&pid_of(tgid)) {
                 return Some(selection.matches_process(tgid, ""));
             }
             // Without a name nothing is decided yet: the name may become known later.
@@ -157,27 +157,9 @@ impl Selector {
         std::mem::take(&mut self.skipped)
     }
 
-    /// Forgets the processes that have ended and whose number another process has now, and returns them. The others
-    /// that have ended are remembered: what they did is still reported.
-    pub fn forget_reused(&mut self, is_living: impl Fn(u32) -> bool) -> Vec<u32> {
-        let mut reused = Vec::new();
-        for tgid in self.processes.keys().copied() {
-            if !is_living(tgid) {
-                self.ended.insert(tgid);
-            } else if self.ended.remove(&tgid) {
-                reused.push(tgid);
-            }
-        }
-        for tgid in &reused {
-            self.forget_process(*tgid);
-        }
-        reused
-    }
-
     /// Forgets what was decided about a process: it has ended, and its number may be another's.
     pub fn forget_process(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
-        self.ended.remove(&tgid);
         self.last_process = None;
     }
 
@@ -226,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_has_ended_is_remembered_until_its_number_is_used_again() {
+    fn what_was_decided_about_a_process_is_remembered_until_it_is_forgotten() {
         let vms = ["web-*"].map(|it| globset::Glob::new(it).unwrap().compile_matcher());
         let mut selector = Selector::new(Selection {
             vms: vms.to_vec(),
@@ -234,11 +216,9 @@ mod tests {
         });
         let web = |_| Some("web-1".to_owned());
         assert_eq!(selector.process(7, &web), Some(true));
-        assert!(selector.forget_reused(|_| true).is_empty());
-        assert!(selector.forget_reused(|_| false).is_empty());
         // Its name is not to be found any more.
         assert_eq!(selector.process(7, &|_| None), Some(true));
-        assert_eq!(selector.forget_reused(|_| true), [7]);
+        selector.forget_process(7);
         assert_eq!(selector.process(7, &|_| Some("db".into())), Some(false));
     }
 }

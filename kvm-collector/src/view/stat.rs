@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Counts, EventCount, Loss};
+use crate::model::{Counts, EventCount, Loss, pid_of};
 
 /// One event's row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,7 +57,7 @@ impl StatReport {
         };
         let vms = delta.vms.iter().map(|vm| StatVm {
             vm: vm.name.clone(),
-            pid: vm.tgid,
+            pid: pid_of(vm.tgid),
             events: delta
                 .events
                 .iter()

@@ -8,7 +8,7 @@ use super::{
     groups::{ExitGroups, GroupKey, Grouped},
     names::KeyNames,
 };
-use crate::model::{ExitTotals, Loss, MinMax, VMEXIT};
+use crate::model::{ExitTotals, Loss, MinMax, VMEXIT, pid_of};
 
 /// What rows are sorted by; the largest first, names alphabetically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,7 +315,7 @@ fn vcpus(groups: &ExitGroups, vm_name: &dyn Fn(u32) -> String) -> Vec<VcpuRow> {
         .vcpus()
         .map(|(vcpu_id, times)| VcpuRow {
             vm: vm_name(vcpu_id.tgid),
-            pid: vcpu_id.tgid,
+            pid: pid_of(vcpu_id.tgid),
             vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),
             tid: (vcpu_id.vcpu == VCPU_UNKNOWN).then_some(vcpu_id.tid),
             count: times.exits,
@@ -353,7 +353,7 @@ fn row(
     let MinMax { min_ns, max_ns } = totals.extremes;
     ExitRow {
         vm: key.tgid.map(vm_name),
-        pid: key.tgid,
+        pid: key.tgid.map(pid_of),
         vcpu: key
             .vcpu
             .map(|(index, _)| index)
