@@ -51,7 +51,12 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
         entry.cause = key;
     }
     if wanted && counted {
-        match entry.clock.event(now_ns, key) {
+        // In a thread that has ended, an exit may still be open, but nothing is timed.
+        let event = match entry.ended {
+            0 => entry.clock.event(now_ns, key),
+            _ => Err(key),
+        };
+        match event {
             Ok(Some(span)) => pair::keep::<false, _>(ctx, &mut entry, &span, now_ns, epoch),
             Ok(None) => {}
             Err(key) => pair::keep_untimed(ctx, &mut entry, &key),

@@ -107,7 +107,7 @@ pub(crate) fn passes_value<const SLOT: usize>(ctx: &TracePointContext) -> bool {
 #[inline(always)]
 pub(crate) fn vcpu_of(recorded: u32, task: Task) -> u32 {
     match recorded {
-        VCPU_UNKNOWN => threads::find(task).map_or(VCPU_UNKNOWN, |entry| entry.vcpu),
+        VCPU_UNKNOWN => threads::find_living(task).map_or(VCPU_UNKNOWN, |entry| entry.vcpu),
         vcpu => vcpu,
     }
 }
@@ -121,9 +121,9 @@ pub(crate) fn subject_of<const SLOT: usize>(ctx: &TracePointContext, task: Task)
         // SAFETY: a copy of a number.
         let index = *unsafe { THREAD_OF.get(tid) }?;
         let entry = threads::at(index)?;
-        (entry.task != 0).then(|| (Task::of(entry.task), entry.vcpu))
+        (entry.task != 0 && entry.ended == 0).then(|| (Task::of(entry.task), entry.vcpu))
     };
-    let current = threads::find(task).map(|entry| (task, entry.vcpu));
+    let current = threads::find_living(task).map(|entry| (task, entry.vcpu));
     let subject = subject(&Globals, current, named, |(task, vcpu)| VcpuThreadId {
         tgid: task.tgid,
         tid: task.tid,

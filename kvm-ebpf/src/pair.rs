@@ -29,7 +29,7 @@ use crate::{
 /// for that by vCPU: of a vCPU that is filtered out, the thread is not known here.
 #[inline(always)]
 pub(crate) fn also_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_ns: u64) {
-    if slot != NO_SLOT && (!filter::has_vcpus() || threads::find(task).is_some()) {
+    if slot != NO_SLOT && (!filter::has_vcpus() || threads::find_living(task).is_some()) {
         // It is below MAX_SLOTS; said in a way that needs no check with a panic behind it.
         slots::take(ctx, slot as usize % MAX_SLOTS, task, || now_ns);
     }

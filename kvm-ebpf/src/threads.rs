@@ -105,6 +105,12 @@ pub(crate) fn find(task: Task) -> Option<Entry> {
     Some(entry)
 }
 
+/// As [`find`], until the thread ends: what happens in it afterwards is not a vCPU's.
+#[inline(always)]
+pub(crate) fn find_living(task: Task) -> Option<Entry> {
+    find(task).filter(|entry| entry.ended == 0)
+}
+
 /// The current thread, which is a vCPU's. `None` when there is no entry left for it.
 #[inline(always)]
 pub(crate) fn find_or_make(task: Task, vcpu: u32) -> Option<Entry> {
