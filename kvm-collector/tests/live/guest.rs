@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     check::{list, number},
     needs::collector,
-    process::{Kept, Reading, text},
+    process::{Kept, Reading, run, text},
     reasons,
 };
 
@@ -91,6 +91,13 @@ impl Guest {
 }
 
 impl Made {
+    /// A VM of one vCPU, from its start to its end, nothing of which waits for anybody.
+    pub(crate) fn by_short_vm(name: &str, rounds: u32) -> Result<Self, Failed> {
+        let rounds = rounds.to_string();
+        let args = ["guest", "--json", "-k", "io", "-n", &rounds, "--name", name];
+        Ok(Self(run(&args)?.expect_code(0)?.report()?))
+    }
+
     fn vcpus(&self) -> Result<Vec<&Value>, Failed> {
         let mut vcpus = Vec::new();
         for vm in list(&self.0, "vms")? {

@@ -4,6 +4,7 @@
 
 mod check;
 mod choice;
+mod churn;
 mod counts;
 mod engine;
 mod errors;
@@ -69,6 +70,7 @@ fn tests() -> Vec<Trial> {
         perf_kvm::tests(),
         parts::tests(),
         probe::tests(),
+        churn::tests(),
         replay::tests(),
         engine::tests(),
         ring::tests(),

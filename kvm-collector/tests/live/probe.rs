@@ -3,7 +3,11 @@
 use std::{
     error::Error,
     process::{Command, Stdio, id},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -45,6 +49,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         test("a_skipped_process_is_not_counted", NEEDS, || {
             skipped().map_err(failed)
+        }),
+        test("rows_are_final_after_the_end", NEEDS, || {
+            final_rows().map_err(failed)
         }),
         test("a_ring_says_when_it_lost_records", NEEDS, || {
             losses().map_err(failed)
@@ -353,6 +360,52 @@ fn skipped() -> Result<()> {
     attached.skip_process(child.id())?;
     same("skipped", attached.skipped_processes()?, vec![])?;
     attached.unskip_process(child.id())?;
+    Ok(())
+}
+
+/// vCPUs that run, more than there are CPUs, while counting is stopped: afterwards nothing changes any more, and each exit
+/// that has a time is in one bucket.
+fn final_rows() -> Result<()> {
+    let formats = Formats::read()?;
+    for round in 0..10 {
+        let mut attached = formats.attach(false)?;
+        let ends = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for _ in 0..4 {
+            let vm = Vm::new()?;
+            let (mut vcpu, ends) = (vm.vcpu(0)?, ends.clone());
+            threads.push(thread::spawn(move || -> Result<()> {
+                while !ends.load(Ordering::Relaxed) {
+                    run(&mut vcpu, 1)?;
+                }
+                drop(vm);
+                Ok(())
+            }));
+        }
+        thread::sleep(Duration::from_millis(100 + 7 * round));
+        attached.stop()?;
+        let read = |attached: &mut Attached| -> Vec<_> {
+            attached.read_notices();
+            let threads: Vec<_> = attached.vcpu_threads().map(|it| it.0).collect();
+            threads
+                .iter()
+                .flat_map(|it| attached.exit_rows(*it).map(|(index, row, _)| (index, row)))
+                .collect()
+        };
+        let rows = read(&mut attached);
+        thread::sleep(Duration::from_millis(30));
+        let later = read(&mut attached);
+        ends.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().map_err(|_| "a thread panicked")??;
+        }
+        same("rows after the end", &later, &rows)?;
+        hold(rows.len() >= 4, || format!("{} rows", rows.len()))?;
+        for (_, row) in &rows {
+            let timed = row.stats.count - row.stats.untimed;
+            same("in buckets", row.stats.histogram.iter().sum::<u64>(), timed)?;
+        }
+    }
     Ok(())
 }
 
