@@ -109,11 +109,7 @@ fn loss(loss: &Loss, open: u64, look: Look, out: &mut impl Write) -> io::Result<
     for entry in loss.entries() {
         match entry.count {
             None => {
-                let text = format!(
-                    "{INDENT}{}: not known (this kernel does not count them; Linux 6.7 does)",
-                    entry.name
-                );
-                writeln!(out, "{text}")?;
+                writeln!(out, "{INDENT}{}: not known before Linux 6.7", entry.name)?;
             }
             Some(0) => {}
             Some(number) => {
