@@ -91,11 +91,12 @@ impl Guest {
 }
 
 impl Made {
-    /// A VM of one vCPU, from its start to its end, nothing of which waits for anybody.
-    pub(crate) fn by_short_vm(name: &str, rounds: u32) -> Result<Self, Failed> {
+    /// A VM of one vCPU, from its start to its end, which waits for nobody; in each exit to user space it sleeps for a time.
+    pub(crate) fn by_short_vm(name: &str, rounds: u32, sleep: &str) -> Result<Self, Failed> {
         let rounds = rounds.to_string();
-        let args = ["guest", "--json", "-k", "io", "-n", &rounds, "--name", name];
-        Ok(Self(run(&args)?.expect_code(0)?.report()?))
+        let args = ["-k", "io", "-n", &rounds, "--name", name, "--sleep", sleep];
+        let ended = run(&[&["guest", "--json"][..], &args].concat())?;
+        Ok(Self(ended.expect_code(0)?.report()?))
     }
 
     fn vcpus(&self) -> Result<Vec<&Value>, Failed> {
