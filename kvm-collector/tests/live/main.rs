@@ -5,6 +5,7 @@
 mod check;
 mod choice;
 mod counts;
+mod ending;
 mod engine;
 mod errors;
 mod exits;
@@ -73,6 +74,7 @@ fn tests() -> Vec<Trial> {
         engine::tests(),
         ring::tests(),
         pressure::tests(),
+        ending::tests(),
         others::tests(),
         own::tests(),
         errors::tests(),
