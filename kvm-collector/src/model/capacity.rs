@@ -13,9 +13,12 @@ pub const MOST_THREADS: usize = 1 << 16;
 /// Rows of threads that have ended. Beyond that, the VMs that ended first are merged.
 pub const MOST_EXITED_ROWS: usize = 1 << 14;
 
-/// vCPUs of threads that have ended, exits that were in progress when they did, and causes of their exits: as many of
-/// each. Beyond that, the VMs that ended first are merged.
-pub const MOST_EXITED: usize = 1 << 17;
+/// Causes in these rows.
+pub const MOST_EXITED_CAUSES: usize = 1 << 18;
+
+/// vCPUs of threads that have ended, and exits that were in progress when they did: as many of each. Beyond that, too,
+/// the VMs that ended first are merged.
+pub const MOST_EXITED: usize = 1 << 16;
 
 /// Threads and processes of which something small is remembered: a name, a vCPU, whether they are selected.
 pub const MOST_NAMED: usize = 1 << 18;
