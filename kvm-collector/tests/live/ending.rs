@@ -78,7 +78,7 @@ fn fifo() -> Result<(), Failed> {
 /// As with bash's `>(gzip >FILE)`: beside the file that is opened by its name, the collector has another descriptor of it.
 fn inherited() -> Result<(), Failed> {
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" -o /dev/fd/5 5>&1 >/dev/null", "sh"]);
+    command.args(["-c", "exec \"$@\" -o /proc/self/fd/5 5>&1 >/dev/null", "sh"]);
     command.arg(collector().get_program()).args(TRACE);
     let mut child = Kept::spawn(command.stdin(Stdio::null()))?;
     let stdout = child.0.stdout.take().ok_or("stdout is piped")?;
