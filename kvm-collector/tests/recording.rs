@@ -151,7 +151,7 @@ fn lines(path: &Path) -> Result<(String, RecordingSummary), ReadError> {
     let mut out = Vec::new();
     let ended = recording.play(&PlayOptions::default(), |played, context| {
         if let StreamItem::Event(event) = played {
-            let comm = context.names.comm(event.tid);
+            let comm = context.names.comm(event.thread());
             lines
                 .event(event, &formats, comm, &mut out)
                 .expect("memory");

@@ -3,14 +3,15 @@
 #[path = "common/host.rs"]
 mod host;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use host::{HLT, Host, SECOND, Vm, picture, small};
+use host::{HLT, Host, IO, SECOND, Vm, picture, small};
 use kvm_collector::{
     model::Loss,
     tui::{Action, App, Control, Sort},
     view::{Group, Ledger, Scope, TrendOf, Window},
 };
+use kvm_ebpf_common::Key;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 const SIZE: (u16, u16) = (80, 24);
@@ -281,6 +282,47 @@ fn what_the_source_forgets_is_forgotten() {
     host.watch(&mut app, 3, 3);
     char(&mut app, 'a');
     assert_eq!(app.rows().len(), 1);
+}
+
+#[test]
+fn names_are_forgotten_with_what_they_are_of() {
+    let mut host = Host {
+        vms: vec![
+            Vm::new(1, "first", 1, &[HLT]),
+            Vm::new(2, "second", 1, &[HLT, IO]),
+        ],
+        ..Host::default()
+    };
+    let mut ledger = Ledger::default();
+    let mut named = HashSet::new();
+    let mut take = |host: &Host, ledger: &mut Ledger, seconds| {
+        ledger.take(
+            &host.reading_of(seconds, Scope::default(), &mut named),
+            SECOND,
+        );
+    };
+    take(&host, &mut ledger, 1);
+    let io = Key {
+        code: IO.code,
+        class: 2,
+        kind: 0,
+    };
+    assert_eq!(
+        (ledger.vm_name(2).as_str(), ledger.key_name(io).as_str()),
+        ("second", "io")
+    );
+    let second = host.vms.pop().expect("a VM");
+    take(&host, &mut ledger, 2);
+    assert_eq!(
+        (ledger.vm_name(2).as_str(), ledger.key_name(io).as_str()),
+        ("pid 2", "0x7b")
+    );
+    host.vms.push(second);
+    take(&host, &mut ledger, 3);
+    assert_eq!(
+        (ledger.vm_name(2).as_str(), ledger.key_name(io).as_str()),
+        ("second", "io")
+    );
 }
 
 #[test]

@@ -6,7 +6,10 @@ use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 use super::{End, Gap, Sink};
 use crate::{
-    model::{Event, ExitEnd, Segment, VcpuState},
+    model::{
+        Event, ExitEnd, Segment, VcpuState,
+        capacity::{MOST_KEY_NAMES, MOST_NAMED},
+    },
     source::Names,
     tracefs::{Field, Format, ReasonNames},
     view::write_fields,
@@ -173,6 +176,9 @@ impl<T: Table> Rows<T> {
 /// A VM's name, asked for once it is known.
 fn vm<'a>(vms: &'a mut HashMap<u32, Box<str>>, tgid: u32, names: &Names) -> &'a str {
     const UNKNOWN: &str = "?";
+    if vms.len() >= MOST_NAMED {
+        vms.clear();
+    }
     let name = vms.entry(tgid).or_insert_with(|| UNKNOWN.into());
     if &**name == UNKNOWN {
         *name = names.vm(tgid).into();
@@ -202,7 +208,7 @@ impl<T: Table> Sink for Rows<T> {
             Cell::Number(event.cpu.into()),
             Cell::Number(event.tgid.into()),
             Cell::Number(event.tid.into()),
-            Cell::Text(names.comm(event.tid)),
+            Cell::Text(names.comm(event.thread())),
             Cell::Text(vm(&mut self.vms, event.tgid, names)),
             vcpu.and_then(|it| it.read_u64(event.raw))
                 .map_or(Cell::None, Cell::Number),
@@ -219,6 +225,9 @@ impl<T: Table> Sink for Rows<T> {
         };
         let code = u32::try_from(what.key.code).unwrap_or(u32::MAX);
         let format = self.exit.as_ref();
+        if self.reasons.len() >= MOST_KEY_NAMES {
+            self.reasons.clear();
+        }
         let reason = self.reasons.entry(what.key).or_insert_with(|| {
             ReasonNames::of(format)
                 .name(what.key.class, code)
@@ -240,7 +249,7 @@ impl<T: Table> Sink for Rows<T> {
             Cell::Number(exit.cpu.into()),
             Cell::Number(vcpu_id.tgid.into()),
             Cell::Number(vcpu_id.tid.into()),
-            Cell::Text(names.comm(vcpu_id.tid)),
+            Cell::Text(names.comm(vcpu_id.thread())),
             Cell::Text(vm(&mut self.vms, vcpu_id.tgid, names)),
             match vcpu_id.vcpu {
                 VCPU_UNKNOWN => Cell::None,

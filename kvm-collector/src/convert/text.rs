@@ -62,7 +62,7 @@ impl<W: Write> Sink for Text<W> {
         } = self;
         if let Some(exits) = exits {
             let (is_event, comm) = match item {
-                StreamItem::Event(event) => (true, names.comm(event.tid)),
+                StreamItem::Event(event) => (true, names.comm(event.thread())),
                 _ => (false, ""),
             };
             exits.take(item, is_event, formats, comm, lines, out)?;
@@ -75,7 +75,7 @@ impl<W: Write> Sink for Text<W> {
     }
 
     fn event(&mut self, event: &Event<'_>, formats: &[Format], names: &Names) -> io::Result<()> {
-        let comm = names.comm(event.tid);
+        let comm = names.comm(event.thread());
         self.lines.event(event, formats, comm, &mut self.out)
     }
 

@@ -14,6 +14,12 @@ pub fn real_ns() -> u64 {
     read(ClockId::Realtime)
 }
 
+/// `CLOCK_BOOTTIME`, in ns: as `CLOCK_MONOTONIC`, but it goes on while the machine is suspended.
+#[must_use]
+pub fn boottime_ns() -> u64 {
+    read(ClockId::Boottime)
+}
+
 fn read(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use super::line;
+use rustix::param::clock_ticks_per_second;
+
+use super::clock;
 
 /// Is there such a process?
 #[must_use]
@@ -17,32 +19,62 @@ pub fn is_thread(tid: u32) -> bool {
     tgid_of(tid).is_some()
 }
 
-/// The name of a thread, while it lives.
+/// The name of a process's thread, while it lives. If the thread started after `time_ns` (`CLOCK_MONOTONIC`), it is
+/// another one than had the number then, and has no name here.
 #[must_use]
-pub fn comm(tid: u32) -> Option<String> {
-    line(format!("/proc/{tid}/comm"))
+pub fn comm_at(tgid: u32, tid: u32, time_ns: u64) -> Option<String> {
+    let stat = Stat::of_thread(tgid, tid)?;
+    let start_ns = u128::from(stat.start_ticks) * 1_000_000_000
+        / u128::from(clock_ticks_per_second().max(1));
+    let suspended_ns = clock::boottime_ns().saturating_sub(clock::monotonic_ns());
+    (start_ns <= time_ns.saturating_add(suspended_ns).into()).then_some(stat.comm)
 }
 
 /// Has a thread ended, so that nothing happens in it any more? Its parent may not have noticed yet.
 #[must_use]
 pub fn has_ended(tgid: u32, tid: u32) -> bool {
-    // proc_pid_stat(5): the first field behind the name is the state; zombie, dead.
-    let stat = stat_field(&format!("/proc/{tgid}/task/{tid}/stat"), 0);
-    stat.is_none_or(|state| matches!(state.as_str(), "Z" | "X" | "x"))
+    // Zombie, dead.
+    Stat::of_thread(tgid, tid).is_none_or(|stat| matches!(stat.state, 'Z' | 'X' | 'x'))
 }
 
 /// When a process started, in clock ticks since the system booted; `None` if it has ended.
 #[must_use]
 pub fn start_time(tgid: u32) -> Option<u64> {
-    stat_field(&format!("/proc/{tgid}/stat"), 19)?.parse().ok()
+    let stat = fs::read(format!("/proc/{tgid}/stat")).ok()?;
+    Stat::parse(&stat).map(|stat| stat.start_ticks)
 }
 
-/// A field of a `stat` file, counted from behind the name, which may have any character.
-fn stat_field(path: &str, index: usize) -> Option<String> {
-    let stat = fs::read(path).ok()?;
-    let behind_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields = std::str::from_utf8(&stat[behind_name..]).ok()?;
-    fields.split_ascii_whitespace().nth(index).map(str::to_owned)
+/// What a `stat` file says of a thread (proc_pid_stat(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    /// The thread's name.
+    comm: String,
+    /// `R` for running, and so on.
+    state: char,
+    /// When it started, by `CLOCK_BOOTTIME` and rounded down.
+    start_ticks: u64,
+}
+
+impl Stat {
+    fn of_thread(tgid: u32, tid: u32) -> Option<Self> {
+        Self::parse(&fs::read(format!("/proc/{tgid}/task/{tid}/stat")).ok()?)
+    }
+
+    fn parse(stat: &[u8]) -> Option<Self> {
+        // The name may hold anything, also brackets; what follows it cannot.
+        let begin = stat.iter().position(|byte| *byte == b'(')? + 1;
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let comm = String::from_utf8_lossy(stat.get(begin..end)?).into_owned();
+        // The state is field 3, the time of the start field 22.
+        let mut fields = std::str::from_utf8(stat.get(end + 1..)?)
+            .ok()?
+            .split_ascii_whitespace();
+        Some(Self {
+            comm,
+            state: fields.next()?.chars().next()?,
+            start_ticks: fields.nth(22 - 4)?.parse().ok()?,
+        })
+    }
 }
 
 /// The process that a thread belongs to.
@@ -76,5 +108,35 @@ mod tests {
         assert!(start_time(child.id()).is_some(), "it is still there");
         child.wait().unwrap();
         assert_eq!(start_time(child.id()), None);
+    }
+
+    #[test]
+    fn a_name_may_look_like_the_end_of_a_name() {
+        let fields = ["S"].into_iter().chain(["1"; 18]).chain(["250", "9"]);
+        let rest: Vec<_> = fields.collect();
+        let text = format!("7 (a) S 1 (b) {}", rest.join(" "));
+        let expected = Stat {
+            comm: "a) S 1 (b".to_owned(),
+            state: 'S',
+            start_ticks: 250,
+        };
+        assert_eq!(Stat::parse(text.as_bytes()), Some(expected));
+        for cut in 0..text.len() - 5 {
+            assert_eq!(Stat::parse(&text.as_bytes()[..cut]), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_started_later_is_another_one() {
+        let (tgid, tid) = (std::process::id(), rustix::thread::gettid());
+        let tid = tid.as_raw_nonzero().get().unsigned_abs();
+        let now_ns = clock::monotonic_ns();
+        let name = comm_at(tgid, tid, now_ns).expect("it runs this");
+        assert_eq!(
+            name,
+            fs::read_to_string("/proc/thread-self/comm").expect("procfs").trim_end()
+        );
+        assert_eq!(comm_at(tgid, tid, 1), None);
+        assert_eq!(comm_at(tgid + 1, tid, now_ns), None);
     }
 }

@@ -59,27 +59,36 @@ impl Causes {
             let to = self.tallies.entry(*key).or_default();
             to.count.at_least += from.count.at_least;
             to.count.at_most += from.count.at_most;
-            to.count.total_ns += from.count.total_ns;
+            to.count.total_ns = to.count.total_ns.saturating_add(from.count.total_ns);
             to.covered += from.covered;
         }
         self.unseen += other.unseen;
         if self.tallies.len() > MOST {
-            self.forget_rare();
+            self.keep_most_frequent(MOST / 2);
         }
     }
 
-    /// Keeps the more frequent half; what is forgotten is unseen from here on.
-    fn forget_rare(&mut self) {
+    /// How many causes are known.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.tallies.len()
+    }
+
+    /// Forgets all but so many of the most frequent causes; what is forgotten is unseen from here on.
+    pub fn keep_most_frequent(&mut self, most: usize) {
+        let Some(last) = self.tallies.len().checked_sub(most + 1) else {
+            return;
+        };
         let mut bounds: Vec<_> = self.tallies.values().map(|it| self.bound(it)).collect();
         bounds.sort_unstable();
-        let middle = bounds[bounds.len() / 2];
+        let highest = bounds[last];
         let before = self.unseen;
         self.tallies
-            .retain(|_, tally| tally.count.at_most + (before - tally.covered) > middle);
+            .retain(|_, tally| tally.count.at_most + (before - tally.covered) > highest);
         for tally in self.tallies.values_mut() {
-            tally.covered += middle.saturating_sub(before);
+            tally.covered += highest.saturating_sub(before);
         }
-        self.unseen = before.max(middle);
+        self.unseen = before.max(highest);
     }
 
     fn bound(&self, tally: &EventCounter) -> u64 {

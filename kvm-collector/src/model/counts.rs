@@ -1,6 +1,8 @@
 //! Events counted, as a sample: totals since the start, with the time they were read. Differences
 //! and rates are derived when reading.
 
+use std::collections::HashMap;
+
 use super::Loss;
 use crate::tracefs::EventName;
 
@@ -53,11 +55,13 @@ impl Counts {
                 lost: now.lost.saturating_sub(then.lost),
             })
             .collect();
+        let before: HashMap<u32, &VmCounts> =
+            earlier.vms.iter().map(|it| (it.tgid, it)).collect();
         let vms = self
             .vms
             .iter()
             .map(|now| {
-                let then = earlier.vms.iter().find(|then| then.tgid == now.tgid);
+                let then = before.get(&now.tgid);
                 let counts = now.counts.iter().enumerate().map(|(index, count)| {
                     let then = then.and_then(|then| then.counts.get(index)).copied();
                     count.saturating_sub(then.unwrap_or(0))

@@ -32,6 +32,15 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
+    /// The thread in which it happened.
+    #[must_use]
+    pub fn thread(&self) -> Thread {
+        Thread {
+            tgid: self.tgid,
+            tid: self.tid,
+        }
+    }
+
     /// How many events it stands for.
     #[must_use]
     pub fn count(&self) -> u64 {

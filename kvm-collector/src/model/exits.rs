@@ -2,7 +2,7 @@
 
 use kvm_ebpf_common::{BUCKETS, ExitStats, Histogram, Key, bucket_start};
 
-use super::{Causes, Loss, percentile_ns};
+use super::{Causes, Loss, Thread, percentile_ns};
 
 /// The vCPU that exits belong to: its process, its index and its thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,17 @@ pub struct VcpuId {
     pub vcpu: u32,
     /// The vCPU's thread; 0 where it has ended and the index tells.
     pub tid: u32,
+}
+
+impl VcpuId {
+    /// The thread.
+    #[must_use]
+    pub fn thread(&self) -> Thread {
+        Thread {
+            tgid: self.tgid,
+            tid: self.tid,
+        }
+    }
 }
 
 /// The shortest and the longest time; `min_ns` is `u64::MAX` where there is none.
@@ -120,7 +131,7 @@ impl ExitTotals {
     /// Adds others' exits.
     pub fn merge(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
-        self.open += other.open;
+        self.open = self.open.saturating_add(other.open);
         self.untimed = self.untimed.saturating_add(other.untimed);
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.vmm_ns = self.vmm_ns.saturating_add(other.vmm_ns);
@@ -128,7 +139,7 @@ impl ExitTotals {
         self.preempted_ns = self.preempted_ns.saturating_add(other.preempted_ns);
         self.extremes.merge(other.extremes);
         for (to, from) in self.histogram.iter_mut().zip(&other.histogram) {
-            *to += from;
+            *to = to.saturating_add(*from);
         }
     }
 
@@ -159,7 +170,7 @@ impl ExitTotals {
     /// How many have a time.
     #[must_use]
     pub fn timed(&self) -> u64 {
-        self.histogram.iter().sum()
+        self.histogram.iter().copied().fold(0, u64::saturating_add)
     }
 
     /// The mean time; 0 if there is none.

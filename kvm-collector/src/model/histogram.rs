@@ -18,7 +18,7 @@ use super::MinMax;
     reason = "an estimate within a bucket; its inputs and its result are positive"
 )]
 pub fn percentile_ns(histogram: &Histogram, percent: f64, extremes: MinMax) -> u64 {
-    let count: u64 = histogram.iter().sum();
+    let count = histogram.iter().copied().fold(0, u64::saturating_add);
     if count == 0 {
         return 0;
     }
@@ -26,7 +26,7 @@ pub fn percentile_ns(histogram: &Histogram, percent: f64, extremes: MinMax) -> u
     let rank = (count as f64 * percent / 100.0).ceil().max(1.0);
     let mut below = 0;
     for (index, &in_bucket) in histogram.iter().enumerate() {
-        below += in_bucket;
+        below = u64::saturating_add(below, in_bucket);
         if (below as f64) < rank {
             continue;
         }

@@ -2,6 +2,7 @@
 //! is an argument.
 
 mod batch;
+pub mod capacity;
 mod causes;
 mod counts;
 mod event;

@@ -172,7 +172,7 @@ impl std::fmt::Debug for Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         if self.slow_links.len() > 1 {
-            self.release = Release::begin();
+            self.release = Release::begin(&self.slow_links);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a record is, and what is in the small ones.
 
+use crate::model::Thread;
+
 use super::abi::{RECORD_HEADER, record, u16_at, u32_at, u64_at};
 
 pub(crate) use record::{COMM, EXIT, FINISHED_ROUND, FORK, LOST, LOST_SAMPLES, SAMPLE};
@@ -30,7 +32,7 @@ pub(crate) fn at(run: &[u8], place: usize) -> Option<&[u8]> {
 }
 
 /// A thread and its name.
-pub(crate) fn comm(record: &[u8]) -> Option<(u32, Box<str>)> {
+pub(crate) fn comm(record: &[u8]) -> Option<(Thread, Box<str>)> {
     if of(record) != COMM {
         return None;
     }
@@ -38,13 +40,29 @@ pub(crate) fn comm(record: &[u8]) -> Option<(u32, Box<str>)> {
     let comm = body.get(8..)?.split(|byte| *byte == 0).next()?;
     // A name is shorter than 16 bytes; what is not, is none.
     let comm = &comm[..comm.len().min(64)];
-    Some((u32_at(body, 4)?, String::from_utf8_lossy(comm).into()))
+    let thread = thread(u32_at(body, 0)?, u32_at(body, 4)?);
+    Some((thread, String::from_utf8_lossy(comm).into()))
 }
 
 /// A new thread and the one that made it.
-pub(crate) fn fork(record: &[u8]) -> Option<(u32, u32)> {
+pub(crate) fn fork(record: &[u8]) -> Option<(Thread, Thread)> {
     let body = body(record);
-    (of(record) == FORK).then(|| Some((u32_at(body, 8)?, u32_at(body, 12)?)))?
+    let number = |at| u32_at(body, at);
+    (of(record) == FORK).then(|| {
+        Some((
+            thread(number(0)?, number(8)?),
+            thread(number(4)?, number(12)?),
+        ))
+    })?
+}
+
+fn thread(tgid: u32, tid: u32) -> Thread {
+    Thread { tgid, tid }
+}
+
+/// The number of a thread that has ended.
+pub(crate) fn ended_thread(record: &[u8]) -> Option<u32> {
+    new_or_ended_thread(record).filter(|_| of(record) == EXIT)
 }
 
 /// Which event was lost, as far as it is said, and how often.

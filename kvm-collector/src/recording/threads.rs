@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::host::{self, VmNames};
+use crate::{
+    host::{self, VmNames},
+    model::capacity::MOST_NAMED,
+};
 
 use super::{
     abi::{RECORD_HEADER, record},
@@ -13,17 +16,22 @@ use super::{
 /// Threads whose last event was looked at lately, by the low bits of their number.
 const RECENT: usize = 1 << 12;
 
+/// No process and no thread.
+const NOBODY: (u32, u32) = (u32::MAX, u32::MAX);
+
 /// Ended threads that are remembered at most.
 const MOST_ENDED: usize = 1 << 14;
 
-/// Asks what a thread is called.
-type Ask = fn(u32) -> Option<String>;
+/// Asks what a process's thread was called at a time.
+type Ask = fn(u32, u32, u64) -> Option<String>;
 
 /// The threads seen. A record says a thread's name before its first event in each file.
 #[derive(Debug)]
 pub(super) struct Threads {
-    recent: Box<[u32]>,
+    recent: Box<[(u32, u32)]>,
     known: HashMap<u32, Thread>,
+    /// There were so many that they were forgotten, once.
+    has_forgotten: bool,
     /// Threads that have ended, for files that begin with what was before: when, who, what.
     ended: VecDeque<(u64, u32, Thread)>,
     /// Files begun so far.
@@ -44,15 +52,16 @@ struct Thread {
 
 impl Default for Threads {
     fn default() -> Self {
-        Self::asking(host::process::comm)
+        Self::asking(host::process::comm_at)
     }
 }
 
 impl Threads {
     pub(super) fn asking(ask: Ask) -> Self {
         Self {
-            recent: vec![u32::MAX; RECENT].into_boxed_slice(),
+            recent: vec![NOBODY; RECENT].into_boxed_slice(),
             known: HashMap::new(),
+            has_forgotten: false,
             ended: VecDeque::new(),
             file: 0,
             names: VmNames::default(),
@@ -63,17 +72,17 @@ impl Threads {
     /// A new file begins: names have to be said again.
     pub(super) fn new_file(&mut self) {
         self.file += 1;
-        self.recent.fill(u32::MAX);
+        self.recent.fill(NOBODY);
     }
 
     /// There is an event of this thread. This is called for each event, and does nearly nothing for nearly all.
     #[inline]
     pub(super) fn seen(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
         let recent = &mut self.recent[tid as usize % RECENT];
-        if *recent == tid {
+        if *recent == (tgid, tid) {
             return;
         }
-        *recent = tid;
+        *recent = (tgid, tid);
         self.say(tgid, tid, time_ns, out);
         if tgid != tid {
             // Its process' name is what its VM may go by.
@@ -82,13 +91,21 @@ impl Threads {
     }
 
     fn say(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
+        // The end of a thread may have been lost, and its number be another process's thread's.
+        if self.known.get(&tid).is_some_and(|it| it.tgid != tgid) {
+            self.known.remove(&tid);
+        } else if self.known.len() >= MOST_NAMED && !self.known.contains_key(&tid) {
+            // Those that live are asked, and written, again.
+            self.known.clear();
+            self.has_forgotten = true;
+        }
         let thread = self.known.entry(tid).or_insert_with(|| {
             if tid == tgid && tid != 0 {
                 self.names.learn(tgid, None);
             }
             Thread {
                 tgid,
-                comm: (self.ask)(tid).map(String::into_boxed_str),
+                comm: (self.ask)(tgid, tid, time_ns).map(String::into_boxed_str),
                 first_ns: time_ns,
                 file: self.file.wrapping_sub(1),
             }
@@ -111,10 +128,13 @@ impl Threads {
         out: &mut Vec<u8>,
     ) {
         let Some(mut thread) = self.known.remove(&tid) else {
-            // Nothing of it is in the file.
+            // Nothing of it is in the file, unless it was forgotten.
+            if self.has_forgotten {
+                put_exit(out, tgid, tid, time_ns);
+            }
             return;
         };
-        self.recent[tid as usize % RECENT] = u32::MAX;
+        self.recent[tid as usize % RECENT] = NOBODY;
         if thread.comm.is_none() {
             // It had ended before it could be asked. Its events are not given out yet by who reads them in order.
             put_comm(out, tgid, tid, comm, thread.first_ns.saturating_sub(1));
@@ -173,4 +193,27 @@ fn put_exit(out: &mut Vec<u8>, tgid: u32, tid: u32, time_ns: u64) {
     }
     out.extend_from_slice(&time_ns.to_ne_bytes());
     put_sample_id(out, (tgid, tid), time_ns, 0, 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model, recording::kind};
+
+    #[test]
+    fn a_number_of_another_process_is_another_thread() {
+        let mut threads = Threads::asking(|tgid, tid, _| Some(format!("{tgid}/{tid}")));
+        let mut out = Vec::new();
+        for tgid in [7, 7, 9, 9] {
+            threads.seen(tgid, 8, 100, &mut out);
+        }
+        let mut names = Vec::new();
+        let mut at = 0;
+        while let Some(record) = kind::at(&out, at).filter(|it| !it.is_empty()) {
+            names.extend(kind::comm(record).map(|(thread, name)| (thread, name.into_string())));
+            at += record.len();
+        }
+        let name = |tgid, tid| (model::Thread { tgid, tid }, format!("{tgid}/{tid}"));
+        assert_eq!(names, [name(7, 8), name(7, 7), name(9, 8), name(9, 9)]);
+    }
 }

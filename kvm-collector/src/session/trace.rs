@@ -207,7 +207,7 @@ pub fn recorded(
 ) -> anyhow::Result<(TraceSummary, RecordingSummary)> {
     let summary = play(recording, options, shows_progress, |item, context| {
         let comm = match item {
-            StreamItem::Event(event) => context.names.comm(event.tid),
+            StreamItem::Event(event) => context.names.comm(event.thread()),
             _ => "",
         };
         Ok::<_, anyhow::Error>(printer.print(item, comm, out)?)

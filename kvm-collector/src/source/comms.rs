@@ -2,33 +2,62 @@
 
 use std::collections::HashMap;
 
-use crate::host;
+use crate::{
+    host,
+    model::{Thread, capacity::MOST_NAMED},
+};
 
 /// Names by thread.
 ///
 /// A thread is asked for its name when its first event is looked at. That may be after it has ended;
 /// then the record of its end, which is in by that time, says what its name was.
+///
+/// The record of an end may be lost, and the thread's number be used again. So a name is of a process's thread, and of
+/// one that had started when the event happened.
 #[derive(Debug, Default)]
 pub(super) struct Comms {
-    known: HashMap<u32, Box<str>>,
-    ended: HashMap<u32, Box<str>>,
+    known: HashMap<u32, ThreadName>,
+    ended: HashMap<u32, ThreadName>,
+}
+
+#[derive(Debug, Clone)]
+struct ThreadName {
+    tgid: u32,
+    name: Box<str>,
 }
 
 impl Comms {
-    /// The thread's name; `<...>`, as ftrace has it, if nobody can tell.
-    pub(super) fn get(&mut self, tid: u32) -> &str {
+    /// The name of an event's thread; `<...>`, as ftrace has it, if nobody can tell.
+    pub(super) fn get(&mut self, thread: Thread, time_ns: u64) -> &str {
+        let Thread { tgid, tid } = thread;
+        if self.known.len() >= MOST_NAMED && !self.known.contains_key(&tid) {
+            // Those that live are asked again.
+            self.known.clear();
+        }
         let ended = &self.ended;
-        self.known.entry(tid).or_insert_with(|| {
-            let name = host::process::comm(tid).map(String::into_boxed_str);
-            name.or_else(|| ended.get(&tid).cloned())
-                .unwrap_or_else(|| if tid == 0 { "<idle>" } else { "<...>" }.into())
-        })
+        let ask = || {
+            let name = host::process::comm_at(tgid, tid, time_ns).map(String::into_boxed_str);
+            let ended = ended.get(&tid).filter(|it| it.tgid == tgid);
+            let name = name.or_else(|| ended.map(|it| it.name.clone()));
+            ThreadName {
+                tgid,
+                name: name.unwrap_or_else(|| if tid == 0 { "<idle>" } else { "<...>" }.into()),
+            }
+        };
+        let known = self.known.entry(tid).or_insert_with(ask);
+        if known.tgid != tgid {
+            *known = ask();
+        }
+        &known.name
     }
 
     /// The thread has ended. Its events may still be asked for.
-    pub(super) fn ended(&mut self, tid: u32, comm: &[u8]) {
-        let comm = String::from_utf8_lossy(comm);
-        self.ended.insert(tid, comm.into());
+    pub(super) fn ended(&mut self, thread: Thread, comm: &[u8]) {
+        let name = ThreadName {
+            tgid: thread.tgid,
+            name: String::from_utf8_lossy(comm).into(),
+        };
+        self.ended.insert(thread.tid, name);
     }
 
     /// All events of the ended thread are through; its number may be another thread's from here on.
@@ -42,27 +71,52 @@ impl Comms {
 mod tests {
     use super::*;
 
-    /// Above any real thread's number (`PID_MAX_LIMIT` is 2^22).
-    const NOBODY: u32 = 1 << 30;
+    /// Its number is above any real thread's (`PID_MAX_LIMIT` is 2^22).
+    const NOBODY: Thread = Thread {
+        tgid: 1 << 30,
+        tid: (1 << 30) + 1,
+    };
+
+    fn own() -> Thread {
+        let tid = rustix::thread::gettid().as_raw_nonzero().get();
+        Thread {
+            tgid: std::process::id(),
+            tid: tid.unsigned_abs(),
+        }
+    }
 
     #[test]
     fn a_name_outlives_its_thread_until_it_is_forgotten() {
         let mut comms = Comms::default();
         comms.ended(NOBODY, b"CPU 0/KVM");
-        assert_eq!(comms.get(NOBODY), "CPU 0/KVM");
-        comms.forget(NOBODY);
-        assert_eq!(comms.get(NOBODY), "<...>");
+        assert_eq!(comms.get(NOBODY, 1), "CPU 0/KVM");
+        comms.forget(NOBODY.tid);
+        assert_eq!(comms.get(NOBODY, 1), "<...>");
     }
 
     #[test]
     fn a_living_thread_is_asked() {
-        let own = rustix::thread::gettid()
-            .as_raw_nonzero()
-            .get()
-            .unsigned_abs();
-        assert_eq!(
-            Some(Comms::default().get(own).to_owned()),
-            host::process::comm(own)
-        );
+        let (own, now_ns) = (own(), host::clock::monotonic_ns());
+        let name = host::process::comm_at(own.tgid, own.tid, now_ns);
+        assert!(name.is_some());
+        assert_eq!(Some(Comms::default().get(own, now_ns).to_owned()), name);
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_has_another_name() {
+        let own = own();
+        let mut comms = Comms::default();
+        // This thread had not started then: the event is of the one before.
+        comms.ended(own, b"CPU 0/KVM");
+        assert_eq!(comms.get(own, 1), "CPU 0/KVM");
+        // Another process's thread: the end of the one before was not seen.
+        let mut comms = Comms::default();
+        comms.ended(NOBODY, b"CPU 0/KVM");
+        assert_eq!(comms.get(NOBODY, 1), "CPU 0/KVM");
+        let again = Thread {
+            tgid: NOBODY.tgid - 1,
+            ..NOBODY
+        };
+        assert_eq!(comms.get(again, 2), "<...>");
     }
 }

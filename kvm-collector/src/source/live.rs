@@ -444,7 +444,7 @@ impl Live {
         loss.lost = counters.slow_lost + counters.interrupted;
         loss.unmatched = counters.unmatched;
         loss.moved = counters.moved + self.exited.moved() + moved;
-        loss.map_full = counters.rows_full + counters.threads_full;
+        loss.map_full = counters.rows_full + counters.threads_full + self.exited.full();
         loss.unattributed = counters.unattributed + self.unattributed;
         Ok(ExitReading {
             time_ns: now_ns.saturating_sub(self.began_ns),

@@ -57,7 +57,7 @@ impl Ordered {
         let mut queued = self.window.list();
         for (offset, record) in batch.records() {
             if let Some(comm) = record.ended_comm() {
-                self.comms.ended(record.header.tid, comm);
+                self.comms.ended(thread_of(&record), comm);
             }
             queued.push((record.header.time_ns, Queued::Record(offset)));
         }
@@ -87,7 +87,7 @@ impl Ordered {
         let losses = &mut self.losses;
         let lost = |cpu, time_ns| StreamItem::Lost {
             slot: None,
-            cpu: Some(cpu),
+            cpu,
             count: 0,
             time_ns,
         };
@@ -97,7 +97,7 @@ impl Ordered {
                     Queued::Record(offset) => offset,
                     Queued::Missing(cpu, to_ns) => {
                         losses.begin(cpu, to_ns);
-                        return each(&lost(cpu, time_ns), "").map(|()| false);
+                        return each(&lost(Some(cpu), time_ns), "").map(|()| false);
                     }
                 };
                 if !losses.is_empty() {
@@ -115,7 +115,8 @@ impl Ordered {
                     return each(&StreamItem::ThreadEnd { tid }, "").map(|()| false);
                 }
                 if let Some(event) = event(&record, attribution, vm_name) {
-                    each(&StreamItem::Event(event), comms.get(tid))?;
+                    let comm = comms.get(thread_of(&record), time_ns);
+                    each(&StreamItem::Event(event), comm)?;
                 }
                 Ok(true)
             })
@@ -134,6 +135,13 @@ impl Ordered {
     }
 }
 
+fn thread_of(record: &Record<'_>) -> Thread {
+    Thread {
+        tgid: record.header.tgid,
+        tid: record.header.tid,
+    }
+}
+
 /// A record of the ring as an event, if it is selected.
 fn event<'a>(
     record: &Record<'a>,
@@ -141,10 +149,7 @@ fn event<'a>(
     vm_name: &dyn Fn(u32) -> Option<String>,
 ) -> Option<Event<'a>> {
     let header = record.header;
-    let thread = Thread {
-        tgid: header.tgid,
-        tid: header.tid,
-    };
+    let thread = thread_of(record);
     let slot = usize::from(header.slot);
     let subject = attribution.attribute(slot, thread, record.raw, vm_name)?;
     Some(Event {

@@ -12,7 +12,7 @@ use kvm_ebpf_common::{Decision, VCPU_UNKNOWN, VcpuThreadId, decide, subject};
 
 use super::{Selection, Selector, selection::DecidedIds};
 use crate::{
-    model::Thread,
+    model::{Thread, capacity::MOST_NAMED},
     tracefs::{Field, Format, ReasonNames},
 };
 
@@ -178,14 +178,13 @@ impl Attribution {
         let fields = self.fields.get(index)?;
         let own_vcpu = number(&fields.vcpu).filter(|_| self.by_vcpu || self.learns);
         let (is_of_kvm, other) = (fields.is_of_kvm, number(&fields.other));
-        if !self.selector.selects_reason(|| number(&fields.reason)) && fields.reason.is_some() {
-            if fields.is_of_vcpu_thread {
-                self.learn(thread, own_vcpu);
-            }
-            return None;
-        }
+        let is_reason_selected =
+            fields.reason.is_none() || self.selector.selects_reason(|| number(&fields.reason));
         if self.learns && fields.is_of_vcpu_thread {
             self.learn(thread, own_vcpu);
+        }
+        if !is_reason_selected {
+            return None;
         }
         if is_of_kvm || !self.learns {
             return self.own(thread, own_vcpu, vm_name);
@@ -240,14 +239,14 @@ impl Attribution {
 
     /// A thread has ended: its number may be another thread's from here on.
     pub fn thread_end(&mut self, tid: u32) {
-        if let Some(known) = self.known.remove(&tid) {
-            if let Some(recent) = self.recent.get_mut(tid as usize % RECENT_THREADS) {
-                recent.thread = Thread::default();
-            }
-            if known.thread.tgid == tid {
-                self.selector.forget_process(tid);
-            }
+        if self.known.remove(&tid).is_some()
+            && let Some(recent) = self.recent.get_mut(tid as usize % RECENT_THREADS)
+            && recent.thread.tid == tid
+        {
+            recent.thread = Thread::default();
         }
+        // A process ends with its main thread, whose number it has. No other process can have that.
+        self.selector.forget_process(tid);
     }
 
     fn learn(&mut self, thread: Thread, vcpu: Option<u32>) {
@@ -255,8 +254,13 @@ impl Attribution {
             let none = VcpuThread::of_unknown_vcpu(Thread::default());
             self.recent.resize(RECENT_THREADS, none);
         }
-        let recent = &mut self.recent[thread.tid as usize % RECENT_THREADS];
+        let recent = &self.recent[thread.tid as usize % RECENT_THREADS];
         if recent.thread == thread && vcpu.is_none_or(|it| it == recent.vcpu) {
+            return;
+        }
+        if self.known.len() >= MOST_NAMED && !self.known.contains_key(&thread.tid) {
+            // What other events are about it is not recognised.
+            self.unattributed += 1;
             return;
         }
         let unknown = VcpuThread::of_unknown_vcpu(thread);
@@ -265,7 +269,8 @@ impl Attribution {
             *known = unknown;
         }
         known.vcpu = vcpu.unwrap_or(known.vcpu);
-        *recent = *known;
+        let known = *known;
+        self.recent[thread.tid as usize % RECENT_THREADS] = known;
     }
 
     fn find(&self, tid: u32) -> Option<VcpuThread> {
@@ -282,5 +287,90 @@ impl Attribution {
         self.find(thread.tid)
             .filter(|known| known.thread == thread)
             .map_or(VCPU_UNKNOWN, |known| known.vcpu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timing::Filter;
+
+    const EXIT: &str = include_str!("../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
+    const PIO: &str = include_str!("../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_pio");
+
+    fn formats() -> [Format; 2] {
+        [EXIT, PIO].map(|text| Format::parse("kvm", text).expect("a format"))
+    }
+
+    fn attribution(selection: Selection) -> Attribution {
+        Attribution::new(formats().iter().map(Some), selection)
+    }
+
+    /// Of a thread beside the main one.
+    fn is_selected(attribution: &mut Attribution, tgid: u32, name: &str) -> bool {
+        let tid = tgid + 1;
+        let name = |_| Some(name.to_owned());
+        let raw = vec![0; formats()[0].fixed_size()];
+        let attributed = attribution.attribute(0, Thread { tgid, tid }, &raw, &name);
+        attributed.is_some()
+    }
+
+    #[test]
+    fn a_process_ends_with_its_main_thread_whatever_that_does() {
+        let web = globset::Glob::new("web-*").expect("a glob");
+        let selection = || Selection {
+            vms: vec![web.compile_matcher()],
+            ..Selection::default()
+        };
+        // The main thread has no event of KVM: it only starts the others.
+        let mut attribution = attribution(selection());
+        assert!(is_selected(&mut attribution, 100, "web-1"));
+        attribution.thread_end(101);
+        assert!(is_selected(&mut attribution, 100, "db"), "it lives");
+        attribution.thread_end(100);
+        assert!(!is_selected(&mut attribution, 100, "db"), "it is another");
+        attribution.thread_end(100);
+        assert!(is_selected(&mut attribution, 100, "web-2"));
+    }
+
+    #[test]
+    fn an_exit_for_another_reason_still_tells_the_vcpu() {
+        let selection = Selection {
+            filter: Filter {
+                vcpus: vec![3],
+                reasons: Some(vec![0x7b]),
+                ..Filter::default()
+            },
+            vms: Vec::new(),
+        };
+        let mut attribution = attribution(selection);
+        let [exit, pio] = formats();
+        let thread = Thread { tgid: 1, tid: 2 };
+        let mut raw = vec![0; exit.fixed_size()];
+        raw[exit.field("vcpu_id").expect("a field").offset] = 3;
+        assert_eq!(attribution.attribute(0, thread, &raw, &|_| None), None);
+        let raw = vec![0; pio.fixed_size()];
+        let attributed = attribution.attribute(1, thread, &raw, &|_| None);
+        assert_eq!(attributed, Some(Some(thread)));
+        assert_eq!(attribution.unattributed(), 0);
+    }
+
+    #[test]
+    fn a_thread_that_finds_no_room_is_counted() {
+        let selection = Selection {
+            filter: Filter {
+                vcpus: vec![0],
+                ..Filter::default()
+            },
+            vms: Vec::new(),
+        };
+        let mut attribution = attribution(selection);
+        let most = u32::try_from(MOST_NAMED).expect("a small number");
+        let raw = vec![0; formats()[0].fixed_size()];
+        for tid in 1..=most + 5 {
+            attribution.attribute(0, Thread { tgid: 1, tid }, &raw, &|_| None);
+        }
+        assert_eq!(attribution.unattributed(), 5);
+        assert_eq!(attribution.known.len(), MOST_NAMED);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use crate::model::{Exit, Part, Segment, VcpuState};
+use crate::model::{Exit, Part, Segment, VcpuState, capacity::MOST_EXIT_PARTS};
 
-/// Parts of one exit that are kept at most: a thread that is preempted over and over may have any number.
-/// The exit's own sums have all of them.
+/// Parts of one exit that are stored at most: a thread that is preempted over and over may have any number. The exit's
+/// own sums have all of them, also those beyond [`MOST_EXIT_PARTS`] of all exits in progress.
 const MOST_PARTS: usize = 256;
 
 /// What segments make up.
@@ -21,6 +21,8 @@ pub enum Assembled<'a> {
 #[derive(Debug, Default)]
 pub struct ExitAssembler {
     parts: HashMap<u32, Vec<Segment>>,
+    /// Parts of all of them.
+    count: usize,
 }
 
 impl ExitAssembler {
@@ -34,14 +36,19 @@ impl ExitAssembler {
         match &segment.state {
             VcpuState::Guest => Some(each(Assembled::Guest(segment))),
             VcpuState::Part(_) => {
+                if self.count >= MOST_EXIT_PARTS {
+                    return None;
+                }
                 let parts = self.parts.entry(segment.vcpu_id.tid).or_default();
                 if parts.len() < MOST_PARTS {
                     parts.push(*segment);
+                    self.count += 1;
                 }
                 None
             }
             VcpuState::Exit(exit) => {
                 let mut parts = self.parts.remove(&segment.vcpu_id.tid).unwrap_or_default();
+                self.count -= parts.len();
                 parts.sort_by_key(|it| (it.from_ns, Reverse(it.to_ns)));
                 Some(each(Assembled::Exit(segment, exit, &parts)))
             }

@@ -39,7 +39,7 @@ pub(crate) fn times(thread: &VcpuThread, now_ns: u64) -> VcpuTimes {
     };
     VcpuTimes {
         vcpu_id: vcpu_id(thread),
-        guest_ns: thread.clock.guest_ns + since(thread.clock.guest_since_ns),
+        guest_ns: (thread.clock.guest_ns).saturating_add(since(thread.clock.guest_since_ns)),
         open_ns: match thread.clock.exit_ns {
             0 => 0,
             _ => since(thread.clock.span_ns),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use globset::GlobMatcher;
 use kvm_ebpf_common::Selection as SelectsIds;
 
-use crate::model::pid_of;
+use crate::model::{capacity::MOST_NAMED, pid_of};
 
 /// The ids that the eBPF programs can select by. An empty list selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,11 +95,18 @@ impl Selection {
 #[derive(Debug, Default)]
 pub struct Selector {
     selection: Selection,
-    /// Per process, whether it is selected.
-    processes: HashMap<u32, bool>,
-    /// Processes that were decided against, and nobody has been told yet.
-    skipped: Vec<u32>,
+    /// Per process, what was decided.
+    processes: HashMap<u32, ProcessDecision>,
+    /// Has anything been decided against that nobody has been told yet?
+    has_unreported: bool,
     last_process: Option<(u32, bool)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ProcessDecision {
+    is_selected: bool,
+    /// [`Selector::newly_skipped`] has returned it, or need not.
+    is_reported: bool,
 }
 
 impl Selector {
@@ -137,16 +144,22 @@ impl Selector {
         vm_name: &dyn Fn(u32) -> Option<String>,
     ) -> Option<bool> {
         let selection = &self.selection;
-        let known = self.processes.get(&tgid).copied().or_else(|| {
+        let known = self.processes.get(&tgid).map(|it| it.is_selected);
+        let known = known.or_else(|| {
             if !selection.is_by_name() || selection.filter.tgids.contains(&pid_of(tgid)) {
                 return Some(selection.matches_process(tgid, ""));
             }
             // Without a name nothing is decided yet: the name may become known later.
             vm_name(tgid).map(|name| selection.matches_process(tgid, &name))
         })?;
-        self.processes.insert(tgid, known);
-        if !known && selection.is_by_name() {
-            self.skipped.push(tgid);
+        // What finds no room is decided again for the next event; that is the same, as long as the name is known.
+        if self.processes.len() < MOST_NAMED {
+            let decision = ProcessDecision {
+                is_selected: known,
+                is_reported: known || !selection.is_by_name(),
+            };
+            self.has_unreported |= !decision.is_reported;
+            self.processes.entry(tgid).or_insert(decision);
         }
         self.last_process = Some((tgid, known));
         Some(known)
@@ -154,7 +167,15 @@ impl Selector {
 
     /// The processes that have been decided against since the last call.
     pub fn newly_skipped(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.skipped)
+        if !std::mem::take(&mut self.has_unreported) {
+            return Vec::new();
+        }
+        let new = self.processes.iter_mut().filter(|it| !it.1.is_reported);
+        new.map(|(tgid, decision)| {
+            decision.is_reported = true;
+            *tgid
+        })
+        .collect()
     }
 
     /// Forgets what was decided about a process: it has ended, and its number may be another's.
@@ -220,5 +241,41 @@ mod tests {
         assert_eq!(selector.process(7, &|_| None), Some(true));
         selector.forget_process(7);
         assert_eq!(selector.process(7, &|_| Some("db".into())), Some(false));
+    }
+
+    #[test]
+    fn a_skipped_process_is_reported_once_and_again_when_its_number_is_used_again() {
+        let web = globset::Glob::new("web-*").unwrap().compile_matcher();
+        let mut selector = Selector::new(Selection {
+            vms: vec![web],
+            ..Selection::default()
+        });
+        let db = |_| Some("db".to_owned());
+        for _ in 0..3 {
+            assert_eq!(selector.process(7, &db), Some(false));
+            selector.process(8, &|_| Some("web-1".to_owned()));
+        }
+        assert_eq!(selector.newly_skipped(), [7]);
+        assert!(selector.newly_skipped().is_empty());
+        // A stream of processes that come and go, and nobody who asks.
+        for _ in 0..1000 {
+            selector.forget_process(7);
+            assert_eq!(selector.process(7, &db), Some(false));
+        }
+        assert_eq!(selector.newly_skipped(), [7]);
+    }
+
+    #[test]
+    fn what_is_remembered_of_processes_is_bounded_and_all_are_decided() {
+        let web = globset::Glob::new("web-*").unwrap().compile_matcher();
+        let mut selector = Selector::new(Selection {
+            vms: vec![web],
+            ..Selection::default()
+        });
+        let name = |tgid| Some(format!("{}-{tgid}", ["db", "web"][tgid as usize % 2]));
+        for tgid in 0..u32::try_from(MOST_NAMED).unwrap() + 1000 {
+            assert_eq!(selector.process(tgid, &name), Some(tgid % 2 == 1));
+        }
+        assert_eq!(selector.processes.len(), MOST_NAMED);
     }
 }

@@ -134,6 +134,16 @@ impl Host {
 
     /// What is read after so many seconds.
     pub(crate) fn reading(&self, seconds: u64, scope: Scope) -> TopReading {
+        self.reading_of(seconds, scope, &mut HashSet::new())
+    }
+
+    /// The same, if some keys have been named before.
+    pub(crate) fn reading_of(
+        &self,
+        seconds: u64,
+        scope: Scope,
+        named: &mut HashSet<Key>,
+    ) -> TopReading {
         let kind = self.counted();
         let mut reading = TopReading::new(scope, kind.as_ref());
         let mut vcpus = Vec::new();
@@ -190,7 +200,7 @@ impl Host {
             let vm = self.vms.iter().find(|vm| vm.tgid == tgid);
             vm.map_or_else(String::new, |vm| vm.name.clone())
         };
-        reading.name(&mut HashSet::new(), &names, &vm_name);
+        reading.name(named, &names, &vm_name);
         reading
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn drive(recording: Recording) {
             StreamItem::Event(event) => {
                 line.clear();
                 formats[event.slot].print(event.raw, &mut line);
-                let _ = context.names.comm(event.tid);
+                let _ = context.names.comm(event.thread());
             }
             StreamItem::Interval { .. } => {
                 intervals += 1;

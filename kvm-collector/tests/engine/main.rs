@@ -441,3 +441,138 @@ fn whatever_a_bit_says_all_views_end_and_agree() {
         }
     }
 }
+
+/// Times are numbers below 2^63 ns, whatever a file says: those of three threads together are not.
+#[test]
+fn times_of_centuries_add_up_without_overflow() {
+    const HLT_OF_VMM: &[(&str, u64)] = &[("reason", 5)];
+    let mut items = Vec::new();
+    for thread in (1..=3).map(|number| (VM_A, VM_A + number)) {
+        let vcpu = u64::from(thread.1 - VM_A);
+        items.extend([
+            exit(1, thread, vcpu, HLT),
+            event(2, thread, "kvm_userspace_exit", HLT_OF_VMM),
+        ]);
+    }
+    // Each is halted, is in the VMM, and is out of the CPU for nearly all of that.
+    let end = (1 << 63) - 10;
+    for thread in (1..=3).map(|number| (VM_A, VM_A + number)) {
+        let vcpu = u64::from(thread.1 - VM_A);
+        items.push(entry(end, thread, vcpu));
+        items.push(exit(end + 1, thread, vcpu, HLT));
+        items.push(entry(end + 2, thread, vcpu));
+        items.push(Item::End {
+            time_ns: end + 3,
+            thread,
+        });
+    }
+    // Three threads run vCPUs of one index, in three VMs of one process, and are in the guest for nearly all of it.
+    let threads = (1..=3).map(|number| (VM_B, VM_B + number));
+    let mut guest: Vec<_> = threads
+        .clone()
+        .flat_map(|thread| [exit(3, thread, 0, CPUID), entry(4, thread, 0)])
+        .collect();
+    for thread in threads {
+        guest.push(exit(end, thread, 0, CPUID));
+        guest.push(Item::End {
+            time_ns: end + 3,
+            thread,
+        });
+    }
+    items.splice(6..6, guest.drain(..6));
+    items.extend(guest);
+    let file = File::new(&items);
+    let all = report(&file, &["exits", "--json"]);
+    let vcpus = all["vcpus"].as_array().expect("vCPUs");
+    let of_vm_b = vcpus.iter().find(|it| it["pid"] == VM_B);
+    assert_eq!(of_vm_b.expect("it is there")["guest_ns"], u64::MAX);
+    assert_eq!(all["time_ns"], u64::MAX);
+    assert_eq!(all["idle_ns"], u64::MAX);
+    for args in [
+        &["exits", "--by", "vm"][..],
+        &["exits", "--by", "reason", "--advice", "--causes", "3"],
+        &["exits", "--hist", "--csv"],
+        &["exits", "-I", "1s", "--json"],
+        &["stat", "--per-vm"],
+        &["trace", "--per-exit"],
+    ] {
+        let output = run(&file, args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{args:?}: {said}");
+    }
+    let out =
+        std::env::temp_dir().join(format!("kvm-collector-engine-long-{}", std::process::id()));
+    let out = out.to_str().expect("a name");
+    for to in ["csv", "json", "perfetto", "html", "parquet"] {
+        let output = run(&file, &["convert", "--to", to, "-o", out]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{to}: {said}");
+        let _ = std::fs::remove_file(out);
+    }
+}
+
+/// VMs that come and go, and a file that never says that one has ended: neither takes more memory than there may be.
+#[test]
+fn a_file_of_ever_new_threads_takes_no_more_memory() {
+    const VMS: u32 = 40_000;
+    const MOST_KIB: u32 = 350 << 10;
+    for ends in [true, false] {
+        let mut items = Vec::new();
+        for number in 0..VMS {
+            let (tgid, at) = (VM_A + number, 1_000 + u64::from(number) * 1_000);
+            let thread = (tgid, tgid);
+            items.extend([
+                exit(at, thread, 0, CPUID),
+                event(at + 10, thread, "kvm_pio", &[("port", 0x3f8)]),
+                entry(at + 100, thread, 0),
+            ]);
+            if ends {
+                items.push(Item::End {
+                    time_ns: at + 200,
+                    thread,
+                });
+            }
+        }
+        let file = File::new(&items);
+        drop(items);
+        for args in [
+            &["exits", "--json", "--by", "vm"][..],
+            &["stat", "--json", "--per-vm"],
+            &["trace", "--per-exit", "--json"],
+        ] {
+            let output = run_within(MOST_KIB, &file, args);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{args:?}: {said}");
+            let text = String::from_utf8(output.stdout).expect("text");
+            if args[0] == "trace" {
+                assert_eq!(text.lines().count(), VMS as usize);
+                continue;
+            }
+            let report: Value = serde_json::from_str(&text).expect("JSON");
+            let loss = &report["loss"];
+            if args[0] == "exits" {
+                assert_eq!(report["count"], VMS, "{loss}");
+                assert_eq!(loss["map_full"], 0);
+            } else {
+                let vms = report["vms"].as_array().expect("VMs");
+                let counts = vms.iter().flat_map(|it| it["events"].as_array().unwrap());
+                let count: u64 = counts.map(|it| it["count"].as_u64().unwrap()).sum();
+                let lost = loss["lost"].as_u64().expect("a number");
+                assert_eq!(count + lost, 3 * u64::from(VMS));
+                assert_eq!(lost == 0, ends);
+            }
+        }
+    }
+}
+
+/// Runs a command that cannot have more memory of its own than so much.
+fn run_within(kib: u32, file: &File, args: &[&str]) -> Output {
+    Command::new("sh")
+        .args(["-c", "ulimit -d \"$0\" && exec \"$@\"", &kib.to_string()])
+        .arg(env!("CARGO_BIN_EXE_kvm-collector"))
+        .args(args)
+        .arg("-i")
+        .arg(file.path())
+        .output()
+        .expect("it runs")
+}

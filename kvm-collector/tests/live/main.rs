@@ -6,6 +6,7 @@ mod check;
 mod choice;
 mod churn;
 mod counts;
+mod ending;
 mod engine;
 mod errors;
 mod exits;
@@ -75,6 +76,7 @@ fn tests() -> Vec<Trial> {
         engine::tests(),
         ring::tests(),
         pressure::tests(),
+        ending::tests(),
         others::tests(),
         own::tests(),
         errors::tests(),

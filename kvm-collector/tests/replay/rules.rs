@@ -257,6 +257,26 @@ fn entries_say_which_vcpu_where_exits_do_not() {
     let mut vcpus = Vec::new();
     replay.exits(&mut |it| vcpus.push((it.vcpu_id.vcpu, it.totals.count)));
     assert_eq!(vcpus, [(5, 2)]);
+    // Without room for the thread, its exit is counted as lost, and the entry that would say the vCPU as well: by it,
+    // further exits would be counted.
+    let options = ReplayOptions {
+        max_threads: 0,
+        ..ReplayOptions::new(Pairing::among(&formats), &formats)
+    };
+    let mut replay = Replay::new(options).expect("all is there");
+    for (time_ns, slot) in [(1, 0), (2, 1)] {
+        replay.take(&StreamItem::Event(model::Event {
+            slot,
+            time_ns,
+            cpu: 0,
+            tgid: 1,
+            tid: 9,
+            subject: None,
+            sample_weight: 0,
+            raw: steps[slot].1,
+        }));
+    }
+    assert_eq!(replay.loss().map_full, 2);
 }
 
 #[test]
@@ -332,6 +352,36 @@ fn a_vcpu_that_ever_new_threads_run_has_one_exit_in_progress() {
     let untimed: u64 = counts(&rows).iter().map(|it| it.2).sum();
     assert_eq!((open, untimed), (1, 59));
     assert_eq!(read(&mut feeder).1.loss.moved, 59);
+}
+
+/// Who entered a vCPU last is forgotten where there are too many who have ended. An exit that may reach across has no
+/// time then.
+#[test]
+fn a_vcpu_that_moved_and_was_forgotten_is_still_at_one_place() {
+    let mut events = vec![
+        event(10, 0, 1, exit_of_vcpu(0)),
+        event(20, 0, 1, What::Entry),
+        event(30, 0, 1, exit_of_vcpu(0)),
+        event(40, 0, 1, USER),
+        // Another thread runs the vCPU, and ends.
+        event(50, 0, 2, exit_of_vcpu(0)),
+        event(60, 0, 2, What::Entry),
+        event(70, 0, 2, exit_of_vcpu(0)),
+        event(80, 0, 2, USER),
+        event(90, 0, 2, What::End),
+    ];
+    // One thread that runs others.
+    events.extend((1..100).map(|vcpu| event(100, 0, 3, exit_of_vcpu(vcpu))));
+    events.push(event(9_000, 0, 1, What::Entry));
+    let few = ReplayOptions {
+        max_threads: 4,
+        ..options()
+    };
+    let (mut feeder, rows) = feed(few, &events);
+    let longest = rows.values().map(|it| it.totals.extremes.max_ns).max();
+    assert_eq!(longest, Some(10), "{rows:?}");
+    let loss = read(&mut feeder).1.loss;
+    assert_eq!((loss.moved > 0, loss.map_full), (true, 0));
 }
 
 #[test]

@@ -15,7 +15,10 @@ use self::{
 };
 use super::{End, Gap, Sink};
 use crate::{
-    model::{Exit, ExitEnd, Part, Segment, VcpuId, VcpuState},
+    model::{
+        Exit, ExitEnd, Loss, Part, Segment, VcpuId, VcpuState,
+        capacity::{MOST_KEY_NAMES, MOST_NAMED},
+    },
     source::Names,
     tracefs::{Format, ReasonNames},
 };
@@ -36,6 +39,8 @@ pub struct Perfetto<W> {
     reasons: HashMap<Key, u64>,
     lost_track: Option<u64>,
     last_ns: u64,
+    /// Exits of vCPUs that found no room for a track.
+    left_out: u64,
 }
 
 #[derive(Debug)]
@@ -66,13 +71,18 @@ impl<W: Write> Perfetto<W> {
             reasons: HashMap::new(),
             lost_track: None,
             last_ns: 0,
+            left_out: 0,
         })
     }
 
-    /// The track of a vCPU.
-    fn vcpu(&mut self, vcpu_id: &VcpuId, names: &Names) -> io::Result<u64> {
+    /// The track of a vCPU; `None` if there is no room for another one.
+    fn vcpu(&mut self, vcpu_id: &VcpuId, names: &Names) -> io::Result<Option<u64>> {
         if let Some(track) = self.vcpus.get(vcpu_id) {
-            return Ok(*track);
+            return Ok(Some(*track));
+        }
+        // A VM has a vCPU, so there are no more VMs than vCPUs.
+        if self.vcpus.len() >= MOST_NAMED {
+            return Ok(None);
         }
         let (pid, tid) = (i32::try_from(vcpu_id.tgid).ok(), vcpu_id.tid);
         if !self.vms.contains_key(&vcpu_id.tgid) {
@@ -99,7 +109,7 @@ impl<W: Write> Perfetto<W> {
             self.vms.insert(vcpu_id.tgid, vm);
         }
         let name = match vcpu_id.vcpu {
-            VCPU_UNKNOWN => names.comm(tid).to_owned(),
+            VCPU_UNKNOWN => names.comm(vcpu_id.thread()).to_owned(),
             vcpu => format!("vCPU {vcpu}"),
         };
         let track = self.packets.track(TrackDescriptor {
@@ -111,10 +121,13 @@ impl<W: Write> Perfetto<W> {
             ..TrackDescriptor::default()
         })?;
         self.vcpus.insert(*vcpu_id, track);
-        Ok(track)
+        Ok(Some(track))
     }
 
     fn reason(&mut self, key: Key) -> u64 {
+        if self.reasons.len() >= MOST_KEY_NAMES {
+            self.reasons.clear();
+        }
         let (packets, exit) = (&mut self.packets, self.exit.as_ref());
         *self.reasons.entry(key).or_insert_with(|| {
             let code = u32::try_from(key.code).unwrap_or(u32::MAX);
@@ -218,14 +231,19 @@ impl<W: Write> Perfetto<W> {
 
 impl<W: Write> Sink for Perfetto<W> {
     fn guest(&mut self, guest: &Segment, names: &Names) -> io::Result<()> {
-        let track = self.vcpu(&guest.vcpu_id, names)?;
+        let Some(track) = self.vcpu(&guest.vcpu_id, names)? else {
+            return Ok(());
+        };
         let name = self.packets.name("guest");
         self.packets.begin_slice(track, guest.from_ns, name, &[])?;
         self.packets.end_slice(track, guest.to_ns)
     }
 
     fn exit(&mut self, exit: &Segment, parts: &[Segment], names: &Names) -> io::Result<()> {
-        let track = self.vcpu(&exit.vcpu_id, names)?;
+        let Some(track) = self.vcpu(&exit.vcpu_id, names)? else {
+            self.left_out += 1;
+            return Ok(());
+        };
         if let VcpuState::Exit(what) = &exit.state {
             self.write_exit(track, exit, what, parts)?;
         }
@@ -245,12 +263,20 @@ impl<W: Write> Sink for Perfetto<W> {
         self.lost(&name, time_ns, &[Note::Number("lost", gap.lost)])
     }
 
+    fn loss(&self) -> Loss {
+        Loss {
+            map_full: self.left_out,
+            ..Loss::default()
+        }
+    }
+
     fn finish(&mut self, end: &End<'_>) -> io::Result<()> {
         for vm in self.vms.values() {
             Self::write_count(&mut self.packets, vm, None)?;
         }
-        if !end.loss.is_none() {
-            let entries = end.loss.entries().into_iter();
+        let loss = end.loss.plus(&self.loss());
+        if !loss.is_none() {
+            let entries = loss.entries().into_iter();
             let mut notes: Vec<_> = entries
                 .filter_map(|it| Some(Note::Number(it.name, it.count?)))
                 .collect();

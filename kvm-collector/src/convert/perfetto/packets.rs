@@ -7,6 +7,8 @@ use std::{
 
 use prost::Message as _;
 
+use crate::model::capacity::MOST_KEY_NAMES;
+
 use super::proto::{
     COUNTER, Clock, ClockSnapshot, DebugAnnotation, INCREMENTAL_STATE_CLEARED, INSTANT,
     InternedData, InternedName, NEEDS_INCREMENTAL_STATE, SLICE_BEGIN, SLICE_END, TracePacket,
@@ -42,6 +44,8 @@ pub(super) struct Packets<W> {
     buffer: Vec<u8>,
     tracks: u64,
     names: HashMap<Box<str>, u64>,
+    /// The number of the last name.
+    last_name: u64,
     note_names: HashMap<&'static str, u64>,
     /// Names that no packet has told yet.
     new: InternedData,
@@ -54,6 +58,7 @@ impl<W: Write> Packets<W> {
             buffer: Vec::with_capacity(256),
             tracks: 0,
             names: HashMap::new(),
+            last_name: 0,
             note_names: HashMap::new(),
             new: InternedData::default(),
         };
@@ -88,12 +93,16 @@ impl<W: Write> Packets<W> {
         Ok(packets)
     }
 
-    /// The number of a name. There are few.
+    /// The number of a name. There are few; if not, some have several numbers.
     pub(super) fn name(&mut self, name: &str) -> u64 {
         if let Some(iid) = self.names.get(name) {
             return *iid;
         }
-        let iid = self.names.len() as u64 + 1;
+        if self.names.len() >= MOST_KEY_NAMES {
+            self.names.clear();
+        }
+        self.last_name += 1;
+        let iid = self.last_name;
         self.names.insert(name.into(), iid);
         self.new.event_names.push(interned(iid, name));
         iid

@@ -173,7 +173,8 @@ fn tiles(overview: &Overview, exits: &RecordedExits, out: &mut impl Write) -> io
     vms.sort_unstable();
     vms.dedup();
     writeln!(out, "<dl class=\"tiles\">")?;
-    let events: u64 = overview.stat.events.iter().map(|it| it.count).sum();
+    let events = overview.stat.events.iter().map(|it| it.count);
+    let events = events.fold(0, u64::saturating_add);
     for (name, text) in [
         ("exits", count(rows.count)),
         (

@@ -91,7 +91,7 @@ pub(super) fn legend(out: &mut impl Write) -> io::Result<()> {
 
 fn bar(row: &VcpuRow, out: &mut impl Write) -> io::Result<()> {
     let parts = parts(row);
-    let all_ns = parts.iter().map(|it| it.1).sum();
+    let all_ns = parts.iter().map(|it| it.1).fold(0, u64::saturating_add);
     let there = || parts.iter().filter(|it| it.1 > 0);
     let words: Vec<_> = there()
         .map(|(part, ns)| format!("{} {}", part.name(), percent(share(*ns, all_ns))))
@@ -128,7 +128,7 @@ fn table(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "</tr></thead>\n<tbody>")?;
     for row in &report.vcpus {
         let parts = parts(row);
-        let all_ns = parts.iter().map(|it| it.1).sum();
+        let all_ns = parts.iter().map(|it| it.1).fold(0, u64::saturating_add);
         write!(
             out,
             "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td>",

@@ -49,7 +49,8 @@ pub fn exits(report: &ExitsReport, look: Look, out: &mut impl Write) -> io::Resu
         duration(report.idle_ns),
         duration(report.elapsed_ns)
     )?;
-    let untimed: u64 = report.rows.iter().map(|row| row.untimed).sum();
+    let untimed = report.rows.iter().map(|row| row.untimed);
+    let untimed = untimed.fold(0, u64::saturating_add);
     if untimed > 0 {
         writeln!(
             out,
@@ -315,7 +316,7 @@ fn by_powers_of_two(buckets: &[Bucket]) -> Vec<Bucket> {
         match lines.last_mut() {
             Some(line) if line.from_ns.checked_ilog2() == power => {
                 line.to_ns = bucket.to_ns;
-                line.count += bucket.count;
+                line.count = line.count.saturating_add(bucket.count);
             }
             _ => lines.push(Bucket {
                 from_ns: power.map_or(0, |power| 1 << power),

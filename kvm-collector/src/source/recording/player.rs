@@ -11,7 +11,7 @@ use super::{
     time::RecordedTime,
 };
 use crate::{
-    model::{Event, Loss, StreamItem, Thread},
+    model::{Event, Loss, StreamItem, Thread, capacity::MOST_NAMED},
     recording::{Catalog, ReadError, kind},
     source::{loss_windows::LossWindows, window::Window},
     timing::Attribution,
@@ -211,7 +211,10 @@ impl<'a> Player<'a> {
         };
         if self.is_by_process && self.last_process != Some(thread.tgid) {
             self.last_process = Some(thread.tgid);
-            self.processes.insert(thread.tgid);
+            // They are listed where none of them is selected; of so many, a part will do.
+            if self.processes.len() < MOST_NAMED {
+                self.processes.insert(thread.tgid);
+            }
         }
         let selection = &self.attrs[attr];
         let (mut raw, mut sample_weight) = (bytes, 0);
@@ -304,7 +307,7 @@ impl<'a> Player<'a> {
         for cpu in self.losses.before(time_ns) {
             let lost = StreamItem::Lost {
                 slot: None,
-                cpu: Some(cpu),
+                cpu,
                 count: 0,
                 time_ns,
             };

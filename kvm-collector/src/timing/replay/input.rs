@@ -1,6 +1,10 @@
 //! What a [`Replay`](super::Replay) is made for.
 
-use crate::{timing::Pairing, tracefs::Format};
+use crate::{
+    model::capacity::{MOST_ROWS, MOST_THREADS},
+    timing::Pairing,
+    tracefs::Format,
+};
 
 /// How exits are timed from a stream of events.
 #[derive(Debug, Clone)]
@@ -17,7 +21,7 @@ pub struct ReplayOptions {
     pub has_totals: bool,
     /// Capacity in rows of (thread, key), at 2.6 KB each.
     pub max_rows: usize,
-    /// Capacity in threads at a time, at 0.8 KB each.
+    /// Capacity in threads at a time, at 0.9 KB each.
     pub max_threads: usize,
 }
 
@@ -30,8 +34,8 @@ impl ReplayOptions {
             formats: formats.to_vec(),
             is_sampled: false,
             has_totals: true,
-            max_rows: 1 << 18,
-            max_threads: 1 << 18,
+            max_rows: MOST_ROWS,
+            max_threads: MOST_THREADS,
         }
     }
 }

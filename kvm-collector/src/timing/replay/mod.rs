@@ -45,6 +45,8 @@ pub struct Replay {
     segment_log: SegmentLog,
     /// Which thread entered a vCPU last, by process and vCPU index: its index and the thread.
     last_entered: HashMap<(u32, u32), (u32, Task)>,
+    /// There were so many that those of threads that have ended were forgotten.
+    forgot_entered: bool,
     /// It is known which vCPU a thread runs, and when it returns to user space.
     knows_turns: bool,
     /// Between which readings; see [`ExitStats::extremes`](kvm_ebpf_common::ExitStats::extremes).
@@ -78,6 +80,7 @@ impl Replay {
             slow: Vec::new(),
             segment_log: SegmentLog::default(),
             last_entered: HashMap::new(),
+            forgot_entered: false,
             epoch: 1,
             began_ns: None,
             now_ns: 0,
@@ -164,7 +167,7 @@ impl Replay {
                 }
                 Step::LearnVcpu => {
                     let vcpu = roles::read_u32(event.raw, self.roles.entry_vcpu);
-                    self.find_or_make(task, vcpu, event.cpu);
+                    self.counting_thread(task, vcpu, event.cpu);
                 }
                 Step::Exit => self.on_exit(task, event),
                 Step::Entry => self.on_entry(task, event),
@@ -265,7 +268,7 @@ impl Replay {
         Loss {
             unmatched: self.counters.unmatched,
             moved: self.counters.moved + self.exited.moved(),
-            map_full: self.counters.rows_full + self.counters.threads_full,
+            map_full: self.counters.rows_full + self.counters.threads_full + self.exited.full(),
             damaged: self.damaged,
             ..Loss::default()
         }
@@ -382,7 +385,11 @@ impl Replay {
         thread.state.check_turn = 0;
         let vcpu = (thread.state.tgid(), thread.state.vcpu);
         let task = Task(thread.state.task);
-        if let Some((last, last_task)) = self.last_entered.get(&vcpu).copied()
+        let last_entered = self.last_entered.get(&vcpu).copied();
+        // One that was forgotten has ended; whether there was one is not known.
+        let is_in_doubt = self.forgot_entered && thread.state.clock.open_key().is_some();
+        let last_entered = last_entered.or(is_in_doubt.then_some((u32::MAX, Task(0))));
+        if let Some((last, last_task)) = last_entered
             && (last, last_task) != (index, task)
         {
             let previous = self.threads.at(last).filter(|it| {
@@ -413,6 +420,15 @@ impl Replay {
                     }
                 }
             }
+        }
+        if self.last_entered.len() >= self.options.max_threads.saturating_mul(2) {
+            let threads = &mut self.threads;
+            self.last_entered.retain(|vcpu, (index, task)| {
+                threads.at(*index).is_some_and(|it| {
+                    it.state.task == task.0 && (it.state.tgid(), it.state.vcpu) == *vcpu
+                })
+            });
+            self.forgot_entered = true;
         }
         self.last_entered.insert(vcpu, (index, task));
     }

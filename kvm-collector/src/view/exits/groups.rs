@@ -55,7 +55,8 @@ pub struct Grouped {
 pub struct ExitGroups {
     by: Vec<Group>,
     kind: Option<Kind>,
-    groups: BTreeMap<GroupKey, Grouped>,
+    /// On the heap one by one: a tree moves what it holds, and has half of its nodes empty.
+    groups: BTreeMap<GroupKey, Box<Grouped>>,
     vcpus: BTreeMap<VcpuId, VcpuTotals>,
 }
 
@@ -144,7 +145,7 @@ impl ExitGroups {
                 causes: group.causes.clone(),
                 recent: group.recent,
             };
-            (*key, since)
+            (*key, Box::new(since))
         });
         let vcpus = self.vcpus.iter().map(|(vcpu_id, now)| {
             let before = earlier.vcpus.get(vcpu_id).copied().unwrap_or_default();
@@ -180,7 +181,7 @@ impl ExitGroups {
 
     /// The groups.
     pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &Grouped)> {
-        self.groups.iter()
+        self.groups.iter().map(|(key, group)| (key, &**group))
     }
 
     /// The totals of a group.

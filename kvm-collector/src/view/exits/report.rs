@@ -273,7 +273,7 @@ impl ExitsReport {
             let totals = &group.totals;
             let idle_ns = idle_ns(key, totals, names);
             all.merge(totals);
-            all_idle_ns += idle_ns;
+            all_idle_ns = u64::saturating_add(all_idle_ns, idle_ns);
             wholes.add(key, totals.count, totals.total_ns.saturating_sub(idle_ns));
         }
         let mut rows: Vec<_> = groups_wanted()
@@ -333,7 +333,8 @@ fn vcpus(groups: &ExitGroups, vm_name: &dyn Fn(u32) -> String) -> Vec<VcpuRow> {
 /// controller in the kernel), it is with the VMM because of a halt.
 fn idle_ns(key: &GroupKey, totals: &ExitTotals, names: &KeyNames<'_>) -> u64 {
     let halt = key.key.is_some_and(|key| names.is_halt(key));
-    totals.halted_ns + if halt { totals.vmm_ns } else { 0 }
+    let vmm_ns = if halt { totals.vmm_ns } else { 0 };
+    totals.halted_ns.saturating_add(vmm_ns)
 }
 
 fn row(

@@ -180,13 +180,13 @@ impl Timeline {
         self.began_ns.get_or_insert(time_ns);
         self.newest_ns = self.newest_ns.max(time_ns);
         while self.bin(time_ns) >= MOST_BINS {
-            merge(&mut self.events, |to, from| *to += from);
-            merge(&mut self.lost, |to, from| *to += from);
+            merge(&mut self.events, |to, from| *to = to.saturating_add(from));
+            merge(&mut self.lost, |to, from| *to = to.saturating_add(from));
             for track in &mut self.tracks {
                 merge(&mut track.bins, |to, from| {
                     to.exits += from.exits;
                     for (to, from) in to.parts_ns.iter_mut().zip(from.parts_ns) {
-                        *to += from;
+                        *to = to.saturating_add(from);
                     }
                 });
             }
@@ -254,7 +254,8 @@ impl Timeline {
                 .saturating_add(began_ns);
             let until_ns = to_ns.min(bin_end_ns);
             if let Some(bin) = self.track_bin(track, bin) {
-                bin.parts_ns[part as usize] += until_ns - from_ns;
+                let spent_ns = &mut bin.parts_ns[part as usize];
+                *spent_ns = spent_ns.saturating_add(until_ns - from_ns);
             }
             if until_ns == from_ns {
                 return;

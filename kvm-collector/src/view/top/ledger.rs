@@ -1,6 +1,6 @@
 //! What was counted up to the last reading, up to the one before, and how it went before that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kvm_ebpf_common::Key;
 
@@ -86,6 +86,7 @@ impl Ledger {
         self.loss = reading.loss;
         self.take_rows(reading);
         self.take_vcpus(reading, before_ns);
+        self.forget_names();
         let samples = (self.elapsed_ns + interval_ns / 2) / interval_ns.max(1);
         let samples = usize::try_from(samples)
             .unwrap_or(SAMPLES)
@@ -141,6 +142,14 @@ impl Ledger {
         for row in &mut self.rows {
             row.spent = Spent::between(&row.before, &row.now, row.is_halt);
         }
+    }
+
+    /// Forgets the names of VMs and keys that are not there any more.
+    fn forget_names(&mut self) {
+        let vms: HashSet<u32> = self.vcpus.keys().map(|it| it.tgid).collect();
+        self.names.vms.retain(|tgid, _| vms.contains(tgid));
+        let keys: HashSet<Key> = self.rows.iter().map(|it| it.key).collect();
+        self.names.keys.retain(|key, _| keys.contains(key));
     }
 
     fn take_vcpus(&mut self, reading: &TopReading, before_ns: u64) {

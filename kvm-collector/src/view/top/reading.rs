@@ -129,6 +129,9 @@ impl TopReading {
         names: &KeyNames<'_>,
         vm_name: &dyn Fn(u32) -> String,
     ) {
+        // What is not there any more is forgotten here and by the ledger, and is named again when it comes back.
+        let there: HashSet<Key> = self.tallies.iter().map(|it| it.key).collect();
+        seen.retain(|key| there.contains(key));
         for tally in &self.tallies {
             if seen.insert(tally.key) {
                 let name = KeyName {

@@ -11,16 +11,23 @@ use serde_json::json;
 
 use super::TraceLines;
 use crate::{
-    model::{Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState},
+    model::{
+        Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
+        capacity::{MOST_EXIT_TEXT_BYTES, MOST_KEY_NAMES, MOST_THREADS},
+    },
     timing::{Pairing, Replay, ReplayOptions, TimingError},
     tracefs::{Format, ReasonNames},
 };
 
-/// What is kept of one exit at most; what happens beyond is left out, and said to be.
+/// Text of one exit at most. Events beyond that, or beyond [`MOST_EXIT_TEXT_BYTES`] of all exits in progress, are left
+/// out, and their number is written.
 const MOST_BYTES: usize = 256 << 10;
 
-/// What a thread's buffer keeps for its next exit.
-const KEPT_BYTES: usize = 4 << 10;
+/// Memory of a buffer that is used again for another exit.
+const SPARE_BYTES: usize = 4 << 10;
+
+/// Buffers that wait to be used again.
+const MOST_SPARE: usize = 1 << 10;
 
 /// Which exits are shown, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +49,11 @@ pub struct ExitLines {
     replay: Replay,
     exit_slot: Option<usize>,
     entry_slot: Option<usize>,
+    /// Of the threads whose exit is in progress and shown.
     threads: HashMap<u32, Buffer>,
+    /// What their text takes, in bytes.
+    text_bytes: usize,
+    spare: Vec<Buffer>,
     names: HashMap<Key, Box<str>>,
     segments: Vec<Segment>,
     untimed: u64,
@@ -51,10 +62,9 @@ pub struct ExitLines {
     loss: Loss,
 }
 
-/// What happened in a thread's current exit; its memory is used again for the next.
+/// What happened in a thread's current exit; its memory is used again for another one.
 #[derive(Debug, Default)]
 struct Buffer {
-    is_open: bool,
     exit_ns: u64,
     events: u64,
     left_out: u64,
@@ -83,6 +93,8 @@ impl ExitLines {
             exit_slot: slot("kvm_exit"),
             entry_slot: slot("kvm_entry"),
             threads: HashMap::new(),
+            text_bytes: 0,
+            spare: Vec::new(),
             names: HashMap::new(),
             segments: Vec::new(),
             untimed: 0,
@@ -128,7 +140,7 @@ impl ExitLines {
             self.replay.take(item);
             self.write_ended(formats, lines, out)?;
             if let StreamItem::ThreadEnd { tid } = item {
-                self.threads.remove(tid);
+                self.release(*tid);
             }
             return Ok(());
         };
@@ -170,21 +182,39 @@ impl ExitLines {
         comm: &str,
         lines: &mut TraceLines,
     ) -> io::Result<()> {
-        let buffer = self.threads.entry(event.tid).or_default();
-        buffer.is_open = is_shown;
+        self.release(event.tid);
+        // The replay has no room for more threads either, and has counted it.
+        if !is_shown || self.threads.len() >= MOST_THREADS {
+            return Ok(());
+        }
+        let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.exit_ns = event.time_ns;
         buffer.events = 1;
-        buffer.left_out = 0;
-        buffer.text.clear();
-        buffer.text.shrink_to(KEPT_BYTES);
-        buffer.prefix.clear();
         if !self.options.per_exit {
-            lines.line(event, format, comm, &mut buffer.text)
+            lines.line(event, format, comm, &mut buffer.text)?;
         } else if self.options.json {
             buffer.prefix.extend_from_slice(comm.as_bytes());
-            Ok(())
         } else {
-            lines.prefix(event, "exit", comm, &mut buffer.prefix)
+            lines.prefix(event, "exit", comm, &mut buffer.prefix)?;
+        }
+        self.text_bytes += buffer.text.len();
+        self.threads.insert(event.tid, buffer);
+        Ok(())
+    }
+
+    /// An exit of a thread, if there is one, is not in progress any more.
+    fn release(&mut self, tid: u32) {
+        let Some(mut buffer) = self.threads.remove(&tid) else {
+            return;
+        };
+        self.text_bytes -= buffer.text.len();
+        if self.spare.len() < MOST_SPARE {
+            buffer.left_out = 0;
+            for text in [&mut buffer.text, &mut buffer.prefix] {
+                text.clear();
+                text.shrink_to(SPARE_BYTES);
+            }
+            self.spare.push(buffer);
         }
     }
 
@@ -197,21 +227,25 @@ impl ExitLines {
         lines: &mut TraceLines,
     ) -> io::Result<()> {
         let tid = event.subject.map_or(event.tid, |it| it.tid);
-        let Some(buffer) = self.threads.get_mut(&tid).filter(|it| it.is_open) else {
+        let Some(buffer) = self.threads.get_mut(&tid) else {
             // Not in an exit: of no interest here.
             return Ok(());
         };
         let is_entry = Some(event.slot) == self.entry_slot;
-        if buffer.text.len() > MOST_BYTES && !is_entry {
+        let is_full =
+            buffer.text.len() > MOST_BYTES || self.text_bytes > MOST_EXIT_TEXT_BYTES;
+        if is_full && !is_entry {
             buffer.left_out += 1;
             return Ok(());
         }
         buffer.events += 1;
+        let before = buffer.text.len();
         if !self.options.per_exit {
             lines.line(event, format, comm, &mut buffer.text)?;
         } else if !is_entry {
             inside(buffer, event, format, self.options.json)?;
         }
+        self.text_bytes += buffer.text.len().saturating_sub(before);
         Ok(())
     }
 
@@ -233,9 +267,7 @@ impl ExitLines {
                 ExitEnd::Unseen => self.untimed += 1,
                 ExitEnd::Open => self.in_progress += 1,
             }
-            if let Some(buffer) = self.threads.get_mut(&segment.vcpu_id.tid) {
-                buffer.is_open = false;
-            }
+            self.release(segment.vcpu_id.tid);
         }
         self.segments = segments;
         Ok(())
@@ -249,8 +281,7 @@ impl ExitLines {
         lines: &mut TraceLines,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let buffer = self.threads.get(&segment.vcpu_id.tid);
-        let Some(buffer) = buffer.filter(|it| it.is_open) else {
+        let Some(buffer) = self.threads.get(&segment.vcpu_id.tid) else {
             return Ok(());
         };
         let duration_ns = segment.to_ns - segment.from_ns;
@@ -271,6 +302,9 @@ impl ExitLines {
         }
         lines.count(1);
         let code = u32::try_from(exit.key.code).unwrap_or(u32::MAX);
+        if self.names.len() >= MOST_KEY_NAMES {
+            self.names.clear();
+        }
         let reason = self.names.entry(exit.key).or_insert_with(|| {
             let format = self.exit_slot.and_then(|slot| formats.get(slot));
             ReasonNames::of(format).name(exit.key.class, code).into()
