@@ -5,11 +5,11 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::{line, vm_name};
+use super::{line, numbered, process, vm_name};
 
 /// A process that runs a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,10 +62,10 @@ pub fn list(proc: &Path) -> io::Result<Found> {
     Ok(found)
 }
 
-/// What a process is called if it is a VM; `None` when it has ended.
+/// What a process is called if it is a VM; `None` when it has ended, or where the ids in `/proc` are not the kernel's.
 #[must_use]
-pub fn name_of(proc: &Path, tgid: u32) -> Option<String> {
-    let process = proc.join(tgid.to_string());
+pub fn name_of(tgid: u32) -> Option<String> {
+    let process = process::directory(tgid)?;
     let vmm = line(process.join("comm"))?;
     Some(name(&process, &vmm, tgid))
 }
@@ -153,14 +153,6 @@ fn holds_a_vm(process: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(process.join("fd"))?
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
         .any(|target| target.as_os_str() == "anon_inode:kvm-vm"))
-}
-
-/// The entries of a directory whose names are numbers: processes, or threads.
-fn numbered(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
-    let entries = fs::read_dir(dir)?.filter_map(Result::ok);
-    Ok(entries
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
-        .collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! VM names, read while the VM lives and kept after it has ended.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
 use super::vm;
 
@@ -15,7 +15,7 @@ impl VmNames {
     pub fn learn(&mut self, tgids: impl IntoIterator<Item = u32>) {
         for tgid in tgids {
             if !self.known.contains_key(&tgid)
-                && let Some(name) = vm::name_of(Path::new("/proc"), tgid)
+                && let Some(name) = vm::name_of(tgid)
             {
                 self.known.insert(tgid, name);
             }

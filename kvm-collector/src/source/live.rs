@@ -313,7 +313,7 @@ impl Live {
     #[must_use]
     pub fn vm_name(&self, tgid: u32) -> Option<String> {
         let known = self.names.known(tgid).map(str::to_owned);
-        known.or_else(|| host::vm::name_of(Path::new("/proc"), tgid))
+        known.or_else(|| host::vm::name_of(tgid))
     }
 
     /// Hands over all timed exits since the beginning: of each thread and key, and of what has ended.
