@@ -89,6 +89,11 @@ pub(super) fn flags(task: &Path) -> Option<u32> {
     stat_field(&fs::read_to_string(task.join("stat")).ok()?, 6)
 }
 
+/// The parent of the process at this directory of `/proc`.
+pub(super) fn parent(process: &Path) -> Option<u32> {
+    stat_field(&fs::read_to_string(process.join("stat")).ok()?, 1)
+}
+
 /// A number in `/proc/PID/stat` (proc_pid_stat(5)): so many fields behind the one that follows the name, which may have any
 /// character.
 fn stat_field(stat: &str, nth: usize) -> Option<u32> {
@@ -107,6 +112,7 @@ mod tests {
         tree.file("7/stat", "7 (a) R (b) S 1 7 7 0 -1 4194560 100 0");
         let process = tree.path().join("7");
         assert_eq!(flags(&process), Some(4_194_560));
+        assert_eq!(parent(&process), Some(1));
         assert_eq!(stat_field("7 (a", 1), None);
         assert_eq!(stat_field("7 (a) S", 1), None);
     }
