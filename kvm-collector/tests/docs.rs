@@ -50,7 +50,7 @@ fn every_example_is_a_command_line() {
         "docs/top.md",
         "docs/json.md",
         "docs/trace.md",
-        "docs/convert.md",
+        "docs/containers.md",
         "docs/recording.md",
     ] {
         for line in document(name).lines() {

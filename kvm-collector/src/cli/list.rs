@@ -5,11 +5,10 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::output;
+use super::{output, selection::open_tracefs};
 use crate::{
     format::json,
-    host::{self, vm::Found},
-    tracefs::Tracefs,
+    host::{self, namespaces, vm::Found},
 };
 
 /// List the events, VMs and vCPUs this host has
@@ -59,6 +58,9 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
             None
         },
         found: if wants(What::Vms) {
+            if let Err(foreign) = namespaces::kernel_ids() {
+                log::warn!("these ids are not those of events, and VMs may be missing: {foreign}");
+            }
             Some(host::vm::list(Path::new("/proc"))?)
         } else {
             None
@@ -75,7 +77,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn list_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
-    let tracefs = Tracefs::find_or_mount()?;
+    let tracefs = open_tracefs()?;
     let chosen = if patterns.is_empty() {
         tracefs.events()?
     } else {

@@ -14,7 +14,7 @@ use clap::Args;
 use super::{
     Common,
     ending::{EndingArgs, OwnArgs, duration, ns},
-    selection::{Events, Reasons, Target, kvm_format},
+    selection::{Events, Reasons, Target, kvm_format, open_tracefs},
     size::{bytes, ring_bytes},
 };
 use crate::{
@@ -127,7 +127,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     if args.rotate.is_some() && args.max_size.is_none() && args.flight_recorder.is_none() {
         bail!("--rotate needs --max-size, to know when, or --flight-recorder");
     }
-    let tracefs = Tracefs::find_or_mount()?;
+    let tracefs = open_tracefs()?;
     let mut selection = args.target.of_running()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
@@ -234,7 +234,7 @@ fn facts(tracefs: &Tracefs) -> HostFacts {
     HostFacts {
         machine: host::machine::read(Path::new("/")),
         command: std::env::args().collect(),
-        clocks: (clock::real_ns(), clock::monotonic_ns()),
+        clocks: clock::real_and_monotonic_ns(),
         kernel: KernelText {
             header_page: text("events/header_page"),
             header_event: text("events/header_event"),

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::{
-    host,
+    host::{
+        self, clock, namespaces,
+        privileges::{self, Barrier},
+    },
     timing::{Filter, Selection},
     tracefs::{EventName, EventsError, Format, ReasonNames, Tracefs, UnknownReason, events},
 };
@@ -39,8 +42,10 @@ pub(super) struct Target {
 
 impl Target {
     /// The selection, for the running kernel. A process or thread that does not exist is an error and not an empty
-    /// report; VMs may still start.
+    /// report; VMs may still start. So is a host whose times, or whose ids where they are needed, cannot be known.
     pub(super) fn of_running(&self) -> anyhow::Result<Selection> {
+        clock::namespace_offset_ns()?;
+        self.check_ids()?;
         for &pid in &self.pids {
             if !host::process::is_process(pid) {
                 bail!("no process {pid}{}", vms_in_words());
@@ -53,6 +58,24 @@ impl Target {
             }
         }
         self.selection()
+    }
+
+    /// Refuses what has to be looked up in `/proc` where the ids there are not the kernel's, and warns that names are not.
+    fn check_ids(&self) -> anyhow::Result<()> {
+        let Err(foreign) = namespaces::kernel_ids() else {
+            return Ok(());
+        };
+        let options = [
+            ("-p", self.pids.is_empty()),
+            ("--vm", self.vms.is_empty()),
+            ("--tid", self.tids.is_empty()),
+        ];
+        let given = options.into_iter().find(|(_, is_empty)| !is_empty);
+        if let Some((option, _)) = given {
+            bail!("{option} cannot be used here: {foreign}");
+        }
+        log::warn!("the names of VMs and threads cannot be shown: {foreign}");
+        Ok(())
     }
 
     /// What was asked for, as a heading has it: ` of VM web-1, vCPU 0`; nothing if that is all there is.
@@ -229,7 +252,7 @@ impl Events {
                 EventsError::Unknown { pattern, .. } => {
                     let names: Vec<_> = all.iter().take(8).map(ToString::to_string).collect();
                     let more = if all.len() > 8 { ", ..." } else { "" };
-                    anyhow::anyhow!(
+                    anyhow!(
                         "no event matches `{pattern}`: {} has {} events: {}{more}",
                         file.display(),
                         all.len(),
@@ -241,6 +264,19 @@ impl Events {
         let is_chosen = |format: &&Format| chosen.contains(&format.event());
         Ok(formats.iter().filter(is_chosen).cloned().collect())
     }
+}
+
+/// Opens the running kernel's tracefs, mounting it where it is not mounted.
+pub(super) fn open_tracefs() -> anyhow::Result<Tracefs> {
+    let barrier = privileges::barrier();
+    // Also where it can be mounted, such a kernel has no events in it.
+    if let Some(Barrier::Lockdown) = barrier {
+        bail!("tracefs cannot be used: {}", Barrier::Lockdown);
+    }
+    Tracefs::find_or_mount().map_err(|error| match barrier {
+        Some(barrier) => anyhow!("tracefs cannot be used: {barrier}"),
+        None => error.into(),
+    })
 }
 
 /// The format of an event of the `kvm` system, if this kernel has it.

@@ -9,13 +9,12 @@ use super::{
     ending::{EndingArgs, OwnArgs, duration},
     output::{Format, Output},
     playback::{self, Input, Playback},
-    selection::{Events, Target, kvm_format},
+    selection::{Events, Target, kvm_format, open_tracefs},
 };
 use crate::{
     format::{csv, json, text, text::Look},
     session::{self, Span},
     source::{Live, LiveOptions, PlayOptions},
-    tracefs::Tracefs,
     view::StatReport,
 };
 
@@ -61,7 +60,7 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
     if let Some(path) = args.input.input.clone() {
         return of_recording(&args, &path, common);
     }
-    let tracefs = Tracefs::find_or_mount()?;
+    let tracefs = open_tracefs()?;
     let mut out = args.output.open()?;
     let own = args.own.begin()?;
     let mut live = Live::begin(LiveOptions {

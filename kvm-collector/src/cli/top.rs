@@ -16,7 +16,7 @@ use super::{
     Common,
     ending::duration,
     output::color,
-    selection::{Target, format_of},
+    selection::{Target, format_of, open_tracefs},
     timing,
 };
 use crate::{
@@ -26,7 +26,6 @@ use crate::{
         top::{TopOutput, TopSource},
     },
     source::{Live, LiveOptions},
-    tracefs::Tracefs,
     tui::{self, App, Message, Screen, Setup},
     view::TopReading,
 };
@@ -146,7 +145,7 @@ impl From<Sort> for tui::Sort {
 
 impl TopArgs {
     fn begin(&self, common: Common) -> anyhow::Result<Live> {
-        let tracefs = Tracefs::find_or_mount()?;
+        let tracefs = open_tracefs()?;
         let find = |system: &str, name: &str| format_of(&tracefs, system, name);
         let counted = match self.kind.as_str() {
             VMEXIT => None,

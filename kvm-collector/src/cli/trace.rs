@@ -9,7 +9,7 @@ use super::{
     ending::{EndingArgs, OwnArgs, duration, ns},
     output::{self, color},
     playback::{self, Input, Playback},
-    selection::{Events, Reasons, Target, kvm_format},
+    selection::{Events, Reasons, Target, kvm_format, open_tracefs},
     size::ring_bytes,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         trace::{PrintOptions, Printer, TraceSummary},
     },
     source::{Live, LiveOptions, PlayOptions},
-    tracefs::{Format, Tracefs},
+    tracefs::Format,
     view::{Clock, ExitLineOptions, Filters, TraceFormat},
 };
 
@@ -128,12 +128,12 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     if let Some(path) = args.input.input.clone() {
         return of_recording(&args, &path, common);
     }
-    let tracefs = Tracefs::find_or_mount()?;
+    let tracefs = open_tracefs()?;
     let mut selection = args.target.of_running()?;
     let exit = kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
     let events = args.events.formats_and(&tracefs, args.needed())?;
-    let offset_ns = || Ok(clock::real_ns().saturating_sub(clock::monotonic_ns()));
+    let offset_ns = || Ok(clock::real_offset_ns());
     let mut printer = args.printer(&events, common, false, offset_ns)?;
     let mut out = output::open(args.output.as_ref())?;
     let own = args.own.begin()?;

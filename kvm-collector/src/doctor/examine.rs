@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::{Check, Diagnosis, Fired, ProbeError, Status};
+use crate::host::clock::{self, UnknownOffset};
 use crate::host::kernel::{self, Kernel, Lockdown};
 use crate::host::kvm::{self, Device, Kvm, Presence};
-use crate::host::privileges::{self, Privileges};
+use crate::host::namespaces::{self, ForeignIds};
+use crate::host::privileges::{self, Barrier, Privileges};
 use crate::host::tracefs::{self, Tracefs};
 
 /// Everything the doctor knows without an experiment.
@@ -13,6 +15,10 @@ use crate::host::tracefs::{self, Tracefs};
 pub struct Facts {
     /// What this process may do.
     pub privileges: Privileges,
+    /// Whether the ids in `/proc` are the kernel's.
+    pub ids: Result<(), ForeignIds>,
+    /// How far this process's clock is ahead of the kernel's.
+    pub clock_offset_ns: Result<i64, UnknownOffset>,
     /// The kernel and its settings.
     pub kernel: Kernel,
     /// KVM.
@@ -22,11 +28,13 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads the machine at `root`; the privileges are always this process'.
+    /// Reads the machine at `root`; the privileges and namespaces are always this process'.
     #[must_use]
     pub fn read(root: &Path) -> Self {
         Self {
             privileges: privileges::read(),
+            ids: namespaces::kernel_ids(),
+            clock_offset_ns: clock::namespace_offset_ns(),
             kernel: kernel::read(root),
             kvm: kvm::read(root),
             tracefs: tracefs::read(root),
@@ -40,9 +48,11 @@ pub fn examine(facts: &Facts, fired: &Result<Fired, ProbeError>) -> Diagnosis {
     let checks = vec![
         kernel(&facts.kernel),
         privileges(&facts.privileges, &facts.kernel),
+        pid_namespace(facts.ids),
+        time_namespace(facts.clock_offset_ns),
         lockdown(facts.kernel.lockdown),
         btf(facts.kernel.btf),
-        tracefs(facts.tracefs.as_ref()),
+        tracefs(facts.tracefs.as_ref(), facts.kernel.lockdown),
         module(&facts.kvm),
         device(facts.kvm.device),
         events(facts.tracefs.as_ref()),
@@ -80,6 +90,14 @@ fn privileges(privileges: &Privileges, kernel: &Kernel) -> Check {
     } else {
         format!("user {}", privileges.euid)
     };
+    if privileges.in_user_namespace {
+        return Check::not_ok(
+            "privileges",
+            Status::Fail,
+            format!("{who}, in a user namespace{settings}"),
+            Barrier::UserNamespace.to_string(),
+        );
+    }
     let missing = privileges.missing();
     if missing.is_empty() {
         return Check::ok(
@@ -97,6 +115,40 @@ fn privileges(privileges: &Privileges, kernel: &Kernel) -> Check {
     )
 }
 
+fn pid_namespace(ids: Result<(), ForeignIds>) -> Check {
+    const NAME: &str = "pid namespace";
+    match ids {
+        Ok(()) => Check::ok(NAME, "/proc has the kernel's process ids"),
+        Err(foreign) => Check::not_ok(
+            NAME,
+            Status::Warn,
+            "-p, --tid, --vm and the names of VMs and threads cannot be used",
+            foreign.to_string(),
+        ),
+    }
+}
+
+fn time_namespace(offset_ns: Result<i64, UnknownOffset>) -> Check {
+    const NAME: &str = "time namespace";
+    match offset_ns {
+        Ok(0) => Check::ok(NAME, "the kernel's clock"),
+        Ok(offset_ns) => Check::ok(
+            NAME,
+            format!(
+                "its clock is {} s {} the kernel's; times here are the kernel's",
+                offset_ns.unsigned_abs() / 1_000_000_000,
+                if offset_ns > 0 { "ahead of" } else { "behind" }
+            ),
+        ),
+        Err(unknown) => Check::not_ok(
+            NAME,
+            Status::Fail,
+            "the clock's offset is not known",
+            unknown.to_string(),
+        ),
+    }
+}
+
 fn lockdown(lockdown: Option<Lockdown>) -> Check {
     const NAME: &str = "lockdown";
     match lockdown {
@@ -104,13 +156,8 @@ fn lockdown(lockdown: Option<Lockdown>) -> Check {
         Some(Lockdown::None) => Check::ok(NAME, "none"),
         Some(Lockdown::Integrity) => Check::ok(NAME, "integrity: tracing is allowed"),
         Some(Lockdown::Confidentiality) => {
-            let advice = "boot with lockdown=integrity or none; it cannot be lowered while running";
-            Check::not_ok(
-                NAME,
-                Status::Fail,
-                "confidentiality: reading the kernel by BPF and tracefs is closed",
-                advice,
-            )
+            let found = "confidentiality: reading the kernel by BPF and tracefs is closed";
+            Check::not_ok(NAME, Status::Fail, found, Barrier::Lockdown.to_string())
         }
     }
 }
@@ -127,9 +174,12 @@ fn btf(there: bool) -> Check {
     )
 }
 
-fn tracefs(tracefs: Option<&Tracefs>) -> Check {
+fn tracefs(tracefs: Option<&Tracefs>, lockdown: Option<Lockdown>) -> Check {
     const NAME: &str = "tracefs";
     match tracefs {
+        _ if lockdown == Some(Lockdown::Confidentiality) => {
+            Check::not_ok(NAME, Status::Skip, "closed", "see lockdown")
+        }
         None => {
             let advice = "mount -t tracefs none /sys/kernel/tracing";
             Check::not_ok(NAME, Status::Fail, "not mounted", advice)
@@ -277,6 +327,8 @@ mod tests {
                 sys_admin: true,
                 ..Privileges::default()
             },
+            ids: Ok(()),
+            clock_offset_ns: Ok(0),
             kernel: Kernel {
                 release: "6.1".to_owned(),
                 btf: true,
@@ -338,12 +390,35 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_said_to_be_one() {
+        let check = |facts: &Facts, name| {
+            let checks = examine(facts, &ALL_FIRE).checks;
+            checks.into_iter().find(|check| check.name == name).unwrap()
+        };
+        let mut facts = good();
+        facts.privileges.in_user_namespace = true;
+        facts.clock_offset_ns = Ok(-86_400_500_000_000);
+        // Capabilities of a user namespace are none here.
+        let privileges = check(&facts, "privileges");
+        assert_eq!(privileges.status, Status::Fail);
+        assert!(privileges.advice.unwrap().contains("user namespace"));
+        let time = check(&facts, "time namespace");
+        assert_eq!(time.status, Status::Ok);
+        assert!(time.found.contains("86400 s behind"), "{}", time.found);
+        // Without tracefs, the reason is lockdown only where there is one.
+        facts.tracefs = None;
+        assert_eq!(check(&facts, "tracefs").status, Status::Fail);
+    }
+
+    #[test]
     fn each_cause_is_named_where_it_lies() {
         let nothing = Facts {
             privileges: Privileges {
                 euid: 1000,
                 ..Privileges::default()
             },
+            ids: Err(ForeignIds::ChildNamespace),
+            clock_offset_ns: Err(UnknownOffset),
             kernel: Kernel {
                 lockdown: Some(Lockdown::Confidentiality),
                 ..Kernel::default()
@@ -359,8 +434,10 @@ mod tests {
         assert!(!diagnosis.works() && diagnosis.exits_fire.is_none());
         let expected = [
             ("privileges", Status::Fail),
+            ("pid namespace", Status::Warn),
+            ("time namespace", Status::Fail),
             ("lockdown", Status::Fail),
-            ("tracefs", Status::Fail),
+            ("tracefs", Status::Skip),
             ("kvm", Status::Fail),
             ("/dev/kvm", Status::Warn),
             ("events", Status::Skip),

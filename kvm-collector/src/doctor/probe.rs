@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::guest::{Guest, GuestError, Kind, Plan};
+use crate::host::process;
 
 const EVENTS: [&str; 3] = ["kvm_userspace_exit", "kvm_exit", "kvm_entry"];
 const PREFIX: &str = "kvm-collector-doctor-";
@@ -39,6 +40,9 @@ pub enum ProbeError {
     /// Nothing to count with.
     #[error("tracefs is not mounted")]
     NoTracefs,
+    /// The tracer selects threads by the kernel's ids.
+    #[error("the guest's threads cannot be selected: see pid namespace")]
+    ForeignIds,
     /// The guest cannot run.
     #[error("the built-in guest cannot run")]
     Guest(#[from] GuestError),
@@ -73,20 +77,22 @@ impl ProbeError {
 /// When the guest cannot run, or ftrace cannot be used.
 pub fn run(tracefs: Option<&Path>) -> Result<Fired, ProbeError> {
     let tracefs = tracefs.ok_or(ProbeError::NoTracefs)?;
+    let own_id = kernel_id(std::process::id())?;
     let plan = Plan {
         kinds: vec![Kind::Io, Kind::Cpuid],
         exits: 50,
         ..Plan::default()
     };
     let guest = Guest::prepare(&plan)?;
-    let instance = Instance::new(tracefs)?;
+    let instance = Instance::new(tracefs, own_id)?;
     let roster = guest.roster();
     let tids = roster
         .vms
         .iter()
         .flat_map(|vm| &vm.vcpus)
-        .map(|vcpu| vcpu.tid.to_string());
-    instance.write("set_event_pid", &tids.collect::<Vec<_>>().join(" "))?;
+        .map(|vcpu| Ok(kernel_id(vcpu.tid)?.to_string()));
+    let tids = tids.collect::<Result<Vec<_>, ProbeError>>()?;
+    instance.write("set_event_pid", &tids.join(" "))?;
     for event in EVENTS {
         instance.write(&format!("events/kvm/{event}/enable"), "1")?;
     }
@@ -115,6 +121,11 @@ pub fn run(tracefs: Option<&Path>) -> Result<Fired, ProbeError> {
     })
 }
 
+/// The kernel's id of a thread of this process.
+fn kernel_id(tid: u32) -> Result<u32, ProbeError> {
+    process::kernel_id_of_own(tid).ok_or(ProbeError::ForeignIds)
+}
+
 /// A tracing instance that is removed when dropped.
 #[derive(Debug)]
 struct Instance {
@@ -122,10 +133,10 @@ struct Instance {
 }
 
 impl Instance {
-    fn new(tracefs: &Path) -> Result<Self, ProbeError> {
+    fn new(tracefs: &Path, own_id: u32) -> Result<Self, ProbeError> {
         let instances = tracefs.join("instances");
         remove_orphans(&instances);
-        let path = instances.join(format!("{PREFIX}{}", std::process::id()));
+        let path = instances.join(format!("{PREFIX}{own_id}"));
         fs::create_dir(&path).map_err(|source| ProbeError::Tracefs {
             path: path.clone(),
             source,
@@ -160,7 +171,8 @@ fn remove_orphans(instances: &Path) {
     {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        let pid = pid.and_then(|pid| pid.parse().ok());
+        if pid.is_some_and(|pid| !process::is_process(pid)) {
             let _ = fs::remove_dir(entry.path());
         }
     }

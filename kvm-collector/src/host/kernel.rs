@@ -40,11 +40,16 @@ pub fn read(root: &Path) -> Kernel {
     Kernel {
         release: sysctl("osrelease").unwrap_or_else(|| "unknown".to_owned()),
         btf: root.join("sys/kernel/btf/vmlinux").exists(),
-        lockdown: line(root.join("sys/kernel/security/lockdown")).and_then(|text| lockdown(&text)),
+        lockdown: lockdown_of(root),
         unprivileged_bpf_disabled: sysctl("unprivileged_bpf_disabled")
             .and_then(|text| text.parse().ok()),
         perf_event_paranoid: sysctl("perf_event_paranoid").and_then(|text| text.parse().ok()),
     }
+}
+
+/// What of the kernel of the machine at `root` is closed to root; `None` when it does not say.
+pub(super) fn lockdown_of(root: &Path) -> Option<Lockdown> {
+    lockdown(&line(root.join("sys/kernel/security/lockdown"))?)
 }
 
 /// The chosen one of `none [integrity] confidentiality`.

@@ -9,6 +9,7 @@ pub(crate) mod fake;
 pub mod kernel;
 pub mod kvm;
 pub mod machine;
+pub mod namespaces;
 pub mod privileges;
 pub mod process;
 mod process_id;
@@ -23,9 +24,20 @@ pub use process_id::{next_process_id, pid_of, process_id};
 pub use vm_names::VmNames;
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What a one-line file says, without its line end; `None` when it cannot be read.
 fn line(path: impl AsRef<Path>) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
+}
+
+/// The entries of a directory whose names are numbers, in order: processes, threads or open files.
+fn numbered(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let entries = fs::read_dir(dir)?.filter_map(Result::ok);
+    let mut numbered: Vec<_> = entries
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+        .collect();
+    numbered.sort();
+    Ok(numbered)
 }

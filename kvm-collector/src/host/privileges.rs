@@ -1,7 +1,14 @@
 //! What this process may do.
 
+use std::path::Path;
+
 use caps::{CapSet, Capability};
 use serde::Serialize;
+
+use super::{
+    kernel::{self, Lockdown},
+    namespaces,
+};
 
 /// Who this process is, and what of what we need it may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -14,6 +21,41 @@ pub struct Privileges {
     pub perfmon: bool,
     /// `CAP_SYS_ADMIN`: as good as both, and the only one kernels before 5.8 know.
     pub sys_admin: bool,
+    /// The capabilities are those of a user namespace, and do not count for the host's kernel.
+    pub in_user_namespace: bool,
+}
+
+/// Why tracing is closed to this process, whatever its capabilities are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Barrier {
+    /// `lockdown=confidentiality`.
+    #[error(
+        "the kernel is locked down (`confidentiality` in /sys/kernel/security/lockdown), which closes tracing to root as well: boot with lockdown=integrity or none"
+    )]
+    Lockdown,
+    /// A user namespace.
+    #[error(
+        "this process is in a user namespace (a rootless container), whose root has no rights over the host's kernel: run kvm-collector as root of the host"
+    )]
+    UserNamespace,
+}
+
+/// What closes tracing to this process, if anything does.
+#[must_use]
+pub fn barrier() -> Option<Barrier> {
+    if kernel::lockdown_of(Path::new("/")) == Some(Lockdown::Confidentiality) {
+        return Some(Barrier::Lockdown);
+    }
+    namespaces::is_in_user_namespace().then_some(Barrier::UserNamespace)
+}
+
+/// What to do where the kernel refuses to load or attach programs.
+#[must_use]
+pub fn remedy() -> String {
+    barrier().map_or_else(
+        || "run as root, or with CAP_BPF and CAP_PERFMON (`kvm-collector doctor` shows what is missing)".to_owned(),
+        |barrier| barrier.to_string(),
+    )
 }
 
 impl Privileges {
@@ -38,6 +80,7 @@ pub fn read() -> Privileges {
         bpf: effective.contains(&Capability::CAP_BPF),
         perfmon: effective.contains(&Capability::CAP_PERFMON),
         sys_admin: effective.contains(&Capability::CAP_SYS_ADMIN),
+        in_user_namespace: namespaces::is_in_user_namespace(),
     }
 }
 

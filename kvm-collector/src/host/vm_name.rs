@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::line;
+use super::{line, numbered};
 
 /// The name of the VM that the process at this directory of `/proc` runs.
 pub(super) fn of(process: &Path) -> Option<String> {
-    let cmdline = fs::read(process.join("cmdline")).ok()?;
+    let cmdline = cmdline(process)?;
     let argv: Vec<_> = cmdline
         .split(|&byte| byte == 0)
         .map(String::from_utf8_lossy)
@@ -16,6 +16,18 @@ pub(super) fn of(process: &Path) -> Option<String> {
     in_argv(&argv)
         .or_else(|| in_cgroup(&line(process.join("cgroup"))?))
         .filter(|name| !name.is_empty())
+}
+
+/// The command line of a process. A main thread that has ended has none any more; then another thread has.
+fn cmdline(process: &Path) -> Option<Vec<u8>> {
+    let read = |task: &Path| fs::read(task.join("cmdline"));
+    let of_main = read(process).ok()?;
+    if !of_main.is_empty() {
+        return Some(of_main);
+    }
+    let others = numbered(&process.join("task")).unwrap_or_default();
+    let mut others = others.iter().filter_map(|(_, task)| read(task).ok());
+    Some(others.find(|it| !it.is_empty()).unwrap_or(of_main))
 }
 
 /// QEMU's `-name`; `--name` of crosvm, kvmtool and our own guest; `--id` of Firecracker.

@@ -1,9 +1,6 @@
 //! VM names, read while the VM lives and kept after it has ended.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    path::Path,
-};
+use std::collections::{HashMap, VecDeque};
 
 use super::{next_process_id, pid_of, process, vm};
 
@@ -43,7 +40,7 @@ impl VmNames {
             }
             id = next_process_id(id);
         }
-        let name = started.and_then(|_| vm::name_of(Path::new("/proc"), pid));
+        let name = started.and_then(|_| vm::name_of(pid));
         // It may have ended, and its number be another's, while its name was read.
         let name = name.filter(|_| process::start_time(pid) == started);
         let Some(name) = name.or_else(|| comm.map(|comm| format!("{comm}-{pid}"))) else {

@@ -30,7 +30,7 @@ use super::{
     tables::{self, Tables},
     tracepoint,
 };
-use crate::{timing::THREAD_END, tracefs::EventName};
+use crate::{host, timing::THREAD_END, tracefs::EventName};
 
 /// The kernel half, put here by `build.rs`; empty when it had not been built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
@@ -49,7 +49,8 @@ pub enum ProbeError {
     Plan(#[from] PlanError),
     /// The kernel does not allow it.
     #[error(
-        "the kernel does not let this process load eBPF programs: run as root, or with CAP_BPF and CAP_PERFMON (`kvm-collector doctor` shows what is missing)"
+        "the kernel does not let this process load eBPF programs: {}",
+        host::privileges::remedy()
     )]
     Privilege(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The object is none.

@@ -4,20 +4,18 @@
 //! nothing is lost; user space drops what it has not selected. Afterwards a VM that is not selected costs no more than
 //! the look into this table.
 
-use std::{fs, io};
+use std::io;
 
 use aya::maps::{HashMap, MapData, MapError};
 
 use super::{Attached, ProbeError};
+use crate::host;
 
 /// The table's name.
 pub(super) const SKIPPED_PROCESSES: &str = "SKIPPED_PROCESSES";
 
 /// How many processes it holds, where it is needed.
 pub(super) const MOST_SKIPPED: u32 = 16_384;
-
-/// `PF_EXITING` (include/linux/sched.h).
-const PF_EXITING: u32 = 4;
 
 impl Attached {
     /// Skips all further events of a process, until it ends or [`Attached::unskip_process`]. The request must have set
@@ -34,7 +32,7 @@ impl Attached {
             Err(source) => return Err(failed(source)),
         }
         // Only now: had it ended before, nobody would remove it, and another process may get its number.
-        if is_running(tgid) {
+        if host::process::is_running(tgid) {
             Ok(())
         } else {
             self.remove_skipped(tgid)
@@ -101,35 +99,4 @@ fn has_errno(error: &MapError, errno: i32) -> bool {
         next = error.source();
     }
     false
-}
-
-/// Has the process's main thread not begun to end? If so, `sched_process_exit` is still to come.
-fn is_running(tgid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{tgid}/stat"));
-    stat.is_ok_and(|stat| flags(&stat).is_some_and(|flags| flags & PF_EXITING == 0))
-}
-
-/// The flags in `/proc/<tgid>/stat` (proc_pid_stat(5)): the seventh field behind the name, which may have any character.
-fn flags(stat: &str) -> Option<u32> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    behind_name.split_ascii_whitespace().nth(6)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_are_found_behind_any_name() {
-        let stat = "7 (a) R (b) S 1 7 7 0 -1 4194560 100 0";
-        assert_eq!(flags(stat), Some(4_194_560));
-        assert_eq!(flags("7 (a"), None);
-        assert_eq!(flags("7 (a) S 1"), None);
-    }
-
-    #[test]
-    fn this_process_is_running_and_none_is_not() {
-        assert!(is_running(std::process::id()));
-        assert!(!is_running(0));
-    }
 }

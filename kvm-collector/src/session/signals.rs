@@ -20,6 +20,8 @@ static FIRST_NS: AtomicU64 = AtomicU64::new(0);
 
 /// SIGINT and SIGTERM, from here on.
 pub fn of_end() -> io::Result<[Signal; 2]> {
+    // The first use of the clock reads files, which a handler may not do.
+    let _ = clock::monotonic_ns();
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let handler: extern "C" fn(c_int) = asked;
         // SAFETY: the handler does only what a handler may. Tokio, which comes after it, calls it before its own.

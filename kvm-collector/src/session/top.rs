@@ -68,7 +68,7 @@ fn read(live: &mut Live, scope: Scope, named: &mut HashSet<Key>) -> anyhow::Resu
     let mut reading = TopReading::new(scope, counted.map(|it| &it.kind));
     let rest = live.exits(&mut |exits| reading.add(exits))?;
     let mut reading = reading.finish(rest);
-    let vm_name = |tgid| live.names().get(tgid).to_owned();
+    let vm_name = |tgid| live.names().known(tgid).map(str::to_owned);
     if let Some(pairing) = &live.options().pairing {
         reading.name(named, &KeyNames::of(pairing), &vm_name);
     }

@@ -144,6 +144,7 @@ pub async fn live(
                 Due::Threads => live.learn()?,
                 Due::Refresh | Due::Interval => {
                     live.look_around()?;
+                    printer.lines.set_wall_offset(clock::real_offset_ns());
                     printer.lines.lost(&live.events()?, clock::monotonic_ns(), out)?;
                 }
             },

@@ -395,8 +395,9 @@ impl Live {
     #[must_use]
     pub fn vm_name(&self, tgid: u32) -> Option<String> {
         let known = self.names.known(self.names.latest(tgid));
-        let known = known.map(str::to_owned);
-        known.or_else(|| host::vm::name_of(Path::new("/proc"), tgid))
+        known
+            .map(str::to_owned)
+            .or_else(|| host::vm::name_of(tgid))
     }
 
     /// Hands over all timed exits since the beginning: of each thread and key, and of what has ended.

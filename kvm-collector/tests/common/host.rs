@@ -198,7 +198,7 @@ impl Host {
         };
         let vm_name = |tgid| {
             let vm = self.vms.iter().find(|vm| vm.tgid == tgid);
-            vm.map_or_else(String::new, |vm| vm.name.clone())
+            vm.map(|vm| vm.name.clone())
         };
         reading.name(named, &names, &vm_name);
         reading

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
-    process::{ChildStdin, ChildStdout, Stdio},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use libtest_mimic::Failed;
@@ -35,8 +35,13 @@ pub(crate) struct Made(Value);
 impl Guest {
     /// Makes it and enters nothing.
     pub(crate) fn prepare(args: &[&str]) -> Result<Self, Failed> {
+        Self::start(collector(), args)
+    }
+
+    /// The same by a command that runs the collector.
+    pub(crate) fn start(mut collector: Command, args: &[&str]) -> Result<Self, Failed> {
         let mut child = Kept::spawn(
-            collector()
+            collector
                 .args(["guest", "--wait-start", "--json"])
                 .args(args)
                 .stdin(Stdio::piped()),

@@ -5,6 +5,7 @@
 mod check;
 mod choice;
 mod churn;
+mod container;
 mod counts;
 mod ending;
 mod engine;
@@ -18,6 +19,7 @@ mod keeper;
 mod kinds;
 mod line;
 mod modules;
+mod namespaces;
 mod needs;
 mod others;
 mod own;
@@ -45,6 +47,10 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
+    // Before anything else: they fork, and must have one thread.
+    if let Some(code) = container::run_if_asked().or_else(namespaces::be_vmm_if_asked) {
+        return code;
+    }
     top::panic_if_asked();
     let mut arguments = Arguments::from_args();
     // The tests share one kernel and its counters: two at once would count each other's events.
@@ -85,8 +91,11 @@ fn tests() -> Vec<Trial> {
         top::tests(),
         perf_data::tests(),
         verifier::tests(),
-        // Last, since they take KVM away.
+        namespaces::tests(),
+        // Nearly last, since they take KVM away.
         modules::tests(),
+        // Last, since nothing can be tested after them.
+        namespaces::last_tests(),
     ]
     .into_iter()
     .flatten()

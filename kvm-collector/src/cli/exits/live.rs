@@ -3,17 +3,20 @@
 use std::process::ExitCode;
 
 use super::{
-    super::{Common, selection::format_of, timing::sizes},
+    super::{
+        Common,
+        selection::{format_of, open_tracefs},
+        timing::sizes,
+    },
     ExitsArgs,
 };
 use crate::{
     session,
     source::{Live, LiveOptions},
-    tracefs::Tracefs,
 };
 
 pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
-    let tracefs = Tracefs::find_or_mount()?;
+    let tracefs = open_tracefs()?;
     let find = |system: &str, name: &str| format_of(&tracefs, system, name);
     let pairing = args.pairing(&find)?;
     let reasons = args.reasons.codes(pairing.exit.as_ref())?;

@@ -127,7 +127,7 @@ impl TopReading {
         &mut self,
         seen: &mut HashSet<Key>,
         names: &KeyNames<'_>,
-        vm_name: &dyn Fn(u32) -> String,
+        vm_name: &dyn Fn(u32) -> Option<String>,
     ) {
         // What is not there any more is forgotten here and by the ledger, and is named again when it comes back.
         let there: HashSet<Key> = self.tallies.iter().map(|it| it.key).collect();
@@ -143,7 +143,11 @@ impl TopReading {
         }
         for times in &self.vcpus {
             let tgid = times.vcpu_id.tgid;
-            self.names.vms.entry(tgid).or_insert_with(|| vm_name(tgid));
+            if !self.names.vms.contains_key(&tgid)
+                && let Some(name) = vm_name(tgid)
+            {
+                self.names.vms.insert(tgid, name);
+            }
         }
     }
 }

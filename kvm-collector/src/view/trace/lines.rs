@@ -80,6 +80,13 @@ impl TraceLines {
         self.printed
     }
 
+    /// Changes the offset of the real time, as somebody may have set the clock. Other clocks have none.
+    pub fn set_wall_offset(&mut self, new_ns: u64) {
+        if let Clock::Wall { offset_ns } = &mut self.clock {
+            *offset_ns = new_ns;
+        }
+    }
+
     /// Counts lines that were written elsewhere.
     pub(super) fn count(&mut self, lines: u64) {
         self.printed += lines;
@@ -403,6 +410,12 @@ mod tests {
             line.contains("] 2001-09-09T01:46:52.345678Z: kvm_exit"),
             "{line}"
         );
+        let mut lines_of_day = TraceLines::new(0, TraceFormat::Kernel, Clock::Mono, false);
+        lines_of_day.set_wall_offset(5);
+        assert_eq!(lines_of_day.clock, Clock::Mono);
+        lines_of_day.clock = Clock::Wall { offset_ns: 1 };
+        lines_of_day.set_wall_offset(5);
+        assert_eq!(lines_of_day.clock, Clock::Wall { offset_ns: 5 });
         let line = lines(TraceFormat::Kernel, Clock::Delta, 0);
         assert!(line.contains("]      0.000000: kvm_exit"), "{line}");
     }
