@@ -22,6 +22,11 @@ impl VmNames {
         }
     }
 
+    /// Learns a name that was read elsewhere, unless the process has one already.
+    pub fn learn_name(&mut self, tgid: u32, name: String) {
+        self.known.entry(tgid).or_insert(name);
+    }
+
     /// Forgets a process that has ended.
     pub fn forget(&mut self, tgid: u32) {
         self.known.remove(&tgid);

@@ -215,6 +215,16 @@ impl Recorder {
         Ok(Taken::Dumped)
     }
 
+    /// Learns the name of a thread, before the batch with its first event is taken in.
+    pub fn learn_thread(&mut self, tid: u32, name: String) {
+        self.encoder.threads().learn_thread(tid, name);
+    }
+
+    /// Learns the name of a VM, by its process, before the batch with its first event is taken in.
+    pub fn learn_vm(&mut self, tgid: u32, name: String) {
+        self.encoder.threads().learn_vm(tgid, name);
+    }
+
     /// Takes in that events were lost: of one event, or of any.
     pub fn lost(&mut self, event: Option<usize>, lost: u64, time_ns: u64) {
         Encoder::lost(event, lost, time_ns, &mut self.out);

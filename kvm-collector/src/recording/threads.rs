@@ -29,6 +29,9 @@ pub(super) struct Threads {
     /// Files begun so far.
     file: u32,
     names: VmNames,
+    /// Names that were read before the first event of the thread, or of the process, is here.
+    read_threads: HashMap<u32, Box<str>>,
+    read_vms: HashMap<u32, String>,
     ask: Ask,
 }
 
@@ -56,8 +59,20 @@ impl Threads {
             ended: VecDeque::new(),
             file: 0,
             names: VmNames::default(),
+            read_threads: HashMap::new(),
+            read_vms: HashMap::new(),
             ask,
         }
+    }
+
+    /// Learns the name of a thread that has had no event yet.
+    pub(super) fn learn_thread(&mut self, tid: u32, name: String) {
+        self.read_threads.insert(tid, name.into_boxed_str());
+    }
+
+    /// Learns the name of a VM that has had no event yet.
+    pub(super) fn learn_vm(&mut self, tgid: u32, name: String) {
+        self.read_vms.insert(tgid, name);
     }
 
     /// A new file begins: names have to be said again.
@@ -84,11 +99,15 @@ impl Threads {
     fn say(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
         let thread = self.known.entry(tid).or_insert_with(|| {
             if tid == tgid && tid != 0 {
-                self.names.learn([tgid]);
+                match self.read_vms.remove(&tgid) {
+                    Some(name) => self.names.learn_name(tgid, name),
+                    None => self.names.learn([tgid]),
+                }
             }
+            let read = self.read_threads.remove(&tid);
             Thread {
                 tgid,
-                comm: (self.ask)(tid).map(String::into_boxed_str),
+                comm: read.or_else(|| (self.ask)(tid).map(String::into_boxed_str)),
                 first_ns: time_ns,
                 file: self.file.wrapping_sub(1),
             }
@@ -110,6 +129,9 @@ impl Threads {
         time_ns: u64,
         out: &mut Vec<u8>,
     ) {
+        // Without an event that is recorded, it had no use.
+        self.read_threads.remove(&tid);
+        self.read_vms.remove(&tid);
         let Some(mut thread) = self.known.remove(&tid) else {
             // Nothing of it is in the file.
             return;

@@ -6,8 +6,8 @@ use crate::host;
 
 /// Names by thread.
 ///
-/// A thread is asked for its name when its first event is looked at. That may be after it has ended;
-/// then the record of its end, which is in by that time, says what its name was.
+/// The name is read together with the thread's first event and learned here, or else looked up when that event is passed
+/// on. That may be after the thread has ended; then the record of its end says what its name was.
 #[derive(Debug, Default)]
 pub(super) struct Comms {
     known: HashMap<u32, Box<str>>,
@@ -23,6 +23,11 @@ impl Comms {
             name.or_else(|| ended.get(&tid).cloned())
                 .unwrap_or_else(|| if tid == 0 { "<idle>" } else { "<...>" }.into())
         })
+    }
+
+    /// Learns the name of a thread that was read elsewhere.
+    pub(super) fn learn(&mut self, tid: u32, name: String) {
+        self.known.insert(tid, name.into_boxed_str());
     }
 
     /// The thread has ended. Its events may still be asked for.
@@ -50,6 +55,15 @@ mod tests {
         let mut comms = Comms::default();
         comms.ended(NOBODY, b"CPU 0/KVM");
         assert_eq!(comms.get(NOBODY), "CPU 0/KVM");
+        comms.forget(NOBODY);
+        assert_eq!(comms.get(NOBODY), "<...>");
+    }
+
+    #[test]
+    fn a_name_read_elsewhere_holds_until_it_is_forgotten() {
+        let mut comms = Comms::default();
+        comms.learn(NOBODY, "CPU 1/KVM".into());
+        assert_eq!(comms.get(NOBODY), "CPU 1/KVM");
         comms.forget(NOBODY);
         assert_eq!(comms.get(NOBODY), "<...>");
     }
