@@ -81,6 +81,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("pressure_output_never_taken", NEEDS, never_taken),
         test("pressure_end_asked_for_twice_at_once", NEEDS, twice_at_once),
         test("pressure_top_on_a_dead_terminal", NEEDS, dead_terminal),
+        test(
+            "pressure_top_of_many_vms_on_a_dead_terminal",
+            NEEDS,
+            many_vms,
+        ),
         test("pressure_busy_cpus", NEEDS, busy_cpus),
     ]
 }
@@ -667,6 +672,36 @@ fn dead_terminal() -> Result<(), Failed> {
         pty.wait_for("\x1b[?1049l")?;
     }
     Ok(())
+}
+
+/// A terminal that takes nothing while many VMs run and somebody types: neither readings nor keys pile up.
+fn many_vms() -> Result<(), Failed> {
+    let pty = Pty::open()?;
+    // Each reading is some 20 KB.
+    let vms = ["--vms", "32", "--vcpus", "2", "--sleep", "20ms"];
+    let mut guest = Guest::prepare(&[&["-k", "io,io-read", "-n", "100000000"], &vms[..]].concat())?;
+    let args = ["top", "--kind", "pio", "-I", "1ms", "-p", &guest.pid];
+    let mut top = pty.spawn(collector().args(args))?;
+    pty.wait_for("pio/s")?;
+    guest.release()?;
+    // Until it has seen all of them. Each picture hides the cursor.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        pty.wait_for("\x1b[?25l")?;
+    }
+    pty.fill()?;
+    let memory = Memory::of(top.pid())?;
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut typed = 0;
+    while Instant::now() < until {
+        typed += pty.type_keys()?;
+    }
+    memory.is_bounded()?;
+    ensure(typed > 4 << 10, || format!("only {typed} keys were typed"))?;
+    top.signal(Signal::TERM)?;
+    let asked = Instant::now();
+    equal("the exit code", top.wait()?, Some(0))?;
+    soon(asked)
 }
 
 /// Threads that leave no CPU to anybody, three on each.
