@@ -74,6 +74,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("pressure_stalled_output_of_record", NEEDS, stalled_record),
         test("pressure_output_stopped_for_long", NEEDS, stopped_output),
         test(
+            "pressure_names_while_output_is_stopped",
+            NEEDS,
+            names_while_stopped,
+        ),
+        test(
             "pressure_end_while_output_is_stopped",
             NEEDS,
             end_while_stopped,
@@ -535,6 +540,49 @@ fn stopped_output() -> Result<(), Failed> {
             let shown = Ended::new(Some(0), String::from_utf8(written)?, String::new())?;
             accounted(&shown, &happened)?;
         }
+    }
+    Ok(())
+}
+
+/// A VM that starts and ends while nothing is written is selected by its name, and its threads have names.
+fn names_while_stopped() -> Result<(), Failed> {
+    for args in [&["trace", "--json"][..], &["record"]] {
+        let folder = Folder::new("names")?;
+        let disk = SlowDisk::new("names")?;
+        // The first VM's events are more than a pipe holds.
+        let first = Guest::prepare(&["-k", "io", "-n", MANY])?;
+        let vm = format!("kvm-collector-{}", first.pid);
+        let few = ["-e", "kvm_userspace_exit", "--vm", &vm, "--vm", "second-*"];
+        let watch = disk.watch(&[args, &few].concat())?;
+        disk.reader.set(Pace::Never);
+        first.run()?;
+        waits_for_pipe(watch.pid())?;
+        // Long enough for its name to be read: the rings are polled.
+        let slow = ["--sleep", "2ms", "--name", "second-1"];
+        let second = Guest::prepare(&[&["-k", "io", "-n", "100"], &slow[..]].concat())?;
+        let pid: u64 = second.pid.parse()?;
+        let made = second.run()?.userspace_exits()?;
+        disk.reader.set(Pace::AtOnce);
+        watch.end()?.expect_code(0)?;
+        let written = disk.reader.all()?;
+        let shown = if args == ["record"] {
+            let file = folder.file("kvm.data");
+            fs::write(&file, written)?;
+            let stat = run(&["stat", "--json", "--per-vm", "-i", &file])?.report()?;
+            let vms = list(&stat, "vms")?.iter();
+            // A stream has no table with the names of VMs: they have their processes' names.
+            equal("VMs", vms.count(), 2)?;
+            run(&["trace", "--json", "-i", &file])?.expect_code(0)?
+        } else {
+            Ended::new(Some(0), String::from_utf8(written)?, String::new())?
+        };
+        let mut of_second = 0;
+        for line in shown.json()? {
+            ensure(line["lost"].is_null(), || format!("lost: {line}"))?;
+            ensure(line["comm"] != "<...>", || format!("no name: {line}"))?;
+            of_second += u64::from(line["pid"] == pid);
+        }
+        equal("events of the second VM", of_second, made)?;
     }
     Ok(())
 }
