@@ -11,7 +11,10 @@ pub const CAUSES: usize = 16;
 
 /// One cause.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cause {
     /// What it is; of the kind [`Key::kind`].
@@ -26,7 +29,10 @@ pub struct Cause {
 
 /// A row's causes.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CauseTable {
     /// In no order.

@@ -12,7 +12,10 @@ use crate::Key;
 
 /// How the time of a [`Span`] divides. What is left of it was spent in the kernel.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// In the VMM's user space: from `kvm_userspace_exit` until the thread is seen in the kernel again.
@@ -25,7 +28,10 @@ pub struct Parts {
 
 /// Time out of the guest with one key: an exit, or a part of one.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// What it is counted under.
@@ -65,7 +71,10 @@ pub const fn is_waiting(prev_state: u64) -> bool {
 
 /// A vCPU's thread between two events. Times are of `CLOCK_MONOTONIC`; 0 stands for "not".
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VcpuClock {
     /// Since when it has been in the guest.

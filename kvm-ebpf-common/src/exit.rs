@@ -8,7 +8,10 @@ pub const VCPU_UNKNOWN: u32 = u32::MAX;
 
 /// What is counted under: two fields of an event.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Of `kvm_exit`, the exit reason, unmasked (on arm64 `esr_ec`); of another kind of event, what
@@ -23,7 +26,10 @@ pub struct Key {
 
 /// The shortest and the longest since a reading.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extremes {
     /// Between which readings; see [`ExitStats::extremes`].
@@ -37,7 +43,10 @@ pub struct Extremes {
 /// All spans of one thread and [`Key`]. A thread runs on one CPU at a time, so these are updated
 /// without atomics.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitStats {
     /// How many.
@@ -115,7 +124,10 @@ impl ExitStats {
 
 /// One row: what a thread's spans of one key add up to.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The thread's index among the [`VcpuThread`]s, and 1; 0 for a row not in use.
@@ -130,7 +142,10 @@ pub struct Row {
 
 /// Which row belongs to a thread's key.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RowKey {
     /// The thread's index.
@@ -144,7 +159,10 @@ pub const NEAR_ROWS: usize = 32;
 
 /// The place of a row that was needed before.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NearRow {
     /// The row's key's.
@@ -171,7 +189,10 @@ pub const fn near_row(key: &Key) -> usize {
 
 /// A vCPU's thread.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VcpuThread {
     /// `tgid << 32 | tid`; 0 when it is no such thread any more.
@@ -251,7 +272,10 @@ impl VcpuThread {
 
 /// What one CPU could not count properly.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PairingCounters {
     /// Exits followed by another exit of the thread, without an entry in between: they have no time.

@@ -5,7 +5,10 @@ use crate::COMM_BYTES;
 
 /// One thread has come or gone.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadNotice {
     /// `CLOCK_MONOTONIC`, in ns: when the entry was made, or the thread ended.

@@ -10,7 +10,10 @@ use crate::{Key, Span};
 /// cannot read the kernel's own common fields; `common_flags` and `common_preempt_count` are
 /// therefore not known, and the slot stands in their two bytes.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordHeader {
     /// `CLOCK_MONOTONIC`, in ns.
@@ -39,7 +42,10 @@ pub const SLOW_EXIT_SLOT: u16 = u16::MAX - 1;
 
 /// An exit (a [`Span`]) that took longer than asked for. It ended at the header's time.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowExit {
     /// Whose, and when it ended.
@@ -59,7 +65,10 @@ pub struct SlowExit {
 /// Where the next record goes in a CPU's ring, and how far it has been read. The ring is as many chunks as its size
 /// takes; positions count bytes from the beginning of time.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingPosition {
     /// What comes before has been written.

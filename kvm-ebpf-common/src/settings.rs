@@ -11,7 +11,10 @@ pub const MAX_FILTER_IDS: usize = 64;
 
 /// Of one slot.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotSettings {
     /// Length of the records to ship, header included and a multiple of 8; 0 ships nothing.
@@ -39,7 +42,10 @@ impl SlotSettings {
 
 /// Which events are wanted. A count of 0 means all.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterSettings {
     /// How many of `tgids` are set.
@@ -67,7 +73,10 @@ pub const NO_SLOT: u32 = u32::MAX;
 
 /// What exits are counted by.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairingSettings {
     /// Report exits (spans) that take longer; `u64::MAX` for none.
@@ -99,7 +108,10 @@ pub const MAX_DETAILS: usize = 8;
 
 /// An event that happens while the guest is out and says what for.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetailSettings {
     /// By how much the code is shifted right: addresses can be counted by their page.
@@ -119,7 +131,10 @@ pub const NO_CLASS: u32 = 0x8000_0000;
 
 /// How the programs speak to user space.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipSettings {
     /// A CPU's ring has 2^this many bytes.

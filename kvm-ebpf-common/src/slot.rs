@@ -6,7 +6,10 @@ pub const MAX_SLOTS: usize = 128;
 
 /// What one CPU has seen of one slot.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounts {
     /// Events that passed the filters.
@@ -19,7 +22,10 @@ pub struct SlotCounts {
 
 /// One CPU's counters of all slots.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug)]
 pub struct SlotTable {
     /// Indexed by slot.
@@ -30,7 +36,10 @@ pub struct SlotTable {
 /// the VMM that runs no vCPU. Its counters are those of its entry's index among all threads' counters: one for each slot
 /// that is in use, one after the other.
 #[repr(C)]
-#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CountedThread {
     /// `tgid << 32 | tid`; 0 when it is no such thread any more.

@@ -23,7 +23,9 @@ impl Counter {
         let table = SLOT_COUNTS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)?;
         // SAFETY: within the map's value, which is valid while the program runs; a slot is below `MAX_SLOTS`.
         Some(Self(unsafe {
-            (&raw mut (*table).slots).cast::<SlotCounts>().add(slot % MAX_SLOTS)
+            (&raw mut (*table).slots)
+                .cast::<SlotCounts>()
+                .add(slot % MAX_SLOTS)
         }))
     }
 

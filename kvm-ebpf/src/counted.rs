@@ -1,12 +1,10 @@
 //! Counters for each thread and slot. A thread gets an entry with its first event, and user space frees it after the
 //! thread has ended.
 
-use kvm_ebpf_common::{
-    CountedThread, NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED,
-};
+use kvm_ebpf_common::{CountedThread, NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED};
 
 use crate::{
-    maps::{COUNTED_THREADS, COUNTED_THREAD_OF, FREE_COUNTED_THREADS, THREAD_COUNTS},
+    maps::{COUNTED_THREAD_OF, COUNTED_THREADS, FREE_COUNTED_THREADS, THREAD_COUNTS},
     notice, publish, settings,
     task::Task,
 };
@@ -56,7 +54,13 @@ fn make(task: Task) -> Option<u32> {
     }
     if COUNTED_THREAD_OF.insert(task.tid, index, 0).is_err() {
         // SAFETY: as above.
-        unsafe { *thread = CountedThread { task: 0, owner: 0, ended: 0 } };
+        unsafe {
+            *thread = CountedThread {
+                task: 0,
+                owner: 0,
+                ended: 0,
+            }
+        };
         let _ = FREE_COUNTED_THREADS.push(index, 0);
         return None;
     }

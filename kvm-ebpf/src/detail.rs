@@ -4,7 +4,8 @@ use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{FieldId, Key, NO_CLASS, VCPU_UNKNOWN};
 
 use crate::{
-    classic::classic, clock, counters::increment, field, filter, pair, settings, task::Task, threads,
+    classic::classic, clock, counters::increment, field, filter, pair, settings, task::Task,
+    threads,
 };
 
 #[inline(always)]

@@ -17,7 +17,10 @@
 
 #![no_std]
 #![no_main]
-#![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "atomic additions, see `publish`"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(internal_features, reason = "atomic additions, see `publish`")
+)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 
 mod classic;

@@ -9,9 +9,7 @@ use aya_ebpf::{
     programs::{RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::warn;
-use kvm_ebpf_common::{
-    Decision, FieldId, Key, MAX_SLOTS, NO_SLOT, Span, decide_vcpu,
-};
+use kvm_ebpf_common::{Decision, FieldId, Key, MAX_SLOTS, NO_SLOT, Span, decide_vcpu};
 
 use crate::{
     classic::classic,

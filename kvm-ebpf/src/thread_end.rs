@@ -2,13 +2,7 @@
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
-use crate::{
-    counted, filter,
-    maps::SKIPPED_PROCESSES,
-    ship,
-    task::Task,
-    threads,
-};
+use crate::{counted, filter, maps::SKIPPED_PROCESSES, ship, task::Task, threads};
 
 /// Ships its name, which nobody can be asked for later.
 #[raw_tracepoint]

@@ -6,9 +6,7 @@ use core::{
 };
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use kvm_ebpf_common::{
-    NOTICE_VCPU_THREAD, NOTICE_VCPU_THREAD_ENDED, VCPU_UNKNOWN, VcpuThread,
-};
+use kvm_ebpf_common::{NOTICE_VCPU_THREAD, NOTICE_VCPU_THREAD_ENDED, VCPU_UNKNOWN, VcpuThread};
 
 use crate::{
     maps::{FREE_THREADS, NEAR_THREAD, THREAD_OF, THREADS},

@@ -60,7 +60,7 @@ impl Output {
 
     /// Opens what to write to. Done before measuring, so that a file that cannot be written does not
     /// cost a measurement.
-    pub(super) fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write>>> {
+    pub(super) fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
         open(self.output.as_ref())
     }
 
@@ -82,8 +82,8 @@ impl Output {
 }
 
 /// Opens a file, or stdout.
-pub(super) fn open(file: Option<&PathBuf>) -> anyhow::Result<BufWriter<Box<dyn Write>>> {
-    let out: Box<dyn Write> = match file {
+pub(super) fn open(file: Option<&PathBuf>) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
+    let out: Box<dyn Write + Send> = match file {
         Some(path) => {
             let name = path.display().to_string();
             let file = File::create(path).with_context(|| format!("cannot write to {name}"))?;

@@ -15,7 +15,7 @@ use super::{
     Common,
     ending::{EndingArgs, OwnArgs, duration, ns},
     selection::{Events, Reasons, Target, kvm_format, open_tracefs},
-    size::{bytes, ring_bytes},
+    size::{QUEUE_BYTES, bytes, queue_bytes, ring_bytes},
 };
 use crate::{
     host::{self, clock},
@@ -91,6 +91,11 @@ pub(super) struct RecordArgs {
     /// Size of each CPU's ring (64K, 4M): a power of two [default: 64M divided by the CPUs, from 256K to 4M]
     #[arg(long, value_name = "BYTES", value_parser = ring_bytes, help_heading = "Output")]
     ring: Option<u32>,
+
+    /// Memory for events that wait to be written, at most: while a write stalls, the collector goes on reading the rings
+    /// until this is full
+    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = queue_bytes, help_heading = "Output")]
+    buffer: usize,
 
     /// End with exit code 3 if any event was lost
     #[arg(long, help_heading = "Output")]
@@ -174,6 +179,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         trigger,
         output: args.output.clone(),
         is_flight_recorder: args.flight_recorder.is_some(),
+        queue_bytes: args.buffer,
         quiet: common.quiet,
     };
     let ending = args.ending.ending();

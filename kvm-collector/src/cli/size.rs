@@ -1,6 +1,6 @@
 //! Sizes as people write them.
 
-use crate::probe::MOST_RING_BYTES;
+use crate::{probe::MOST_RING_BYTES, session::LEAST_QUEUE_BYTES};
 
 /// A number with K, M or G behind it, or without.
 pub(super) fn bytes(text: &str) -> Option<u64> {
@@ -19,6 +19,17 @@ pub(super) fn ring_bytes(text: &str) -> Result<u32, String> {
         .and_then(|bytes| u32::try_from(bytes).ok())
         .filter(|bytes| bytes.is_power_of_two() && (4096..=MOST_RING_BYTES).contains(bytes))
         .ok_or_else(|| "give a power of two from 4K to 64M, such as 64K or 8M".into())
+}
+
+/// The memory for events that wait to be written, by default: at 100,000 events a second of 80 bytes, some 8 s.
+pub(super) const QUEUE_BYTES: &str = "64M";
+
+/// The memory for events that wait to be written.
+pub(super) fn queue_bytes(text: &str) -> Result<usize, String> {
+    bytes(text)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .filter(|bytes| *bytes >= LEAST_QUEUE_BYTES)
+        .ok_or_else(|| "give 2M or more, such as 64M".into())
 }
 
 #[cfg(test)]
@@ -40,6 +51,13 @@ mod tests {
         ] {
             assert_eq!(bytes(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_queue_has_room_for_a_batch() {
+        assert_eq!(queue_bytes("2M"), Ok(2 << 20));
+        assert!(queue_bytes("1M").is_err());
+        assert!(queue_bytes("much").is_err());
     }
 
     #[test]

@@ -3,14 +3,13 @@
 use std::{
     io::{self, IsTerminal as _},
     process::ExitCode,
-    sync::mpsc,
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
     Common,
@@ -23,10 +22,10 @@ use crate::{
     model::{Kind, VMEXIT},
     session::{
         self,
-        top::{TopOutput, TopSource},
+        top::{Controls, TopOutput, TopSource},
     },
     source::{Live, LiveOptions},
-    tui::{self, App, Message, Screen, Setup},
+    tui::{self, App, Mailbox, Screen, Setup},
     view::TopReading,
 };
 
@@ -188,12 +187,13 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (to_screen, messages) = mpsc::channel();
-    let (to_source, controls) = unbounded_channel();
+    let mailbox = Arc::new(Mailbox::default());
+    let controls = Controls::default();
     let source = {
         let _runtime = runtime.enter();
-        let output = ToScreen(to_screen.clone());
-        TopSource::new(live, args.interval, args.duration, controls, output)?
+        let output = ToScreen(Arc::clone(&mailbox));
+        let (interval, duration) = (args.interval, args.duration);
+        TopSource::new(live, interval, duration, controls.clone(), output)?
     };
     // It listens to signals before the terminal is waited for.
     let source = thread::Builder::new()
@@ -201,14 +201,13 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
         .spawn(move || runtime.block_on(source.run()))?;
     let mut screen = Screen::take().context("cannot use the terminal")?;
     let mut app = args.app(common, screen.size()?);
-    tui::listen(to_screen)?;
-    let shown = tui::run(&mut app, &mut screen, &messages, &mut |control| {
-        // A source that has ended has said so.
-        let _ = to_source.send(control);
+    tui::listen(Arc::clone(&mailbox))?;
+    let shown = tui::run(&mut app, &mut screen, &mailbox, &mut |control| {
+        controls.send(control);
     });
     // The terminal first: detaching takes a moment.
     drop(screen);
-    drop(to_source);
+    controls.end();
     let read = source.join().unwrap_or_else(|_| {
         // What it was has been said by then.
         Err(anyhow::anyhow!(
@@ -234,16 +233,15 @@ async fn once(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
 }
 
 /// Passes readings on to the screen. Says that it is over when it goes, also when it goes by a panic.
-struct ToScreen(mpsc::Sender<Message>);
+struct ToScreen(Arc<Mailbox>);
 
 impl TopOutput for ToScreen {
     fn reading(&mut self, reading: Box<TopReading>) {
-        // The screen may have ended; then the next control says so.
-        let _ = self.0.send(Message::Reading(reading));
+        self.0.add_readings(|unread| unread.add_reading(reading));
     }
 
     fn histograms(&mut self, reading: Box<TopReading>) {
-        let _ = self.0.send(Message::Histograms(reading));
+        self.0.add_readings(|unread| unread.add_histograms(reading));
     }
 }
 
@@ -251,7 +249,6 @@ impl Drop for ToScreen {
     fn drop(&mut self) {
         // The screen may be waiting for a terminal that takes nothing.
         tui::waits_no_more();
-        // Or have ended first.
-        let _ = self.0.send(Message::End);
+        self.0.end();
     }
 }

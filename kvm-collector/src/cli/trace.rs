@@ -10,7 +10,7 @@ use super::{
     output::{self, color},
     playback::{self, Input, Playback},
     selection::{Events, Reasons, Target, kvm_format, open_tracefs},
-    size::ring_bytes,
+    size::{QUEUE_BYTES, queue_bytes, ring_bytes},
 };
 use crate::{
     host::clock,
@@ -98,6 +98,11 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "BYTES", value_parser = ring_bytes, conflicts_with = "input", help_heading = "Output")]
     ring: Option<u32>,
 
+    /// Memory for events that wait to be written, at most: while a write stalls, the collector goes on reading the rings
+    /// until this is full
+    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = queue_bytes, conflicts_with = "input", help_heading = "Output")]
+    buffer: usize,
+
     /// End with exit code 3 if anything is missing: events were lost, or exits have no time
     #[arg(long, help_heading = "Output")]
     strict: bool,
@@ -134,11 +139,11 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
     let events = args.events.formats_and(&tracefs, args.needed())?;
     let offset_ns = || Ok(clock::real_offset_ns());
-    let mut printer = args.printer(&events, common, false, offset_ns)?;
-    let mut out = output::open(args.output.as_ref())?;
+    let printer = args.printer(&events, common, false, offset_ns)?;
+    let out = output::open(args.output.as_ref())?;
     let own = args.own.begin()?;
     let mut live = Live::begin(LiveOptions {
-        events: events.clone(),
+        events,
         selection,
         entry: kvm_format(&tracefs, "kvm_entry")?,
         ship: true,
@@ -147,7 +152,7 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
         ..LiveOptions::default()
     })?;
     let mut schedule = args.ending.ending().begin(None)?;
-    let summary = session::trace::live(&mut live, &mut schedule, &mut printer, &mut out).await?;
+    let summary = session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
     if !common.quiet {
         say_end(&args, &summary);
     }
@@ -247,13 +252,13 @@ impl TraceArgs {
     }
 
     /// `offset_ns` is from the clock of the events to the wall's.
-    fn printer<'f>(
+    fn printer(
         &self,
-        formats: &'f [Format],
+        formats: &[Format],
         common: Common,
         is_sampled: bool,
         offset_ns: impl Fn() -> anyhow::Result<u64>,
-    ) -> anyhow::Result<Printer<'f>> {
+    ) -> anyhow::Result<Printer> {
         let filters = Filters::new(&self.filters, formats)?;
         for warning in formats.iter().filter_map(Format::print_warning) {
             log::warn!("{warning}");
@@ -282,6 +287,6 @@ impl TraceArgs {
                 is_sampled,
             }),
         };
-        Ok(Printer::new(formats, options, filters)?)
+        Ok(Printer::new(formats.to_vec(), options, filters)?)
     }
 }

@@ -81,6 +81,23 @@ impl VmNames {
         }
     }
 
+    /// Learns the name of the latest process with a number, which was read elsewhere.
+    pub fn learn_name(&mut self, pid: u32, name: String) {
+        let mut id = self.latest(pid);
+        if self.known.get(&id).is_some_and(|it| it.name != name) {
+            id = next_process_id(id);
+            self.reused.insert(pid, id);
+        }
+        let process = Process {
+            name,
+            started: None,
+        };
+        if self.known.insert(id, process).is_none() {
+            self.order.push_back(id);
+            self.forget_ended();
+        }
+    }
+
     /// A line for each: its process, a tab, its name.
     #[must_use]
     pub fn to_lines(&self) -> String {

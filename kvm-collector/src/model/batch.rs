@@ -33,6 +33,18 @@ impl Batch {
         self.bytes.is_empty()
     }
 
+    /// How many bytes its records take.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Copies it to memory of exactly its size: a batch otherwise keeps all of the buffer that it was read into.
+    #[must_use]
+    pub fn to_own_memory(&self) -> Self {
+        Self::new(Bytes::copy_from_slice(&self.bytes))
+    }
+
     /// The records, each with its place in the batch; ends early at a length that cannot be one, which
     /// only damaged memory has.
     pub fn records(&self) -> impl Iterator<Item = (usize, Record<'_>)> {

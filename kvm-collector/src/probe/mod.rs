@@ -25,6 +25,6 @@ pub use attach::{Attached, ProbeError, ProgramReport};
 #[cfg(feature = "test-api")]
 pub use floor::Floor;
 pub use plan::{MOST_RING_BYTES, MapSizes, PlanError, Request};
-pub use ring::{RingLoss, Rings};
+pub use ring::{BATCH_BYTES, RingLoss, Rings};
 pub use runs::{ProgramRuns, RunStatistics, map_bytes};
 pub use snapshot::CountedEntry;

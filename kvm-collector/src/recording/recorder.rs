@@ -13,7 +13,7 @@ use super::{
     file::{self, OutFile},
     head::{Head, HostFacts, RecordedEvent, put_header},
 };
-use crate::model::{Batch, Record};
+use crate::model::{Batch, Record, Thread};
 
 /// Written when so much has come together, or when told to.
 const WRITE_BYTES: usize = 256 << 10;
@@ -213,6 +213,16 @@ impl Recorder {
         }
         self.dump()?;
         Ok(Taken::Dumped)
+    }
+
+    /// Learns the name of a thread, before the batch with its first event is taken in.
+    pub fn learn_thread(&mut self, thread: Thread, name: String) {
+        self.encoder.threads().learn_thread(thread, name);
+    }
+
+    /// Learns the name of a VM, by its process, before the batch with its first event is taken in.
+    pub fn learn_vm(&mut self, tgid: u32, name: String) {
+        self.encoder.threads().learn_vm(tgid, name);
     }
 
     /// Takes in that events were lost: of one event, or of any.

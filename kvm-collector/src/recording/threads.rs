@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     host::{self, VmNames},
-    model::capacity::MOST_NAMED,
+    model::{self, capacity::MOST_NAMED},
 };
 
 use super::{
@@ -37,6 +37,9 @@ pub(super) struct Threads {
     /// Files begun so far.
     file: u32,
     names: VmNames,
+    /// Names that were read before the first event of the thread, or of the process, is here.
+    read_threads: HashMap<(u32, u32), Box<str>>,
+    read_vms: HashMap<u32, String>,
     ask: Ask,
 }
 
@@ -65,8 +68,21 @@ impl Threads {
             ended: VecDeque::new(),
             file: 0,
             names: VmNames::default(),
+            read_threads: HashMap::new(),
+            read_vms: HashMap::new(),
             ask,
         }
+    }
+
+    /// Learns the name of a thread that has had no event yet.
+    pub(super) fn learn_thread(&mut self, thread: model::Thread, name: String) {
+        let key = (thread.tgid, thread.tid);
+        self.read_threads.insert(key, name.into_boxed_str());
+    }
+
+    /// Learns the name of a VM that has had no event yet.
+    pub(super) fn learn_vm(&mut self, tgid: u32, name: String) {
+        self.read_vms.insert(tgid, name);
     }
 
     /// A new file begins: names have to be said again.
@@ -101,11 +117,17 @@ impl Threads {
         }
         let thread = self.known.entry(tid).or_insert_with(|| {
             if tid == tgid && tid != 0 {
-                self.names.learn(tgid, None);
+                match self.read_vms.remove(&tgid) {
+                    Some(name) => self.names.learn_name(tgid, name),
+                    None => {
+                        self.names.learn(tgid, None);
+                    }
+                }
             }
+            let read = self.read_threads.remove(&(tgid, tid));
             Thread {
                 tgid,
-                comm: (self.ask)(tgid, tid, time_ns).map(String::into_boxed_str),
+                comm: read.or_else(|| (self.ask)(tgid, tid, time_ns).map(String::into_boxed_str)),
                 first_ns: time_ns,
                 file: self.file.wrapping_sub(1),
             }
@@ -127,6 +149,9 @@ impl Threads {
         time_ns: u64,
         out: &mut Vec<u8>,
     ) {
+        // Without an event that is recorded, it had no use.
+        self.read_threads.remove(&(tgid, tid));
+        self.read_vms.remove(&tid);
         let Some(mut thread) = self.known.remove(&tid) else {
             // Nothing of it is in the file, unless it was forgotten.
             if self.has_forgotten {

@@ -4,7 +4,11 @@ use std::convert::Infallible;
 
 use kvm_ebpf_common::SlowExit;
 
-use super::{Due, Intervals, Schedule, Span, play};
+use super::{
+    Due, Intervals, Schedule, Span,
+    drain::{Drained, drain},
+    play,
+};
 use crate::{
     model::{ExitReading, Kind, StreamItem, ThreadExits},
     probe::Rings,
@@ -12,9 +16,6 @@ use crate::{
     timing::{Pairing, Replay, ReplayOptions},
     view::{ExitGroups, Group},
 };
-
-/// Batches of reported slow exits that are read at a time: on a busy host there are always more.
-const MOST_BATCHES: usize = 8;
 
 /// All exits up to a time.
 pub type Moment = (ExitGroups, ExitReading);
@@ -92,13 +93,13 @@ pub async fn live(
                 Due::End => break,
             },
             () = ready(&mut rings) => {
-                slow(&mut rings, MOST_BATCHES, live, pairing, output)?;
+                slow(&mut rings, live, pairing, output)?;
             }
         }
     }
     live.end()?;
     // Nothing is added any more: what the rings hold has an end.
-    slow(&mut rings, usize::MAX, live, pairing, output)?;
+    while slow(&mut rings, live, pairing, output)? == Drained::Part {}
     let now = read(pairing, output, |each| live.exits(each))?;
     let vm = |tgid| live.names().get(tgid).to_owned();
     let names = ExitNames { pairing, vm: &vm };
@@ -118,31 +119,35 @@ async fn ready(rings: &mut Option<Rings>) {
     }
 }
 
-/// Writes slow exits that have been reported, of so many batches at most.
+/// Writes slow exits that have been reported.
 fn slow(
     rings: &mut Option<Rings>,
-    most_batches: usize,
     live: &mut Live,
     pairing: &Pairing,
     output: &mut impl ExitsOutput,
-) -> anyhow::Result<()> {
-    let Some(rings) = rings else { return Ok(()) };
-    for _ in 0..most_batches {
-        let batch = rings.drain();
-        if batch.is_empty() {
-            break;
-        }
-        // Of VMs not seen before, the names must be read while they live.
-        live.learn()?;
-        for exit in batch.records().filter_map(|(_, record)| record.slow_exit()) {
-            if live.is_selected(exit.header.tgid) {
-                let names = live.names();
-                let vm = |pid| names.get(names.latest(pid)).to_owned();
-                output.slow(&exit, ExitNames { pairing, vm: &vm })?;
+) -> anyhow::Result<Drained> {
+    let Some(rings) = rings else {
+        return Ok(Drained::All);
+    };
+    let drained = drain(
+        rings,
+        || true,
+        |_, read| {
+            // Of VMs not seen before, the names must be read while they live.
+            live.learn()?;
+            let records = read.batch.records();
+            for exit in records.filter_map(|(_, record)| record.slow_exit()) {
+                if live.is_selected(exit.header.tgid) {
+                    let names = live.names();
+                    let vm = |pid| names.get(names.latest(pid)).to_owned();
+                    output.slow(&exit, ExitNames { pairing, vm: &vm })?;
+                }
             }
-        }
-    }
-    output.flush()
+            Ok::<_, anyhow::Error>(())
+        },
+    )?;
+    output.flush()?;
+    Ok(drained)
 }
 
 /// Times a recording's exits.

@@ -1,26 +1,30 @@
 //! Writing the running kernel's events to files.
 
 use std::{
-    io::IsTerminal as _,
+    collections::HashMap,
+    io,
     path::PathBuf,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Due, OwnCost, Schedule};
+use super::{
+    Due, OwnCost, Schedule,
+    drain::RingRead,
+    progress::{Progress, say},
+    queue::{Message, NewNames, QueuedBatch, Receiver, Tick, queue},
+    stream::{StreamReader, joined, spawn_writer},
+};
 use crate::{
     host::clock,
-    model::{Batch, EventCount},
-    probe::Rings,
+    model::{EventCount, Record, Thread},
     recording::{Recorded, Recorder, Taken},
-    source::{Live, Ordered, WINDOW_NS},
+    source::{Live, LiveOptions, Ordered},
     timing::{Attribution, ExitTrigger},
 };
-
-/// Batches that are read at a time: on a busy host there are always more.
-const MOST_BATCHES: usize = 8;
 
 /// A live recording.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct RecordSession {
     pub output: PathBuf,
     /// It is the flight recorder, which writes when told to.
     pub is_flight_recorder: bool,
+    /// How much memory the events take at most that wait to be written.
+    pub queue_bytes: usize,
     /// Say nothing on stderr.
     pub quiet: bool,
 }
@@ -49,24 +55,13 @@ pub struct RecordSummary {
     /// Recording ended because a file may be no longer.
     pub is_full: bool,
     /// Why recording ended early.
-    pub failed: Option<std::io::Error>,
-}
-
-/// What changes while it goes on.
-struct Running {
-    live: Live,
-    recorder: Recorder,
-    rings: Rings,
-    trigger: Option<(ExitTrigger, Ordered)>,
-    /// Selects by VM name what the kernel side has let through.
-    by_name: Option<Attribution>,
-    /// Per event, how many losses are in the file.
-    lost: Vec<u64>,
-    unattributed: u64,
+    pub failed: Option<io::Error>,
 }
 
 impl RecordSession {
     /// Records until the schedule says that it is over, or the file is full. `own_cost` is printed at the end.
+    ///
+    /// This thread reads the rings, and another one writes: see [`super::queue`].
     ///
     /// # Errors
     /// When the kernel cannot be read. A failure to write is in the summary, with what was written before.
@@ -79,160 +74,239 @@ impl RecordSession {
         let began = Instant::now();
         let mut live = self.live;
         schedule.watch_threads(live.notices_fd()?)?;
-        let rings = live.take_rings().context("nothing is shipped")?;
-        let formats = &live.options().events;
-        let selection = live.options().selection.after_kernel_filter();
-        let mut running = Running {
-            trigger: self
-                .trigger
-                .map(|it| (it, Ordered::new(formats, selection.clone()))),
-            by_name: selection
-                .is_by_name()
-                .then(|| Attribution::new(formats.iter().map(Some), selection)),
-            lost: vec![0; formats.len()],
-            unattributed: 0,
-            live,
-            recorder: self.recorder,
-            rings,
+        let (sender, receiver) = queue(self.queue_bytes);
+        let recorded = Arc::new(Mutex::new(Recorded::default()));
+        let is_ordered = self.trigger.is_some();
+        let writer = Writer {
+            recorded: Arc::clone(&recorded),
+            output: self.output.clone(),
+            quiet: self.quiet,
+            ..Writer::new(self.recorder, self.trigger, live.options())
         };
         let mut usr1 = signal(SignalKind::user_defined1())?;
-        let mut failed = None;
-        let mut is_full = false;
-        while !is_full && failed.is_none() {
-            let mut taken = Ok(Taken::In);
+        let mut reader = StreamReader::new(&mut live, sender, is_ordered, true)?;
+        let writing = spawn_writer(move || writer.run(&receiver))?;
+        while !reader.is_ended() {
             tokio::select! {
                 biased;
                 due = schedule.next() => match due? {
                     Due::End => break,
-                    Due::Threads => running.live.learn()?,
+                    Due::Threads => reader.learn_threads()?,
                     Due::Refresh | Due::Interval => {
-                        running.live.look_around()?;
-                        let events = running.live.events()?;
-                        running.record_losses(&events);
-                        taken = running.recorder.flush().map(|()| Taken::In);
-                        let lost = running.lost.iter().sum();
-                        progress.show(began, running.recorder.progress(), lost);
+                        let lost = reader.refresh(true)?;
+                        let recorded = *recorded.lock().unwrap_or_else(PoisonError::into_inner);
+                        progress.show(began, recorded, lost);
                     }
                 },
-                _ = usr1.recv() => {
-                    taken = if self.is_flight_recorder {
-                        running.recorder.dump().map(|()| Taken::Dumped)
-                    } else {
-                        running.recorder.flush().map(|()| Taken::In)
-                    };
-                }
-                () = running.rings.ready() => {}
+                _ = usr1.recv() => reader.tick(Tick {
+                    dump: self.is_flight_recorder,
+                    flush: !self.is_flight_recorder,
+                    ..Tick::default()
+                }),
+                () = reader.ready() => {}
             }
-            if let Ok(Taken::In) = taken {
-                let until_ns = clock::monotonic_ns().saturating_sub(WINDOW_NS);
-                taken = running.fire_trigger(until_ns);
-            }
-            for _ in 0..MOST_BATCHES {
-                match taken {
-                    Ok(Taken::In) => {}
-                    Ok(Taken::Dumped) => progress.say(&format!(
-                        "wrote the last events to {}",
-                        self.output.display()
-                    )),
-                    Ok(Taken::Full) => is_full = true,
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-                let batch = running.rings.drain();
-                if is_full || batch.is_empty() {
-                    break;
-                }
-                taken = running.take(&batch);
-            }
+            reader.read();
         }
-        running.live.end()?;
-        // What is still in the rings.
-        while failed.is_none() && !is_full {
-            let batch = running.rings.drain();
-            if batch.is_empty() {
-                break;
-            }
-            match running.take(&batch) {
-                Ok(taken) => is_full = taken == Taken::Full,
-                Err(error) => failed = Some(error),
-            }
-        }
-        if failed.is_none()
-            && let Err(error) = running.fire_trigger(u64::MAX)
-        {
-            failed = Some(error);
-        }
-        let counts = running.live.counts()?;
-        running.record_losses(&counts.events);
+        let counts = reader.finish().await?;
+        let mut writer = joined(writing)?;
+        writer.record_losses(&counts.events, clock::monotonic_ns());
         let missed = counts.loss.missed.unwrap_or(0);
         if missed > 0 {
-            running.recorder.lost(None, missed, counts.time_ns);
+            writer.recorder.lost(None, missed, counts.time_ns);
         }
         progress.end();
-        let recorded = running
+        let recorded = writer
             .recorder
             .finish()
             .with_context(|| format!("cannot finish {}", self.output.display()))?;
         let lost = counts.loss.lost
             + missed
             + recorded.left_out
+            + writer.left_out
             + counts.loss.unattributed
-            + running.unattributed;
+            + writer.unattributed;
         if let Some(own_cost) = own_cost {
-            own_cost.print(&running.live)?;
+            own_cost.print(&live)?;
         }
         Ok(RecordSummary {
             recorded,
             lost,
-            is_full,
-            failed,
+            is_full: writer.is_full,
+            failed: writer.failed,
         })
     }
 }
 
-impl Running {
+/// What the writing thread owns.
+struct Writer {
+    recorder: Recorder,
+    trigger: Option<(ExitTrigger, Ordered)>,
+    /// Selects by VM name what the eBPF programs have let through.
+    by_name: Option<Attribution>,
+    /// Names of VMs by process, where events are selected by them.
+    vm_names: HashMap<u32, String>,
+    /// Per event, how many losses are in the file.
+    lost: Vec<u64>,
+    unattributed: u64,
+    /// Events that came after a write had failed.
+    left_out: u64,
+    /// The file may be no longer: recording is over.
+    is_full: bool,
+    /// Why recording is over.
+    failed: Option<io::Error>,
+    /// What has been recorded up to now, for the reading thread to show.
+    recorded: Arc<Mutex<Recorded>>,
+    output: PathBuf,
+    quiet: bool,
+}
+
+impl Writer {
+    fn new(recorder: Recorder, trigger: Option<ExitTrigger>, options: &LiveOptions) -> Self {
+        let formats = &options.events;
+        let selection = options.selection.after_kernel_filter();
+        Self {
+            recorder,
+            trigger: trigger.map(|it| (it, Ordered::new(formats, selection.clone()))),
+            by_name: selection
+                .is_by_name()
+                .then(|| Attribution::new(formats.iter().map(Some), selection)),
+            vm_names: HashMap::new(),
+            lost: vec![0; formats.len()],
+            unattributed: 0,
+            left_out: 0,
+            is_full: false,
+            failed: None,
+            recorded: Arc::default(),
+            output: PathBuf::new(),
+            quiet: false,
+        }
+    }
+
+    /// Writes all that comes through the queue. After an error, the rest is counted as left out.
+    fn run(mut self, queue: &Receiver) -> Self {
+        while let Some(message) = queue.next() {
+            if self.failed.is_some() {
+                self.leave_out(&message);
+                continue;
+            }
+            if self.is_full {
+                continue;
+            }
+            let taken = self.take(message);
+            self.note(taken);
+            if self.failed.is_some() || self.is_full {
+                queue.end();
+            }
+            *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = self.recorder.progress();
+        }
+        if self.failed.is_none() {
+            let taken = self.fire_trigger(u64::MAX);
+            self.note(taken);
+        }
+        self
+    }
+
+    fn take(&mut self, message: Message) -> io::Result<Taken> {
+        match message {
+            Message::Batch(queued) => self.take_batch(queued),
+            Message::Tick(tick) => self.take_tick(tick),
+        }
+    }
+
+    fn note(&mut self, taken: io::Result<Taken>) {
+        match taken {
+            Ok(Taken::In) => {}
+            Ok(Taken::Full) => self.is_full = true,
+            Ok(Taken::Dumped) if self.quiet => {}
+            Ok(Taken::Dumped) => say(&format!(
+                "wrote the last events to {}",
+                self.output.display()
+            )),
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn take_tick(&mut self, tick: Tick) -> io::Result<Taken> {
+        if let Some((events, time_ns)) = tick.counts {
+            self.record_losses(&events, time_ns);
+        }
+        if tick.dump {
+            self.recorder.dump()?;
+            return Ok(Taken::Dumped);
+        }
+        if tick.flush {
+            self.recorder.flush()?;
+        }
+        self.fire_trigger(tick.complete_until_ns)
+    }
+
     /// Records a batch. The trigger sees its events some time later, when they can be put in order.
-    fn take(&mut self, batch: &Batch) -> std::io::Result<Taken> {
-        for loss in self.rings.take_losses() {
+    fn take_batch(&mut self, queued: QueuedBatch) -> io::Result<Taken> {
+        let RingRead { batch, losses } = queued.read;
+        for loss in losses {
             self.recorder
                 .lost_between(loss.cpu, loss.from_ns, loss.to_ns);
             if let Some((_, ordered)) = &mut self.trigger {
                 ordered.add_loss(loss.cpu, loss.from_ns, loss.to_ns);
             }
         }
+        self.learn(queued.names);
         if let Some((_, ordered)) = &mut self.trigger {
             ordered.add(batch.clone());
         }
-        let Some(attribution) = &mut self.by_name else {
-            return self.recorder.take_in(batch);
+        let taken = match &mut self.by_name {
+            None => self.recorder.take_in(&batch)?,
+            Some(attribution) => {
+                let names = &self.vm_names;
+                let taken = self.recorder.take_in_selected(&batch, |record| {
+                    is_selected(attribution, names, record)
+                })?;
+                self.unattributed = attribution.unattributed();
+                taken
+            }
         };
-        let live = &self.live;
-        let vm_name = |tgid| live.vm_name(tgid);
-        let taken = self.recorder.take_in_selected(batch, |record| {
-            let header = &record.header;
-            let thread = crate::model::Thread {
-                tgid: header.tgid,
-                tid: header.tid,
-            };
-            let slot = usize::from(header.slot);
-            attribution
-                .attribute(slot, thread, record.raw, &vm_name)
-                .is_some()
+        match taken {
+            Taken::In => self.fire_trigger(queued.complete_until_ns),
+            Taken::Full | Taken::Dumped => Ok(taken),
+        }
+    }
+
+    fn learn(&mut self, names: NewNames) {
+        for (thread, name) in names.threads {
+            self.recorder.learn_thread(thread, name);
+        }
+        for (tgid, name) in names.vms {
+            if self.by_name.is_some() {
+                self.vm_names.insert(tgid, name.clone());
+            }
+            self.recorder.learn_vm(tgid, name);
+        }
+    }
+
+    /// Counts the events of a batch that cannot be written any more.
+    fn leave_out(&mut self, message: &Message) {
+        let Message::Batch(queued) = message else {
+            return;
+        };
+        let events = queued.read.batch.records().map(|(_, record)| record);
+        let (by_name, names) = (&mut self.by_name, &self.vm_names);
+        let selected = events.filter(|record| {
+            record.ended_comm().is_none()
+                && by_name
+                    .as_mut()
+                    .is_none_or(|attribution| is_selected(attribution, names, record))
         });
-        self.unattributed = attribution.unattributed();
-        taken
+        self.left_out += selected.count() as u64;
     }
 
     /// Shows the trigger the events up to a time, which can be put in order by now.
-    fn fire_trigger(&mut self, until_ns: u64) -> std::io::Result<Taken> {
+    fn fire_trigger(&mut self, until_ns: u64) -> io::Result<Taken> {
         let Some((trigger, ordered)) = &mut self.trigger else {
             return Ok(Taken::In);
         };
-        let live = &self.live;
+        let names = &self.vm_names;
         let mut fired = false;
-        let vm_name = |tgid| live.vm_name(tgid);
+        let vm_name = |tgid| names.get(&tgid).cloned();
         let Ok(()) = ordered.release_until(until_ns, &vm_name, |item, _| {
             fired |= trigger.take(item);
             Ok::<_, std::convert::Infallible>(())
@@ -244,16 +318,32 @@ impl Running {
     }
 
     /// Puts new losses into the file.
-    fn record_losses(&mut self, events: &[EventCount]) {
-        let now_ns = clock::monotonic_ns();
+    fn record_losses(&mut self, events: &[EventCount], time_ns: u64) {
         for (slot, (event, known)) in events.iter().zip(&mut self.lost).enumerate() {
             let lost = event.lost.saturating_sub(*known);
             if lost > 0 {
                 *known = event.lost;
-                self.recorder.lost(Some(slot), lost, now_ns);
+                self.recorder.lost(Some(slot), lost, time_ns);
             }
         }
     }
+}
+
+/// Is an event selected by the name of its VM?
+fn is_selected(
+    attribution: &mut Attribution,
+    names: &HashMap<u32, String>,
+    record: &Record<'_>,
+) -> bool {
+    let header = &record.header;
+    let thread = Thread {
+        tgid: header.tgid,
+        tid: header.tid,
+    };
+    let vm_name = |tgid| names.get(&tgid).cloned();
+    attribution
+        .attribute(usize::from(header.slot), thread, record.raw, &vm_name)
+        .is_some()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "rounded for display")]
@@ -263,48 +353,65 @@ pub fn in_mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }
 
-/// A line on the terminal that says how it goes.
-struct Progress {
-    on: bool,
-    shown: Option<Instant>,
-    quiet: bool,
-}
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
 
-impl Progress {
-    /// How often it changes.
-    const EVERY: Duration = Duration::from_secs(1);
+    use super::{super::queue::tests::batch_of, *};
+    use crate::recording::{HostFacts, RecordedEvent, RecorderOptions};
 
-    fn new(quiet: bool) -> Self {
-        Self {
-            on: !quiet && std::io::stderr().is_terminal(),
-            shown: None,
-            quiet,
+    fn writer(path: PathBuf) -> Writer {
+        let options = RecorderOptions {
+            path: Some(path),
+            ..RecorderOptions::default()
+        };
+        let event = RecordedEvent {
+            system: "kvm".into(),
+            name: "kvm_fpu".into(),
+            id: 7,
+            format: String::new(),
+        };
+        let recorder = Recorder::new(options, &[event], &HostFacts::default()).unwrap();
+        Writer {
+            quiet: true,
+            ..Writer::new(recorder, None, &LiveOptions::default())
         }
     }
 
-    fn show(&mut self, began: Instant, recorded: Recorded, lost: u64) {
-        if self.on && self.shown.is_none_or(|it| it.elapsed() >= Self::EVERY) {
-            self.shown = Some(Instant::now());
-            eprint!(
-                "\r\x1b[K{} s, {} events, {}, {lost} lost",
-                began.elapsed().as_secs(),
-                recorded.events,
-                in_mib(recorded.bytes)
-            );
-        }
+    fn send(sender: &super::super::queue::Sender, events: usize) {
+        sender.push(QueuedBatch {
+            read: RingRead {
+                batch: batch_of(&vec![(0, 7, 8); events]),
+                losses: Vec::new(),
+            },
+            names: NewNames::default(),
+            complete_until_ns: 0,
+        });
     }
 
-    /// Says something that stays.
-    fn say(&mut self, what: &str) {
-        self.end();
-        if !self.quiet {
-            eprintln!("kvm-collector: {what}");
+    /// Whether they were written, buffered when the write failed, or still in the queue: no event goes uncounted.
+    #[test]
+    fn after_a_failed_write_the_events_that_were_read_are_counted() {
+        let (reader, pipe) = rustix::pipe::pipe().unwrap();
+        let mut writer = writer(format!("/proc/self/fd/{}", pipe.as_raw_fd()).into());
+        drop(reader);
+        let (sender, receiver) = queue(64 << 20);
+        for _ in 0..20 {
+            send(&sender, 1000);
         }
-    }
-
-    fn end(&mut self) {
-        if self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
-        }
+        assert!(!sender.is_ended());
+        let sending = std::thread::spawn(move || {
+            while !sender.is_ended() {
+                std::thread::yield_now();
+            }
+            send(&sender, 500);
+        });
+        writer = writer.run(&receiver);
+        sending.join().unwrap();
+        let error = writer.failed.expect("nobody reads the pipe");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        let buffered = writer.recorder.progress().events;
+        assert!(writer.left_out > 500, "{}", writer.left_out);
+        assert_eq!(buffered + writer.left_out, 20_500);
     }
 }

@@ -1,11 +1,16 @@
 //! Reading the running kernel's exits for a screen, as often as the screen requests.
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use kvm_ebpf_common::Key;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::UnboundedReceiver,
+    sync::Notify,
     time::{Instant, Interval, sleep},
 };
 
@@ -24,6 +29,73 @@ pub enum Control {
     Interval(Duration),
     /// No readings; or readings again, the first one now.
     Pause(bool),
+}
+
+/// Passes controls on to the source. One that has not been taken is replaced by a newer one of its sort: only the last
+/// matters.
+#[derive(Debug, Clone, Default)]
+pub struct Controls(Arc<SharedControls>);
+
+#[derive(Debug, Default)]
+struct SharedControls {
+    untaken: Mutex<UntakenControls>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct UntakenControls {
+    interval: Option<Duration>,
+    pause: Option<bool>,
+    look: Option<Scope>,
+    is_end: bool,
+}
+
+impl Controls {
+    fn change(&self, change: impl FnOnce(&mut UntakenControls)) {
+        let untaken = self.0.untaken.lock();
+        change(&mut untaken.unwrap_or_else(PoisonError::into_inner));
+        self.0.arrived.notify_one();
+    }
+
+    /// Passes one on.
+    pub fn send(&self, control: Control) {
+        self.change(|untaken| match control {
+            Control::Look(scope) => untaken.look = Some(scope),
+            Control::Interval(interval) => untaken.interval = Some(interval),
+            Control::Pause(paused) => untaken.pause = Some(paused),
+        });
+    }
+
+    /// Ends the source.
+    pub fn end(&self) {
+        self.change(|untaken| untaken.is_end = true);
+    }
+
+    /// Waits for the next ones; `None` when the source is to end.
+    async fn next(&self) -> Option<impl Iterator<Item = Control> + use<>> {
+        loop {
+            let UntakenControls {
+                interval,
+                pause,
+                look,
+                is_end,
+            } = self.take();
+            if is_end {
+                return None;
+            }
+            if interval.is_some() || pause.is_some() || look.is_some() {
+                let first = interval.map(Control::Interval).into_iter();
+                let then = pause.map(Control::Pause).into_iter();
+                return Some(first.chain(then).chain(look.map(Control::Look)));
+            }
+            self.0.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> UntakenControls {
+        let untaken = self.0.untaken.lock();
+        std::mem::take(&mut *untaken.unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Where readings go.
@@ -79,7 +151,7 @@ fn read(live: &mut Live, scope: Scope, named: &mut HashSet<Key>) -> anyhow::Resu
 #[derive(Debug)]
 pub struct TopSource<O> {
     live: Live,
-    controls: UnboundedReceiver<Control>,
+    controls: Controls,
     output: O,
     interval: Interval,
     deadline: Option<Instant>,
@@ -99,9 +171,10 @@ impl<O: TopOutput> TopSource<O> {
         live: Live,
         interval: Duration,
         duration: Option<Duration>,
-        controls: UnboundedReceiver<Control>,
+        controls: Controls,
         output: O,
     ) -> io::Result<Self> {
+        let [interrupt, terminate] = of_end()?;
         Ok(Self {
             live,
             controls,
@@ -112,11 +185,7 @@ impl<O: TopOutput> TopSource<O> {
             scope: Scope::default(),
             paused: false,
             named: HashSet::new(),
-            signals: [
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::hangup())?,
-            ],
+            signals: [interrupt, terminate, signal(SignalKind::hangup())?],
         })
     }
 
@@ -135,10 +204,12 @@ impl<O: TopOutput> TopSource<O> {
                 _ = terminate.recv() => return Ok(()),
                 _ = hangup.recv() => return Ok(()),
                 () = until(self.deadline) => return Ok(()),
-                control = self.controls.recv() => match control {
-                    Some(control) => self.control(control)?,
-                    None => return Ok(()),
-                },
+                controls = self.controls.next() => {
+                    let Some(controls) = controls else { return Ok(()) };
+                    for control in controls {
+                        self.control(control)?;
+                    }
+                }
                 _ = self.interval.tick(), if !self.paused => self.read()?,
                 due = notices.come() => {
                     due?;
@@ -176,5 +247,37 @@ impl<O: TopOutput> TopSource<O> {
         let reading = read(&mut self.live, self.scope, &mut self.named)?;
         self.output.reading(Box::new(reading));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_sort_the_last_control_arrives() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let controls = Controls::default();
+        let scope = Scope::default();
+        for number in 1..1000 {
+            controls.send(Control::Interval(Duration::from_secs(number)));
+            controls.send(Control::Pause(number % 2 == 0));
+            controls.send(Control::Look(scope.turned()));
+            controls.send(Control::Look(scope));
+        }
+        let arrived = runtime.block_on(controls.next()).expect("no end");
+        assert_eq!(
+            arrived.collect::<Vec<_>>(),
+            [
+                Control::Interval(Duration::from_secs(999)),
+                Control::Pause(false),
+                Control::Look(scope)
+            ]
+        );
+        controls.send(Control::Pause(true));
+        controls.end();
+        assert!(runtime.block_on(controls.next()).is_none());
     }
 }

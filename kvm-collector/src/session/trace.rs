@@ -1,22 +1,25 @@
 //! Printing events, or exits as a whole: of the running kernel, and of a recording.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
-use anyhow::Context as _;
-
-use super::{Due, Schedule, play};
+use super::{
+    Due, Schedule,
+    drain::RingRead,
+    play,
+    queue::{Message, Receiver, queue},
+    stream::{StreamReader, joined, spawn_writer},
+};
 use crate::{
     host::clock,
     model::{Loss, StreamItem},
-    probe::Rings,
-    source::{Live, Ordered, PlayOptions, Recording, RecordingSummary, WINDOW_NS},
+    source::{Live, Ordered, PlayOptions, Recording, RecordingSummary},
     timing::TimingError,
     tracefs::{EventName, Format},
     view::{Clock, ExitLineOptions, ExitLines, Filters, TraceFormat, TraceLines},
 };
-
-/// Batches that are read at a time: on a busy host there are always more.
-const MOST_BATCHES: usize = 8;
 
 /// How events are printed.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +36,8 @@ pub struct PrintOptions {
 
 /// Prints the items of a stream.
 #[derive(Debug)]
-pub struct Printer<'f> {
-    formats: &'f [Format],
+pub struct Printer {
+    formats: Vec<Format>,
     names: Vec<EventName>,
     lines: TraceLines,
     exits: Option<ExitLines>,
@@ -52,13 +55,13 @@ pub struct TraceSummary {
     pub in_progress: u64,
 }
 
-impl<'f> Printer<'f> {
+impl Printer {
     /// For events of these formats, in the order of their slots.
     ///
     /// # Errors
     /// When exits are requested and their events are not there.
     pub fn new(
-        formats: &'f [Format],
+        formats: Vec<Format>,
         options: PrintOptions,
         filters: Filters,
     ) -> Result<Self, TimingError> {
@@ -72,7 +75,7 @@ impl<'f> Printer<'f> {
             names: formats.iter().map(Format::event).collect(),
             exits: options
                 .exits
-                .map(|it| ExitLines::new(formats, it))
+                .map(|it| ExitLines::new(&formats, it))
                 .transpose()?,
             formats,
             lines,
@@ -96,11 +99,11 @@ impl<'f> Printer<'f> {
             _ => false,
         };
         if let Some(exits) = &mut self.exits {
-            return exits.take(item, is_shown, self.formats, comm, &mut self.lines, out);
+            return exits.take(item, is_shown, &self.formats, comm, &mut self.lines, out);
         }
         match item {
             StreamItem::Event(event) if is_shown => {
-                self.lines.event(event, self.formats, comm, out)
+                self.lines.event(event, &self.formats, comm, out)
             }
             _ => Ok(()),
         }
@@ -112,7 +115,7 @@ impl<'f> Printer<'f> {
             ..TraceSummary::default()
         };
         if let Some(exits) = &mut self.exits {
-            exits.finish(self.formats, &mut self.lines, out)?;
+            exits.finish(&self.formats, &mut self.lines, out)?;
             summary.loss = loss.plus(&exits.loss());
             summary.in_progress = exits.in_progress();
         }
@@ -122,76 +125,110 @@ impl<'f> Printer<'f> {
     }
 }
 
-/// Prints the running kernel's events until the schedule says that it is over.
+/// Prints the running kernel's events until the schedule says that it is over. Events that wait to be written take
+/// `queue_bytes` at most.
+///
+/// This thread reads the rings, and another one writes: see [`super::queue`].
 ///
 /// # Errors
 /// When the kernel cannot be read or the output not be written.
 pub async fn live(
     live: &mut Live,
     schedule: &mut Schedule,
-    printer: &mut Printer<'_>,
-    out: &mut impl Write,
+    printer: Printer,
+    out: impl Write + Send + 'static,
+    queue_bytes: usize,
 ) -> anyhow::Result<TraceSummary> {
     schedule.watch_threads(live.notices_fd()?)?;
-    let mut rings = live.take_rings().context("nothing is shipped")?;
     let selection = live.options().selection.after_kernel_filter();
-    let mut ordered = Ordered::new(printer.formats, selection);
-    loop {
+    let is_by_name = selection.is_by_name();
+    let (sender, receiver) = queue(queue_bytes);
+    let writer = Writer {
+        ordered: Ordered::new(&printer.formats, selection),
+        printer,
+        out,
+        vm_names: HashMap::new(),
+    };
+    let mut reader = StreamReader::new(live, sender, true, is_by_name)?;
+    let writing = spawn_writer(move || writer.run(&receiver))?;
+    while !reader.is_ended() {
         tokio::select! {
             biased;
             due = schedule.next() => match due? {
                 Due::End => break,
-                Due::Threads => live.learn()?,
+                Due::Threads => reader.learn_threads()?,
                 Due::Refresh | Due::Interval => {
-                    live.look_around()?;
-                    printer.lines.set_wall_offset(clock::real_offset_ns());
-                    printer.lines.lost(&live.events()?, clock::monotonic_ns(), out)?;
+                    reader.refresh(false)?;
                 }
             },
-            () = rings.ready() => {}
+            () = reader.ready() => {}
         }
-        let until_ns = clock::monotonic_ns().saturating_sub(WINDOW_NS);
-        for _ in 0..MOST_BATCHES {
-            let batch = rings.drain();
-            if batch.is_empty() {
-                break;
-            }
-            ordered.add(batch);
-        }
-        add_losses(&mut rings, &mut ordered);
-        let vm_name = |tgid| live.vm_name(tgid);
-        ordered.release_until(until_ns, &vm_name, |item, comm| {
-            printer.print(item, comm, out)
-        })?;
-        out.flush()?;
+        reader.read();
     }
-    live.end()?;
-    loop {
-        let batch = rings.drain();
-        let is_last = batch.is_empty();
-        ordered.add(batch);
-        add_losses(&mut rings, &mut ordered);
-        let until_ns = if is_last { u64::MAX } else { live.began_ns() };
-        let vm_name = |tgid| live.vm_name(tgid);
-        ordered.release_until(until_ns, &vm_name, |item, comm| {
-            printer.print(item, comm, out)
-        })?;
-        if is_last {
-            break;
-        }
-    }
-    let counts = live.counts()?;
+    let counts = reader.finish().await?;
+    let mut writer = joined(writing)??;
+    let Writer { printer, out, .. } = &mut writer;
     printer.lines.lost(&counts.events, counts.time_ns, out)?;
     let mut loss = counts.loss;
-    loss.late = ordered.late();
-    loss.unattributed += ordered.unattributed();
-    Ok(printer.finish(loss, out)?)
+    loss.late = writer.ordered.late();
+    loss.unattributed += writer.ordered.unattributed();
+    Ok(writer.printer.finish(loss, &mut writer.out)?)
 }
 
-/// Marks where events were lost.
-pub(super) fn add_losses(rings: &mut Rings, ordered: &mut Ordered) {
-    for loss in rings.take_losses() {
-        ordered.add_loss(loss.cpu, loss.from_ns, loss.to_ns);
+/// What the writing thread owns.
+struct Writer<W> {
+    ordered: Ordered,
+    printer: Printer,
+    out: W,
+    /// Names of VMs by process, where events are selected by them.
+    vm_names: HashMap<u32, String>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Prints all that comes through the queue.
+    fn run(mut self, queue: &Receiver) -> io::Result<Self> {
+        while let Some(message) = queue.next() {
+            self.take(message)?;
+            if queue.is_empty() {
+                self.out.flush()?;
+            }
+        }
+        self.release_until(u64::MAX)?;
+        Ok(self)
+    }
+
+    fn take(&mut self, message: Message) -> io::Result<()> {
+        match message {
+            Message::Batch(queued) => {
+                let RingRead { batch, losses } = queued.read;
+                for (thread, name) in queued.names.threads {
+                    self.ordered.learn_thread(thread, name);
+                }
+                self.vm_names.extend(queued.names.vms);
+                self.ordered.add(batch);
+                for loss in losses {
+                    self.ordered.add_loss(loss.cpu, loss.from_ns, loss.to_ns);
+                }
+                self.release_until(queued.complete_until_ns)
+            }
+            Message::Tick(tick) => {
+                if let Some((events, time_ns)) = &tick.counts {
+                    self.printer.lines.set_wall_offset(clock::real_offset_ns());
+                    self.printer.lines.lost(events, *time_ns, &mut self.out)?;
+                }
+                self.release_until(tick.complete_until_ns)
+            }
+        }
+    }
+
+    /// Prints the events up to a time, which can be put in order by now.
+    fn release_until(&mut self, until_ns: u64) -> io::Result<()> {
+        let (printer, out, names) = (&mut self.printer, &mut self.out, &self.vm_names);
+        let vm_name = |tgid| names.get(&tgid).cloned();
+        self.ordered
+            .release_until(until_ns, &vm_name, |item, comm| {
+                printer.print(item, comm, out)
+            })
     }
 }
 
@@ -203,7 +240,7 @@ pub fn recorded(
     recording: Recording,
     options: &PlayOptions,
     shows_progress: bool,
-    printer: &mut Printer<'_>,
+    printer: &mut Printer,
     out: &mut impl Write,
 ) -> anyhow::Result<(TraceSummary, RecordingSummary)> {
     let summary = play(recording, options, shows_progress, |item, context| {

@@ -9,8 +9,8 @@ use crate::{
 
 /// Names by thread.
 ///
-/// A thread is asked for its name when its first event is looked at. That may be after it has ended;
-/// then the record of its end, which is in by that time, says what its name was.
+/// The name is read together with the thread's first event and learned here, or else looked up when that event is passed
+/// on. That may be after the thread has ended; then the record of its end says what its name was.
 ///
 /// The record of an end may be lost, and the thread's number be used again. So a name is of a process's thread, and of
 /// one that had started when the event happened.
@@ -49,6 +49,15 @@ impl Comms {
             *known = ask();
         }
         &known.name
+    }
+
+    /// Learns the name of a thread that was read elsewhere.
+    pub(super) fn learn(&mut self, thread: Thread, name: String) {
+        let name = ThreadName {
+            tgid: thread.tgid,
+            name: name.into_boxed_str(),
+        };
+        self.known.insert(thread.tid, name);
     }
 
     /// The thread has ended. Its events may still be asked for.
@@ -90,6 +99,15 @@ mod tests {
         let mut comms = Comms::default();
         comms.ended(NOBODY, b"CPU 0/KVM");
         assert_eq!(comms.get(NOBODY, 1), "CPU 0/KVM");
+        comms.forget(NOBODY.tid);
+        assert_eq!(comms.get(NOBODY, 1), "<...>");
+    }
+
+    #[test]
+    fn a_name_read_elsewhere_holds_until_it_is_forgotten() {
+        let mut comms = Comms::default();
+        comms.learn(NOBODY, "CPU 1/KVM".into());
+        assert_eq!(comms.get(NOBODY, 1), "CPU 1/KVM");
         comms.forget(NOBODY.tid);
         assert_eq!(comms.get(NOBODY, 1), "<...>");
     }

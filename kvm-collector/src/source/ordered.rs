@@ -65,6 +65,11 @@ impl Ordered {
         self.window.add(batch, queued);
     }
 
+    /// Learns the name of a thread, before the batch with its first event is taken.
+    pub fn learn_thread(&mut self, thread: Thread, name: String) {
+        self.comms.learn(thread, name);
+    }
+
     /// Events of a CPU were lost some time between two times.
     pub fn add_loss(&mut self, cpu: u32, from_ns: u64, to_ns: u64) {
         let mut queued = self.window.list();

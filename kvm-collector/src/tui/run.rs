@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::mpsc::{Receiver, Sender, TryRecvError},
+    sync::Arc,
     thread,
 };
 
@@ -13,36 +13,20 @@ use ratatui::{
     text::Span,
 };
 
-use super::{Action, App, Control, Screen, draw, layout::Layout};
-use crate::view::TopReading;
+use super::{Action, App, Control, Mailbox, Screen, draw, layout::Layout};
+use crate::view::UnreadReading;
 
-/// What can happen.
-#[derive(Debug)]
-pub enum Message {
-    /// Somebody did something at the terminal.
-    Input(Event),
-    /// The source has read.
-    Reading(Box<TopReading>),
-    /// The source has read histograms to count the next ones from.
-    Histograms(Box<TopReading>),
-    /// It is over.
-    End,
-}
-
-/// Passes on what happens at the terminal, in a thread of its own, until nobody wants it.
+/// Passes on what happens at the terminal, in a thread of its own, as long as the process lives.
 ///
 /// # Errors
 /// When there can be no thread.
-pub fn listen(to: Sender<Message>) -> io::Result<()> {
+pub fn listen(to: Arc<Mailbox>) -> io::Result<()> {
     let listen = move || {
-        loop {
-            // A terminal that cannot be read is gone.
-            let message = event::read().map_or(Message::End, Message::Input);
-            let last = matches!(message, Message::End);
-            if to.send(message).is_err() || last {
-                return;
-            }
+        while let Ok(event) = event::read() {
+            to.add_input(event);
         }
+        // A terminal that cannot be read is gone.
+        to.end();
     };
     thread::Builder::new()
         .name("input".into())
@@ -57,7 +41,7 @@ pub fn listen(to: Sender<Message>) -> io::Result<()> {
 pub fn run(
     app: &mut App,
     screen: &mut Screen,
-    messages: &Receiver<Message>,
+    mailbox: &Mailbox,
     control: &mut dyn FnMut(Control),
 ) -> io::Result<()> {
     loop {
@@ -65,44 +49,38 @@ pub fn run(
             app.resize(buffer.area.width, buffer.area.height);
             draw(app, buffer);
         })?;
-        let Ok(mut message) = messages.recv() else {
-            return Ok(());
-        };
         // All that has come by now is worth one picture.
-        loop {
-            match take(app, message) {
+        let mail = mailbox.take();
+        if mail.is_end {
+            return Ok(());
+        }
+        // Keys first: they are about what the screen shows now.
+        for event in mail.input {
+            match take_input(app, &event) {
                 Action::None => {}
                 Action::Quit => return Ok(()),
                 Action::Redraw => screen.forget()?,
                 Action::Suspend => screen.lend(suspend)?,
                 Action::Control(what) => control(what),
             }
-            message = match messages.try_recv() {
-                Ok(message) => message,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Ok(()),
-            };
+        }
+        for unread in mail.readings {
+            match unread {
+                UnreadReading::Reading(reading) => app.take(*reading),
+                UnreadReading::Histograms(reading) => app.begin_histograms(*reading),
+            }
         }
     }
 }
 
-fn take(app: &mut App, message: Message) -> Action {
-    match message {
-        Message::Input(Event::Key(key)) if key.kind != KeyEventKind::Release => app.key(key),
-        Message::Input(Event::Resize(width, height)) => {
-            app.resize(width, height);
+fn take_input(app: &mut App, event: &Event) -> Action {
+    match event {
+        Event::Key(key) if key.kind != KeyEventKind::Release => app.key(*key),
+        Event::Resize(width, height) => {
+            app.resize(*width, *height);
             Action::None
         }
-        Message::Input(_) => Action::None,
-        Message::Reading(reading) => {
-            app.take(*reading);
-            Action::None
-        }
-        Message::Histograms(reading) => {
-            app.begin_histograms(*reading);
-            Action::None
-        }
-        Message::End => Action::Quit,
+        _ => Action::None,
     }
 }
 

@@ -19,7 +19,7 @@ pub use stat::{StatEvent, StatReport, StatVm};
 pub use timeline::{MOST_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
     Cumulated, Histograms, KeyName, Ledger, RowTimes, SAMPLES, Scope, Spent, ThreadTally, TopNames,
-    TopReading, TopRow, Totals, TrendOf, Window,
+    TopReading, TopRow, Totals, TrendOf, UnreadReading, UnreadReadings, Window,
 };
 pub use trace::{
     Clock, ExitLineOptions, ExitLines, FilterError, Filters, TraceFormat, TraceLines, write_fields,

@@ -47,7 +47,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("events_in_interrupts", NEEDS, interrupts),
         test("a_collector_that_hardly_runs", IN_VM, quota),
         test("slow_exits_at_full_rate_end_in_time", NEEDS, slow_in_time),
-        test("slow_exits_at_full_rate_end_at_ctrl_c", NEEDS, slow_at_ctrl_c),
+        test(
+            "slow_exits_at_full_rate_end_at_ctrl_c",
+            NEEDS,
+            slow_at_ctrl_c,
+        ),
     ]
 }
 
@@ -97,7 +101,9 @@ impl Watches {
         }
         for (name, made) in made {
             let mut of_vm = exits.clone();
-            let rows = rows.get(name.as_str()).ok_or_else(|| format!("no {name}"))?;
+            let rows = rows
+                .get(name.as_str())
+                .ok_or_else(|| format!("no {name}"))?;
             of_vm["rows"] = rows.iter().map(|row| (*row).clone()).collect();
             let counted = reasons::of_guest(by_code(&of_vm)?);
             equal(&format!("exits of {name}"), counted, made.exits()?)?;
@@ -198,7 +204,14 @@ fn hotplug() -> Result<(), Failed> {
     let exits = Watch::begin(&["exits", "--json", "-p", &pid])?;
     let stat = Watch::begin(&["stat", "--json", "-e", "kvm_userspace_exit", "-p", &pid])?;
     let trace = Watch::begin(&[
-        "trace", "--json", "--ring", "16M", "-e", "kvm_userspace_exit", "-p", &pid,
+        "trace",
+        "--json",
+        "--ring",
+        "16M",
+        "-e",
+        "kvm_userspace_exit",
+        "-p",
+        &pid,
     ])?;
     let running = thread::spawn(move || guest.run());
     for _ in 0..8 {
@@ -225,7 +238,11 @@ fn hotplug() -> Result<(), Failed> {
     let userspace_exits = made.userspace_exits()?;
     let report = stat.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
-    equal("counted", number(&list(&report, "events")?[0], "count")?, userspace_exits)?;
+    equal(
+        "counted",
+        number(&list(&report, "events")?[0], "count")?,
+        userspace_exits,
+    )?;
     let (delivered, lost) = delivered_and_lost_of(&trace.end()?.expect_code(0)?)?;
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
     equal("traced", sum(&delivered) + sum(&lost), userspace_exits)
@@ -244,11 +261,7 @@ fn interrupts() -> Result<(), Failed> {
     let made = guest.run()?;
     let report = exits.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
-    equal(
-        "exits",
-        reasons::of_guest(by_code(&report)?),
-        made.exits()?,
-    )?;
+    equal("exits", reasons::of_guest(by_code(&report)?), made.exits()?)?;
     let report = stat.end()?.expect_code(0)?.report()?;
     let happened = oracle.counted_in("irq_vectors/local_timer_entry", &tids)?;
     let count = |event: &str| -> Result<u64, Failed> {
@@ -308,18 +321,21 @@ fn quota() -> Result<(), Failed> {
     let pid = guest.pid.clone();
     let exits = Watch::begin(&["exits", "--json", "-I", "100ms", "-p", &pid])?;
     let trace = Watch::begin(&[
-        "trace", "--json", "--ring", "16K", "-e", "kvm_userspace_exit", "-p", &pid,
+        "trace",
+        "--json",
+        "--ring",
+        "16K",
+        "-e",
+        "kvm_userspace_exit",
+        "-p",
+        &pid,
     ])?;
     let quota = Quota::begin(&[exits.pid(), trace.pid()])?;
     let made = guest.run()?;
     drop(quota);
     let report = exits.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
-    equal(
-        "exits",
-        reasons::of_guest(by_code(&report)?),
-        made.exits()?,
-    )?;
+    equal("exits", reasons::of_guest(by_code(&report)?), made.exits()?)?;
     let (delivered, lost) = delivered_and_lost_of(&trace.end()?.expect_code(0)?)?;
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
     println!("quota: {} delivered, {} lost", sum(&delivered), sum(&lost));

@@ -41,7 +41,10 @@ const WITH_EXITS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tra
 /// Rounds of a guest: some 100,000 events, whose text is 10 MB.
 const MANY: &str = "8000";
 
-/// How much a collector's memory may grow when its ring is small, whatever it waits for.
+/// Small rings, and the smallest buffer for what waits to be written.
+const SMALL: &[&str] = &["--ring", "64K", "--buffer", "2M"];
+
+/// How much a collector's memory may grow when its ring is small, whatever it waits for: by the buffer and little more.
 const MOST_GROWTH_KIB: u64 = 4 << 10;
 
 /// What ends a collector has ended it within this time, also on a busy machine under emulation.
@@ -67,9 +70,27 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("pressure_slow_output_of_trace", NEEDS, slow_trace),
         test("pressure_slow_output_of_record", NEEDS, slow_record),
         test("pressure_slow_terminal", NEEDS, slow_terminal),
+        test("pressure_stalled_output_of_trace", NEEDS, stalled_trace),
+        test("pressure_stalled_output_of_record", NEEDS, stalled_record),
+        test("pressure_output_stopped_for_long", NEEDS, stopped_output),
+        test(
+            "pressure_names_while_output_is_stopped",
+            NEEDS,
+            names_while_stopped,
+        ),
+        test(
+            "pressure_end_while_output_is_stopped",
+            NEEDS,
+            end_while_stopped,
+        ),
         test("pressure_output_never_taken", NEEDS, never_taken),
         test("pressure_end_asked_for_twice_at_once", NEEDS, twice_at_once),
         test("pressure_top_on_a_dead_terminal", NEEDS, dead_terminal),
+        test(
+            "pressure_top_of_many_vms_on_a_dead_terminal",
+            NEEDS,
+            many_vms,
+        ),
         test("pressure_busy_cpus", NEEDS, busy_cpus),
     ]
 }
@@ -384,7 +405,7 @@ impl SlowDisk {
 fn slow_trace() -> Result<(), Failed> {
     let disk = SlowDisk::new("slow-trace")?;
     let load = Load::prepare(MANY)?;
-    let watch = disk.watch(&["trace", "--json", "--ring", "64K", "-p", &load.pid()])?;
+    let watch = disk.watch(&[&["trace", "--json", "-p", &load.pid()], SMALL].concat())?;
     let (happened, written) = disk.written(load, watch)?;
     let shown = Ended::new(Some(0), String::from_utf8(written)?, String::new())?;
     accounted(&shown, &happened)
@@ -394,7 +415,7 @@ fn slow_record() -> Result<(), Failed> {
     let folder = Folder::new("slow")?;
     let disk = SlowDisk::new("slow-record")?;
     let load = Load::prepare(MANY)?;
-    let watch = disk.watch(&["record", "--ring", "64K", "-p", &load.pid()])?;
+    let watch = disk.watch(&[&["record", "-p", &load.pid()], SMALL].concat())?;
     let (happened, written) = disk.written(load, watch)?;
     let file = folder.file("kvm.data");
     fs::write(&file, written)?;
@@ -405,7 +426,7 @@ fn slow_terminal() -> Result<(), Failed> {
     let pty = Pty::open()?;
     let load = Load::prepare(MANY)?;
     let pid = load.pid();
-    let args = ["trace", "--json", "--ring", "64K", "-p", &pid];
+    let args = [&["trace", "--json", "-p", &pid], SMALL].concat();
     let begun = ["--", "sh", "-c", "echo attached; exec sleep 100"];
     let mut watch = pty.spawn(collector().args(args).args(begun))?;
     // With the end of the line: what comes after it is the reader's.
@@ -433,13 +454,200 @@ fn soon(asked: Instant) -> Result<(), Failed> {
     })
 }
 
+/// Waits until a thread of a process waits for the reader of a pipe.
+fn waits_for_pipe(pid: u32) -> Result<(), Failed> {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut waits = Vec::new();
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread that has just ended waits for nothing.
+            waits.extend(fs::read_to_string(thread?.path().join("wchan")));
+        }
+        if waits.iter().any(|it| it.contains("pipe")) {
+            return Ok(());
+        }
+        ensure(Instant::now() < patience, || {
+            format!("it does not wait for its reader, but in {waits:?}")
+        })?;
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A run of the collector whose output is not read for half a second, at full event rate.
+fn stalled(args: &[&str]) -> Result<(Happened, Vec<u8>), Failed> {
+    let disk = SlowDisk::new("stalled")?;
+    let load = Load::prepare("40000")?;
+    // As much as a CPU's ring has by default on a host with few CPUs: 0.1 s of these events.
+    let watch = disk.watch(&[args, &["--ring", "4M", "-p", &load.pid()]].concat())?;
+    disk.reader.set(Pace::Never);
+    let pid = watch.pid();
+    let happened = thread::scope(|scope| {
+        let guest = scope.spawn(|| load.run());
+        let stall = waits_for_pipe(pid);
+        thread::sleep(Duration::from_millis(500));
+        disk.reader.set(Pace::AtOnce);
+        let happened = guest.join().map_err(|_| "the guest's thread panicked")?;
+        stall.and(happened)
+    })?;
+    watch.end()?.expect_code(0)?;
+    Ok((happened, disk.reader.all()?))
+}
+
+/// All events that happened were shown.
+fn complete(shown: &Ended, happened: &Happened) -> Result<(), Failed> {
+    let (delivered, lost) = delivered_and_lost_of(shown)?;
+    equal("lost", lost, Counts::new())?;
+    equal("shown", delivered, happened.events.clone())
+}
+
+fn stalled_trace() -> Result<(), Failed> {
+    let (happened, written) = stalled(&["trace", "--json"])?;
+    let shown = Ended::new(Some(0), String::from_utf8(written)?, String::new())?;
+    complete(&shown, &happened)
+}
+
+fn stalled_record() -> Result<(), Failed> {
+    let folder = Folder::new("stalled-record")?;
+    let file = folder.file("kvm.data");
+    let (happened, written) = stalled(&["record"])?;
+    fs::write(&file, written)?;
+    complete(
+        &run(&["trace", "--json", "-i", &file])?.expect_code(0)?,
+        &happened,
+    )
+}
+
+/// Nobody reads for longer than the buffer lasts: what is lost is counted, and all else is written once somebody does.
+fn stopped_output() -> Result<(), Failed> {
+    let folder = Folder::new("stopped-output")?;
+    let file = folder.file("kvm.data");
+    for args in [&["trace", "--json"][..], &["record"]] {
+        let disk = SlowDisk::new("stopped")?;
+        let load = Load::prepare(MANY)?;
+        let watch = disk.watch(&[args, SMALL, &["-p", &load.pid()]].concat())?;
+        let memory = Memory::of(watch.pid())?;
+        disk.reader.set(Pace::Never);
+        let happened = load.run()?;
+        waits_for_pipe(watch.pid())?;
+        memory.is_bounded()?;
+        disk.reader.set(Pace::AtOnce);
+        watch.end()?.expect_code(0)?;
+        let written = disk.reader.all()?;
+        if args == ["record"] {
+            fs::write(&file, written)?;
+            accounted_in(&file, &happened)?;
+        } else {
+            let shown = Ended::new(Some(0), String::from_utf8(written)?, String::new())?;
+            accounted(&shown, &happened)?;
+        }
+    }
+    Ok(())
+}
+
+/// A VM that starts and ends while nothing is written is selected by its name, and its threads have names.
+fn names_while_stopped() -> Result<(), Failed> {
+    for args in [&["trace", "--json"][..], &["record"]] {
+        let folder = Folder::new("names")?;
+        let disk = SlowDisk::new("names")?;
+        // The first VM's events are more than a pipe holds.
+        let first = Guest::prepare(&["-k", "io", "-n", MANY])?;
+        let vm = format!("kvm-collector-{}", first.pid);
+        let few = ["-e", "kvm_userspace_exit", "--vm", &vm, "--vm", "second-*"];
+        let watch = disk.watch(&[args, &few].concat())?;
+        disk.reader.set(Pace::Never);
+        first.run()?;
+        waits_for_pipe(watch.pid())?;
+        // Long enough for its name to be read: the rings are polled.
+        let slow = ["--sleep", "2ms", "--name", "second-1"];
+        let second = Guest::prepare(&[&["-k", "io", "-n", "100"], &slow[..]].concat())?;
+        let pid: u64 = second.pid.parse()?;
+        let made = second.run()?.userspace_exits()?;
+        disk.reader.set(Pace::AtOnce);
+        watch.end()?.expect_code(0)?;
+        let written = disk.reader.all()?;
+        let shown = if args == ["record"] {
+            let file = folder.file("kvm.data");
+            fs::write(&file, written)?;
+            let stat = run(&["stat", "--json", "--per-vm", "-i", &file])?.report()?;
+            let vms = list(&stat, "vms")?.iter();
+            // A stream has no table with the names of VMs: they have their processes' names.
+            equal("VMs", vms.count(), 2)?;
+            run(&["trace", "--json", "-i", &file])?.expect_code(0)?
+        } else {
+            Ended::new(Some(0), String::from_utf8(written)?, String::new())?
+        };
+        let mut of_second = 0;
+        for line in shown.json()? {
+            ensure(line["lost"].is_null(), || format!("lost: {line}"))?;
+            ensure(line["comm"] != "<...>", || format!("no name: {line}"))?;
+            of_second += u64::from(line["pid"] == pid);
+        }
+        equal("events of the second VM", of_second, made)?;
+    }
+    Ok(())
+}
+
+/// The collector stops measuring when it is told to, not when its output is read again.
+fn end_while_stopped() -> Result<(), Failed> {
+    for args in [
+        &["trace", "--json", "-d", "60s"][..],
+        &["trace", "--json", "-d", "500ms"],
+        &["record", "-d", "60s"],
+        &["record", "-d", "500ms"],
+    ] {
+        let folder = Folder::new("end-while-stopped")?;
+        let disk = SlowDisk::new("end")?;
+        let mut guest = Guest::prepare(&["-k", "io", "-n", "100000000"])?;
+        let pid = guest.pid.clone();
+        let few = ["-e", "kvm_userspace_exit", "-p", &pid];
+        let oracle = Watch::begin(&[&["stat", "--json"], &few[..]].concat())?;
+        let watch = disk.watch(&[args, SMALL, &few].concat())?;
+        disk.reader.set(Pace::Never);
+        guest.release()?;
+        waits_for_pipe(watch.pid())?;
+        if args.contains(&"60s") {
+            watch.signal(Signal::INT)?;
+        }
+        // The guest goes on, and what it does after the end is not of interest.
+        thread::sleep(Duration::from_millis(1500));
+        let made = oracle.end()?.expect_code(0)?.report()?;
+        let made = count_of(&made, "kvm:kvm_userspace_exit")?;
+        let before = Instant::now();
+        disk.reader.set(Pace::AtOnce);
+        let ended = watch.wait()?.expect_code(0)?;
+        soon(before)?;
+        let written = disk.reader.all()?;
+        let shown = if args.contains(&"record") {
+            let file = folder.file("kvm.data");
+            fs::write(&file, written)?;
+            run(&["trace", "--json", "-i", &file])?.expect_code(0)?
+        } else {
+            Ended::new(Some(0), String::from_utf8(written)?, String::new())?
+        };
+        let (delivered, lost) = delivered_and_lost_of(&shown)?;
+        let sum = |counts: &Counts| counts.values().sum::<u64>();
+        let (shown, lost) = (sum(&delivered), sum(&lost));
+        ensure(shown > 0 && shown + lost < made / 5 * 4, || {
+            format!("{args:?}: {shown} shown and {lost} lost of {made}: it did not end in time")
+        })?;
+        // The summary says the same.
+        let numbers = ended.stderr.split(|it: char| !it.is_ascii_digit());
+        let numbers: Vec<u64> = numbers.filter_map(|it| it.parse().ok()).collect();
+        ensure(numbers.contains(&shown) && numbers.contains(&lost), || {
+            format!("{args:?}: {shown} shown and {lost} lost, but the summary says {numbers:?}")
+        })?;
+        drop(guest);
+    }
+    Ok(())
+}
+
 /// Nobody reads any more, and nobody ever will: the second signal ends what the first could not.
 fn never_taken() -> Result<(), Failed> {
     // Not all events: the kernel takes up to 75 ms for each to let go of a process that dies.
     let few = "kvm_userspace_exit,kvm_pio";
     for args in [
-        &["trace", "--ring", "64K", "-e", few][..],
-        &["record", "--ring", "64K", "-e", few],
+        &["trace", "--ring", "64K", "--buffer", "2M", "-e", few][..],
+        &["record", "--ring", "64K", "--buffer", "2M", "-e", few],
         &["stat", "--json", "-I", "1ms"],
         &["exits", "--json", "--kind", "pio", "-I", "1ms"],
     ] {
@@ -448,17 +656,7 @@ fn never_taken() -> Result<(), Failed> {
         let watch = disk.watch(&[args, &["-p", &load.pid()]].concat())?;
         disk.reader.set(Pace::Never);
         load.run()?;
-        let waits_in = || fs::read_to_string(format!("/proc/{}/wchan", watch.pid()));
-        let patience = Instant::now() + Duration::from_secs(20);
-        while !waits_in()?.contains("pipe") {
-            ensure(Instant::now() < patience, || {
-                format!(
-                    "{args:?} does not wait for its reader, but in {:?}",
-                    waits_in()
-                )
-            })?;
-            thread::sleep(Duration::from_millis(20));
-        }
+        waits_for_pipe(watch.pid())?;
         watch.signal(Signal::TERM)?;
         thread::sleep(Duration::from_millis(700));
         let asked = Instant::now();
@@ -522,6 +720,36 @@ fn dead_terminal() -> Result<(), Failed> {
         pty.wait_for("\x1b[?1049l")?;
     }
     Ok(())
+}
+
+/// A terminal that takes nothing while many VMs run and somebody types: neither readings nor keys pile up.
+fn many_vms() -> Result<(), Failed> {
+    let pty = Pty::open()?;
+    // Each reading is some 20 KB.
+    let vms = ["--vms", "32", "--vcpus", "2", "--sleep", "20ms"];
+    let mut guest = Guest::prepare(&[&["-k", "io,io-read", "-n", "100000000"], &vms[..]].concat())?;
+    let args = ["top", "--kind", "pio", "-I", "1ms", "-p", &guest.pid];
+    let mut top = pty.spawn(collector().args(args))?;
+    pty.wait_for("pio/s")?;
+    guest.release()?;
+    // Until it has seen all of them. Each picture hides the cursor.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        pty.wait_for("\x1b[?25l")?;
+    }
+    pty.fill()?;
+    let memory = Memory::of(top.pid())?;
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut typed = 0;
+    while Instant::now() < until {
+        typed += pty.type_keys()?;
+    }
+    memory.is_bounded()?;
+    ensure(typed > 4 << 10, || format!("only {typed} keys were typed"))?;
+    top.signal(Signal::TERM)?;
+    let asked = Instant::now();
+    equal("the exit code", top.wait()?, Some(0))?;
+    soon(asked)
 }
 
 /// Threads that leave no CPU to anybody, three on each.

@@ -12,6 +12,7 @@ use std::{
 use libtest_mimic::Failed;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{
         ControlModes, InputModes, LocalModes, OutputModes, Winsize, tcgetattr, tcsetwinsize,
@@ -97,6 +98,19 @@ impl Pty {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Types keys for 10 ms, as many as it takes. Returns how many.
+    pub(crate) fn type_keys(&self) -> Result<usize, Failed> {
+        let flags = fcntl_getfl(&self.far)?;
+        fcntl_setfl(&self.far, flags | OFlags::NONBLOCK)?;
+        let typed = match (&self.far).write(&[b'j'; 1 << 10]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            other => other,
+        };
+        fcntl_setfl(&self.far, flags)?;
+        thread::sleep(Duration::from_millis(10));
+        Ok(typed?)
     }
 
     /// Reads until this has been printed.

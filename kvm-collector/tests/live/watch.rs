@@ -62,12 +62,17 @@ impl Watch {
         Self::ended(self.child, self.stdout, self.stderr)
     }
 
-    /// Ends it by a signal. Its command, should that be left, ends with its input.
-    pub(crate) fn end_by(mut self, signal: rustix::process::Signal) -> Result<Ended, Failed> {
-        self.child.signal(signal)?;
+    /// Waits until it ends by itself. Its command, should that be left, ends with its input.
+    pub(crate) fn wait(mut self) -> Result<Ended, Failed> {
         let code = self.child.wait()?;
         drop(self.stdin);
         Ended::new(code, text(self.stdout), text(self.stderr))
+    }
+
+    /// Ends it by a signal. Its command, should that be left, ends with its input.
+    pub(crate) fn end_by(self, signal: rustix::process::Signal) -> Result<Ended, Failed> {
+        self.child.signal(signal)?;
+        self.wait()
     }
 
     /// Kills it. Its command, which then is nobody's, ends with its input.

@@ -64,6 +64,11 @@ impl LossTracker {
         self.from_ns = began_ns;
     }
 
+    /// When the last look began.
+    pub(super) fn from_ns(&self) -> u64 {
+        self.from_ns
+    }
+
     pub(super) fn take(&mut self) -> impl Iterator<Item = RingLoss> {
         self.cpus.iter_mut().filter_map(|it| it.found.take())
     }

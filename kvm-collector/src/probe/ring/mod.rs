@@ -27,8 +27,9 @@ use crate::{host::clock::monotonic_ns, model::Batch, tracefs::Format};
 
 pub use losses::RingLoss;
 
-/// A batch ends at this size, so that busy rings do not keep the reader from its other work.
-const BATCH_BYTES: usize = 1 << 20;
+/// A batch ends at this size, so that busy rings do not keep the reader from its other work. The buffer behind a batch
+/// has this size as well.
+pub const BATCH_BYTES: usize = 1 << 20;
 
 /// How long records may wait when there are few.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
@@ -105,6 +106,13 @@ impl Rings {
     /// been found by then. The number includes records that are no events (names of ended threads, slow exits).
     pub fn take_losses(&mut self) -> impl Iterator<Item = RingLoss> {
         self.losses.take()
+    }
+
+    /// When the last look at the rings began, `CLOCK_MONOTONIC`: all records that were stored before have been read, or
+    /// are the next to be read.
+    #[must_use]
+    pub fn looked_ns(&self) -> u64 {
+        self.losses.from_ns()
     }
 
     /// Looks how far all rings are written.

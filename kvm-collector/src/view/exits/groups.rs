@@ -170,6 +170,15 @@ impl ExitGroups {
         }
     }
 
+    /// Takes over the extremes since the reading before an older one: they are now the extremes since that reading.
+    pub(in crate::view) fn take_over_extremes(&mut self, older: &Self) {
+        for (key, group) in &mut self.groups {
+            if let Some(recent) = older.groups.get(key).and_then(|it| it.recent) {
+                group.recent.get_or_insert(MinMax::NONE).merge(recent);
+            }
+        }
+    }
+
     /// What they are told apart by, each once and in the order of [`Group`].
     #[must_use]
     pub fn by(&self) -> Vec<Group> {

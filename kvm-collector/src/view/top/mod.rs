@@ -11,6 +11,7 @@ mod rows;
 mod scope;
 mod spent;
 mod trend;
+mod unread;
 
 pub use histograms::Histograms;
 pub use ledger::Ledger;
@@ -19,3 +20,4 @@ pub use rows::{RowTimes, TopRow, Totals, Window};
 pub use scope::Scope;
 pub use spent::{Cumulated, Spent};
 pub use trend::{SAMPLES, TrendOf};
+pub use unread::{UnreadReading, UnreadReadings};

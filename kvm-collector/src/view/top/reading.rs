@@ -150,4 +150,20 @@ impl TopReading {
             }
         }
     }
+
+    /// Takes over the names of an older reading that nobody took. Keys are named only once; every reading has the names
+    /// of all of its VMs.
+    pub(super) fn take_over_names(&mut self, older: &Self) {
+        for (key, name) in &older.names.keys {
+            let name = || name.clone();
+            self.names.keys.entry(*key).or_insert_with(name);
+        }
+    }
+
+    /// Takes over the extremes of an older reading that nobody took: what was recent then is recent now.
+    pub(super) fn take_over_extremes(&mut self, older: &Self) {
+        if self.scope == older.scope {
+            self.groups.take_over_extremes(&older.groups);
+        }
+    }
 }
