@@ -1,6 +1,6 @@
 //! VM exits: what they are counted under, and what is kept of them.
 
-use crate::{BUCKETS, Histogram, Span, VcpuClock, bucket_index};
+use crate::{BUCKETS, Histogram, Span, VcpuClock, bucket_index, tgid_of, tid_of};
 
 /// The vCPU's index is not known: the kernel's `kvm_exit` and `kvm_entry` have no `vcpu_id`
 /// (arm64; x86 before 5.10).
@@ -259,14 +259,13 @@ impl VcpuThread {
     /// The process: of a VM, its VMM.
     #[must_use]
     pub const fn tgid(&self) -> u32 {
-        (self.owner >> 32) as u32
+        tgid_of(self.owner)
     }
 
     /// The thread.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
     pub const fn tid(&self) -> u32 {
-        self.owner as u32
+        tid_of(self.owner)
     }
 }
 

@@ -44,7 +44,7 @@ pub use settings::{
     DetailSettings, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS, NO_OFFSET, NO_SLOT,
     PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,
 };
-pub use slot::{CountedThread, MAX_SLOTS, SlotCounts, SlotTable};
+pub use slot::{CountedThread, MAX_SLOTS, SlotCounts, SlotTable, tgid_of, tid_of};
 pub use turn::{Turn, turn, turn_slot};
 
 /// Marks types as plain old data for aya, in user space only.

@@ -54,15 +54,29 @@ impl CountedThread {
     /// The process; of a VM, its VMM.
     #[must_use]
     pub const fn tgid(&self) -> u32 {
-        (self.owner >> 32) as u32
+        tgid_of(self.owner)
     }
 
     /// The thread.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
     pub const fn tid(&self) -> u32 {
-        self.owner as u32
+        tid_of(self.owner)
     }
+}
+
+/// The process of a thread, from both in one number as the kernel gives it (`tgid << 32 | tid`).
+#[inline(always)]
+#[must_use]
+pub const fn tgid_of(task: u64) -> u32 {
+    (task >> 32) as u32
+}
+
+/// The thread, from the same number.
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
+pub const fn tid_of(task: u64) -> u32 {
+    task as u32
 }
 
 const _: () = assert!(size_of::<SlotCounts>() == 24);

@@ -1,6 +1,7 @@
 //! The thread an event happened in.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use kvm_ebpf_common::{tgid_of, tid_of};
 
 /// A thread, in the kernel's words.
 #[derive(Clone, Copy)]
@@ -17,11 +18,10 @@ impl Task {
 
     /// From both in one number.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]
     pub(crate) fn of(both: u64) -> Self {
         Self {
-            tgid: (both >> 32) as u32,
-            tid: both as u32,
+            tgid: tgid_of(both),
+            tid: tid_of(both),
         }
     }
 

@@ -32,15 +32,12 @@ impl CountedThreads {
 
     /// Searches the whole table, after notices were lost.
     pub(super) fn search(&mut self) {
-        for index in 0..u32::try_from(self.threads.len()).unwrap_or(u32::MAX) {
-            let place = index as usize;
-            if self.word(place, offset_of!(CountedThread, owner)) != 0 {
-                self.entries.add(index);
-                if self.has_ended(index) {
-                    self.entries.end(index);
-                }
-            }
-        }
+        let (threads, entries) = (&self.threads, &mut self.entries);
+        let word = |index, offset| threads.word(index as usize, offset).load(Ordering::Acquire);
+        entries.search(threads.len(), |index| {
+            let is_used = word(index, offset_of!(CountedThread, owner)) != 0;
+            (is_used, word(index, offset_of!(CountedThread, ended)) != 0)
+        });
     }
 
     /// Is there such an entry?
@@ -50,11 +47,8 @@ impl CountedThreads {
 
     /// Has the thread of an entry ended?
     pub(super) fn has_ended(&self, index: u32) -> bool {
-        self.word(index as usize, offset_of!(CountedThread, ended)) != 0
-    }
-
-    fn word(&self, index: usize, offset: usize) -> u64 {
-        self.threads.word(index, offset).load(Ordering::Acquire)
+        let ended = offset_of!(CountedThread, ended);
+        self.threads.word(index as usize, ended).load(Ordering::Acquire) != 0
     }
 
     /// An entry's thread.

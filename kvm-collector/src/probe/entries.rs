@@ -10,6 +10,20 @@ pub(super) struct Entries {
 }
 
 impl Entries {
+    /// Searches a whole table, after notices were lost: `read` says whether an entry is in use, and whether its thread has
+    /// ended.
+    pub(super) fn search(&mut self, len: usize, read: impl Fn(u32) -> (bool, bool)) {
+        for index in 0..u32::try_from(len).unwrap_or(u32::MAX) {
+            let (is_used, has_ended) = read(index);
+            if is_used {
+                self.add(index);
+                if has_ended {
+                    self.end(index);
+                }
+            }
+        }
+    }
+
     /// A thread has an entry.
     pub(super) fn add(&mut self, index: u32) {
         self.used.insert(index);
@@ -42,6 +56,15 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_finds_what_is_in_use_and_what_has_ended() {
+        let mut entries = Entries::default();
+        entries.add(0);
+        entries.search(4, |index| (index % 2 == 1, index == 3));
+        assert_eq!(entries.used().collect::<Vec<_>>(), [0, 1, 3]);
+        assert_eq!(entries.ended().collect::<Vec<_>>(), [3]);
+    }
 
     #[test]
     fn an_entry_is_in_use_until_it_is_freed() {

@@ -34,14 +34,12 @@ impl Tables {
 
     /// Searches the whole table of threads, after notices were lost.
     pub(super) fn search(&mut self) {
-        for index in 0..u32::try_from(self.threads.len()).unwrap_or(u32::MAX) {
-            if self.word(index, offset_of!(VcpuThread, owner)) != 0 {
-                self.entries.add(index);
-                if self.has_ended(index) {
-                    self.entries.end(index);
-                }
-            }
-        }
+        let (threads, entries) = (&self.threads, &mut self.entries);
+        let word = |index, offset| threads.word(index as usize, offset).load(Ordering::Acquire);
+        entries.search(threads.len(), |index| {
+            let is_used = word(index, offset_of!(VcpuThread, owner)) != 0;
+            (is_used, word(index, offset_of!(VcpuThread, ended)) != 0)
+        });
     }
 
     /// Is there such an entry?
