@@ -74,7 +74,7 @@ impl Target {
         if let Some((option, _)) = given {
             bail!("{option} cannot be used here: {foreign}");
         }
-        log::warn!("the names of VMs and threads cannot be shown: {foreign}");
+        log::warn!("the names of VMs and threads cannot be looked up: {foreign}");
         Ok(())
     }
 

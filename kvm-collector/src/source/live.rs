@@ -193,7 +193,7 @@ impl Live {
     pub fn look_around(&mut self) -> Result<(), ProbeError> {
         self.attached.flush_log();
         self.learn()?;
-        self.store_ended_threads()
+        self.store_ended_threads(self.attached.epoch())
     }
 
     /// To be called when threads have come or gone: learns which VMs are new, and decides about them.
@@ -214,7 +214,8 @@ impl Live {
     }
 
     /// Stores what threads have counted that are gone, and frees their entries.
-    fn store_ended_threads(&mut self) -> Result<(), ProbeError> {
+    /// Rows have extremes of this epoch.
+    fn store_ended_threads(&mut self, epoch: u64) -> Result<(), ProbeError> {
         // After the end nothing more is counted.
         let is_over = self.ended_ns.is_some();
         let is_gone = |tgid, tid| is_over || host::process::has_ended(tgid, tid);
@@ -224,7 +225,8 @@ impl Live {
             .filter(|(_, it)| it.task == 0 || is_gone(it.tgid(), it.tid()))
             .collect();
         for (index, thread) in gone {
-            self.store_ended_vcpu_thread(index, &self.identified(index, thread))?;
+            let thread = self.identified(index, thread);
+            self.store_ended_vcpu_thread(index, &thread, epoch)?;
             self.vcpu_processes.remove(&index);
         }
         let gone: Vec<_> = self
@@ -249,8 +251,8 @@ impl Live {
         &mut self,
         index: u32,
         thread: &VcpuThread,
+        epoch: u64,
     ) -> Result<(), ProbeError> {
-        let epoch = self.attached.epoch();
         let decision = self.process(thread.tgid());
         for (row_index, row, causes) in self.attached.exit_rows(index) {
             let recent = recent(&row.stats, epoch);
@@ -319,7 +321,7 @@ impl Live {
         self.attached.flush_log();
         let time_ns = self.now_ns();
         self.learn()?;
-        self.store_ended_threads()?;
+        self.store_ended_threads(self.attached.epoch())?;
         let slots = self.attached.slot_counts();
         let mut loss = self.missed();
         loss.lost = slots.iter().map(|slot| slot.lost).sum();
@@ -415,7 +417,7 @@ impl Live {
             Some(_) => self.attached.epoch(),
         };
         self.learn()?;
-        self.store_ended_threads()?;
+        self.store_ended_threads(epoch)?;
         let threads = self.attached.vcpu_threads();
         let mut threads: Vec<_> = threads
             .map(|(index, thread)| (index, self.identified(index, thread)))
