@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// VMs that are counted by themselves at most. Beyond that, the VMs that were seen first are added up as one, number 0.
-const MOST_VMS: usize = 16_384;
+use crate::model::capacity::MOST_COUNTED_VMS;
 
-/// Counts by process and slot.
+/// Counts by process and slot. Of more than [`MOST_COUNTED_VMS`], those that were seen first are added up as one, number 0.
 #[derive(Debug, Clone, Default)]
 pub(super) struct VmEventCounts {
     vms: BTreeMap<u32, Vec<u64>>,
@@ -27,7 +26,7 @@ impl VmEventCounts {
                 None => sums.push(count),
             }
         }
-        while self.vms.len() > MOST_VMS
+        while self.vms.len() > MOST_COUNTED_VMS
             && let Some(first) = self.order.pop_front()
         {
             if first == 0 {
@@ -52,11 +51,11 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_nothing_is_lost() {
         let mut counts = VmEventCounts::default();
-        let vms = 3 * u32::try_from(MOST_VMS).unwrap();
+        let vms = 3 * u32::try_from(MOST_COUNTED_VMS).unwrap();
         for tgid in 1..=vms {
             counts.add(tgid, [1, u64::from(tgid)].into_iter());
         }
-        assert!(counts.vms.len() <= MOST_VMS && counts.order.len() <= MOST_VMS);
+        assert!(counts.vms.len() <= MOST_COUNTED_VMS && counts.order.len() <= MOST_COUNTED_VMS);
         let sums = counts.into_counts().fold([0, 0], |sums, (_, counts)| {
             [sums[0] + counts[0], sums[1] + counts[1]]
         });

@@ -251,7 +251,7 @@ fn hotplug() -> Result<(), Failed> {
 /// Programs for events in interrupts, which run in the middle of those for KVM's events.
 fn interrupts() -> Result<(), Failed> {
     const EVENT: &str = "irq_vectors:local_timer_entry";
-    let guest = Guest::prepare(&["-k", "io,cpuid,timer", "-n", "1500"])?;
+    let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "8000"])?;
     let (pid, tids) = (guest.pid.clone(), guest.tids.clone());
     let mut oracle = Instance::new()?;
     oracle.count("irq_vectors/local_timer_entry", "common_pid")?;

@@ -65,7 +65,7 @@ impl LossTracker {
     }
 
     /// When the last look began.
-    pub(super) fn from_ns(&self) -> u64 {
+    pub(super) fn looked_ns(&self) -> u64 {
         self.from_ns
     }
 

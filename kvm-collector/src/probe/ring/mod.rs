@@ -112,7 +112,7 @@ impl Rings {
     /// are the next to be read.
     #[must_use]
     pub fn looked_ns(&self) -> u64 {
-        self.losses.from_ns()
+        self.losses.looked_ns()
     }
 
     /// Looks how far all rings are written.

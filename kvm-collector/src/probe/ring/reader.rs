@@ -58,10 +58,6 @@ impl<W: Word> RingMemory<'_, W> {
     /// So many bytes of words at a position, which is counted in bytes since the beginning. They lie in one chunk.
     fn words(&self, position: u64, bytes: usize) -> &[W] {
         let words = self.records.len() as u64;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "below the number of words"
-        )]
         let index = (position / 8 % words) as usize;
         &self.records[index..][..bytes / 8]
     }
