@@ -143,6 +143,8 @@ pub struct ShipSettings {
     pub per_thread: u32,
     /// 1: an event is counted by the thread it happens in, or by what that is; 0: always.
     pub by_task: u32,
+    /// 1: neither `by_task` nor `interrupts_itself`: programs that only count ask for one number.
+    pub counts_simply: u32,
     /// Write diagnostics to the log.
     pub log: u32,
     /// How many slots are in use: as many counters each thread has, where events are counted per thread.
@@ -199,7 +201,7 @@ const _: () = assert!(size_of::<SlotSettings>() == 20);
 const _: () = assert!(size_of::<FilterSettings>() == 20 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<PairingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
-const _: () = assert!(size_of::<ShipSettings>() == 28);
+const _: () = assert!(size_of::<ShipSettings>() == 32);
 
 crate::pod!(
     SlotSettings,

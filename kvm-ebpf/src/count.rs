@@ -1,9 +1,18 @@
 //! Counting: for each CPU a table of all slots, and on request counters for each thread and slot.
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use kvm_ebpf_common::{MAX_SLOTS, SlotCounts};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_map_lookup_elem};
+use kvm_ebpf_common::{MAX_SLOTS, SlotCounts, SlotTable};
 
-use crate::{counted, maps::SLOT_COUNTS, publish, settings, task::Task};
+use crate::{
+    counted,
+    maps::{RAW_SLOT_COUNTS, SLOT_COUNTS},
+    publish, settings,
+    task::Task,
+};
+
+/// The index of the only value of `RAW_SLOT_COUNTS`: in memory that is always there. aya's own way writes it to the
+/// stack for each look.
+static ONLY: u32 = 0;
 
 /// One CPU's counters of one slot.
 ///
@@ -29,11 +38,33 @@ impl Counter {
         }))
     }
 
+    /// The same for a raw program, which counts elsewhere.
+    #[inline(always)]
+    pub(crate) fn of_raw_slot(slot: usize) -> Option<Self> {
+        // SAFETY: a map and its key.
+        let table = unsafe {
+            bpf_map_lookup_elem(
+                (&raw const RAW_SLOT_COUNTS).cast_mut().cast(),
+                (&raw const ONLY).cast(),
+            )
+        };
+        // SAFETY: the map's value, valid while the program runs; a slot is below `MAX_SLOTS`.
+        let table = unsafe { table.cast::<SlotTable>().as_mut() }?;
+        Some(Self(&raw mut table.slots[slot % MAX_SLOTS]))
+    }
+
     /// One more event that passed the filters.
     #[inline(always)]
     pub(crate) fn add_seen(self) {
         // SAFETY: within the map's value.
         increment(unsafe { &raw mut (*self.0).seen });
+    }
+
+    /// The same, where it is known that a program does not interrupt itself.
+    #[inline(always)]
+    pub(crate) fn add_seen_simply(self) {
+        // SAFETY: within the map's value; see `Counter` about who writes it.
+        unsafe { (*self.0).seen += 1 };
     }
 
     /// One more that could not be stored.

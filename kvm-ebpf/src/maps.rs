@@ -4,15 +4,20 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, RingBuf, Stack},
+    maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
 };
 use kvm_ebpf_common::{
     CauseTable, Chunk, CountedThread, PairingCounters, RingPosition, Row, RowKey, SlotTable,
     VcpuThread,
 };
 
-/// Counters of all slots, by CPU. An array that user space has mapped, and not the kernel's per-CPU array: while a system
-/// call reads that one, the kernel runs no classic tracepoint program on the CPU (`bpf_disable_instrumentation`).
+/// Counters of all slots, one copy per CPU, where all programs are raw: these are found with fewer instructions. While a
+/// system call reads them, the kernel runs no classic tracepoint program on that CPU (`bpf_disable_instrumentation`), but
+/// raw ones.
+#[map]
+pub(crate) static RAW_SLOT_COUNTS: PerCpuArray<SlotTable> = PerCpuArray::with_max_entries(1, 0);
+
+/// Counters of all slots, by CPU, where there are classic programs: user space has them mapped.
 #[map]
 pub(crate) static SLOT_COUNTS: Array<SlotTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 

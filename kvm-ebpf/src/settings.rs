@@ -24,6 +24,7 @@ static SHIP: ShipSettings = ShipSettings {
     ring_shift: CHUNK_BYTES.ilog2(),
     per_thread: 0,
     by_task: 0,
+    counts_simply: 0,
     log: 0,
     slots: 0,
     reorders_writes: 0,
@@ -141,6 +142,11 @@ pub(crate) fn per_thread() -> bool {
 #[inline(always)]
 pub(crate) fn by_task() -> bool {
     read!(SHIP.by_task) != 0
+}
+
+#[inline(always)]
+pub(crate) fn counts_simply() -> bool {
+    read!(SHIP.counts_simply) != 0
 }
 
 #[inline(always)]

@@ -26,14 +26,18 @@ fn count<const SLOT: usize>() {
         return;
     }
     // The counter is looked up on each way by itself: on the shorter one, it then needs no register that is saved first.
-    if settings::by_task() {
+    if settings::counts_simply() {
+        if let Some(counter) = Counter::of_raw_slot(SLOT) {
+            counter.add_seen_simply();
+        }
+    } else if settings::by_task() {
         let task = Task::current();
         if filter::selects_task(task)
-            && let Some(counter) = Counter::of_slot(SLOT)
+            && let Some(counter) = Counter::of_raw_slot(SLOT)
         {
             counter.add_of(SLOT, task);
         }
-    } else if let Some(counter) = Counter::of_slot(SLOT) {
+    } else if let Some(counter) = Counter::of_raw_slot(SLOT) {
         counter.add_seen();
     }
 }

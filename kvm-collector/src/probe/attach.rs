@@ -140,7 +140,9 @@ pub struct Attached {
     pub(super) events: usize,
     pub(super) programs: Vec<AttachedProgram>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Counters of events, by CPU.
+    /// All programs are raw, and count events in `RAW_SLOT_COUNTS`.
+    pub(super) is_raw: bool,
+    /// Counters of events, by CPU, otherwise.
     pub(super) slot_counts: Mapped<SlotTable>,
     /// Counters of what could not be counted or timed, by CPU.
     pub(super) pairing_counters: Mapped<PairingCounters>,
@@ -217,6 +219,7 @@ impl Attached {
             .then(|| Rings::of(&ebpf, request.events))
             .transpose()?;
         let mut attached = Self {
+            is_raw: plan.is_raw,
             slot_counts: Mapped::of(&ebpf, "SLOT_COUNTS")?,
             pairing_counters: Mapped::of(&ebpf, "PAIRING_COUNTERS")?,
             ebpf,
@@ -437,9 +440,11 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     };
     let causes = if_needed(pairing.causes != 0, rows);
     let counted = if_needed(request.per_thread, sizes.counted_threads);
+    let interrupts_itself = kernel_version() < RAW_GUARD_SINCE;
     let ship = ShipSettings {
         reorders_writes: u32::from(REORDERS_WRITES),
-        interrupts_itself: u32::from(kernel_version() < RAW_GUARD_SINCE),
+        interrupts_itself: u32::from(interrupts_itself),
+        counts_simply: u32::from(plan.ship.by_task == 0 && !interrupts_itself),
         ..plan.ship
     };
     let has_notices = knows_threads || request.per_thread;
@@ -473,7 +478,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             SKIPPED_PROCESSES,
             if_needed(request.skip_processes, MOST_SKIPPED),
         )
-        .map_max_entries("SLOT_COUNTS", cpus)
+        .map_max_entries("SLOT_COUNTS", if_needed(!plan.is_raw, cpus))
         .map_max_entries("PAIRING_COUNTERS", cpus)
         .map_max_entries("NOTICES", if has_notices { NOTICES_BYTES } else { 4096 })
         .map_max_entries("COUNTED_THREADS", counted)

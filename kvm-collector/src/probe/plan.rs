@@ -165,8 +165,8 @@ pub(super) struct Plan {
     /// Where the fields are that the programs read.
     pub(super) places: FieldPlaces,
     pub(super) ship: ShipSettings,
-    /// The records of KVM's events are needed, not only the fact that they happened.
-    needs_records: bool,
+    /// All programs are raw tracepoint programs that only count: no event's record is needed, and nothing is timed.
+    pub(super) is_raw: bool,
     /// Attach the program that learns vCPU indices, to the event of this id.
     pub(super) learn_vcpus: Option<u16>,
     /// Attach the program that learns which threads are vCPUs'.
@@ -185,10 +185,7 @@ impl Plan {
 
     /// The program for the event of a slot, if none of those that time exits is.
     pub(super) fn program_of(&self, slot: usize) -> String {
-        let flavour = match self.needs_records || self.slots[slot].of_vcpus != 0 {
-            true => "slot",
-            false => "count",
-        };
+        let flavour = if self.is_raw { "count" } else { "slot" };
         format!("{flavour}_{slot}")
     }
 
@@ -213,7 +210,12 @@ impl Plan {
         let entry_vcpu = u32_place(request.entry, "vcpu_id", VCPU_UNKNOWN);
         places.set(FieldId::EntryVcpu, entry_vcpu);
         let slots = slots(request, &mut places)?;
+        let is_raw = !request.ship
+            && pairing.is_none()
+            && request.filter.vcpus.is_empty()
+            && slots.iter().all(|it| it.of_vcpus == 0 && it.has_value == 0);
         Ok(Self {
+            is_raw,
             learn_threads: slots.iter().any(|it| it.of_vcpus != 0),
             slots,
             filter: filter(request.filter)?,
@@ -227,7 +229,6 @@ impl Plan {
                 slots: u32::try_from(request.events.len()).unwrap_or(u32::MAX),
                 ..ShipSettings::default()
             },
-            needs_records: request.ship || !request.filter.vcpus.is_empty(),
             // Timing has a step for that, where it is needed. Otherwise only a filter by vCPU uses what is learnt.
             learn_vcpus: request
                 .entry

@@ -2,29 +2,49 @@
 
 use std::sync::atomic::Ordering;
 
+use aya::maps::PerCpuArray;
 use kvm_ebpf_common::{
     CauseTable, NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED, NOTICE_VCPU_THREAD,
-    NOTICE_VCPU_THREAD_ENDED, PairingCounters, Row, SlotCounts, ThreadNotice, VcpuThread,
+    NOTICE_VCPU_THREAD_ENDED, PairingCounters, Row, SlotCounts, SlotTable, ThreadNotice,
+    VcpuThread,
 };
 
 use super::{Attached, ProbeError};
 
 impl Attached {
     /// Counters per slot, summed over CPUs.
-    #[must_use]
-    pub fn slot_counts(&self) -> Vec<SlotCounts> {
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn slot_counts(&self) -> Result<Vec<SlotCounts>, ProbeError> {
+        if self.is_raw {
+            return self.raw_slot_counts();
+        }
         let mut sums = vec![SlotCounts::default(); self.events];
         for cpu in 0..self.slot_counts.len() {
             let words = self.slot_counts.words_of(cpu).chunks_exact(3);
             for (sum, words) in sums.iter_mut().zip(words) {
                 let counts = [&words[0], &words[1], &words[2]].map(|it| it.load(Ordering::Relaxed));
-                let counts: SlotCounts = zerocopy::transmute!(counts);
-                sum.seen += counts.seen;
-                sum.lost += counts.lost;
-                sum.unattributed += counts.unattributed;
+                add(sum, &zerocopy::transmute!(counts));
             }
         }
-        sums
+        Ok(sums)
+    }
+
+    fn raw_slot_counts(&self) -> Result<Vec<SlotCounts>, ProbeError> {
+        const NAME: &str = "RAW_SLOT_COUNTS";
+        let map = self.ebpf.map(NAME);
+        let map = map.ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
+        let tables = PerCpuArray::try_from(map)
+            .and_then(|array: PerCpuArray<_, SlotTable>| array.get(&0, 0))
+            .map_err(|source| ProbeError::Map { name: NAME, source })?;
+        let mut sums = vec![SlotCounts::default(); self.events];
+        for table in tables.iter() {
+            for (sum, counts) in sums.iter_mut().zip(&table.slots) {
+                add(sum, counts);
+            }
+        }
+        Ok(sums)
     }
 
     /// What could not be counted properly, summed over CPUs.
@@ -176,6 +196,12 @@ impl Attached {
             None => Ok(()),
         }
     }
+}
+
+fn add(sum: &mut SlotCounts, counts: &SlotCounts) {
+    sum.seen += counts.seen;
+    sum.lost += counts.lost;
+    sum.unattributed += counts.unattributed;
 }
 
 /// A thread whose events are counted by themselves.

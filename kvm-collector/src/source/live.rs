@@ -300,7 +300,7 @@ impl Live {
     /// # Errors
     /// When a map cannot be read.
     pub fn events(&self) -> Result<Vec<EventCount>, ProbeError> {
-        Ok(self.events_of(&self.attached.slot_counts()))
+        Ok(self.events_of(&self.attached.slot_counts()?))
     }
 
     fn events_of(&self, slots: &[SlotCounts]) -> Vec<EventCount> {
@@ -322,7 +322,7 @@ impl Live {
         let time_ns = self.now_ns();
         self.learn()?;
         self.store_ended_threads(self.attached.epoch())?;
-        let slots = self.attached.slot_counts();
+        let slots = self.attached.slot_counts()?;
         let mut loss = self.missed();
         loss.lost = slots.iter().map(|slot| slot.lost).sum();
         loss.unattributed = slots.iter().map(|slot| slot.unattributed).sum();

@@ -160,10 +160,10 @@ fn container() -> Result<(), Failed> {
     })?;
     let top = ["top", "--once", "--kind", "pio", "-d", "300ms"];
     let top = warned(container.run(&collect(&top, &[]))?)?;
-    let row = format!("pid {}", outer.pid);
+    let row = format!("CPU 0/KVM-{}", outer.pid);
     ensure(
         top.stdout.contains(&row) && !top.stdout.contains("inner"),
-        || format!("no `{row}`, or a name: {}", top.stdout),
+        || format!("no `{row}`, or another VM's name: {}", top.stdout),
     )?;
 
     // A recording has no names either, and can be selected from everywhere.

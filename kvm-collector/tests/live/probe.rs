@@ -450,7 +450,7 @@ fn losses() -> Result<()> {
     let losses: Vec<_> = rings.take_losses().collect();
     let lost: u64 = losses.iter().map(|it| it.count).sum();
     hold(lost > 0, || format!("{} records", records.len()))?;
-    same("lost", lost, attached.slot_counts()[0].lost)?;
+    same("lost", lost, attached.slot_counts()?[0].lost)?;
     for loss in &losses {
         hold(
             loss.from_ns >= began_ns && loss.from_ns <= early_ns && loss.to_ns >= late_ns,
