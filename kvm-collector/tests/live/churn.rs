@@ -99,6 +99,13 @@ impl Watches {
         for names in [rows.keys().collect::<Vec<_>>(), events.keys().collect()] {
             equal("VMs", names.len(), made.len())?;
         }
+        let unnamed = |names: Vec<&str>| {
+            let names = names.into_iter().map(str::to_owned);
+            let unnamed: Vec<_> = names.filter(|it| !made.contains_key(it)).collect();
+            equal("VMs by another name", unnamed, Vec::new())
+        };
+        unnamed(rows.keys().copied().collect())?;
+        unnamed(events.keys().copied().collect())?;
         for (name, made) in made {
             let mut of_vm = exits.clone();
             let rows = rows
@@ -160,7 +167,7 @@ fn few_numbers() -> Result<(), Failed> {
 
 /// Many VMs at once, each followed by another one when it ends.
 fn vms_at_once() -> Result<(), Failed> {
-    let vms = scaled("KVM_TEST_VMS_AT_ONCE", 20)?;
+    let vms = scaled("KVM_TEST_VMS_AT_ONCE", 10)?;
     let seconds = scaled("KVM_TEST_CHURN_SECONDS", 4)?;
     let end = Instant::now() + Duration::from_secs(seconds.into());
     let watches = Watches::begin()?;
@@ -172,7 +179,7 @@ fn vms_at_once() -> Result<(), Failed> {
             scope.spawn(move || {
                 for generation in 0.. {
                     let name = format!("vm-{slot}-{generation}");
-                    match Made::by_short_vm(&name, 50, "2ms") {
+                    match Made::by_short_vm(&name, 100, "2ms") {
                         Ok(it) => locked(made).insert(name, it),
                         Err(error) => return *locked(failed) = Some(error),
                     };
@@ -275,12 +282,16 @@ fn interrupts() -> Result<(), Failed> {
         made.userspace_exits()?,
     )?;
     let counted = count(EVENT)?;
-    let missed = report["loss"]["missed"].as_u64().unwrap_or(happened / 20);
-    println!("interrupts: {happened}, of which {counted} were counted, {missed} missed");
+    // Where the kernel does not say how many it missed, that can be any number.
+    let missed = report["loss"]["missed"].as_u64();
+    println!("interrupts: {happened}, of which {counted} were counted, {missed:?} missed");
     // A thread is known to be a vCPU's from its first exit on.
+    const BEFORE: u64 = 20;
     ensure(
-        counted <= happened && counted + missed + 5 >= happened && counted > 0,
-        || format!("{counted} timer interrupts counted, {missed} missed, of {happened}"),
+        counted > 0
+            && counted <= happened
+            && missed.is_none_or(|missed| counted + missed + BEFORE >= happened),
+        || format!("{counted} timer interrupts counted, {missed:?} missed, of {happened}"),
     )
 }
 
