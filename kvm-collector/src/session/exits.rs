@@ -92,10 +92,10 @@ pub async fn live(
                 }
                 Due::End => break,
             },
-            () = ready(&mut rings) => {
-                slow(&mut rings, live, pairing, output)?;
-            }
+            () = ready(&mut rings) => {}
         }
+        // Whatever it was that came: it may come again before the rings are waited for.
+        slow(&mut rings, live, pairing, output)?;
     }
     live.end()?;
     // Nothing is added any more: what the rings hold has an end.
