@@ -28,13 +28,14 @@ pub struct ThreadNotice {
 /// A vCPU thread has an entry among the [`VcpuThread`](crate::VcpuThread)s.
 pub const NOTICE_VCPU_THREAD: u32 = 1;
 
-/// Nothing is counted in the entry of a [`VcpuThread`](crate::VcpuThread) any more.
+/// A vCPU thread has ended, or runs another vCPU: its entry among the [`VcpuThread`](crate::VcpuThread)s can be freed once
+/// nothing happens in it any more.
 pub const NOTICE_VCPU_THREAD_ENDED: u32 = 2;
 
 /// A thread has an entry among the [`CountedThread`](crate::CountedThread)s.
 pub const NOTICE_COUNTED_THREAD: u32 = 3;
 
-/// Nothing is counted in the entry of a [`CountedThread`](crate::CountedThread) any more.
+/// A thread has ended: its entry among the [`CountedThread`](crate::CountedThread)s can be freed once the thread is gone.
 pub const NOTICE_COUNTED_THREAD_ENDED: u32 = 4;
 
 const _: () = assert!(size_of::<ThreadNotice>() == 40);

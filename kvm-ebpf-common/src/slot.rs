@@ -14,7 +14,7 @@ pub const MAX_SLOTS: usize = 128;
 pub struct SlotCounts {
     /// Events that passed the filters.
     pub seen: u64,
-    /// Events that passed the filters and could not be put into a ring.
+    /// Events that passed the filters and could not be put into a ring, or not be counted for their thread.
     pub lost: u64,
     /// Events left out because a vCPU was asked for and this thread's vCPU is not known.
     pub unattributed: u64,
@@ -46,7 +46,7 @@ pub struct CountedThread {
     pub task: u64,
     /// The same, also when the thread has ended; 0 for an entry that is free.
     pub owner: u64,
-    /// 1 when the thread has ended: nothing is counted here any more.
+    /// 1 when the thread has ended. Events may still happen in it until it is gone.
     pub ended: u64,
 }
 

@@ -1,6 +1,7 @@
 //! Counters for each thread and slot. A thread gets an entry with its first event, and user space frees it after the
 //! thread has ended.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use kvm_ebpf_common::{CountedThread, NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED};
 
 use crate::{
@@ -12,6 +13,10 @@ use crate::{
 /// One more event of a slot that is about a thread; false when the tables are full.
 #[inline(always)]
 pub(crate) fn add(slot: usize, task: Task) -> bool {
+    // The idle tasks of all CPUs have this number. What interrupts them is no process's, so no VM's.
+    if task.tid == 0 {
+        return true;
+    }
     let Some(index) = find(task).or_else(|| make(task)) else {
         return false;
     };
@@ -41,8 +46,7 @@ fn find(task: Task) -> Option<u32> {
     (unsafe { (*thread).task } == task.both()).then_some(index)
 }
 
-/// Gives a thread an entry. Two CPUs may do so at once, where both count for the same thread: then one of the two entries
-/// is found from here on, and user space adds up both.
+/// Gives a thread an entry, unless it got one meanwhile: in an interrupt, or from a CPU that counts for the same thread.
 #[inline(never)]
 fn make(task: Task) -> Option<u32> {
     let index = FREE_COUNTED_THREADS.pop().ok()??;
@@ -52,20 +56,29 @@ fn make(task: Task) -> Option<u32> {
         (*thread).task = task.both();
         publish::store_release(&raw mut (*thread).owner, task.both());
     }
-    if COUNTED_THREAD_OF.insert(task.tid, index, 0).is_err() {
-        // SAFETY: as above.
-        unsafe {
-            *thread = CountedThread {
-                task: 0,
-                owner: 0,
-                ended: 0,
-            }
-        };
-        let _ = FREE_COUNTED_THREADS.push(index, 0);
-        return None;
+    if COUNTED_THREAD_OF
+        .insert(task.tid, index, u64::from(BPF_NOEXIST))
+        .is_ok()
+    {
+        notice::send(NOTICE_COUNTED_THREAD, index, task);
+        return Some(index);
     }
-    notice::send(NOTICE_COUNTED_THREAD, index, task);
-    Some(index)
+    let other = find(task);
+    // The number may also still lead to the entry of a thread that had it before.
+    if other.is_none() && COUNTED_THREAD_OF.insert(task.tid, index, 0).is_ok() {
+        notice::send(NOTICE_COUNTED_THREAD, index, task);
+        return Some(index);
+    }
+    // SAFETY: as above.
+    unsafe {
+        *thread = CountedThread {
+            task: 0,
+            owner: 0,
+            ended: 0,
+        };
+    };
+    let _ = FREE_COUNTED_THREADS.push(index, 0);
+    other
 }
 
 /// The thread ends. Events that still happen in it are counted in its entry, until user space sees that it is gone.

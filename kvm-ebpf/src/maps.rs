@@ -26,7 +26,7 @@ pub(crate) static SLOT_COUNTS: Array<SlotTable> = Array::with_max_entries(1, BPF
 pub(crate) static PAIRING_COUNTERS: Array<PairingCounters> =
     Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Threads that have come and gone: room for some 4,600 until user space reads them.
+/// Threads that have come and gone: room for some 5,400 until user space reads them.
 #[map]
 pub(crate) static NOTICES: RingBuf = RingBuf::with_byte_size(4096, 0);
 

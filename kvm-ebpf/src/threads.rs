@@ -23,7 +23,7 @@ use crate::{
 /// the raw ones here:
 /// - those for `kvm_entry` run with interrupts off (`vcpu_enter_guest`, arch/x86/kvm/x86.c);
 /// - `user_exit_raw` marks the entry as [`VcpuThread::busy`], and programs that may run in an interrupt leave it alone then;
-/// - `learn_thread` runs only where nothing is timed;
+/// - `learn_thread` makes an entry, or leaves it alone;
 /// - `vcpu_thread_end` stores one word.
 ///
 /// Other threads' entries are read, and one word of them is written (`turns`).

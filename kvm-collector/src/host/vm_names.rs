@@ -62,6 +62,15 @@ impl VmNames {
         self.reused.get(&pid).copied().unwrap_or(pid)
     }
 
+    /// The name of the process that has a number now, if it is known; of one that has ended, the name of the latest.
+    #[must_use]
+    pub fn of_current(&self, pid: u32) -> Option<&str> {
+        let known = self.known.get(&self.latest(pid))?;
+        let started = process::start_time(pid);
+        let is_same = started.is_none() || known.started.is_none() || known.started == started;
+        is_same.then_some(known.name.as_str())
+    }
+
     /// Forgets the processes that ended first, if there are too many.
     fn forget_ended(&mut self) {
         // Those that live are looked at once each, and stay.
@@ -77,6 +86,8 @@ impl VmNames {
                 self.order.push_back(id);
             } else {
                 self.known.remove(&id);
+                // What it had counted is still stored under this identity.
+                self.reused.insert(pid_of(id), next_process_id(id));
             }
         }
     }
@@ -170,10 +181,12 @@ mod tests {
         };
         names.known.insert(own, process);
         assert_eq!(names.latest(own), own);
+        assert_eq!(names.of_current(own), None, "that is the name of another one");
         let id = names.learn(own, Some("thread"));
         assert_ne!(id, own);
         assert_eq!((pid_of(id), names.latest(own)), (own, id));
         assert_ne!(names.get(id), "before");
+        assert_eq!(names.of_current(own), names.known(id));
         assert_eq!(names.get(own), "before");
         assert_eq!(names.learn(own, Some("thread")), id);
     }

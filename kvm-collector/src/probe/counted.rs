@@ -31,18 +31,24 @@ impl CountedThreads {
     }
 
     /// Searches the whole table, after notices were lost.
-    pub(super) fn search(&mut self) {
+    /// Returns the entries that were not known.
+    pub(super) fn search(&mut self) -> Vec<u32> {
         let (threads, entries) = (&self.threads, &mut self.entries);
         let word = |index, offset| threads.word(index as usize, offset).load(Ordering::Acquire);
         entries.search(threads.len(), |index| {
             let is_used = word(index, offset_of!(CountedThread, owner)) != 0;
             (is_used, word(index, offset_of!(CountedThread, ended)) != 0)
-        });
+        })
     }
 
     /// Is there such an entry?
     pub(super) fn contains(&self, index: u32) -> bool {
         (index as usize) < self.threads.len()
+    }
+
+    /// Is an entry this thread's?
+    pub(super) fn is_of(&self, index: u32, tgid: u32, tid: u32) -> bool {
+        self.contains(index) && self.thread(index).owner == u64::from(tgid) << 32 | u64::from(tid)
     }
 
     /// Has the thread of an entry ended?

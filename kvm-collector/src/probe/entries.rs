@@ -7,26 +7,47 @@ use std::collections::BTreeSet;
 pub(super) struct Entries {
     used: BTreeSet<u32>,
     ended: BTreeSet<u32>,
+    /// Where [`Entries::some_living`] goes on.
+    next_living: u32,
 }
 
 impl Entries {
     /// Searches a whole table, after notices were lost: `read` says whether an entry is in use, and whether its thread has
     /// ended.
-    pub(super) fn search(&mut self, len: usize, read: impl Fn(u32) -> (bool, bool)) {
+    ///
+    /// Returns those that were not known to be in use.
+    pub(super) fn search(&mut self, len: usize, read: impl Fn(u32) -> (bool, bool)) -> Vec<u32> {
+        let mut new = Vec::new();
         for index in 0..u32::try_from(len).unwrap_or(u32::MAX) {
             let (is_used, has_ended) = read(index);
             if is_used {
-                self.add(index);
+                if self.add(index) {
+                    new.push(index);
+                }
                 if has_ended {
                     self.end(index);
                 }
             }
         }
+        new
     }
 
-    /// A thread has an entry.
-    pub(super) fn add(&mut self, index: u32) {
-        self.used.insert(index);
+    /// A thread has an entry. Returns whether that was not known.
+    pub(super) fn add(&mut self, index: u32) -> bool {
+        self.used.insert(index)
+    }
+
+    /// Some of the entries whose threads are not known to have ended; others with each call.
+    pub(super) fn some_living(&mut self) -> Vec<u32> {
+        const SOME: usize = 32;
+        let (next, used) = (self.next_living, &self.used);
+        let some: Vec<_> = used.range(next..).take(SOME).copied().collect();
+        self.next_living = match some.last() {
+            Some(last) if some.len() == SOME => last + 1,
+            _ => 0,
+        };
+        let ended = &self.ended;
+        some.into_iter().filter(|it| !ended.contains(it)).collect()
     }
 
     /// The thread of an entry has ended.
@@ -58,10 +79,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_living_threads_are_looked_at_in_turn() {
+        let mut entries = Entries::default();
+        for index in 0..100 {
+            entries.add(index);
+        }
+        entries.end(7);
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.extend(entries.some_living());
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq((0..100).filter(|it| *it != 7)));
+        assert_eq!(entries.some_living()[0], 0, "from the first again");
+    }
+
+    #[test]
     fn a_search_finds_what_is_in_use_and_what_has_ended() {
         let mut entries = Entries::default();
         entries.add(0);
-        entries.search(4, |index| (index % 2 == 1, index == 3));
+        assert_eq!(entries.search(4, |it| (it < 2 || it == 3, it == 3)), [1, 3]);
         assert_eq!(entries.used().collect::<Vec<_>>(), [0, 1, 3]);
         assert_eq!(entries.ended().collect::<Vec<_>>(), [3]);
     }

@@ -62,7 +62,7 @@ pub struct MapSizes {
 /// Rows of the tables of exits at least.
 const LEAST_ROWS: u32 = 4_096;
 
-/// Places for vCPU threads at least: at 680 bytes each, they are cheap.
+/// Places for vCPU threads at least: at 704 bytes each, they are cheap.
 const LEAST_THREADS: u32 = 4_096;
 
 /// vCPUs that a CPU may have, when VMs come that are not there yet.
@@ -118,10 +118,15 @@ fn ring_bytes(cpus: u32) -> u32 {
 
 /// How many CPUs there can be, by number.
 pub(super) fn cpus() -> u32 {
-    aya::util::nr_cpus()
-        .ok()
-        .and_then(|cpus| u32::try_from(cpus).ok())
-        .unwrap_or(4096)
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible");
+    let possible = possible.ok().and_then(|list| cpus_of(&list));
+    possible.unwrap_or(4096)
+}
+
+/// One more than the highest number in a list of CPUs (`0-3,8`): not all numbers need be there.
+fn cpus_of(list: &str) -> Option<u32> {
+    let last = list.trim().rsplit([',', '-']).next()?;
+    last.parse::<u32>().ok()?.checked_add(1)
 }
 
 /// Why a request cannot be met.
@@ -323,4 +328,17 @@ fn fill(
     };
     to.copy_from_slice(from);
     u32::try_from(from.len()).map_err(|_| too_many)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_counted_by_the_highest_number() {
+        for (list, cpus) in [("0", 1), ("0-3\n", 4), ("0-3,8", 9), ("0,2-5", 6)] {
+            assert_eq!(cpus_of(list), Some(cpus), "{list}");
+        }
+        assert_eq!(cpus_of(""), None);
+    }
 }

@@ -75,17 +75,21 @@ impl Attached {
         while let Some(notice) = notices.next() {
             let index = notice.index;
             match (notice.kind, &mut self.tables, &mut self.counted) {
-                (NOTICE_VCPU_THREAD, Some(tables), _) if tables.contains(index) => {
+                // An entry that was found and freed after notices were lost may be free, or another thread's by now.
+                (NOTICE_VCPU_THREAD, Some(tables), _)
+                    if tables.is_of(index, notice.tgid, notice.tid) =>
+                {
                     tables.entries.add(index);
                     new.push(notice);
                 }
-                // An entry that was found and freed after notices were lost may be another thread's by now.
                 (NOTICE_VCPU_THREAD_ENDED, Some(tables), _)
                     if tables.contains(index) && tables.has_ended(index) =>
                 {
                     tables.entries.end(index);
                 }
-                (NOTICE_COUNTED_THREAD, _, Some(counted)) if counted.contains(index) => {
+                (NOTICE_COUNTED_THREAD, _, Some(counted))
+                    if counted.is_of(index, notice.tgid, notice.tid) =>
+                {
                     counted.entries.add(index);
                     new.push(notice);
                 }
@@ -116,18 +120,39 @@ impl Attached {
             ..ThreadNotice::default()
         };
         if let Some(tables) = &mut self.tables {
-            tables.search();
-            new.extend(tables.entries.used().map(|index| {
+            let found = tables.search();
+            new.extend(found.into_iter().map(|index| {
                 let thread = tables.thread(index);
                 notice(NOTICE_VCPU_THREAD, index, thread.tgid(), thread.tid())
             }));
         }
         if let Some(counted) = &mut self.counted {
-            counted.search();
-            new.extend(counted.entries.used().map(|index| {
+            let found = counted.search();
+            new.extend(found.into_iter().map(|index| {
                 let thread = counted.thread(index);
                 notice(NOTICE_COUNTED_THREAD, index, thread.tgid(), thread.tid())
             }));
+        }
+    }
+
+    /// Looks at some threads that are not known to have ended, others with each call: what happened in a thread after it had
+    /// ended may have given it an entry. `is_gone` says whether a thread of a process is.
+    pub fn end_gone_threads(&mut self, is_gone: impl Fn(u32, u32) -> bool) {
+        if let Some(tables) = &mut self.tables {
+            for index in tables.entries.some_living() {
+                let thread = tables.thread(index);
+                if is_gone(thread.tgid(), thread.tid()) {
+                    tables.entries.end(index);
+                }
+            }
+        }
+        if let Some(counted) = &mut self.counted {
+            for index in counted.entries.some_living() {
+                let thread = counted.thread(index);
+                if is_gone(thread.tgid(), thread.tid()) {
+                    counted.entries.end(index);
+                }
+            }
         }
     }
 

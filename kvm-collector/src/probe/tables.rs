@@ -33,18 +33,25 @@ impl Tables {
     }
 
     /// Searches the whole table of threads, after notices were lost.
-    pub(super) fn search(&mut self) {
+    /// Returns the entries that were not known.
+    pub(super) fn search(&mut self) -> Vec<u32> {
         let (threads, entries) = (&self.threads, &mut self.entries);
         let word = |index, offset| threads.word(index as usize, offset).load(Ordering::Acquire);
         entries.search(threads.len(), |index| {
             let is_used = word(index, offset_of!(VcpuThread, owner)) != 0;
             (is_used, word(index, offset_of!(VcpuThread, ended)) != 0)
-        });
+        })
     }
 
     /// Is there such an entry?
     pub(super) fn contains(&self, index: u32) -> bool {
         (index as usize) < self.threads.len()
+    }
+
+    /// Is an entry this thread's?
+    pub(super) fn is_of(&self, index: u32, tgid: u32, tid: u32) -> bool {
+        let owner = self.contains(index).then(|| self.word(index, offset_of!(VcpuThread, owner)));
+        owner == Some(u64::from(tgid) << 32 | u64::from(tid))
     }
 
     /// Has the thread of an entry ended, or does it run another vCPU now?

@@ -193,6 +193,9 @@ impl Live {
     pub fn look_around(&mut self) -> Result<(), ProbeError> {
         self.attached.flush_log();
         self.learn()?;
+        if host::namespaces::kernel_ids().is_ok() {
+            self.attached.end_gone_threads(host::process::has_ended);
+        }
         self.store_ended_threads(self.attached.epoch())
     }
 
@@ -396,10 +399,23 @@ impl Live {
     /// The name of a process's VM, by the process's number; looked up now if it was not before.
     #[must_use]
     pub fn vm_name(&self, tgid: u32) -> Option<String> {
-        let known = self.names.known(self.names.latest(tgid));
-        known
-            .map(str::to_owned)
-            .or_else(|| host::vm::name_of(tgid))
+        let known = self.names.of_current(tgid).map(str::to_owned);
+        known.or_else(|| host::vm::name_of(tgid))
+    }
+
+    /// Decides about processes that have had their first event, so that the programs skip those that are not selected.
+    ///
+    /// # Errors
+    /// When a map cannot be written.
+    pub fn decide_about(&mut self, pids: impl IntoIterator<Item = u32>) -> Result<(), ProbeError> {
+        if !self.options.selection.is_by_name() {
+            return Ok(());
+        }
+        for pid in pids {
+            let process = self.names.learn(pid, None);
+            self.process(process);
+        }
+        self.skip_unselected()
     }
 
     /// Hands over all timed exits since the beginning: of each thread and key, and of what has ended.
@@ -412,12 +428,13 @@ impl Live {
     ) -> Result<ExitReading, ProbeError> {
         self.attached.flush_log();
         let now_ns = self.now_ns();
+        // Before the epoch ends: what is counted between its end and the reading is in the extremes of both.
+        self.learn()?;
+        self.store_ended_threads(self.attached.epoch())?;
         let epoch = match self.ended_ns {
             None => self.attached.next_epoch()?,
             Some(_) => self.attached.epoch(),
         };
-        self.learn()?;
-        self.store_ended_threads(epoch)?;
         let threads = self.attached.vcpu_threads();
         let mut threads: Vec<_> = threads
             .map(|(index, thread)| (index, self.identified(index, thread)))
