@@ -58,7 +58,8 @@ impl Encoded {
 }
 
 impl Encoder {
-    /// Appends a batch's records, as far as `each`, which sees them first, selects them.
+    /// Appends a batch's records, as far as `each`, which sees them first, selects them. Ends of threads it sees as well,
+    /// but they are never left out.
     pub(super) fn batch(
         &mut self,
         batch: &Batch,
@@ -68,6 +69,7 @@ impl Encoder {
         for (_, record) in batch.records() {
             let header = &record.header;
             if let Some(comm) = record.ended_comm() {
+                each(&record);
                 self.threads
                     .ended(header.tgid, header.tid, comm, header.time_ns, out);
                 continue;

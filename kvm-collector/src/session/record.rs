@@ -105,7 +105,7 @@ impl RecordSession {
                 }),
                 () = reader.ready() => {}
             }
-            reader.read();
+            reader.read()?;
         }
         let counts = reader.finish().await?;
         let mut writer = joined(writing)?;
@@ -291,10 +291,10 @@ impl Writer {
         let events = queued.read.batch.records().map(|(_, record)| record);
         let (by_name, names) = (&mut self.by_name, &self.vm_names);
         let selected = events.filter(|record| {
-            record.ended_comm().is_none()
-                && by_name
-                    .as_mut()
-                    .is_none_or(|attribution| is_selected(attribution, names, record))
+            let is_event = record.ended_comm().is_none();
+            by_name.as_mut().map_or(is_event, |attribution| {
+                is_selected(attribution, names, record)
+            })
         });
         self.left_out += selected.count() as u64;
     }
@@ -336,6 +336,11 @@ fn is_selected(
     record: &Record<'_>,
 ) -> bool {
     let header = &record.header;
+    if record.ended_comm().is_some() {
+        // Its number may be another thread's from here on, and so may that of its process.
+        attribution.thread_end(header.tid);
+        return false;
+    }
     let thread = Thread {
         tgid: header.tgid,
         tid: header.tid,
@@ -357,8 +362,14 @@ pub fn in_mib(bytes: u64) -> String {
 mod tests {
     use std::os::fd::AsRawFd as _;
 
+    use kvm_ebpf_common::THREAD_END_SLOT;
+
     use super::{super::queue::tests::batch_of, *};
-    use crate::recording::{HostFacts, RecordedEvent, RecorderOptions};
+    use crate::{
+        recording::{HostFacts, RecordedEvent, RecorderOptions},
+        timing::Selection,
+        tracefs::Format,
+    };
 
     fn writer(path: PathBuf) -> Writer {
         let options = RecorderOptions {
@@ -413,5 +424,40 @@ mod tests {
         let buffered = writer.recorder.progress().events;
         assert!(writer.left_out > 500, "{}", writer.left_out);
         assert_eq!(buffered + writer.left_out, 20_500);
+    }
+
+    /// The main thread's end is the process's, whose number is another VM's afterwards.
+    #[test]
+    fn a_process_whose_number_was_used_before_is_decided_about_anew() {
+        let text = "name: kvm_fpu\nID: 7\nformat:\n\tfield:u32 load;\toffset:8;\tsize:4;\tsigned:0;\n\nprint fmt: \"%u\", REC->load\n";
+        let format = Format::parse("kvm", text).unwrap();
+        let selection = Selection {
+            vms: vec![globset::Glob::new("web-*").unwrap().compile_matcher()],
+            ..Selection::default()
+        };
+        let path = std::env::temp_dir().join(format!("reused-{}", std::process::id()));
+        let mut writer = writer(path.clone());
+        writer.by_name = Some(Attribution::new([Some(&format)], selection));
+        let mut take = |records: &[(u16, u32, u32)], vm: &str| {
+            let names = NewNames {
+                vms: vec![(7, vm.to_owned())],
+                ..NewNames::default()
+            };
+            let queued = QueuedBatch {
+                read: RingRead {
+                    batch: batch_of(records),
+                    losses: Vec::new(),
+                },
+                names,
+                complete_until_ns: 0,
+            };
+            writer.take_batch(queued).unwrap();
+            writer.recorder.progress().events
+        };
+        assert_eq!(take(&[(0, 7, 8), (0, 7, 8)], "db"), 0);
+        let end = (THREAD_END_SLOT, 7, 7);
+        assert_eq!(take(&[(0, 7, 8), end], "db"), 0);
+        assert_eq!(take(&[(0, 7, 8), (0, 7, 8)], "web-1"), 2);
+        std::fs::remove_file(path).unwrap();
     }
 }

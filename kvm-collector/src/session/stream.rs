@@ -101,16 +101,22 @@ impl<'l> StreamReader<'l> {
     }
 
     /// Reads the rings into the queue, as far as it has capacity.
-    pub(super) fn read(&mut self) -> Drained {
+    ///
+    /// # Errors
+    /// When the programs cannot be told which processes to skip.
+    pub(super) fn read(&mut self) -> anyhow::Result<Drained> {
         let (live, queue, names) = (&*self.live, &self.queue, &mut self.names);
         let mut last_batch_ns = None;
+        let mut new_processes = Vec::new();
         let mut complete_until_ns = self.complete_until_ns;
         let has_capacity = || queue.has_capacity();
         let Ok(drained) = drain(&mut self.rings, has_capacity, |rings, read| {
             last_batch_ns = Some(rings.looked_ns());
             complete_until_ns = rings.looked_ns().saturating_sub(WINDOW_NS);
+            let names = names.read(&read.batch, |tgid| live.vm_name(tgid));
+            new_processes.extend(names.vms.iter().map(|it| it.0));
             queue.push(QueuedBatch {
-                names: names.read(&read.batch, |tgid| live.vm_name(tgid)),
+                names,
                 read,
                 complete_until_ns,
             });
@@ -130,7 +136,8 @@ impl<'l> StreamReader<'l> {
                 ..Tick::default()
             });
         }
-        drained
+        self.live.decide_about(new_processes)?;
+        Ok(drained)
     }
 
     /// Ends the measurement, reads what is left in the rings and closes the queue. Returns the final totals.
@@ -139,7 +146,7 @@ impl<'l> StreamReader<'l> {
     /// When the eBPF programs cannot be stopped or a map not be read.
     pub(super) async fn finish(mut self) -> anyhow::Result<Counts> {
         self.live.end()?;
-        while self.read() == Drained::Part {
+        while self.read()? == Drained::Part {
             self.queue.capacity().await;
         }
         Ok(self.live.counts()?)

@@ -163,7 +163,7 @@ pub async fn live(
             },
             () = reader.ready() => {}
         }
-        reader.read();
+        reader.read()?;
     }
     let counts = reader.finish().await?;
     let mut writer = joined(writing)??;
