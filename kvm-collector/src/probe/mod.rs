@@ -19,6 +19,7 @@ mod runs;
 mod skip;
 mod snapshot;
 mod tables;
+mod thread_table;
 mod tracepoint;
 
 pub use attach::{Attached, ProbeError, ProgramReport};

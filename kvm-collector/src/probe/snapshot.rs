@@ -73,31 +73,15 @@ impl Attached {
             return new;
         };
         while let Some(notice) = notices.next() {
-            let index = notice.index;
             match (notice.kind, &mut self.tables, &mut self.counted) {
-                // An entry that was found and freed after notices were lost may be free, or another thread's by now.
-                (NOTICE_VCPU_THREAD, Some(tables), _)
-                    if tables.is_of(index, notice.tgid, notice.tid) =>
-                {
-                    tables.entries.add(index);
-                    new.push(notice);
+                (NOTICE_VCPU_THREAD, Some(tables), _) => {
+                    new.extend(tables.threads.begin(&notice).then_some(notice));
                 }
-                (NOTICE_VCPU_THREAD_ENDED, Some(tables), _)
-                    if tables.contains(index) && tables.has_ended(index) =>
-                {
-                    tables.entries.end(index);
+                (NOTICE_VCPU_THREAD_ENDED, Some(tables), _) => tables.threads.end(&notice),
+                (NOTICE_COUNTED_THREAD, _, Some(counted)) => {
+                    new.extend(counted.threads.begin(&notice).then_some(notice));
                 }
-                (NOTICE_COUNTED_THREAD, _, Some(counted))
-                    if counted.is_of(index, notice.tgid, notice.tid) =>
-                {
-                    counted.entries.add(index);
-                    new.push(notice);
-                }
-                (NOTICE_COUNTED_THREAD_ENDED, _, Some(counted))
-                    if counted.contains(index) && counted.has_ended(index) =>
-                {
-                    counted.entries.end(index);
-                }
+                (NOTICE_COUNTED_THREAD_ENDED, _, Some(counted)) => counted.threads.end(&notice),
                 _ => {}
             }
         }
@@ -112,26 +96,11 @@ impl Attached {
             return;
         }
         log::debug!("{lost} notices of threads were lost: searching the tables");
-        let notice = |kind, index, tgid, tid| ThreadNotice {
-            tgid,
-            tid,
-            index,
-            kind,
-            ..ThreadNotice::default()
-        };
         if let Some(tables) = &mut self.tables {
-            let found = tables.search();
-            new.extend(found.into_iter().map(|index| {
-                let thread = tables.thread(index);
-                notice(NOTICE_VCPU_THREAD, index, thread.tgid(), thread.tid())
-            }));
+            new.extend(tables.threads.search(NOTICE_VCPU_THREAD));
         }
         if let Some(counted) = &mut self.counted {
-            let found = counted.search();
-            new.extend(found.into_iter().map(|index| {
-                let thread = counted.thread(index);
-                notice(NOTICE_COUNTED_THREAD, index, thread.tgid(), thread.tid())
-            }));
+            new.extend(counted.threads.search(NOTICE_COUNTED_THREAD));
         }
     }
 
@@ -139,20 +108,10 @@ impl Attached {
     /// ended may have given it an entry. `is_gone` says whether a thread of a process is.
     pub fn end_gone_threads(&mut self, is_gone: impl Fn(u32, u32) -> bool) {
         if let Some(tables) = &mut self.tables {
-            for index in tables.entries.some_living() {
-                let thread = tables.thread(index);
-                if is_gone(thread.tgid(), thread.tid()) {
-                    tables.entries.end(index);
-                }
-            }
+            tables.threads.end_gone(&is_gone);
         }
         if let Some(counted) = &mut self.counted {
-            for index in counted.entries.some_living() {
-                let thread = counted.thread(index);
-                if is_gone(thread.tgid(), thread.tid()) {
-                    counted.entries.end(index);
-                }
-            }
+            counted.threads.end_gone(&is_gone);
         }
     }
 
@@ -160,13 +119,13 @@ impl Attached {
     /// freed yet; as of the last [`Attached::read_notices`]. None unless it has to be known which threads are vCPUs'.
     pub fn vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
-        tables.flat_map(|tables| tables.entries.used().map(|it| (it, tables.thread(it))))
+        tables.flat_map(|tables| tables.threads.entries.used().map(|it| (it, tables.threads.thread(it))))
     }
 
     /// As [`Attached::vcpu_threads`], of those that have ended.
     pub fn ended_vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
-        tables.flat_map(|tables| tables.entries.ended().map(|it| (it, tables.thread(it))))
+        tables.flat_map(|tables| tables.threads.entries.ended().map(|it| (it, tables.threads.thread(it))))
     }
 
     /// The rows of a vCPU thread's exits, with their own indices, and with their causes if those were requested.
@@ -196,13 +155,13 @@ impl Attached {
     /// [`Attached::vcpu_threads`].
     pub fn counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
         let counted = self.counted.iter();
-        counted.flat_map(|counted| counted.entries.used().map(|it| entry(it, counted.thread(it))))
+        counted.flat_map(|counted| counted.threads.entries.used().map(|it| entry(it, counted.threads.thread(it))))
     }
 
     /// As [`Attached::counted_threads`], of those that have ended.
     pub fn ended_counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
         let counted = self.counted.iter();
-        counted.flat_map(|counted| counted.entries.ended().map(|it| entry(it, counted.thread(it))))
+        counted.flat_map(|counted| counted.threads.entries.ended().map(|it| entry(it, counted.threads.thread(it))))
     }
 
     /// How often each event has happened in a counted thread, by slot.

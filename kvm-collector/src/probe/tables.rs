@@ -11,68 +11,29 @@ use aya::{
 };
 use kvm_ebpf_common::{CauseTable, Row, RowKey, VcpuThread};
 
-use super::{ProbeError, entries::Entries, mapped::Mapped};
+use super::{ProbeError, mapped::Mapped, thread_table::ThreadTable};
 
 /// The tables of exits.
 #[derive(Debug)]
 pub(super) struct Tables {
-    threads: Mapped<VcpuThread>,
+    pub(super) threads: ThreadTable<VcpuThread>,
     rows: Mapped<Row>,
     causes: Mapped<CauseTable>,
-    pub(super) entries: Entries,
 }
 
 impl Tables {
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self, ProbeError> {
         Ok(Self {
-            threads: Mapped::of(ebpf, "THREADS")?,
+            threads: ThreadTable::of(ebpf, "THREADS")?,
             rows: Mapped::of(ebpf, "ROWS")?,
             causes: Mapped::of(ebpf, "CAUSES")?,
-            entries: Entries::default(),
         })
-    }
-
-    /// Searches the whole table of threads, after notices were lost.
-    /// Returns the entries that were not known.
-    pub(super) fn search(&mut self) -> Vec<u32> {
-        let (threads, entries) = (&self.threads, &mut self.entries);
-        let word = |index, offset| threads.word(index as usize, offset).load(Ordering::Acquire);
-        entries.search(threads.len(), |index| {
-            let is_used = word(index, offset_of!(VcpuThread, owner)) != 0;
-            (is_used, word(index, offset_of!(VcpuThread, ended)) != 0)
-        })
-    }
-
-    /// Is there such an entry?
-    pub(super) fn contains(&self, index: u32) -> bool {
-        (index as usize) < self.threads.len()
-    }
-
-    /// Is an entry this thread's?
-    pub(super) fn is_of(&self, index: u32, tgid: u32, tid: u32) -> bool {
-        let owner = self.contains(index).then(|| self.word(index, offset_of!(VcpuThread, owner)));
-        owner == Some(u64::from(tgid) << 32 | u64::from(tid))
-    }
-
-    /// Has the thread of an entry ended, or does it run another vCPU now?
-    pub(super) fn has_ended(&self, index: u32) -> bool {
-        self.word(index, offset_of!(VcpuThread, ended)) != 0
-    }
-
-    fn word(&self, index: u32, offset: usize) -> u64 {
-        self.threads
-            .word(index as usize, offset)
-            .load(Ordering::Acquire)
-    }
-
-    /// An entry of a vCPU thread.
-    pub(super) fn thread(&self, index: u32) -> VcpuThread {
-        self.threads.read(index as usize)
     }
 
     /// The rows of a thread, with their indices: the newest first.
     pub(super) fn rows(&self, thread: u32) -> impl Iterator<Item = (usize, Row)> {
-        let mut next = self.word(thread, offset_of!(VcpuThread, first_row));
+        let first = self.threads.word(thread, offset_of!(VcpuThread, first_row));
+        let mut next = first.load(Ordering::Acquire);
         let mut left = self.rows.len();
         std::iter::from_fn(move || {
             // The list ends before a row comes twice, also in damaged memory.
@@ -95,15 +56,16 @@ impl Tables {
     ///
     /// They must not run for this process meanwhile.
     pub(super) fn interrupt(&mut self, tgid: u32) {
-        for index in self.entries.used() {
-            let task = self.word(index, offset_of!(VcpuThread, task));
+        for index in self.threads.entries.used() {
+            let task = self.threads.word(index, offset_of!(VcpuThread, task));
+            let task = task.load(Ordering::Acquire);
             if task >> 32 == u64::from(tgid) {
                 for offset in [
                     offset_of!(VcpuThread, clock.exit_ns),
                     offset_of!(VcpuThread, clock.guest_since_ns),
                     offset_of!(VcpuThread, clock.vmm_since_ns),
                 ] {
-                    let word = self.threads.word(index as usize, offset);
+                    let word = self.threads.word(index, offset);
                     word.store(0, Ordering::Relaxed);
                 }
             }
@@ -115,7 +77,7 @@ impl Tables {
     /// A program that still has the entry can only be one for `sched_switch` from the thread. At most it stores when that
     /// was, which the first exit of the entry's next thread sets again.
     pub(super) fn free(&mut self, ebpf: &mut Ebpf, index: u32) -> Result<(), ProbeError> {
-        let thread = self.thread(index);
+        let thread = self.threads.thread(index);
         remove_if(ebpf, "THREAD_OF", thread.tid(), index)?;
         let rows: Vec<_> = self.rows(index).map(|(row, it)| (row, it.key)).collect();
         for (row, key) in &rows {
@@ -131,8 +93,7 @@ impl Tables {
         }
         let rows = rows.iter().filter_map(|(row, _)| u32::try_from(*row).ok());
         push(ebpf, "FREE_ROWS", rows)?;
-        self.threads.clear(index as usize);
-        self.entries.remove(index);
+        self.threads.clear(index);
         push(ebpf, "FREE_THREADS", [index])
     }
 }
