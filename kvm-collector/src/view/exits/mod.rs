@@ -4,11 +4,12 @@ mod advice;
 mod baseline;
 mod diff;
 mod groups;
+mod hot;
 mod names;
 mod report;
 mod slow;
 
-pub use advice::Advice;
+pub use crate::knowledge::advice::Advice;
 pub use baseline::{Baseline, BaselineError};
 pub use diff::{DiffReport, DiffRow, DiffState, RateChange, TimeChange};
 pub(in crate::view) use groups::vcpu;

@@ -4,11 +4,15 @@ use kvm_ebpf_common::{BUCKETS, VCPU_UNKNOWN, bucket_start};
 use serde::Serialize;
 
 use super::{
-    advice::{Advice, Wholes, advice},
+    advice::advice,
     groups::{ExitGroups, GroupKey, Grouped},
+    hot::Wholes,
     names::KeyNames,
 };
-use crate::model::{ExitTotals, Loss, MinMax, VMEXIT, pid_of};
+use crate::{
+    knowledge::advice::Advice,
+    model::{ExitTotals, Loss, MinMax, VMEXIT, pid_of},
+};
 
 /// What rows are sorted by; the largest first, names alphabetically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use super::table::{Known, find, one, row};
 
 /// What the leaf says.
-pub(super) fn name(leaf: u64) -> Option<String> {
+pub(crate) fn name(leaf: u64) -> Option<String> {
     find(LEAVES, leaf)
 }
 
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn leaves_have_one_name() {
-        super::super::table::assert_no_number_twice(LEAVES);
+        crate::knowledge::names::table::assert_no_number_twice(LEAVES);
         assert_eq!(name(1).as_deref(), Some("version, features"));
         assert_eq!(name(0x8000_0003).as_deref(), Some("brand string"));
         assert_eq!(name(3), None);

@@ -5,7 +5,7 @@
 use super::table::{Known, find, one, row};
 
 /// What the port belongs to.
-pub(super) fn name(port: u64, out: bool) -> Option<String> {
+pub(crate) fn name(port: u64, out: bool) -> Option<String> {
     for (base, com) in [(0x3f8, 1), (0x2f8, 2), (0x3e8, 3), (0x2e8, 4)] {
         if let Some(register) = port.checked_sub(base).filter(|it| *it < 8) {
             return Some(format!("COM{com} {}", uart(register, out)));
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn no_port_is_there_twice() {
-        super::super::table::assert_no_number_twice(PORTS);
+        crate::knowledge::names::table::assert_no_number_twice(PORTS);
         for base in [0x3f8, 0x2f8, 0x3e8, 0x2e8] {
             for port in base..base + 8 {
                 assert_eq!(find(PORTS, port), None, "{port:#x}");

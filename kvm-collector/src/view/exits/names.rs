@@ -1,17 +1,11 @@
 //! What a key is called: exit reasons in the kernel's words; addresses and numbers as people write them, and beside
 //! the number its name, where it is a well-known one.
 
-mod cpuid;
-mod hypercall;
-mod mmio;
-mod msr;
-mod port;
-mod table;
-mod userspace;
 
 use kvm_ebpf_common::{Key, RIP_CAUSE};
 
 use crate::{
+    knowledge::names::{cpuid, hypercall, mmio, msr, port, userspace},
     model::Kind,
     timing::Pairing,
     tracefs::{Format, ReasonNames},
@@ -154,7 +148,7 @@ mod tests {
             Format::parse(
                 "kvm",
                 include_str!(concat!(
-                    "../../../../tests/fixtures/formats/6.12-x86_64/kvm/",
+                    "../../../tests/fixtures/formats/6.12-x86_64/kvm/",
                     $name
                 )),
             )
@@ -280,7 +274,7 @@ mod tests {
     fn other_machines_have_other_addresses() {
         let exit = Format::parse(
             "kvm",
-            include_str!("../../../../tests/fixtures/formats/6.12-arm64/kvm/kvm_exit"),
+            include_str!("../../../tests/fixtures/formats/6.12-arm64/kvm/kvm_exit"),
         )
         .unwrap();
         let format = format!("kvm_mmio");

@@ -7,7 +7,7 @@ use super::table::{Known, find, one};
 const EINTR: u32 = 4;
 
 /// What KVM_RUN returned for, in words for a program: a reason's number, or that there was none.
-pub(super) fn key(reason: u64, errno: u32) -> String {
+pub(crate) fn key(reason: u64, errno: u32) -> String {
     match error(errno) {
         None => format!("userspace {reason}"),
         Some(EINTR) => "restart".into(),
@@ -16,7 +16,7 @@ pub(super) fn key(reason: u64, errno: u32) -> String {
 }
 
 /// What KVM_RUN returned for, where the running kernel has no name.
-pub(super) fn name(reason: u64, errno: u32) -> Option<String> {
+pub(crate) fn name(reason: u64, errno: u32) -> Option<String> {
     match error(errno) {
         None => find(REASONS, reason).map(|name| format!("KVM_EXIT_{name}")),
         Some(error) => find(ERRORS, error.into()),
@@ -24,13 +24,13 @@ pub(super) fn name(reason: u64, errno: u32) -> Option<String> {
 }
 
 /// Is the VMM to wait until the guest has something to do?
-pub(super) fn is_halt(reason: u64, errno: u32) -> bool {
+pub(crate) fn is_halt(reason: u64, errno: u32) -> bool {
     const HLT: u64 = 5;
     error(errno).is_none() && reason == HLT
 }
 
 /// The error, of a value that is negative if there was one.
-pub(super) fn error(errno: u32) -> Option<u32> {
+pub(crate) fn error(errno: u32) -> Option<u32> {
     let errno = errno.cast_signed();
     (errno < 0).then(|| errno.unsigned_abs())
 }
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn reasons_have_one_name() {
-        super::super::table::assert_no_number_twice(REASONS);
-        super::super::table::assert_no_number_twice(ERRORS);
+        crate::knowledge::names::table::assert_no_number_twice(REASONS);
+        crate::knowledge::names::table::assert_no_number_twice(ERRORS);
         assert_eq!(key(6, 0), "userspace 6");
         assert_eq!(name(6, 0).as_deref(), Some("KVM_EXIT_MMIO"));
         assert_eq!(name(99, 0), None);

@@ -7,7 +7,7 @@
 use super::table::{Known, every, find, one, row};
 
 /// What the MSR is called.
-pub(super) fn name(msr: u64) -> Option<String> {
+pub(crate) fn name(msr: u64) -> Option<String> {
     find(MSRS, msr).or_else(|| {
         // x2APIC: each register of the local APIC that is mapped at 16 times its distance.
         let register = msr.checked_sub(0x800).filter(|it| *it < 0x100)?;
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn no_msr_is_there_twice() {
-        super::super::table::assert_no_number_twice(MSRS);
+        crate::knowledge::names::table::assert_no_number_twice(MSRS);
     }
 
     #[test]

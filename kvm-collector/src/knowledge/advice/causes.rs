@@ -1,24 +1,25 @@
 //! Advice by what an exit is about: a register, a port, an address. (Numbers: see the tables of names.)
 
 use super::{
-    About, Parts, reasons,
+    reasons,
+    subject::{Cause, TimeBreakdown},
     topics::{self, Advice},
 };
 
-pub(super) fn advice(about: About<'_>, parts: Parts) -> Option<Advice> {
-    let About {
+pub(super) fn advice(cause: Cause<'_>, time: TimeBreakdown) -> Option<Advice> {
+    let Cause {
         kind,
         code,
         class,
         x86,
-    } = about;
+    } = cause;
     match kind {
         "msr" => msr(code),
-        "pio" => Some(port(code, parts)),
+        "pio" => Some(port(code, time)),
         "mmio" => Some(
             pc_device(code)
                 .filter(|_| x86)
-                .unwrap_or_else(|| reasons::mmio(parts)),
+                .unwrap_or_else(|| reasons::mmio(time)),
         ),
         "cpuid" => Some(topics::CPUID),
         "page-fault" => Some(topics::FAULTS),
@@ -54,7 +55,7 @@ fn msr(msr: u64) -> Option<Advice> {
     Some(advice)
 }
 
-fn port(port: u64, parts: Parts) -> Advice {
+fn port(port: u64, time: TimeBreakdown) -> Advice {
     match port {
         0x2e8..=0x2ef | 0x2f8..=0x2ff | 0x3e8..=0x3ef | 0x3f8..=0x3ff => topics::SERIAL,
         0x40..=0x43 | 0x61 | 0x70 | 0x71 | 0x608..=0x60b | 0xb008..=0xb00b => topics::CLOCK,
@@ -62,7 +63,7 @@ fn port(port: u64, parts: Parts) -> Advice {
         0xcf8 | 0xcfc..=0xcff => topics::PCI_CONFIG,
         0x80 | 0xe9 | 0x402 => topics::DEBUG_PORT,
         0x1ce..=0x1d0 | 0x3b4..=0x3ba | 0x3c0..=0x3da => topics::VGA,
-        _ => reasons::io(parts),
+        _ => reasons::io(time),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::table::{Known, find, one};
 
 /// What the hypercall is called.
-pub(super) fn name(number: u64) -> Option<String> {
+pub(crate) fn name(number: u64) -> Option<String> {
     find(HYPERCALLS, number)
 }
 
@@ -25,7 +25,7 @@ mod tests {
 
     #[test]
     fn hypercalls_have_one_name() {
-        super::super::table::assert_no_number_twice(HYPERCALLS);
+        crate::knowledge::names::table::assert_no_number_twice(HYPERCALLS);
         assert_eq!(name(10).as_deref(), Some("KVM_HC_SEND_IPI"));
         assert_eq!(name(4), None);
     }

@@ -5,7 +5,7 @@
 use super::table::{Known, every, find, one, row};
 
 /// What lies at this address of an x86 guest.
-pub(super) fn name(address: u64) -> Option<String> {
+pub(crate) fn name(address: u64) -> Option<String> {
     const APIC: u64 = 0xfee0_0000;
     const PAGE: u64 = 0x1000;
     if let Some(register) = address.checked_sub(APIC).filter(|it| *it < PAGE) {
@@ -20,7 +20,7 @@ pub(super) fn name(address: u64) -> Option<String> {
 
 /// A register of the local APIC by its distance from where they are mapped. (x2APIC's self-IPI has one, too,
 /// though it is not mapped.)
-pub(super) fn apic_register(distance: u64) -> Option<String> {
+pub(crate) fn apic_register(distance: u64) -> Option<String> {
     find(APIC_REGISTERS, distance)
 }
 
@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn no_register_is_there_twice() {
-        super::super::table::assert_no_number_twice(APIC_REGISTERS);
-        super::super::table::assert_no_number_twice(DEVICES);
+        crate::knowledge::names::table::assert_no_number_twice(APIC_REGISTERS);
+        crate::knowledge::names::table::assert_no_number_twice(DEVICES);
     }
 
     #[test]

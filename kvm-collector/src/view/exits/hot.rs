@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::view::exits::groups::GroupKey;
+use super::groups::GroupKey;
 
 /// Of its VM's or vCPU's exits, or of the time that they were not idle, a row that is worth advice has so much.
 const PART: u64 = 20; // a 20th: 5 %
@@ -18,7 +18,7 @@ struct Whole {
 
 /// What the exits of each VM and vCPU are, all together: a large VM's exits must not hide a small one's.
 #[derive(Debug, Default)]
-pub(in crate::view::exits) struct Wholes {
+pub(super) struct Wholes {
     elapsed_ns: u64,
     wholes: BTreeMap<GroupKey, Whole>,
 }
@@ -28,20 +28,20 @@ fn vcpu_id(key: &GroupKey) -> GroupKey {
 }
 
 impl Wholes {
-    pub(in crate::view::exits) fn new(elapsed_ns: u64) -> Self {
+    pub(super) fn new(elapsed_ns: u64) -> Self {
         Self {
             elapsed_ns,
             ..Self::default()
         }
     }
 
-    pub(in crate::view::exits) fn add(&mut self, key: &GroupKey, count: u64, busy_ns: u64) {
+    pub(super) fn add(&mut self, key: &GroupKey, count: u64, busy_ns: u64) {
         let whole = self.wholes.entry(vcpu_id(key)).or_default();
         whole.count = whole.count.saturating_add(count);
         whole.busy_ns = whole.busy_ns.saturating_add(busy_ns);
     }
 
-    pub(in crate::view::exits) fn is_hot(&self, key: &GroupKey, count: u64, busy_ns: u64) -> bool {
+    pub(super) fn is_hot(&self, key: &GroupKey, count: u64, busy_ns: u64) -> bool {
         let whole = self.wholes.get(&vcpu_id(key)).copied().unwrap_or_default();
         let large = |part: u64, whole: u64| part > 0 && part.saturating_mul(PART) >= whole;
         (large(count, whole.count) || large(busy_ns, whole.busy_ns))

@@ -1,7 +1,7 @@
 //! Advice by the reason of an exit, as VMX, SVM and arm64 call it.
 
 use super::{
-    Parts,
+    subject::TimeBreakdown,
     topics::{self, Advice},
 };
 
@@ -20,20 +20,20 @@ pub(super) const ABOUT_VMM: &[Advice] = &[
     topics::SIGNALS,
 ];
 
-pub(super) fn advice(reason: &str, parts: Parts) -> Option<Advice> {
+pub(super) fn advice(reason: &str, time: TimeBreakdown) -> Option<Advice> {
     let reason = reason.to_ascii_lowercase();
     let advice = match reason.as_str() {
         "pause" | "pause_instruction" => topics::PAUSE,
-        "hlt" | "idle-halt" | "wfx" => halt(parts),
+        "hlt" | "idle-halt" | "wfx" => halt(time),
         "mwait" | "mwait_instruction" | "monitor" | "monitor_instruction" => topics::MWAIT,
-        "ept_misconfig" => mmio(parts),
+        "ept_misconfig" => mmio(time),
         // MMIO, or memory that is not mapped. The VMM takes no part in mapping it.
-        "npf" | "ept_violation" | "dabt_low" => match mmio(parts) {
+        "npf" | "ept_violation" | "dabt_low" => match mmio(time) {
             topics::MMIO => topics::FAULTS,
             in_vmm => in_vmm,
         },
         "iabt_low" => topics::FAULTS,
-        "io" | "io_instruction" => io(parts),
+        "io" | "io_instruction" => io(time),
         "msr" | "msr_read" | "msr_write" | "msr_read_imm" | "msr_write_imm" => topics::MSR,
         "external_interrupt" | "interrupt" | "irq" => topics::HOST_INTERRUPTS,
         "exception_nmi" | "nmi" => topics::EXCEPTION,
@@ -72,24 +72,24 @@ pub(super) fn advice(reason: &str, parts: Parts) -> Option<Advice> {
 }
 
 /// Who waits?
-pub(super) fn halt(parts: Parts) -> Advice {
-    if parts.vmm_ns > parts.halted_ns.saturating_add(parts.busy_ns) {
+pub(super) fn halt(time: TimeBreakdown) -> Advice {
+    if time.vmm_ns > time.halted_ns.saturating_add(time.busy_ns) {
         topics::HALT_IN_VMM
     } else {
         topics::HALT
     }
 }
 
-pub(super) fn mmio(parts: Parts) -> Advice {
-    if parts.mostly_vmm() {
+pub(super) fn mmio(time: TimeBreakdown) -> Advice {
+    if time.is_mostly_vmm() {
         topics::MMIO_VMM
     } else {
         topics::MMIO
     }
 }
 
-pub(super) fn io(parts: Parts) -> Advice {
-    if parts.mostly_vmm() {
+pub(super) fn io(time: TimeBreakdown) -> Advice {
+    if time.is_mostly_vmm() {
         topics::IO_VMM
     } else {
         topics::IO
