@@ -76,7 +76,7 @@ fn record(path: &Path, count: u64) {
         }
         if bytes.len() > 900_000 || index + 1 == count {
             let batch = Batch::new(bytes.split().freeze());
-            recorder.take_in(&batch).expect("room");
+            recorder.record_batch(&batch).expect("room");
         }
     }
     assert_eq!(recorder.finish().expect("room").events, count);

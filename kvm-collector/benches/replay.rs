@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvm_collector::{
-    model::{Event, Kind, StreamItem},
-    timing::{Detail, Pairing, Replay, ReplayOptions},
+    model::{Event, EventKind, StreamItem},
+    timing::{DetailEvent, Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
 };
 
@@ -44,15 +44,15 @@ fn replay(criterion: &mut Criterion) {
         ("1000 vCPUs", 1000, false),
         ("64 vCPUs with causes", 64, true),
     ] {
-        let detail = || Detail {
-            kind: Kind::named("pio").expect("a kind"),
+        let detail = || DetailEvent {
+            kind: EventKind::from_name("pio").expect("a kind"),
             format: pio.clone(),
         };
-        let pairing = Pairing {
+        let pairing = TimingRequest {
             exit: Some(exit.clone()),
             entry: Some(entry.clone()),
-            causes: causes.then(detail).into_iter().collect(),
-            ..Pairing::default()
+            cause_events: causes.then(detail).into_iter().collect(),
+            ..TimingRequest::default()
         };
         let formats = [exit.clone(), pio.clone(), entry.clone()];
         let options = ReplayOptions::new(pairing, &formats);
@@ -76,7 +76,7 @@ fn replay(criterion: &mut Criterion) {
                             continue;
                         }
                         time_ns += 700;
-                        replay.take(black_box(&StreamItem::Event(Event {
+                        replay.add_item(black_box(&StreamItem::Event(Event {
                             slot,
                             time_ns,
                             cpu: thread % 64,
@@ -91,7 +91,7 @@ fn replay(criterion: &mut Criterion) {
             });
         });
         let mut count = 0;
-        replay.exits(&mut |exits| count += exits.totals.count);
+        replay.read_exits(&mut |exits| count += exits.totals.count);
         assert!(count > 0);
     }
     group.finish();

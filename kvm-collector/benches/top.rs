@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use host::{CPUID, Exits, HLT, Host, INTERRUPT, IO, MSR, NPF, Vm, picture, small};
 use kvm_collector::{
     tui::{self, App},
-    view::{Group, Ledger, Scope, TrendOf, Window},
+    view::{Group, ReadingHistory, Scope, TrendMetric, Window},
 };
 use ratatui::{
     buffer::Buffer,
@@ -84,9 +84,9 @@ fn top(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    let mut ledger = Ledger::default();
+    let mut ledger = ReadingHistory::default();
     for second in 1..=3 {
-        ledger.take(&host.reading(second, Scope::default()), host::SECOND);
+        ledger.add_reading(&host.reading(second, Scope::default()), host::SECOND);
     }
     for by in [Group::Vm, Group::Vcpu, Group::Reason] {
         let scope = Scope {
@@ -94,7 +94,7 @@ fn top(criterion: &mut Criterion) {
             ..Scope::default()
         };
         group.bench_function(format!("rows by {by:?}"), |bencher| {
-            bencher.iter(|| ledger.rows(&scope, Window::Recent, TrendOf::Busy));
+            bencher.iter(|| ledger.rows(&scope, Window::Recent, TrendMetric::Busy));
         });
     }
     group.finish();

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvm_collector::{
     model::{Batch, StreamItem},
-    source::Ordered,
+    source::OrderedStream,
     timing::Selection,
     tracefs::Format,
     view::{Clock, TraceFormat, TraceLines},
@@ -60,7 +60,7 @@ fn trace(criterion: &mut Criterion) {
     ] {
         group.bench_function(name, |bencher| {
             let mut lines = TraceLines::new(1, format, Clock::Mono, false);
-            let mut ordered = Ordered::new(&formats, Selection::default());
+            let mut ordered = OrderedStream::new(&formats, Selection::default());
             let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::sink());
             bencher.iter(|| {
                 ordered.add(Batch::new(bytes.clone()));
@@ -69,7 +69,7 @@ fn trace(criterion: &mut Criterion) {
                     _ => Ok(()),
                 };
                 ordered
-                    .release_until(u64::MAX, &|_| None, each)
+                    .emit_until(u64::MAX, &|_| None, each)
                     .expect("a sink takes all");
                 out.flush().expect("a sink takes all");
             });

@@ -19,9 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let tracefs = Tracefs::find_or_mount()?;
     let patterns: Vec<_> = args.collect();
-    let formats = events::select(&tracefs.events()?, &patterns)?
+    let formats = events::select(&tracefs.kvm_events()?, &patterns)?
         .iter()
-        .map(|event| tracefs.format(event))
+        .map(|event| tracefs.read_format(event))
         .collect::<Result<Vec<_>, _>>()?;
     let floor = Floor::attach(&formats, raw)?;
     println!("attached");

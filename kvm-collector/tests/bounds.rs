@@ -11,8 +11,10 @@ use std::{
 };
 
 use kvm_collector::{
-    model::{Event, Exit, ExitEnd, Part, Segment, StreamItem, Thread, VcpuId, VcpuState, capacity},
-    timing::{Assembled, ExitAssembler, Pairing, Replay, ReplayOptions},
+    model::{
+        Event, Exit, ExitEnd, ExitPart, Segment, StreamItem, ThreadId, VcpuId, VcpuState, capacity,
+    },
+    timing::{CompleteSegment, ExitAssembler, Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
     view::{Clock, EventCounter, ExitLineOptions, ExitLines, Timeline, TraceFormat, TraceLines},
 };
@@ -127,7 +129,7 @@ impl Stream {
             cpu: 0,
             tgid,
             tid,
-            subject: Some(Thread { tgid, tid }),
+            subject: Some(ThreadId { tgid, tid }),
             slot,
             sample_weight: 0,
             raw: &self.raw[..format.fixed_size()],
@@ -212,20 +214,23 @@ fn a_replay_is_bounded_and_counts_what_finds_no_room() {
             let options = ReplayOptions {
                 max_rows,
                 max_threads,
-                has_totals,
-                ..ReplayOptions::new(Pairing::among(&stream.formats), &stream.formats)
+                collects_totals: has_totals,
+                ..ReplayOptions::new(
+                    TimingRequest::from_formats(&stream.formats),
+                    &stream.formats,
+                )
             };
             let mut replay = Replay::new(options).expect("all events are there");
-            feed(way, &mut stream, |item| replay.take(item));
+            feed(way, &mut stream, |item| replay.add_item(item));
             memory.is_below(
                 max_rows * ROW
                     + max_threads * THREAD
-                    + capacity::MOST_EXITED_ROWS * ROW
-                    + capacity::MOST_EXITED * EXITED
+                    + capacity::MAX_EXITED_ROWS * ROW
+                    + capacity::MAX_EXITED_VCPUS * EXITED
                     + (1 << 20),
             );
             let mut counted = 0;
-            let reading = replay.exits(&mut |exits| counted += exits.totals.count);
+            let reading = replay.read_exits(&mut |exits| counted += exits.totals.count);
             let all = u64::from(MANY);
             if has_totals {
                 assert_eq!(counted + reading.loss.map_full, all, "{way:?}");
@@ -246,24 +251,27 @@ fn a_replay_is_bounded_and_counts_what_finds_no_room() {
 fn the_defaults_have_room_for_a_large_host() {
     let mut stream = Stream::new();
     let memory = Memory::begin();
-    let options = ReplayOptions::new(Pairing::among(&stream.formats), &stream.formats);
+    let options = ReplayOptions::new(
+        TimingRequest::from_formats(&stream.formats),
+        &stream.formats,
+    );
     let mut replay = Replay::new(options).expect("all events are there");
     for round in 0..3 {
         for vcpu in 0..4096u32 {
             let (tgid, tid) = (10 + 20_000 * round + vcpu / 8, 100_000 * (round + 1) + vcpu);
             for reason in 0..24 {
-                replay.take(&stream.exit((tgid, tid), (vcpu % 8).into(), reason));
-                replay.take(&stream.event(ENTRY, (tgid, tid), &[]));
+                replay.add_item(&stream.exit((tgid, tid), (vcpu % 8).into(), reason));
+                replay.add_item(&stream.event(ENTRY, (tgid, tid), &[]));
             }
             if round < 2 {
                 // All VMs end, and others come.
-                replay.take(&StreamItem::ThreadEnd { tid });
+                replay.add_item(&StreamItem::ThreadEnd { tid });
             }
         }
     }
-    memory.is_below(capacity::MOST_ROWS * ROW + (100 << 20));
+    memory.is_below(capacity::MAX_ROWS * ROW + (100 << 20));
     let mut counted = 0;
-    let reading = replay.exits(&mut |exits| counted += exits.totals.count);
+    let reading = replay.read_exits(&mut |exits| counted += exits.totals.count);
     assert_eq!((counted, reading.loss.map_full), (3 * 4096 * 24, 0));
 }
 
@@ -299,7 +307,7 @@ fn text_of_exits_is_bounded_and_says_what_it_leaves_out() {
             }
         }
         // A buffer that grows takes twice its text, and its former memory while it is moved.
-        memory.is_below(2 * capacity::MOST_EXIT_TEXT_BYTES + (16 << 20));
+        memory.is_below(2 * capacity::MAX_EXIT_TEXT_BYTES + (16 << 20));
         let mut out = Vec::new();
         let mut said = 0;
         for tid in 1..=THREADS {
@@ -369,19 +377,19 @@ fn parts_of_exits_in_progress_are_bounded() {
     let mut add = |segment: &Segment, each: &mut dyn FnMut(usize)| {
         timeline.segment(segment);
         assembler.add(segment, |it| {
-            if let Assembled::Exit(_, _, parts) = it {
+            if let CompleteSegment::Exit(_, _, parts) = it {
                 each(parts.len());
             }
         });
     };
     for _ in 0..30 {
         for tid in 1..=THREADS {
-            let part = segment(tid, VcpuState::Part(Part::Vmm));
+            let part = segment(tid, VcpuState::Part(ExitPart::Vmm));
             add(&part, &mut |_| panic!("no exit has ended"));
         }
     }
     // Two assemblers.
-    memory.is_below(2 * capacity::MOST_EXIT_PARTS * 200 + (32 << 20));
+    memory.is_below(2 * capacity::MAX_EXIT_PARTS * 200 + (32 << 20));
     let exit = VcpuState::Exit(Exit {
         key: Key::default(),
         guest_rip: 0,
@@ -392,9 +400,9 @@ fn parts_of_exits_in_progress_are_bounded() {
     for tid in 1..=THREADS {
         add(&segment(tid, exit), &mut |parts| stored += parts);
     }
-    assert_eq!(stored, capacity::MOST_EXIT_PARTS);
+    assert_eq!(stored, capacity::MAX_EXIT_PARTS);
     // There is room again.
-    add(&segment(1, VcpuState::Part(Part::Vmm)), &mut |_| {});
+    add(&segment(1, VcpuState::Part(ExitPart::Vmm)), &mut |_| {});
     let mut parts = 0;
     add(&segment(1, exit), &mut |it| parts = it);
     assert_eq!(parts, 1);
@@ -407,5 +415,5 @@ fn counts_of_vms_are_bounded() {
     let memory = Memory::begin();
     let mut counter = EventCounter::new(&formats, true);
     feed(Way::EndedProcesses, &mut stream, |item| counter.take(item));
-    memory.is_below(capacity::MOST_COUNTED_VMS * (8 * EVENTS.len() + 200));
+    memory.is_below(capacity::MAX_COUNTED_VMS * (8 * EVENTS.len() + 200));
 }

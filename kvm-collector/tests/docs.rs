@@ -6,7 +6,8 @@ use clap::Parser as _;
 use kvm_collector::{
     cli::Cli,
     model::{
-        Causes, Counts, EventCount, ExitTotals, Kind, Loss, MinMax, ThreadExits, VcpuId, VmCounts,
+        Causes, CountsSnapshot, EventCount, EventKind, ExitTotals, Loss, MinMax, ThreadExits,
+        VcpuId, VmCounts,
     },
     tracefs::{EventName, Format, ReasonNames},
     view::{
@@ -105,7 +106,7 @@ fn keys(value: &serde_json::Value, found: &mut BTreeSet<String>) {
 }
 
 fn stat_report() -> StatReport {
-    let counts = |time_ns, count| Counts {
+    let counts = |time_ns, count| CountsSnapshot {
         time_ns,
         events: vec![EventCount {
             event: EventName {
@@ -137,7 +138,7 @@ fn exits_reports() -> [ExitsReport; 2] {
     let mut table = CauseTable::default();
     table.add(Key::default(), 1);
     let causes = Causes::from(&table);
-    let kind = Kind::named("mmio").expect("a kind");
+    let kind = EventKind::from_name("mmio").expect("a kind");
     let format = Format::parse(
         "kvm",
         include_str!("fixtures/formats/6.18-x86_64/kvm/kvm_mmio"),
@@ -173,7 +174,7 @@ fn exits_reports() -> [ExitsReport; 2] {
             preempt_watched: true,
         };
         let names = KeyNames {
-            reasons: ReasonNames::of(None),
+            reasons: ReasonNames::new(None),
             counted,
             causes: Vec::new(),
         };

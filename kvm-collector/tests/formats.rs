@@ -88,41 +88,48 @@ fn bytes(hex: &str) -> Vec<u8> {
 #[test]
 fn exit_reasons_have_their_names() {
     let exit = named("6.18-x86_64", "kvm_exit");
-    let name = |isa, reason| exit.symbol("reason ", &[("isa", isa), ("exit_reason", reason)]);
+    let name =
+        |isa, reason| exit.symbolic_name("reason ", &[("isa", isa), ("exit_reason", reason)]);
     assert_eq!(name(2, 0x400).as_deref(), Some("npf"));
     assert_eq!(name(1, 48).as_deref(), Some("EPT_VIOLATION"));
     assert_eq!(name(1, 0x8000_0021).as_deref(), Some("INVALID_STATE"));
     assert_eq!(name(2, 0x8000_0001).as_deref(), Some("vmgexit_mmio_read"));
     assert_eq!(name(1, 0x7777), None);
-    assert_eq!(exit.symbol("rip 0x", &[]), None);
-    assert_eq!(exit.symbol("nowhere ", &[]), None);
-    assert_eq!(exit.symbol("", &[]), None);
+    assert_eq!(exit.symbolic_name("rip 0x", &[]), None);
+    assert_eq!(exit.symbolic_name("nowhere ", &[]), None);
+    assert_eq!(exit.symbolic_name("", &[]), None);
 
-    let vmx = exit.symbols("reason ", &[("isa", 1)]);
+    let vmx = exit.symbolic_names("reason ", &[("isa", 1)]);
     assert!(vmx.len() > 60);
     assert_eq!(vmx[0], (0, "EXCEPTION_NMI".to_owned()));
-    let svm = exit.symbols("reason ", &[("isa", 2)]);
+    let svm = exit.symbolic_names("reason ", &[("isa", 2)]);
     assert!(svm.contains(&(0x78, "hlt".to_owned())));
-    assert!(exit.symbols("vcpu ", &[]).is_empty());
+    assert!(exit.symbolic_names("vcpu ", &[]).is_empty());
 
     let user = named("6.12-x86_64", "kvm_userspace_exit");
     assert_eq!(
-        user.symbol("reason ", &[("reason", 2)]).as_deref(),
+        user.symbolic_name("reason ", &[("reason", 2)]).as_deref(),
         Some("KVM_EXIT_IO")
     );
     assert_eq!(
-        user.symbol("reason ", &[("errno", (-4_i64).cast_unsigned())])
+        user.symbolic_name("reason ", &[("errno", (-4_i64).cast_unsigned())])
             .as_deref(),
         Some("restart")
     );
     let arm = named("6.12-arm64", "kvm_exit");
-    assert_eq!(arm.symbol("", &[("ret", 2)]).as_deref(), Some("TRAP"));
     assert_eq!(
-        arm.symbol("(", &[("esr_ec", 0x24)]).as_deref(),
+        arm.symbolic_name("", &[("ret", 2)]).as_deref(),
+        Some("TRAP")
+    );
+    assert_eq!(
+        arm.symbolic_name("(", &[("esr_ec", 0x24)]).as_deref(),
         Some("DABT_LOW")
     );
     let mode = named("6.1-x86_64", "kvm_fpu");
-    assert_eq!(mode.symbol("", &[("load", 1)]).as_deref(), Some("load"));
+    assert_eq!(
+        mode.symbolic_name("", &[("load", 1)]).as_deref(),
+        Some("load")
+    );
 }
 
 /// An event, its fields' values, and the text expected.
@@ -251,7 +258,7 @@ fn a_short_record_is_marked() {
 #[test]
 fn fields_are_described() {
     let exit = named("6.18-x86_64", "kvm_exit");
-    assert_eq!((exit.fixed_size(), exit.has_dynamic()), (72, false));
+    assert_eq!((exit.fixed_size(), exit.has_dynamic_fields()), (72, false));
     let reason = exit.field("exit_reason").expect("a field");
     assert_eq!(
         (
@@ -288,7 +295,7 @@ fn with_print(print_fmt: &str) -> Format {
 fn what_is_beyond_falls_back_to_fields() {
     let cases = [
         ("\"%d\", some_function(REC->a)", "calls some_function()"),
-        ("\"%d\", SOME_ENUM", "names SOME_ENUM"),
+        ("\"%d\", SOME_ENUM", "uses SOME_ENUM"),
         ("\"%s\", REC->a", "prints text that is not in the record"),
         ("\"%d\", REC->b", "has no field b"),
         ("\"%d %d\", REC->a", "more conversions than arguments"),

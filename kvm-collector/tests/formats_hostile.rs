@@ -22,8 +22,8 @@ fn exercise(text: &str, record: &[u8]) {
     for field in &format.fields {
         field.read_u64(record);
         field.bytes(record);
-        format.symbols("", &[(&field.name, u64::MAX)]);
-        format.symbol("reason ", &[(&field.name, u64::MAX)]);
+        format.symbolic_names("", &[(&field.name, u64::MAX)]);
+        format.symbolic_name("reason ", &[(&field.name, u64::MAX)]);
     }
     assert!(format.fixed_size() <= 1 << 18);
 }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use bytes::BytesMut;
 use kvm_collector::{
     model::{Batch, StreamItem},
-    source::Ordered,
+    source::OrderedStream,
     timing::Selection,
     view::{Clock, TraceFormat, TraceLines},
 };
@@ -86,7 +86,7 @@ fn tracing_allocates_nothing_per_event() {
     let formats = vec![exit];
     for format in [TraceFormat::Kernel, TraceFormat::Fields, TraceFormat::Json] {
         let mut lines = TraceLines::new(1, format, Clock::Mono, false);
-        let mut ordered = Ordered::new(&formats, Selection::default());
+        let mut ordered = OrderedStream::new(&formats, Selection::default());
         let mut round = || {
             let before = ALLOCATIONS.with(Cell::get);
             ordered.add(Batch::new(bytes.clone()));
@@ -97,7 +97,7 @@ fn tracing_allocates_nothing_per_event() {
                 _ => Ok(()),
             };
             ordered
-                .release_until(u64::MAX, &|_| None, each)
+                .emit_until(u64::MAX, &|_| None, each)
                 .expect("a sink takes all");
             ALLOCATIONS.with(Cell::get) - before
         };

@@ -11,9 +11,10 @@ use bytes::{Bytes, BytesMut};
 use kvm_collector::{
     model::{Batch, StreamItem},
     recording::{
-        Flight, HostFacts, ReadError, Reader, RecordedEvent, Recorder, RecorderOptions, Taken,
+        BatchOutcome, FlightRecorderOptions, HostFacts, ReadError, Reader, RecordedEvent, Recorder,
+        RecorderOptions,
     },
-    source::{Limits, Ordered, PlayOptions, Recording, RecordingSummary},
+    source::{OrderedStream, PlaybackOptions, Recording, RecordingSummary, TimeLimits},
     timing::Selection,
     tracefs::Format,
     view::{Clock, TraceFormat, TraceLines},
@@ -130,14 +131,17 @@ fn record(
     path: &Path,
     options: RecorderOptions,
     batches: &[Batch],
-) -> kvm_collector::recording::Recorded {
+) -> kvm_collector::recording::RecordingStats {
     let options = RecorderOptions {
         path: Some(path.to_owned()),
         ..options
     };
     let mut recorder = Recorder::new(options, &events().0, &HostFacts::default()).expect("a file");
     for batch in batches {
-        assert_eq!(recorder.take_in(batch).expect("room"), Taken::In);
+        assert_eq!(
+            recorder.record_batch(batch).expect("room"),
+            BatchOutcome::Stored
+        );
     }
     recorder.finish().expect("room")
 }
@@ -146,10 +150,10 @@ fn record(
 fn lines(path: &Path) -> Result<(String, RecordingSummary), ReadError> {
     let mut recording = Recording::open(path)?;
     let formats = recording.formats().to_vec();
-    recording.choose(&formats);
+    recording.select_events(&formats);
     let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, Clock::Mono, false);
     let mut out = Vec::new();
-    let ended = recording.play(&PlayOptions::default(), |played, context| {
+    let ended = recording.play(&PlaybackOptions::default(), |played, context| {
         if let StreamItem::Event(event) = played {
             let comm = context.names.comm(event.thread());
             lines
@@ -166,7 +170,7 @@ fn live_lines(batches: &[Batch]) -> String {
     let formats = events().1;
     let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, Clock::Mono, false);
     let mut out = Vec::new();
-    let mut ordered = Ordered::new(&formats, Selection::default());
+    let mut ordered = OrderedStream::new(&formats, Selection::default());
     for batch in batches {
         ordered.add(batch.clone());
     }
@@ -175,7 +179,7 @@ fn live_lines(batches: &[Batch]) -> String {
         _ => Ok(()),
     };
     ordered
-        .release_until(u64::MAX, &|_| None, each)
+        .emit_until(u64::MAX, &|_| None, each)
         .expect("memory");
     String::from_utf8_lossy(&out).into_owned()
 }
@@ -209,7 +213,7 @@ fn a_recording_of_nothing_is_whole() {
     for zstd in [None, Some(1)] {
         let path = folder.file("kvm.data");
         let options = RecorderOptions {
-            zstd,
+            zstd_level: zstd,
             ..RecorderOptions::default()
         };
         let recorded = record(&path, options, &[]);
@@ -217,7 +221,7 @@ fn a_recording_of_nothing_is_whole() {
         assert_eq!(recorded.bytes, fs::metadata(&path).expect("a file").len());
         let (text, ended) = lines(&path).expect("a recording");
         assert!(text.is_empty(), "{text}");
-        assert!(ended.loss.is_none() && ended.defect.is_none(), "{ended:?}");
+        assert!(ended.loss.is_empty() && ended.defect.is_none(), "{ended:?}");
     }
 }
 
@@ -231,7 +235,7 @@ fn a_recording_gives_what_trace_gives_live() {
     for zstd in [None, Some(1), Some(9)] {
         let path = folder.file("kvm.data");
         let options = RecorderOptions {
-            zstd,
+            zstd_level: zstd,
             ..RecorderOptions::default()
         };
         let recorded = record(&path, options, &batches);
@@ -239,7 +243,7 @@ fn a_recording_gives_what_trace_gives_live() {
         assert_eq!(recorded.bytes, fs::metadata(&path).expect("a file").len());
         let (text, ended) = lines(&path).expect("a recording");
         assert!(
-            ended.loss.is_none() && ended.defect.is_none() && ended.loss.late == 0,
+            ended.loss.is_empty() && ended.defect.is_none() && ended.loss.late == 0,
             "{ended:?}"
         );
         assert!(
@@ -260,7 +264,7 @@ fn a_recording_that_was_killed_is_read_up_to_its_last_write() {
     };
     let mut recorder = Recorder::new(options, &events().0, &HostFacts::default()).expect("a file");
     for batch in &batches {
-        recorder.take_in(batch).expect("room");
+        recorder.record_batch(batch).expect("room");
     }
     recorder.flush().expect("room");
     // As a kill does it: nothing more is written.
@@ -292,16 +296,16 @@ fn losses_are_in_the_file() {
     };
     let mut recorder = Recorder::new(options, &events().0, &HostFacts::default()).expect("a file");
     let batch = batch(&events().1, 10, true, TIME_NS);
-    recorder.take_in(&batch).expect("room");
-    recorder.lost(Some(2), 40, TIME_NS + 1_000_000);
-    recorder.lost(None, 2, TIME_NS + 2_000_000);
+    recorder.record_batch(&batch).expect("room");
+    recorder.record_loss(Some(2), 40, TIME_NS + 1_000_000);
+    recorder.record_loss(None, 2, TIME_NS + 2_000_000);
     recorder.finish().expect("room");
     let mut recording = Recording::open(&path).expect("a recording");
     let formats = recording.formats().to_vec();
-    recording.choose(&formats);
+    recording.select_events(&formats);
     let mut lost = Vec::new();
     let ended = recording
-        .play(&PlayOptions::default(), |played, _| {
+        .play(&PlaybackOptions::default(), |played, _| {
             if let StreamItem::Lost {
                 slot,
                 count: number,
@@ -324,8 +328,8 @@ fn files_are_no_longer_than_asked_for_and_as_many_as_asked_for() {
     let path = folder.file("kvm.data");
     let batches = batches(400_000);
     let options = RecorderOptions {
-        max_bytes: Some(MOST),
-        keep: Some(3),
+        max_file_bytes: Some(MOST),
+        max_files: Some(3),
         ..RecorderOptions::default()
     };
     let recorded = record(&path, options, &batches);
@@ -338,7 +342,7 @@ fn files_are_no_longer_than_asked_for_and_as_many_as_asked_for() {
         let length = fs::metadata(&file).expect("a file").len();
         assert!(length <= MOST && length > MOST / 2, "{name}: {length}");
         let (text, ended) = lines(&file).expect("a recording");
-        assert!(ended.loss.is_none(), "{name}: {ended:?}");
+        assert!(ended.loss.is_empty(), "{name}: {ended:?}");
         newest += &text;
     }
     assert!(!folder.file("kvm.data.3").exists());
@@ -356,19 +360,19 @@ fn a_full_file_ends_the_recording() {
     let folder = Folder::new();
     let options = RecorderOptions {
         path: Some(folder.file("kvm.data")),
-        max_bytes: Some(4 << 20),
+        max_file_bytes: Some(4 << 20),
         ..RecorderOptions::default()
     };
     let mut recorder = Recorder::new(options, &events().0, &HostFacts::default()).expect("a file");
     let batches = batches(400_000);
     let full = batches
         .iter()
-        .position(|it| recorder.take_in(it).expect("room") == Taken::Full);
+        .position(|it| recorder.record_batch(it).expect("room") == BatchOutcome::FileFull);
     assert!(full.is_some_and(|it| it > 5));
     let recorded = recorder.finish().expect("room");
     assert!(recorded.bytes <= 4 << 20, "{recorded:?}");
     let (text, ended) = lines(&folder.file("kvm.data")).expect("a recording");
-    assert!(ended.loss.is_none());
+    assert!(ended.loss.is_empty());
     assert_eq!(text.lines().count() as u64, recorded.events);
 }
 
@@ -378,8 +382,8 @@ fn the_flight_recorder_keeps_what_was_last() {
     let path = folder.file("kvm.data");
     let options = RecorderOptions {
         path: Some(path.clone()),
-        keep: Some(2),
-        flight: Some(Flight {
+        max_files: Some(2),
+        flight_recorder: Some(FlightRecorderOptions {
             window_ns: 50_000_000,
             memory_bytes: 64 << 20,
         }),
@@ -389,16 +393,16 @@ fn the_flight_recorder_keeps_what_was_last() {
     assert!(!path.exists());
     let batches = batches(400_000);
     for batch in &batches {
-        recorder.take_in(batch).expect("room");
+        recorder.record_batch(batch).expect("room");
         assert!(
             recorder.progress().events < 80_000,
             "{:?}",
             recorder.progress()
         );
     }
-    recorder.dump().expect("room");
+    recorder.write_dump().expect("room");
     let (text, ended) = lines(&path).expect("a recording");
-    assert!(ended.loss.is_none(), "{ended:?}");
+    assert!(ended.loss.is_empty(), "{ended:?}");
     let live = live_lines(&batches);
     assert!(
         (50_000..80_000).contains(&text.lines().count()),
@@ -409,7 +413,7 @@ fn the_flight_recorder_keeps_what_was_last() {
     let (_, after) = text.split_at(text.match_indices('\n').nth(8).expect("lines").0);
     assert!(without_names(&live).ends_with(&without_names(after)));
     // What began before may end after it: it stays.
-    recorder.dump().expect("room");
+    recorder.write_dump().expect("room");
     assert!(folder.file("kvm.data.1").exists());
     assert!(lines(&path).expect("a recording").0 == text);
 }
@@ -419,13 +423,13 @@ fn small(folder: &Folder, zstd: Option<i32>, finished: bool) -> Vec<u8> {
     let path = folder.file("small");
     let options = RecorderOptions {
         path: Some(path.clone()),
-        zstd,
+        zstd_level: zstd,
         ..RecorderOptions::default()
     };
     let (events, formats) = events();
     let mut recorder = Recorder::new(options, &events[4..], &HostFacts::default()).expect("a file");
     recorder
-        .take_in(&batch(&formats[4..], 40, true, TIME_NS))
+        .record_batch(&batch(&formats[4..], 40, true, TIME_NS))
         .expect("room");
     recorder.flush().expect("room");
     if finished {
@@ -503,7 +507,7 @@ fn what_is_no_recording_is_an_error_that_says_so() {
             .to_string()
     };
     assert!(error(b"").contains("it has only 0 bytes"));
-    assert!(error(b"hello, world! what a nice day it is").contains("does not begin as one"));
+    assert!(error(b"hello, world! what a nice day it is").contains("does not start with PERFILE2"));
     let mut swapped = small(&folder, None, true);
     swapped[..8].reverse();
     assert!(error(&swapped).contains("-endian machine"));
@@ -513,10 +517,7 @@ fn what_is_no_recording_is_an_error_that_says_so() {
         let mut huge = whole.clone();
         huge[at..at + 8].copy_from_slice(&(u64::MAX / 3).to_ne_bytes());
         match lines_of(&folder, &huge) {
-            Err(error) => assert!(
-                error.to_string().contains("cannot be understood"),
-                "{error}"
-            ),
+            Err(error) => assert!(error.to_string().contains("is malformed"), "{error}"),
             Ok((_, ended)) => assert!(ended.loss.damaged > 0, "{at}"),
         }
     }
@@ -558,10 +559,10 @@ fn raw_records_are_as_the_kernel_wrote_them() {
         .map(|it| it.1.raw.to_vec())
         .collect();
     let mut recording = Recording::open(&path).expect("a recording");
-    recording.choose(&formats);
+    recording.select_events(&formats);
     let mut seen = 0;
     recording
-        .play(&PlayOptions::default(), |played, _| {
+        .play(&PlaybackOptions::default(), |played, _| {
             if let StreamItem::Event(event) = played {
                 // Five events, one of each.
                 let raw = &raws[event.slot];
@@ -586,7 +587,7 @@ type Seen = Vec<(u64, u32, usize)>;
 /// Plays a recording.
 fn played(
     recording: Recording,
-    options: &PlayOptions,
+    options: &PlaybackOptions,
 ) -> (Seen, Result<RecordingSummary, ReadError>) {
     let mut events = Vec::new();
     let ended = recording.play(options, |played, _| {
@@ -600,7 +601,7 @@ fn played(
 
 fn opened(path: &Path) -> Recording {
     let mut recording = Recording::open(path).expect("a recording");
-    recording.choose(&events().1);
+    recording.select_events(&events().1);
     recording
 }
 
@@ -610,18 +611,18 @@ fn who_has_enough_early_does_not_wait_for_the_rest() {
     for zstd in [None, Some(1)] {
         let path = folder.file("kvm.data");
         let options = RecorderOptions {
-            zstd,
+            zstd_level: zstd,
             ..RecorderOptions::default()
         };
         record(&path, options, &batches(250_000));
-        let (all, _) = played(opened(&path), &PlayOptions::default());
+        let (all, _) = played(opened(&path), &PlaybackOptions::default());
         for duration_ns in [1, 2_000_000, 120_000_000] {
-            let options = PlayOptions {
-                limits: Limits {
+            let options = PlaybackOptions {
+                limits: TimeLimits {
                     duration_ns: Some(duration_ns),
                     interval_ns: None,
                 },
-                ..PlayOptions::default()
+                ..PlaybackOptions::default()
             };
             let (events, ended) = played(opened(&path), &options);
             let end_ns = all[0].0 + duration_ns;
@@ -632,7 +633,7 @@ fn who_has_enough_early_does_not_wait_for_the_rest() {
             assert_eq!(ended.end_ns, end_ns);
         }
         // And an error of who takes the events is what comes back.
-        let error = opened(&path).play(&PlayOptions::default(), |_, _| {
+        let error = opened(&path).play(&PlaybackOptions::default(), |_, _| {
             Err::<(), _>(ReadError::Endian { path: path.clone() })
         });
         assert!(matches!(error, Err(ReadError::Endian { .. })));
@@ -650,12 +651,12 @@ fn a_pipe_gives_what_a_file_gives() {
     };
     let mut recorder = Recorder::new(options, &events().0, &HostFacts::default()).expect("a file");
     for batch in &batches(10_000) {
-        recorder.take_in(batch).expect("room");
+        recorder.record_batch(batch).expect("room");
     }
     recorder.flush().expect("room");
     std::mem::forget(recorder);
     let bytes = fs::read(&path).expect("a file");
-    let (from_file, _) = played(opened(&path), &PlayOptions::default());
+    let (from_file, _) = played(opened(&path), &PlaybackOptions::default());
     assert_eq!(from_file.len(), 10_000);
     // However little comes at a time.
     for most in [7, 1_000, bytes.len()] {
@@ -670,8 +671,8 @@ fn a_pipe_gives_what_a_file_gives() {
             let file = File::from(std::os::fd::OwnedFd::from(reader));
             let reader = Reader::new(file, Path::new("-")).expect("a recording");
             let mut recording = Recording::new(reader);
-            recording.choose(&events().1);
-            let (from_pipe, _) = played(recording, &PlayOptions::default());
+            recording.select_events(&events().1);
+            let (from_pipe, _) = played(recording, &PlaybackOptions::default());
             assert!(from_pipe == from_file, "with {most} bytes at a time");
         });
     }
@@ -682,11 +683,11 @@ fn events_without_what_is_raw_are_the_same_events() {
     let folder = Folder::new();
     let path = folder.file("kvm.data");
     record(&path, RecorderOptions::default(), &batches(250_000));
-    let without_raw = PlayOptions {
+    let without_raw = PlaybackOptions {
         without_raw: true,
-        ..PlayOptions::default()
+        ..PlaybackOptions::default()
     };
-    let (mut with, _) = played(opened(&path), &PlayOptions::default());
+    let (mut with, _) = played(opened(&path), &PlaybackOptions::default());
     assert!(with.iter().all(|it| it.2 > 0));
     let (mut without, _) = played(opened(&path), &without_raw);
     for event in with.iter_mut().chain(&mut without) {

@@ -9,7 +9,7 @@ use host::{HLT, Host, IO, SECOND, Vm, picture, small};
 use kvm_collector::{
     model::Loss,
     tui::{Action, App, Control, Sort},
-    view::{Group, Ledger, Scope, TrendOf, Window},
+    view::{Group, ReadingHistory, Scope, TrendMetric, Window},
 };
 use kvm_ebpf_common::Key;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -69,12 +69,12 @@ fn enter_goes_in_and_escape_comes_back_to_the_same_row() {
 #[test]
 fn tab_tells_the_same_exits_apart_otherwise() {
     let mut app = small().watched(SIZE, 3);
-    let all: u64 = app.rows().iter().map(|row| row.spent.exits).sum();
+    let all: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
     for by in [Group::Vcpu, Group::Reason, Group::Vm] {
         let action = key(&mut app, KeyCode::Tab);
         assert_eq!(action, Action::Control(Control::Look(app.scope())));
         assert_eq!(app.scope().by, by);
-        let sum: u64 = app.rows().iter().map(|row| row.spent.exits).sum();
+        let sum: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
         assert_eq!(sum, all);
     }
     // A vCPU's exits have nothing but their reason to be told apart by.
@@ -114,11 +114,11 @@ fn rows_are_sorted_by_what_is_asked_for() {
     char(&mut app, 'S');
     assert_eq!(
         (app.sorted_by(), app.trend_of()),
-        (Sort::Exits, TrendOf::Exits)
+        (Sort::Exits, TrendMetric::Exits)
     );
     assert!(
         app.rows()
-            .is_sorted_by_key(|row| std::cmp::Reverse(row.spent.exits))
+            .is_sorted_by_key(|row| std::cmp::Reverse(row.breakdown.exits))
     );
     char(&mut app, '<');
     assert_eq!(app.sorted_by(), Sort::Name);
@@ -136,11 +136,11 @@ fn rows_are_sorted_by_what_is_asked_for() {
     char(&mut app, 's');
     assert_eq!(
         (app.sorted_by(), app.trend_of()),
-        (Sort::Cost, TrendOf::Busy)
+        (Sort::Cost, TrendMetric::Busy)
     );
     assert!(
         app.rows()
-            .is_sorted_by_key(|row| std::cmp::Reverse(row.spent.busy_ns()))
+            .is_sorted_by_key(|row| std::cmp::Reverse(row.breakdown.busy_ns()))
     );
 }
 
@@ -217,7 +217,7 @@ fn the_numbers_are_those_of_the_last_interval_or_of_all_time() {
     host.vms[0].ended_s = Some(4);
     let exits = |app: &App| {
         let row = app.rows().iter().find(|row| row.name == "web-1");
-        row.map(|row| (row.spent.exits > 0, row.has_ended()))
+        row.map(|row| (row.breakdown.exits > 0, row.has_ended()))
     };
     let mut app = host.watched(SIZE, 5);
     assert_eq!(exits(&app), Some((false, true)));
@@ -233,9 +233,9 @@ fn the_numbers_are_those_of_the_last_interval_or_of_all_time() {
 #[test]
 fn shares_add_up_to_all_the_time() {
     let host = small();
-    let mut ledger = Ledger::default();
+    let mut ledger = ReadingHistory::default();
     for second in 1..=4 {
-        ledger.take(&host.reading(second, Scope::default()), SECOND);
+        ledger.add_reading(&host.reading(second, Scope::default()), SECOND);
     }
     for window in [Window::Recent, Window::All] {
         for by in [Group::Vm, Group::Vcpu] {
@@ -243,8 +243,8 @@ fn shares_add_up_to_all_the_time() {
                 by,
                 ..Scope::default()
             };
-            for row in ledger.rows(&scope, window, TrendOf::Busy) {
-                let spent = row.spent;
+            for row in ledger.rows(&scope, window, TrendMetric::Busy) {
+                let spent = row.breakdown;
                 let sum = spent.kernel_ns + spent.vmm_ns + spent.halted_ns + spent.preempted_ns;
                 assert_eq!(sum, spent.time_ns, "{}", row.name);
                 let known = row.guest_ns.expect("whole vCPUs") + spent.time_ns;
@@ -257,11 +257,11 @@ fn shares_add_up_to_all_the_time() {
 #[test]
 fn a_pause_is_as_long_in_the_trend_as_it_was() {
     let host = small();
-    let mut ledger = Ledger::default();
-    ledger.take(&host.reading(1, Scope::default()), SECOND);
-    ledger.take(&host.reading(11, Scope::default()), SECOND);
-    assert_eq!(ledger.samples(), 11);
-    let rows = ledger.rows(&Scope::default(), Window::Recent, TrendOf::Exits);
+    let mut ledger = ReadingHistory::default();
+    ledger.add_reading(&host.reading(1, Scope::default()), SECOND);
+    ledger.add_reading(&host.reading(11, Scope::default()), SECOND);
+    assert_eq!(ledger.sample_count(), 11);
+    let rows = ledger.rows(&Scope::default(), Window::Recent, TrendMetric::Exits);
     let trend = &rows[0].trend;
     assert!(trend[..109].iter().all(|it| *it == 0.0));
     assert!(trend[109..].iter().all(|it| *it > 0.0));
@@ -293,10 +293,10 @@ fn names_are_forgotten_with_what_they_are_of() {
         ],
         ..Host::default()
     };
-    let mut ledger = Ledger::default();
+    let mut ledger = ReadingHistory::default();
     let mut named = HashSet::new();
-    let mut take = |host: &Host, ledger: &mut Ledger, seconds| {
-        ledger.take(
+    let mut take = |host: &Host, ledger: &mut ReadingHistory, seconds| {
+        ledger.add_reading(
             &host.reading_of(seconds, Scope::default(), &mut named),
             SECOND,
         );

@@ -93,7 +93,7 @@ impl CauseTable {
 const _: () = assert!(size_of::<Cause>() == 40);
 const _: () = assert!(size_of::<CauseTable>() == CAUSES * 40);
 
-crate::pod!(Cause, CauseTable);
+crate::pod::pod!(Cause, CauseTable);
 
 #[cfg(test)]
 mod tests {

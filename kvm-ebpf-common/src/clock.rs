@@ -340,7 +340,7 @@ const fn later(a: u64, b: u64) -> u64 {
 const _: () = assert!(size_of::<Parts>() == 24);
 const _: () = assert!(size_of::<VcpuClock>() == 8 * 8 + 24 + 16 + 8);
 
-crate::pod!(Parts, Span, VcpuClock);
+crate::pod::pod!(Parts, Span, VcpuClock);
 
 #[cfg(test)]
 mod tests {

@@ -1,28 +1,10 @@
 //! VM exits: what they are counted under, and what is kept of them.
 
-use crate::{BUCKETS, Histogram, Span, VcpuClock, bucket_index, tgid_of, tid_of};
+use crate::{BUCKETS, Histogram, Key, Span, VcpuClock, bucket_index, tgid_of, tid_of};
 
 /// The vCPU's index is not known: the kernel's `kvm_exit` and `kvm_entry` have no `vcpu_id`
 /// (arm64; x86 before 5.10).
 pub const VCPU_UNKNOWN: u32 = u32::MAX;
-
-/// What is counted under: two fields of an event.
-#[repr(C)]
-#[cfg_attr(
-    feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
-)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// Of `kvm_exit`, the exit reason, unmasked (on arm64 `esr_ec`); of another kind of event, what
-    /// there is to know of it: a port, an address, a number.
-    pub code: u64,
-    /// Of `kvm_exit`, the `isa` (1 = VMX, 2 = SVM; on arm64 `ret`); of another kind of event, what its
-    /// codes are told apart by: read or write, say. 0 where there is nothing.
-    pub class: u32,
-    /// Which of the kinds, where several are counted side by side (causes); otherwise 0.
-    pub kind: u32,
-}
 
 /// The shortest and the longest since a reading.
 #[repr(C)]
@@ -295,7 +277,6 @@ pub struct PairingCounters {
     pub notices_lost: u64,
 }
 
-const _: () = assert!(size_of::<Key>() == 16);
 const _: () = assert!(size_of::<ExitStats>() == 6 * 8 + 2 * 24 + size_of::<Histogram>());
 const _: () = assert!(size_of::<Row>() == 32 + size_of::<ExitStats>());
 const _: () = assert!(size_of::<RowKey>() == 24);
@@ -304,8 +285,7 @@ const _: () = assert!(
 );
 const _: () = assert!(size_of::<PairingCounters>() == 64);
 
-crate::pod!(
-    Key,
+crate::pod::pod!(
     Extremes,
     ExitStats,
     Row,

@@ -16,7 +16,9 @@ mod clock;
 mod exit;
 mod field;
 mod histogram;
+mod key;
 mod notice;
+mod pod;
 mod record;
 mod selection;
 mod settings;
@@ -26,11 +28,12 @@ mod turn;
 pub use cause::{CAUSES, Cause, CauseTable};
 pub use clock::{Parts, Span, VcpuClock, is_time, is_waiting};
 pub use exit::{
-    ExitStats, Extremes, Key, NEAR_ROWS, NearRow, PairingCounters, Row, RowKey, VCPU_UNKNOWN,
+    ExitStats, Extremes, NEAR_ROWS, NearRow, PairingCounters, Row, RowKey, VCPU_UNKNOWN,
     VcpuThread, near_row,
 };
 pub use field::{FIELDS, FieldId, FieldPlace};
 pub use histogram::{BUCKETS, Histogram, STEPS, bucket_index, bucket_start};
+pub use key::Key;
 pub use notice::{
     NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED, NOTICE_VCPU_THREAD,
     NOTICE_VCPU_THREAD_ENDED, ThreadNotice,
@@ -46,19 +49,3 @@ pub use settings::{
 };
 pub use slot::{CountedThread, MAX_SLOTS, SlotCounts, SlotTable, tgid_of, tid_of};
 pub use turn::{Turn, turn, turn_slot};
-
-/// Marks types as plain old data for aya, in user space only.
-macro_rules! pod {
-    ($($type:ty),* $(,)?) => {$(
-        #[cfg(feature = "user")]
-        // SAFETY: every bit pattern is valid and there is no padding: both are proved by zerocopy, whose derived traits
-        // the function below requires.
-        unsafe impl aya::Pod for $type {}
-        #[cfg(feature = "user")]
-        const _: () = {
-            const fn is_plain<T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable>() {}
-            is_plain::<$type>();
-        };
-    )*};
-}
-pub(crate) use pod;

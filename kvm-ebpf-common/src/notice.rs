@@ -40,4 +40,4 @@ pub const NOTICE_COUNTED_THREAD_ENDED: u32 = 4;
 
 const _: () = assert!(size_of::<ThreadNotice>() == 40);
 
-crate::pod!(ThreadNotice);
+crate::pod::pod!(ThreadNotice);

@@ -113,4 +113,4 @@ const _: () = assert!(size_of::<SlowExit>() == 24 + 48 + 16 + 16);
 const _: () = assert!(size_of::<RingPosition>() == 128);
 const _: () = assert!(core::mem::offset_of!(RingPosition, tail) == 64);
 
-crate::pod!(RecordHeader, RingPosition, SlowExit);
+crate::pod::pod!(RecordHeader, RingPosition, SlowExit);

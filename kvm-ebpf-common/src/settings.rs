@@ -203,7 +203,7 @@ const _: () = assert!(size_of::<PairingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
 const _: () = assert!(size_of::<ShipSettings>() == 32);
 
-crate::pod!(
+crate::pod::pod!(
     SlotSettings,
     FilterSettings,
     PairingSettings,

@@ -83,4 +83,4 @@ const _: () = assert!(size_of::<SlotCounts>() == 24);
 const _: () = assert!(size_of::<SlotTable>() == 24 * MAX_SLOTS);
 const _: () = assert!(size_of::<CountedThread>() == 24);
 
-crate::pod!(SlotCounts, SlotTable, CountedThread);
+crate::pod::pod!(SlotCounts, SlotTable, CountedThread);

@@ -12,7 +12,7 @@ use crate::{
     maps::{SKIPPED_PROCESSES, THREAD_OF},
     settings,
     task::Task,
-    threads,
+    thread_entry, threads,
 };
 
 /// Is `id` in the list? The count is a constant to the verifier, so of this loop as many steps are
@@ -120,7 +120,7 @@ pub(crate) fn subject_of<const SLOT: usize>(ctx: &TracePointContext, task: Task)
         let tid = field::read(ctx, FieldId::SlotOther(SLOT)) as u32;
         // SAFETY: a copy of a number.
         let index = *unsafe { THREAD_OF.get(tid) }?;
-        let entry = threads::at(index)?;
+        let entry = thread_entry::at(index)?;
         (entry.task != 0 && entry.ended == 0).then(|| (Task::of(entry.task), entry.vcpu))
     };
     let current = threads::find_living(task).map(|entry| (task, entry.vcpu));

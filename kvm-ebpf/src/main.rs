@@ -46,6 +46,7 @@ mod slow;
 mod switch;
 mod task;
 mod thread_end;
+mod thread_entry;
 mod threads;
 mod turns;
 mod vcpu;

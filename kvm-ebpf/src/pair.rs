@@ -19,8 +19,8 @@ use crate::{
     filter::{self, Globals},
     rows, settings, slots, slow,
     task::Task,
-    threads::{self, Entry},
-    turns,
+    thread_entry::Entry,
+    threads, turns,
 };
 
 /// Counts and ships the event as well, where it is asked for under a slot. It has passed the filters, but

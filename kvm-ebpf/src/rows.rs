@@ -6,7 +6,7 @@ use kvm_ebpf_common::{Key, NearRow, Row, RowKey, Span, near_row};
 use crate::{
     maps::{CAUSES, FREE_ROWS, ROW_OF, ROWS},
     publish, settings,
-    threads::Entry,
+    thread_entry::Entry,
 };
 
 /// Adds a span to its row; false when there is no room for another row.

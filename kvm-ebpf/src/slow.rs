@@ -2,7 +2,7 @@
 
 use kvm_ebpf_common::{RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span};
 
-use crate::{counters::increment, rings::Room, settings, threads::Entry};
+use crate::{counters::increment, rings::Room, settings, thread_entry::Entry};
 
 /// Queues a span for user space if it is slow.
 #[inline(always)]

@@ -3,7 +3,9 @@
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{FieldId, is_waiting};
 
-use crate::{classic::classic, clock, field, filter, maps::THREAD_OF, task::Task, threads};
+use crate::{
+    classic::classic, clock, field, filter, maps::THREAD_OF, task::Task, thread_entry, threads,
+};
 
 classic! {
     fn switched(ctx) {
@@ -28,6 +30,6 @@ fn on_switch(ctx: &TracePointContext) -> Option<()> {
     // SAFETY: a copy of a number.
     let index = *unsafe { THREAD_OF.get(next) }?;
     // That thread is not running yet: nobody else writes there.
-    threads::at(index)?.clock.switched_in(now_ns);
+    thread_entry::at(index)?.clock.switched_in(now_ns);
     Some(())
 }

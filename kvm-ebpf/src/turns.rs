@@ -8,7 +8,7 @@ use crate::{
     counters::increment,
     maps::VCPU_TURNS,
     rows, settings,
-    threads::{self, Entry},
+    thread_entry::{self, Entry},
 };
 
 /// Notes that a thread enters its vCPU.
@@ -30,7 +30,7 @@ pub(crate) fn record(index: u32) {
     if mask == 0 {
         return;
     }
-    let Some(mut entry) = threads::at(index) else {
+    let Some(mut entry) = thread_entry::at(index) else {
         return;
     };
     entry.check_turn = 0;
@@ -42,7 +42,7 @@ pub(crate) fn record(index: u32) {
     let previous = unsafe { read_volatile(last) };
     if previous != 0
         && previous != index + 1
-        && let Some(mut previous) = threads::at(previous - 1)
+        && let Some(mut previous) = thread_entry::at(previous - 1)
     {
         // An entry that is free, or belongs to another vCPU with the same slot, says nothing.
         if previous.has_vcpu_of(&entry) {

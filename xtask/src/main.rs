@@ -9,6 +9,7 @@ mod build_ebpf;
 mod cargo;
 mod collector;
 mod demo;
+mod names;
 mod process;
 mod run;
 mod soak;
@@ -38,6 +39,7 @@ enum Command {
     /// Measure what watching costs, beside what people would use instead
     Bench(bench::BenchArgs),
     Soak(soak::SoakArgs),
+    Names(names::NamesArgs),
     /// Run a command, or a shell, in a disposable VM with a real kvm_amd
     Vm(vm::command::VmArgs),
 }
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Names(args) => names::run(&args),
         Command::Vm(args) => vm::command::run(args),
     };
     result.unwrap_or_else(|err| {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     session::{Ending, OwnCost},
-    source::Limits,
+    source::TimeLimits,
 };
 
 /// How long it goes on.
@@ -32,8 +32,8 @@ impl EndingArgs {
     }
 
     /// How much of a recording is read.
-    pub(super) fn limits(&self, interval: Option<Duration>) -> Limits {
-        Limits {
+    pub(super) fn limits(&self, interval: Option<Duration>) -> TimeLimits {
+        TimeLimits {
             duration_ns: self.duration.map(ns),
             interval_ns: interval.map(ns),
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{output, selection::open_tracefs};
 use crate::{
     format::json,
-    host::{self, namespaces, vm::Found},
+    host::{self, namespaces, vm::VmList},
 };
 
 /// List the events, VMs and vCPUs this host has
@@ -40,7 +40,7 @@ struct Listing {
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<Event>>,
     #[serde(flatten)]
-    found: Option<Found>,
+    found: Option<VmList>,
 }
 
 #[derive(Serialize)]
@@ -58,7 +58,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
             None
         },
         found: if wants(What::Vms) {
-            if let Err(foreign) = namespaces::kernel_ids() {
+            if let Err(foreign) = namespaces::check_kernel_ids() {
                 log::warn!("these ids are not those of events, and VMs may be missing: {foreign}");
             }
             Some(host::vm::list(Path::new("/proc"))?)
@@ -79,13 +79,13 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
 fn list_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
     let tracefs = open_tracefs()?;
     let chosen = if patterns.is_empty() {
-        tracefs.events()?
+        tracefs.kvm_events()?
     } else {
-        tracefs.select(patterns)?
+        tracefs.select_events(patterns)?
     };
     let mut listed = Vec::with_capacity(chosen.len());
     for event in chosen {
-        let format = tracefs.format(&event)?;
+        let format = tracefs.read_format(&event)?;
         listed.push(Event {
             event: event.to_string(),
             fields: format
@@ -110,7 +110,7 @@ fn write_text(listing: &Listing, out: &mut impl std::io::Write) -> std::io::Resu
             writeln!(out, "  {:width$}  {}", event.event, event.fields.join(" "))?;
         }
     }
-    if let Some(Found { vms, unreadable }) = &listing.found {
+    if let Some(VmList { vms, unreadable }) = &listing.found {
         if listing.events.is_some() {
             writeln!(out)?;
         }

@@ -1,6 +1,7 @@
 //! What people type: one file per subcommand, wiring only.
 
 mod baseline;
+mod common;
 mod convert;
 mod doctor;
 mod ending;
@@ -19,10 +20,9 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand};
 
-/// Exit code: the numbers are incomplete, and `--strict` was given.
-const INCOMPLETE: u8 = 3;
+use common::{Color, Common, block_on};
 
 /// See what your VMs make the hypervisor do: how often, why, and for how long.
 ///
@@ -65,26 +65,6 @@ enum Command {
     Guest(guest::GuestArgs),
 }
 
-/// When to use colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Color {
-    /// On a terminal, unless NO_COLOR is set.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-/// What holds for every subcommand.
-#[derive(Debug, Clone, Copy)]
-struct Common {
-    color: Color,
-    quiet: bool,
-    /// The kernel half's own diagnostics are wanted.
-    kernel_log: bool,
-}
-
 impl Cli {
     /// Sends the log to stderr, as much of it as was asked for.
     pub fn init_log(&self) {
@@ -119,26 +99,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         kernel_log: cli.verbose >= 2,
     };
     match cli.command {
-        Command::Stat(args) => asynchronously(stat::run(args, common)),
-        Command::Exits(args) => asynchronously(exits::run(args, common)),
-        Command::Trace(args) => asynchronously(trace::run(args, common)),
+        Command::Stat(args) => block_on(stat::run(args, common)),
+        Command::Exits(args) => block_on(exits::run(args, common)),
+        Command::Trace(args) => block_on(trace::run(args, common)),
         Command::Top(args) => top::run(args, common),
-        Command::Record(args) => asynchronously(record::run(args, common)),
+        Command::Record(args) => block_on(record::run(args, common)),
         Command::Convert(args) => convert::run(&args, common),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),
     }
-}
-
-/// One thread is enough: the work is to wait.
-fn asynchronously(
-    command: impl Future<Output = anyhow::Result<ExitCode>>,
-) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(command)
 }
 
 /// Did the reader of our output go away? That is its right, and no failure.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{Color, Common, INCOMPLETE};
+use super::common::{Color, Common, INCOMPLETE};
 use crate::{format::text::Look, model::Loss};
 
 /// How a report is written.
@@ -73,7 +73,7 @@ impl Output {
 
     /// How the command ends, after what is missing.
     pub(super) fn exit_code(&self, loss: &Loss) -> ExitCode {
-        if self.strict && !loss.is_none() {
+        if self.strict && !loss.is_empty() {
             ExitCode::from(INCOMPLETE)
         } else {
             ExitCode::SUCCESS

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::selection::{Events, Reasons, Target};
 use crate::{
-    source::{PlayOptions, Recording, RecordingSummary},
+    source::{PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Playback {
     pub(super) recording: Recording,
     /// The events chosen, in the order of their slots.
     pub(super) formats: Vec<Format>,
-    pub(super) options: PlayOptions,
+    pub(super) options: PlaybackOptions,
 }
 
 impl Playback {
@@ -38,18 +38,18 @@ impl Playback {
     ) -> anyhow::Result<Self> {
         let mut recording = Recording::open(path)?;
         let formats = events.among(recording.formats(), needed, path)?;
-        recording.choose(&formats);
+        recording.select_events(&formats);
         let mut selection = target.selection()?;
         if let Some(reasons) = reasons {
-            let is_exit = |it: &&Format| it.is("kvm", "kvm_exit");
+            let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
             selection.filter.reasons = reasons.codes(recording.formats().iter().find(is_exit))?;
         }
         Ok(Self {
             recording,
             formats,
-            options: PlayOptions {
+            options: PlaybackOptions {
                 selection,
-                ..PlayOptions::default()
+                ..PlaybackOptions::default()
             },
         })
     }

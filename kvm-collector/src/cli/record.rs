@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{
-    Common,
+    common::{Common, INCOMPLETE},
     ending::{EndingArgs, OwnArgs, duration, ns},
     selection::{Events, Reasons, Target, kvm_format, open_tracefs},
     size::{QUEUE_BYTES, bytes, queue_bytes, ring_bytes},
@@ -21,7 +21,8 @@ use crate::{
     host::{self, clock},
     probe::MapSizes,
     recording::{
-        Flight, HostFacts, KernelText, Recorded, RecordedEvent, Recorder, RecorderOptions,
+        FlightRecorderOptions, HostFacts, KernelFormats, RecordedEvent, Recorder, RecorderOptions,
+        RecordingStats,
     },
     session::record::{RecordSession, RecordSummary, in_mib},
     source::{Live, LiveOptions},
@@ -142,7 +143,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         &[]
     };
     let formats = args.events.formats_and(&tracefs, needed)?;
-    let flight = args.flight_recorder.map(|window| Flight {
+    let flight = args.flight_recorder.map(|window| FlightRecorderOptions {
         window_ns: ns(window),
         memory_bytes: args.memory,
     });
@@ -156,21 +157,21 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         .or(flight.as_ref().map(|_| FLIGHT_FILES));
     let options = RecorderOptions {
         path: (!stream).then(|| args.output.clone()),
-        zstd: args.compress,
-        max_bytes: args.max_size,
-        keep,
-        flight,
+        zstd_level: args.compress,
+        max_file_bytes: args.max_size,
+        max_files: keep,
+        flight_recorder: flight,
     };
     let recorder = Recorder::new(options, &recorded(&tracefs, &formats)?, &facts(&tracefs))
         .with_context(|| format!("cannot write to {}", args.output.display()))?;
     let own = args.own.begin()?;
-    let live = Live::begin(LiveOptions {
+    let live = Live::start(LiveOptions {
         events: formats,
         selection,
         entry: kvm_format(&tracefs, "kvm_entry")?,
-        ship: true,
+        emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
-        log: common.kernel_log,
+        logs_programs: common.kernel_log,
         ..LiveOptions::default()
     })?;
     let session = RecordSession {
@@ -210,7 +211,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     }
     Ok(match (command_failed, args.strict && lost > 0) {
         (true, _) => ExitCode::FAILURE,
-        (false, true) => ExitCode::from(super::INCOMPLETE),
+        (false, true) => ExitCode::from(INCOMPLETE),
         (false, false) => ExitCode::SUCCESS,
     })
 }
@@ -222,7 +223,7 @@ fn recorded(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<Vec<Recorde
             system: format.system.clone(),
             name: format.name.clone(),
             id: format.id,
-            format: tracefs.format_text(&format.event())?,
+            format: tracefs.read_format_text(&format.event_name())?,
         })
     };
     formats.iter().map(event).collect()
@@ -241,7 +242,7 @@ fn facts(tracefs: &Tracefs) -> HostFacts {
         machine: host::machine::read(Path::new("/")),
         command: std::env::args().collect(),
         clocks: clock::real_and_monotonic_ns(),
-        kernel: KernelText {
+        kernel_formats: KernelFormats {
             header_page: text("events/header_page"),
             header_event: text("events/header_event"),
             printk_formats: fs::read(tracefs.root().join("printk_formats")).unwrap_or_default(),
@@ -249,8 +250,8 @@ fn facts(tracefs: &Tracefs) -> HostFacts {
     }
 }
 
-fn summary(args: &RecordArgs, recorded: Recorded, lost: u64) -> String {
-    let Recorded {
+fn summary(args: &RecordArgs, recorded: RecordingStats, lost: u64) -> String {
+    let RecordingStats {
         events,
         bytes,
         files,

@@ -62,7 +62,7 @@ impl Target {
 
     /// Refuses what has to be looked up in `/proc` where the ids there are not the kernel's, and warns that names are not.
     fn check_ids(&self) -> anyhow::Result<()> {
-        let Err(foreign) = namespaces::kernel_ids() else {
+        let Err(foreign) = namespaces::check_kernel_ids() else {
             return Ok(());
         };
         let options = [
@@ -183,7 +183,7 @@ fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
 fn vms_in_words() -> String {
     match host::vm::list(Path::new("/proc")) {
         Ok(found) if found.vms.is_empty() => ": no VM is running here".into(),
-        Ok(host::vm::Found { vms, .. }) => {
+        Ok(host::vm::VmList { vms, .. }) => {
             let names: Vec<_> = vms
                 .iter()
                 .take(8)
@@ -221,9 +221,9 @@ impl Events {
     ) -> anyhow::Result<Vec<Format>> {
         let patterns = self.patterns_and(needed, "kvm:*");
         let formats = tracefs
-            .select(&patterns)?
+            .select_events(&patterns)?
             .iter()
-            .map(|event| tracefs.format(event))
+            .map(|event| tracefs.read_format(event))
             .collect::<Result<_, _>>()?;
         Ok(formats)
     }
@@ -246,7 +246,7 @@ impl Events {
         needed: &[&str],
         file: &Path,
     ) -> anyhow::Result<Vec<Format>> {
-        let all: Vec<_> = formats.iter().map(Format::event).collect();
+        let all: Vec<_> = formats.iter().map(Format::event_name).collect();
         let chosen =
             events::select(&all, &self.patterns_and(needed, "*")).map_err(|error| match error {
                 EventsError::Unknown { pattern, .. } => {
@@ -261,14 +261,14 @@ impl Events {
                 }
                 other => other.into(),
             })?;
-        let is_chosen = |format: &&Format| chosen.contains(&format.event());
+        let is_chosen = |format: &&Format| chosen.contains(&format.event_name());
         Ok(formats.iter().filter(is_chosen).cloned().collect())
     }
 }
 
 /// Opens the running kernel's tracefs, mounting it where it is not mounted.
 pub(super) fn open_tracefs() -> anyhow::Result<Tracefs> {
-    let barrier = privileges::barrier();
+    let barrier = privileges::tracing_barrier();
     // Also where it can be mounted, such a kernel has no events in it.
     if let Some(Barrier::Lockdown) = barrier {
         bail!("tracefs cannot be used: {}", Barrier::Lockdown);
@@ -292,10 +292,10 @@ pub(super) fn format_of(
     name: &str,
 ) -> anyhow::Result<Option<Format>> {
     let event = EventName::from((system, name));
-    if system == "kvm" && !tracefs.events()?.contains(&event) {
+    if system == "kvm" && !tracefs.kvm_events()?.contains(&event) {
         return Ok(None);
     }
-    Ok(Some(tracefs.format(&event)?))
+    Ok(Some(tracefs.read_format(&event)?))
 }
 
 /// Which exit reasons.
@@ -318,7 +318,9 @@ impl Reasons {
         if self.reasons.is_empty() {
             return Ok(None);
         }
-        ReasonNames::of(exit).codes(&self.reasons).map(Some)
+        ReasonNames::new(exit)
+            .matching_codes(&self.reasons)
+            .map(Some)
     }
 }
 

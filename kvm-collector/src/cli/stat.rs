@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::{
-    Common,
+    common::Common,
     ending::{EndingArgs, OwnArgs, duration},
     output::{Format, Output},
     playback::{self, Input, Playback},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     format::{csv, json, text, text::Look},
     session::{self, Span},
-    source::{Live, LiveOptions, PlayOptions},
+    source::{Live, LiveOptions, PlaybackOptions},
     view::StatReport,
 };
 
@@ -63,12 +63,12 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
     let tracefs = open_tracefs()?;
     let mut out = args.output.open()?;
     let own = args.own.begin()?;
-    let mut live = Live::begin(LiveOptions {
+    let mut live = Live::start(LiveOptions {
         events: args.events.formats(&tracefs)?,
         selection: args.target.of_running()?,
         entry: kvm_format(&tracefs, "kvm_entry")?,
         per_vm: args.per_vm,
-        log: common.kernel_log,
+        logs_programs: common.kernel_log,
         ..LiveOptions::default()
     })?;
     let ending = args.ending.ending();
@@ -96,7 +96,7 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
 /// The same from a recording: its time goes from its first event to its last.
 fn of_recording(args: &StatArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
     let playback = Playback::open(path, &args.events, &[], &args.target, None)?;
-    let options = PlayOptions {
+    let options = PlaybackOptions {
         limits: args.ending.limits(args.interval),
         without_raw: true,
         ..playback.options

@@ -6,9 +6,9 @@ use anyhow::bail;
 
 use crate::{
     host,
-    model::Kind,
+    model::EventKind,
     probe::MapSizes,
-    timing::{Detail, Pairing, ReplayOptions},
+    timing::{DetailEvent, ReplayOptions, TimingRequest},
     tracefs::Format,
 };
 
@@ -16,9 +16,9 @@ use crate::{
 pub(super) type Find<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<Format>> + 'a;
 
 /// A kind of event, with the format that says where its fields lie.
-pub(super) fn detail(find: &Find<'_>, kind: Kind) -> anyhow::Result<Detail> {
+pub(super) fn detail(find: &Find<'_>, kind: EventKind) -> anyhow::Result<DetailEvent> {
     let format = needed(find, "kvm", &kind.event, &format!("`{}`", kind.name))?;
-    Ok(Detail { kind, format })
+    Ok(DetailEvent { kind, format })
 }
 
 /// The format of an event that `what` takes.
@@ -34,20 +34,20 @@ fn needed(find: &Find<'_>, system: &str, name: &str, what: &str) -> anyhow::Resu
 /// not run.
 pub(super) fn pairing(
     find: &Find<'_>,
-    counted: Option<Kind>,
+    counted: Option<EventKind>,
     preempt: bool,
-) -> anyhow::Result<Pairing> {
-    Ok(Pairing {
+) -> anyhow::Result<TimingRequest> {
+    Ok(TimingRequest {
         exit: find("kvm", "kvm_exit")?,
         entry: find("kvm", "kvm_entry")?,
-        user: find("kvm", "kvm_userspace_exit")?,
+        userspace_exit: find("kvm", "kvm_userspace_exit")?,
         wakeup: find("kvm", "kvm_vcpu_wakeup")?,
         switch: match preempt {
             true => Some(needed(find, "sched", "sched_switch", "--preempt")?),
             false => None,
         },
-        counted: counted.map(|kind| detail(find, kind)).transpose()?,
-        ..Pairing::default()
+        counted_event: counted.map(|kind| detail(find, kind)).transpose()?,
+        ..TimingRequest::default()
     })
 }
 
@@ -56,15 +56,18 @@ pub(super) fn pairing(
 pub(super) fn of_recording(
     formats: &[Format],
     path: &Path,
-    pairing: impl FnOnce(&Find<'_>) -> anyhow::Result<Pairing>,
+    pairing: impl FnOnce(&Find<'_>) -> anyhow::Result<TimingRequest>,
 ) -> anyhow::Result<(Vec<Format>, ReplayOptions)> {
     let find = |system: &str, name: &str| {
-        let format = formats.iter().find(|it| it.is(system, name));
+        let format = formats.iter().find(|it| it.is_event(system, name));
         Ok(format.cloned())
     };
     let (exit, entry) = (find("kvm", "kvm_exit")?, find("kvm", "kvm_entry")?);
     if exit.is_none() || entry.is_none() {
-        let there: Vec<_> = formats.iter().map(|it| it.event().to_string()).collect();
+        let there: Vec<_> = formats
+            .iter()
+            .map(|it| it.event_name().to_string())
+            .collect();
         bail!(
             "{} has no kvm_exit and kvm_entry events, which exits are made of: it has {}",
             path.display(),
@@ -73,10 +76,10 @@ pub(super) fn of_recording(
     }
     let pairing = pairing(&find)?;
     let thread_end = find("sched", "sched_process_exit")?;
-    let details = pairing.counted.iter().chain(&pairing.causes);
+    let details = pairing.counted_event.iter().chain(&pairing.cause_events);
     let all = [
         &pairing.exit,
-        &pairing.user,
+        &pairing.userspace_exit,
         &pairing.wakeup,
         &pairing.switch,
         &entry,
@@ -87,7 +90,10 @@ pub(super) fn of_recording(
     .chain(details.map(|it| &it.format));
     let mut chosen: Vec<Format> = Vec::new();
     for format in all {
-        if !chosen.iter().any(|it| it.is(&format.system, &format.name)) {
+        if !chosen
+            .iter()
+            .any(|it| it.is_event(&format.system, &format.name))
+        {
             chosen.push(format.clone());
         }
     }
@@ -96,7 +102,7 @@ pub(super) fn of_recording(
 }
 
 /// As [`pairing`], with all that a recording has.
-pub(super) fn pairing_of_recording(find: &Find<'_>) -> anyhow::Result<Pairing> {
+pub(super) fn pairing_of_recording(find: &Find<'_>) -> anyhow::Result<TimingRequest> {
     let has_switches = find("sched", "sched_switch")?.is_some();
     pairing(find, None, has_switches)
 }

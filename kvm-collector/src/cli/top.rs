@@ -12,14 +12,14 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use super::{
-    Common,
+    common::{Common, block_on},
     ending::duration,
     output::color,
     selection::{Target, format_of, open_tracefs},
     timing,
 };
 use crate::{
-    model::{Kind, VMEXIT},
+    model::{EventKind, VMEXIT},
     session::{
         self,
         top::{Controls, TopOutput, TopSource},
@@ -148,14 +148,14 @@ impl TopArgs {
         let find = |system: &str, name: &str| format_of(&tracefs, system, name);
         let counted = match self.kind.as_str() {
             VMEXIT => None,
-            name => Some(Kind::named(name)?),
+            name => Some(EventKind::from_name(name)?),
         };
-        Ok(Live::begin(LiveOptions {
+        Ok(Live::start(LiveOptions {
             entry: find("kvm", "kvm_entry")?,
-            pairing: Some(timing::pairing(&find, counted, self.preempt)?),
+            timing: Some(timing::pairing(&find, counted, self.preempt)?),
             selection: self.target.of_running()?,
             sizes: timing::sizes(self.max_rows),
-            log: common.kernel_log,
+            logs_programs: common.kernel_log,
             ..LiveOptions::default()
         })?)
     }
@@ -176,7 +176,7 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
         bail!("--sort preempted sorts by what --preempt tells apart: give both");
     }
     if args.once {
-        return super::asynchronously(once(args, common));
+        return block_on(once(args, common));
     }
     if !io::stdout().is_terminal() {
         bail!(

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{
-    Common,
+    common::{Common, INCOMPLETE},
     ending::{EndingArgs, OwnArgs, duration, ns},
     output::{self, color},
     playback::{self, Input, Playback},
@@ -20,7 +20,7 @@ use crate::{
         self,
         trace::{PrintOptions, Printer, TraceSummary},
     },
-    source::{Live, LiveOptions, PlayOptions},
+    source::{Live, LiveOptions, PlaybackOptions},
     tracefs::Format,
     view::{Clock, ExitLineOptions, Filters, TraceFormat},
 };
@@ -142,13 +142,13 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     let printer = args.printer(&events, common, false, offset_ns)?;
     let out = output::open(args.output.as_ref())?;
     let own = args.own.begin()?;
-    let mut live = Live::begin(LiveOptions {
+    let mut live = Live::start(LiveOptions {
         events,
         selection,
         entry: kvm_format(&tracefs, "kvm_entry")?,
-        ship: true,
+        emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
-        log: common.kernel_log,
+        logs_programs: common.kernel_log,
         ..LiveOptions::default()
     })?;
     let mut schedule = args.ending.ending().begin(None)?;
@@ -177,8 +177,8 @@ fn of_recording(args: &TraceArgs, path: &Path, common: Common) -> anyhow::Result
         Some(&args.reasons),
     )?;
     let (clock, clocks) = (
-        playback.recording.catalog().clock(),
-        playback.recording.catalog().clocks,
+        playback.recording.metadata().sample_clock(),
+        playback.recording.metadata().clock_pair,
     );
     let offset_ns = || match clocks {
         Some((of, wall_ns, time_ns)) if clock == Some(of) => Ok(wall_ns.saturating_sub(time_ns)),
@@ -191,7 +191,7 @@ fn of_recording(args: &TraceArgs, path: &Path, common: Common) -> anyhow::Result
     let is_sampled = playback.recording.is_sampled(formats);
     let mut printer = args.printer(formats, common, is_sampled, offset_ns)?;
     let mut out = output::open(args.output.as_ref())?;
-    let options = PlayOptions {
+    let options = PlaybackOptions {
         limits: args.ending.limits(None),
         ..playback.options
     };
@@ -244,8 +244,8 @@ impl TraceArgs {
     }
 
     fn exit_code(&self, loss: &Loss) -> ExitCode {
-        if self.strict && !loss.is_none() {
-            ExitCode::from(super::INCOMPLETE)
+        if self.strict && !loss.is_empty() {
+            ExitCode::from(INCOMPLETE)
         } else {
             ExitCode::SUCCESS
         }

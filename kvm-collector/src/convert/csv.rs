@@ -1,38 +1,44 @@
-//! CSV: a line for each row, and lines for what is missing.
+//! Writes tables as CSV: a line for each row, and a line for each gap and each kind of loss.
 
 use std::io::{self, Write};
 
-use super::{Cell, Columns, End, Gap, rows::Table};
+use super::{
+    sink::{Gap, RecordingEnd},
+    table::{Cell, RowType, TableWriter},
+};
 
-/// Of what is missing.
-const LOST: &str = "lost";
+/// The column with the number of lost events. It is empty in all other lines.
+const LOST_COLUMN: &str = "lost";
 
-/// Writes CSV.
+/// A CSV file.
 #[derive(Debug)]
 pub struct Csv<W: Write> {
-    columns: Columns,
+    row_type: RowType,
     writer: csv::Writer<W>,
 }
 
 impl<W: Write> Csv<W> {
-    /// Begins with the names of the columns.
+    /// Starts the file with a line of column names.
     ///
     /// # Errors
-    /// When writing fails.
-    pub fn new(columns: Columns, out: W) -> io::Result<Self> {
+    /// If writing fails.
+    pub fn new(columns: RowType, out: W) -> io::Result<Self> {
         let mut writer = csv::Writer::from_writer(out);
-        let names = columns.all().map(|it| it.0).chain([LOST]);
+        let names = columns.columns().map(|it| it.0).chain([LOST_COLUMN]);
         writer.write_record(names)?;
-        Ok(Self { columns, writer })
+        Ok(Self {
+            row_type: columns,
+            writer,
+        })
     }
 
-    /// A line that says how many are missing, in the column that says of others what they are.
-    fn missing(&mut self, time_ns: u64, what: &str, count: Option<u64>) -> io::Result<()> {
-        for (name, ..) in self.columns.all() {
+    /// Writes a line about lost events. `label` goes to the column that identifies a row.
+    fn write_loss(&mut self, time_ns: u64, label: &str, count: Option<u64>) -> io::Result<()> {
+        for (name, ..) in self.row_type.columns() {
             if name == "time_ns" {
                 self.writer.write_field(time_ns.to_string())?;
-            } else if name == self.columns.what() {
-                self.writer.write_field(what)?;
+            } else if name == self.row_type.subject_column() {
+                self.writer.write_field(label)?;
             } else {
                 self.writer.write_field("")?;
             }
@@ -43,13 +49,13 @@ impl<W: Write> Csv<W> {
     }
 }
 
-impl<W: Write> Table for Csv<W> {
+impl<W: Write> TableWriter for Csv<W> {
     fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
         for cell in cells {
             match cell {
-                Cell::None => self.writer.write_field("")?,
+                Cell::Null => self.writer.write_field("")?,
                 Cell::Number(number) => self.writer.write_field(number.to_string())?,
-                Cell::Flag(flag) => self.writer.write_field(flag.to_string())?,
+                Cell::Bool(value) => self.writer.write_field(value.to_string())?,
                 Cell::Text(text) => self.writer.write_field(text)?,
             }
         }
@@ -58,17 +64,17 @@ impl<W: Write> Table for Csv<W> {
     }
 
     fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
-        let what = match gap.event {
+        let label = match gap.event {
             Some(event) => format!("gap:{}", event.name),
             None => "gap".to_owned(),
         };
-        self.missing(gap.time_ns, &what, Some(gap.lost))
+        self.write_loss(gap.time_ns, &label, Some(gap.lost))
     }
 
-    fn finish(&mut self, end: &End<'_>) -> io::Result<()> {
+    fn finish(&mut self, end: &RecordingEnd<'_>) -> io::Result<()> {
         for entry in end.loss.entries() {
-            let kind = format!("loss:{}", entry.name);
-            self.missing(end.time_ns, &kind, entry.count)?;
+            let label = format!("loss:{}", entry.name);
+            self.write_loss(end.time_ns, &label, entry.count)?;
         }
         self.writer.flush()
     }

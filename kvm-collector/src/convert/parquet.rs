@@ -1,4 +1,5 @@
-//! Parquet: typed columns, compressed. Rows are collected until there are enough for a group.
+//! Writes tables as Parquet files, which have typed and compressed columns. Holds the rows of a row group in
+//! memory until the group is complete.
 
 use std::{
     io::{self, Write},
@@ -18,88 +19,92 @@ use parquet::{
 };
 
 use super::{
-    Cell, Columns, End, Gap,
-    rows::{Column, Kind, Table},
+    sink::{Gap, RecordingEnd},
+    table::{Cell, Column, ColumnType, RowType, TableWriter},
 };
 
-/// A group's rows at most.
-const MOST_ROWS: usize = 1 << 18;
+/// The maximum number of rows in a row group.
+const MAX_GROUP_ROWS: usize = 1 << 18;
 
-/// And the bytes of its text.
-const MOST_BYTES: usize = 64 << 20;
+/// The maximum size of the text in a row group, in bytes.
+const MAX_GROUP_TEXT_BYTES: usize = 64 << 20;
 
-/// Gaps that are listed; there may be any number.
-const MOST_GAPS: usize = 1000;
+/// The maximum number of gaps that are listed in the file.
+const MAX_GAPS: usize = 1000;
 
-/// Writes a file.
+/// A Parquet file.
 #[derive(Debug)]
 pub struct Parquet<W: Write + Send> {
-    /// Until it is finished.
+    /// `None` after the file is finished.
     writer: Option<SerializedFileWriter<W>>,
-    columns: Vec<Collected>,
+    columns: Vec<ColumnBuffer>,
     rows: usize,
-    bytes: usize,
+    text_bytes: usize,
     gaps: Vec<serde_json::Value>,
-    gaps_left_out: u64,
+    omitted_gaps: u64,
 }
 
-/// A column of the group that is not written yet.
+/// The values of a column in the current row group.
 #[derive(Debug)]
-struct Collected {
-    optional: bool,
+struct ColumnBuffer {
+    is_nullable: bool,
     values: Values,
-    /// Of an optional column: 1 where there is a value, 0 where there is none.
-    there: Vec<i16>,
+    /// For a nullable column: 1 for each row with a value, 0 for each row without.
+    definition_levels: Vec<i16>,
 }
 
 #[derive(Debug)]
 enum Values {
-    Small(Vec<i32>),
-    Large(Vec<i64>),
-    Flag(Vec<bool>),
+    U32(Vec<i32>),
+    I64(Vec<i64>),
+    Bool(Vec<bool>),
     Text(Vec<ByteArray>),
 }
 
 impl<W: Write + Send> Parquet<W> {
-    /// Begins a file.
+    /// Starts a file.
     ///
     /// # Errors
-    /// When writing fails.
-    pub fn new(columns: Columns, out: W) -> io::Result<Self> {
-        let fields = columns.all().map(|it| field(&it).map(Arc::new));
+    /// If writing fails.
+    pub fn new(row_type: RowType, out: W) -> io::Result<Self> {
+        let fields = row_type.columns().map(|it| schema_field(&it).map(Arc::new));
         let schema = Type::group_type_builder("kvm_collector")
-            .with_fields(fields.collect::<Result<_, _>>().map_err(failed)?)
+            .with_fields(fields.collect::<Result<_, _>>().map_err(io_error)?)
             .build()
-            .map_err(failed)?;
-        let level = ZstdLevel::try_new(3).map_err(failed)?;
+            .map_err(io_error)?;
+        let level = ZstdLevel::try_new(3).map_err(io_error)?;
         let mut properties = WriterProperties::builder()
             .set_created_by(concat!("kvm-collector ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_compression(Compression::ZSTD(level));
         for name in ["time_ns", "time"] {
-            // No two are the same: a dictionary would be made, and given up.
+            // All values are different, so a dictionary would only cost time.
             let path = ColumnPath::new(vec![name.to_owned()]);
             properties = properties.set_column_dictionary_enabled(path, false);
         }
         let properties = Arc::new(properties.build());
         let writer =
-            SerializedFileWriter::new(out, Arc::new(schema), properties).map_err(failed)?;
-        let collected = columns.all().map(|(_, kind, optional)| Collected {
-            optional,
-            values: match kind {
-                Kind::Small => Values::Small(Vec::new()),
-                Kind::Large | Kind::Signed | Kind::WallTime => Values::Large(Vec::new()),
-                Kind::Flag => Values::Flag(Vec::new()),
-                Kind::Text | Kind::Json => Values::Text(Vec::new()),
-            },
-            there: Vec::new(),
-        });
+            SerializedFileWriter::new(out, Arc::new(schema), properties).map_err(io_error)?;
+        let columns = row_type
+            .columns()
+            .map(|(_, column_type, is_nullable)| ColumnBuffer {
+                is_nullable,
+                values: match column_type {
+                    ColumnType::U32 => Values::U32(Vec::new()),
+                    ColumnType::U64 | ColumnType::I64 | ColumnType::WallTime => {
+                        Values::I64(Vec::new())
+                    }
+                    ColumnType::Bool => Values::Bool(Vec::new()),
+                    ColumnType::Text | ColumnType::Json => Values::Text(Vec::new()),
+                },
+                definition_levels: Vec::new(),
+            });
         Ok(Self {
             writer: Some(writer),
-            columns: collected.collect(),
+            columns: columns.collect(),
             rows: 0,
-            bytes: 0,
+            text_bytes: 0,
             gaps: Vec::new(),
-            gaps_left_out: 0,
+            omitted_gaps: 0,
         })
     }
 
@@ -116,25 +121,25 @@ impl<W: Write + Send> Parquet<W> {
         }
         group.close()?;
         self.rows = 0;
-        self.bytes = 0;
+        self.text_bytes = 0;
         Ok(())
     }
 }
 
-impl Collected {
-    /// Returns how many bytes of text were added.
+impl ColumnBuffer {
+    /// Appends a value. Returns the number of bytes of text that were added.
     #[expect(
         clippy::cast_possible_wrap,
         clippy::cast_possible_truncation,
-        reason = "Parquet's numbers without a sign are the same bits"
+        reason = "Parquet stores unsigned numbers with the same bits as signed ones"
     )]
     fn push(&mut self, cell: &Cell<'_>) -> usize {
         let mut bytes = 0;
-        let is_there = *cell != Cell::None || !self.optional;
-        if self.optional {
-            self.there.push(i16::from(is_there));
+        let has_value = *cell != Cell::Null || !self.is_nullable;
+        if self.is_nullable {
+            self.definition_levels.push(i16::from(has_value));
         }
-        if !is_there {
+        if !has_value {
             return 0;
         }
         let number = match cell {
@@ -142,15 +147,15 @@ impl Collected {
             _ => 0,
         };
         match &mut self.values {
-            Values::Small(values) => values.push(number as i32),
-            Values::Large(values) => values.push(number as i64),
-            Values::Flag(values) => values.push(*cell == Cell::Flag(true)),
+            Values::U32(values) => values.push(number as i32),
+            Values::I64(values) => values.push(number as i64),
+            Values::Bool(values) => values.push(*cell == Cell::Bool(true)),
             Values::Text(values) => {
                 let text = match cell {
                     Cell::Text(text) => *text,
                     _ => "",
                 };
-                // What is the same as in the row before is shared.
+                // If the text is the same as in the row before, share its memory.
                 match values.last() {
                     Some(last) if last.data() == text.as_bytes() => values.push(last.clone()),
                     _ => {
@@ -164,53 +169,53 @@ impl Collected {
     }
 
     fn write(&mut self, writer: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
-        let there = self.optional.then_some(&self.there[..]);
+        let levels = self.is_nullable.then_some(&self.definition_levels[..]);
         match &mut self.values {
-            Values::Small(values) => {
+            Values::U32(values) => {
                 writer
                     .typed::<Int32Type>()
-                    .write_batch(values, there, None)?;
+                    .write_batch(values, levels, None)?;
                 values.clear();
             }
-            Values::Large(values) => {
+            Values::I64(values) => {
                 writer
                     .typed::<Int64Type>()
-                    .write_batch(values, there, None)?;
+                    .write_batch(values, levels, None)?;
                 values.clear();
             }
-            Values::Flag(values) => {
+            Values::Bool(values) => {
                 writer
                     .typed::<BoolType>()
-                    .write_batch(values, there, None)?;
+                    .write_batch(values, levels, None)?;
                 values.clear();
             }
             Values::Text(values) => {
                 writer
                     .typed::<ByteArrayType>()
-                    .write_batch(values, there, None)?;
+                    .write_batch(values, levels, None)?;
                 values.clear();
             }
         }
-        self.there.clear();
+        self.definition_levels.clear();
         Ok(())
     }
 }
 
-impl<W: Write + Send> Table for Parquet<W> {
+impl<W: Write + Send> TableWriter for Parquet<W> {
     fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
         for (column, cell) in self.columns.iter_mut().zip(cells) {
-            self.bytes += column.push(cell);
+            self.text_bytes += column.push(cell);
         }
         self.rows += 1;
-        if self.rows >= MOST_ROWS || self.bytes >= MOST_BYTES {
-            self.write_group().map_err(failed)?;
+        if self.rows >= MAX_GROUP_ROWS || self.text_bytes >= MAX_GROUP_TEXT_BYTES {
+            self.write_group().map_err(io_error)?;
         }
         Ok(())
     }
 
     fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
-        if self.gaps.len() >= MOST_GAPS {
-            self.gaps_left_out += 1;
+        if self.gaps.len() >= MAX_GAPS {
+            self.omitted_gaps += 1;
             return Ok(());
         }
         let event = gap.event.map(ToString::to_string);
@@ -219,8 +224,8 @@ impl<W: Write + Send> Table for Parquet<W> {
         Ok(())
     }
 
-    fn finish(&mut self, end: &End<'_>) -> io::Result<()> {
-        self.write_group().map_err(failed)?;
+    fn finish(&mut self, end: &RecordingEnd<'_>) -> io::Result<()> {
+        self.write_group().map_err(io_error)?;
         let Some(mut writer) = self.writer.take() else {
             return Ok(());
         };
@@ -228,10 +233,7 @@ impl<W: Write + Send> Table for Parquet<W> {
         for (key, value) in [
             ("kvm-collector.loss", serde_json::to_string(end.loss)?),
             ("kvm-collector.gaps", gaps),
-            (
-                "kvm-collector.gaps_left_out",
-                self.gaps_left_out.to_string(),
-            ),
+            ("kvm-collector.gaps_left_out", self.omitted_gaps.to_string()),
             (
                 "kvm-collector.defect",
                 end.defect.unwrap_or_default().into(),
@@ -239,35 +241,35 @@ impl<W: Write + Send> Table for Parquet<W> {
         ] {
             writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
-        writer.finish().map_err(failed)?;
+        writer.finish().map_err(io_error)?;
         writer.inner_mut().flush()
     }
 }
 
-fn field(&(name, kind, optional): &Column) -> Result<Type, ParquetError> {
-    let (physical, logical) = match kind {
-        Kind::Small => (Physical::INT32, Some(LogicalType::integer(32, false))),
-        Kind::Large => (Physical::INT64, Some(LogicalType::integer(64, false))),
-        Kind::Signed => (Physical::INT64, None),
-        Kind::WallTime => (
+fn schema_field(&(name, column_type, is_nullable): &Column) -> Result<Type, ParquetError> {
+    let (physical, logical) = match column_type {
+        ColumnType::U32 => (Physical::INT32, Some(LogicalType::integer(32, false))),
+        ColumnType::U64 => (Physical::INT64, Some(LogicalType::integer(64, false))),
+        ColumnType::I64 => (Physical::INT64, None),
+        ColumnType::WallTime => (
             Physical::INT64,
             Some(LogicalType::timestamp(true, TimeUnit::NANOS)),
         ),
-        Kind::Flag => (Physical::BOOLEAN, None),
-        Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-        Kind::Json => (Physical::BYTE_ARRAY, Some(LogicalType::Json)),
+        ColumnType::Bool => (Physical::BOOLEAN, None),
+        ColumnType::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+        ColumnType::Json => (Physical::BYTE_ARRAY, Some(LogicalType::Json)),
     };
     Type::primitive_type_builder(name, physical)
         .with_logical_type(logical)
-        .with_repetition(match optional {
+        .with_repetition(match is_nullable {
             true => Repetition::OPTIONAL,
             false => Repetition::REQUIRED,
         })
         .build()
 }
 
-/// An error of the writer is most often one of the file.
-fn failed(error: ParquetError) -> io::Error {
+/// Unwraps the error of the file, which is the usual cause of an error of the writer.
+fn io_error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(error) => match error.downcast::<io::Error>() {
             Ok(error) => *error,

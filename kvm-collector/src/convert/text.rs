@@ -1,38 +1,41 @@
-//! Lines, as `trace` writes them.
+//! Writes events or exits as lines of text or JSON, in the same format as `trace`.
 
 use std::io::{self, Write};
 
-use super::{Columns, End, Gap, Sink};
+use super::{
+    sink::{Gap, RecordingEnd, Sink},
+    table::RowType,
+};
 use crate::{
     model::{Event, Loss, StreamItem},
-    source::Names,
+    source::RecordedNames,
     timing::TimingError,
     tracefs::Format,
     view::{Clock, ExitLineOptions, ExitLines, TraceFormat, TraceLines},
 };
 
-/// Writes lines, of events or of exits.
+/// A file with a line for each event or exit.
 #[derive(Debug)]
 pub struct Text<W> {
     formats: Vec<Format>,
     lines: TraceLines,
-    exits: Option<ExitLines>,
-    json: bool,
+    exit_lines: Option<ExitLines>,
+    is_json: bool,
     out: W,
 }
 
 impl<W: Write> Text<W> {
-    /// Of events of these formats, as text or as JSON.
+    /// Writes lines to `out`. `formats` are those of the selected events.
     ///
     /// # Errors
-    /// When exits are requested and their events are not there.
+    /// If exits are requested, but the events or fields for timing them are missing.
     pub fn new(
-        columns: Columns,
+        row_type: RowType,
         formats: &[Format],
-        json: bool,
+        is_json: bool,
         out: W,
     ) -> Result<Self, TimingError> {
-        let format = if json {
+        let format = if is_json {
             TraceFormat::Json
         } else {
             TraceFormat::Kernel
@@ -40,41 +43,56 @@ impl<W: Write> Text<W> {
         let options = ExitLineOptions {
             min_ns: 0,
             per_exit: true,
-            json,
+            json: is_json,
             is_sampled: false,
         };
         Ok(Self {
             formats: formats.to_vec(),
             lines: TraceLines::new(formats.len(), format, Clock::Mono, false),
-            exits: (columns == Columns::Exits)
+            exit_lines: (row_type == RowType::Exits)
                 .then(|| ExitLines::new(formats, options))
                 .transpose()?,
-            json,
+            is_json,
             out,
         })
     }
 }
 
 impl<W: Write> Sink for Text<W> {
-    fn item(&mut self, item: &StreamItem<'_>, formats: &[Format], names: &Names) -> io::Result<()> {
+    fn item(
+        &mut self,
+        item: &StreamItem<'_>,
+        formats: &[Format],
+        names: &RecordedNames,
+    ) -> io::Result<()> {
         let Self {
-            lines, exits, out, ..
+            lines,
+            exit_lines,
+            out,
+            ..
         } = self;
-        if let Some(exits) = exits {
+        if let Some(exit_lines) = exit_lines {
             let (is_event, comm) = match item {
                 StreamItem::Event(event) => (true, names.comm(event.thread())),
                 _ => (false, ""),
             };
-            exits.take(item, is_event, formats, comm, lines, out)?;
+            exit_lines.take(item, is_event, formats, comm, lines, out)?;
         }
         match item {
-            StreamItem::Event(event) if self.exits.is_none() => self.event(event, formats, names),
+            StreamItem::Event(event) if self.exit_lines.is_none() => {
+                self.event(event, formats, names)
+            }
             StreamItem::Event(_) => Ok(()),
-            item => self.lost(item, formats),
+            item => self.write_loss_as_gap(item, formats),
         }
     }
 
-    fn event(&mut self, event: &Event<'_>, formats: &[Format], names: &Names) -> io::Result<()> {
+    fn event(
+        &mut self,
+        event: &Event<'_>,
+        formats: &[Format],
+        names: &RecordedNames,
+    ) -> io::Result<()> {
         let comm = names.comm(event.thread());
         self.lines.event(event, formats, comm, &mut self.out)
     }
@@ -84,32 +102,32 @@ impl<W: Write> Sink for Text<W> {
             .gap(gap.lost, gap.event, gap.time_ns, &mut self.out)
     }
 
-    fn loss(&self) -> Loss {
-        self.exits
+    fn own_loss(&self) -> Loss {
+        self.exit_lines
             .as_ref()
             .map_or_else(Loss::default, ExitLines::loss)
     }
 
-    fn finish(&mut self, end: &End<'_>) -> io::Result<()> {
+    fn finish(&mut self, end: &RecordingEnd<'_>) -> io::Result<()> {
         let mut loss = *end.loss;
-        if let Some(exits) = &mut self.exits {
-            exits.finish(&self.formats, &mut self.lines, &mut self.out)?;
-            loss = loss.plus(&exits.loss());
+        if let Some(exit_lines) = &mut self.exit_lines {
+            exit_lines.finish(&self.formats, &mut self.lines, &mut self.out)?;
+            loss = loss.plus(&exit_lines.loss());
         }
-        // Only where something is missing: otherwise these are the lines of `trace`, and no more.
-        if !loss.is_none() {
-            if self.json {
+        // Without loss, the output is the same as that of `trace`.
+        if !loss.is_empty() {
+            if self.is_json {
                 let line = serde_json::json!({ "loss": loss, "defect": end.defect });
                 writeln!(self.out, "{line}")?;
             } else {
-                let defect = end.defect.map(|it| format!("; only a part: {it}"));
+                let defect = end.defect.map(|it| format!("; incomplete recording: {it}"));
                 let defect = defect.unwrap_or_default();
                 let entries = loss.entries().into_iter();
-                let missing: Vec<_> = entries
+                let counts: Vec<_> = entries
                     .filter_map(|it| Some((it.name, it.count.filter(|count| *count > 0)?)))
                     .map(|(name, count)| format!("{} {count}", name.replace('_', " ")))
                     .collect();
-                writeln!(self.out, "# in all: {}{defect}", missing.join(", "))?;
+                writeln!(self.out, "# total loss: {}{defect}", counts.join(", "))?;
             }
         }
         self.out.flush()

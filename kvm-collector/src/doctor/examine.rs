@@ -33,7 +33,7 @@ impl Facts {
     pub fn read(root: &Path) -> Self {
         Self {
             privileges: privileges::read(),
-            ids: namespaces::kernel_ids(),
+            ids: namespaces::check_kernel_ids(),
             clock_offset_ns: clock::namespace_offset_ns(),
             kernel: kernel::read(root),
             kvm: kvm::read(root),

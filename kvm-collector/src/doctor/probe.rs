@@ -123,7 +123,7 @@ pub fn run(tracefs: Option<&Path>) -> Result<Fired, ProbeError> {
 
 /// The kernel's id of a thread of this process.
 fn kernel_id(tid: u32) -> Result<u32, ProbeError> {
-    process::kernel_id_of_own(tid).ok_or(ProbeError::ForeignIds)
+    process::own_kernel_id(tid).ok_or(ProbeError::ForeignIds)
 }
 
 /// A tracing instance that is removed when dropped.

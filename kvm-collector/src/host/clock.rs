@@ -1,7 +1,7 @@
-//! The clock that the eBPF programs use too.
+//! The kernel's clocks, as eBPF programs read them.
 //!
-//! The kernel's `CLOCK_MONOTONIC` is one for all. In a time namespace, a process reads it with an offset, which the
-//! programs do not see: here that offset is undone.
+//! In a time namespace, a process reads `CLOCK_MONOTONIC` with an offset that eBPF programs do not see.
+//! The functions here subtract that offset.
 
 use std::{fs, path::Path, sync::OnceLock};
 
@@ -9,25 +9,27 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::namespaces::{Namespace, PROC, inode};
 
-/// Why the kernel's clock cannot be read.
+/// The offset of this process's time namespace is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the offset of this process's time namespace is not known, so times cannot be compared with the kernel's: run kvm-collector in the host's time namespace, and with /proc mounted"
+    "the offset of this process's time namespace is unknown, so times cannot be compared with the kernel's: run kvm-collector in the host's time namespace, with /proc mounted"
 )]
 pub struct UnknownOffset;
 
-/// `CLOCK_MONOTONIC` of the kernel, in ns: what `bpf_ktime_get_ns` and ftrace's `mono` clock read. Without the offset of this
-/// process's time namespace, if that is known (see [`namespace_offset_ns`]).
+/// `CLOCK_MONOTONIC` of the kernel in ns, as `bpf_ktime_get_ns` and ftrace's `mono` clock read it.
+///
+/// The offset of this process's time namespace is subtracted if it is known (see
+/// [`namespace_offset_ns`]).
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     let offset_ns = namespace_offset_ns().unwrap_or(0);
     read(ClockId::Monotonic).saturating_add_signed(offset_ns.saturating_neg())
 }
 
-/// `CLOCK_REALTIME`, in ns since 1970, and at the same moment [`monotonic_ns`].
+/// `CLOCK_REALTIME` in ns since 1970 and [`monotonic_ns`], read at the same moment.
 #[must_use]
 pub fn real_and_monotonic_ns() -> (u64, u64) {
-    // The thread may lose its CPU between two readings; of a few, the closest are taken.
+    // The thread may be preempted between two readings, so use the closest of a few pairs.
     const TRIES: usize = 5;
     let readings = (0..TRIES).map(|_| {
         let before_ns = monotonic_ns();
@@ -38,23 +40,23 @@ pub fn real_and_monotonic_ns() -> (u64, u64) {
     readings.min().map_or((0, 0), |(_, clocks)| clocks)
 }
 
-/// How far `CLOCK_REALTIME` is ahead of [`monotonic_ns`] now, in ns. It changes when somebody sets the clock.
+/// Difference between `CLOCK_REALTIME` and [`monotonic_ns`] in ns. It changes when the clock is set.
 #[must_use]
 pub fn real_offset_ns() -> u64 {
     let (real_ns, monotonic_ns) = real_and_monotonic_ns();
     real_ns.saturating_sub(monotonic_ns)
 }
 
-/// How far this process's `CLOCK_MONOTONIC` is ahead of the kernel's, in ns. Read once.
+/// Offset of this process's `CLOCK_MONOTONIC` to the kernel's, in ns. The value is cached.
 ///
 /// # Errors
-/// Where it cannot be known.
+/// If it is unknown.
 pub fn namespace_offset_ns() -> Result<i64, UnknownOffset> {
     static OFFSET: OnceLock<Result<i64, UnknownOffset>> = OnceLock::new();
     *OFFSET.get_or_init(|| offset_in(Path::new(PROC)).ok_or(UnknownOffset))
 }
 
-/// The offset of this process, of the given `/proc`; `None` if it cannot be known.
+/// Reads the offset of this process from `proc`; `None` if it is unknown.
 fn offset_in(proc: &Path) -> Option<i64> {
     let own = proc.join("self");
     let Some(time) = inode(&own, Namespace::Time) else {
@@ -64,14 +66,16 @@ fn offset_in(proc: &Path) -> Option<i64> {
     if time == Namespace::Time.initial() {
         return Some(0);
     }
-    // The file has the offsets for this process's children, and only then its own.
+    // The file has the offsets of the namespace for new children, which may differ from this
+    // process's own.
     if inode(&own, Namespace::TimeForChildren) != Some(time) {
         return None;
     }
     monotonic_offset(&fs::read_to_string(own.join("timens_offsets")).ok()?)
 }
 
-/// The line `monotonic SECONDS NANOSECONDS`. Only seconds are negative: -0.5 s is `-1 500000000`.
+/// Parses the line `monotonic SECONDS NANOSECONDS`. Only seconds can be negative: -0.5 s is
+/// `-1 500000000`.
 fn monotonic_offset(offsets: &str) -> Option<i64> {
     let mut fields = offsets
         .lines()
@@ -82,7 +86,8 @@ fn monotonic_offset(offsets: &str) -> Option<i64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(ns)
 }
 
-/// `CLOCK_BOOTTIME`, in ns: as `CLOCK_MONOTONIC`, but it goes on while the machine is suspended.
+/// `CLOCK_BOOTTIME` in ns: like `CLOCK_MONOTONIC`, but it includes the time while the machine is
+/// suspended.
 #[must_use]
 pub fn boottime_ns() -> u64 {
     read(ClockId::Boottime)
@@ -99,12 +104,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::host::fake::Tree;
+    use crate::host::fake::FakeRoot;
 
     const OFFSETS: &str = "monotonic     -100000 500000000\nboottime          7         0\n";
 
-    fn process(time: &str, for_children: &str) -> Tree {
-        let tree = Tree::new();
+    fn process(time: &str, for_children: &str) -> FakeRoot {
+        let tree = FakeRoot::new();
         tree.file("self/timens_offsets", OFFSETS);
         tree.dir("self/ns");
         for (name, target) in [("time", time), ("time_for_children", for_children)] {
@@ -114,11 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_of_the_own_namespace_is_found() {
+    fn the_offset_of_this_process_is_found() {
         let (initial, other, third) = ("time:[4026531834]", "time:[4026532179]", "time:[7]");
         for (time, for_children, offset_ns) in [
             (initial, initial, Some(0)),
-            // The offsets in the file are those of the children's namespace.
+            // The offsets in the file are those of the namespace for children.
             (initial, other, Some(0)),
             (other, other, Some(-99_999_500_000_000)),
             (other, third, None),
@@ -134,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn without_time_namespaces_there_is_no_offset() {
-        let tree = Tree::new();
+    fn the_offset_is_zero_without_time_namespaces() {
+        let tree = FakeRoot::new();
         assert_eq!(offset_in(tree.path()), None);
         tree.dir("self/ns");
         assert_eq!(offset_in(tree.path()), Some(0));
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_clocks_are_read_at_one_moment() {
+    fn both_clocks_are_read_at_the_same_moment() {
         let before_ns = monotonic_ns();
         let (real_ns, mono_ns) = real_and_monotonic_ns();
         assert!((before_ns..=monotonic_ns()).contains(&mono_ns));

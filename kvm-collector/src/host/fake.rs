@@ -1,12 +1,13 @@
-//! A made-up machine for tests: a directory of files that goes away with the value.
+//! A root file system for tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub(crate) struct Tree(PathBuf);
+/// A temporary directory that stands for `/` or `/proc`. Dropping it deletes the directory.
+pub(crate) struct FakeRoot(PathBuf);
 
-impl Tree {
+impl FakeRoot {
     pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -33,7 +34,7 @@ impl Tree {
     }
 }
 
-impl Drop for Tree {
+impl Drop for FakeRoot {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

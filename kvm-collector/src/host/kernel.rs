@@ -1,59 +1,59 @@
-//! The kernel: its release and what it is set to allow.
+//! The kernel: its release and its settings that restrict tracing.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::line;
+use super::files::read_line;
 
-/// What the kernel is and how it is set.
+/// Release of the kernel and the settings that restrict tracing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Kernel {
-    /// As `uname -r` says. For people only: what a kernel can do is found out by looking.
+    /// Output of `uname -r`, for display only: features are detected, not derived from the release.
     pub release: String,
-    /// Whether the kernel describes its own types (`/sys/kernel/btf/vmlinux`).
+    /// The kernel has BTF (`/sys/kernel/btf/vmlinux`).
     pub btf: bool,
-    /// What of the kernel is closed to root; `None` when it does not say (no securityfs, or built without).
+    /// Lockdown mode; `None` if unknown (no securityfs, or a kernel without lockdown).
     pub lockdown: Option<Lockdown>,
-    /// `kernel.unprivileged_bpf_disabled`.
+    /// Value of the sysctl `kernel.unprivileged_bpf_disabled`.
     pub unprivileged_bpf_disabled: Option<i32>,
-    /// `kernel.perf_event_paranoid`.
+    /// Value of the sysctl `kernel.perf_event_paranoid`.
     pub perf_event_paranoid: Option<i32>,
 }
 
-/// How much of the kernel is closed to root.
+/// Lockdown mode of the kernel (kernel_lockdown(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lockdown {
-    /// Nothing.
+    /// Lockdown is off.
     None,
-    /// Changing the running kernel.
+    /// Root cannot modify the running kernel.
     Integrity,
-    /// Also reading from it, which tracing does.
+    /// Root cannot read kernel memory either, which includes tracing.
     Confidentiality,
 }
 
-/// Reads what the kernel of the machine at `root` is and how it is set.
+/// Reads the settings of the kernel below `root`.
 #[must_use]
 pub fn read(root: &Path) -> Kernel {
-    let sysctl = |name| line(root.join("proc/sys/kernel").join(name));
+    let sysctl = |name| read_line(root.join("proc/sys/kernel").join(name));
     Kernel {
         release: sysctl("osrelease").unwrap_or_else(|| "unknown".to_owned()),
         btf: root.join("sys/kernel/btf/vmlinux").exists(),
-        lockdown: lockdown_of(root),
+        lockdown: read_lockdown(root),
         unprivileged_bpf_disabled: sysctl("unprivileged_bpf_disabled")
             .and_then(|text| text.parse().ok()),
         perf_event_paranoid: sysctl("perf_event_paranoid").and_then(|text| text.parse().ok()),
     }
 }
 
-/// What of the kernel of the machine at `root` is closed to root; `None` when it does not say.
-pub(super) fn lockdown_of(root: &Path) -> Option<Lockdown> {
-    lockdown(&line(root.join("sys/kernel/security/lockdown"))?)
+/// Reads the lockdown mode below `root`; `None` if it is unknown.
+pub(super) fn read_lockdown(root: &Path) -> Option<Lockdown> {
+    parse_lockdown(&read_line(root.join("sys/kernel/security/lockdown"))?)
 }
 
-/// The chosen one of `none [integrity] confidentiality`.
-fn lockdown(text: &str) -> Option<Lockdown> {
+/// Parses a line such as `none [integrity] confidentiality`.
+fn parse_lockdown(text: &str) -> Option<Lockdown> {
     match text.split_whitespace().find(|word| word.starts_with('['))? {
         "[none]" => Some(Lockdown::None),
         "[integrity]" => Some(Lockdown::Integrity),
@@ -65,11 +65,11 @@ fn lockdown(text: &str) -> Option<Lockdown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::Tree;
+    use crate::host::fake::FakeRoot;
 
     #[test]
-    fn reads_what_is_there() {
-        let tree = Tree::new();
+    fn all_settings_are_read() {
+        let tree = FakeRoot::new();
         tree.file("proc/sys/kernel/osrelease", "6.1.0-50-amd64\n");
         tree.file("proc/sys/kernel/perf_event_paranoid", "-1\n");
         tree.file("sys/kernel/btf/vmlinux", "");
@@ -88,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_machine_has_no_facts() {
-        let kernel = read(Tree::new().path());
+    fn missing_files_leave_settings_unknown() {
+        let kernel = read(FakeRoot::new().path());
         assert_eq!(
             kernel,
             Kernel {

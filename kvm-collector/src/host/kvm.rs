@@ -1,4 +1,4 @@
-//! KVM: its modules and its device.
+//! KVM: its kernel modules and `/dev/kvm`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,53 +6,53 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::line;
+use super::files::read_line;
 
-/// What this machine has of KVM.
+/// State of KVM on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Kvm {
-    /// `/dev/kvm`.
+    /// State of `/dev/kvm`.
     pub device: Device,
-    /// The common part, `kvm`.
+    /// The common module, `kvm`; `None` if it is not loaded.
     pub core: Option<Presence>,
-    /// The part for the processor: `kvm_intel`, `kvm_amd`, or another flavour, such as `kvm_pvm`.
+    /// The vendor module: `kvm_intel`, `kvm_amd`, or another one such as `kvm_pvm`.
     pub flavour: Option<Flavour>,
 }
 
-/// Whether the device can be used.
+/// State of `/dev/kvm`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
-    /// It can.
+    /// It can be opened.
     Usable,
-    /// It is there, but not for us.
+    /// This process may not open it.
     Forbidden,
-    /// It is not there, or nothing is behind it.
+    /// It does not exist or has no driver.
     Missing,
 }
 
-/// How a part of the kernel is there.
+/// How a module is present in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Presence {
-    /// As a module that can go away.
+    /// As a loaded module, which can be unloaded.
     Module,
-    /// As part of the kernel image.
+    /// Built into the kernel image.
     BuiltIn,
 }
 
-/// The part of KVM that knows the processor.
+/// The vendor module of KVM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Flavour {
-    /// The module's name.
+    /// Name of the module.
     pub name: String,
-    /// How it is there.
+    /// Loaded or built in.
     pub presence: Presence,
-    /// Whether guests may run guests; `None` when it does not say.
+    /// Nested virtualization is on; `None` if unknown.
     pub nested: Option<bool>,
 }
 
-/// Looks at the machine at `root`.
+/// Reads the state of KVM below `root`.
 #[must_use]
 pub fn read(root: &Path) -> Kvm {
     let modules = root.join("sys/module");
@@ -71,7 +71,7 @@ fn device(path: &Path) -> Device {
     }
 }
 
-/// The first `kvm_*` there is: only one can own the processor's extension at a time.
+/// Finds the vendor module. Only one can use the processor's virtualization extension at a time.
 fn flavour(modules: &Path) -> Option<Flavour> {
     let names = fs::read_dir(modules)
         .ok()?
@@ -79,7 +79,7 @@ fn flavour(modules: &Path) -> Option<Flavour> {
     let name = names.filter(|name| name.starts_with("kvm_")).min()?;
     let module = modules.join(&name);
     let nested =
-        line(module.join("parameters/nested")).map(|text| matches!(text.as_str(), "1" | "Y"));
+        read_line(module.join("parameters/nested")).map(|text| matches!(text.as_str(), "1" | "Y"));
     Some(Flavour {
         presence: presence(&module)?,
         nested,
@@ -87,7 +87,7 @@ fn flavour(modules: &Path) -> Option<Flavour> {
     })
 }
 
-/// Only what was loaded has a load state.
+/// Only loaded modules have the file `initstate`.
 fn presence(module: &Path) -> Option<Presence> {
     let kind = if module.join("initstate").exists() {
         Presence::Module
@@ -100,11 +100,11 @@ fn presence(module: &Path) -> Option<Presence> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::Tree;
+    use crate::host::fake::FakeRoot;
 
     #[test]
-    fn a_loaded_flavour_with_nesting() {
-        let tree = Tree::new();
+    fn a_loaded_vendor_module_is_found() {
+        let tree = FakeRoot::new();
         tree.file("sys/module/kvm/initstate", "live\n");
         tree.file("sys/module/kvm_amd/initstate", "live\n");
         tree.file("sys/module/kvm_amd/parameters/nested", "1\n");
@@ -123,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn built_in_and_without_a_flavour() {
-        let tree = Tree::new();
+    fn a_built_in_kvm_without_vendor_module_is_found() {
+        let tree = FakeRoot::new();
         tree.dir("sys/module/kvm/parameters");
         let expected = Kvm {
             device: Device::Missing,

@@ -1,46 +1,48 @@
-//! What a recording says of the machine it was made on.
+//! Description of the host for the header of a recording.
 
 use std::{fs, path::Path};
 
-use super::line;
+use super::files::read_line;
 
-/// The machine, in the words perf uses for it.
+/// Description of a host with the fields of a perf.data header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Its name.
+    /// Host name.
     pub hostname: String,
-    /// As `uname -r`.
+    /// Kernel release, as `uname -r` prints it.
     pub release: String,
-    /// As `uname -m`.
+    /// Architecture, as `uname -m` prints it.
     pub arch: String,
-    /// CPUs that there are, and those of them that are online.
+    /// Number of present CPUs and of online CPUs.
     pub cpus: (u32, u32),
-    /// The CPU's model.
+    /// Model name of the CPU.
     pub cpu_desc: Option<String>,
-    /// The CPU as perf writes it, which is how `perf kvm stat report` tells AMD from Intel: `AuthenticAMD,25,17,1`.
+    /// CPU id in perf's format, for example `AuthenticAMD,25,17,1`. `perf kvm stat report` distinguishes
+    /// AMD and Intel by it.
     pub cpu_id: Option<String>,
-    /// Memory in KiB.
+    /// Total memory in KiB.
     pub memory_kib: u64,
 }
 
-/// Looks at the machine at `root`; its names are those of the running kernel.
+/// Reads the description of the host below `root`. Host name, release and architecture come from the
+/// running kernel.
 #[must_use]
 pub fn read(root: &Path) -> Machine {
     let uname = rustix::system::uname();
     let text = |it: &std::ffi::CStr| it.to_string_lossy().into_owned();
     let cpuinfo = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
-    let of_cpu = |name: &str| value(&cpuinfo, name);
+    let cpu_field = |name: &str| value(&cpuinfo, name);
     let cpus = |file: &str| {
-        line(root.join("sys/devices/system/cpu").join(file)).map_or(0, |it| count(&it))
+        read_line(root.join("sys/devices/system/cpu").join(file)).map_or(0, |it| count(&it))
     };
-    let midr = || line(root.join("sys/devices/system/cpu/cpu0/regs/identification/midr_el1"));
+    let midr = || read_line(root.join("sys/devices/system/cpu/cpu0/regs/identification/midr_el1"));
     let x86_id = || {
         Some(format!(
             "{},{},{},{}",
-            of_cpu("vendor_id")?,
-            of_cpu("cpu family")?,
-            of_cpu("model")?,
-            of_cpu("stepping")?
+            cpu_field("vendor_id")?,
+            cpu_field("cpu family")?,
+            cpu_field("model")?,
+            cpu_field("stepping")?
         ))
     };
     let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
@@ -49,7 +51,7 @@ pub fn read(root: &Path) -> Machine {
         release: text(uname.release()),
         arch: text(uname.machine()),
         cpus: (cpus("present"), cpus("online")),
-        cpu_desc: of_cpu("model name").map(str::to_owned),
+        cpu_desc: cpu_field("model name").map(str::to_owned),
         cpu_id: x86_id().or_else(midr),
         memory_kib: value(&meminfo, "MemTotal")
             .and_then(|it| it.split(' ').next()?.parse().ok())
@@ -57,7 +59,7 @@ pub fn read(root: &Path) -> Machine {
     }
 }
 
-/// The value in the first line `name : value`.
+/// Value in the first line `name : value`.
 fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| {
         let (found, value) = line.split_once(':')?;
@@ -65,7 +67,7 @@ fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     })
 }
 
-/// How many numbers are in a list such as `0-3,8`.
+/// Count of the numbers in a list such as `0-3,8`.
 fn count(list: &str) -> u32 {
     let range = |part: &str| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
@@ -78,11 +80,11 @@ fn count(list: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::Tree;
+    use crate::host::fake::FakeRoot;
 
     #[test]
-    fn reads_what_perf_would_say() {
-        let tree = Tree::new();
+    fn the_fields_of_perf_are_read() {
+        let tree = FakeRoot::new();
         tree.file(
             "proc/cpuinfo",
             "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\n\
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_machine_has_no_cpu_id() {
-        assert_eq!(read(Tree::new().path()).cpu_id, None);
+    fn the_cpu_id_is_none_without_cpuinfo() {
+        assert_eq!(read(FakeRoot::new().path()).cpu_id, None);
     }
 }

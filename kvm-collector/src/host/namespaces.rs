@@ -1,26 +1,26 @@
 //! The namespaces that this process and its `/proc` are in.
 //!
-//! The eBPF programs give the ids that processes and threads have in the initial pid namespace. User space looks ids up in
-//! `/proc`, whose ids are those of the pid namespace that it was mounted in. In a container that is another one as a rule:
-//! there the same number stands for another process.
+//! eBPF programs report ids of the initial pid namespace. A `/proc` shows the ids of the pid namespace
+//! that it was mounted in. In a container this is usually another namespace, where the same id belongs
+//! to another process.
 
 use std::{fs, path::Path, sync::OnceLock};
 
-use super::process::{self, PF_KTHREAD};
+use super::task::{self, PF_KTHREAD};
 
-/// Where processes are found.
+/// Mount point of the proc file system.
 pub(super) const PROC: &str = "/proc";
 
 /// A kind of namespace that a process has in `/proc/PID/ns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Namespace {
-    /// Of ids.
+    /// Process and thread ids.
     Pid,
-    /// Of clocks.
+    /// Offsets of clocks.
     Time,
-    /// The clocks of children that are yet to be created.
+    /// The time namespace of children that this process creates from now on.
     TimeForChildren,
-    /// Of users and capabilities.
+    /// Users and capabilities.
     User,
 }
 
@@ -34,7 +34,8 @@ impl Namespace {
         }
     }
 
-    /// The inode of the initial namespace of this kind, the same on every kernel (include/linux/proc_ns.h).
+    /// Inode number of the initial namespace of this kind: a constant of the kernel
+    /// (include/linux/proc_ns.h, Linux 6.12).
     pub(super) fn initial(self) -> u64 {
         match self {
             Self::Pid => 0xEFFF_FFFC,
@@ -44,8 +45,8 @@ impl Namespace {
     }
 }
 
-/// The inode of a namespace of the process at this directory of `/proc`; `None` if that cannot be read, or if the kernel has
-/// no namespaces of this kind.
+/// Reads the inode number of a namespace of the process at this directory of `/proc`; `None` if it
+/// cannot be read or the kernel has no namespaces of this kind.
 pub(super) fn inode(process: &Path, namespace: Namespace) -> Option<u64> {
     // `pid:[4026531836]`
     let target = fs::read_link(process.join("ns").join(namespace.file())).ok()?;
@@ -53,43 +54,43 @@ pub(super) fn inode(process: &Path, namespace: Namespace) -> Option<u64> {
     inode.strip_suffix(']')?.parse().ok()
 }
 
-/// Why ids in `/proc` may stand for other processes than the kernel's ids do.
+/// Reason why an id in `/proc` may belong to another process than the same id in an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForeignIds {
-    /// `/proc` is of a child pid namespace.
+    /// `/proc` shows the ids of a child pid namespace.
     #[error(
         "the kernel reports the process ids of the host, and this process sees the ids of a pid namespace below it (a container): {REMEDY}"
     )]
     ChildNamespace,
-    /// `/proc` does not say whose it is.
+    /// It is unknown which pid namespace `/proc` belongs to.
     #[error(
         "the kernel reports the process ids of the host, and /proc does not show whether it has the same ids: {REMEDY}"
     )]
     Unknown,
 }
 
-/// What to do about it.
 const REMEDY: &str = "run kvm-collector in the host's pid namespace (on the host, `docker run --pid=host`, `hostPID: true`) or with the host's /proc mounted at /proc";
 
-/// Are the ids in `/proc` those that the kernel reports? Found out once.
+/// Checks that the ids in `/proc` are those that the kernel's events report. The answer is cached.
 ///
 /// # Errors
-/// Says why they are not, or why that is not known.
-pub fn kernel_ids() -> Result<(), ForeignIds> {
+/// If they are not, or if this is unknown.
+pub fn check_kernel_ids() -> Result<(), ForeignIds> {
     static IDS: OnceLock<Result<(), ForeignIds>> = OnceLock::new();
-    *IDS.get_or_init(|| kernel_ids_in(Path::new(PROC)))
+    *IDS.get_or_init(|| check_kernel_ids_in(Path::new(PROC)))
 }
 
-fn kernel_ids_in(proc: &Path) -> Result<(), ForeignIds> {
+fn check_kernel_ids_in(proc: &Path) -> Result<(), ForeignIds> {
     let own = proc.join("self");
     let namespace = inode(&own, Namespace::Pid);
-    // A `/proc` that shows this process is of its namespace or of one above, and there is none above the initial one.
+    // `/proc` shows this process, so it belongs to the process's namespace or to an ancestor of that.
+    // The initial namespace has no ancestor.
     if namespace == Some(Namespace::Pid.initial()) {
         return Ok(());
     }
-    // The host's `/proc` can be mounted in a container. Process 2 of the host is kthreadd, a kernel thread, and a child
-    // namespace has no kernel threads.
-    match process::flags(&proc.join("2")) {
+    // The host's `/proc` can be mounted in a container. Process 2 of the host is kthreadd, a kernel
+    // thread; a child namespace has no kernel threads.
+    match task::flags(&proc.join("2")) {
         Some(flags) if flags & PF_KTHREAD != 0 => Ok(()),
         Some(_) => Err(ForeignIds::ChildNamespace),
         None if namespace.is_some() && is_own(proc) => Err(ForeignIds::ChildNamespace),
@@ -97,13 +98,14 @@ fn kernel_ids_in(proc: &Path) -> Result<(), ForeignIds> {
     }
 }
 
-/// Is a `/proc` of this process's own pid namespace? Then its ids are those that system calls take.
+/// Returns whether this `/proc` belongs to the process's own pid namespace, so its ids can be passed to
+/// system calls.
 pub(super) fn is_own(proc: &Path) -> bool {
-    process::ids(&proc.join("self")).len() == 1
+    task::namespace_ids(&proc.join("self")).len() == 1
 }
 
-/// Is this process in a user namespace? Then it has its capabilities only over what belongs to that namespace, and the
-/// kernel's events do not.
+/// Returns whether this process is in a child user namespace. Its capabilities then do not apply to the
+/// host's kernel, and so not to tracing.
 #[must_use]
 pub fn is_in_user_namespace() -> bool {
     let user = inode(&Path::new(PROC).join("self"), Namespace::User);
@@ -115,15 +117,15 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::host::fake::Tree;
+    use crate::host::fake::FakeRoot;
 
     const INITIAL: &str = "pid:[4026531836]";
     const CHILD: &str = "pid:[4026532178]";
     const KTHREADD: &str = "2 (kthreadd) S 0 0 0 0 -1 2129984 0";
     const PROCESS: &str = "2 (kthreadd) S 1 2 2 0 -1 4194560 0";
 
-    fn proc(namespace: Option<&str>, second: Option<&str>, ids: &str) -> Tree {
-        let tree = Tree::new();
+    fn proc(namespace: Option<&str>, second: Option<&str>, ids: &str) -> FakeRoot {
+        let tree = FakeRoot::new();
         tree.file("self/status", &format!("Name:\tx\nNSpid:\t{ids}\n"));
         tree.dir("self/ns");
         if let Some(namespace) = namespace {
@@ -136,30 +138,30 @@ mod tests {
     }
 
     #[test]
-    fn whose_ids_there_are_is_found_out() {
+    fn foreign_ids_in_proc_are_detected() {
         let foreign = Err(ForeignIds::ChildNamespace);
         for (namespace, second, ids, expected) in [
             (Some(INITIAL), None, "848", Ok(())),
             // The host's /proc in a container.
             (Some(CHILD), Some(KTHREADD), "6487\t4", Ok(())),
-            // The container's own, with and without a process 2.
+            // The container's own /proc, with and without a process 2.
             (Some(CHILD), Some(PROCESS), "4", foreign),
             (Some(CHILD), None, "4", foreign),
-            // Of a namespace between.
+            // /proc of a namespace between the initial one and the container.
             (Some(CHILD), Some(PROCESS), "60\t4", foreign),
-            // Others are hidden (hidepid).
+            // Other processes are hidden (mount option hidepid).
             (Some(CHILD), None, "6487\t4", Err(ForeignIds::Unknown)),
             // A kernel without pid namespaces.
             (None, Some(KTHREADD), "848", Ok(())),
             (None, None, "848", Err(ForeignIds::Unknown)),
         ] {
             let tree = proc(namespace, second, ids);
-            let found = kernel_ids_in(tree.path());
+            let found = check_kernel_ids_in(tree.path());
             assert_eq!(found, expected, "{namespace:?}, {second:?}, {ids}");
         }
-        // Not mounted.
+        // /proc is not mounted.
         assert_eq!(
-            kernel_ids_in(Tree::new().path()),
+            check_kernel_ids_in(FakeRoot::new().path()),
             Err(ForeignIds::Unknown)
         );
     }

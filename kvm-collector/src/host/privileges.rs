@@ -1,4 +1,4 @@
-//! What this process may do.
+//! Privileges of this process, and what prevents tracing.
 
 use std::path::Path;
 
@@ -10,56 +10,56 @@ use super::{
     namespaces,
 };
 
-/// Who this process is, and what of what we need it may do.
+/// User and capabilities of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Privileges {
     /// Effective user id.
     pub euid: u32,
-    /// `CAP_BPF`: load programs and maps.
+    /// `CAP_BPF`: permits loading programs and creating maps.
     pub bpf: bool,
-    /// `CAP_PERFMON`: trace the kernel with them.
+    /// `CAP_PERFMON`: permits tracing programs.
     pub perfmon: bool,
-    /// `CAP_SYS_ADMIN`: as good as both, and the only one kernels before 5.8 know.
+    /// `CAP_SYS_ADMIN`: includes both; the only one of them before Linux 5.8.
     pub sys_admin: bool,
-    /// The capabilities are those of a user namespace, and do not count for the host's kernel.
+    /// The process is in a child user namespace, so its capabilities do not apply to the host's kernel.
     pub in_user_namespace: bool,
 }
 
-/// Why tracing is closed to this process, whatever its capabilities are.
+/// Reason why this process cannot trace, whatever its capabilities are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Barrier {
-    /// `lockdown=confidentiality`.
+    /// The kernel is in lockdown mode `confidentiality`.
     #[error(
         "the kernel is locked down (`confidentiality` in /sys/kernel/security/lockdown), which closes tracing to root as well: boot with lockdown=integrity or none"
     )]
     Lockdown,
-    /// A user namespace.
+    /// The process is in a child user namespace.
     #[error(
         "this process is in a user namespace (a rootless container), whose root has no rights over the host's kernel: run kvm-collector as root of the host"
     )]
     UserNamespace,
 }
 
-/// What closes tracing to this process, if anything does.
+/// Returns what prevents tracing, if anything does.
 #[must_use]
-pub fn barrier() -> Option<Barrier> {
-    if kernel::lockdown_of(Path::new("/")) == Some(Lockdown::Confidentiality) {
+pub fn tracing_barrier() -> Option<Barrier> {
+    if kernel::read_lockdown(Path::new("/")) == Some(Lockdown::Confidentiality) {
         return Some(Barrier::Lockdown);
     }
     namespaces::is_in_user_namespace().then_some(Barrier::UserNamespace)
 }
 
-/// What to do where the kernel refuses to load or attach programs.
+/// Advice for the case that the kernel refuses to load or attach programs.
 #[must_use]
 pub fn remedy() -> String {
-    barrier().map_or_else(
+    tracing_barrier().map_or_else(
         || "run as root, or with CAP_BPF and CAP_PERFMON (`kvm-collector doctor` shows what is missing)".to_owned(),
         |barrier| barrier.to_string(),
     )
 }
 
 impl Privileges {
-    /// The capabilities that are missing; none when the programs can be loaded and attached.
+    /// Returns the names of missing capabilities; empty if programs can be loaded and attached.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         let needed = [("CAP_BPF", self.bpf), ("CAP_PERFMON", self.perfmon)];
@@ -71,7 +71,7 @@ impl Privileges {
     }
 }
 
-/// Asks the kernel about this process. What it does not tell counts as not held.
+/// Reads the privileges of this process. A capability that cannot be read counts as missing.
 #[must_use]
 pub fn read() -> Privileges {
     let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
@@ -89,16 +89,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sys_admin_stands_for_both() {
-        let nobody = Privileges {
+    fn sys_admin_includes_both_capabilities() {
+        let unprivileged = Privileges {
             euid: 1000,
             ..Privileges::default()
         };
-        assert_eq!(nobody.missing(), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(unprivileged.missing(), ["CAP_BPF", "CAP_PERFMON"]);
         assert_eq!(
             Privileges {
                 bpf: true,
-                ..nobody
+                ..unprivileged
             }
             .missing(),
             ["CAP_PERFMON"]
@@ -106,7 +106,7 @@ mod tests {
         assert!(
             Privileges {
                 sys_admin: true,
-                ..nobody
+                ..unprivileged
             }
             .missing()
             .is_empty()

@@ -1,4 +1,4 @@
-//! Where the kernel's tracing files are, and which of KVM's events they have.
+//! Mount point of tracefs, and the number of KVM events in it.
 
 use std::fs;
 use std::io;
@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::line;
+use super::files::read_line;
 
 /// A mounted tracefs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tracefs {
-    /// Where.
+    /// Mount point.
     pub path: PathBuf,
-    /// Whether we may look into it.
+    /// This process can read it.
     pub readable: bool,
-    /// Events of the group `kvm`: none until the kvm module is loaded.
+    /// Number of events in the group `kvm`: 0 until the kvm module is loaded.
     pub kvm_events: usize,
-    /// Events of the group `kvmmmu`.
+    /// Number of events in the group `kvmmmu`.
     pub kvmmmu_events: usize,
 }
 
-/// Finds the tracefs of the machine at `root`; `None` when none is mounted.
+/// Finds the tracefs below `root`; `None` if none is mounted.
 #[must_use]
 pub fn read(root: &Path) -> Option<Tracefs> {
-    let mounted = mount_point(&line(root.join("proc/self/mounts"))?)?;
+    let mounted = mount_point(&read_line(root.join("proc/self/mounts"))?)?;
     let path = root.join(mounted.strip_prefix("/").unwrap_or(&mounted));
     let events = path.join("events");
     Some(Tracefs {
@@ -35,8 +35,8 @@ pub fn read(root: &Path) -> Option<Tracefs> {
     })
 }
 
-/// The place everybody expects if it is among those mounted, else the first. Below debugfs it mounts itself when
-/// somebody goes there.
+/// Chooses the usual mount point if tracefs is mounted there, otherwise the first one. Falls back to
+/// debugfs, below which the kernel mounts tracefs at the first access.
 fn mount_point(mounts: &str) -> Option<PathBuf> {
     const USUAL: &str = "/sys/kernel/tracing";
 
@@ -59,7 +59,7 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
         .or_else(|| Some(Path::new(of_type("debugfs").first()?).join("tracing")))
 }
 
-/// Every directory of a group is an event.
+/// Counts the events of a group: its subdirectories.
 fn count(group: &Path) -> io::Result<usize> {
     Ok(fs::read_dir(group)?
         .filter_map(Result::ok)
@@ -70,11 +70,11 @@ fn count(group: &Path) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::Tree;
+    use crate::host::fake::FakeRoot;
 
     #[test]
-    fn finds_the_usual_place_and_its_events() {
-        let tree = Tree::new();
+    fn the_usual_mount_point_and_its_events_are_found() {
+        let tree = FakeRoot::new();
         tree.file(
             "proc/self/mounts",
             "none /mnt tracefs rw 0 0\nnone /sys/kernel/tracing tracefs rw 0 0\n",
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn below_debugfs_when_only_that_is_mounted() {
+    fn tracefs_below_debugfs_is_found() {
         let mounts = "debugfs /sys/kernel/debug debugfs rw 0 0\n";
         assert_eq!(
             mount_point(mounts),

@@ -1,4 +1,4 @@
-//! What is used of this machine.
+//! CPU time and memory in use.
 
 use std::{fs, time::Duration};
 
@@ -7,21 +7,22 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-/// CPU time of this process, all its threads.
+/// CPU time of all threads of this process.
 #[must_use]
 pub fn own_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// CPU time that all guests had since the machine was started, to a tick; `None` where it is not accounted.
+/// CPU time of all guests since boot, with the resolution of a clock tick; `None` if the kernel does not
+/// account it.
 #[must_use]
-pub fn guests_cpu_time() -> Option<Duration> {
+pub fn guest_cpu_time() -> Option<Duration> {
     guest_ticks(&fs::read_to_string("/proc/stat").ok()?)
         .map(|ticks| Duration::from_millis(ticks * 1000 / clock_ticks_per_second().max(1)))
 }
 
-/// `guest` and `guest_nice` of all CPUs.
+/// Sum of `guest` and `guest_nice` over all CPUs, in clock ticks (proc_stat(5)).
 fn guest_ticks(stat: &str) -> Option<u64> {
     let all = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let mut fields = all.split_ascii_whitespace().skip(8);
@@ -29,13 +30,13 @@ fn guest_ticks(stat: &str) -> Option<u64> {
     Some(next()? + next().unwrap_or(0))
 }
 
-/// CPUs that are online.
+/// Number of CPUs that this process can run on.
 #[must_use]
-pub fn cpus() -> usize {
+pub fn online_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The most memory this process had at once.
+/// Peak resident memory of this process (`VmHWM`).
 #[must_use]
 pub fn peak_resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guests_are_in_the_line_of_all_cpus() {
+    fn guest_ticks_are_read_from_the_total_line() {
         let stat = "cpu  1 2 3 4 5 6 7 8 90 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
         assert_eq!(guest_ticks(stat), Some(100));
         assert_eq!(guest_ticks("cpu  1 2 3\n"), None);
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_something() {
+    fn cpu_time_and_memory_of_this_process_are_read() {
         assert!(own_cpu_time() > Duration::ZERO);
         assert!(peak_resident_bytes() > Some(1 << 20));
     }

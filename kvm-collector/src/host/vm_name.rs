@@ -1,12 +1,12 @@
-//! What people call a VM: what its process' command line, or else its control group, says.
+//! Name of a VM, from its process's command line or else its cgroup.
 
 use std::fs;
 use std::path::Path;
 
-use super::{line, numbered};
+use super::files::{numbered_entries, read_line};
 
-/// The name of the VM that the process at this directory of `/proc` runs.
-pub(super) fn of(process: &Path) -> Option<String> {
+/// Reads the name of the VM that the process at this directory of `/proc` runs.
+pub(super) fn read(process: &Path) -> Option<String> {
     let cmdline = cmdline(process)?;
     let argv: Vec<_> = cmdline
         .split(|&byte| byte == 0)
@@ -14,29 +14,31 @@ pub(super) fn of(process: &Path) -> Option<String> {
         .collect();
     let argv: Vec<_> = argv.iter().map(AsRef::as_ref).collect();
     in_argv(&argv)
-        .or_else(|| in_cgroup(&line(process.join("cgroup"))?))
+        .or_else(|| in_cgroup(&read_line(process.join("cgroup"))?))
         .filter(|name| !name.is_empty())
 }
 
-/// The command line of a process. A main thread that has ended has none any more; then another thread has.
+/// Reads the command line of a process; from another thread if the main thread has ended and so has
+/// none any more.
 fn cmdline(process: &Path) -> Option<Vec<u8>> {
     let read = |task: &Path| fs::read(task.join("cmdline"));
-    let of_main = read(process).ok()?;
-    if !of_main.is_empty() {
-        return Some(of_main);
+    let main = read(process).ok()?;
+    if !main.is_empty() {
+        return Some(main);
     }
-    let others = numbered(&process.join("task")).unwrap_or_default();
+    let others = numbered_entries(&process.join("task")).unwrap_or_default();
     let mut others = others.iter().filter_map(|(_, task)| read(task).ok());
-    Some(others.find(|it| !it.is_empty()).unwrap_or(of_main))
+    Some(others.find(|it| !it.is_empty()).unwrap_or(main))
 }
 
-/// QEMU's `-name`; `--name` of crosvm, kvmtool and our own guest; `--id` of Firecracker.
+/// Name in a VMM's arguments: `-name` of QEMU; `--name` of crosvm, kvmtool and the built-in guest;
+/// `--id` of Firecracker.
 fn in_argv(argv: &[&str]) -> Option<String> {
     if let Some(value) = option(argv, "-name") {
         return Some(in_qemu_option(value));
     }
     if let Some(value) = option(argv, "--name") {
-        // QEMU takes two dashes as well.
+        // QEMU accepts two dashes as well.
         let program = argv.first()?.rsplit('/').next()?;
         return Some(if program.starts_with("qemu") {
             in_qemu_option(value)
@@ -47,7 +49,7 @@ fn in_argv(argv: &[&str]) -> Option<String> {
     option(argv, "--id").map(str::to_owned)
 }
 
-/// The value of an option, given as the next argument or after `=`.
+/// Value of an option: the next argument, or what follows `=`.
 fn option<'a>(argv: &[&'a str], name: &str) -> Option<&'a str> {
     argv.iter()
         .enumerate()
@@ -58,9 +60,9 @@ fn option<'a>(argv: &[&'a str], name: &str) -> Option<&'a str> {
         })
 }
 
-/// The name in `guest=NAME,debug-threads=on` or `NAME,process=x`, where a comma of the name itself is doubled.
+/// Name in `guest=NAME,debug-threads=on` or `NAME,process=x`. QEMU doubles a comma within the name.
 fn in_qemu_option(value: &str) -> String {
-    // Stands in for a comma of the name: no argument can contain it.
+    // Replaces a comma within the name. No argument can contain it.
     const COMMA: &str = "\0";
     let value = value.replace(",,", COMMA);
     let mut parts = value.split(',');
@@ -72,7 +74,7 @@ fn in_qemu_option(value: &str) -> String {
     name.replace(COMMA, ",")
 }
 
-/// The name in libvirt's `machine-qemu\x2d1\x2dNAME.scope`, where systemd writes special characters as `\xNN`.
+/// Name in libvirt's `machine-qemu\x2d1\x2dNAME.scope`. systemd escapes special characters as `\xNN`.
 fn in_cgroup(cgroup: &str) -> Option<String> {
     let scope = cgroup
         .split('/')
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_on_command_lines() {
+    fn names_are_read_from_command_lines() {
         for (argv, name) in [
             (
                 &["qemu-system-x86_64", "-name", "guest=web,debug-threads=on"][..],
@@ -145,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn libvirt_scopes() {
+    fn names_are_read_from_libvirt_scopes() {
         let scope = r"0::/machine.slice/machine-qemu\x2d12\x2dmy\x2dweb.scope/libvirt/emulator";
         assert_eq!(in_cgroup(scope).as_deref(), Some("my-web"));
         assert_eq!(in_cgroup("0::/user.slice/session-3.scope"), None);
     }
 
     #[test]
-    fn broken_escapes_stay_as_they_are() {
+    fn invalid_escapes_are_left_unchanged() {
         assert_eq!(unescape(r"a\x2"), r"a\x2");
         assert_eq!(unescape(r"a\x2db"), "a-b");
     }

@@ -1,118 +1,120 @@
-//! VM names, read while the VM lives and kept after it has ended.
+//! Names of VMs. A name is read while the process lives and stored beyond its end.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{next_process_id, pid_of, process, vm};
 
-/// Names that are stored at most, at some 100 bytes each; beyond that, those of processes that ended first are forgotten.
-const MOST_NAMES: usize = 65_536;
+/// Maximum number of names, at about 100 bytes each. Above it, names of ended processes are discarded,
+/// the oldest first.
+const MAX_NAMES: usize = 65_536;
 
-/// Names of VMs by process.
+/// Names of VMs by process identity.
 #[derive(Debug, Default)]
 pub struct VmNames {
     /// By [`process_id`](super::process_id).
-    known: HashMap<u32, Process>,
-    /// The latest process of each number that was used again.
+    processes: HashMap<u32, Process>,
+    /// Identity of the latest process with a pid, if the pid was reused.
     reused: HashMap<u32, u32>,
-    /// In the order in which they became known.
+    /// Process identities in the order of insertion.
     order: VecDeque<u32>,
 }
 
-/// A process whose VM's name is known.
+/// A process that runs a VM.
 #[derive(Debug)]
 struct Process {
     name: String,
-    /// When it started, as `/proc` says it; `None` if it had ended before that could be read.
-    started: Option<u64>,
+    /// Start time in clock ticks since boot; `None` if the process ended before it could be read.
+    start_ticks: Option<u64>,
 }
 
 impl VmNames {
-    /// Learns the name of a process in which something has just happened, by its number; returns its
-    /// [`process_id`](super::process_id). `comm` is the name of one of its threads, for a process that has ended by
-    /// now: it is called by that.
-    pub fn learn(&mut self, pid: u32, comm: Option<&str>) -> u32 {
-        let started = process::start_time(pid);
+    /// Adds the process that currently has a pid, if it is new, and returns its
+    /// [`process_id`](super::process_id). `comm`, the name of one of its threads, becomes the name of a
+    /// process that has already ended.
+    pub fn add_process(&mut self, pid: u32, comm: Option<&str>) -> u32 {
+        let start_ticks = process::start_ticks(pid);
         let mut id = self.latest(pid);
-        if let Some(known) = self.known.get(&id) {
-            // One that has ended cannot be asked. As a rule it is the one that is known: numbers are used again late.
-            if started.is_none() || known.started == started {
+        if let Some(known) = self.processes.get(&id) {
+            // The start time of an ended process is unknown. Assume it is the stored one: the kernel
+            // reuses pids late.
+            if start_ticks.is_none() || known.start_ticks == start_ticks {
                 return id;
             }
             id = next_process_id(id);
         }
-        let name = started.and_then(|_| vm::name_of(pid));
-        // It may have ended, and its number be another's, while its name was read.
-        let name = name.filter(|_| process::start_time(pid) == started);
+        let name = start_ticks.and_then(|_| vm::name_of(pid));
+        // Discard the name if the pid was reused while the name was read.
+        let name = name.filter(|_| process::start_ticks(pid) == start_ticks);
         let Some(name) = name.or_else(|| comm.map(|comm| format!("{comm}-{pid}"))) else {
             return id;
         };
         if id != pid {
             self.reused.insert(pid, id);
         }
-        if self.known.insert(id, Process { name, started }).is_none() {
+        if self.processes.insert(id, Process { name, start_ticks }).is_none() {
             self.order.push_back(id);
-            self.forget_ended();
+            self.evict_ended();
         }
         id
     }
 
-    /// The [`process_id`](super::process_id) of the latest process with a number.
+    /// Returns the [`process_id`](super::process_id) of the latest process with a pid.
     #[must_use]
     pub fn latest(&self, pid: u32) -> u32 {
         self.reused.get(&pid).copied().unwrap_or(pid)
     }
 
-    /// The name of the process that has a number now, if it is known; of one that has ended, the name of the latest.
+    /// Returns the stored name of the process that has a pid now, or of the latest one if that has ended.
     #[must_use]
-    pub fn of_current(&self, pid: u32) -> Option<&str> {
-        let known = self.known.get(&self.latest(pid))?;
-        let started = process::start_time(pid);
-        let is_same = started.is_none() || known.started.is_none() || known.started == started;
+    pub fn current_name(&self, pid: u32) -> Option<&str> {
+        let known = self.processes.get(&self.latest(pid))?;
+        let started = process::start_ticks(pid);
+        let is_same = started.is_none() || known.start_ticks.is_none() || known.start_ticks == started;
         is_same.then_some(known.name.as_str())
     }
 
-    /// Forgets the processes that ended first, if there are too many.
-    fn forget_ended(&mut self) {
-        // Those that live are looked at once each, and stay.
+    /// Discards the oldest ended processes while there are too many.
+    fn evict_ended(&mut self) {
+        // Each live process is checked once and moves to the end of the order.
         for _ in 0..self.order.len() {
-            if self.known.len() <= MOST_NAMES {
+            if self.processes.len() <= MAX_NAMES {
                 return;
             }
             let Some(id) = self.order.pop_front() else {
                 return;
             };
-            let started = self.known.get(&id).and_then(|it| it.started);
-            if started.is_some() && process::start_time(pid_of(id)) == started {
+            let started = self.processes.get(&id).and_then(|it| it.start_ticks);
+            if started.is_some() && process::start_ticks(pid_of(id)) == started {
                 self.order.push_back(id);
             } else {
-                self.known.remove(&id);
-                // What it had counted is still stored under this identity.
+                self.processes.remove(&id);
+                // Its counts are still stored under this identity, so a new process needs another one.
                 self.reused.insert(pid_of(id), next_process_id(id));
             }
         }
     }
 
-    /// Learns the name of the latest process with a number, which was read elsewhere.
-    pub fn learn_name(&mut self, pid: u32, name: String) {
+    /// Inserts a name that was read elsewhere for the latest process with a pid.
+    pub fn insert_name(&mut self, pid: u32, name: String) {
         let mut id = self.latest(pid);
-        if self.known.get(&id).is_some_and(|it| it.name != name) {
+        if self.processes.get(&id).is_some_and(|it| it.name != name) {
             id = next_process_id(id);
             self.reused.insert(pid, id);
         }
         let process = Process {
             name,
-            started: None,
+            start_ticks: None,
         };
-        if self.known.insert(id, process).is_none() {
+        if self.processes.insert(id, process).is_none() {
             self.order.push_back(id);
-            self.forget_ended();
+            self.evict_ended();
         }
     }
 
-    /// A line for each: its process, a tab, its name.
+    /// Formats one line per process: pid, tab, name.
     #[must_use]
     pub fn to_lines(&self) -> String {
-        let mut lines: Vec<_> = self.known.iter().collect();
+        let mut lines: Vec<_> = self.processes.iter().collect();
         lines.sort_by_key(|(id, _)| **id);
         lines
             .iter()
@@ -120,37 +122,37 @@ impl VmNames {
             .collect()
     }
 
-    /// Names from such lines; others are skipped.
+    /// Parses the lines of [`VmNames::to_lines`]; skips invalid ones.
     #[must_use]
     pub fn from_lines(text: &str) -> Self {
         let line = |line: &str| {
             let (tgid, name) = line.split_once('\t')?;
             let process = Process {
                 name: name.to_owned(),
-                started: None,
+                start_ticks: None,
             };
             Some((tgid.parse().ok()?, process))
         };
         Self {
-            known: text.lines().filter_map(line).collect(),
+            processes: text.lines().filter_map(line).collect(),
             ..Self::default()
         }
     }
 
-    /// The name, if it is known.
+    /// Returns the name of a process, if it is stored.
     #[must_use]
-    pub fn known(&self, tgid: u32) -> Option<&str> {
-        self.known.get(&tgid).map(|it| it.name.as_str())
+    pub fn find_name(&self, tgid: u32) -> Option<&str> {
+        self.processes.get(&tgid).map(|it| it.name.as_str())
     }
 
-    /// The name, or `?` for a process that ended before it could be read. 0 stands for the VMs that ended
-    /// so long ago that they are not told apart any more.
+    /// Returns the name of a process, or `?` if it ended before its name could be read. Process 0
+    /// stands for the merged VMs that ended earlier.
     #[must_use]
-    pub fn get(&self, tgid: u32) -> &str {
+    pub fn display_name(&self, tgid: u32) -> &str {
         if tgid == 0 {
             return "VMs that ended earlier";
         }
-        self.known(tgid).unwrap_or("?")
+        self.find_name(tgid).unwrap_or("?")
     }
 }
 
@@ -158,50 +160,50 @@ impl VmNames {
 mod tests {
     use super::*;
 
-    /// No process has it (`PID_MAX_LIMIT` is 2^22).
-    const NOBODY: u32 = (1 << 22) - 1;
+    /// The highest possible pid (`PID_MAX_LIMIT` is 2^22), which no process has.
+    const UNUSED_PID: u32 = (1 << 22) - 1;
 
     #[test]
-    fn a_process_that_has_ended_is_called_by_its_thread() {
+    fn an_ended_process_is_named_after_its_thread() {
         let mut names = VmNames::default();
-        assert_eq!(names.learn(NOBODY, None), NOBODY);
-        assert_eq!(names.get(NOBODY), "?");
-        assert_eq!(names.learn(NOBODY, Some("CPU 0/KVM")), NOBODY);
-        assert_eq!(names.get(NOBODY), format!("CPU 0/KVM-{NOBODY}"));
-        assert_eq!(names.learn(NOBODY, Some("other")), NOBODY);
+        assert_eq!(names.add_process(UNUSED_PID, None), UNUSED_PID);
+        assert_eq!(names.display_name(UNUSED_PID), "?");
+        assert_eq!(names.add_process(UNUSED_PID, Some("CPU 0/KVM")), UNUSED_PID);
+        assert_eq!(names.display_name(UNUSED_PID), format!("CPU 0/KVM-{UNUSED_PID}"));
+        assert_eq!(names.add_process(UNUSED_PID, Some("other")), UNUSED_PID);
     }
 
     #[test]
-    fn a_process_with_a_number_that_was_used_before_is_another() {
+    fn a_reused_pid_is_another_process() {
         let own = std::process::id();
         let mut names = VmNames::default();
         let process = Process {
             name: "before".to_owned(),
-            started: Some(1),
+            start_ticks: Some(1),
         };
-        names.known.insert(own, process);
+        names.processes.insert(own, process);
         assert_eq!(names.latest(own), own);
-        assert_eq!(names.of_current(own), None, "that is the name of another one");
-        let id = names.learn(own, Some("thread"));
+        assert_eq!(names.current_name(own), None, "the stored name belongs to an earlier process");
+        let id = names.add_process(own, Some("thread"));
         assert_ne!(id, own);
         assert_eq!((pid_of(id), names.latest(own)), (own, id));
-        assert_ne!(names.get(id), "before");
-        assert_eq!(names.of_current(own), names.known(id));
-        assert_eq!(names.get(own), "before");
-        assert_eq!(names.learn(own, Some("thread")), id);
+        assert_ne!(names.display_name(id), "before");
+        assert_eq!(names.current_name(own), names.find_name(id));
+        assert_eq!(names.display_name(own), "before");
+        assert_eq!(names.add_process(own, Some("thread")), id);
     }
 
     #[test]
-    fn the_names_that_are_stored_are_bounded() {
+    fn the_number_of_names_is_bounded() {
         let mut names = VmNames::default();
         let own = std::process::id();
-        names.learn(own, None);
-        for pid in (1 << 21)..(1 << 21) + 2 * u32::try_from(MOST_NAMES).unwrap() {
-            if process::start_time(pid).is_none() {
-                names.learn(pid, Some("gone"));
+        names.add_process(own, None);
+        for pid in (1 << 21)..(1 << 21) + 2 * u32::try_from(MAX_NAMES).unwrap() {
+            if process::start_ticks(pid).is_none() {
+                names.add_process(pid, Some("gone"));
             }
         }
-        assert!(names.known.len() <= MOST_NAMES && names.order.len() <= MOST_NAMES);
-        assert!(names.known(own).is_some(), "it lives");
+        assert!(names.processes.len() <= MAX_NAMES && names.order.len() <= MAX_NAMES);
+        assert!(names.find_name(own).is_some(), "a live process stays");
     }
 }

@@ -1,25 +1,25 @@
-//! KVM's modules, watched while something is measured.
+//! Reports loading and unloading of KVM's vendor module during a measurement.
 //!
-//! A program attached to one of kvm.ko's tracepoints keeps kvm.ko loaded, but not the module for the
-//! processor (kvm_amd, kvm_intel). Without that no VM runs, so no event happens: whoever watches
-//! should be told why.
+//! A program attached to a tracepoint of kvm.ko keeps kvm.ko loaded, but not the vendor module
+//! (kvm_amd, kvm_intel). Without the vendor module no VM runs and no event occurs, which needs an
+//! explanation.
 
 use std::path::Path;
 
 use super::kvm;
 
-/// What was loaded when it was last looked at.
+/// The vendor module at the last check.
 #[derive(Debug)]
 pub struct ModuleWatch {
     flavour: Option<String>,
-    /// The last one there was, for the messages.
+    /// The last module that was loaded, for messages.
     last: Option<String>,
 }
 
 impl ModuleWatch {
-    /// Looks for the first time.
+    /// Reads the current vendor module.
     #[must_use]
-    pub fn begin() -> Self {
+    pub fn new() -> Self {
         let flavour = flavour();
         Self {
             last: flavour.clone(),
@@ -27,8 +27,8 @@ impl ModuleWatch {
         }
     }
 
-    /// Looks again, and says on the log what has changed.
-    pub fn look(&mut self) {
+    /// Checks again and logs a warning if the module was loaded or unloaded.
+    pub fn check(&mut self) {
         let now = flavour();
         if now == self.flavour {
             return;

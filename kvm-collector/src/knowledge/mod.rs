@@ -1,6 +1,5 @@
-//! Facts that no kernel exports: what well-known numbers are called, and what is usually done
-//! about frequent exits. Each table names its source; `cargo xtask names --check` compares the
-//! tables with the kernel's headers.
+//! Facts that no kernel exports: names of well-known numbers, and advice on frequent exits. Each
+//! table names its sources. `cargo xtask names --check` compares the tables with the kernel's headers.
 
-pub(crate) mod advice;
-pub(crate) mod names;
+pub mod advice;
+pub mod names;

@@ -1,35 +1,37 @@
-//! Causes of exits, merged from tables that each hold the most frequent ones only.
+//! Causes of exits, merged from tables that each hold only the most frequent causes, with bounds of
+//! their counts.
 
 use std::collections::BTreeMap;
 
 use kvm_ebpf_common::{CauseTable, Key};
 
-/// Causes kept at most where many tables come together.
-const MOST: usize = 256;
+/// Maximum number of causes after a merge.
+const MAX_MERGED_CAUSES: usize = 256;
 
-/// How often one cause was seen.
+/// Bounds of how often one cause occurred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CauseCount {
-    /// At least so often.
+    /// Lower bound.
     pub at_least: u64,
-    /// At most so often.
+    /// Upper bound.
     pub at_most: u64,
-    /// Time of those that `at_least` counts.
+    /// Total duration of the occurrences that `at_least` counts.
     pub total_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct EventCounter {
+struct CauseCounter {
     count: CauseCount,
-    /// The `unseen` of the tables that it is in.
-    covered: u64,
+    /// Sum of [`Causes::unseen`] of the merged tables that contain this cause. Their counts include
+    /// those occurrences.
+    own_unseen: u64,
 }
 
-/// Causes, each with bounds of how often it was seen.
+/// Causes, each with bounds of how often it occurred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Causes {
-    tallies: BTreeMap<Key, EventCounter>,
-    /// How often a cause that is in none of the tables may have been seen.
+    counters: BTreeMap<Key, CauseCounter>,
+    /// Upper bound for a cause that is in none of the merged tables.
     unseen: u64,
 }
 
@@ -37,77 +39,83 @@ impl From<&CauseTable> for Causes {
     fn from(table: &CauseTable) -> Self {
         let unseen = table.unseen();
         let seen = table.causes.iter().filter(|cause| cause.count > 0);
-        let tally = |cause: &kvm_ebpf_common::Cause| EventCounter {
+        let counter = |cause: &kvm_ebpf_common::Cause| CauseCounter {
             count: CauseCount {
                 at_least: cause.count - cause.error.min(cause.count),
                 at_most: cause.count,
                 total_ns: cause.total_ns,
             },
-            covered: unseen,
+            own_unseen: unseen,
         };
         Self {
-            tallies: seen.map(|cause| (cause.key, tally(cause))).collect(),
+            counters: seen.map(|cause| (cause.key, counter(cause))).collect(),
             unseen,
         }
     }
 }
 
 impl Causes {
-    /// Adds what was seen elsewhere.
+    /// Adds the causes of `other`.
     pub fn merge(&mut self, other: &Self) {
-        for (key, from) in &other.tallies {
-            let to = self.tallies.entry(*key).or_default();
+        for (key, from) in &other.counters {
+            let to = self.counters.entry(*key).or_default();
             to.count.at_least += from.count.at_least;
             to.count.at_most += from.count.at_most;
             to.count.total_ns = to.count.total_ns.saturating_add(from.count.total_ns);
-            to.covered += from.covered;
+            to.own_unseen += from.own_unseen;
         }
         self.unseen += other.unseen;
-        if self.tallies.len() > MOST {
-            self.keep_most_frequent(MOST / 2);
+        if self.counters.len() > MAX_MERGED_CAUSES {
+            self.retain_most_frequent(MAX_MERGED_CAUSES / 2);
         }
     }
 
-    /// How many causes are known.
+    /// Returns the number of causes.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.tallies.len()
+        self.counters.len()
     }
 
-    /// Forgets all but so many of the most frequent causes; what is forgotten is unseen from here on.
-    pub fn keep_most_frequent(&mut self, most: usize) {
-        let Some(last) = self.tallies.len().checked_sub(most + 1) else {
+    /// Removes all but the `most` most frequent causes, and raises [`Causes::unseen`] to cover the
+    /// removed ones.
+    pub fn retain_most_frequent(&mut self, most: usize) {
+        let Some(last) = self.counters.len().checked_sub(most + 1) else {
             return;
         };
-        let mut bounds: Vec<_> = self.tallies.values().map(|it| self.bound(it)).collect();
+        let mut bounds: Vec<_> = self
+            .counters
+            .values()
+            .map(|it| self.upper_bound(it))
+            .collect();
         bounds.sort_unstable();
         let highest = bounds[last];
-        let before = self.unseen;
-        self.tallies
-            .retain(|_, tally| tally.count.at_most + (before - tally.covered) > highest);
-        for tally in self.tallies.values_mut() {
-            tally.covered += highest.saturating_sub(before);
+        let previous_unseen = self.unseen;
+        self.counters.retain(|_, counter| {
+            counter.count.at_most + (previous_unseen - counter.own_unseen) > highest
+        });
+        for counter in self.counters.values_mut() {
+            counter.own_unseen += highest.saturating_sub(previous_unseen);
         }
-        self.unseen = before.max(highest);
+        self.unseen = previous_unseen.max(highest);
     }
 
-    fn bound(&self, tally: &EventCounter) -> u64 {
-        tally.count.at_most + (self.unseen - tally.covered)
+    fn upper_bound(&self, counter: &CauseCounter) -> u64 {
+        counter.count.at_most + (self.unseen - counter.own_unseen)
     }
 
-    /// All of them, the most frequent first.
+    /// Returns all causes, the most frequent first.
     #[must_use]
     pub fn ranked(&self) -> Vec<(Key, CauseCount)> {
         let mut ranked: Vec<_> = self
-            .tallies
+            .counters
             .iter()
-            .map(|(key, tally)| {
-                let at_most = self.bound(tally);
+            .map(|(key, counter)| {
+                let at_most = self.upper_bound(counter);
                 (
                     *key,
                     CauseCount {
                         at_most,
-                        ..tally.count
+                        ..counter.count
                     },
                 )
             })
@@ -118,7 +126,7 @@ impl Causes {
         ranked
     }
 
-    /// How often a cause that is not among them may have been seen.
+    /// Returns the upper bound for every cause that is not listed.
     #[must_use]
     pub fn unseen(&self) -> u64 {
         self.unseen
@@ -139,9 +147,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is seen where, the bounds hold for every cause.
+        /// The bounds hold for every cause, however the occurrences are spread over the tables.
         #[test]
-        fn the_bounds_hold(streams in prop::collection::vec(prop::collection::vec(0u64..80, 0..400), 1..40)) {
+        fn bounds_contain_the_exact_counts(streams in prop::collection::vec(prop::collection::vec(0u64..80, 0..400), 1..40)) {
             let mut exact: HashMap<u64, u64> = HashMap::new();
             let mut causes = Causes::default();
             for stream in &streams {

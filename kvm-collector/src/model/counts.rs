@@ -1,48 +1,49 @@
-//! Events counted, as a sample: totals since the start, with the time they were read. Differences
-//! and rates are derived when reading.
+//! Event counts since the start, read at one point in time. Reports compute differences and rates
+//! from two snapshots.
 
 use std::collections::HashMap;
 
 use super::Loss;
 use crate::tracefs::EventName;
 
-/// One event's total.
+/// How often one event happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventCount {
-    /// Which event.
+    /// The event.
     pub event: EventName,
-    /// How often it happened.
+    /// Number of occurrences, including lost ones.
     pub count: u64,
-    /// How many of these could not be queued for user space.
+    /// Occurrences whose record was lost because the ring was full.
     pub lost: u64,
 }
 
-/// One VM's totals.
+/// How often each event happened in one VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmCounts {
-    /// The VMM's process, by its [`process_id`](super::process_id).
+    /// The VMM, by its [`process_id`](super::process_id).
     pub tgid: u32,
-    /// The VM's name, or the best there is.
+    /// The VM's name, or a name made from its process.
     pub name: String,
-    /// Per event, in the order of [`Counts::events`].
+    /// Number of occurrences of each event, in the order of [`CountsSnapshot::events`].
     pub counts: Vec<u64>,
 }
 
-/// Totals at one moment.
+/// Event counts since the start, at one point in time; or the difference of two such snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counts {
-    /// When they were read, `CLOCK_MONOTONIC`.
+pub struct CountsSnapshot {
+    /// When the counts were read, in ns of `CLOCK_MONOTONIC`. In a difference, the time between the
+    /// snapshots.
     pub time_ns: u64,
-    /// Each event watched, sorted by name.
+    /// Each selected event, sorted by name.
     pub events: Vec<EventCount>,
-    /// Each VM with any event, if asked for.
+    /// Each VM that had an event; empty unless counts per VM are requested.
     pub vms: Vec<VmCounts>,
-    /// What is missing.
+    /// Lost events.
     pub loss: Loss,
 }
 
-impl Counts {
-    /// What happened after `earlier`, a sample of the same events. `time_ns` becomes the time between.
+impl CountsSnapshot {
+    /// Returns the difference to `earlier`, a snapshot of the same events.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let events = self
@@ -55,8 +56,7 @@ impl Counts {
                 lost: now.lost.saturating_sub(then.lost),
             })
             .collect();
-        let before: HashMap<u32, &VmCounts> =
-            earlier.vms.iter().map(|it| (it.tgid, it)).collect();
+        let before: HashMap<u32, &VmCounts> = earlier.vms.iter().map(|it| (it.tgid, it)).collect();
         let vms = self
             .vms
             .iter()
@@ -86,8 +86,8 @@ impl Counts {
 mod tests {
     use super::*;
 
-    fn sample(time_ns: u64, count: u64, vms: &[(u32, u64)]) -> Counts {
-        Counts {
+    fn snapshot(time_ns: u64, count: u64, vms: &[(u32, u64)]) -> CountsSnapshot {
+        CountsSnapshot {
             time_ns,
             events: vec![EventCount {
                 event: EventName {
@@ -110,9 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_keeps_vms_that_came_meanwhile() {
-        let earlier = sample(100, 10, &[(1, 10)]);
-        let later = sample(400, 35, &[(1, 15), (2, 20)]);
-        assert_eq!(later.since(&earlier), sample(300, 25, &[(1, 5), (2, 20)]));
+    fn difference_includes_vms_that_started_in_between() {
+        let earlier = snapshot(100, 10, &[(1, 10)]);
+        let later = snapshot(400, 35, &[(1, 15), (2, 20)]);
+        assert_eq!(later.since(&earlier), snapshot(300, 25, &[(1, 5), (2, 20)]));
     }
 }

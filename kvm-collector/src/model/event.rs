@@ -1,89 +1,86 @@
-//! An event, and what else stands in a stream of events, whichever source the stream comes from.
+//! Items of a stream of events. Live and recorded streams have the same items.
 
-/// A process and one of its threads, as the kernel numbers them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Thread {
-    /// The process.
-    pub tgid: u32,
-    /// The thread.
-    pub tid: u32,
-}
+use super::ThreadId;
 
-/// One event: when, where and in which thread it happened, and what the kernel wrote of it.
+/// One event, with its raw record.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
-    /// When, by the source's clock; of the running kernel that is `CLOCK_MONOTONIC`.
+    /// When it happened, in ns of the source's clock. For the running kernel that is
+    /// `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// The CPU it happened on.
+    /// The CPU on which it happened.
     pub cpu: u32,
     /// The process in which it happened.
     pub tgid: u32,
     /// The thread in which it happened.
     pub tid: u32,
-    /// The thread that the event is about: for KVM's events the one in which it happened, for others the
-    /// vCPU thread that happened to run or that the event names. `None`: it is about no vCPU thread.
-    pub subject: Option<Thread>,
-    /// Which event: the index of its format among those of the source.
+    /// The thread that the event concerns. For KVM's events, the thread in which it happened. For
+    /// other events, the vCPU thread in which it happened or that it names; `None` if neither is a
+    /// vCPU thread.
+    pub subject: Option<ThreadId>,
+    /// The event's index among the formats of the source.
     pub slot: usize,
-    /// For an event of a sample: how many events it stands for. 0: every event was recorded.
+    /// If only a sample of the events is recorded, how many events this one stands for; otherwise
+    /// 0.
     pub sample_weight: u64,
-    /// The raw record, with all fields at the offsets that the format gives.
+    /// The raw record, with each field at the offset that its format gives.
     pub raw: &'a [u8],
 }
 
 impl Event<'_> {
-    /// The thread in which it happened.
+    /// Returns the thread in which it happened.
     #[must_use]
-    pub fn thread(&self) -> Thread {
-        Thread {
+    pub fn thread(&self) -> ThreadId {
+        ThreadId {
             tgid: self.tgid,
             tid: self.tid,
         }
     }
 
-    /// How many events it stands for.
+    /// Returns how many events this one stands for: 1 unless events are sampled.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub fn represented_events(&self) -> u64 {
         self.sample_weight.max(1)
     }
 }
 
-impl StreamItem<'_> {
-    /// In the place of a slot: an event that is not selected.
-    pub const UNSELECTED: usize = usize::MAX;
-}
-
-/// What comes next in a stream of events, in the order of time.
+/// The next item of a stream of events, in time order.
 #[derive(Debug, Clone, Copy)]
 pub enum StreamItem<'a> {
-    /// An event that is selected.
+    /// A selected event.
     Event(Event<'a>),
-    /// An event of a known thread whose record cannot be decoded.
+    /// An event whose record cannot be decoded. Its thread is known.
     Damaged {
-        /// When.
+        /// When it happened, in ns.
         time_ns: u64,
-        /// In which thread.
-        thread: Thread,
+        /// The thread in which it happened.
+        thread: ThreadId,
     },
-    /// Events are missing between the items before and those after.
+    /// Events are missing between the preceding and the following items.
     Lost {
-        /// Of which event, if that is known: the index of its format, or [`StreamItem::UNSELECTED`].
+        /// The slot of the missing event, or [`StreamItem::UNSELECTED_SLOT`]; `None` if the event
+        /// is unknown.
         slot: Option<usize>,
-        /// On which CPU, if that is known.
+        /// The CPU on which events are missing; `None` if it is unknown.
         cpu: Option<u32>,
-        /// How many; 0 where they are counted elsewhere in the stream.
+        /// Number of missing events; 0 if another item of the stream counts them.
         count: u64,
-        /// When this is known: they were lost before.
+        /// When the loss was noticed, in ns. The events were lost before that.
         time_ns: u64,
     },
-    /// A thread has ended. Its number may be another thread's from here on.
+    /// A thread has ended. The kernel may reuse its number for a later thread.
     ThreadEnd {
         /// The thread's number.
         tid: u32,
     },
-    /// An interval of the measurement is over; what comes next belongs to the next one.
-    Interval {
-        /// When it ended.
+    /// A report interval has ended. The following items belong to the next interval.
+    IntervalEnd {
+        /// When it ended, in ns.
         end_ns: u64,
     },
+}
+
+impl StreamItem<'_> {
+    /// In [`StreamItem::Lost`], the slot of an event that is not selected.
+    pub const UNSELECTED_SLOT: usize = usize::MAX;
 }

@@ -1,15 +1,14 @@
-//! Reading percentiles out of a histogram.
+//! Percentiles of a histogram of durations.
 
 use kvm_ebpf_common::{Histogram, bucket_start};
 
 use super::MinMax;
 
-/// The duration that `percent` of the counted ones do not exceed, in ns: within 5 %, for durations from
-/// 128 ns to 137 s; what is shorter or longer is known by the shortest and the longest that were seen.
-/// 0 if nothing was counted.
+/// Estimates a percentile of the durations, in ns; 0 if the histogram is empty.
 ///
-/// All that is known of a duration is its bucket. Of the numbers in it the harmonic mean of its ends is
-/// the one that is wrong by the same ratio at either end.
+/// The estimate is within 5 % for durations from 128 ns to 137 s. Shorter and longer durations are
+/// bounded by `extremes`. A histogram tells only the bucket of a duration. The estimate is the
+/// harmonic mean of the bucket's bounds, because its relative error is the same at both bounds.
 #[must_use]
 #[expect(
     clippy::cast_precision_loss,
@@ -24,10 +23,10 @@ pub fn percentile_ns(histogram: &Histogram, percent: f64, extremes: MinMax) -> u
     }
     let MinMax { min_ns, max_ns } = extremes;
     let rank = (count as f64 * percent / 100.0).ceil().max(1.0);
-    let mut below = 0;
+    let mut cumulative = 0;
     for (index, &in_bucket) in histogram.iter().enumerate() {
-        below = u64::saturating_add(below, in_bucket);
-        if (below as f64) < rank {
+        cumulative = u64::saturating_add(cumulative, in_bucket);
+        if (cumulative as f64) < rank {
             continue;
         }
         let low = bucket_start(index);
@@ -35,7 +34,7 @@ pub fn percentile_ns(histogram: &Histogram, percent: f64, extremes: MinMax) -> u
             end if end < histogram.len() => bucket_start(end) - 1,
             _ => max_ns,
         };
-        // Where the extremes are in this bucket they say more than its ends.
+        // Extremes within this bucket are tighter than its bounds.
         let (low, high) = (low.max(min_ns) as f64, high.min(max_ns) as f64);
         let middle = if low + high == 0.0 {
             0.0
@@ -69,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_is_zero() {
+    fn percentile_of_an_empty_histogram_is_zero() {
         assert_eq!(percentile_ns(&[0; BUCKETS], 50.0, MinMax::NONE), 0);
     }
 
     #[test]
-    fn one_duration_is_every_percentile() {
+    fn every_percentile_of_one_duration_is_that_duration() {
         for ns in [0, 5, 777, 1 << 50] {
             for percent in [0.0, 50.0, 99.0, 100.0] {
                 assert_eq!(
@@ -87,7 +86,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_estimate_is_within_5_percent(
+        fn estimates_are_within_5_percent(
             mut durations in prop::collection::vec((0u32..37, any::<u64>()).prop_map(|(bits, ns)| 128 + (ns & ((1 << bits) - 1))), 1..300),
             percent in 1u32..=100,
         ) {
@@ -95,8 +94,8 @@ mod tests {
             let rank = (durations.len() * percent as usize).div_ceil(100);
             let exact = durations[rank - 1];
             let estimate = percentile_ns(&histogram(&durations), f64::from(percent), extremes(&durations));
-            let off = estimate.abs_diff(exact) as f64 / exact as f64;
-            prop_assert!(off <= 0.05, "{estimate} for {exact}");
+            let error = estimate.abs_diff(exact) as f64 / exact as f64;
+            prop_assert!(error <= 0.05, "{estimate} for {exact}");
         }
     }
 }

@@ -1,28 +1,30 @@
-//! What `exits` can count: VM exits by their reason, or another kind of event by one of its fields.
+//! The kinds of events that `exits` can count: VM exits by reason, or another event by one of its
+//! fields.
 
 use kvm_ebpf_common::Key;
 
-/// A kind of event that happens while the guest is out, and the fields it is counted by.
+/// A kind of event that happens during a VM exit, and the fields by which it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
-    /// What it is asked for by.
+pub struct EventKind {
+    /// The name by which `--kind` selects it.
     pub name: String,
-    /// The event of the `kvm` system.
+    /// The name of the event, which is one of the `kvm` system.
     pub event: String,
-    /// The field it is counted by.
-    pub code: String,
-    /// The field that tells apart what has the same code: read from write, say.
-    pub class: Option<String>,
-    /// Events of this class are left out.
+    /// The field by which events are counted.
+    pub code_field: String,
+    /// A second field by which events are counted, for example whether an access is a read or a
+    /// write.
+    pub class_field: Option<String>,
+    /// Events with this value of `class_field` are not counted.
     pub skip_class: Option<u32>,
-    /// A negative class is an error, and there is no code then.
+    /// A negative value of `class_field` is an error number; the code has no meaning then.
     pub class_is_errno: bool,
-    /// Codes are counted without their last so many bits: addresses by their page.
-    pub shift: u32,
+    /// Number of low bits that are removed from the code: 12 counts addresses by page.
+    pub code_shift: u32,
 }
 
-/// A row of [`KINDS`]: name, event, code, class, class left out, shift.
-type Known = (
+/// A row of [`BUILTIN_KINDS`]: name, event, code field, class field, skipped class, code shift.
+type BuiltinKind = (
     &'static str,
     &'static str,
     &'static str,
@@ -31,10 +33,10 @@ type Known = (
     u32,
 );
 
-/// The kinds that have a name of their own. (Events and fields: arch/x86/kvm/trace.h and
-/// include/trace/events/kvm.h, v6.12; the same since v5.2, but for `kvm_page_fault.fault_address`, which
-/// lies elsewhere since v6.1.)
-const KINDS: &[Known] = &[
+/// The kinds that have a name of their own. Events and fields are those of arch/x86/kvm/trace.h and
+/// include/trace/events/kvm.h in Linux 6.12. They are the same since 5.2, except that
+/// `kvm_page_fault.fault_address` has another offset since 6.1.
+const BUILTIN_KINDS: &[BuiltinKind] = &[
     (
         "userspace",
         "kvm_userspace_exit",
@@ -43,7 +45,8 @@ const KINDS: &[Known] = &[
         None,
         0,
     ),
-    // Type 0 is a read whose value is not there yet; the read itself (1) comes later.
+    // Type 0 is a read that KVM cannot complete yet. KVM emits the event again, with type 1, when
+    // it completes.
     ("mmio", "kvm_mmio", "gpa", Some("type"), Some(0), 0),
     ("pio", "kvm_pio", "port", Some("rw"), None, 0),
     ("msr", "kvm_msr", "ecx", Some("write"), None, 0),
@@ -59,41 +62,41 @@ const KINDS: &[Known] = &[
     ),
 ];
 
-/// What is counted was asked for by a name that there is not.
+/// The error for a requested kind that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{asked}` is no kind of exit: there are {}, and any kvm event's field as EVENT.FIELD (kvm_eoi.vector)",
-    names().join(", ")
+    "unknown kind `{requested}`: expected {}, or any kvm event's field as EVENT.FIELD (kvm_eoi.vector)",
+    kind_names().join(", ")
 )]
 pub struct UnknownKind {
-    /// What was asked for.
-    pub asked: String,
+    /// The requested name.
+    pub requested: String,
 }
 
-/// The name of the kind that is VM exits by their reason.
+/// The name that `--kind` has for VM exits by reason, which need no [`EventKind`].
 pub const VMEXIT: &str = "vmexit";
 
-fn names() -> Vec<&'static str> {
+fn kind_names() -> Vec<&'static str> {
     std::iter::once(VMEXIT)
-        .chain(KINDS.iter().map(|known| known.0))
+        .chain(BUILTIN_KINDS.iter().map(|kind| kind.0))
         .collect()
 }
 
-impl Kind {
-    /// The kind of this name, or of this event's field (`kvm_eoi.vector`; `kvm_eoi.apicid,vector` is
-    /// not one).
+impl EventKind {
+    /// Returns the built-in kind with this name, or the kind for an `EVENT.FIELD` such as
+    /// `kvm_eoi.vector`.
     ///
     /// # Errors
-    /// [`UnknownKind`] for any other name, [`VMEXIT`] among them.
-    pub fn named(name: &str) -> Result<Self, UnknownKind> {
-        if let Some(known) = KINDS
+    /// [`UnknownKind`] for any other name, including [`VMEXIT`].
+    pub fn from_name(name: &str) -> Result<Self, UnknownKind> {
+        if let Some(builtin) = BUILTIN_KINDS
             .iter()
-            .find(|known| known.0.eq_ignore_ascii_case(name))
+            .find(|kind| kind.0.eq_ignore_ascii_case(name))
         {
-            return Ok(Self::known(known));
+            return Ok(Self::from_builtin(builtin));
         }
         let unknown = || UnknownKind {
-            asked: name.to_owned(),
+            requested: name.to_owned(),
         };
         let (event, field) = name.split_once('.').ok_or_else(unknown)?;
         let event = event.strip_prefix("kvm:").unwrap_or(event);
@@ -103,17 +106,17 @@ impl Kind {
         Ok(Self {
             name: format!("{event}.{field}"),
             event: event.to_owned(),
-            code: field.to_owned(),
-            class: None,
+            code_field: field.to_owned(),
+            class_field: None,
             skip_class: None,
             class_is_errno: false,
-            shift: 0,
+            code_shift: 0,
         })
     }
 
-    /// The key, without what it does not mean.
+    /// Clears the code of a key that reports an error, because it has no meaning then.
     #[must_use]
-    pub fn meant(&self, key: Key) -> Key {
+    pub fn normalize_key(&self, key: Key) -> Key {
         let code = if self.class_is_errno && key.class.cast_signed() < 0 {
             0
         } else {
@@ -122,25 +125,25 @@ impl Kind {
         Key { code, ..key }
     }
 
-    /// The kinds that say what an exit is about, in the order they are tried.
+    /// Returns the built-in kinds that can be the cause of an exit.
     #[must_use]
-    pub fn causes() -> Vec<Self> {
-        KINDS
+    pub fn cause_kinds() -> Vec<Self> {
+        BUILTIN_KINDS
             .iter()
-            .filter(|known| known.0 != "userspace")
-            .map(Self::known)
+            .filter(|kind| kind.0 != "userspace")
+            .map(Self::from_builtin)
             .collect()
     }
 
-    fn known(&(name, event, code, class, skip_class, shift): &Known) -> Self {
+    fn from_builtin(&(name, event, code, class, skip_class, shift): &BuiltinKind) -> Self {
         Self {
             name: name.to_owned(),
             event: event.to_owned(),
-            code: code.to_owned(),
-            class: class.map(str::to_owned),
+            code_field: code.to_owned(),
+            class_field: class.map(str::to_owned),
             skip_class,
             class_is_errno: class == Some("errno"),
-            shift,
+            code_shift: shift,
         }
     }
 }
@@ -150,19 +153,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_found_by_name_and_fields_by_event() {
+    fn kinds_are_found_by_name_or_by_event_and_field() {
         assert_eq!(
-            Kind::named("MMIO").map(|it| it.event),
+            EventKind::from_name("MMIO").map(|it| it.event),
             Ok("kvm_mmio".into())
         );
-        let kind = Kind::named("kvm:kvm_eoi.vector").expect("a field");
-        assert_eq!((&*kind.event, &*kind.code), ("kvm_eoi", "vector"));
+        let kind = EventKind::from_name("kvm:kvm_eoi.vector").expect("a field");
+        assert_eq!((&*kind.event, &*kind.code_field), ("kvm_eoi", "vector"));
     }
 
     #[test]
-    fn what_there_is_is_said() {
+    fn unknown_kind_error_lists_the_kinds() {
         for asked in ["pci", "kvm_eoi.", ".vector", ""] {
-            let error = Kind::named(asked).expect_err(asked).to_string();
+            let error = EventKind::from_name(asked).expect_err(asked).to_string();
             assert!(error.contains("hypercall") && error.contains(&format!("`{asked}`")));
         }
     }

@@ -1,40 +1,43 @@
-//! What is missing from the numbers: the one list that every report, format and exit code reads.
+//! Losses: events that are missing from the results. Every report, format and exit code reads this
+//! one list.
 
 use serde::Serialize;
 
-/// How much a report leaves out or knows only roughly. All zero means: the report is complete.
+/// Counts of lost or inexact data, by kind of loss. A report is complete if all of them are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Loss {
-    /// Events that could not be queued for user space, or could not be counted per VM.
+    /// Events that did not fit into a ring, or that could not be counted per VM.
     pub lost: u64,
-    /// VM exits that were followed by another exit of the same thread, or, in a stream of events, by a
-    /// place where events are missing. They are counted and have no time.
+    /// VM exits without a matching entry: the thread's next event was another exit, or events are
+    /// missing after the exit. They are counted, but have no duration.
     pub unmatched: u64,
-    /// VM exits after which another thread entered the same vCPU. They are counted and have no time.
+    /// VM exits after which another thread entered the same vCPU. They are counted, but have no
+    /// duration.
     pub moved: u64,
-    /// VM exits in no row because the table of rows (or of threads) was full.
+    /// VM exits that are in no row because the table of rows or of threads was full.
     pub map_full: u64,
-    /// Events left out because it is not known which VM or vCPU they belong to, and the selection asks.
+    /// Events that are omitted because the selection needs their VM or vCPU, which is unknown.
     pub unattributed: u64,
-    /// Events for which the kernel ran no program, because another one was running on that CPU.
-    /// `None`: this kernel does not count them (classic tracepoint programs before Linux 6.7).
+    /// Events for which the kernel ran no eBPF program, because another one was running on that
+    /// CPU. `None` if the kernel does not count them, which is so for classic tracepoint programs
+    /// before Linux 6.7.
     pub missed: Option<u64>,
-    /// Records of a recording that cannot be decoded, and places where it ends too early.
+    /// Records of a recording that cannot be decoded. A recording that is cut off counts as one.
     pub damaged: u64,
-    /// Events that arrived after events with a later time, too late to be put in order.
+    /// Events that arrived too late to be put into time order.
     pub late: u64,
-    /// Events whose number is an estimate: the recording holds a sample of them.
+    /// Events whose number is an estimate, because only a sample of them is recorded.
     pub sampled: u64,
 }
 
-/// One kind of loss, as reports show it.
+/// One kind of loss, for reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LossEntry {
-    /// Its name, as in JSON and CSV.
+    /// The name in JSON and CSV.
     pub name: &'static str,
-    /// How many; `None` where the kernel cannot say.
+    /// The count; `None` if the kernel does not count it.
     pub count: Option<u64>,
-    /// What the number counts, as the rest of a sentence that begins with the number.
+    /// What is counted: the rest of a sentence that starts with the number.
     pub meaning: &'static str,
 }
 
@@ -55,7 +58,7 @@ impl Default for Loss {
 }
 
 impl Loss {
-    /// Every kind of loss, in the order in which reports show them.
+    /// Returns every kind of loss, in the order in which reports show them.
     #[must_use]
     pub fn entries(&self) -> [LossEntry; 9] {
         let entry = |name, count, meaning| LossEntry {
@@ -72,77 +75,78 @@ impl Loss {
             entry(
                 "unmatched",
                 Some(self.unmatched),
-                "exits have no entry after them, or events are missing in between: they are counted and have no time",
+                "exits have no entry after them, or events are missing in between: they are counted, but have no time",
             ),
             entry(
                 "moved",
                 Some(self.moved),
-                "exits have no time because another thread entered their vCPU: several threads run it in turn",
+                "exits have no time because another thread entered their vCPU, which several threads run in turn",
             ),
             entry(
                 "map_full",
                 Some(self.map_full),
-                "exits are in no row because the table was full: give a larger --max-rows",
+                "exits are in no row because the table was full: use a larger --max-rows",
             ),
             entry(
                 "unattributed",
                 Some(self.unattributed),
-                "events were left out because their thread's VM or vCPU is not known",
+                "events were omitted because their thread's VM or vCPU is unknown",
             ),
             entry(
                 "missed",
                 self.missed,
-                "events were not seen because a program was running on that CPU already",
+                "events were missed because another eBPF program was running on that CPU",
             ),
             entry(
                 "damaged",
                 Some(self.damaged),
-                "records of the recording are damaged or cut off: what they held is in no row",
+                "records of the recording are damaged or cut off: their events are in no row",
             ),
             entry(
                 "late",
                 Some(self.late),
-                "events came too late to be put in order of time",
+                "events arrived too late to be put into time order",
             ),
             entry(
                 "sampled",
                 Some(self.sampled),
-                "events are an estimate: the recording holds only a sample of them, and exits have no times",
+                "events are an estimate: the recording contains only a sample of them, and exits have no times",
             ),
         ]
     }
 
-    /// Is nothing known to be missing? (What the kernel cannot say is not known to be missing.)
+    /// Returns whether no loss is known. A kind of loss that the kernel does not count is no known
+    /// loss.
     #[must_use]
-    pub fn is_none(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries()
             .iter()
             .all(|entry| entry.count.unwrap_or(0) == 0)
     }
 
-    /// The sum of two parts of the same measurement.
+    /// Returns the sum of the losses of two parts of a measurement.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        self.each(other, u64::saturating_add)
+        self.combine(other, u64::saturating_add)
     }
 
-    /// What came to be missing after `earlier`.
+    /// Returns the losses since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        self.each(earlier, u64::saturating_sub)
+        self.combine(earlier, u64::saturating_sub)
     }
 
-    fn each(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
+    fn combine(&self, other: &Self, operation: fn(u64, u64) -> u64) -> Self {
         Self {
-            lost: with(self.lost, other.lost),
-            unmatched: with(self.unmatched, other.unmatched),
-            moved: with(self.moved, other.moved),
-            map_full: with(self.map_full, other.map_full),
-            unattributed: with(self.unattributed, other.unattributed),
-            missed: self.missed.zip(other.missed).map(|(a, b)| with(a, b)),
-            damaged: with(self.damaged, other.damaged),
-            late: with(self.late, other.late),
-            sampled: with(self.sampled, other.sampled),
+            lost: operation(self.lost, other.lost),
+            unmatched: operation(self.unmatched, other.unmatched),
+            moved: operation(self.moved, other.moved),
+            map_full: operation(self.map_full, other.map_full),
+            unattributed: operation(self.unattributed, other.unattributed),
+            missed: self.missed.zip(other.missed).map(|(a, b)| operation(a, b)),
+            damaged: operation(self.damaged, other.damaged),
+            late: operation(self.late, other.late),
+            sampled: operation(self.sampled, other.sampled),
         }
     }
 }
@@ -152,14 +156,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_is_an_entry_and_makes_a_report_incomplete() {
+    fn every_field_is_an_entry_and_counts_as_loss() {
         let json = serde_json::to_value(Loss::default()).unwrap();
         let fields: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         let entries = Loss::default().entries();
         let mut names: Vec<_> = entries.iter().map(|it| it.name.to_owned()).collect();
         names.sort();
         assert_eq!(names, fields);
-        assert!(Loss::default().is_none());
+        assert!(Loss::default().is_empty());
         for field in fields {
             let mut json = serde_json::to_value(Loss::default()).unwrap();
             json[&field] = 1.into();
@@ -175,18 +179,18 @@ mod tests {
                 late: number("late"),
                 sampled: number("sampled"),
             };
-            assert!(!loss.is_none(), "{field}");
+            assert!(!loss.is_empty(), "{field}");
             assert_eq!(loss.plus(&loss).since(&loss), loss, "{field}");
         }
     }
 
     #[test]
-    fn what_is_not_known_stays_unknown() {
+    fn unknown_counts_stay_unknown() {
         let unknown = Loss {
             missed: None,
             ..Loss::default()
         };
-        assert!(unknown.is_none());
+        assert!(unknown.is_empty());
         assert_eq!(unknown.since(&Loss::default()).missed, None);
         assert_eq!(Loss::default().plus(&unknown).missed, None);
     }

@@ -1,24 +1,30 @@
-//! What was measured, as plain owned data with its arithmetic. No files, no clocks, no kernel: time
-//! is an argument.
+//! Measured data as plain values, with their arithmetic. Nothing here reads files, clocks or the
+//! kernel: times are arguments.
 
 mod batch;
 pub mod capacity;
 mod causes;
 mod counts;
 mod event;
-mod exits;
+mod exit_reading;
+mod exit_totals;
 mod histogram;
 mod kind;
 mod loss;
+mod min_max;
 mod segment;
+mod thread_id;
 
+pub use crate::host::{next_process_id, pid_of, process_id};
 pub use batch::{Batch, Record};
 pub use causes::{CauseCount, Causes};
-pub use counts::{Counts, EventCount, VmCounts};
-pub use event::{Event, StreamItem, Thread};
-pub use exits::{ExitReading, ExitTotals, MinMax, ThreadExits, VcpuId, VcpuTimes};
+pub use counts::{CountsSnapshot, EventCount, VmCounts};
+pub use event::{Event, StreamItem};
+pub use exit_reading::{ExitReading, ThreadExits, VcpuTimes};
+pub use exit_totals::ExitTotals;
 pub use histogram::percentile_ns;
-pub use kind::{Kind, UnknownKind, VMEXIT};
+pub use kind::{EventKind, UnknownKind, VMEXIT};
 pub use loss::{Loss, LossEntry};
-pub use crate::host::{next_process_id, pid_of, process_id};
-pub use segment::{Exit, ExitEnd, Part, Segment, VcpuState};
+pub use min_max::MinMax;
+pub use segment::{Exit, ExitEnd, ExitPart, Segment, VcpuState};
+pub use thread_id::{ThreadId, VcpuId};

@@ -1,67 +1,69 @@
-//! Where a vCPU's thread was, from when to when.
+//! Segments: time intervals during which a vCPU thread was in one state.
 
 use kvm_ebpf_common::{Key, Parts};
 
 use super::VcpuId;
 
-/// A time that a vCPU's thread spent in one state.
+/// A half-open time interval during which a vCPU thread was in one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// The vCPU it belongs to.
+    /// The vCPU that the thread runs.
     pub vcpu_id: VcpuId,
-    /// The CPU it ended on.
+    /// The CPU on which the segment ended.
     pub cpu: u32,
-    /// Since when.
+    /// Start, in ns of the stream's clock.
     pub from_ns: u64,
-    /// Until when; of an exit without a time, until when it is known to have been out.
+    /// End, in ns. For an exit without a duration, the last time at which the thread is known to
+    /// have been outside the guest.
     pub to_ns: u64,
-    /// Where it was.
+    /// The state of the thread.
     pub state: VcpuState,
 }
 
-/// Where a vCPU's thread can be.
+/// The state of a vCPU thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VcpuState {
-    /// In the guest.
+    /// The vCPU runs the guest.
     Guest,
-    /// Out of it.
+    /// The vCPU is outside the guest: a whole exit.
     Exit(Exit),
-    /// In a part of the exit that ends next.
-    Part(Part),
+    /// A part of the thread's exit that ends next.
+    Part(ExitPart),
 }
 
-/// An exit.
+/// A VM exit, without its times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// Why.
+    /// The exit reason, or the code of the counted event.
     pub key: Key,
-    /// Where the guest was.
+    /// The guest's instruction pointer at the exit.
     pub guest_rip: u64,
-    /// How its time divides; zero where it has none.
+    /// The breakdown of its duration; zero if it has no duration.
     pub parts: Parts,
-    /// How it ended.
+    /// How the exit ended.
     pub end: ExitEnd,
 }
 
 /// How an exit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitEnd {
-    /// With an entry.
+    /// The vCPU entered the guest again.
     Entry,
-    /// Not at all, as far as is known.
-    Open,
-    /// Its entry was not seen.
-    Unseen,
+    /// The exit was in progress when the thread or the stream ended.
+    InProgress,
+    /// The end is unknown, because the entry was not seen.
+    UnknownEnd,
 }
 
-/// A part of an exit that is not its kernel part. A preemption may lie within one of the others, whose
-/// time it is not.
+/// A part of an exit. The rest of an exit is time in the kernel.
+///
+/// A preemption may lie within one of the other parts; its time does not count for that part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// In the VMM's user space.
+pub enum ExitPart {
+    /// The thread runs in the VMM's user space.
     Vmm,
-    /// Halted.
+    /// The vCPU is halted, because the guest is idle.
     Halted,
-    /// Ready, and not running.
+    /// The thread is preempted: runnable, but not running.
     Preempted,
 }

@@ -30,7 +30,7 @@ use super::{
     tables::{self, Tables},
     tracepoint,
 };
-use crate::{host, timing::THREAD_END, tracefs::EventName};
+use crate::{host, timing::THREAD_END_EVENT, tracefs::EventName};
 
 /// The kernel half, put here by `build.rs`; empty when it had not been built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
@@ -238,7 +238,7 @@ impl Attached {
         if let Some(entry) = request.entry
             && let Some(id) = plan.learn_vcpus
         {
-            attached.attach("learn_vcpu", &entry.event(), id)?;
+            attached.attach("learn_vcpu", &entry.event_name(), id)?;
         }
         if plan.learn_threads {
             for event in OF_VCPU_THREADS {
@@ -246,7 +246,7 @@ impl Attached {
             }
         }
         if plan.knows_threads() && plan.pairing.is_none() {
-            attached.attach("vcpu_thread_end", &THREAD_END.into(), 0)?;
+            attached.attach("vcpu_thread_end", &THREAD_END_EVENT.into(), 0)?;
         }
         let mut taken: &[usize] = &[];
         if let Some(pairing) = &plan.pairing {
@@ -256,17 +256,17 @@ impl Attached {
             taken = &pairing.slots_taken;
         }
         if request.per_thread {
-            attached.attach("counted_thread_end", &THREAD_END.into(), 0)?;
+            attached.attach("counted_thread_end", &THREAD_END_EVENT.into(), 0)?;
         }
         if request.skip_processes {
-            attached.attach("process_end", &THREAD_END.into(), 0)?;
+            attached.attach("process_end", &THREAD_END_EVENT.into(), 0)?;
         }
         if request.ship {
-            attached.attach("thread_end", &THREAD_END.into(), 0)?;
+            attached.attach("thread_end", &THREAD_END_EVENT.into(), 0)?;
         }
         for (slot, event) in request.events.iter().enumerate() {
             if !taken.contains(&slot) {
-                attached.attach(&plan.program_of(slot), &event.event(), event.id)?;
+                attached.attach(&plan.program_of(slot), &event.event_name(), event.id)?;
             }
         }
         Ok(attached)

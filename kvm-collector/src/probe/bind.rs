@@ -4,7 +4,7 @@
 use kvm_ebpf_common::{FieldId, FieldPlace, NO_OFFSET};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
-use crate::timing::FieldPlaces;
+use crate::timing::FieldLocations;
 
 /// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h): opcode, registers (destination in the lower half), offset, immediate.
 const INSN_BYTES: usize = 8;
@@ -24,7 +24,7 @@ const MOVE: u8 = 0xb4;
 ///
 /// # Errors
 /// When it is no object, or its sections lie nowhere.
-pub(super) fn bind(object: &[u8], places: &FieldPlaces) -> Result<Vec<u8>, object::Error> {
+pub(super) fn bind(object: &[u8], places: &FieldLocations) -> Result<Vec<u8>, object::Error> {
     let mut bound = object.to_vec();
     for section in object::File::parse(object)?.sections() {
         if section.kind() != SectionKind::Text {
@@ -44,7 +44,7 @@ pub(super) fn bind(object: &[u8], places: &FieldPlaces) -> Result<Vec<u8>, objec
     Ok(bound)
 }
 
-fn bind_section(code: &mut [u8], places: &FieldPlaces) {
+fn bind_section(code: &mut [u8], places: &FieldLocations) {
     let mut insns = code.chunks_exact_mut(INSN_BYTES);
     while let Some(insn) = insns.next() {
         if insn[0] == WIDE {
@@ -100,8 +100,8 @@ mod tests {
         [0x79, 0x17, offset[0], offset[1], 0, 0, 0, 0]
     }
 
-    fn places() -> FieldPlaces {
-        FieldPlaces::default()
+    fn places() -> FieldLocations {
+        FieldLocations::default()
     }
 
     #[test]

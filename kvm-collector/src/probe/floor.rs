@@ -43,7 +43,7 @@ impl Floor {
                 let fd = it.fd().map_err(|error| not_loaded(all, error))?;
                 for event in events {
                     let link = tracepoint::attach(fd.as_fd(), event.id)
-                        .map_err(|error| not_attached(&event.event().to_string(), error))?;
+                        .map_err(|error| not_attached(&event.event_name().to_string(), error))?;
                     links.push(link);
                 }
             }
@@ -51,7 +51,7 @@ impl Floor {
                 it.load().map_err(|error| not_loaded(all, error))?;
                 for event in events {
                     it.attach(&event.name)
-                        .map_err(|error| not_attached(&event.event().to_string(), error))?;
+                        .map_err(|error| not_attached(&event.event_name().to_string(), error))?;
                 }
             }
             _ => return Err(ProbeError::Missing(name.to_owned())),

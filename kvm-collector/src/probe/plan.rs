@@ -8,7 +8,7 @@ use kvm_ebpf_common::{
 
 use super::programs::TimingPrograms;
 use crate::{
-    timing::{FieldPlaces, Filter, Pairing, TimingError, u32_place},
+    timing::{FieldLocations, Filter, TimingRequest, TimingError, locate_u32},
     tracefs::{Format, ReasonNames},
 };
 
@@ -26,7 +26,7 @@ pub struct Request<'a> {
     /// Also count per thread.
     pub per_thread: bool,
     /// Time VM exits.
-    pub pairing: Option<&'a Pairing>,
+    pub pairing: Option<&'a TimingRequest>,
     /// The format of `kvm_entry`, where the kernel has it: it says which vCPU a thread runs.
     pub entry: Option<&'a Format>,
     /// What is left out.
@@ -168,7 +168,7 @@ pub(super) struct Plan {
     pub(super) filter: FilterSettings,
     pub(super) pairing: Option<TimingPrograms>,
     /// Where the fields are that the programs read.
-    pub(super) places: FieldPlaces,
+    pub(super) places: FieldLocations,
     pub(super) ship: ShipSettings,
     /// All programs are raw tracepoint programs that only count: no event's record is needed, and nothing is timed.
     pub(super) is_raw: bool,
@@ -210,9 +210,9 @@ impl Plan {
                 let (programs, places) = TimingPrograms::of(pairing, request)?;
                 (Some(programs), places)
             }
-            None => (None, FieldPlaces::default()),
+            None => (None, FieldLocations::default()),
         };
-        let entry_vcpu = u32_place(request.entry, "vcpu_id", VCPU_UNKNOWN);
+        let entry_vcpu = locate_u32(request.entry, "vcpu_id", VCPU_UNKNOWN);
         places.set(FieldId::EntryVcpu, entry_vcpu);
         let slots = slots(request, &mut places)?;
         let is_raw = !request.ship
@@ -246,7 +246,7 @@ impl Plan {
 
 fn slots(
     request: &Request<'_>,
-    places: &mut FieldPlaces,
+    places: &mut FieldLocations,
 ) -> Result<[SlotSettings; MAX_SLOTS], PlanError> {
     let asked = request.events.len();
     if asked > MAX_SLOTS {
@@ -255,16 +255,16 @@ fn slots(
     let mut slots = [SlotSettings::NONE; MAX_SLOTS];
     for (index, (slot, event)) in slots.iter_mut().zip(request.events).enumerate() {
         slot.event_id = u32::from(event.id);
-        let vcpu = u32_place(Some(event), "vcpu_id", VCPU_UNKNOWN);
+        let vcpu = locate_u32(Some(event), "vcpu_id", VCPU_UNKNOWN);
         places.set(FieldId::SlotVcpu(index), vcpu);
         if request.filter.reasons.is_some() && event.name == "kvm_exit" {
-            let value = u32_place(Some(event), ReasonNames::fields(Some(event)).1, 0);
+            let value = locate_u32(Some(event), ReasonNames::reason_fields(Some(event)).1, 0);
             slot.has_value = u32::from(value.offset != NO_OFFSET);
             places.set(FieldId::SlotValue(index), value);
         }
-        if !event.is_of_kvm() {
+        if !event.is_kvm_event() {
             slot.of_vcpus = 1;
-            let others = ["next_pid", "pid"].map(|field| u32_place(Some(event), field, 0));
+            let others = ["next_pid", "pid"].map(|field| locate_u32(Some(event), field, 0));
             let other = others.into_iter().find(|it| it.offset != NO_OFFSET);
             places.set(
                 FieldId::SlotOther(index),
@@ -282,7 +282,7 @@ fn slots(
 /// Header, fixed part and room for what varies, as a multiple of 8.
 fn record_bytes(event: &Format) -> u32 {
     let mut raw = event.fixed_size();
-    if event.has_dynamic() {
+    if event.has_dynamic_fields() {
         raw += DYNAMIC_BYTES;
     }
     let bytes = RECORD_HEADER_BYTES + raw.saturating_sub(COMMON_BYTES);
@@ -298,7 +298,7 @@ fn copied_bytes(event: &Format) -> u32 {
         .last()
         .map_or(0, |last| last.offset + last.size);
     let bytes = end.saturating_sub(COMMON_BYTES);
-    if event.has_dynamic() || bytes > MOST_COPIED_BYTES {
+    if event.has_dynamic_fields() || bytes > MOST_COPIED_BYTES {
         return 0;
     }
     u32::try_from(bytes).unwrap_or(0)

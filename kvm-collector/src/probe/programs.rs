@@ -4,7 +4,7 @@ use kvm_ebpf_common::{DetailSettings, MAX_DETAILS, NO_SLOT, PairingSettings};
 
 use super::plan::{PlanError, Request};
 use crate::{
-    timing::{FieldPlaces, Pairing, Step, TimingPlan},
+    timing::{FieldLocations, TimingRequest, Step, TimingPlan},
     tracefs::{EventName, Format},
 };
 
@@ -33,10 +33,10 @@ pub(super) struct TimingPrograms {
 impl TimingPrograms {
     /// Plans the programs, and says where the fields are that they read.
     pub(super) fn of(
-        pairing: &Pairing,
+        pairing: &TimingRequest,
         request: &Request<'_>,
-    ) -> Result<(Self, FieldPlaces), PlanError> {
-        let plan = TimingPlan::of(pairing)?;
+    ) -> Result<(Self, FieldLocations), PlanError> {
+        let plan = TimingPlan::new(pairing)?;
         let mut details = [DetailSettings::NONE; MAX_DETAILS];
         details[..plan.details.len()].copy_from_slice(&plan.details);
         let mut programs = Self {
@@ -45,10 +45,10 @@ impl TimingPrograms {
             uses: Vec::new(),
             slots_taken: Vec::new(),
             exits_have_vcpus: plan.knows_vcpus,
-            has_user_exits: pairing.user.is_some(),
+            has_user_exits: pairing.userspace_exit.is_some(),
         };
         // Where no more is requested than exits by their reason, there are shorter programs.
-        let plain = pairing.is_plain() && !request.is_by_task() && !request.log;
+        let plain = pairing.is_by_reason_only() && !request.is_by_task() && !request.log;
         let raw = if plain { "_plain" } else { "_raw" };
         for (step, event) in &plan.steps {
             let id = pairing.format_of(event).map_or(0, |it| it.id);
@@ -62,7 +62,7 @@ impl TimingPrograms {
                     let slot = attach(&format!("detail_{number}"), "");
                     programs.details[usize::from(*number)].slot = slot;
                 }
-                Step::User => programs.settings.user_slot = attach("user_exit", raw),
+                Step::UserspaceExit => programs.settings.user_slot = attach("user_exit", raw),
                 Step::Wakeup => programs.settings.wakeup_slot = attach("wakeup", ""),
                 Step::Switch => {
                     attach("switched", "");
@@ -74,7 +74,7 @@ impl TimingPrograms {
                 }
             }
         }
-        Ok((programs, plan.places))
+        Ok((programs, plan.field_locations))
     }
 
     /// Is it seen which vCPU a thread runs, and when it returns to user space?
@@ -92,7 +92,7 @@ impl TimingPrograms {
         id: u16,
         events: &[Format],
     ) -> u32 {
-        let slot = events.iter().position(|it| it.event() == *event);
+        let slot = events.iter().position(|it| it.event_name() == *event);
         self.slots_taken.extend(slot);
         let variant = if slot.is_none() { shorter } else { "" };
         self.use_alone(&format!("{program}{variant}"), event, id);

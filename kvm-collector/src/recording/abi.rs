@@ -1,24 +1,25 @@
-//! Numbers of the perf.data format, as in Linux's tools/perf/Documentation/perf.data-file-format.txt and
-//! include/uapi/linux/perf_event.h.
+//! Constants and basic encodings of the perf.data format, from Linux's
+//! tools/perf/Documentation/perf.data-file-format.txt and include/uapi/linux/perf_event.h.
 
-/// The first bytes of a perf.data file of this machine's byte order.
+/// The first 8 bytes of a perf.data file in this machine's byte order.
 pub(super) const MAGIC: u64 = u64::from_ne_bytes(if cfg!(target_endian = "little") {
     *b"PERFILE2"
 } else {
     *b"2ELIFREP"
 });
 
-/// Bytes of a file's header; of a stream's (pipe mode) there are 16.
+/// Size of the header of a file.
 pub(super) const FILE_HEADER_BYTES: usize = 104;
+/// Size of the header of a stream (pipe mode).
 pub(super) const PIPE_HEADER_BYTES: usize = 16;
 
-/// Bytes of a record's header: type, misc, size.
+/// Size of the header of a record: type, misc, size.
 pub(super) const RECORD_HEADER: usize = 8;
 
-/// As a record says it.
+/// [`RECORD_HEADER`] in the type that a record stores its size in.
 pub(super) const RECORD_HEADER_SIZE: u16 = 8;
 
-/// Types of records.
+/// Record types.
 pub(super) mod record {
     pub(crate) const LOST: u32 = 2;
     pub(crate) const COMM: u32 = 3;
@@ -27,7 +28,8 @@ pub(super) mod record {
     pub(crate) const SAMPLE: u32 = 9;
     pub(crate) const LOST_SAMPLES: u32 = 13;
     pub(crate) const HEADER_ATTR: u32 = 64;
-    /// Without a meaning since Linux 3.x, and skipped by every reader.
+    /// `PERF_RECORD_HEADER_EVENT_TYPE`, which is obsolete since Linux 3.x. All readers skip it, so it
+    /// serves as padding.
     pub(crate) const PADDING: u32 = 65;
     pub(crate) const TRACING_DATA: u32 = 66;
     pub(crate) const FINISHED_ROUND: u32 = 68;
@@ -37,13 +39,13 @@ pub(super) mod record {
     pub(crate) const COMPRESSED2: u32 = 83;
 }
 
-/// `PERF_RECORD_MISC_KERNEL`: it happened in the kernel.
+/// `PERF_RECORD_MISC_KERNEL`: the event happened in kernel mode.
 pub(super) const MISC_KERNEL: u16 = 1;
 
 /// `PERF_TYPE_TRACEPOINT`.
 pub(super) const TYPE_TRACEPOINT: u32 = 2;
 
-/// Bits of `sample_type`, in the order in which the values lie in a sample (but for IDENTIFIER, which is first).
+/// Bits of `sample_type`. A sample has the values in this order, except for IDENTIFIER, which is first.
 pub(super) mod sample {
     pub(crate) const IP: u64 = 1 << 0;
     pub(crate) const TID: u64 = 1 << 1;
@@ -58,7 +60,7 @@ pub(super) mod sample {
     pub(crate) const RAW: u64 = 1 << 10;
     pub(crate) const IDENTIFIER: u64 = 1 << 16;
 
-    /// Those of 8 bytes that come first, in the order in which they lie in a sample.
+    /// The values of 8 bytes at the start of a sample, in order.
     pub(crate) const FIXED: [u64; 9] =
         [IDENTIFIER, IP, TID, TIME, ADDR, ID, STREAM_ID, CPU, PERIOD];
 }
@@ -72,7 +74,7 @@ pub(super) mod read_format {
     pub(crate) const LOST: u64 = 16;
 }
 
-/// Bits of the flags of `perf_event_attr`.
+/// Bits of the flags in `perf_event_attr`.
 pub(super) mod flag {
     pub(crate) const COMM: u64 = 1 << 9;
     pub(crate) const FREQ: u64 = 1 << 10;
@@ -81,11 +83,12 @@ pub(super) mod flag {
     pub(crate) const USE_CLOCKID: u64 = 1 << 25;
 }
 
-/// `PERF_ATTR_SIZE_VER7`. We have nothing to say beyond the first 96 bytes, but perf until 6.3 looks for a stream's ids behind
-/// as many bytes as its own `perf_event_attr` has, which since 5.13 are these.
+/// The size of `perf_event_attr` in our recordings (`PERF_ATTR_SIZE_VER7`). We set only the first 96
+/// bytes. But in a stream, perf up to 6.3 expects the event ids after as many bytes as its own
+/// `perf_event_attr` has, and that is 128 since 5.13.
 pub(super) const ATTR_BYTES: usize = 128;
 
-/// Header features.
+/// Numbers of header features.
 pub(super) mod feature {
     pub(crate) const TRACING_DATA: u32 = 1;
     pub(crate) const HOSTNAME: u32 = 3;
@@ -102,7 +105,7 @@ pub(super) mod feature {
     pub(crate) const CLOCKID: u32 = 23;
     pub(crate) const COMPRESSED: u32 = 27;
     pub(crate) const CLOCK_DATA: u32 = 29;
-    /// Ours: which VM each process was, as lines of `pid<TAB>name`. perf skips what it does not know.
+    /// Our own feature: the names of the VMs, as lines of `pid<TAB>name`. perf skips unknown features.
     pub(crate) const VM_NAMES: u32 = 255;
 }
 
@@ -112,26 +115,47 @@ pub(super) const COMPRESSED_ZSTD: u32 = 1;
 /// `CLOCK_MONOTONIC`.
 pub(super) const CLOCK_MONOTONIC: u32 = 1;
 
-/// What the version feature of our files begins with.
-pub(super) const OUR_VERSION: &str = "kvm-collector ";
+/// The start of the feature VERSION in our recordings.
+pub(super) const VERSION_PREFIX: &str = "kvm-collector ";
 
-/// The number at a place, if the bytes reach that far.
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+/// Reads 2 bytes at an offset. `None` if there are fewer.
+pub(super) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(
-        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
+        bytes.get(offset..offset.checked_add(2)?)?.try_into().ok()?,
     ))
 }
 
-/// As [`u16_at`].
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+/// Reads 4 bytes at an offset. `None` if there are fewer.
+pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
+        bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?,
     ))
 }
 
-/// As [`u16_at`].
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+/// Reads 8 bytes at an offset. `None` if there are fewer.
+pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(
-        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
+        bytes.get(offset..offset.checked_add(8)?)?.try_into().ok()?,
     ))
+}
+
+/// Appends a number as 32 bits.
+pub(super) fn put_u32(to: &mut Vec<u8>, number: usize) {
+    to.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_ne_bytes());
+}
+
+/// A part of a file (`struct perf_file_section`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Section {
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+impl Section {
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.offset.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.size.to_ne_bytes());
+        bytes
+    }
 }

@@ -1,4 +1,5 @@
-//! Memory that is read into, over and over: new memory would have to be zeroed by the kernel first.
+//! A buffer for reading files, whose parts can be shared without copying. It reuses memory, because
+//! the kernel has to zero new memory first.
 
 use std::{
     mem,
@@ -7,24 +8,25 @@ use std::{
 
 use bytes::Bytes;
 
-/// Read at a time. What is read is looked at at once, while it is in the processor's cache.
-pub(super) const CHUNK: usize = 256 << 10;
+/// The number of bytes to read at once. They fit into the CPU's cache, so that they are still there when
+/// they are decoded.
+pub(super) const READ_BYTES: usize = 256 << 10;
 
-/// As much memory is kept for later at most.
-const MOST_SPARE: usize = (64 << 20) / CHUNK;
+/// The maximum number of unused buffers in the pool (64 MiB).
+const MAX_SPARE_BUFFERS: usize = (64 << 20) / READ_BYTES;
 
-/// What has been read and not been given out.
+/// Bytes that are read but not consumed yet.
 #[derive(Debug)]
 pub(super) struct Buffer {
     state: State,
-    spare: Arc<Spare>,
+    pool: Arc<Pool>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Nothing of it has been given out: more can be put behind it.
-    Open(Vec<u8>),
-    /// The rest of what is given out.
+    /// No part is shared, so more bytes can be appended.
+    Owned(Vec<u8>),
+    /// The remaining bytes of a shared buffer.
     Shared(Bytes),
 }
 
@@ -38,7 +40,7 @@ impl From<Bytes> for Buffer {
     fn from(bytes: Bytes) -> Self {
         Self {
             state: State::Shared(bytes),
-            spare: Arc::default(),
+            pool: Arc::default(),
         }
     }
 }
@@ -46,36 +48,36 @@ impl From<Bytes> for Buffer {
 impl Buffer {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.state {
-            State::Open(vec) => vec,
+            State::Owned(vec) => vec,
             State::Shared(bytes) => bytes,
         }
     }
 
-    /// Where more is put behind it, with room for so much at least.
-    pub(super) fn open(&mut self, room: usize) -> &mut Vec<u8> {
+    /// Returns the bytes as a vector to which at least `additional` bytes can be appended.
+    pub(super) fn make_writable(&mut self, additional: usize) -> &mut Vec<u8> {
         if let State::Shared(bytes) = &self.state {
-            let mut vec = self.spare.take();
+            let mut vec = self.pool.take();
             vec.extend_from_slice(bytes);
-            self.state = State::Open(vec);
+            self.state = State::Owned(vec);
         }
         match &mut self.state {
-            State::Open(vec) => {
-                vec.reserve(room);
+            State::Owned(vec) => {
+                vec.reserve(additional);
                 vec
             }
-            State::Shared(_) => unreachable!("it was opened"),
+            State::Shared(_) => unreachable!("the buffer was made writable above"),
         }
     }
 
-    /// Gives out its first bytes.
-    pub(super) fn take(&mut self, bytes: usize) -> Bytes {
-        if let State::Open(vec) = &mut self.state {
+    /// Removes and returns the first bytes.
+    pub(super) fn split_to(&mut self, bytes: usize) -> Bytes {
+        if let State::Owned(vec) = &mut self.state {
             let vec = mem::take(vec);
-            self.state = State::Shared(self.spare.share(vec));
+            self.state = State::Shared(self.pool.share(vec));
         }
         match &mut self.state {
             State::Shared(shared) => shared.split_to(bytes),
-            State::Open(_) => unreachable!("it was shared"),
+            State::Owned(_) => unreachable!("the buffer was shared above"),
         }
     }
 
@@ -84,52 +86,55 @@ impl Buffer {
     }
 }
 
-/// Memory that can be used again.
+/// Unused buffers.
 #[derive(Debug, Default)]
-struct Spare(Mutex<Vec<Vec<u8>>>);
+struct Pool(Mutex<Vec<Vec<u8>>>);
 
-impl Spare {
+impl Pool {
     fn take(&self) -> Vec<u8> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| Vec::with_capacity(CHUNK + (64 << 10)))
+        let vec = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // A partial record (up to 64 KiB) may precede the bytes that are read at once.
+        vec.unwrap_or_else(|| Vec::with_capacity(READ_BYTES + (64 << 10)))
     }
 
     fn put_back(&self, mut vec: Vec<u8>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < MOST_SPARE && vec.capacity() <= 2 * CHUNK {
+        let mut unused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if unused.len() < MAX_SPARE_BUFFERS && vec.capacity() <= 2 * READ_BYTES {
             vec.clear();
-            spare.push(vec);
+            unused.push(vec);
         }
     }
 
-    /// Of these bytes the memory comes back when nobody has them any more.
+    /// Turns a vector into shared bytes. Its memory returns to the pool when the last reference is
+    /// dropped.
     fn share(self: &Arc<Self>, vec: Vec<u8>) -> Bytes {
-        // What is held back takes no more memory than twice what it is, however little came at a time.
+        // Copy small amounts, so that shared bytes never hold more than twice their size.
         if vec.len() < vec.capacity() / 2 {
             let bytes = Bytes::copy_from_slice(&vec);
             self.put_back(vec);
             return bytes;
         }
-        Bytes::from_owner(Lent {
+        Bytes::from_owner(PooledBytes {
             vec,
-            back: Arc::clone(self),
+            pool: Arc::clone(self),
         })
     }
 }
 
-struct Lent {
+/// The owner of shared bytes.
+struct PooledBytes {
     vec: Vec<u8>,
-    back: Arc<Spare>,
+    pool: Arc<Pool>,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for PooledBytes {
     fn as_ref(&self) -> &[u8] {
         &self.vec
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledBytes {
     fn drop(&mut self) {
-        self.back.put_back(mem::take(&mut self.vec));
+        self.pool.put_back(mem::take(&mut self.vec));
     }
 }

@@ -1,4 +1,5 @@
-//! Compression as perf has it: one zstd stream over all records of a file, cut into records.
+//! Compresses and decompresses like perf: all records of a file are one zstd stream, which is split into
+//! COMPRESSED records.
 
 use std::io;
 
@@ -7,13 +8,17 @@ use zstd_safe::{CCtx, DCtx, InBuffer, OutBuffer, zstd_sys::ZSTD_EndDirective};
 
 use super::{
     abi::{RECORD_HEADER, record},
-    head::{COMPRESSED_INPUT, put_header},
+    record_writer::put_record_header,
 };
 
-/// A record decompresses to this much at most: perf's own have no more than the size of its buffers, by default 0.5 MiB.
-const MOST_OUT: usize = 64 << 20;
+/// The maximum number of bytes that are compressed into one record.
+pub(super) const MAX_COMPRESSED_INPUT: usize = 48 << 10;
 
-/// Compresses what goes into a file.
+/// The maximum decompressed size of a record. perf's records have at most the size of its buffers, which
+/// is 0.5 MiB by default.
+const MAX_DECOMPRESSED: usize = 64 << 20;
+
+/// Compresses the records of a file.
 pub(super) struct Compressor {
     stream: CCtx<'static>,
     level: i32,
@@ -31,37 +36,37 @@ impl std::fmt::Debug for Compressor {
 impl Compressor {
     pub(super) fn new(level: i32) -> io::Result<Self> {
         let mut stream = CCtx::create();
-        stream.init(level).map_err(failed)?;
-        let out = Vec::with_capacity(zstd_safe::compress_bound(COMPRESSED_INPUT) + 1024);
+        stream.init(level).map_err(zstd_error)?;
+        let out = Vec::with_capacity(zstd_safe::compress_bound(MAX_COMPRESSED_INPUT) + 1024);
         Ok(Self { stream, level, out })
     }
 
-    /// A new file begins.
+    /// Starts a new file.
     pub(super) fn restart(&mut self) -> io::Result<()> {
-        self.stream.init(self.level).map_err(failed).map(drop)
+        self.stream.init(self.level).map_err(zstd_error).map(drop)
     }
 
-    /// Appends whole records, compressed.
+    /// Compresses complete records, and appends the result as COMPRESSED records.
     pub(super) fn compress(&mut self, records: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
-        for chunk in records.chunks(COMPRESSED_INPUT) {
+        for chunk in records.chunks(MAX_COMPRESSED_INPUT) {
             self.out.clear();
             let mut input = InBuffer::around(chunk);
             let mut output = OutBuffer::around(&mut self.out);
             let flush = ZSTD_EndDirective::ZSTD_e_flush;
-            let rest = self.stream.compress_stream2(&mut output, &mut input, flush);
-            // There is room for the worst case, so that one call takes all and leaves nothing inside.
-            if rest.map_err(failed)? != 0 || input.pos() != chunk.len() {
+            let unflushed = self.stream.compress_stream2(&mut output, &mut input, flush);
+            // `out` has space for incompressible data, so one call compresses and flushes everything.
+            if unflushed.map_err(zstd_error)? != 0 || input.pos() != chunk.len() {
                 return Err(io::Error::other("zstd did not compress a whole record"));
             }
             let size = RECORD_HEADER + self.out.len();
-            put_header(to, record::COMPRESSED, 0, size);
+            put_record_header(to, record::COMPRESSED, 0, size);
             to.extend_from_slice(&self.out);
         }
         Ok(())
     }
 }
 
-/// Decompresses what comes from a file.
+/// Decompresses the records of a file.
 pub(super) struct Decompressor {
     stream: DCtx<'static>,
     out: Vec<u8>,
@@ -83,7 +88,7 @@ impl Default for Decompressor {
 }
 
 impl Decompressor {
-    /// Appends what a compressed record holds. Damage is an error in words.
+    /// Appends the decompressed contents of a record. The error describes the damage.
     pub(super) fn decompress(&mut self, data: &[u8], to: &mut BytesMut) -> Result<(), String> {
         let start = to.len();
         let mut input = InBuffer::around(data);
@@ -93,21 +98,24 @@ impl Decompressor {
             self.stream
                 .decompress_stream(&mut output, &mut input)
                 .map_err(|code| zstd_safe::get_error_name(code).to_owned())?;
-            let full = self.out.len() == self.out.capacity();
+            let is_full = self.out.len() == self.out.capacity();
             to.extend_from_slice(&self.out);
-            if to.len() - start > MOST_OUT {
-                return Err(format!("a record of more than {} MiB", MOST_OUT >> 20));
+            if to.len() - start > MAX_DECOMPRESSED {
+                return Err(format!(
+                    "a record of more than {} MiB",
+                    MAX_DECOMPRESSED >> 20
+                ));
             }
-            if !full && input.pos() == data.len() {
+            if !is_full && input.pos() == data.len() {
                 return Ok(());
             }
-            if !full && self.out.is_empty() {
-                return Err("it does not go on".into());
+            if !is_full && self.out.is_empty() {
+                return Err("its data is incomplete".into());
             }
         }
     }
 }
 
-fn failed(code: usize) -> io::Error {
+fn zstd_error(code: usize) -> io::Error {
     io::Error::other(format!("zstd: {}", zstd_safe::get_error_name(code)))
 }

@@ -1,41 +1,41 @@
-//! Why a recording cannot be read.
+//! The error type for reading recordings.
 
 use std::{io, path::PathBuf};
 
-/// Why a recording cannot be read.
+/// Reasons why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be opened or read.
     #[error("cannot read {}", .path.display())]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It is something else.
-    #[error("{} is no perf.data file: {found}; `kvm-collector record` and `perf record` write them", .path.display())]
+    /// The file is not in perf.data format.
+    #[error("{} is not a perf.data file: {found}; `kvm-collector record` and `perf record` write them", .path.display())]
     NotARecording {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What it is instead.
+        /// A description of the difference.
         found: String,
     },
-    /// It is from a machine of the other byte order.
-    #[error("{} is from a {other}-endian machine, and this is none: read it on a machine of its kind", .path.display(),
+    /// The recording is from a machine with the other byte order.
+    #[error("{} is from a {other}-endian machine, and cannot be read on this machine: use a {other}-endian one", .path.display(),
         other = if cfg!(target_endian = "little") { "big" } else { "little" })]
     Endian {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// What has to be there before the events is not, or makes no sense.
-    #[error("{} cannot be understood: {problem}", .path.display())]
+    /// The metadata before the events is missing or malformed.
+    #[error("{} is malformed: {problem}", .path.display())]
     Header {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// A description of the problem.
         problem: String,
     },
 }

@@ -1,4 +1,5 @@
-//! A recording's file: a stream while it is written, a file once it is finished.
+//! The output file of a recorder. It is a stream (perf's pipe mode) until it is finished, then a regular
+//! perf.data file.
 
 use std::{
     collections::VecDeque,
@@ -9,56 +10,58 @@ use std::{
 };
 
 use super::{
-    abi::{RECORD_HEADER, RECORD_HEADER_SIZE, record},
-    encode::Encoded,
-    head::{Head, put_header},
+    abi::{RECORD_HEADER, record},
+    encode::EncodedStats,
+    header::Header,
+    record_writer::{end_marker, put_record_header},
 };
 
-/// Ends of writes that are remembered, to go back to when the disk is full.
-const BOUNDARIES: usize = 64;
+/// The maximum number of stored boundaries, to which the file can be truncated if the disk is full.
+const MAX_BOUNDARIES: usize = 64;
 
 /// A file that is being recorded to.
 #[derive(Debug)]
-pub(super) struct OutFile {
+pub(super) struct OutputFile {
     file: File,
-    /// A pipe or a device takes all, once: nothing in it can be changed at the end.
+    /// Whether it is a pipe or a device, which cannot be rewritten at the end.
     is_stream: bool,
-    /// Where whole records end, newest last, and what is before.
-    boundaries: VecDeque<(u64, Encoded)>,
+    /// Offsets at which a complete record ends, with the statistics of the events before. The newest is
+    /// last.
+    boundaries: VecDeque<(u64, EncodedStats)>,
 }
 
-impl OutFile {
-    /// Creates it, with its head in it.
-    pub(super) fn create(path: &Path, head: &Head) -> io::Result<Self> {
+impl OutputFile {
+    /// Creates the file and writes the header.
+    pub(super) fn create(path: &Path, header: &Header) -> io::Result<Self> {
         let file = File::create(path)?;
         let is_stream = !file.metadata()?.is_file();
-        Self::begin(file, is_stream, head)
+        Self::start(file, is_stream, header)
     }
 
-    /// A stream to standard output.
-    pub(super) fn stdout(head: &Head) -> io::Result<Self> {
+    /// Starts a stream on standard output.
+    pub(super) fn stdout(header: &Header) -> io::Result<Self> {
         use std::os::fd::AsFd as _;
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Self::begin(file, true, head)
+        Self::start(file, true, header)
     }
 
-    fn begin(mut file: File, is_stream: bool, head: &Head) -> io::Result<Self> {
-        file.write_all(head.bytes())?;
-        let end = head.bytes().len() as u64;
+    fn start(mut file: File, is_stream: bool, header: &Header) -> io::Result<Self> {
+        file.write_all(header.bytes())?;
+        let end = header.bytes().len() as u64;
         Ok(Self {
             file,
             is_stream,
-            boundaries: VecDeque::from([(end, Encoded::default())]),
+            boundaries: VecDeque::from([(end, EncodedStats::default())]),
         })
     }
 
-    /// How long it is, and what is in it.
-    pub(super) fn end(&self) -> (u64, Encoded) {
+    /// Returns the size of the file, and the statistics of its events.
+    pub(super) fn position(&self) -> (u64, EncodedStats) {
         self.boundaries.back().copied().unwrap_or_default()
     }
 
-    /// Appends whole records, with one call if the system takes them all.
-    pub(super) fn append(&mut self, parts: &[&[u8]], stats: Encoded) -> io::Result<()> {
+    /// Appends complete records, usually with one system call.
+    pub(super) fn append(&mut self, parts: &[&[u8]], stats: EncodedStats) -> io::Result<()> {
         let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0);
@@ -70,35 +73,41 @@ impl OutFile {
                 Err(error) => return Err(error),
             }
         }
-        let (mut end, mut all) = self.end();
+        let (mut end, mut all) = self.position();
         end += parts.iter().map(|part| part.len() as u64).sum::<u64>();
-        all.join(stats);
-        if self.boundaries.len() == BOUNDARIES {
+        all.merge(stats);
+        if self.boundaries.len() == MAX_BOUNDARIES {
             self.boundaries.pop_front();
         }
         self.boundaries.push_back((end, all));
         Ok(())
     }
 
-    /// Makes it a file, of what was appended whole. Where there is no room even for that, the last that was appended goes
-    /// until there is.
-    pub(super) fn finish(mut self, head: &Head, vm_names: &[u8]) -> io::Result<(u64, Encoded)> {
+    /// Turns the stream into a regular file. Records after an incomplete write are removed. If the disk
+    /// is full, removes the last records until the file can be finished. Returns its size and the
+    /// statistics of its events.
+    pub(super) fn finish(
+        mut self,
+        header: &Header,
+        vm_names: &[u8],
+    ) -> io::Result<(u64, EncodedStats)> {
         if self.is_stream {
-            self.append(&[&stream_end()], Encoded::default())?;
-            return Ok(self.end());
+            self.append(&[&end_marker()], EncodedStats::default())?;
+            return Ok(self.position());
         }
-        if self.end().0 == head.bytes().len() as u64 {
-            // Readers take what has no record for a file that was not finished.
+        if self.position().0 == header.bytes().len() as u64 {
+            // Readers treat a file without records as unfinished.
             let mut round = Vec::new();
-            put_header(&mut round, record::FINISHED_ROUND, 0, RECORD_HEADER);
-            self.append(&[&round], Encoded::default())?;
+            put_record_header(&mut round, record::FINISHED_ROUND, 0, RECORD_HEADER);
+            self.append(&[&round], EncodedStats::default())?;
         }
+        // The names are the first to be omitted if the disk is full.
         let mut names = vm_names;
         loop {
-            let (end, stats) = self.end();
-            match self.try_finish(end, stats, head, names) {
+            let (end, stats) = self.position();
+            match self.try_finish(end, stats, header, names) {
                 Ok(length) => return Ok((length, stats)),
-                Err(error) if !is_full(&error) => return Err(error),
+                Err(error) if !is_disk_full(&error) => return Err(error),
                 Err(_) if !names.is_empty() => names = &[],
                 Err(error) if self.boundaries.len() == 1 => return Err(error),
                 Err(_) => {
@@ -111,53 +120,47 @@ impl OutFile {
     fn try_finish(
         &self,
         end: u64,
-        stats: Encoded,
-        head: &Head,
+        stats: EncodedStats,
+        header: &Header,
         vm_names: &[u8],
     ) -> io::Result<u64> {
         self.file.set_len(end)?;
-        let (table, header) = head.finish(end, vm_names);
+        let (table, file_header) = header.finish(end, vm_names);
         let times = [stats.first_ns.to_ne_bytes(), stats.last_ns.to_ne_bytes()].concat();
-        self.file.write_all_at(&times, head.sample_time().offset)?;
+        self.file
+            .write_all_at(&times, header.sample_time_section().offset)?;
         self.file.write_all_at(&table, end)?;
-        // The last: from here on it is a file.
-        self.file.write_all_at(&header, 0)?;
+        // Write the file header last, because it turns the stream into a file.
+        self.file.write_all_at(&file_header, 0)?;
         Ok(end + table.len() as u64)
     }
 }
 
-/// What ends a stream that was ended on purpose: a record that readers skip.
-pub(super) fn stream_end() -> [u8; RECORD_HEADER] {
-    let mut record = [0; RECORD_HEADER];
-    record[..4].copy_from_slice(&record::PADDING.to_ne_bytes());
-    record[6..].copy_from_slice(&RECORD_HEADER_SIZE.to_ne_bytes());
-    record
-}
-
-/// Is there no room, on the disk or in the quota?
-pub(super) fn is_full(error: &io::Error) -> bool {
+/// Whether the error means that the disk or the quota is full.
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }
 
-/// What `-o` names, with a number behind it.
-fn numbered(path: &Path, number: usize) -> PathBuf {
+/// Appends a number to the path: `kvm.data.1`.
+fn numbered_path(path: &Path, number: usize) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
 }
 
-/// Makes room for a new file of this name, so that there are `keep` with it: the newest has no number, the next `.1`.
-pub(super) fn rotate(path: &Path, keep: usize) -> io::Result<()> {
-    for number in (0..keep.saturating_sub(1)).rev() {
+/// Renames the existing files, so that a new file can have this path. The newest one becomes `.1`. There
+/// are at most `max_files` files, including the new one.
+pub(super) fn rotate(path: &Path, max_files: usize) -> io::Result<()> {
+    for number in (0..max_files.saturating_sub(1)).rev() {
         let from = if number == 0 {
             path.to_owned()
         } else {
-            numbered(path, number)
+            numbered_path(path, number)
         };
-        match fs::rename(from, numbered(path, number + 1)) {
+        match fs::rename(from, numbered_path(path, number + 1)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -165,10 +168,10 @@ pub(super) fn rotate(path: &Path, keep: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// A recording that is there already is kept, as perf does, under the name with `.old` behind it.
-pub(super) fn keep_old(path: &Path) -> io::Result<()> {
-    let is_one = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0);
-    if !is_one {
+/// Renames an existing, non-empty file by appending `.old` to its name, like perf.
+pub(super) fn back_up_existing(path: &Path) -> io::Result<()> {
+    let has_content = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() > 0);
+    if !has_content {
         return Ok(());
     }
     let mut old = path.as_os_str().to_owned();

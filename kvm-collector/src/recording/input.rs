@@ -1,4 +1,4 @@
-//! The bytes of a recording, cut into runs of whole records.
+//! Reads the bytes of a recording, and splits them into chunks of complete records.
 
 use std::{fs::File, io};
 
@@ -7,122 +7,129 @@ use rustix::buffer::spare_capacity;
 
 use super::{
     abi::{RECORD_HEADER, record, u16_at, u32_at, u64_at},
-    buffer::{Buffer, CHUNK},
+    buffer::{Buffer, READ_BYTES},
 };
 
-/// Tracing data longer than this is none: all events of a kernel take 6 MiB.
-const MOST_TRACING_DATA: usize = 64 << 20;
+/// The maximum size of tracing data. The formats of all events of a kernel have 6 MiB.
+const MAX_TRACING_DATA: usize = 64 << 20;
 
-/// What comes next.
+/// The next part of a recording.
 #[derive(Debug)]
-pub(super) enum Piece {
-    /// Whole records, none of which has anything behind it; is any of them compressed?
+pub(super) enum InputChunk {
+    /// Complete records, and whether any of them is compressed.
     Records(Bytes, bool),
-    /// What a record of tracing data has behind it.
+    /// The data that follows a TRACING_DATA record.
     TracingData(Bytes),
-    /// It ends here, as it should.
+    /// The normal end.
     End,
-    /// It ends here, and should not: why.
+    /// The recording is damaged from here on, with a description.
     Damaged(String),
 }
 
-/// Where bytes come from.
+/// Where to read bytes from.
 #[derive(Debug)]
-pub(super) enum From {
-    /// A file or a pipe, from where it is.
+pub(super) enum ByteSource {
+    /// A file or a pipe, from its current position.
     Stream(File),
-    /// A file, from a place on.
-    Place(File, u64),
-    /// All of them are there.
-    Nowhere,
+    /// A file, from this offset.
+    FileAt(File, u64),
+    /// Nowhere: the buffer already has all bytes.
+    Empty,
 }
 
-impl From {
-    /// Reads what fits behind `to`.
+impl ByteSource {
+    /// Reads as many bytes as fit into the spare capacity of `to`, and appends them.
     fn read(&mut self, to: &mut Vec<u8>) -> io::Result<usize> {
         let read = match self {
             Self::Stream(file) => rustix::io::read(file, spare_capacity(to))?,
-            Self::Place(file, at) => {
-                let read = rustix::io::pread(file, spare_capacity(to), *at)?;
-                *at += read as u64;
+            Self::FileAt(file, offset) => {
+                let read = rustix::io::pread(file, spare_capacity(to), *offset)?;
+                *offset += read as u64;
                 read
             }
-            Self::Nowhere => 0,
+            Self::Empty => 0,
         };
         Ok(read)
     }
 }
 
-/// Reads records from a file's data section or from a stream.
+/// Splits the data section of a file, or a stream, into records.
 #[derive(Debug)]
 pub(super) struct Input {
-    from: From,
-    /// How much of the section is still to come; none for a stream, which goes on to its end.
-    left: Option<u64>,
-    /// Where `buffer` begins, from the start of the file, for messages.
-    at: u64,
+    source: ByteSource,
+    /// Number of bytes of the data section that are not read yet. `None` reads up to the end.
+    remaining: Option<u64>,
+    /// The offset of `buffer` in the file, for messages.
+    offset: u64,
     buffer: Buffer,
 }
 
 impl Input {
-    /// Reads from a place in a file, for so long or to the end.
-    pub(super) fn new(from: From, at: u64, left: Option<u64>) -> Self {
+    /// Reads from `source`, which is at `offset` in the file. Reads `remaining` bytes, or up to the end.
+    pub(super) fn new(source: ByteSource, offset: u64, remaining: Option<u64>) -> Self {
         Self {
-            from,
-            left,
-            at,
+            source,
+            remaining,
+            offset,
             buffer: Buffer::default(),
         }
     }
 
-    /// Reads bytes that are there.
-    pub(super) fn of_bytes(bytes: Bytes) -> Self {
+    /// Reads records from memory.
+    pub(super) fn from_bytes(bytes: Bytes) -> Self {
         Self {
             buffer: bytes.into(),
-            ..Self::new(From::Nowhere, 0, Some(0))
+            ..Self::new(ByteSource::Empty, 0, Some(0))
         }
     }
 
-    /// Is it a file, whose bytes are there without waiting?
+    /// Whether the source is a file, which does not block like a pipe.
     pub(super) fn is_file(&self) -> bool {
-        match &self.from {
-            From::Stream(file) => file.metadata().is_ok_and(|it| it.is_file()),
-            From::Place(..) | From::Nowhere => true,
+        match &self.source {
+            ByteSource::Stream(file) => file.metadata().is_ok_and(|it| it.is_file()),
+            ByteSource::FileAt(..) | ByteSource::Empty => true,
         }
     }
 
-    /// The next piece. After an end there is no other.
-    pub(super) fn next(&mut self) -> io::Result<Piece> {
+    /// Returns the next part. Must not be called after the end or damage.
+    pub(super) fn next(&mut self) -> io::Result<InputChunk> {
         loop {
-            let (whole, compressed, stop) = whole_records(self.buffer.bytes());
-            if whole > 0 {
-                return Ok(Piece::Records(self.take(whole), compressed));
+            let (complete_bytes, is_compressed, chunk_end) = complete_records(self.buffer.bytes());
+            if complete_bytes > 0 {
+                let records = self.take(complete_bytes);
+                return Ok(InputChunk::Records(records, is_compressed));
             }
-            match stop {
-                Stop::More(bytes) => {
+            match chunk_end {
+                ChunkEnd::NeedsBytes(bytes) => {
                     if !self.fill(bytes)? {
                         return Ok(self.end());
                     }
                 }
-                Stop::TracingData { record, behind } => {
-                    if behind > MOST_TRACING_DATA {
-                        return Ok(self.damaged(&format!("{behind} bytes of tracing data")));
+                ChunkEnd::TracingData {
+                    record_bytes,
+                    data_bytes,
+                } => {
+                    if data_bytes > MAX_TRACING_DATA {
+                        return Ok(self.damaged(&format!("{data_bytes} bytes of tracing data")));
                     }
-                    while self.buffer.bytes().len() < record + behind {
-                        if !self.fill(record + behind)? {
+                    while self.buffer.bytes().len() < record_bytes + data_bytes {
+                        if !self.fill(record_bytes + data_bytes)? {
                             return Ok(self.end());
                         }
                     }
-                    self.take(record);
-                    return Ok(Piece::TracingData(self.take(behind)));
+                    self.take(record_bytes);
+                    return Ok(InputChunk::TracingData(self.take(data_bytes)));
                 }
-                Stop::Skip { record, behind } => {
-                    self.take(record);
-                    if !self.skip(behind)? {
+                ChunkEnd::Skip {
+                    record_bytes,
+                    data_bytes,
+                } => {
+                    self.take(record_bytes);
+                    if !self.skip(data_bytes)? {
                         return Ok(self.end());
                     }
                 }
-                Stop::Nonsense(size) => {
+                ChunkEnd::InvalidSize(size) => {
                     return Ok(self.damaged(&format!("a record of {size} bytes")));
                 }
             }
@@ -130,145 +137,139 @@ impl Input {
     }
 
     fn take(&mut self, bytes: usize) -> Bytes {
-        self.at += bytes as u64;
-        self.buffer.take(bytes)
+        self.offset += bytes as u64;
+        self.buffer.split_to(bytes)
     }
 
-    /// Reads more, at least one byte; false at the end.
+    /// Reads more bytes, so that the buffer can grow to `wanted` bytes. Returns false at the end.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
-        let mut most = CHUNK.max(wanted - self.buffer.bytes().len().min(wanted));
-        if let Some(left) = self.left {
-            most = most.min(usize::try_from(left).unwrap_or(most));
+        let missing = wanted.saturating_sub(self.buffer.bytes().len());
+        let mut additional = READ_BYTES.max(missing);
+        if let Some(remaining) = self.remaining {
+            additional = additional.min(usize::try_from(remaining).unwrap_or(additional));
         }
-        if most == 0 {
+        if additional == 0 {
             return Ok(false);
         }
-        let buffer = self.buffer.open(most);
+        let buffer = self.buffer.make_writable(additional);
         let start = buffer.len();
         let read = loop {
-            match self.from.read(buffer) {
+            match self.source.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }
         };
-        if let Some(left) = &mut self.left {
-            // There may have been room for what is behind the section, too.
-            let of_section = read.min(usize::try_from(*left).unwrap_or(read));
-            buffer.truncate(start + of_section);
-            *left -= of_section as u64;
+        if let Some(remaining) = &mut self.remaining {
+            // The buffer may have had space for bytes after the data section, too.
+            let in_section = read.min(usize::try_from(*remaining).unwrap_or(read));
+            buffer.truncate(start + in_section);
+            *remaining -= in_section as u64;
         }
         Ok(read > 0)
     }
 
+    /// Returns false if the recording ends before.
     fn skip(&mut self, mut bytes: u64) -> io::Result<bool> {
         while bytes > 0 {
             if self.buffer.bytes().is_empty() && !self.fill(1)? {
                 return Ok(false);
             }
-            let here = self
-                .buffer
-                .bytes()
-                .len()
-                .min(usize::try_from(bytes).unwrap_or(usize::MAX));
-            self.take(here);
-            bytes -= here as u64;
+            let buffered = self.buffer.bytes().len();
+            let skipped = buffered.min(usize::try_from(bytes).unwrap_or(usize::MAX));
+            self.take(skipped);
+            bytes -= skipped as u64;
         }
         Ok(true)
     }
 
-    fn end(&mut self) -> Piece {
-        match (self.buffer.bytes().len(), self.left) {
-            (0, None | Some(0)) => Piece::End,
-            (_, Some(left)) if left > 0 => Piece::Damaged(format!(
-                "it ends at byte {}, {left} bytes too early",
-                self.at + self.buffer.bytes().len() as u64
+    fn end(&mut self) -> InputChunk {
+        match (self.buffer.bytes().len(), self.remaining) {
+            (0, None | Some(0)) => InputChunk::End,
+            (_, Some(remaining)) if remaining > 0 => InputChunk::Damaged(format!(
+                "it ends at byte {}, {remaining} bytes too early",
+                self.offset + self.buffer.bytes().len() as u64
             )),
             (rest, _) => self.damaged(&format!("the {rest} bytes of a record that is cut off")),
         }
     }
 
-    fn damaged(&mut self, what: &str) -> Piece {
-        let at = self.at;
+    fn damaged(&mut self, what: &str) -> InputChunk {
         self.buffer.clear();
-        Piece::Damaged(format!("at byte {at} there is {what}"))
+        InputChunk::Damaged(format!("at byte {} there is {what}", self.offset))
     }
 }
 
-/// Why a run of whole records ends.
+/// What follows the complete records at the start of a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// So many bytes of the next record have to be there.
-    More(usize),
+pub(super) enum ChunkEnd {
+    /// An incomplete record. At least this many bytes of it are needed.
+    NeedsBytes(usize),
+    /// A TRACING_DATA record, which is followed by its data.
     TracingData {
-        record: usize,
-        behind: usize,
+        record_bytes: usize,
+        data_bytes: usize,
     },
+    /// Another record that is followed by data, both of which readers skip.
     Skip {
-        record: usize,
-        behind: u64,
+        record_bytes: usize,
+        data_bytes: u64,
     },
-    /// A size that no record has.
-    Nonsense(usize),
+    /// A record whose header has this invalid size.
+    InvalidSize(usize),
 }
 
-/// How many bytes of whole records a buffer begins with, whether any of them is compressed, and what comes then.
-pub(super) fn whole_records(buffer: &[u8]) -> (usize, bool, Stop) {
-    let mut compressed = false;
-    let mut at = 0;
-    loop {
-        let rest = &buffer[at..];
-        let (Some(kind), Some(size)) = (u32_at(rest, 0), u16_at(rest, 6)) else {
-            return (at, compressed, Stop::More(RECORD_HEADER));
+/// Finds the complete records at the start of a buffer. Returns their size in bytes, whether any of them
+/// is compressed, and what follows them.
+pub(super) fn complete_records(buffer: &[u8]) -> (usize, bool, ChunkEnd) {
+    let mut is_compressed = false;
+    let mut position = 0;
+    let chunk_end = loop {
+        let rest = &buffer[position..];
+        let (Some(record_type), Some(size)) = (u32_at(rest, 0), u16_at(rest, 6)) else {
+            break ChunkEnd::NeedsBytes(RECORD_HEADER);
         };
-        let size = usize::from(size);
-        if size < RECORD_HEADER {
-            return (at, compressed, Stop::Nonsense(size));
+        let record_bytes = usize::from(size);
+        if record_bytes < RECORD_HEADER {
+            break ChunkEnd::InvalidSize(record_bytes);
         }
-        if rest.len() < size {
-            return (at, compressed, Stop::More(size));
+        if rest.len() < record_bytes {
+            break ChunkEnd::NeedsBytes(record_bytes);
         }
-        match kind {
+        match record_type {
             record::TRACING_DATA => {
-                let behind = u32_at(&rest[..size], RECORD_HEADER).unwrap_or(0);
-                let behind = usize::try_from(behind).unwrap_or(usize::MAX);
-                let behind = behind.checked_next_multiple_of(8).unwrap_or(usize::MAX);
-                return (
-                    at,
-                    compressed,
-                    Stop::TracingData {
-                        record: size,
-                        behind,
-                    },
-                );
+                let size = u32_at(&rest[..record_bytes], RECORD_HEADER).unwrap_or(0);
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                break ChunkEnd::TracingData {
+                    record_bytes,
+                    data_bytes: size.checked_next_multiple_of(8).unwrap_or(usize::MAX),
+                };
             }
             record::AUXTRACE => {
-                let behind = u64_at(&rest[..size], RECORD_HEADER).unwrap_or(0);
-                return (
-                    at,
-                    compressed,
-                    Stop::Skip {
-                        record: size,
-                        behind,
-                    },
-                );
+                break ChunkEnd::Skip {
+                    record_bytes,
+                    data_bytes: u64_at(&rest[..record_bytes], RECORD_HEADER).unwrap_or(0),
+                };
             }
             record::COMPRESSED | record::COMPRESSED2 => {
-                compressed = true;
-                at += size;
+                is_compressed = true;
+                position += record_bytes;
             }
-            _ => at += size,
+            _ => position += record_bytes,
         }
-    }
+    };
+    (position, is_compressed, chunk_end)
 }
 
-/// The records of a run, each with its place.
-pub(crate) fn records(run: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let mut at = 0;
+/// Returns the records of a chunk, each with its offset.
+pub(crate) fn records(chunk: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut position = 0;
     std::iter::from_fn(move || {
-        let size = usize::from(u16_at(run, at + 6)?);
-        let record = run.get(at..at + size).filter(|_| size >= RECORD_HEADER)?;
-        let here = at;
-        at += size;
-        Some((here, record))
+        let size = usize::from(u16_at(chunk, position + 6)?);
+        let record = chunk
+            .get(position..position + size)
+            .filter(|_| size >= RECORD_HEADER)?;
+        let start = position;
+        position += size;
+        Some((start, record))
     })
 }

@@ -1,32 +1,37 @@
-//! Recordings: perf.data in and out.
+//! Reads and writes recordings in perf.data format.
 //!
-//! [`Recorder`] writes what the ring gives, undecoded, as samples of perf.data. [`Reader`] gives the records of a file or a
-//! stream, ours or perf's. Neither knows what an event means; `source::Recording` does.
+//! [`Recorder`] stores the records of the rings as perf samples, without decoding them. [`Reader`]
+//! reads the records of a file or stream that this program or perf wrote. Neither interprets events;
+//! `source::Recording` does that.
 
 mod abi;
+mod attr;
 mod buffer;
-mod catalog;
+mod chunks;
 mod compress;
+pub(crate) mod decode;
 mod encode;
 mod error;
+mod features;
 mod file;
-mod head;
+mod header;
+mod host_facts;
 mod input;
-pub(crate) mod kind;
+mod metadata;
+mod options;
 mod reader;
+mod record_writer;
 mod recorder;
-mod runs;
-mod sample;
 mod sections;
 mod threads;
 mod tracing_data;
 
-pub use catalog::Catalog;
+pub(crate) use attr::EventAttr;
+pub(crate) use chunks::{Chunks, NextChunk};
 pub use error::ReadError;
-pub use head::{HostFacts, RecordedEvent};
+pub use host_facts::{HostFacts, KernelFormats, RecordedEvent};
 pub(crate) use input::records;
+pub use metadata::Metadata;
+pub use options::{BatchOutcome, FlightRecorderOptions, RecorderOptions, RecordingStats};
 pub use reader::Reader;
-pub use recorder::{Flight, Recorded, Recorder, RecorderOptions, Taken};
-pub(crate) use runs::{Next, Runs};
-pub(crate) use sample::Attr;
-pub use tracing_data::KernelText;
+pub use recorder::Recorder;

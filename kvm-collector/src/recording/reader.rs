@@ -1,4 +1,4 @@
-//! Reading a recording: what it says of itself, then its records run by run.
+//! Opens a recording and reads its metadata.
 
 use std::{
     fs::File,
@@ -8,25 +8,24 @@ use std::{
 };
 
 use super::{
-    abi::{FILE_HEADER_BYTES, MAGIC, PIPE_HEADER_BYTES, u64_at},
-    catalog::Catalog,
+    abi::{FILE_HEADER_BYTES, MAGIC, PIPE_HEADER_BYTES, Section, u64_at},
+    chunks::{Chunks, MAX_METADATA_BYTES},
     error::ReadError,
-    head::Section,
-    input::{From, Input},
-    runs::{MOST_BEFORE_EVENTS, Runs},
-    sections::{read_attrs, read_features, read_gap, read_section},
+    input::{ByteSource, Input},
+    metadata::Metadata,
+    sections::{read_attrs, read_features, read_section, read_stream_metadata},
 };
 
-/// A recording that is being read.
+/// An open recording whose metadata is read.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    catalog: Catalog,
-    runs: Runs,
+    metadata: Metadata,
+    chunks: Chunks,
 }
 
 impl Reader {
-    /// Opens a file; `-` is standard input.
+    /// Opens a file. The path `-` means standard input.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -43,7 +42,7 @@ impl Reader {
         Self::new(file, path)
     }
 
-    /// Reads a recording that is open already; `path` is for messages.
+    /// Reads the metadata of an open file. `path` is only for messages.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -52,20 +51,23 @@ impl Reader {
             path: path.to_owned(),
             source,
         };
-        let not = |found: &str| ReadError::NotARecording {
+        let not_a_recording = |found: &str| ReadError::NotARecording {
             path: path.to_owned(),
             found: found.to_owned(),
         };
         let mut start = Vec::with_capacity(FILE_HEADER_BYTES);
-        let mut take = |bytes: usize, start: &mut Vec<u8>| {
+        let mut read = |bytes: usize, start: &mut Vec<u8>| {
             (&mut file)
                 .take(bytes as u64)
                 .read_to_end(start)
                 .map_err(io_error)
         };
-        take(PIPE_HEADER_BYTES, &mut start)?;
+        read(PIPE_HEADER_BYTES, &mut start)?;
         let (Some(magic), Some(size)) = (u64_at(&start, 0), u64_at(&start, 8)) else {
-            return Err(not(&format!("it has only {} bytes", start.len())));
+            return Err(not_a_recording(&format!(
+                "it has only {} bytes",
+                start.len()
+            )));
         };
         if magic == MAGIC.swap_bytes() {
             return Err(ReadError::Endian {
@@ -73,127 +75,130 @@ impl Reader {
             });
         }
         if magic != MAGIC {
-            return Err(not("it does not begin as one"));
+            return Err(not_a_recording("it does not start with PERFILE2"));
         }
         if size == PIPE_HEADER_BYTES as u64 {
-            return Self::stream(file, path);
+            return Self::open_stream(file, path);
         }
         if size != FILE_HEADER_BYTES as u64 {
             return Err(ReadError::Header {
                 path: path.to_owned(),
-                problem: format!(
-                    "its header says to be {size} bytes long, and such have {FILE_HEADER_BYTES}"
-                ),
+                problem: format!("its header has {size} bytes instead of {FILE_HEADER_BYTES}"),
             });
         }
-        take(FILE_HEADER_BYTES - PIPE_HEADER_BYTES, &mut start)?;
-        Self::file(file, path, &start)
+        read(FILE_HEADER_BYTES - PIPE_HEADER_BYTES, &mut start)?;
+        Self::open_file(file, path, &start)
     }
 
-    fn stream(file: File, path: &Path) -> Result<Self, ReadError> {
+    fn open_stream(file: File, path: &Path) -> Result<Self, ReadError> {
         let is_file = file.metadata().is_ok_and(|it| it.is_file());
-        let at = PIPE_HEADER_BYTES as u64;
-        let mut catalog = Catalog::default();
-        let mut runs = Runs::new(path, Input::new(From::Stream(file), at, None));
-        runs.read_head(&mut catalog)?;
-        if is_file && catalog.is_ours() {
-            runs.expect_end();
+        let offset = PIPE_HEADER_BYTES as u64;
+        let mut metadata = Metadata::default();
+        let mut chunks = Chunks::new(path, Input::new(ByteSource::Stream(file), offset, None));
+        chunks.read_metadata(&mut metadata)?;
+        if is_file && metadata.is_recorded_by_us() {
+            chunks.expect_end_marker();
         }
-        Self::checked(path, catalog, runs)
+        Self::finish_opening(path, metadata, chunks)
     }
 
-    fn file(file: File, path: &Path, start: &[u8]) -> Result<Self, ReadError> {
-        let header = |problem: String| ReadError::Header {
+    fn open_file(file: File, path: &Path, start: &[u8]) -> Result<Self, ReadError> {
+        let header_error = |problem: String| ReadError::Header {
             path: path.to_owned(),
             problem,
         };
-        let section = |at: usize| {
-            let (offset, size) = u64_at(start, at).zip(u64_at(start, at + 8))?;
+        let section = |position: usize| {
+            let (offset, size) = u64_at(start, position).zip(u64_at(start, position + 8))?;
             offset.checked_add(size)?;
             Some(Section { offset, size })
         };
-        let nonsense = || header("its header is cut off or makes no sense".to_owned());
-        let attr_size = u64_at(start, 16).ok_or_else(nonsense)?;
-        let attrs = section(24).ok_or_else(nonsense)?;
-        let data = section(40).ok_or_else(nonsense)?;
-        let bits: Vec<u64> = (0..4).filter_map(|it| u64_at(start, 72 + 8 * it)).collect();
-        if bits.len() != 4 {
-            return Err(nonsense());
+        let malformed = || header_error("its header is cut off or damaged".to_owned());
+        let attr_size = u64_at(start, 16).ok_or_else(malformed)?;
+        let attrs = section(24).ok_or_else(malformed)?;
+        let data = section(40).ok_or_else(malformed)?;
+        let feature_bits: Vec<u64> = (0..4).filter_map(|it| u64_at(start, 72 + 8 * it)).collect();
+        if feature_bits.len() != 4 {
+            return Err(malformed());
         }
         let pread = |section: Section| read_section(&file, section);
-        let mut catalog = Catalog::default();
-        read_attrs(&mut catalog, attrs, attr_size, &pread).map_err(|problem| match problem {
+        let mut metadata = Metadata::default();
+        read_attrs(&mut metadata, attrs, attr_size, &pread).map_err(|problem| match problem {
             Some(source) => ReadError::Io {
                 path: path.to_owned(),
                 source,
             },
-            None => header("its list of events is cut off or makes no sense".to_owned()),
+            None => header_error("its list of events is cut off or damaged".to_owned()),
         })?;
-        let whole = read_features(&mut catalog, data, &bits, &pread);
+        let has_all_features = read_features(&mut metadata, data, &feature_bits, &pread);
         let attrs_end = attrs.offset + attrs.size;
-        if catalog.formats.is_empty()
+        if metadata.formats.is_empty()
             && attrs_end < data.offset
-            && data.offset - attrs_end < MOST_BEFORE_EVENTS
+            && data.offset - attrs_end < MAX_METADATA_BYTES
         {
-            // One of ours whose end is cut off: all that is needed is also before the events.
-            let gap = Section {
+            // A recording of ours whose end is cut off. The metadata is also between the attributes and
+            // the events, as records of the original stream.
+            let stream_metadata = Section {
                 offset: attrs_end,
                 size: data.offset - attrs_end,
             };
-            if let Ok(Some(bytes)) = pread(gap) {
-                read_gap(&mut catalog, bytes);
+            if let Ok(Some(bytes)) = pread(stream_metadata) {
+                read_stream_metadata(&mut metadata, bytes);
             }
         }
-        // perf writes the size at the end: one that was killed has left 0.
-        let left = (data.size > 0).then_some(data.size);
-        let from = From::Place(file, data.offset);
-        let mut runs = Runs::new(path, Input::new(from, data.offset, left));
+        // perf writes the size at the end. It is 0 if perf was killed.
+        let remaining = (data.size > 0).then_some(data.size);
+        let source = ByteSource::FileAt(file, data.offset);
+        let mut chunks = Chunks::new(path, Input::new(source, data.offset, remaining));
         if data.size == 0 {
-            runs.defect = Some("it was not finished: what recorded it was killed".to_owned());
-        } else if !whole {
-            runs.defect = Some("what belongs behind its events is cut off".to_owned());
+            chunks.defect = Some("it was not finished: the recorder was killed".to_owned());
+        } else if !has_all_features {
+            chunks.defect = Some("the part after its events is cut off".to_owned());
         }
-        Self::checked(path, catalog, runs)
+        Self::finish_opening(path, metadata, chunks)
     }
 
-    fn checked(path: &Path, mut catalog: Catalog, mut runs: Runs) -> Result<Self, ReadError> {
-        let problem = if catalog.attrs.is_empty() {
-            "it says of no event how it is laid out"
-        } else if catalog.formats.is_empty() {
-            "it has no formats of its events; a `perf record` that was killed could not write them, other recordings have them"
+    fn finish_opening(
+        path: &Path,
+        mut metadata: Metadata,
+        mut chunks: Chunks,
+    ) -> Result<Self, ReadError> {
+        let problem = if metadata.attrs.is_empty() {
+            "it has no events"
+        } else if metadata.formats.is_empty() {
+            "it has no formats of its events; `perf record` does not write them when it is killed"
         } else {
-            catalog.complete();
+            metadata.build_lookup();
             return Ok(Self {
                 path: path.to_owned(),
-                catalog,
-                runs,
+                metadata,
+                chunks,
             });
         };
-        let because = runs
+        let reason = chunks
             .defect
             .take()
             .map(|it| format!(" ({it})"))
             .unwrap_or_default();
         Err(ReadError::Header {
             path: path.to_owned(),
-            problem: format!("{problem}{because}"),
+            problem: format!("{problem}{reason}"),
         })
     }
 
-    /// What it says of itself.
+    /// Returns the recording's metadata.
     #[must_use]
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
-    /// Its name, for messages.
+    /// Returns the path of the recording, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it says of itself, and its records.
-    pub(crate) fn into_parts(self) -> (Catalog, Runs) {
-        (self.catalog, self.runs)
+    /// Returns the metadata, and the reader of the records.
+    pub(crate) fn into_parts(self) -> (Metadata, Chunks) {
+        (self.metadata, self.chunks)
     }
 }

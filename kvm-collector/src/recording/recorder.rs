@@ -1,371 +1,345 @@
-//! From batches of the ring to files.
+//! Writes batches from the rings to files, or holds the latest ones in memory (flight recorder).
 
-use std::{
-    collections::VecDeque,
-    io,
-    path::PathBuf,
-};
+use std::{collections::VecDeque, io};
 
 use super::{
     abi::{RECORD_HEADER, record},
     compress::Compressor,
-    encode::{Encoded, Encoder, encoded_bytes},
-    file::{self, OutFile},
-    head::{Head, HostFacts, RecordedEvent, put_header},
+    encode::{EncodedStats, Encoder, encoded_bytes},
+    file::{self, OutputFile},
+    header::Header,
+    host_facts::{HostFacts, RecordedEvent},
+    options::{BatchOutcome, RecorderOptions, RecordingStats},
+    record_writer::{put_loss_window, put_lost, put_record_header},
 };
-use crate::model::{Batch, Record, Thread};
+use crate::model::{Batch, Record, ThreadId};
 
-/// Written when so much has come together, or when told to.
-const WRITE_BYTES: usize = 256 << 10;
+/// The number of pending bytes that causes a write.
+const WRITE_THRESHOLD: usize = 256 << 10;
 
-/// Events this far apart are in order, whichever CPUs they are from: see `FINISHED_ROUND` in the kernel's tools/perf.
+/// The minimum time between two `FINISHED_ROUND` records, which tell perf up to which time events can
+/// be sorted. Batches of different CPUs are less than this out of order.
 const ROUND_NS: u64 = 100_000_000;
 
-/// What a file needs besides its records: names of new threads, and its end.
-const FILE_SLACK: u64 = 64 << 10;
+/// Space in each file for what `encoded_bytes` does not count: names of new threads, and the tables at
+/// the end.
+const FILE_RESERVE: u64 = 64 << 10;
 
-/// The memory of the flight recorder is let go in so many parts.
-const SEGMENTS: u64 = 16;
+/// The flight recorder's memory is divided into about this many segments, and freed by segment.
+const SEGMENT_COUNT: u64 = 16;
 
-/// How to record.
-#[derive(Debug, Clone, Default)]
-pub struct RecorderOptions {
-    /// Where to; none is standard output.
-    pub path: Option<PathBuf>,
-    /// Compress, at this level.
-    pub zstd: Option<i32>,
-    /// A file is at most this long.
-    pub max_bytes: Option<u64>,
-    /// Go on in a new file when one is full, and keep so many.
-    pub keep: Option<usize>,
-    /// Keep what was last in memory, and write it when told to.
-    pub flight: Option<Flight>,
-}
-
-/// What the flight recorder keeps.
-#[derive(Debug, Clone)]
-pub struct Flight {
-    /// This long.
-    pub window_ns: u64,
-    /// This much at most.
-    pub memory_bytes: u64,
-}
-
-/// What happened to what was taken in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// It is in, or will be.
-    In,
-    /// The file is full, and there is to be no other: recording is over.
-    Full,
-    /// The flight recorder has written a file.
-    Dumped,
-}
-
-/// What has been recorded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// Events in files that are there.
-    pub events: u64,
-    /// Bytes of those files.
-    pub bytes: u64,
-    /// Files written.
-    pub files: u64,
-    /// Events too long for a record, and those that no room was for when the disk was full.
-    pub left_out: u64,
-}
-
-/// Writes recordings.
+/// Writes recordings. Call [`Recorder::finish`] at the end.
 #[derive(Debug)]
 pub struct Recorder {
     options: RecorderOptions,
-    head: Head,
+    header: Header,
     encoder: Encoder,
     compressor: Option<Compressor>,
-    file: Option<OutFile>,
-    /// Records not written yet.
-    out: Vec<u8>,
-    out_stats: Encoded,
+    file: Option<OutputFile>,
+    /// Records that are not written yet.
+    pending: Vec<u8>,
+    pending_stats: EncodedStats,
     compressed: Vec<u8>,
-    /// The newest event when the last round ended, and now.
-    round_ns: u64,
+    /// The value of `newest_ns` at the last `FINISHED_ROUND` record.
+    last_round_ns: u64,
+    /// Time of the newest event.
     newest_ns: u64,
-    segments: VecDeque<Segment>,
-    /// The trigger has fired since the flight recorder wrote, which it did when the newest event was this.
-    fired: bool,
-    dumped_ns: Option<u64>,
-    done: Recorded,
-    /// Writing has failed. Nothing more goes into the file: a compressed one would make no sense with a part left out.
-    failed: bool,
+    /// The flight recorder's events, except those that are pending.
+    segments: VecDeque<MemorySegment>,
+    /// Whether a dump was requested but is not due yet.
+    is_dump_pending: bool,
+    /// The value of `newest_ns` at the last dump.
+    last_dump_ns: Option<u64>,
+    /// Statistics of the files that are finished.
+    finished: RecordingStats,
+    /// Whether a write failed. Then nothing more is written, because a compressed stream with a gap
+    /// cannot be decompressed.
+    write_failed: bool,
 }
 
 /// A part of the flight recorder's memory.
 #[derive(Debug)]
-struct Segment {
+struct MemorySegment {
     bytes: Vec<u8>,
-    stats: Encoded,
+    stats: EncodedStats,
 }
 
 impl Recorder {
-    /// Creates the file, unless it is the flight recorder's.
+    /// Creates the file. The flight recorder creates its file later.
     ///
     /// # Errors
-    /// When the file cannot be created or written.
+    /// If the file cannot be created or written.
     pub fn new(
         options: RecorderOptions,
         events: &[RecordedEvent],
         facts: &HostFacts,
     ) -> io::Result<Self> {
-        let head = Head::new(events, facts, options.zstd);
-        let compressor = options.zstd.map(Compressor::new).transpose()?;
+        let header = Header::new(events, facts, options.zstd_level);
+        let compressor = options.zstd_level.map(Compressor::new).transpose()?;
         let mut recorder = Self {
             options,
-            head,
+            header,
             encoder: Encoder::default(),
             compressor,
             file: None,
-            out: Vec::with_capacity(4 * WRITE_BYTES),
-            out_stats: Encoded::default(),
+            pending: Vec::with_capacity(4 * WRITE_THRESHOLD),
+            pending_stats: EncodedStats::default(),
             compressed: Vec::new(),
-            round_ns: 0,
+            last_round_ns: 0,
             newest_ns: 0,
             segments: VecDeque::new(),
-            fired: false,
-            dumped_ns: None,
-            done: Recorded::default(),
-            failed: false,
+            is_dump_pending: false,
+            last_dump_ns: None,
+            finished: RecordingStats::default(),
+            write_failed: false,
         };
         if let Some(path) = &recorder.options.path {
-            file::keep_old(path)?;
+            file::back_up_existing(path)?;
         }
-        if recorder.options.flight.is_none() {
-            recorder.file = Some(recorder.create()?);
+        if recorder.options.flight_recorder.is_none() {
+            recorder.file = Some(recorder.create_file()?);
         }
         Ok(recorder)
     }
 
-    fn create(&mut self) -> io::Result<OutFile> {
-        self.encoder.threads().new_file();
+    fn create_file(&mut self) -> io::Result<OutputFile> {
+        self.encoder.threads().start_file();
         if let Some(compressor) = &mut self.compressor {
             compressor.restart()?;
         }
         match &self.options.path {
-            Some(path) => OutFile::create(path, &self.head),
-            None => OutFile::stdout(&self.head),
+            Some(path) => OutputFile::create(path, &self.header),
+            None => OutputFile::stdout(&self.header),
         }
     }
 
-    /// Takes in a batch of the rings.
+    /// Records a batch from the rings.
     ///
     /// # Errors
-    /// When a file cannot be written; what was written before can still be finished.
-    pub fn take_in(&mut self, batch: &Batch) -> io::Result<Taken> {
-        self.take_in_selected(batch, |_| true)
+    /// If the file cannot be written. Call [`Recorder::finish`] nevertheless, to make the part that is
+    /// already written readable.
+    pub fn record_batch(&mut self, batch: &Batch) -> io::Result<BatchOutcome> {
+        self.record_selected(batch, |_| true)
     }
 
-    /// Takes in a batch of the rings, as far as its records are selected.
+    /// Records those records of a batch for which `is_selected` returns true. The exits of threads are
+    /// always recorded.
     ///
     /// # Errors
-    /// When a file cannot be written; what was written before can still be finished.
-    pub fn take_in_selected(
+    /// See [`Recorder::record_batch`].
+    pub fn record_selected(
         &mut self,
         batch: &Batch,
         mut is_selected: impl FnMut(&Record<'_>) -> bool,
-    ) -> io::Result<Taken> {
-        if let Some(max_bytes) = self.options.max_bytes
+    ) -> io::Result<BatchOutcome> {
+        if let Some(max_bytes) = self.options.max_file_bytes
             && let Some(file) = &self.file
         {
-            let coming = self.out.len() as u64 + encoded_bytes(batch) + FILE_SLACK;
-            if file.end().0 + coming > max_bytes {
-                let Some(keep) = self.options.keep else {
-                    return Ok(Taken::Full);
+            let unwritten = self.pending.len() as u64 + encoded_bytes(batch) + FILE_RESERVE;
+            if file.position().0 + unwritten > max_bytes {
+                let Some(max_files) = self.options.max_files else {
+                    return Ok(BatchOutcome::FileFull);
                 };
-                self.next_file(keep)?;
+                self.start_next_file(max_files)?;
             }
         }
         let newest_ns = &mut self.newest_ns;
-        self.encoder.batch(batch, &mut self.out, |record| {
-            *newest_ns = record.header.time_ns.max(*newest_ns);
-            is_selected(record)
-        });
-        self.out_stats.join(self.encoder.take_stats());
-        self.end_round();
-        if self.options.flight.is_some() {
-            self.keep_segment();
-            if self.fired && self.may_dump() {
-                self.dump()?;
-                return Ok(Taken::Dumped);
+        self.encoder
+            .encode_batch(batch, &mut self.pending, |record| {
+                *newest_ns = record.header.time_ns.max(*newest_ns);
+                is_selected(record)
+            });
+        self.pending_stats.merge(self.encoder.take_stats());
+        self.finish_round();
+        if self.options.flight_recorder.is_some() {
+            self.rotate_segments();
+            if self.is_dump_pending && self.is_dump_due() {
+                self.write_dump()?;
+                return Ok(BatchOutcome::DumpWritten);
             }
-        } else if self.out.len() >= WRITE_BYTES {
-            self.write()?;
+        } else if self.pending.len() >= WRITE_THRESHOLD {
+            self.write_pending()?;
         }
-        Ok(Taken::In)
+        Ok(BatchOutcome::Stored)
     }
 
-    /// The flight recorder is to write, as soon as it may: see [`Recorder::dump`].
+    /// Requests that the flight recorder writes its events to a file. It writes at once, or, if the
+    /// last dump was too recent, with a later batch.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn fire(&mut self) -> io::Result<Taken> {
-        self.fired = true;
-        if !self.may_dump() {
-            return Ok(Taken::In);
+    /// If the file cannot be written.
+    pub fn trigger_dump(&mut self) -> io::Result<BatchOutcome> {
+        self.is_dump_pending = true;
+        if !self.is_dump_due() {
+            return Ok(BatchOutcome::Stored);
         }
-        self.dump()?;
-        Ok(Taken::Dumped)
+        self.write_dump()?;
+        Ok(BatchOutcome::DumpWritten)
     }
 
-    /// Learns the name of a thread, before the batch with its first event is taken in.
-    pub fn learn_thread(&mut self, thread: Thread, name: String) {
-        self.encoder.threads().learn_thread(thread, name);
+    /// Sets the name of a thread. Must be called before the batch with the thread's first event is
+    /// recorded.
+    pub fn set_thread_name(&mut self, thread: ThreadId, name: String) {
+        self.encoder.threads().set_thread_name(thread, name);
     }
 
-    /// Learns the name of a VM, by its process, before the batch with its first event is taken in.
-    pub fn learn_vm(&mut self, tgid: u32, name: String) {
-        self.encoder.threads().learn_vm(tgid, name);
+    /// Sets the name of a VM, identified by the TGID of its process. Must be called before the batch
+    /// with the VM's first event is recorded.
+    pub fn set_vm_name(&mut self, tgid: u32, name: String) {
+        self.encoder.threads().set_vm_name(tgid, name);
     }
 
-    /// Takes in that events were lost: of one event, or of any.
-    pub fn lost(&mut self, event: Option<usize>, lost: u64, time_ns: u64) {
-        Encoder::lost(event, lost, time_ns, &mut self.out);
+    /// Records a number of lost events. `event` is the index of the event, or `None` if the lost events
+    /// may be of any kind.
+    pub fn record_loss(&mut self, event: Option<usize>, lost: u64, time_ns: u64) {
+        put_lost(&mut self.pending, event, lost, time_ns);
     }
 
-    /// Marks that events of a CPU were lost some time between two times, so that nothing is taken to reach across. How
-    /// many and which is said separately, by [`Recorder::lost`].
-    pub fn lost_between(&mut self, cpu: u32, from_ns: u64, to_ns: u64) {
-        Encoder::lost_between(cpu, from_ns, to_ns, &mut self.out);
+    /// Records that a CPU lost events at some time between `from_ns` and `to_ns`, so that readers do not
+    /// compute durations across this window. [`Recorder::record_loss`] records the number of events.
+    pub fn mark_loss_window(&mut self, cpu: u32, from_ns: u64, to_ns: u64) {
+        put_loss_window(&mut self.pending, cpu, from_ns, to_ns);
     }
 
-    /// Writes what has come together. To be called at least once a second: it is what a sudden end may cost.
+    /// Writes the pending records. If the recorder is killed, the records since the last call are lost,
+    /// so call this at least once a second.
     ///
     /// # Errors
-    /// When the file cannot be written; what was written before can still be finished.
+    /// See [`Recorder::record_batch`].
     pub fn flush(&mut self) -> io::Result<()> {
         if self.file.is_some() {
-            self.write()?;
+            self.write_pending()?;
         }
         Ok(())
     }
 
-    fn end_round(&mut self) {
-        if self.newest_ns.saturating_sub(self.round_ns) >= ROUND_NS {
-            self.round_ns = self.newest_ns;
-            put_header(&mut self.out, record::FINISHED_ROUND, 0, RECORD_HEADER);
+    fn finish_round(&mut self) {
+        if self.newest_ns.saturating_sub(self.last_round_ns) >= ROUND_NS {
+            self.last_round_ns = self.newest_ns;
+            put_record_header(&mut self.pending, record::FINISHED_ROUND, 0, RECORD_HEADER);
         }
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    fn write_pending(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
-        if self.out.is_empty() || self.failed {
+        if self.pending.is_empty() || self.write_failed {
             return Ok(());
         }
-        // Unless all goes well.
-        self.failed = true;
+        // Reset at the end if there is no error.
+        self.write_failed = true;
         let records = match &mut self.compressor {
             Some(compressor) => {
                 self.compressed.clear();
-                compressor.compress(&self.out, &mut self.compressed)?;
+                compressor.compress(&self.pending, &mut self.compressed)?;
                 &self.compressed
             }
-            None => &self.out,
+            None => &self.pending,
         };
-        file.append(&[records], self.out_stats)?;
-        self.failed = false;
-        self.out.clear();
-        self.out_stats = Encoded::default();
+        file.append(&[records], self.pending_stats)?;
+        self.write_failed = false;
+        self.pending.clear();
+        self.pending_stats = EncodedStats::default();
         Ok(())
     }
 
-    fn next_file(&mut self, keep: usize) -> io::Result<()> {
-        self.write()?;
+    fn start_next_file(&mut self, max_files: usize) -> io::Result<()> {
+        self.write_pending()?;
         self.finish_file()?;
         if let Some(path) = &self.options.path {
-            file::rotate(path, keep)?;
+            file::rotate(path, max_files)?;
         }
-        self.file = Some(self.create()?);
+        self.file = Some(self.create_file()?);
         Ok(())
     }
 
     fn finish_file(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.take() {
             let names = self.encoder.threads().vm_names();
-            let (_, before) = file.end();
-            let (bytes, stats) = file.finish(&self.head, &names)?;
-            self.done.left_out += before.events - stats.events;
-            self.done.left_out += stats.too_long;
-            self.done.events += stats.events;
-            self.done.bytes += bytes;
-            self.done.files += 1;
+            let (_, written) = file.position();
+            // Finishing removes events if the disk is full.
+            let (bytes, stats) = file.finish(&self.header, &names)?;
+            self.finished.omitted_events += written.events - stats.events;
+            self.finished.omitted_events += stats.oversized;
+            self.finished.events += stats.events;
+            self.finished.bytes += bytes;
+            self.finished.files += 1;
         }
         Ok(())
     }
 
-    /// Keeps what has come, and lets go of what is too old or too much.
-    fn keep_segment(&mut self) {
-        let Some(flight) = &self.options.flight else {
+    /// Moves the pending records to a segment if there are enough, and removes the segments that exceed
+    /// the flight recorder's limits.
+    fn rotate_segments(&mut self) {
+        let Some(flight) = &self.options.flight_recorder else {
             return;
         };
-        let stats = self.out_stats;
-        let long_enough =
-            stats.last_ns.saturating_sub(stats.first_ns) >= flight.window_ns / SEGMENTS;
-        if self.out.len() as u64 >= flight.memory_bytes / SEGMENTS || long_enough {
-            self.segments.push_back(Segment {
-                bytes: std::mem::replace(&mut self.out, Vec::with_capacity(4 * WRITE_BYTES)),
+        let stats = self.pending_stats;
+        let is_long =
+            stats.last_ns.saturating_sub(stats.first_ns) >= flight.window_ns / SEGMENT_COUNT;
+        let is_large = self.pending.len() as u64 >= flight.memory_bytes / SEGMENT_COUNT;
+        if is_large || is_long {
+            self.segments.push_back(MemorySegment {
+                bytes: std::mem::replace(
+                    &mut self.pending,
+                    Vec::with_capacity(4 * WRITE_THRESHOLD),
+                ),
                 stats,
             });
-            self.out_stats = Encoded::default();
+            self.pending_stats = EncodedStats::default();
         }
         let oldest_ns = self.newest_ns.saturating_sub(flight.window_ns);
-        let mut held: u64 = self.segments.iter().map(|it| it.bytes.len() as u64).sum();
+        let mut held_bytes: u64 = self.segments.iter().map(|it| it.bytes.len() as u64).sum();
         while let Some(first) = self.segments.front() {
-            if first.stats.last_ns >= oldest_ns && held <= flight.memory_bytes {
+            if first.stats.last_ns >= oldest_ns && held_bytes <= flight.memory_bytes {
                 break;
             }
-            held -= first.bytes.len() as u64;
+            held_bytes -= first.bytes.len() as u64;
             self.segments.pop_front();
         }
         let first_ns = self
             .segments
             .front()
             .map_or(stats.first_ns, |it| it.stats.first_ns);
-        self.encoder.threads().forget_before(first_ns);
+        self.encoder.threads().remove_exited_before(first_ns);
     }
 
-    /// Not more often than twice in its time: what fires in between is written then, with at least half of the time before it.
-    fn may_dump(&self) -> bool {
+    /// Whether at least half a window has passed since the last dump. A trigger in between is dumped
+    /// later, so the dump has at least half a window of events before that trigger.
+    fn is_dump_due(&self) -> bool {
         let half_ns = self
             .options
-            .flight
+            .flight_recorder
             .as_ref()
             .map_or(0, |it| it.window_ns / 2);
-        self.dumped_ns
+        self.last_dump_ns
             .is_none_or(|it| self.newest_ns.saturating_sub(it) >= half_ns)
     }
 
-    /// Writes what the flight recorder has kept to a file. It stays in memory: an exit may have begun before this and end later.
+    /// Writes the flight recorder's events to a file. They also stay in memory, because the next dump
+    /// may need the start of an exit that is still in progress.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn dump(&mut self) -> io::Result<()> {
-        self.segments.push_back(Segment {
-            bytes: std::mem::take(&mut self.out),
-            stats: std::mem::take(&mut self.out_stats),
+    /// If the file cannot be written.
+    pub fn write_dump(&mut self) -> io::Result<()> {
+        self.segments.push_back(MemorySegment {
+            bytes: std::mem::take(&mut self.pending),
+            stats: std::mem::take(&mut self.pending_stats),
         });
-        self.fired = false;
-        self.dumped_ns = Some(self.newest_ns);
-        let mut stats = Encoded::default();
-        self.segments.iter().for_each(|it| stats.join(it.stats));
+        self.is_dump_pending = false;
+        self.last_dump_ns = Some(self.newest_ns);
+        let mut stats = EncodedStats::default();
+        self.segments.iter().for_each(|it| stats.merge(it.stats));
         let mut names = Vec::new();
         let before_ns = stats.first_ns.saturating_sub(1);
-        self.encoder.threads().say_all(before_ns, &mut names);
-        if let (Some(path), Some(keep)) = (&self.options.path, self.options.keep)
-            && self.done.files > 0
+        self.encoder.threads().put_all_names(before_ns, &mut names);
+        if let (Some(path), Some(max_files)) = (&self.options.path, self.options.max_files)
+            && self.finished.files > 0
         {
-            file::rotate(path, keep)?;
+            file::rotate(path, max_files)?;
         }
-        let mut file = self.create()?;
+        let mut file = self.create_file()?;
         let parts = std::iter::once(&names).chain(self.segments.iter().map(|it| &it.bytes));
         match &mut self.compressor {
             Some(compressor) => {
@@ -376,8 +350,9 @@ impl Recorder {
                 file.append(&[&compressed], stats)?;
             }
             None => {
-                // One after the other, so that a full disk keeps the first of them.
-                file.append(&[&names], Encoded::default())?;
+                // Write the segments one by one, so that the first ones are stored if the disk gets
+                // full.
+                file.append(&[&names], EncodedStats::default())?;
                 for segment in &self.segments {
                     if let Err(error) = file.append(&[&segment.bytes], segment.stats) {
                         self.file = Some(file);
@@ -391,40 +366,41 @@ impl Recorder {
         self.finish_file()
     }
 
-    /// Ends the recording: the file is finished and readable. Also after an error, with what was written before it.
+    /// Writes the pending records and finishes the file. After an error, the file has the records that
+    /// were written before it.
     ///
     /// # Errors
-    /// When the file cannot be finished.
-    pub fn finish(mut self) -> io::Result<Recorded> {
-        if self.fired {
-            self.dump()?;
+    /// If the file cannot be finished.
+    pub fn finish(mut self) -> io::Result<RecordingStats> {
+        if self.is_dump_pending {
+            self.write_dump()?;
         }
-        // If there is no room for it, it is left out.
-        let written = self.write();
-        if self.options.flight.is_none() {
-            self.done.left_out += self.out_stats.events;
+        // If the disk is full, the pending events are omitted and the file is finished without them.
+        let result = self.write_pending();
+        if self.options.flight_recorder.is_none() {
+            self.finished.omitted_events += self.pending_stats.events;
         }
         self.finish_file()?;
-        match written {
-            Err(error) if !file::is_full(&error) => Err(error),
-            _ => Ok(self.done),
+        match result {
+            Err(error) if !file::is_disk_full(&error) => Err(error),
+            _ => Ok(self.finished),
         }
     }
 
-    /// What has been recorded up to now, what is not written yet included.
+    /// Returns the current statistics, including records that are not written yet.
     #[must_use]
-    pub fn progress(&self) -> Recorded {
+    pub fn progress(&self) -> RecordingStats {
         let (bytes, stats) = self
             .file
             .as_ref()
-            .map_or_else(Default::default, OutFile::end);
-        let mut now = self.done;
-        now.events += stats.events + self.out_stats.events;
-        now.bytes += bytes + self.out.len() as u64;
+            .map_or_else(Default::default, OutputFile::position);
+        let mut total = self.finished;
+        total.events += stats.events + self.pending_stats.events;
+        total.bytes += bytes + self.pending.len() as u64;
         for segment in &self.segments {
-            now.events += segment.stats.events;
-            now.bytes += segment.bytes.len() as u64;
+            total.events += segment.stats.events;
+            total.bytes += segment.bytes.len() as u64;
         }
-        now
+        total
     }
 }

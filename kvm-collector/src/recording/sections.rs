@@ -1,26 +1,25 @@
-//! What a finished file has before and behind its events: its attrs, and the table of its features.
+//! Reads the metadata of a finished file: the attributes of the events and the features.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use bytes::Bytes;
 
 use super::{
-    abi::{record, u32_at, u64_at},
-    catalog::Catalog,
-    head::Section,
-    input::{Input, Piece, records},
+    abi::{Section, record, u32_at, u64_at},
+    input::{Input, InputChunk, records},
+    metadata::Metadata,
 };
 
-/// An event's attr with its section of ids is not longer.
-const MOST_ATTR: u64 = 4096;
-/// All attrs are not longer.
-const MOST_ATTRS: u64 = 64 << 20;
-/// A feature is not longer.
-const MOST_FEATURE: u64 = 64 << 20;
+/// The maximum size of an entry in the table of attributes.
+const MAX_ATTR_BYTES: u64 = 4096;
+/// The maximum size of all attributes, and of the ids of an event.
+const MAX_ATTRS_BYTES: u64 = 64 << 20;
+/// The maximum size of a feature.
+const MAX_FEATURE_BYTES: u64 = 64 << 20;
 
-/// A section's bytes; none if the file does not have them all.
+/// Reads a section. `None` if the file ends before the section does.
 pub(super) fn read_section(file: &File, section: Section) -> io::Result<Option<Bytes>> {
-    // Memory for what is there, not for what is said to be.
+    // Check this first, so that a damaged size does not cause a huge allocation.
     let Ok(size) = usize::try_from(section.size) else {
         return Ok(None);
     };
@@ -36,48 +35,46 @@ pub(super) fn read_section(file: &File, section: Section) -> io::Result<Option<B
     }
 }
 
-/// Reads all attrs with their ids. The error is the system's, or none for what makes no sense.
+/// Reads the attributes and ids of all events. The error is `None` if the table is malformed.
 pub(super) fn read_attrs(
-    catalog: &mut Catalog,
+    metadata: &mut Metadata,
     attrs: Section,
     attr_size: u64,
     pread: &impl Fn(Section) -> io::Result<Option<Bytes>>,
 ) -> Result<(), Option<io::Error>> {
-    if !(64..=MOST_ATTR).contains(&attr_size) || attrs.size > MOST_ATTRS {
+    if !(64..=MAX_ATTR_BYTES).contains(&attr_size) || attrs.size > MAX_ATTRS_BYTES {
         return Err(None);
     }
     let attr_size = usize::try_from(attr_size).map_err(|_| None)?;
     let bytes = pread(attrs).map_err(Some)?.ok_or(None)?;
     for entry in bytes.chunks_exact(attr_size) {
-        let (attr, ids) = entry.split_at(attr_size - 16);
-        let ids = u64_at(ids, 0).zip(u64_at(ids, 8)).ok_or(None)?;
-        let ids = Section {
-            offset: ids.0,
-            size: ids.1,
-        };
-        if ids.size > MOST_ATTRS {
+        let (attr, section) = entry.split_at(attr_size - 16);
+        let (offset, size) = u64_at(section, 0).zip(u64_at(section, 8)).ok_or(None)?;
+        let ids = Section { offset, size };
+        if ids.size > MAX_ATTRS_BYTES {
             return Err(None);
         }
         let ids = pread(ids).map_err(Some)?.ok_or(None)?;
-        if !catalog.add_attr(attr, &ids) {
+        if !metadata.add_attr(attr, &ids) {
             return Err(None);
         }
     }
     Ok(())
 }
 
-/// Reads the features that are of use; false if any is cut off.
+/// Reads the features that [`Metadata`] uses. Returns false if one is cut off.
 pub(super) fn read_features(
-    catalog: &mut Catalog,
+    metadata: &mut Metadata,
     data: Section,
-    bits: &[u64],
+    feature_bits: &[u64],
     pread: &impl Fn(Section) -> io::Result<Option<Bytes>>,
 ) -> bool {
-    let present = |number: &u32| {
-        bits.get((number / 64) as usize)
+    let is_present = |number: &u32| {
+        feature_bits
+            .get((number / 64) as usize)
             .is_some_and(|word| word & (1 << (number % 64)) != 0)
     };
-    let numbers: Vec<u32> = (0..256).filter(present).collect();
+    let numbers: Vec<u32> = (0..256).filter(is_present).collect();
     let table = Section {
         offset: data.offset + data.size,
         size: 16 * numbers.len() as u64,
@@ -85,36 +82,37 @@ pub(super) fn read_features(
     let Ok(Some(table)) = pread(table) else {
         return false;
     };
-    let mut whole = true;
+    let mut is_complete = true;
     for (number, entry) in numbers.iter().zip(table.chunks_exact(16)) {
-        if !Catalog::FEATURES.contains(number) {
+        if !Metadata::USED_FEATURES.contains(number) {
             continue;
         }
         let section = u64_at(entry, 0).zip(u64_at(entry, 8));
         let content = section
-            .filter(|it| it.1 <= MOST_FEATURE)
+            .filter(|it| it.1 <= MAX_FEATURE_BYTES)
             .and_then(|(offset, size)| pread(Section { offset, size }).ok().flatten());
         match content {
-            Some(content) => catalog.feature(*number, &content),
-            None => whole = false,
+            Some(content) => metadata.add_feature(*number, &content),
+            None => is_complete = false,
         }
     }
-    whole
+    is_complete
 }
 
-/// What one of our files has between its attrs and its events.
-pub(super) fn read_gap(catalog: &mut Catalog, bytes: Bytes) {
-    let mut input = Input::of_bytes(bytes);
+/// Reads features and tracing data from the records between the attributes and the events, which our
+/// recordings have.
+pub(super) fn read_stream_metadata(metadata: &mut Metadata, bytes: Bytes) {
+    let mut input = Input::from_bytes(bytes);
     loop {
         match input.next() {
-            Ok(Piece::Records(run, _)) => {
-                for (_, record) in records(&run) {
+            Ok(InputChunk::Records(chunk, _)) => {
+                for (_, record) in records(&chunk) {
                     if u32_at(record, 0) == Some(record::HEADER_FEATURE) {
-                        catalog.header_feature(record);
+                        metadata.add_header_feature(record);
                     }
                 }
             }
-            Ok(Piece::TracingData(data)) => catalog.tracing_data(&data),
+            Ok(InputChunk::TracingData(data)) => metadata.add_tracing_data(&data),
             _ => return,
         }
     }

@@ -1,147 +1,150 @@
-//! Which threads a file's events are of, and what they are called.
+//! The names of the threads and VMs whose events are recorded.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
     host::{self, VmNames},
-    model::{self, capacity::MOST_NAMED},
+    model::{self, capacity::MAX_KNOWN_TASKS},
 };
 
-use super::{
-    abi::{RECORD_HEADER, record},
-    encode::{SAMPLE_ID_BYTES, put_sample_id},
-    head::put_header,
-};
+use super::record_writer::{put_comm, put_exit};
 
-/// Threads whose last event was looked at lately, by the low bits of their number.
-const RECENT: usize = 1 << 12;
+/// Number of slots in the cache of recent threads, which is indexed by the low bits of the TID.
+const RECENT_SLOTS: usize = 1 << 12;
 
-/// No process and no thread.
-const NOBODY: (u32, u32) = (u32::MAX, u32::MAX);
+/// An empty slot of this cache.
+const NO_THREAD: (u32, u32) = (u32::MAX, u32::MAX);
 
-/// Ended threads that are remembered at most.
-const MOST_ENDED: usize = 1 << 14;
+/// The maximum number of exited threads that are stored.
+const MAX_EXITED: usize = 1 << 14;
 
-/// Asks what a process's thread was called at a time.
-type Ask = fn(u32, u32, u64) -> Option<String>;
+/// Reads the name of a thread. The arguments are its TGID, its TID, and the time of its event.
+type CommLookup = fn(u32, u32, u64) -> Option<String>;
 
-/// The threads seen. A record says a thread's name before its first event in each file.
+/// The threads whose events are recorded. Puts the name of each thread before its first event in each
+/// file.
 #[derive(Debug)]
-pub(super) struct Threads {
+pub(super) struct ThreadTable {
+    /// `(tgid, tid)` of threads whose names are in the current file.
     recent: Box<[(u32, u32)]>,
-    known: HashMap<u32, Thread>,
-    /// There were so many that they were forgotten, once.
-    has_forgotten: bool,
-    /// Threads that have ended, for files that begin with what was before: when, who, what.
-    ended: VecDeque<(u64, u32, Thread)>,
-    /// Files begun so far.
-    file: u32,
+    /// Threads that have not exited, by TID.
+    known: HashMap<u32, KnownThread>,
+    /// Whether `known` was cleared because it was full.
+    has_evicted: bool,
+    /// Exited threads, for files that the flight recorder writes later. Each has its time of exit and
+    /// its TID.
+    exited: VecDeque<(u64, u32, KnownThread)>,
+    /// Number of files started so far.
+    file_number: u32,
     names: VmNames,
-    /// Names that were read before the first event of the thread, or of the process, is here.
-    read_threads: HashMap<(u32, u32), Box<str>>,
-    read_vms: HashMap<u32, String>,
-    ask: Ask,
+    /// Names that were read before the first event of their thread or process.
+    early_thread_names: HashMap<(u32, u32), Box<str>>,
+    early_vm_names: HashMap<u32, String>,
+    comm_lookup: CommLookup,
 }
 
 #[derive(Debug, Clone)]
-struct Thread {
+struct KnownThread {
     tgid: u32,
     comm: Option<Box<str>>,
     /// Time of its first event.
     first_ns: u64,
-    /// The last file that its name is in.
-    file: u32,
+    /// Number of the last file that has its name.
+    named_in_file: u32,
 }
 
-impl Default for Threads {
+impl Default for ThreadTable {
     fn default() -> Self {
-        Self::asking(host::process::comm_at)
+        Self::with_comm_lookup(host::process::comm_at)
     }
 }
 
-impl Threads {
-    pub(super) fn asking(ask: Ask) -> Self {
+impl ThreadTable {
+    pub(super) fn with_comm_lookup(comm_lookup: CommLookup) -> Self {
         Self {
-            recent: vec![NOBODY; RECENT].into_boxed_slice(),
+            recent: vec![NO_THREAD; RECENT_SLOTS].into_boxed_slice(),
             known: HashMap::new(),
-            has_forgotten: false,
-            ended: VecDeque::new(),
-            file: 0,
+            has_evicted: false,
+            exited: VecDeque::new(),
+            file_number: 0,
             names: VmNames::default(),
-            read_threads: HashMap::new(),
-            read_vms: HashMap::new(),
-            ask,
+            early_thread_names: HashMap::new(),
+            early_vm_names: HashMap::new(),
+            comm_lookup,
         }
     }
 
-    /// Learns the name of a thread that has had no event yet.
-    pub(super) fn learn_thread(&mut self, thread: model::Thread, name: String) {
+    /// Stores the name of a thread before its first event.
+    pub(super) fn set_thread_name(&mut self, thread: model::ThreadId, name: String) {
         let key = (thread.tgid, thread.tid);
-        self.read_threads.insert(key, name.into_boxed_str());
+        self.early_thread_names.insert(key, name.into_boxed_str());
     }
 
-    /// Learns the name of a VM that has had no event yet.
-    pub(super) fn learn_vm(&mut self, tgid: u32, name: String) {
-        self.read_vms.insert(tgid, name);
+    /// Stores the name of a VM before its first event.
+    pub(super) fn set_vm_name(&mut self, tgid: u32, name: String) {
+        self.early_vm_names.insert(tgid, name);
     }
 
-    /// A new file begins: names have to be said again.
-    pub(super) fn new_file(&mut self) {
-        self.file += 1;
-        self.recent.fill(NOBODY);
+    /// Starts a new file, which needs all names again.
+    pub(super) fn start_file(&mut self) {
+        self.file_number += 1;
+        self.recent.fill(NO_THREAD);
     }
 
-    /// There is an event of this thread. This is called for each event, and does nearly nothing for nearly all.
+    /// Appends the names of the thread and of its process, unless the file has them already. It is
+    /// called for every event, so it first checks a small cache.
     #[inline]
-    pub(super) fn seen(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
-        let recent = &mut self.recent[tid as usize % RECENT];
+    pub(super) fn put_names_once(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
+        let recent = &mut self.recent[tid as usize % RECENT_SLOTS];
         if *recent == (tgid, tid) {
             return;
         }
         *recent = (tgid, tid);
-        self.say(tgid, tid, time_ns, out);
+        self.put_name_once(tgid, tid, time_ns, out);
         if tgid != tid {
-            // Its process' name is what its VM may go by.
-            self.say(tgid, tgid, time_ns, out);
+            // A VM without another name is shown by the name of its process.
+            self.put_name_once(tgid, tgid, time_ns, out);
         }
     }
 
-    fn say(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
-        // The end of a thread may have been lost, and its number be another process's thread's.
+    fn put_name_once(&mut self, tgid: u32, tid: u32, time_ns: u64, out: &mut Vec<u8>) {
+        // The exit event may be lost, and another process may have reused the TID.
         if self.known.get(&tid).is_some_and(|it| it.tgid != tgid) {
             self.known.remove(&tid);
-        } else if self.known.len() >= MOST_NAMED && !self.known.contains_key(&tid) {
-            // Those that live are asked, and written, again.
+        } else if self.known.len() >= MAX_KNOWN_TASKS && !self.known.contains_key(&tid) {
+            // The names of living threads are read and written again at their next events.
             self.known.clear();
-            self.has_forgotten = true;
+            self.has_evicted = true;
         }
         let thread = self.known.entry(tid).or_insert_with(|| {
             if tid == tgid && tid != 0 {
-                match self.read_vms.remove(&tgid) {
-                    Some(name) => self.names.learn_name(tgid, name),
+                match self.early_vm_names.remove(&tgid) {
+                    Some(name) => self.names.insert_name(tgid, name),
                     None => {
-                        self.names.learn(tgid, None);
+                        self.names.add_process(tgid, None);
                     }
                 }
             }
-            let read = self.read_threads.remove(&(tgid, tid));
-            Thread {
+            let early_name = self.early_thread_names.remove(&(tgid, tid));
+            KnownThread {
                 tgid,
-                comm: read.or_else(|| (self.ask)(tgid, tid, time_ns).map(String::into_boxed_str)),
+                comm: early_name
+                    .or_else(|| (self.comm_lookup)(tgid, tid, time_ns).map(String::into_boxed_str)),
                 first_ns: time_ns,
-                file: self.file.wrapping_sub(1),
+                named_in_file: self.file_number.wrapping_sub(1),
             }
         });
-        if thread.file != self.file {
-            thread.file = self.file;
+        if thread.named_in_file != self.file_number {
+            thread.named_in_file = self.file_number;
             if let Some(comm) = &thread.comm {
                 put_comm(out, tgid, tid, comm.as_bytes(), time_ns);
             }
         }
     }
 
-    /// The thread has ended; its number may be another's from here on.
-    pub(super) fn ended(
+    /// Appends the exit of a thread, and removes the thread, since its TID can be reused from now on.
+    /// `comm` is its name at the exit.
+    pub(super) fn remove_exited(
         &mut self,
         tgid: u32,
         tid: u32,
@@ -149,96 +152,74 @@ impl Threads {
         time_ns: u64,
         out: &mut Vec<u8>,
     ) {
-        // Without an event that is recorded, it had no use.
-        self.read_threads.remove(&(tgid, tid));
-        self.read_vms.remove(&tid);
+        // They are only left if the thread had no recorded event.
+        self.early_thread_names.remove(&(tgid, tid));
+        self.early_vm_names.remove(&tid);
         let Some(mut thread) = self.known.remove(&tid) else {
-            // Nothing of it is in the file, unless it was forgotten.
-            if self.has_forgotten {
+            // The file has no events of the thread, unless `known` was cleared since.
+            if self.has_evicted {
                 put_exit(out, tgid, tid, time_ns);
             }
             return;
         };
-        self.recent[tid as usize % RECENT] = NOBODY;
+        self.recent[tid as usize % RECENT_SLOTS] = NO_THREAD;
         if thread.comm.is_none() {
-            // It had ended before it could be asked. Its events are not given out yet by who reads them in order.
+            // It exited before its name could be read. Give the name a time before its first event, so
+            // that readers, which sort records by time, use it for all events.
             put_comm(out, tgid, tid, comm, thread.first_ns.saturating_sub(1));
             thread.comm = Some(String::from_utf8_lossy(comm).into());
         }
         put_exit(out, tgid, tid, time_ns);
-        if self.ended.len() == MOST_ENDED {
-            self.ended.pop_front();
+        if self.exited.len() == MAX_EXITED {
+            self.exited.pop_front();
         }
-        self.ended.push_back((time_ns, tid, thread));
+        self.exited.push_back((time_ns, tid, thread));
     }
 
-    /// Forgets who ended before a time.
-    pub(super) fn forget_before(&mut self, time_ns: u64) {
-        while self.ended.front().is_some_and(|it| it.0 < time_ns) {
-            self.ended.pop_front();
+    /// Removes the threads that exited before `time_ns`.
+    pub(super) fn remove_exited_before(&mut self, time_ns: u64) {
+        while self.exited.front().is_some_and(|it| it.0 < time_ns) {
+            self.exited.pop_front();
         }
     }
 
-    /// Says all names there are, as of a time before all events: for a file that begins with what was before.
-    pub(super) fn say_all(&self, time_ns: u64, out: &mut Vec<u8>) {
-        let ended = self.ended.iter().map(|(_, tid, thread)| (tid, thread));
-        for (tid, thread) in ended.chain(&self.known) {
+    /// Appends all names, also those of exited threads, with the time `time_ns`. The flight recorder
+    /// puts them before the events of a file.
+    pub(super) fn put_all_names(&self, time_ns: u64, out: &mut Vec<u8>) {
+        let exited = self.exited.iter().map(|(_, tid, thread)| (tid, thread));
+        for (tid, thread) in exited.chain(&self.known) {
             if let Some(comm) = &thread.comm {
                 put_comm(out, thread.tgid, *tid, comm.as_bytes(), time_ns);
             }
         }
     }
 
-    /// The VMs' names, as they are in a file.
+    /// Returns the names of the VMs as the contents of the feature VM_NAMES.
     pub(super) fn vm_names(&self) -> Vec<u8> {
         self.names.to_lines().into_bytes()
     }
 }
 
-/// The length of a thread's name at most, with its end (`TASK_COMM_LEN`).
-const COMM_BYTES: usize = 16;
-
-fn put_comm(out: &mut Vec<u8>, tgid: u32, tid: u32, comm: &[u8], time_ns: u64) {
-    let comm = &comm[..comm.len().min(COMM_BYTES - 1)];
-    let padded = (comm.len() + 1).next_multiple_of(8);
-    let size = RECORD_HEADER + 8 + padded + SAMPLE_ID_BYTES;
-    put_header(out, record::COMM, 0, size);
-    out.extend_from_slice(&tgid.to_ne_bytes());
-    out.extend_from_slice(&tid.to_ne_bytes());
-    out.extend_from_slice(comm);
-    out.resize(out.len() + padded - comm.len(), 0);
-    put_sample_id(out, (tgid, tid), time_ns, 0, 1);
-}
-
-fn put_exit(out: &mut Vec<u8>, tgid: u32, tid: u32, time_ns: u64) {
-    put_header(out, record::EXIT, 0, RECORD_HEADER + 24 + SAMPLE_ID_BYTES);
-    // Who its parent was is not known, and does not matter.
-    for number in [tgid, tgid, tid, tid] {
-        out.extend_from_slice(&number.to_ne_bytes());
-    }
-    out.extend_from_slice(&time_ns.to_ne_bytes());
-    put_sample_id(out, (tgid, tid), time_ns, 0, 1);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model, recording::kind};
+    use crate::{model, recording::decode};
 
     #[test]
-    fn a_number_of_another_process_is_another_thread() {
-        let mut threads = Threads::asking(|tgid, tid, _| Some(format!("{tgid}/{tid}")));
+    fn reused_tid_is_another_thread() {
+        let mut threads =
+            ThreadTable::with_comm_lookup(|tgid, tid, _| Some(format!("{tgid}/{tid}")));
         let mut out = Vec::new();
         for tgid in [7, 7, 9, 9] {
-            threads.seen(tgid, 8, 100, &mut out);
+            threads.put_names_once(tgid, 8, 100, &mut out);
         }
         let mut names = Vec::new();
-        let mut at = 0;
-        while let Some(record) = kind::at(&out, at).filter(|it| !it.is_empty()) {
-            names.extend(kind::comm(record).map(|(thread, name)| (thread, name.into_string())));
-            at += record.len();
+        let mut position = 0;
+        while let Some(record) = decode::record_at(&out, position).filter(|it| !it.is_empty()) {
+            names.extend(decode::comm(record).map(|(thread, name)| (thread, name.into_string())));
+            position += record.len();
         }
-        let name = |tgid, tid| (model::Thread { tgid, tid }, format!("{tgid}/{tid}"));
+        let name = |tgid, tid| (model::ThreadId { tgid, tid }, format!("{tgid}/{tid}"));
         assert_eq!(names, [name(7, 8), name(7, 7), name(9, 8), name(9, 9)]);
     }
 }

@@ -10,10 +10,10 @@ use super::{
     play,
 };
 use crate::{
-    model::{ExitReading, Kind, StreamItem, ThreadExits},
+    model::{ExitReading, EventKind, StreamItem, ThreadExits},
     probe::Rings,
-    source::{Live, PlayOptions, Recording, RecordingSummary},
-    timing::{Pairing, Replay, ReplayOptions},
+    source::{Live, PlaybackOptions, Recording, RecordingSummary},
+    timing::{TimingRequest, Replay, ReplayOptions},
     view::{ExitGroups, Group},
 };
 
@@ -28,7 +28,7 @@ pub type Moment = (ExitGroups, ExitReading);
 )]
 pub struct ExitNames<'a> {
     /// How exits are timed: the formats have names in them.
-    pub pairing: &'a Pairing,
+    pub pairing: &'a TimingRequest,
     /// The name of a process's VM.
     pub vm: &'a dyn Fn(u32) -> String,
 }
@@ -69,7 +69,7 @@ pub trait ExitsOutput {
 /// When the kernel cannot be read or the output not be written.
 pub async fn live(
     live: &mut Live,
-    pairing: &Pairing,
+    pairing: &TimingRequest,
     schedule: &mut Schedule,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<()> {
@@ -80,11 +80,11 @@ pub async fn live(
         tokio::select! {
             biased;
             due = schedule.next() => match due? {
-                Due::Threads => live.learn()?,
-                Due::Refresh => live.look_around()?,
+                Due::Threads => live.handle_notices()?,
+                Due::Refresh => live.update_threads()?,
                 Due::Interval => {
-                    let now = read(pairing, output, |each| live.exits(each))?;
-                    let vm = |tgid| live.names().get(tgid).to_owned();
+                    let now = read(pairing, output, |each| live.read_exits(each))?;
+                    let vm = |tgid| live.names().display_name(tgid).to_owned();
                     let names = ExitNames { pairing, vm: &vm };
                     intervals.end_interval(&now, |earlier, now| {
                         output.report(Span::Interval, earlier, now, names)
@@ -97,11 +97,11 @@ pub async fn live(
         // Whatever it was that came: it may come again before the rings are waited for.
         slow(&mut rings, live, pairing, output)?;
     }
-    live.end()?;
+    live.stop()?;
     // Nothing is added any more: what the rings hold has an end.
     while slow(&mut rings, live, pairing, output)? == Drained::Part {}
-    let now = read(pairing, output, |each| live.exits(each))?;
-    let vm = |tgid| live.names().get(tgid).to_owned();
+    let now = read(pairing, output, |each| live.read_exits(each))?;
+    let vm = |tgid| live.names().display_name(tgid).to_owned();
     let names = ExitNames { pairing, vm: &vm };
     if schedule.has_intervals() {
         intervals.end_interval(&now, |earlier, now| {
@@ -123,7 +123,7 @@ async fn ready(rings: &mut Option<Rings>) {
 fn slow(
     rings: &mut Option<Rings>,
     live: &mut Live,
-    pairing: &Pairing,
+    pairing: &TimingRequest,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<Drained> {
     let Some(rings) = rings else {
@@ -134,12 +134,12 @@ fn slow(
         || true,
         |_, read| {
             // Of VMs not seen before, the names must be read while they live.
-            live.learn()?;
+            live.handle_notices()?;
             let records = read.batch.records();
             for exit in records.filter_map(|(_, record)| record.slow_exit()) {
                 if live.is_selected(exit.header.tgid) {
                     let names = live.names();
-                    let vm = |pid| names.get(names.latest(pid)).to_owned();
+                    let vm = |pid| names.display_name(names.latest(pid)).to_owned();
                     output.slow(&exit, ExitNames { pairing, vm: &vm })?;
                 }
             }
@@ -157,30 +157,30 @@ fn slow(
 pub fn recorded(
     recording: Recording,
     replay: ReplayOptions,
-    options: &PlayOptions,
+    options: &PlaybackOptions,
     shows_progress: bool,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<RecordingSummary> {
-    let pairing = replay.pairing.clone();
+    let pairing = replay.timing.clone();
     let pairing = &pairing;
-    let has_slow = pairing.slow.is_some();
+    let has_slow = pairing.slow_threshold.is_some();
     let mut replay = Replay::new(replay)?;
     let mut intervals = Intervals::new(Moment::default());
     let summary = play(recording, options, shows_progress, |item, context| {
-        replay.take(item);
+        replay.add_item(item);
         if !has_slow && matches!(item, StreamItem::Event(_)) {
             return Ok(());
         }
-        let vm = |tgid| context.names.vm(tgid);
+        let vm = |tgid| context.names.vm_name(tgid);
         let names = ExitNames { pairing, vm: &vm };
         if has_slow {
-            for exit in replay.slow_exits() {
+            for exit in replay.drain_slow_exits() {
                 output.slow(&exit, names)?;
             }
         }
-        if let StreamItem::Interval { .. } = item {
+        if let StreamItem::IntervalEnd { .. } = item {
             let mut now = read(pairing, output, |each| {
-                Ok::<_, Infallible>(replay.exits(each))
+                Ok::<_, Infallible>(replay.read_exits(each))
             })?;
             now.1.loss = now.1.loss.plus(context.loss);
             intervals.end_interval(&now, |earlier, now| {
@@ -191,10 +191,10 @@ pub fn recorded(
     })?;
     replay.advance(summary.end_ns);
     let mut now = read(pairing, output, |each| {
-        Ok::<_, Infallible>(replay.exits(each))
+        Ok::<_, Infallible>(replay.read_exits(each))
     })?;
     now.1.loss = now.1.loss.plus(&summary.loss);
-    let vm = |tgid| summary.names.vm(tgid);
+    let vm = |tgid| summary.names.vm_name(tgid);
     let names = ExitNames { pairing, vm: &vm };
     output.report(Span::Total, intervals.first(), &now, names)?;
     Ok(summary)
@@ -202,11 +202,11 @@ pub fn recorded(
 
 /// Groups what a source gives.
 fn read<E: std::error::Error + Send + Sync + 'static>(
-    pairing: &Pairing,
+    pairing: &TimingRequest,
     output: &impl ExitsOutput,
     exits: impl FnOnce(&mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, E>,
 ) -> anyhow::Result<Moment> {
-    let kind: Option<&Kind> = pairing.counted.as_ref().map(|it| &it.kind);
+    let kind: Option<&EventKind> = pairing.counted_event.as_ref().map(|it| &it.kind);
     let mut groups = ExitGroups::new(output.by(), kind);
     let reading = exits(&mut |exits| groups.add(exits))?;
     groups.add_vcpus(&reading.vcpus);

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use super::queue::NewNames;
 use crate::{
     host::process,
-    model::{Batch, Thread, capacity::MOST_NAMED},
+    model::{Batch, ThreadId, capacity::MAX_KNOWN_TASKS},
 };
 
 /// Threads whose event was seen lately, by the last bits of their number: nearly every event is of one of them.
 const RECENT_THREADS: usize = 1024;
 
 /// No thread.
-const NOBODY: Thread = Thread {
+const NOBODY: ThreadId = ThreadId {
     tgid: u32::MAX,
     tid: u32::MAX,
 };
@@ -20,9 +20,9 @@ const NOBODY: Thread = Thread {
 /// Finds the threads and processes of a stream that have no name yet.
 #[derive(Debug)]
 pub(super) struct NameReader {
-    recent: Vec<Thread>,
+    recent: Vec<ThreadId>,
     /// Threads, and processes by their first thread.
-    seen: HashSet<Thread>,
+    seen: HashSet<ThreadId>,
     /// Read the names of processes and of their VMs as well.
     has_processes: bool,
 }
@@ -55,12 +55,12 @@ impl NameReader {
         let mut names = NewNames::default();
         for (_, record) in batch.records() {
             let header = &record.header;
-            let thread = Thread {
+            let thread = ThreadId {
                 tgid: header.tgid,
                 tid: header.tid,
             };
             let recent = &mut self.recent[thread.tid as usize % RECENT_THREADS];
-            if record.ended_comm().is_some() {
+            if record.thread_end_comm().is_some() {
                 // Its number may be another thread's from here on.
                 *recent = NOBODY;
                 self.seen.remove(&thread);
@@ -70,11 +70,11 @@ impl NameReader {
                 continue;
             }
             *recent = thread;
-            if self.seen.len() >= MOST_NAMED {
+            if self.seen.len() >= MAX_KNOWN_TASKS {
                 // Those that live are read again.
                 self.seen.clear();
             }
-            let mut is_new = |thread: Thread| {
+            let mut is_new = |thread: ThreadId| {
                 let is_new = self.seen.insert(thread);
                 if is_new {
                     let name = comm_at(thread.tgid, thread.tid, header.time_ns);
@@ -83,7 +83,7 @@ impl NameReader {
                 is_new
             };
             let is_new_thread = is_new(thread);
-            let first = Thread {
+            let first = ThreadId {
                 tid: thread.tgid,
                 ..thread
             };

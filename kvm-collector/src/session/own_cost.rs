@@ -35,7 +35,7 @@ impl OwnCost {
             _statistics: statistics,
             began: Instant::now(),
             cpu: usage::own_cpu_time(),
-            guests: usage::guests_cpu_time(),
+            guests: usage::guest_cpu_time(),
         })
     }
 
@@ -45,13 +45,13 @@ impl OwnCost {
     /// When the kernel cannot be asked.
     pub fn print(&self, live: &Live) -> anyhow::Result<()> {
         let elapsed = self.began.elapsed();
-        let guests = usage::guests_cpu_time()
+        let guests = usage::guest_cpu_time()
             .zip(self.guests)
             .map(|(now, then)| now.saturating_sub(then));
         let cost = Cost {
             runs: live.runs()?,
             elapsed,
-            cpus: usage::cpus(),
+            cpus: usage::online_cpus(),
             guests,
             cpu: usage::own_cpu_time().saturating_sub(self.cpu),
             resident_bytes: usage::peak_resident_bytes(),

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     model::StreamItem,
     recording::ReadError,
-    source::{Context, PlayOptions, Recording, RecordingSummary},
+    source::{PlaybackContext, PlaybackOptions, Recording, RecordingSummary},
 };
 
 /// How often the line changes.
@@ -23,9 +23,9 @@ const EVENTS_BETWEEN_LOOKS: u64 = 1 << 16;
 /// When the recording cannot be read, or the first error of `each`.
 pub fn play<E: From<ReadError>>(
     recording: Recording,
-    options: &PlayOptions,
+    options: &PlaybackOptions,
     shows_progress: bool,
-    mut each: impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+    mut each: impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
 ) -> Result<RecordingSummary, E> {
     let shows = shows_progress && io::stderr().is_terminal();
     if !shows {
@@ -40,7 +40,7 @@ pub fn play<E: From<ReadError>>(
         {
             shown = Instant::now();
             is_shown = true;
-            let began_ns = context.began_ns.unwrap_or(event.time_ns);
+            let began_ns = context.start_ns.unwrap_or(event.time_ns);
             let elapsed = Duration::from_nanos(event.time_ns.saturating_sub(began_ns));
             // The next line is written over it.
             eprint!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::record::in_mib;
-use crate::recording::Recorded;
+use crate::recording::RecordingStats;
 
 /// How often the line changes.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -36,11 +36,11 @@ impl Progress {
     }
 
     /// Shows the line, if it is time for it.
-    pub(super) fn show(&mut self, began: Instant, recorded: Recorded, lost: u64) {
+    pub(super) fn show(&mut self, began: Instant, recorded: RecordingStats, lost: u64) {
         if self.shown.is_none_or(|it| it.elapsed() >= PERIOD) {
             self.shown = Some(Instant::now());
             let seconds = began.elapsed().as_secs();
-            let Recorded { events, bytes, .. } = recorded;
+            let RecordingStats { events, bytes, .. } = recorded;
             let size = in_mib(bytes);
             self.write(&format!(
                 "{ERASE}{seconds} s, {events} events, {size}, {lost} lost"
@@ -98,7 +98,7 @@ mod tests {
         // 64 KiB fit into a pipe.
         for _ in 0..2000 {
             progress.shown = None;
-            progress.show(Instant::now(), Recorded::default(), 0);
+            progress.show(Instant::now(), RecordingStats::default(), 0);
         }
         progress.end();
     }

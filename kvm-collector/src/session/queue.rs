@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::drain::RingRead;
 use crate::{
-    model::{EventCount, Thread},
+    model::{EventCount, ThreadId},
     probe::{BATCH_BYTES, RingLoss},
 };
 
@@ -41,7 +41,7 @@ pub(super) struct QueuedBatch {
 #[derive(Debug, Default)]
 pub(super) struct NewNames {
     /// Threads.
-    pub(super) threads: Vec<(Thread, String)>,
+    pub(super) threads: Vec<(ThreadId, String)>,
     /// VMs, by process.
     pub(super) vms: Vec<(u32, String)>,
 }
@@ -152,7 +152,7 @@ impl Sender {
         // A batch keeps all of the buffer that it was read into. A batch that waits gets memory of its own, so that it
         // takes only what it holds and the buffer is free for the next one.
         let memory = if is_waiting && batch.len() <= BATCH_BYTES / 2 {
-            *batch = batch.to_own_memory();
+            *batch = batch.to_exact_size();
             batch.len()
         } else {
             BATCH_BYTES
@@ -239,7 +239,7 @@ fn small_bytes(queued: &QueuedBatch) -> usize {
     MESSAGE_BYTES
         + queued.read.losses.capacity() * size_of::<RingLoss>()
         + texts
-            .map(|text| size_of::<(Thread, String)>() + text.capacity())
+            .map(|text| size_of::<(ThreadId, String)>() + text.capacity())
             .sum::<usize>()
 }
 

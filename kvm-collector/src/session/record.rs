@@ -20,9 +20,9 @@ use super::{
 };
 use crate::{
     host::clock,
-    model::{EventCount, Record, Thread},
-    recording::{Recorded, Recorder, Taken},
-    source::{Live, LiveOptions, Ordered},
+    model::{EventCount, Record, ThreadId},
+    recording::{RecordingStats, Recorder, BatchOutcome},
+    source::{Live, LiveOptions, OrderedStream},
     timing::{Attribution, ExitTrigger},
 };
 
@@ -49,7 +49,7 @@ pub struct RecordSession {
 #[derive(Debug)]
 pub struct RecordSummary {
     /// Events, bytes and files.
-    pub recorded: Recorded,
+    pub recorded: RecordingStats,
     /// Events that are not in the files.
     pub lost: u64,
     /// Recording ended because a file may be no longer.
@@ -75,7 +75,7 @@ impl RecordSession {
         let mut live = self.live;
         schedule.watch_threads(live.notices_fd()?)?;
         let (sender, receiver) = queue(self.queue_bytes);
-        let recorded = Arc::new(Mutex::new(Recorded::default()));
+        let recorded = Arc::new(Mutex::new(RecordingStats::default()));
         let is_ordered = self.trigger.is_some();
         let writer = Writer {
             recorded: Arc::clone(&recorded),
@@ -112,7 +112,7 @@ impl RecordSession {
         writer.record_losses(&counts.events, clock::monotonic_ns());
         let missed = counts.loss.missed.unwrap_or(0);
         if missed > 0 {
-            writer.recorder.lost(None, missed, counts.time_ns);
+            writer.recorder.record_loss(None, missed, counts.time_ns);
         }
         progress.end();
         let recorded = writer
@@ -121,7 +121,7 @@ impl RecordSession {
             .with_context(|| format!("cannot finish {}", self.output.display()))?;
         let lost = counts.loss.lost
             + missed
-            + recorded.left_out
+            + recorded.omitted_events
             + writer.left_out
             + counts.loss.unattributed
             + writer.unattributed;
@@ -140,7 +140,7 @@ impl RecordSession {
 /// What the writing thread owns.
 struct Writer {
     recorder: Recorder,
-    trigger: Option<(ExitTrigger, Ordered)>,
+    trigger: Option<(ExitTrigger, OrderedStream)>,
     /// Selects by VM name what the eBPF programs have let through.
     by_name: Option<Attribution>,
     /// Names of VMs by process, where events are selected by them.
@@ -155,7 +155,7 @@ struct Writer {
     /// Why recording is over.
     failed: Option<io::Error>,
     /// What has been recorded up to now, for the reading thread to show.
-    recorded: Arc<Mutex<Recorded>>,
+    recorded: Arc<Mutex<RecordingStats>>,
     output: PathBuf,
     quiet: bool,
 }
@@ -166,7 +166,7 @@ impl Writer {
         let selection = options.selection.after_kernel_filter();
         Self {
             recorder,
-            trigger: trigger.map(|it| (it, Ordered::new(formats, selection.clone()))),
+            trigger: trigger.map(|it| (it, OrderedStream::new(formats, selection.clone()))),
             by_name: selection
                 .is_by_name()
                 .then(|| Attribution::new(formats.iter().map(Some), selection)),
@@ -206,19 +206,19 @@ impl Writer {
         self
     }
 
-    fn take(&mut self, message: Message) -> io::Result<Taken> {
+    fn take(&mut self, message: Message) -> io::Result<BatchOutcome> {
         match message {
             Message::Batch(queued) => self.take_batch(queued),
             Message::Tick(tick) => self.take_tick(tick),
         }
     }
 
-    fn note(&mut self, taken: io::Result<Taken>) {
+    fn note(&mut self, taken: io::Result<BatchOutcome>) {
         match taken {
-            Ok(Taken::In) => {}
-            Ok(Taken::Full) => self.is_full = true,
-            Ok(Taken::Dumped) if self.quiet => {}
-            Ok(Taken::Dumped) => say(&format!(
+            Ok(BatchOutcome::Stored) => {}
+            Ok(BatchOutcome::FileFull) => self.is_full = true,
+            Ok(BatchOutcome::DumpWritten) if self.quiet => {}
+            Ok(BatchOutcome::DumpWritten) => say(&format!(
                 "wrote the last events to {}",
                 self.output.display()
             )),
@@ -226,13 +226,13 @@ impl Writer {
         }
     }
 
-    fn take_tick(&mut self, tick: Tick) -> io::Result<Taken> {
+    fn take_tick(&mut self, tick: Tick) -> io::Result<BatchOutcome> {
         if let Some((events, time_ns)) = tick.counts {
             self.record_losses(&events, time_ns);
         }
         if tick.dump {
-            self.recorder.dump()?;
-            return Ok(Taken::Dumped);
+            self.recorder.write_dump()?;
+            return Ok(BatchOutcome::DumpWritten);
         }
         if tick.flush {
             self.recorder.flush()?;
@@ -241,13 +241,13 @@ impl Writer {
     }
 
     /// Records a batch. The trigger sees its events some time later, when they can be put in order.
-    fn take_batch(&mut self, queued: QueuedBatch) -> io::Result<Taken> {
+    fn take_batch(&mut self, queued: QueuedBatch) -> io::Result<BatchOutcome> {
         let RingRead { batch, losses } = queued.read;
         for loss in losses {
             self.recorder
-                .lost_between(loss.cpu, loss.from_ns, loss.to_ns);
+                .mark_loss_window(loss.cpu, loss.from_ns, loss.to_ns);
             if let Some((_, ordered)) = &mut self.trigger {
-                ordered.add_loss(loss.cpu, loss.from_ns, loss.to_ns);
+                ordered.add_loss_window(loss.cpu, loss.from_ns, loss.to_ns);
             }
         }
         self.learn(queued.names);
@@ -255,10 +255,10 @@ impl Writer {
             ordered.add(batch.clone());
         }
         let taken = match &mut self.by_name {
-            None => self.recorder.take_in(&batch)?,
+            None => self.recorder.record_batch(&batch)?,
             Some(attribution) => {
                 let names = &self.vm_names;
-                let taken = self.recorder.take_in_selected(&batch, |record| {
+                let taken = self.recorder.record_selected(&batch, |record| {
                     is_selected(attribution, names, record)
                 })?;
                 self.unattributed = attribution.unattributed();
@@ -266,20 +266,20 @@ impl Writer {
             }
         };
         match taken {
-            Taken::In => self.fire_trigger(queued.complete_until_ns),
-            Taken::Full | Taken::Dumped => Ok(taken),
+            BatchOutcome::Stored => self.fire_trigger(queued.complete_until_ns),
+            BatchOutcome::FileFull | BatchOutcome::DumpWritten => Ok(taken),
         }
     }
 
     fn learn(&mut self, names: NewNames) {
         for (thread, name) in names.threads {
-            self.recorder.learn_thread(thread, name);
+            self.recorder.set_thread_name(thread, name);
         }
         for (tgid, name) in names.vms {
             if self.by_name.is_some() {
                 self.vm_names.insert(tgid, name.clone());
             }
-            self.recorder.learn_vm(tgid, name);
+            self.recorder.set_vm_name(tgid, name);
         }
     }
 
@@ -291,7 +291,7 @@ impl Writer {
         let events = queued.read.batch.records().map(|(_, record)| record);
         let (by_name, names) = (&mut self.by_name, &self.vm_names);
         let selected = events.filter(|record| {
-            let is_event = record.ended_comm().is_none();
+            let is_event = record.thread_end_comm().is_none();
             by_name.as_mut().map_or(is_event, |attribution| {
                 is_selected(attribution, names, record)
             })
@@ -300,21 +300,21 @@ impl Writer {
     }
 
     /// Shows the trigger the events up to a time, which can be put in order by now.
-    fn fire_trigger(&mut self, until_ns: u64) -> io::Result<Taken> {
+    fn fire_trigger(&mut self, until_ns: u64) -> io::Result<BatchOutcome> {
         let Some((trigger, ordered)) = &mut self.trigger else {
-            return Ok(Taken::In);
+            return Ok(BatchOutcome::Stored);
         };
         let names = &self.vm_names;
         let mut fired = false;
         let vm_name = |tgid| names.get(&tgid).cloned();
-        let Ok(()) = ordered.release_until(until_ns, &vm_name, |item, _| {
-            fired |= trigger.take(item);
+        let Ok(()) = ordered.emit_until(until_ns, &vm_name, |item, _| {
+            fired |= trigger.add_item(item);
             Ok::<_, std::convert::Infallible>(())
         });
         if fired {
-            return self.recorder.fire();
+            return self.recorder.trigger_dump();
         }
-        Ok(Taken::In)
+        Ok(BatchOutcome::Stored)
     }
 
     /// Puts new losses into the file.
@@ -323,7 +323,7 @@ impl Writer {
             let lost = event.lost.saturating_sub(*known);
             if lost > 0 {
                 *known = event.lost;
-                self.recorder.lost(Some(slot), lost, time_ns);
+                self.recorder.record_loss(Some(slot), lost, time_ns);
             }
         }
     }
@@ -336,12 +336,12 @@ fn is_selected(
     record: &Record<'_>,
 ) -> bool {
     let header = &record.header;
-    if record.ended_comm().is_some() {
+    if record.thread_end_comm().is_some() {
         // Its number may be another thread's from here on, and so may that of its process.
         attribution.thread_end(header.tid);
         return false;
     }
-    let thread = Thread {
+    let thread = ThreadId {
         tgid: header.tgid,
         tid: header.tid,
     };

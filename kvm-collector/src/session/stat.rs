@@ -3,8 +3,8 @@
 use super::{Due, Intervals, Schedule, Span, play};
 use crate::{
     host::watch::ModuleWatch,
-    model::{Counts, Loss, StreamItem},
-    source::{Live, PlayOptions, Recording, RecordingSummary},
+    model::{CountsSnapshot, Loss, StreamItem},
+    source::{Live, PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
     view::{EventCounter, StatReport},
 };
@@ -20,18 +20,18 @@ pub async fn live(
     mut report: impl FnMut(Span, &StatReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
     schedule.watch_threads(live.notices_fd()?)?;
-    let began_ns = live.began_ns();
-    let mut intervals = Intervals::new(live.nothing());
-    let mut modules = ModuleWatch::begin();
+    let began_ns = live.start_ns();
+    let mut intervals = Intervals::new(live.zero_counts());
+    let mut modules = ModuleWatch::new();
     loop {
         match schedule.next().await? {
-            Due::Threads => live.learn()?,
+            Due::Threads => live.handle_notices()?,
             Due::Refresh => {
-                live.look_around()?;
-                modules.look();
+                live.update_threads()?;
+                modules.check();
             }
             Due::Interval => {
-                let interval = intervals.end_interval(&live.counts()?, |earlier, now| {
+                let interval = intervals.end_interval(&live.read_counts()?, |earlier, now| {
                     StatReport::between(began_ns, earlier, now)
                 });
                 report(Span::Interval, &interval)?;
@@ -39,8 +39,8 @@ pub async fn live(
             Due::End => break,
         }
     }
-    live.end()?;
-    let now = live.counts()?;
+    live.stop()?;
+    let now = live.read_counts()?;
     if schedule.has_intervals() {
         let interval = intervals.end_interval(&now, |earlier, now| {
             StatReport::between(began_ns, earlier, now)
@@ -60,24 +60,24 @@ pub async fn live(
 pub fn recorded(
     recording: Recording,
     formats: &[Format],
-    options: &PlayOptions,
+    options: &PlaybackOptions,
     per_vm: bool,
     shows_progress: bool,
     mut report: impl FnMut(Span, &StatReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<(StatReport, RecordingSummary)> {
     let mut counter = EventCounter::new(formats, per_vm);
-    let nothing = |time_ns| Counts {
+    let nothing = |time_ns| CountsSnapshot {
         time_ns,
         ..EventCounter::new(formats, per_vm).counts(time_ns, &|_| String::new(), Loss::default())
     };
-    let mut intervals: Option<Intervals<Counts>> = None;
+    let mut intervals: Option<Intervals<CountsSnapshot>> = None;
     let summary = play(recording, options, shows_progress, |item, context| {
-        let StreamItem::Interval { end_ns } = item else {
+        let StreamItem::IntervalEnd { end_ns } = item else {
             counter.take(item);
             return Ok::<_, anyhow::Error>(());
         };
-        let began_ns = context.began_ns.unwrap_or(*end_ns);
-        let vm_name = |tgid| context.names.vm(tgid);
+        let began_ns = context.start_ns.unwrap_or(*end_ns);
+        let vm_name = |tgid| context.names.vm_name(tgid);
         let now = counter.counts(*end_ns, &vm_name, *context.loss);
         let intervals = intervals.get_or_insert_with(|| Intervals::new(nothing(began_ns)));
         let interval = intervals.end_interval(&now, |earlier, now| {
@@ -85,8 +85,8 @@ pub fn recorded(
         });
         report(Span::Interval, &interval)
     })?;
-    let began_ns = summary.began_ns.unwrap_or(summary.end_ns);
-    let vm_name = |tgid| summary.names.vm(tgid);
+    let began_ns = summary.start_ns.unwrap_or(summary.end_ns);
+    let vm_name = |tgid| summary.names.vm_name(tgid);
     let now = counter.counts(summary.end_ns, &vm_name, summary.loss);
     let total = StatReport::between(began_ns, &nothing(began_ns), &now);
     report(Span::Total, &total)?;

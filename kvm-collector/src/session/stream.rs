@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     host::clock,
-    model::{Counts, EventCount},
+    model::{CountsSnapshot, EventCount},
     probe::Rings,
-    source::{Live, WINDOW_NS},
+    source::{Live, REORDER_DELAY_NS},
 };
 
 /// Reads a live stream of events.
@@ -80,7 +80,7 @@ impl<'l> StreamReader<'l> {
     /// # Errors
     /// When a map cannot be written.
     pub(super) fn learn_threads(&mut self) -> anyhow::Result<()> {
-        Ok(self.live.learn()?)
+        Ok(self.live.handle_notices()?)
     }
 
     /// To be called now and then: see [`Live::look_around`]. Passes on the totals of each event, and what else is
@@ -89,8 +89,8 @@ impl<'l> StreamReader<'l> {
     /// # Errors
     /// When a map cannot be read.
     pub(super) fn refresh(&mut self, flush: bool) -> anyhow::Result<u64> {
-        self.live.look_around()?;
-        let events = self.live.events()?;
+        self.live.update_threads()?;
+        let events = self.live.read_event_counts()?;
         let lost = events.iter().map(|event: &EventCount| event.lost).sum();
         self.queue.tick(Tick {
             counts: Some((events, clock::monotonic_ns())),
@@ -112,7 +112,7 @@ impl<'l> StreamReader<'l> {
         let has_capacity = || queue.has_capacity();
         let Ok(drained) = drain(&mut self.rings, has_capacity, |rings, read| {
             last_batch_ns = Some(rings.looked_ns());
-            complete_until_ns = rings.looked_ns().saturating_sub(WINDOW_NS);
+            complete_until_ns = rings.looked_ns().saturating_sub(REORDER_DELAY_NS);
             let names = names.read(&read.batch, |tgid| live.vm_name(tgid));
             new_processes.extend(names.vms.iter().map(|it| it.0));
             queue.push(QueuedBatch {
@@ -130,13 +130,13 @@ impl<'l> StreamReader<'l> {
             && self.complete_until_ns < self.last_batch_ns
         {
             // Nothing new, but of what was read before some can be put in order by now.
-            self.complete_until_ns = self.rings.looked_ns().saturating_sub(WINDOW_NS);
+            self.complete_until_ns = self.rings.looked_ns().saturating_sub(REORDER_DELAY_NS);
             self.queue.tick(Tick {
                 complete_until_ns: self.complete_until_ns,
                 ..Tick::default()
             });
         }
-        self.live.decide_about(new_processes)?;
+        self.live.decide_processes(new_processes)?;
         Ok(drained)
     }
 
@@ -144,12 +144,12 @@ impl<'l> StreamReader<'l> {
     ///
     /// # Errors
     /// When the eBPF programs cannot be stopped or a map not be read.
-    pub(super) async fn finish(mut self) -> anyhow::Result<Counts> {
-        self.live.end()?;
+    pub(super) async fn finish(mut self) -> anyhow::Result<CountsSnapshot> {
+        self.live.stop()?;
         while self.read()? == Drained::Part {
             self.queue.capacity().await;
         }
-        Ok(self.live.counts()?)
+        Ok(self.live.read_counts()?)
     }
 }
 

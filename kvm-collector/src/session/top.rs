@@ -124,25 +124,25 @@ pub async fn once(live: &mut Live, duration: Duration) -> anyhow::Result<TopRead
             _ = terminate.recv() => break,
             due = notices.come() => {
                 due?;
-                live.learn()?;
+                live.handle_notices()?;
             }
-            _ = refresh.tick() => live.look_around()?,
+            _ = refresh.tick() => live.update_threads()?,
         }
     }
-    live.end()?;
+    live.stop()?;
     read(live, Scope::default(), &mut HashSet::new())
 }
 
 /// Reads all exits, with the histograms of a scope. `named` are the keys that have been named before.
 fn read(live: &mut Live, scope: Scope, named: &mut HashSet<Key>) -> anyhow::Result<TopReading> {
-    let pairing = live.options().pairing.as_ref();
-    let counted = pairing.and_then(|it| it.counted.as_ref());
+    let pairing = live.options().timing.as_ref();
+    let counted = pairing.and_then(|it| it.counted_event.as_ref());
     let mut reading = TopReading::new(scope, counted.map(|it| &it.kind));
-    let rest = live.exits(&mut |exits| reading.add(exits))?;
+    let rest = live.read_exits(&mut |exits| reading.add(exits))?;
     let mut reading = reading.finish(rest);
-    let vm_name = |tgid| live.names().known(tgid).map(str::to_owned);
-    if let Some(pairing) = &live.options().pairing {
-        reading.name(named, &KeyNames::of(pairing), &vm_name);
+    let vm_name = |tgid| live.names().find_name(tgid).map(str::to_owned);
+    if let Some(pairing) = &live.options().timing {
+        reading.add_names(named, &KeyNames::of(pairing), &vm_name);
     }
     Ok(reading)
 }
@@ -213,9 +213,9 @@ impl<O: TopOutput> TopSource<O> {
                 _ = self.interval.tick(), if !self.paused => self.read()?,
                 due = notices.come() => {
                     due?;
-                    self.live.learn()?;
+                    self.live.handle_notices()?;
                 }
-                _ = refresh.tick() => self.live.look_around()?,
+                _ = refresh.tick() => self.live.update_threads()?,
             }
         }
     }
@@ -264,7 +264,7 @@ mod tests {
         for number in 1..1000 {
             controls.send(Control::Interval(Duration::from_secs(number)));
             controls.send(Control::Pause(number % 2 == 0));
-            controls.send(Control::Look(scope.turned()));
+            controls.send(Control::Look(scope.next_grouping()));
             controls.send(Control::Look(scope));
         }
         let arrived = runtime.block_on(controls.next()).expect("no end");

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     host::clock,
     model::{Loss, StreamItem},
-    source::{Live, Ordered, PlayOptions, Recording, RecordingSummary},
+    source::{Live, OrderedStream, PlaybackOptions, Recording, RecordingSummary},
     timing::TimingError,
     tracefs::{EventName, Format},
     view::{Clock, ExitLineOptions, ExitLines, Filters, TraceFormat, TraceLines},
@@ -72,7 +72,7 @@ impl Printer {
             options.colored,
         );
         Ok(Self {
-            names: formats.iter().map(Format::event).collect(),
+            names: formats.iter().map(Format::event_name).collect(),
             exits: options
                 .exits
                 .map(|it| ExitLines::new(&formats, it))
@@ -144,7 +144,7 @@ pub async fn live(
     let is_by_name = selection.is_by_name();
     let (sender, receiver) = queue(queue_bytes);
     let writer = Writer {
-        ordered: Ordered::new(&printer.formats, selection),
+        ordered: OrderedStream::new(&printer.formats, selection),
         printer,
         out,
         vm_names: HashMap::new(),
@@ -177,7 +177,7 @@ pub async fn live(
 
 /// What the writing thread owns.
 struct Writer<W> {
-    ordered: Ordered,
+    ordered: OrderedStream,
     printer: Printer,
     out: W,
     /// Names of VMs by process, where events are selected by them.
@@ -202,12 +202,12 @@ impl<W: Write> Writer<W> {
             Message::Batch(queued) => {
                 let RingRead { batch, losses } = queued.read;
                 for (thread, name) in queued.names.threads {
-                    self.ordered.learn_thread(thread, name);
+                    self.ordered.set_thread_name(thread, name);
                 }
                 self.vm_names.extend(queued.names.vms);
                 self.ordered.add(batch);
                 for loss in losses {
-                    self.ordered.add_loss(loss.cpu, loss.from_ns, loss.to_ns);
+                    self.ordered.add_loss_window(loss.cpu, loss.from_ns, loss.to_ns);
                 }
                 self.release_until(queued.complete_until_ns)
             }
@@ -226,7 +226,7 @@ impl<W: Write> Writer<W> {
         let (printer, out, names) = (&mut self.printer, &mut self.out, &self.vm_names);
         let vm_name = |tgid| names.get(&tgid).cloned();
         self.ordered
-            .release_until(until_ns, &vm_name, |item, comm| {
+            .emit_until(until_ns, &vm_name, |item, comm| {
                 printer.print(item, comm, out)
             })
     }
@@ -238,7 +238,7 @@ impl<W: Write> Writer<W> {
 /// When the recording cannot be read or the output not be written.
 pub fn recorded(
     recording: Recording,
-    options: &PlayOptions,
+    options: &PlaybackOptions,
     shows_progress: bool,
     printer: &mut Printer,
     out: &mut impl Write,

@@ -1,14 +1,15 @@
-//! Where readings and events come from: the running kernel, or a recording.
+//! The sources of readings and events: the running kernel and recordings.
 
-mod comms;
 mod live;
 mod loss_windows;
-mod ordered;
+mod ordered_stream;
 mod recording;
+mod reorder_buffer;
+mod thread_names;
 mod vm_event_counts;
-mod window;
 
-use comms::Comms;
 pub use live::{Live, LiveOptions};
-pub use ordered::{Ordered, WINDOW_NS};
-pub use recording::{Context, Limits, Names, PlayOptions, Recording, RecordingSummary};
+pub use ordered_stream::{OrderedStream, REORDER_DELAY_NS};
+pub use recording::{
+    PlaybackContext, PlaybackOptions, RecordedNames, Recording, RecordingSummary, TimeLimits,
+};

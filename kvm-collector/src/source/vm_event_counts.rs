@@ -1,19 +1,20 @@
-//! How often each event has happened in each VM.
+//! The count of each event in each VM.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::capacity::MOST_COUNTED_VMS;
+use crate::model::capacity::MAX_COUNTED_VMS;
 
-/// Counts by process and slot. Of more than [`MOST_COUNTED_VMS`], those that were seen first are added up as one, number 0.
+/// Event counts by process and slot. Beyond [`MAX_COUNTED_VMS`] processes, the oldest ones are
+/// merged into process 0.
 #[derive(Debug, Clone, Default)]
 pub(super) struct VmEventCounts {
     vms: BTreeMap<u32, Vec<u64>>,
-    /// The processes, in the order in which they were seen.
+    /// The processes, in the order in which they were added.
     order: VecDeque<u32>,
 }
 
 impl VmEventCounts {
-    /// Adds counts of a process, by slot.
+    /// Adds the counts of a process, by slot.
     pub(super) fn add(&mut self, tgid: u32, counts: impl Iterator<Item = u64>) {
         let order = &mut self.order;
         let sums = self.vms.entry(tgid).or_insert_with(|| {
@@ -26,11 +27,11 @@ impl VmEventCounts {
                 None => sums.push(count),
             }
         }
-        while self.vms.len() > MOST_COUNTED_VMS
+        while self.vms.len() > MAX_COUNTED_VMS
             && let Some(first) = self.order.pop_front()
         {
             if first == 0 {
-                // The sum of the others stays.
+                // Process 0 is the merged one: keep it.
                 self.order.push_back(0);
             } else if let Some(counts) = self.vms.remove(&first) {
                 self.add(0, counts.into_iter());
@@ -38,7 +39,7 @@ impl VmEventCounts {
         }
     }
 
-    /// The counts of each process, in the order of their numbers.
+    /// Returns the counts of each process, ordered by process.
     pub(super) fn into_counts(self) -> impl Iterator<Item = (u32, Vec<u64>)> {
         self.vms.into_iter()
     }
@@ -49,13 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_bounded_and_nothing_is_lost() {
+    fn memory_is_bounded_and_all_events_are_counted() {
         let mut counts = VmEventCounts::default();
-        let vms = 3 * u32::try_from(MOST_COUNTED_VMS).unwrap();
+        let vms = 3 * u32::try_from(MAX_COUNTED_VMS).unwrap();
         for tgid in 1..=vms {
             counts.add(tgid, [1, u64::from(tgid)].into_iter());
         }
-        assert!(counts.vms.len() <= MOST_COUNTED_VMS && counts.order.len() <= MOST_COUNTED_VMS);
+        assert!(counts.vms.len() <= MAX_COUNTED_VMS && counts.order.len() <= MAX_COUNTED_VMS);
         let sums = counts.into_counts().fold([0, 0], |sums, (_, counts)| {
             [sums[0] + counts[0], sums[1] + counts[1]]
         });

@@ -1,54 +1,59 @@
-//! Which thread an event is about: decided once, where the event is decoded, for live and recorded events alike.
+//! Attribution of events to threads. It is decided once, when an event is decoded, for live and
+//! recorded events alike.
 //!
-//! KVM's events are about the thread in which they happen. An event of another system, such as
-//! `sched:sched_switch`, is about the first of two threads that is a selected vCPU thread: the one in which it
-//! happens, and the one that it names. Which threads are vCPU threads is learnt from the events that only such
-//! threads have; where a stream has none of those, an event of another system is about the thread in which it
-//! happens. The rule itself is in `kvm_ebpf_common`: the eBPF programs follow it, too.
+//! KVM's events concern the thread in which they happen. An event of another system, such as
+//! `sched:sched_switch`, concerns the first of two threads that is a selected vCPU thread: the
+//! thread in which it happens, or the thread that it names. vCPU threads are identified by events
+//! that only vCPU threads have. If a stream contains no such events, an event of another system
+//! concerns the thread in which it happens. The rule itself is in `kvm_ebpf_common`, because the
+//! eBPF programs apply it, too.
 
 use std::collections::HashMap;
 
 use kvm_ebpf_common::{Decision, VCPU_UNKNOWN, VcpuThreadId, decide, subject};
 
-use super::{Selection, Selector, selection::DecidedIds};
+use super::{Selection, Selector, selection::SelectedIds};
 use crate::{
-    model::{Thread, capacity::MOST_NAMED},
+    model::{ThreadId, capacity::MAX_KNOWN_TASKS},
     tracefs::{Field, Format, ReasonNames},
 };
 
-/// Threads are remembered in a table by the last bits of their number, to save a search for nearly every event.
+/// Entries of a cache that is indexed by the low bits of the thread id. It saves a hash lookup for
+/// nearly every event.
 const RECENT_THREADS: usize = 1024;
 
-/// Events that only a vCPU thread has.
-const OF_VCPU_THREADS: [&str; 3] = ["kvm_exit", "kvm_entry", "kvm_userspace_exit"];
+/// Events that only happen in vCPU threads.
+const VCPU_THREAD_EVENTS: [&str; 3] = ["kvm_exit", "kvm_entry", "kvm_userspace_exit"];
 
-/// Where the events of one format say which thread they are about.
+/// The fields of one event that tell which thread it concerns.
 #[derive(Debug, Clone, Default)]
 struct EventFields {
-    is_of_kvm: bool,
-    /// Only vCPU threads have it.
-    is_of_vcpu_thread: bool,
+    /// Whether the event is one of the `kvm` system.
+    is_kvm_event: bool,
+    /// Whether the event only happens in vCPU threads.
+    is_vcpu_thread_event: bool,
+    /// The vCPU index.
     vcpu: Option<Field>,
-    /// The other thread that it names.
-    other: Option<Field>,
-    /// `kvm_exit`'s reason.
+    /// The other thread that the event names.
+    named_thread: Option<Field>,
+    /// The exit reason of `kvm_exit`.
     reason: Option<Field>,
 }
 
 impl EventFields {
-    fn of(format: &Format) -> Self {
-        let is_of_kvm = format.is_of_kvm();
-        let is_exit = format.is("kvm", "kvm_exit");
+    fn new(format: &Format) -> Self {
+        let is_of_kvm = format.is_kvm_event();
+        let is_exit = format.is_event("kvm", "kvm_exit");
         let field = |name| format.field(name).cloned();
         Self {
-            is_of_kvm,
-            is_of_vcpu_thread: Attribution::identifies(format),
+            is_kvm_event: is_of_kvm,
+            is_vcpu_thread_event: Attribution::identifies_vcpu_threads(format),
             vcpu: field("vcpu_id"),
-            other: (!is_of_kvm)
+            named_thread: (!is_of_kvm)
                 .then(|| ["next_pid", "pid"].into_iter().find_map(field))
                 .flatten(),
             reason: is_exit
-                .then(|| field(ReasonNames::fields(Some(format)).1))
+                .then(|| field(ReasonNames::reason_fields(Some(format)).1))
                 .flatten(),
         }
     }
@@ -56,108 +61,120 @@ impl EventFields {
 
 /// A vCPU thread, and the vCPU it ran last.
 #[derive(Debug, Clone, Copy)]
-struct VcpuThread {
-    thread: Thread,
+struct KnownThread {
+    thread: ThreadId,
     vcpu: u32,
 }
 
-impl VcpuThread {
-    fn of_unknown_vcpu(thread: Thread) -> Self {
+impl KnownThread {
+    fn with_unknown_vcpu(thread: ThreadId) -> Self {
         let vcpu = VCPU_UNKNOWN;
         Self { thread, vcpu }
     }
 }
 
-/// Says of each event of a stream which thread it is about, and whether it is selected.
+/// Decides for each event of a stream which thread it concerns, and whether it is selected.
 #[derive(Debug)]
 pub struct Attribution {
-    /// Per index of a format.
+    /// By index of the event's format.
     fields: Vec<EventFields>,
     selector: Selector,
-    /// Nothing is selected and all events are KVM's: an event is selected, and about its own thread.
+    /// Whether there is no selection and all events are KVM's: each event is selected and concerns
+    /// its own thread.
     is_trivial: bool,
-    /// No process, thread, vCPU or reason is selected.
+    /// Whether there is no selection by process, thread or vCPU.
     selects_all: bool,
-    /// It has to be known which threads are vCPU threads.
-    learns: bool,
-    known: HashMap<u32, VcpuThread>,
-    recent: Vec<VcpuThread>,
-    by_vcpu: bool,
+    /// Whether it is needed which threads are vCPU threads.
+    learns_vcpu_threads: bool,
+    known_threads: HashMap<u32, KnownThread>,
+    /// Cache of `known_threads`; see [`RECENT_THREADS`].
+    recent_threads: Vec<KnownThread>,
+    selects_by_vcpu: bool,
     unattributed: u64,
 }
 
 impl Attribution {
-    /// Of events of these formats, by their index; `None` for events that cannot be decoded.
+    /// Creates an attribution for events with these formats, by index. A format is `None` if its
+    /// events cannot be decoded.
     pub fn new<'f>(
         formats: impl IntoIterator<Item = Option<&'f Format>>,
         selection: Selection,
     ) -> Self {
         let undecoded = EventFields {
-            is_of_kvm: true,
+            is_kvm_event: true,
             ..EventFields::default()
         };
         let fields = formats
             .into_iter()
-            .map(|format| format.map_or_else(|| undecoded.clone(), EventFields::of));
+            .map(|format| format.map_or_else(|| undecoded.clone(), EventFields::new));
         let fields: Vec<_> = fields.collect();
-        let by_vcpu = !selection.filter.vcpus.is_empty();
-        let has_others = fields.iter().any(|it| !it.is_of_kvm);
-        let has_vcpu_threads = fields.iter().any(|it| it.is_of_vcpu_thread);
-        let selects = by_vcpu
+        let selects_by_vcpu = !selection.filter.vcpus.is_empty();
+        let has_non_kvm_events = fields.iter().any(|it| !it.is_kvm_event);
+        let has_vcpu_threads = fields.iter().any(|it| it.is_vcpu_thread_event);
+        let has_selection = selects_by_vcpu
             || selection.is_by_process()
             || !selection.filter.tids.is_empty()
             || selection.filter.reasons.is_some();
         Self {
-            is_trivial: !selects && !has_others,
-            selects_all: !by_vcpu && !selection.is_by_process() && selection.filter.tids.is_empty(),
-            learns: has_vcpu_threads && (by_vcpu || has_others),
-            known: HashMap::new(),
-            recent: Vec::new(),
+            is_trivial: !has_selection && !has_non_kvm_events,
+            selects_all: !selects_by_vcpu
+                && !selection.is_by_process()
+                && selection.filter.tids.is_empty(),
+            learns_vcpu_threads: has_vcpu_threads && (selects_by_vcpu || has_non_kvm_events),
+            known_threads: HashMap::new(),
+            recent_threads: Vec::new(),
             selector: Selector::new(selection),
             fields,
-            by_vcpu,
+            selects_by_vcpu,
             unattributed: 0,
         }
     }
 
-    /// Do the events of a format say which threads are vCPU threads?
+    /// Returns whether the events of a format identify vCPU threads.
     #[must_use]
-    pub fn identifies(format: &Format) -> bool {
-        OF_VCPU_THREADS.iter().any(|it| format.is("kvm", it))
+    pub fn identifies_vcpu_threads(format: &Format) -> bool {
+        VCPU_THREAD_EVENTS
+            .iter()
+            .any(|it| format.is_event("kvm", it))
     }
 
-    /// Has it to see the events of this index, whether they are selected or not?
+    /// Returns whether the events of this index must be passed to it even if they are not selected.
     #[must_use]
-    pub fn learns_from(&self, index: usize) -> bool {
-        self.learns
+    pub fn needs_unselected(&self, index: usize) -> bool {
+        self.learns_vcpu_threads
             && self
                 .fields
                 .get(index)
-                .is_some_and(|it| it.is_of_vcpu_thread)
+                .is_some_and(|it| it.is_vcpu_thread_event)
     }
 
-    /// Does it need an event's record?
+    /// Returns whether it reads the records of events.
     #[must_use]
     pub fn needs_records(&self) -> bool {
-        self.learns || self.by_vcpu || self.selector.selection().filter.reasons.is_some()
+        self.learns_vcpu_threads
+            || self.selects_by_vcpu
+            || self.selector.selection().filter.reasons.is_some()
     }
 
-    /// Events left out because it is not known which VM or vCPU they belong to.
+    /// Returns the number of events that were omitted because their VM or vCPU is unknown.
     #[must_use]
     pub fn unattributed(&self) -> u64 {
         self.unattributed
     }
 
-    /// Attributes an event that happened in a thread. `None`: it is not selected. Otherwise the thread that it is
-    /// about; `Some(None)` for one that is about no vCPU thread, in a stream in which nothing is selected.
+    /// Attributes an event that happened in `thread`.
+    ///
+    /// Returns `None` if the event is not selected, otherwise the thread that it concerns.
+    /// `Some(None)` is an event that concerns no vCPU thread; it is only returned if there is no
+    /// selection by process, thread or vCPU.
     #[inline]
     pub fn attribute(
         &mut self,
         index: usize,
-        thread: Thread,
+        thread: ThreadId,
         raw: &[u8],
         vm_name: &dyn Fn(u32) -> Option<String>,
-    ) -> Option<Option<Thread>> {
+    ) -> Option<Option<ThreadId>> {
         if self.is_trivial {
             return Some(Some(thread));
         }
@@ -167,62 +184,65 @@ impl Attribution {
     fn attribute_selected(
         &mut self,
         index: usize,
-        thread: Thread,
+        thread: ThreadId,
         raw: &[u8],
         vm_name: &dyn Fn(u32) -> Option<String>,
-    ) -> Option<Option<Thread>> {
+    ) -> Option<Option<ThreadId>> {
         let number = |field: &Option<Field>| {
             let number = field.as_ref()?.read_u64(raw)?;
             u32::try_from(number).ok()
         };
         let fields = self.fields.get(index)?;
-        let own_vcpu = number(&fields.vcpu).filter(|_| self.by_vcpu || self.learns);
-        let (is_of_kvm, other) = (fields.is_of_kvm, number(&fields.other));
+        let own_vcpu =
+            number(&fields.vcpu).filter(|_| self.selects_by_vcpu || self.learns_vcpu_threads);
+        let (is_of_kvm, other) = (fields.is_kvm_event, number(&fields.named_thread));
         let is_reason_selected =
-            fields.reason.is_none() || self.selector.selects_reason(|| number(&fields.reason));
-        if self.learns && fields.is_of_vcpu_thread {
-            self.learn(thread, own_vcpu);
+            fields.reason.is_none() || self.selector.is_reason_selected(|| number(&fields.reason));
+        if self.learns_vcpu_threads && fields.is_vcpu_thread_event {
+            self.learn_vcpu_thread(thread, own_vcpu);
         }
         if !is_reason_selected {
             return None;
         }
-        if is_of_kvm || !self.learns {
-            return self.own(thread, own_vcpu, vm_name);
+        if is_of_kvm || !self.learns_vcpu_threads {
+            return self.attribute_to_own_thread(thread, own_vcpu, vm_name);
         }
-        let current = self.find(thread.tid).filter(|it| it.thread == thread);
-        let named = other.and_then(|tid| self.find(tid));
-        let mut decide_process = |known: Option<VcpuThread>| {
+        let current = self
+            .find_thread(thread.tid)
+            .filter(|it| it.thread == thread);
+        let named = other.and_then(|tid| self.find_thread(tid));
+        let mut decide_process = |known: Option<KnownThread>| {
             let tgid = known.map_or(0, |it| it.thread.tgid);
-            let is_selected = self.selector.process(tgid, vm_name);
+            let is_selected = self.selector.decide_process(tgid, vm_name);
             (tgid, is_selected.unwrap_or(false))
         };
         let processes = [decide_process(current), decide_process(named)];
         let filter = &self.selector.selection().filter;
-        let ids = DecidedIds { filter, processes };
-        let id = |it: &VcpuThread| VcpuThreadId {
+        let ids = SelectedIds { filter, processes };
+        let id = |it: &KnownThread| VcpuThreadId {
             tgid: it.thread.tgid,
             tid: it.thread.tid,
             vcpu: it.vcpu,
         };
         match subject(&ids, current, || named, id) {
             Some(known) => Some(Some(known.thread)),
-            // Where nothing is selected, all that happened is shown.
+            // Without a selection, all events are shown.
             None => self.selects_all.then_some(None),
         }
     }
 
-    /// Decides about an event that is about the thread in which it happened.
-    fn own(
+    /// Decides whether an event is selected that concerns the thread in which it happened.
+    fn attribute_to_own_thread(
         &mut self,
-        thread: Thread,
+        thread: ThreadId,
         own_vcpu: Option<u32>,
         vm_name: &dyn Fn(u32) -> Option<String>,
-    ) -> Option<Option<Thread>> {
-        let Some(is_selected) = self.selector.process(thread.tgid, vm_name) else {
+    ) -> Option<Option<ThreadId>> {
+        let Some(is_selected) = self.selector.decide_process(thread.tgid, vm_name) else {
             self.unattributed += 1;
             return None;
         };
-        let ids = DecidedIds {
+        let ids = SelectedIds {
             filter: &self.selector.selection().filter,
             processes: [(thread.tgid, is_selected); 2],
         };
@@ -237,54 +257,56 @@ impl Attribution {
         }
     }
 
-    /// A thread has ended: its number may be another thread's from here on.
+    /// Removes a thread that has ended: the kernel may reuse its number.
     pub fn thread_end(&mut self, tid: u32) {
-        if self.known.remove(&tid).is_some()
-            && let Some(recent) = self.recent.get_mut(tid as usize % RECENT_THREADS)
+        if self.known_threads.remove(&tid).is_some()
+            && let Some(recent) = self.recent_threads.get_mut(tid as usize % RECENT_THREADS)
             && recent.thread.tid == tid
         {
-            recent.thread = Thread::default();
+            recent.thread = ThreadId::default();
         }
-        // A process ends with its main thread, whose number it has. No other process can have that.
+        // A process has the number of its main thread, and ends with it.
         self.selector.forget_process(tid);
     }
 
-    fn learn(&mut self, thread: Thread, vcpu: Option<u32>) {
-        if self.recent.is_empty() {
-            let none = VcpuThread::of_unknown_vcpu(Thread::default());
-            self.recent.resize(RECENT_THREADS, none);
+    fn learn_vcpu_thread(&mut self, thread: ThreadId, vcpu: Option<u32>) {
+        if self.recent_threads.is_empty() {
+            let unused = KnownThread::with_unknown_vcpu(ThreadId::default());
+            self.recent_threads.resize(RECENT_THREADS, unused);
         }
-        let recent = &self.recent[thread.tid as usize % RECENT_THREADS];
+        let recent = &self.recent_threads[thread.tid as usize % RECENT_THREADS];
         if recent.thread == thread && vcpu.is_none_or(|it| it == recent.vcpu) {
             return;
         }
-        if self.known.len() >= MOST_NAMED && !self.known.contains_key(&thread.tid) {
-            // What other events are about it is not recognised.
+        if self.known_threads.len() >= MAX_KNOWN_TASKS
+            && !self.known_threads.contains_key(&thread.tid)
+        {
+            // Other events that concern this thread cannot be attributed to it.
             self.unattributed += 1;
             return;
         }
-        let unknown = VcpuThread::of_unknown_vcpu(thread);
-        let known = self.known.entry(thread.tid).or_insert(unknown);
+        let unknown = KnownThread::with_unknown_vcpu(thread);
+        let known = self.known_threads.entry(thread.tid).or_insert(unknown);
         if known.thread != thread {
             *known = unknown;
         }
         known.vcpu = vcpu.unwrap_or(known.vcpu);
         let known = *known;
-        self.recent[thread.tid as usize % RECENT_THREADS] = known;
+        self.recent_threads[thread.tid as usize % RECENT_THREADS] = known;
     }
 
-    fn find(&self, tid: u32) -> Option<VcpuThread> {
+    fn find_thread(&self, tid: u32) -> Option<KnownThread> {
         if tid == 0 {
             return None;
         }
-        match self.recent.get(tid as usize % RECENT_THREADS) {
+        match self.recent_threads.get(tid as usize % RECENT_THREADS) {
             Some(recent) if recent.thread.tid == tid => Some(*recent),
-            _ => self.known.get(&tid).copied(),
+            _ => self.known_threads.get(&tid).copied(),
         }
     }
 
-    fn vcpu_of(&self, thread: Thread) -> u32 {
-        self.find(thread.tid)
+    fn vcpu_of(&self, thread: ThreadId) -> u32 {
+        self.find_thread(thread.tid)
             .filter(|known| known.thread == thread)
             .map_or(VCPU_UNKNOWN, |known| known.vcpu)
     }
@@ -306,35 +328,41 @@ mod tests {
         Attribution::new(formats().iter().map(Some), selection)
     }
 
-    /// Of a thread beside the main one.
+    /// Attributes an event of a thread other than the main thread.
     fn is_selected(attribution: &mut Attribution, tgid: u32, name: &str) -> bool {
         let tid = tgid + 1;
         let name = |_| Some(name.to_owned());
         let raw = vec![0; formats()[0].fixed_size()];
-        let attributed = attribution.attribute(0, Thread { tgid, tid }, &raw, &name);
+        let attributed = attribution.attribute(0, ThreadId { tgid, tid }, &raw, &name);
         attributed.is_some()
     }
 
     #[test]
-    fn a_process_ends_with_its_main_thread_whatever_that_does() {
+    fn process_is_removed_when_its_main_thread_ends() {
         let web = globset::Glob::new("web-*").expect("a glob");
         let selection = || Selection {
             vms: vec![web.compile_matcher()],
             ..Selection::default()
         };
-        // The main thread has no event of KVM: it only starts the others.
+        // The main thread has no KVM events: it only starts the other threads.
         let mut attribution = attribution(selection());
         assert!(is_selected(&mut attribution, 100, "web-1"));
         attribution.thread_end(101);
-        assert!(is_selected(&mut attribution, 100, "db"), "it lives");
+        assert!(
+            is_selected(&mut attribution, 100, "db"),
+            "the process still runs"
+        );
         attribution.thread_end(100);
-        assert!(!is_selected(&mut attribution, 100, "db"), "it is another");
+        assert!(
+            !is_selected(&mut attribution, 100, "db"),
+            "the number was reused"
+        );
         attribution.thread_end(100);
         assert!(is_selected(&mut attribution, 100, "web-2"));
     }
 
     #[test]
-    fn an_exit_for_another_reason_still_tells_the_vcpu() {
+    fn exit_with_an_unselected_reason_still_tells_the_vcpu() {
         let selection = Selection {
             filter: Filter {
                 vcpus: vec![3],
@@ -345,7 +373,7 @@ mod tests {
         };
         let mut attribution = attribution(selection);
         let [exit, pio] = formats();
-        let thread = Thread { tgid: 1, tid: 2 };
+        let thread = ThreadId { tgid: 1, tid: 2 };
         let mut raw = vec![0; exit.fixed_size()];
         raw[exit.field("vcpu_id").expect("a field").offset] = 3;
         assert_eq!(attribution.attribute(0, thread, &raw, &|_| None), None);
@@ -356,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_finds_no_room_is_counted() {
+    fn threads_beyond_the_capacity_are_counted() {
         let selection = Selection {
             filter: Filter {
                 vcpus: vec![0],
@@ -365,12 +393,12 @@ mod tests {
             vms: Vec::new(),
         };
         let mut attribution = attribution(selection);
-        let most = u32::try_from(MOST_NAMED).expect("a small number");
+        let capacity = u32::try_from(MAX_KNOWN_TASKS).expect("a small number");
         let raw = vec![0; formats()[0].fixed_size()];
-        for tid in 1..=most + 5 {
-            attribution.attribute(0, Thread { tgid: 1, tid }, &raw, &|_| None);
+        for tid in 1..=capacity + 5 {
+            attribution.attribute(0, ThreadId { tgid: 1, tid }, &raw, &|_| None);
         }
         assert_eq!(attribution.unattributed(), 5);
-        assert_eq!(attribution.known.len(), MOST_NAMED);
+        assert_eq!(attribution.known_threads.len(), MAX_KNOWN_TASKS);
     }
 }

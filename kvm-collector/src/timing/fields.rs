@@ -1,45 +1,46 @@
-//! Where the fields lie that the timing of exits reads.
+//! Locations of the event fields that the timing of exits reads, from the events' formats.
 
 use kvm_ebpf_common::{FIELDS, FieldId, FieldPlace, NO_OFFSET};
 
-use super::plan::TimingError;
+use super::TimingError;
 use crate::tracefs::Format;
 
-/// The places of all fields, by their number. The fields that nobody has set read as 0.
+/// The location of each [`FieldId`], by its number. Fields without a location read as 0.
 #[derive(Debug, Clone)]
-pub(crate) struct FieldPlaces(Box<[FieldPlace; FIELDS]>);
+pub(crate) struct FieldLocations(Box<[FieldPlace; FIELDS]>);
 
-impl Default for FieldPlaces {
+impl Default for FieldLocations {
     fn default() -> Self {
         Self(Box::new([FieldPlace::none(0); FIELDS]))
     }
 }
 
-impl FieldPlaces {
-    /// Sets the place of a field.
-    pub(crate) fn set(&mut self, field: FieldId, place: FieldPlace) {
-        self.0[field.number()] = place;
+impl FieldLocations {
+    /// Sets the location of a field.
+    pub(crate) fn set(&mut self, field: FieldId, location: FieldPlace) {
+        self.0[field.number()] = location;
     }
 
-    /// The place of a field.
+    /// Returns the location of a field.
     pub(crate) fn get(&self, field: FieldId) -> FieldPlace {
         self.0[field.number()]
     }
 
-    /// The place of the field with a number.
+    /// Returns the location of the field with this number.
     pub(crate) fn by_number(&self, number: usize) -> Option<&FieldPlace> {
         self.0.get(number)
     }
 }
 
-/// Where a field is that is a number of so many bytes; if there is none, it reads as `otherwise`.
-pub(crate) fn place_of(
+/// Locates an integer field of `bytes` bytes. If the event has no such field, the location reads as
+/// `otherwise`.
+pub(crate) fn locate(
     event: Option<&Format>,
     field: &str,
     bytes: usize,
     otherwise: u32,
 ) -> FieldPlace {
-    let there = event
+    let location = event
         .and_then(|event| event.field(field))
         .filter(|field| field.size == bytes && !field.is_dynamic())
         .and_then(|field| {
@@ -49,41 +50,42 @@ pub(crate) fn place_of(
                 otherwise,
             })
         });
-    there.unwrap_or(FieldPlace::none(otherwise))
+    location.unwrap_or(FieldPlace::none(otherwise))
 }
 
-/// As [`place_of`], for a u32.
-pub(crate) fn u32_place(event: Option<&Format>, field: &str, otherwise: u32) -> FieldPlace {
-    place_of(event, field, 4, otherwise)
+/// Locates a `u32` field, as [`locate`] does.
+pub(crate) fn locate_u32(event: Option<&Format>, field: &str, otherwise: u32) -> FieldPlace {
+    locate(event, field, 4, otherwise)
 }
 
-/// Where a field is that has to be there.
-pub(super) fn required(
+/// Locates a field that the event must have.
+pub(super) fn locate_required(
     format: &Format,
     field: &str,
     bytes: usize,
 ) -> Result<FieldPlace, TimingError> {
-    let place = place_of(Some(format), field, bytes, 0);
-    match place.offset {
-        NO_OFFSET => Err(no_field(format, field)),
-        _ => Ok(place),
+    let location = locate(Some(format), field, bytes, 0);
+    match location.offset {
+        NO_OFFSET => Err(no_field_error(format, field)),
+        _ => Ok(location),
     }
 }
 
-/// A field that has to be there, and is an integer of a length that the eBPF programs can read.
-pub(super) fn integer(format: &Format, field: &str) -> Result<FieldPlace, TimingError> {
+/// Locates an integer field that the event must have, of any length that the eBPF programs can
+/// read.
+pub(super) fn locate_integer(format: &Format, field: &str) -> Result<FieldPlace, TimingError> {
     let bytes = format
         .field(field)
         .filter(|it| matches!(it.size, 1 | 2 | 4 | 8) && !it.is_dynamic())
         .map(|it| it.size);
-    required(format, field, bytes.unwrap_or(0))
+    locate_required(format, field, bytes.unwrap_or(0))
 }
 
-fn no_field(format: &Format, field: &str) -> TimingError {
+fn no_field_error(format: &Format, field: &str) -> TimingError {
     let names: Vec<_> = format.fields.iter().map(|it| it.name.as_str()).collect();
     TimingError::NoField {
-        event: format.event().to_string(),
+        event: format.event_name().to_string(),
         field: field.to_owned(),
-        there_are: names.join(", "),
+        available: names.join(", "),
     }
 }

@@ -1,28 +1,35 @@
-//! User space's side of the timing engine: how events become times, which thread an event is about, and whether
-//! it is selected. The rules that the eBPF programs follow too are in `kvm_ebpf_common`; here they are applied to
-//! streams of events, live ones and recorded ones alike. Knows no aya, no files and no clocks.
+//! The timing engine in user space: turns a stream of events into timed exits, attributes each
+//! event to a thread, and applies the selection.
+//!
+//! The rules that the eBPF programs also apply are in `kvm_ebpf_common`. This module applies them
+//! to live and recorded streams. It accesses no kernel interfaces, files or clocks.
 
 mod attribution;
 mod exit_assembler;
-mod exited;
+mod exited_threads;
 mod fields;
-mod of_thread;
-mod pairing;
+mod open_exits;
 mod plan;
 mod replay;
 mod selection;
+mod time_slice;
+mod timing_error;
+mod timing_request;
 mod trigger;
-mod turns;
+mod vcpu_runs;
+mod vcpu_thread;
 
 pub use attribution::Attribution;
-pub use exit_assembler::{Assembled, ExitAssembler, TimeSlice};
-pub(crate) use exited::ExitedThreads;
-pub(crate) use fields::{FieldPlaces, u32_place};
-pub(crate) use of_thread::{recent, times, vcpu_id};
-pub use pairing::{Detail, Pairing};
-pub use plan::TimingError;
-pub(crate) use plan::{Step, THREAD_END, TimingPlan};
+pub use exit_assembler::{CompleteSegment, ExitAssembler};
+pub(crate) use exited_threads::ExitedThreads;
+pub(crate) use fields::{FieldLocations, locate_u32};
+pub(crate) use open_exits::read_open_exit;
+pub(crate) use plan::{Step, THREAD_END_EVENT, TimingPlan};
 pub use replay::{Replay, ReplayOptions};
 pub use selection::{Filter, Selection, Selector};
+pub use time_slice::TimeSlice;
+pub use timing_error::TimingError;
+pub use timing_request::{DetailEvent, TimingRequest};
 pub use trigger::ExitTrigger;
-pub(crate) use turns::RunningVcpus;
+pub(crate) use vcpu_runs::RunningVcpus;
+pub(crate) use vcpu_thread::{recent_extremes, vcpu_id_of};

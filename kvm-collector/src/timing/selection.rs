@@ -1,61 +1,63 @@
-//! Which VMs, vCPUs, threads and exit reasons are selected. A selection is a rule: it is applied to each process
-//! when its first event is seen, so VMs that start later are selected as well.
+//! Selection of VMs, vCPUs, threads and exit reasons. A selection is a rule that is applied to each
+//! process at its first event, so it also selects VMs that start later.
 
 use std::collections::HashMap;
 
 use globset::GlobMatcher;
-use kvm_ebpf_common::Selection as SelectsIds;
+use kvm_ebpf_common::Selection as IdSelection;
 
-use crate::model::{capacity::MOST_NAMED, pid_of};
+use crate::model::{capacity::MAX_KNOWN_TASKS, pid_of};
 
-/// The ids that the eBPF programs can select by. An empty list selects all.
+/// The ids by which the eBPF programs can select. An empty list selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Processes.
+    /// Process ids.
     pub tgids: Vec<u32>,
-    /// Threads.
+    /// Thread ids.
     pub tids: Vec<u32>,
     /// vCPU indices.
     pub vcpus: Vec<u32>,
-    /// Of `kvm_exit`, only these reasons (by number, unmasked). `None` selects all, also those that have
-    /// no name.
+    /// Exit reasons, by the number in `kvm_exit` including its flag bits. `None` selects all exits,
+    /// also those whose reason has no name.
     pub reasons: Option<Vec<u32>>,
 }
 
 impl Filter {
-    /// Does it select by thread, process or vCPU?
+    /// Returns whether it selects by thread, process or vCPU.
     pub(crate) fn is_by_task(&self) -> bool {
         !(self.tgids.is_empty() && self.tids.is_empty() && self.vcpus.is_empty())
     }
 }
 
-/// What is selected. A process is selected if it is listed or if its VM's name matches.
+/// A selection of events. A process is selected if its id is listed, or if the name of its VM
+/// matches.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// By number. The processes listed are selected together with those whose name matches `vms`.
+    /// The selection by id. Its processes are selected in addition to those whose VM name matches
+    /// `vms`.
     pub filter: Filter,
-    /// By the VM's name.
+    /// Patterns for the VM's name.
     pub vms: Vec<GlobMatcher>,
 }
 
 impl Selection {
-    /// Does it depend on the process?
+    /// Returns whether it selects by process or by VM name.
     #[must_use]
     pub fn is_by_process(&self) -> bool {
         !(self.filter.tgids.is_empty() && self.vms.is_empty())
     }
 
-    /// Does it select by VM name?
+    /// Returns whether it selects by VM name.
     #[must_use]
     pub fn is_by_name(&self) -> bool {
         !self.vms.is_empty()
     }
 
-    /// What the eBPF programs can select by themselves: all but names.
+    /// Returns the part of the selection that the eBPF programs apply: everything except names.
     #[must_use]
     pub fn kernel_filter(&self) -> Filter {
         Filter {
-            // With names, a process that is not listed may still be selected.
+            // A process that is not listed may be selected by its name.
             tgids: if self.is_by_name() {
                 Vec::new()
             } else {
@@ -65,9 +67,9 @@ impl Selection {
         }
     }
 
-    /// What is left to be selected of the events that the eBPF programs send after they have applied
-    /// [`Selection::kernel_filter`]: names, and the processes listed beside them. Only the programs see all events that
-    /// say which vCPU a thread runs.
+    /// Returns the part of the selection that remains after the eBPF programs have applied
+    /// [`Selection::kernel_filter`]: names, and the processes that are listed in addition. vCPUs are selected by the
+    /// programs only, because only they see all events that tell which vCPU a thread runs.
     #[must_use]
     pub fn after_kernel_filter(&self) -> Self {
         if !self.is_by_name() {
@@ -82,7 +84,7 @@ impl Selection {
         }
     }
 
-    /// Does a process match, given its VM's name?
+    /// Returns whether a process is selected, given the name of its VM.
     #[must_use]
     pub fn matches_process(&self, tgid: u32, vm_name: &str) -> bool {
         !self.is_by_process()
@@ -91,13 +93,14 @@ impl Selection {
     }
 }
 
-/// A selection, applied to a stream: it remembers what was decided about each process.
+/// Applies a selection to a stream of events, and stores the decision about each process.
 #[derive(Debug, Default)]
 pub struct Selector {
     selection: Selection,
-    /// Per process, what was decided.
+    /// The decision about each process.
     processes: HashMap<u32, ProcessDecision>,
-    /// Has anything been decided against that nobody has been told yet?
+    /// Whether there is a skipped process that [`Selector::take_newly_skipped`] has not returned
+    /// yet.
     has_unreported: bool,
     last_process: Option<(u32, bool)>,
 }
@@ -105,12 +108,12 @@ pub struct Selector {
 #[derive(Debug, Clone, Copy)]
 struct ProcessDecision {
     is_selected: bool,
-    /// [`Selector::newly_skipped`] has returned it, or need not.
+    /// Whether [`Selector::take_newly_skipped`] has returned the process, or need not return it.
     is_reported: bool,
 }
 
 impl Selector {
-    /// Applies a selection.
+    /// Creates a selector without any decisions.
     #[must_use]
     pub fn new(selection: Selection) -> Self {
         Self {
@@ -119,54 +122,61 @@ impl Selector {
         }
     }
 
-    /// The selection that is applied.
+    /// Returns the selection that is applied.
     #[must_use]
     pub fn selection(&self) -> &Selection {
         &self.selection
     }
 
-    /// Is a process selected? `None` if that depends on its VM's name, which is not known. `vm_name` finds it.
+    /// Decides whether a process is selected. `None` if that depends on the name of its VM, and
+    /// `vm_name` does not know the name.
     #[inline]
-    pub fn process(&mut self, tgid: u32, vm_name: &dyn Fn(u32) -> Option<String>) -> Option<bool> {
+    pub fn decide_process(
+        &mut self,
+        tgid: u32,
+        vm_name: &dyn Fn(u32) -> Option<String>,
+    ) -> Option<bool> {
         if !self.selection.is_by_process() {
             return Some(true);
         }
         match self.last_process {
             Some((last, is_selected)) if last == tgid => Some(is_selected),
-            _ => self.other_process(tgid, vm_name),
+            _ => self.look_up_process(tgid, vm_name),
         }
     }
 
     #[cold]
-    fn other_process(
+    fn look_up_process(
         &mut self,
         tgid: u32,
         vm_name: &dyn Fn(u32) -> Option<String>,
     ) -> Option<bool> {
         let selection = &self.selection;
-        let known = self.processes.get(&tgid).map(|it| it.is_selected);
-        let known = known.or_else(|| {
+        let is_selected = self.processes.get(&tgid).map(|it| it.is_selected);
+        let is_selected = is_selected.or_else(|| {
             if !selection.is_by_name() || selection.filter.tgids.contains(&pid_of(tgid)) {
                 return Some(selection.matches_process(tgid, ""));
             }
-            // Without a name nothing is decided yet: the name may become known later.
+            // Without a name there is no decision yet: the name may become known later.
             vm_name(tgid).map(|name| selection.matches_process(tgid, &name))
         })?;
-        // What finds no room is decided again for the next event; that is the same, as long as the name is known.
-        if self.processes.len() < MOST_NAMED {
+        // If the table is full, the process is decided again at its next event. The result is the
+        // same as long as its name is known.
+        if self.processes.len() < MAX_KNOWN_TASKS {
             let decision = ProcessDecision {
-                is_selected: known,
-                is_reported: known || !selection.is_by_name(),
+                is_selected,
+                is_reported: is_selected || !selection.is_by_name(),
             };
             self.has_unreported |= !decision.is_reported;
             self.processes.entry(tgid).or_insert(decision);
         }
-        self.last_process = Some((tgid, known));
-        Some(known)
+        self.last_process = Some((tgid, is_selected));
+        Some(is_selected)
     }
 
-    /// The processes that have been decided against since the last call.
-    pub fn newly_skipped(&mut self) -> Vec<u32> {
+    /// Returns the processes that were decided not to be selected since the last call. Only a
+    /// selection by name needs this.
+    pub fn take_newly_skipped(&mut self) -> Vec<u32> {
         if !std::mem::take(&mut self.has_unreported) {
             return Vec::new();
         }
@@ -178,34 +188,36 @@ impl Selector {
         .collect()
     }
 
-    /// Forgets what was decided about a process: it has ended, and its number may be another's.
+    /// Removes the decision about a process that has ended: the kernel may reuse its number.
     pub fn forget_process(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
         self.last_process = None;
     }
 
-    /// Is an exit reason selected? Reasons that are no u32 never are, if any are listed.
+    /// Returns whether an exit reason is selected. `None` stands for a reason that is not a `u32`,
+    /// which no list contains.
     #[must_use]
-    pub fn selects_reason(&self, reason: impl FnOnce() -> Option<u32>) -> bool {
+    pub fn is_reason_selected(&self, reason: impl FnOnce() -> Option<u32>) -> bool {
         let reasons = self.selection.filter.reasons.as_ref();
         reasons.is_none_or(|it| reason().is_some_and(|code| it.contains(&code)))
     }
 }
 
-/// The ids of a selection for [`decide`](kvm_ebpf_common::decide), after the processes in question have been decided about.
+/// Selection by id for [`decide`](kvm_ebpf_common::decide), with decisions that were already made
+/// about processes.
 #[derive(Debug)]
-pub(super) struct DecidedIds<'a> {
+pub(super) struct SelectedIds<'a> {
     pub(super) filter: &'a Filter,
-    /// Processes, and whether each is selected.
+    /// Processes with their decisions.
     pub(super) processes: [(u32, bool); 2],
 }
 
-impl SelectsIds for DecidedIds<'_> {
+impl IdSelection for SelectedIds<'_> {
     #[inline]
     fn process(&self, tgid: u32) -> bool {
         self.processes
             .iter()
-            .any(|(of, is_selected)| *of == tgid && *is_selected)
+            .any(|(process, is_selected)| *process == tgid && *is_selected)
     }
 
     #[inline]
@@ -229,22 +241,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_decided_about_a_process_is_remembered_until_it_is_forgotten() {
+    fn decision_about_a_process_holds_until_it_is_removed() {
         let vms = ["web-*"].map(|it| globset::Glob::new(it).unwrap().compile_matcher());
         let mut selector = Selector::new(Selection {
             vms: vms.to_vec(),
             ..Selection::default()
         });
         let web = |_| Some("web-1".to_owned());
-        assert_eq!(selector.process(7, &web), Some(true));
-        // Its name is not to be found any more.
-        assert_eq!(selector.process(7, &|_| None), Some(true));
+        assert_eq!(selector.decide_process(7, &web), Some(true));
+        // Its name can no longer be found.
+        assert_eq!(selector.decide_process(7, &|_| None), Some(true));
         selector.forget_process(7);
-        assert_eq!(selector.process(7, &|_| Some("db".into())), Some(false));
+        assert_eq!(
+            selector.decide_process(7, &|_| Some("db".into())),
+            Some(false)
+        );
     }
 
     #[test]
-    fn a_skipped_process_is_reported_once_and_again_when_its_number_is_used_again() {
+    fn skipped_process_is_reported_once_and_again_when_its_number_is_reused() {
         let web = globset::Glob::new("web-*").unwrap().compile_matcher();
         let mut selector = Selector::new(Selection {
             vms: vec![web],
@@ -252,30 +267,30 @@ mod tests {
         });
         let db = |_| Some("db".to_owned());
         for _ in 0..3 {
-            assert_eq!(selector.process(7, &db), Some(false));
-            selector.process(8, &|_| Some("web-1".to_owned()));
+            assert_eq!(selector.decide_process(7, &db), Some(false));
+            selector.decide_process(8, &|_| Some("web-1".to_owned()));
         }
-        assert_eq!(selector.newly_skipped(), [7]);
-        assert!(selector.newly_skipped().is_empty());
-        // A stream of processes that come and go, and nobody who asks.
+        assert_eq!(selector.take_newly_skipped(), [7]);
+        assert!(selector.take_newly_skipped().is_empty());
+        // The table stays small if processes come and go and nobody asks for the skipped ones.
         for _ in 0..1000 {
             selector.forget_process(7);
-            assert_eq!(selector.process(7, &db), Some(false));
+            assert_eq!(selector.decide_process(7, &db), Some(false));
         }
-        assert_eq!(selector.newly_skipped(), [7]);
+        assert_eq!(selector.take_newly_skipped(), [7]);
     }
 
     #[test]
-    fn what_is_remembered_of_processes_is_bounded_and_all_are_decided() {
+    fn stored_decisions_are_bounded_and_all_processes_are_decided() {
         let web = globset::Glob::new("web-*").unwrap().compile_matcher();
         let mut selector = Selector::new(Selection {
             vms: vec![web],
             ..Selection::default()
         });
         let name = |tgid| Some(format!("{}-{tgid}", ["db", "web"][tgid as usize % 2]));
-        for tgid in 0..u32::try_from(MOST_NAMED).unwrap() + 1000 {
-            assert_eq!(selector.process(tgid, &name), Some(tgid % 2 == 1));
+        for tgid in 0..u32::try_from(MAX_KNOWN_TASKS).unwrap() + 1000 {
+            assert_eq!(selector.decide_process(tgid, &name), Some(tgid % 2 == 1));
         }
-        assert_eq!(selector.processes.len(), MOST_NAMED);
+        assert_eq!(selector.processes.len(), MAX_KNOWN_TASKS);
     }
 }

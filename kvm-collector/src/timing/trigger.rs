@@ -1,22 +1,22 @@
-//! When the flight recorder writes: `exit > 1ms`.
+//! The trigger of the flight recorder, such as `exit > 1ms`.
 
 use std::time::Duration;
 
-use super::{Pairing, Replay, ReplayOptions, TimingError};
+use super::{Replay, ReplayOptions, TimingError, TimingRequest};
 use crate::{model::StreamItem, tracefs::Format};
 
-/// Watches a stream of events for an exit that takes longer than a time. Halted time does not count, as for
-/// `exits --slow`.
+/// Detects exits in a stream of events that take longer than a threshold. Halted time does not
+/// count, as for `exits --slow`.
 #[derive(Debug)]
 pub struct ExitTrigger {
     replay: Replay,
 }
 
 impl ExitTrigger {
-    /// Parses how long an exit has to take, from text such as `exit > 1ms`.
+    /// Parses the threshold from text such as `exit > 1ms`.
     ///
     /// # Errors
-    /// What was expected, in words.
+    /// A message that says what was expected.
     pub fn parse(text: &str) -> Result<Duration, String> {
         let expected = || format!("expected `exit > TIME`, such as `exit > 1ms`, not `{text}`");
         let rest = text.trim().strip_prefix("exit").ok_or_else(expected)?;
@@ -24,27 +24,27 @@ impl ExitTrigger {
         humantime::parse_duration(time.trim()).map_err(|error| format!("{}: {error}", expected()))
     }
 
-    /// Makes a trigger for a stream of events of these formats.
+    /// Creates a trigger for a stream of events with these formats.
     ///
     /// # Errors
-    /// When events that exits are timed with are not among them.
-    pub fn new(above: Duration, formats: &[Format]) -> Result<Self, TimingError> {
-        let pairing = Pairing {
-            slow: Some(above),
-            ..Pairing::among(formats)
+    /// [`TimingError`] if the formats lack an event or a field that is needed to time exits.
+    pub fn new(threshold: Duration, formats: &[Format]) -> Result<Self, TimingError> {
+        let request = TimingRequest {
+            slow_threshold: Some(threshold),
+            ..TimingRequest::from_formats(formats)
         };
         Ok(Self {
             replay: Replay::new(ReplayOptions {
-                has_totals: false,
-                ..ReplayOptions::new(pairing, formats)
+                collects_totals: false,
+                ..ReplayOptions::new(request, formats)
             })?,
         })
     }
 
-    /// Takes the next item. Did such an exit end with it?
-    pub fn take(&mut self, item: &StreamItem<'_>) -> bool {
-        self.replay.take(item);
-        self.replay.slow_exits().count() > 0
+    /// Adds the next item of the stream. Returns whether an exit above the threshold ended with it.
+    pub fn add_item(&mut self, item: &StreamItem<'_>) -> bool {
+        self.replay.add_item(item);
+        self.replay.drain_slow_exits().count() > 0
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trigger_is_an_exit_longer_than_a_time() {
+    fn trigger_is_parsed_from_an_exit_and_a_threshold() {
         assert_eq!(
             ExitTrigger::parse("exit > 1ms"),
             Ok(Duration::from_millis(1))

@@ -1,4 +1,4 @@
-//! Which events there are, and choosing among them.
+//! Lists the trace events of the running kernel, and selects events by pattern.
 
 use std::{fmt, fs, io, path::PathBuf};
 
@@ -7,14 +7,14 @@ use globset::{Glob, GlobMatcher};
 use super::{Format, FormatError, Tracefs};
 
 /// The event systems of KVM: `events/kvm` and, for x86's MMU, `events/kvmmmu`.
-pub const SYSTEMS: [&str; 2] = ["kvm", "kvmmmu"];
+pub const KVM_SYSTEMS: [&str; 2] = ["kvm", "kvmmmu"];
 
-/// An event, as `kvm:kvm_exit`.
+/// The full name of a trace event, such as `kvm:kvm_exit`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventName {
-    /// `kvm` or `kvmmmu`; or another one, as `sched`.
+    /// The event system (the group in tracefs), such as `kvm` or `sched`.
     pub system: String,
-    /// `kvm_exit`, say.
+    /// The name within the system, such as `kvm_exit`.
     pub name: String,
 }
 
@@ -33,75 +33,75 @@ impl fmt::Display for EventName {
     }
 }
 
-/// Why events cannot be used.
+/// Reasons why events cannot be listed, selected or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventsError {
-    /// No KVM events at all.
+    /// The kernel has no KVM events.
     #[error(
         "this kernel has no KVM events (no {}): the kvm module is not loaded: run `modprobe kvm_amd` or `modprobe kvm_intel`",
         .0.display()
     )]
     KvmNotLoaded(PathBuf),
-    /// A pattern that is no pattern.
-    #[error("`{pattern}` is no event pattern")]
+    /// A pattern is not a valid glob.
+    #[error("`{pattern}` is not a valid event pattern")]
     BadPattern {
-        /// What was given.
+        /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The error in it.
         #[source]
         source: globset::Error,
     },
-    /// A pattern that matches nothing.
+    /// A pattern matches no event.
     #[error(
-        "no event matches `{pattern}`: this kernel has {count} {of} events{similar}; `kvm-collector list events` shows those of KVM"
+        "no event matches `{pattern}`: this kernel has {event_count} {system} events{suggestion}; `kvm-collector list events` shows those of KVM"
     )]
     Unknown {
-        /// What was given.
+        /// The pattern.
         pattern: String,
-        /// How many events there are,
-        count: usize,
-        /// `KVM`'s or of another system.
-        of: String,
-        /// `, among them ...`, or nothing.
-        similar: String,
+        /// Number of events that the pattern was compared with.
+        event_count: usize,
+        /// The system of these events: `KVM`, or the system that the pattern names.
+        system: String,
+        /// Similar names, as `, among them ...`; empty if there are none.
+        suggestion: String,
     },
-    /// A file that cannot be read.
+    /// A file or directory cannot be read.
     #[error("cannot read {}", .path.display())]
     Read {
-        /// The file.
+        /// The path of the file or directory.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A format file that cannot be understood.
-    #[error("cannot understand the format of `{event}`")]
+    /// A format file cannot be parsed.
+    #[error("cannot parse the format of `{event}`")]
     Format {
-        /// The event.
+        /// The event whose format it is.
         event: EventName,
-        /// Why.
+        /// The parser's error.
         #[source]
         source: FormatError,
     },
 }
 
 impl Format {
-    /// Is it of one of KVM's own systems?
+    /// Whether the event belongs to one of [`KVM_SYSTEMS`].
     #[must_use]
-    pub fn is_of_kvm(&self) -> bool {
-        SYSTEMS.contains(&self.system.as_str())
+    pub fn is_kvm_event(&self) -> bool {
+        KVM_SYSTEMS.contains(&self.system.as_str())
     }
 
-    /// Is it this event's?
+    /// Whether this is the format of the event `system:name`.
     #[must_use]
-    pub fn is(&self, system: &str, name: &str) -> bool {
+    pub fn is_event(&self, system: &str, name: &str) -> bool {
         self.system == system && self.name == name
     }
 
-    /// Which event's format it is.
+    /// Returns the full name of the event.
     #[must_use]
-    pub fn event(&self) -> EventName {
+    pub fn event_name(&self) -> EventName {
         EventName {
             system: self.system.clone(),
             name: self.name.clone(),
@@ -110,14 +110,14 @@ impl Format {
 }
 
 impl Tracefs {
-    /// All KVM events of the running kernel, sorted.
+    /// Returns all KVM events of the running kernel, sorted.
     ///
     /// # Errors
     /// [`EventsError::KvmNotLoaded`] if there are none.
-    pub fn events(&self) -> Result<Vec<EventName>, EventsError> {
+    pub fn kvm_events(&self) -> Result<Vec<EventName>, EventsError> {
         let mut events = Vec::new();
-        for system in SYSTEMS {
-            events.extend(self.events_of(system)?);
+        for system in KVM_SYSTEMS {
+            events.extend(self.system_events(system)?);
         }
         if events.is_empty() {
             return Err(EventsError::KvmNotLoaded(self.root().join("events/kvm")));
@@ -126,42 +126,42 @@ impl Tracefs {
         Ok(events)
     }
 
-    /// The events that match any of the patterns, as [`select`] has it. A pattern is about KVM's events, unless it names
-    /// another system: `sched:sched_switch`, `irq:*`.
+    /// Returns the events that match any of the patterns (see [`select`]). A pattern selects among
+    /// KVM's events, unless it names another system, like `sched:sched_switch` and `irq:*`.
     ///
     /// # Errors
-    /// When a pattern matches none, or there are no KVM events.
-    pub fn select(&self, patterns: &[String]) -> Result<Vec<EventName>, EventsError> {
-        let own = self.events()?;
-        let (others, of_kvm): (Vec<_>, Vec<_>) = patterns
+    /// If a pattern matches no event, or there are no KVM events.
+    pub fn select_events(&self, patterns: &[String]) -> Result<Vec<EventName>, EventsError> {
+        let kvm_events = self.kvm_events()?;
+        let (other_patterns, kvm_patterns): (Vec<_>, Vec<_>) = patterns
             .iter()
             .cloned()
-            .partition(|it| other_system(it).is_some());
-        let mut chosen = select(&own, &of_kvm)?;
-        for pattern in others {
-            let there = self.events_of(other_system(&pattern).unwrap_or_default())?;
-            for event in select(&there, &[pattern])? {
-                if !chosen.contains(&event) {
-                    chosen.push(event);
+            .partition(|it| non_kvm_system(it).is_some());
+        let mut selected = select(&kvm_events, &kvm_patterns)?;
+        for pattern in other_patterns {
+            let events = self.system_events(non_kvm_system(&pattern).unwrap_or_default())?;
+            for event in select(&events, &[pattern])? {
+                if !selected.contains(&event) {
+                    selected.push(event);
                 }
             }
         }
-        Ok(chosen)
+        Ok(selected)
     }
 
-    /// The events of a system; none if there is no such system.
-    fn events_of(&self, system: &str) -> Result<Vec<EventName>, EventsError> {
+    /// Returns the events of a system. Empty if there is no such system.
+    fn system_events(&self, system: &str) -> Result<Vec<EventName>, EventsError> {
         let path = self.root().join("events").join(system);
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(EventsError::Read { path, source }),
         };
-        // Beside the events' folders lie `enable` and `filter`.
-        let folders = entries
+        // Each event is a directory. The files `enable` and `filter` are not events.
+        let directories = entries
             .flatten()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let mut events: Vec<_> = folders
+        let mut events: Vec<_> = directories
             .filter_map(|entry| entry.file_name().into_string().ok())
             .map(|name| EventName::from((system, name.as_str())))
             .collect();
@@ -169,23 +169,23 @@ impl Tracefs {
         Ok(events)
     }
 
-    /// Reads and understands an event's format file.
+    /// Reads and parses an event's format file.
     ///
     /// # Errors
-    /// When the file cannot be read or understood.
-    pub fn format(&self, event: &EventName) -> Result<Format, EventsError> {
-        let text = self.format_text(event)?;
+    /// If the file cannot be read or parsed.
+    pub fn read_format(&self, event: &EventName) -> Result<Format, EventsError> {
+        let text = self.read_format_text(event)?;
         Format::parse(&event.system, &text).map_err(|source| EventsError::Format {
             event: event.clone(),
             source,
         })
     }
 
-    /// An event's format file as it is.
+    /// Reads the text of an event's format file.
     ///
     /// # Errors
-    /// When the file cannot be read.
-    pub fn format_text(&self, event: &EventName) -> Result<String, EventsError> {
+    /// If the file cannot be read.
+    pub fn read_format_text(&self, event: &EventName) -> Result<String, EventsError> {
         let EventName { system, name } = event;
         let path = self
             .root()
@@ -197,45 +197,46 @@ impl Tracefs {
     }
 }
 
-/// The events that match any of the patterns (`kvm_exit`, `kvm:kvm_exit`, `kvmmmu:*`, `kvm_p?o`),
-/// in the order of `events`.
+/// Returns the events that match any of the patterns, in the order of `events`. A pattern is a glob
+/// for a name (`kvm_exit`, `kvm_p?o`) or for a system and a name (`kvm:kvm_exit`, `kvmmmu:*`).
 ///
 /// # Errors
-/// When a pattern matches none.
+/// If a pattern matches no event.
 pub fn select(events: &[EventName], patterns: &[String]) -> Result<Vec<EventName>, EventsError> {
-    let mut chosen = vec![false; events.len()];
+    let mut selected = vec![false; events.len()];
     for pattern in patterns {
         let matches = matcher(pattern)?;
-        let mut any = false;
-        for (event, chosen) in events.iter().zip(&mut chosen) {
+        let mut has_match = false;
+        for (event, is_selected) in events.iter().zip(&mut selected) {
             if matches(event) {
-                any = true;
-                *chosen = true;
+                has_match = true;
+                *is_selected = true;
             }
         }
-        if !any {
+        if !has_match {
             return Err(EventsError::Unknown {
                 pattern: pattern.clone(),
-                count: events.len(),
-                of: other_system(pattern).unwrap_or("KVM").to_owned(),
-                similar: similar(events, pattern),
+                event_count: events.len(),
+                system: non_kvm_system(pattern).unwrap_or("KVM").to_owned(),
+                suggestion: suggestion(events, pattern),
             });
         }
     }
     Ok(events
         .iter()
-        .zip(chosen)
-        .filter(|(_, chosen)| *chosen)
+        .zip(selected)
+        .filter(|(_, is_selected)| *is_selected)
         .map(|(event, _)| event.clone())
         .collect())
 }
 
-/// The system that a pattern names, if it is none of KVM's: `sched` of `sched:sched_switch`. It has to be a name, as `*`
-/// would mean all of the kernel's events.
-fn other_system(pattern: &str) -> Option<&str> {
+/// Returns the system that a pattern names, unless it is one of KVM's: `sched` for
+/// `sched:sched_switch`. A glob is not accepted as a system, because `*:*` would select all events of
+/// the kernel.
+fn non_kvm_system(pattern: &str) -> Option<&str> {
     let (system, _) = pattern.split_once(':')?;
     let is_name = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '-';
-    (system.chars().all(is_name) && !SYSTEMS.contains(&system)).then_some(system)
+    (system.chars().all(is_name) && !KVM_SYSTEMS.contains(&system)).then_some(system)
 }
 
 fn matcher(pattern: &str) -> Result<impl Fn(&EventName) -> bool, EventsError> {
@@ -259,18 +260,18 @@ fn matcher(pattern: &str) -> Result<impl Fn(&EventName) -> bool, EventsError> {
     })
 }
 
-/// The names most like what was asked for, as words for a message.
-fn similar(events: &[EventName], pattern: &str) -> String {
-    /// Below this, names have little in common but `kvm_`.
-    const ALIKE: f64 = 0.88;
-    let asked = pattern.rsplit(':').next().unwrap_or(pattern);
-    let mut alike: Vec<_> = events
+/// Returns up to three event names similar to the pattern, as `, among them ...`.
+fn suggestion(events: &[EventName], pattern: &str) -> String {
+    /// The minimum similarity. Lower values match names that only share the prefix `kvm_`.
+    const MIN_SIMILARITY: f64 = 0.88;
+    let name = pattern.rsplit(':').next().unwrap_or(pattern);
+    let mut similar: Vec<_> = events
         .iter()
-        .map(|event| (strsim::jaro_winkler(&event.name, asked), event))
-        .filter(|(likeness, event)| *likeness >= ALIKE || event.name.contains(asked))
+        .map(|event| (strsim::jaro_winkler(&event.name, name), event))
+        .filter(|(similarity, event)| *similarity >= MIN_SIMILARITY || event.name.contains(name))
         .collect();
-    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let names: Vec<_> = alike
+    similar.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<_> = similar
         .iter()
         .take(3)
         .map(|(_, event)| event.to_string())
@@ -303,7 +304,7 @@ mod tests {
         .to_vec()
     }
 
-    fn chosen(patterns: &[&str]) -> String {
+    fn selected(patterns: &[&str]) -> String {
         let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
         match select(&events(), &patterns) {
             Ok(events) => events
@@ -316,33 +317,33 @@ mod tests {
     }
 
     #[test]
-    fn patterns_choose_by_system_and_name() {
-        assert_eq!(chosen(&["kvm:*"]), "kvm_entry kvm_exit vcpu_match_mmio");
-        assert_eq!(chosen(&["kvm_exit"]), "kvm_exit");
+    fn patterns_select_by_system_and_name() {
+        assert_eq!(selected(&["kvm:*"]), "kvm_entry kvm_exit vcpu_match_mmio");
+        assert_eq!(selected(&["kvm_exit"]), "kvm_exit");
         assert_eq!(
-            chosen(&["kvm:kvm_exit", "kvmmmu:*"]),
+            selected(&["kvm:kvm_exit", "kvmmmu:*"]),
             "kvm_exit kvm_mmu_get_page"
         );
         assert_eq!(
-            chosen(&["*"]),
+            selected(&["*"]),
             "kvm_entry kvm_exit vcpu_match_mmio kvm_mmu_get_page"
         );
-        assert_eq!(chosen(&["kvm_e{ntry,xit}"]), "kvm_entry kvm_exit");
+        assert_eq!(selected(&["kvm_e{ntry,xit}"]), "kvm_entry kvm_exit");
     }
 
     #[test]
-    fn an_unknown_event_is_an_error_that_helps() {
+    fn errors_for_unknown_events_suggest_similar_names() {
         assert_eq!(
-            chosen(&["kvm_exti"]),
+            selected(&["kvm_exti"]),
             "error: no event matches `kvm_exti`: this kernel has 4 KVM events, among them kvm:kvm_exit, kvm:kvm_entry; `kvm-collector list events` shows those of KVM"
         );
-        assert!(chosen(&["kvm_e[xit"]).contains("no event pattern"));
+        assert!(selected(&["kvm_e[xit"]).contains("not a valid event pattern"));
     }
 
     #[test]
-    fn other_systems_are_chosen_by_name_only() {
-        assert_eq!(other_system("sched:sched_switch"), Some("sched"));
-        assert_eq!(other_system("irq:*"), Some("irq"));
+    fn other_systems_must_be_named_without_wildcards() {
+        assert_eq!(non_kvm_system("sched:sched_switch"), Some("sched"));
+        assert_eq!(non_kvm_system("irq:*"), Some("irq"));
         for pattern in [
             "sched_switch",
             "*",
@@ -351,15 +352,15 @@ mod tests {
             "kvm:*",
             "kvmmmu:*",
         ] {
-            assert_eq!(other_system(pattern), None, "{pattern}");
+            assert_eq!(non_kvm_system(pattern), None, "{pattern}");
         }
     }
 
     #[test]
-    fn a_kernel_without_kvm_says_what_to_do() {
+    fn error_without_kvm_events_suggests_modprobe() {
         let root = std::env::temp_dir();
         let error = Tracefs::at(root.join("no-such-tracefs"))
-            .events()
+            .kvm_events()
             .unwrap_err();
         assert!(error.to_string().contains("modprobe kvm_amd"), "{error}");
     }

@@ -1,57 +1,61 @@
-//! One field of a trace record: its C declaration, where it lies, and how to read it.
+//! A field of a trace record: parses its declaration, and reads and prints its value.
 
-use super::print_fmt::{load, plain, size_of_integer};
+use super::{
+    ctype::{CType, int_type_size},
+    number::{append_array, append_decimal, append_hex, append_signed},
+    record::{ArrayLocation, ValueError, read_int, until_nul},
+};
 
 /// A field of a trace record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// The name in the kernel's struct.
+    /// The field's name in the format file.
     pub name: String,
-    /// The C type as the kernel writes it, an array's dimension included: `unsigned int`, `__u8[15]`, `char[]`.
+    /// The C type, with the dimension of an array: `unsigned int`, `__u8[15]`, `char[]`.
     pub c_type: String,
-    /// Where the field starts in the record, in bytes.
+    /// Offset in the record, in bytes.
     pub offset: usize,
-    /// How many bytes it takes.
+    /// Size in the record, in bytes.
     pub size: usize,
-    /// Whether it is, or consists of, signed numbers.
+    /// Whether the number, or each number of the array, is signed.
     pub signed: bool,
-    /// What it holds.
+    /// What kind of value the field has.
     pub kind: FieldKind,
 }
 
-/// What a field holds.
+/// The kind of value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldKind {
     /// A number of 1, 2, 4 or 8 bytes.
     Integer,
     /// A `bool`: 0 or 1.
     Bool,
-    /// An address.
+    /// A pointer.
     Pointer,
-    /// `len` numbers of `elem_size` bytes (1, 2, 4 or 8).
+    /// An array of numbers.
     Array {
-        /// Bytes of one element.
+        /// Size of an element in bytes: 1, 2, 4 or 8.
         elem_size: u8,
         /// Number of elements.
         len: usize,
     },
-    /// A `char` array of fixed size: text up to the first NUL.
+    /// A `char` array of fixed size, which holds text up to the first NUL.
     Chars,
-    /// Where an array behind the fixed part lies (`__data_loc`).
+    /// The location of an array after the record's fixed part (`__data_loc`).
     DataLoc {
-        /// Bytes of one element of that array.
+        /// Size of an element in bytes.
         elem_size: u8,
     },
-    /// As [`FieldKind::DataLoc`], its place counted from the end of this field (`__rel_loc`).
+    /// As [`FieldKind::DataLoc`], with an offset from the end of this field (`__rel_loc`).
     RelLoc {
-        /// Bytes of one element of that array.
+        /// Size of an element in bytes.
         elem_size: u8,
     },
-    /// Bytes of no known meaning.
+    /// Bytes whose type is unknown, such as a struct.
     Opaque,
 }
 
-/// No record is longer: a `__data_loc` has 16 bits for an offset.
+/// The maximum size of a record in bytes: `__data_loc` has 16 bits for an offset.
 const MAX_RECORD: usize = 1 << 16;
 
 impl Field {
@@ -76,11 +80,12 @@ impl Field {
         if offset > MAX_RECORD || size > MAX_RECORD {
             return Err("lies outside any record");
         }
-        let (base, name, dimension) = declared(declaration).ok_or("no name")?;
-        let kind = kind(base, dimension, size);
+        let (type_name, name, dimension) = split_declaration(declaration).ok_or("no name")?;
+        let kind = field_kind(type_name, dimension, size);
         let c_type = format!(
             "{}{}",
-            base.trim_start_matches("__data_loc ")
+            type_name
+                .trim_start_matches("__data_loc ")
                 .trim_start_matches("__rel_loc "),
             dimension.unwrap_or("")
         );
@@ -94,25 +99,28 @@ impl Field {
         })
     }
 
-    /// The number in this field, a signed one extended to 64 bits as C converts it. `None` if the record is too short
-    /// or the field is no number.
+    /// Reads the number, and sign-extends it to 64 bits if it is signed. `None` if the record is too
+    /// short or the field is not a number.
     #[inline]
     pub fn read_u64(&self, record: &[u8]) -> Option<u64> {
         match self.kind {
             FieldKind::Integer | FieldKind::Bool | FieldKind::Pointer => {
-                load(record, self.offset, self.size, self.signed)
+                let size = u8::try_from(self.size)
+                    .ok()
+                    .filter(|size| matches!(size, 1 | 2 | 4 | 8))?;
+                read_int(record, self.offset, CType::new(size, self.signed)).ok()
             }
             _ => None,
         }
     }
 
-    /// As [`Field::read_u64`], for signed fields.
+    /// Reads the number like [`Field::read_u64`], as a signed integer.
     #[inline]
     pub fn read_i64(&self, record: &[u8]) -> Option<i64> {
         self.read_u64(record).map(u64::cast_signed)
     }
 
-    /// Whether the field points to bytes behind the fixed part of the record.
+    /// Whether the field locates an array after the fixed part of the record.
     pub fn is_dynamic(&self) -> bool {
         matches!(
             self.kind,
@@ -120,108 +128,114 @@ impl Field {
         )
     }
 
-    /// The bytes of an array or text, wherever they lie; of any other field, its own bytes. `None` if the record is too short.
+    /// Returns the bytes of the array if the field locates one (`__data_loc`, `__rel_loc`), otherwise
+    /// the bytes of the field. `None` if the record is too short.
     pub fn bytes<'r>(&self, record: &'r [u8]) -> Option<&'r [u8]> {
-        let (start, size) = match self.kind {
-            FieldKind::DataLoc { .. } | FieldKind::RelLoc { .. } => {
-                let word = usize::try_from(load(record, self.offset, 4, false)?).ok()?;
-                let base = if matches!(self.kind, FieldKind::RelLoc { .. }) {
-                    self.offset + 4
-                } else {
-                    0
-                };
-                (base + (word & 0xffff), word >> 16)
-            }
-            _ => (self.offset, self.size),
+        let location = match self.kind {
+            FieldKind::DataLoc { .. } => ArrayLocation::Dynamic {
+                word_offset: self.offset,
+                relative: false,
+            },
+            FieldKind::RelLoc { .. } => ArrayLocation::Dynamic {
+                word_offset: self.offset,
+                relative: true,
+            },
+            _ => ArrayLocation::Fixed {
+                offset: self.offset,
+                size: self.size,
+            },
         };
-        record.get(start..)?.get(..size)
+        location.bytes(record).ok()
     }
 
-    /// Appends the value: text as it is, signed numbers in base 10, addresses and unsigned numbers of 8 bytes in base 16,
-    /// other numbers in base 10, arrays as `{0x1,0x2}`.
+    /// Appends the value: text unchanged, arrays as `{0x1,0x2}`, pointers and unsigned 64-bit numbers
+    /// in base 16, other numbers in base 10.
     pub(super) fn print(&self, record: &[u8], out: &mut Vec<u8>) {
         if self.print_value(record, out).is_none() {
-            out.extend_from_slice(plain::TRUNCATED);
+            out.extend_from_slice(ValueError::Truncated.text());
         }
     }
 
     fn print_value(&self, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
         match self.kind {
-            FieldKind::Integer if self.signed => plain::signed(out, self.read_i64(record)?),
-            FieldKind::Integer if self.size < 8 => plain::decimal(out, self.read_u64(record)?),
-            FieldKind::Bool => plain::decimal(out, self.read_u64(record)?),
-            FieldKind::Integer | FieldKind::Pointer => plain::hex(out, self.read_u64(record)?),
-            FieldKind::Chars => out.extend_from_slice(plain::until_nul(self.bytes(record)?)),
+            FieldKind::Integer if self.signed => append_signed(out, self.read_i64(record)?),
+            FieldKind::Integer if self.size < 8 => append_decimal(out, self.read_u64(record)?),
+            FieldKind::Bool => append_decimal(out, self.read_u64(record)?),
+            FieldKind::Integer | FieldKind::Pointer => append_hex(out, self.read_u64(record)?),
+            FieldKind::Chars => out.extend_from_slice(until_nul(self.bytes(record)?)),
             FieldKind::DataLoc { elem_size: 1 } | FieldKind::RelLoc { elem_size: 1 }
                 if self.c_type == "char[]" =>
             {
-                out.extend_from_slice(plain::until_nul(self.bytes(record)?));
+                out.extend_from_slice(until_nul(self.bytes(record)?));
             }
             FieldKind::DataLoc { elem_size }
             | FieldKind::RelLoc { elem_size }
             | FieldKind::Array { elem_size, .. } => {
-                plain::array(out, self.bytes(record)?, elem_size);
+                append_array(out, self.bytes(record)?, elem_size);
             }
-            FieldKind::Opaque => plain::array(out, self.bytes(record)?, 1),
+            FieldKind::Opaque => append_array(out, self.bytes(record)?, 1),
         }
         Some(())
     }
 }
 
 /// Splits a declaration into type, name and, for an array, its dimension.
-fn declared(declaration: &str) -> Option<(&str, &str, Option<&str>)> {
+fn split_declaration(declaration: &str) -> Option<(&str, &str, Option<&str>)> {
     let (declaration, dimension) = match declaration.find('[') {
-        Some(at) if declaration.ends_with(']') => (&declaration[..at], Some(&declaration[at..])),
+        Some(start) if declaration.ends_with(']') => {
+            (&declaration[..start], Some(&declaration[start..]))
+        }
         _ => (declaration, None),
     };
     let declaration = declaration.trim_end();
     let start = declaration
         .rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .map_or(0, |at| at + 1);
-    let (base, name) = declaration.split_at_checked(start)?;
-    (!name.is_empty()).then_some((base.trim(), name, dimension))
+        .map_or(0, |before_name| before_name + 1);
+    let (type_name, name) = declaration.split_at_checked(start)?;
+    (!name.is_empty()).then_some((type_name.trim(), name, dimension))
 }
 
-fn kind(base: &str, dimension: Option<&str>, size: usize) -> FieldKind {
-    let element = |base: &str| {
-        let base = base.trim_end_matches("[]").trim();
-        if base.ends_with('*') {
+/// `size` is the size of the field in bytes.
+fn field_kind(type_name: &str, dimension: Option<&str>, size: usize) -> FieldKind {
+    let elem_size = |type_name: &str| {
+        let type_name = type_name.trim_end_matches("[]").trim();
+        if type_name.ends_with('*') {
             Some(8)
         } else {
-            size_of_integer(base)
+            int_type_size(type_name)
         }
     };
-    if let Some(base) = base.strip_prefix("__data_loc ") {
+    if let Some(array_type) = type_name.strip_prefix("__data_loc ") {
         return FieldKind::DataLoc {
-            elem_size: element(base).unwrap_or(1),
+            elem_size: elem_size(array_type).unwrap_or(1),
         };
     }
-    if let Some(base) = base.strip_prefix("__rel_loc ") {
+    if let Some(array_type) = type_name.strip_prefix("__rel_loc ") {
         return FieldKind::RelLoc {
-            elem_size: element(base).unwrap_or(1),
+            elem_size: elem_size(array_type).unwrap_or(1),
         };
     }
     match (dimension, size) {
-        (Some(_), _) if base == "char" => FieldKind::Chars,
-        (Some(dimension), _) => array(dimension, element(base), size),
-        (None, 8) if base.ends_with('*') => FieldKind::Pointer,
-        (None, 1) if base == "bool" || base == "_Bool" => FieldKind::Bool,
+        (Some(_), _) if type_name == "char" => FieldKind::Chars,
+        (Some(dimension), _) => array_kind(dimension, elem_size(type_name), size),
+        (None, 8) if type_name.ends_with('*') => FieldKind::Pointer,
+        (None, 1) if type_name == "bool" || type_name == "_Bool" => FieldKind::Bool,
         (None, 1 | 2 | 4 | 8) => FieldKind::Integer,
         (None, _) => FieldKind::Opaque,
     }
 }
 
-/// The element's size is the type's, or, for a type unknown here, what the dimension makes of the array's size.
-fn array(dimension: &str, element: Option<u8>, size: usize) -> FieldKind {
+/// If the size of the element type is unknown, it is the array's size divided by its dimension.
+fn array_kind(dimension: &str, elem_type_size: Option<u8>, size: usize) -> FieldKind {
     let count = dimension
         .trim_matches(['[', ']'])
         .parse()
         .ok()
         .filter(|count| *count > 0);
-    let shared = count
+    let computed_elem_size = count
         .filter(|count| size.is_multiple_of(*count))
         .and_then(|count: usize| u8::try_from(size / count).ok());
-    match element.or(shared) {
+    match elem_type_size.or(computed_elem_size) {
         Some(elem_size @ (1 | 2 | 4 | 8)) => FieldKind::Array {
             elem_size,
             len: size / usize::from(elem_size),
@@ -242,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn declarations() {
+    fn declarations_determine_names_and_kinds() {
         let cases = [
             ("unsigned int foo", 4, "foo", FieldKind::Integer),
             ("bool b", 1, "b", FieldKind::Bool),
@@ -300,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_record_has_no_value() {
+    fn fields_of_short_records_have_no_value() {
         let field = Field::parse("field:s32 x;\toffset:2;\tsize:4;\tsigned:1;").expect("a field");
         assert_eq!(field.read_i64(&[0, 0, 0xff, 0xff, 0xff, 0xff]), Some(-1));
         assert_eq!(field.read_i64(&[0, 0, 0xff, 0xff, 0xff]), None);

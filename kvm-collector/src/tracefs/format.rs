@@ -1,146 +1,153 @@
-//! A `format` file of tracefs: what a record of one event holds, and how the kernel prints it.
+//! Parses the `format` file of a trace event, which lists the fields of its records and says how the
+//! kernel prints them.
 
 use std::fmt::Write as _;
 
 use super::field::Field;
 use super::print_fmt::PrintFmt;
 
-/// A `format` file longer than this is none (the longest of Linux 6.18 has 13 KiB).
+/// The maximum size of a `format` file in bytes. The largest of Linux 6.18 has 13 KiB.
 const MAX_TEXT: usize = 256 << 10;
-/// A trace event has a dozen fields.
+/// The maximum number of fields. Most events have about a dozen.
 const MAX_FIELDS: usize = 256;
 
-/// What one trace event's records hold.
+/// The fields and the print format of a trace event.
 #[derive(Clone, Debug)]
 pub struct Format {
-    /// The subsystem, such as `kvm`.
+    /// The event system, such as `kvm`.
     pub system: String,
-    /// The event, such as `kvm_exit`.
+    /// The name of the event, such as `kvm_exit`.
     pub name: String,
-    /// The number that `common_type` of its records has.
+    /// The number of the event. Its records have it in their field `common_type`.
     pub id: u16,
-    /// The fields at the start of every event's records.
-    pub common: Vec<Field>,
+    /// The fields that the records of all events start with.
+    pub common_fields: Vec<Field>,
     /// The event's own fields.
     pub fields: Vec<Field>,
     print: Result<PrintFmt, String>,
 }
 
-/// Why a text is no format file.
+/// An error in a format file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct FormatError {
-    /// The line, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The error in this line.
     pub problem: FormatProblem,
 }
 
-/// What is wrong with a format file.
+/// The kind of an error in a format file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatProblem {
-    /// The text is too long to be a format file.
+    /// The file is too long.
     #[error("more than {MAX_TEXT} bytes")]
     TooLong,
-    /// It has too many fields.
+    /// The event has too many fields.
     #[error("more than {MAX_FIELDS} fields")]
     TooManyFields,
     /// There is no `name:` line.
     #[error("no event name")]
     NoName,
-    /// There is no `ID:` line with a number.
+    /// There is no `ID:` line, or it has no number.
     #[error("no event ID")]
     NoId,
-    /// A `field:` line cannot be understood.
+    /// A `field:` line is malformed.
     #[error("bad field: {0}")]
     Field(&'static str),
 }
 
 impl Format {
-    /// Parses the text of a `format` file. A print format that cannot be compiled is no error: see [`Format::print_warning`].
+    /// Parses the text of a `format` file. A print format that cannot be compiled is not an error; see
+    /// [`Format::print_warning`].
+    ///
+    /// # Errors
+    /// If the file is malformed.
     pub fn parse(system: &str, text: &str) -> Result<Format, FormatError> {
         let problem = |line: usize, problem| FormatError { line, problem };
         if text.len() > MAX_TEXT {
             return Err(problem(1, FormatProblem::TooLong));
         }
-        let (head, print_fmt) = match text.find("print fmt:") {
-            Some(at) => (&text[..at], Some(text[at..]["print fmt:".len()..].trim())),
+        let (before_print_fmt, print_fmt) = match text.split_once("print fmt:") {
+            Some((before, after)) => (before, Some(after.trim())),
             None => (text, None),
         };
-        let (mut name, mut id, mut all) = (None, None, Vec::new());
-        let mut lines = 0;
-        for (at, line) in head.lines().enumerate() {
-            lines = at + 1;
+        let (mut name, mut id, mut all_fields) = (None, None, Vec::new());
+        let mut line_number = 0;
+        for (index, line) in before_print_fmt.lines().enumerate() {
+            line_number = index + 1;
             let line = line.trim();
             if let Some(text) = line.strip_prefix("name:") {
                 name = Some(text.trim().to_owned());
             } else if let Some(text) = line.strip_prefix("ID:") {
                 id = text.trim().parse().ok();
             } else if line.starts_with("field:") {
-                if all.len() == MAX_FIELDS {
-                    return Err(problem(lines, FormatProblem::TooManyFields));
+                if all_fields.len() == MAX_FIELDS {
+                    return Err(problem(line_number, FormatProblem::TooManyFields));
                 }
-                all.push(
+                all_fields.push(
                     Field::parse(line)
-                        .map_err(|reason| problem(lines, FormatProblem::Field(reason)))?,
+                        .map_err(|reason| problem(line_number, FormatProblem::Field(reason)))?,
                 );
             }
         }
         let name = name
             .filter(|name| !name.is_empty())
-            .ok_or(problem(lines, FormatProblem::NoName))?;
-        let id = id.ok_or(problem(lines, FormatProblem::NoId))?;
-        let (common, fields): (Vec<Field>, Vec<Field>) = all
+            .ok_or(problem(line_number, FormatProblem::NoName))?;
+        let id = id.ok_or(problem(line_number, FormatProblem::NoId))?;
+        let (common_fields, fields): (Vec<Field>, Vec<Field>) = all_fields
             .into_iter()
             .partition(|field| field.name.starts_with("common_"));
         let print = print_fmt
             .ok_or_else(|| "is missing".to_owned())
-            .and_then(|text| PrintFmt::compile(text, &common, &fields));
+            .and_then(|text| PrintFmt::compile(text, &common_fields, &fields));
         let print = print.map_err(|reason| warning(system, &name, &reason));
         Ok(Format {
             system: system.to_owned(),
             name,
             id,
-            common,
+            common_fields,
             fields,
             print,
         })
     }
 
-    /// The field of this name, the event's own or a common one.
+    /// Returns the field with this name, which may be a common field.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields
             .iter()
-            .chain(&self.common)
+            .chain(&self.common_fields)
             .find(|field| field.name == name)
     }
 
-    /// Where the last field of the fixed part ends. No record is shorter.
-    pub fn end(&self) -> usize {
+    /// Returns the end of the fixed part in bytes. No complete record is shorter.
+    pub fn min_record_size(&self) -> usize {
         let ends = self
-            .common
+            .common_fields
             .iter()
             .chain(&self.fields)
             .map(|field| field.offset + field.size);
         ends.max().unwrap_or(0)
     }
 
-    /// How many bytes of a record to capture for its fixed part: the end of the last field, rounded up to 8 as the kernel
-    /// aligns its struct.
+    /// Returns the number of bytes to capture for the fixed part. Like the kernel's struct, it is
+    /// rounded up to a multiple of 8.
     pub fn fixed_size(&self) -> usize {
-        self.end().next_multiple_of(8)
+        self.min_record_size().next_multiple_of(8)
     }
 
-    /// Whether arrays may follow the fixed part.
-    pub fn has_dynamic(&self) -> bool {
+    /// Whether arrays can follow the fixed part.
+    pub fn has_dynamic_fields(&self) -> bool {
         self.fields.iter().any(Field::is_dynamic)
     }
 
-    /// Appends the record's text as `trace_pipe` prints it after `event: `. A value that the record is too short for is
-    /// printed as `<truncated>`, one that C does not define as `<undefined>`. Allocates only to grow `out`.
+    /// Appends the text of a record, as `trace_pipe` prints it after `event: `. Allocates only to grow
+    /// `out`.
     ///
-    /// Two things cannot be as the kernel prints them: `%p` shows the address itself (the kernel hashes it with a secret
-    /// unless its option `hash-ptr` is off), and `%pS` shows an address in place of a symbol.
+    /// Prints `<truncated>` for a value that is missing because the record is too short, and
+    /// `<undefined>` for one that C does not define. Differs from the kernel in two conversions. `%p`
+    /// prints the address, while the kernel hashes it with a secret key unless its option `hash-ptr`
+    /// is off. `%pS` prints an address instead of a symbol.
     pub fn print(&self, record: &[u8], out: &mut Vec<u8>) {
         match &self.print {
             Ok(print) => print.print(record, out),
@@ -148,50 +155,54 @@ impl Format {
         }
     }
 
-    /// Why [`Format::print`] prints `name=value` for this event, if it does.
+    /// Returns the reason why [`Format::print`] prints this event as `name=value`. `None` if it uses
+    /// the print format.
     pub fn print_warning(&self) -> Option<&str> {
         self.print.as_ref().err().map(String::as_str)
     }
 
-    /// Does the kernel print names for values of this field?
-    pub fn names_field(&self, field: &Field) -> bool {
+    /// Whether the print format has names for values of this field.
+    pub fn has_names_for(&self, field: &Field) -> bool {
         let print = self.print.as_ref();
-        print.is_ok_and(|print| print.names_field(field.offset))
+        print.is_ok_and(|print| print.has_names_for(field.offset))
     }
 
-    /// Appends the name that the kernel prints for a field's value in this record, and those of its flags: `npf`, or
-    /// `INVALID_STATE FAILED_VMENTRY`. Nothing for a value without a name.
-    pub fn field_names(&self, field: &Field, record: &[u8], out: &mut Vec<u8>) {
+    /// Appends the names that the kernel prints for a field's value in this record: the name of the
+    /// value, then the names of its flags. Examples are `npf` and `INVALID_STATE FAILED_VMENTRY`.
+    /// Appends nothing if the value has no name.
+    pub fn append_value_names(&self, field: &Field, record: &[u8], out: &mut Vec<u8>) {
         if let Ok(print) = &self.print {
-            print.field_names(field.offset, record, out);
+            print.append_value_names(field.offset, record, out);
         }
     }
 
-    /// The name that the kernel prints for this value of a field, whatever the other fields are; `None` if there is none, or
-    /// if it depends on them.
+    /// Returns the name that the kernel prints for a value of a field. `None` if there is no name, or
+    /// if the name depends on other fields.
     #[must_use]
     pub fn value_name(&self, field: &str, value: u64) -> Option<String> {
-        let place = self.field(field)?;
+        let named_field = self.field(field)?;
         let name = |record: &[u8]| {
             let mut name = Vec::new();
-            self.field_names(place, record, &mut name);
+            self.append_value_names(named_field, record, &mut name);
             String::from_utf8(name).ok().filter(|it| !it.is_empty())
         };
-        // If all others are 0, and if they are 1, the name is the same.
+        // The name does not depend on the other fields if it is the same when they are all 0 and all 1.
         let ones: Vec<_> = self.fields.iter().map(|it| (it.name.as_str(), 1)).collect();
-        let mut ones = self.record_with(&ones);
-        let zeros = self.record_with(&[(field, value)]);
-        let bytes = place.offset..(place.offset + place.size).min(zeros.len());
+        let mut ones = self.record_with_values(&ones);
+        let zeros = self.record_with_values(&[(field, value)]);
+        let end = (named_field.offset + named_field.size).min(zeros.len());
+        let bytes = named_field.offset..end;
         ones.get_mut(bytes.clone())?
             .copy_from_slice(zeros.get(bytes)?);
         name(&zeros).filter(|it| name(&ones).as_ref() == Some(it))
     }
 
-    /// Appends `name=value` for each of the event's own fields: signed and small numbers in base 10, addresses and unsigned
-    /// numbers of 8 bytes in base 16, text as it is, arrays as `{0x1,0x2}`; behind a value, in parentheses, its name.
+    /// Appends `name=value` for each field that is not a common field, followed by the name of the
+    /// value in parentheses if it has one. Text is printed unchanged, arrays as `{0x1,0x2}`, pointers
+    /// and unsigned 64-bit numbers in base 16, other numbers in base 10.
     pub fn print_fields(&self, record: &[u8], out: &mut Vec<u8>) {
-        for (at, field) in self.fields.iter().enumerate() {
-            if at > 0 {
+        for (index, field) in self.fields.iter().enumerate() {
+            if index > 0 {
                 out.push(b' ');
             }
             out.extend_from_slice(field.name.as_bytes());
@@ -199,7 +210,7 @@ impl Format {
             field.print(record, out);
             let value_end = out.len();
             out.push(b'(');
-            self.field_names(field, record, out);
+            self.append_value_names(field, record, out);
             if out.len() == value_end + 1 {
                 out.truncate(value_end);
             } else {
@@ -208,32 +219,35 @@ impl Format {
         }
     }
 
-    /// The name that is printed right after the literal text `label` when the given fields have the given values and all
-    /// others are 0: `symbol("reason ", &[("isa", 2), ("exit_reason", 0x400)])` of `kvm_exit` is `npf`. An empty `label` is
-    /// the start of the text. `None` for a value that the kernel's table does not name, or if no text is printed there.
-    pub fn symbol(&self, label: &str, fields: &[(&str, u64)]) -> Option<String> {
+    /// Returns the name that is printed after the literal text `label` in a record with these field
+    /// values. Other fields are 0. An empty `label` means the start of the text.
+    ///
+    /// For example, the label `reason ` and the values `isa` 2 and `exit_reason` 0x400 of `kvm_exit`
+    /// result in `npf`. `None` if the value has no name, or if the kernel prints no text there.
+    pub fn symbolic_name(&self, label: &str, fields: &[(&str, u64)]) -> Option<String> {
         self.print
             .as_ref()
             .ok()?
-            .symbol(label, &self.record_with(fields))
+            .symbolic_name(label, &self.record_with_values(fields))
     }
 
-    /// All values and names of the table that [`Format::symbol`] would look a name up in, by value.
-    pub fn symbols(&self, label: &str, fields: &[(&str, u64)]) -> Vec<(u64, String)> {
+    /// Returns the table in which [`Format::symbolic_name`] looks up the name: values and their names,
+    /// sorted by value.
+    pub fn symbolic_names(&self, label: &str, fields: &[(&str, u64)]) -> Vec<(u64, String)> {
         self.print.as_ref().map_or_else(
             |_| Vec::new(),
-            |print| print.symbols(label, &self.record_with(fields)),
+            |print| print.symbolic_names(label, &self.record_with_values(fields)),
         )
     }
 
-    /// A record of zeros but for these fields.
-    pub(super) fn record_with(&self, fields: &[(&str, u64)]) -> Vec<u8> {
+    /// Builds a record with these field values. All other bytes are 0.
+    pub(super) fn record_with_values(&self, fields: &[(&str, u64)]) -> Vec<u8> {
         let mut record = vec![0; self.fixed_size()];
         for (name, value) in fields {
             if let Some(field) = self.field(name) {
-                let place = record.iter_mut().skip(field.offset).take(field.size);
-                place
-                    .zip(native(*value, field.size))
+                let bytes = record.iter_mut().skip(field.offset).take(field.size);
+                bytes
+                    .zip(native_bytes(*value, field.size))
                     .for_each(|(byte, value)| *byte = value);
             }
         }
@@ -241,8 +255,8 @@ impl Format {
     }
 }
 
-/// The `size` low bytes of `value`, in the order this machine stores them.
-fn native(value: u64, size: usize) -> impl Iterator<Item = u8> {
+/// Returns the `size` low bytes of `value` in the byte order of this machine.
+fn native_bytes(value: u64, size: usize) -> impl Iterator<Item = u8> {
     let skipped = if cfg!(target_endian = "big") {
         8_usize.saturating_sub(size)
     } else {
@@ -253,7 +267,7 @@ fn native(value: u64, size: usize) -> impl Iterator<Item = u8> {
 
 fn warning(system: &str, name: &str, reason: &str) -> String {
     let mut text = format!("{system}:{name} is shown as name=value: its print format ");
-    // A reason quotes the format file, which may be long or hold anything.
+    // The reason can quote the format file, whose text may be long or contain control characters.
     for c in reason.chars().take(200) {
         let _ = if c.is_control() {
             text.write_char('?')

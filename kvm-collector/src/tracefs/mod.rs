@@ -1,14 +1,18 @@
-//! tracefs: where it is, which events it has, and how each event's record is laid out and printed.
+//! Reads tracefs: finds its mount point, lists events, and parses their format files, which say how a
+//! record is laid out and how the kernel prints it.
 
+mod ctype;
 pub mod events;
 pub mod field;
-mod find;
 pub mod format;
+mod mount;
+mod number;
 mod print_fmt;
 mod reasons;
+mod record;
 
 pub use events::{EventName, EventsError};
 pub use field::{Field, FieldKind};
-pub use find::{Tracefs, TracefsError};
 pub use format::{Format, FormatError, FormatProblem};
+pub use mount::{Tracefs, TracefsError};
 pub use reasons::{ReasonNames, UnknownReason};

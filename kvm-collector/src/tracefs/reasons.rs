@@ -1,41 +1,44 @@
-//! What an exit reason is called, in the words of the kernel the exits come from.
+//! Names of exit reasons, from the print format of `kvm_exit`.
 
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::Format;
 
-/// What stands before the reason in `kvm_exit`'s print format, on x86.
+/// The text before the exit reason in the print format, on x86.
 const X86_LABEL: &str = "reason ";
 
-/// What stands before the exception's class on arm64; its type is at the very start.
+/// The text before the exception class in the print format, on arm64. The exception type is at the
+/// start of the print format.
 const ARM64_LABEL: &str = " (";
 
-/// `ARM_EXCEPTION_TRAP` (arch/arm64/include/asm/kvm_asm.h, v6.12): only then is there a class.
+/// The exception type that has an exception class: `ARM_EXCEPTION_TRAP` in
+/// arch/arm64/include/asm/kvm_asm.h (Linux 6.12).
 const ARM64_TRAP: u32 = 2;
 
-/// Names of exit reasons.
+/// Looks up names of exit reasons.
 #[derive(Debug)]
 pub struct ReasonNames<'a> {
     exit: Option<&'a Format>,
 }
 
 impl<'a> ReasonNames<'a> {
-    /// Names as `kvm_exit`'s format gives them; without it there are only numbers.
+    /// Uses the names in the format of `kvm_exit`. Without the format, there are only numbers.
     #[must_use]
-    pub fn of(exit: Option<&'a Format>) -> Self {
+    pub fn new(exit: Option<&'a Format>) -> Self {
         Self { exit }
     }
 
-    /// Is this an x86 kernel's format? Without one it is taken for one.
+    /// Whether the format is from an x86 kernel. True if there is no format.
     #[must_use]
     pub fn is_x86(&self) -> bool {
-        Self::fields(self.exit).0 == "isa"
+        Self::reason_fields(self.exit).0 == "isa"
     }
 
-    /// The two fields of `kvm_exit` that say why the guest was left: on x86 the kind of hardware and
-    /// its reason, on arm64 the exception's type and its class.
+    /// Returns the names of the two fields of `kvm_exit` that identify an exit reason. On x86 these
+    /// are the instruction set (VMX or SVM) and the exit reason, on arm64 the exception type and the
+    /// exception class.
     #[must_use]
-    pub fn fields(exit: Option<&Format>) -> (&'static str, &'static str) {
+    pub fn reason_fields(exit: Option<&Format>) -> (&'static str, &'static str) {
         if exit.is_none_or(|exit| exit.field("exit_reason").is_some()) {
             ("isa", "exit_reason")
         } else {
@@ -43,26 +46,27 @@ impl<'a> ReasonNames<'a> {
         }
     }
 
-    /// The name, or `UNKNOWN(0x..)`.
+    /// Returns the name of an exit reason, or `UNKNOWN(0x..)`. The arguments are the values of the
+    /// fields that [`ReasonNames::reason_fields`] returns.
     #[must_use]
     pub fn name(&self, isa: u32, reason: u32) -> String {
-        self.known(isa, reason)
+        self.known_name(isa, reason)
             .unwrap_or_else(|| format!("UNKNOWN({reason:#x})"))
     }
 
-    fn known(&self, isa: u32, reason: u32) -> Option<String> {
+    fn known_name(&self, isa: u32, reason: u32) -> Option<String> {
         let exit = self.exit?;
-        let (selector, code) = Self::fields(Some(exit));
+        let (selector, code) = Self::reason_fields(Some(exit));
         let values = [(selector, u64::from(isa)), (code, u64::from(reason))];
         if selector == "ret" {
             let label = if isa == ARM64_TRAP { ARM64_LABEL } else { "" };
-            return exit.symbol(label, &values);
+            return exit.symbolic_name(label, &values);
         }
-        // The name, and behind it those of the flags that VMX has in the upper half of the number.
-        let name = exit.symbol(X86_LABEL, &values)?;
+        // On VMX, the upper half of the number has flags. Their names follow the name of the reason.
+        let name = exit.symbolic_name(X86_LABEL, &values)?;
         let mut with_flags = Vec::new();
         let field = exit.field(code)?;
-        exit.field_names(field, &exit.record_with(&values), &mut with_flags);
+        exit.append_value_names(field, &exit.record_with_values(&values), &mut with_flags);
         let with_flags = String::from_utf8(with_flags).ok();
         Some(
             with_flags
@@ -71,22 +75,23 @@ impl<'a> ReasonNames<'a> {
         )
     }
 
-    /// Every reason the kernel has a name for, on any kind of hardware: its number and its name.
+    /// Returns the number and name of every named exit reason of this architecture, for VMX as well as
+    /// SVM. Sorted by name.
     #[must_use]
     pub fn all(&self) -> Vec<(u32, String)> {
         let Some(exit) = self.exit else {
             return Vec::new();
         };
-        // The kernel chooses between its tables by this field: 1 is VMX, 2 is SVM; on arm64, where 2 is
-        // a trap, there is one table.
-        let (selector, _) = Self::fields(Some(exit));
+        // This field selects one of the kernel's tables. On x86, 1 is VMX and 2 is SVM. On arm64 there
+        // is one table, for traps (2).
+        let (selector, _) = Self::reason_fields(Some(exit));
         let label = if selector == "isa" {
             X86_LABEL
         } else {
             ARM64_LABEL
         };
         let mut all: Vec<(u32, String)> = (1..=3)
-            .flat_map(|isa| exit.symbols(label, &[(selector, isa)]))
+            .flat_map(|isa| exit.symbolic_names(label, &[(selector, isa)]))
             .filter_map(|(code, name)| Some((u32::try_from(code).ok()?, name)))
             .collect();
         all.sort_by(|a, b| (&a.1, a.0).cmp(&(&b.1, b.0)));
@@ -94,16 +99,16 @@ impl<'a> ReasonNames<'a> {
         all
     }
 
-    /// The numbers of the reasons whose names match any of these patterns; `UNKNOWN(0x7b)` is the name of
-    /// a reason without one.
+    /// Returns the numbers of the exit reasons whose names match any of these patterns. The pattern
+    /// `UNKNOWN(0x7b)` matches the number 0x7b.
     ///
     /// # Errors
-    /// [`UnknownReason`] for the first pattern that matches none.
-    pub fn codes(&self, patterns: &[String]) -> Result<Vec<u32>, UnknownReason> {
+    /// [`UnknownReason`] for the first pattern that matches no reason.
+    pub fn matching_codes(&self, patterns: &[String]) -> Result<Vec<u32>, UnknownReason> {
         let all = self.all();
         let mut codes = Vec::new();
         for pattern in patterns {
-            let before = codes.len();
+            let count_before = codes.len();
             codes.extend(unknown_code(pattern));
             let matcher = matcher(pattern);
             let matches = |name: &str| matcher.as_ref().is_some_and(|it| it.is_match(name));
@@ -112,15 +117,15 @@ impl<'a> ReasonNames<'a> {
                     .filter(|(_, name)| matches(name))
                     .map(|(code, _)| *code),
             );
-            if codes.len() == before {
-                let mut known: Vec<_> = all.iter().map(|(_, name)| name.as_str()).collect();
-                known.dedup();
+            if codes.len() == count_before {
+                let mut names: Vec<_> = all.iter().map(|(_, name)| name.as_str()).collect();
+                names.dedup();
                 return Err(UnknownReason {
                     pattern: pattern.clone(),
-                    known: if known.is_empty() {
+                    known_names: if names.is_empty() {
                         "none by name".into()
                     } else {
-                        known.join(", ")
+                        names.join(", ")
                     },
                 });
             }
@@ -131,23 +136,23 @@ impl<'a> ReasonNames<'a> {
     }
 }
 
-/// A reason that was asked for and does not exist.
+/// A pattern that matches no exit reason.
 #[derive(Debug, thiserror::Error)]
-#[error("no exit reason matches `{pattern}`: this kernel knows {known}")]
+#[error("no exit reason matches `{pattern}`: this kernel knows {known_names}")]
 pub struct UnknownReason {
-    /// What was asked for.
+    /// The pattern.
     pub pattern: String,
-    known: String,
+    known_names: String,
 }
 
-/// Matches names without regard to upper and lower case. What is no glob matches itself.
+/// Compiles a case-insensitive glob. A pattern that is not a valid glob matches itself literally.
 fn matcher(pattern: &str) -> Option<GlobMatcher> {
     let glob = |pattern: &str| GlobBuilder::new(pattern).case_insensitive(true).build();
     let glob = glob(pattern).or_else(|_| glob(&globset::escape(pattern)));
     glob.ok().map(|glob| glob.compile_matcher())
 }
 
-/// The number in `UNKNOWN(0x7b)`.
+/// Returns the number in `UNKNOWN(0x7b)`.
 fn unknown_code(pattern: &str) -> Option<u32> {
     let pattern = pattern.to_ascii_uppercase();
     let digits = pattern.strip_prefix("UNKNOWN(0X")?.strip_suffix(')')?;
@@ -161,39 +166,39 @@ mod tests {
     const EXIT: &str = include_str!("../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
 
     #[test]
-    fn names_are_the_kernels_by_isa() {
+    fn names_depend_on_the_isa() {
         let exit = Format::parse("kvm", EXIT).unwrap();
-        let names = ReasonNames::of(Some(&exit));
+        let names = ReasonNames::new(Some(&exit));
         assert_eq!(names.name(1, 12), "HLT");
         assert_eq!(names.name(2, 0x78), "hlt");
         assert_eq!(names.name(2, 0x400), "npf");
         assert_eq!(names.name(2, 0x7777), "UNKNOWN(0x7777)");
-        assert_eq!(ReasonNames::of(None).name(2, 0x78), "UNKNOWN(0x78)");
+        assert_eq!(ReasonNames::new(None).name(2, 0x78), "UNKNOWN(0x78)");
     }
 
     #[test]
-    fn flags_are_named_behind_the_reason() {
+    fn names_of_vmx_flags_follow_the_reason() {
         let exit = Format::parse("kvm", EXIT).unwrap();
-        let names = ReasonNames::of(Some(&exit));
+        let names = ReasonNames::new(Some(&exit));
         assert_eq!(names.name(1, 0x8000_0021), "INVALID_STATE FAILED_VMENTRY");
         assert_eq!(names.name(1, 0x8000_7777), "UNKNOWN(0x80007777)");
     }
 
     #[test]
-    fn arm64_has_types_and_classes() {
+    fn arm64_reasons_are_exception_types_and_classes() {
         const EXIT: &str = include_str!("../../tests/fixtures/formats/6.12-arm64/kvm/kvm_exit");
         let exit = Format::parse("kvm", EXIT).unwrap();
-        let names = ReasonNames::of(Some(&exit));
+        let names = ReasonNames::new(Some(&exit));
         assert_eq!(names.name(0, 0), "IRQ");
         assert_eq!(names.name(2, 0x24), "DABT_LOW");
-        assert_eq!(names.codes(&["wfx".to_owned()]).unwrap(), [1]);
+        assert_eq!(names.matching_codes(&["wfx".to_owned()]).unwrap(), [1]);
     }
 
     #[test]
-    fn patterns_find_reasons_of_any_hardware() {
+    fn patterns_match_reasons_of_vmx_and_svm() {
         let exit = Format::parse("kvm", EXIT).unwrap();
-        let names = ReasonNames::of(Some(&exit));
-        let codes = |pattern: &str| names.codes(&[pattern.to_owned()]);
+        let names = ReasonNames::new(Some(&exit));
+        let codes = |pattern: &str| names.matching_codes(&[pattern.to_owned()]);
         assert_eq!(codes("Hlt").unwrap(), [12, 0x78]);
         assert_eq!(codes("EPT_*").unwrap(), [48, 49]);
         assert_eq!(codes("UNKNOWN(0x7b)").unwrap(), [0x7b]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Control, Sort, layout::Layout};
 use crate::view::{
-    GroupKey, Histograms, Ledger, Scope, TopReading, TopRow, Totals, TrendOf, Window,
+    GroupKey, ScopeHistograms, ReadingHistory, Scope, TopReading, TopRow, ScopeTotals, TrendMetric, Window,
 };
 
 /// The intervals there are to choose from.
@@ -50,8 +50,8 @@ pub(super) struct Level {
 #[derive(Debug)]
 pub struct App {
     pub(super) setup: Setup,
-    pub(super) ledger: Ledger,
-    pub(super) histograms: Histograms,
+    pub(super) ledger: ReadingHistory,
+    pub(super) histograms: ScopeHistograms,
     /// Where we are, and how we came there; never empty.
     levels: Vec<Level>,
     pub(super) sort: Sort,
@@ -69,9 +69,9 @@ pub struct App {
     /// How many the filter does not let through.
     pub(super) filtered_out: usize,
     /// Of the host.
-    pub(super) totals: Totals,
+    pub(super) totals: ScopeTotals,
     /// Of what is looked at.
-    pub(super) scope_totals: Totals,
+    pub(super) scope_totals: ScopeTotals,
 }
 
 impl App {
@@ -80,8 +80,8 @@ impl App {
     pub fn new(setup: Setup, sort: Sort, interval: Duration, size: (u16, u16)) -> Self {
         Self {
             setup,
-            ledger: Ledger::default(),
-            histograms: Histograms::default(),
+            ledger: ReadingHistory::default(),
+            histograms: ScopeHistograms::default(),
             levels: vec![Level::default()],
             sort,
             reverse: false,
@@ -93,23 +93,23 @@ impl App {
             size,
             rows: Vec::new(),
             filtered_out: 0,
-            totals: Totals::default(),
-            scope_totals: Totals::default(),
+            totals: ScopeTotals::default(),
+            scope_totals: ScopeTotals::default(),
         }
     }
 
     /// Takes in a reading.
     pub fn take(&mut self, mut reading: TopReading) {
         let interval_ns = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
-        self.histograms.take(&mut reading);
-        self.ledger.take(&reading, interval_ns);
+        self.histograms.add_reading(&mut reading);
+        self.ledger.add_reading(&reading, interval_ns);
         self.rebuild();
     }
 
     /// Takes in the histograms from which those of the next reading will be counted.
     pub fn begin_histograms(&mut self, mut reading: TopReading) {
-        self.ledger.learn(&reading.names);
-        self.histograms.begin(&mut reading);
+        self.ledger.add_names(&reading.names);
+        self.histograms.set_base(&mut reading);
         self.rebuild();
     }
 
@@ -171,11 +171,11 @@ impl App {
 
     /// What trends are of: exits where they are what is asked for, or all there is.
     #[must_use]
-    pub fn trend_of(&self) -> TrendOf {
+    pub fn trend_of(&self) -> TrendMetric {
         if self.sorted_by() == Sort::Exits {
-            TrendOf::Exits
+            TrendMetric::Exits
         } else {
-            TrendOf::Busy
+            TrendMetric::Busy
         }
     }
 
@@ -192,7 +192,7 @@ impl App {
 
     /// Has something been counted, but no time seen? So it is where `kvm_exit` does not fire.
     pub(super) fn has_no_times(&self) -> bool {
-        self.totals.spent.exits > 0 && !self.ledger.has_times()
+        self.totals.spent.exits > 0 && !self.ledger.has_durations()
     }
 
     /// How long the time shown is.
@@ -214,7 +214,7 @@ impl App {
         let filter = self.level().filter.to_lowercase();
         rows.retain(|row| row.name.to_lowercase().contains(&filter));
         self.filtered_out = all - rows.len();
-        self.histograms.tell(&scope, self.window, &mut rows);
+        self.histograms.fill_durations(&scope, self.window, &mut rows);
         self.sorted_by().sort(&mut rows, self.reverse);
         self.rows = rows;
         self.settle();
@@ -258,7 +258,7 @@ impl App {
     pub(super) fn enter(&mut self) -> Option<Control> {
         let key = self.selected_row()?.key;
         self.level_mut().selected = Some(key);
-        match self.scope().of_row(key) {
+        match self.scope().drill_down(key) {
             Some(scope) => {
                 self.levels.push(Level {
                     scope,
@@ -287,7 +287,7 @@ impl App {
 
     /// The same exits, by something else.
     pub(super) fn turn(&mut self) -> Option<Control> {
-        let scope = self.scope().turned();
+        let scope = self.scope().next_grouping();
         if scope == self.scope() {
             return None;
         }

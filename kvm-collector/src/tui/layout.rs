@@ -53,7 +53,7 @@ impl Layout {
         let totals = top(height >= 8, &mut left);
         let path = top(height >= 6, &mut left);
         let scope_totals = top(height >= 10 && app.is_inside(), &mut left);
-        let loss = top(height >= 5 && !app.ledger.loss().0.is_none(), &mut left);
+        let loss = top(height >= 5 && !app.ledger.total_and_recent_loss().0.is_empty(), &mut left);
         let lines = u16::from(height >= 7 && app.setup.interactive);
         left.height -= lines;
         let keys = Rect {

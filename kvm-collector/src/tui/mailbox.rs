@@ -8,7 +8,7 @@ use std::{
 
 use ratatui::crossterm::event::Event;
 
-use crate::view::UnreadReadings;
+use crate::view::PendingReadings;
 
 /// How many keys are stored at most.
 const MOST_INPUT: usize = 256;
@@ -19,7 +19,7 @@ pub(super) struct Mail {
     /// Somebody did something at the terminal.
     pub(super) input: Vec<Event>,
     /// The source has read.
-    pub(super) readings: UnreadReadings,
+    pub(super) readings: PendingReadings,
     /// It is over.
     pub(super) is_end: bool,
 }
@@ -58,7 +58,7 @@ impl Mailbox {
     }
 
     /// Adds readings. Never waits.
-    pub fn add_readings(&self, add: impl FnOnce(&mut UnreadReadings)) {
+    pub fn add_readings(&self, add: impl FnOnce(&mut PendingReadings)) {
         add(&mut self.mail().readings);
         self.arrived.notify_one();
     }
@@ -88,7 +88,7 @@ mod tests {
     use std::{sync::Arc, thread, time::Duration};
 
     use super::*;
-    use crate::view::{TopReading, UnreadReading};
+    use crate::view::{TopReading, PendingReading};
 
     fn reading(time_ns: u64) -> Box<TopReading> {
         let mut reading = Box::<TopReading>::default();
@@ -106,8 +106,8 @@ mod tests {
         let mail = mailbox.take();
         assert!(mail.is_end);
         let times = mail.readings.into_iter().map(|unread| match unread {
-            UnreadReading::Reading(reading) => reading.time_ns,
-            UnreadReading::Histograms(_) => 0,
+            PendingReading::Reading(reading) => reading.time_ns,
+            PendingReading::Histograms(_) => 0,
         });
         assert_eq!(times.collect::<Vec<_>>(), [9999]);
     }

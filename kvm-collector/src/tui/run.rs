@@ -14,7 +14,7 @@ use ratatui::{
 };
 
 use super::{Action, App, Control, Mailbox, Screen, draw, layout::Layout};
-use crate::view::UnreadReading;
+use crate::view::PendingReading;
 
 /// Passes on what happens at the terminal, in a thread of its own, as long as the process lives.
 ///
@@ -66,8 +66,8 @@ pub fn run(
         }
         for unread in mail.readings {
             match unread {
-                UnreadReading::Reading(reading) => app.take(*reading),
-                UnreadReading::Histograms(reading) => app.begin_histograms(*reading),
+                PendingReading::Reading(reading) => app.take(*reading),
+                PendingReading::Histograms(reading) => app.begin_histograms(*reading),
             }
         }
     }

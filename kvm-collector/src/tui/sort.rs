@@ -90,17 +90,17 @@ impl Sort {
 
     /// The number that is sorted by; none for names.
     fn number(self, row: &TopRow) -> f64 {
-        let time = |of: fn(&crate::view::RowTimes) -> u64| row.times.as_ref().map_or(0, of);
+        let time = |of: fn(&crate::view::DurationStats) -> u64| row.durations.as_ref().map_or(0, of);
         match self {
-            Self::Exits => float(row.spent.exits),
-            Self::Cost => float(row.spent.busy_ns()),
+            Self::Exits => float(row.breakdown.exits),
+            Self::Cost => float(row.breakdown.busy_ns()),
             Self::Busy => busy(row),
-            Self::Out => share(row.spent.time_ns, row.wall_ns),
+            Self::Out => share(row.breakdown.time_ns, row.wall_ns),
             Self::Guest => share(row.guest_ns.unwrap_or(0), row.wall_ns),
-            Self::Kernel => share(row.spent.kernel_ns, row.wall_ns),
-            Self::Vmm => share(row.spent.vmm_ns, row.wall_ns),
-            Self::Halted => share(row.spent.halted_ns, row.wall_ns),
-            Self::Preempted => share(row.spent.preempted_ns, row.wall_ns),
+            Self::Kernel => share(row.breakdown.kernel_ns, row.wall_ns),
+            Self::Vmm => share(row.breakdown.vmm_ns, row.wall_ns),
+            Self::Halted => share(row.breakdown.halted_ns, row.wall_ns),
+            Self::Preempted => share(row.breakdown.preempted_ns, row.wall_ns),
             Self::Mean => float(time(|it| it.mean_ns)),
             Self::P50 => float(time(|it| it.p50_ns)),
             Self::P99 => float(time(|it| it.p99_ns)),
@@ -116,7 +116,7 @@ impl Sort {
             let exits = if self == Self::Name {
                 Ordering::Equal
             } else {
-                b.spent.exits.cmp(&a.spent.exits)
+                b.breakdown.exits.cmp(&a.breakdown.exits)
             };
             let order = first
                 .then(exits)
@@ -130,7 +130,7 @@ impl Sort {
 /// Time out of the guest, as a share of the vCPUs' time, both without what was idle.
 pub(super) fn busy(row: &TopRow) -> f64 {
     share(
-        row.spent.busy_ns(),
+        row.breakdown.busy_ns(),
         row.wall_ns.saturating_sub(row.wall_idle_ns),
     )
 }

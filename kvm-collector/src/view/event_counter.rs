@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::{Counts, EventCount, Loss, StreamItem, VmCounts, capacity::MOST_COUNTED_VMS},
+    model::{CountsSnapshot, EventCount, Loss, StreamItem, VmCounts, capacity::MAX_COUNTED_VMS},
     tracefs::Format,
 };
 
@@ -40,7 +40,7 @@ impl EventCounter {
     #[must_use]
     pub fn new(formats: &[Format], per_vm: bool) -> Self {
         let events = formats.iter().map(|format| EventCount {
-            event: format.event(),
+            event: format.event_name(),
             count: 0,
             lost: 0,
         });
@@ -58,11 +58,11 @@ impl EventCounter {
                 let Some(counted) = self.events.get_mut(event.slot) else {
                     return;
                 };
-                counted.count = counted.count.saturating_add(event.count());
+                counted.count = counted.count.saturating_add(event.represented_events());
                 let (Some(vms), Some(subject)) = (&mut self.vms, event.subject) else {
                     return;
                 };
-                vms.add(subject.tgid, event.slot, event.count(), self.events.len());
+                vms.add(subject.tgid, event.slot, event.represented_events(), self.events.len());
             }
             StreamItem::Lost {
                 slot: Some(slot),
@@ -85,14 +85,14 @@ impl EventCounter {
 
     /// Totals up to `time_ns`.
     #[must_use]
-    pub fn counts(&self, time_ns: u64, vm_name: &dyn Fn(u32) -> String, loss: Loss) -> Counts {
+    pub fn counts(&self, time_ns: u64, vm_name: &dyn Fn(u32) -> String, loss: Loss) -> CountsSnapshot {
         let vms = self.vms.iter().flat_map(|it| &it.of);
         let vms = vms.map(|(tgid, vm)| VmCounts {
             tgid: *tgid,
             name: vm_name(*tgid),
             counts: vm.counts.clone(),
         });
-        Counts {
+        CountsSnapshot {
             time_ns,
             events: self.events.clone(),
             vms: vms.collect(),
@@ -107,7 +107,7 @@ impl EventCounter {
 impl Vms {
     #[inline]
     fn add(&mut self, tgid: u32, slot: usize, count: u64, slots: usize) {
-        if self.of.len() >= MOST_COUNTED_VMS && !self.of.contains_key(&tgid) && !self.make_room() {
+        if self.of.len() >= MAX_COUNTED_VMS && !self.of.contains_key(&tgid) && !self.make_room() {
             self.lost = self.lost.saturating_add(count);
             return;
         }
@@ -154,7 +154,7 @@ impl Vms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Event, Thread};
+    use crate::model::{Event, ThreadId};
 
     const EXIT: &str = include_str!("../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
 
@@ -164,7 +164,7 @@ mod tests {
             cpu: 0,
             tgid,
             tid: tgid,
-            subject: Some(Thread { tgid, tid: tgid }),
+            subject: Some(ThreadId { tgid, tid: tgid }),
             slot: 0,
             sample_weight: 0,
             raw: &[],
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn vms_that_ended_are_counted_together_where_there_is_no_room() {
         let formats = [Format::parse("kvm", EXIT).unwrap()];
-        let most = u32::try_from(MOST_COUNTED_VMS).unwrap();
+        let most = u32::try_from(MAX_COUNTED_VMS).unwrap();
         let mut counter = EventCounter::new(&formats, true);
         for tgid in 1..=3 * most {
             count(&mut counter, tgid);
@@ -183,7 +183,7 @@ mod tests {
         let name = |_: u32| String::new();
         let counts = counter.counts(9, &name, Loss::default());
         assert_eq!(counts.loss.lost, 0);
-        assert!(counts.vms.len() <= MOST_COUNTED_VMS + 1);
+        assert!(counts.vms.len() <= MAX_COUNTED_VMS + 1);
         assert_eq!(counts.vms[0].tgid, ENDED_EARLIER);
         let sum: u64 = counts.vms.iter().map(|it| it.counts[0]).sum();
         assert_eq!(sum, u64::from(3 * most));
@@ -193,10 +193,10 @@ mod tests {
             count(&mut counter, tgid);
         }
         let counts = counter.counts(9, &name, Loss::default());
-        assert_eq!((counts.vms.len(), counts.loss.lost), (MOST_COUNTED_VMS, 7));
+        assert_eq!((counts.vms.len(), counts.loss.lost), (MAX_COUNTED_VMS, 7));
         assert_eq!(counts.events[0].count, u64::from(most + 7));
         // A difference of two readings is not made by a search for each VM.
         let again = counter.counts(10, &name, Loss::default());
-        assert_eq!(again.since(&counts).vms.len(), MOST_COUNTED_VMS);
+        assert_eq!(again.since(&counts).vms.len(), MAX_COUNTED_VMS);
     }
 }

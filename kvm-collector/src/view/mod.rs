@@ -18,8 +18,8 @@ pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use stat::{StatEvent, StatReport, StatVm};
 pub use timeline::{MOST_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
-    Cumulated, Histograms, KeyName, Ledger, RowTimes, SAMPLES, Scope, Spent, ThreadTally, TopNames,
-    TopReading, TopRow, Totals, TrendOf, UnreadReading, UnreadReadings, Window,
+    ExitCounters, ScopeHistograms, KeyName, ReadingHistory, DurationStats, TREND_SAMPLES, Scope, ExitBreakdown, ThreadCounters, TopNames,
+    TopReading, TopRow, ScopeTotals, TrendMetric, PendingReading, PendingReadings, Window,
 };
 pub use trace::{
     Clock, ExitLineOptions, ExitLines, FilterError, Filters, TraceFormat, TraceLines, write_fields,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Counts, EventCount, Loss, pid_of};
+use crate::model::{CountsSnapshot, EventCount, Loss, pid_of};
 
 /// One event's row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,7 +47,7 @@ pub struct StatReport {
 impl StatReport {
     /// What happened between two samples of a measurement that began at `began_ns`.
     #[must_use]
-    pub fn between(began_ns: u64, earlier: &Counts, later: &Counts) -> Self {
+    pub fn between(began_ns: u64, earlier: &CountsSnapshot, later: &CountsSnapshot) -> Self {
         let delta = later.since(earlier);
         let elapsed_ns = delta.time_ns;
         let row = |event: &crate::tracefs::EventName, count| StatEvent {
@@ -84,13 +84,13 @@ impl StatReport {
 impl StatReport {
     /// Everything up to a reading of a measurement that began at `began_ns`.
     #[must_use]
-    pub fn of_all(began_ns: u64, total: &Counts) -> Self {
+    pub fn of_all(began_ns: u64, total: &CountsSnapshot) -> Self {
         let events = total.events.iter().map(|event| EventCount {
             event: event.event.clone(),
             count: 0,
             lost: 0,
         });
-        let nothing = Counts {
+        let nothing = CountsSnapshot {
             time_ns: began_ns,
             events: events.collect(),
             vms: Vec::new(),

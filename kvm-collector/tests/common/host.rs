@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use kvm_collector::{
-    model::{ExitReading, ExitTotals, Kind, Loss, MinMax, ThreadExits, VcpuId, VcpuTimes},
+    model::{EventKind, ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VcpuId, VcpuTimes},
     tracefs::{Format, ReasonNames},
     tui::{self, App, Setup, Sort},
     view::{KeyNames, Scope, TopReading},
@@ -128,8 +128,9 @@ impl Exits {
 }
 
 impl Host {
-    fn counted(&self) -> Option<Kind> {
-        self.kind.map(|name| Kind::named(name).expect("a kind"))
+    fn counted(&self) -> Option<EventKind> {
+        self.kind
+            .map(|name| EventKind::from_name(name).expect("a kind"))
     }
 
     /// What is read after so many seconds.
@@ -192,7 +193,7 @@ impl Host {
         let format = Format::parse("kvm", EXIT).expect("a format");
         let counted = kind.as_ref().map(|kind| (kind, &format));
         let names = KeyNames {
-            reasons: ReasonNames::of(Some(&format)),
+            reasons: ReasonNames::new(Some(&format)),
             counted,
             causes: Vec::new(),
         };
@@ -200,7 +201,7 @@ impl Host {
             let vm = self.vms.iter().find(|vm| vm.tgid == tgid);
             vm.map(|vm| vm.name.clone())
         };
-        reading.name(named, &names, &vm_name);
+        reading.add_names(named, &names, &vm_name);
         reading
     }
 

@@ -167,12 +167,12 @@ impl Made {
     /// Events of `kvm_exit` are missing before this.
     pub(crate) fn lost(&mut self, at_ns: u64, lost: u64) {
         self.pass_on();
-        self.recorder.lost(Some(1), lost, BEGAN_NS + at_ns);
+        self.recorder.record_loss(Some(1), lost, BEGAN_NS + at_ns);
     }
 
     fn pass_on(&mut self) {
         let batch = Batch::new(self.bytes.split().freeze());
-        self.recorder.take_in(&batch).expect("room");
+        self.recorder.record_batch(&batch).expect("room");
     }
 
     pub(crate) fn finish(mut self) {

@@ -12,10 +12,10 @@ use std::{
 };
 
 use kvm_collector::{
-    convert::{Conversion, End, Sink, play},
-    model::{Exit, ExitEnd, Part, Segment, VcpuState},
-    source::{Names, PlayOptions, Recording},
-    timing::{Pairing, Replay, ReplayOptions},
+    convert::{ConvertOptions, RecordingEnd, Sink, convert_recording},
+    model::{Exit, ExitEnd, ExitPart, Segment, VcpuState},
+    source::{PlaybackOptions, RecordedNames, Recording},
+    timing::{Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -65,27 +65,27 @@ struct Collected {
 }
 
 impl Sink for Collected {
-    fn guest(&mut self, guest: &Segment, _: &Names) -> io::Result<()> {
+    fn guest(&mut self, guest: &Segment, _: &RecordedNames) -> io::Result<()> {
         self.all.push(*guest);
         Ok(())
     }
 
-    fn exit(&mut self, exit: &Segment, parts: &[Segment], _: &Names) -> io::Result<()> {
+    fn exit(&mut self, exit: &Segment, parts: &[Segment], _: &RecordedNames) -> io::Result<()> {
         self.all.push(*exit);
         self.parts.extend_from_slice(parts);
         Ok(())
     }
 
-    fn finish(&mut self, _: &End<'_>) -> io::Result<()> {
+    fn finish(&mut self, _: &RecordingEnd<'_>) -> io::Result<()> {
         Ok(())
     }
 }
 
 fn options(formats: &[Format]) -> ReplayOptions {
     let switch = formats.iter().find(|it| it.name == "sched_switch");
-    let pairing = Pairing {
+    let pairing = TimingRequest {
         switch: switch.cloned(),
-        ..Pairing::among(formats)
+        ..TimingRequest::from_formats(formats)
     };
     ReplayOptions::new(pairing, formats)
 }
@@ -93,14 +93,14 @@ fn options(formats: &[Format]) -> ReplayOptions {
 fn collect(path: &Path) -> Result<Collected, Failed> {
     let recording = Recording::open(path)?;
     let formats = recording.formats().to_vec();
-    let conversion = Conversion {
-        exits: Some(options(&formats)),
+    let conversion = ConvertOptions {
+        exit_replay: Some(options(&formats)),
         formats,
-        options: PlayOptions::default(),
+        playback: PlaybackOptions::default(),
         reasons: None,
     };
     let mut collected = Collected::default();
-    play(
+    convert_recording(
         recording,
         conversion,
         &mut collected,
@@ -134,21 +134,21 @@ fn segments() -> Result<(), Failed> {
             is(0, 4_000, 5_000, "guest"),
             is(0, 5_000, 6_000, "0x78 Entry"),
             is(0, 6_000, 7_000, "guest"),
-            is(0, 7_000, 7_000, "0x400 Unseen"),
+            is(0, 7_000, 7_000, "0x400 UnknownEnd"),
             is(0, 8_000, 9_000, "guest"),
             is(0, 9_000, 9_100, "0x7b Entry"),
             is(0, 9_100, 9_100, "guest"),
-            is(1, 8_100, 9_100, "0x78 Open"),
+            is(1, 8_100, 9_100, "0x78 InProgress"),
         ]
     );
     let parts: Vec<_> = collected.parts.iter().map(seen).collect();
-    let name = |part: Part| format!("{part:?}");
+    let name = |part: ExitPart| format!("{part:?}");
     assert_eq!(
         parts,
         [
-            (0, 3_100, 4_000, name(Part::Vmm)),
-            (0, 3_300, 3_600, name(Part::Preempted)),
-            (0, 5_200, 5_900, name(Part::Halted)),
+            (0, 3_100, 4_000, name(ExitPart::Vmm)),
+            (0, 3_300, 3_600, name(ExitPart::Preempted)),
+            (0, 5_200, 5_900, name(ExitPart::Halted)),
         ]
     );
     Ok(())
@@ -174,8 +174,8 @@ fn sums() -> Result<(), Failed> {
             };
             let sum = sums.entry((segment.vcpu_id, exit.key)).or_default();
             sum.0 += 1;
-            sum.1 += u64::from(exit.end == ExitEnd::Open);
-            sum.2 += u64::from(exit.end == ExitEnd::Unseen);
+            sum.1 += u64::from(exit.end == ExitEnd::InProgress);
+            sum.2 += u64::from(exit.end == ExitEnd::UnknownEnd);
             if exit.end == ExitEnd::Entry {
                 let parts = exit.parts;
                 let all = [ns, parts.vmm_ns, parts.halted_ns, parts.preempted_ns];
@@ -186,14 +186,14 @@ fn sums() -> Result<(), Failed> {
         }
         let mut recording = Recording::open(&path)?;
         let formats = recording.formats().to_vec();
-        recording.choose(&formats);
+        recording.select_events(&formats);
         let mut replay = Replay::new(options(&formats))?;
-        recording.play(&PlayOptions::default(), |item, _| {
-            replay.take(item);
+        recording.play(&PlaybackOptions::default(), |item, _| {
+            replay.add_item(item);
             Ok::<_, kvm_collector::recording::ReadError>(())
         })?;
         let mut expected: BTreeMap<_, Sum> = BTreeMap::new();
-        let reading = replay.exits(&mut |exits| {
+        let reading = replay.read_exits(&mut |exits| {
             let it = exits.totals;
             let sum = expected.entry((exits.vcpu_id, exits.key)).or_default();
             sum.0 += it.count;
@@ -406,7 +406,7 @@ fn perfetto() -> Result<(), Failed> {
     assert_eq!(instants[1]["name"], "lost kvm_exit");
     assert_eq!(instants[1]["notes"]["lost"], 42);
     assert_eq!(ns(&instants[1]["at"]), 7_500);
-    assert_eq!(instants[2]["name"], "not all is here");
+    assert_eq!(instants[2]["name"], "incomplete recording");
     assert_eq!(instants[2]["notes"]["unmatched"], 1);
     Ok(())
 }

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kvm_collector::{
-    model::{Event, ExitEnd, StreamItem, Thread, VcpuState},
-    timing::{Attribution, ExitTrigger, Filter, Pairing, Replay, ReplayOptions, Selection},
+    model::{Event, ExitEnd, StreamItem, ThreadId, VcpuState},
+    timing::{Attribution, ExitTrigger, Filter, Replay, ReplayOptions, Selection, TimingRequest},
     tracefs::Format,
     view::{Clock, ExitLineOptions, ExitLines, TimePart, Timeline, TraceFormat, TraceLines},
 };
@@ -36,7 +36,7 @@ struct Stored {
 impl Stored {
     fn item(&self) -> StreamItem<'_> {
         let (time_ns, cpu) = (self.time_ns, self.item.cpu);
-        let thread = Thread {
+        let thread = ThreadId {
             tgid: 1 + self.item.tid / 3,
             tid: self.item.tid,
         };
@@ -138,11 +138,11 @@ fn stored(stream: &[Made], formats: &[Format]) -> Vec<Stored> {
 }
 
 /// As lines per exit and the trigger time exits; with `preempt`, also by `sched_switch`.
-fn pairing(formats: &[Format], preempt: bool) -> Pairing {
+fn pairing(formats: &[Format], preempt: bool) -> TimingRequest {
     let switch = formats.iter().find(|it| it.name == "sched_switch");
-    Pairing {
+    TimingRequest {
         switch: switch.filter(|_| preempt).cloned(),
-        ..Pairing::among(formats)
+        ..TimingRequest::from_formats(formats)
     }
 }
 
@@ -156,7 +156,7 @@ proptest! {
         let stored = stored(&stream, &formats);
         let options = ReplayOptions::new(pairing(&formats, preempt), &formats);
         let mut replay = Replay::new(options.clone()).unwrap();
-        let mut logging = Replay::new(ReplayOptions { has_totals: false, ..options }).unwrap();
+        let mut logging = Replay::new(ReplayOptions { collects_totals: false, ..options }).unwrap();
         logging.log_segments();
         let mut timeline = Timeline::default();
         let line_options = ExitLineOptions { min_ns: 0, per_exit: true, json: true, is_sampled: false };
@@ -167,16 +167,16 @@ proptest! {
         let (mut by_end, mut segments) = ([0u64; 3], Vec::new());
         for stored in &stored {
             let item = stored.item();
-            replay.take(&item);
-            logging.take(&item);
+            replay.add_item(&item);
+            logging.add_item(&item);
             timeline.take(&item);
             exit_lines.take(&item, true, &formats, "", &mut lines, &mut out).unwrap();
-            fired += u64::from(trigger.take(&item));
-            segments.extend(logging.segments());
+            fired += u64::from(trigger.add_item(&item));
+            segments.extend(logging.drain_segments());
         }
         exit_lines.finish(&formats, &mut lines, &mut out).unwrap();
-        logging.end_segments();
-        segments.extend(logging.segments());
+        logging.finish_segments();
+        segments.extend(logging.drain_segments());
         for segment in &segments {
             timeline.segment(segment);
             if let VcpuState::Exit(exit) = &segment.state {
@@ -186,9 +186,9 @@ proptest! {
             }
         }
         let (mut sums, mut parts, mut untimed) = (Sums::new(), [0u64; 6], 0);
-        let reading = replay.exits(&mut |it| {
+        let reading = replay.read_exits(&mut |it| {
             let sum = sums.entry(it.key.code).or_default();
-            sum.0 += it.totals.timed();
+            sum.0 += it.totals.timed_count();
             sum.1 += it.totals.total_ns;
             untimed += it.totals.untimed + it.totals.open;
             parts[TimePart::Kernel as usize] += it.totals.kernel_ns();
@@ -259,8 +259,8 @@ proptest! {
                 continue;
             };
             let name = formats[event.slot].name.as_str();
-            let thread = Thread { tgid: event.tgid, tid: event.tid };
-            let selects = |thread: Thread, vcpu: Option<u32>| {
+            let thread = ThreadId { tgid: event.tgid, tid: event.tid };
+            let selects = |thread: ThreadId, vcpu: Option<u32>| {
                 listed(&filter.tgids, thread.tgid)
                     && listed(&filter.tids, thread.tid)
                     && (filter.vcpus.is_empty() || vcpu.is_some_and(|it| filter.vcpus.contains(&it)))
@@ -273,7 +273,7 @@ proptest! {
                 }
                 entry.1 = own.or(entry.1);
             }
-            let of = |tid: u32| known.get(&tid).map(|it| (Thread { tgid: it.0, tid }, it.1));
+            let of = |tid: u32| known.get(&tid).map(|it| (ThreadId { tgid: it.0, tid }, it.1));
             let expected = if name == "sched_switch" {
                 let next = u32::try_from(stored.item.number % 7).unwrap();
                 let candidates = [of(thread.tid).filter(|it| it.0 == thread), of(next)];

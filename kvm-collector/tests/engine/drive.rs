@@ -3,8 +3,8 @@
 use kvm_collector::{
     model::{EventCount, StreamItem},
     recording::ReadError,
-    source::{Limits, PlayOptions, Recording},
-    timing::{Pairing, Replay, ReplayOptions},
+    source::{PlaybackOptions, Recording, TimeLimits},
+    timing::{Replay, ReplayOptions, TimingRequest},
     view::{Clock, EventCounter, ExitLineOptions, ExitLines, Timeline, TraceFormat, TraceLines},
 };
 
@@ -13,11 +13,11 @@ use kvm_collector::{
 pub(crate) fn drive(recording: Recording) {
     let mut recording = recording;
     let formats = recording.formats().to_vec();
-    recording.choose(&formats);
+    recording.select_events(&formats);
     let is_sampled = recording.is_sampled(&formats);
     let options = ReplayOptions {
         is_sampled,
-        ..ReplayOptions::new(Pairing::among(&formats), &formats)
+        ..ReplayOptions::new(TimingRequest::from_formats(&formats), &formats)
     };
     let mut replay = Replay::new(options).ok();
     if let Some(replay) = &mut replay {
@@ -34,20 +34,20 @@ pub(crate) fn drive(recording: Recording) {
     let (mut timeline, mut counter) = (Timeline::default(), EventCounter::new(&formats, true));
     let (mut line, mut out) = (Vec::new(), Vec::new());
     let (mut intervals, mut items) = (0u64, 0u64);
-    let play = PlayOptions {
-        limits: Limits {
+    let play = PlaybackOptions {
+        limits: TimeLimits {
             interval_ns: Some(1_000_000),
             duration_ns: None,
         },
-        ..PlayOptions::default()
+        ..PlaybackOptions::default()
     };
     let summary = recording.play(&play, |item, context| {
         items += 1;
         counter.take(item);
         timeline.take(item);
         if let Some(replay) = &mut replay {
-            replay.take(item);
-            for segment in replay.segments() {
+            replay.add_item(item);
+            for segment in replay.drain_segments() {
                 assert!(segment.from_ns <= segment.to_ns);
                 timeline.segment(&segment);
             }
@@ -58,10 +58,10 @@ pub(crate) fn drive(recording: Recording) {
                 formats[event.slot].print(event.raw, &mut line);
                 let _ = context.names.comm(event.thread());
             }
-            StreamItem::Interval { .. } => {
+            StreamItem::IntervalEnd { .. } => {
                 intervals += 1;
                 if let Some(replay) = &mut replay {
-                    replay.exits(&mut |_| {});
+                    replay.read_exits(&mut |_| {});
                 }
             }
             _ => {}
@@ -81,11 +81,11 @@ pub(crate) fn drive(recording: Recording) {
         let mut seen = 0u64;
         if let Some(mut replay) = replay {
             replay.advance(summary.end_ns);
-            replay.end_segments();
-            for segment in replay.segments() {
+            replay.finish_segments();
+            for segment in replay.drain_segments() {
                 timeline.segment(&segment);
             }
-            replay.exits(&mut |exits| seen = seen.saturating_add(exits.totals.count));
+            replay.read_exits(&mut |exits| seen = seen.saturating_add(exits.totals.count));
         }
         if let Some(exits) = &mut exits {
             exits

@@ -115,9 +115,9 @@ impl File {
                     time_ns,
                     name,
                     count,
-                } => recorder.lost(name.map(slot), *count, *time_ns),
+                } => recorder.record_loss(name.map(slot), *count, *time_ns),
                 item => {
-                    recorder.take_in(&batch(item, &formats)).expect("room");
+                    recorder.record_batch(&batch(item, &formats)).expect("room");
                 }
             }
         }

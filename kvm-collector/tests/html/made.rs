@@ -204,9 +204,9 @@ pub(crate) fn record(path: &Path, made: Made) {
     };
     let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
     for (number, batch) in stream.batches(made.seconds).iter().enumerate() {
-        recorder.take_in(batch).expect("room");
+        recorder.record_batch(batch).expect("room");
         if made.lost && number == 2 {
-            recorder.lost(Some(0), 1234, BEGAN_NS + made.seconds * 400_000_000);
+            recorder.record_loss(Some(0), 1234, BEGAN_NS + made.seconds * 400_000_000);
         }
     }
     recorder.finish().expect("room");

@@ -14,8 +14,8 @@ use std::{
 
 use browser::Browser;
 use kvm_collector::{
-    source::{PlayOptions, Recording},
-    timing::{Pairing, Replay, ReplayOptions},
+    source::{PlaybackOptions, Recording},
+    timing::{Replay, ReplayOptions, TimingRequest},
     view::{ExitGroups, Group, TimePart, Timeline},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -164,25 +164,25 @@ fn adds_up() -> Result<(), Failed> {
     made::record(&path, WHOLE);
     let mut recording = Recording::open(&path)?;
     let formats = recording.formats().to_vec();
-    recording.choose(&formats);
-    let options = ReplayOptions::new(Pairing::among(&formats), &formats);
+    recording.select_events(&formats);
+    let options = ReplayOptions::new(TimingRequest::from_formats(&formats), &formats);
     let mut replay = Replay::new(options)?;
     replay.log_segments();
     let mut timeline = Timeline::default();
-    recording.play(&PlayOptions::default(), |item, _| {
+    recording.play(&PlaybackOptions::default(), |item, _| {
         timeline.take(item);
-        replay.take(item);
-        for segment in replay.segments() {
+        replay.add_item(item);
+        for segment in replay.drain_segments() {
             timeline.segment(&segment);
         }
         Ok::<_, kvm_collector::recording::ReadError>(())
     })?;
-    replay.end_segments();
-    for segment in replay.segments() {
+    replay.finish_segments();
+    for segment in replay.drain_segments() {
         timeline.segment(&segment);
     }
     let mut groups = ExitGroups::new(&[Group::Vcpu], None);
-    let reading = replay.exits(&mut |exits| groups.add(exits));
+    let reading = replay.read_exits(&mut |exits| groups.add(exits));
     groups.add_vcpus(&reading.vcpus);
     let mut expected = BTreeMap::new();
     for (vcpu_id, it) in groups.vcpus() {

@@ -16,7 +16,7 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_collector::{
     host::clock::monotonic_ns,
     probe::{Attached, MapSizes, Request},
-    timing::{Filter, Pairing},
+    timing::{Filter, TimingRequest},
     tracefs::{Format, Tracefs},
 };
 use kvm_ebpf_common::VcpuThread;
@@ -125,22 +125,22 @@ fn run(vcpu: &mut VcpuFd, times: u32) -> Result<()> {
 struct Formats {
     entry: Format,
     exit: Format,
-    pairing: Pairing,
+    pairing: TimingRequest,
 }
 
 impl Formats {
     fn read() -> Result<Self> {
         let tracefs = Tracefs::find_or_mount()?;
-        let format = |name| tracefs.format(&("kvm", name).into());
+        let format = |name| tracefs.read_format(&("kvm", name).into());
         Ok(Self {
             entry: format("kvm_entry")?,
             exit: format("kvm_exit")?,
-            pairing: Pairing {
+            pairing: TimingRequest {
                 entry: Some(format("kvm_entry")?),
                 exit: Some(format("kvm_exit")?),
-                user: Some(format("kvm_userspace_exit")?),
+                userspace_exit: Some(format("kvm_userspace_exit")?),
                 wakeup: Some(format("kvm_vcpu_wakeup")?),
-                ..Pairing::default()
+                ..TimingRequest::default()
             },
         })
     }

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use kvm_collector::{
     model::{
-        Batch, Causes, ExitReading, ExitTotals, Kind, Loss, MinMax, StreamItem, ThreadExits,
+        Batch, Causes, EventKind, ExitReading, ExitTotals, Loss, MinMax, StreamItem, ThreadExits,
         VMEXIT, VcpuId,
     },
     probe::{MapSizes, Rings},
-    source::{Live, LiveOptions, Ordered},
-    timing::{Detail, Filter, Pairing, Replay, ReplayOptions, Selection},
+    source::{Live, LiveOptions, OrderedStream},
+    timing::{DetailEvent, Filter, Replay, ReplayOptions, Selection, TimingRequest},
     tracefs::{EventName, Format, Tracefs},
 };
 use kvm_ebpf_common::{Key, SlowExit};
@@ -133,10 +133,10 @@ fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
-    let mut live = Live::begin(LiveOptions {
+    let mut live = Live::start(LiveOptions {
         events: events.clone(),
-        ship: true,
-        pairing: Some(pairing()?),
+        emits_events: true,
+        timing: Some(pairing()?),
         entry: Some(entry.clone()),
         selection: Selection {
             filter: Filter {
@@ -160,9 +160,12 @@ fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
         drain(&mut ring, &mut batches);
     }
     guest.join().map_err(|_| "the guest's thread panicked")??;
-    live.end()?;
+    live.stop()?;
     drain(&mut ring, &mut batches);
-    let lost = live.events()?.into_iter().filter(|it| it.lost > 0);
+    let lost = live
+        .read_event_counts()?
+        .into_iter()
+        .filter(|it| it.lost > 0);
     let lost: Vec<_> = lost.collect();
     ensure(lost.is_empty(), || {
         format!("not compared, since events found no room: {lost:?}")
@@ -170,9 +173,12 @@ fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
 
     let mut replay = Replay::new(ReplayOptions::new(pairing()?, &events))?;
     let slow = feed(&mut replay, &events, &batches)?;
-    let by_user_space: Vec<_> = replay.slow_exits().collect();
-    let by_user_space = Account::of(|each| Ok::<_, Failed>(replay.exits(each)), by_user_space)?;
-    let by_kernel = Account::of(|each| live.exits(each), slow)?;
+    let by_user_space: Vec<_> = replay.drain_slow_exits().collect();
+    let by_user_space = Account::of(
+        |each| Ok::<_, Failed>(replay.read_exits(each)),
+        by_user_space,
+    )?;
+    let by_kernel = Account::of(|each| live.read_exits(each), slow)?;
     compare(&by_user_space, &by_kernel)
 }
 
@@ -197,10 +203,10 @@ fn compare(got: &Account, expected: &Account) -> Result<(), Failed> {
             format!("{key:?}: got {of_user:?}, expected {of_kernel:?}")
         })?;
         ensure(
-            of_kernel.totals.timed() == 0 || of_kernel.recent != MinMax::NONE,
+            of_kernel.totals.timed_count() == 0 || of_kernel.recent != MinMax::NONE,
             || format!("{key:?} has no extremes"),
         )?;
-        count += of_kernel.totals.timed();
+        count += of_kernel.totals.timed_count();
     }
     equal("time in the guest", &got.guest_ns, &expected.guest_ns)?;
     let of_kernel = Loss {
@@ -220,48 +226,48 @@ fn feed(
     batches: &[Batch],
 ) -> Result<Vec<SlowExit>, Failed> {
     let mut slow = Vec::new();
-    let mut ordered = Ordered::new(events, Selection::default());
+    let mut ordered = OrderedStream::new(events, Selection::default());
     for batch in batches {
         slow.extend(batch.records().filter_map(|(_, record)| record.slow_exit()));
         ordered.add(batch.clone());
     }
-    ordered.release_until(u64::MAX, &|_| None, |item: &StreamItem<'_>, _| {
-        replay.take(item);
+    ordered.emit_until(u64::MAX, &|_| None, |item: &StreamItem<'_>, _| {
+        replay.add_item(item);
         Ok::<_, Failed>(())
     })?;
     Ok(slow)
 }
 
-fn pairing(tracefs: &Tracefs, kind: &str, causes: &[&str]) -> Result<Pairing, Failed> {
-    let detail = |name: &str| -> Result<Detail, Failed> {
-        let kind = Kind::named(name)?;
-        Ok(Detail {
+fn pairing(tracefs: &Tracefs, kind: &str, causes: &[&str]) -> Result<TimingRequest, Failed> {
+    let detail = |name: &str| -> Result<DetailEvent, Failed> {
+        let kind = EventKind::from_name(name)?;
+        Ok(DetailEvent {
             format: format(tracefs, &kind.event)?,
             kind,
         })
     };
     let details = causes.iter().filter(|it| **it != "rip");
-    Ok(Pairing {
+    Ok(TimingRequest {
         exit: Some(format(tracefs, "kvm_exit")?),
         entry: Some(format(tracefs, "kvm_entry")?),
-        user: Some(format(tracefs, "kvm_userspace_exit")?),
+        userspace_exit: Some(format(tracefs, "kvm_userspace_exit")?),
         wakeup: Some(format(tracefs, "kvm_vcpu_wakeup")?),
         switch: None,
-        counted: match kind {
+        counted_event: match kind {
             VMEXIT => None,
             name => Some(detail(name)?),
         },
-        causes: details.map(|it| detail(it)).collect::<Result<_, _>>()?,
+        cause_events: details.map(|it| detail(it)).collect::<Result<_, _>>()?,
         rip_is_cause: causes.contains(&"rip"),
-        slow: Some(SLOW),
+        slow_threshold: Some(SLOW),
     })
 }
 
 /// Each event once.
-fn events(pairing: &Pairing, entry: &Format) -> Vec<Format> {
+fn events(pairing: &TimingRequest, entry: &Format) -> Vec<Format> {
     let mut events: Vec<Format> = Vec::new();
-    let formats = [&pairing.exit, &pairing.user, &pairing.wakeup];
-    let details = pairing.counted.iter().chain(&pairing.causes);
+    let formats = [&pairing.exit, &pairing.userspace_exit, &pairing.wakeup];
+    let details = pairing.counted_event.iter().chain(&pairing.cause_events);
     let all = formats.into_iter().flatten().chain([entry]);
     for format in all.chain(details.map(|it| &it.format)) {
         if events.iter().all(|it| it.id != format.id) {
@@ -272,7 +278,7 @@ fn events(pairing: &Pairing, entry: &Format) -> Vec<Format> {
 }
 
 fn format(tracefs: &Tracefs, event: &str) -> Result<Format, Failed> {
-    Ok(tracefs.format(&EventName {
+    Ok(tracefs.read_format(&EventName {
         system: "kvm".into(),
         name: event.into(),
     })?)

@@ -25,7 +25,7 @@ type Rows = BTreeMap<(VcpuId, Key), Got>;
 
 fn read(feeder: &mut Feeder) -> (Rows, ExitReading) {
     let mut rows = Rows::new();
-    let reading = feeder.replay.exits(&mut |exits| {
+    let reading = feeder.replay.read_exits(&mut |exits| {
         let row = rows
             .entry((exits.vcpu_id, exits.key))
             .or_insert_with(|| Got {
@@ -127,7 +127,12 @@ fn invariants(rows: &Rows, reading: &ExitReading, events: &[Event]) -> Result<()
     let mut of_thread: BTreeMap<VcpuId, u64> = BTreeMap::new();
     for ((vcpu_id, key), got) in rows {
         let it = &got.totals;
-        prop_assert_eq!(it.open + it.untimed + it.timed(), it.count, "{:?}", key);
+        prop_assert_eq!(
+            it.open + it.untimed + it.timed_count(),
+            it.count,
+            "{:?}",
+            key
+        );
         let parts = [it.vmm_ns, it.halted_ns, it.preempted_ns];
         let sum = parts.iter().try_fold(0u64, |sum, it| sum.checked_add(*it));
         prop_assert!(sum.is_some_and(|sum| sum <= it.total_ns), "{it:?}");
@@ -136,7 +141,7 @@ fn invariants(rows: &Rows, reading: &ExitReading, events: &[Event]) -> Result<()
             it.total_ns,
             "nothing is in two parts"
         );
-        if it.timed() > 0 {
+        if it.timed_count() > 0 {
             let MinMax { min_ns, max_ns } = it.extremes;
             prop_assert!(min_ns <= max_ns);
             prop_assert!((min_ns..=max_ns).contains(&it.mean_ns()));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kvm_collector::{
-    model::{self, StreamItem, Thread, VcpuId},
-    timing::{Pairing, Replay, ReplayOptions},
+    model::{self, StreamItem, ThreadId, VcpuId},
+    timing::{Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
 };
 
@@ -132,7 +132,7 @@ fn a_threads_number_is_used_again() {
 #[test]
 fn slow_exits_are_told_with_what_they_were_about() {
     let mut options = options();
-    options.pairing.slow = Some(Duration::from_nanos(100));
+    options.timing.slow_threshold = Some(Duration::from_nanos(100));
     let pio = What::Pio { port: 0x3f8, rw: 1 };
     let events = [
         event(1000, 0, 1, exit(1)),
@@ -147,7 +147,7 @@ fn slow_exits_are_told_with_what_they_were_about() {
         event(3510, 0, 1, What::Entry),
     ];
     let (mut feeder, _) = feed(options, &events);
-    let slow: Vec<_> = feeder.replay.slow_exits().collect();
+    let slow: Vec<_> = feeder.replay.drain_slow_exits().collect();
     assert_eq!(slow.len(), 1);
     let it = &slow[0];
     assert_eq!(
@@ -160,18 +160,18 @@ fn slow_exits_are_told_with_what_they_were_about() {
         (0x3f8, 1, 1)
     );
     assert_eq!((it.guest_rip, it.vcpu), (0xfff0, 1));
-    assert_eq!(feeder.replay.slow_exits().count(), 0);
+    assert_eq!(feeder.replay.drain_slow_exits().count(), 0);
 }
 
 #[test]
 fn a_record_that_is_cut_short_is_damaged() {
-    let thread = Thread { tgid: 1, tid: 1 };
+    let thread = ThreadId { tgid: 1, tid: 1 };
     for is_told in [false, true] {
         let mut feeder = Feeder::with(options());
         feeder.feed(&event(10, 0, 1, exit(1)));
         for raw in [&[][..], &[1; 7], &[1; 20]] {
             // Whoever decodes events may find it first.
-            feeder.replay.take(&match is_told {
+            feeder.replay.add_item(&match is_told {
                 true => StreamItem::Damaged {
                     time_ns: 20,
                     thread,
@@ -236,14 +236,14 @@ fn entries_say_which_vcpu_where_exits_do_not() {
     let exit = Format::parse("kvm", OLD_EXIT).expect("a format");
     let entry = format("kvm_entry");
     let formats = [exit.clone(), entry.clone()];
-    let options = ReplayOptions::new(Pairing::among(&formats), &formats);
+    let options = ReplayOptions::new(TimingRequest::from_formats(&formats), &formats);
     let mut replay = Replay::new(options).expect("all is there");
     let mut raw_entry = vec![0; entry.fixed_size()];
     raw_entry[entry.field("vcpu_id").expect("a field").offset] = 5;
     let raw_exit = vec![0; exit.fixed_size()];
     let steps = [(0, &raw_exit), (1, &raw_entry)];
     for (time_ns, (slot, raw)) in (1..).zip(steps.iter().cycle().take(4)) {
-        replay.take(&StreamItem::Event(model::Event {
+        replay.add_item(&StreamItem::Event(model::Event {
             slot: *slot,
             time_ns,
             cpu: 0,
@@ -255,17 +255,17 @@ fn entries_say_which_vcpu_where_exits_do_not() {
         }));
     }
     let mut vcpus = Vec::new();
-    replay.exits(&mut |it| vcpus.push((it.vcpu_id.vcpu, it.totals.count)));
+    replay.read_exits(&mut |it| vcpus.push((it.vcpu_id.vcpu, it.totals.count)));
     assert_eq!(vcpus, [(5, 2)]);
     // Without room for the thread, its exit is counted as lost, and the entry that would say the vCPU as well: by it,
     // further exits would be counted.
     let options = ReplayOptions {
         max_threads: 0,
-        ..ReplayOptions::new(Pairing::among(&formats), &formats)
+        ..ReplayOptions::new(TimingRequest::from_formats(&formats), &formats)
     };
     let mut replay = Replay::new(options).expect("all is there");
     for (time_ns, slot) in [(1, 0), (2, 1)] {
-        replay.take(&StreamItem::Event(model::Event {
+        replay.add_item(&StreamItem::Event(model::Event {
             slot,
             time_ns,
             cpu: 0,
@@ -282,7 +282,7 @@ fn entries_say_which_vcpu_where_exits_do_not() {
 #[test]
 fn without_an_event_or_a_field_there_is_no_replay() {
     let formats = [format("kvm_entry")];
-    let without = ReplayOptions::new(Pairing::among(&formats), &formats);
+    let without = ReplayOptions::new(TimingRequest::from_formats(&formats), &formats);
     let error = Replay::new(without).expect_err("no kvm_exit");
     assert!(error.to_string().contains("kvm_exit"), "{error}");
 }
@@ -399,7 +399,7 @@ fn two_vms_of_one_process_may_have_the_same_vcpu_index() {
     let (mut feeder, rows) = feed(options(), &events);
     let loss = read(&mut feeder).1.loss;
     assert!(loss.moved <= 1, "{loss:?}");
-    let timed: u64 = rows.values().map(|it| it.totals.timed()).sum();
+    let timed: u64 = rows.values().map(|it| it.totals.timed_count()).sum();
     assert!(timed >= 37, "{timed}");
 }
 
@@ -431,7 +431,7 @@ fn a_sample_of_events_is_counted_and_not_timed() {
     let mut feeder = Feeder::with(options);
     let raw_of = |name: &str| vec![0; format(name).fixed_size()];
     for (time_ns, (slot, raw)) in (1..).zip([(0, raw_of("kvm_exit")), (1, raw_of("kvm_entry"))]) {
-        feeder.replay.take(&StreamItem::Event(model::Event {
+        feeder.replay.add_item(&StreamItem::Event(model::Event {
             slot,
             time_ns,
             cpu: 0,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kvm_collector::{
-    model::{self, Kind, StreamItem},
-    timing::{Detail, Pairing, Replay, ReplayOptions},
+    model::{self, EventKind, StreamItem},
+    timing::{DetailEvent, Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
 };
 use proptest::prelude::*;
@@ -106,33 +106,33 @@ pub(crate) fn format(event: &str) -> Format {
     Format::parse("kvm", &text).expect("a format")
 }
 
-fn detail(kind: &str) -> Detail {
-    let kind = Kind::named(kind).expect("a kind");
-    Detail {
+fn detail(kind: &str) -> DetailEvent {
+    let kind = EventKind::from_name(kind).expect("a kind");
+    DetailEvent {
         format: format(&kind.event),
         kind,
     }
 }
 
-pub(crate) fn pairing(mode: Mode) -> Pairing {
-    Pairing {
+pub(crate) fn pairing(mode: Mode) -> TimingRequest {
+    TimingRequest {
         exit: Some(format("kvm_exit")),
         entry: Some(format("kvm_entry")),
-        user: Some(format("kvm_userspace_exit")),
+        userspace_exit: Some(format("kvm_userspace_exit")),
         wakeup: Some(format("kvm_vcpu_wakeup")),
         switch: Some(format("sched_switch")),
-        counted: match mode {
+        counted_event: match mode {
             Mode::Reason | Mode::Rip => None,
             Mode::Pio => Some(detail("pio")),
             Mode::Mmio => Some(detail("mmio")),
             Mode::Userspace => Some(detail("userspace")),
         },
-        causes: match mode {
+        cause_events: match mode {
             Mode::Reason => vec![detail("pio"), detail("mmio")],
             _ => Vec::new(),
         },
         rip_is_cause: mode == Mode::Rip,
-        slow: None,
+        slow_threshold: None,
     }
 }
 
@@ -148,7 +148,7 @@ const EVENTS: [&str; 7] = [
 ];
 
 /// Times what such a stream says.
-pub(crate) fn options(pairing: Pairing) -> ReplayOptions {
+pub(crate) fn options(pairing: TimingRequest) -> ReplayOptions {
     ReplayOptions::new(pairing, &EVENTS.map(format))
 }
 
@@ -203,9 +203,9 @@ impl Feeder {
                 vec![("prev_state", if ready { 0x100 } else { 1 })],
             ),
             What::In => ("sched_switch", vec![("next_pid", tid.into())]),
-            What::End => return self.replay.take(&StreamItem::ThreadEnd { tid }),
+            What::End => return self.replay.add_item(&StreamItem::ThreadEnd { tid }),
             What::Lost { everywhere } => {
-                return self.replay.take(&StreamItem::Lost {
+                return self.replay.add_item(&StreamItem::Lost {
                     slot: None,
                     cpu: (!everywhere).then_some(cpu),
                     count: 1,
@@ -228,7 +228,7 @@ impl Feeder {
         } else {
             (tgid, tid)
         };
-        self.replay.take(&StreamItem::Event(model::Event {
+        self.replay.add_item(&StreamItem::Event(model::Event {
             slot,
             time_ns,
             cpu,

@@ -96,7 +96,8 @@ fn download(series: Series, cache: &Path) -> Result<()> {
     Ok(())
 }
 
-fn newest_package(series: Series) -> Result<String> {
+/// Returns the newest kernel package of a series.
+pub(crate) fn newest_package(series: Series) -> Result<String> {
     if !apt::is_available() {
         bail!(
             "the VM's kernels are Debian packages, and this system has no apt-get to fetch them with"
@@ -175,7 +176,7 @@ fn depmod(root: &Path, version: &Path) -> Result<()> {
 }
 
 /// `ROOT/lib/modules/VERSION`; newer Debian packages have it under `usr`.
-fn modules_dir(root: &Path) -> Result<PathBuf> {
+pub(crate) fn modules_dir(root: &Path) -> Result<PathBuf> {
     for modules in ["lib/modules", "usr/lib/modules"] {
         if let Ok(mut versions) = fs::read_dir(root.join(modules))
             && let Some(version) = versions.next()

@@ -15,7 +15,7 @@ use std::{io::Write, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 
-pub(crate) use kernel::Series;
+pub(crate) use kernel::{Series, modules_dir, newest_package};
 
 use initramfs::Session;
 use kernel::Kernel;

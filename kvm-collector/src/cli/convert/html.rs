@@ -5,15 +5,15 @@ use std::io::Write;
 use anyhow::{Context as _, bail};
 
 use super::{
-    super::{Common, timing},
-    ConvertArgs,
+    super::{common::Common, timing},
+    args::ConvertArgs,
 };
 use crate::{
     format::html,
     model::{Loss, StreamItem},
-    recording::Catalog,
+    recording::Metadata,
     session,
-    source::{PlayOptions, Recording, RecordingSummary},
+    source::{PlaybackOptions, Recording, RecordingSummary},
     timing::{Replay, ReplayOptions},
     tracefs::{Format, ReasonNames},
     view::{
@@ -41,7 +41,11 @@ pub(super) fn run(
                 .to_owned(),
         ),
         Ok((chosen, mut options)) => {
-            let is_new = |it: &Format| !formats.iter().any(|known| known.is(&it.system, &it.name));
+            let is_new = |it: &Format| {
+                !formats
+                    .iter()
+                    .any(|known| known.is_event(&it.system, &it.name))
+            };
             let others: Vec<_> = chosen.into_iter().filter(is_new).collect();
             formats.extend(others);
             options.formats.clone_from(&formats);
@@ -50,25 +54,25 @@ pub(super) fn run(
         // The other reasons there are have to do with options that a page has not.
         Err(_) => Err("There are no kvm_exit and kvm_entry events.".to_owned()),
     };
-    recording.choose(&formats);
-    let options = PlayOptions {
+    recording.select_events(&formats);
+    let options = PlaybackOptions {
         selection: args.target.selection()?,
         limits: args.limits(),
         without_raw: false,
     };
-    let mut facts = facts(recording.catalog());
+    let mut facts = facts(recording.metadata());
     facts.file = match args.input.file_name() {
         Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
         _ => "standard input".to_owned(),
     };
-    let clocks = recording.catalog().clocks;
+    let clocks = recording.metadata().clock_pair;
     let mut page = Page::new(&formats, counted, exits)?;
     let summary = session::play(recording, &options, !common.quiet, |item, _| {
         page.take(item);
         Ok::<_, anyhow::Error>(())
     })?;
     facts.began_wall_ns = clocks
-        .zip(summary.began_ns)
+        .zip(summary.start_ns)
         .map(|((_, wall_ns, time_ns), began_ns)| {
             wall_ns.saturating_add(began_ns).saturating_sub(time_ns)
         });
@@ -83,7 +87,7 @@ pub(super) fn run(
     Ok((summary, loss))
 }
 
-fn facts(catalog: &Catalog) -> RecordingFacts {
+fn facts(catalog: &Metadata) -> RecordingFacts {
     let mut others = Vec::new();
     let mut add = |name, text: Option<String>| others.extend(text.map(|text| (name, text)));
     add("host", catalog.hostname.clone());
@@ -133,8 +137,8 @@ impl Page {
         self.counter.take(item);
         self.timeline.take(item);
         if let Ok(replay) = &mut self.exits {
-            replay.take(item);
-            for segment in replay.segments() {
+            replay.add_item(item);
+            for segment in replay.drain_segments() {
                 self.timeline.segment(&segment);
             }
         }
@@ -146,16 +150,16 @@ impl Page {
         formats: &[Format],
         summary: &RecordingSummary,
     ) -> Overview {
-        let vm_name = |tgid| summary.names.vm(tgid);
+        let vm_name = |tgid| summary.names.vm_name(tgid);
         let end_ns = summary.end_ns;
-        let began_ns = summary.began_ns.unwrap_or(end_ns);
+        let began_ns = summary.start_ns.unwrap_or(end_ns);
         let total = self.counter.counts(end_ns, &vm_name, summary.loss);
         let stat = StatReport::of_all(began_ns, &total);
         if let Ok(replay) = &mut self.exits {
             // The last event need not be one that exits are made of.
             replay.advance(end_ns);
-            replay.end_segments();
-            for segment in replay.segments() {
+            replay.finish_segments();
+            for segment in replay.drain_segments() {
                 self.timeline.segment(&segment);
             }
         }
@@ -179,14 +183,14 @@ fn exits(
 ) -> RecordedExits {
     let mut rows = ExitGroups::new(&[Group::Vm, Group::Vcpu, Group::Reason], None);
     let mut reasons = ExitGroups::new(&[Group::Reason], None);
-    let reading = replay.exits(&mut |exits| {
+    let reading = replay.read_exits(&mut |exits| {
         rows.add(exits);
         reasons.add(exits);
     });
     rows.add_vcpus(&reading.vcpus);
-    let is_exit = |it: &&Format| it.is("kvm", "kvm_exit");
+    let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
     let names = KeyNames {
-        reasons: ReasonNames::of(formats.iter().find(is_exit)),
+        reasons: ReasonNames::new(formats.iter().find(is_exit)),
         counted: None,
         causes: Vec::new(),
     };
@@ -199,7 +203,7 @@ fn exits(
             histograms,
             causes: 0,
             advice: false,
-            preempt_watched: replay.options().pairing.switch.is_some(),
+            preempt_watched: replay.options().timing.switch.is_some(),
         };
         let time = (0, elapsed_ns);
         ExitsReport::of(groups, time, reading.loss, &options, &names, vm_name)

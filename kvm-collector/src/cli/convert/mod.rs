@@ -1,107 +1,22 @@
 //! `kvm-collector convert`.
 
+mod args;
 mod html;
 mod stream;
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use anyhow::bail;
+
+pub(super) use args::ConvertArgs;
 
 use super::{
-    Common, INCOMPLETE,
-    ending::{duration, ns},
+    common::{Common, INCOMPLETE},
     playback,
-    selection::{Events, Reasons, Target},
 };
-use crate::source::{Limits, Recording};
+use crate::source::Recording;
+use args::To;
 use stream::Streamed;
-
-/// Convert a recording for other tools (Perfetto, Parquet, CSV, HTML)
-///
-/// perfetto: a trace for ui.perfetto.dev, with a thread for each vCPU and slices for the guest and for exits.
-/// parquet, csv: a row for each exit or event, for DuckDB, pandas, spreadsheets. json, text: lines as `trace`
-/// writes them. html: a report for people, with where the time went, a timeline and histograms, in one page that
-/// needs no network. What is missing from the recording is said, and is in the result. What the results have in
-/// them is in docs/convert.md.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  kvm-collector convert -i kvm.data --to perfetto -o kvm.pftrace
-  kvm-collector convert -i kvm.data --to parquet -o exits.parquet
-  kvm-collector convert -i kvm.data --to parquet --rows events -o events.parquet
-  kvm-collector convert -i kvm.data --to csv --vm web-1 --reason 'hlt,npf' -o exits.csv
-  kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o exits.json
-  kvm-collector convert -i kvm.data --to html --vm 'web-*' -o web.html")]
-pub(super) struct ConvertArgs {
-    /// The recording, of `kvm-collector record` or `perf record`; - is stdin
-    #[arg(short, long, value_name = "FILE")]
-    input: PathBuf,
-
-    /// What to make of it
-    #[arg(long, value_name = "TARGET")]
-    to: To,
-
-    /// What a row is
-    #[arg(
-        long,
-        value_name = "WHAT",
-        default_value = "exits",
-        help_heading = "Output"
-    )]
-    rows: RowsOf,
-
-    /// Write to this file; - is stdout
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    output: PathBuf,
-
-    /// End with exit code 3 if anything is missing from the recording
-    #[arg(long, help_heading = "Output")]
-    strict: bool,
-
-    /// Only so much of the recording, from its first event on
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Selection")]
-    duration: Option<Duration>,
-
-    #[command(flatten)]
-    events: Events,
-
-    #[command(flatten)]
-    target: Target,
-
-    #[command(flatten)]
-    reasons: Reasons,
-}
-
-/// What a recording can be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum To {
-    /// A trace for ui.perfetto.dev
-    Perfetto,
-    /// A table with typed columns
-    Parquet,
-    /// An object per line, as `trace --json`
-    Json,
-    /// A line per row, with the columns of parquet
-    Csv,
-    /// A line per event or exit, as `trace`
-    Text,
-    /// A page for browsers
-    Html,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RowsOf {
-    /// Each exit
-    Exits,
-    /// Each event, of those that -e chooses
-    Events,
-}
 
 pub(super) fn run(args: &ConvertArgs, common: Common) -> anyhow::Result<ExitCode> {
     let recording = Recording::open(&args.input)?;
@@ -121,34 +36,11 @@ pub(super) fn run(args: &ConvertArgs, common: Common) -> anyhow::Result<ExitCode
         To::Html => html::run(args, recording, common),
     }?;
     playback::report_end(&summary, &args.target, &args.input)?;
-    Ok(if args.strict && !loss.is_none() {
+    Ok(if args.strict && !loss.is_empty() {
         ExitCode::from(INCOMPLETE)
     } else {
         ExitCode::SUCCESS
     })
-}
-
-impl ConvertArgs {
-    fn limits(&self) -> Limits {
-        Limits {
-            duration_ns: self.duration.map(ns),
-            interval_ns: None,
-        }
-    }
-
-    /// Says what kept it from being written.
-    fn cannot_write(&self) -> String {
-        format!("cannot write to {}", self.output.display())
-    }
-
-    fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
-        let out: Box<dyn Write + Send> = if self.output == Path::new("-") {
-            Box::new(io::stdout())
-        } else {
-            Box::new(File::create(&self.output).with_context(|| self.cannot_write())?)
-        };
-        Ok(BufWriter::with_capacity(256 << 10, out))
-    }
 }
 
 /// Would the result be written over the recording?

@@ -3,16 +3,17 @@
 use anyhow::{Context as _, bail};
 
 use super::{
-    super::{Common, timing},
-    ConvertArgs, RowsOf,
+    super::{common::Common, timing},
+    args::{ConvertArgs, RowsOf},
 };
 use crate::{
     convert::{
-        Columns, Conversion, ConvertError, Csv, Done, Parquet, Perfetto, Rows, Sink, Text, play,
+        ConvertError, ConvertOptions, ConvertSummary, Csv, Parquet, Perfetto, RowSink, RowType,
+        Sink, Text, convert_recording,
     },
     model::Loss,
     session,
-    source::{PlayOptions, Recording, RecordingSummary},
+    source::{PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
 };
 
@@ -36,7 +37,7 @@ pub(super) fn run(
 ) -> anyhow::Result<(RecordingSummary, Loss)> {
     let conversion = conversion(args, to, &recording)?;
     let mut sink = sink(args, to, &recording, &conversion)?;
-    let played = play(
+    let played = convert_recording(
         recording,
         conversion,
         &mut *sink,
@@ -50,7 +51,7 @@ pub(super) fn run(
     if !common.quiet {
         say_end(args, &done);
     }
-    Ok((done.summary, done.loss))
+    Ok((done.recording, done.loss))
 }
 
 /// What is to be played.
@@ -58,10 +59,10 @@ fn conversion(
     args: &ConvertArgs,
     to: Streamed,
     recording: &Recording,
-) -> anyhow::Result<Conversion> {
+) -> anyhow::Result<ConvertOptions> {
     let formats = recording.formats();
     let mut selection = args.target.selection()?;
-    let exit = formats.iter().find(|it| it.is("kvm", "kvm_exit"));
+    let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
     let mut reasons = args.reasons.codes(exit)?;
     let as_trace_does = matches!(to, Streamed::Lines { .. });
     let of_exits = to == Streamed::Perfetto || args.rows == RowsOf::Exits;
@@ -86,14 +87,14 @@ fn conversion(
     for warning in chosen.iter().filter_map(Format::print_warning) {
         log::warn!("{warning}");
     }
-    Ok(Conversion {
+    Ok(ConvertOptions {
         formats: chosen,
-        options: PlayOptions {
+        playback: PlaybackOptions {
             selection,
             limits: args.limits(),
             without_raw: false,
         },
-        exits,
+        exit_replay: exits,
         reasons,
     })
 }
@@ -103,47 +104,47 @@ fn sink(
     args: &ConvertArgs,
     to: Streamed,
     recording: &Recording,
-    conversion: &Conversion,
+    conversion: &ConvertOptions,
 ) -> anyhow::Result<Box<dyn Sink>> {
-    let catalog = recording.catalog();
+    let catalog = recording.metadata();
     // When it was by the wall, if the recording's clock is the one it says that of.
     let clocks = catalog
-        .clocks
-        .filter(|it| catalog.clock() == Some(it.0))
+        .clock_pair
+        .filter(|it| catalog.sample_clock() == Some(it.0))
         .map(|it| (it.1, it.2));
     let exit = recording
         .formats()
         .iter()
-        .find(|it| it.is("kvm", "kvm_exit"))
+        .find(|it| it.is_event("kvm", "kvm_exit"))
         .cloned();
     let columns = match args.rows {
-        RowsOf::Exits => Columns::Exits,
-        RowsOf::Events => Columns::Events,
+        RowsOf::Exits => RowType::Exits,
+        RowsOf::Events => RowType::Events,
     };
     let preempt_watched = conversion
-        .exits
+        .exit_replay
         .as_ref()
-        .is_some_and(|it| it.pairing.switch.is_some());
+        .is_some_and(|it| it.timing.switch.is_some());
     let offset_ns = clocks.map(|(wall_ns, time_ns)| wall_ns.wrapping_sub(time_ns));
     let out = args.open()?;
     Ok(match to {
-        Streamed::Perfetto => Box::new(Perfetto::new(exit, catalog.clock(), clocks, out)?),
+        Streamed::Perfetto => Box::new(Perfetto::new(exit, catalog.sample_clock(), clocks, out)?),
         Streamed::Parquet => {
             let table = Parquet::new(columns, out)?;
-            Box::new(Rows::new(exit, preempt_watched, offset_ns, table))
+            Box::new(RowSink::new(exit, preempt_watched, offset_ns, table))
         }
         Streamed::Csv => {
             let table = Csv::new(columns, out)?;
-            Box::new(Rows::new(exit, preempt_watched, offset_ns, table))
+            Box::new(RowSink::new(exit, preempt_watched, offset_ns, table))
         }
         Streamed::Lines { json } => Box::new(Text::new(columns, &conversion.formats, json, out)?),
     })
 }
 
 /// The summary on stderr.
-fn say_end(args: &ConvertArgs, done: &Done) {
-    let mut text = format!("{} events read", done.summary.events);
-    if let Some(exits) = done.exits {
+fn say_end(args: &ConvertArgs, done: &ConvertSummary) {
+    let mut text = format!("{} events read", done.recording.events);
+    if let Some(exits) = done.exits_written {
         text += &format!(", {exits} exits");
     }
     text += &format!(", {} events lost", done.loss.lost);

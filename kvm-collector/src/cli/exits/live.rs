@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use super::{
     super::{
-        Common,
+        common::Common,
         selection::{format_of, open_tracefs},
         timing::sizes,
     },
-    ExitsArgs,
+    args::ExitsArgs,
 };
 use crate::{
     session,
@@ -22,12 +22,12 @@ pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<Exit
     let reasons = args.reasons.codes(pairing.exit.as_ref())?;
     let mut writer = args.writer(reasons, &pairing, common)?;
     let own = args.own.begin()?;
-    let mut live = Live::begin(LiveOptions {
+    let mut live = Live::start(LiveOptions {
         entry: pairing.entry.clone(),
-        pairing: Some(pairing.clone()),
+        timing: Some(pairing.clone()),
         selection: args.target.of_running()?,
         sizes: sizes(args.max_rows),
-        log: common.kernel_log,
+        logs_programs: common.kernel_log,
         ..LiveOptions::default()
     })?;
     let mut schedule = args.ending.ending().begin(args.interval)?;

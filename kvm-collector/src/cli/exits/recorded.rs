@@ -4,25 +4,26 @@ use std::{path::Path, process::ExitCode};
 
 use super::{
     super::{
-        Common, playback,
+        common::Common,
+        playback,
         timing::{self, Find},
     },
-    ExitsArgs,
+    args::ExitsArgs,
 };
 use crate::{
     session,
-    source::{PlayOptions, Recording},
+    source::{PlaybackOptions, Recording},
 };
 
 pub(super) fn run(args: &ExitsArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
     let mut recording = Recording::open(path)?;
     let pairing = |find: &Find<'_>| args.pairing(find);
     let (chosen, mut replay) = timing::of_recording(recording.formats(), path, pairing)?;
-    recording.choose(&chosen);
+    recording.select_events(&chosen);
     replay.is_sampled = recording.is_sampled(&chosen);
-    let reasons = args.reasons.codes(replay.pairing.exit.as_ref())?;
-    let mut writer = args.writer(reasons, &replay.pairing, common)?;
-    let options = PlayOptions {
+    let reasons = args.reasons.codes(replay.timing.exit.as_ref())?;
+    let mut writer = args.writer(reasons, &replay.timing, common)?;
+    let options = PlaybackOptions {
         selection: args.target.selection()?,
         limits: args.ending.limits(args.interval),
         without_raw: false,

@@ -1,5 +1,5 @@
-//! Perfetto's trace format, for <https://ui.perfetto.dev>: a process for each VM, a thread for each vCPU, with
-//! slices for the guest and for exits, whose parts lie within them.
+//! Writes traces in Perfetto's format, for <https://ui.perfetto.dev>. Each VM is a process and each vCPU a
+//! thread. A thread has slices for time in the guest and for exits; slices within an exit are its parts.
 
 mod packets;
 mod proto;
@@ -10,109 +10,114 @@ use std::{
 };
 
 use self::{
-    packets::{Note, Packets},
+    packets::{Annotation, PacketWriter},
     proto::{CounterDescriptor, ProcessDescriptor, ThreadDescriptor, TrackDescriptor},
 };
-use super::{End, Gap, Sink};
+use super::sink::{Gap, RecordingEnd, Sink};
 use crate::{
     model::{
-        Exit, ExitEnd, Loss, Part, Segment, VcpuId, VcpuState,
-        capacity::{MOST_KEY_NAMES, MOST_NAMED},
+        Exit, ExitEnd, ExitPart, Loss, Segment, VcpuId, VcpuState,
+        capacity::{MAX_KEY_NAMES, MAX_KNOWN_TASKS},
     },
-    source::Names,
+    source::RecordedNames,
     tracefs::{Format, ReasonNames},
 };
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
-/// How often exits are counted.
-const COUNTED_EVERY_NS: u64 = 10_000_000;
-const COUNTS_PER_SECOND: u64 = 1_000_000_000 / COUNTED_EVERY_NS;
+/// The interval of the counter for exits per second.
+const COUNTER_INTERVAL_NS: u64 = 10_000_000;
+const INTERVALS_PER_SECOND: u64 = 1_000_000_000 / COUNTER_INTERVAL_NS;
 
-/// Writes a trace.
+/// A trace file.
 #[derive(Debug)]
 pub struct Perfetto<W> {
-    packets: Packets<W>,
-    exit: Option<Format>,
-    vms: HashMap<u32, Vm>,
-    vcpus: HashMap<VcpuId, u64>,
-    /// The numbers of reasons' names.
-    reasons: HashMap<Key, u64>,
+    packets: PacketWriter<W>,
+    exit_format: Option<Format>,
+    /// By TGID of the VM.
+    exit_counters: HashMap<u32, ExitCounter>,
+    vcpu_tracks: HashMap<VcpuId, u64>,
+    /// Name ids of exit reasons.
+    reason_name_ids: HashMap<Key, u64>,
+    /// The track for lost events.
     lost_track: Option<u64>,
+    /// The end of the last exit.
     last_ns: u64,
-    /// Exits of vCPUs that found no room for a track.
-    left_out: u64,
+    /// Number of exits of vCPUs that have no track, because there are too many vCPUs.
+    omitted_exits: u64,
 }
 
+/// Counts the exits of a VM per interval.
 #[derive(Debug)]
-struct Vm {
-    counter: u64,
-    /// The time that exits are counted in now, in units of `COUNTED_EVERY_NS`.
+struct ExitCounter {
+    track: u64,
+    /// The start of the current interval, in units of [`COUNTER_INTERVAL_NS`].
     interval: u64,
     exits: u64,
 }
 
 impl<W: Write> Perfetto<W> {
-    /// Of exits of this format; `clock` is the kernel's number of the recording's clock, and `clocks` is a moment by
-    /// the wall and by it.
+    /// Starts a trace. The format of `kvm_exit` provides names of exit reasons. `clock` is the kernel's id of
+    /// the clock of the recording. `clock_pair` is `CLOCK_REALTIME` and this clock, read at the same time, in
+    /// ns.
     ///
     /// # Errors
-    /// When writing fails.
+    /// If writing fails.
     pub fn new(
-        exit: Option<Format>,
+        exit_format: Option<Format>,
         clock: Option<u32>,
-        clocks: Option<(u64, u64)>,
+        clock_pair: Option<(u64, u64)>,
         out: W,
     ) -> io::Result<Self> {
         Ok(Self {
-            packets: Packets::begin(clock, clocks, out)?,
-            exit,
-            vms: HashMap::new(),
-            vcpus: HashMap::new(),
-            reasons: HashMap::new(),
+            packets: PacketWriter::new(clock, clock_pair, out)?,
+            exit_format,
+            exit_counters: HashMap::new(),
+            vcpu_tracks: HashMap::new(),
+            reason_name_ids: HashMap::new(),
             lost_track: None,
             last_ns: 0,
-            left_out: 0,
+            omitted_exits: 0,
         })
     }
 
-    /// The track of a vCPU; `None` if there is no room for another one.
-    fn vcpu(&mut self, vcpu_id: &VcpuId, names: &Names) -> io::Result<Option<u64>> {
-        if let Some(track) = self.vcpus.get(vcpu_id) {
+    /// Returns the track of a vCPU, and adds it if necessary. `None` if there are too many vCPUs.
+    fn vcpu_track(&mut self, vcpu_id: &VcpuId, names: &RecordedNames) -> io::Result<Option<u64>> {
+        if let Some(track) = self.vcpu_tracks.get(vcpu_id) {
             return Ok(Some(*track));
         }
-        // A VM has a vCPU, so there are no more VMs than vCPUs.
-        if self.vcpus.len() >= MOST_NAMED {
+        // This also bounds the number of VMs, since each has at least one vCPU.
+        if self.vcpu_tracks.len() >= MAX_KNOWN_TASKS {
             return Ok(None);
         }
         let (pid, tid) = (i32::try_from(vcpu_id.tgid).ok(), vcpu_id.tid);
-        if !self.vms.contains_key(&vcpu_id.tgid) {
-            let vm = self.packets.track(TrackDescriptor {
+        if !self.exit_counters.contains_key(&vcpu_id.tgid) {
+            let process_track = self.packets.add_track(TrackDescriptor {
                 process: Some(ProcessDescriptor {
                     pid,
-                    process_name: Some(names.vm(vcpu_id.tgid)),
+                    process_name: Some(names.vm_name(vcpu_id.tgid)),
                 }),
                 ..TrackDescriptor::default()
             })?;
-            let counter = self.packets.track(TrackDescriptor {
+            let counter_track = self.packets.add_track(TrackDescriptor {
                 name: Some("exits/s".into()),
-                parent_uuid: Some(vm),
+                parent_uuid: Some(process_track),
                 counter: Some(CounterDescriptor {
                     unit_name: Some("exits/s".into()),
                 }),
                 ..TrackDescriptor::default()
             })?;
-            let vm = Vm {
-                counter,
+            let exit_counter = ExitCounter {
+                track: counter_track,
                 interval: 0,
                 exits: 0,
             };
-            self.vms.insert(vcpu_id.tgid, vm);
+            self.exit_counters.insert(vcpu_id.tgid, exit_counter);
         }
         let name = match vcpu_id.vcpu {
             VCPU_UNKNOWN => names.comm(vcpu_id.thread()).to_owned(),
             vcpu => format!("vCPU {vcpu}"),
         };
-        let track = self.packets.track(TrackDescriptor {
+        let track = self.packets.add_track(TrackDescriptor {
             thread: Some(ThreadDescriptor {
                 pid,
                 tid: Some(tid.into()),
@@ -120,61 +125,76 @@ impl<W: Write> Perfetto<W> {
             }),
             ..TrackDescriptor::default()
         })?;
-        self.vcpus.insert(*vcpu_id, track);
+        self.vcpu_tracks.insert(*vcpu_id, track);
         Ok(Some(track))
     }
 
-    fn reason(&mut self, key: Key) -> u64 {
-        if self.reasons.len() >= MOST_KEY_NAMES {
-            self.reasons.clear();
+    fn reason_name_id(&mut self, key: Key) -> u64 {
+        if self.reason_name_ids.len() >= MAX_KEY_NAMES {
+            self.reason_name_ids.clear();
         }
-        let (packets, exit) = (&mut self.packets, self.exit.as_ref());
-        *self.reasons.entry(key).or_insert_with(|| {
+        let (packets, exit_format) = (&mut self.packets, self.exit_format.as_ref());
+        *self.reason_name_ids.entry(key).or_insert_with(|| {
             let code = u32::try_from(key.code).unwrap_or(u32::MAX);
-            packets.name(&ReasonNames::of(exit).name(key.class, code))
+            packets.name_id(&ReasonNames::new(exit_format).name(key.class, code))
         })
     }
 
-    /// One more exit of a VM, in the order of their ends.
-    fn count(&mut self, tgid: u32, time_ns: u64) -> io::Result<()> {
-        let Some(vm) = self.vms.get_mut(&tgid) else {
+    /// Counts an exit of a VM. Must be called in the order in which the exits end.
+    fn count_exit(&mut self, tgid: u32, time_ns: u64) -> io::Result<()> {
+        let Some(counter) = self.exit_counters.get_mut(&tgid) else {
             return Ok(());
         };
-        let interval = time_ns / COUNTED_EVERY_NS;
-        if interval > vm.interval {
-            Self::write_count(&mut self.packets, vm, Some(interval))?;
-            vm.interval = interval;
-            vm.exits = 0;
+        let interval = time_ns / COUNTER_INTERVAL_NS;
+        if interval > counter.interval {
+            Self::write_count(&mut self.packets, counter, Some(interval))?;
+            counter.interval = interval;
+            counter.exits = 0;
         }
-        vm.exits += 1;
+        counter.exits += 1;
         Ok(())
     }
 
-    /// The count of an interval, and that there was none until the next that there is one of.
-    fn write_count(packets: &mut Packets<W>, vm: &Vm, next: Option<u64>) -> io::Result<()> {
-        if vm.exits == 0 {
+    /// Writes the rate of the current interval. If `next`, the next interval with exits, does not follow
+    /// directly, also writes that the rate is 0 in between.
+    fn write_count(
+        packets: &mut PacketWriter<W>,
+        counter: &ExitCounter,
+        next: Option<u64>,
+    ) -> io::Result<()> {
+        if counter.exits == 0 {
             return Ok(());
         }
-        let rate = vm.exits.saturating_mul(COUNTS_PER_SECOND);
-        let from_ns = vm.interval.saturating_mul(COUNTED_EVERY_NS);
-        packets.counter(vm.counter, from_ns, rate)?;
-        if next.is_none_or(|it| it > vm.interval + 1) {
-            packets.counter(vm.counter, from_ns.saturating_add(COUNTED_EVERY_NS), 0)?;
+        let rate = counter.exits.saturating_mul(INTERVALS_PER_SECOND);
+        let from_ns = counter.interval.saturating_mul(COUNTER_INTERVAL_NS);
+        packets.write_counter(counter.track, from_ns, rate)?;
+        if next.is_none_or(|it| it > counter.interval + 1) {
+            packets.write_counter(
+                counter.track,
+                from_ns.saturating_add(COUNTER_INTERVAL_NS),
+                0,
+            )?;
         }
         Ok(())
     }
 
-    fn lost(&mut self, name: &str, time_ns: u64, notes: &[Note<'_>]) -> io::Result<()> {
+    fn write_loss(
+        &mut self,
+        name: &str,
+        time_ns: u64,
+        annotations: &[Annotation<'_>],
+    ) -> io::Result<()> {
         let track = match self.lost_track {
             Some(track) => track,
-            None => self.packets.track(TrackDescriptor {
+            None => self.packets.add_track(TrackDescriptor {
                 name: Some("lost".into()),
                 ..TrackDescriptor::default()
             })?,
         };
         self.lost_track = Some(track);
-        let name = self.packets.name(name);
-        self.packets.instant(track, time_ns, name, notes)
+        let name = self.packets.name_id(name);
+        self.packets
+            .write_instant(track, time_ns, name, annotations)
     }
 
     fn write_exit(
@@ -184,45 +204,50 @@ impl<W: Write> Perfetto<W> {
         exit: &Exit,
         parts: &[Segment],
     ) -> io::Result<()> {
-        let name = self.reason(exit.key);
+        let name = self.reason_name_id(exit.key);
         let (from_ns, to_ns) = (segment.from_ns, segment.to_ns);
-        let rip = Note::Address("guest_rip", exit.guest_rip);
+        let rip = Annotation::Address("guest_rip", exit.guest_rip);
         match exit.end {
-            // A slice without an end would be drawn to the end of the trace, as if it were known.
-            ExitEnd::Unseen => {
-                let notes = [rip, Note::Flag("untimed", true)];
-                return self.packets.instant(track, from_ns, name, &notes);
+            // Perfetto would draw a slice without an end up to the end of the trace.
+            ExitEnd::UnknownEnd => {
+                let annotations = [rip, Annotation::Bool("untimed", true)];
+                return self
+                    .packets
+                    .write_instant(track, from_ns, name, &annotations);
             }
-            ExitEnd::Open => {
-                let notes = [rip, Note::Flag("open", true)];
-                self.packets.begin_slice(track, from_ns, name, &notes)?;
+            ExitEnd::InProgress => {
+                let annotations = [rip, Annotation::Bool("open", true)];
+                self.packets
+                    .begin_slice(track, from_ns, name, &annotations)?;
             }
             ExitEnd::Entry => self.packets.begin_slice(track, from_ns, name, &[rip])?,
         }
-        // Slices of a track have to lie within one another, whatever the recording says.
-        let mut open = vec![(from_ns, to_ns)];
+        // Perfetto requires the slices of a track to be nested. Clamp parts to the slice that they start in,
+        // because a recording may be inconsistent.
+        let mut open_slices = vec![(from_ns, to_ns)];
         for part in parts {
-            let VcpuState::Part(place) = part.state else {
+            let VcpuState::Part(kind) = part.state else {
                 continue;
             };
-            while let [_, .., (_, end_ns)] = open[..]
+            while let [_, .., (_, end_ns)] = open_slices[..]
                 && end_ns <= part.from_ns
             {
                 self.packets.end_slice(track, end_ns)?;
-                open.pop();
+                open_slices.pop();
             }
-            let (at_least_ns, at_most_ns) = open.last().copied().unwrap_or((from_ns, to_ns));
-            let began_ns = part.from_ns.clamp(at_least_ns, at_most_ns);
-            let ended_ns = part.to_ns.clamp(began_ns, at_most_ns);
-            let name = self.packets.name(match place {
-                Part::Vmm => "VMM user space",
-                Part::Halted => "halted",
-                Part::Preempted => "preempted",
+            let (outer_from_ns, outer_to_ns) =
+                open_slices.last().copied().unwrap_or((from_ns, to_ns));
+            let part_from_ns = part.from_ns.clamp(outer_from_ns, outer_to_ns);
+            let part_to_ns = part.to_ns.clamp(part_from_ns, outer_to_ns);
+            let name = self.packets.name_id(match kind {
+                ExitPart::Vmm => "VMM user space",
+                ExitPart::Halted => "halted",
+                ExitPart::Preempted => "preempted",
             });
-            self.packets.begin_slice(track, began_ns, name, &[])?;
-            open.push((began_ns, ended_ns));
+            self.packets.begin_slice(track, part_from_ns, name, &[])?;
+            open_slices.push((part_from_ns, part_to_ns));
         }
-        while let Some((_, end_ns)) = open.pop() {
+        while let Some((_, end_ns)) = open_slices.pop() {
             self.packets.end_slice(track, end_ns)?;
         }
         Ok(())
@@ -230,25 +255,25 @@ impl<W: Write> Perfetto<W> {
 }
 
 impl<W: Write> Sink for Perfetto<W> {
-    fn guest(&mut self, guest: &Segment, names: &Names) -> io::Result<()> {
-        let Some(track) = self.vcpu(&guest.vcpu_id, names)? else {
+    fn guest(&mut self, guest: &Segment, names: &RecordedNames) -> io::Result<()> {
+        let Some(track) = self.vcpu_track(&guest.vcpu_id, names)? else {
             return Ok(());
         };
-        let name = self.packets.name("guest");
+        let name = self.packets.name_id("guest");
         self.packets.begin_slice(track, guest.from_ns, name, &[])?;
         self.packets.end_slice(track, guest.to_ns)
     }
 
-    fn exit(&mut self, exit: &Segment, parts: &[Segment], names: &Names) -> io::Result<()> {
-        let Some(track) = self.vcpu(&exit.vcpu_id, names)? else {
-            self.left_out += 1;
+    fn exit(&mut self, exit: &Segment, parts: &[Segment], names: &RecordedNames) -> io::Result<()> {
+        let Some(track) = self.vcpu_track(&exit.vcpu_id, names)? else {
+            self.omitted_exits += 1;
             return Ok(());
         };
-        if let VcpuState::Exit(what) = &exit.state {
-            self.write_exit(track, exit, what, parts)?;
+        if let VcpuState::Exit(details) = &exit.state {
+            self.write_exit(track, exit, details, parts)?;
         }
         self.last_ns = self.last_ns.max(exit.to_ns);
-        self.count(exit.vcpu_id.tgid, exit.to_ns)
+        self.count_exit(exit.vcpu_id.tgid, exit.to_ns)
     }
 
     fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
@@ -260,28 +285,28 @@ impl<W: Write> Sink for Perfetto<W> {
             Some(event) => format!("lost {}", event.name),
             None => "lost events".into(),
         };
-        self.lost(&name, time_ns, &[Note::Number("lost", gap.lost)])
+        self.write_loss(&name, time_ns, &[Annotation::Number("lost", gap.lost)])
     }
 
-    fn loss(&self) -> Loss {
+    fn own_loss(&self) -> Loss {
         Loss {
-            map_full: self.left_out,
+            map_full: self.omitted_exits,
             ..Loss::default()
         }
     }
 
-    fn finish(&mut self, end: &End<'_>) -> io::Result<()> {
-        for vm in self.vms.values() {
-            Self::write_count(&mut self.packets, vm, None)?;
+    fn finish(&mut self, end: &RecordingEnd<'_>) -> io::Result<()> {
+        for counter in self.exit_counters.values() {
+            Self::write_count(&mut self.packets, counter, None)?;
         }
-        let loss = end.loss.plus(&self.loss());
-        if !loss.is_none() {
+        let loss = end.loss.plus(&self.own_loss());
+        if !loss.is_empty() {
             let entries = loss.entries().into_iter();
-            let mut notes: Vec<_> = entries
-                .filter_map(|it| Some(Note::Number(it.name, it.count?)))
+            let mut annotations: Vec<_> = entries
+                .filter_map(|it| Some(Annotation::Number(it.name, it.count?)))
                 .collect();
-            notes.push(Note::Text("defect", end.defect.unwrap_or_default()));
-            self.lost("not all is here", end.time_ns, &notes)?;
+            annotations.push(Annotation::Text("defect", end.defect.unwrap_or_default()));
+            self.write_loss("incomplete recording", end.time_ns, &annotations)?;
         }
         self.packets.flush()
     }

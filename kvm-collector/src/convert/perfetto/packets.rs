@@ -1,4 +1,4 @@
-//! Packets, one by one, with names written once.
+//! Writes the packets of a trace. A name is written once and then referred to by a number (interning).
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use prost::Message as _;
 
-use crate::model::capacity::MOST_KEY_NAMES;
+use crate::model::capacity::MAX_KEY_NAMES;
 
 use super::proto::{
     COUNTER, Clock, ClockSnapshot, DebugAnnotation, INCREMENTAL_STATE_CLEARED, INSTANT,
@@ -15,12 +15,12 @@ use super::proto::{
     TracePacketDefaults, TrackDescriptor, TrackEvent,
 };
 
-/// The only sequence of packets there is; 0 is none.
-const SEQUENCE: u32 = 1;
-/// `Trace.packet`: field 1, with a length.
-const PACKET: u8 = 1 << 3 | 2;
+/// The id of the packet sequence. The trace has only one; 0 is not a valid id.
+const SEQUENCE_ID: u32 = 1;
+/// The protobuf tag of `Trace.packet`: field 1, length-delimited.
+const PACKET_TAG: u8 = 1 << 3 | 2;
 
-/// `BuiltinClock` in perfetto_trace.proto.
+/// Perfetto's clock ids: `BuiltinClock` in perfetto_trace.proto.
 mod clock {
     pub(super) const REALTIME: u32 = 1;
     pub(super) const MONOTONIC: u32 = 3;
@@ -28,97 +28,105 @@ mod clock {
     pub(super) const BOOTTIME: u32 = 6;
 }
 
-/// Something to be said of a slice.
+/// A named value that Perfetto shows with a slice or an instant.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Note<'a> {
+pub(super) enum Annotation<'a> {
     Number(&'static str, u64),
     Address(&'static str, u64),
-    Flag(&'static str, bool),
+    Bool(&'static str, bool),
     Text(&'static str, &'a str),
 }
 
-/// Writes packets.
+/// Writes packets to a file.
 #[derive(Debug)]
-pub(super) struct Packets<W> {
+pub(super) struct PacketWriter<W> {
     out: W,
     buffer: Vec<u8>,
-    tracks: u64,
-    names: HashMap<Box<str>, u64>,
-    /// The number of the last name.
-    last_name: u64,
-    note_names: HashMap<&'static str, u64>,
-    /// Names that no packet has told yet.
-    new: InternedData,
+    /// The number of the last track.
+    last_track: u64,
+    name_ids: HashMap<Box<str>, u64>,
+    /// The id of the last name.
+    last_name_id: u64,
+    annotation_name_ids: HashMap<&'static str, u64>,
+    /// Names to be written with the next packet.
+    unwritten_names: InternedData,
 }
 
-impl<W: Write> Packets<W> {
-    pub(super) fn begin(of: Option<u32>, clocks: Option<(u64, u64)>, out: W) -> io::Result<Self> {
+impl<W: Write> PacketWriter<W> {
+    pub(super) fn new(
+        kernel_clock: Option<u32>,
+        clock_pair: Option<(u64, u64)>,
+        out: W,
+    ) -> io::Result<Self> {
         let mut packets = Self {
             out,
             buffer: Vec::with_capacity(256),
-            tracks: 0,
-            names: HashMap::new(),
-            last_name: 0,
-            note_names: HashMap::new(),
-            new: InternedData::default(),
+            last_track: 0,
+            name_ids: HashMap::new(),
+            last_name_id: 0,
+            annotation_name_ids: HashMap::new(),
+            unwritten_names: InternedData::default(),
         };
-        // perf's own clock has no number here, and runs nearly as the monotonic one.
-        let of = match of.map(i32::try_from) {
+        // Perfetto has no id for perf's own clock, which differs little from CLOCK_MONOTONIC.
+        let clock = match kernel_clock.map(i32::try_from) {
             Some(Ok(libc::CLOCK_REALTIME)) => clock::REALTIME,
             Some(Ok(libc::CLOCK_MONOTONIC_RAW)) => clock::MONOTONIC_RAW,
             Some(Ok(libc::CLOCK_BOOTTIME)) => clock::BOOTTIME,
             _ => clock::MONOTONIC,
         };
-        let moment = |clock_id, timestamp| Clock {
+        let reading = |clock_id, timestamp| Clock {
             clock_id: Some(clock_id),
             timestamp: Some(timestamp),
         };
-        let mut snapshot = vec![moment(of, clocks.map_or(0, |it| it.1))];
-        if let Some((wall_ns, _)) = clocks
-            && of != clock::REALTIME
+        let mut snapshot = vec![reading(clock, clock_pair.map_or(0, |it| it.1))];
+        if let Some((realtime_ns, _)) = clock_pair
+            && clock != clock::REALTIME
         {
-            snapshot.push(moment(clock::REALTIME, wall_ns));
+            snapshot.push(reading(clock::REALTIME, realtime_ns));
         }
         packets.write(&TracePacket {
             sequence_flags: Some(INCREMENTAL_STATE_CLEARED),
             trace_packet_defaults: Some(TracePacketDefaults {
-                timestamp_clock_id: Some(of),
+                timestamp_clock_id: Some(clock),
             }),
             clock_snapshot: Some(ClockSnapshot {
                 clocks: snapshot,
-                primary_trace_clock: Some(of),
+                primary_trace_clock: Some(clock),
             }),
-            ..packet()
+            ..empty_packet()
         })?;
         Ok(packets)
     }
 
-    /// The number of a name. There are few; if not, some have several numbers.
-    pub(super) fn name(&mut self, name: &str) -> u64 {
-        if let Some(iid) = self.names.get(name) {
+    /// Returns the id of a name. Clears the table of names when it is full, so that a name can have several
+    /// ids.
+    pub(super) fn name_id(&mut self, name: &str) -> u64 {
+        if let Some(iid) = self.name_ids.get(name) {
             return *iid;
         }
-        if self.names.len() >= MOST_KEY_NAMES {
-            self.names.clear();
+        if self.name_ids.len() >= MAX_KEY_NAMES {
+            self.name_ids.clear();
         }
-        self.last_name += 1;
-        let iid = self.last_name;
-        self.names.insert(name.into(), iid);
-        self.new.event_names.push(interned(iid, name));
+        self.last_name_id += 1;
+        let iid = self.last_name_id;
+        self.name_ids.insert(name.into(), iid);
+        self.unwritten_names
+            .event_names
+            .push(interned_name(iid, name));
         iid
     }
 
-    /// Tells of a track, and gives it a number.
-    pub(super) fn track(&mut self, descriptor: TrackDescriptor) -> io::Result<u64> {
-        self.tracks += 1;
+    /// Adds a track, and returns its number.
+    pub(super) fn add_track(&mut self, descriptor: TrackDescriptor) -> io::Result<u64> {
+        self.last_track += 1;
         self.write(&TracePacket {
             track_descriptor: Some(TrackDescriptor {
-                uuid: Some(self.tracks),
+                uuid: Some(self.last_track),
                 ..descriptor
             }),
-            ..packet()
+            ..empty_packet()
         })?;
-        Ok(self.tracks)
+        Ok(self.last_track)
     }
 
     pub(super) fn begin_slice(
@@ -126,90 +134,93 @@ impl<W: Write> Packets<W> {
         track: u64,
         time_ns: u64,
         name: u64,
-        notes: &[Note<'_>],
+        annotations: &[Annotation<'_>],
     ) -> io::Result<()> {
-        self.event(SLICE_BEGIN, track, time_ns, Some(name), notes, None)
+        self.write_event(SLICE_BEGIN, track, time_ns, Some(name), annotations, None)
     }
 
     pub(super) fn end_slice(&mut self, track: u64, time_ns: u64) -> io::Result<()> {
-        self.event(SLICE_END, track, time_ns, None, &[], None)
+        self.write_event(SLICE_END, track, time_ns, None, &[], None)
     }
 
-    pub(super) fn instant(
+    pub(super) fn write_instant(
         &mut self,
         track: u64,
         time_ns: u64,
         name: u64,
-        notes: &[Note<'_>],
+        annotations: &[Annotation<'_>],
     ) -> io::Result<()> {
-        self.event(INSTANT, track, time_ns, Some(name), notes, None)
+        self.write_event(INSTANT, track, time_ns, Some(name), annotations, None)
     }
 
-    pub(super) fn counter(&mut self, track: u64, time_ns: u64, value: u64) -> io::Result<()> {
-        self.event(COUNTER, track, time_ns, None, &[], Some(value))
+    pub(super) fn write_counter(&mut self, track: u64, time_ns: u64, value: u64) -> io::Result<()> {
+        self.write_event(COUNTER, track, time_ns, None, &[], Some(value))
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
-    fn event(
+    fn write_event(
         &mut self,
-        of: u32,
+        event_type: u32,
         track: u64,
         time_ns: u64,
         name_iid: Option<u64>,
-        notes: &[Note<'_>],
+        annotations: &[Annotation<'_>],
         value: Option<u64>,
     ) -> io::Result<()> {
-        let debug_annotations = notes.iter().map(|note| self.note(note)).collect();
-        let interned_data = if self.new == InternedData::default() {
+        let debug_annotations = annotations
+            .iter()
+            .map(|annotation| self.debug_annotation(annotation))
+            .collect();
+        let interned_data = if self.unwritten_names == InternedData::default() {
             None
         } else {
-            Some(std::mem::take(&mut self.new))
+            Some(std::mem::take(&mut self.unwritten_names))
         };
         self.write(&TracePacket {
             timestamp: Some(time_ns),
             interned_data,
             track_event: Some(TrackEvent {
                 debug_annotations,
-                r#type: Some(of),
+                r#type: Some(event_type),
                 name_iid,
                 track_uuid: Some(track),
                 counter_value: value.map(|it| i64::try_from(it).unwrap_or(i64::MAX)),
             }),
-            ..packet()
+            ..empty_packet()
         })
     }
 
-    fn note(&mut self, note: &Note<'_>) -> DebugAnnotation {
-        let (Note::Number(name, _)
-        | Note::Address(name, _)
-        | Note::Flag(name, _)
-        | Note::Text(name, _)) = *note;
-        let next = self.note_names.len() as u64 + 1;
-        let new = &mut self.new.debug_annotation_names;
-        let iid = *self.note_names.entry(name).or_insert_with(|| {
-            new.push(interned(next, name));
-            next
+    fn debug_annotation(&mut self, annotation: &Annotation<'_>) -> DebugAnnotation {
+        let (Annotation::Number(name, _)
+        | Annotation::Address(name, _)
+        | Annotation::Bool(name, _)
+        | Annotation::Text(name, _)) = *annotation;
+        let next_id = self.annotation_name_ids.len() as u64 + 1;
+        let unwritten_names = &mut self.unwritten_names.debug_annotation_names;
+        let iid = *self.annotation_name_ids.entry(name).or_insert_with(|| {
+            unwritten_names.push(interned_name(next_id, name));
+            next_id
         });
-        let mut annotation = DebugAnnotation {
+        let mut message = DebugAnnotation {
             name_iid: Some(iid),
             ..DebugAnnotation::default()
         };
-        match *note {
-            Note::Number(_, number) => annotation.uint_value = Some(number),
-            Note::Address(_, address) => annotation.pointer_value = Some(address),
-            Note::Flag(_, flag) => annotation.bool_value = Some(flag),
-            Note::Text(_, text) => annotation.string_value = Some(text.to_owned()),
+        match *annotation {
+            Annotation::Number(_, number) => message.uint_value = Some(number),
+            Annotation::Address(_, address) => message.pointer_value = Some(address),
+            Annotation::Bool(_, value) => message.bool_value = Some(value),
+            Annotation::Text(_, text) => message.string_value = Some(text.to_owned()),
         }
-        annotation
+        message
     }
 
-    /// A trace is nothing but its packets, so each is written when it is there.
+    /// Writes a packet. A trace has no header or index, so this is all that is needed.
     fn write(&mut self, packet: &TracePacket) -> io::Result<()> {
         self.buffer.clear();
-        self.buffer.push(PACKET);
+        self.buffer.push(PACKET_TAG);
         packet
             .encode_length_delimited(&mut self.buffer)
             .map_err(io::Error::other)?;
@@ -217,15 +228,15 @@ impl<W: Write> Packets<W> {
     }
 }
 
-fn packet() -> TracePacket {
+fn empty_packet() -> TracePacket {
     TracePacket {
-        trusted_packet_sequence_id: Some(SEQUENCE),
+        trusted_packet_sequence_id: Some(SEQUENCE_ID),
         sequence_flags: Some(NEEDS_INCREMENTAL_STATE),
         ..TracePacket::default()
     }
 }
 
-fn interned(iid: u64, name: &str) -> InternedName {
+fn interned_name(iid: u64, name: &str) -> InternedName {
     InternedName {
         iid: Some(iid),
         name: Some(name.to_owned()),

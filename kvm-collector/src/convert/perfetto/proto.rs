@@ -1,10 +1,10 @@
-//! The messages of Perfetto's trace format that are written here, by their numbers in
-//! protos/perfetto/trace/ of <https://github.com/google/perfetto>. The numbers never change; the tests read what
-//! is written with Perfetto's own descriptors.
+//! The messages of Perfetto's trace format that the converter writes, with the field numbers from
+//! protos/perfetto/trace/ in <https://github.com/google/perfetto>. Perfetto never changes these numbers. The
+//! tests decode the output with Perfetto's own descriptors.
 
 use prost::Message;
 
-/// What a file is a sequence of.
+/// A packet. A trace file is a sequence of packets.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TracePacket {
     #[prost(uint64, optional, tag = "8")]
@@ -27,16 +27,16 @@ pub(super) struct TracePacket {
     pub(super) track_descriptor: Option<TrackDescriptor>,
 }
 
-/// What is meant by names' numbers begins anew.
+/// The ids of names from earlier packets become invalid.
 pub(super) const INCREMENTAL_STATE_CLEARED: u32 = 1;
-/// It is needed to read the packet.
+/// The packet refers to names of earlier packets by id.
 pub(super) const NEEDS_INCREMENTAL_STATE: u32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ClockSnapshot {
     #[prost(message, repeated, tag = "1")]
     pub(super) clocks: Vec<Clock>,
-    /// A trace's times are of this one.
+    /// The clock of the trace's timestamps.
     #[prost(uint32, optional, tag = "2")]
     pub(super) primary_trace_clock: Option<u32>,
 }
@@ -136,7 +136,7 @@ pub(super) struct InternedData {
     pub(super) debug_annotation_names: Vec<InternedName>,
 }
 
-/// `EventName` and `DebugAnnotationName`.
+/// The messages `EventName` and `DebugAnnotationName`, which have the same fields.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct InternedName {
     #[prost(uint64, optional, tag = "1")]

@@ -1,11 +1,17 @@
-//! Advice by what an exit is about: a register, a port, an address. (Numbers: see the tables of names.)
+//! Advice by the cause of an exit: the register, port, address or call that it is about. Causes are
+//! recognized by their names in [`names`](crate::knowledge::names), so that each number is defined once.
 
 use super::{
     reasons,
     subject::{Cause, TimeBreakdown},
     topics::{self, Advice},
 };
+use crate::knowledge::names::{hypercall, mmio, msr, port, userspace};
 
+/// Names from one table, and the advice on them.
+type Rule = (&'static [&'static str], Advice);
+
+/// Returns advice on a cause.
 pub(super) fn advice(cause: Cause<'_>, time: TimeBreakdown) -> Option<Advice> {
     let Cause {
         kind,
@@ -23,73 +29,180 @@ pub(super) fn advice(cause: Cause<'_>, time: TimeBreakdown) -> Option<Advice> {
         ),
         "cpuid" => Some(topics::CPUID),
         "page-fault" => Some(topics::FAULTS),
-        "hypercall" => Some(match code {
-            10 => topics::IPI,
-            _ => topics::HYPERCALL,
-        }),
-        "userspace" if class.cast_signed() < 0 => Some(topics::SIGNALS).filter(|_| class == EINTR),
-        "userspace" => userspace(code),
+        "hypercall" => Some(hypercall(code)),
+        "userspace" => match userspace::error(class) {
+            Some(error) => (error == userspace::EINTR).then_some(topics::SIGNALS),
+            None => find(USERSPACE, &userspace::name(code, class)?),
+        },
         _ => None,
     }
 }
 
-const EINTR: u32 = (-4_i32).cast_unsigned();
-
-fn msr(msr: u64) -> Option<Advice> {
-    let advice = match msr {
-        0x830 | 0x83f | 0x4000_0071 => topics::IPI,
-        0x6e0 | 0x832 | 0x838 | 0x839 | 0x4000_00b0..=0x4000_00b7 => topics::TIMER,
-        0x800..=0x8ff | 0x4000_0070 | 0x4000_0072 => topics::APIC,
-        0x48 | 0x49 | 0x10b | 0xc001_011f => topics::MITIGATIONS,
-        0x10 | 0x4000_0020 => topics::CLOCK,
-        0xc1..=0xc8
-        | 0x186..=0x18d
-        | 0x309..=0x30c
-        | 0x38d..=0x390
-        | 0x4c1..=0x4c8
-        | 0xc000_0300..=0xc000_0302
-        | 0xc001_0000..=0xc001_0007
-        | 0xc001_0200..=0xc001_020b => topics::PMU,
-        _ => return None,
-    };
-    Some(advice)
+fn find(rules: &[Rule], name: &str) -> Option<Advice> {
+    let (_, advice) = rules.iter().find(|(names, _)| names.contains(&name))?;
+    Some(*advice)
 }
 
+fn msr(msr: u64) -> Option<Advice> {
+    if msr::is_x2apic(msr) {
+        return Some(local_apic(msr::x2apic_register(msr)));
+    }
+    find(MSRS, msr::pattern(msr)?)
+}
+
+const MSRS: &[Rule] = &[
+    (&["HV_ICR"], topics::IPI),
+    (
+        &["TSC_DEADLINE", "HV_STIMER#_CONFIG", "HV_STIMER#_COUNT"],
+        topics::TIMER,
+    ),
+    (&["HV_EOI", "HV_TPR"], topics::APIC),
+    (
+        &[
+            "SPEC_CTRL",
+            "PRED_CMD",
+            "FLUSH_CMD",
+            "AMD64_VIRT_SPEC_CTRL",
+        ],
+        topics::MITIGATIONS,
+    ),
+    (&["TSC", "HV_TIME_REF_COUNT"], topics::CLOCK),
+    (
+        &[
+            "PERFCTR#",
+            "ARCH_PERFMON_EVENTSEL#",
+            "CORE_PERF_FIXED_CTR#",
+            "CORE_PERF_FIXED_CTR_CTRL",
+            "CORE_PERF_GLOBAL_STATUS",
+            "CORE_PERF_GLOBAL_CTRL",
+            "CORE_PERF_GLOBAL_OVF_CTRL",
+            "PMC#",
+            "AMD64_PERF_CNTR_GLOBAL_STATUS",
+            "AMD64_PERF_CNTR_GLOBAL_CTL",
+            "AMD64_PERF_CNTR_GLOBAL_STATUS_CLR",
+            "AMD64_PERF_CNTR_GLOBAL_STATUS_SET",
+            "K7_EVNTSEL#",
+            "K7_PERFCTR#",
+            "F15H_PERF_CTL#",
+            "F15H_PERF_CTR#",
+        ],
+        topics::PMU,
+    ),
+];
+
+/// Advice on a register of the local APIC, by MSR or by memory. Unknown registers have no name.
+fn local_apic(register: Option<String>) -> Advice {
+    register
+        .and_then(|name| find(LOCAL_APIC, &name))
+        .unwrap_or(topics::APIC)
+}
+
+const LOCAL_APIC: &[Rule] = &[
+    (&["ICR", "ICR2", "SELF_IPI"], topics::IPI),
+    (&["LVTT", "TMICT", "TMCCT"], topics::TIMER),
+];
+
 fn port(port: u64, time: TimeBreakdown) -> Advice {
-    match port {
-        0x2e8..=0x2ef | 0x2f8..=0x2ff | 0x3e8..=0x3ef | 0x3f8..=0x3ff => topics::SERIAL,
-        0x40..=0x43 | 0x61 | 0x70 | 0x71 | 0x608..=0x60b | 0xb008..=0xb00b => topics::CLOCK,
-        0x170..=0x177 | 0x1f0..=0x1f7 | 0x376 | 0x3f6 => topics::IDE,
-        0xcf8 | 0xcfc..=0xcff => topics::PCI_CONFIG,
-        0x80 | 0xe9 | 0x402 => topics::DEBUG_PORT,
-        0x1ce..=0x1d0 | 0x3b4..=0x3ba | 0x3c0..=0x3da => topics::VGA,
-        _ => reasons::io(time),
+    if port::serial_port(port).is_some() {
+        return topics::SERIAL;
+    }
+    port::device(port)
+        .and_then(|name| find(PORTS, name))
+        .unwrap_or_else(|| reasons::io(time))
+}
+
+const PORTS: &[Rule] = &[
+    (
+        &[
+            "PIT counter #",
+            "PIT mode",
+            "speaker, PIT gate",
+            "CMOS/RTC index",
+            "CMOS/RTC data",
+            "ACPI PM timer",
+        ],
+        topics::CLOCK,
+    ),
+    (
+        &["IDE 1", "IDE 1 control", "IDE 2", "IDE 2 control"],
+        topics::IDE,
+    ),
+    (
+        &["PCI config address", "PCI config data"],
+        topics::PCI_CONFIG,
+    ),
+    (
+        &[
+            "POST code, I/O delay",
+            "debug console",
+            "firmware debug console",
+        ],
+        topics::DEBUG_PORT,
+    ),
+    (
+        &["VBE index", "VBE data", "VGA", "VGA CRTC", "VGA status"],
+        topics::VGA,
+    ),
+];
+
+/// Advice on a device that every PC has at the same address.
+fn pc_device(address: u64) -> Option<Advice> {
+    if let Some(offset) = mmio::local_apic_offset(address) {
+        return Some(local_apic(mmio::local_apic_register(offset)));
+    }
+    find(DEVICES, mmio::device(address)?)
+}
+
+const DEVICES: &[Rule] = &[
+    (
+        &[
+            "HPET ID, period",
+            "HPET configuration",
+            "HPET status",
+            "HPET counter",
+            "HPET timers",
+        ],
+        topics::CLOCK,
+    ),
+    (&["VGA memory"], topics::VGA),
+];
+
+fn hypercall(number: u64) -> Advice {
+    match hypercall::name(number) {
+        Some(name) if name == hypercall::SEND_IPI => topics::IPI,
+        _ => topics::HYPERCALL,
     }
 }
 
-/// What every PC has at the same address.
-fn pc_device(address: u64) -> Option<Advice> {
-    let advice = match address {
-        0xfee0_0300 | 0xfee0_0310 => topics::IPI,
-        0xfee0_0320 | 0xfee0_0380 | 0xfee0_0390 => topics::TIMER,
-        0xfee0_0000..=0xfee0_0fff => topics::APIC,
-        0xfed0_0000..=0xfed0_03ff => topics::CLOCK,
-        0xa_0000..=0xb_ffff => topics::VGA,
-        _ => return None,
-    };
-    Some(advice)
-}
+const USERSPACE: &[Rule] = &[
+    (&["KVM_EXIT_IO"], topics::IO_VMM),
+    (&["KVM_EXIT_HLT"], topics::HALT_IN_VMM),
+    (&["KVM_EXIT_MMIO"], topics::MMIO_VMM),
+    (&["KVM_EXIT_INTR"], topics::SIGNALS),
+    (&["KVM_EXIT_DIRTY_RING_FULL"], topics::DIRTY_LOG),
+    (&["KVM_EXIT_X86_BUS_LOCK"], topics::BUS_LOCK),
+    (&["KVM_EXIT_NOTIFY"], topics::NOTIFY),
+];
 
-fn userspace(reason: u64) -> Option<Advice> {
-    let advice = match reason {
-        2 => topics::IO_VMM,
-        5 => topics::HALT_IN_VMM,
-        6 => topics::MMIO_VMM,
-        10 => topics::SIGNALS,
-        31 => topics::DIRTY_LOG,
-        33 => topics::BUS_LOCK,
-        37 => topics::NOTIFY,
-        _ => return None,
-    };
-    Some(advice)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knowledge::names::NumberRange;
+
+    fn assert_all_known(rules: &[Rule], known: &[&[NumberRange]]) {
+        for name in rules.iter().flat_map(|(names, _)| *names) {
+            let mut ranges = known.iter().flat_map(|table| *table);
+            let is_known = ranges.any(|range| range.pattern() == *name);
+            assert!(is_known, "no table has {name}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_in_a_table() {
+        assert_all_known(MSRS, &[msr::MSRS]);
+        assert_all_known(LOCAL_APIC, &[mmio::LOCAL_APIC_REGISTERS, msr::X2APIC_ONLY]);
+        assert_all_known(PORTS, &[port::PORTS]);
+        assert_all_known(DEVICES, &[mmio::DEVICES]);
+        assert_all_known(USERSPACE, &[userspace::REASONS]);
+    }
 }

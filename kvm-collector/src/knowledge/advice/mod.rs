@@ -1,17 +1,20 @@
-//! What is usually done about frequent exits. The advice depends on the exit reason, its causes
-//! and where the time went.
+//! Advice on frequent exits. It depends on the exit reason, its causes and where the time went.
 
 mod causes;
 mod reasons;
 mod subject;
 mod topics;
 
+#[cfg(feature = "test-api")]
+pub use reasons::with_advice as reasons_with_advice;
 pub(crate) use subject::{Cause, Subject, TimeBreakdown};
 pub use topics::Advice;
+#[cfg(feature = "test-api")]
+pub use topics::TOPICS;
 
-/// Returns advice on a row, the most specific first; empty if nothing is known.
+/// Returns the advice on a row, the most specific first. It is empty if none is known.
 pub(crate) fn find(subject: Subject<'_>, time: TimeBreakdown) -> Vec<Advice> {
-    // Advice about the exit would not help.
+    // The scheduler is the problem then, not the exit.
     if time.is_mostly_preempted() {
         return vec![topics::PREEMPTED];
     }
@@ -75,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_of_all_processors_have_advice() {
+    fn reasons_of_vmx_svm_and_arm64_have_advice() {
         for (reason, topic) in [
             ("PAUSE_INSTRUCTION", "pause"),
             ("pause", "pause"),
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_time_goes_matters() {
+    fn advice_depends_on_where_the_time_went() {
         let reason = |reason, time| topics(Subject::Reason(reason, &[]), time);
         assert_eq!(reason("EPT_MISCONFIG", IN_VMM), ["mmio-in-vmm"]);
         assert_eq!(reason("npf", IN_VMM), ["mmio-in-vmm"]);
@@ -122,17 +125,17 @@ mod tests {
         assert_eq!(reason("MSR_WRITE", IN_VMM), ["msr", "vmm"]);
         assert_eq!(reason("UNKNOWN(0x99)", IN_VMM), ["vmm"]);
         assert_eq!(reason("npf", PREEMPTED), ["preempted"]);
-        let waits = TimeBreakdown {
+        let halted_in_vmm = TimeBreakdown {
             vmm_ns: 1000,
             halted_ns: 0,
             is_halt: true,
             ..KERNEL
         };
-        assert_eq!(reason("hlt", waits), ["halt-in-vmm"]);
+        assert_eq!(reason("hlt", halted_in_vmm), ["halt-in-vmm"]);
     }
 
     #[test]
-    fn causes_say_more_than_reasons() {
+    fn advice_on_causes_replaces_advice_on_the_reason() {
         let causes = [msr(0x830), msr(0x6e0), msr(0x838)];
         assert_eq!(
             topics(Subject::Reason("MSR_WRITE", &causes), KERNEL),
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_have_advice_too() {
+    fn every_kind_of_cause_has_advice() {
         let kind = |kind, code, class| {
             let cause = Cause {
                 kind,
@@ -169,18 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn every_topic_is_in_the_document() {
+    fn every_topic_is_documented() {
         let text = include_str!("../../../../docs/advice.md");
         let mut seen = std::collections::BTreeSet::new();
-        for advice in topics::ALL {
-            assert!(seen.insert(advice.topic), "{} is there twice", advice.topic);
+        for advice in TOPICS {
+            assert!(seen.insert(advice.topic), "two topics are called {}", advice.topic);
             assert!(
                 text.contains(&format!("\n| `{}` |", advice.topic)),
-                "docs/advice.md does not have `{}`",
+                "docs/advice.md has no row for `{}`",
                 advice.topic
             );
         }
         let described = text.lines().filter(|line| line.starts_with("| `")).count();
-        assert_eq!(described, topics::ALL.len());
+        assert_eq!(described, TOPICS.len());
     }
 }

@@ -1,6 +1,6 @@
-//! What advice is about: an exit reason or a cause, and where its time went.
+//! The input for advice: an exit reason or a cause, and where its time went.
 
-/// One kind of event with its number, for example a write of one MSR.
+/// A kind of event and its number, for example a write of one MSR.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cause<'a> {
     /// Name of the kind, as in `--kind`: `msr`, `pio`, ...
@@ -22,23 +22,28 @@ pub(crate) enum Subject<'a> {
     Kind(Cause<'a>),
 }
 
-/// Time of a row by part.
+/// Where the time of a row went.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TimeBreakdown {
+    /// In the VMM.
     pub(crate) vmm_ns: u64,
+    /// In KVM, while the vCPU was halted.
     pub(crate) halted_ns: u64,
+    /// The vCPU thread was ready to run but did not.
     pub(crate) preempted_ns: u64,
-    /// All time that is not idle.
+    /// All time except idle time.
     pub(crate) busy_ns: u64,
     /// The guest is halted while the VMM has control.
     pub(crate) is_halt: bool,
 }
 
 impl TimeBreakdown {
+    /// Returns true if the thread waited for a CPU for more than half of the busy time.
     pub(crate) fn is_mostly_preempted(&self) -> bool {
         self.preempted_ns > self.busy_ns / 2
     }
 
+    /// Returns true if more than half of the busy time was in the VMM, and the guest was not halted there.
     pub(crate) fn is_mostly_vmm(&self) -> bool {
         !self.is_halt && self.vmm_ns > self.busy_ns / 2
     }

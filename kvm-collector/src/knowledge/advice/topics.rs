@@ -1,13 +1,16 @@
-//! What is advised. Where each piece comes from is in docs/advice.md, under its topic.
+//! The advice texts. docs/advice.md has the sources, by topic.
+//!
+//! A text first says what the exits mean and then what to do. Module parameters are written as
+//! `MODULE.PARAMETER`, so that `cargo xtask names --check` finds them.
 
 use serde::Serialize;
 
-/// What is usually done about many exits of one kind.
+/// What to do about frequent exits of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Advice {
-    /// Under what docs/advice.md has it.
+    /// Name of the topic in docs/advice.md.
     pub topic: &'static str,
-    /// What it probably means, and what to do.
+    /// What the exits mean, and what to do.
     pub text: &'static str,
 }
 
@@ -15,130 +18,130 @@ macro_rules! topics {
     ($($name:ident $topic:literal $text:literal)*) => {
         $(pub(super) const $name: Advice = Advice { topic: $topic, text: $text };)*
 
-        /// All of them.
-        #[cfg(test)]
-        pub(super) const ALL: &[Advice] = &[$($name),*];
+        /// All topics.
+        #[cfg(feature = "test-api")]
+        pub const TOPICS: &[Advice] = &[$($name),*];
     };
 }
 
 topics! {
     PREEMPTED "preempted"
-    "most of this is waiting for a CPU, whatever the exit was for: fewer vCPUs per CPU, pin vCPUs apart, or give the VM a larger CPU weight"
+    "Most of this time the vCPU was ready to run but waited for a CPU; the exit itself is not the problem. Run fewer vCPUs per CPU, pin vCPUs to different CPUs, or give the VM a larger CPU weight."
 
     VMM "vmm"
-    "most of this is spent in the VMM, not in KVM: --kind userspace says what for; look at what the VMM's threads do and whether they have CPUs"
+    "Most of this time is spent in the VMM, not in KVM. Use --kind userspace to see what KVM asks the VMM for, and check that the VMM's threads get CPU time."
 
     PAUSE "pause"
-    "vCPUs spin on a lock whose holder is likely not running: too many vCPUs for the CPUs; give fewer or pin them (--preempt shows it). KVM's ple_gap and ple_window, or pause_filter_count, say how soon spinning exits"
+    "vCPUs spin on a lock whose holder is probably not running, because there are too many vCPUs for the CPUs. Run fewer vCPUs or pin them; --preempt shows whether they wait for CPUs. kvm_intel.ple_gap and kvm_intel.ple_window, or kvm_amd.pause_filter_count, set how long a vCPU spins before it exits."
 
     HALT "halt"
-    "vCPUs go idle and are woken often: if latency matters more than CPU time, raise halt_poll_ns, use cpuidle-haltpoll in the guest, or on dedicated CPUs let the guest idle without exits (QEMU: -overcommit cpu-pm=on)"
+    "vCPUs go idle and are woken often. If latency matters more than CPU time, raise kvm.halt_poll_ns or use cpuidle-haltpoll in the guest. On dedicated CPUs, let the guest idle without exits (QEMU: -overcommit cpu-pm=on)."
 
     HALT_IN_VMM "halt-in-vmm"
-    "the VMM itself waits for the next interrupt: an interrupt controller in the kernel (QEMU: kernel-irqchip=on or split) makes each wakeup cheaper"
+    "The VMM itself waits for the next interrupt, which makes each wakeup expensive. Use an interrupt controller in the kernel (QEMU: kernel-irqchip=on or split)."
 
     MWAIT "mwait"
-    "KVM emulates MWAIT as a no-op, so an idle guest spins: hide MONITOR from the guest, or on dedicated CPUs let it through (QEMU: -overcommit cpu-pm=on)"
+    "KVM emulates MONITOR and MWAIT as instructions that do nothing, so an idle guest spins. Hide MONITOR from the guest, or on dedicated CPUs let it use MWAIT without exits (QEMU: -overcommit cpu-pm=on)."
 
     MMIO_VMM "mmio-in-vmm"
-    "the VMM emulates device registers: --causes says which; use virtio with ioeventfd or vhost in place of emulated devices, and drivers that notify less"
+    "The VMM emulates device registers; --causes shows which. Replace emulated devices with virtio and ioeventfd or vhost, and use drivers that notify the device less often."
 
     MMIO "mmio-in-kernel"
-    "device registers that the kernel handles (an ioeventfd, an interrupt controller): --causes says which; each access is cheap, so make fewer: larger batches, MSI-X, APICv or AVIC"
+    "The kernel handles accesses to device registers, for example by an ioeventfd or its interrupt controller; --causes shows which. Each access is cheap, so reduce their number: larger batches, MSI-X, APICv or AVIC."
 
     FAULTS "faults"
-    "memory is given page by page: huge pages and allocating up front avoid it. If it lasts: live migration, ballooning, swap, KSM or NUMA balancing take pages away again"
+    "The host maps the guest's memory page by page, at first use. Use huge pages and allocate memory up front. If the faults do not stop, look for what takes pages away again: live migration, ballooning, swap, KSM or NUMA balancing."
 
     DIRTY_LOG "dirty-log"
-    "the VM's writes are being logged, as for live migration: it ends with that; throttle the guest or the migration less often, and let kvm.eager_page_split split huge pages ahead"
+    "KVM logs which pages the guest writes, usually for live migration, and stops when the migration ends. Leave kvm.eager_page_split on, so that huge pages are split in advance."
 
     IO_VMM "io-in-vmm"
-    "the VMM emulates I/O ports: --causes says which; prefer devices without ports (virtio 1.0 over PCI, with vhost or ioeventfd)"
+    "The VMM emulates I/O ports; --causes shows which. Use devices without ports (virtio 1.0 over PCI, with vhost or ioeventfd)."
 
     IO "io-in-kernel"
-    "I/O ports that the kernel handles (PIT, PIC, an ioeventfd): --causes says which; choose kvm-clock or TSC and MSI-X in the guest"
+    "The kernel handles accesses to I/O ports, for example of the PIT, the PIC or an ioeventfd; --causes shows which. Use kvm-clock or TSC, and MSI-X, in the guest."
 
     SERIAL "serial"
-    "the guest writes to a serial console byte by byte: less logging on it, or virtio-console"
+    "The guest reads or writes a serial console byte by byte. Log less to it, or use virtio-console."
 
     CLOCK "clock"
-    "the guest reads time from an emulated timer: let it use kvm-clock or TSC (Linux: current_clocksource), or for Windows Hyper-V's clock (QEMU: hv-time, hv-stimer)"
+    "The guest reads the time from an emulated clock. Use kvm-clock or TSC (Linux: current_clocksource), or Hyper-V's clock for Windows (QEMU: hv-time, hv-stimer)."
 
     IDE "ide"
-    "the guest's disk is an emulated IDE disk: use virtio-blk or virtio-scsi"
+    "The guest's disk is an emulated IDE disk. Use virtio-blk or virtio-scsi."
 
     PCI_CONFIG "pci-config"
-    "PCI configuration space is read through ports: normal while booting; later it is something in the guest that polls devices (lspci, monitoring)"
+    "The guest accesses PCI configuration space through I/O ports, which is normal while it boots. Later, look for a program in the guest that polls devices, for example lspci or a monitoring agent."
 
     DEBUG_PORT "debug-port"
-    "firmware writes debug output, or an old driver delays by writing to port 0x80: a release build of the firmware; io_delay=none in the guest"
+    "Firmware writes debug output, or an old driver waits by writing to port 0x80. Use a release build of the firmware, and io_delay=none in the guest."
 
     VGA "vga"
-    "the guest draws on an emulated VGA: use no graphics or virtio-gpu"
+    "The guest draws on an emulated VGA. Run it without graphics, or use virtio-gpu."
 
     MSR "msr"
-    "KVM emulates these registers: --causes says which, and what they are"
+    "KVM emulates accesses to MSRs. Use --causes to see which MSRs; the advice depends on them."
 
     IPI "ipi"
-    "vCPUs interrupt each other: hardware can do it without exits (kvm_intel enable_apicv and enable_ipiv, kvm_amd avic with x2AVIC); else KVM's PV IPIs in the guest, and fewer wakeups across vCPUs"
+    "vCPUs send each other interrupts. Let the hardware deliver them without exits (kvm_intel.enable_apicv and kvm_intel.enable_ipiv, or kvm_amd.avic with x2AVIC). Otherwise use KVM's PV IPIs in the guest, and reduce wakeups across vCPUs."
 
     TIMER "timer"
-    "the guest programs its timer: fewer timers and ticks in the guest; on Intel KVM's preemption_timer; with isolated CPUs and nohz_full, pi_inject_timer fires them on housekeeping CPUs"
+    "The guest programs its timer. Use fewer timers and fewer ticks in the guest, and leave kvm_intel.preemption_timer on. With isolated CPUs and nohz_full, kvm.pi_inject_timer lets timers fire on housekeeping CPUs."
 
     APIC "apic"
-    "the guest's accesses to its interrupt controller are emulated: APICv (kvm_intel enable_apicv) or AVIC (kvm_amd avic) does most in hardware; check that nothing turns it off; else x2APIC and PV EOI, for Windows hv-vapic"
+    "KVM emulates accesses to the interrupt controller. APICv (kvm_intel.enable_apicv) or AVIC (kvm_amd.avic) does most of this in hardware, so check that it is on and stays on. Otherwise use x2APIC and PV EOI, or hv-vapic for Windows."
 
     HOST_INTERRUPTS "host-interrupts"
-    "interrupts of the host stop the guest: keep device interrupts and timers off the vCPUs' CPUs (irq affinity, nohz_full, isolcpus); for assigned devices use posted interrupts. /proc/interrupts says which they are"
+    "Interrupts of the host stop the guest; /proc/interrupts shows which. Keep device interrupts and timers off the CPUs that run vCPUs (IRQ affinity, nohz_full, isolcpus), and use posted interrupts for assigned devices."
 
     WINDOW "interrupt-window"
-    "interrupts wait until the guest can take them, and KVM exits for that: APICv or AVIC delivers them without"
+    "An interrupt waits until the guest can take it, and KVM needs an exit to deliver it. APICv or AVIC delivers interrupts without such exits."
 
     CPUID "cpuid"
-    "CPUID always exits on Intel, and with KVM on AMD: something in the guest executes it often, to serialize or to ask for features; --cause rip says where"
+    "CPUID always exits on Intel, and KVM intercepts it on AMD. Use --cause rip to find the code in the guest that executes it often, usually to serialize or to query features."
 
     WBINVD "wbinvd"
-    "the guest flushes caches, which matters only with an assigned device that does not snoop: usually a graphics driver, or something that should not"
+    "The guest flushes CPU caches, which is only needed with an assigned device that does not snoop them. Look for a graphics driver in the guest, or for software that flushes without need."
 
     CR "control-registers"
-    "control registers are intercepted: with EPT or NPT few accesses are, so look whether ept or npt is off; --cause rip says where"
+    "The guest accesses control registers that KVM intercepts. Few accesses exit with EPT or NPT, so check that kvm_intel.ept or kvm_amd.npt is on. --cause rip shows the code in the guest."
 
     DR "debug-registers"
-    "the guest uses debug registers: a debugger or watchpoints in it; after the first access KVM gives them to the guest, until its next exit"
+    "The guest uses debug registers, for a debugger or watchpoints. Only the first access exits: then the guest has the registers until its next exit. Stop the debugger if nobody needs it."
 
     TSC "tsc"
-    "reading TSC exits: the VMM asked for it, or the host cannot scale TSC to the frequency that the guest was promised (after migration); same frequency, or a CPU with TSC scaling"
+    "Reading the TSC exits because the VMM asked for it, or because the host cannot scale its TSC to the guest's frequency, usually after a migration. Use a host with the same TSC frequency, or one with TSC scaling."
 
     PMU "pmu"
-    "the guest uses performance counters, which KVM emulates: perf or the NMI watchdog in the guest (nmi_watchdog=0), or no PMU for it (QEMU: -cpu ...,pmu=off)"
+    "The guest uses performance counters, which KVM emulates. Stop perf or the NMI watchdog in the guest (nmi_watchdog=0), or start the VM without a PMU (QEMU: -cpu ...,pmu=off)."
 
     MITIGATIONS "mitigations"
-    "the guest switches speculation controls: enhanced or automatic IBRS makes it unnecessary where the CPU has it and the guest sees it; else the guest's mitigations= decides"
+    "The guest switches speculation controls. Show it enhanced or automatic IBRS if the CPU has it, which makes most switches unnecessary. Otherwise mitigations= on the guest's command line decides."
 
     SHADOW_PAGING "shadow-paging"
-    "TLB flushes exit only if KVM shadows the guest's page tables: check that ept or npt is on; in a nested guest, that it is on in both hypervisors"
+    "TLB flushes exit only if KVM shadows the guest's page tables. Check that kvm_intel.ept or kvm_amd.npt is on, and for a nested guest that it is on in both hypervisors."
 
     HYPERCALL "hypercall"
-    "the guest calls the hypervisor on purpose: --kind hypercall (kvm_hv_hypercall.code for Windows) says what for; many IPIs or yields point to many wakeups or too many vCPUs"
+    "The guest calls the hypervisor. Use --kind hypercall, or --kind kvm_hv_hypercall.code for Windows, to see what it calls for. Many IPIs or yields mean many wakeups or too many vCPUs."
 
     SYSREG "system-registers"
-    "KVM emulates these system registers of Arm: IPIs (ICC_SGI1R), timers and counters that the hardware does not virtualize; GICv4.1 delivers IPIs without exits"
+    "KVM emulates system registers of Arm that the hardware does not virtualize, such as ICC_SGI1R for IPIs, timers and counters. GICv4.1 delivers IPIs without exits."
 
     SEV "sev-es"
-    "the guest's memory is encrypted, and it asks for what KVM cannot see: --kind kvm_vmgexit_enter.exit_reason says for what; its advice is the same as without encryption"
+    "The guest's memory and registers are encrypted, so it asks KVM for each service. Use --kind kvm_vmgexit_enter.exit_reason to see for which; the advice on them is the same as without encryption."
 
     BUS_LOCK "bus-lock"
-    "an atomic operation across two cache lines slows the whole host: --cause rip says where in the guest; QEMU's bus-lock-ratelimit keeps it from harming others"
+    "An atomic operation in the guest spans two cache lines, which slows down the whole host. Use --cause rip to find it. QEMU's bus-lock-ratelimit protects the other VMs."
 
     NOTIFY "notify"
-    "the guest let no interrupt in for too long: a broken or hostile guest; QEMU's notify-vmexit says what is done about it"
+    "The guest did not take interrupts or other events for too long: it is broken or hostile. QEMU's notify-vmexit sets what happens then."
 
     EXCEPTION "exception"
-    "exceptions that KVM intercepts, or NMIs of the host: page faults mean shadow paging, #UD emulated instructions, #AC split locks, #DB and #BP a debugger, NMIs perf or the watchdog on the host; --kind kvm_inj_exception.exception says what is passed on to the guest"
+    "KVM intercepted an exception, or the host got an NMI. Page faults mean shadow paging, #UD emulated instructions, #AC split locks, #DB and #BP a debugger, and NMIs perf or the watchdog of the host. Use --kind kvm_inj_exception.exception to see which exceptions KVM passes on to the guest."
 
     NESTED "nested"
-    "the guest is a hypervisor: hardware takes over much of it if allowed (kvm_intel enable_shadow_vmcs, kvm_amd vls and vgif); else run the inner VMs beside it"
+    "The guest is a hypervisor, and KVM emulates its virtualization instructions. Let the hardware do part of it (kvm_intel.enable_shadow_vmcs; kvm_amd.vls and kvm_amd.vgif), or run the inner VMs directly on the host."
 
     SIGNALS "signals"
-    "signals to the vCPUs' threads interrupt the guest: the VMM stops vCPUs for its own work (migration, memory changes, timers); the VMM's log or strace -f says which"
+    "Signals to the vCPU threads stop the guest: the VMM pauses vCPUs for its own work, for example migration, memory changes or timers. The VMM's log or strace -f shows which."
 }

@@ -1,72 +1,92 @@
-//! Names of addresses that every PC has its devices at. (Registers of the local APIC: Linux 6.1,
-//! arch/x86/include/asm/apicdef.h; of the I/O APIC: arch/x86/include/asm/io_apic.h; of the HPET:
-//! arch/x86/include/asm/hpet.h. That they lie there: QEMU 7.2, `info mtree`, machines pc and q35.)
+//! Names of the memory addresses at which every PC has the same device.
+//!
+//! Sources, Linux 6.1 and 6.12: registers of the local APIC, arch/x86/include/asm/apicdef.h; of the
+//! I/O APIC, `struct io_apic` in arch/x86/kernel/apic/io_apic.c; of the HPET,
+//! arch/x86/include/asm/hpet.h; the VGA window, include/video/vga.h; the TPM, drivers/char/tpm/tpm_tis.c.
+//! The sizes of the regions: QEMU 7.2, `info mtree` (machines pc and q35).
 
-use super::table::{Known, every, find, one, row};
+use super::table::{NumberRange, find_name, find_pattern, range, single, stepped};
 
-/// What lies at this address of an x86 guest.
-pub(crate) fn name(address: u64) -> Option<String> {
-    const APIC: u64 = 0xfee0_0000;
-    const PAGE: u64 = 0x1000;
-    if let Some(register) = address.checked_sub(APIC).filter(|it| *it < PAGE) {
-        // Each register has 16 bytes, of which the first four are it.
-        let register = apic_register(register & !0xf);
-        return Some(
-            register.map_or_else(|| "local APIC".into(), |name| format!("local APIC {name}")),
-        );
-    }
-    find(DEVICES, address)
+/// Where the local APIC is mapped: `APIC_DEFAULT_PHYS_BASE`.
+pub const LOCAL_APIC: u64 = 0xfee0_0000;
+
+/// Size of the local APIC's page.
+const LOCAL_APIC_SIZE: u64 = 0x1000;
+
+/// Distance between two registers of the local APIC. Only the first four bytes are used.
+const LOCAL_APIC_STRIDE: u64 = 0x10;
+
+/// Returns the name of the device or register at an address of an x86 guest.
+#[must_use]
+pub fn name(address: u64) -> Option<String> {
+    let Some(offset) = local_apic_offset(address) else {
+        return find_name(DEVICES, address);
+    };
+    let register = local_apic_register(offset);
+    Some(register.map_or_else(|| "local APIC".into(), |name| format!("local APIC {name}")))
 }
 
-/// A register of the local APIC by its distance from where they are mapped. (x2APIC's self-IPI has one, too,
-/// though it is not mapped.)
-pub(crate) fn apic_register(distance: u64) -> Option<String> {
-    find(APIC_REGISTERS, distance)
+/// Returns the name of the device at an address, with `#` in the place of an index. The local APIC is
+/// not included: see [`local_apic_offset`].
+pub(crate) fn device(address: u64) -> Option<&'static str> {
+    find_pattern(DEVICES, address)
 }
 
-const APIC_REGISTERS: &[Known] = &[
-    one(0x20, "ID"),
-    one(0x30, "LVR"),
-    one(0x80, "TPR"),
-    one(0x90, "APR"),
-    one(0xa0, "PPR"),
-    one(0xb0, "EOI"),
-    one(0xd0, "LDR"),
-    one(0xe0, "DFR"),
-    one(0xf0, "SPIV"),
-    every(0x100, 0x170, 0x10, "ISR#"),
-    every(0x180, 0x1f0, 0x10, "TMR#"),
-    every(0x200, 0x270, 0x10, "IRR#"),
-    one(0x280, "ESR"),
-    one(0x2f0, "LVTCMCI"),
-    one(0x300, "ICR"),
-    one(0x310, "ICR2"),
-    one(0x320, "LVTT"),
-    one(0x330, "LVTTHMR"),
-    one(0x340, "LVTPC"),
-    one(0x350, "LVT0"),
-    one(0x360, "LVT1"),
-    one(0x370, "LVTERR"),
-    one(0x380, "TMICT"),
-    one(0x390, "TMCCT"),
-    one(0x3e0, "TDCR"),
-    one(0x3f0, "SELF_IPI"),
+/// Returns the offset of an address in the local APIC, rounded down to the register.
+pub(crate) fn local_apic_offset(address: u64) -> Option<u64> {
+    let offset = address.checked_sub(LOCAL_APIC)?;
+    (offset < LOCAL_APIC_SIZE).then_some(offset & !(LOCAL_APIC_STRIDE - 1))
+}
+
+/// Returns the name of a register of the local APIC.
+pub(crate) fn local_apic_register(offset: u64) -> Option<String> {
+    find_name(LOCAL_APIC_REGISTERS, offset)
+}
+
+/// Registers of the local APIC that x2APIC has, too, by their offset.
+pub const LOCAL_APIC_REGISTERS: &[NumberRange] = &[
+    single(0x20, "ID"),
+    single(0x30, "LVR"),
+    single(0x80, "TASKPRI"),
+    single(0x90, "ARBPRI"),
+    single(0xa0, "PROCPRI"),
+    single(0xb0, "EOI"),
+    single(0xd0, "LDR"),
+    single(0xe0, "DFR"),
+    single(0xf0, "SPIV"),
+    stepped(0x100, 0x170, 0x10, "ISR#"),
+    stepped(0x180, 0x1f0, 0x10, "TMR#"),
+    stepped(0x200, 0x270, 0x10, "IRR#"),
+    single(0x280, "ESR"),
+    single(0x2f0, "LVTCMCI"),
+    single(0x300, "ICR"),
+    single(0x310, "ICR2"),
+    single(0x320, "LVTT"),
+    single(0x330, "LVTTHMR"),
+    single(0x340, "LVTPC"),
+    single(0x350, "LVT0"),
+    single(0x360, "LVT1"),
+    single(0x370, "LVTERR"),
+    single(0x380, "TMICT"),
+    single(0x390, "TMCCT"),
+    single(0x3e0, "TDCR"),
 ];
 
-const DEVICES: &[Known] = &[
-    row(0xa_0000, 0xb_ffff, "VGA memory"),
-    one(0xfec0_0000, "I/O APIC select"),
-    row(0xfec0_0001, 0xfec0_000f, "I/O APIC"),
-    one(0xfec0_0010, "I/O APIC data"),
-    row(0xfec0_0011, 0xfec0_003f, "I/O APIC"),
-    one(0xfec0_0040, "I/O APIC EOI"),
-    row(0xfec0_0041, 0xfec0_0fff, "I/O APIC"),
-    row(0xfed0_0000, 0xfed0_0007, "HPET id, period"),
-    row(0xfed0_0010, 0xfed0_0017, "HPET configuration"),
-    row(0xfed0_0020, 0xfed0_0027, "HPET status"),
-    row(0xfed0_00f0, 0xfed0_00f7, "HPET counter"),
-    row(0xfed0_0100, 0xfed0_03ff, "HPET timers"),
-    row(0xfed4_0000, 0xfed4_4fff, "TPM"),
+/// Devices with a fixed address.
+pub const DEVICES: &[NumberRange] = &[
+    range(0xa_0000, 0xb_ffff, "VGA memory"),
+    single(0xfec0_0000, "I/O APIC select"),
+    range(0xfec0_0001, 0xfec0_000f, "I/O APIC"),
+    single(0xfec0_0010, "I/O APIC data"),
+    range(0xfec0_0011, 0xfec0_003f, "I/O APIC"),
+    single(0xfec0_0040, "I/O APIC EOI"),
+    range(0xfec0_0041, 0xfec0_0fff, "I/O APIC"),
+    range(0xfed0_0000, 0xfed0_0007, "HPET ID, period"),
+    range(0xfed0_0010, 0xfed0_0017, "HPET configuration"),
+    range(0xfed0_0020, 0xfed0_0027, "HPET status"),
+    range(0xfed0_00f0, 0xfed0_00f7, "HPET counter"),
+    range(0xfed0_0100, 0xfed0_03ff, "HPET timers"),
+    range(0xfed4_0000, 0xfed4_4fff, "TPM"),
 ];
 
 #[cfg(test)]
@@ -74,9 +94,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_register_is_there_twice() {
-        crate::knowledge::names::table::assert_no_number_twice(APIC_REGISTERS);
-        crate::knowledge::names::table::assert_no_number_twice(DEVICES);
+    fn no_address_has_two_names() {
+        crate::knowledge::names::table::assert_no_duplicates(LOCAL_APIC_REGISTERS);
+        crate::knowledge::names::table::assert_no_duplicates(DEVICES);
     }
 
     #[test]

@@ -1,9 +1,13 @@
-//! Names of numbers: one table per namespace.
+//! Names of well-known numbers: one table per kind of number. A kernel that exports a name has
+//! priority over these tables.
 
-pub(crate) mod cpuid;
-pub(crate) mod hypercall;
-pub(crate) mod mmio;
-pub(crate) mod msr;
-pub(crate) mod port;
+pub mod cpuid;
+pub mod exit_reason;
+pub mod hypercall;
+pub mod mmio;
+pub mod msr;
+pub mod port;
 mod table;
-pub(crate) mod userspace;
+pub mod userspace;
+
+pub use table::NumberRange;

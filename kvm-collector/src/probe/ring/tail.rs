@@ -26,7 +26,7 @@ impl RecordTails {
     /// Of events by their slot.
     pub(super) fn of(events: &[Format]) -> Self {
         let tail = |event: &Format| {
-            event.has_dynamic().then(|| Tail {
+            event.has_dynamic_fields().then(|| Tail {
                 fixed_bytes: event.fixed_size(),
                 fields: event
                     .fields

@@ -1,30 +1,31 @@
-//! Which events of a recording are selected, and how long their records have to be.
+//! The selected events of a recording, by attr. An attr (`perf_event_attr`) stands for one recorded
+//! event.
 
-use crate::{recording::Attr, tracefs::Format};
+use crate::{recording::EventAttr, tracefs::Format};
 
-/// What is requested of the events of an attr.
+/// How the events of an attr are handled.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AttrSelection {
-    /// Where its format is among all of the recording.
+    /// The index of its format in the recording; `None` if it is unknown.
     pub(super) format: Option<usize>,
-    /// Its slot among the selected events.
+    /// Its slot among the selected events; `None` if it is not selected.
     pub(super) slot: Option<usize>,
-    /// A shorter record is damaged: the end of its last field.
+    /// Minimum length of a record, which is the end of its last field. A shorter record is damaged.
     pub(super) min_bytes: usize,
-    /// Its events are a sample, each of which stands for several.
+    /// Whether only a sample of its events is recorded, each of which stands for several.
     pub(super) is_sampled: bool,
 }
 
 impl AttrSelection {
-    /// For an attr, given the formats of all events and of the selected ones.
-    pub(super) fn of(attr: &Attr, formats: &[Format], selected: &[Format]) -> Self {
-        let is_this = |format: &Format| Some(u64::from(format.id)) == attr.tracepoint;
-        let format = formats.iter().position(is_this);
+    /// Creates the selection for an attr, given the formats of all events and of the selected ones.
+    pub(super) fn new(attr: &EventAttr, formats: &[Format], selected: &[Format]) -> Self {
+        let is_event = |format: &Format| Some(u64::from(format.id)) == attr.tracepoint;
+        let format = formats.iter().position(is_event);
         Self {
             format,
-            slot: selected.iter().position(is_this),
+            slot: selected.iter().position(is_event),
             is_sampled: attr.is_sampled,
-            min_bytes: format.map_or(0, |index| formats[index].end()),
+            min_bytes: format.map_or(0, |index| formats[index].min_record_size()),
         }
     }
 }

@@ -1,18 +1,19 @@
-//! Names of threads and VMs, as a recording says them.
+//! Names of threads and VMs from a recording.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
     host::VmNames,
-    model::{Thread, capacity::MOST_NAMED},
-    recording::kind,
+    model::{ThreadId, capacity::MAX_KNOWN_TASKS},
+    recording::decode,
 };
 
-/// Names of threads and VMs, as of the event that is given out.
+/// Names of threads and VMs at the time of the current event.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct RecordedNames {
     comms: HashMap<u32, ThreadName>,
-    /// Threads that have ended, in this order. Their names are still asked for: a VM goes by its process's.
+    /// Threads that have ended, in that order. Their names are still needed: the name of a VM may
+    /// be that of its main thread.
     ended: VecDeque<u32>,
     vms: VmNames,
 }
@@ -24,58 +25,60 @@ struct ThreadName {
     name: Box<str>,
 }
 
-impl Names {
-    /// The thread's name; `<...>`, as ftrace has it, if the recording does not say.
+impl RecordedNames {
+    /// Returns the name of a thread; `<...>`, as in ftrace, if the recording does not contain it.
     #[must_use]
-    pub fn comm(&self, thread: Thread) -> &str {
+    pub fn comm(&self, thread: ThreadId) -> &str {
         let unknown = if thread.tid == 0 { "<idle>" } else { "<...>" };
-        self.comm_known(thread).unwrap_or(unknown)
+        self.known_comm(thread).unwrap_or(unknown)
     }
 
-    /// A number is used again: a name is only that of a process's thread.
-    fn comm_known(&self, thread: Thread) -> Option<&str> {
+    /// Returns the name of a thread of the same process. The kernel reuses thread numbers.
+    fn known_comm(&self, thread: ThreadId) -> Option<&str> {
         let known = self.comms.get(&thread.tid)?;
         (known.tgid == thread.tgid).then_some(&known.name)
     }
 
-    /// The VM's name: as it was when it was recorded, or made of its process' name.
+    /// Returns the name of a VM: the recorded one, or one that is made from the name of its
+    /// process; `?` if the recording contains neither.
     #[must_use]
-    pub fn vm(&self, tgid: u32) -> String {
+    pub fn vm_name(&self, tgid: u32) -> String {
         match tgid {
-            0 => self.vms.get(0).to_owned(),
-            tgid => self.vm_known(tgid).unwrap_or_else(|| "?".to_owned()),
+            0 => self.vms.display_name(0).to_owned(),
+            tgid => self.known_vm_name(tgid).unwrap_or_else(|| "?".to_owned()),
         }
     }
 
-    /// As [`Names::vm`], if the recording says it.
+    /// As [`RecordedNames::vm_name`], but `None` if the recording contains no name.
     #[must_use]
-    pub fn vm_known(&self, tgid: u32) -> Option<String> {
-        let main = Thread { tgid, tid: tgid };
-        match (self.vms.known(tgid), self.comm_known(main)) {
+    pub fn known_vm_name(&self, tgid: u32) -> Option<String> {
+        let main = ThreadId { tgid, tid: tgid };
+        match (self.vms.find_name(tgid), self.known_comm(main)) {
             (Some(name), _) => Some(name.to_owned()),
             (None, Some(comm)) => Some(format!("{comm}-{tgid}")),
             (None, None) => None,
         }
     }
 
-    pub(super) fn from_lines(vms: &str) -> Self {
+    /// Creates the table with the VM names in a recording's metadata.
+    pub(super) fn from_vm_lines(vms: &str) -> Self {
         Self {
             vms: VmNames::from_lines(vms),
             ..Self::default()
         }
     }
 
-    /// Learns what a record says of a thread's name.
-    pub(super) fn learn(&mut self, record: &[u8]) {
-        if let Some((thread, comm)) = kind::comm(record) {
+    /// Updates the names from a record: a new name, a new thread or the end of a thread.
+    pub(super) fn add_record(&mut self, record: &[u8]) {
+        if let Some((thread, comm)) = decode::comm(record) {
             self.set(thread, comm);
-        } else if let Some((thread, parent)) = kind::fork(record) {
+        } else if let Some((thread, parent)) = decode::fork(record) {
             if thread.tid != parent.tid
-                && let Some(comm) = self.comm_known(parent).map(Box::from)
+                && let Some(comm) = self.known_comm(parent).map(Box::from)
             {
                 self.set(thread, comm);
             }
-        } else if let Some(tid) = kind::ended_thread(record)
+        } else if let Some(tid) = decode::exited_tid(record)
             && let Some(known) = self.comms.get_mut(&tid)
             && !known.has_ended
         {
@@ -84,9 +87,10 @@ impl Names {
         }
     }
 
-    /// If there is no room, those that ended first are forgotten; a name that then finds none stays unknown.
-    fn set(&mut self, thread: Thread, name: Box<str>) {
-        while self.comms.len() >= MOST_NAMED && !self.comms.contains_key(&thread.tid) {
+    /// Stores a name. If the table is full, removes threads that ended first. If none has ended,
+    /// the name stays unknown.
+    fn set(&mut self, thread: ThreadId, name: Box<str>) {
+        while self.comms.len() >= MAX_KNOWN_TASKS && !self.comms.contains_key(&thread.tid) {
             let Some(first) = self.ended.pop_front() else {
                 return;
             };
@@ -94,13 +98,12 @@ impl Names {
                 self.comms.remove(&first);
             }
         }
-        if self.ended.len() >= 2 * MOST_NAMED {
-            // Most of these numbers have been used again.
+        if self.ended.len() >= 2 * MAX_KNOWN_TASKS {
+            // Most of these numbers have been reused: remove duplicates and running threads.
             let comms = &self.comms;
             let mut seen = std::collections::HashSet::new();
-            self.ended.retain(|tid| {
-                comms.get(tid).is_some_and(|it| it.has_ended) && seen.insert(*tid)
-            });
+            self.ended
+                .retain(|tid| comms.get(tid).is_some_and(|it| it.has_ended) && seen.insert(*tid));
         }
         let tgid = thread.tgid;
         let has_ended = false;
@@ -119,11 +122,11 @@ impl Names {
 mod tests {
     use super::*;
 
-    fn thread(tgid: u32, tid: u32) -> Thread {
-        Thread { tgid, tid }
+    fn thread(tgid: u32, tid: u32) -> ThreadId {
+        ThreadId { tgid, tid }
     }
 
-    /// A record of a type (`PERF_RECORD_*`), with these numbers and this text.
+    /// Builds a record of a type (`PERF_RECORD_*`) from numbers and a text.
     fn record(kind: u32, numbers: &[u32], text: &str) -> Vec<u8> {
         let mut record = kind.to_ne_bytes().to_vec();
         record.extend_from_slice(&[0; 4]);
@@ -136,59 +139,59 @@ mod tests {
     }
 
     fn comm(tgid: u32, tid: u32, name: &str) -> Vec<u8> {
-        record(kind::COMM, &[tgid, tid], name)
+        record(decode::COMM, &[tgid, tid], name)
     }
 
     fn exit(tgid: u32, tid: u32) -> Vec<u8> {
-        record(kind::EXIT, &[tgid, tgid, tid, tid, 0, 0], "")
+        record(decode::EXIT, &[tgid, tgid, tid, tid, 0, 0], "")
     }
 
     #[test]
-    fn a_name_is_that_of_a_processs_thread() {
-        let mut names = Names::default();
-        names.learn(&comm(7, 7, "qemu"));
-        names.learn(&comm(7, 8, "CPU 0/KVM"));
+    fn name_is_valid_for_the_same_process_only() {
+        let mut names = RecordedNames::default();
+        names.add_record(&comm(7, 7, "qemu"));
+        names.add_record(&comm(7, 8, "CPU 0/KVM"));
         assert_eq!(names.comm(thread(7, 8)), "CPU 0/KVM");
-        // The numbers are used again, and the ends of the ones before are not in the file.
+        // The numbers are reused, and the ends of the earlier threads are not in the file.
         assert_eq!(names.comm(thread(9, 8)), "<...>");
-        names.learn(&comm(9, 7, "worker"));
-        assert_eq!(names.vm_known(7), None);
-        // A new thread begins with its parent's name.
-        names.learn(&record(kind::FORK, &[9, 9, 10, 7], ""));
+        names.add_record(&comm(9, 7, "worker"));
+        assert_eq!(names.known_vm_name(7), None);
+        // A new thread starts with the name of its parent.
+        names.add_record(&record(decode::FORK, &[9, 9, 10, 7], ""));
         assert_eq!(names.comm(thread(9, 10)), "worker");
-        // After its end, its name is still asked for.
-        names.learn(&comm(20, 20, "qemu"));
-        names.learn(&exit(20, 20));
-        assert_eq!(names.vm(20), "qemu-20");
+        // The name is still available after the end of the thread.
+        names.add_record(&comm(20, 20, "qemu"));
+        names.add_record(&exit(20, 20));
+        assert_eq!(names.vm_name(20), "qemu-20");
     }
 
     #[test]
-    fn memory_is_bounded_and_what_lives_keeps_its_name() {
-        let mut names = Names::default();
-        names.learn(&comm(1, 1, "first"));
-        let most = u32::try_from(MOST_NAMED).expect("a small number");
-        for tid in 2..2 * most {
-            names.learn(&comm(tid, tid, "vcpu"));
-            names.learn(&exit(tid, tid));
-            names.learn(&exit(tid, tid));
+    fn memory_is_bounded_and_running_threads_keep_their_names() {
+        let mut names = RecordedNames::default();
+        names.add_record(&comm(1, 1, "first"));
+        let capacity = u32::try_from(MAX_KNOWN_TASKS).expect("a small number");
+        for tid in 2..2 * capacity {
+            names.add_record(&comm(tid, tid, "vcpu"));
+            names.add_record(&exit(tid, tid));
+            names.add_record(&exit(tid, tid));
         }
-        assert_eq!(names.comms.len(), MOST_NAMED);
-        assert!(names.ended.len() <= 2 * MOST_NAMED);
+        assert_eq!(names.comms.len(), MAX_KNOWN_TASKS);
+        assert!(names.ended.len() <= 2 * MAX_KNOWN_TASKS);
         assert_eq!(names.comm(thread(1, 1)), "first");
-        let last = 2 * most - 1;
+        let last = 2 * capacity - 1;
         assert_eq!(names.comm(thread(last, last)), "vcpu");
-        // One number that is used over and over.
-        for _ in 0..3 * most {
-            names.learn(&comm(5, 5, "vcpu"));
-            names.learn(&exit(5, 5));
+        // One number that is reused many times.
+        for _ in 0..3 * capacity {
+            names.add_record(&comm(5, 5, "vcpu"));
+            names.add_record(&exit(5, 5));
         }
-        assert!(names.ended.len() <= 2 * MOST_NAMED);
-        // Where none has ended, further ones have no name.
-        let mut names = Names::default();
-        for tid in 1..=most + 1 {
-            names.learn(&comm(tid, tid, "vcpu"));
+        assert!(names.ended.len() <= 2 * MAX_KNOWN_TASKS);
+        // If no thread has ended, further threads have no name.
+        let mut names = RecordedNames::default();
+        for tid in 1..=capacity + 1 {
+            names.add_record(&comm(tid, tid, "vcpu"));
         }
-        assert_eq!(names.comms.len(), MOST_NAMED);
-        assert_eq!(names.comm(thread(most + 1, most + 1)), "<...>");
+        assert_eq!(names.comms.len(), MAX_KNOWN_TASKS);
+        assert_eq!(names.comm(thread(capacity + 1, capacity + 1)), "<...>");
     }
 }

@@ -1,241 +1,254 @@
-//! Passing on events in the order of time, with what is known by then.
+//! Plays a recording: emits its items in time order, with the names and losses known at that point.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use super::{
-    AttrSelection, Context, Names, PlayOptions, RecordingSummary,
-    ahead::Step,
-    scan::{QueuedRecord, RecordKind, Scanned},
-    time::RecordedTime,
+    attr_selection::AttrSelection,
+    clock::RecordingClock,
+    names::RecordedNames,
+    playback::{PlaybackContext, PlaybackOptions, RecordingSummary},
+    prefetch::ReadStep,
+    scan::{QueuedRecord, RecordKind, ScannedChunk},
 };
 use crate::{
-    model::{Event, Loss, StreamItem, Thread, capacity::MOST_NAMED},
-    recording::{Catalog, ReadError, kind},
-    source::{loss_windows::LossWindows, window::Window},
+    model::{Event, Loss, StreamItem, ThreadId, capacity::MAX_KNOWN_TASKS},
+    recording::{Metadata, ReadError, decode},
+    source::{loss_windows::LossWindows, reorder_buffer::ReorderBuffer},
     timing::Attribution,
 };
 
-/// Records that are held back at most, at 32 bytes each, until a round is over: perf's rounds are as long as its buffers.
-const MOST_HELD: usize = 1 << 21;
+/// Maximum number of records that are held back until a round finishes, at 32 bytes each. A round
+/// of `perf record` has as many records as fit into its buffers.
+const MAX_HELD_RECORDS: usize = 1 << 21;
 
-/// And their bytes.
-const MOST_HELD_BYTES: usize = 512 << 20;
+/// Maximum number of bytes of the chunks that contain these records.
+const MAX_HELD_BYTES: usize = 512 << 20;
 
-/// Why passing on stops.
-enum Stop<E> {
+/// Why the playback stops early.
+enum PlaybackStop<E> {
+    /// The receiver of the items returned an error.
     Error(E),
-    Enough,
+    /// The requested time has passed.
+    LimitReached,
 }
 
-/// What changes while a recording is played.
+/// The state of a playback.
 pub(super) struct Player<'a> {
-    catalog: &'a Catalog,
+    metadata: &'a Metadata,
     attrs: &'a [AttrSelection],
-    /// Lost events are said by the id of their event.
-    is_ours: bool,
+    /// Whether `kvm-collector record` made the recording. Its records of lost events contain the id
+    /// of the lost event.
+    is_recorded_by_us: bool,
     attribution: Attribution,
     losses: LossWindows,
-    /// Collect the processes seen, to say which there are.
-    is_by_process: bool,
+    /// Whether to collect the processes that had events.
+    collects_processes: bool,
     processes: BTreeSet<u32>,
     last_process: Option<u32>,
-    time: RecordedTime,
-    names: Names,
+    clock: RecordingClock,
+    names: RecordedNames,
     loss: Loss,
-    /// Of the loss, what the attribution has not said yet.
+    /// Why the recording is incomplete.
     defect: Option<String>,
+    /// Number of events emitted.
     events: u64,
 }
 
 impl<'a> Player<'a> {
+    /// Creates a player. `attrs` has the selection for each attr.
     pub(super) fn new(
-        catalog: &'a Catalog,
+        metadata: &'a Metadata,
         attrs: &'a [AttrSelection],
         attribution: Attribution,
-        options: &PlayOptions,
+        options: &PlaybackOptions,
     ) -> Self {
         Self {
-            catalog,
+            metadata,
             attrs,
-            is_ours: catalog.is_ours(),
+            is_recorded_by_us: metadata.is_recorded_by_us(),
             attribution,
             losses: LossWindows::default(),
-            is_by_process: options.selection.is_by_process(),
+            collects_processes: options.selection.is_by_process(),
             processes: BTreeSet::new(),
             last_process: None,
-            time: RecordedTime::new(options.limits),
-            names: Names::from_lines(&catalog.vm_names),
+            clock: RecordingClock::new(options.limits),
+            names: RecordedNames::from_vm_lines(&metadata.vm_names),
             loss: Loss::default(),
             defect: None,
             events: 0,
         }
     }
 
-    /// Takes what is read, and passes on items until there are no more, or the requested time has passed.
+    /// Reads chunks with `next` and passes items to `each`, until the recording ends or the
+    /// requested time has passed.
+    ///
+    /// # Errors
+    /// The first error of `next` or `each`.
     pub(super) fn play<E: From<ReadError>>(
         mut self,
-        next: &mut dyn FnMut() -> Result<Step, ReadError>,
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+        next: &mut dyn FnMut() -> Result<ReadStep, ReadError>,
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<RecordingSummary, E> {
-        let mut window = Window::default();
+        let mut buffer = ReorderBuffer::default();
         let mut held_bytes = 0;
-        let mut is_enough = false;
-        while !is_enough {
+        let mut is_done = false;
+        while !is_done {
             let scanned = match next()? {
-                Step::Run(scanned) => scanned,
-                Step::End(defect) => {
+                ReadStep::Chunk(scanned) => scanned,
+                ReadStep::End(defect) => {
                     self.loss.damaged += u64::from(defect.is_some());
                     self.defect = defect;
                     break;
                 }
             };
-            self.take_in(&scanned);
+            self.handle_untimed_records(&scanned);
             let until_ns = scanned.until_ns;
-            if !scanned.timed.is_empty() {
-                held_bytes += scanned.run.len();
-                window.add(scanned.run, scanned.timed);
+            if !scanned.queued.is_empty() {
+                held_bytes += scanned.chunk.len();
+                buffer.add(scanned.chunk, scanned.queued);
             }
-            let mut most_held = MOST_HELD;
-            if held_bytes > MOST_HELD_BYTES {
-                most_held = window.held() / 2;
+            let mut max_held = MAX_HELD_RECORDS;
+            if held_bytes > MAX_HELD_BYTES {
+                max_held = buffer.held_items() / 2;
             }
-            if until_ns.is_some() || window.held() > most_held {
-                let given =
-                    window.give_out(until_ns.unwrap_or(0), most_held, |run, time_ns, item| {
-                        self.give(run, time_ns, item, each)
+            if until_ns.is_some() || buffer.held_items() > max_held {
+                let emitted =
+                    buffer.emit_until(until_ns.unwrap_or(0), max_held, |chunk, time_ns, item| {
+                        self.emit_record(chunk, time_ns, item, each)
                     });
-                held_bytes = window.block_bytes(Bytes::len);
-                is_enough = enough(given)?;
+                held_bytes = buffer.block_bytes(Bytes::len);
+                is_done = is_limit_reached(emitted)?;
             }
         }
-        if !is_enough {
-            let given = window.give_out(u64::MAX, 0, |run, time_ns, item| {
-                self.give(run, time_ns, item, each)
+        if !is_done {
+            let emitted = buffer.emit_until(u64::MAX, 0, |chunk, time_ns, item| {
+                self.emit_record(chunk, time_ns, item, each)
             });
-            enough(given)?;
+            is_limit_reached(emitted)?;
         }
-        self.loss.late = window.late();
+        self.loss.late = buffer.late();
         self.loss.unattributed = self.attribution.unattributed();
-        self.end(each)
+        self.finish(each)
     }
 
-    fn end<E>(
+    fn finish<E>(
         mut self,
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<RecordingSummary, E> {
         if !self.losses.is_empty() {
-            match self.mark_losses(u64::MAX, each) {
-                Ok(()) | Err(Stop::Enough) => {}
-                Err(Stop::Error(error)) => return Err(error),
+            match self.emit_losses(u64::MAX, each) {
+                Ok(()) | Err(PlaybackStop::LimitReached) => {}
+                Err(PlaybackStop::Error(error)) => return Err(error),
             }
         }
-        if let Some(end_ns) = self.time.finish() {
-            match self.pass_on(&StreamItem::Interval { end_ns }, each) {
-                Ok(()) | Err(Stop::Enough) => {}
-                Err(Stop::Error(error)) => return Err(error),
+        if let Some(end_ns) = self.clock.finish() {
+            match self.emit(&StreamItem::IntervalEnd { end_ns }, each) {
+                Ok(()) | Err(PlaybackStop::LimitReached) => {}
+                Err(PlaybackStop::Error(error)) => return Err(error),
             }
         }
         let names = self.names;
         Ok(RecordingSummary {
-            began_ns: self.time.began_ns(),
-            end_ns: self.time.end_ns(),
+            start_ns: self.clock.start_ns(),
+            end_ns: self.clock.end_ns(),
             events: self.events,
             loss: self.loss,
             defect: self.defect,
             processes: self
                 .processes
                 .iter()
-                .map(|tgid| (*tgid, names.vm(*tgid)))
+                .map(|tgid| (*tgid, names.vm_name(*tgid)))
                 .collect(),
             names,
         })
     }
 
-    /// What of a run is not to wait for its turn.
-    fn take_in(&mut self, scanned: &Scanned) {
+    /// Handles the records without a time, which are not held back.
+    fn handle_untimed_records(&mut self, scanned: &ScannedChunk) {
         self.loss.damaged += scanned.damaged;
         let untimed = scanned.untimed.iter();
-        for record in untimed.filter_map(|at| kind::at(&scanned.run, *at)) {
-            self.names.learn(record);
+        for record in untimed.filter_map(|at| decode::record_at(&scanned.chunk, *at)) {
+            self.names.add_record(record);
         }
     }
 
     #[inline(always)]
-    fn pass_on<E>(
+    fn emit<E>(
         &mut self,
         item: &StreamItem<'_>,
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
-    ) -> Result<(), Stop<E>> {
-        let context = Context {
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<(), PlaybackStop<E>> {
+        let context = PlaybackContext {
             names: &self.names,
             loss: &self.loss,
             events: self.events,
-            began_ns: self.time.began_ns(),
+            start_ns: self.clock.start_ns(),
         };
-        each(item, &context).map_err(Stop::Error)
+        each(item, &context).map_err(PlaybackStop::Error)
     }
 
-    /// Its turn has come. Is it an event?
+    /// Emits a held record. Returns whether it is an event.
     #[inline]
-    fn give<E>(
+    fn emit_record<E>(
         &mut self,
-        run: &Bytes,
+        chunk: &Bytes,
         time_ns: u64,
         record: QueuedRecord,
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
-    ) -> Result<bool, Stop<E>> {
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<bool, PlaybackStop<E>> {
         match record.kind() {
             RecordKind::Event(attr) => {
-                self.give_event(attr, time_ns, record, record.bytes(run), each)?;
+                self.emit_event(attr, time_ns, record, record.bytes(chunk), each)?;
                 Ok(true)
             }
-            kind => self.give_other(kind, time_ns, record, record.bytes(run), each),
+            kind => self.emit_other_record(kind, time_ns, record, record.bytes(chunk), each),
         }
     }
 
-    /// The event of a sample, if it is selected.
+    /// Emits an event, if it is selected.
     #[inline(always)]
-    fn give_event<E>(
+    fn emit_event<E>(
         &mut self,
         attr: usize,
         time_ns: u64,
         record: QueuedRecord,
         bytes: &[u8],
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
-    ) -> Result<(), Stop<E>> {
-        let thread = Thread {
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<(), PlaybackStop<E>> {
+        let thread = ThreadId {
             tgid: record.pid,
             tid: record.tid,
         };
-        if self.is_by_process && self.last_process != Some(thread.tgid) {
+        if self.collects_processes && self.last_process != Some(thread.tgid) {
             self.last_process = Some(thread.tgid);
-            // They are listed where none of them is selected; of so many, a part will do.
-            if self.processes.len() < MOST_NAMED {
+            // The processes are only listed if none is selected. An incomplete list is enough if
+            // there are very many.
+            if self.processes.len() < MAX_KNOWN_TASKS {
                 self.processes.insert(thread.tgid);
             }
         }
         let selection = &self.attrs[attr];
         let (mut raw, mut sample_weight) = (bytes, 0);
         if selection.is_sampled {
-            let Some(sample) = self.catalog.attrs[attr].sample(bytes) else {
+            let Some(sample) = self.metadata.attrs[attr].sample(bytes) else {
                 return Ok(());
             };
             raw = bytes.get(sample.raw).unwrap_or_default();
             sample_weight = sample.weight;
         }
         let names = &self.names;
-        let vm_name = |tgid| names.vm_known(tgid);
+        let vm_name = |tgid| names.known_vm_name(tgid);
         let subject = self.attribution.attribute(attr, thread, raw, &vm_name);
         let (Some(subject), Some(slot)) = (subject, selection.slot) else {
             return Ok(());
         };
         if !self.losses.is_empty() {
-            self.mark_losses(time_ns, each)?;
+            self.emit_losses(time_ns, each)?;
         }
-        if !self.time.reach_soon(time_ns) {
-            self.reach(time_ns, true, each)?;
+        if !self.clock.try_advance(time_ns) {
+            self.advance_clock(time_ns, true, each)?;
         }
         self.events += 1;
         self.loss.sampled = self.loss.sampled.saturating_add(sample_weight);
@@ -249,23 +262,23 @@ impl<'a> Player<'a> {
             sample_weight,
             raw,
         });
-        self.pass_on(&event, each)
+        self.emit(&event, each)
     }
 
-    /// What is no event that can be decoded.
+    /// Emits a record that is not an event, or an event that cannot be decoded.
     #[cold]
-    fn give_other<E>(
+    fn emit_other_record<E>(
         &mut self,
         kind: RecordKind,
         time_ns: u64,
         record: QueuedRecord,
         bytes: &[u8],
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
-    ) -> Result<bool, Stop<E>> {
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<bool, PlaybackStop<E>> {
         let item = match kind {
             RecordKind::Damaged => Some(StreamItem::Damaged {
                 time_ns,
-                thread: Thread {
+                thread: ThreadId {
                     tgid: record.pid,
                     tid: record.tid,
                 },
@@ -276,15 +289,15 @@ impl<'a> Player<'a> {
                 count: 0,
                 time_ns,
             }),
-            RecordKind::Event(_) | RecordKind::Other => self.other(time_ns, bytes),
+            RecordKind::Event(_) | RecordKind::NonSample => self.non_sample_item(time_ns, bytes),
         };
         let Some(item) = item else {
             return Ok(false);
         };
         let is_event = kind == RecordKind::Damaged;
-        let counts = is_event || matches!(item, StreamItem::Lost { .. });
-        if counts && !self.time.reach_soon(time_ns) {
-            self.reach(time_ns, is_event, each)?;
+        let advances_clock = is_event || matches!(item, StreamItem::Lost { .. });
+        if advances_clock && !self.clock.try_advance(time_ns) {
+            self.advance_clock(time_ns, is_event, each)?;
         }
         match &item {
             StreamItem::Damaged { .. } => self.loss.damaged += 1,
@@ -293,79 +306,81 @@ impl<'a> Player<'a> {
             }
             _ => {}
         }
-        self.pass_on(&item, each)?;
+        self.emit(&item, each)?;
         Ok(is_event)
     }
 
-    /// Marks that events are missing before a time, in all CPUs that lost some around it.
+    /// Emits a loss for each CPU that may have lost events before `time_ns`.
     #[cold]
-    fn mark_losses<E>(
+    fn emit_losses<E>(
         &mut self,
         time_ns: u64,
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
-    ) -> Result<(), Stop<E>> {
-        for cpu in self.losses.before(time_ns) {
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<(), PlaybackStop<E>> {
+        for cpu in self.losses.cpus_before(time_ns) {
             let lost = StreamItem::Lost {
                 slot: None,
                 cpu,
                 count: 0,
                 time_ns,
             };
-            self.pass_on(&lost, each)?;
+            self.emit(&lost, each)?;
         }
         Ok(())
     }
 
-    /// Time has come to a limit, or to the end of an interval.
+    /// Advances the clock past the end of an interval or of the requested time, and emits the ends
+    /// of intervals.
     #[cold]
-    fn reach<E>(
+    fn advance_clock<E>(
         &mut self,
         time_ns: u64,
         is_event: bool,
-        each: &mut impl FnMut(&StreamItem<'_>, &Context<'_>) -> Result<(), E>,
-    ) -> Result<(), Stop<E>> {
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<(), PlaybackStop<E>> {
         self.loss.unattributed = self.attribution.unattributed();
-        for end_ns in self.time.reach(time_ns, is_event).into_iter().flatten() {
-            self.pass_on(&StreamItem::Interval { end_ns }, each)?;
+        for end_ns in self.clock.advance(time_ns, is_event).into_iter().flatten() {
+            self.emit(&StreamItem::IntervalEnd { end_ns }, each)?;
         }
-        match self.time.is_over() {
-            true => Err(Stop::Enough),
+        match self.clock.is_finished() {
+            true => Err(PlaybackStop::LimitReached),
             false => Ok(()),
         }
     }
 
-    /// A record that is no sample.
-    fn other(&mut self, time_ns: u64, record: &[u8]) -> Option<StreamItem<'static>> {
-        if let Some((id, count)) = kind::lost(record) {
-            let id = id.filter(|_| self.is_ours);
+    /// Handles a record other than a sample. Returns the item to emit, if any.
+    fn non_sample_item(&mut self, time_ns: u64, record: &[u8]) -> Option<StreamItem<'static>> {
+        if let Some((id, count)) = decode::lost(record) {
+            let id = id.filter(|_| self.is_recorded_by_us);
             let mut cpu = None;
             if count == 0
                 && let Some(to_ns) = id
             {
-                // A mark of ours.
-                cpu = self.catalog.cpu_of(record);
-                self.losses.begin(cpu.unwrap_or(0), to_ns);
+                // `kvm-collector record` writes a loss window as a record with a count of 0 and the
+                // end of the window in place of the id.
+                cpu = self.metadata.non_sample_cpu(record);
+                self.losses.add(cpu.unwrap_or(0), to_ns);
             }
-            let attr = id.and_then(|id| self.catalog.attr_of(id));
+            let attr = id.and_then(|id| self.metadata.attr_index(id));
             return Some(StreamItem::Lost {
-                slot: attr.map(|attr| self.attrs[attr].slot.unwrap_or(StreamItem::UNSELECTED)),
+                slot: attr.map(|attr| self.attrs[attr].slot.unwrap_or(StreamItem::UNSELECTED_SLOT)),
                 cpu,
                 count,
                 time_ns,
             });
         }
-        self.names.learn(record);
-        let tid = kind::new_or_ended_thread(record)?;
+        self.names.add_record(record);
+        let tid = decode::forked_or_exited_tid(record)?;
         self.attribution.thread_end(tid);
         Some(StreamItem::ThreadEnd { tid })
     }
 }
 
-/// Has enough been passed on?
-fn enough<E>(given: Result<(), Stop<E>>) -> Result<bool, E> {
-    match given {
+/// Returns whether the playback stopped because the requested time has passed.
+fn is_limit_reached<E>(result: Result<(), PlaybackStop<E>>) -> Result<bool, E> {
+    match result {
         Ok(()) => Ok(false),
-        Err(Stop::Enough) => Ok(true),
-        Err(Stop::Error(error)) => Err(error),
+        Err(PlaybackStop::LimitReached) => Ok(true),
+        Err(PlaybackStop::Error(error)) => Err(error),
     }
 }

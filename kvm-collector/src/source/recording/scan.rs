@@ -1,63 +1,65 @@
-//! What in a run of records is of interest, and when its turn is.
+//! Scans the chunks of a recording for the records that are needed, and their times.
 
 use bytes::Bytes;
 
 use crate::{
-    recording::{self, Catalog, kind},
-    source::window,
+    recording::{self, Metadata, decode},
+    source::reorder_buffer,
 };
 
-/// What is of interest in a run of records.
+/// The records of a chunk that are needed.
 #[derive(Debug)]
-pub(super) struct Scanned {
-    /// The records; none where all that is needed of them is in the items.
-    pub(super) run: Bytes,
-    /// What is passed on in the order of time: when, and what.
-    pub(super) timed: Vec<(u64, QueuedRecord)>,
-    /// Records that say no time, and where they are. They are taken as they come.
+pub(super) struct ScannedChunk {
+    /// The bytes of the chunk; empty if no record is needed beyond what `queued` contains.
+    pub(super) chunk: Bytes,
+    /// Records that are emitted in time order, each with its time in ns.
+    pub(super) queued: Vec<(u64, QueuedRecord)>,
+    /// Offsets of records without a time. They are handled as they arrive.
     pub(super) untimed: Vec<usize>,
-    /// Nothing from before this time will follow.
+    /// No later chunk contains a record before this time.
     pub(super) until_ns: Option<u64>,
-    /// Samples that cannot be decoded.
+    /// Number of samples that cannot be decoded.
     pub(super) damaged: u64,
 }
 
-/// A record that waits for its turn.
+/// A record that is held back until it can be emitted in time order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueuedRecord {
-    /// Where in the run the record is; of an event, its raw part, and of an event of a sample, what is behind the
-    /// record's header.
-    at: u32,
+    /// The offset in the chunk. For an event it is that of the event's raw record; for an event
+    /// that stands for several, that of the body of the perf record.
+    offset: u32,
+    /// The length from `offset` on.
     bytes: u32,
+    /// The index of the attr, or one of the constants below.
     attr: u32,
     pub(super) pid: u32,
     pub(super) tid: u32,
     pub(super) cpu: u32,
 }
 
-/// What a queued record is.
+/// The kind of a queued record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordKind {
-    /// An event, by its attr.
+    /// An event, with the index of its attr.
     Event(usize),
     /// An event whose record is too short. Its thread is known.
     Damaged,
     /// Events or records are missing here.
     Missing,
-    /// A record that is no sample.
-    Other,
+    /// A record other than a sample.
+    NonSample,
 }
 
 impl QueuedRecord {
-    const OTHER: u32 = u32::MAX;
+    const NON_SAMPLE: u32 = u32::MAX;
     const MISSING: u32 = u32::MAX - 1;
     const DAMAGED: u32 = u32::MAX - 2;
 
-    fn other(at: usize, bytes: usize) -> Option<Self> {
+    fn non_sample(offset: usize, bytes: usize) -> Option<Self> {
         Some(Self {
-            at: u32::try_from(at).ok()?,
+            offset: u32::try_from(offset).ok()?,
             bytes: u32::try_from(bytes).ok()?,
-            attr: Self::OTHER,
+            attr: Self::NON_SAMPLE,
             pid: 0,
             tid: 0,
             cpu: 0,
@@ -66,7 +68,7 @@ impl QueuedRecord {
 
     fn missing() -> Self {
         Self {
-            at: 0,
+            offset: 0,
             bytes: 0,
             attr: Self::MISSING,
             pid: 0,
@@ -75,161 +77,173 @@ impl QueuedRecord {
         }
     }
 
-    /// What it is.
+    /// Returns the kind of the record.
     #[inline]
     pub(super) fn kind(&self) -> RecordKind {
         match self.attr {
-            Self::OTHER => RecordKind::Other,
+            Self::NON_SAMPLE => RecordKind::NonSample,
             Self::MISSING => RecordKind::Missing,
             Self::DAMAGED => RecordKind::Damaged,
             attr => RecordKind::Event(attr as usize),
         }
     }
 
-    /// Its bytes, if the run was kept.
+    /// Returns the bytes of the record; empty if the bytes of the chunk were not stored.
     #[inline]
-    pub(super) fn bytes<'a>(&self, run: &'a [u8]) -> &'a [u8] {
-        let rest = run.get(self.at as usize..).unwrap_or_default();
+    pub(super) fn bytes<'a>(&self, chunk: &'a [u8]) -> &'a [u8] {
+        let rest = chunk.get(self.offset as usize..).unwrap_or_default();
         rest.get(..self.bytes as usize).unwrap_or_default()
     }
 }
 
-/// Goes over the runs of a recording, one after the other.
+/// Scans the chunks of a recording, which must be in file order.
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
-    catalog: &'a Catalog,
-    /// Per attr, whether its samples are of interest, and how long their records are at least.
-    wanted: Vec<Option<usize>>,
+    metadata: &'a Metadata,
+    /// By attr: the minimum length of its records; `None` if its samples are not needed.
+    min_record_bytes: Vec<Option<usize>>,
+    /// Whether the raw records of events are needed.
     keeps_records: bool,
     newest_ns: u64,
-    /// The newest of the rounds that are over.
+    /// The latest time in the rounds that have finished.
     round_ns: u64,
-    /// How many items the run before had.
-    timed: usize,
+    /// Number of queued records in the previous chunk.
+    previous_queued: usize,
     /// The time of the last sample in the file.
     last_ns: u64,
-    /// Since then, records have been missing at a time that is not known: it is before the next sample.
-    is_missing: bool,
+    /// Whether records are missing since then, at an unknown time before the next sample.
+    has_open_loss: bool,
 }
 
 impl<'a> Scanner<'a> {
-    /// `wanted` says of each attr whether its samples are of interest, and how long their records are at least;
-    /// `keeps_records` whether the records are of interest.
+    /// Creates a scanner. `min_record_bytes` has the minimum length of the records of each attr, or
+    /// `None` if its samples are not needed. `keeps_records` tells whether the raw records of
+    /// events are needed.
     pub(super) fn new(
-        catalog: &'a Catalog,
-        wanted: Vec<Option<usize>>,
+        metadata: &'a Metadata,
+        min_record_bytes: Vec<Option<usize>>,
         keeps_records: bool,
     ) -> Self {
         Self {
-            catalog,
-            wanted,
+            metadata,
+            min_record_bytes,
             keeps_records,
             newest_ns: 0,
             round_ns: 0,
-            timed: 0,
+            previous_queued: 0,
             last_ns: 0,
-            is_missing: false,
+            has_open_loss: false,
         }
     }
 
-    pub(super) fn scan(&mut self, run: Bytes) -> Scanned {
-        let mut timed = Vec::with_capacity(self.timed);
+    /// Scans the next chunk.
+    pub(super) fn scan(&mut self, chunk: Bytes) -> ScannedChunk {
+        let mut queued = Vec::with_capacity(self.previous_queued);
         let mut untimed = Vec::new();
         let (mut until_ns, mut damaged) = (None, 0);
-        let mut keeps_run = self.keeps_records;
-        for (at, record) in recording::records(&run) {
-            match kind::of(record) {
-                kind::SAMPLE => match self.sample(at, kind::body(record)) {
-                    Sample::Wanted(time_ns, item) => {
-                        self.meet_sample(time_ns, &mut timed);
-                        timed.push((time_ns, item));
+        let mut keeps_chunk = self.keeps_records;
+        for (offset, record) in recording::records(&chunk) {
+            match decode::record_type(record) {
+                decode::SAMPLE => match self.sample(offset, decode::body(record)) {
+                    Sample::Selected(time_ns, item) => {
+                        self.note_sample_time(time_ns, &mut queued);
+                        queued.push((time_ns, item));
                     }
-                    Sample::Unwanted(Some(time_ns)) => self.meet_sample(time_ns, &mut timed),
-                    Sample::Unwanted(None) => {}
+                    Sample::Unselected(Some(time_ns)) => {
+                        self.note_sample_time(time_ns, &mut queued)
+                    }
+                    Sample::Unselected(None) => {}
                     Sample::Damaged => {
                         damaged += 1;
-                        self.miss(&mut timed, QueuedRecord::missing());
+                        self.add_loss(&mut queued, QueuedRecord::missing());
                     }
                 },
-                record_kind @ (kind::COMM
-                | kind::FORK
-                | kind::EXIT
-                | kind::LOST
-                | kind::LOST_SAMPLES) => {
-                    keeps_run = true;
-                    let Some(item) = QueuedRecord::other(at, record.len()) else {
+                record_kind @ (decode::COMM
+                | decode::FORK
+                | decode::EXIT
+                | decode::LOST
+                | decode::LOST_SAMPLES) => {
+                    keeps_chunk = true;
+                    let Some(item) = QueuedRecord::non_sample(offset, record.len()) else {
                         continue;
                     };
-                    let time_ns = self.catalog.time_of(record);
+                    let time_ns = self.metadata.non_sample_time(record);
                     if time_ns != 0 {
                         self.newest_ns = self.newest_ns.max(time_ns);
-                        timed.push((time_ns, item));
-                    } else if matches!(record_kind, kind::LOST | kind::LOST_SAMPLES) {
-                        self.miss(&mut timed, item);
+                        queued.push((time_ns, item));
+                    } else if matches!(record_kind, decode::LOST | decode::LOST_SAMPLES) {
+                        self.add_loss(&mut queued, item);
                     } else {
-                        untimed.push(at);
+                        untimed.push(offset);
                     }
                 }
-                kind::FINISHED_ROUND => {
-                    // What is before the newest of the round before cannot be preceded any more.
+                decode::FINISHED_ROUND => {
+                    // A finished round means: no later record is earlier than the latest record of
+                    // the previous round.
                     until_ns = Some(self.round_ns);
                     self.round_ns = self.newest_ns;
                 }
                 _ => {}
             }
         }
-        window::sort(&mut timed);
-        self.timed = timed.len();
-        Scanned {
-            // A run that is freed is read into again while the processor has it in its cache.
-            run: if keeps_run { run } else { Bytes::new() },
-            timed,
+        reorder_buffer::sort(&mut queued);
+        self.previous_queued = queued.len();
+        ScannedChunk {
+            // Memory that is freed early is reused for the next chunk while it is in the CPU cache.
+            chunk: if keeps_chunk { chunk } else { Bytes::new() },
+            queued,
             untimed,
             until_ns,
             damaged,
         }
     }
 
-    /// Something is missing, and its record does not say when: after the last sample and before the next one in the
-    /// file. Both ends are marked, so that nothing is taken to reach across.
-    fn miss(&mut self, timed: &mut Vec<(u64, QueuedRecord)>, item: QueuedRecord) {
-        timed.push((self.last_ns, item));
-        self.is_missing = true;
+    /// Queues a loss whose time is unknown: it is between the previous and the next sample in the
+    /// file. A loss is queued at the times of both, so that no exit spans it.
+    fn add_loss(&mut self, queued: &mut Vec<(u64, QueuedRecord)>, item: QueuedRecord) {
+        queued.push((self.last_ns, item));
+        self.has_open_loss = true;
     }
 
+    /// Stores the time of a sample, and queues the second half of a loss with unknown time.
     #[inline]
-    fn meet_sample(&mut self, time_ns: u64, timed: &mut Vec<(u64, QueuedRecord)>) {
-        if self.is_missing {
-            self.is_missing = false;
-            timed.push((time_ns, QueuedRecord::missing()));
+    fn note_sample_time(&mut self, time_ns: u64, queued: &mut Vec<(u64, QueuedRecord)>) {
+        if self.has_open_loss {
+            self.has_open_loss = false;
+            queued.push((time_ns, QueuedRecord::missing()));
         }
         self.last_ns = time_ns;
     }
 
     #[inline]
-    fn sample(&mut self, at: usize, body: &[u8]) -> Sample {
-        let Some(index) = self.catalog.attr_of_sample(body) else {
+    fn sample(&mut self, offset: usize, body: &[u8]) -> Sample {
+        let Some(index) = self.metadata.sample_attr_index(body) else {
             return Sample::Damaged;
         };
-        let attr = &self.catalog.attrs[index];
-        let Some(min_bytes) = self.wanted[index] else {
-            return Sample::Unwanted(self.is_missing.then(|| attr.time_of_sample(body)).flatten());
+        let attr = &self.metadata.attrs[index];
+        let Some(min_bytes) = self.min_record_bytes[index] else {
+            return Sample::Unselected(
+                self.has_open_loss.then(|| attr.sample_time(body)).flatten(),
+            );
         };
-        let Some(time_ns) = attr.time_of_sample(body) else {
+        let Some(time_ns) = attr.sample_time(body) else {
             return Sample::Damaged;
         };
         self.newest_ns = self.newest_ns.max(time_ns);
         let item = attr.sample(body).and_then(|sample| {
-            let is_whole = sample.raw.len() >= min_bytes;
-            let (at, bytes) = if attr.is_sampled {
-                (kind::body_at(at), body.len())
+            let is_complete = sample.raw.len() >= min_bytes;
+            let (offset, bytes) = if attr.is_sampled {
+                (decode::body_offset(offset), body.len())
             } else {
-                (kind::body_at(at) + sample.raw.start, sample.raw.len())
+                (
+                    decode::body_offset(offset) + sample.raw.start,
+                    sample.raw.len(),
+                )
             };
             Some(QueuedRecord {
-                at: u32::try_from(at).ok()?,
+                offset: u32::try_from(offset).ok()?,
                 bytes: u32::try_from(bytes).ok()?,
-                attr: if is_whole {
+                attr: if is_complete {
                     u32::try_from(index).ok()?
                 } else {
                     QueuedRecord::DAMAGED
@@ -239,13 +253,15 @@ impl<'a> Scanner<'a> {
                 cpu: sample.cpu,
             })
         });
-        item.map_or(Sample::Damaged, |item| Sample::Wanted(time_ns, item))
+        item.map_or(Sample::Damaged, |item| Sample::Selected(time_ns, item))
     }
 }
 
+/// The result of decoding a sample.
 enum Sample {
-    Wanted(u64, QueuedRecord),
-    /// Not of interest; its time, if somebody waits for one.
-    Unwanted(Option<u64>),
+    /// A needed sample, with its time.
+    Selected(u64, QueuedRecord),
+    /// A sample that is not needed; with its time, if a loss with unknown time waits for it.
+    Unselected(Option<u64>),
     Damaged,
 }

@@ -1,79 +1,59 @@
-//! What a [`Replay`](super::Replay) finds, one by one: for who wants to see each exit, and not their sums.
+//! Logs the segments of vCPU threads, for reports that show each exit instead of sums.
 
 use std::vec;
 
 use kvm_ebpf_common::{Key, Parts, Span, VcpuClock};
 
-use super::{Replay, RunningVcpus, threads::Thread, vcpu_id};
-use crate::model::{Exit, ExitEnd, Part, Segment, VcpuState};
+use super::threads::ReplayThread;
+use crate::{
+    model::{Exit, ExitEnd, ExitPart, Segment, VcpuState},
+    timing::vcpu_id_of,
+};
 
-/// Stretches that are over and have not been asked for. Of one thread they come in the order of their ends;
-/// parts before the exit they are of.
+/// Completed segments that have not been drained. Those of one thread are ordered by their end, and
+/// the parts of an exit come before the exit.
 #[derive(Debug, Default)]
 pub(super) struct SegmentLog {
+    /// `None` if the log is disabled.
     segments: Option<Vec<Segment>>,
-    /// Only whole exits, not their parts, nor time in the guest.
-    exits_only: bool,
-}
-
-impl Replay {
-    /// From now on, keeps what each vCPU's thread did, one by one, for [`Replay::segments`].
-    pub fn log_segments(&mut self) {
-        self.segment_log.begin();
-    }
-
-    /// From now on, logs each exit, without its parts, for [`Replay::segments`].
-    pub fn log_exits(&mut self) {
-        self.segment_log.begin();
-        self.segment_log.exits_only = true;
-    }
-
-    /// Where vCPUs' threads were until now, if that is kept: what was not asked for yet, each thread's in the
-    /// order of time.
-    pub fn segments(&mut self) -> vec::Drain<'_, Segment> {
-        self.segment_log.drain()
-    }
-
-    /// The recording ends here: what is not over, is known as far as this.
-    pub fn end_segments(&mut self) {
-        self.interrupt_after_losses();
-        let living: Vec<_> = self.threads.iter_mut().map(|it| it.state).collect();
-        let running = RunningVcpus::of(living.iter());
-        for thread in self.threads.iter_mut() {
-            if running.has_moved(&thread.state, &self.exited) {
-                self.segment_log.unseen(thread);
-            } else {
-                self.segment_log.last(thread, self.now_ns);
-            }
-        }
-    }
+    /// Whether only whole exits are logged, without their parts and without guest time.
+    is_exits_only: bool,
 }
 
 impl SegmentLog {
-    pub(super) fn begin(&mut self) {
+    /// Starts to log segments.
+    pub(super) fn enable(&mut self) {
         self.segments.get_or_insert_default();
     }
 
+    /// Starts to log whole exits only.
+    pub(super) fn enable_exits_only(&mut self) {
+        self.enable();
+        self.is_exits_only = true;
+    }
+
+    /// Returns whether segments are logged.
     #[inline]
-    pub(super) fn is_kept(&self) -> bool {
+    pub(super) fn is_enabled(&self) -> bool {
         self.segments.is_some()
     }
 
+    /// Removes and returns the segments.
     pub(super) fn drain(&mut self) -> vec::Drain<'_, Segment> {
         self.segments.get_or_insert_default().drain(..)
     }
 
-    /// A segment that is no exit, if those are logged.
-    fn add_other(&mut self, thread: &Thread, from_ns: u64, to_ns: u64, state: VcpuState) {
-        if !self.exits_only {
+    /// Adds a segment that is not a whole exit, if such segments are logged.
+    fn add_non_exit(&mut self, thread: &ReplayThread, from_ns: u64, to_ns: u64, state: VcpuState) {
+        if !self.is_exits_only {
             self.add(thread, from_ns, to_ns, state);
         }
     }
 
-    fn add(&mut self, thread: &Thread, from_ns: u64, to_ns: u64, state: VcpuState) {
+    fn add(&mut self, thread: &ReplayThread, from_ns: u64, to_ns: u64, state: VcpuState) {
         if let Some(segments) = &mut self.segments {
             segments.push(Segment {
-                vcpu_id: vcpu_id(&thread.state),
+                vcpu_id: vcpu_id_of(&thread.state),
                 cpu: thread.cpu,
                 from_ns,
                 to_ns: to_ns.max(from_ns),
@@ -84,7 +64,7 @@ impl SegmentLog {
 
     fn add_exit(
         &mut self,
-        thread: &Thread,
+        thread: &ReplayThread,
         times: (u64, u64),
         key: Key,
         parts: Parts,
@@ -99,115 +79,133 @@ impl SegmentLog {
         self.add(thread, times.0, times.1, VcpuState::Exit(exit));
     }
 
-    /// The clock of a thread is about to be told of `kvm_exit`.
-    pub(super) fn leaves_guest(&mut self, thread: &mut Thread, now_ns: u64, rip: u64) {
-        if !self.is_kept() {
+    /// Logs the end of guest time. To be called before the clock of the thread handles `kvm_exit`.
+    pub(super) fn log_guest_end(&mut self, thread: &mut ReplayThread, now_ns: u64, rip: u64) {
+        if !self.is_enabled() {
             return;
         }
         let clock = &thread.state.clock;
         if clock.guest_since_ns != 0 {
-            self.add_other(thread, clock.guest_since_ns, now_ns, VcpuState::Guest);
+            self.add_non_exit(thread, clock.guest_since_ns, now_ns, VcpuState::Guest);
         }
-        self.unseen(thread);
+        self.log_unknown_end(thread);
         thread.guest_rip = rip;
     }
 
-    /// What is open is about to be given up.
-    pub(super) fn unseen(&mut self, thread: &Thread) {
-        self.not_over(thread, thread.seen_ns, ExitEnd::Unseen);
+    /// Logs an exit in progress whose end is unknown. To be called before the clock of the thread
+    /// is interrupted.
+    pub(super) fn log_unknown_end(&mut self, thread: &ReplayThread) {
+        self.add_open_exit(thread, thread.seen_ns, ExitEnd::UnknownEnd);
     }
 
-    /// The thread has ended. If it was in the guest, it left that at a time that nobody saw.
-    pub(super) fn thread_end(&mut self, thread: &Thread) {
-        self.not_over(thread, thread.seen_ns, ExitEnd::Open);
+    /// Logs an exit in progress of a thread that has ended. Guest time in progress is not logged,
+    /// because its end is unknown.
+    pub(super) fn log_thread_end(&mut self, thread: &ReplayThread) {
+        self.add_open_exit(thread, thread.seen_ns, ExitEnd::InProgress);
     }
 
-    /// The stream ends here.
-    pub(super) fn last(&mut self, thread: &Thread, now_ns: u64) {
+    /// Logs the segments that are in progress at the end of the stream.
+    pub(super) fn log_stream_end(&mut self, thread: &ReplayThread, now_ns: u64) {
         let clock = &thread.state.clock;
         if clock.guest_since_ns != 0 {
-            self.add_other(thread, clock.guest_since_ns, now_ns, VcpuState::Guest);
+            self.add_non_exit(thread, clock.guest_since_ns, now_ns, VcpuState::Guest);
         }
-        self.not_over(thread, now_ns, ExitEnd::Open);
+        self.add_open_exit(thread, now_ns, ExitEnd::InProgress);
     }
 
-    fn not_over(&mut self, thread: &Thread, to_ns: u64, end: ExitEnd) {
+    fn add_open_exit(&mut self, thread: &ReplayThread, to_ns: u64, end: ExitEnd) {
         if let Some(key) = thread.state.clock.open_key() {
             let times = (thread.state.clock.span_ns, to_ns);
             self.add_exit(thread, times, key, Parts::default(), end);
         }
     }
 
-    /// The clock of a thread that is about to be told of an event; to be handed to what follows from that.
+    /// Copies the clock of a thread before it handles an event, to compare it afterwards. `None` if
+    /// parts are not logged.
     #[inline]
-    pub(super) fn before(&self, thread: &Thread) -> Option<VcpuClock> {
-        // Copied only where parts are logged.
-        (self.is_kept() && !self.exits_only).then_some(thread.state.clock)
+    pub(super) fn copy_clock(&self, thread: &ReplayThread) -> Option<VcpuClock> {
+        (self.is_enabled() && !self.is_exits_only).then_some(thread.state.clock)
     }
 
-    /// A span is over that began when the clock was so.
+    /// Logs a completed exit, and the parts that ended with it.
     #[inline]
-    pub(super) fn over(
+    pub(super) fn log_exit(
         &mut self,
-        thread: &Thread,
-        before: Option<VcpuClock>,
+        thread: &ReplayThread,
+        clock_before: Option<VcpuClock>,
         span: &Span,
         now_ns: u64,
     ) {
-        if !self.is_kept() {
+        if !self.is_enabled() {
             return;
         }
-        if let Some(before) = before {
-            self.parts(thread, &before, &span.parts, now_ns, now_ns);
+        if let Some(before) = clock_before {
+            self.add_parts(thread, &before, &span.parts, now_ns, now_ns);
         }
         let times = (now_ns - span.total_ns, now_ns);
         self.add_exit(thread, times, span.key, span.parts, ExitEnd::Entry);
     }
 
-    /// The clock of a thread, which was so before, has been told of an event within an exit.
+    /// Logs the parts that ended with an event within an exit.
     #[inline]
-    pub(super) fn within(&mut self, thread: &mut Thread, before: Option<VcpuClock>, now_ns: u64) {
-        let Some(before) = before else { return };
+    pub(super) fn log_new_parts(
+        &mut self,
+        thread: &mut ReplayThread,
+        clock_before: Option<VcpuClock>,
+        now_ns: u64,
+    ) {
+        let Some(before) = clock_before else { return };
         let clock = &thread.state.clock;
         let halted_ns = clock.parts.halted_ns - before.parts.halted_ns;
-        // A preemption while it was halted is not in its time, but in between.
-        let mut halted_from_ns = now_ns - halted_ns;
+        // A preemption during the halt does not count as halted time, so the halt started earlier.
+        let mut halt_start_ns = now_ns - halted_ns;
         let out_until_ns = clock.last_out_ns.saturating_add(clock.last_out_for_ns);
-        if halted_ns > 0 && out_until_ns > halted_from_ns {
-            halted_from_ns = halted_from_ns.saturating_sub(clock.last_out_for_ns);
+        if halted_ns > 0 && out_until_ns > halt_start_ns {
+            halt_start_ns = halt_start_ns.saturating_sub(clock.last_out_for_ns);
         }
         let parts = clock.parts;
-        self.parts(thread, &before, &parts, halted_from_ns, now_ns);
+        self.add_parts(thread, &before, &parts, halt_start_ns, now_ns);
         if before.vmm_since_ns == 0 && thread.state.clock.vmm_since_ns != 0 {
-            thread.vmm_began_ns = now_ns;
+            thread.vmm_start_ns = now_ns;
         }
     }
 
-    /// What has been added to the parts; `left_ns` is when it was back from user space, if it was there.
-    fn parts(
+    /// Logs each part that has grown since `before`. `vmm_end_ns` is when the thread returned from
+    /// the VMM.
+    fn add_parts(
         &mut self,
-        thread: &Thread,
+        thread: &ReplayThread,
         before: &VcpuClock,
         parts: &Parts,
-        left_ns: u64,
+        vmm_end_ns: u64,
         now_ns: u64,
     ) {
-        let was = &before.parts;
-        if parts.vmm_ns > was.vmm_ns {
-            // Not `vmm_since_ns`, which is put off by preemptions.
-            self.add_other(
+        let previous = &before.parts;
+        if parts.vmm_ns > previous.vmm_ns {
+            // `vmm_since_ns` is not the start, because preemptions postpone it.
+            self.add_non_exit(
                 thread,
-                thread.vmm_began_ns,
-                left_ns,
-                VcpuState::Part(Part::Vmm),
+                thread.vmm_start_ns,
+                vmm_end_ns,
+                VcpuState::Part(ExitPart::Vmm),
             );
         }
-        if parts.halted_ns > was.halted_ns {
-            self.add_other(thread, left_ns, now_ns, VcpuState::Part(Part::Halted));
+        if parts.halted_ns > previous.halted_ns {
+            self.add_non_exit(
+                thread,
+                vmm_end_ns,
+                now_ns,
+                VcpuState::Part(ExitPart::Halted),
+            );
         }
-        if parts.preempted_ns > was.preempted_ns {
-            let from_ns = now_ns - (parts.preempted_ns - was.preempted_ns);
-            self.add_other(thread, from_ns, now_ns, VcpuState::Part(Part::Preempted));
+        if parts.preempted_ns > previous.preempted_ns {
+            let from_ns = now_ns - (parts.preempted_ns - previous.preempted_ns);
+            self.add_non_exit(
+                thread,
+                from_ns,
+                now_ns,
+                VcpuState::Part(ExitPart::Preempted),
+            );
         }
     }
 }

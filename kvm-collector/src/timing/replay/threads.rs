@@ -1,19 +1,18 @@
-//! vCPU threads with their rows, found by their numbers: at once, as long as no other thread's number
-//! has the same last bits.
+//! The table of vCPU threads, with the rows of each thread.
+//!
+//! A cache that is indexed by the low bits of the thread id saves most hash lookups.
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::{
-    CauseTable, ExitStats, Key, NearRow, PairingCounters, VCPU_UNKNOWN,
-    VcpuThread, near_row,
-};
+use kvm_ebpf_common::{CauseTable, ExitStats, Key, NearRow, VCPU_UNKNOWN, VcpuThread, near_row};
 
+use super::capacity::Capacity;
 use crate::model::MinMax;
 
-/// Last bits of threads' numbers of which it is remembered who had them last.
-const NEAR_TIDS: usize = 1024;
+/// Entries of the cache of threads by thread id.
+const TID_CACHE_ENTRIES: usize = 1024;
 
-/// A process and a thread in one number, as in [`VcpuThread::task`].
+/// The ids of a process and a thread in one number, as in [`VcpuThread::task`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Task(pub(super) u64);
 
@@ -27,74 +26,79 @@ impl Task {
     }
 }
 
-/// What a thread's spans of one key add up to.
+/// The sums of a thread's exits with one key.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct ReplayRow {
+    /// The exit reason, or the code of the counted event.
     pub(super) key: Key,
+    /// Count, times and histogram.
     pub(super) stats: ExitStats,
-    /// Up to the last reading.
+    /// Extremes up to the previous reading.
     pub(super) extremes: MinMax,
+    /// The most frequent causes, if causes are requested.
     pub(super) causes: Option<Box<CauseTable>>,
 }
 
-/// A vCPU's thread.
+/// A vCPU thread, with its rows.
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(super) struct ReplayThread {
+    /// The same state that the eBPF programs have of a thread.
     pub(super) state: VcpuThread,
-    /// When it was seen last.
+    /// The time of its last event.
     pub(super) seen_ns: u64,
-    /// And on which CPU.
+    /// The CPU of its last event.
     pub(super) cpu: u32,
-    /// How many marks of lost events there were then.
-    pub(super) marks: u64,
-    /// For the segment_log: since when it has been in user space, whatever else happened since.
-    pub(super) vmm_began_ns: u64,
-    /// For the segment_log: where the guest was when it was left.
+    /// The number of loss markers at its last event.
+    pub(super) markers_seen: u64,
+    /// For the segment log: when the thread last returned to the VMM. Preemptions do not change it.
+    pub(super) vmm_start_ns: u64,
+    /// For the segment log: the guest's instruction pointer at the last exit.
     pub(super) guest_rip: u64,
     #[expect(
         clippy::vec_box,
-        reason = "a row has 2.6 KB, which is not to be moved, nor to be kept twice as room to grow"
+        reason = "a row has 2.6 KB: it should not be moved, nor reserved in advance when the vector grows"
     )]
-    pub(super) rows: Vec<Box<Row>>,
-    places: HashMap<Key, u32>,
+    pub(super) rows: Vec<Box<ReplayRow>>,
+    /// Indices in `rows`, starting at 1.
+    row_indices: HashMap<Key, u32>,
 }
 
-impl Thread {
-    fn new(task: Task, vcpu: u32, cpu: u32, marks: u64) -> Self {
+impl ReplayThread {
+    fn new(task: Task, vcpu: u32, cpu: u32, markers_seen: u64) -> Self {
         Self {
             state: VcpuThread::new(task.0, vcpu),
             seen_ns: 0,
             cpu,
-            marks,
-            vmm_began_ns: 0,
+            markers_seen,
+            vmm_start_ns: 0,
             guest_rip: 0,
             rows: Vec::new(),
-            places: HashMap::new(),
+            row_indices: HashMap::new(),
         }
     }
 
-    /// The row of a key; `None` when there is none, and no room for another.
+    /// Returns the row of a key, which is added if needed. `None` if the table of rows is full.
     #[inline]
-    pub(super) fn row(&mut self, key: &Key, rows: &mut Room) -> Option<&mut Row> {
-        let near = &mut self.state.near[near_row(key)];
-        let mut index = near.row;
-        if index == 0 || near.code != key.code || near.class != key.class {
-            index = match self.places.get(key) {
+    pub(super) fn row_mut(&mut self, key: &Key, rows: &mut Capacity) -> Option<&mut ReplayRow> {
+        let cached = &mut self.state.near[near_row(key)];
+        let mut index = cached.row;
+        if index == 0 || cached.code != key.code || cached.class != key.class {
+            index = match self.row_indices.get(key) {
                 Some(index) => *index,
-                None if !rows.take() => return None,
+                None if !rows.try_reserve() => return None,
                 None => {
-                    self.rows.push(Box::new(Row {
+                    self.rows.push(Box::new(ReplayRow {
                         key: *key,
                         stats: ExitStats::EMPTY,
                         extremes: MinMax::NONE,
                         causes: None,
                     }));
                     let index = u32::try_from(self.rows.len()).ok()?;
-                    self.places.insert(*key, index);
+                    self.row_indices.insert(*key, index);
                     index
                 }
             };
-            *near = NearRow {
+            *cached = NearRow {
                 code: key.code,
                 class: key.class,
                 row: index,
@@ -104,87 +108,59 @@ impl Thread {
     }
 }
 
-/// How many more there may be.
+/// The result of [`Threads::find_or_insert`].
 #[derive(Debug)]
-pub(super) struct Room {
-    free: usize,
-    /// There may be any at all.
-    is_used: bool,
-}
-
-impl Room {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            free: capacity,
-            is_used: capacity > 0,
-        }
-    }
-
-    fn take(&mut self) -> bool {
-        let is_room = self.free > 0;
-        self.free -= usize::from(is_room);
-        is_room
-    }
-
-    pub(super) fn give_back(&mut self, number: usize) {
-        self.free += number;
-    }
-
-    /// A row found no room: that is a loss, unless nobody wants rows.
-    pub(super) fn count_full(&self, counters: &mut PairingCounters) {
-        counters.rows_full += u64::from(self.is_used);
-    }
-}
-
-/// What [`Threads::find_or_make`] found or made.
-#[derive(Debug)]
-pub(super) struct ThreadEntry {
-    /// Where the thread is; `None` when there is no room for another one.
+pub(super) struct ThreadLookup {
+    /// The thread's index; `None` if the table is full.
     pub(super) index: Option<u32>,
-    /// The thread that had its number until now.
-    pub(super) before: Option<Box<Thread>>,
-    /// It is known only now which vCPU the thread runs.
+    /// The thread that had this number until now.
+    pub(super) replaced: Option<Box<ReplayThread>>,
+    /// Whether the thread's vCPU has only now become known.
     pub(super) is_vcpu_new: bool,
 }
 
-/// All threads that have not ended.
+/// The table of running vCPU threads.
 #[derive(Debug)]
 pub(super) struct Threads {
-    threads: Vec<Option<Box<Thread>>>,
+    threads: Vec<Option<Box<ReplayThread>>>,
+    /// Indices of unused entries.
     free: Vec<u32>,
-    of_tid: HashMap<u32, u32>,
-    near: Vec<u32>,
-    room: Room,
+    /// Indices by thread id.
+    by_tid: HashMap<u32, u32>,
+    /// Cached indices, by the low bits of the thread id.
+    tid_cache: Vec<u32>,
+    capacity: Capacity,
 }
 
 impl Threads {
-    pub(super) fn new(most: usize) -> Self {
+    /// Creates a table for up to `max_threads` threads.
+    pub(super) fn new(max_threads: usize) -> Self {
         Self {
             threads: Vec::new(),
             free: Vec::new(),
-            of_tid: HashMap::new(),
-            near: vec![u32::MAX; NEAR_TIDS],
-            room: Room::new(most),
+            by_tid: HashMap::new(),
+            tid_cache: vec![u32::MAX; TID_CACHE_ENTRIES],
+            capacity: Capacity::new(max_threads),
         }
     }
 
-    /// The place of a thread, if it is known to be a vCPU's.
+    /// Returns the index of a thread; `None` if it is not known as a vCPU thread.
     #[inline]
     pub(super) fn find(&mut self, task: Task) -> Option<u32> {
-        let near = task.tid() as usize % NEAR_TIDS;
-        if self.is_at(self.near[near], task) {
-            return Some(self.near[near]);
+        let slot = task.tid() as usize % TID_CACHE_ENTRIES;
+        if self.is_at(self.tid_cache[slot], task) {
+            return Some(self.tid_cache[slot]);
         }
         let index = self
             .find_tid(task.tid())
             .filter(|index| self.is_at(*index, task))?;
-        self.near[near] = index;
+        self.tid_cache[slot] = index;
         Some(index)
     }
 
-    /// The place of whatever thread has this number.
+    /// Returns the index of the thread with this number, whatever its process.
     pub(super) fn find_tid(&self, tid: u32) -> Option<u32> {
-        self.of_tid.get(&tid).copied()
+        self.by_tid.get(&tid).copied()
     }
 
     #[inline]
@@ -195,24 +171,25 @@ impl Threads {
             .is_some_and(|it| it.state.task == task.0)
     }
 
+    /// Returns the thread at an index.
     #[inline]
-    pub(super) fn at(&mut self, index: u32) -> Option<&mut Thread> {
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut ReplayThread> {
         let thread = self.threads.get_mut(index as usize)?;
         thread.as_deref_mut()
     }
 
-    /// Finds a thread that runs a vCPU, or makes an entry for it. The thread that had its number until now, and has
-    /// ended or runs another vCPU, is removed.
+    /// Finds the entry of a thread that runs a vCPU, or adds one. Removes an entry with the same
+    /// thread id if that thread has ended or has run another vCPU.
     #[inline(always)]
-    pub(super) fn find_or_make(
+    pub(super) fn find_or_insert(
         &mut self,
         task: Task,
         vcpu: u32,
         cpu: u32,
-        marks: u64,
-    ) -> ThreadEntry {
+        markers_seen: u64,
+    ) -> ThreadLookup {
         if let Some(index) = self.find(task)
-            && let Some(thread) = self.at(index)
+            && let Some(thread) = self.get_mut(index)
         {
             let state = &mut thread.state;
             let is_vcpu_new = state.vcpu == VCPU_UNKNOWN && vcpu != VCPU_UNKNOWN;
@@ -220,30 +197,30 @@ impl Threads {
                 state.vcpu = vcpu;
             }
             if vcpu == VCPU_UNKNOWN || state.vcpu == vcpu {
-                return ThreadEntry {
+                return ThreadLookup {
                     index: Some(index),
-                    before: None,
+                    replaced: None,
                     is_vcpu_new,
                 };
             }
         }
-        self.make(task, vcpu, cpu, marks)
+        self.insert(task, vcpu, cpu, markers_seen)
     }
 
     #[cold]
-    fn make(&mut self, task: Task, vcpu: u32, cpu: u32, marks: u64) -> ThreadEntry {
-        let before = self.end_tid(task.tid());
-        if !self.room.take() {
-            return ThreadEntry {
+    fn insert(&mut self, task: Task, vcpu: u32, cpu: u32, markers_seen: u64) -> ThreadLookup {
+        let replaced = self.remove_tid(task.tid());
+        if !self.capacity.try_reserve() {
+            return ThreadLookup {
                 index: None,
-                before,
+                replaced,
                 is_vcpu_new: false,
             };
         }
-        let mut thread = Box::new(Thread::new(task, vcpu, cpu, marks));
-        if let Some(before) = &before {
-            // Time does not go back for a thread, whichever vCPU it runs.
-            thread.seen_ns = before.seen_ns;
+        let mut thread = Box::new(ReplayThread::new(task, vcpu, cpu, markers_seen));
+        if let Some(replaced) = &replaced {
+            // The time of a thread must not go back when it runs another vCPU.
+            thread.seen_ns = replaced.seen_ns;
         }
         let thread = Some(thread);
         let index = match self.free.pop() {
@@ -256,33 +233,34 @@ impl Threads {
                 u32::try_from(self.threads.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        self.of_tid.insert(task.tid(), index);
-        ThreadEntry {
+        self.by_tid.insert(task.tid(), index);
+        ThreadLookup {
             index: Some(index),
-            before,
+            replaced,
             is_vcpu_new: vcpu != VCPU_UNKNOWN,
         }
     }
 
-    /// Removes a thread.
-    pub(super) fn end(&mut self, task: Task) -> Option<Box<Thread>> {
+    /// Removes and returns a thread.
+    pub(super) fn remove(&mut self, task: Task) -> Option<Box<ReplayThread>> {
         let index = self.find_tid(task.tid())?;
         match self.is_at(index, task) {
-            true => self.end_tid(task.tid()),
+            true => self.remove_tid(task.tid()),
             false => None,
         }
     }
 
-    /// Removes whatever thread has this number.
-    pub(super) fn end_tid(&mut self, tid: u32) -> Option<Box<Thread>> {
-        let index = self.of_tid.remove(&tid)?;
+    /// Removes and returns the thread with this number, whatever its process.
+    pub(super) fn remove_tid(&mut self, tid: u32) -> Option<Box<ReplayThread>> {
+        let index = self.by_tid.remove(&tid)?;
         let thread = self.threads.get_mut(index as usize)?.take();
         self.free.push(index);
-        self.room.give_back(1);
+        self.capacity.release(1);
         thread
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
+    /// Iterates over all threads.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ReplayThread> {
         self.threads.iter_mut().flatten().map(Box::as_mut)
     }
 }

@@ -1,37 +1,41 @@
-//! What a print format says, before names are looked up and types are known.
+//! The syntax tree of a print format. Names are not resolved and types are not known yet.
 
-use super::ctype::{CType, TypeName};
+use crate::tracefs::ctype::{CType, TypeName};
 
-/// How deep an expression may nest. The kernel's macros stay under 20; a limit keeps every later walk off the end of the stack.
+/// The maximum nesting depth of an expression. It bounds the stack that recursive functions need. The
+/// kernel's macros nest less than 20 levels.
 pub(super) const MAX_DEPTH: u8 = 100;
 
-/// An expression and how deep it nests.
+/// An expression and its nesting depth.
 #[derive(Debug, Clone)]
 pub(super) struct Ast {
     pub(super) node: Node,
     depth: u8,
 }
 
+/// The kind of an expression, with its operands.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
-    Int(u64, CType),
-    Str(Vec<u8>),
-    Name(String),
-    Unary(Unary, Box<Ast>),
-    Binary(Binary, Box<Ast>, Box<Ast>),
-    Cond(Box<Ast>, Box<Ast>, Box<Ast>),
+    Integer(u64, CType),
+    String(Vec<u8>),
+    Identifier(String),
+    Unary(UnaryOp, Box<Ast>),
+    Binary(BinaryOp, Box<Ast>, Box<Ast>),
+    /// `condition ? then : otherwise`
+    Conditional(Box<Ast>, Box<Ast>, Box<Ast>),
     Cast(TypeName, Box<Ast>),
     SizeOf(TypeName),
     Call(String, Vec<Ast>),
     Index(Box<Ast>, Box<Ast>),
-    /// `a.b` and `a->b` alike: what `a` is decides.
+    /// `a.b` or `a->b`.
     Member(Box<Ast>, String),
     /// `{ a, b }`
-    List(Vec<Ast>),
-    /// `({ ...; ...; value; })`
+    Braces(Vec<Ast>),
+    /// GCC's statement expression: `({ ...; ...; value; })`
     Block(Vec<Statement>),
 }
 
+/// A statement of a GCC statement expression.
 #[derive(Debug, Clone)]
 pub(super) enum Statement {
     Declare {
@@ -47,7 +51,7 @@ pub(super) enum Statement {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unary {
+pub(super) enum UnaryOp {
     Plus,
     Minus,
     Not,
@@ -57,7 +61,7 @@ pub(super) enum Unary {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Binary {
+pub(super) enum BinaryOp {
     Mul,
     Div,
     Rem,
@@ -79,9 +83,9 @@ pub(super) enum Binary {
 }
 
 impl Ast {
-    /// Wraps `node`, unless that nests deeper than [`MAX_DEPTH`].
+    /// Wraps `node` and computes its depth. Fails if the depth exceeds [`MAX_DEPTH`].
     pub(super) fn new(node: Node) -> Result<Ast, String> {
-        let depth = node.depth_of_children() + 1;
+        let depth = node.max_child_depth() + 1;
         if depth > MAX_DEPTH {
             Err("nested too deeply".to_owned())
         } else {
@@ -91,14 +95,14 @@ impl Ast {
 }
 
 impl Node {
-    fn depth_of_children(&self) -> u8 {
-        let deepest = |list: &[Ast]| list.iter().map(|ast| ast.depth).max().unwrap_or(0);
+    fn max_child_depth(&self) -> u8 {
+        let max_depth = |list: &[Ast]| list.iter().map(|ast| ast.depth).max().unwrap_or(0);
         match self {
-            Node::Int(..) | Node::Str(_) | Node::Name(_) | Node::SizeOf(_) => 0,
+            Node::Integer(..) | Node::String(_) | Node::Identifier(_) | Node::SizeOf(_) => 0,
             Node::Unary(_, a) | Node::Cast(_, a) | Node::Member(a, _) => a.depth,
             Node::Binary(_, a, b) | Node::Index(a, b) => a.depth.max(b.depth),
-            Node::Cond(a, b, c) => a.depth.max(b.depth).max(c.depth),
-            Node::Call(_, list) | Node::List(list) => deepest(list),
+            Node::Conditional(a, b, c) => a.depth.max(b.depth).max(c.depth),
+            Node::Call(_, list) | Node::Braces(list) => max_depth(list),
             Node::Block(statements) => statements.iter().map(Statement::depth).max().unwrap_or(0),
         }
     }

@@ -1,44 +1,42 @@
-//! The `print fmt` of an event: TP_printk's arguments as C source, compiled once and then run on records.
+//! Compiles the `print fmt` line of an event's format file, then prints records with it.
 //!
-//! text -> [`lex`] tokens -> [`parse`] an [`ast`] -> [`compile`] (with [`call`] and [`block`]) a [`program`] of
-//! [`num`]eric and [`text`] expressions bound to offsets. What this cannot do is an error with a reason, never a guess.
+//! A `print fmt` is C source: a format string and its arguments, as in `TP_printk`. The [`lexer`] turns
+//! it into tokens, the [`parser`] turns tokens into an [`ast`], and [`compile`] turns the AST into a
+//! [`program`] whose expressions read fields by offset. C that is not supported is an error that says
+//! what it is.
 
 mod ast;
-mod block;
-mod call;
 mod compile;
-mod ctype;
-mod format_string;
-mod kernel;
-mod lex;
-mod memory;
-mod num;
-mod number;
-mod parse;
+mod format_spec;
+mod int_expr;
+mod lexer;
+mod parser;
 mod pointer;
+mod print;
+mod print_text;
 mod program;
-mod spec;
-mod text;
 
 use crate::tracefs::field::Field;
-use program::{Argument, Conversion, Piece, Program};
-use text::{Symbolic, Text};
+use compile::Compiler;
+use program::{Argument, Conversion, Piece, Program, TextExpr};
 
 /// A compiled print format.
 #[derive(Clone, Debug)]
 pub(super) struct PrintFmt(Program);
 
 impl PrintFmt {
-    /// Compiles the text after `print fmt: `. The error says what the format does that this cannot.
+    /// Compiles the text after `print fmt: `.
+    ///
+    /// The error completes a sentence that starts with "its print format".
     pub(super) fn compile(
         text: &str,
-        common: &[Field],
+        common_fields: &[Field],
         fields: &[Field],
     ) -> Result<PrintFmt, String> {
-        let parsed = lex::tokens(text).and_then(|tokens| parse::arguments(&tokens));
+        let parsed = lexer::tokenize(text).and_then(|tokens| parser::parse_arguments(&tokens));
         let arguments = parsed.map_err(|reason| format!("cannot be parsed: {reason}"))?;
-        let mut compiler = compile::Compiler::new(common, fields);
-        let pieces = format_string::compile(&mut compiler, &arguments)?;
+        let mut compiler = Compiler::new(common_fields, fields);
+        let pieces = compiler.compile_format_string(&arguments)?;
         Ok(PrintFmt(Program {
             pieces: pieces.into(),
         }))
@@ -49,11 +47,12 @@ impl PrintFmt {
         self.0.print(record, out);
     }
 
-    /// The text of the argument that is printed after `label`, unless it is a code without a name.
-    pub(super) fn symbol(&self, label: &str, record: &[u8]) -> Option<String> {
+    /// Returns the text of the argument that is printed after `label`. `None` if the argument looks
+    /// its value up in a table that does not have it.
+    pub(super) fn symbolic_name(&self, label: &str, record: &[u8]) -> Option<String> {
         let mut name = Vec::new();
-        match self.chosen(label, record)? {
-            Text::Symbolic(symbolic) => {
+        match self.text_after_label(label, record)? {
+            TextExpr::Symbolic(symbolic) => {
                 name.extend_from_slice(symbolic.name(symbolic.value.eval(record).ok()?)?)
             }
             text => text.print(record, &mut name).ok()?,
@@ -61,38 +60,41 @@ impl PrintFmt {
         Some(String::from_utf8_lossy(&name).into_owned())
     }
 
-    /// All codes and names of the table that names the argument printed after `label`, by code.
-    pub(super) fn symbols(&self, label: &str, record: &[u8]) -> Vec<(u64, String)> {
+    /// Returns the values and names in the table of the argument that is printed after `label`,
+    /// sorted by value. Empty if the argument has no table.
+    pub(super) fn symbolic_names(&self, label: &str, record: &[u8]) -> Vec<(u64, String)> {
         let owned =
             |(value, name): (u64, &[u8])| (value, String::from_utf8_lossy(name).into_owned());
-        match self.chosen(label, record) {
-            Some(Text::Symbolic(symbolic)) => Symbolic::names(symbolic).map(owned).collect(),
+        match self.text_after_label(label, record) {
+            Some(TextExpr::Symbolic(symbolic)) => symbolic.names().map(owned).collect(),
             _ => Vec::new(),
         }
     }
 
-    /// Is the field at this offset ever printed by name, on its own?
-    pub(super) fn names_field(&self, offset: usize) -> bool {
-        self.texts().any(|text| text.may_name(offset))
+    /// Whether an argument prints names for the value of the field at `offset`.
+    pub(super) fn has_names_for(&self, offset: usize) -> bool {
+        self.text_arguments()
+            .any(|text| text.can_name_field(offset))
     }
 
-    /// Appends the names that `record` is printed with for the field at this offset: of its value, and of its flags.
-    pub(super) fn field_names(&self, offset: usize, record: &[u8], out: &mut Vec<u8>) {
+    /// Appends the name that `record` has for the value of the field at `offset`, and the names of
+    /// its flags, separated by spaces.
+    pub(super) fn append_value_names(&self, offset: usize, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        for text in self.texts() {
-            let before = out.len();
-            if before > start {
+        for text in self.text_arguments() {
+            let before_separator = out.len();
+            if before_separator > start {
                 out.push(b' ');
             }
-            let named = out.len();
-            // A fault leaves nothing to name.
-            if text.name(offset, record, out).is_err() || out.len() == named {
-                out.truncate(before);
+            let name_start = out.len();
+            let result = text.append_field_name(offset, record, out);
+            if result.is_err() || out.len() == name_start {
+                out.truncate(before_separator);
             }
         }
     }
 
-    fn texts(&self) -> impl Iterator<Item = &Text> {
+    fn text_arguments(&self) -> impl Iterator<Item = &TextExpr> {
         self.0.pieces.iter().filter_map(|piece| match piece {
             Piece::Conversion(Conversion {
                 argument: Argument::Text(text),
@@ -102,50 +104,10 @@ impl PrintFmt {
         })
     }
 
-    fn chosen(&self, label: &str, record: &[u8]) -> Option<&Text> {
-        match self.0.labelled(label)? {
-            Argument::Text(text) => text.chosen(record).ok(),
+    fn text_after_label(&self, label: &str, record: &[u8]) -> Option<&TextExpr> {
+        match self.0.argument_after_label(label)? {
+            Argument::Text(text) => text.resolve(record).ok(),
             _ => None,
         }
     }
-}
-
-/// Reads an integer of 1, 2, 4 or 8 bytes.
-#[inline]
-pub(super) fn load(record: &[u8], offset: usize, size: usize, signed: bool) -> Option<u64> {
-    let size = u8::try_from(size)
-        .ok()
-        .filter(|size| matches!(size, 1 | 2 | 4 | 8))?;
-    num::load(record, offset, ctype::CType::new(size, signed)).ok()
-}
-
-/// The size of the integer type spelled `name`.
-pub(super) fn size_of_integer(name: &str) -> Option<u8> {
-    if name == "bool" {
-        return Some(1);
-    }
-    ctype::from_words(name.split_whitespace()).map(|ctype| ctype.size)
-}
-
-/// Ways to print a field on its own, for events whose print format is beyond this.
-pub(super) mod plain {
-    pub(in crate::tracefs) use super::memory::until_nul;
-    pub(in crate::tracefs) use super::number::{decimal, hex};
-
-    /// Appends a signed number in base 10.
-    pub(in crate::tracefs) fn signed(out: &mut Vec<u8>, value: i64) {
-        let style = super::number::Style {
-            base: super::number::Base::Signed,
-            ..Default::default()
-        };
-        super::number::number(out, value.cast_unsigned(), &style);
-    }
-
-    /// Appends an array as `{0x1,0x2}`.
-    pub(in crate::tracefs) fn array(out: &mut Vec<u8>, bytes: &[u8], elem_size: u8) {
-        super::text::elements(out, bytes, super::ctype::CType::new(elem_size, false));
-    }
-
-    /// What a value that the record lacks is printed as.
-    pub(in crate::tracefs) const TRUNCATED: &[u8] = super::num::Fault::Truncated.text();
 }

@@ -1,69 +1,74 @@
-//! `%p` and the letters after it that make the kernel print something else than an address.
+//! The kernel's `%p` extensions. Their letters say what to print in place of an address (see
+//! Documentation/core-api/printk-formats.rst).
 
-use super::num::Fault;
-use super::number::{Base, Style, decimal, hex_byte, number, pad};
-use super::text::hex_bytes;
+use crate::tracefs::number::{
+    Base, FormatStyle, append_decimal, append_hex_byte, append_hex_bytes, append_number,
+    append_padding,
+};
+use crate::tracefs::record::ValueError;
 
-/// A thing in the record that a `%p` extension prints.
+/// An object in the record that a `%p` extension prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Object {
-    /// `%*ph`: as many bytes as the width says, at most 64.
-    Bytes,
-    /// As [`Object::Bytes`], with this separator in place of the space.
-    BytesBy(&'static [u8]),
+pub(super) enum PointerObject {
+    /// `%*ph`: bytes in base 16, separated by spaces. The width is their number, at most 64.
+    HexBytes,
+    /// `%*phC` and similar: as [`PointerObject::HexBytes`], with this separator.
+    SeparatedHexBytes(&'static [u8]),
     /// `%pM`: a MAC address.
     Mac {
         separator: &'static [u8],
         reversed: bool,
     },
-    /// `%pI4`: an IPv4 address; `%pi4` has three digits for each number.
+    /// `%pI4`: an IPv4 address. `padded` (`%pi4`): each number has three digits.
     Ipv4 { padded: bool },
-    /// `%pI6`, `%pi6`: an IPv6 address in full.
+    /// `%pI6` and `%pi6`: an IPv6 address, not shortened.
     Ipv6 { colons: bool },
     /// `%pU`: a UUID.
     Uuid { little_endian: bool, upper: bool },
 }
 
-/// What the letters after `%p` ask for.
-pub(super) enum Pointer {
+/// What `%p` with its letters prints.
+pub(super) enum PointerKind {
     Address,
     Symbol,
-    Object(Object),
+    Object(PointerObject),
 }
 
-impl Pointer {
-    /// Reads the letters; `None` for an extension that cannot be printed from a record.
-    pub(super) fn from_letters(letters: &str) -> Option<Pointer> {
+impl PointerKind {
+    /// Parses the letters after `%p`. `None` if the extension cannot be printed from a record.
+    pub(super) fn from_letters(letters: &str) -> Option<PointerKind> {
         let mac = |separator, reversed| {
-            Some(Pointer::Object(Object::Mac {
+            Some(PointerKind::Object(PointerObject::Mac {
                 separator,
                 reversed,
             }))
         };
         let uuid = |little_endian, upper| {
-            Some(Pointer::Object(Object::Uuid {
+            Some(PointerKind::Object(PointerObject::Uuid {
                 little_endian,
                 upper,
             }))
         };
         match letters {
-            "" | "x" | "K" => Some(Pointer::Address),
+            "" | "x" | "K" => Some(PointerKind::Address),
             "S" | "s" | "B" | "F" | "f" | "SR" | "sR" | "Sb" | "SRb" | "BR" | "Bb" => {
-                Some(Pointer::Symbol)
+                Some(PointerKind::Symbol)
             }
-            "h" => Some(Pointer::Object(Object::Bytes)),
-            "hC" => Some(Pointer::Object(Object::BytesBy(b":"))),
-            "hD" => Some(Pointer::Object(Object::BytesBy(b"-"))),
-            "hN" => Some(Pointer::Object(Object::BytesBy(b""))),
+            "h" => Some(PointerKind::Object(PointerObject::HexBytes)),
+            "hC" => Some(PointerKind::Object(PointerObject::SeparatedHexBytes(b":"))),
+            "hD" => Some(PointerKind::Object(PointerObject::SeparatedHexBytes(b"-"))),
+            "hN" => Some(PointerKind::Object(PointerObject::SeparatedHexBytes(b""))),
             "M" => mac(b":", false),
             "MR" => mac(b":", true),
             "MF" => mac(b"-", false),
             "m" => mac(b"", false),
             "mR" => mac(b"", true),
-            "I4" | "I4b" | "I4n" => Some(Pointer::Object(Object::Ipv4 { padded: false })),
-            "i4" | "i4b" | "i4n" => Some(Pointer::Object(Object::Ipv4 { padded: true })),
-            "I6" => Some(Pointer::Object(Object::Ipv6 { colons: true })),
-            "i6" => Some(Pointer::Object(Object::Ipv6 { colons: false })),
+            "I4" | "I4b" | "I4n" => {
+                Some(PointerKind::Object(PointerObject::Ipv4 { padded: false }))
+            }
+            "i4" | "i4b" | "i4n" => Some(PointerKind::Object(PointerObject::Ipv4 { padded: true })),
+            "I6" => Some(PointerKind::Object(PointerObject::Ipv6 { colons: true })),
+            "i6" => Some(PointerKind::Object(PointerObject::Ipv6 { colons: false })),
             "U" | "Ub" => uuid(false, false),
             "UB" => uuid(false, true),
             "Ul" => uuid(true, false),
@@ -73,45 +78,61 @@ impl Pointer {
     }
 }
 
-/// Appends an address as it is. (The kernel hashes what it prints for `%p`, unless the trace option `hash-ptr` is off;
-/// the hash has a secret key, so the plain address is what can be shown.)
-pub(super) fn address(out: &mut Vec<u8>, value: u64, style: &Style) {
-    let full = Style {
+/// Appends an address without hashing it. The kernel hashes addresses with a secret key unless the
+/// trace option `hash-ptr` is off.
+pub(super) fn append_address(out: &mut Vec<u8>, value: u64, style: &FormatStyle) {
+    let full_width = FormatStyle {
         base: Base::Hex,
-        zero: true,
+        zero_pad: true,
         width: 16,
         ..*style
     };
-    let given = Style {
+    let given_width = FormatStyle {
         base: Base::Hex,
         ..*style
     };
-    number(out, value, if style.width == 0 { &full } else { &given });
-}
-
-/// Appends the address of a kernel symbol, as a kernel without symbol names prints it.
-pub(super) fn symbol(out: &mut Vec<u8>, value: u64) {
-    number(
+    append_number(
         out,
         value,
-        &Style {
-            base: Base::Hex,
-            zero: true,
-            alternate: true,
-            width: 18,
-            ..Style::default()
+        if style.width == 0 {
+            &full_width
+        } else {
+            &given_width
         },
     );
 }
 
-impl Object {
-    /// Appends the object at the start of `bytes`. `width` counts for [`Object::Bytes`] only.
-    pub(super) fn print(self, out: &mut Vec<u8>, bytes: &[u8], width: usize) -> Result<(), Fault> {
-        let first = |length: usize| bytes.get(..length).ok_or(Fault::Truncated);
+/// Appends the address of a kernel symbol, like a kernel without symbol names (CONFIG_KALLSYMS=n).
+pub(super) fn append_symbol_address(out: &mut Vec<u8>, value: u64) {
+    append_number(
+        out,
+        value,
+        &FormatStyle {
+            base: Base::Hex,
+            zero_pad: true,
+            alternate: true,
+            width: 18,
+            ..FormatStyle::default()
+        },
+    );
+}
+
+impl PointerObject {
+    /// Appends the object at the start of `bytes`. Only [`PointerObject::HexBytes`] and
+    /// [`PointerObject::SeparatedHexBytes`] use `width`.
+    pub(super) fn print(
+        self,
+        out: &mut Vec<u8>,
+        bytes: &[u8],
+        width: usize,
+    ) -> Result<(), ValueError> {
+        let first = |length: usize| bytes.get(..length).ok_or(ValueError::Truncated);
         match self {
-            Object::Bytes => hex_bytes(out, first(width.min(64))?, b" "),
-            Object::BytesBy(separator) => hex_bytes(out, first(width.min(64))?, separator),
-            Object::Mac {
+            PointerObject::HexBytes => append_hex_bytes(out, first(width.min(64))?, b" "),
+            PointerObject::SeparatedHexBytes(separator) => {
+                append_hex_bytes(out, first(width.min(64))?, separator)
+            }
+            PointerObject::Mac {
                 separator,
                 reversed,
             } => {
@@ -120,47 +141,51 @@ impl Object {
                 if reversed {
                     mac.reverse();
                 }
-                hex_bytes(out, &mac, separator);
+                append_hex_bytes(out, &mac, separator);
             }
-            Object::Ipv4 { padded } => {
-                for (at, byte) in first(4)?.iter().enumerate() {
-                    if at > 0 {
+            PointerObject::Ipv4 { padded } => {
+                for (index, byte) in first(4)?.iter().enumerate() {
+                    if index > 0 {
                         out.push(b'.');
                     }
                     if padded {
-                        pad(
+                        append_padding(
                             out,
                             b'0',
                             usize::from(*byte < 100) + usize::from(*byte < 10),
                         );
                     }
-                    decimal(out, u64::from(*byte));
+                    append_decimal(out, u64::from(*byte));
                 }
             }
-            Object::Ipv6 { colons } => {
-                for (at, pair) in first(16)?.chunks(2).enumerate() {
-                    if at > 0 && colons {
+            PointerObject::Ipv6 { colons } => {
+                for (index, pair) in first(16)?.chunks(2).enumerate() {
+                    if index > 0 && colons {
                         out.push(b':');
                     }
-                    hex_bytes(out, pair, b"");
+                    append_hex_bytes(out, pair, b"");
                 }
             }
-            Object::Uuid {
+            PointerObject::Uuid {
                 little_endian,
                 upper,
-            } => uuid(out, first(16)?, little_endian, upper),
+            } => append_uuid(out, first(16)?, little_endian, upper),
         }
         Ok(())
     }
 }
 
-fn uuid(out: &mut Vec<u8>, bytes: &[u8], little_endian: bool, upper: bool) {
-    const LITTLE: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-    for (at, place) in LITTLE.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
+fn append_uuid(out: &mut Vec<u8>, bytes: &[u8], little_endian: bool, upper: bool) {
+    const LITTLE_ENDIAN_ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+    for (position, little_endian_index) in LITTLE_ENDIAN_ORDER.into_iter().enumerate() {
+        if matches!(position, 4 | 6 | 8 | 10) {
             out.push(b'-');
         }
-        let place = if little_endian { *place } else { at };
-        hex_byte(out, bytes[place], upper);
+        let index = if little_endian {
+            little_endian_index
+        } else {
+            position
+        };
+        append_hex_byte(out, bytes[index], upper);
     }
 }

@@ -1,66 +1,106 @@
-//! A compiled format string: literal text and conversions in a row.
+//! A compiled print format: literal text and conversions, in the order in which they are printed.
 
-use super::ctype::CType;
-use super::memory::Memory;
-use super::num::{Fault, Num};
-use super::number::{Style, number, pad};
-use super::pointer::{self, Object};
-use super::spec::MAX_EXTENT;
-use super::text::Text;
+use super::int_expr::IntExpr;
+use super::pointer::PointerObject;
+use crate::tracefs::number::FormatStyle;
+use crate::tracefs::record::ArrayLocation;
 
+/// A compiled format string with its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
     pub(super) pieces: Box<[Piece]>,
 }
 
+/// A part of a format string.
 #[derive(Clone, Debug)]
 pub(super) enum Piece {
     Literal(Box<[u8]>),
     Conversion(Conversion),
 }
 
+/// A printf conversion and its argument.
 #[derive(Clone, Debug)]
 pub(super) struct Conversion {
-    pub(super) style: Style,
-    /// `(width, precision)` of `%*.*d`.
-    pub(super) extents: Option<Box<(Option<Num>, Option<Num>)>>,
+    pub(super) style: FormatStyle,
+    /// Width and precision where they are arguments (`%*.*d`).
+    pub(super) dynamic_extents: Option<Box<(Option<IntExpr>, Option<IntExpr>)>>,
     pub(super) argument: Argument,
 }
 
+/// The argument of a conversion.
 #[derive(Clone, Debug)]
 pub(super) enum Argument {
-    /// A value already of the type its conversion takes.
-    Number(Num),
-    Char(Num),
-    Text(Text),
+    /// An integer, already converted to the type of the conversion.
+    Number(IntExpr),
+    /// `%c`
+    Char(IntExpr),
+    /// `%s`
+    Text(TextExpr),
     /// `%p`
-    Address(Num),
+    Address(IntExpr),
     /// `%pS`
-    Symbol(Num),
-    /// `%pM` and its like: what it points to is in the record.
-    Object(Object, Memory),
+    Symbol(IntExpr),
+    /// An extension such as `%pM` that prints an object in the record.
+    PointedTo(PointerObject, ArrayLocation),
+}
+
+/// A string literal or a name.
+pub(super) type Bytes = Box<[u8]>;
+
+/// Values or bit masks with their names.
+pub(super) type NameTable = Vec<(u64, Bytes)>;
+
+/// An expression whose value is text.
+#[derive(Clone, Debug)]
+pub(super) enum TextExpr {
+    Literal(Bytes),
+    /// `(condition, then, otherwise)`
+    Conditional(Box<(IntExpr, TextExpr, TextExpr)>),
+    /// A C string in the record.
+    CString(ArrayLocation),
+    /// An element of a local array of strings.
+    Indexed(Box<[Bytes]>, IntExpr),
+    /// `__print_symbolic`
+    Symbolic(Symbolic),
+    /// `__print_flags`
+    Flags(Flags),
+    /// `__print_hex`: the first `length` bytes of an array in base 16, with or without spaces.
+    HexBytes {
+        array: ArrayLocation,
+        length: IntExpr,
+        spaced: bool,
+    },
+    /// `__print_array`: `count` elements of `size` bytes each.
+    Array {
+        array: ArrayLocation,
+        count: IntExpr,
+        size: IntExpr,
+    },
+    /// `__get_bitmask` or `__get_cpumask`.
+    Bitmask(ArrayLocation),
+    /// The text that a statement expression printed.
+    Printed(Program),
+}
+
+/// `__print_symbolic`: prints the name of a value.
+#[derive(Clone, Debug)]
+pub(super) struct Symbolic {
+    pub(super) value: IntExpr,
+    names: Box<[(u64, Bytes)]>,
+}
+
+/// `__print_flags`: prints the names of the bits of a value.
+#[derive(Clone, Debug)]
+pub(super) struct Flags {
+    pub(super) value: IntExpr,
+    pub(super) delimiter: Bytes,
+    pub(super) names: Box<[(u64, Bytes)]>,
 }
 
 impl Program {
-    /// Appends what the kernel would print. What the record lacks is printed as [`Fault::text`].
-    pub(super) fn print(&self, record: &[u8], out: &mut Vec<u8>) {
-        for piece in &self.pieces {
-            match piece {
-                Piece::Literal(text) => out.extend_from_slice(text),
-                Piece::Conversion(conversion) => {
-                    let start = out.len();
-                    if let Err(fault) = conversion.print(record, out) {
-                        out.truncate(start);
-                        out.extend_from_slice(fault.text());
-                    }
-                }
-            }
-        }
-    }
-
-    /// The argument of the conversion right after the literal text that ends in `label`; with an empty label, of the
-    /// conversion that the format starts with.
-    pub(super) fn labelled(&self, label: &str) -> Option<&Argument> {
+    /// Returns the argument of the conversion that follows literal text ending in `label`. An empty
+    /// label means the conversion at the start of the format.
+    pub(super) fn argument_after_label(&self, label: &str) -> Option<&Argument> {
         if label.is_empty() {
             return match self.pieces.first() {
                 Some(Piece::Conversion(first)) => Some(&first.argument),
@@ -76,76 +116,32 @@ impl Program {
     }
 }
 
-impl Conversion {
-    fn print(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        match &self.extents {
-            None => self.print_styled(record, &self.style, out),
-            Some(extents) => self.print_styled(record, &self.adjusted(extents, record)?, out),
+impl Symbolic {
+    /// If a value is listed twice, its first name is used, as in the kernel.
+    pub(super) fn new(value: IntExpr, mut names: NameTable) -> Symbolic {
+        names.sort_by_key(|(value, _)| *value);
+        names.dedup_by_key(|(value, _)| *value);
+        Symbolic {
+            value,
+            names: names.into(),
         }
     }
 
-    /// The style with width and precision taken from the arguments, as C takes them: a negative width means `-`.
-    fn adjusted(
-        &self,
-        extents: &(Option<Num>, Option<Num>),
-        record: &[u8],
-    ) -> Result<Style, Fault> {
-        let mut style = self.style;
-        if let Some(width) = &extents.0 {
-            let width = width.eval(record)?.cast_signed();
-            style.left |= width < 0;
-            style.width = clamp(width.unsigned_abs());
-        }
-        if let Some(precision) = &extents.1 {
-            let precision = precision.eval(record)?.cast_signed();
-            style.precision = Some(clamp(precision.max(0).unsigned_abs()));
-        }
-        Ok(style)
+    /// Returns the values that have a name, in ascending order.
+    pub(super) fn names(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.names
+            .iter()
+            .filter(|(_, name)| !name.is_empty())
+            .map(|(value, name)| (*value, &**name))
     }
 
-    fn print_styled(&self, record: &[u8], style: &Style, out: &mut Vec<u8>) -> Result<(), Fault> {
-        match &self.argument {
-            Argument::Number(value) => number(out, value.eval(record)?, style),
-            Argument::Char(value) => {
-                let start = out.len();
-                out.push(CType::U8.wrap(value.eval(record)?).to_le_bytes()[0]);
-                align(out, start, style);
-            }
-            Argument::Text(text) => {
-                let start = out.len();
-                text.print(record, out)?;
-                if let Some(precision) = style.precision {
-                    out.truncate(start + precision.min(out.len() - start));
-                }
-                align(out, start, style);
-            }
-            Argument::Address(value) => pointer::address(out, value.eval(record)?, style),
-            Argument::Symbol(value) => pointer::symbol(out, value.eval(record)?),
-            Argument::Object(object, memory) => {
-                let start = out.len();
-                object.print(out, memory.bytes(record)?, style.width)?;
-                if *object != Object::Bytes {
-                    align(out, start, style);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn clamp(extent: u64) -> usize {
-    usize::try_from(extent)
-        .unwrap_or(MAX_EXTENT)
-        .min(MAX_EXTENT)
-}
-
-/// Pads what was appended since `start` to the width, with spaces.
-fn align(out: &mut Vec<u8>, start: usize, style: &Style) {
-    let missing = style.width.saturating_sub(out.len() - start);
-    if missing > 0 {
-        pad(out, b' ', missing);
-        if !style.left {
-            out[start..].rotate_right(missing);
-        }
+    /// Returns the name of `value`. `None` if the name is empty, because the kernel prints the number
+    /// then.
+    pub(super) fn name(&self, value: u64) -> Option<&[u8]> {
+        let index = self
+            .names
+            .binary_search_by_key(&value, |(value, _)| *value)
+            .ok()?;
+        Some(&*self.names[index].1).filter(|name| !name.is_empty())
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     format::units,
-    view::{RowTimes, SAMPLES, TopRow, Window},
+    view::{DurationStats, TREND_SAMPLES, TopRow, Window},
 };
 
 /// What a column of numbers shows.
@@ -40,7 +40,7 @@ const LEAST_TREND_OF_MANY: u16 = 20;
 const MANY: u16 = 100;
 /// Two samples to a cell are as fine as it needs to be.
 const MOST_TREND: u16 = 60;
-const _: () = assert!(MOST_TREND as usize * 2 == SAMPLES);
+const _: () = assert!(MOST_TREND as usize * 2 == TREND_SAMPLES);
 
 impl Columns {
     /// The columns for a width: the most important ones first, then drawn in their usual order.
@@ -174,32 +174,32 @@ impl Column {
             let look = if share < 0.005 { Look::Dim } else { look };
             (units::share(share), look)
         };
-        let time = |of: fn(&RowTimes) -> u64| {
-            let known = app.histograms.window(app.window) == app.window;
+        let time = |of: fn(&DurationStats) -> u64| {
+            let known = app.histograms.available_window(app.window) == app.window;
             let look = if known || app.window == Window::All {
                 Look::Plain
             } else {
                 Look::Dim
             };
-            match &row.times {
+            match &row.durations {
                 Some(times) => (units::short_duration(of(times)), look),
                 None => ("-".to_owned(), Look::Dim),
             }
         };
         match self {
             Self::Number(Sort::Exits) => {
-                let rate = float(row.spent.exits) / seconds;
+                let rate = float(row.breakdown.exits) / seconds;
                 (units::short_rate(rate), Look::Plain)
             }
-            Self::Number(Sort::Cost) => cost(row.spent.busy_ns(), seconds),
+            Self::Number(Sort::Cost) => cost(row.breakdown.busy_ns(), seconds),
             Self::Number(Sort::Busy) => (units::share(busy(row)), Look::Strong),
-            Self::Number(Sort::Out) => part(row.spent.time_ns, Look::Plain),
+            Self::Number(Sort::Out) => part(row.breakdown.time_ns, Look::Plain),
             Self::Number(Sort::Guest) => part(row.guest_ns.unwrap_or(0), Look::Guest),
-            Self::Number(Sort::Kernel) => part(row.spent.kernel_ns, Look::Kernel),
-            Self::Number(Sort::Vmm) => part(row.spent.vmm_ns, Look::Vmm),
-            Self::Number(Sort::Halted) => part(row.spent.halted_ns, Look::Idle),
-            Self::Number(Sort::Preempted) => part(row.spent.preempted_ns, Look::Preempted),
-            Self::Open => part(row.spent.open_ns, Look::Dim),
+            Self::Number(Sort::Kernel) => part(row.breakdown.kernel_ns, Look::Kernel),
+            Self::Number(Sort::Vmm) => part(row.breakdown.vmm_ns, Look::Vmm),
+            Self::Number(Sort::Halted) => part(row.breakdown.halted_ns, Look::Idle),
+            Self::Number(Sort::Preempted) => part(row.breakdown.preempted_ns, Look::Preempted),
+            Self::Open => part(row.breakdown.open_ns, Look::Dim),
             Self::Number(Sort::Mean) => time(|it| it.mean_ns),
             Self::Number(Sort::P50) => time(|it| it.p50_ns),
             Self::Number(Sort::P99) => time(|it| it.p99_ns),

@@ -29,15 +29,15 @@ pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         return;
     };
     canvas.text(line(place, 0), &row.name, Look::Heading);
-    if !app.histograms.are_of(&app.scope()) {
+    if !app.histograms.is_for_scope(&app.scope()) {
         canvas.text(line(place, 1), "being read", Look::Dim);
         return;
     }
-    let Some(totals) = app.histograms.of(&row.key, app.window) else {
+    let Some(totals) = app.histograms.row_totals(&row.key, app.window) else {
         canvas.text(line(place, 1), "no exits in this time", Look::Dim);
         return;
     };
-    let since = match app.histograms.window(app.window) {
+    let since = match app.histograms.available_window(app.window) {
         Window::Recent => format!("in the last {}", units::short_duration(app.shown_ns())),
         Window::All => "since the start".to_owned(),
     };
@@ -69,7 +69,7 @@ fn below(place: Rect, lines: u16) -> Rect {
 
 /// Where the row's time went.
 fn parts(row: &TopRow, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
-    let spent = &row.spent;
+    let spent = &row.breakdown;
     let mut lines = 1;
     for (name, ns, look) in [
         ("guest", row.guest_ns.unwrap_or(0), Look::Guest),
@@ -97,7 +97,7 @@ fn parts(row: &TopRow, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
 }
 
 fn percentiles(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
-    if totals.timed() == 0 {
+    if totals.timed_count() == 0 {
         return 0;
     }
     let min_ns = match totals.extremes.min_ns {

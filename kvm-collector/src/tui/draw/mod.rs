@@ -17,7 +17,7 @@ use super::{
 use crate::{
     format::units,
     model::VMEXIT,
-    view::{Group, Totals, Window},
+    view::{Group, ScopeTotals, Window},
 };
 use canvas::{Canvas, Look, line};
 
@@ -78,7 +78,7 @@ fn title(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
 }
 
 /// Where the time of some vCPUs went.
-fn totals(app: &App, totals: &Totals, place: Rect, canvas: &mut Canvas<'_>) {
+fn totals(app: &App, totals: &ScopeTotals, place: Rect, canvas: &mut Canvas<'_>) {
     let spent = &totals.spent;
     let seconds = float(app.shown_ns().max(1)) / 1e9;
     let rate = units::short_rate(float(spent.exits) / seconds);
@@ -113,7 +113,7 @@ fn totals(app: &App, totals: &Totals, place: Rect, canvas: &mut Canvas<'_>) {
 fn path(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     let scope = app.scope();
     let mut path = vec!["all".to_owned()];
-    path.extend(app.ledger.path(&scope.within));
+    path.extend(app.ledger.scope_path(&scope.within));
     let by = match scope.by {
         Group::Vm => "by VM".to_owned(),
         Group::Vcpu => "by vCPU".to_owned(),
@@ -148,7 +148,7 @@ fn path(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
 }
 
 fn loss(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
-    let (all, recent) = app.ledger.loss();
+    let (all, recent) = app.ledger.total_and_recent_loss();
     let mut words = vec![("incomplete:".to_owned(), Look::Warning)];
     for (entry, recent) in all.entries().iter().zip(recent.entries()) {
         let Some(count) = entry.count.filter(|it| *it > 0) else {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::VMEXIT,
-    view::{Group, TopRow, TrendOf},
+    view::{Group, TopRow, TrendMetric},
 };
 
 /// Draws the columns' names and the rows.
@@ -54,8 +54,8 @@ fn heading(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
     }
     if columns.trend > 0 {
         let of = match app.trend_of() {
-            TrendOf::Exits => "exits/s",
-            TrendOf::Busy => "cost/s",
+            TrendMetric::Exits => "exits/s",
+            TrendMetric::Busy => "cost/s",
         };
         let title = if columns.trend >= 16 {
             format!("trend of {of}")
@@ -69,7 +69,7 @@ fn heading(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
 fn draw_row(app: &App, row: &TopRow, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
     // What has ended, or does not happen at the moment, is still there for a while.
     let faded = row.has_ended()
-        || (row.spent == Default::default() && row.guest_ns.is_none_or(|ns| ns == 0));
+        || (row.breakdown == Default::default() && row.guest_ns.is_none_or(|ns| ns == 0));
     let mut left = place;
     let look = if faded { Look::Dim } else { Look::Plain };
     canvas.text(first(left, columns.name), &label(row), look);
@@ -81,7 +81,7 @@ fn draw_row(app: &App, row: &TopRow, columns: &Columns, place: Rect, canvas: &mu
         left = skip(left, column.width() + 1);
     }
     if columns.trend > 0 {
-        let trend = spark::line(&row.trend, usize::from(columns.trend), app.ledger.samples());
+        let trend = spark::line(&row.trend, usize::from(columns.trend), app.ledger.sample_count());
         let look = if faded { Look::Dim } else { Look::Trend };
         canvas.text_right(first(left, columns.trend), &trend, look);
     }

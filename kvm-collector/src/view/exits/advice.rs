@@ -21,7 +21,7 @@ pub(super) fn advice(
     if let Some((kind, _)) = names.counted {
         let cause = Cause {
             kind: &kind.name,
-            code: key.code << kind.shift,
+            code: key.code << kind.code_shift,
             class: key.class,
             x86,
         };
@@ -40,7 +40,7 @@ pub(super) fn advice(
             let (kind, _) = names.cause_kind(*cause)?;
             Some(Cause {
                 kind: &kind.name,
-                code: cause.code << kind.shift,
+                code: cause.code << kind.code_shift,
                 class: cause.class,
                 x86,
             })

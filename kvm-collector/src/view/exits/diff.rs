@@ -312,7 +312,7 @@ mod tests {
             preempt_watched: false,
         };
         let names = KeyNames {
-            reasons: ReasonNames::of(None),
+            reasons: ReasonNames::new(None),
             counted: None,
             causes: Vec::new(),
         };

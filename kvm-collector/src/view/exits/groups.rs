@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
-use crate::model::{Causes, ExitTotals, Kind, MinMax, ThreadExits, VcpuId, VcpuTimes};
+use crate::model::{Causes, ExitTotals, EventKind, MinMax, ThreadExits, VcpuId, VcpuTimes};
 
 /// What rows are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Grouped {
 #[derive(Debug, Clone, Default)]
 pub struct ExitGroups {
     by: Vec<Group>,
-    kind: Option<Kind>,
+    kind: Option<EventKind>,
     /// On the heap one by one: a tree moves what it holds, and has half of its nodes empty.
     groups: BTreeMap<GroupKey, Box<Grouped>>,
     vcpus: BTreeMap<VcpuId, VcpuTotals>,
@@ -82,7 +82,7 @@ pub struct VcpuTotals {
 impl ExitGroups {
     /// Nothing yet. `kind` is what is counted, if it is not exits by their reason.
     #[must_use]
-    pub fn new(by: &[Group], kind: Option<&Kind>) -> Self {
+    pub fn new(by: &[Group], kind: Option<&EventKind>) -> Self {
         Self {
             by: by.to_vec(),
             kind: kind.cloned(),
@@ -116,7 +116,7 @@ impl ExitGroups {
         let key = self
             .kind
             .as_ref()
-            .map_or(exits.key, |kind| kind.meant(exits.key));
+            .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         GroupKey {
             tgid: has(Group::Vm).then_some(tgid),
             vcpu: has(Group::Vcpu).then_some((vcpu, tid)),
@@ -164,14 +164,14 @@ impl ExitGroups {
             by: self.by.clone(),
             kind: self.kind.clone(),
             groups: groups
-                .filter(|(_, group)| group.totals.count > 0 || group.totals.timed() > 0)
+                .filter(|(_, group)| group.totals.count > 0 || group.totals.timed_count() > 0)
                 .collect(),
             vcpus: vcpus.collect(),
         }
     }
 
     /// Takes over the extremes since the reading before an older one: they are now the extremes since that reading.
-    pub(in crate::view) fn take_over_extremes(&mut self, older: &Self) {
+    pub(in crate::view) fn inherit_extremes(&mut self, older: &Self) {
         for (key, group) in &mut self.groups {
             if let Some(recent) = older.groups.get(key).and_then(|it| it.recent) {
                 group.recent.get_or_insert(MinMax::NONE).merge(recent);

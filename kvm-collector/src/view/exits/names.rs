@@ -5,9 +5,9 @@
 use kvm_ebpf_common::{Key, RIP_CAUSE};
 
 use crate::{
-    knowledge::names::{cpuid, hypercall, mmio, msr, port, userspace},
-    model::Kind,
-    timing::Pairing,
+    knowledge::names::{cpuid, exit_reason, hypercall, mmio, msr, port, userspace},
+    model::EventKind,
+    timing::TimingRequest,
     tracefs::{Format, ReasonNames},
 };
 
@@ -17,19 +17,19 @@ pub struct KeyNames<'a> {
     /// Names of exit reasons.
     pub reasons: ReasonNames<'a>,
     /// What is counted, with its event's format; `None` for exits by their reason.
-    pub counted: Option<(&'a Kind, &'a Format)>,
+    pub counted: Option<(&'a EventKind, &'a Format)>,
     /// What causes are of: the kinds with their events' formats, by [`Key::kind`] less 1.
-    pub causes: Vec<(&'a Kind, &'a Format)>,
+    pub causes: Vec<(&'a EventKind, &'a Format)>,
 }
 
 impl<'a> KeyNames<'a> {
     /// The names of what is counted where exits are timed so.
     #[must_use]
-    pub fn of(pairing: &'a Pairing) -> Self {
-        let causes = pairing.causes.iter();
+    pub fn of(pairing: &'a TimingRequest) -> Self {
+        let causes = pairing.cause_events.iter();
         Self {
-            reasons: ReasonNames::of(pairing.exit.as_ref()),
-            counted: pairing.counted.as_ref().map(|it| (&it.kind, &it.format)),
+            reasons: ReasonNames::new(pairing.exit.as_ref()),
+            counted: pairing.counted_event.as_ref().map(|it| (&it.kind, &it.format)),
             causes: causes.map(|it| (&it.kind, &it.format)).collect(),
         }
     }
@@ -77,11 +77,11 @@ impl<'a> KeyNames<'a> {
     /// By how much the code of a cause was shifted right.
     #[must_use]
     pub fn cause_shift(&self, key: Key) -> u32 {
-        self.cause_kind(key).map_or(0, |(kind, _)| kind.shift)
+        self.cause_kind(key).map_or(0, |(kind, _)| kind.code_shift)
     }
 
     /// The kind of event that a cause is of.
-    pub(super) fn cause_kind(&self, key: Key) -> Option<(&Kind, &Format)> {
+    pub(super) fn cause_kind(&self, key: Key) -> Option<(&EventKind, &Format)> {
         let index = (key.kind as usize).checked_sub(1)?;
         self.causes.get(index).copied()
     }
@@ -89,17 +89,16 @@ impl<'a> KeyNames<'a> {
     /// Does the guest wait there, because it has nothing to do?
     #[must_use]
     pub fn is_halt(&self, key: Key) -> bool {
-        let halts = ["hlt", "idle-halt", "mwait", "mwait_instruction", "wfx"];
         match self.counted {
-            None => halts.contains(&self.reason(key).to_ascii_lowercase().as_str()),
+            None => exit_reason::is_halt(&self.reason(key)),
             Some((kind, _)) => kind.name == "userspace" && userspace::is_halt(key.code, key.class),
         }
     }
 
     /// The name of a kind's number. Tables are for what no kernel names, and are x86's, as all of these kinds but MMIO and
     /// userspace are; everything else is called what the kernel calls it.
-    fn known_as(&self, kind: &Kind, format: &Format, key: Key) -> Option<String> {
-        let code = key.code << kind.shift;
+    fn known_as(&self, kind: &EventKind, format: &Format, key: Key) -> Option<String> {
+        let code = key.code << kind.code_shift;
         match kind.name.as_str() {
             "mmio" if self.reasons.is_x86() => mmio::name(code),
             // An address in the guest's memory, or of one of its processes.
@@ -109,17 +108,17 @@ impl<'a> KeyNames<'a> {
             "hypercall" => hypercall::name(code),
             "cpuid" => cpuid::name(code),
             "userspace" if userspace::error(key.class).is_none() => format
-                .value_name(&kind.code, code)
+                .value_name(&kind.code_field, code)
                 .or_else(|| userspace::name(code, key.class)),
             "userspace" => userspace::name(code, key.class),
-            _ => format.value_name(&kind.code, code),
+            _ => format.value_name(&kind.code_field, code),
         }
     }
 }
 
 /// What a key of a kind is called, by its number.
-fn number(kind: &Kind, key: Key) -> String {
-    let code = key.code << kind.shift;
+fn number(kind: &EventKind, key: Key) -> String {
+    let code = key.code << kind.code_shift;
     let class = key.class;
     match kind.name.as_str() {
         "mmio" => format!(
@@ -165,9 +164,9 @@ mod tests {
     }
 
     fn named(kind: &str, format: &Format, key: Key) -> (String, Option<String>) {
-        let kind = Kind::named(kind).unwrap();
+        let kind = EventKind::from_name(kind).unwrap();
         let names = KeyNames {
-            reasons: ReasonNames::of(None),
+            reasons: ReasonNames::new(None),
             counted: Some((&kind, format)),
             causes: Vec::new(),
         };
@@ -227,9 +226,9 @@ mod tests {
     #[test]
     fn a_halt_that_the_vmm_waits_for_is_one() {
         let format = format!("kvm_userspace_exit");
-        let kind = Kind::named("userspace").unwrap();
+        let kind = EventKind::from_name("userspace").unwrap();
         let names = KeyNames {
-            reasons: ReasonNames::of(None),
+            reasons: ReasonNames::new(None),
             counted: Some((&kind, &format)),
             causes: Vec::new(),
         };
@@ -253,10 +252,10 @@ mod tests {
 
     #[test]
     fn causes_have_names_too() {
-        let (msr, pio) = (Kind::named("msr").unwrap(), Kind::named("pio").unwrap());
+        let (msr, pio) = (EventKind::from_name("msr").unwrap(), EventKind::from_name("pio").unwrap());
         let (msr_format, pio_format) = (format!("kvm_msr"), format!("kvm_pio"));
         let names = KeyNames {
-            reasons: ReasonNames::of(None),
+            reasons: ReasonNames::new(None),
             counted: None,
             causes: vec![(&msr, &msr_format), (&pio, &pio_format)],
         };
@@ -278,9 +277,9 @@ mod tests {
         )
         .unwrap();
         let format = format!("kvm_mmio");
-        let mmio = Kind::named("mmio").unwrap();
+        let mmio = EventKind::from_name("mmio").unwrap();
         let names = KeyNames {
-            reasons: ReasonNames::of(Some(&exit)),
+            reasons: ReasonNames::new(Some(&exit)),
             counted: Some((&mmio, &format)),
             causes: Vec::new(),
         };

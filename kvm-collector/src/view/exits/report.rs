@@ -353,7 +353,7 @@ fn row(
     let by_reason = names.counted.is_none();
     let reason = key.key.filter(|_| by_reason);
     let other = key.key.filter(|_| !by_reason);
-    let shift = names.counted.map_or(0, |(kind, _)| kind.shift);
+    let shift = names.counted.map_or(0, |(kind, _)| kind.code_shift);
     let idle_ns = idle_ns(key, totals, names);
     let MinMax { min_ns, max_ns } = totals.extremes;
     ExitRow {

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{
-    model::{ExitEnd, Part, Segment, StreamItem, VcpuId},
-    timing::{Assembled, ExitAssembler, TimeSlice},
+    model::{ExitEnd, ExitPart, Segment, StreamItem, VcpuId},
+    timing::{CompleteSegment, ExitAssembler, TimeSlice},
 };
 pub use report::{TimePart, TimelineReport, TimelineTrack};
 
@@ -76,7 +76,7 @@ impl Timeline {
         match item {
             StreamItem::Event(event) => {
                 let bin = self.reach(event.time_ns);
-                add(&mut self.events, bin, event.count());
+                add(&mut self.events, bin, event.represented_events());
             }
             StreamItem::Lost { count, time_ns, .. } => {
                 // A loss from before the first event is in the first bin.
@@ -91,12 +91,12 @@ impl Timeline {
     pub fn segment(&mut self, segment: &Segment) {
         let mut assembler = std::mem::take(&mut self.assembler);
         assembler.add(segment, |assembled| match assembled {
-            Assembled::Guest(guest) => {
+            CompleteSegment::Guest(guest) => {
                 self.reach(guest.to_ns);
                 let track = self.track(guest.vcpu_id);
                 self.spend(track, TimePart::Guest, guest.from_ns, guest.to_ns);
             }
-            Assembled::Exit(segment, exit, parts) => {
+            CompleteSegment::Exit(segment, exit, parts) => {
                 let track = self.track(segment.vcpu_id);
                 self.reach(segment.to_ns);
                 let bin = self.bin(segment.from_ns);
@@ -105,21 +105,21 @@ impl Timeline {
                 }
                 match exit.end {
                     ExitEnd::Entry => {
-                        for slice in TimeSlice::of(segment, exit, parts) {
+                        for slice in TimeSlice::split_exit(segment, exit, parts) {
                             let part = match slice.part {
                                 None => TimePart::Kernel,
-                                Some(Part::Vmm) => TimePart::Vmm,
-                                Some(Part::Halted) => TimePart::Halted,
-                                Some(Part::Preempted) => TimePart::Preempted,
+                                Some(ExitPart::Vmm) => TimePart::Vmm,
+                                Some(ExitPart::Halted) => TimePart::Halted,
+                                Some(ExitPart::Preempted) => TimePart::Preempted,
                             };
                             self.spend(track, part, slice.from_ns, slice.to_ns);
                         }
                     }
-                    ExitEnd::Open => {
+                    ExitEnd::InProgress => {
                         self.spend(track, TimePart::Open, segment.from_ns, segment.to_ns);
                     }
                     // It has no time.
-                    ExitEnd::Unseen => {}
+                    ExitEnd::UnknownEnd => {}
                 }
             }
         });

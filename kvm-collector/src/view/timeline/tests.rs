@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    model::{Event, Thread},
-    timing::{Pairing, Replay, ReplayOptions},
+    model::{Event, ThreadId},
+    timing::{TimingRequest, Replay, ReplayOptions},
     tracefs::Format,
 };
 
@@ -37,7 +37,7 @@ struct Feeder {
 impl Feeder {
     fn new() -> Self {
         let formats = formats();
-        let options = ReplayOptions::new(Pairing::among(&formats), &formats);
+        let options = ReplayOptions::new(TimingRequest::from_formats(&formats), &formats);
         let mut replay = Replay::new(options).expect("all events are there");
         replay.log_segments();
         Self {
@@ -49,8 +49,8 @@ impl Feeder {
 
     fn take(&mut self, item: &StreamItem<'_>) {
         self.timeline.take(item);
-        self.replay.take(item);
-        for segment in self.replay.segments() {
+        self.replay.add_item(item);
+        for segment in self.replay.drain_segments() {
             self.timeline.segment(&segment);
         }
     }
@@ -67,7 +67,7 @@ impl Feeder {
             raw[field.offset..field.offset + field.size]
                 .copy_from_slice(&value.to_le_bytes()[..field.size]);
         }
-        let thread = Thread { tgid: 7, tid };
+        let thread = ThreadId { tgid: 7, tid };
         self.take(&StreamItem::Event(Event {
             time_ns,
             cpu: 0,
@@ -81,8 +81,8 @@ impl Feeder {
     }
 
     fn report(mut self) -> TimelineReport {
-        self.replay.end_segments();
-        for segment in self.replay.segments() {
+        self.replay.finish_segments();
+        for segment in self.replay.drain_segments() {
             self.timeline.segment(&segment);
         }
         self.timeline.report(&|tgid| format!("vm-{tgid}"))

@@ -1,6 +1,6 @@
 //! Histograms of what is looked at, and of nothing else.
 
-use super::{RowTimes, Scope, TopReading, TopRow, Window};
+use super::{DurationStats, Scope, TopReading, TopRow, Window};
 use crate::{
     model::ExitTotals,
     view::{ExitGroups, GroupKey},
@@ -8,7 +8,7 @@ use crate::{
 
 /// The histograms of the rows of one scope: of each row at most two, 2.4 KB each.
 #[derive(Debug, Default)]
-pub struct Histograms {
+pub struct ScopeHistograms {
     scope: Scope,
     /// Since the beginning.
     all: ExitGroups,
@@ -16,9 +16,9 @@ pub struct Histograms {
     recent: Option<ExitGroups>,
 }
 
-impl Histograms {
+impl ScopeHistograms {
     /// Takes in a reading.
-    pub fn take(&mut self, reading: &mut TopReading) {
+    pub fn add_reading(&mut self, reading: &mut TopReading) {
         let groups = std::mem::take(&mut reading.groups);
         // Without an earlier reading all is recent.
         self.recent = (self.scope == reading.scope).then(|| groups.since(&self.all));
@@ -27,7 +27,7 @@ impl Histograms {
     }
 
     /// Takes in a reading that was made to have something to subtract from the next.
-    pub fn begin(&mut self, reading: &mut TopReading) {
+    pub fn set_base(&mut self, reading: &mut TopReading) {
         self.all = std::mem::take(&mut reading.groups);
         self.recent = None;
         self.scope = reading.scope;
@@ -35,14 +35,14 @@ impl Histograms {
 
     /// Are these the histograms of a scope? Directly after it was chosen, they have yet to be read.
     #[must_use]
-    pub fn are_of(&self, scope: &Scope) -> bool {
+    pub fn is_for_scope(&self, scope: &Scope) -> bool {
         self.scope == *scope
     }
 
     /// How far back the histograms go that there are for a window: directly after another scope was
     /// chosen, only those since the beginning are known.
     #[must_use]
-    pub fn window(&self, asked: Window) -> Window {
+    pub fn available_window(&self, asked: Window) -> Window {
         match (asked, &self.recent) {
             (Window::Recent, Some(_)) => Window::Recent,
             _ => Window::All,
@@ -51,7 +51,7 @@ impl Histograms {
 
     /// The histogram of a row, with its totals; `None` if it has none.
     #[must_use]
-    pub fn of(&self, row: &GroupKey, asked: Window) -> Option<&ExitTotals> {
+    pub fn row_totals(&self, row: &GroupKey, asked: Window) -> Option<&ExitTotals> {
         match (asked, &self.recent) {
             (Window::Recent, Some(recent)) => recent.get(row),
             _ => self.all.get(row),
@@ -59,10 +59,10 @@ impl Histograms {
     }
 
     /// Tells rows of a scope how their exits took.
-    pub fn tell(&self, scope: &Scope, window: Window, rows: &mut [TopRow]) {
-        if self.are_of(scope) {
+    pub fn fill_durations(&self, scope: &Scope, window: Window, rows: &mut [TopRow]) {
+        if self.is_for_scope(scope) {
             for row in rows {
-                row.times = self.of(&row.key, window).and_then(RowTimes::of);
+                row.durations = self.row_totals(&row.key, window).and_then(DurationStats::from_totals);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kvm_ebpf_common::Key;
 
-use super::{Cumulated, Spent, TopNames, TopReading, trend::SAMPLES, trend::Trend};
+use super::{ExitCounters, ExitBreakdown, TopNames, TopReading, trend::TREND_SAMPLES, trend::Trend};
 use crate::{
     model::{Loss, VcpuId},
     view::exits::vcpu,
@@ -13,7 +13,7 @@ use crate::{
 /// The finest numbers there are, with their past: 0.7 KB for each vCPU and key, so 22 MB for 1,600 vCPUs
 /// that exit for 20 reasons each.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct ReadingHistory {
     /// Where the row of a vCPU and key is.
     places: HashMap<(VcpuId, Key), usize>,
     pub(super) rows: Vec<Row>,
@@ -36,11 +36,11 @@ pub struct Ledger {
 pub(super) struct Row {
     pub(super) vcpu_id: VcpuId,
     pub(super) key: Key,
-    before: Cumulated,
-    now: Cumulated,
+    before: ExitCounters,
+    now: ExitCounters,
     pub(super) is_halt: bool,
     /// Between the last two readings.
-    pub(super) spent: Spent,
+    pub(super) spent: ExitBreakdown,
     pub(super) trend: Trend,
     reading: u64,
 }
@@ -58,57 +58,57 @@ pub(super) struct Vcpu {
 
 impl Row {
     /// Since the beginning.
-    pub(super) fn spent_in_all(&self) -> Spent {
-        Spent::between(&Cumulated::default(), &self.now, self.is_halt)
+    pub(super) fn total_breakdown(&self) -> ExitBreakdown {
+        ExitBreakdown::between(&ExitCounters::default(), &self.now, self.is_halt)
     }
 }
 
 impl Vcpu {
-    pub(super) fn guest_ns(&self) -> u64 {
+    pub(super) fn recent_guest_ns(&self) -> u64 {
         self.guest_now_ns.saturating_sub(self.guest_before_ns)
     }
 
-    pub(super) fn guest_in_all_ns(&self) -> u64 {
+    pub(super) fn total_guest_ns(&self) -> u64 {
         self.guest_now_ns
     }
 }
 
-impl Ledger {
+impl ReadingHistory {
     /// Takes in a reading. `interval_ns` is how far apart readings are meant to be: a trend has a sample
     /// for each interval, also where one was left out.
-    pub fn take(&mut self, reading: &TopReading, interval_ns: u64) {
-        self.learn(&reading.names);
+    pub fn add_reading(&mut self, reading: &TopReading, interval_ns: u64) {
+        self.add_names(&reading.names);
         self.readings += 1;
         let before_ns = self.time_ns;
         self.time_ns = reading.time_ns;
         self.elapsed_ns = reading.time_ns.saturating_sub(before_ns);
         self.recent_loss = reading.loss.since(&self.loss);
         self.loss = reading.loss;
-        self.take_rows(reading);
-        self.take_vcpus(reading, before_ns);
-        self.forget_names();
+        self.update_rows(reading);
+        self.update_vcpus(reading, before_ns);
+        self.remove_unused_names();
         let samples = (self.elapsed_ns + interval_ns / 2) / interval_ns.max(1);
         let samples = usize::try_from(samples)
-            .unwrap_or(SAMPLES)
-            .clamp(1, SAMPLES);
+            .unwrap_or(TREND_SAMPLES)
+            .clamp(1, TREND_SAMPLES);
         let per_s = per_second(self.elapsed_ns);
         for row in &mut self.rows {
             #[expect(clippy::cast_precision_loss, reason = "a sparkline shows eight levels")]
             let rate = |number: u64| number as f32 * per_s;
             let (exits, busy) = (rate(row.spent.exits), rate(row.spent.busy_ns()));
             for sample in 0..samples {
-                let place = (self.samples + sample) % SAMPLES;
+                let place = (self.samples + sample) % TREND_SAMPLES;
                 row.trend.set(place, exits, busy);
             }
         }
         self.samples += samples;
     }
 
-    fn take_rows(&mut self, reading: &TopReading) {
+    fn update_rows(&mut self, reading: &TopReading) {
         for row in &mut self.rows {
             row.before = std::mem::take(&mut row.now);
         }
-        for tally in &reading.tallies {
+        for tally in &reading.thread_counters {
             let (rows, keys) = (&mut self.rows, &self.names.keys);
             let place = *self
                 .places
@@ -117,10 +117,10 @@ impl Ledger {
                     rows.push(Row {
                         vcpu_id: tally.vcpu_id,
                         key: tally.key,
-                        before: Cumulated::default(),
-                        now: Cumulated::default(),
+                        before: ExitCounters::default(),
+                        now: ExitCounters::default(),
                         is_halt: keys.get(&tally.key).is_some_and(|it| it.is_halt),
-                        spent: Spent::default(),
+                        spent: ExitBreakdown::default(),
                         trend: Trend::new(),
                         reading: 0,
                     });
@@ -128,7 +128,7 @@ impl Ledger {
                 });
             let row = &mut rows[place];
             row.reading = self.readings;
-            row.now.merge(&tally.counted);
+            row.now.merge(&tally.counters);
         }
         // What the source has no more: VMs that ended long ago are counted together.
         let readings = self.readings;
@@ -140,19 +140,19 @@ impl Ledger {
                 .collect();
         }
         for row in &mut self.rows {
-            row.spent = Spent::between(&row.before, &row.now, row.is_halt);
+            row.spent = ExitBreakdown::between(&row.before, &row.now, row.is_halt);
         }
     }
 
     /// Forgets the names of VMs and keys that are not there any more.
-    fn forget_names(&mut self) {
+    fn remove_unused_names(&mut self) {
         let vms: HashSet<u32> = self.vcpus.keys().map(|it| it.tgid).collect();
         self.names.vms.retain(|tgid, _| vms.contains(tgid));
         let keys: HashSet<Key> = self.rows.iter().map(|it| it.key).collect();
         self.names.keys.retain(|key, _| keys.contains(key));
     }
 
-    fn take_vcpus(&mut self, reading: &TopReading, before_ns: u64) {
+    fn update_vcpus(&mut self, reading: &TopReading, before_ns: u64) {
         for it in self.vcpus.values_mut() {
             it.guest_before_ns = std::mem::take(&mut it.guest_now_ns);
         }
@@ -181,7 +181,7 @@ impl Ledger {
     }
 
     /// Learns what has been named since.
-    pub fn learn(&mut self, names: &TopNames) {
+    pub fn add_names(&mut self, names: &TopNames) {
         let vms = names.vms.iter().map(|(tgid, name)| (*tgid, name.clone()));
         self.names.vms.extend(vms);
         let keys = names.keys.iter().map(|(key, name)| (*key, name.clone()));
@@ -219,19 +219,19 @@ impl Ledger {
 
     /// What is missing since the beginning, and since the last reading but one.
     #[must_use]
-    pub fn loss(&self) -> (Loss, Loss) {
+    pub fn total_and_recent_loss(&self) -> (Loss, Loss) {
         (self.loss, self.recent_loss)
     }
 
     /// How many samples the trends have had.
     #[must_use]
-    pub fn samples(&self) -> usize {
+    pub fn sample_count(&self) -> usize {
         self.samples
     }
 
     /// Has any time been seen? Where `kvm_exit` does not fire there is none.
     #[must_use]
-    pub fn has_times(&self) -> bool {
+    pub fn has_durations(&self) -> bool {
         self.rows.iter().any(|row| row.now.total_ns > 0)
     }
 }

@@ -13,11 +13,11 @@ mod spent;
 mod trend;
 mod unread;
 
-pub use histograms::Histograms;
-pub use ledger::Ledger;
-pub use reading::{KeyName, ThreadTally, TopNames, TopReading};
-pub use rows::{RowTimes, TopRow, Totals, Window};
+pub use histograms::ScopeHistograms;
+pub use ledger::ReadingHistory;
+pub use reading::{KeyName, ThreadCounters, TopNames, TopReading};
+pub use rows::{DurationStats, TopRow, ScopeTotals, Window};
 pub use scope::Scope;
-pub use spent::{Cumulated, Spent};
-pub use trend::{SAMPLES, TrendOf};
-pub use unread::{UnreadReading, UnreadReadings};
+pub use spent::{ExitCounters, ExitBreakdown};
+pub use trend::{TREND_SAMPLES, TrendMetric};
+pub use unread::{PendingReading, PendingReadings};

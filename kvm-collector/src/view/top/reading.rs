@@ -4,21 +4,21 @@ use std::collections::{HashMap, HashSet};
 
 use kvm_ebpf_common::Key;
 
-use super::{Cumulated, Scope};
+use super::{ExitCounters, Scope};
 use crate::{
-    model::{ExitReading, Kind, Loss, ThreadExits, VcpuId, VcpuTimes},
+    model::{ExitReading, EventKind, Loss, ThreadExits, VcpuId, VcpuTimes},
     view::{ExitGroups, KeyNames, exits::vcpu},
 };
 
 /// What a thread has counted under a key, without its histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ThreadTally {
+pub struct ThreadCounters {
     /// The vCPU; it goes by its index where that is known.
     pub vcpu_id: VcpuId,
     /// Why, or what.
     pub key: Key,
     /// How much, since the beginning.
-    pub counted: Cumulated,
+    pub counters: ExitCounters,
     /// How many have no time.
     pub untimed: u64,
 }
@@ -47,7 +47,7 @@ pub struct TopReading {
     /// When, in ns since the beginning; 0 until it is finished.
     pub time_ns: u64,
     /// In no order; there may be several of one vCPU and key.
-    pub tallies: Vec<ThreadTally>,
+    pub thread_counters: Vec<ThreadCounters>,
     /// The vCPUs.
     pub vcpus: Vec<VcpuTimes>,
     /// What is missing since the beginning.
@@ -58,7 +58,7 @@ pub struct TopReading {
     pub groups: ExitGroups,
     /// Names.
     pub names: TopNames,
-    kind: Option<Kind>,
+    kind: Option<EventKind>,
     /// Which tallies are of exits in progress: their vCPU and index.
     open: Vec<(VcpuId, usize)>,
 }
@@ -66,7 +66,7 @@ pub struct TopReading {
 impl TopReading {
     /// Nothing yet. `kind` is what is counted, if it is not exits by their reason.
     #[must_use]
-    pub fn new(scope: Scope, kind: Option<&Kind>) -> Self {
+    pub fn new(scope: Scope, kind: Option<&EventKind>) -> Self {
         Self {
             scope,
             groups: ExitGroups::new(&scope.groups(), kind),
@@ -81,18 +81,18 @@ impl TopReading {
         let key = self
             .kind
             .as_ref()
-            .map_or(exits.key, |kind| kind.meant(exits.key));
+            .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         if self.scope.contains(vcpu_id, key) {
             self.groups.add(exits);
         }
         let totals = exits.totals;
         if totals.open > 0 {
-            self.open.push((exits.vcpu_id, self.tallies.len()));
+            self.open.push((exits.vcpu_id, self.thread_counters.len()));
         }
-        self.tallies.push(ThreadTally {
+        self.thread_counters.push(ThreadCounters {
             vcpu_id,
             key,
-            counted: Cumulated {
+            counters: ExitCounters {
                 count: totals.count,
                 total_ns: totals.total_ns,
                 vmm_ns: totals.vmm_ns,
@@ -114,7 +114,7 @@ impl TopReading {
             .collect();
         for (vcpu_id, index) in self.open.drain(..) {
             // A source says that one is open; how long it has been is the thread's to say.
-            self.tallies[index].counted.open_ns = open.get(&vcpu_id).copied().unwrap_or(0);
+            self.thread_counters[index].counters.open_ns = open.get(&vcpu_id).copied().unwrap_or(0);
         }
         self.time_ns = reading.time_ns;
         self.vcpus = reading.vcpus;
@@ -123,16 +123,16 @@ impl TopReading {
     }
 
     /// Looks up names of what has not been seen before; of VMs always, since a name may be learned late.
-    pub fn name(
+    pub fn add_names(
         &mut self,
         seen: &mut HashSet<Key>,
         names: &KeyNames<'_>,
         vm_name: &dyn Fn(u32) -> Option<String>,
     ) {
         // What is not there any more is forgotten here and by the ledger, and is named again when it comes back.
-        let there: HashSet<Key> = self.tallies.iter().map(|it| it.key).collect();
+        let there: HashSet<Key> = self.thread_counters.iter().map(|it| it.key).collect();
         seen.retain(|key| there.contains(key));
-        for tally in &self.tallies {
+        for tally in &self.thread_counters {
             if seen.insert(tally.key) {
                 let name = KeyName {
                     name: names.name(tally.key),
@@ -153,7 +153,7 @@ impl TopReading {
 
     /// Takes over the names of an older reading that nobody took. Keys are named only once; every reading has the names
     /// of all of its VMs.
-    pub(super) fn take_over_names(&mut self, older: &Self) {
+    pub(super) fn inherit_names(&mut self, older: &Self) {
         for (key, name) in &older.names.keys {
             let name = || name.clone();
             self.names.keys.entry(*key).or_insert_with(name);
@@ -161,9 +161,9 @@ impl TopReading {
     }
 
     /// Takes over the extremes of an older reading that nobody took: what was recent then is recent now.
-    pub(super) fn take_over_extremes(&mut self, older: &Self) {
+    pub(super) fn inherit_extremes(&mut self, older: &Self) {
         if self.scope == older.scope {
-            self.groups.take_over_extremes(&older.groups);
+            self.groups.inherit_extremes(&older.groups);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use super::{
-    Ledger, Scope, Spent,
+    ReadingHistory, Scope, ExitBreakdown,
     ledger::Vcpu,
-    trend::{SAMPLES, TrendOf},
+    trend::{TREND_SAMPLES, TrendMetric},
 };
 use crate::{
     model::{ExitTotals, VcpuId},
@@ -31,7 +31,7 @@ pub struct TopRow {
     /// What it is called.
     pub name: String,
     /// Its exits and their time.
-    pub spent: Spent,
+    pub breakdown: ExitBreakdown,
     /// How long its vCPUs were in the guest; not where only some of their exits are looked at.
     pub guest_ns: Option<u64>,
     /// How long its vCPUs were there, summed: what times are shares of.
@@ -41,7 +41,7 @@ pub struct TopRow {
     /// How many vCPUs it has, and how many of them have not ended.
     pub vcpus: (usize, usize),
     /// How its exits took, where that is known.
-    pub times: Option<RowTimes>,
+    pub durations: Option<DurationStats>,
     /// Rates per second of the readings remembered, the last one last.
     pub trend: Vec<f32>,
 }
@@ -56,7 +56,7 @@ impl TopRow {
 
 /// How exits took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RowTimes {
+pub struct DurationStats {
     /// The mean.
     pub mean_ns: u64,
     /// The median, within 5 %.
@@ -67,11 +67,11 @@ pub struct RowTimes {
     pub max_ns: u64,
 }
 
-impl RowTimes {
+impl DurationStats {
     /// Those of a histogram; `None` if nothing in it has a time.
     #[must_use]
-    pub fn of(totals: &ExitTotals) -> Option<Self> {
-        (totals.timed() > 0).then(|| Self {
+    pub fn from_totals(totals: &ExitTotals) -> Option<Self> {
+        (totals.timed_count() > 0).then(|| Self {
             mean_ns: totals.mean_ns(),
             p50_ns: totals.percentile_ns(50.0),
             p99_ns: totals.percentile_ns(99.0),
@@ -82,9 +82,9 @@ impl RowTimes {
 
 /// All of what is looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct ScopeTotals {
     /// Exits and their time.
-    pub spent: Spent,
+    pub spent: ExitBreakdown,
     /// In the guest.
     pub guest_ns: u64,
     /// How long the vCPUs were there.
@@ -99,8 +99,8 @@ pub struct Totals {
 
 /// What a row is put together from.
 struct Sum {
-    spent: Spent,
-    trend: [f32; SAMPLES],
+    spent: ExitBreakdown,
+    trend: [f32; TREND_SAMPLES],
     key: GroupKey,
 }
 
@@ -114,15 +114,15 @@ struct Vcpus {
     living: usize,
 }
 
-impl Ledger {
+impl ReadingHistory {
     /// Everything in a scope. Times are shares of all the time of its vCPUs, whatever else they do.
     #[must_use]
-    pub fn totals(&self, within: &GroupKey, window: Window) -> Totals {
+    pub fn totals(&self, within: &GroupKey, window: Window) -> ScopeTotals {
         let scope = Scope {
             within: *within,
             ..Scope::default()
         };
-        let mut totals = Totals::default();
+        let mut totals = ScopeTotals::default();
         for row in &self.rows {
             let spent = row.spent_in(window);
             if scope.contains(row.vcpu_id, row.key) {
@@ -153,15 +153,15 @@ impl Ledger {
     /// The rows of what is looked at, in no order. `Recent` has those with anything in their trend, and
     /// vCPUs that are there; `All` has all.
     #[must_use]
-    pub fn rows(&self, scope: &Scope, window: Window, trend: TrendOf) -> Vec<TopRow> {
+    pub fn rows(&self, scope: &Scope, window: Window, trend: TrendMetric) -> Vec<TopRow> {
         let whole_vcpus = scope.within.key.is_none() && scope.by != Group::Reason;
         let mut places: HashMap<GroupKey, usize> = HashMap::new();
         let mut sums: Vec<Sum> = Vec::new();
         let mut place_of = |key: GroupKey, sums: &mut Vec<Sum>| {
             *places.entry(key).or_insert_with(|| {
                 sums.push(Sum {
-                    spent: Spent::default(),
-                    trend: [0.0; SAMPLES],
+                    spent: ExitBreakdown::default(),
+                    trend: [0.0; TREND_SAMPLES],
                     key,
                 });
                 sums.len() - 1
@@ -173,7 +173,7 @@ impl Ledger {
             {
                 continue;
             }
-            let place = place_of(scope.row(row.vcpu_id, row.key), &mut sums);
+            let place = place_of(scope.row_key(row.vcpu_id, row.key), &mut sums);
             let sum = &mut sums[place];
             sum.spent.merge(&row.spent_in(window));
             row.trend.add_to(&mut sum.trend, trend);
@@ -188,18 +188,18 @@ impl Ledger {
         }
         sums.into_iter()
             .map(|mut sum| {
-                sum.trend.rotate_left(self.samples() % SAMPLES);
+                sum.trend.rotate_left(self.sample_count() % TREND_SAMPLES);
                 let vcpus_key = vcpus_of(scope, sum.key);
                 let vcpus = by_vcpus.get(&vcpus_key).copied().unwrap_or_default();
                 TopRow {
                     name: self.row_name(scope, &sum.key),
                     key: sum.key,
-                    spent: sum.spent,
+                    breakdown: sum.spent,
                     guest_ns: whole_vcpus.then_some(vcpus.guest_ns),
                     wall_ns: vcpus.wall_ns,
                     wall_idle_ns: vcpus.idle_ns,
                     vcpus: (vcpus.count, vcpus.living),
-                    times: None,
+                    durations: None,
                     trend: sum.trend.to_vec(),
                 }
             })
@@ -209,7 +209,7 @@ impl Ledger {
     /// What rows by VM or vCPU say of these; of rows by reason, those of all of them.
     fn by_vcpus(&self, scope: &Scope, window: Window) -> HashMap<GroupKey, Vcpus> {
         let mut by_vcpus: HashMap<GroupKey, Vcpus> = HashMap::new();
-        let row_of = |vcpu_id: VcpuId| vcpus_of(scope, scope.row(vcpu_id, Default::default()));
+        let row_of = |vcpu_id: VcpuId| vcpus_of(scope, scope.row_key(vcpu_id, Default::default()));
         for (vcpu_id, vcpu) in &self.vcpus {
             if scope.contains_vcpu(*vcpu_id) {
                 let sum = by_vcpus.entry(row_of(*vcpu_id)).or_default();
@@ -255,7 +255,7 @@ impl Ledger {
 
     /// What a scope's exits have in common, in words, from the largest.
     #[must_use]
-    pub fn path(&self, within: &GroupKey) -> Vec<String> {
+    pub fn scope_path(&self, within: &GroupKey) -> Vec<String> {
         [
             within.tgid.map(|tgid| self.vm_name(tgid)),
             within.vcpu.map(vcpu_name),
@@ -290,10 +290,10 @@ fn vcpu_name((index, tid): (u32, u32)) -> String {
 }
 
 impl super::ledger::Row {
-    fn spent_in(&self, window: Window) -> Spent {
+    fn spent_in(&self, window: Window) -> ExitBreakdown {
         match window {
             Window::Recent => self.spent,
-            Window::All => self.spent_in_all(),
+            Window::All => self.total_breakdown(),
         }
     }
 }
@@ -301,8 +301,8 @@ impl super::ledger::Row {
 impl Vcpu {
     fn guest_in(&self, window: Window) -> u64 {
         match window {
-            Window::Recent => self.guest_ns(),
-            Window::All => self.guest_in_all_ns(),
+            Window::Recent => self.recent_guest_ns(),
+            Window::All => self.total_guest_ns(),
         }
     }
 }

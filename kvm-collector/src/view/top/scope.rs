@@ -46,7 +46,7 @@ impl Scope {
 
     /// The row in which exits are.
     #[must_use]
-    pub fn row(&self, vcpu_id: VcpuId, key: Key) -> GroupKey {
+    pub fn row_key(&self, vcpu_id: VcpuId, key: Key) -> GroupKey {
         let by = |group| self.by == group;
         let mut row = self.within;
         if by(Group::Vm) || by(Group::Vcpu) {
@@ -64,14 +64,14 @@ impl Scope {
 
     /// What rows here can be told apart by: what they do not have in common anyhow.
     #[must_use]
-    pub fn choices(&self) -> Vec<Group> {
+    pub fn available_groupings(&self) -> Vec<Group> {
         choices(&self.within)
     }
 
     /// The same exits, told apart by the next thing.
     #[must_use]
-    pub fn turned(&self) -> Self {
-        let choices = self.choices();
+    pub fn next_grouping(&self) -> Self {
+        let choices = self.available_groupings();
         let at = choices.iter().position(|it| *it == self.by).unwrap_or(0);
         let by = choices[(at + 1) % choices.len().max(1)];
         Self { by, ..*self }
@@ -79,7 +79,7 @@ impl Scope {
 
     /// A row of these, told apart by what is left; `None` where nothing is.
     #[must_use]
-    pub fn of_row(&self, row: GroupKey) -> Option<Self> {
+    pub fn drill_down(&self, row: GroupKey) -> Option<Self> {
         let by = *choices(&row).first()?;
         Some(Self { within: row, by })
     }
@@ -87,7 +87,7 @@ impl Scope {
     /// The groups by which `exits` would make the same rows.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        let GroupKey { tgid, vcpu, key } = self.row(VcpuId::default(), Key::default());
+        let GroupKey { tgid, vcpu, key } = self.row_key(VcpuId::default(), Key::default());
         [
             tgid.map(|_| Group::Vm),
             vcpu.map(|_| Group::Vcpu),
@@ -134,17 +134,17 @@ mod tests {
     fn a_vm_divides_into_vcpus_and_these_into_reasons() {
         let all = Scope::default();
         let vm = all
-            .of_row(all.row(WEB_1, key(1)))
+            .drill_down(all.row_key(WEB_1, key(1)))
             .expect("vCPUs are left");
         assert_eq!((vm.by, vm.within.tgid), (Group::Vcpu, Some(7)));
         let vcpu = vm
-            .of_row(vm.row(WEB_1, key(1)))
+            .drill_down(vm.row_key(WEB_1, key(1)))
             .expect("reasons are left");
         assert_eq!((vcpu.by, vcpu.within.vcpu), (Group::Reason, Some((1, 0))));
         assert!(vcpu.contains(WEB_1, key(2)));
         assert!(!vcpu.contains(VcpuId { vcpu: 0, ..WEB_1 }, key(2)));
-        let reason = vcpu.row(WEB_1, key(2));
-        assert_eq!(vcpu.of_row(reason), None, "nothing is left");
+        let reason = vcpu.row_key(WEB_1, key(2));
+        assert_eq!(vcpu.drill_down(reason), None, "nothing is left");
         assert_eq!(vcpu.groups(), [Group::Vm, Group::Vcpu, Group::Reason]);
     }
 
@@ -152,21 +152,21 @@ mod tests {
     fn a_reason_divides_into_vms() {
         let mut all = Scope::default();
         while all.by != Group::Reason {
-            all = all.turned();
+            all = all.next_grouping();
         }
-        let reason = all.of_row(all.row(WEB_1, key(3))).expect("VMs are left");
+        let reason = all.drill_down(all.row_key(WEB_1, key(3))).expect("VMs are left");
         assert_eq!((reason.by, reason.within.key), (Group::Vm, Some(key(3))));
-        assert_eq!(reason.turned().by, Group::Vcpu);
-        assert_eq!(reason.turned().turned(), reason);
+        assert_eq!(reason.next_grouping().by, Group::Vcpu);
+        assert_eq!(reason.next_grouping().next_grouping(), reason);
         assert!(!reason.contains(WEB_1, key(4)));
     }
 
     #[test]
     fn vcpus_of_all_vms_are_told_apart_by_their_vm() {
-        let scope = Scope::default().turned();
+        let scope = Scope::default().next_grouping();
         assert_eq!(scope.by, Group::Vcpu);
         let other = VcpuId { tgid: 8, ..WEB_1 };
-        assert_ne!(scope.row(WEB_1, key(1)), scope.row(other, key(1)));
+        assert_ne!(scope.row_key(WEB_1, key(1)), scope.row_key(other, key(1)));
         assert_eq!(scope.groups(), [Group::Vm, Group::Vcpu]);
     }
 }

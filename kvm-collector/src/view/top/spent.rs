@@ -2,7 +2,7 @@
 
 /// What was counted of one vCPU's exits of one key, since the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cumulated {
+pub struct ExitCounters {
     /// How many, also those that are not over.
     pub count: u64,
     /// Time of those that are over.
@@ -17,7 +17,7 @@ pub struct Cumulated {
     pub open_ns: u64,
 }
 
-impl Cumulated {
+impl ExitCounters {
     /// Adds others.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
@@ -31,7 +31,7 @@ impl Cumulated {
 
 /// Exits of some time, and where the time went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Spent {
+pub struct ExitBreakdown {
     /// How many.
     pub exits: u64,
     /// Out of the guest: the sum of all that follows but `idle_ns`.
@@ -50,15 +50,15 @@ pub struct Spent {
     pub idle_ns: u64,
 }
 
-impl Spent {
+impl ExitBreakdown {
     /// What came between two readings.
     ///
     /// The parts of an exit are known when it is over, which may be long after it began: a halt may last
     /// for many readings. Its time is counted as it passes all the same, and so divided in the end as
     /// what was over then: never more time than has passed.
     #[must_use]
-    pub fn between(before: &Cumulated, now: &Cumulated, is_halt: bool) -> Self {
-        let since = |of: fn(&Cumulated) -> u64| of(now).saturating_sub(of(before));
+    pub fn between(before: &ExitCounters, now: &ExitCounters, is_halt: bool) -> Self {
+        let since = |of: fn(&ExitCounters) -> u64| of(now).saturating_sub(of(before));
         let time_ns = (now.total_ns + now.open_ns).saturating_sub(before.total_ns + before.open_ns);
         let over_ns = since(|it| it.total_ns);
         let part = |ns: u64| {
@@ -116,29 +116,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sum(spent: &Spent) -> u64 {
+    fn sum(spent: &ExitBreakdown) -> u64 {
         spent.kernel_ns + spent.vmm_ns + spent.halted_ns + spent.preempted_ns + spent.open_ns
     }
 
     #[test]
     fn a_long_halt_is_counted_as_it_passes() {
-        let begun = Cumulated {
+        let begun = ExitCounters {
             count: 1,
             open_ns: 900,
-            ..Cumulated::default()
+            ..ExitCounters::default()
         };
-        let first = Spent::between(&Cumulated::default(), &begun, true);
+        let first = ExitBreakdown::between(&ExitCounters::default(), &begun, true);
         assert_eq!(
             (first.halted_ns, first.idle_ns, first.busy_ns()),
             (900, 900, 0)
         );
-        let over = Cumulated {
+        let over = ExitCounters {
             count: 1,
             total_ns: 1000,
             halted_ns: 800,
-            ..Cumulated::default()
+            ..ExitCounters::default()
         };
-        let last = Spent::between(&begun, &over, true);
+        let last = ExitBreakdown::between(&begun, &over, true);
         assert_eq!(
             (last.time_ns, last.halted_ns, last.kernel_ns),
             (100, 80, 20)
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn what_is_not_over_and_no_halt_may_be_anything() {
-        let now = Cumulated {
+        let now = ExitCounters {
             count: 3,
             total_ns: 500,
             vmm_ns: 200,
             open_ns: 100,
-            ..Cumulated::default()
+            ..ExitCounters::default()
         };
-        let spent = Spent::between(&Cumulated::default(), &now, false);
+        let spent = ExitBreakdown::between(&ExitCounters::default(), &now, false);
         assert_eq!(
             (spent.time_ns, spent.kernel_ns, spent.vmm_ns, spent.open_ns),
             (600, 300, 200, 100)
@@ -164,8 +164,8 @@ mod tests {
     }
 
     prop_compose! {
-        fn cumulated()(parts in prop::array::uniform5(0u64..1 << 40), count in 0u64..1000) -> Cumulated {
-            Cumulated {
+        fn cumulated()(parts in prop::array::uniform5(0u64..1 << 40), count in 0u64..1000) -> ExitCounters {
+            ExitCounters {
                 count,
                 total_ns: parts[0] + parts[1] + parts[2] + parts[3],
                 vmm_ns: parts[1],
@@ -183,7 +183,7 @@ mod tests {
             let mut now = before;
             now.merge(&added);
             now.open_ns = added.open_ns;
-            let spent = Spent::between(&before, &now, halt);
+            let spent = ExitBreakdown::between(&before, &now, halt);
             prop_assert_eq!(sum(&spent), spent.time_ns);
             prop_assert!(spent.idle_ns <= spent.time_ns);
         }

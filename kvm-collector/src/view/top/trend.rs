@@ -1,20 +1,20 @@
 //! The last readings of a row, in little room.
 
 /// Readings remembered.
-pub const SAMPLES: usize = 120;
+pub const TREND_SAMPLES: usize = 120;
 
 /// What is remembered of a row: rates per second, of each reading. 480 bytes.
 ///
 /// A rate is kept in the upper half of an `f32`: 8 bits of precision are more than a sparkline shows.
 #[derive(Debug, Clone)]
 pub(super) struct Trend {
-    exits: [u16; SAMPLES],
-    busy: [u16; SAMPLES],
+    exits: [u16; TREND_SAMPLES],
+    busy: [u16; TREND_SAMPLES],
 }
 
 /// Which rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrendOf {
+pub enum TrendMetric {
     /// Exits per second.
     Exits,
     /// Time out of the guest and not idle, in ns per second.
@@ -24,8 +24,8 @@ pub enum TrendOf {
 impl Trend {
     pub(super) fn new() -> Self {
         Self {
-            exits: [0; SAMPLES],
-            busy: [0; SAMPLES],
+            exits: [0; TREND_SAMPLES],
+            busy: [0; TREND_SAMPLES],
         }
     }
 
@@ -36,15 +36,15 @@ impl Trend {
     }
 
     pub(super) fn is_flat(&self) -> bool {
-        let zero = |samples: &[u16; SAMPLES]| samples.iter().all(|it| *it == 0);
+        let zero = |samples: &[u16; TREND_SAMPLES]| samples.iter().all(|it| *it == 0);
         zero(&self.exits) && zero(&self.busy)
     }
 
     /// Adds it to a sum, place by place.
-    pub(super) fn add_to(&self, sums: &mut [f32; SAMPLES], of: TrendOf) {
+    pub(super) fn add_to(&self, sums: &mut [f32; TREND_SAMPLES], of: TrendMetric) {
         let samples = match of {
-            TrendOf::Exits => &self.exits,
-            TrendOf::Busy => &self.busy,
+            TrendMetric::Exits => &self.exits,
+            TrendMetric::Busy => &self.busy,
         };
         for (sum, sample) in sums.iter_mut().zip(samples) {
             *sum += unpack(*sample);

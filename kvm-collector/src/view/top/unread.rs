@@ -4,7 +4,7 @@ use super::TopReading;
 
 /// A reading, and what it is for.
 #[derive(Debug)]
-pub enum UnreadReading {
+pub enum PendingReading {
     /// For the rows and the histograms.
     Reading(Box<TopReading>),
     /// With the histograms from which those of the next reading are counted.
@@ -14,20 +14,20 @@ pub enum UnreadReading {
 /// At most one reading of each sort. A newer one replaces an older one and takes over what only that one had, so taking
 /// the newest is as good as taking each: totals are since the beginning, and extremes since the last one that was taken.
 #[derive(Debug, Default)]
-pub struct UnreadReadings {
+pub struct PendingReadings {
     reading: Option<Box<TopReading>>,
     histograms: Option<Box<TopReading>>,
     /// The histograms are newer than the reading.
     histograms_are_last: bool,
 }
 
-impl UnreadReadings {
+impl PendingReadings {
     /// Adds a reading for the rows and the histograms.
     pub fn add_reading(&mut self, mut reading: Box<TopReading>) {
         if let Some(older) = self.reading.take() {
-            reading.take_over_names(&older);
+            reading.inherit_names(&older);
             if !self.histograms_are_last {
-                reading.take_over_extremes(&older);
+                reading.inherit_extremes(&older);
             }
         }
         self.reading = Some(reading);
@@ -37,7 +37,7 @@ impl UnreadReadings {
     /// Adds a reading with the histograms from which those of the next reading are counted.
     pub fn add_histograms(&mut self, mut histograms: Box<TopReading>) {
         if let Some(older) = self.histograms.take() {
-            histograms.take_over_names(&older);
+            histograms.inherit_names(&older);
         }
         self.histograms = Some(histograms);
         self.histograms_are_last = true;
@@ -50,14 +50,14 @@ impl UnreadReadings {
     }
 }
 
-impl IntoIterator for UnreadReadings {
-    type Item = UnreadReading;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<UnreadReading>, 2>>;
+impl IntoIterator for PendingReadings {
+    type Item = PendingReading;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<PendingReading>, 2>>;
 
     /// In the order in which they are to be taken.
     fn into_iter(self) -> Self::IntoIter {
-        let reading = self.reading.map(UnreadReading::Reading);
-        let histograms = self.histograms.map(UnreadReading::Histograms);
+        let reading = self.reading.map(PendingReading::Reading);
+        let histograms = self.histograms.map(PendingReading::Histograms);
         let both = if self.histograms_are_last {
             [reading, histograms]
         } else {
@@ -77,8 +77,8 @@ mod tests {
     use super::*;
     use crate::{
         model::{ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VcpuId, VcpuTimes},
-        timing::Pairing,
-        view::{GroupKey, Histograms, KeyNames, Ledger, Scope, Window},
+        timing::TimingRequest,
+        view::{GroupKey, ScopeHistograms, KeyNames, ReadingHistory, Scope, Window},
     };
 
     const VCPU: VcpuId = VcpuId {
@@ -153,8 +153,8 @@ mod tests {
                     ..Loss::default()
                 },
             });
-            let pairing = Pairing::default();
-            reading.name(&mut self.named, &KeyNames::of(&pairing), &|_| Some("web".into()));
+            let pairing = TimingRequest::default();
+            reading.add_names(&mut self.named, &KeyNames::of(&pairing), &|_| Some("web".into()));
             reading
         }
     }
@@ -162,20 +162,20 @@ mod tests {
     /// What a screen makes of readings.
     #[derive(Default)]
     struct Shown {
-        ledger: Ledger,
-        histograms: Histograms,
+        ledger: ReadingHistory,
+        histograms: ScopeHistograms,
     }
 
     impl Shown {
-        fn take(&mut self, unread: UnreadReading) {
+        fn take(&mut self, unread: PendingReading) {
             match unread {
-                UnreadReading::Reading(mut reading) => {
-                    self.histograms.take(&mut reading);
-                    self.ledger.take(&reading, 1000);
+                PendingReading::Reading(mut reading) => {
+                    self.histograms.add_reading(&mut reading);
+                    self.ledger.add_reading(&reading, 1000);
                 }
-                UnreadReading::Histograms(mut reading) => {
-                    self.ledger.learn(&reading.names);
-                    self.histograms.begin(&mut reading);
+                PendingReading::Histograms(mut reading) => {
+                    self.ledger.add_names(&reading.names);
+                    self.histograms.set_base(&mut reading);
                 }
             }
         }
@@ -202,9 +202,9 @@ mod tests {
         /// A screen that takes readings now and then shows what one shows that takes each of them.
         #[test]
         fn what_replaces_a_reading_has_all_of_it(steps in prop::collection::vec(step(), 1..60)) {
-            let scopes = [Scope::default(), Scope::default().turned().turned()];
+            let scopes = [Scope::default(), Scope::default().next_grouping().next_grouping()];
             prop_assert_ne!(scopes[0], scopes[1]);
-            let (mut source, mut unread) = (Source::default(), UnreadReadings::default());
+            let (mut source, mut unread) = (Source::default(), PendingReadings::default());
             let (mut each, mut some) = (Shown::default(), Shown::default());
             let mut scope = 0;
             // The epoch from which on exits are recent.
@@ -217,13 +217,13 @@ mod tests {
                     }
                     Step::Read => {
                         let reading = Box::new(source.read(scopes[scope]));
-                        each.take(UnreadReading::Reading(reading.clone()));
+                        each.take(PendingReading::Reading(reading.clone()));
                         unread.add_reading(reading);
                     }
                     Step::Look(next) => {
                         scope = next;
                         let reading = Box::new(source.read(scopes[scope]));
-                        each.take(UnreadReading::Histograms(reading.clone()));
+                        each.take(PendingReading::Histograms(reading.clone()));
                         unread.add_histograms(reading);
                         since = source.epoch;
                     }
@@ -234,7 +234,7 @@ mod tests {
                         }
                         prop_assert!(unread.is_empty());
                         prop_assert_eq!(some.ledger.time_ns(), each.ledger.time_ns());
-                        prop_assert_eq!(some.ledger.loss().0, each.ledger.loss().0);
+                        prop_assert_eq!(some.ledger.total_and_recent_loss().0, each.ledger.total_and_recent_loss().0);
                         let all = |shown: &Shown| shown.ledger.totals(&GroupKey::default(), Window::All);
                         prop_assert_eq!(all(&some), all(&each));
                         for code in 0..3 {
@@ -242,13 +242,13 @@ mod tests {
                             prop_assert_eq!(some.ledger.key_name(key), each.ledger.key_name(key));
                             let reason = GroupKey { key: Some(key), ..GroupKey::default() };
                             for row in [reason, GroupKey { tgid: Some(7), ..GroupKey::default() }] {
-                                let of = |shown: &Shown| shown.histograms.of(&row, Window::All).cloned();
+                                let of = |shown: &Shown| shown.histograms.row_totals(&row, Window::All).cloned();
                                 prop_assert_eq!(of(&some), of(&each));
                             }
                             if has_reading && scopes[scope].by == crate::view::Group::Reason {
                                 let is_recent = |epoch| (since..source.epoch).contains(&epoch);
                                 let recent = source.times(code, is_recent);
-                                let shown = some.histograms.of(&reason, Window::Recent);
+                                let shown = some.histograms.row_totals(&reason, Window::Recent);
                                 let shown = shown.filter(|it| it.count > 0).cloned();
                                 let expected = Some(totals(&recent)).filter(|it| it.count > 0);
                                 prop_assert_eq!(shown, expected);

@@ -13,9 +13,9 @@ use super::TraceLines;
 use crate::{
     model::{
         Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
-        capacity::{MOST_EXIT_TEXT_BYTES, MOST_KEY_NAMES, MOST_THREADS},
+        capacity::{MAX_EXIT_TEXT_BYTES, MAX_KEY_NAMES, MAX_THREADS},
     },
-    timing::{Pairing, Replay, ReplayOptions, TimingError},
+    timing::{TimingRequest, Replay, ReplayOptions, TimingError},
     tracefs::{Format, ReasonNames},
 };
 
@@ -80,11 +80,11 @@ impl ExitLines {
     /// # Errors
     /// When `kvm_exit` or `kvm_entry` are not among them.
     pub fn new(formats: &[Format], options: ExitLineOptions) -> Result<Self, TimingError> {
-        let slot = |name: &str| formats.iter().position(|it| it.is("kvm", name));
+        let slot = |name: &str| formats.iter().position(|it| it.is_event("kvm", name));
         let mut replay = Replay::new(ReplayOptions {
             is_sampled: options.is_sampled,
-            has_totals: false,
-            ..ReplayOptions::new(Pairing::among(formats), formats)
+            collects_totals: false,
+            ..ReplayOptions::new(TimingRequest::from_formats(formats), formats)
         })?;
         replay.log_exits();
         Ok(Self {
@@ -137,7 +137,7 @@ impl ExitLines {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let StreamItem::Event(event) = item else {
-            self.replay.take(item);
+            self.replay.add_item(item);
             self.write_ended(formats, lines, out)?;
             if let StreamItem::ThreadEnd { tid } = item {
                 self.release(*tid);
@@ -151,7 +151,7 @@ impl ExitLines {
         if !is_exit && is_shown {
             self.add(event, format, comm, lines)?;
         }
-        self.replay.take(item);
+        self.replay.add_item(item);
         self.write_ended(formats, lines, out)?;
         if is_exit {
             self.begin(event, is_shown, format, comm, lines)?;
@@ -169,8 +169,8 @@ impl ExitLines {
         lines: &mut TraceLines,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        self.replay.end_segments();
-        self.loss = self.replay.exits(&mut |_| {}).loss;
+        self.replay.finish_segments();
+        self.loss = self.replay.read_exits(&mut |_| {}).loss;
         self.write_ended(formats, lines, out)
     }
 
@@ -184,7 +184,7 @@ impl ExitLines {
     ) -> io::Result<()> {
         self.release(event.tid);
         // The replay has no room for more threads either, and has counted it.
-        if !is_shown || self.threads.len() >= MOST_THREADS {
+        if !is_shown || self.threads.len() >= MAX_THREADS {
             return Ok(());
         }
         let mut buffer = self.spare.pop().unwrap_or_default();
@@ -233,7 +233,7 @@ impl ExitLines {
         };
         let is_entry = Some(event.slot) == self.entry_slot;
         let is_full =
-            buffer.text.len() > MOST_BYTES || self.text_bytes > MOST_EXIT_TEXT_BYTES;
+            buffer.text.len() > MOST_BYTES || self.text_bytes > MAX_EXIT_TEXT_BYTES;
         if is_full && !is_entry {
             buffer.left_out += 1;
             return Ok(());
@@ -257,15 +257,15 @@ impl ExitLines {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let mut segments = std::mem::take(&mut self.segments);
-        segments.extend(self.replay.segments());
+        segments.extend(self.replay.drain_segments());
         for segment in segments.drain(..) {
             let VcpuState::Exit(exit) = &segment.state else {
                 continue;
             };
             match exit.end {
                 ExitEnd::Entry => self.write(&segment, exit, formats, lines, out)?,
-                ExitEnd::Unseen => self.untimed += 1,
-                ExitEnd::Open => self.in_progress += 1,
+                ExitEnd::UnknownEnd => self.untimed += 1,
+                ExitEnd::InProgress => self.in_progress += 1,
             }
             self.release(segment.vcpu_id.tid);
         }
@@ -302,12 +302,12 @@ impl ExitLines {
         }
         lines.count(1);
         let code = u32::try_from(exit.key.code).unwrap_or(u32::MAX);
-        if self.names.len() >= MOST_KEY_NAMES {
+        if self.names.len() >= MAX_KEY_NAMES {
             self.names.clear();
         }
         let reason = self.names.entry(exit.key).or_insert_with(|| {
             let format = self.exit_slot.and_then(|slot| formats.get(slot));
-            ReasonNames::of(format).name(exit.key.class, code).into()
+            ReasonNames::new(format).name(exit.key.class, code).into()
         });
         let vcpu = Some(segment.vcpu_id.vcpu).filter(|it| *it != VCPU_UNKNOWN);
         if self.options.json {

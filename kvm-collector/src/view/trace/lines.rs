@@ -312,12 +312,12 @@ impl Serialize for Fields<'_> {
                 raw: self.raw,
                 field,
             };
-            if !self.format.names_field(field) {
+            if !self.format.has_names_for(field) {
                 map.serialize_entry(&field.name, &value)?;
                 continue;
             }
             name.clear();
-            self.format.field_names(field, self.raw, name);
+            self.format.append_value_names(field, self.raw, name);
             let name = std::str::from_utf8(name)
                 .ok()
                 .filter(|name| !name.is_empty());

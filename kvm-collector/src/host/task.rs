@@ -1,0 +1,88 @@
+//! A task (process or thread) by its directory in a `/proc`: `/proc/PID` or `/proc/PID/task/TID`.
+
+use std::{fs, path::Path, str::FromStr};
+
+/// `PF_EXITING`: the task is ending (include/linux/sched.h).
+pub(super) const PF_EXITING: u32 = 0x4;
+/// `PF_KTHREAD`: the task is a kernel thread (include/linux/sched.h).
+pub(super) const PF_KTHREAD: u32 = 0x20_0000;
+
+/// The contents of a task's `stat` file (proc_pid_stat(5)).
+#[derive(Debug)]
+pub(super) struct Stat {
+    /// Name of the thread.
+    pub(super) comm: String,
+    /// The fields that follow the name, separated by spaces.
+    fields: String,
+}
+
+impl Stat {
+    pub(super) fn read(task: &Path) -> Option<Self> {
+        Self::parse(&fs::read(task.join("stat")).ok()?)
+    }
+
+    fn parse(stat: &[u8]) -> Option<Self> {
+        // The name may contain parentheses; the fields after it do not.
+        let begin = stat.iter().position(|byte| *byte == b'(')? + 1;
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        Some(Self {
+            comm: String::from_utf8_lossy(stat.get(begin..end)?).into_owned(),
+            fields: String::from_utf8(stat.get(end + 1..)?.to_owned()).ok()?,
+        })
+    }
+
+    /// Returns a field by its number in the manual page, from 3 on.
+    pub(super) fn field<T: FromStr>(&self, number: usize) -> Option<T> {
+        let field = self.fields.split_ascii_whitespace().nth(number - 3)?;
+        field.parse().ok()
+    }
+
+    /// Start time of the task in clock ticks of `CLOCK_BOOTTIME`, rounded down.
+    pub(super) fn start_ticks(&self) -> Option<u64> {
+        self.field(22)
+    }
+}
+
+/// Ids of a task in each pid namespace, from that of `/proc` down to the task's own.
+pub(super) fn namespace_ids(task: &Path) -> Vec<u32> {
+    let ids = status_field(task, "NSpid:").unwrap_or_default();
+    ids.split_ascii_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect()
+}
+
+/// Value of a line of the task's `status` file.
+pub(super) fn status_field(task: &Path, name: &str) -> Option<String> {
+    let status = fs::read_to_string(task.join("status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim().to_owned())
+}
+
+/// Flags (`PF_...`) of a task.
+pub(super) fn flags(task: &Path) -> Option<u32> {
+    Stat::read(task)?.field(9)
+}
+
+/// Process id of the parent of a process.
+pub(super) fn parent(process: &Path) -> Option<u32> {
+    Stat::read(process)?.field(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeRoot;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_hide_the_fields() {
+        let tree = FakeRoot::new();
+        tree.file("7/stat", "7 (a) R (b) S 1 7 7 0 -1 4194560 100 0");
+        let process = tree.path().join("7");
+        assert_eq!(flags(&process), Some(4_194_560));
+        assert_eq!(parent(&process), Some(1));
+        let stat = Stat::read(&process).unwrap();
+        assert_eq!((stat.comm.as_str(), stat.field(3)), ("a) R (b", Some('S')));
+        assert_eq!(stat.start_ticks(), None, "there are fewer fields");
+        assert!(Stat::parse(b"7 (a").is_none());
+    }
+}

@@ -1,0 +1,110 @@
+//! Recognises the threads of a VMM that run a vCPU.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::files::read_line;
+
+/// A thread that runs a vCPU.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Vcpu {
+    /// Index within the VM; `None` if neither the thread's name nor its system call shows it.
+    pub index: Option<u32>,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the thread (comm).
+    pub comm: String,
+}
+
+/// File descriptors of a process that has VMs.
+pub(super) struct VmFiles {
+    /// The thread whose `fd` directory they were read from.
+    pub(super) tid: u32,
+    /// Directory of that thread in `/proc`.
+    pub(super) task: PathBuf,
+    /// Numbers of the VM descriptors.
+    pub(super) vms: Vec<u32>,
+}
+
+/// Names of kernel threads in a VM's process. Their `syscall` file shows the system call of the thread
+/// that created them, which may be a `KVM_RUN`.
+const KERNEL_WORKERS: [&str; 3] = ["kvm-nx-lpage-re", "vhost-", "kvm-pit/"];
+
+/// Recognises a vCPU thread by its name, or else by the `KVM_RUN` that it executes.
+pub(super) fn read(files: &VmFiles, tid: u32, is_main: bool, task: &Path) -> Option<Vcpu> {
+    let comm = read_line(task.join("comm"))?;
+    // The main thread of a process that a vCPU thread forked has that thread's name.
+    if !is_main && let Some(index) = index_in_name(&comm) {
+        return Some(Vcpu {
+            index: Some(index),
+            tid,
+            comm,
+        });
+    }
+    if KERNEL_WORKERS.iter().any(|name| comm.starts_with(name)) {
+        return None;
+    }
+    let fd = kvm_run_fd(&read_line(task.join("syscall"))?)?;
+    let target = fs::read_link(files.task.join("fd").join(fd.to_string())).ok();
+    let index = target.and_then(|target| {
+        target
+            .to_str()?
+            .strip_prefix("anon_inode:kvm-vcpu:")?
+            .parse()
+            .ok()
+    });
+    Some(Vcpu { index, tid, comm })
+}
+
+/// vCPU index in a thread name that VMMs use only for vCPU threads.
+fn index_in_name(comm: &str) -> Option<u32> {
+    let number = match comm.strip_prefix("CPU ") {
+        Some(rest) => rest.strip_suffix("/KVM")?, // QEMU
+        None => ["fc_vcpu ", "crosvm_vcpu", "kvm-vcpu-", "vcpu"]
+            .iter()
+            .find_map(|prefix| comm.strip_prefix(prefix))?,
+    };
+    number.parse().ok()
+}
+
+/// vCPU file descriptor of the `KVM_RUN` that a thread executes, from `/proc/PID/task/TID/syscall`.
+///
+/// `None` for a thread that is on a CPU: the file then contains only `running`.
+fn kvm_run_fd(syscall: &str) -> Option<u32> {
+    const KVM_RUN: &str = "0xae80";
+    let ioctl = libc::SYS_ioctl.to_string();
+
+    let mut words = syscall.split(' ');
+    if words.next()? != ioctl {
+        return None;
+    }
+    let fd = words.next()?.strip_prefix("0x")?;
+    (words.next()? == KVM_RUN)
+        .then(|| u32::from_str_radix(fd, 16).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vcpu_indices_are_read_from_thread_names() {
+        for (comm, index) in [
+            ("CPU 12/KVM", Some(12)),
+            ("vcpu3", Some(3)),
+            ("fc_vcpu 0", Some(0)),
+            ("crosvm_vcpu7", Some(7)),
+            ("CPU x/KVM", None),
+            ("CPU 1/TCG", None),
+            ("vcpu", None),
+            ("qemu-system-x86", None),
+        ] {
+            assert_eq!(index_in_name(comm), index, "{comm}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The metadata of a recording: its events and their formats, and facts about the host.
+
+use std::collections::HashMap;
+
+use super::{
+    abi::{RECORD_HEADER, VERSION_PREFIX, feature, u32_at, u64_at},
+    attr::EventAttr,
+    tracing_data,
+};
+
+/// The maximum length of the table for id lookups. Ids that are further apart are stored in a hash map.
+const MAX_TABLE_LEN: u64 = 1 << 20;
+
+/// The maximum number of ids: enough for all events of a kernel on 4096 CPUs.
+const MAX_IDS: usize = 1 << 24;
+
+/// Events and facts that a recording stores besides its samples.
+#[derive(Debug, Default)]
+pub struct Metadata {
+    pub(crate) attrs: Vec<EventAttr>,
+    ids: Vec<(u64, u32)>,
+    lookup: Lookup,
+    /// Offset of the event id in the body of a sample.
+    id_offset: Option<usize>,
+    /// The system and the format text of each event.
+    pub formats: Vec<(String, String)>,
+    /// The name of the host.
+    pub hostname: Option<String>,
+    /// The CPU model.
+    pub cpu: Option<String>,
+    /// The number of CPUs that were online.
+    pub cpus_online: Option<u32>,
+    /// The command line of the recorder.
+    pub command: Vec<String>,
+    /// The kernel release, as in `uname -r`.
+    pub release: Option<String>,
+    /// The version of perf, or the name and version of another recorder.
+    pub version: Option<String>,
+    /// The id of a clock, then `CLOCK_REALTIME` and this clock, read at the same time, in ns.
+    pub clock_pair: Option<(u32, u64, u64)>,
+    /// The names of the VMs, in the format of `host::VmNames`.
+    pub vm_names: String,
+}
+
+/// Maps an event id to the index of the event's attribute.
+#[derive(Debug)]
+enum Lookup {
+    /// The lowest id, and the index for each id from it on.
+    Table(u64, Vec<u32>),
+    Map(HashMap<u64, u32>),
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self::Table(0, Vec::new())
+    }
+}
+
+/// Stands for an id without an event in the lookup table.
+const NO_ATTR: u32 = u32::MAX;
+
+impl Metadata {
+    /// Whether this program made the recording. In our recordings, the ids in LOST records identify the
+    /// lost events. In perf's recordings, they do not.
+    #[must_use]
+    pub fn is_recorded_by_us(&self) -> bool {
+        self.version
+            .as_ref()
+            .is_some_and(|it| it.starts_with(VERSION_PREFIX))
+    }
+
+    /// Returns the id of the clock of the samples' times. `None` means perf's own clock.
+    #[must_use]
+    pub fn sample_clock(&self) -> Option<u32> {
+        self.attrs.first().and_then(|attr| attr.clock)
+    }
+
+    /// Adds the attribute of an event and the ids that identify the event in samples. Returns false if
+    /// the attribute is malformed or there are too many ids.
+    pub(super) fn add_attr(&mut self, attr: &[u8], ids: &[u8]) -> bool {
+        let Some(attr) = EventAttr::parse(attr) else {
+            return false;
+        };
+        let Ok(index) = u32::try_from(self.attrs.len()) else {
+            return false;
+        };
+        if self.ids.len() + ids.len() / 8 > MAX_IDS {
+            return false;
+        }
+        self.attrs.push(attr);
+        let ids = ids.chunks_exact(8).filter_map(|id| u64_at(id, 0));
+        self.ids.extend(ids.map(|id| (id, index)));
+        true
+    }
+
+    /// Adds the attribute in a HEADER_ATTR record. Returns false if the record is malformed.
+    pub(super) fn add_header_attr(&mut self, record: &[u8]) -> bool {
+        let Some(body) = record.get(RECORD_HEADER..) else {
+            return false;
+        };
+        let size = u32_at(body, 4).and_then(|it| usize::try_from(it).ok());
+        let attr_and_ids = size.and_then(|size| body.split_at_checked(size));
+        attr_and_ids.is_some_and(|(attr, ids)| self.add_attr(attr, ids))
+    }
+
+    /// Adds the feature in a HEADER_FEATURE record.
+    pub(super) fn add_header_feature(&mut self, record: &[u8]) {
+        if let Some(number) = u64_at(record, RECORD_HEADER)
+            && let Some(content) = record.get(RECORD_HEADER + 8..)
+        {
+            self.add_feature(u32::try_from(number).unwrap_or(0), content);
+        }
+    }
+
+    /// The features that [`Metadata::add_feature`] uses.
+    pub(super) const USED_FEATURES: [u32; 9] = [
+        feature::TRACING_DATA,
+        feature::HOSTNAME,
+        feature::CPUDESC,
+        feature::NRCPUS,
+        feature::CMDLINE,
+        feature::OSRELEASE,
+        feature::VERSION,
+        feature::CLOCK_DATA,
+        feature::VM_NAMES,
+    ];
+
+    /// Adds a feature. Ignores features that are not in [`Metadata::USED_FEATURES`].
+    pub(super) fn add_feature(&mut self, number: u32, content: &[u8]) {
+        match number {
+            feature::TRACING_DATA => self.add_tracing_data(content),
+            feature::HOSTNAME => self.hostname = read_string(content),
+            feature::CPUDESC => self.cpu = read_string(content),
+            feature::NRCPUS => self.cpus_online = u32_at(content, 4),
+            feature::CMDLINE => self.command = read_strings(content),
+            feature::OSRELEASE => self.release = read_string(content),
+            feature::VERSION => self.version = read_string(content),
+            feature::CLOCK_DATA => {
+                self.clock_pair = u32_at(content, 4)
+                    .zip(u64_at(content, 8))
+                    .zip(u64_at(content, 16))
+                    .map(|((clock, realtime_ns), time_ns)| (clock, realtime_ns, time_ns));
+            }
+            feature::VM_NAMES => self.vm_names = String::from_utf8_lossy(content).into_owned(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn add_tracing_data(&mut self, data: &[u8]) {
+        if let Some(formats) = tracing_data::decode(data)
+            && self.formats.is_empty()
+        {
+            self.formats = formats;
+        }
+    }
+
+    /// Prepares the lookup of ids. Call this after all attributes are added.
+    pub(super) fn build_lookup(&mut self) {
+        let first = self.attrs.first();
+        self.id_offset = first.and_then(|it| Some(8 * it.sample_id_index()?));
+        let lowest = self.ids.iter().map(|it| it.0).min().unwrap_or(0);
+        let highest = self.ids.iter().map(|it| it.0).max().unwrap_or(0);
+        self.lookup = if highest - lowest < MAX_TABLE_LEN {
+            let length = usize::try_from(highest - lowest + 1).unwrap_or(0);
+            let mut table = vec![NO_ATTR; length];
+            for (id, attr) in &self.ids {
+                table[usize::try_from(id - lowest).unwrap_or(0)] = *attr;
+            }
+            Lookup::Table(lowest, table)
+        } else {
+            Lookup::Map(self.ids.iter().copied().collect())
+        };
+    }
+
+    /// Returns the index of the attribute of the event with this id.
+    #[inline]
+    pub(crate) fn attr_index(&self, id: u64) -> Option<usize> {
+        let index = match &self.lookup {
+            Lookup::Table(lowest, table) => {
+                let offset = usize::try_from(id.checked_sub(*lowest)?).ok()?;
+                *table.get(offset)?
+            }
+            Lookup::Map(map) => *map.get(&id)?,
+        };
+        (index != NO_ATTR).then_some(index as usize)
+    }
+
+    /// Returns the time of a record that is not a sample. 0 if it has no time.
+    pub(crate) fn non_sample_time(&self, record: &[u8]) -> u64 {
+        self.attrs
+            .first()
+            .map_or(0, |it| it.non_sample_time(record))
+    }
+
+    /// Returns the CPU of a record that is not a sample.
+    pub(crate) fn non_sample_cpu(&self, record: &[u8]) -> Option<u32> {
+        self.attrs.first()?.non_sample_cpu(record)
+    }
+
+    /// Returns the index of the attribute of a sample, given the body of its record.
+    #[inline]
+    pub(crate) fn sample_attr_index(&self, body: &[u8]) -> Option<usize> {
+        if self.attrs.len() == 1 {
+            return Some(0);
+        }
+        let id = u64_at(body, self.id_offset?)?;
+        self.attr_index(id)
+    }
+}
+
+/// Reads a string in perf's format: its length, then the text with a NUL.
+fn read_string(content: &[u8]) -> Option<String> {
+    let text = content.get(4..)?.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Reads a list of strings in perf's format: their number, then the strings.
+fn read_strings(content: &[u8]) -> Vec<String> {
+    let mut rest = content.get(4..).unwrap_or_default();
+    let mut all = Vec::new();
+    // A wrong count does no harm: the loop ends with the content, since a string has at least 4 bytes.
+    for _ in 0..u32_at(content, 0).unwrap_or(0) {
+        let Some(text) = read_string(rest) else { break };
+        all.push(text);
+        let length = u32_at(rest, 0).and_then(|it| usize::try_from(it).ok());
+        let next = length.and_then(|it| it.checked_add(4));
+        rest = next.and_then(|it| rest.get(it..)).unwrap_or_default();
+    }
+    all
+}

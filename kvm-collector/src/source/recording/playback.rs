@@ -1,0 +1,48 @@
+//! Options, context and result of the playback of a recording.
+
+use super::{names::RecordedNames, time_limits::TimeLimits};
+use crate::{model::Loss, timing::Selection};
+
+/// What is requested of a recording.
+#[derive(Debug, Clone, Default)]
+pub struct PlaybackOptions {
+    /// The selected events.
+    pub selection: Selection,
+    /// The requested time, and the report intervals.
+    pub limits: TimeLimits,
+    /// Whether the records of events are not needed. Leaving them out takes less time and memory.
+    pub without_raw: bool,
+}
+
+/// What is known about a recording when an item is emitted.
+#[derive(Debug, Clone, Copy)]
+pub struct PlaybackContext<'a> {
+    /// Names of threads and VMs.
+    pub names: &'a RecordedNames,
+    /// Losses so far.
+    pub loss: &'a Loss,
+    /// Number of events emitted so far.
+    pub events: u64,
+    /// The time of the first event.
+    pub start_ns: Option<u64>,
+}
+
+/// What a recording contained.
+#[derive(Debug, Default)]
+pub struct RecordingSummary {
+    /// The time of the first selected event; `None` if there was none.
+    pub start_ns: Option<u64>,
+    /// The time of the last selected event, or the end of the requested time.
+    pub end_ns: u64,
+    /// Number of events emitted.
+    pub events: u64,
+    /// Lost events and damaged records.
+    pub loss: Loss,
+    /// A message that says why the recording is incomplete; `None` if it is complete.
+    pub defect: Option<String>,
+    /// Names of threads and VMs at the last event.
+    pub names: RecordedNames,
+    /// The processes that had events, selected or not, with the names of their VMs. Empty unless
+    /// the selection is by process.
+    pub processes: Vec<(u32, String)>,
+}

@@ -1,0 +1,85 @@
+//! A request to time VM exits.
+
+use std::time::Duration;
+
+use crate::{
+    model::EventKind,
+    tracefs::{EventName, Format},
+};
+
+/// How VM exits are timed, and from which events.
+#[derive(Debug, Clone, Default)]
+pub struct TimingRequest {
+    /// The format of `kvm_exit`; `None` if the kernel does not have it.
+    pub exit: Option<Format>,
+    /// The format of `kvm_entry`; `None` if the kernel does not have it.
+    pub entry: Option<Format>,
+    /// The format of `kvm_userspace_exit`; without it, time in the VMM is not measured.
+    pub userspace_exit: Option<Format>,
+    /// The format of `kvm_vcpu_wakeup`; without it, halted time is not measured.
+    pub wakeup: Option<Format>,
+    /// The format of `sched_switch`; without it, preemption is not measured.
+    pub switch: Option<Format>,
+    /// The events that are counted; `None` counts exits by reason.
+    pub counted_event: Option<DetailEvent>,
+    /// Events that tell the cause of an exit. The last one before the exit's end is the cause.
+    pub cause_events: Vec<DetailEvent>,
+    /// Whether the guest's instruction pointer is the cause of an exit.
+    pub rip_is_cause: bool,
+    /// Exits longer than this, without halted time, are reported when they end.
+    pub slow_threshold: Option<Duration>,
+}
+
+/// An event within an exit that is counted, or that tells the cause of the exit.
+#[derive(Debug, Clone)]
+pub struct DetailEvent {
+    /// The event's kind.
+    pub kind: EventKind,
+    /// The event's format.
+    pub format: Format,
+}
+
+impl TimingRequest {
+    /// Returns whether only exits by reason are requested: no other event, no causes, no slow
+    /// exits.
+    pub(crate) fn is_by_reason_only(&self) -> bool {
+        self.details().next().is_none() && !self.rip_is_cause && self.slow_threshold.is_none()
+    }
+
+    /// Iterates over the events that are counted or tell a cause.
+    pub(crate) fn details(&self) -> impl Iterator<Item = &DetailEvent> {
+        self.counted_event.iter().chain(&self.cause_events)
+    }
+
+    /// Iterates over the formats of all requested events.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = &Format> {
+        let single = [
+            &self.entry,
+            &self.exit,
+            &self.userspace_exit,
+            &self.wakeup,
+            &self.switch,
+        ];
+        let single = single.into_iter().flatten();
+        single.chain(self.details().map(|it| &it.format))
+    }
+
+    /// Returns the format of an event; `None` if the event is not requested.
+    pub(crate) fn format_of(&self, event: &EventName) -> Option<&Format> {
+        self.formats().find(|it| it.event_name() == *event)
+    }
+
+    /// Requests exits by reason, timed with all events in `formats` that can be used for this,
+    /// except `sched_switch`.
+    #[must_use]
+    pub fn from_formats(formats: &[Format]) -> Self {
+        let find = |name| formats.iter().find(|it| it.is_event("kvm", name)).cloned();
+        Self {
+            exit: find("kvm_exit"),
+            entry: find("kvm_entry"),
+            userspace_exit: find("kvm_userspace_exit"),
+            wakeup: find("kvm_vcpu_wakeup"),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What ARCHITECTURE.md says about the modules: there are no cycles, and dependencies point downward.
+
+mod graph;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use graph::{Graph, cycles};
+
+/// The top-level modules. Each may use those before it.
+const ORDER: [&str; 16] = [
+    "tracefs",
+    "host",
+    "guest",
+    "doctor",
+    "knowledge",
+    "model",
+    "timing",
+    "probe",
+    "recording",
+    "source",
+    "view",
+    "format",
+    "convert",
+    "session",
+    "tui",
+    "cli",
+];
+
+/// Besides `probe` itself, what may use the running kernel.
+const USES_PROBE: [&str; 4] = ["probe", "source::live", "session", "cli"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn collector() -> Graph {
+    Graph::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+fn is_within(module: &str, outer: &str) -> bool {
+    let rest = module.strip_prefix(outer);
+    rest.is_some_and(|it| it.is_empty() || it.starts_with("::"))
+}
+
+#[test]
+fn modules_have_no_cycles() {
+    let mut found = String::new();
+    for (name, least) in [
+        ("kvm-collector", 250),
+        ("kvm-ebpf", 20),
+        ("kvm-ebpf-common", 10),
+        ("xtask", 30),
+    ] {
+        let uses = Graph::read(&workspace().join(name).join("src")).uses();
+        assert!(uses.len() >= least, "{name}: {} modules", uses.len());
+        for cycle in cycles(&uses) {
+            found += &format!("{name}: {}", describe(&cycle, &uses));
+        }
+    }
+    assert!(found.is_empty(), "{found}");
+}
+
+/// The uses within a cycle, one per line.
+fn describe(cycle: &BTreeSet<String>, uses: &BTreeMap<String, BTreeSet<String>>) -> String {
+    let mut text = format!("cycle of {} modules:\n", cycle.len());
+    for module in cycle {
+        for used in uses[module].intersection(cycle) {
+            text += &format!("  {module} -> {used}\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn dependencies_between_modules_point_downward() {
+    let position = |module: &str| {
+        let top = module.split("::").next().unwrap_or_default();
+        ORDER.iter().position(|it| *it == top)
+    };
+    let mut checked = 0;
+    for (module, uses) in collector().uses() {
+        if ["", "main"].contains(&module.as_str()) {
+            continue;
+        }
+        let from = position(&module).unwrap_or_else(|| panic!("{module} is not in ORDER"));
+        for used in uses {
+            let to = position(&used).unwrap_or_else(|| panic!("{module} uses {used}"));
+            assert!(to <= from, "{module} uses {used}, which is above it");
+            checked += usize::from(to < from);
+        }
+    }
+    assert!(checked > 200, "{checked} dependencies were found");
+}
+
+#[test]
+fn only_probe_uses_aya_and_few_modules_use_probe() {
+    let graph = collector();
+    let users = graph.users_of_crates(&["aya", "aya_log", "aya_obj"]);
+    assert!(users.len() > 3, "{users:?}");
+    for module in users {
+        assert!(is_within(&module, "probe"), "{module} uses aya");
+    }
+    for (module, uses) in graph.uses() {
+        let may_use_probe = USES_PROBE.iter().any(|it| is_within(&module, it));
+        let uses_probe = uses.iter().any(|it| is_within(it, "probe"));
+        assert!(!uses_probe || may_use_probe, "{module} uses probe");
+    }
+}
+
+#[test]
+fn cycles_are_found() {
+    let uses = |edges: &[(&str, &str)]| {
+        let mut uses = BTreeMap::<String, BTreeSet<String>>::new();
+        for (from, to) in edges {
+            uses.entry((*to).to_owned()).or_default();
+            uses.entry((*from).to_owned())
+                .or_default()
+                .insert((*to).to_owned());
+        }
+        cycles(&uses)
+    };
+    assert!(uses(&[("a", "b"), ("b", "c"), ("a", "c")]).is_empty());
+    let cycle = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
+    assert_eq!(
+        uses(&[("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")]),
+        [cycle]
+    );
+}

@@ -1,0 +1,81 @@
+//! Comparison of what the advice mentions with kernels: module parameters and events.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use kvm_collector::{knowledge::advice, model::EventKind, tracefs::Format};
+
+use crate::headers::Kernel;
+
+const DOCUMENT: &str = include_str!("../../../docs/advice.md");
+
+/// Modules whose parameters are at hand.
+const MODULES: [&str; 3] = ["kvm", "kvm_intel", "kvm_amd"];
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_separator = |c: char| c.is_whitespace() || "`,;|()".contains(c);
+    text.split(is_separator)
+        .map(|word| word.trim_end_matches(['.', ':']))
+}
+
+/// Every parameter, written as `MODULE.PARAMETER`, exists in all kernels.
+pub(crate) fn compare_parameters(kernels: &[Kernel]) -> Vec<String> {
+    let mut differences = BTreeSet::new();
+    let mut seen = 0;
+    let texts = advice::TOPICS.iter().map(|it| it.text);
+    for word in texts.chain([DOCUMENT]).flat_map(words) {
+        let Some((module, parameter)) = word.split_once('.') else {
+            continue;
+        };
+        // The kernel's documentation writes `kvm-intel.ept`.
+        let module = module.replace('-', "_");
+        if !MODULES.contains(&module.as_str()) {
+            continue;
+        }
+        seen += 1;
+        for kernel in kernels {
+            if !kernel.parameters(&module).contains(parameter) {
+                differences.insert(format!("Linux {} has no {word}", kernel.version));
+            }
+        }
+    }
+    assert!(seen > 10, "{seen} parameters were found");
+    differences.into_iter().collect()
+}
+
+/// Every `--kind` exists, and so do its event and fields, in all kernels of the fixtures that are for x86.
+pub(crate) fn compare_kinds() -> Vec<String> {
+    let mut kinds: BTreeSet<&str> = BTreeSet::new();
+    for topic in advice::TOPICS {
+        let words: Vec<_> = words(topic.text).collect();
+        for pair in words.windows(2) {
+            if pair[0] == "--kind" {
+                kinds.insert(pair[1]);
+            }
+        }
+    }
+    assert!(kinds.len() > 3, "{kinds:?}");
+    let formats = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats");
+    let mut differences = Vec::new();
+    for kind in kinds {
+        let kind = match EventKind::from_name(kind) {
+            Ok(kind) => kind,
+            Err(error) => {
+                differences.push(error.to_string());
+                continue;
+            }
+        };
+        for kernel in ["6.1-x86_64", "6.12-x86_64", "6.18-x86_64"] {
+            let path = formats.join(kernel).join("kvm").join(&kind.event);
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let has_field = Format::parse("kvm", &text)
+                .is_ok_and(|format| format.field(&kind.code_field).is_some());
+            if !has_field {
+                differences.push(format!(
+                    "{kernel} has no {}.{}",
+                    kind.event, kind.code_field
+                ));
+            }
+        }
+    }
+    differences
+}

@@ -1,0 +1,139 @@
+//! `cargo xtask names`: compares the collector's tables of names with the kernel's headers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::{
+    apt, build_ebpf, cargo,
+    process::{self, say},
+    vm::{Series, modules_dir, newest_package},
+    workspace,
+};
+
+/// Compare the tables of names and the advice with the kernel's headers and modules
+///
+/// Downloads Debian's linux-headers and linux-image packages of Linux 6.1 and 6.12 to target/headers (once,
+/// about 80 MB), and runs kvm-collector's test `names` with them. Without --check, also lists MSRs that the
+/// headers have and the tables lack.
+#[derive(Debug, Args)]
+pub(crate) struct NamesArgs {
+    /// Fail if a table or the advice differs from the headers
+    #[arg(long)]
+    check: bool,
+}
+
+/// Folders of the headers that the test reads.
+const FOLDERS: [&str; 6] = [
+    "arch/x86/include",
+    "arch/arm64/include",
+    "include/asm-generic",
+    "include/linux",
+    "include/uapi",
+    "include/video",
+];
+
+/// Modules whose parameters the advice mentions: as a file, and as a module.
+const MODULES: [(&str, &str); 3] = [
+    ("kvm", "kvm"),
+    ("kvm-intel", "kvm_intel"),
+    ("kvm-amd", "kvm_amd"),
+];
+
+pub(crate) fn run(args: &NamesArgs) -> Result<ExitCode> {
+    let headers = workspace::target("headers");
+    for series in Series::ALL {
+        let folder = headers.join(series.name());
+        if !folder.exists() {
+            fetch(series, &folder)
+                .with_context(|| format!("cannot fetch the headers of Linux {}", series.name()))?;
+        }
+    }
+    build_ebpf::run()?;
+    let mut test = cargo::cargo();
+    test.args(["test", "--package", "kvm-collector", "--test", "names"])
+        .env("KVM_TEST_HEADERS", &headers);
+    if !args.check {
+        test.env("KVM_TEST_LIST_MISSING", "1");
+    }
+    let is_same = process::status(&mut test)?.success();
+    Ok(if is_same || !args.check {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Downloads the packages of a kernel and keeps what the test reads.
+fn fetch(series: Series, folder: &Path) -> Result<()> {
+    if process::find("modinfo").is_none() {
+        apt::install(&["kmod"], "reading the parameters of modules")?;
+    }
+    let image = newest_package(series)?;
+    let headers = headers_of(&image)?;
+    say!("fetching {headers} and {image} (once)");
+    let unpacked = workspace::draft_of(folder, "unpacked");
+    apt::unpack(&[headers.clone(), image], &unpacked)?;
+    let prepared = workspace::draft_of(folder, "prepared");
+    let source = unpacked.join("usr/src").join(&headers);
+    for name in FOLDERS {
+        let target = prepared.join(name);
+        fs::create_dir_all(target.parent().context("a folder has a parent")?)?;
+        fs::rename(source.join(name), &target).with_context(|| format!("{headers}: {name}"))?;
+    }
+    let parameters = prepared.join("parameters");
+    fs::create_dir_all(&parameters)?;
+    for (file, module) in MODULES {
+        let path = find_module(&unpacked, file)?;
+        let list = process::read(
+            Command::new(process::find("modinfo").context("modinfo is not installed")?)
+                .arg("--parameters")
+                .arg(&path),
+        )?;
+        fs::write(parameters.join(module), list)?;
+    }
+    fs::remove_dir_all(&unpacked)?;
+    fs::rename(&prepared, folder)?;
+    Ok(())
+}
+
+/// Returns the package with the headers that all flavours of a kernel share.
+fn headers_of(image: &str) -> Result<String> {
+    // `linux-image-6.1.0-56-cloud-amd64` belongs to `linux-headers-6.1.0-56-common`.
+    image
+        .strip_prefix("linux-image-")
+        .and_then(|rest| rest.strip_suffix("-cloud-amd64"))
+        .map(|version| format!("linux-headers-{version}-common"))
+        .with_context(|| format!("{image} is not the name of a cloud kernel"))
+}
+
+/// Returns the file of a KVM module, compressed or not.
+fn find_module(package: &Path, name: &str) -> Result<PathBuf> {
+    let folder = modules_dir(package)?.join("kernel/arch/x86/kvm");
+    for extension in ["ko", "ko.xz"] {
+        let path = folder.join(format!("{name}.{extension}"));
+        if path.exists() {
+            return Ok(path);
+        }
+    }
+    bail!("no module {name} in {}", folder.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_have_the_version_of_the_image() {
+        assert_eq!(
+            headers_of("linux-image-6.12.117+deb12-cloud-amd64").unwrap(),
+            "linux-headers-6.12.117+deb12-common"
+        );
+        assert!(headers_of("linux-image-6.1.0-56-amd64").is_err());
+    }
+}
