@@ -1,6 +1,8 @@
-//! A format file and a record that no kernel wrote: `cargo +nightly fuzz run format`.
+//! Fuzz target for the parser of tracefs format files and the printer of records:
+//! `cargo +nightly fuzz run format`.
 //!
-//! The input is the format's text, a NUL, and the record. Good seeds are the files in kvm-collector/tests/fixtures/formats.
+//! The input is the text of a format file, a NUL byte and a record. Use the files in
+//! kvm-collector/tests/fixtures/formats as seeds.
 #![no_main]
 
 use kvm_collector::tracefs::format::Format;

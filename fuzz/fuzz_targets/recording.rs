@@ -1,7 +1,9 @@
-//! A recording that nobody wrote: `cargo +nightly fuzz run recording`.
+//! Fuzz target for the reader of recordings: `cargo +nightly fuzz run recording`.
 //!
-//! The input is the file. Good seeds are small recordings, finished and killed, compressed and not, of `kvm-collector record` and of `perf record`.
-//! Whatever it says is counted, timed, printed by exit and put on a timeline, in intervals; all of that has to end and to agree.
+//! The input is a perf.data file. Use small recordings of `kvm-collector record` and `perf record` as
+//! seeds: complete and interrupted ones, compressed and uncompressed ones. The target counts, times and
+//! prints the events and builds a timeline from them, in intervals. All of these must terminate, and
+//! their results must agree.
 #![no_main]
 
 #[path = "../../kvm-collector/tests/engine/drive.rs"]
@@ -13,11 +15,11 @@ use kvm_collector::{recording::Reader, source::Recording};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // In memory: what the name names is gone at once.
+    // A file in memory. It is unlinked at once, so that a crash leaves nothing behind.
     let path = format!("/dev/shm/kvm-collector-fuzz-{}", std::process::id());
-    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("a file");
+    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("cannot create a file in /dev/shm");
     let _ = std::fs::remove_file(&path);
-    file.write_all(data).and_then(|()| file.rewind()).expect("room");
+    file.write_all(data).and_then(|()| file.rewind()).expect("cannot write to /dev/shm");
     if let Ok(reader) = Reader::new(file, Path::new("fuzzed")) {
         drive::drive(Recording::new(reader));
     }

@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use host::{CPUID, Exits, HLT, Host, INTERRUPT, IO, MSR, NPF, Vm, picture, small};
 use kvm_collector::{
     tui::{self, App},
-    view::{Group, ReadingHistory, Scope, TrendMetric, Window},
+    view::{GroupBy, ReadingHistory, Scope, TrendMetric, Window},
 };
 use ratatui::{
     buffer::Buffer,
@@ -39,7 +39,7 @@ fn many() -> Host {
 }
 
 fn press(app: &mut App, code: KeyCode) {
-    app.key(KeyEvent::new(code, KeyModifiers::NONE));
+    app.handle_key(KeyEvent::new(code, KeyModifiers::NONE));
 }
 
 fn top(criterion: &mut Criterion) {
@@ -80,7 +80,7 @@ fn top(criterion: &mut Criterion) {
                 second += 1;
                 host.reading(second, Scope::default())
             },
-            |reading| app.take(reading),
+            |reading| app.add_reading(reading),
             BatchSize::PerIteration,
         );
     });
@@ -88,7 +88,7 @@ fn top(criterion: &mut Criterion) {
     for second in 1..=3 {
         ledger.add_reading(&host.reading(second, Scope::default()), host::SECOND);
     }
-    for by in [Group::Vm, Group::Vcpu, Group::Reason] {
+    for by in [GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason] {
         let scope = Scope {
             by,
             ..Scope::default()

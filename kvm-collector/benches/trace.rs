@@ -9,7 +9,7 @@ use kvm_collector::{
     source::OrderedStream,
     timing::Selection,
     tracefs::Format,
-    view::{Clock, TraceFormat, TraceLines},
+    view::{TraceClock, TraceFormat, TraceLines},
 };
 use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
 
@@ -59,13 +59,13 @@ fn trace(criterion: &mut Criterion) {
         ("kvm_exit json", TraceFormat::Json),
     ] {
         group.bench_function(name, |bencher| {
-            let mut lines = TraceLines::new(1, format, Clock::Mono, false);
+            let mut lines = TraceLines::new(1, format, TraceClock::Mono, false);
             let mut ordered = OrderedStream::new(&formats, Selection::default());
             let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::sink());
             bencher.iter(|| {
                 ordered.add(Batch::new(bytes.clone()));
                 let each = |item: &StreamItem<'_>, comm: &str| match item {
-                    StreamItem::Event(event) => lines.event(event, &formats, comm, &mut out),
+                    StreamItem::Event(event) => lines.write_event(event, &formats, comm, &mut out),
                     _ => Ok(()),
                 };
                 ordered

@@ -1,4 +1,4 @@
-//! The command line: parse, run, and say how it ended by the exit code.
+//! Parses the command line, runs the command and sets the exit code.
 
 use std::process::ExitCode;
 

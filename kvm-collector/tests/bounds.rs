@@ -16,9 +16,11 @@ use kvm_collector::{
     },
     timing::{CompleteSegment, ExitAssembler, Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
-    view::{Clock, EventCounter, ExitLineOptions, ExitLines, Timeline, TraceFormat, TraceLines},
+    view::{
+        EventCounter, ExitLineOptions, ExitLines, Timeline, TraceClock, TraceFormat, TraceLines,
+    },
 };
-use kvm_ebpf_common::{Key, Parts};
+use kvm_ebpf_common::{Key, SpanBreakdown};
 
 /// Knows how many bytes are allocated, and how many there were at most.
 struct Measuring;
@@ -290,19 +292,20 @@ fn text_of_exits_is_bounded_and_says_what_it_leaves_out() {
         };
         let memory = Memory::begin();
         let mut exits = ExitLines::new(&formats, options).expect("all events are there");
-        let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, Clock::Mono, false);
+        let mut lines =
+            TraceLines::new(formats.len(), TraceFormat::Kernel, TraceClock::Mono, false);
         let mut none = std::io::sink();
         for tid in 1..=THREADS {
             let item = stream.exit((1, tid), tid.into(), 0x7b);
             exits
-                .take(&item, true, &formats, "vcpu", &mut lines, &mut none)
+                .add_item(&item, true, &formats, "vcpu", &mut lines, &mut none)
                 .expect("a sink");
         }
         for _ in 0..INSIDE {
             for tid in 1..=THREADS {
                 let item = stream.event(PIO, (1, tid), &[("port", 0x3f8)]);
                 exits
-                    .take(&item, true, &formats, "vcpu", &mut lines, &mut none)
+                    .add_item(&item, true, &formats, "vcpu", &mut lines, &mut none)
                     .expect("a sink");
             }
         }
@@ -314,7 +317,7 @@ fn text_of_exits_is_bounded_and_says_what_it_leaves_out() {
             let item = stream.event(ENTRY, (1, tid), &[]);
             out.clear();
             exits
-                .take(&item, true, &formats, "vcpu", &mut lines, &mut out)
+                .add_item(&item, true, &formats, "vcpu", &mut lines, &mut out)
                 .expect("memory");
             let text = String::from_utf8_lossy(&out).into_owned();
             let shown = text.matches(if json { "kvm_pio" } else { "pio: " }).count();
@@ -329,7 +332,7 @@ fn text_of_exits_is_bounded_and_says_what_it_leaves_out() {
         // What was in progress is released with its exit.
         let item = stream.exit((1, 1), 1, 0x7b);
         exits
-            .take(&item, true, &formats, "vcpu", &mut lines, &mut none)
+            .add_item(&item, true, &formats, "vcpu", &mut lines, &mut none)
             .expect("a sink");
         let now = NOW.load(Ordering::Relaxed).saturating_sub(memory.before);
         assert!(now < 24 << 20, "{now} bytes");
@@ -375,7 +378,7 @@ fn parts_of_exits_in_progress_are_bounded() {
     let mut assembler = ExitAssembler::default();
     let mut timeline = Timeline::default();
     let mut add = |segment: &Segment, each: &mut dyn FnMut(usize)| {
-        timeline.segment(segment);
+        timeline.add_segment(segment);
         assembler.add(segment, |it| {
             if let CompleteSegment::Exit(_, _, parts) = it {
                 each(parts.len());
@@ -393,7 +396,7 @@ fn parts_of_exits_in_progress_are_bounded() {
     let exit = VcpuState::Exit(Exit {
         key: Key::default(),
         guest_rip: 0,
-        parts: Parts::default(),
+        parts: SpanBreakdown::default(),
         end: ExitEnd::Entry,
     });
     let mut stored = 0;
@@ -414,6 +417,8 @@ fn counts_of_vms_are_bounded() {
     let formats = stream.formats.clone();
     let memory = Memory::begin();
     let mut counter = EventCounter::new(&formats, true);
-    feed(Way::EndedProcesses, &mut stream, |item| counter.take(item));
+    feed(Way::EndedProcesses, &mut stream, |item| {
+        counter.add_item(item)
+    });
     memory.is_below(capacity::MAX_COUNTED_VMS * (8 * EVENTS.len() + 200));
 }

@@ -11,7 +11,7 @@ use kvm_collector::{
     },
     tracefs::{EventName, Format, ReasonNames},
     view::{
-        Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, SortKey,
+        Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames, SortKey,
         StatReport,
     },
 };
@@ -145,10 +145,10 @@ fn exits_reports() -> [ExitsReport; 2] {
     )
     .expect("a format");
     [None, Some((&kind, &format))].map(|counted| {
-        let by = [Group::Vm, Group::Vcpu, Group::Reason];
+        let by = [GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason];
         let mut groups = ExitGroups::new(&by, counted.map(|(kind, _)| kind));
         for vcpu in [0, VCPU_UNKNOWN] {
-            groups.add(&ThreadExits {
+            groups.add_exits(&ThreadExits {
                 vcpu_id: VcpuId {
                     tgid: 7,
                     vcpu,
@@ -175,18 +175,18 @@ fn exits_reports() -> [ExitsReport; 2] {
         };
         let names = KeyNames {
             reasons: ReasonNames::new(None),
-            counted,
-            causes: Vec::new(),
+            counted_event: counted,
+            cause_events: Vec::new(),
         };
         let vm_name = |_| "web".into();
-        ExitsReport::of(&groups, (0, 1), Loss::default(), &options, &names, &vm_name)
+        ExitsReport::from_groups(&groups, (0, 1), Loss::default(), &options, &names, &vm_name)
     })
 }
 
 fn diff_report(report: &ExitsReport) -> DiffReport {
     let json = serde_json::to_vec(report).expect("JSON");
     let baseline = Baseline::parse(&json).expect("our own report");
-    DiffReport::of(report, &baseline, None, None)
+    DiffReport::compare(report, &baseline, None, None)
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     ];
     for mode in [Mode::Real, Mode::Long] {
         for kind in Kind::ALL {
-            let impossible = kind == Kind::Hypercall && Isa::of_host().is_none();
+            let impossible = kind == Kind::Hypercall && Isa::detect().is_none();
             let trial = Trial::test(format!("{mode}_{kind}"), move || one_kind(mode, kind));
             trials.push(trial.with_ignored_flag(impossible));
         }
@@ -150,7 +150,7 @@ fn slept() -> Result<(), Failed> {
         sleep: Duration::from_millis(1),
         ..Plan::default()
     };
-    let times = guest::run(&plan).map_err(chain)?.vms[0].vcpus[0].times;
+    let times = guest::run(&plan).map_err(chain)?.vms[0].vcpus[0].time_breakdown;
     // The exit at the beginning sleeps too; the one at the end does not, nor does any of the kernel's.
     check(times.userspace_ns >= 21_000_000, format!("{times:?}"))?;
     check(times.elapsed_ns >= times.userspace_ns, format!("{times:?}"))?;
@@ -165,7 +165,7 @@ fn waited_for_the_timer() -> Result<(), Failed> {
         timer: Duration::from_millis(2),
         ..Plan::default()
     };
-    let times = guest::run(&plan).map_err(chain)?.vms[0].vcpus[0].times;
+    let times = guest::run(&plan).map_err(chain)?.vms[0].vcpus[0].time_breakdown;
     // In the kernel, that is.
     let kernel_ns = times.elapsed_ns - times.userspace_ns;
     check(kernel_ns >= 40_000_000, format!("{times:?}"))

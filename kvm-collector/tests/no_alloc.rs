@@ -10,7 +10,7 @@ use kvm_collector::{
     model::{Batch, StreamItem},
     source::OrderedStream,
     timing::Selection,
-    view::{Clock, TraceFormat, TraceLines},
+    view::{TraceClock, TraceFormat, TraceLines},
 };
 use kvm_ebpf_common::RECORD_RAW_OFFSET;
 
@@ -85,14 +85,14 @@ fn tracing_allocates_nothing_per_event() {
     let bytes = bytes.freeze();
     let formats = vec![exit];
     for format in [TraceFormat::Kernel, TraceFormat::Fields, TraceFormat::Json] {
-        let mut lines = TraceLines::new(1, format, Clock::Mono, false);
+        let mut lines = TraceLines::new(1, format, TraceClock::Mono, false);
         let mut ordered = OrderedStream::new(&formats, Selection::default());
         let mut round = || {
             let before = ALLOCATIONS.with(Cell::get);
             ordered.add(Batch::new(bytes.clone()));
             let each = |item: &StreamItem<'_>, comm: &str| match item {
                 StreamItem::Event(event) => {
-                    lines.event(event, &formats, comm, &mut std::io::sink())
+                    lines.write_event(event, &formats, comm, &mut std::io::sink())
                 }
                 _ => Ok(()),
             };

@@ -17,7 +17,7 @@ use kvm_collector::{
     source::{OrderedStream, PlaybackOptions, Recording, RecordingSummary, TimeLimits},
     timing::Selection,
     tracefs::Format,
-    view::{Clock, TraceFormat, TraceLines},
+    view::{TraceClock, TraceFormat, TraceLines},
 };
 use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, THREAD_END_SLOT};
 
@@ -151,13 +151,13 @@ fn lines(path: &Path) -> Result<(String, RecordingSummary), ReadError> {
     let mut recording = Recording::open(path)?;
     let formats = recording.formats().to_vec();
     recording.select_events(&formats);
-    let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, Clock::Mono, false);
+    let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, TraceClock::Mono, false);
     let mut out = Vec::new();
     let ended = recording.play(&PlaybackOptions::default(), |played, context| {
         if let StreamItem::Event(event) = played {
             let comm = context.names.comm(event.thread());
             lines
-                .event(event, &formats, comm, &mut out)
+                .write_event(event, &formats, comm, &mut out)
                 .expect("memory");
         }
         Ok::<_, ReadError>(())
@@ -168,14 +168,14 @@ fn lines(path: &Path) -> Result<(String, RecordingSummary), ReadError> {
 /// The lines that `trace` writes of the same batches.
 fn live_lines(batches: &[Batch]) -> String {
     let formats = events().1;
-    let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, Clock::Mono, false);
+    let mut lines = TraceLines::new(formats.len(), TraceFormat::Kernel, TraceClock::Mono, false);
     let mut out = Vec::new();
     let mut ordered = OrderedStream::new(&formats, Selection::default());
     for batch in batches {
         ordered.add(batch.clone());
     }
     let each = |item: &StreamItem<'_>, comm: &str| match item {
-        StreamItem::Event(event) => lines.event(event, &formats, comm, &mut out),
+        StreamItem::Event(event) => lines.write_event(event, &formats, comm, &mut out),
         _ => Ok(()),
     };
     ordered

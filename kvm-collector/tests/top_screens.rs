@@ -24,7 +24,7 @@ const LARGE: (u16, u16) = (160, 50);
 
 fn press(app: &mut App, keys: &[KeyCode]) {
     for key in keys {
-        app.key(KeyEvent::new(*key, KeyModifiers::NONE));
+        app.handle_key(KeyEvent::new(*key, KeyModifiers::NONE));
     }
 }
 
@@ -103,7 +103,7 @@ fn percentiles_of_a_new_level_are_those_since_the_start_at_first() {
     let host = small();
     let mut app = host.watched(SMALL, 20);
     press(&mut app, &[KeyCode::Enter, KeyCode::Char('H')]);
-    app.begin_histograms(host.reading(20, app.scope()));
+    app.set_histogram_base(host.reading(20, app.scope()));
     check("just-entered", &app, SMALL);
 }
 

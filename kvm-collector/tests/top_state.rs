@@ -9,7 +9,7 @@ use host::{HLT, Host, IO, SECOND, Vm, picture, small};
 use kvm_collector::{
     model::Loss,
     tui::{Action, App, Control, Sort},
-    view::{Group, ReadingHistory, Scope, TrendMetric, Window},
+    view::{GroupBy, ReadingHistory, Scope, TrendMetric, Window},
 };
 use kvm_ebpf_common::Key;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -17,7 +17,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 const SIZE: (u16, u16) = (80, 24);
 
 fn key(app: &mut App, code: KeyCode) -> Action {
-    app.key(KeyEvent::new(code, KeyModifiers::NONE))
+    app.handle_key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
 fn char(app: &mut App, char: char) -> Action {
@@ -25,7 +25,7 @@ fn char(app: &mut App, char: char) -> Action {
 }
 
 fn control(app: &mut App, char: char) -> Action {
-    app.key(KeyEvent::new(KeyCode::Char(char), KeyModifiers::CONTROL))
+    app.handle_key(KeyEvent::new(KeyCode::Char(char), KeyModifiers::CONTROL))
 }
 
 fn names(app: &App) -> Vec<&str> {
@@ -39,24 +39,24 @@ fn enter_goes_in_and_escape_comes_back_to_the_same_row() {
     let row = app.rows()[1].clone();
     let action = key(&mut app, KeyCode::Enter);
     let inside = app.scope();
-    assert_eq!(action, Action::Control(Control::Look(inside)));
-    assert_eq!((inside.by, inside.within), (Group::Vcpu, row.key));
+    assert_eq!(action, Action::Control(Control::SelectScope(inside)));
+    assert_eq!((inside.by, inside.within), (GroupBy::Vcpu, row.key));
     assert_eq!(app.cursor(), 0);
     char(&mut app, 'l');
-    assert_eq!(app.scope().by, Group::Reason);
+    assert_eq!(app.scope().by, GroupBy::Reason);
     // There is nothing inside a reason of a vCPU: its histogram is shown.
     let scope = app.scope();
     assert_eq!(key(&mut app, KeyCode::Enter), Action::None);
     assert_eq!(app.scope(), scope);
     assert!(picture(&app, SIZE).contains("being read"));
-    app.begin_histograms(small().reading(3, scope));
+    app.set_histogram_base(small().reading(3, scope));
     assert!(picture(&app, SIZE).contains("since the start"));
-    app.take(small().reading(4, scope));
+    app.add_reading(small().reading(4, scope));
     assert!(picture(&app, SIZE).contains("in the last"));
     key(&mut app, KeyCode::Backspace);
     assert_eq!(
         key(&mut app, KeyCode::Esc),
-        Action::Control(Control::Look(Scope::default()))
+        Action::Control(Control::SelectScope(Scope::default()))
     );
     assert_eq!(app.rows()[app.cursor()].key, row.key);
     assert_eq!(
@@ -70,9 +70,9 @@ fn enter_goes_in_and_escape_comes_back_to_the_same_row() {
 fn tab_tells_the_same_exits_apart_otherwise() {
     let mut app = small().watched(SIZE, 3);
     let all: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
-    for by in [Group::Vcpu, Group::Reason, Group::Vm] {
+    for by in [GroupBy::Vcpu, GroupBy::Reason, GroupBy::Vm] {
         let action = key(&mut app, KeyCode::Tab);
-        assert_eq!(action, Action::Control(Control::Look(app.scope())));
+        assert_eq!(action, Action::Control(Control::SelectScope(app.scope())));
         assert_eq!(app.scope().by, by);
         let sum: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
         assert_eq!(sum, all);
@@ -113,7 +113,7 @@ fn rows_are_sorted_by_what_is_asked_for() {
     let mut app = small().watched(SIZE, 3);
     char(&mut app, 'S');
     assert_eq!(
-        (app.sorted_by(), app.trend_of()),
+        (app.effective_sort(), app.trend_metric()),
         (Sort::Exits, TrendMetric::Exits)
     );
     assert!(
@@ -121,7 +121,7 @@ fn rows_are_sorted_by_what_is_asked_for() {
             .is_sorted_by_key(|row| std::cmp::Reverse(row.breakdown.exits))
     );
     char(&mut app, '<');
-    assert_eq!(app.sorted_by(), Sort::Name);
+    assert_eq!(app.effective_sort(), Sort::Name);
     assert_eq!(
         names(&app),
         [
@@ -135,7 +135,7 @@ fn rows_are_sorted_by_what_is_asked_for() {
     char(&mut app, '>');
     char(&mut app, 's');
     assert_eq!(
-        (app.sorted_by(), app.trend_of()),
+        (app.effective_sort(), app.trend_metric()),
         (Sort::Cost, TrendMetric::Busy)
     );
     assert!(
@@ -238,7 +238,7 @@ fn shares_add_up_to_all_the_time() {
         ledger.add_reading(&host.reading(second, Scope::default()), SECOND);
     }
     for window in [Window::Recent, Window::All] {
-        for by in [Group::Vm, Group::Vcpu] {
+        for by in [GroupBy::Vm, GroupBy::Vcpu] {
             let scope = Scope {
                 by,
                 ..Scope::default()
@@ -304,7 +304,7 @@ fn names_are_forgotten_with_what_they_are_of() {
     take(&host, &mut ledger, 1);
     let io = Key {
         code: IO.code,
-        class: 2,
+        subcode: 2,
         kind: 0,
     };
     assert_eq!(

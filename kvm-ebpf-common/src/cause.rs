@@ -7,7 +7,7 @@
 use crate::Key;
 
 /// Causes kept of a row.
-pub const CAUSES: usize = 16;
+pub const CAUSES_PER_ROW: usize = 16;
 
 /// One cause.
 #[repr(C)]
@@ -36,13 +36,13 @@ pub struct Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CauseTable {
     /// In no order.
-    pub causes: [Cause; CAUSES],
+    pub causes: [Cause; CAUSES_PER_ROW],
 }
 
 impl Default for CauseTable {
     fn default() -> Self {
         Self {
-            causes: [Cause::default(); CAUSES],
+            causes: [Cause::default(); CAUSES_PER_ROW],
         }
     }
 }
@@ -55,26 +55,26 @@ impl CauseTable {
         // through every possible one.
         let mut least = u64::MAX;
         let mut index = 0;
-        while index < CAUSES {
+        while index < CAUSES_PER_ROW {
             let cause = &mut self.causes[index];
             if cause.count != 0
                 && cause.key.code == key.code
-                && cause.key.class == key.class
+                && cause.key.subcode == key.subcode
                 && cause.key.kind == key.kind
             {
                 cause.count += 1;
                 cause.total_ns += total_ns;
                 return;
             }
-            let packed = cause.count * CAUSES as u64 + index as u64;
+            let packed = cause.count * CAUSES_PER_ROW as u64 + index as u64;
             if packed < least {
                 least = packed;
             }
             index += 1;
         }
-        let least_count = least / CAUSES as u64;
+        let least_count = least / CAUSES_PER_ROW as u64;
         #[expect(clippy::cast_possible_truncation, reason = "below CAUSES")]
-        let place = (least % CAUSES as u64) as usize;
+        let place = (least % CAUSES_PER_ROW as u64) as usize;
         self.causes[place] = Cause {
             key,
             count: least_count + 1,
@@ -85,13 +85,13 @@ impl CauseTable {
 
     /// How often a cause that is not in the table may have been seen.
     #[must_use]
-    pub fn unseen(&self) -> u64 {
+    pub fn max_unlisted_count(&self) -> u64 {
         self.causes.iter().map(|it| it.count).min().unwrap_or(0)
     }
 }
 
 const _: () = assert!(size_of::<Cause>() == 40);
-const _: () = assert!(size_of::<CauseTable>() == CAUSES * 40);
+const _: () = assert!(size_of::<CauseTable>() == CAUSES_PER_ROW * 40);
 
 crate::pod::pod!(Cause, CauseTable);
 
@@ -102,7 +102,7 @@ mod tests {
     fn key(code: u64) -> Key {
         Key {
             code,
-            class: 0,
+            subcode: 0,
             kind: 0,
         }
     }
@@ -110,12 +110,12 @@ mod tests {
     #[test]
     fn few_causes_are_exact() {
         let mut table = CauseTable::default();
-        for code in 0..CAUSES as u64 {
+        for code in 0..CAUSES_PER_ROW as u64 {
             for _ in 0..=code {
                 table.add(key(code), 10);
             }
         }
-        for code in 0..CAUSES as u64 {
+        for code in 0..CAUSES_PER_ROW as u64 {
             let cause = table.causes.iter().find(|it| it.key == key(code));
             assert_eq!(
                 cause,
@@ -148,7 +148,7 @@ mod tests {
             .find(|it| it.key == key(7))
             .expect("it is a fifth of all");
         assert!(cause.count >= true_count && cause.count - cause.error <= true_count);
-        assert!(cause.error <= all / CAUSES as u64);
-        assert!(table.unseen() <= all / CAUSES as u64);
+        assert!(cause.error <= all / CAUSES_PER_ROW as u64);
+        assert!(table.max_unlisted_count() <= all / CAUSES_PER_ROW as u64);
     }
 }

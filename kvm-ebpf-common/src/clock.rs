@@ -17,7 +17,7 @@ use crate::Key;
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
+pub struct SpanBreakdown {
     /// In the VMM's user space: from `kvm_userspace_exit` until the thread is seen in the kernel again.
     pub vmm_ns: u64,
     /// Halted: polling for or waiting for something to do, as `kvm_vcpu_wakeup` says it.
@@ -39,7 +39,7 @@ pub struct Span {
     /// How long it took, all parts together.
     pub total_ns: u64,
     /// How that divides.
-    pub parts: Parts,
+    pub breakdown: SpanBreakdown,
 }
 
 impl Span {
@@ -47,7 +47,7 @@ impl Span {
     #[inline(always)]
     #[must_use]
     pub const fn busy_ns(&self) -> u64 {
-        since(self.total_ns, self.parts.halted_ns)
+        saturating_sub(self.total_ns, self.breakdown.halted_ns)
     }
 
     /// Is it reported as slow? `u64::MAX` reports none.
@@ -85,22 +85,22 @@ pub struct VcpuClock {
     pub exit_ns: u64,
     /// When the current span began: when it left the guest, or at an event of the kind that is
     /// counted.
-    pub span_ns: u64,
+    pub span_start_ns: u64,
     /// Since when it has been in user space.
     pub vmm_since_ns: u64,
     /// Since when it has been ready, but not running. A thread that does something runs: if that it
     /// was put back was not seen, this ends without a time.
-    pub out_since_ns: u64,
+    pub preempted_since_ns: u64,
     /// When it was so last, and for how long.
-    pub last_out_ns: u64,
+    pub last_preemption_start_ns: u64,
     /// See `last_out_ns`.
-    pub last_out_for_ns: u64,
+    pub last_preemption_ns: u64,
     /// The current span's, so far.
-    pub parts: Parts,
+    pub breakdown: SpanBreakdown,
     /// The current span's, if `keyed`.
     pub key: Key,
     /// The current span has a key; where only a certain kind of event gives one, not every span has.
-    pub keyed: u64,
+    pub has_key: u64,
 }
 
 impl VcpuClock {
@@ -109,35 +109,35 @@ impl VcpuClock {
         guest_since_ns: 0,
         guest_ns: 0,
         exit_ns: 0,
-        span_ns: 0,
+        span_start_ns: 0,
         vmm_since_ns: 0,
-        out_since_ns: 0,
-        last_out_ns: 0,
-        last_out_for_ns: 0,
-        parts: Parts {
+        preempted_since_ns: 0,
+        last_preemption_start_ns: 0,
+        last_preemption_ns: 0,
+        breakdown: SpanBreakdown {
             vmm_ns: 0,
             halted_ns: 0,
             preempted_ns: 0,
         },
         key: Key {
             code: 0,
-            class: 0,
+            subcode: 0,
             kind: 0,
         },
-        keyed: 0,
+        has_key: 0,
     };
 
     /// `kvm_exit`. Returns the key of an exit before it that no entry followed: it has no time.
     #[inline(always)]
-    pub fn exit(&mut self, now_ns: u64, key: Option<Key>) -> Option<Key> {
+    pub fn on_exit(&mut self, now_ns: u64, key: Option<Key>) -> Option<Key> {
         let unmatched = self.open_key();
         if self.guest_since_ns != 0 {
-            self.guest_ns += since(now_ns, self.guest_since_ns);
+            self.guest_ns += saturating_sub(now_ns, self.guest_since_ns);
             self.guest_since_ns = 0;
         }
         self.exit_ns = now_ns;
         self.vmm_since_ns = 0;
-        self.open(now_ns, key);
+        self.start_span(now_ns, key);
         unmatched
     }
 
@@ -145,38 +145,38 @@ impl VcpuClock {
     #[inline(always)]
     #[must_use]
     pub fn open_key(&self) -> Option<Key> {
-        (self.exit_ns != 0 && self.keyed != 0).then_some(self.key)
+        (self.exit_ns != 0 && self.has_key != 0).then_some(self.key)
     }
 
     /// Events of the thread may be missing here. An entry and an exit among them would make a span of
     /// what were two, and time in the guest of what was not; so whatever had begun has no end. Returns
     /// the key of a span that is without a time for that.
     #[inline(always)]
-    pub fn interrupt(&mut self) -> Option<Key> {
+    pub fn reset_after_gap(&mut self) -> Option<Key> {
         let unmatched = self.open_key();
         self.guest_since_ns = 0;
         self.exit_ns = 0;
-        self.keyed = 0;
+        self.has_key = 0;
         self.vmm_since_ns = 0;
-        self.out_since_ns = 0;
+        self.preempted_since_ns = 0;
         unmatched
     }
 
     /// `kvm_entry`. Returns the span that ends with it.
     #[inline(always)]
-    pub fn entry(&mut self, now_ns: u64) -> Option<Span> {
+    pub fn on_entry(&mut self, now_ns: u64) -> Option<Span> {
         self.guest_since_ns = now_ns;
         if self.exit_ns == 0 {
             return None;
         }
         self.exit_ns = 0;
-        (self.keyed != 0).then(|| self.close(now_ns))
+        (self.has_key != 0).then(|| self.end_span(now_ns))
     }
 
     /// Hands over the time in the guest since the last `kvm_entry`, when the next `kvm_exit` says that the thread entered
     /// another vCPU than this one: it belongs to that one's clock.
     #[inline(always)]
-    pub fn hand_over_guest_time(&mut self, to: &mut Self) {
+    pub fn move_guest_time_to(&mut self, to: &mut Self) {
         let since_ns = self.guest_since_ns;
         self.guest_since_ns = 0;
         to.guest_since_ns = since_ns;
@@ -191,8 +191,8 @@ impl VcpuClock {
 
     /// `kvm_userspace_exit`: the thread returns to the VMM.
     #[inline(always)]
-    pub fn user(&mut self, now_ns: u64) {
-        self.out_since_ns = 0;
+    pub fn on_userspace_exit(&mut self, now_ns: u64) {
+        self.preempted_since_ns = 0;
         if self.exit_ns != 0 && self.vmm_since_ns == 0 {
             self.vmm_since_ns = now_ns;
         }
@@ -200,75 +200,77 @@ impl VcpuClock {
 
     /// `kvm_vcpu_wakeup`: the thread was halted for so long until now.
     #[inline(always)]
-    pub fn wakeup(&mut self, now_ns: u64, halted_ns: u64) {
+    pub fn on_wakeup(&mut self, now_ns: u64, halted_ns: u64) {
         if self.exit_ns == 0 {
             return;
         }
-        self.out_since_ns = 0;
-        let began_ns = later(now_ns.saturating_sub(halted_ns), self.span_ns);
+        self.preempted_since_ns = 0;
+        let began_ns = later_of(now_ns.saturating_sub(halted_ns), self.span_start_ns);
         // It may have been preempted while it polled, and is halted for what is left.
-        let back_ns = self.last_out_ns.saturating_add(self.last_out_for_ns);
-        let out_ns = back_ns.saturating_sub(later(began_ns, self.last_out_ns));
+        let back_ns = self
+            .last_preemption_start_ns
+            .saturating_add(self.last_preemption_ns);
+        let out_ns = back_ns.saturating_sub(later_of(began_ns, self.last_preemption_start_ns));
         // A thread that halts is back from user space. What it was out for since was not taken from there.
         if self.vmm_since_ns != 0 {
             self.vmm_since_ns = self.vmm_since_ns.saturating_sub(out_ns);
-            self.leave_vmm(began_ns, now_ns);
+            self.end_vmm_time(began_ns, now_ns);
         }
-        let halted_ns = since(since(now_ns, began_ns), out_ns);
-        self.parts.halted_ns += self.at_most_the_rest(halted_ns, now_ns);
+        let halted_ns = saturating_sub(saturating_sub(now_ns, began_ns), out_ns);
+        self.breakdown.halted_ns += self.limit_to_unassigned(halted_ns, now_ns);
     }
 
     /// An event of the kind that is counted, if that kind is not the exit itself. The first one of an
     /// exit gives it its key. A further one begins a span of its own; the one before is returned.
     /// What happens while the thread is not known to be out has no time; that is `Err`.
     #[inline(always)]
-    pub fn event(&mut self, now_ns: u64, key: Key) -> Result<Option<Span>, Key> {
+    pub fn on_detail_event(&mut self, now_ns: u64, key: Key) -> Result<Option<Span>, Key> {
         if self.exit_ns == 0 {
             return Err(key);
         }
-        self.out_since_ns = 0;
-        self.leave_vmm(now_ns, now_ns);
-        if self.keyed == 0 {
+        self.preempted_since_ns = 0;
+        self.end_vmm_time(now_ns, now_ns);
+        if self.has_key == 0 {
             self.key = key;
-            self.keyed = 1;
+            self.has_key = 1;
             return Ok(None);
         }
-        let before = self.close(now_ns);
-        self.open(now_ns, Some(key));
+        let before = self.end_span(now_ns);
+        self.start_span(now_ns, Some(key));
         Ok(Some(before))
     }
 
     /// `sched_switch` from the thread, which is ready to go on.
     #[inline(always)]
-    pub fn switched_out(&mut self, now_ns: u64) {
+    pub fn on_switch_out(&mut self, now_ns: u64) {
         if self.exit_ns != 0 {
-            self.out_since_ns = now_ns;
+            self.preempted_since_ns = now_ns;
         }
     }
 
     /// `sched_switch` to the thread.
     #[inline(always)]
-    pub fn switched_in(&mut self, now_ns: u64) {
-        if self.out_since_ns == 0 {
+    pub fn on_switch_in(&mut self, now_ns: u64) {
+        if self.preempted_since_ns == 0 {
             return;
         }
-        let out_ns = since(now_ns, self.out_since_ns);
-        let out_ns = self.at_most_the_rest(out_ns, now_ns);
-        self.parts.preempted_ns += out_ns;
+        let out_ns = saturating_sub(now_ns, self.preempted_since_ns);
+        let out_ns = self.limit_to_unassigned(out_ns, now_ns);
+        self.breakdown.preempted_ns += out_ns;
         // It was preempted in user space: that time is not the VMM's.
         if self.vmm_since_ns != 0 {
             self.vmm_since_ns += out_ns;
         }
-        self.last_out_ns = self.out_since_ns;
-        self.last_out_for_ns = out_ns;
-        self.out_since_ns = 0;
+        self.last_preemption_start_ns = self.preempted_since_ns;
+        self.last_preemption_ns = out_ns;
+        self.preempted_since_ns = 0;
     }
 
     #[inline(always)]
-    fn leave_vmm(&mut self, left_ns: u64, now_ns: u64) {
+    fn end_vmm_time(&mut self, left_ns: u64, now_ns: u64) {
         if self.vmm_since_ns != 0 {
-            let vmm_ns = since(left_ns, self.vmm_since_ns);
-            self.parts.vmm_ns += self.at_most_the_rest(vmm_ns, now_ns);
+            let vmm_ns = saturating_sub(left_ns, self.vmm_since_ns);
+            self.breakdown.vmm_ns += self.limit_to_unassigned(vmm_ns, now_ns);
             self.vmm_since_ns = 0;
         }
     }
@@ -276,17 +278,18 @@ impl VcpuClock {
     /// What belongs to one part of the span belongs to no other. That events say otherwise takes one
     /// that was not seen, or a number that is wrong.
     #[inline(always)]
-    fn at_most_the_rest(&self, ns: u64, now_ns: u64) -> u64 {
-        let parts_ns = self.parts.vmm_ns + self.parts.halted_ns + self.parts.preempted_ns;
-        let rest_ns = since(since(now_ns, self.span_ns), parts_ns);
+    fn limit_to_unassigned(&self, ns: u64, now_ns: u64) -> u64 {
+        let parts_ns =
+            self.breakdown.vmm_ns + self.breakdown.halted_ns + self.breakdown.preempted_ns;
+        let rest_ns = saturating_sub(saturating_sub(now_ns, self.span_start_ns), parts_ns);
         if ns < rest_ns { ns } else { rest_ns }
     }
 
     #[inline(always)]
-    fn open(&mut self, now_ns: u64, key: Option<Key>) {
-        self.span_ns = now_ns;
-        self.out_since_ns = 0;
-        self.parts = Parts {
+    fn start_span(&mut self, now_ns: u64, key: Option<Key>) {
+        self.span_start_ns = now_ns;
+        self.preempted_since_ns = 0;
+        self.breakdown = SpanBreakdown {
             vmm_ns: 0,
             halted_ns: 0,
             preempted_ns: 0,
@@ -294,19 +297,19 @@ impl VcpuClock {
         match key {
             Some(key) => {
                 self.key = key;
-                self.keyed = 1;
+                self.has_key = 1;
             }
-            None => self.keyed = 0,
+            None => self.has_key = 0,
         }
     }
 
     #[inline(always)]
-    fn close(&mut self, now_ns: u64) -> Span {
-        self.leave_vmm(now_ns, now_ns);
+    fn end_span(&mut self, now_ns: u64) -> Span {
+        self.end_vmm_time(now_ns, now_ns);
         Span {
             key: self.key,
-            total_ns: since(now_ns, self.span_ns),
-            parts: self.parts,
+            total_ns: saturating_sub(now_ns, self.span_start_ns),
+            breakdown: self.breakdown,
         }
     }
 }
@@ -315,7 +318,7 @@ impl VcpuClock {
 /// has; what stands in a file need not be a time.
 #[inline(always)]
 #[must_use]
-pub const fn is_time(ns: u64) -> bool {
+pub const fn is_valid_time(ns: u64) -> bool {
     ns < 1 << 63
 }
 
@@ -327,20 +330,20 @@ pub const fn is_time(ns: u64) -> bool {
     clippy::cast_sign_loss,
     reason = "see above"
 )]
-const fn since(now_ns: u64, then_ns: u64) -> u64 {
+const fn saturating_sub(now_ns: u64, then_ns: u64) -> u64 {
     let ns = now_ns.wrapping_sub(then_ns) as i64;
     if ns < 0 { 0 } else { ns as u64 }
 }
 
 #[inline(always)]
-const fn later(a: u64, b: u64) -> u64 {
+const fn later_of(a: u64, b: u64) -> u64 {
     if a > b { a } else { b }
 }
 
-const _: () = assert!(size_of::<Parts>() == 24);
+const _: () = assert!(size_of::<SpanBreakdown>() == 24);
 const _: () = assert!(size_of::<VcpuClock>() == 8 * 8 + 24 + 16 + 8);
 
-crate::pod::pod!(Parts, Span, VcpuClock);
+crate::pod::pod!(SpanBreakdown, Span, VcpuClock);
 
 #[cfg(test)]
 mod tests {
@@ -349,7 +352,7 @@ mod tests {
     fn key(code: u64) -> Key {
         Key {
             code,
-            class: 0,
+            subcode: 0,
             kind: 0,
         }
     }
@@ -357,64 +360,64 @@ mod tests {
     /// A thread that left the guest at 100.
     fn out() -> VcpuClock {
         let mut clock = VcpuClock::default();
-        assert_eq!(clock.exit(100, Some(key(1))), None);
+        assert_eq!(clock.on_exit(100, Some(key(1))), None);
         clock
     }
 
-    fn parts(vmm_ns: u64, halted_ns: u64, preempted_ns: u64) -> Parts {
-        Parts {
+    fn parts(vmm_ns: u64, halted_ns: u64, preempted_ns: u64) -> SpanBreakdown {
+        SpanBreakdown {
             vmm_ns,
             halted_ns,
             preempted_ns,
         }
     }
 
-    fn ended(mut clock: VcpuClock, now_ns: u64) -> (u64, Parts) {
-        let span = clock.entry(now_ns).expect("it was out");
-        (span.total_ns, span.parts)
+    fn ended(mut clock: VcpuClock, now_ns: u64) -> (u64, SpanBreakdown) {
+        let span = clock.on_entry(now_ns).expect("it was out");
+        (span.total_ns, span.breakdown)
     }
 
     #[test]
     fn an_exit_lasts_until_the_next_entry() {
         let mut clock = out();
         assert_eq!(clock.open_key(), Some(key(1)));
-        let span = clock.entry(130).expect("it was out");
+        let span = clock.on_entry(130).expect("it was out");
         assert_eq!(
-            (span.key, span.total_ns, span.parts),
+            (span.key, span.total_ns, span.breakdown),
             (key(1), 30, parts(0, 0, 0))
         );
         assert_eq!(clock.open_key(), None);
-        assert_eq!(clock.entry(140), None, "it is in already");
+        assert_eq!(clock.on_entry(140), None, "it is in already");
     }
 
     #[test]
     fn time_in_the_guest_is_from_an_entry_to_the_next_exit() {
         let mut clock = out();
-        clock.entry(130);
-        clock.exit(170, Some(key(1)));
+        clock.on_entry(130);
+        clock.on_exit(170, Some(key(1)));
         assert_eq!(clock.guest_ns, 40);
-        clock.exit(180, Some(key(1)));
+        clock.on_exit(180, Some(key(1)));
         assert_eq!(clock.guest_ns, 40, "it was out");
         // Between two entries an exit was not seen: since when it is in the guest is not known before.
-        clock.entry(200);
-        clock.entry(230);
-        clock.exit(250, Some(key(1)));
+        clock.on_entry(200);
+        clock.on_entry(230);
+        clock.on_exit(250, Some(key(1)));
         assert_eq!(clock.guest_ns, 60);
     }
 
     #[test]
     fn time_in_the_guest_belongs_to_the_vcpu_that_exits() {
         let mut first = out();
-        first.entry(130);
-        first.exit(140, Some(key(1)));
-        first.entry(150);
+        first.on_entry(130);
+        first.on_exit(140, Some(key(1)));
+        first.on_entry(150);
         let mut second = VcpuClock::default();
-        first.hand_over_guest_time(&mut second);
-        second.exit(180, Some(key(2)));
+        first.move_guest_time_to(&mut second);
+        second.on_exit(180, Some(key(2)));
         assert_eq!((first.guest_ns, first.guest_since_ns), (10, 0));
         assert_eq!((second.guest_ns, second.guest_since_ns), (30, 0));
         // Nothing is handed over when no entry was seen.
-        first.hand_over_guest_time(&mut second);
+        first.move_guest_time_to(&mut second);
         assert_eq!(second.guest_since_ns, 0);
     }
 
@@ -422,22 +425,22 @@ mod tests {
     fn a_thread_is_in_kvm_run_until_it_returns_to_user_space() {
         let mut clock = VcpuClock::default();
         assert!(!clock.is_in_kvm_run(), "nothing is known");
-        clock.exit(100, None);
+        clock.on_exit(100, None);
         assert!(clock.is_in_kvm_run());
-        clock.user(110);
+        clock.on_userspace_exit(110);
         assert!(!clock.is_in_kvm_run());
-        clock.entry(120);
+        clock.on_entry(120);
         assert!(clock.is_in_kvm_run());
     }
 
     #[test]
     fn an_exit_after_an_exit_leaves_the_first_without_a_time() {
         let mut clock = out();
-        clock.user(105);
-        assert_eq!(clock.exit(150, Some(key(2))), Some(key(1)));
-        let span = clock.entry(160).expect("it was out");
+        clock.on_userspace_exit(105);
+        assert_eq!(clock.on_exit(150, Some(key(2))), Some(key(1)));
+        let span = clock.on_entry(160).expect("it was out");
         assert_eq!(
-            (span.key, span.total_ns, span.parts),
+            (span.key, span.total_ns, span.breakdown),
             (key(2), 10, parts(0, 0, 0))
         );
     }
@@ -445,95 +448,95 @@ mod tests {
     #[test]
     fn user_space_has_the_time_until_the_entry() {
         let mut clock = out();
-        clock.user(110);
+        clock.on_userspace_exit(110);
         // Interrupted on its way to the guest.
-        clock.user(120);
+        clock.on_userspace_exit(120);
         assert_eq!(ended(clock, 150), (50, parts(40, 0, 0)));
         let mut clock = VcpuClock::default();
-        clock.user(110);
+        clock.on_userspace_exit(110);
         assert_eq!(clock, VcpuClock::default(), "it is not known to be out");
     }
 
     #[test]
     fn a_halt_ends_where_it_says_and_lasted_as_long_as_it_says() {
         let mut clock = out();
-        clock.wakeup(180, 60);
+        clock.on_wakeup(180, 60);
         assert_eq!(ended(clock, 190), (90, parts(0, 60, 0)));
     }
 
     #[test]
     fn a_halt_is_not_longer_than_the_exit() {
         let mut clock = out();
-        clock.wakeup(150, u64::MAX);
+        clock.on_wakeup(150, u64::MAX);
         assert_eq!(ended(clock, 160), (60, parts(0, 50, 0)));
     }
 
     #[test]
     fn who_halts_is_back_from_user_space() {
         let mut clock = out();
-        clock.user(110);
-        clock.wakeup(180, 40);
+        clock.on_userspace_exit(110);
+        clock.on_wakeup(180, 40);
         assert_eq!(ended(clock, 190), (90, parts(30, 40, 0)));
     }
 
     #[test]
     fn who_is_ready_and_does_not_run_is_preempted() {
         let mut clock = out();
-        clock.switched_out(110);
-        clock.switched_in(140);
+        clock.on_switch_out(110);
+        clock.on_switch_in(140);
         assert_eq!(ended(clock, 150), (50, parts(0, 0, 30)));
         // In the guest it is no part of an exit.
         let mut clock = out();
-        clock.entry(110);
-        clock.switched_out(120);
-        assert_eq!(clock.out_since_ns, 0);
+        clock.on_entry(110);
+        clock.on_switch_out(120);
+        assert_eq!(clock.preempted_since_ns, 0);
     }
 
     #[test]
     fn preempted_in_user_space_is_not_user_spaces_time() {
         let mut clock = out();
-        clock.user(110);
-        clock.switched_out(120);
-        clock.switched_in(150);
+        clock.on_userspace_exit(110);
+        clock.on_switch_out(120);
+        clock.on_switch_in(150);
         assert_eq!(ended(clock, 160), (60, parts(20, 0, 30)));
     }
 
     #[test]
     fn preempted_while_polling_is_not_halted_time() {
         let mut clock = out();
-        clock.switched_out(130);
-        clock.switched_in(150);
-        clock.wakeup(180, 60);
+        clock.on_switch_out(130);
+        clock.on_switch_in(150);
+        clock.on_wakeup(180, 60);
         assert_eq!(ended(clock, 190), (90, parts(0, 40, 20)));
         // Before the halt it is no part of it.
         let mut clock = out();
-        clock.switched_out(105);
-        clock.switched_in(115);
-        clock.wakeup(180, 60);
+        clock.on_switch_out(105);
+        clock.on_switch_in(115);
+        clock.on_wakeup(180, 60);
         assert_eq!(ended(clock, 190), (90, parts(0, 60, 10)));
     }
 
     #[test]
     fn preempted_while_polling_is_not_taken_from_user_spaces_time() {
         let mut clock = out();
-        clock.user(110);
-        clock.switched_out(130);
-        clock.switched_in(150);
-        clock.wakeup(180, 60);
+        clock.on_userspace_exit(110);
+        clock.on_switch_out(130);
+        clock.on_switch_in(150);
+        clock.on_wakeup(180, 60);
         assert_eq!(ended(clock, 190), (90, parts(10, 40, 20)));
     }
 
     #[test]
     fn who_does_something_runs() {
         for event in [
-            |clock: &mut VcpuClock| clock.user(120),
-            |clock: &mut VcpuClock| clock.wakeup(120, 0),
-            |clock: &mut VcpuClock| assert!(clock.event(120, key(2)).is_ok()),
+            |clock: &mut VcpuClock| clock.on_userspace_exit(120),
+            |clock: &mut VcpuClock| clock.on_wakeup(120, 0),
+            |clock: &mut VcpuClock| assert!(clock.on_detail_event(120, key(2)).is_ok()),
         ] {
             let mut clock = out();
-            clock.switched_out(110);
+            clock.on_switch_out(110);
             event(&mut clock);
-            clock.switched_in(140);
+            clock.on_switch_in(140);
             let (_, parts) = ended(clock, 150);
             assert_eq!(parts.preempted_ns, 0, "when it was put back is not known");
         }
@@ -542,10 +545,10 @@ mod tests {
     #[test]
     fn parts_never_exceed_the_whole() {
         let mut clock = out();
-        clock.user(110);
-        clock.wakeup(150, 30);
-        clock.wakeup(160, 60);
-        clock.wakeup(170, 70);
+        clock.on_userspace_exit(110);
+        clock.on_wakeup(150, 30);
+        clock.on_wakeup(160, 60);
+        clock.on_wakeup(170, 70);
         let (total_ns, parts) = ended(clock, 170);
         assert_eq!(total_ns, 70);
         assert!(
@@ -557,21 +560,21 @@ mod tests {
     #[test]
     fn the_first_event_names_the_exit_and_a_further_one_begins_a_span() {
         let mut clock = VcpuClock::default();
-        assert_eq!(clock.exit(100, None), None);
+        assert_eq!(clock.on_exit(100, None), None);
         assert_eq!(clock.open_key(), None);
-        assert_eq!(clock.event(110, key(7)), Ok(None));
-        clock.user(120);
+        assert_eq!(clock.on_detail_event(110, key(7)), Ok(None));
+        clock.on_userspace_exit(120);
         let first = clock
-            .event(150, key(8))
+            .on_detail_event(150, key(8))
             .expect("it is out")
             .expect("the first");
         assert_eq!(
-            (first.key, first.total_ns, first.parts),
+            (first.key, first.total_ns, first.breakdown),
             (key(7), 50, parts(30, 0, 0))
         );
-        let second = clock.entry(160).expect("the second");
+        let second = clock.on_entry(160).expect("the second");
         assert_eq!(
-            (second.key, second.total_ns, second.parts),
+            (second.key, second.total_ns, second.breakdown),
             (key(8), 10, parts(0, 0, 0))
         );
     }
@@ -579,31 +582,31 @@ mod tests {
     #[test]
     fn exits_without_such_an_event_are_not_counted() {
         let mut clock = VcpuClock::default();
-        clock.exit(100, None);
-        assert_eq!(clock.entry(110), None);
-        assert_eq!(clock.exit(120, None), None);
-        assert_eq!(clock.exit(130, None), None);
+        clock.on_exit(100, None);
+        assert_eq!(clock.on_entry(110), None);
+        assert_eq!(clock.on_exit(120, None), None);
+        assert_eq!(clock.on_exit(130, None), None);
     }
 
     #[test]
     fn what_happens_in_the_guest_has_no_time() {
         let mut clock = VcpuClock::default();
-        assert_eq!(clock.event(110, key(7)), Err(key(7)));
-        clock.wakeup(120, 5);
-        clock.switched_out(130);
-        clock.switched_in(140);
+        assert_eq!(clock.on_detail_event(110, key(7)), Err(key(7)));
+        clock.on_wakeup(120, 5);
+        clock.on_switch_out(130);
+        clock.on_switch_in(140);
         assert_eq!(clock, VcpuClock::default());
     }
 
     #[test]
     fn what_may_have_been_missed_has_no_time() {
         let mut clock = out();
-        clock.user(110);
-        assert_eq!(clock.interrupt(), Some(key(1)));
-        assert_eq!(clock.interrupt(), None);
-        assert_eq!(clock.entry(150), None);
-        assert_eq!(clock.interrupt(), None);
-        clock.exit(170, Some(key(2)));
+        clock.on_userspace_exit(110);
+        assert_eq!(clock.reset_after_gap(), Some(key(1)));
+        assert_eq!(clock.reset_after_gap(), None);
+        assert_eq!(clock.on_entry(150), None);
+        assert_eq!(clock.reset_after_gap(), None);
+        clock.on_exit(170, Some(key(2)));
         assert_eq!(clock.guest_ns, 0, "it may have been out in between");
         assert_eq!(ended(clock, 180), (10, parts(0, 0, 0)));
     }
@@ -612,7 +615,7 @@ mod tests {
     fn a_halt_does_not_make_an_exit_slow() {
         let span = |total_ns, halted_ns| Span {
             total_ns,
-            parts: parts(0, halted_ns, 0),
+            breakdown: parts(0, halted_ns, 0),
             ..Span::default()
         };
         assert_eq!(span(100, 60).busy_ns(), 40);
@@ -635,10 +638,10 @@ mod tests {
     #[test]
     fn time_that_goes_back_is_no_time() {
         let mut clock = out();
-        clock.user(50);
-        clock.switched_out(60);
-        clock.switched_in(40);
-        clock.wakeup(30, 100);
+        clock.on_userspace_exit(50);
+        clock.on_switch_out(60);
+        clock.on_switch_in(40);
+        clock.on_wakeup(30, 100);
         assert_eq!(ended(clock, 20), (0, parts(0, 0, 0)));
     }
 }

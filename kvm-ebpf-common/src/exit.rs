@@ -74,9 +74,9 @@ impl ExitStats {
         let ns = span.total_ns;
         self.count += 1;
         self.total_ns += ns;
-        self.vmm_ns += span.parts.vmm_ns;
-        self.halted_ns += span.parts.halted_ns;
-        self.preempted_ns += span.parts.preempted_ns;
+        self.vmm_ns += span.breakdown.vmm_ns;
+        self.halted_ns += span.breakdown.halted_ns;
+        self.preempted_ns += span.breakdown.preempted_ns;
         let extremes = &mut self.extremes[(epoch & 1) as usize];
         if extremes.epoch != epoch {
             *extremes = Extremes {
@@ -137,7 +137,7 @@ pub struct RowKey {
 }
 
 /// How many of its rows a thread remembers the places of.
-pub const NEAR_ROWS: usize = 32;
+pub const ROW_CACHE_ENTRIES: usize = 32;
 
 /// The place of a row that was needed before.
 #[repr(C)]
@@ -146,11 +146,11 @@ pub const NEAR_ROWS: usize = 32;
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NearRow {
+pub struct CachedRow {
     /// The row's key's.
     pub code: u64,
     /// The row's key's.
-    pub class: u32,
+    pub subcode: u32,
     /// Its index and 1; 0 for none.
     pub row: u32,
 }
@@ -163,10 +163,10 @@ pub struct NearRow {
     clippy::cast_possible_truncation,
     reason = "only the last bits are of use"
 )]
-pub const fn near_row(key: &Key) -> usize {
+pub const fn row_cache_index(key: &Key) -> usize {
     let code = key.code;
-    let mixed = code ^ (code >> 10).wrapping_mul(9) ^ (code >> 12) ^ key.class as u64;
-    mixed as usize % NEAR_ROWS
+    let mixed = code ^ (code >> 10).wrapping_mul(9) ^ (code >> 12) ^ key.subcode as u64;
+    mixed as usize % ROW_CACHE_ENTRIES
 }
 
 /// A vCPU's thread.
@@ -189,12 +189,12 @@ pub struct VcpuThread {
     /// 1: another thread of the process runs a vCPU with the same index at the same time, of another VM. See [`Turn`].
     ///
     /// [`Turn`]: crate::Turn
-    pub separate: u32,
+    pub shares_vcpu_index: u32,
     /// 1: at the next `kvm_entry`, it has to be checked whether the vCPU has moved here. Another thread has entered the
     /// vCPU, or another vCPU needed the same entry in the table of who entered last.
-    pub check_turn: u32,
+    pub check_vcpu_index: u32,
     /// So that there is no padding.
-    pub unused: u32,
+    pub padding: u32,
     /// Where it is.
     pub clock: VcpuClock,
     /// What the current exit's cause seems to be.
@@ -206,7 +206,7 @@ pub struct VcpuThread {
     /// 1 while a raw tracepoint program changes the thread's state with interrupts on.
     pub busy: u64,
     /// Rows it needed last.
-    pub near: [NearRow; NEAR_ROWS],
+    pub row_cache: [CachedRow; ROW_CACHE_ENTRIES],
 }
 
 impl VcpuThread {
@@ -218,23 +218,23 @@ impl VcpuThread {
             owner: task,
             ended: 0,
             vcpu,
-            separate: 0,
-            check_turn: 0,
-            unused: 0,
+            shares_vcpu_index: 0,
+            check_vcpu_index: 0,
+            padding: 0,
             clock: VcpuClock::NEW,
             cause: Key {
                 code: 0,
-                class: 0,
+                subcode: 0,
                 kind: 0,
             },
             guest_rip: 0,
             first_row: 0,
             busy: 0,
-            near: [NearRow {
+            row_cache: [CachedRow {
                 code: 0,
-                class: 0,
+                subcode: 0,
                 row: 0,
-            }; NEAR_ROWS],
+            }; ROW_CACHE_ENTRIES],
         }
     }
 
@@ -258,7 +258,7 @@ impl VcpuThread {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PairingCounters {
+pub struct TimingCounters {
     /// Exits followed by another exit of the thread, without an entry in between: they have no time.
     pub unmatched: u64,
     /// Exits not counted because there was no free row.
@@ -274,25 +274,26 @@ pub struct PairingCounters {
     /// Events that came in an interrupt while another program changed the state of their thread. They are not counted.
     pub interrupted: u64,
     /// Notices of new and ended threads that could not be queued: user space has to search the tables.
-    pub notices_lost: u64,
+    pub notifications_lost: u64,
 }
 
 const _: () = assert!(size_of::<ExitStats>() == 6 * 8 + 2 * 24 + size_of::<Histogram>());
 const _: () = assert!(size_of::<Row>() == 32 + size_of::<ExitStats>());
 const _: () = assert!(size_of::<RowKey>() == 24);
 const _: () = assert!(
-    size_of::<VcpuThread>() == 40 + size_of::<VcpuClock>() + 40 + NEAR_ROWS * size_of::<NearRow>()
+    size_of::<VcpuThread>()
+        == 40 + size_of::<VcpuClock>() + 40 + ROW_CACHE_ENTRIES * size_of::<CachedRow>()
 );
-const _: () = assert!(size_of::<PairingCounters>() == 64);
+const _: () = assert!(size_of::<TimingCounters>() == 64);
 
 crate::pod::pod!(
     Extremes,
     ExitStats,
     Row,
     RowKey,
-    NearRow,
+    CachedRow,
     VcpuThread,
-    PairingCounters
+    TimingCounters
 );
 
 #[cfg(test)]
@@ -306,11 +307,11 @@ mod tests {
             0x60, 0x64, 0x6e, 0x72, 0x77, 0x78, 0x7b, 0x7c, 0x400, 0x401, 0x402,
         ];
         for (class, codes) in [(1, &vmx[..]), (2, &svm[..])] {
-            let mut places = [0; NEAR_ROWS];
+            let mut places = [0; ROW_CACHE_ENTRIES];
             for &code in codes {
-                places[near_row(&Key {
+                places[row_cache_index(&Key {
                     code,
-                    class,
+                    subcode: class,
                     kind: 0,
                 })] += 1;
             }

@@ -14,7 +14,7 @@ pub enum FieldId {
     /// The field of `kvm_exit` counted as [`Key::code`](crate::Key::code): why the guest was left.
     ExitCode,
     /// The field of `kvm_exit` counted as [`Key::class`](crate::Key::class).
-    ExitClass,
+    ExitSubcode,
     /// `vcpu_id` of `kvm_exit`.
     ExitVcpu,
     /// `guest_rip` of `kvm_exit`.
@@ -30,21 +30,21 @@ pub enum FieldId {
     /// The field of a detail's event counted as [`Key::code`](crate::Key::code).
     DetailCode(usize),
     /// The field of a detail's event counted as [`Key::class`](crate::Key::class).
-    DetailClass(usize),
+    DetailSubcode(usize),
     /// The vCPU's index in the record of a slot's event.
     SlotVcpu(usize),
     /// The field of a slot's event that has to have one of
     /// [`FilterSettings::values`](crate::FilterSettings::values).
     SlotValue(usize),
     /// The other thread that the event of a slot is about: `next_pid` of `sched_switch`, `pid` of `sched_wakeup`.
-    SlotOther(usize),
+    SlotOtherTid(usize),
 }
 
 /// How many there are.
-pub const FIELDS: usize = 8 + 2 * MAX_DETAILS + 3 * MAX_SLOTS;
+pub const FIELD_COUNT: usize = 8 + 2 * MAX_DETAILS + 3 * MAX_SLOTS;
 
 /// Where they begin. No record is so long, and the kernel takes no offset beyond 8191.
-const BASE: usize = 4096;
+const FIRST_PLACEHOLDER: usize = 4096;
 
 impl FieldId {
     /// Its number, below [`FIELDS`].
@@ -53,7 +53,7 @@ impl FieldId {
     pub const fn number(self) -> usize {
         match self {
             Self::ExitCode => 0,
-            Self::ExitClass => 1,
+            Self::ExitSubcode => 1,
             Self::ExitVcpu => 2,
             Self::ExitRip => 3,
             Self::EntryVcpu => 4,
@@ -61,54 +61,57 @@ impl FieldId {
             Self::SwitchPrevState => 6,
             Self::SwitchNextTid => 7,
             Self::DetailCode(detail) => 8 + detail,
-            Self::DetailClass(detail) => 8 + MAX_DETAILS + detail,
+            Self::DetailSubcode(detail) => 8 + MAX_DETAILS + detail,
             Self::SlotVcpu(slot) => 8 + 2 * MAX_DETAILS + slot,
             Self::SlotValue(slot) => 8 + 2 * MAX_DETAILS + MAX_SLOTS + slot,
-            Self::SlotOther(slot) => 8 + 2 * MAX_DETAILS + 2 * MAX_SLOTS + slot,
+            Self::SlotOtherTid(slot) => 8 + 2 * MAX_DETAILS + 2 * MAX_SLOTS + slot,
         }
     }
 
     /// The offset that stands for it.
     #[inline(always)]
     #[must_use]
-    pub const fn stand_in(self) -> usize {
-        BASE + 8 * self.number()
+    pub const fn placeholder(self) -> usize {
+        FIRST_PLACEHOLDER + 8 * self.number()
     }
 
     /// The number of the field that an offset stands for.
     #[must_use]
-    pub const fn number_at(offset: usize) -> Option<usize> {
-        if offset < BASE || offset >= BASE + 8 * FIELDS || !offset.is_multiple_of(8) {
+    pub const fn number_of_placeholder(offset: usize) -> Option<usize> {
+        if offset < FIRST_PLACEHOLDER
+            || offset >= FIRST_PLACEHOLDER + 8 * FIELD_COUNT
+            || !offset.is_multiple_of(8)
+        {
             return None;
         }
-        Some((offset - BASE) / 8)
+        Some((offset - FIRST_PLACEHOLDER) / 8)
     }
 }
 
 /// Where a field really is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FieldPlace {
+pub struct FieldLocation {
     /// Its offset in the record; [`NO_OFFSET`] where there is no such field.
     pub offset: u32,
     /// Its length: 1, 2, 4 or 8 bytes.
     pub bytes: u32,
     /// What is read where there is no such field.
-    pub otherwise: u32,
+    pub default_value: u32,
 }
 
-impl FieldPlace {
+impl FieldLocation {
     /// There is no such field, and it reads as this number.
     #[must_use]
-    pub const fn none(otherwise: u32) -> Self {
+    pub const fn absent(otherwise: u32) -> Self {
         Self {
             offset: NO_OFFSET,
             bytes: 8,
-            otherwise,
+            default_value: otherwise,
         }
     }
 }
 
-const _: () = assert!(BASE + 8 * FIELDS <= 8192);
+const _: () = assert!(FIRST_PLACEHOLDER + 8 * FIELD_COUNT <= 8192);
 
 #[cfg(test)]
 mod tests {
@@ -116,14 +119,14 @@ mod tests {
 
     #[test]
     fn every_field_has_a_stand_in_of_its_own() {
-        let mut seen = [false; FIELDS];
+        let mut seen = [false; FIELD_COUNT];
         let details =
-            (0..MAX_DETAILS).flat_map(|it| [FieldId::DetailCode(it), FieldId::DetailClass(it)]);
-        let of_slot = [FieldId::SlotVcpu, FieldId::SlotValue, FieldId::SlotOther];
+            (0..MAX_DETAILS).flat_map(|it| [FieldId::DetailCode(it), FieldId::DetailSubcode(it)]);
+        let of_slot = [FieldId::SlotVcpu, FieldId::SlotValue, FieldId::SlotOtherTid];
         let slots = (0..MAX_SLOTS).flat_map(|it| of_slot.map(|field| field(it)));
         let others = [
             FieldId::ExitCode,
-            FieldId::ExitClass,
+            FieldId::ExitSubcode,
             FieldId::ExitVcpu,
             FieldId::ExitRip,
             FieldId::EntryVcpu,
@@ -132,7 +135,7 @@ mod tests {
             FieldId::SwitchNextTid,
         ];
         for field in others.into_iter().chain(details).chain(slots) {
-            let number = FieldId::number_at(field.stand_in());
+            let number = FieldId::number_of_placeholder(field.placeholder());
             assert_eq!(number, Some(field.number()));
             assert!(
                 !core::mem::replace(&mut seen[field.number()], true),
@@ -140,7 +143,10 @@ mod tests {
             );
         }
         assert!(seen.iter().all(|it| *it));
-        assert_eq!(FieldId::number_at(BASE - 8), None);
-        assert_eq!(FieldId::number_at(BASE + 8 * FIELDS), None);
+        assert_eq!(FieldId::number_of_placeholder(FIRST_PLACEHOLDER - 8), None);
+        assert_eq!(
+            FieldId::number_of_placeholder(FIRST_PLACEHOLDER + 8 * FIELD_COUNT),
+            None
+        );
     }
 }

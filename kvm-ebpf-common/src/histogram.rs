@@ -5,7 +5,7 @@
 //! by its bucket is known to within 5 %.
 
 /// Buckets a power of two is divided into.
-pub const STEPS: usize = 10;
+pub const BUCKETS_PER_OCTAVE: usize = 10;
 
 /// The first power of two that is divided: what is shorter than 128 ns is in one bucket. (Leaving and
 /// entering a guest alone takes longer.)
@@ -15,7 +15,7 @@ const FIRST_OCTAVE: u32 = 7;
 const OCTAVES: u32 = 30;
 
 /// Buckets of a histogram.
-pub const BUCKETS: usize = 2 + OCTAVES as usize * STEPS;
+pub const BUCKETS: usize = 2 + OCTAVES as usize * BUCKETS_PER_OCTAVE;
 
 /// Counts per bucket; see [`bucket_index`].
 pub type Histogram = [u64; BUCKETS];
@@ -32,8 +32,8 @@ pub const fn bucket_index(ns: u64) -> usize {
         return BUCKETS - 1;
     }
     let octave = log2(ns);
-    let step = ((ns ^ (1 << octave)) * STEPS as u64) >> octave;
-    1 + (octave - FIRST_OCTAVE) as usize * STEPS + step as usize
+    let step = ((ns ^ (1 << octave)) * BUCKETS_PER_OCTAVE as u64) >> octave;
+    1 + (octave - FIRST_OCTAVE) as usize * BUCKETS_PER_OCTAVE + step as usize
 }
 
 /// BPF has no instruction that counts leading zeros: the byte with the first bit is looked for, and the bit in
@@ -71,9 +71,9 @@ pub const fn bucket_start(index: usize) -> u64 {
     if index == 0 {
         return 0;
     }
-    let octave = FIRST_OCTAVE + ((index - 1) / STEPS) as u32;
-    let step = ((index - 1) % STEPS) as u64;
-    (1 << octave) + (step << octave).div_ceil(STEPS as u64)
+    let octave = FIRST_OCTAVE + ((index - 1) / BUCKETS_PER_OCTAVE) as u32;
+    let step = ((index - 1) % BUCKETS_PER_OCTAVE) as u64;
+    (1 << octave) + (step << octave).div_ceil(BUCKETS_PER_OCTAVE as u64)
 }
 
 #[cfg(test)]

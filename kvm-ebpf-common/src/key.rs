@@ -13,7 +13,7 @@ pub struct Key {
     pub code: u64,
     /// Of `kvm_exit`, the `isa` (1 = VMX, 2 = SVM; on arm64 `ret`); of another kind of event, what its
     /// codes are told apart by: read or write, say. 0 where there is nothing.
-    pub class: u32,
+    pub subcode: u32,
     /// Which of the kinds, where several are counted side by side (causes); otherwise 0.
     pub kind: u32,
 }

@@ -17,35 +17,37 @@ mod exit;
 mod field;
 mod histogram;
 mod key;
-mod notice;
+mod notification;
 mod pod;
 mod record;
 mod selection;
 mod settings;
 mod slot;
-mod turn;
+mod vcpu_index_reuse;
 
-pub use cause::{CAUSES, Cause, CauseTable};
-pub use clock::{Parts, Span, VcpuClock, is_time, is_waiting};
+pub use cause::{CAUSES_PER_ROW, Cause, CauseTable};
+pub use clock::{Span, SpanBreakdown, VcpuClock, is_valid_time, is_waiting};
 pub use exit::{
-    ExitStats, Extremes, NEAR_ROWS, NearRow, PairingCounters, Row, RowKey, VCPU_UNKNOWN,
-    VcpuThread, near_row,
+    CachedRow, ExitStats, Extremes, ROW_CACHE_ENTRIES, Row, RowKey, TimingCounters, VCPU_UNKNOWN,
+    VcpuThread, row_cache_index,
 };
-pub use field::{FIELDS, FieldId, FieldPlace};
-pub use histogram::{BUCKETS, Histogram, STEPS, bucket_index, bucket_start};
+pub use field::{FIELD_COUNT, FieldId, FieldLocation};
+pub use histogram::{BUCKETS, BUCKETS_PER_OCTAVE, Histogram, bucket_index, bucket_start};
 pub use key::Key;
-pub use notice::{
-    NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED, NOTICE_VCPU_THREAD,
-    NOTICE_VCPU_THREAD_ENDED, ThreadNotice,
+pub use notification::{
+    COUNTED_THREAD_ADDED, COUNTED_THREAD_ENDED, ThreadNotification, VCPU_THREAD_ADDED,
+    VCPU_THREAD_ENDED,
 };
 pub use record::{
-    CHUNK_BYTES, COMM_BYTES, COMMON_BYTES, Chunk, MOST_COPIED_BYTES, RECORD_HEADER_BYTES,
+    CHUNK_BYTES, COMM_BYTES, COMMON_FIELDS_BYTES, Chunk, MAX_COPIED_BYTES, RECORD_HEADER_BYTES,
     RECORD_RAW_OFFSET, RecordHeader, RingPosition, SLOW_EXIT_SLOT, SlowExit, THREAD_END_SLOT,
 };
-pub use selection::{Decision, Selection, VcpuThreadId, decide, decide_task, decide_vcpu, subject};
+pub use selection::{
+    Decision, Selection, VcpuThreadId, decide, decide_vcpu, is_task_selected, select_vcpu_thread,
+};
 pub use settings::{
-    DetailSettings, FilterSettings, MAX_DETAILS, MAX_FILTER_IDS, NO_CLASS, NO_OFFSET, NO_SLOT,
-    PairingSettings, RIP_CAUSE, ShipSettings, SlotSettings,
+    DetailSettings, FilterSettings, GUEST_RIP_KIND, GeneralSettings, MAX_DETAILS, MAX_FILTER_IDS,
+    NO_OFFSET, NO_SLOT, NO_SUBCODE, SlotSettings, TimingSettings,
 };
 pub use slot::{CountedThread, MAX_SLOTS, SlotCounts, SlotTable, tgid_of, tid_of};
-pub use turn::{Turn, turn, turn_slot};
+pub use vcpu_index_reuse::{VcpuIndexReuse, classify_index_reuse, last_thread_index};

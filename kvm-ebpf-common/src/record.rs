@@ -59,7 +59,7 @@ pub struct SlowExit {
     /// The vCPU, or [`VCPU_UNKNOWN`](crate::VCPU_UNKNOWN).
     pub vcpu: u32,
     /// So that there is no padding.
-    pub unused: u32,
+    pub padding: u32,
 }
 
 /// Where the next record goes in a CPU's ring, and how far it has been read. The ring is as many chunks as its size
@@ -78,11 +78,11 @@ pub struct RingPosition {
     /// How many records were lost: the ring was full, or the event interrupted another one's record.
     pub lost: u64,
     /// So that kernel and user space write to different cache lines.
-    pub unused: [u64; 5],
+    pub padding: [u64; 5],
     /// What comes before has been read, by user space.
     pub tail: u64,
     /// See above.
-    pub unused_too: [u64; 7],
+    pub end_padding: [u64; 7],
 }
 
 /// Rings consist of chunks of so many bytes. A record lies in one chunk, and is no longer. Where the next one had no
@@ -93,10 +93,10 @@ pub const CHUNK_BYTES: usize = 4096;
 pub type Chunk = [u8; CHUNK_BYTES];
 
 /// The common fields at the start of each of the kernel's records, which its programs do not get to see.
-pub const COMMON_BYTES: usize = 8;
+pub const COMMON_FIELDS_BYTES: usize = 8;
 
 /// Records with more bytes than this behind the common ones are copied by a helper.
-pub const MOST_COPIED_BYTES: usize = 128;
+pub const MAX_COPIED_BYTES: usize = 128;
 
 /// `TASK_COMM_LEN` (include/linux/sched.h).
 pub const COMM_BYTES: usize = 16;

@@ -10,16 +10,16 @@ use crate::VCPU_UNKNOWN;
 /// A list that is empty selects all.
 pub trait Selection {
     /// Is this process selected?
-    fn process(&self, tgid: u32) -> bool;
+    fn selects_process(&self, tgid: u32) -> bool;
 
     /// Is this thread selected?
-    fn thread(&self, tid: u32) -> bool;
+    fn selects_thread(&self, tid: u32) -> bool;
 
     /// Does the selection list vCPUs?
-    fn has_vcpus(&self) -> bool;
+    fn lists_vcpus(&self) -> bool;
 
     /// Is this vCPU selected? Every vCPU is when the selection lists none.
-    fn vcpu(&self, vcpu: u32) -> bool;
+    fn selects_vcpu(&self, vcpu: u32) -> bool;
 }
 
 /// What becomes of an event.
@@ -56,7 +56,7 @@ pub fn decide(
     tid: u32,
     vcpu: impl FnOnce() -> u32,
 ) -> Decision {
-    if decide_task(selection, tgid, tid) {
+    if is_task_selected(selection, tgid, tid) {
         decide_vcpu(selection, vcpu)
     } else {
         Decision::Skipped
@@ -66,20 +66,20 @@ pub fn decide(
 /// The first half of [`decide`]: are this process and this thread selected?
 #[inline(always)]
 #[must_use]
-pub fn decide_task(selection: &impl Selection, tgid: u32, tid: u32) -> bool {
-    selection.process(tgid) && selection.thread(tid)
+pub fn is_task_selected(selection: &impl Selection, tgid: u32, tid: u32) -> bool {
+    selection.selects_process(tgid) && selection.selects_thread(tid)
 }
 
 /// The second half of [`decide`], for an event of a selected thread.
 #[inline(always)]
 #[must_use]
 pub fn decide_vcpu(selection: &impl Selection, vcpu: impl FnOnce() -> u32) -> Decision {
-    if !selection.has_vcpus() {
+    if !selection.lists_vcpus() {
         return Decision::Selected;
     }
     match vcpu() {
         VCPU_UNKNOWN => Decision::VcpuUnknown,
-        vcpu if selection.vcpu(vcpu) => Decision::Selected,
+        vcpu if selection.selects_vcpu(vcpu) => Decision::Selected,
         _ => Decision::Skipped,
     }
 }
@@ -90,7 +90,7 @@ pub fn decide_vcpu(selection: &impl Selection, vcpu: impl FnOnce() -> u32) -> De
 /// `None` when it is not known as a vCPU thread. The event is about the first of the two that is selected. It is not
 /// selected when neither is. A thread whose vCPU is not known is not selected when the selection lists vCPUs.
 #[inline(always)]
-pub fn subject<T>(
+pub fn select_vcpu_thread<T>(
     selection: &impl Selection,
     current: Option<T>,
     named: impl FnOnce() -> Option<T>,
@@ -124,16 +124,16 @@ mod tests {
     }
 
     impl Selection for Lists {
-        fn process(&self, tgid: u32) -> bool {
+        fn selects_process(&self, tgid: u32) -> bool {
             holds(self.tgids, tgid)
         }
-        fn thread(&self, tid: u32) -> bool {
+        fn selects_thread(&self, tid: u32) -> bool {
             holds(self.tids, tid)
         }
-        fn has_vcpus(&self) -> bool {
+        fn lists_vcpus(&self) -> bool {
             !self.vcpus.is_empty()
         }
-        fn vcpu(&self, vcpu: u32) -> bool {
+        fn selects_vcpu(&self, vcpu: u32) -> bool {
             holds(self.vcpus, vcpu)
         }
     }
@@ -177,7 +177,7 @@ mod tests {
         current: Option<VcpuThreadId>,
         named: Option<VcpuThreadId>,
     ) -> Option<VcpuThreadId> {
-        subject(lists, current, || named, |thread| *thread)
+        select_vcpu_thread(lists, current, || named, |thread| *thread)
     }
 
     #[test]

@@ -24,9 +24,9 @@ pub struct SlotSettings {
     /// How many bytes behind the common fields are copied one by one; 0: all there may be, by a helper.
     pub copied_bytes: u32,
     /// 1: a field of the event's record has to have one of [`FilterSettings::values`].
-    pub has_value: u32,
+    pub checks_value: u32,
     /// 1: the event is none of KVM's. It is wanted where it is about a vCPU's thread.
-    pub of_vcpus: u32,
+    pub vcpu_threads_only: u32,
 }
 
 impl SlotSettings {
@@ -35,8 +35,8 @@ impl SlotSettings {
         record_bytes: 0,
         event_id: 0,
         copied_bytes: 0,
-        has_value: 0,
-        of_vcpus: 0,
+        checks_value: 0,
+        vcpu_threads_only: 0,
     };
 }
 
@@ -78,13 +78,13 @@ pub const NO_SLOT: u32 = u32::MAX;
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PairingSettings {
+pub struct TimingSettings {
     /// Report exits (spans) that take longer; `u64::MAX` for none.
     pub slow_ns: u64,
     /// 1: exits are counted by their reason; 0: by events of another kind.
     pub by_reason: u32,
     /// 1: causes are kept for each row.
-    pub causes: u32,
+    pub stores_causes: u32,
     /// [`Key::kind`](crate::Key::kind) of the guest's RIP, where that is the cause; 0 if it is not.
     pub rip_kind: u32,
     /// The slot that `kvm_exit` is counted and shipped under as well, or [`NO_SLOT`].
@@ -92,16 +92,16 @@ pub struct PairingSettings {
     /// The same of `kvm_entry`.
     pub entry_slot: u32,
     /// The same of `kvm_userspace_exit`.
-    pub user_slot: u32,
+    pub userspace_exit_slot: u32,
     /// The same of `kvm_vcpu_wakeup`.
     pub wakeup_slot: u32,
     /// The last index of the table of who entered a vCPU last, a power of two less 1; 0: nobody is remembered.
-    pub turn_mask: u32,
+    pub last_thread_mask: u32,
 }
 
 /// [`Key::kind`](crate::Key::kind) of a guest's RIP as a cause. That of an event is its number among the
 /// causes, from 1.
-pub const RIP_CAUSE: u32 = u32::MAX;
+pub const GUEST_RIP_KIND: u32 = u32::MAX;
 
 /// How many kinds of events can say what exits are about, at once.
 pub const MAX_DETAILS: usize = 8;
@@ -117,17 +117,17 @@ pub struct DetailSettings {
     /// By how much the code is shifted right: addresses can be counted by their page.
     pub code_shift: u32,
     /// Events of this class are left out; [`NO_CLASS`] for none.
-    pub skip_class: u32,
+    pub skip_subcode: u32,
     /// [`Key::kind`](crate::Key::kind), if it is a cause; 0: what is counted is these events.
     pub kind: u32,
     /// 1: the event is `kvm_userspace_exit` as well.
-    pub is_user: u32,
+    pub is_userspace_exit: u32,
     /// The slot that the event is counted and shipped under as well, or [`NO_SLOT`].
     pub slot: u32,
 }
 
 /// A class that no event has.
-pub const NO_CLASS: u32 = 0x8000_0000;
+pub const NO_SUBCODE: u32 = 0x8000_0000;
 
 /// How the programs speak to user space.
 #[repr(C)]
@@ -136,24 +136,24 @@ pub const NO_CLASS: u32 = 0x8000_0000;
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShipSettings {
+pub struct GeneralSettings {
     /// A CPU's ring has 2^this many bytes.
     pub ring_shift: u32,
     /// Also count per thread.
     pub per_thread: u32,
     /// 1: an event is counted by the thread it happens in, or by what that is; 0: always.
-    pub by_task: u32,
+    pub needs_task: u32,
     /// 1: neither `by_task` nor `interrupts_itself`: programs that only count ask for one number.
-    pub counts_simply: u32,
+    pub plain_increment: u32,
     /// Write diagnostics to the log.
     pub log: u32,
     /// How many slots are in use: as many counters each thread has, where events are counted per thread.
-    pub slots: u32,
+    pub slot_count: u32,
     /// 1: the processor may reorder writes, so publishing takes an instruction that keeps their order.
-    pub reorders_writes: u32,
+    pub weakly_ordered: u32,
     /// 1: a raw tracepoint program may interrupt itself (Linux before 6.1 has no guard: `__bpf_trace_run`,
     /// kernel/trace/bpf_trace.c), so counters are added to in one instruction.
-    pub interrupts_itself: u32,
+    pub raw_can_nest: u32,
 }
 
 impl FilterSettings {
@@ -171,18 +171,18 @@ impl FilterSettings {
     };
 }
 
-impl PairingSettings {
+impl TimingSettings {
     /// No field is known.
     pub const NONE: Self = Self {
         slow_ns: u64::MAX,
         by_reason: 1,
-        causes: 0,
+        stores_causes: 0,
         rip_kind: 0,
         exit_slot: NO_SLOT,
         entry_slot: NO_SLOT,
-        user_slot: NO_SLOT,
+        userspace_exit_slot: NO_SLOT,
         wakeup_slot: NO_SLOT,
-        turn_mask: 0,
+        last_thread_mask: 0,
     };
 }
 
@@ -190,23 +190,23 @@ impl DetailSettings {
     /// No event.
     pub const NONE: Self = Self {
         code_shift: 0,
-        skip_class: NO_CLASS,
+        skip_subcode: NO_SUBCODE,
         kind: 0,
-        is_user: 0,
+        is_userspace_exit: 0,
         slot: NO_SLOT,
     };
 }
 
 const _: () = assert!(size_of::<SlotSettings>() == 20);
 const _: () = assert!(size_of::<FilterSettings>() == 20 + 4 * 4 * MAX_FILTER_IDS);
-const _: () = assert!(size_of::<PairingSettings>() == 40);
+const _: () = assert!(size_of::<TimingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
-const _: () = assert!(size_of::<ShipSettings>() == 32);
+const _: () = assert!(size_of::<GeneralSettings>() == 32);
 
 crate::pod::pod!(
     SlotSettings,
     FilterSettings,
-    PairingSettings,
+    TimingSettings,
     DetailSettings,
-    ShipSettings
+    GeneralSettings
 );

@@ -5,7 +5,7 @@ use core::{
     ptr::{read_volatile, write_volatile},
 };
 
-use kvm_ebpf_common::{COMMON_BYTES, MOST_COPIED_BYTES};
+use kvm_ebpf_common::{COMMON_FIELDS_BYTES, MAX_COPIED_BYTES};
 
 /// A number of the record, copied. Volatile, so that it stays one load at this offset: the verifier allows no
 /// other of a record.
@@ -61,4 +61,4 @@ pub(crate) fn fields(from: *const c_void, to: *mut u8, bytes: usize) {
     words!(0 8 16 24 32 40 48 56 64 72 80 88 96 104 112 120);
 }
 
-const _: () = assert!(MOST_COPIED_BYTES == 128);
+const _: () = assert!(MAX_COPIED_BYTES == 128);

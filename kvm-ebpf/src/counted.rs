@@ -2,7 +2,7 @@
 //! thread has ended.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use kvm_ebpf_common::{CountedThread, NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED};
+use kvm_ebpf_common::{COUNTED_THREAD_ADDED, COUNTED_THREAD_ENDED, CountedThread};
 
 use crate::{
     maps::{COUNTED_THREAD_OF, COUNTED_THREADS, FREE_COUNTED_THREADS, THREAD_COUNTS},
@@ -60,13 +60,13 @@ fn make(task: Task) -> Option<u32> {
         .insert(task.tid, index, u64::from(BPF_NOEXIST))
         .is_ok()
     {
-        notice::send(NOTICE_COUNTED_THREAD, index, task);
+        notice::send(COUNTED_THREAD_ADDED, index, task);
         return Some(index);
     }
     let other = find(task);
     // The number may also still lead to the entry of a thread that had it before.
     if other.is_none() && COUNTED_THREAD_OF.insert(task.tid, index, 0).is_ok() {
-        notice::send(NOTICE_COUNTED_THREAD, index, task);
+        notice::send(COUNTED_THREAD_ADDED, index, task);
         return Some(index);
     }
     // SAFETY: as above.
@@ -89,6 +89,6 @@ pub(crate) fn end(task: Task) {
     {
         // SAFETY: the map's value.
         unsafe { publish::store_release(&raw mut (*thread).ended, 1) };
-        notice::send(NOTICE_COUNTED_THREAD_ENDED, index, task);
+        notice::send(COUNTED_THREAD_ENDED, index, task);
     }
 }

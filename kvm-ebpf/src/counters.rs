@@ -1,13 +1,13 @@
 //! Counters of what could not be counted or timed.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use kvm_ebpf_common::PairingCounters;
+use kvm_ebpf_common::TimingCounters;
 
 use crate::maps::PAIRING_COUNTERS;
 
 /// This CPU's counters.
 #[inline(always)]
-pub(crate) fn of_cpu() -> Option<*mut PairingCounters> {
+pub(crate) fn of_cpu() -> Option<*mut TimingCounters> {
     // SAFETY: a helper without arguments.
     PAIRING_COUNTERS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)
 }

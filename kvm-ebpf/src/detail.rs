@@ -1,7 +1,7 @@
 //! Events that say what an exit is about: counted instead of the exits, or as their causes.
 
 use aya_ebpf::programs::TracePointContext;
-use kvm_ebpf_common::{FieldId, Key, NO_CLASS, VCPU_UNKNOWN};
+use kvm_ebpf_common::{FieldId, Key, NO_SUBCODE, VCPU_UNKNOWN};
 
 use crate::{
     classic::classic, clock, counters::increment, field, filter, pair, settings, task::Task,
@@ -46,15 +46,15 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
         }
         return;
     }
-    let wanted = settings::detail_skip_class(DETAIL) == NO_CLASS
-        || key.class != settings::detail_skip_class(DETAIL);
+    let wanted = settings::detail_skip_class(DETAIL) == NO_SUBCODE
+        || key.subcode != settings::detail_skip_class(DETAIL);
     if wanted && !counted {
         entry.cause = key;
     }
     if wanted && counted {
         // In a thread that has ended, an exit may still be open, but nothing is timed.
         let event = match entry.ended {
-            0 => entry.clock.event(now_ns, key),
+            0 => entry.clock.on_detail_event(now_ns, key),
             _ => Err(key),
         };
         match event {
@@ -64,7 +64,7 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
         }
     }
     if settings::detail_is_user(DETAIL) != 0 {
-        entry.clock.user(now_ns);
+        entry.clock.on_userspace_exit(now_ns);
     }
 }
 
@@ -76,7 +76,7 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
 fn key<const DETAIL: usize>(ctx: &TracePointContext) -> Key {
     Key {
         code: field::read(ctx, FieldId::DetailCode(DETAIL)) >> settings::detail_code_shift(DETAIL),
-        class: field::read(ctx, FieldId::DetailClass(DETAIL)) as u32,
+        subcode: field::read(ctx, FieldId::DetailSubcode(DETAIL)) as u32,
         kind: settings::detail_kind(DETAIL),
     }
 }

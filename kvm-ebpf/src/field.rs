@@ -10,5 +10,5 @@ use kvm_ebpf_common::FieldId;
 pub(crate) fn read(ctx: &TracePointContext, field: FieldId) -> u64 {
     // SAFETY: not an access to memory at this address: user space replaces the instruction by one that
     // the verifier accepts. Volatile, so that it stays one load of 8 bytes, at this offset.
-    unsafe { read_volatile(ctx.as_ptr().byte_add(field.stand_in()).cast::<u64>()) }
+    unsafe { read_volatile(ctx.as_ptr().byte_add(field.placeholder()).cast::<u64>()) }
 }

@@ -4,7 +4,8 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{
-    FieldId, MAX_FILTER_IDS, Selection, VCPU_UNKNOWN, VcpuThreadId, decide_task, subject,
+    FieldId, MAX_FILTER_IDS, Selection, VCPU_UNKNOWN, VcpuThreadId, is_task_selected,
+    select_vcpu_thread,
 };
 
 use crate::{
@@ -54,7 +55,7 @@ pub(crate) struct Globals;
 
 impl Selection for Globals {
     #[inline(always)]
-    fn process(&self, tgid: u32) -> bool {
+    fn selects_process(&self, tgid: u32) -> bool {
         let tgids = settings::tgid_count();
         (tgids == 0 || listed(tgid, tgids, settings::tgid))
             // SAFETY: only whether the key is there is of interest.
@@ -62,18 +63,18 @@ impl Selection for Globals {
     }
 
     #[inline(always)]
-    fn thread(&self, tid: u32) -> bool {
+    fn selects_thread(&self, tid: u32) -> bool {
         let tids = settings::tid_count();
         tids == 0 || listed(tid, tids, settings::tid)
     }
 
     #[inline(always)]
-    fn has_vcpus(&self) -> bool {
+    fn lists_vcpus(&self) -> bool {
         settings::vcpu_count() != 0
     }
 
     #[inline(always)]
-    fn vcpu(&self, vcpu: u32) -> bool {
+    fn selects_vcpu(&self, vcpu: u32) -> bool {
         let vcpus = settings::vcpu_count();
         vcpus == 0 || listed(vcpu, vcpus, settings::vcpu)
     }
@@ -82,13 +83,13 @@ impl Selection for Globals {
 /// Does the selection list vCPUs?
 #[inline(always)]
 pub(crate) fn has_vcpus() -> bool {
-    Globals.has_vcpus()
+    Globals.lists_vcpus()
 }
 
 /// Are this process and this thread selected?
 #[inline(always)]
 pub(crate) fn selects_task(task: Task) -> bool {
-    decide_task(&Globals, task.tgid, task.tid)
+    is_task_selected(&Globals, task.tgid, task.tid)
 }
 
 /// Has the slot's event one of the values asked for, if any are?
@@ -117,14 +118,14 @@ pub(crate) fn vcpu_of(recorded: u32, task: Task) -> u32 {
 #[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
 pub(crate) fn subject_of<const SLOT: usize>(ctx: &TracePointContext, task: Task) -> Option<Task> {
     let named = || {
-        let tid = field::read(ctx, FieldId::SlotOther(SLOT)) as u32;
+        let tid = field::read(ctx, FieldId::SlotOtherTid(SLOT)) as u32;
         // SAFETY: a copy of a number.
         let index = *unsafe { THREAD_OF.get(tid) }?;
         let entry = thread_entry::at(index)?;
         (entry.task != 0 && entry.ended == 0).then(|| (Task::of(entry.task), entry.vcpu))
     };
     let current = threads::find_living(task).map(|entry| (task, entry.vcpu));
-    let subject = subject(&Globals, current, named, |(task, vcpu)| VcpuThreadId {
+    let subject = select_vcpu_thread(&Globals, current, named, |(task, vcpu)| VcpuThreadId {
         tgid: task.tgid,
         tid: task.tid,
         vcpu: *vcpu,

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
 };
 use kvm_ebpf_common::{
-    CauseTable, Chunk, CountedThread, PairingCounters, RingPosition, Row, RowKey, SlotTable,
+    CauseTable, Chunk, CountedThread, RingPosition, Row, RowKey, SlotTable, TimingCounters,
     VcpuThread,
 };
 
@@ -23,7 +23,7 @@ pub(crate) static SLOT_COUNTS: Array<SlotTable> = Array::with_max_entries(1, BPF
 
 /// What the pairing could not count, by CPU.
 #[map]
-pub(crate) static PAIRING_COUNTERS: Array<PairingCounters> =
+pub(crate) static PAIRING_COUNTERS: Array<TimingCounters> =
     Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Threads that have come and gone: room for some 5,400 until user space reads them.

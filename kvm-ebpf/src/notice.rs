@@ -4,7 +4,7 @@
 //! VM's name while the VM lives.
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
-use kvm_ebpf_common::{COMM_BYTES, ThreadNotice};
+use kvm_ebpf_common::{COMM_BYTES, ThreadNotification};
 
 use crate::{counters::increment, maps::NOTICES, task::Task};
 
@@ -16,7 +16,7 @@ pub(crate) fn send(kind: u32, index: u32, task: Task) {
     } else {
         [0; COMM_BYTES]
     };
-    let notice = ThreadNotice {
+    let notice = ThreadNotification {
         // SAFETY: a helper without arguments.
         time_ns: unsafe { bpf_ktime_get_ns() },
         tgid: task.tgid,
@@ -25,7 +25,7 @@ pub(crate) fn send(kind: u32, index: u32, task: Task) {
         kind,
         comm,
     };
-    if NOTICES.output::<ThreadNotice>(notice, 0).is_err() {
-        increment!(notices_lost);
+    if NOTICES.output::<ThreadNotification>(notice, 0).is_err() {
+        increment!(notifications_lost);
     }
 }

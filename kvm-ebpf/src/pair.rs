@@ -63,7 +63,7 @@ fn note_full<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, kept: bool, k
     }
     increment!(rows_full);
     if !PLAIN && settings::log() {
-        warn!(ctx, "no room for class {} code {}", key.class, key.code);
+        warn!(ctx, "no room for class {} code {}", key.subcode, key.code);
     }
 }
 
@@ -122,7 +122,7 @@ fn on_exit<const PLAIN: bool>(ctx: &TracePointContext) -> Option<()> {
     }
     let key = (PLAIN || settings::by_reason()).then(|| Key {
         code: field::read(ctx, FieldId::ExitCode),
-        class: field::read(ctx, FieldId::ExitClass) as u32,
+        subcode: field::read(ctx, FieldId::ExitSubcode) as u32,
         kind: 0,
     });
     if !PLAIN && (settings::causes() || settings::slow_ns() != u64::MAX) {
@@ -130,11 +130,11 @@ fn on_exit<const PLAIN: bool>(ctx: &TracePointContext) -> Option<()> {
         entry.guest_rip = rip;
         entry.cause = Key {
             code: rip,
-            class: 0,
+            subcode: 0,
             kind: settings::rip_kind(),
         };
     }
-    if let Some(unmatched) = entry.clock.exit(now_ns, key) {
+    if let Some(unmatched) = entry.clock.on_exit(now_ns, key) {
         increment!(unmatched);
         keep_untimed(ctx, &mut entry, &unmatched);
     }
@@ -177,7 +177,7 @@ fn on_entry<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnO
     also(now_ns, task);
     if let Some(mut entry) = threads::find(task) {
         turns::enter(&mut entry);
-        if let Some(span) = entry.clock.entry(now_ns) {
+        if let Some(span) = entry.clock.on_entry(now_ns) {
             keep::<PLAIN, _>(ctx, &mut entry, &span, now_ns, epoch);
         }
     }
@@ -217,9 +217,9 @@ fn on_user<const PLAIN: bool, const RAW: bool>(also: impl FnOnce(u64, Task)) {
     if let Some(mut entry) = threads::find(task) {
         // The plain one is used only where no other program may run in an interrupt of it.
         if RAW && !PLAIN {
-            entry.change_busy(|thread| thread.clock.user(now_ns));
+            entry.change_busy(|thread| thread.clock.on_userspace_exit(now_ns));
         } else {
-            entry.clock.user(now_ns);
+            entry.clock.on_userspace_exit(now_ns);
         }
     }
 }
@@ -243,6 +243,6 @@ fn on_wakeup(ctx: &TracePointContext) {
     also_in_slot(ctx, settings::wakeup_slot(), task, now_ns);
     if let Some(mut entry) = threads::find(task) {
         let halted_ns = field::read(ctx, FieldId::WakeupNs);
-        entry.clock.wakeup(now_ns, halted_ns);
+        entry.clock.on_wakeup(now_ns, halted_ns);
     }
 }

@@ -1,7 +1,7 @@
 //! Totals per thread and key.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use kvm_ebpf_common::{Key, NearRow, Row, RowKey, Span, near_row};
+use kvm_ebpf_common::{CachedRow, Key, Row, RowKey, Span, row_cache_index};
 
 use crate::{
     maps::{CAUSES, FREE_ROWS, ROW_OF, ROWS},
@@ -41,8 +41,8 @@ fn of(entry: &mut Entry, key: &Key) -> Option<(u32, &'static mut Row)> {
         thread: u64::from(entry.index),
         key: *key,
     };
-    let near = &entry.near[near_row(key)];
-    if near.row != 0 && near.code == key.code && near.class == key.class {
+    let near = &entry.row_cache[row_cache_index(key)];
+    if near.row != 0 && near.code == key.code && near.subcode == key.subcode {
         return at(near.row - 1);
     }
     // SAFETY: a copy of a number that this thread itself has put in.
@@ -50,9 +50,9 @@ fn of(entry: &mut Entry, key: &Key) -> Option<(u32, &'static mut Row)> {
         Some(index) => *index,
         None => make(entry, &row_key)?,
     };
-    entry.near[near_row(key)] = NearRow {
+    entry.row_cache[row_cache_index(key)] = CachedRow {
         code: key.code,
-        class: key.class,
+        subcode: key.subcode,
         row: index + 1,
     };
     at(index)

@@ -3,8 +3,8 @@
 use core::ptr::read_volatile;
 
 use kvm_ebpf_common::{
-    CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, MAX_SLOTS, PairingSettings,
-    ShipSettings, SlotSettings,
+    CHUNK_BYTES, DetailSettings, FilterSettings, GeneralSettings, MAX_DETAILS, MAX_SLOTS,
+    SlotSettings, TimingSettings,
 };
 
 #[unsafe(no_mangle)]
@@ -14,21 +14,21 @@ static SLOTS: [SlotSettings; MAX_SLOTS] = [SlotSettings::NONE; MAX_SLOTS];
 static FILTER: FilterSettings = FilterSettings::ALL;
 
 #[unsafe(no_mangle)]
-static PAIRING: PairingSettings = PairingSettings::NONE;
+static PAIRING: TimingSettings = TimingSettings::NONE;
 
 #[unsafe(no_mangle)]
 static DETAILS: [DetailSettings; MAX_DETAILS] = [DetailSettings::NONE; MAX_DETAILS];
 
 #[unsafe(no_mangle)]
-static SHIP: ShipSettings = ShipSettings {
+static SHIP: GeneralSettings = GeneralSettings {
     ring_shift: CHUNK_BYTES.ilog2(),
     per_thread: 0,
-    by_task: 0,
-    counts_simply: 0,
+    needs_task: 0,
+    plain_increment: 0,
     log: 0,
-    slots: 0,
-    reorders_writes: 0,
-    interrupts_itself: 0,
+    slot_count: 0,
+    weakly_ordered: 0,
+    raw_can_nest: 0,
 };
 
 /// Reads a field of a global. Volatile, or the compiler would use the initial value above.
@@ -60,12 +60,12 @@ pub(crate) fn copied_bytes(slot: usize) -> usize {
 
 #[inline(always)]
 pub(crate) fn has_value(slot: usize) -> bool {
-    read!(SLOTS[slot].has_value) != 0
+    read!(SLOTS[slot].checks_value) != 0
 }
 
 #[inline(always)]
 pub(crate) fn of_vcpus(slot: usize) -> bool {
-    read!(SLOTS[slot].of_vcpus) != 0
+    read!(SLOTS[slot].vcpu_threads_only) != 0
 }
 
 /// A list of ids in the filter: how many there are, and each.
@@ -101,8 +101,8 @@ macro_rules! pairing {
     )*};
 }
 pairing! {
-    slow_ns: u64, rip_kind: u32, exit_slot: u32, entry_slot: u32, user_slot: u32, wakeup_slot: u32,
-    turn_mask: u32,
+    slow_ns: u64, rip_kind: u32, exit_slot: u32, entry_slot: u32, userspace_exit_slot: u32, wakeup_slot: u32,
+    last_thread_mask: u32,
 }
 
 #[inline(always)]
@@ -112,7 +112,7 @@ pub(crate) fn by_reason() -> bool {
 
 #[inline(always)]
 pub(crate) fn causes() -> bool {
-    read!(PAIRING.causes) != 0
+    read!(PAIRING.stores_causes) != 0
 }
 
 /// A field of one of `DETAILS`.
@@ -125,8 +125,8 @@ macro_rules! detail {
     )*};
 }
 detail! {
-    detail_code_shift: code_shift, detail_skip_class: skip_class, detail_kind: kind,
-    detail_is_user: is_user, detail_slot: slot,
+    detail_code_shift: code_shift, detail_skip_class: skip_subcode, detail_kind: kind,
+    detail_is_user: is_userspace_exit, detail_slot: slot,
 }
 
 #[inline(always)]
@@ -141,12 +141,12 @@ pub(crate) fn per_thread() -> bool {
 
 #[inline(always)]
 pub(crate) fn by_task() -> bool {
-    read!(SHIP.by_task) != 0
+    read!(SHIP.needs_task) != 0
 }
 
 #[inline(always)]
 pub(crate) fn counts_simply() -> bool {
-    read!(SHIP.counts_simply) != 0
+    read!(SHIP.plain_increment) != 0
 }
 
 #[inline(always)]
@@ -156,15 +156,15 @@ pub(crate) fn log() -> bool {
 
 #[inline(always)]
 pub(crate) fn slots() -> u32 {
-    read!(SHIP.slots)
+    read!(SHIP.slot_count)
 }
 
 #[inline(always)]
 pub(crate) fn reorders_writes() -> bool {
-    read!(SHIP.reorders_writes) != 0
+    read!(SHIP.weakly_ordered) != 0
 }
 
 #[inline(always)]
 pub(crate) fn interrupts_itself() -> bool {
-    read!(SHIP.interrupts_itself) != 0
+    read!(SHIP.raw_can_nest) != 0
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use kvm_ebpf_common::{
-    COMM_BYTES, COMMON_BYTES, RECORD_HEADER_BYTES, RecordHeader, THREAD_END_SLOT,
+    COMM_BYTES, COMMON_FIELDS_BYTES, RECORD_HEADER_BYTES, RecordHeader, THREAD_END_SLOT,
 };
 
 use crate::{copy, rings::Room, settings, task::Task};
@@ -45,7 +45,7 @@ pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task, time_ns: u6
             bpf_probe_read_kernel(
                 behind.cast(),
                 (bytes - RECORD_HEADER_BYTES) as u32,
-                ctx.as_ptr().byte_add(COMMON_BYTES).cast(),
+                ctx.as_ptr().byte_add(COMMON_FIELDS_BYTES).cast(),
             );
         }
     }

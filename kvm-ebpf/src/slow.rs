@@ -32,7 +32,7 @@ pub(crate) fn report(entry: &Entry, span: &Span, now_ns: u64) {
         cause: entry.cause,
         guest_rip: entry.guest_rip,
         vcpu: entry.vcpu,
-        unused: 0,
+        padding: 0,
     };
     // SAFETY: as much room as was asked for.
     unsafe { room.to.cast::<SlowExit>().write(report) };

@@ -24,12 +24,12 @@ fn on_switch(ctx: &TracePointContext) -> Option<()> {
     if let Some(mut entry) = threads::find(Task::current())
         && !is_waiting(field::read(ctx, FieldId::SwitchPrevState))
     {
-        entry.clock.switched_out(now_ns);
+        entry.clock.on_switch_out(now_ns);
     }
     let next = field::read(ctx, FieldId::SwitchNextTid) as u32;
     // SAFETY: a copy of a number.
     let index = *unsafe { THREAD_OF.get(next) }?;
     // That thread is not running yet: nobody else writes there.
-    thread_entry::at(index)?.clock.switched_in(now_ns);
+    thread_entry::at(index)?.clock.on_switch_in(now_ns);
     Some(())
 }

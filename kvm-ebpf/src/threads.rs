@@ -3,7 +3,7 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use kvm_ebpf_common::{NOTICE_VCPU_THREAD, NOTICE_VCPU_THREAD_ENDED, VCPU_UNKNOWN};
+use kvm_ebpf_common::{VCPU_THREAD_ADDED, VCPU_THREAD_ENDED, VCPU_UNKNOWN};
 
 use crate::{
     maps::{FREE_THREADS, NEAR_THREAD, THREAD_OF},
@@ -63,7 +63,7 @@ pub(crate) fn find_or_make(task: Task, vcpu: u32) -> Option<Entry> {
     // then.
     if let Some(mut old) = known {
         if let Some(new) = &mut made {
-            old.clock.hand_over_guest_time(&mut new.clock);
+            old.clock.move_guest_time_to(&mut new.clock);
         }
         old.task = 0;
         mark_ended(&mut old, task);
@@ -96,7 +96,7 @@ fn make(task: Task) -> Option<Entry> {
     entry.task = task.both();
     // SAFETY: in the map's value.
     unsafe { publish::store_release(&raw mut entry.owner, task.both()) };
-    notice::send(NOTICE_VCPU_THREAD, index, task);
+    notice::send(VCPU_THREAD_ADDED, index, task);
     Some(entry)
 }
 
@@ -112,5 +112,5 @@ pub(crate) fn end(entry: &mut Entry) {
 fn mark_ended(entry: &mut Entry, task: Task) {
     // SAFETY: in the map's value.
     unsafe { publish::store_release(&raw mut entry.ended, 1) };
-    notice::send(NOTICE_VCPU_THREAD_ENDED, entry.index, task);
+    notice::send(VCPU_THREAD_ENDED, entry.index, task);
 }

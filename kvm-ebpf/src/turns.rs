@@ -2,7 +2,7 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use kvm_ebpf_common::{Turn, turn, turn_slot};
+use kvm_ebpf_common::{VcpuIndexReuse, last_thread_index, turn};
 
 use crate::{
     counters::increment,
@@ -18,7 +18,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn enter(entry: &mut Entry) {
     // SAFETY: a number of the thread's own state, which others write. Volatile for that reason.
-    if unsafe { read_volatile(&raw const entry.check_turn) } != 0 {
+    if unsafe { read_volatile(&raw const entry.check_vcpu_index) } != 0 {
         record(entry.index);
     }
 }
@@ -33,8 +33,8 @@ pub(crate) fn record(index: u32) {
     let Some(mut entry) = thread_entry::at(index) else {
         return;
     };
-    entry.check_turn = 0;
-    let slot = turn_slot(entry.tgid(), entry.vcpu, mask);
+    entry.check_vcpu_index = 0;
+    let slot = last_thread_index(entry.tgid(), entry.vcpu, mask);
     let Some(last) = VCPU_TURNS.get_ptr_mut(slot) else {
         return;
     };
@@ -45,17 +45,17 @@ pub(crate) fn record(index: u32) {
         && let Some(mut previous) = thread_entry::at(previous - 1)
     {
         // An entry that is free, or belongs to another vCPU with the same slot, says nothing.
-        if previous.has_vcpu_of(&entry) {
-            match turn(&previous.clock, previous.ended != 0) {
-                Turn::Separate => {
-                    entry.separate = 1;
+        if previous.has_same_vcpu_index(&entry) {
+            match classify_index_reuse(&previous.clock, previous.ended != 0) {
+                VcpuIndexReuse::OtherVm => {
+                    entry.shares_vcpu_index = 1;
                     return;
                 }
-                Turn::Moved => interrupt(&mut entry),
+                VcpuIndexReuse::Moved => interrupt(&mut entry),
             }
         }
         // SAFETY: the only number of a thread's state that another one writes.
-        unsafe { write_volatile(&raw mut previous.check_turn, 1) };
+        unsafe { write_volatile(&raw mut previous.check_vcpu_index, 1) };
     }
     // SAFETY: as above.
     unsafe { write_volatile(last, index + 1) };
@@ -64,7 +64,7 @@ pub(crate) fn record(index: u32) {
 /// Counts the exit that is open in a thread, without a time.
 #[inline(always)]
 fn interrupt(entry: &mut Entry) {
-    let Some(key) = entry.clock.interrupt() else {
+    let Some(key) = entry.clock.reset_after_gap() else {
         return;
     };
     let is_counted = rows::add_untimed(entry, &key);

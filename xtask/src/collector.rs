@@ -1,4 +1,4 @@
-//! Building the collector, with the kernel half in it.
+//! Builds the collector with the eBPF programs in it.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,15 +11,14 @@ use serde_json::Value;
 use crate::{
     build_ebpf,
     cargo::{self, Executable},
-    process::say,
-    run::as_root,
+    process::{as_root, say},
     workspace,
 };
 
-/// Where the collector lies in the VM.
+/// Path of the collector in the VM.
 pub(crate) const IN_VM: &str = "/bin/kvm-collector";
 
-/// Builds both halves for this machine and returns the program.
+/// Builds the eBPF programs and the collector for this machine. Returns the path of the collector.
 pub(crate) fn build() -> Result<PathBuf> {
     build_ebpf::run()?;
     say!("building the collector");
@@ -28,17 +27,17 @@ pub(crate) fn build() -> Result<PathBuf> {
     find(&made, "kvm-collector", false)
 }
 
-/// What runs where there is no C library: in the VM.
+/// Statically linked programs for the VM, which has no C library.
 #[derive(Debug)]
 pub(crate) struct StaticBuild {
     pub(crate) collector: PathBuf,
-    /// The tests that want a real KVM, `tests/live`.
+    /// The live tests, `kvm-collector/tests/live`.
     pub(crate) live_tests: PathBuf,
-    /// The example that attaches programs that do nothing.
+    /// The example that attaches empty eBPF programs, as the baseline of benchmarks.
     pub(crate) floor: PathBuf,
 }
 
-/// Builds both halves and the live tests, linked statically.
+/// Builds the eBPF programs, the collector and the live tests, linked statically.
 pub(crate) fn build_static() -> Result<StaticBuild> {
     build_ebpf::run()?;
     say!("building the collector and its tests for the VM (the first time takes minutes)");
@@ -54,7 +53,7 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
     })
 }
 
-/// Builds this program, linked statically: what is long runs in the VM as it does here.
+/// Builds xtask itself, linked statically, to run it in the VM.
 pub(crate) fn build_xtask_static() -> Result<PathBuf> {
     let made = cargo::build(
         linked_statically(cargo::cargo().args(["build", "--release"])).args(["--package", "xtask"]),
@@ -64,11 +63,11 @@ pub(crate) fn build_xtask_static() -> Result<PathBuf> {
 
 fn linked_statically(cargo: &mut Command) -> &mut Command {
     cargo
-        // Naming the target, even if it is this machine's, keeps the flags away from build scripts and macros.
+        // With an explicit target, cargo does not apply RUSTFLAGS to build scripts and macros.
         .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
         .arg(workspace::target("static"))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // Everything in the VM lies in its memory.
+        // All files of the VM are in its memory.
         .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
 }
 
@@ -79,7 +78,7 @@ fn find(made: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {
         .with_context(|| format!("cargo did not say where it put {name}"))
 }
 
-/// Does this host's KVM report VM exits? By the collector's own doctor, which tries it out.
+/// Returns whether kvm_exit fires on this host, as `kvm-collector doctor` finds out by running a guest.
 pub(crate) fn reports_exits(collector: &Path) -> bool {
     as_root(collector)
         .args(["doctor", "--json"])
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_plain_yes_is_a_yes() {
+    fn exits_fire_only_if_the_report_says_true() {
         assert!(exits_fire(br#"{"exits_fire": true}"#));
         assert!(!exits_fire(br#"{"exits_fire": null}"#));
         assert!(!exits_fire(b"{}"));

@@ -6,9 +6,8 @@ use anyhow::{Result, bail};
 
 use crate::{
     collector,
-    process::{self, say},
-    run::as_root,
-    vm::{Series, Vm},
+    process::{self, as_root, say},
+    vm::{PreparedVm, Series, Vm},
 };
 
 /// What is shown: a view of the collector's, and a guest's kinds of exits, enough of each for the view to say something and
@@ -51,9 +50,8 @@ fn show_on_host(collector: &Path, views: &[Show]) -> Result<()> {
 
 fn show_in_vm(views: &[Show]) -> Result<()> {
     let kernel = Series::V6_12;
-    let vm = Vm::new(kernel)
-        .with_file(collector::build_static()?.collector, collector::IN_VM)
-        .prepare()?;
+    let vm = Vm::new(kernel).with_file(collector::build_static()?.collector, collector::IN_VM);
+    let vm = PreparedVm::fetch(vm)?;
     for show in views {
         let words = words(collector::IN_VM, *show);
         announce(

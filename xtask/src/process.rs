@@ -1,22 +1,26 @@
-//! Running other programs: every failure names the command that failed.
+//! Runs other programs. Every error names the command that failed.
 
 use std::{
     env,
+    ffi::OsStr,
     io::stderr,
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-/// Tells the person waiting what is being done. On stderr: stdout belongs to the results.
+/// Prints progress on stderr; stdout is for results.
 macro_rules! say {
     ($($arg:tt)*) => { eprintln!("xtask: {}", format_args!($($arg)*)) };
 }
 pub(crate) use say;
 
-/// Runs `command` to a successful end; its output goes to stderr.
+/// Runs a command, with its output on stderr.
+///
+/// # Errors
+/// If it cannot be run or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     command.stdout(Stdio::from(stderr()));
     let status = status(command)?;
@@ -26,14 +30,17 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` to its end, successful or not.
+/// Runs a command and returns its exit status.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     command
         .status()
         .with_context(|| format!("cannot run {}", show(command)))
 }
 
-/// Runs `command` to a successful end and returns what it printed.
+/// Runs a command and returns its stdout.
+///
+/// # Errors
+/// If it cannot be run, fails, or prints something that is not UTF-8.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
@@ -46,7 +53,7 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
         .with_context(|| format!("{} did not print text", show(command)))
 }
 
-/// Looks for a program on PATH, and where root's programs are: an ordinary user's PATH often lacks those.
+/// Finds a program on PATH, or in /usr/sbin and /sbin, which an ordinary user's PATH often lacks.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -59,7 +66,18 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// The command as one would type it, without its environment.
+/// Returns a command that runs `program` as root, through sudo if necessary: loading BPF programs needs
+/// root.
+pub(crate) fn as_root(program: &Path) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args([OsStr::new("--"), program.as_os_str()]);
+    sudo
+}
+
+/// Formats a command as a user would type it, without its environment.
 pub(crate) fn show(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(command.get_args().map(|arg| arg.to_string_lossy()));

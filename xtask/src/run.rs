@@ -1,15 +1,18 @@
-//! `cargo xtask run`: builds both halves and becomes the collector.
+//! `cargo xtask run`: builds the eBPF programs and the collector, and runs the collector.
 
-use std::{ffi::OsStr, os::unix::process::CommandExt as _, path::Path, process::Command};
+use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::{collector, process};
+use crate::{
+    collector,
+    process::{self, as_root},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The collector's arguments
+    /// Arguments of the collector
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -18,19 +21,10 @@ pub(crate) struct RunArgs {
     args: Vec<String>,
 }
 
-/// Never returns where all goes well: the collector takes this process over, with its signals, its terminal and its exit status.
+/// Builds the collector and replaces this process with it, so the collector has this process's signals,
+/// terminal and exit status. Returns only if that fails.
 pub(crate) fn run(args: &RunArgs) -> Result<std::process::ExitCode> {
     let mut collector = as_root(&collector::build()?);
     let err = collector.args(&args.args).exec();
     Err(anyhow!(err).context(format!("cannot run {}", process::show(&collector))))
-}
-
-/// `program`, by way of sudo for whoever is not root: loading BPF programs takes root's rights.
-pub(crate) fn as_root(program: &Path) -> Command {
-    if process::is_root() {
-        return Command::new(program);
-    }
-    let mut sudo = Command::new("sudo");
-    sudo.args([OsStr::new("--"), program.as_os_str()]);
-    sudo
 }

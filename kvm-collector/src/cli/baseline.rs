@@ -1,4 +1,4 @@
-//! `exits --baseline`: where the earlier report comes from.
+//! `exits --baseline`: reads the earlier report.
 
 use std::{
     fs::File,
@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::view::{Baseline, DiffReport, Group, SortKey};
+use crate::view::{Baseline, DiffReport, GroupBy, SortKey};
 
-/// An earlier report to compare with.
+/// Options of the comparison with an earlier report.
 #[derive(Debug, Args)]
 pub(super) struct BaselineArgs {
-    /// Show what changed since an earlier report of the same --kind and --by: a file that exits --json wrote,
-    /// of which the last line counts. The largest change comes first
+    /// Compare with an earlier report of the same --kind and --by: the last line of a file that
+    /// `exits --json` wrote. The largest change comes first
     #[arg(
         long,
         value_name = "FILE",
@@ -25,7 +25,7 @@ pub(super) struct BaselineArgs {
     baseline: Option<PathBuf>,
 }
 
-/// A file larger than this is not a report: a row has 600 bytes, and a report of each second of a day fits in.
+/// Maximum size of a report file. A row has 600 bytes; a file with a report per second of a day fits.
 const MAX_BYTES: u64 = 1 << 30;
 
 impl BaselineArgs {
@@ -33,12 +33,12 @@ impl BaselineArgs {
         self.baseline.is_some()
     }
 
-    /// Reads it, if one is given, and looks whether it can be compared with what is asked for. Done before measuring, so
-    /// that a wrong file does not cost a measurement.
+    /// Reads the earlier report, if one is given, and checks that it can be compared. This happens before the
+    /// measurement, so that a wrong file does not waste one.
     pub(super) fn read(
         &self,
         kind: &str,
-        by: &[Group],
+        by: &[GroupBy],
         sort: Option<SortKey>,
     ) -> anyhow::Result<Option<Baseline>> {
         let Some(path) = &self.baseline else {
@@ -50,7 +50,7 @@ impl BaselineArgs {
             );
         }
         let by: Vec<_> = by.iter().map(|group| group.name()).collect();
-        let baseline = bytes(path)
+        let baseline = read_bounded(path)
             .and_then(|bytes| Ok(Baseline::parse(&bytes)?))
             .and_then(|baseline| {
                 baseline.check(kind, &by)?;
@@ -62,9 +62,9 @@ impl BaselineArgs {
     }
 }
 
-fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+fn read_bounded(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One more than allowed shows that it is too large, whatever kind of file it is.
+    // Read one byte beyond the limit: that detects large files also if they are pipes or devices.
     let read = File::open(path)?
         .take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)?;
@@ -85,12 +85,12 @@ mod tests {
         let args = BaselineArgs {
             baseline: Some(path.into()),
         };
-        let error = args.read("vmexit", &[Group::Reason], sort).unwrap_err();
+        let error = args.read("vmexit", &[GroupBy::Reason], sort).unwrap_err();
         format!("{error:#}")
     }
 
     #[test]
-    fn a_file_that_is_none_is_named() {
+    fn an_unreadable_file_is_named_in_the_error() {
         let missing = error("/does/not/exist", None);
         assert!(
             missing.starts_with("cannot compare with /does/not/exist: No such file"),

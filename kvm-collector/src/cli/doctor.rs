@@ -1,4 +1,4 @@
-//! `doctor`: what this host allows, what it does not, and what to do about it.
+//! `kvm-collector doctor`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,14 +7,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use crate::doctor::{Facts, examine, probe, write_text};
+use crate::doctor::{Facts, diagnose, probe, write_text};
 
-/// Look at what this host allows, what it does not, and what to do about it.
+/// Check what this host supports, and how to fix what it does not.
 ///
-/// Runs the built-in guest for a moment to see whether the events really fire. Exit code 0 if the collector can work.
+/// Runs the built-in guest for a moment to check that the events fire. The exit code is 0 if the
+/// collector works here.
 #[derive(Args, Clone, Debug)]
 pub(super) struct DoctorArgs {
-    /// Print JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -26,7 +27,7 @@ pub(super) struct DoctorArgs {
 pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let facts = Facts::read(Path::new("/"));
     let fired = probe::run(facts.tracefs.as_ref().map(|tracefs| tracefs.path.as_path()));
-    let diagnosis = examine(&facts, &fired);
+    let diagnosis = diagnose(&facts, &fired);
     let out = &mut io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &diagnosis).map_err(io::Error::from)?;
@@ -34,7 +35,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     } else {
         write_text(out, &diagnosis)?;
     }
-    Ok(if diagnosis.works() {
+    Ok(if diagnosis.is_usable() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! `guest`: the built-in guest from the command line.
+//! `kvm-collector guest`.
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -9,20 +9,22 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::format::units;
-use crate::guest::{Guest, Kind, Made, Mode, Plan, Roster, Times, VcpuMade};
+use crate::guest::{
+    Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown,
+};
 
-/// Run a tiny guest that makes a known number of exits, and print how many it made.
+/// Run a tiny guest that makes a known number of exits, and print the number.
 ///
-/// Each vCPU makes N rounds of the kinds asked for, in the order given; one more `out` before them and one after them
-/// are counted as io.
-/// On hardware with nested paging it also takes a page-fault exit for each page it runs on: one in real mode (its
-/// code), four in long mode (its code and page tables). Interrupts aside, nothing else leaves
-/// the guest; only where two vCPUs race on one page table may the kernel take a page fault twice.
+/// Each vCPU makes N rounds of the kinds of --kind, in that order, plus two io exits, one first and
+/// one last. With nested paging it also makes one page-fault exit per page that it runs on: one in
+/// real mode (code), four in long mode (code and page tables). Apart from interrupts there are no
+/// other exits, but two vCPUs that race on a page table may take the same page fault twice.
 #[derive(Args, Clone, Debug)]
 pub(super) struct GuestArgs {
-    /// What to do in each round: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall, page-fault, wbinvd,
-    /// exception (wrmsr of no MSR: #GP), cr, pvclock, dirty (write, read the log); with interrupt controllers in the
-    /// kernel: apic, apic-read, ipi (to itself), timer (and hlt), pit, irq (PIC), ioapic, msi
+    /// Do this in each round: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall,
+    /// page-fault, wbinvd, exception (wrmsr to a nonexistent MSR: #GP), cr, pvclock, dirty (write a
+    /// page, read the dirty log); with interrupt controllers in the kernel: apic, apic-read, ipi
+    /// (to itself), timer (with hlt), pit, irq (PIC), ioapic, msi
     #[arg(
         short,
         long,
@@ -32,7 +34,7 @@ pub(super) struct GuestArgs {
     )]
     kind: Vec<Kind>,
 
-    /// How many exits of each kind each vCPU makes
+    /// Number of exits of each kind per vCPU
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
     exits: u32,
 
@@ -40,31 +42,31 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "MODE", default_value_t = Mode::Long)]
     mode: Mode,
 
-    /// How many VMs to run; they share this process
+    /// Number of VMs; all run in this process
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     vms: u32,
 
-    /// How many vCPUs each VM has
+    /// Number of vCPUs per VM
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     vcpus: u32,
 
-    /// Sleep this long in every exit that user space handles, e.g. 100us
+    /// Sleep this long in each exit that user space handles (100us)
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     sleep: Option<Duration>,
 
-    /// In each round, first go around an empty loop so many times: time in the guest, without an exit
+    /// Run an empty loop of N iterations in each round, which adds guest time without an exit
     #[arg(long, value_name = "N", default_value_t = 0)]
     spin: u32,
 
-    /// What `timer` sets the APIC's timer to, and so how long its hlt lasts
+    /// Set the APIC timer of kind `timer` to this time, which is how long its hlt lasts
     #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
     timer: Duration,
 
-    /// Bind the vCPUs' threads to these CPUs, in turn
+    /// Pin vCPU threads to these CPUs, in round-robin order
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
     cpu: Vec<u32>,
 
-    /// The name this VM goes by in `list` and wherever VMs are named (read from the command line, as QEMU's is)
+    /// Name of the VM in `list` and in reports. It is read from the command line, as for QEMU
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
@@ -72,29 +74,29 @@ pub(super) struct GuestArgs {
     #[arg(long)]
     wait_start: bool,
 
-    /// Print JSON, one line per report
+    /// Print one JSON object, one line per report
     #[arg(long)]
     json: bool,
 }
 
-/// What is printed before the start.
+/// The JSON object that is printed before the start.
 #[derive(Serialize)]
 struct Ready<'a> {
-    ready: &'a Roster,
+    ready: &'a GuestThreads,
 }
 
-/// What is printed at the end.
+/// The JSON object that is printed at the end.
 #[derive(Serialize)]
 struct Report<'a> {
     name: Option<&'a str>,
     #[serde(flatten)]
-    made: &'a Made,
+    made: &'a GuestReport,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// When the guest cannot be made or does not do what it should.
+/// If the guest cannot be created or does not run as planned.
 pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
     let plan = Plan {
         kinds: args.kind,
@@ -110,13 +112,13 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
     let out = &mut io::stdout().lock();
     let guest = Guest::prepare(&plan).context("cannot make the guest")?;
     if args.wait_start {
-        let roster = guest.roster();
+        let roster = guest.threads();
         if args.json {
-            json(out, &Ready { ready: &roster })?
+            write_json(out, &Ready { ready: &roster })?
         } else {
-            ready_text(out, &roster)?
+            write_ready(out, &roster)?
         }
-        wait_for_a_line()?;
+        wait_for_line()?;
     }
     let made = guest.run().context("the guest failed")?;
     let report = Report {
@@ -124,15 +126,15 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
         made: &made,
     };
     if args.json {
-        json(out, &report)?
+        write_json(out, &report)?
     } else {
-        report_text(out, &report)?
+        write_report(out, &report)?
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whoever holds the guest back may die: then the input ends, and so does the guest.
-fn wait_for_a_line() -> Result<()> {
+/// Waits for a line on stdin. Fails at the end of stdin, so the guest ends together with the process that controls it.
+fn wait_for_line() -> Result<()> {
     let read = io::stdin()
         .lock()
         .read_line(&mut String::new())
@@ -143,13 +145,13 @@ fn wait_for_a_line() -> Result<()> {
     Ok(())
 }
 
-fn json(out: &mut impl Write, report: &impl Serialize) -> Result<()> {
+fn write_json(out: &mut impl Write, report: &impl Serialize) -> Result<()> {
     serde_json::to_writer(&mut *out, report).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(out.flush()?)
 }
 
-fn ready_text(out: &mut impl Write, roster: &Roster) -> Result<()> {
+fn write_ready(out: &mut impl Write, roster: &GuestThreads) -> Result<()> {
     writeln!(
         out,
         "ready: pid {}; a line on standard input starts it",
@@ -163,7 +165,7 @@ fn ready_text(out: &mut impl Write, roster: &Roster) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn report_text(out: &mut impl Write, report: &Report<'_>) -> Result<()> {
+fn write_report(out: &mut impl Write, report: &Report<'_>) -> Result<()> {
     let name = report
         .name
         .map(|name| format!(" {name}"))
@@ -176,21 +178,21 @@ fn report_text(out: &mut impl Write, report: &Report<'_>) -> Result<()> {
     for vm in &report.made.vms {
         for vcpu in &vm.vcpus {
             writeln!(out, "vm {} vcpu {} tid {}", vm.vm, vcpu.vcpu, vcpu.tid)?;
-            vcpu_text(out, vcpu)?;
+            write_vcpu(out, vcpu)?;
         }
     }
     Ok(out.flush()?)
 }
 
-fn vcpu_text(out: &mut impl Write, vcpu: &VcpuMade) -> Result<()> {
-    writeln!(out, "  made             {}", counts(&vcpu.made))?;
+fn write_vcpu(out: &mut impl Write, vcpu: &VcpuReport) -> Result<()> {
+    writeln!(out, "  made             {}", format_counts(&vcpu.executed))?;
     match &vcpu.kvm_exits {
         Some(exits) => {
             let total: u64 = exits.values().sum();
             writeln!(
                 out,
                 "  VM exits         {}; total {total} ({} pages to run on)",
-                counts(exits),
+                format_counts(exits),
                 vcpu.boot_pages
             )?;
         }
@@ -203,14 +205,14 @@ fn vcpu_text(out: &mut impl Write, vcpu: &VcpuMade) -> Result<()> {
     writeln!(
         out,
         "  to user space    {}; total {total}, {} interrupted",
-        counts(&vcpu.userspace_exits),
+        format_counts(&vcpu.userspace_exits),
         vcpu.eintr
     )?;
-    times_text(out, vcpu.times)?;
+    write_times(out, vcpu.time_breakdown)?;
     Ok(())
 }
 
-fn times_text(out: &mut impl Write, times: Times) -> Result<()> {
+fn write_times(out: &mut impl Write, times: VcpuTimeBreakdown) -> Result<()> {
     let time = units::duration;
     write!(
         out,
@@ -225,7 +227,7 @@ fn times_text(out: &mut impl Write, times: Times) -> Result<()> {
     Ok(writeln!(out)?)
 }
 
-fn counts<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> String {
+fn format_counts<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> String {
     counts
         .iter()
         .map(|(what, count)| format!("{what} {count}"))

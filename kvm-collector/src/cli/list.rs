@@ -11,24 +11,24 @@ use crate::{
     host::{self, namespaces, vm::VmList},
 };
 
-/// List the events, VMs and vCPUs this host has
+/// List the events, VMs and vCPUs of this host
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// What to list; everything if not given
+    /// List only this [default: everything]
     #[arg(value_name = "WHAT")]
-    what: Option<What>,
+    what: Option<Subject>,
 
-    /// Only events that match (kvm_exit, 'kvmmmu:*')
+    /// Select events by name; globs work (kvm_exit, 'kvmmmu:*')
     #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
     events: Vec<String>,
 
-    /// Write one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum What {
+enum Subject {
     /// Events of the kvm and kvmmmu systems, with their fields
     Events,
     /// VMs with their vCPUs
@@ -40,7 +40,7 @@ struct Listing {
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<Event>>,
     #[serde(flatten)]
-    found: Option<VmList>,
+    vms: Option<VmList>,
 }
 
 #[derive(Serialize)]
@@ -52,12 +52,12 @@ struct Event {
 pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let wants = |what| args.what.is_none_or(|only| only == what);
     let listing = Listing {
-        events: if wants(What::Events) {
+        events: if wants(Subject::Events) {
             Some(list_events(&args.events)?)
         } else {
             None
         },
-        found: if wants(What::Vms) {
+        vms: if wants(Subject::Vms) {
             if let Err(foreign) = namespaces::check_kernel_ids() {
                 log::warn!("these ids are not those of events, and VMs may be missing: {foreign}");
             }
@@ -66,9 +66,9 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
             None
         },
     };
-    let mut out = output::open(None)?;
+    let mut out = output::open_output(None)?;
     if args.json {
-        json::line(&listing, &mut out)?;
+        json::write_line(&listing, &mut out)?;
     } else {
         write_text(&listing, &mut out)?;
     }
@@ -110,7 +110,7 @@ fn write_text(listing: &Listing, out: &mut impl std::io::Write) -> std::io::Resu
             writeln!(out, "  {:width$}  {}", event.event, event.fields.join(" "))?;
         }
     }
-    if let Some(VmList { vms, unreadable }) = &listing.found {
+    if let Some(VmList { vms, unreadable }) = &listing.vms {
         if listing.events.is_some() {
             writeln!(out)?;
         }

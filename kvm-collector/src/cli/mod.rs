@@ -1,19 +1,19 @@
-//! What people type: one file per subcommand, wiring only.
+//! The command line: one file per subcommand. It turns arguments into requests of `session`.
 
 mod baseline;
-mod common;
 mod convert;
 mod doctor;
-mod ending;
 mod exits;
+mod global;
 mod guest;
 mod list;
 mod output;
-mod playback;
 mod record;
+mod recording;
 mod selection;
 mod size;
 mod stat;
+mod stop;
 mod timing;
 mod top;
 mod trace;
@@ -22,12 +22,12 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use common::{Color, Common, block_on};
+use global::{Color, GlobalOptions, block_on};
 
 /// See what your VMs make the hypervisor do: how often, why, and for how long.
 ///
 /// Counts, times and traces the kvm tracepoints with eBPF. Times are in nanoseconds of
-/// CLOCK_MONOTONIC. Numbers are exact, or the report says what is missing from them.
+/// CLOCK_MONOTONIC. Counts are exact unless the report lists lost events.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -39,11 +39,11 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Say more on stderr; -vv adds the kernel half's own diagnostics
+    /// Print more on stderr; -vv adds log messages of the eBPF programs
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 
-    /// Say nothing on stderr but errors
+    /// Print only errors on stderr
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
@@ -66,7 +66,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Sends the log to stderr, as much of it as was asked for.
+    /// Sets up logging to stderr at the level of `--verbose` and `--quiet`.
     pub fn init_log(&self) {
         let level = match (self.quiet, self.verbose) {
             (true, _) => log::LevelFilter::Error,
@@ -77,7 +77,7 @@ impl Cli {
         };
         env_logger::Builder::new()
             .filter_level(level)
-            // aya warns of what is no fault: a limit on locked memory that need not be raised.
+            // aya warns that it cannot raise the limit on locked memory, which newer kernels do not need.
             .filter_module("aya", level.min(log::LevelFilter::Error))
             .format(|out, record| {
                 use std::io::Write as _;
@@ -91,9 +91,9 @@ impl Cli {
 /// Runs the command.
 ///
 /// # Errors
-/// Whatever stops it, in words for the user.
+/// Anything that makes the command fail. The message is for the user.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let common = Common {
+    let common = GlobalOptions {
         color: cli.color,
         quiet: cli.quiet,
         kernel_log: cli.verbose >= 2,
@@ -111,7 +111,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Did the reader of our output go away? That is its right, and no failure.
+/// Returns whether an error is a closed pipe. That the reader of the output has ended is not a failure.
 #[must_use]
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

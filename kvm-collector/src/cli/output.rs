@@ -1,4 +1,4 @@
-//! Where a report goes, and in which format.
+//! Output file and format of a report.
 
 use std::{
     fs::File,
@@ -10,27 +10,27 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::common::{Color, Common, INCOMPLETE};
-use crate::{format::text::Look, model::Loss};
+use super::global::{Color, EXIT_INCOMPLETE, GlobalOptions};
+use crate::{format::text::TextStyle, model::Loss};
 
-/// How a report is written.
+/// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// For people.
+pub(super) enum OutputFormat {
+    /// Human-readable text.
     Text,
-    /// One object per report, on one line.
+    /// One JSON object per report, on one line.
     Json,
-    /// A line per row.
+    /// One line per row.
     Csv,
 }
 
-/// Where a report goes, and in which format.
+/// Options for output file and format.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
-pub(super) struct Output {
-    /// How to write the report
+pub(super) struct OutputArgs {
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 
     /// Short for --format json
     #[arg(long, conflicts_with_all = ["csv", "format"])]
@@ -44,37 +44,37 @@ pub(super) struct Output {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// End with exit code 3 if anything is missing from the numbers
+    /// Exit with code 3 if the data is incomplete
     #[arg(long)]
     strict: bool,
 }
 
-impl Output {
-    pub(super) fn format(&self) -> Format {
+impl OutputArgs {
+    pub(super) fn format(&self) -> OutputFormat {
         match (self.json, self.csv) {
-            (true, _) => Format::Json,
-            (_, true) => Format::Csv,
+            (true, _) => OutputFormat::Json,
+            (_, true) => OutputFormat::Csv,
             _ => self.format,
         }
     }
 
-    /// Opens what to write to. Done before measuring, so that a file that cannot be written does not
-    /// cost a measurement.
+    /// Opens the output. This happens before the measurement, so that a file that cannot be written does
+    /// not waste one.
     pub(super) fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
-        open(self.output.as_ref())
+        open_output(self.output.as_ref())
     }
 
-    pub(super) fn look(&self, common: Common, zeros: bool) -> Look {
-        Look {
-            color: color(common.color, self.output.is_none()),
-            zeros,
+    pub(super) fn text_style(&self, common: GlobalOptions, zeros: bool) -> TextStyle {
+        TextStyle {
+            color: use_color(common.color, self.output.is_none()),
+            show_zeros: zeros,
         }
     }
 
-    /// How the command ends, after what is missing.
+    /// Returns the exit code for a report with this loss.
     pub(super) fn exit_code(&self, loss: &Loss) -> ExitCode {
         if self.strict && !loss.is_empty() {
-            ExitCode::from(INCOMPLETE)
+            ExitCode::from(EXIT_INCOMPLETE)
         } else {
             ExitCode::SUCCESS
         }
@@ -82,30 +82,32 @@ impl Output {
 }
 
 /// Opens a file, or stdout.
-pub(super) fn open(file: Option<&PathBuf>) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
+pub(super) fn open_output(
+    file: Option<&PathBuf>,
+) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
     let out: Box<dyn Write + Send> = match file {
         Some(path) => {
             let name = path.display().to_string();
             let file = File::create(path).with_context(|| format!("cannot write to {name}"))?;
-            Box::new(Named { name, to: file })
+            Box::new(NamedOutput { name, inner: file })
         }
-        None => Box::new(Named {
+        None => Box::new(NamedOutput {
             name: "stdout".to_owned(),
-            to: io::stdout(),
+            inner: io::stdout(),
         }),
     };
     Ok(BufWriter::with_capacity(64 << 10, out))
 }
 
-/// Says what could not be written to, when that fails in the middle.
-struct Named<W> {
+/// A writer that adds the name of the output to its errors.
+struct NamedOutput<W> {
     name: String,
-    to: W,
+    inner: W,
 }
 
-impl<W> Named<W> {
-    fn failed(&self, error: &io::Error) -> io::Error {
-        // Callers go by the kind.
+impl<W> NamedOutput<W> {
+    fn add_name(&self, error: &io::Error) -> io::Error {
+        // Callers check the kind of the error.
         io::Error::new(
             error.kind(),
             format!("cannot write to {}: {error}", self.name),
@@ -113,18 +115,20 @@ impl<W> Named<W> {
     }
 }
 
-impl<W: Write> Write for Named<W> {
+impl<W: Write> Write for NamedOutput<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.to.write(bytes).map_err(|error| self.failed(&error))
+        self.inner
+            .write(bytes)
+            .map_err(|error| self.add_name(&error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.flush().map_err(|error| self.failed(&error))
+        self.inner.flush().map_err(|error| self.add_name(&error))
     }
 }
 
-/// Is colour to be used?
-pub(super) fn color(when: Color, on_stdout: bool) -> bool {
+/// Returns whether to use colour.
+pub(super) fn use_color(when: Color, on_stdout: bool) -> bool {
     match when {
         Color::Always => true,
         Color::Never => false,
@@ -139,8 +143,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_written_to_is_said() {
-        let mut out = open(Some(&PathBuf::from("/dev/full"))).unwrap();
+    fn write_errors_name_the_output() {
+        let mut out = open_output(Some(&PathBuf::from("/dev/full"))).unwrap();
         out.write_all(b"report").unwrap();
         let error = out.flush().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -12,19 +12,20 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{
-    common::{Common, INCOMPLETE},
-    ending::{EndingArgs, OwnArgs, duration, ns},
-    selection::{Events, Reasons, Target, kvm_format, open_tracefs},
-    size::{QUEUE_BYTES, bytes, queue_bytes, ring_bytes},
+    global::{EXIT_INCOMPLETE, GlobalOptions},
+    selection::{EventArgs, ReasonArgs, TargetArgs, find_kvm_format, open_tracefs},
+    size::{QUEUE_BYTES, parse_bytes, parse_queue_bytes, parse_ring_bytes},
+    stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
 };
 use crate::{
+    format::units,
     host::{self, clock},
     probe::MapSizes,
     recording::{
         FlightRecorderOptions, HostFacts, KernelFormats, RecordedEvent, Recorder, RecorderOptions,
         RecordingStats,
     },
-    session::record::{RecordSession, RecordSummary, in_mib},
+    session::record::{RecordSession, RecordSummary},
     source::{Live, LiveOptions},
     timing::ExitTrigger,
     tracefs::{Format, Tracefs},
@@ -32,9 +33,9 @@ use crate::{
 
 /// Write events to a perf.data file
 ///
-/// The file holds each event as the kernel wrote it, with what is needed to understand it elsewhere. `stat` and
-/// `trace` read it with -i, and so do `perf script`, `perf kvm stat report` and `perf report`. It can be read however
-/// the recording ends; a sudden end costs its last 0.2 seconds.
+/// The file contains each event as the kernel wrote it, and the event formats to decode it on
+/// another machine. `stat`, `exits`, `trace` and `convert` read it with -i; so do `perf script`,
+/// `perf kvm stat report` and `perf report`. A crash costs at most the last 0.2 seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector record                               to kvm.data, until Ctrl-C
@@ -43,17 +44,17 @@ use crate::{
   kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'")]
 pub(super) struct RecordArgs {
     #[command(flatten)]
-    events: Events,
+    events: EventArgs,
     #[command(flatten)]
-    target: Target,
+    target: TargetArgs,
     #[command(flatten)]
-    reasons: Reasons,
+    reasons: ReasonArgs,
     #[command(flatten)]
-    ending: EndingArgs,
+    stop: StopArgs,
     #[command(flatten)]
-    own: OwnArgs,
+    overhead: OverheadArgs,
 
-    /// Write to this file; - is stdout. What the file held before is kept as FILE.old
+    /// Write to this file; - is stdout. An existing file is renamed to FILE.old
     #[arg(
         short,
         long,
@@ -63,63 +64,65 @@ pub(super) struct RecordArgs {
     )]
     output: PathBuf,
 
-    /// Compress with zstd, at this level
+    /// Compress with zstd at this level
     #[arg(short = 'z', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1",
         require_equals = true, value_parser = clap::value_parser!(i32).range(1..=22), help_heading = "Output")]
     compress: Option<i32>,
 
-    /// End when the file is this long (100M, 2G); with --rotate, go on in a new one
-    #[arg(long, value_name = "BYTES", value_parser = max_bytes, help_heading = "Output")]
+    /// Stop when the file has this size (100M, 2G); with --rotate, continue in a new file
+    #[arg(long, value_name = "BYTES", value_parser = parse_max_size, help_heading = "Output")]
     max_size: Option<u64>,
 
-    /// Keep the last N files: FILE, FILE.1 before it, and so on
+    /// Keep the last N files: FILE is the newest, FILE.1 the one before
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = "Output")]
     rotate: Option<u16>,
 
-    /// Keep only the events of this long in memory, and write them at --trigger or SIGUSR1
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "max_size", help_heading = "Output")]
+    /// Keep the last TIME of events in memory, and write them at --trigger or SIGUSR1
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "max_size", help_heading = "Output")]
     flight_recorder: Option<Duration>,
 
-    /// Write when an exit takes longer than this, without halted time: 'exit > 1ms'. At most twice per --flight-recorder
-    /// time; the last 10 files are kept, or as many as --rotate says
+    /// Write when an exit takes longer than this, not counting halted time: 'exit > 1ms'. Writes at
+    /// most twice per --flight-recorder time and keeps the last 10 files, or as many as --rotate
+    /// says
     #[arg(long, value_name = "WHEN", value_parser = ExitTrigger::parse, requires = "flight_recorder", help_heading = "Output")]
     trigger: Option<Duration>,
 
-    /// Memory of the flight recorder at most; when it is full, the oldest events go
-    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = memory_bytes, help_heading = "Output")]
+    /// Maximum memory of the flight recorder. When it is full, the oldest events are dropped
+    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = parse_memory_size, help_heading = "Output")]
     memory: u64,
 
-    /// Size of each CPU's ring (64K, 4M): a power of two [default: 64M divided by the CPUs, from 256K to 4M]
-    #[arg(long, value_name = "BYTES", value_parser = ring_bytes, help_heading = "Output")]
+    /// Size of each CPU's ring, a power of two (64K, 4M) [default: 64M divided by the number of
+    /// CPUs, 256K to 4M]
+    #[arg(long, value_name = "BYTES", value_parser = parse_ring_bytes, help_heading = "Output")]
     ring: Option<u32>,
 
-    /// Memory for events that wait to be written, at most: while a write stalls, the collector goes on reading the rings
-    /// until this is full
-    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = queue_bytes, help_heading = "Output")]
+    /// Maximum memory for events that wait to be written. While a write blocks, the collector keeps
+    /// reading the rings until this is full
+    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = parse_queue_bytes, help_heading = "Output")]
     buffer: usize,
 
-    /// End with exit code 3 if any event was lost
+    /// Exit with code 3 if events were lost
     #[arg(long, help_heading = "Output")]
     strict: bool,
 }
 
-/// Files of the flight recorder that are kept unless told.
-const FLIGHT_FILES: usize = 10;
+/// Default number of flight-recorder files to keep.
+const DEFAULT_FLIGHT_FILES: usize = 10;
 
-fn max_bytes(text: &str) -> Result<u64, String> {
-    // A batch of the ring has to fit, with the formats of all events.
-    bytes(text)
+fn parse_max_size(text: &str) -> Result<u64, String> {
+    // The file must hold the formats of all events and one batch of the rings.
+    parse_bytes(text)
         .filter(|it| *it >= 4 << 20)
         .ok_or_else(|| "give 4M or more, such as 100M or 2G".into())
 }
 
-fn memory_bytes(text: &str) -> Result<u64, String> {
-    bytes(text)
+fn parse_memory_size(text: &str) -> Result<u64, String> {
+    parse_bytes(text)
         .filter(|it| *it >= 4 << 20)
         .ok_or_else(|| "give 4M or more, such as 64M or 1G".into())
 }
 
-pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: RecordArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
     let stream = args.output == Path::new("-");
     if stream && std::io::stdout().is_terminal() {
         bail!("a recording is nothing to look at: give a file with -o, or a pipe");
@@ -134,17 +137,17 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         bail!("--rotate needs --max-size, to know when, or --flight-recorder");
     }
     let tracefs = open_tracefs()?;
-    let mut selection = args.target.of_running()?;
-    let exit = kvm_format(&tracefs, "kvm_exit")?;
+    let mut selection = args.target.for_running_kernel()?;
+    let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
     let needed: &[&str] = if args.trigger.is_some() {
         &["kvm_exit", "kvm_entry"]
     } else {
         &[]
     };
-    let formats = args.events.formats_and(&tracefs, needed)?;
+    let formats = args.events.formats_with(&tracefs, needed)?;
     let flight = args.flight_recorder.map(|window| FlightRecorderOptions {
-        window_ns: ns(window),
+        window_ns: saturating_ns(window),
         memory_bytes: args.memory,
     });
     let trigger = args
@@ -154,7 +157,7 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     let keep = args
         .rotate
         .map(usize::from)
-        .or(flight.as_ref().map(|_| FLIGHT_FILES));
+        .or(flight.as_ref().map(|_| DEFAULT_FLIGHT_FILES));
     let options = RecorderOptions {
         path: (!stream).then(|| args.output.clone()),
         zstd_level: args.compress,
@@ -162,13 +165,17 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         max_files: keep,
         flight_recorder: flight,
     };
-    let recorder = Recorder::new(options, &recorded(&tracefs, &formats)?, &facts(&tracefs))
-        .with_context(|| format!("cannot write to {}", args.output.display()))?;
-    let own = args.own.begin()?;
+    let recorder = Recorder::new(
+        options,
+        &read_event_formats(&tracefs, &formats)?,
+        &read_host_facts(&tracefs),
+    )
+    .with_context(|| format!("cannot write to {}", args.output.display()))?;
+    let own = args.overhead.start()?;
     let live = Live::start(LiveOptions {
         events: formats,
         selection,
-        entry: kvm_format(&tracefs, "kvm_entry")?,
+        entry: find_kvm_format(&tracefs, "kvm_entry")?,
         emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
         logs_programs: common.kernel_log,
@@ -183,24 +190,24 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
         queue_bytes: args.buffer,
         quiet: common.quiet,
     };
-    let ending = args.ending.ending();
+    let ending = args.stop.conditions();
     let mut schedule = if stream {
-        ending.begin_off_stdout()?
+        ending.start_with_stderr()?
     } else {
-        ending.begin(None)?
+        ending.start(None)?
     };
     let RecordSummary {
         recorded,
         lost,
-        is_full,
-        failed,
+        is_file_full: is_full,
+        write_error: failed,
     } = session.run(&mut schedule, own.as_ref()).await?;
     if !common.quiet || failed.is_some() {
         eprintln!("kvm-collector: {}", summary(&args, recorded, lost));
     }
     let command_failed = schedule.finish().await?;
     if let Some(error) = failed {
-        // What was written before has been said.
+        // The recorder has already reported the files that it wrote before.
         return Err(anyhow::Error::new(error).context(format!(
             "recording to {} ended early",
             args.output.display()
@@ -211,13 +218,13 @@ pub(super) async fn run(args: RecordArgs, common: Common) -> anyhow::Result<Exit
     }
     Ok(match (command_failed, args.strict && lost > 0) {
         (true, _) => ExitCode::FAILURE,
-        (false, true) => ExitCode::from(INCOMPLETE),
+        (false, true) => ExitCode::from(EXIT_INCOMPLETE),
         (false, false) => ExitCode::SUCCESS,
     })
 }
 
-/// The texts of the events' formats.
-fn recorded(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<Vec<RecordedEvent>> {
+/// Reads the format texts of the events.
+fn read_event_formats(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<Vec<RecordedEvent>> {
     let event = |format: &Format| {
         Ok(RecordedEvent {
             system: format.system.clone(),
@@ -229,10 +236,10 @@ fn recorded(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<Vec<Recorde
     formats.iter().map(event).collect()
 }
 
-fn facts(tracefs: &Tracefs) -> HostFacts {
-    // What is not there is left out; nothing of ours depends on it.
+fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
+    // Missing files are left out: the collector does not need them.
     let text = |name: &str| {
-        // The kernel gives these files out with one read, or only their beginning.
+        // The kernel returns such a file completely only if one read takes all of it.
         let mut text = vec![0; 64 << 10];
         let read = fs::File::open(tracefs.root().join(name)).and_then(|mut it| it.read(&mut text));
         text.truncate(read.unwrap_or(0));
@@ -269,11 +276,11 @@ fn summary(args: &RecordArgs, recorded: RecordingStats, lost: u64) -> String {
         0 => format!("{events} events recorded to {place}, {lost} lost"),
         1 => format!(
             "{events} events recorded to {place} ({}), {lost} lost",
-            in_mib(bytes)
+            units::mebibytes(bytes)
         ),
         _ => format!(
             "{events} events recorded to {files} files, the last of them {place} ({} in all), {lost} lost",
-            in_mib(bytes)
+            units::mebibytes(bytes)
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! Which VMs, vCPUs, threads and events: the same options for every command.
+//! Options that select VMs, vCPUs, threads and events, shared by all commands.
 
 use std::path::Path;
 
@@ -15,52 +15,57 @@ use crate::{
     tracefs::{EventName, EventsError, Format, ReasonNames, Tracefs, UnknownReason, events},
 };
 
-/// Which VMs, vCPUs and threads.
+/// Options that select VMs, vCPUs and threads.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Selection")]
-pub(super) struct Target {
-    /// Only these processes (the VMM's)
+pub(super) struct TargetArgs {
+    /// Select VMs by the process id of the VMM
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
     pids: Vec<u32>,
 
-    /// Only VMs of these names (globs work; `kvm-collector list` shows the names). VMs that start later are included
+    /// Select VMs by name; globs work. `kvm-collector list` shows the names. VMs that start later
+    /// are included
     #[arg(long = "vm", value_name = "NAME", value_delimiter = ',')]
     vms: Vec<String>,
 
-    /// Fail if no VM named with --vm is running, instead of waiting for it
+    /// Fail if no VM of --vm is running, instead of waiting for one
     #[arg(long, requires = "vms")]
     no_wait: bool,
 
-    /// Only these vCPUs, by index
+    /// Select vCPUs by index
     #[arg(long = "vcpu", value_name = "N", value_delimiter = ',')]
     vcpus: Vec<u32>,
 
-    /// Only these threads
+    /// Select threads by thread id
     #[arg(long = "tid", value_name = "TID", value_delimiter = ',')]
     tids: Vec<u32>,
 }
 
-impl Target {
-    /// The selection, for the running kernel. A process or thread that does not exist is an error and not an empty
-    /// report; VMs may still start. So is a host whose times, or whose ids where they are needed, cannot be known.
-    pub(super) fn of_running(&self) -> anyhow::Result<Selection> {
+impl TargetArgs {
+    /// Returns the selection for the running kernel.
+    ///
+    /// # Errors
+    /// If a process or thread does not exist; if the kernel's clock cannot be read; or if ids or VM names are selected
+    /// but `/proc` has other ids than the kernel. A VM that is not running is not an error: it may start later.
+    pub(super) fn for_running_kernel(&self) -> anyhow::Result<Selection> {
         clock::namespace_offset_ns()?;
         self.check_ids()?;
         for &pid in &self.pids {
             if !host::process::is_process(pid) {
-                bail!("no process {pid}{}", vms_in_words());
+                bail!("no process {pid}{}", describe_running_vms());
             }
         }
-        self.warn_of_absent_vms()?;
+        self.check_named_vms_run()?;
         for &tid in &self.tids {
             if !host::process::is_thread(tid) {
                 bail!("no thread {tid}: `kvm-collector list` shows the vCPUs' threads");
             }
         }
-        self.selection()
+        self.for_recording()
     }
 
-    /// Refuses what has to be looked up in `/proc` where the ids there are not the kernel's, and warns that names are not.
+    /// Fails if the selection needs a lookup in a `/proc` whose ids are not the kernel's. Warns that VM names are
+    /// unknown otherwise.
     fn check_ids(&self) -> anyhow::Result<()> {
         let Err(foreign) = namespaces::check_kernel_ids() else {
             return Ok(());
@@ -78,7 +83,7 @@ impl Target {
         Ok(())
     }
 
-    /// What was asked for, as a heading has it: ` of VM web-1, vCPU 0`; nothing if that is all there is.
+    /// Describes the selection for a heading: ` of VM web-1, vCPU 0`. Empty if everything is selected.
     pub(super) fn heading(&self) -> String {
         let pids: Vec<_> = self.pids.iter().map(u32::to_string).collect();
         let vcpus: Vec<_> = self.vcpus.iter().map(u32::to_string).collect();
@@ -99,8 +104,8 @@ impl Target {
         }
     }
 
-    /// The selection, for a recording: what there is becomes known when it is read.
-    pub(super) fn selection(&self) -> anyhow::Result<Selection> {
+    /// Returns the selection for a recording. Whether it matches anything is known only after reading.
+    pub(super) fn for_recording(&self) -> anyhow::Result<Selection> {
         let vms = self.vms.iter().map(|pattern| vm_matcher(pattern));
         Ok(Selection {
             filter: Filter {
@@ -113,8 +118,8 @@ impl Target {
         })
     }
 
-    /// After a recording was read: was there what was asked for?
-    pub(super) fn check_seen(&self, seen: &[(u32, String)], file: &Path) -> anyhow::Result<()> {
+    /// Checks, after a recording was read, that each selected VM, process and thread occurred in it.
+    pub(super) fn check_all_seen(&self, seen: &[(u32, String)], file: &Path) -> anyhow::Result<()> {
         let there = || {
             let all = seen
                 .iter()
@@ -148,8 +153,8 @@ impl Target {
         Ok(())
     }
 
-    /// Says which of the VMs named are not there yet, or refuses with `--no-wait`.
-    fn warn_of_absent_vms(&self) -> anyhow::Result<()> {
+    /// Warns about selected VMs that are not running yet; with `--no-wait`, fails.
+    fn check_named_vms_run(&self) -> anyhow::Result<()> {
         if self.vms.is_empty() {
             return Ok(());
         }
@@ -162,11 +167,11 @@ impl Target {
                 continue;
             }
             if self.no_wait {
-                bail!("no VM is named `{pattern}`{}", vms_in_words());
+                bail!("no VM is named `{pattern}`{}", describe_running_vms());
             }
             log::warn!(
                 "no VM is named `{pattern}` yet{}; VMs that start from now on are included (--no-wait makes this an error)",
-                vms_in_words()
+                describe_running_vms()
             );
         }
         Ok(())
@@ -179,8 +184,8 @@ fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
     Ok(glob.compile_matcher())
 }
 
-/// What VMs there are, as the rest of a sentence.
-fn vms_in_words() -> String {
+/// Describes the running VMs, as the end of a sentence.
+fn describe_running_vms() -> String {
     match host::vm::list(Path::new("/proc")) {
         Ok(found) if found.vms.is_empty() => ": no VM is running here".into(),
         Ok(host::vm::VmList { vms, .. }) => {
@@ -196,30 +201,30 @@ fn vms_in_words() -> String {
     }
 }
 
-/// Which events.
+/// Options that select events.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Selection")]
-pub(super) struct Events {
-    /// Only these events: globs, with or without the system (`kvm_exit`, `kvm:*`, `kvmmmu:*`). Those of another system
-    /// (`sched:sched_switch`, `irq:*`) are watched where they are about a vCPU's thread [default: kvm:*, or all
-    /// that a recording has]
+pub(super) struct EventArgs {
+    /// Select events by name; globs work, with or without the system (`kvm_exit`, `kvm:*`,
+    /// `kvmmmu:*`). Events of other systems (`sched:sched_switch`, `irq:*`) are limited to vCPU
+    /// threads [default: kvm:*; all events of a recording]
     #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
     events: Vec<String>,
 }
 
-impl Events {
-    /// The formats of the events chosen.
+impl EventArgs {
+    /// Reads the formats of the selected events.
     pub(super) fn formats(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
-        self.formats_and(tracefs, &[])
+        self.formats_with(tracefs, &[])
     }
 
-    /// The formats of the events chosen, and of some that are needed whether chosen or not.
-    pub(super) fn formats_and(
+    /// Reads the formats of the selected events and of the events in `needed`.
+    pub(super) fn formats_with(
         &self,
         tracefs: &Tracefs,
         needed: &[&str],
     ) -> anyhow::Result<Vec<Format>> {
-        let patterns = self.patterns_and(needed, "kvm:*");
+        let patterns = self.patterns_with(needed, "kvm:*");
         let formats = tracefs
             .select_events(&patterns)?
             .iter()
@@ -229,8 +234,8 @@ impl Events {
     }
 }
 
-impl Events {
-    fn patterns_and(&self, needed: &[&str], all: &str) -> Vec<String> {
+impl EventArgs {
+    fn patterns_with(&self, needed: &[&str], all: &str) -> Vec<String> {
         let mut patterns = self.events.clone();
         if patterns.is_empty() {
             patterns.push(all.to_owned());
@@ -239,8 +244,8 @@ impl Events {
         patterns
     }
 
-    /// Those of a recording's events that are chosen, and some that are needed whether chosen or not.
-    pub(super) fn among(
+    /// Returns the selected events of a recording, and those in `needed`.
+    pub(super) fn select_from(
         &self,
         formats: &[Format],
         needed: &[&str],
@@ -248,28 +253,30 @@ impl Events {
     ) -> anyhow::Result<Vec<Format>> {
         let all: Vec<_> = formats.iter().map(Format::event_name).collect();
         let chosen =
-            events::select(&all, &self.patterns_and(needed, "*")).map_err(|error| match error {
-                EventsError::Unknown { pattern, .. } => {
-                    let names: Vec<_> = all.iter().take(8).map(ToString::to_string).collect();
-                    let more = if all.len() > 8 { ", ..." } else { "" };
-                    anyhow!(
-                        "no event matches `{pattern}`: {} has {} events: {}{more}",
-                        file.display(),
-                        all.len(),
-                        names.join(", ")
-                    )
-                }
-                other => other.into(),
-            })?;
+            events::select(&all, &self.patterns_with(needed, "*")).map_err(
+                |error| match error {
+                    EventsError::Unknown { pattern, .. } => {
+                        let names: Vec<_> = all.iter().take(8).map(ToString::to_string).collect();
+                        let more = if all.len() > 8 { ", ..." } else { "" };
+                        anyhow!(
+                            "no event matches `{pattern}`: {} has {} events: {}{more}",
+                            file.display(),
+                            all.len(),
+                            names.join(", ")
+                        )
+                    }
+                    other => other.into(),
+                },
+            )?;
         let is_chosen = |format: &&Format| chosen.contains(&format.event_name());
         Ok(formats.iter().filter(is_chosen).cloned().collect())
     }
 }
 
-/// Opens the running kernel's tracefs, mounting it where it is not mounted.
+/// Opens the running kernel's tracefs. Mounts it if necessary.
 pub(super) fn open_tracefs() -> anyhow::Result<Tracefs> {
     let barrier = privileges::tracing_barrier();
-    // Also where it can be mounted, such a kernel has no events in it.
+    // In this mode tracefs has no events, even if it can be mounted.
     if let Some(Barrier::Lockdown) = barrier {
         bail!("tracefs cannot be used: {}", Barrier::Lockdown);
     }
@@ -279,14 +286,14 @@ pub(super) fn open_tracefs() -> anyhow::Result<Tracefs> {
     })
 }
 
-/// The format of an event of the `kvm` system, if this kernel has it.
-pub(super) fn kvm_format(tracefs: &Tracefs, name: &str) -> anyhow::Result<Option<Format>> {
-    format_of(tracefs, "kvm", name)
+/// Reads the format of an event of the `kvm` system; `None` if this kernel does not have the event.
+pub(super) fn find_kvm_format(tracefs: &Tracefs, name: &str) -> anyhow::Result<Option<Format>> {
+    find_format(tracefs, "kvm", name)
 }
 
-/// The format of an event, if this kernel has it. Every kernel has those of other systems than KVM's that
-/// are asked for here.
-pub(super) fn format_of(
+/// Reads the format of an event; `None` if this kernel does not have it. Events of other systems than
+/// KVM's that are requested here exist in every kernel.
+pub(super) fn find_format(
     tracefs: &Tracefs,
     system: &str,
     name: &str,
@@ -298,22 +305,22 @@ pub(super) fn format_of(
     Ok(Some(tracefs.read_format(&event)?))
 }
 
-/// Which exit reasons.
+/// Option that selects exit reasons.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Selection")]
-pub(super) struct Reasons {
-    /// Only exits for these reasons (globs; upper and lower case are one: hlt, npf, 'EPT_*')
+pub(super) struct ReasonArgs {
+    /// Select exits by reason; globs work, case does not matter (hlt, npf, 'EPT_*')
     #[arg(long = "reason", value_name = "NAME", value_delimiter = ',')]
     reasons: Vec<String>,
 }
 
-impl Reasons {
-    /// Were none named?
+impl ReasonArgs {
+    /// Returns whether no reason is selected, which means all.
     pub(super) fn is_empty(&self) -> bool {
         self.reasons.is_empty()
     }
 
-    /// The numbers of the reasons that were named; `None` if none were.
+    /// Returns the numbers of the selected reasons; `None` if none are selected.
     pub(super) fn codes(&self, exit: Option<&Format>) -> Result<Option<Vec<u32>>, UnknownReason> {
         if self.reasons.is_empty() {
             return Ok(None);
@@ -341,23 +348,25 @@ mod tests {
             format("kvm", "kvm_pio"),
             format("sched", "sched_switch"),
         ];
-        let events = Events {
+        let events = EventArgs {
             events: patterns.iter().map(|it| (*it).to_owned()).collect(),
         };
-        let chosen = events.among(&there, &[], Path::new("kvm.data")).unwrap();
+        let chosen = events
+            .select_from(&there, &[], Path::new("kvm.data"))
+            .unwrap();
         chosen.into_iter().map(|it| it.name).collect()
     }
 
     #[test]
-    fn of_a_recording_all_is_chosen_unless_something_is() {
+    fn all_events_of_a_recording_are_selected_by_default() {
         assert_eq!(chosen(&[]), ["kvm_exit", "kvm_pio", "sched_switch"]);
         assert_eq!(chosen(&["kvm:*"]), ["kvm_exit", "kvm_pio"]);
         assert_eq!(chosen(&["sched_switch"]), ["sched_switch"]);
     }
 
     #[test]
-    fn a_heading_says_what_was_asked_for() {
-        let all = Target {
+    fn the_heading_describes_the_selection() {
+        let all = TargetArgs {
             pids: Vec::new(),
             vms: Vec::new(),
             no_wait: false,
@@ -365,7 +374,7 @@ mod tests {
             tids: Vec::new(),
         };
         assert_eq!(all.heading(), "");
-        let some = Target {
+        let some = TargetArgs {
             vms: vec!["web-*".to_owned()],
             vcpus: vec![0, 1],
             ..all

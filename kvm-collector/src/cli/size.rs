@@ -1,9 +1,9 @@
-//! Sizes as people write them.
+//! Parses sizes such as `64K`.
 
-use crate::{probe::MOST_RING_BYTES, session::LEAST_QUEUE_BYTES};
+use crate::{probe::MAX_RING_BYTES, session::MIN_QUEUE_BYTES};
 
-/// A number with K, M or G behind it, or without.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+/// Parses a number of bytes with an optional suffix K, M or G (powers of 1024).
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 10),
         b'M' | b'm' => (&text[..text.len() - 1], 20),
@@ -13,22 +13,22 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// The size of a CPU's ring.
-pub(super) fn ring_bytes(text: &str) -> Result<u32, String> {
-    bytes(text)
+/// Parses the size of a CPU's ring.
+pub(super) fn parse_ring_bytes(text: &str) -> Result<u32, String> {
+    parse_bytes(text)
         .and_then(|bytes| u32::try_from(bytes).ok())
-        .filter(|bytes| bytes.is_power_of_two() && (4096..=MOST_RING_BYTES).contains(bytes))
+        .filter(|bytes| bytes.is_power_of_two() && (4096..=MAX_RING_BYTES).contains(bytes))
         .ok_or_else(|| "give a power of two from 4K to 64M, such as 64K or 8M".into())
 }
 
-/// The memory for events that wait to be written, by default: at 100,000 events a second of 80 bytes, some 8 s.
+/// Default memory for events that wait to be written: about 8 s of 100,000 events of 80 bytes per second.
 pub(super) const QUEUE_BYTES: &str = "64M";
 
-/// The memory for events that wait to be written.
-pub(super) fn queue_bytes(text: &str) -> Result<usize, String> {
-    bytes(text)
+/// Parses the memory limit for events that wait to be written.
+pub(super) fn parse_queue_bytes(text: &str) -> Result<usize, String> {
+    parse_bytes(text)
         .and_then(|bytes| usize::try_from(bytes).ok())
-        .filter(|bytes| *bytes >= LEAST_QUEUE_BYTES)
+        .filter(|bytes| *bytes >= MIN_QUEUE_BYTES)
         .ok_or_else(|| "give 2M or more, such as 64M".into())
 }
 
@@ -37,10 +37,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_units() {
-        assert_eq!(bytes("100"), Some(100));
-        assert_eq!(bytes("64k"), Some(64 << 10));
-        assert_eq!(bytes("2G"), Some(2 << 30));
+    fn sizes_can_have_units() {
+        assert_eq!(parse_bytes("100"), Some(100));
+        assert_eq!(parse_bytes("64k"), Some(64 << 10));
+        assert_eq!(parse_bytes("2G"), Some(2 << 30));
         for text in [
             "",
             "M",
@@ -49,21 +49,21 @@ mod tests {
             "99999999999999999999",
             "18446744073709551615G",
         ] {
-            assert_eq!(bytes(text), None, "{text}");
+            assert_eq!(parse_bytes(text), None, "{text}");
         }
     }
 
     #[test]
-    fn a_queue_has_room_for_a_batch() {
-        assert_eq!(queue_bytes("2M"), Ok(2 << 20));
-        assert!(queue_bytes("1M").is_err());
-        assert!(queue_bytes("much").is_err());
+    fn a_queue_holds_at_least_one_batch() {
+        assert_eq!(parse_queue_bytes("2M"), Ok(2 << 20));
+        assert!(parse_queue_bytes("1M").is_err());
+        assert!(parse_queue_bytes("much").is_err());
     }
 
     #[test]
-    fn a_ring_is_a_power_of_two() {
-        assert_eq!(ring_bytes("8M"), Ok(8 << 20));
-        assert!(ring_bytes("5M").is_err());
-        assert!(ring_bytes("128M").is_err());
+    fn ring_sizes_are_powers_of_two() {
+        assert_eq!(parse_ring_bytes("8M"), Ok(8 << 20));
+        assert!(parse_ring_bytes("5M").is_err());
+        assert!(parse_ring_bytes("128M").is_err());
     }
 }

@@ -5,23 +5,23 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::{
-    common::Common,
-    ending::{EndingArgs, OwnArgs, duration},
-    output::{Format, Output},
-    playback::{self, Input, Playback},
-    selection::{Events, Target, kvm_format, open_tracefs},
+    global::GlobalOptions,
+    output::{OutputArgs, OutputFormat},
+    recording::{self, InputArgs, SelectedRecording},
+    selection::{EventArgs, TargetArgs, find_kvm_format, open_tracefs},
+    stop::{OverheadArgs, StopArgs, parse_duration},
 };
 use crate::{
-    format::{csv, json, text, text::Look},
-    session::{self, Span},
+    format::{csv, json, text, text::TextStyle},
+    session::{self, ReportPeriod},
     source::{Live, LiveOptions, PlaybackOptions},
     view::StatReport,
 };
 
 /// Count events, per event and per VM
 ///
-/// Counts every kvm event in the kernel, on all CPUs, at the cost of an increment each. The counts
-/// are exact: nothing is sampled and nothing can overflow.
+/// Counts every kvm event in the kernel, on all CPUs. An event costs one increment of a per-CPU
+/// counter. Counts are exact: events are not sampled, and counters do not overflow.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector stat                          count all kvm events until Ctrl-C
@@ -31,53 +31,54 @@ use crate::{
   kvm-collector stat --json -- kvm-collector guest --kind io --exits 1000")]
 pub(super) struct StatArgs {
     #[command(flatten)]
-    events: Events,
+    events: EventArgs,
     #[command(flatten)]
-    input: Input,
+    input: InputArgs,
     #[command(flatten)]
-    target: Target,
+    target: TargetArgs,
     #[command(flatten)]
-    ending: EndingArgs,
+    stop: StopArgs,
     #[command(flatten)]
-    own: OwnArgs,
+    overhead: OverheadArgs,
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 
-    /// Report each interval (100ms, 1s), also the last, shorter one, and the total at the end
-    #[arg(short = 'I', long, value_name = "TIME", value_parser = duration, help_heading = "Duration")]
+    /// Print a report after each interval (100ms, 1s) and the total at the end. The last interval
+    /// may be shorter
+    #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     interval: Option<Duration>,
 
     /// Also count per VM
     #[arg(long, help_heading = "Output")]
     per_vm: bool,
 
-    /// Also show events that did not happen
+    /// Also show events that did not occur
     #[arg(long, help_heading = "Output")]
     zeros: bool,
 }
 
-pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: StatArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
     if let Some(path) = args.input.input.clone() {
-        return of_recording(&args, &path, common);
+        return run_recorded(&args, &path, common);
     }
     let tracefs = open_tracefs()?;
     let mut out = args.output.open()?;
-    let own = args.own.begin()?;
+    let own = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         events: args.events.formats(&tracefs)?,
-        selection: args.target.of_running()?,
-        entry: kvm_format(&tracefs, "kvm_entry")?,
+        selection: args.target.for_running_kernel()?,
+        entry: find_kvm_format(&tracefs, "kvm_entry")?,
         per_vm: args.per_vm,
         logs_programs: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let ending = args.ending.ending();
+    let ending = args.stop.conditions();
     let heading = match ending.command_line() {
         Some(command) => format!("KVM events{} while `{command}` runs", args.target.heading()),
         None => format!("KVM events{}", args.target.heading()),
     };
     let mut writer = args.writer(common, heading);
-    let mut schedule = ending.begin(args.interval)?;
+    let mut schedule = ending.start(args.interval)?;
     let total = session::stat::live(&mut live, &mut schedule, |span, report| {
         writer.write(span, report, &mut out)
     })
@@ -93,11 +94,11 @@ pub(super) async fn run(args: StatArgs, common: Common) -> anyhow::Result<ExitCo
     })
 }
 
-/// The same from a recording: its time goes from its first event to its last.
-fn of_recording(args: &StatArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
-    let playback = Playback::open(path, &args.events, &[], &args.target, None)?;
+/// Runs the command on a recording. The measured time is from its first to its last event.
+fn run_recorded(args: &StatArgs, path: &Path, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let playback = SelectedRecording::open(path, &args.events, &[], &args.target, None)?;
     let options = PlaybackOptions {
-        limits: args.ending.limits(args.interval),
+        limits: args.stop.limits(args.interval),
         without_raw: true,
         ..playback.options
     };
@@ -112,16 +113,16 @@ fn of_recording(args: &StatArgs, path: &Path, common: Common) -> anyhow::Result<
         !common.quiet && args.interval.is_none(),
         |span, report| writer.write(span, report, &mut out),
     )?;
-    playback::report_end(&summary, &args.target, path)?;
+    recording::report_end(&summary, &args.target, path)?;
     Ok(args.output.exit_code(&total.loss))
 }
 
 impl StatArgs {
-    fn writer(&self, common: Common, heading: String) -> Writer {
+    fn writer(&self, common: GlobalOptions, heading: String) -> Writer {
         Writer {
             format: self.output.format(),
-            look: self.output.look(common, self.zeros),
-            began: false,
+            style: self.output.text_style(common, self.zeros),
+            header_written: false,
             has_intervals: self.interval.is_some(),
             heading,
         }
@@ -129,9 +130,9 @@ impl StatArgs {
 }
 
 struct Writer {
-    format: Format,
-    look: Look,
-    began: bool,
+    format: OutputFormat,
+    style: TextStyle,
+    header_written: bool,
     has_intervals: bool,
     heading: String,
 }
@@ -139,23 +140,23 @@ struct Writer {
 impl Writer {
     fn write(
         &mut self,
-        span: Span,
+        span: ReportPeriod,
         report: &StatReport,
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
-        let first = !self.began;
-        self.began = true;
+        let first = !self.header_written;
+        self.header_written = true;
         match self.format {
-            Format::Json => json::line(report, out)?,
-            Format::Csv => csv::stat(report, first, out)?,
-            Format::Text => {
+            OutputFormat::Json => json::write_line(report, out)?,
+            OutputFormat::Csv => csv::write_stat(report, first, out)?,
+            OutputFormat::Text => {
                 if first {
                     writeln!(out, "\n  {}\n", self.heading)?;
                 }
-                if span == Span::Total && self.has_intervals {
+                if span == ReportPeriod::Total && self.has_intervals {
                     writeln!(out, "  total\n")?;
                 }
-                text::stat(report, self.look, out)?;
+                text::write_stat(report, self.style, out)?;
                 writeln!(out)?;
             }
         }

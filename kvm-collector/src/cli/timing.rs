@@ -1,4 +1,4 @@
-//! What the commands that time exits have in common.
+//! Builds requests to time exits, for `exits`, `top`, `trace` and `convert`.
 
 use std::path::Path;
 
@@ -12,17 +12,25 @@ use crate::{
     tracefs::Format,
 };
 
-/// Finds the format of an event, by system and name; `None` where there is no such event.
-pub(super) type Find<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<Format>> + 'a;
+/// Returns the format of an event by system and name; `None` if there is no such event.
+pub(super) type FindFormat<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<Format>> + 'a;
 
-/// A kind of event, with the format that says where its fields lie.
-pub(super) fn detail(find: &Find<'_>, kind: EventKind) -> anyhow::Result<DetailEvent> {
-    let format = needed(find, "kvm", &kind.event, &format!("`{}`", kind.name))?;
+/// Adds the event's format to a kind of event.
+pub(super) fn read_detail_format(
+    find: &FindFormat<'_>,
+    kind: EventKind,
+) -> anyhow::Result<DetailEvent> {
+    let format = require_format(find, "kvm", &kind.event, &format!("`{}`", kind.name))?;
     Ok(DetailEvent { kind, format })
 }
 
-/// The format of an event that `what` takes.
-fn needed(find: &Find<'_>, system: &str, name: &str, what: &str) -> anyhow::Result<Format> {
+/// Returns the format of an event that `what` needs.
+fn require_format(
+    find: &FindFormat<'_>,
+    system: &str,
+    name: &str,
+    what: &str,
+) -> anyhow::Result<Format> {
     find(system, name)?.ok_or_else(|| {
         anyhow::anyhow!(
             "{what} takes {system}:{name}, which is not there: `kvm-collector list` shows what this kernel has, and a recording has what was recorded (`record -e 'kvm:*,{system}:{name}'`)"
@@ -30,10 +38,10 @@ fn needed(find: &Find<'_>, system: &str, name: &str, what: &str) -> anyhow::Resu
     })
 }
 
-/// Exits by their reason, or `counted` in their place; with `preempt`, also when threads were ready and did
-/// not run.
-pub(super) fn pairing(
-    find: &Find<'_>,
+/// Builds the request to time exits by reason, or events of kind `counted` instead. With `preempt`, also the
+/// time that threads were preempted.
+pub(super) fn timing_request(
+    find: &FindFormat<'_>,
     counted: Option<EventKind>,
     preempt: bool,
 ) -> anyhow::Result<TimingRequest> {
@@ -43,20 +51,22 @@ pub(super) fn pairing(
         userspace_exit: find("kvm", "kvm_userspace_exit")?,
         wakeup: find("kvm", "kvm_vcpu_wakeup")?,
         switch: match preempt {
-            true => Some(needed(find, "sched", "sched_switch", "--preempt")?),
+            true => Some(require_format(find, "sched", "sched_switch", "--preempt")?),
             false => None,
         },
-        counted_event: counted.map(|kind| detail(find, kind)).transpose()?,
+        counted_event: counted
+            .map(|kind| read_detail_format(find, kind))
+            .transpose()?,
         ..TimingRequest::default()
     })
 }
 
-/// What exits are made of, as far as a recording has it, and how they are timed. Given a way to find the formats of the
-/// recording's events, `pairing` says what is wanted.
-pub(super) fn of_recording(
+/// Returns the events of a recording that are needed to time exits, and the options of the replay. `pairing`
+/// builds the request from a function that finds the formats of the recording's events.
+pub(super) fn replay_options(
     formats: &[Format],
     path: &Path,
-    pairing: impl FnOnce(&Find<'_>) -> anyhow::Result<TimingRequest>,
+    pairing: impl FnOnce(&FindFormat<'_>) -> anyhow::Result<TimingRequest>,
 ) -> anyhow::Result<(Vec<Format>, ReplayOptions)> {
     let find = |system: &str, name: &str| {
         let format = formats.iter().find(|it| it.is_event(system, name));
@@ -102,13 +112,13 @@ pub(super) fn of_recording(
 }
 
 /// As [`pairing`], with all that a recording has.
-pub(super) fn pairing_of_recording(find: &Find<'_>) -> anyhow::Result<TimingRequest> {
+pub(super) fn recorded_timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
     let has_switches = find("sched", "sched_switch")?.is_some();
-    pairing(find, None, has_switches)
+    timing_request(find, None, has_switches)
 }
 
-/// Room for the vCPUs there are, or for so many rows.
-pub(super) fn sizes(max_rows: Option<u32>) -> MapSizes {
+/// Returns map sizes for the vCPUs of this host, or for this number of rows.
+pub(super) fn map_sizes(max_rows: Option<u32>) -> MapSizes {
     let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let sizes = MapSizes::for_host(vms.iter().map(|vm| vm.vcpus.len()).sum(), cpus);

@@ -12,41 +12,41 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use super::{
-    common::{Common, block_on},
-    ending::duration,
-    output::color,
-    selection::{Target, format_of, open_tracefs},
+    global::{GlobalOptions, block_on},
+    output::use_color,
+    selection::{TargetArgs, find_format, open_tracefs},
+    stop::parse_duration,
     timing,
 };
 use crate::{
     model::{EventKind, VMEXIT},
     session::{
         self,
-        top::{Controls, TopOutput, TopSource},
+        top::{ControlQueue, TopOutput, TopReader},
     },
     source::{Live, LiveOptions},
     tui::{self, App, Mailbox, Screen, Setup},
     view::TopReading,
 };
 
-/// Watch where VM exits go: VMs, their vCPUs, and the reasons, as in top
+/// Show VM exits live: VMs, their vCPUs and exit reasons, as top does for processes
 ///
-/// Enter goes into a row, Esc back out, ? shows the keys. Cost is time out of the guest without what was
-/// idle: in the kernel, in the VMM's user space, and with --preempt being ready without running. Percentages
-/// are shares of the vCPUs' time; busy% leaves idle time out on both sides.
+/// Enter opens a row, Esc goes back, ? shows all keys. Cost is non-idle time outside the guest: in
+/// the kernel, in the VMM and, with --preempt, preempted. Percentages are shares of the vCPUs'
+/// time; busy% is the share of their non-idle time.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector top                               all VMs, every second
   kvm-collector top --vm 'web-*' -I 500ms         these VMs, twice a second
-  kvm-collector top --once -d 5s                  five seconds as text, and no more
-  kvm-collector top --sort p99 --preempt          also what other threads take away
+  kvm-collector top --once -d 5s                  print five seconds as text and exit
+  kvm-collector top --sort p99 --preempt          also show preempted time
   kvm-collector top --kind mmio                   by address; also pio, msr, userspace, ...")]
 pub(super) struct TopArgs {
     #[command(flatten)]
-    target: Target,
+    target: TargetArgs,
 
-    /// What is counted: vmexit (by reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or any
-    /// kvm event's field (kvm_eoi.vector)
+    /// Count this kind of event: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall,
+    /// cpuid, page-fault, or a field of any kvm event (kvm_eoi.vector)
     #[arg(
         long,
         value_name = "KIND",
@@ -55,25 +55,24 @@ pub(super) struct TopArgs {
     )]
     kind: String,
 
-    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds a program to sched_switch, so every
-    /// context switch of the host costs slightly more
+    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds an eBPF program to sched_switch, so every context switch on the host costs slightly more
     #[arg(long, help_heading = "Selection")]
     preempt: bool,
 
-    /// End after this long (10s, 1h); otherwise with q
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Duration")]
+    /// Stop after this time (10s, 1h) [default: until q]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     duration: Option<Duration>,
 
-    /// How often numbers are read (100ms, 1s); + and - change it
-    #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = duration,
+    /// Time between readings (100ms, 1s); + and - change it
+    #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = parse_duration,
           help_heading = "Duration")]
     interval: Duration,
 
-    /// Print what one interval (or --duration) brings as text, all rows of it, and end
+    /// Print all rows of one interval (or --duration) as text and exit
     #[arg(long, help_heading = "Output")]
     once: bool,
 
-    /// What comes first
+    /// Sort rows by this, the largest first
     #[arg(
         long,
         value_name = "KEY",
@@ -82,8 +81,8 @@ pub(super) struct TopArgs {
     )]
     sort: Sort,
 
-    /// Room for so many rows of (thread, reason) in the kernel, at 2.5 KB each; by default 25 for each vCPU
-    /// there is, and 4096 at least
+    /// Maximum number of (thread, reason) rows in the kernel, 2.5 KB each [default: 25 per vCPU, at
+    /// least 4096]
     #[arg(long, value_name = "N", help_heading = "Output",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_rows: Option<u32>,
@@ -93,11 +92,11 @@ pub(super) struct TopArgs {
 enum Sort {
     /// Exits per second
     Exits,
-    /// Time out of the guest without idle
+    /// Non-idle time outside the guest
     Cost,
-    /// The same, as a share of the vCPUs' time without idle
+    /// Cost as a share of the vCPUs' non-idle time
     Busy,
-    /// Time out of the guest, with idle
+    /// Time outside the guest, including idle
     Out,
     /// Time in the guest
     Guest,
@@ -107,7 +106,7 @@ enum Sort {
     Vmm,
     /// Time halted
     Halted,
-    /// Time ready without running (with --preempt)
+    /// Time preempted (with --preempt)
     Preempted,
     /// Mean time of an exit
     Mean,
@@ -143,73 +142,73 @@ impl From<Sort> for tui::Sort {
 }
 
 impl TopArgs {
-    fn begin(&self, common: Common) -> anyhow::Result<Live> {
+    fn start(&self, common: GlobalOptions) -> anyhow::Result<Live> {
         let tracefs = open_tracefs()?;
-        let find = |system: &str, name: &str| format_of(&tracefs, system, name);
+        let find = |system: &str, name: &str| find_format(&tracefs, system, name);
         let counted = match self.kind.as_str() {
             VMEXIT => None,
             name => Some(EventKind::from_name(name)?),
         };
         Ok(Live::start(LiveOptions {
             entry: find("kvm", "kvm_entry")?,
-            timing: Some(timing::pairing(&find, counted, self.preempt)?),
-            selection: self.target.of_running()?,
-            sizes: timing::sizes(self.max_rows),
+            timing: Some(timing::timing_request(&find, counted, self.preempt)?),
+            selection: self.target.for_running_kernel()?,
+            sizes: timing::map_sizes(self.max_rows),
             logs_programs: common.kernel_log,
             ..LiveOptions::default()
         })?)
     }
 
-    fn app(&self, common: Common, size: (u16, u16)) -> App {
+    fn app(&self, common: GlobalOptions, size: (u16, u16)) -> App {
         let setup = Setup {
             kind: self.kind.to_ascii_lowercase(),
             preempt_watched: self.preempt,
-            color: color(common.color, true),
+            color: use_color(common.color, true),
             interactive: !self.once,
         };
         App::new(setup, self.sort.into(), self.interval, size)
     }
 }
 
-pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: TopArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
     if matches!(args.sort, Sort::Preempted) && !args.preempt {
         bail!("--sort preempted sorts by what --preempt tells apart: give both");
     }
     if args.once {
-        return block_on(once(args, common));
+        return block_on(run_once(args, common));
     }
     if !io::stdout().is_terminal() {
         bail!(
             "top needs a terminal on stdout: `kvm-collector top --once` prints one picture as text, `kvm-collector exits -I 1s` goes on printing"
         );
     }
-    let live = args.begin(common)?;
+    let live = args.start(common)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let mailbox = Arc::new(Mailbox::default());
-    let controls = Controls::default();
+    let controls = ControlQueue::default();
     let source = {
         let _runtime = runtime.enter();
-        let output = ToScreen(Arc::clone(&mailbox));
+        let output = ScreenOutput(Arc::clone(&mailbox));
         let (interval, duration) = (args.interval, args.duration);
-        TopSource::new(live, interval, duration, controls.clone(), output)?
+        TopReader::new(live, interval, duration, controls.clone(), output)?
     };
-    // It listens to signals before the terminal is waited for.
+    // Install the signal handlers before waiting for the terminal.
     let source = thread::Builder::new()
         .name("source".into())
         .spawn(move || runtime.block_on(source.run()))?;
-    let mut screen = Screen::take().context("cannot use the terminal")?;
+    let mut screen = Screen::open().context("cannot use the terminal")?;
     let mut app = args.app(common, screen.size()?);
-    tui::listen(Arc::clone(&mailbox))?;
+    tui::start_input_thread(Arc::clone(&mailbox))?;
     let shown = tui::run(&mut app, &mut screen, &mailbox, &mut |control| {
         controls.send(control);
     });
-    // The terminal first: detaching takes a moment.
+    // Restore the terminal first, because detaching takes a moment.
     drop(screen);
     controls.end();
     let read = source.join().unwrap_or_else(|_| {
-        // What it was has been said by then.
+        // The panic hook has printed the message.
         Err(anyhow::anyhow!(
             "the thread that reads from the kernel failed"
         ))
@@ -219,36 +218,36 @@ pub(super) fn run(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn once(args: TopArgs, common: Common) -> anyhow::Result<ExitCode> {
-    let mut live = args.begin(common)?;
+async fn run_once(args: TopArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let mut live = args.start(common)?;
     let duration = args.duration.unwrap_or(args.interval);
-    let reading = session::top::once(&mut live, duration).await?;
+    let reading = session::top::read_once(&mut live, duration).await?;
     let mut app = args.app(common, (0, 0));
-    app.take(reading);
-    let mut out = super::output::open(None)?;
+    app.add_reading(reading);
+    let mut out = super::output::open_output(None)?;
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
     tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
     io::Write::flush(&mut out)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Passes readings on to the screen. Says that it is over when it goes, also when it goes by a panic.
-struct ToScreen(Arc<Mailbox>);
+/// Sends readings to the screen. Tells the screen to end when dropped, also by a panic.
+struct ScreenOutput(Arc<Mailbox>);
 
-impl TopOutput for ToScreen {
-    fn reading(&mut self, reading: Box<TopReading>) {
+impl TopOutput for ScreenOutput {
+    fn send_reading(&mut self, reading: Box<TopReading>) {
         self.0.add_readings(|unread| unread.add_reading(reading));
     }
 
-    fn histograms(&mut self, reading: Box<TopReading>) {
+    fn send_histograms(&mut self, reading: Box<TopReading>) {
         self.0.add_readings(|unread| unread.add_histograms(reading));
     }
 }
 
-impl Drop for ToScreen {
+impl Drop for ScreenOutput {
     fn drop(&mut self) {
-        // The screen may be waiting for a terminal that takes nothing.
-        tui::waits_no_more();
+        // The screen may be blocked by a terminal that accepts no output.
+        tui::stop_waiting();
         self.0.end();
     }
 }

@@ -5,12 +5,12 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{
-    common::{Common, INCOMPLETE},
-    ending::{EndingArgs, OwnArgs, duration, ns},
-    output::{self, color},
-    playback::{self, Input, Playback},
-    selection::{Events, Reasons, Target, kvm_format, open_tracefs},
-    size::{QUEUE_BYTES, queue_bytes, ring_bytes},
+    global::{EXIT_INCOMPLETE, GlobalOptions},
+    output::{self, use_color},
+    recording::{self, InputArgs, SelectedRecording},
+    selection::{EventArgs, ReasonArgs, TargetArgs, find_kvm_format, open_tracefs},
+    size::{QUEUE_BYTES, parse_queue_bytes, parse_ring_bytes},
+    stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
 };
 use crate::{
     host::clock,
@@ -22,14 +22,14 @@ use crate::{
     },
     source::{Live, LiveOptions, PlaybackOptions},
     tracefs::Format,
-    view::{Clock, ExitLineOptions, Filters, TraceFormat},
+    view::{ExitLineOptions, Filters, TraceClock, TraceFormat},
 };
 
-/// Print every event, in the kernel's own words
+/// Print every event as the kernel formats it
 ///
-/// A line an event, as `cat trace_pipe` prints them: thread, CPU, time in seconds of CLOCK_MONOTONIC,
-/// event, and what the kernel says of it. Events that did not fit into a CPU's ring are reported
-/// where they are missing: how many, and of which event.
+/// Prints one line per event in the format of trace_pipe: thread, CPU, time in seconds of
+/// CLOCK_MONOTONIC, event name and fields. If a CPU's ring overflows, a line at that point reports
+/// the number and names of the lost events.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector trace                             all kvm events until Ctrl-C
@@ -38,33 +38,33 @@ use crate::{
   kvm-collector trace --json -d 1s -e 'kvmmmu:*'")]
 pub(super) struct TraceArgs {
     #[command(flatten)]
-    events: Events,
+    events: EventArgs,
     #[command(flatten)]
-    input: Input,
+    input: InputArgs,
     #[command(flatten)]
-    target: Target,
+    target: TargetArgs,
     #[command(flatten)]
-    ending: EndingArgs,
+    stop: StopArgs,
     #[command(flatten)]
-    own: OwnArgs,
+    overhead: OverheadArgs,
 
     #[command(flatten)]
-    reasons: Reasons,
+    reasons: ReasonArgs,
 
     /// Filter events by their fields (ftrace syntax): 'kvm_pio.port == 0x3f8 && rw == 1'. Events without these
     /// fields are not affected. Can be given more than once
     #[arg(long = "filter", value_name = "FILTER", help_heading = "Selection")]
     filters: Vec<String>,
 
-    /// Only exits that took at least this long (100us), with what happened inside them
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Selection")]
+    /// Select exits that took at least this long (100us), with the events during them
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Selection")]
     min_duration: Option<Duration>,
 
-    /// One line per exit: reason, duration, and what happened inside
+    /// Print one line per exit: reason, duration and the events during it
     #[arg(long, conflicts_with = "fields", help_heading = "Output")]
     per_exit: bool,
 
-    /// Which time to show
+    /// Time to show
     #[arg(
         long,
         value_name = "CLOCK",
@@ -73,20 +73,20 @@ pub(super) struct TraceArgs {
     )]
     time: Time,
 
-    /// How to write events
+    /// Output format
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "text",
         help_heading = "Output"
     )]
-    format: OutputFormat,
+    format: LineFormat,
 
-    /// Short for --format json: one object per line
+    /// Short for --format json
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
     json: bool,
 
-    /// name=value of each field, instead of the kernel's own words
+    /// Print each field as name=value instead of the kernel's format
     #[arg(long, help_heading = "Output")]
     fields: bool,
 
@@ -94,25 +94,26 @@ pub(super) struct TraceArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<std::path::PathBuf>,
 
-    /// Size of each CPU's ring (64K, 4M): a power of two [default: 64M divided by the CPUs, from 256K to 4M]
-    #[arg(long, value_name = "BYTES", value_parser = ring_bytes, conflicts_with = "input", help_heading = "Output")]
+    /// Size of each CPU's ring, a power of two (64K, 4M) [default: 64M divided by the number of
+    /// CPUs, 256K to 4M]
+    #[arg(long, value_name = "BYTES", value_parser = parse_ring_bytes, conflicts_with = "input", help_heading = "Output")]
     ring: Option<u32>,
 
-    /// Memory for events that wait to be written, at most: while a write stalls, the collector goes on reading the rings
-    /// until this is full
-    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = queue_bytes, conflicts_with = "input", help_heading = "Output")]
+    /// Maximum memory for events that wait to be written. While a write blocks, the collector keeps
+    /// reading the rings until this is full
+    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = parse_queue_bytes, conflicts_with = "input", help_heading = "Output")]
     buffer: usize,
 
-    /// End with exit code 3 if anything is missing: events were lost, or exits have no time
+    /// Exit with code 3 if events were lost or exits could not be timed
     #[arg(long, help_heading = "Output")]
     strict: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
+enum LineFormat {
     /// For people
     Text,
-    /// One object per line
+    /// One JSON object per line
     Json,
 }
 
@@ -122,39 +123,39 @@ enum Time {
     Mono,
     /// Date and time of day, UTC
     Wall,
-    /// Seconds since the line before
+    /// Seconds since the previous line
     Delta,
 }
 
-/// Events that a view of whole exits needs, whether chosen or not.
-const OF_EXITS: &[&str] = &["kvm_exit", "kvm_entry"];
+/// Events that views of whole exits need, even if they are not selected.
+const EXIT_EVENTS: &[&str] = &["kvm_exit", "kvm_entry"];
 
-pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: TraceArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
     if let Some(path) = args.input.input.clone() {
-        return of_recording(&args, &path, common);
+        return run_recorded(&args, &path, common);
     }
     let tracefs = open_tracefs()?;
-    let mut selection = args.target.of_running()?;
-    let exit = kvm_format(&tracefs, "kvm_exit")?;
+    let mut selection = args.target.for_running_kernel()?;
+    let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
-    let events = args.events.formats_and(&tracefs, args.needed())?;
+    let events = args.events.formats_with(&tracefs, args.required_events())?;
     let offset_ns = || Ok(clock::real_offset_ns());
     let printer = args.printer(&events, common, false, offset_ns)?;
-    let out = output::open(args.output.as_ref())?;
-    let own = args.own.begin()?;
+    let out = output::open_output(args.output.as_ref())?;
+    let own = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         events,
         selection,
-        entry: kvm_format(&tracefs, "kvm_entry")?,
+        entry: find_kvm_format(&tracefs, "kvm_entry")?,
         emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
         logs_programs: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let mut schedule = args.ending.ending().begin(None)?;
+    let mut schedule = args.stop.conditions().start(None)?;
     let summary = session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
     if !common.quiet {
-        say_end(&args, &summary);
+        print_summary(&args, &summary);
     }
     if let Some(own) = own {
         own.print(&live)?;
@@ -167,12 +168,12 @@ pub(super) async fn run(args: TraceArgs, common: Common) -> anyhow::Result<ExitC
     })
 }
 
-/// The same from a recording.
-fn of_recording(args: &TraceArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
-    let playback = Playback::open(
+/// Runs the command on a recording.
+fn run_recorded(args: &TraceArgs, path: &Path, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let playback = SelectedRecording::open(
         path,
         &args.events,
-        args.needed(),
+        args.required_events(),
         &args.target,
         Some(&args.reasons),
     )?;
@@ -190,9 +191,9 @@ fn of_recording(args: &TraceArgs, path: &Path, common: Common) -> anyhow::Result
     let formats = &playback.formats;
     let is_sampled = playback.recording.is_sampled(formats);
     let mut printer = args.printer(formats, common, is_sampled, offset_ns)?;
-    let mut out = output::open(args.output.as_ref())?;
+    let mut out = output::open_output(args.output.as_ref())?;
     let options = PlaybackOptions {
-        limits: args.ending.limits(None),
+        limits: args.stop.limits(None),
         ..playback.options
     };
     let shows_progress = !common.quiet && args.output.is_some();
@@ -204,14 +205,14 @@ fn of_recording(args: &TraceArgs, path: &Path, common: Common) -> anyhow::Result
         &mut out,
     )?;
     if !common.quiet {
-        say_end(args, &summary);
+        print_summary(args, &summary);
     }
-    playback::report_end(&recording, &args.target, path)?;
+    recording::report_end(&recording, &args.target, path)?;
     Ok(args.exit_code(&summary.loss))
 }
 
-/// The summary on stderr.
-fn say_end(args: &TraceArgs, summary: &TraceSummary) {
+/// Prints the summary on stderr.
+fn print_summary(args: &TraceArgs, summary: &TraceSummary) {
     let TraceSummary {
         printed,
         loss,
@@ -234,28 +235,32 @@ fn say_end(args: &TraceArgs, summary: &TraceSummary) {
 }
 
 impl TraceArgs {
-    fn needed(&self) -> &'static [&'static str] {
-        if self.is_by_exit() { OF_EXITS } else { &[] }
+    fn required_events(&self) -> &'static [&'static str] {
+        if self.prints_whole_exits() {
+            EXIT_EVENTS
+        } else {
+            &[]
+        }
     }
 
-    /// Are exits printed as a whole?
-    fn is_by_exit(&self) -> bool {
+    /// Returns whether whole exits are printed, not single events.
+    fn prints_whole_exits(&self) -> bool {
         self.per_exit || self.min_duration.is_some()
     }
 
     fn exit_code(&self, loss: &Loss) -> ExitCode {
         if self.strict && !loss.is_empty() {
-            ExitCode::from(INCOMPLETE)
+            ExitCode::from(EXIT_INCOMPLETE)
         } else {
             ExitCode::SUCCESS
         }
     }
 
-    /// `offset_ns` is from the clock of the events to the wall's.
+    /// `offset_ns` is the difference between wall-clock time and the clock of the events.
     fn printer(
         &self,
         formats: &[Format],
-        common: Common,
+        common: GlobalOptions,
         is_sampled: bool,
         offset_ns: impl Fn() -> anyhow::Result<u64>,
     ) -> anyhow::Result<Printer> {
@@ -263,25 +268,25 @@ impl TraceArgs {
         for warning in formats.iter().filter_map(Format::print_warning) {
             log::warn!("{warning}");
         }
-        let json = self.json || self.format == OutputFormat::Json;
+        let json = self.json || self.format == LineFormat::Json;
         let format = match (json, self.fields) {
             (true, _) => TraceFormat::Json,
             (false, true) => TraceFormat::Fields,
             (false, false) => TraceFormat::Kernel,
         };
         let clock = match self.time {
-            Time::Mono => Clock::Mono,
-            Time::Delta => Clock::Delta,
-            Time::Wall => Clock::Wall {
+            Time::Mono => TraceClock::Mono,
+            Time::Delta => TraceClock::Delta,
+            Time::Wall => TraceClock::Wall {
                 offset_ns: offset_ns()?,
             },
         };
         let options = PrintOptions {
             format,
             clock,
-            colored: color(common.color, self.output.is_none()),
-            exits: self.is_by_exit().then(|| ExitLineOptions {
-                min_ns: self.min_duration.map_or(0, ns),
+            colored: use_color(common.color, self.output.is_none()),
+            exits: self.prints_whole_exits().then(|| ExitLineOptions {
+                min_ns: self.min_duration.map_or(0, saturating_ns),
                 per_exit: self.per_exit,
                 json,
                 is_sampled,

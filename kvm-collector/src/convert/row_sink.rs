@@ -15,7 +15,7 @@ use crate::{
     },
     source::RecordedNames,
     tracefs::{Field, Format, ReasonNames},
-    view::write_fields,
+    view::write_fields_json,
 };
 
 /// Writes a row for each exit or event that it receives.
@@ -90,7 +90,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
         self.text_buffer.clear();
         format.print(event.raw, &mut self.text_buffer);
         self.json_buffer.clear();
-        write_fields(event.raw, format, &self.name_buffer, &mut self.json_buffer)?;
+        write_fields_json(event.raw, format, &self.name_buffer, &mut self.json_buffer)?;
         let text = String::from_utf8_lossy(&self.text_buffer);
         let fields = String::from_utf8_lossy(&self.json_buffer);
         self.table.row(&[
@@ -127,7 +127,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
         }
         let reason = self.reason_names.entry(details.key).or_insert_with(|| {
             ReasonNames::new(format)
-                .name(details.key.class, code)
+                .name(details.key.subcode, code)
                 .into_boxed_str()
         });
         let is_complete = details.end == ExitEnd::Entry;
@@ -154,7 +154,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
             },
             Cell::Text(reason),
             Cell::Number(details.key.code),
-            Cell::Number(details.key.class.into()),
+            Cell::Number(details.key.subcode.into()),
             time(duration_ns),
             time(duration_ns.saturating_sub(non_kernel_ns)),
             time(parts.vmm_ns),

@@ -11,7 +11,7 @@ use crate::{
     source::RecordedNames,
     timing::TimingError,
     tracefs::Format,
-    view::{Clock, ExitLineOptions, ExitLines, TraceFormat, TraceLines},
+    view::{TraceClock, ExitLineOptions, ExitLines, TraceFormat, TraceLines},
 };
 
 /// A file with a line for each event or exit.
@@ -48,7 +48,7 @@ impl<W: Write> Text<W> {
         };
         Ok(Self {
             formats: formats.to_vec(),
-            lines: TraceLines::new(formats.len(), format, Clock::Mono, false),
+            lines: TraceLines::new(formats.len(), format, TraceClock::Mono, false),
             exit_lines: (row_type == RowType::Exits)
                 .then(|| ExitLines::new(formats, options))
                 .transpose()?,
@@ -76,7 +76,7 @@ impl<W: Write> Sink for Text<W> {
                 StreamItem::Event(event) => (true, names.comm(event.thread())),
                 _ => (false, ""),
             };
-            exit_lines.take(item, is_event, formats, comm, lines, out)?;
+            exit_lines.add_item(item, is_event, formats, comm, lines, out)?;
         }
         match item {
             StreamItem::Event(event) if self.exit_lines.is_none() => {
@@ -94,12 +94,12 @@ impl<W: Write> Sink for Text<W> {
         names: &RecordedNames,
     ) -> io::Result<()> {
         let comm = names.comm(event.thread());
-        self.lines.event(event, formats, comm, &mut self.out)
+        self.lines.write_event(event, formats, comm, &mut self.out)
     }
 
     fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
         self.lines
-            .gap(gap.lost, gap.event, gap.time_ns, &mut self.out)
+            .write_recorded_loss(gap.lost, gap.event, gap.time_ns, &mut self.out)
     }
 
     fn own_loss(&self) -> Loss {

@@ -1,14 +1,16 @@
-//! The doctor: what this host allows, what it does not, and what to do about it.
+//! Checks what this host supports, for `kvm-collector doctor`.
 //!
-//! [`Facts`] are read, [`examine`] judges them without looking at anything else, and [`probe`] is the one experiment:
-//! whether the events really fire is only known by making exits and counting them.
+//! [`Facts::read`] reads facts about the host. [`probe::run`] runs the built-in guest and counts the KVM
+//! events that fire. [`diagnose()`] turns both into checks with advice, and reads nothing itself.
 
-mod check;
-mod examine;
+mod diagnose;
+mod diagnosis;
+mod facts;
 pub mod probe;
 mod text;
 
-pub use check::{Check, Diagnosis, Status};
-pub use examine::{Facts, examine};
-pub use probe::{Fired, ProbeError};
+pub use diagnose::diagnose;
+pub use diagnosis::{Check, Diagnosis, Status};
+pub use facts::Facts;
+pub use probe::{EventCounts, ProbeError};
 pub use text::write_text;

@@ -1,7 +1,8 @@
-//! The experiment: the built-in guest makes exits while the kernel's own tracer counts the events.
+//! Probe for KVM events: runs the built-in guest and counts its events with ftrace.
 //!
-//! ftrace and not our eBPF programs, so that a fault of theirs cannot hide one of the host, and the other way round.
-//! It happens in a tracing instance of its own that is gone afterwards; nobody else's tracing is touched.
+//! It uses ftrace instead of the collector's eBPF programs, so that problems of the host and of the
+//! programs can be distinguished. It creates a temporary tracing instance, so it does not affect other
+//! users of ftrace.
 
 use std::fs;
 use std::io;
@@ -11,56 +12,56 @@ use crate::guest::{Guest, GuestError, Kind, Plan};
 use crate::host::process;
 
 const EVENTS: [&str; 3] = ["kvm_userspace_exit", "kvm_exit", "kvm_entry"];
-const PREFIX: &str = "kvm-collector-doctor-";
+const INSTANCE_PREFIX: &str = "kvm-collector-doctor-";
 
-/// How often the events fired for a guest.
+/// Number of events that fired for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fired {
-    /// Exits to user space the guest made.
-    pub made: u64,
-    /// `kvm_userspace_exit` events: as many, if all is well.
-    pub userspace_exit: u64,
+pub struct EventCounts {
+    /// Exits to user space that the guest counted.
+    pub expected_userspace_exits: u64,
+    /// `kvm_userspace_exit` events; normally equal to `expected_userspace_exits`.
+    pub kvm_userspace_exit: u64,
     /// `kvm_exit` events.
-    pub exit: u64,
+    pub kvm_exit: u64,
     /// `kvm_entry` events.
-    pub entry: u64,
+    pub kvm_entry: u64,
 }
 
-impl Fired {
-    /// Whether both events fire that an exit is measured by.
+impl EventCounts {
+    /// Returns whether both events that `exits` measures, `kvm_exit` and `kvm_entry`, fired.
     #[must_use]
-    pub fn exits(&self) -> bool {
-        self.exit > 0 && self.entry > 0
+    pub fn exit_events_fire(&self) -> bool {
+        self.kvm_exit > 0 && self.kvm_entry > 0
     }
 }
 
-/// Why it could not be tried.
+/// Reason why the probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// Nothing to count with.
+    /// tracefs is not mounted.
     #[error("tracefs is not mounted")]
     NoTracefs,
-    /// The tracer selects threads by the kernel's ids.
-    #[error("the guest's threads cannot be selected: see pid namespace")]
+    /// The kernel's thread ids of the guest are unknown, so ftrace cannot filter by them.
+    #[error("the kernel's ids of the guest's threads are unknown: see pid namespace")]
     ForeignIds,
-    /// The guest cannot run.
+    /// The built-in guest cannot run.
     #[error("the built-in guest cannot run")]
     Guest(#[from] GuestError),
-    /// The tracer cannot be set up or read.
+    /// A file of the tracing instance cannot be used.
     #[error("cannot use {}", path.display())]
     Tracefs {
         /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error from the kernel.
         #[source]
         source: io::Error,
     },
 }
 
 impl ProbeError {
-    /// The error with its causes, in one line.
+    /// Returns the message of this error and of its causes, in one line.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub fn message_with_causes(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
@@ -71,32 +72,32 @@ impl ProbeError {
     }
 }
 
-/// Runs a guest under ftrace and counts its events.
+/// Runs the guest while ftrace is active, and counts its events.
 ///
 /// # Errors
-/// When the guest cannot run, or ftrace cannot be used.
-pub fn run(tracefs: Option<&Path>) -> Result<Fired, ProbeError> {
+/// If the guest cannot run, or ftrace cannot be used.
+pub fn run(tracefs: Option<&Path>) -> Result<EventCounts, ProbeError> {
     let tracefs = tracefs.ok_or(ProbeError::NoTracefs)?;
-    let own_id = kernel_id(std::process::id())?;
+    let own_id = kernel_tid(std::process::id())?;
     let plan = Plan {
         kinds: vec![Kind::Io, Kind::Cpuid],
         exits: 50,
         ..Plan::default()
     };
     let guest = Guest::prepare(&plan)?;
-    let instance = Instance::new(tracefs, own_id)?;
-    let roster = guest.roster();
-    let tids = roster
+    let instance = TraceInstance::new(tracefs, own_id)?;
+    let threads = guest.threads();
+    let tids = threads
         .vms
         .iter()
         .flat_map(|vm| &vm.vcpus)
-        .map(|vcpu| Ok(kernel_id(vcpu.tid)?.to_string()));
+        .map(|vcpu| Ok(kernel_tid(vcpu.tid)?.to_string()));
     let tids = tids.collect::<Result<Vec<_>, ProbeError>>()?;
     instance.write("set_event_pid", &tids.join(" "))?;
     for event in EVENTS {
         instance.write(&format!("events/kvm/{event}/enable"), "1")?;
     }
-    let made = guest.run()?;
+    let report = guest.run()?;
     instance.write("tracing_on", "0")?;
 
     let trace = instance.read("trace")?;
@@ -107,36 +108,36 @@ pub fn run(tracefs: Option<&Path>) -> Result<Fired, ProbeError> {
             .count() as u64
     };
     let [userspace_exit, exit, entry] = EVENTS.map(count);
-    let made = made
+    let expected_userspace_exits = report
         .vms
         .iter()
         .flat_map(|vm| &vm.vcpus)
         .map(|vcpu| vcpu.userspace_exits_total)
         .sum();
-    Ok(Fired {
-        made,
-        userspace_exit,
-        exit,
-        entry,
+    Ok(EventCounts {
+        expected_userspace_exits,
+        kvm_userspace_exit: userspace_exit,
+        kvm_exit: exit,
+        kvm_entry: entry,
     })
 }
 
-/// The kernel's id of a thread of this process.
-fn kernel_id(tid: u32) -> Result<u32, ProbeError> {
+/// Returns the kernel's id of a thread of this process.
+fn kernel_tid(tid: u32) -> Result<u32, ProbeError> {
     process::own_kernel_id(tid).ok_or(ProbeError::ForeignIds)
 }
 
-/// A tracing instance that is removed when dropped.
+/// ftrace instance that is removed when it is dropped.
 #[derive(Debug)]
-struct Instance {
+struct TraceInstance {
     path: PathBuf,
 }
 
-impl Instance {
+impl TraceInstance {
     fn new(tracefs: &Path, own_id: u32) -> Result<Self, ProbeError> {
         let instances = tracefs.join("instances");
-        remove_orphans(&instances);
-        let path = instances.join(format!("{PREFIX}{own_id}"));
+        remove_orphaned_instances(&instances);
+        let path = instances.join(format!("{INSTANCE_PREFIX}{own_id}"));
         fs::create_dir(&path).map_err(|source| ProbeError::Tracefs {
             path: path.clone(),
             source,
@@ -155,22 +156,24 @@ impl Instance {
     }
 }
 
-impl Drop for Instance {
+impl Drop for TraceInstance {
     fn drop(&mut self) {
-        // The kernel turns the instance's events off with it.
+        // The kernel also disables the events of the instance.
         let _ = fs::remove_dir(&self.path);
     }
 }
 
-/// Removes what a doctor left that was killed.
-fn remove_orphans(instances: &Path) {
+/// Removes the instances of `doctor` processes that were killed.
+fn remove_orphaned_instances(instances: &Path) {
     for entry in fs::read_dir(instances)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
     {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(INSTANCE_PREFIX));
         let pid = pid.and_then(|pid| pid.parse().ok());
         if pid.is_some_and(|pid| !process::is_process(pid)) {
             let _ = fs::remove_dir(entry.path());

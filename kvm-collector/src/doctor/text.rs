@@ -1,13 +1,13 @@
-//! A diagnosis for people.
+//! Human-readable output of a diagnosis.
 
 use std::io::{self, Write};
 
 use super::Diagnosis;
 
-/// Writes a line per check, its advice below it.
+/// Writes one line per check, followed by its advice, then the result.
 ///
 /// # Errors
-/// Those of the writer.
+/// If writing fails.
 pub fn write_text(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
     let widths = diagnosis.checks.iter().map(|check| check.name.len());
     let width = widths.max().unwrap_or(0);
@@ -21,6 +21,10 @@ pub fn write_text(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()>
             writeln!(out, "      {:<width$}  -> {advice}", "")?;
         }
     }
-    let works = if diagnosis.works() { "can" } else { "cannot" };
+    let works = if diagnosis.is_usable() {
+        "can"
+    } else {
+        "cannot"
+    };
     writeln!(out, "\nkvm-collector {works} work here.")
 }

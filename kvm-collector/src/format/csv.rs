@@ -1,5 +1,6 @@
-//! CSV: a header line, then a line per row; numbers plain, times in ns. What is missing from the
-//! numbers is in rows of its own, so that nobody can overlook it by not asking.
+//! CSV reports: a header line and a line per row. Numbers have no separators, times are in ns.
+//!
+//! Each kind of loss has a row of its own, so that every reader of the file sees it.
 
 use std::io::{self, Write};
 
@@ -10,7 +11,8 @@ use crate::{
     view::{DiffReport, ExitsReport, StatReport, TimeChange},
 };
 
-/// The rows that say what is missing: one per kind of loss, also when it is 0; without a number where it is not known.
+/// Returns the name and count of each kind of loss, including those that are 0. The count is empty if
+/// it is not known.
 fn loss_rows(loss: &Loss) -> impl Iterator<Item = (&'static str, String)> {
     let entries = loss.entries().into_iter();
     entries.map(|it| (it.name, cell(it.count)))
@@ -20,11 +22,11 @@ fn cell(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Writes a `stat` report; the header line only if asked, since interval reports follow each other.
+/// Writes a `stat` report. `header` is false for all but the first of several interval reports.
 ///
 /// # Errors
 /// When writing fails.
-pub fn stat(report: &StatReport, header: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn write_stat(report: &StatReport, header: bool, out: &mut impl Write) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
     if header {
         csv.write_record([
@@ -65,14 +67,14 @@ pub fn stat(report: &StatReport, header: bool, out: &mut impl Write) -> io::Resu
     csv.flush()
 }
 
-/// Writes an `exits` report; the header line only if asked, since interval reports follow each other.
+/// Writes an `exits` report. `header` is false for all but the first of several interval reports.
 ///
 /// # Errors
 /// When writing fails.
-pub fn exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn write_exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
     let span = [report.start_ns, report.elapsed_ns].map(|it| it.to_string());
-    // The percentiles asked for are columns of their own; every row has the same ones.
+    // The requested percentiles are further columns. Every row has the same ones.
     let percentiles = report.rows.first().map_or(&[][..], |row| &row.percentiles);
     if header {
         let names = percentiles.iter().map(|it| format!("p{}_ns", it.percent));
@@ -128,11 +130,12 @@ pub fn exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Re
     csv.flush()
 }
 
-/// Writes what changed since a baseline; the header line only if asked, since interval reports follow each other.
+/// Writes a comparison with a baseline. `header` is false for all but the first of several interval
+/// reports.
 ///
 /// # Errors
 /// When writing fails.
-pub fn exits_diff(report: &DiffReport, header: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn write_exits_diff(report: &DiffReport, header: bool, out: &mut impl Write) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
     if header {
         let times = DIFF_TIMES
@@ -210,7 +213,7 @@ const DIFF_COLUMNS: [&str; 14] = [
     "rate_per_s_change",
 ];
 
-/// Each is three columns.
+/// Times with three columns each: `_before`, `_now` and `_change`.
 const DIFF_TIMES: [&str; 4] = ["time_ns_per_s", "busy_ns_per_s", "mean_ns", "p99_ns"];
 
 const EXIT_COLUMNS: [&str; 30] = [
@@ -252,7 +255,7 @@ mod tests {
     use crate::view::{DiffRow, DiffState, RateChange, StatEvent};
 
     #[test]
-    fn a_diff_has_a_column_for_each_number() {
+    fn a_diff_has_one_column_per_number() {
         let times = TimeChange {
             before: None,
             now: Some(5),
@@ -290,7 +293,7 @@ mod tests {
             loss: Loss::default(),
         };
         let mut out = Vec::new();
-        exits_diff(&report, true, &mut out).unwrap();
+        write_exits_diff(&report, true, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].ends_with(",mean_ns_change,p99_ns_before,p99_ns_now,p99_ns_change"));
@@ -307,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn stat_has_a_line_per_event_and_per_kind_of_loss() {
+    fn stat_has_one_line_per_event_and_kind_of_loss() {
         let report = StatReport {
             view: "stat",
             start_ns: 0,
@@ -324,8 +327,8 @@ mod tests {
             },
         };
         let mut out = Vec::new();
-        stat(&report, true, &mut out).unwrap();
-        stat(&report, false, &mut out).unwrap();
+        write_stat(&report, true, &mut out).unwrap();
+        write_stat(&report, false, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(

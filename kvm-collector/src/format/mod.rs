@@ -1,5 +1,4 @@
-//! How reports are written: one file per format, each `&report` and a `Write` to bytes. Nothing here
-//! opens or prints.
+//! Output formats: each module writes reports to a [`Write`](std::io::Write) in one format.
 
 pub mod csv;
 pub mod html;

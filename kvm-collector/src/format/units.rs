@@ -1,6 +1,6 @@
-//! Numbers as people read them; the only place that rounds.
+//! Human-readable numbers. Only this module rounds.
 
-/// A count with thousands set apart: `1,234,567`.
+/// Formats a count with thousands separators: `1,234,567`.
 #[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -14,7 +14,8 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A rate per second: three significant digits below 100, whole above.
+/// Formats a rate per second: as a whole number from 100 on, with one decimal from 1 on, and with
+/// three decimals below.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -33,7 +34,8 @@ pub fn rate(per_s: f64) -> String {
     }
 }
 
-/// A duration in the unit that reads best, with four significant digits: `950 ns`, `12.35 us`.
+/// Formats a duration with four significant digits in the largest unit in which it is at least 1:
+/// `950 ns`, `12.35 us`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
 pub fn duration(ns: u64) -> String {
@@ -43,7 +45,7 @@ pub fn duration(ns: u64) -> String {
     let mut value = ns as f64 / 1e3;
     let mut unit = "us";
     for (next, factor) in [("ms", 1e3), ("s", 1e3)] {
-        // What would round to 1000 belongs to the next unit.
+        // A value that would round to 1000 gets the next unit.
         if value < 999.95 {
             break;
         }
@@ -58,19 +60,20 @@ pub fn duration(ns: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
-/// A share as a percentage.
+/// Formats a ratio as a percentage with two decimals.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
     format!("{:.2}%", ratio * 100.0)
 }
 
-/// A share as a percentage in five characters, without the sign: `100`, `12.3`, `1.23`, `0.05`. What is
-/// there but would round to nothing is `~0`, nothing is `-`.
+/// Formats a ratio as a percentage for a narrow column, with at most three significant digits and
+/// without the percent sign: `100`, `12.3`, `1.23`, `0.05`.
+///
+/// Zero is `-`; a ratio that is not zero, but would round to 0, is `~0`.
 #[must_use]
 pub fn share(ratio: f64) -> String {
     let percent = ratio * 100.0;
     match percent {
-        // Also what is no number.
         it if it.is_nan() || it <= 0.0 => "-".into(),
         it if it < 0.005 => "~0".into(),
         it if it < 9.995 => format!("{it:.2}"),
@@ -79,7 +82,8 @@ pub fn share(ratio: f64) -> String {
     }
 }
 
-/// A duration with three significant digits in six characters: `950ns`, `12.3us`, `1.25ms`.
+/// Formats a duration with three significant digits, for a column of six characters: `950ns`,
+/// `12.3us`, `1.25ms`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub fn short_duration(ns: u64) -> String {
@@ -103,7 +107,8 @@ pub fn short_duration(ns: u64) -> String {
     format!("{value:.decimals$}{unit}")
 }
 
-/// A rate per second in nine characters: as [`rate`], but millions from ten of them on.
+/// Formats a rate per second for a column of nine characters: as [`rate`], but in millions from ten
+/// million on.
 #[must_use]
 pub fn short_rate(per_s: f64) -> String {
     match per_s {
@@ -113,7 +118,7 @@ pub fn short_rate(per_s: f64) -> String {
     }
 }
 
-/// How long something has been going on: `42s`, `1m 23s`, `2h 5m`.
+/// Formats an elapsed time in whole units, at most two of them: `42s`, `1m 23s`, `2h 5m`.
 #[must_use]
 pub fn elapsed(ns: u64) -> String {
     let s = ns / 1_000_000_000;
@@ -125,12 +130,19 @@ pub fn elapsed(ns: u64) -> String {
     }
 }
 
+/// A size in MiB with one decimal.
+#[expect(clippy::cast_precision_loss, reason = "rounded for display")]
+#[must_use]
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_grouped() {
+    fn counts_have_thousands_separators() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),
@@ -142,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_take_the_unit_that_reads_best() {
+    fn durations_have_the_largest_suitable_unit() {
         for (ns, text) in [
             (0, "0 ns"),
             (999, "999 ns"),
@@ -158,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_keep_what_matters() {
+    fn rates_have_fewer_decimals_the_larger_they_are() {
         for (per_s, text) in [
             (0.0, "0"),
             (0.25, "0.250"),
@@ -170,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn narrow_cells_stay_narrow() {
+    fn short_forms_fit_their_columns() {
         for (ratio, text) in [
             (0.0, "-"),
             (f64::NAN, "-"),

@@ -1,50 +1,43 @@
-//! The guest's program, as machine code.
+//! Assembler for the guest program.
 //!
-//! The same encodings serve both modes: in real mode a prefix makes operands and addresses 32 bits wide, which in long
-//! mode (below 4 GiB) they are anyway. Registers: esi rounds left, edi rounds done, ebp the next page to touch.
+//! Both processor modes use the same 32-bit encodings. In real mode they need prefixes for 32-bit
+//! operands and addresses. The program keeps the remaining rounds in esi, the completed rounds in edi
+//! and the address of the next page to touch in ebp.
 
 use super::interrupts::{self, APIC_VECTOR, Handlers};
-use super::irqchip::{IOAPIC_PORT, IRQ_PORT, MSI_PORT};
 use super::layout::{Layout, PAGE};
+use super::ports::{BOOT_PORT, DIRTY_PORT, END_PORT, IO_PORT, IOAPIC_PORT, IRQ_PORT, MSI_PORT};
 use super::registers::CR4_PAE;
-use super::vm::DIRTY_PORT;
 use super::{GuestError, Isa, Kind, Mode, Plan};
 
-/// The port that `io` and `io-read` use: the first serial port's, nobody in the kernel owns it.
-pub const PORT: u16 = 0x3f8;
-/// The port whose `out` says that the vCPU runs.
-pub const BOOT_PORT: u16 = 0xf5;
-/// The port whose `out` ends the program.
-pub const END_PORT: u16 = 0xf4;
+/// Machine check status. KVM always emulates this MSR, and writing 0 to it has no side effects.
+const MSR_IA32_MCG_STATUS: u32 = 0x17a;
+/// Hypercall that has no effect.
+const KVM_HC_VAPIC_POLL_IRQ: u32 = 1;
 
-/// Machine check status: every KVM keeps it in software, and nothing follows from writing 0 to it.
-const MSR_MCG_STATUS: u32 = 0x17a;
-/// `KVM_HC_VAPIC_POLL_IRQ`: the hypercall that does nothing.
-const HYPERCALL_NOTHING: u32 = 1;
-
-/// An MSR that no processor has.
-const MSR_NONE: u32 = 0x4b56_4dff;
-/// Where KVM is told to keep its clock; the lowest bit switches it on.
-const MSR_SYSTEM_TIME: u32 = 0x4b56_4d01;
+/// MSR that neither processors nor KVM implement.
+const MSR_NONEXISTENT: u32 = 0x4b56_4dff;
+/// Guest-physical address of the KVM clock; bit 0 enables the clock.
+const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
 const MSR_APIC_EOI: u32 = 0x80b;
 const MSR_APIC_ICR: u32 = 0x830;
-const MSR_APIC_TIMER: u32 = 0x832;
-const MSR_APIC_TIMER_START: u32 = 0x838;
-const MSR_APIC_TIMER_NOW: u32 = 0x839;
+const MSR_APIC_LVT_TIMER: u32 = 0x832;
+const MSR_APIC_TIMER_INITIAL_COUNT: u32 = 0x838;
+const MSR_APIC_TIMER_CURRENT_COUNT: u32 = 0x839;
 const MSR_APIC_TIMER_DIVIDE: u32 = 0x83e;
-/// The sender itself, by shorthand.
+/// Destination shorthand "self" of an interprocessor interrupt.
 const ICR_SELF: u32 = 1 << 18;
-const PIT_COUNTER: u16 = 0x40;
+const PIT_CHANNEL_0: u16 = 0x40;
 const PIT_CONTROL: u16 = 0x43;
 
-/// Assembles the program of one vCPU.
+/// Returns the machine code of one vCPU's program.
 pub(super) fn assemble(
     plan: &Plan,
     layout: &Layout,
     vcpu: u32,
     isa: Option<Isa>,
 ) -> Result<Vec<u8>, GuestError> {
-    let mut code = Code {
+    let mut code = Assembler {
         mode: plan.mode,
         timer_ticks: plan.timer_ticks()?,
         bytes: Vec::new(),
@@ -53,41 +46,41 @@ pub(super) fn assemble(
     if plan.exits > 0 {
         let start = code.bytes.len();
         if plan.spin > 0 {
-            code.spin(plan.spin)?;
+            code.emit_spin(plan.spin)?;
         }
         for &kind in &plan.kinds {
-            code.exit(kind, layout, vcpu, isa)?;
+            code.emit_kind(kind, layout, vcpu, isa)?;
         }
-        code.wide(&[0xff, 0xc7]); // inc edi
-        code.wide(&[0xff, 0xce]); // dec esi
+        code.emit_32bit(&[0xff, 0xc7]); // inc edi
+        code.emit_32bit(&[0xff, 0xce]); // dec esi
         code.jump_if_not_zero(start)?;
     }
     code.out(END_PORT);
-    let handlers = plan.needs_handlers().then(|| code.handlers());
-    // A second page of code would be one more first touch than promised.
-    let room = interrupts::room(plan);
-    if code.bytes.len() as u64 > room {
+    let handlers = plan.needs_handlers().then(|| code.emit_handlers());
+    // A second page of code would add a page fault that the report does not expect.
+    let max_bytes = interrupts::max_code_bytes(plan);
+    if code.bytes.len() as u64 > max_bytes {
         return Err(GuestError::ProgramTooLong {
             kinds: plan.kinds.len(),
         });
     }
     if let Some(handlers) = handlers {
         code.bytes
-            .resize(usize::try_from(room).unwrap_or(usize::MAX), 0);
+            .resize(usize::try_from(max_bytes).unwrap_or(usize::MAX), 0);
         code.bytes
-            .extend(interrupts::tables(plan, layout, vcpu, handlers));
+            .extend(interrupts::descriptor_tables(plan, layout, vcpu, handlers));
     }
     Ok(code.bytes)
 }
 
-struct Code {
+struct Assembler {
     mode: Mode,
     timer_ticks: u32,
     bytes: Vec<u8>,
 }
 
-impl Code {
-    fn exit(
+impl Assembler {
+    fn emit_kind(
         &mut self,
         kind: Kind,
         layout: &Layout,
@@ -95,67 +88,70 @@ impl Code {
         isa: Option<Isa>,
     ) -> Result<(), GuestError> {
         match kind {
-            Kind::Io => self.out(PORT),
+            Kind::Io => self.out(IO_PORT),
             Kind::IoRead => {
-                self.load_edx(PORT.into());
-                self.plain(&[0xec]); // in al, dx
+                self.load_edx(IO_PORT.into());
+                self.emit(&[0xec]); // in al, dx
             }
             Kind::Cpuid => {
                 self.load_eax(0);
-                self.plain(&[0x0f, 0xa2]);
+                self.emit(&[0x0f, 0xa2]);
             }
             Kind::Mmio => {
-                self.memory(&[0xc7, 0x04, 0x25]); // mov dword [gpa], a constant
-                self.word(address(layout.mmio(vcpu))?);
-                self.word(0x1234_5678);
+                self.emit_32bit_memory(&[0xc7, 0x04, 0x25]); // mov dword [gpa], a constant
+                self.emit_u32(to_u32(layout.mmio_write_page(vcpu))?);
+                self.emit_u32(0x1234_5678);
             }
             Kind::MmioRead => {
-                self.memory(&[0x8b, 0x04, 0x25]); // mov eax, [gpa]
-                self.word(address(layout.mmio_read(vcpu))?);
+                self.emit_32bit_memory(&[0x8b, 0x04, 0x25]); // mov eax, [gpa]
+                self.emit_u32(to_u32(layout.mmio_read_page(vcpu))?);
             }
-            Kind::Msr => self.wrmsr(MSR_MCG_STATUS, 0),
-            Kind::MsrRead => self.rdmsr(MSR_MCG_STATUS),
-            Kind::Hlt => self.plain(&[0xf4]),
+            Kind::Msr => self.wrmsr(MSR_IA32_MCG_STATUS, 0),
+            Kind::MsrRead => self.rdmsr(MSR_IA32_MCG_STATUS),
+            Kind::Hlt => self.emit(&[0xf4]),
             Kind::Hypercall => {
-                self.load_eax(HYPERCALL_NOTHING);
-                // KVM rewrites the other vendor's instruction in place, which would be further exits.
+                self.load_eax(KVM_HC_VAPIC_POLL_IRQ);
+                // The other vendor's instruction would cause additional exits: KVM patches it.
                 match isa {
-                    Some(Isa::Svm) => self.plain(&[0x0f, 0x01, 0xd9]), // vmmcall
-                    Some(Isa::Vmx) => self.plain(&[0x0f, 0x01, 0xc1]), // vmcall
+                    Some(Isa::Svm) => self.emit(&[0x0f, 0x01, 0xd9]), // vmmcall
+                    Some(Isa::Vmx) => self.emit(&[0x0f, 0x01, 0xc1]), // vmcall
                     None => return Err(GuestError::NoHypercall),
                 }
             }
             Kind::PageFault => {
-                self.memory(&[0xc7, 0x45, 0x00]); // mov dword [ebp], 1
-                self.word(1);
-                self.wide(&[0x81, 0xc5]); // add ebp, PAGE
-                self.word(address(PAGE)?);
+                self.emit_32bit_memory(&[0xc7, 0x45, 0x00]); // mov dword [ebp], 1
+                self.emit_u32(1);
+                self.emit_32bit(&[0x81, 0xc5]); // add ebp, PAGE
+                self.emit_u32(to_u32(PAGE)?);
             }
-            Kind::Wbinvd => self.plain(&[0x0f, 0x09]),
-            Kind::Exception => self.wrmsr(MSR_NONE, 0),
-            Kind::Cr => self.flip_mce(),
-            Kind::Pvclock => self.wrmsr(MSR_SYSTEM_TIME, address(layout.written(vcpu))? | 1),
+            Kind::Wbinvd => self.emit(&[0x0f, 0x09]),
+            Kind::Exception => self.wrmsr(MSR_NONEXISTENT, 0),
+            Kind::Cr => self.toggle_mce(),
+            Kind::Pvclock => self.wrmsr(
+                MSR_KVM_SYSTEM_TIME_NEW,
+                to_u32(layout.written_page(vcpu))? | 1,
+            ),
             Kind::Dirty => {
-                self.memory(&[0xc7, 0x04, 0x25]); // mov dword [gpa], a constant
-                self.word(address(layout.written(vcpu))?);
-                self.word(0x1234_5678);
+                self.emit_32bit_memory(&[0xc7, 0x04, 0x25]); // mov dword [gpa], a constant
+                self.emit_u32(to_u32(layout.written_page(vcpu))?);
+                self.emit_u32(0x1234_5678);
                 self.out(DIRTY_PORT);
             }
             Kind::Apic => self.wrmsr(MSR_APIC_TIMER_DIVIDE, 0),
-            Kind::ApicRead => self.rdmsr(MSR_APIC_TIMER_NOW),
-            // Interrupts are on, so it comes at once: nothing has to wait for a window.
+            Kind::ApicRead => self.rdmsr(MSR_APIC_TIMER_CURRENT_COUNT),
+            // Interrupts are enabled, so delivery needs no interrupt-window exit.
             Kind::Ipi => self.wrmsr(MSR_APIC_ICR, ICR_SELF | u32::from(APIC_VECTOR)),
             Kind::Timer => {
-                self.wrmsr(MSR_APIC_TIMER, APIC_VECTOR.into());
-                // Off until the hlt, lest the interrupt come before it: then nothing would end it.
-                self.plain(&[0xfa]); // cli
-                self.wrmsr(MSR_APIC_TIMER_START, self.timer_ticks);
-                self.plain(&[0xfb, 0xf4]); // sti, hlt
+                self.wrmsr(MSR_APIC_LVT_TIMER, APIC_VECTOR.into());
+                // An interrupt before the hlt would leave the vCPU halted forever.
+                self.emit(&[0xfa]); // cli
+                self.wrmsr(MSR_APIC_TIMER_INITIAL_COUNT, self.timer_ticks);
+                self.emit(&[0xfb, 0xf4]); // sti, hlt
             }
             Kind::Pit => {
-                self.out_value(PIT_CONTROL, 0x30); // once, a count of two bytes
-                self.out_value(PIT_COUNTER, 0x00);
-                self.out_value(PIT_COUNTER, 0x01); // 215 µs
+                self.out_value(PIT_CONTROL, 0x30); // mode 0 (one-shot), two-byte count
+                self.out_value(PIT_CHANNEL_0, 0x00);
+                self.out_value(PIT_CHANNEL_0, 0x01); // 215 µs
             }
             Kind::Irq => self.out(IRQ_PORT),
             Kind::Ioapic => self.out(IOAPIC_PORT),
@@ -164,56 +160,57 @@ impl Code {
         Ok(())
     }
 
-    fn spin(&mut self, times: u32) -> Result<(), GuestError> {
-        self.load_ecx(times);
+    fn emit_spin(&mut self, iterations: u32) -> Result<(), GuestError> {
+        self.load_ecx(iterations);
         let start = self.bytes.len();
-        self.wide(&[0xff, 0xc9]); // dec ecx
+        self.emit_32bit(&[0xff, 0xc9]); // dec ecx
         self.jump_if_not_zero(start)
     }
 
-    /// What follows the program. A handler leaves all registers as they were.
-    fn handlers(&mut self) -> Handlers {
-        let gp = self.here();
-        // Go on behind the two bytes of the instruction; long mode pushes an error code on top.
+    /// Emits the interrupt and exception handlers. They preserve all general registers.
+    fn emit_handlers(&mut self) -> Handlers {
+        let gp = self.next_offset();
+        // Return to the instruction after the two-byte wrmsr. In long mode, first drop the error code.
         match self.mode {
-            Mode::Real => self.plain(&[0x67, 0x83, 0x04, 0x24, 0x02]), // add word [esp], 2
-            Mode::Long => self.plain(&[
+            Mode::Real => self.emit(&[0x67, 0x83, 0x04, 0x24, 0x02]), // add word [esp], 2
+            Mode::Long => self.emit(&[
                 0x48, 0x83, 0xc4, 0x08, // add rsp, 8
                 0x48, 0x83, 0x04, 0x24, 0x02, // add qword [rsp], 2
             ]),
         }
         self.iret();
-        let pic = self.here();
+        let pic = self.next_offset();
         self.iret();
-        let apic = self.here();
+        let apic = self.next_offset();
         for push in [0x50, 0x51, 0x52] {
-            self.wide(&[push]); // eax, ecx, edx
+            self.emit_32bit(&[push]); // eax, ecx, edx
         }
         self.wrmsr(MSR_APIC_EOI, 0);
         self.skip_hlt();
         for pop in [0x5a, 0x59, 0x58] {
-            self.wide(&[pop]);
+            self.emit_32bit(&[pop]);
         }
         self.iret();
         Handlers { gp, pic, apic }
     }
 
-    /// Of a handler that has pushed three registers: goes on behind a `hlt` that was about to be executed.
+    /// Advances the return address past a `hlt`. The handler must have pushed three registers.
     ///
-    /// `sti` lets nothing in before the instruction that follows it. An emulated processor may forget that when the vCPU exits
-    /// between the two; then what the `hlt` waits for has been, and it would wait for ever.
+    /// `sti` blocks interrupts until after the next instruction. An emulated processor may lose this
+    /// state if the vCPU exits between `sti` and `hlt`. The interrupt then arrives before the `hlt`,
+    /// which would wait forever.
     fn skip_hlt(&mut self) {
         match self.mode {
-            Mode::Real => self.plain(&[
+            Mode::Real => self.emit(&[
                 0x67, 0x66, 0x0f, 0xb7, 0x4c, 0x24, 0x0c, // movzx ecx, word [esp + 12]
                 0x67, 0x2e, 0x80, 0x39, 0xf4, // cmp byte cs:[ecx], hlt
-                0x75, 0x05, // jne behind the next
+                0x75, 0x05, // jne over the next instruction
                 0x67, 0xff, 0x44, 0x24, 0x0c, // inc word [esp + 12]
             ]),
-            Mode::Long => self.plain(&[
+            Mode::Long => self.emit(&[
                 0x48, 0x8b, 0x4c, 0x24, 0x18, // mov rcx, [rsp + 24]
                 0x80, 0x39, 0xf4, // cmp byte [rcx], hlt
-                0x75, 0x05, // jne behind the next
+                0x75, 0x05, // jne over the next instruction
                 0x48, 0xff, 0x44, 0x24, 0x18, // inc qword [rsp + 24]
             ]),
         }
@@ -221,13 +218,14 @@ impl Code {
 
     fn iret(&mut self) {
         if self.mode == Mode::Long {
-            self.plain(&[0x48]);
+            self.emit(&[0x48]);
         }
-        self.plain(&[0xcf]);
+        self.emit(&[0xcf]);
     }
 
-    /// Where the next instruction will be. What is too far for 16 bits is too long for its page, and refused for that.
-    fn here(&self) -> u16 {
+    /// Returns the offset of the next instruction. Saturates: a program of this length is rejected
+    /// because it does not fit into a page.
+    fn next_offset(&self) -> u16 {
         u16::try_from(self.bytes.len()).unwrap_or(u16::MAX)
     }
 
@@ -235,46 +233,46 @@ impl Code {
         self.load_eax(value);
         self.load_edx(0);
         self.load_ecx(msr);
-        self.plain(&[0x0f, 0x30]);
+        self.emit(&[0x0f, 0x30]);
     }
 
     fn rdmsr(&mut self, msr: u32) {
         self.load_ecx(msr);
-        self.plain(&[0x0f, 0x32]);
+        self.emit(&[0x0f, 0x32]);
     }
 
-    /// Writes CR4 with MCE on in the first round, off in the next, and so on: Intel's exits are for changes only.
-    fn flip_mce(&mut self) {
-        let rest = match self.mode {
+    /// Sets CR4.MCE in even rounds and clears it in odd ones. On Intel, only a changed bit causes an exit.
+    fn toggle_mce(&mut self) {
+        let other_bits = match self.mode {
             Mode::Real => 0,
             Mode::Long => u8::try_from(CR4_PAE).unwrap_or_default(),
         };
-        self.wide(&[0x89, 0xf8]); // mov eax, edi
-        self.wide(&[0xf7, 0xd0]); // not eax
-        self.wide(&[0x83, 0xe0, 0x01]); // and eax, 1
-        self.wide(&[0xc1, 0xe0, 0x06]); // shl eax, 6
-        self.wide(&[0x83, 0xc8, rest]); // or eax, rest
-        self.plain(&[0x0f, 0x22, 0xe0]); // mov cr4, eax
+        self.emit_32bit(&[0x89, 0xf8]); // mov eax, edi
+        self.emit_32bit(&[0xf7, 0xd0]); // not eax
+        self.emit_32bit(&[0x83, 0xe0, 0x01]); // and eax, 1
+        self.emit_32bit(&[0xc1, 0xe0, 0x06]); // shl eax, 6
+        self.emit_32bit(&[0x83, 0xc8, other_bits]); // or eax, other_bits
+        self.emit(&[0x0f, 0x22, 0xe0]); // mov cr4, eax
     }
 
     fn load_eax(&mut self, value: u32) {
-        self.wide(&[0xb8]);
-        self.word(value);
+        self.emit_32bit(&[0xb8]);
+        self.emit_u32(value);
     }
 
     fn load_ecx(&mut self, value: u32) {
-        self.wide(&[0xb9]);
-        self.word(value);
+        self.emit_32bit(&[0xb9]);
+        self.emit_u32(value);
     }
 
     fn load_edx(&mut self, value: u32) {
-        self.wide(&[0xba]);
-        self.word(value);
+        self.emit_32bit(&[0xba]);
+        self.emit_u32(value);
     }
 
     fn out(&mut self, port: u16) {
         self.load_edx(port.into());
-        self.plain(&[0xee]); // out dx, al
+        self.emit(&[0xee]); // out dx, al
     }
 
     fn out_value(&mut self, port: u16, value: u8) {
@@ -282,43 +280,43 @@ impl Code {
         self.out(port);
     }
 
-    /// Jumps back to where the program was this long.
+    /// Emits `jnz` to an offset in the emitted code.
     fn jump_if_not_zero(&mut self, target: usize) -> Result<(), GuestError> {
-        self.wide(&[0x0f, 0x85]);
+        self.emit_32bit(&[0x0f, 0x85]);
         let end = self.bytes.len() + 4;
-        self.word(address((end - target) as u64)?.wrapping_neg());
+        self.emit_u32(to_u32((end - target) as u64)?.wrapping_neg());
         Ok(())
     }
 
-    /// An instruction whose operand size does not matter.
-    fn plain(&mut self, opcode: &[u8]) {
+    /// Emits an instruction without a prefix.
+    fn emit(&mut self, opcode: &[u8]) {
         self.bytes.extend_from_slice(opcode);
     }
 
-    /// An instruction on 32-bit registers.
-    fn wide(&mut self, opcode: &[u8]) {
+    /// Emits an instruction with 32-bit operands.
+    fn emit_32bit(&mut self, opcode: &[u8]) {
         if self.mode == Mode::Real {
             self.bytes.push(0x66);
         }
-        self.plain(opcode);
+        self.emit(opcode);
     }
 
-    /// An instruction on 32 bits of memory, at an address of 32 bits or more.
-    fn memory(&mut self, opcode: &[u8]) {
+    /// Emits an instruction with a 32-bit memory operand and at least 32 address bits.
+    fn emit_32bit_memory(&mut self, opcode: &[u8]) {
         if self.mode == Mode::Real {
             self.bytes.push(0x67);
         }
-        self.wide(opcode);
+        self.emit_32bit(opcode);
     }
 
-    fn word(&mut self, value: u32) {
+    fn emit_u32(&mut self, value: u32) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 }
 
-/// An address or a length as an instruction holds it. The layout ends below 1 GiB, so all of them fit.
-fn address(value: u64) -> Result<u32, GuestError> {
-    u32::try_from(value).map_err(|_| GuestError::OutOfMemory { gpa: value })
+/// Converts an address or length to an instruction operand. All of them fit: guest memory ends at 1 GiB.
+fn to_u32(value: u64) -> Result<u32, GuestError> {
+    u32::try_from(value).map_err(|_| GuestError::AddressOutOfRange { gpa: value })
 }
 
 #[cfg(test)]
@@ -332,14 +330,14 @@ mod tests {
             mode,
             ..Plan::default()
         };
-        assemble(&plan, &Layout::of(&plan).unwrap(), 0, Some(Isa::Svm)).unwrap()
+        assemble(&plan, &Layout::new(&plan).unwrap(), 0, Some(Isa::Svm)).unwrap()
     }
 
     const BOOT: [u8; 6] = [0xba, 0xf5, 0, 0, 0, 0xee];
     const END: [u8; 6] = [0xba, 0xf4, 0, 0, 0, 0xee];
 
     #[test]
-    fn the_loop_jumps_back_to_its_first_instruction() {
+    fn loop_jumps_to_its_first_instruction() {
         let code = program(Mode::Long, &[Kind::Hlt], 5);
         let round = [
             0xf4, 0xff, 0xc7, 0xff, 0xce, 0x0f, 0x85, 0xf5, 0xff, 0xff, 0xff,
@@ -348,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn real_mode_widens_operands_and_addresses() {
+    fn real_mode_code_has_32bit_prefixes() {
         let code = program(Mode::Real, &[Kind::Mmio], 1);
         assert_eq!(code[..7], [&[0x66], &BOOT[..]].concat());
         assert_eq!(
@@ -358,14 +356,14 @@ mod tests {
     }
 
     #[test]
-    fn spinning_jumps_back_to_its_own_start() {
+    fn spin_loop_jumps_to_its_start() {
         let plan = Plan {
             kinds: vec![Kind::Hlt],
             exits: 1,
             spin: 7,
             ..Plan::default()
         };
-        let code = assemble(&plan, &Layout::of(&plan).unwrap(), 0, None).unwrap();
+        let code = assemble(&plan, &Layout::new(&plan).unwrap(), 0, None).unwrap();
         let spin = [
             0xb9, 7, 0, 0, 0, 0xff, 0xc9, 0x0f, 0x85, 0xf8, 0xff, 0xff, 0xff,
         ];
@@ -376,17 +374,17 @@ mod tests {
     }
 
     #[test]
-    fn no_rounds_is_just_the_beginning_and_the_end() {
+    fn program_without_rounds_only_boots_and_ends() {
         assert_eq!(program(Mode::Long, &[Kind::Io], 0), [BOOT, END].concat());
     }
 
     #[test]
-    fn a_program_longer_than_its_page_is_refused() {
+    fn program_longer_than_a_page_is_rejected() {
         let plan = Plan {
             kinds: vec![Kind::Cpuid; 600],
             ..Plan::default()
         };
-        let layout = Layout::of(&plan).unwrap();
+        let layout = Layout::new(&plan).unwrap();
         assert!(matches!(
             assemble(&plan, &layout, 0, None),
             Err(GuestError::ProgramTooLong { kinds: 600 })

@@ -1,120 +1,161 @@
-//! What can go wrong with a guest.
+//! Errors of the built-in guest.
 
 use std::io;
 use std::time::Duration;
 
-/// Why a guest could not be made, or did not do what it should.
+/// Reason why the built-in guest cannot be created or did not run as planned.
 #[derive(Debug, thiserror::Error)]
-#[cfg_attr(
-    feature = "test-api",
-    expect(missing_docs, reason = "the fields are what the message says they are")
-)]
 pub enum GuestError {
-    /// The host has no KVM.
+    /// `/dev/kvm` does not exist.
     #[error(
-        "there is no /dev/kvm: is a kvm module loaded (`modprobe kvm_amd` or `modprobe kvm_intel`)?"
+        "/dev/kvm does not exist: load a KVM module (`modprobe kvm_amd` or `modprobe kvm_intel`)"
     )]
     NoKvm,
-    /// The host has KVM, but not for us.
+    /// This process may not open `/dev/kvm`.
     #[error(
         "no permission to use /dev/kvm: run as root, or as a member of its group (`ls -l /dev/kvm`)"
     )]
-    NotAllowed,
-    /// KVM refused a step of making the machine.
+    NoPermission,
+    /// A KVM ioctl failed.
     #[error("{call} failed")]
     Kvm {
+        /// Name of the ioctl.
         call: &'static str,
+        /// Error from the kernel.
         #[source]
         source: io::Error,
     },
-    /// The host did not give what the guest needs: memory, a thread.
-    #[error("cannot get {what}")]
+    /// The host could not provide a resource other than KVM.
+    #[error("cannot create {what}")]
     Host {
+        /// The resource.
         what: &'static str,
+        /// Error from the kernel.
         #[source]
         source: io::Error,
     },
-    /// More vCPUs than there is room for.
-    #[error("{asked} vCPUs are too many for one VM: at most {most}")]
-    TooManyVcpus { asked: u32, most: u32 },
-    /// More first touches than there is memory for.
-    #[error(
-        "{asked} page-fault exits are too many for each vCPU: its memory has {most} pages to touch"
-    )]
-    TooManyPages { asked: u64, most: u64 },
+    /// The plan has more vCPUs per VM than the guest supports.
+    #[error("{requested} vCPUs are too many for one VM: the maximum is {max}")]
+    TooManyVcpus {
+        /// vCPUs per VM in the plan.
+        requested: u32,
+        /// Supported number of vCPUs.
+        max: u32,
+    },
+    /// The plan has more page-fault exits than the guest has memory for.
+    #[error("{requested} page-fault exits per vCPU are too many: the maximum is {max}")]
+    TooManyPages {
+        /// Page-fault exits per vCPU in the plan.
+        requested: u64,
+        /// Number of pages that a vCPU can touch.
+        max: u64,
+    },
     /// The program does not fit into its page.
-    #[error("a round of {kinds} kinds is too long: the guest's program must fit into one page")]
-    ProgramTooLong { kinds: usize },
-    /// `hlt` with interrupt controllers in the kernel, and nothing that would end it.
     #[error(
-        "hlt cannot be combined with kinds that use the kernel's interrupt controllers: the kernel would wait for an interrupt that never comes (timer has a hlt of its own)"
+        "{kinds} kinds per round are too many: the guest program must fit into one page; list fewer kinds"
     )]
-    HltForEver,
-    /// A second program that takes interrupts, in real mode.
+    ProgramTooLong {
+        /// Kinds in a round, including repeated ones.
+        kinds: usize,
+    },
+    /// The plan combines `hlt` with in-kernel interrupt controllers, so the halt would never end.
     #[error(
-        "in real mode, kinds that take interrupts or exceptions work with one vCPU only: no segment reaches the programs of the others"
+        "hlt cannot be combined with kinds that use in-kernel interrupt controllers: no interrupt would wake the vCPU; use the kind timer, which includes a hlt"
     )]
-    OutOfSegments,
-    /// A hypercall on a processor that has none.
+    HltNeverEnds,
+    /// The plan has several vCPUs that need interrupt or exception handlers in real mode.
     #[error(
-        "no hypercall exits here: the processor has neither vmx nor svm (KVM virtualizes in software)"
+        "in real mode, kinds with interrupts or exceptions support only one vCPU: use --mode long or --vcpus 1"
+    )]
+    RealModeInterrupts,
+    /// The plan has hypercalls, but the processor has no hypercall instruction.
+    #[error(
+        "hypercall exits are not possible: this processor has neither vmx nor svm (KVM virtualizes in software)"
     )]
     NoHypercall,
-    /// A time that the APIC's timer cannot be set to.
-    #[error("the guest's timer takes 1us to 8s, not {asked:?}")]
-    TimerOutOfRange { asked: Duration },
-    /// A CPU that is not there, is offline, or is not among those this process may use.
+    /// The APIC timer does not support this time.
+    #[error("the timer of the guest must be between 1us and 8s, not {requested:?}")]
+    TimerOutOfRange {
+        /// Timer of the plan.
+        requested: Duration,
+    },
+    /// A vCPU thread cannot be pinned to a CPU.
     #[error(
-        "cannot bind the thread of vCPU {vcpu} of VM {vm} to CPU {cpu}: is it online (`lscpu`), and may this process use it (`taskset -p $$`)?"
+        "cannot pin the thread of vCPU {vcpu} of VM {vm} to CPU {cpu}: check that the CPU is online (`lscpu`) and that this process may use it (`taskset -p $$`)"
     )]
-    NoCpu {
+    CannotPin {
+        /// Index of the VM.
         vm: u32,
+        /// Index of the vCPU in the VM.
         vcpu: u32,
+        /// The host CPU.
         cpu: u32,
+        /// Error from the kernel.
         #[source]
         source: io::Error,
     },
-    /// More files than this process may have open.
+    /// The plan needs more open files than this process may have.
     #[error(
-        "{vms} VMs of {vcpus} vCPUs take {needed} open files, and this process may have {limit}: raise its limit (`ulimit -Hn`, LimitNOFILE=)"
+        "{vms} VMs with {vcpus} vCPUs each need {needed} open files, but the limit is {limit}: raise the hard limit of open files (`ulimit -Hn`, or LimitNOFILE= in systemd)"
     )]
     TooManyFiles {
+        /// VMs in the plan.
         vms: u32,
+        /// vCPUs per VM.
         vcpus: u32,
+        /// Number of open files that the plan needs.
         needed: u64,
+        /// Maximum number of open files of this process.
         limit: u64,
     },
-    /// A guest-physical address outside the guest's memory.
+    /// A guest-physical address is outside the guest's memory.
     #[error("guest-physical address {gpa:#x} is outside the guest's memory")]
-    OutOfMemory { gpa: u64 },
-    /// The guest left for a reason its program does not have.
+    AddressOutOfRange {
+        /// The address.
+        gpa: u64,
+    },
+    /// `KVM_RUN` returned with an exit that the program does not cause.
     #[error(
-        "vCPU {vcpu} of VM {vm} stopped unexpectedly with {exit} at rip {rip:#x}, after {rounds} of its rounds"
+        "vCPU {vcpu} of VM {vm} stopped with unexpected exit {exit} at rip {rip:#x}, after {rounds} rounds"
     )]
-    Unexpected {
+    UnexpectedExit {
+        /// Index of the VM.
         vm: u32,
+        /// Index of the vCPU in the VM.
         vcpu: u32,
+        /// The exit, with its parameters.
         exit: String,
+        /// Instruction pointer at the exit.
         rip: u64,
+        /// Completed rounds.
         rounds: u64,
     },
-    /// The guest ended, but its own count is not what was asked for.
+    /// The program ended, but the guest's registers show another number of rounds than planned.
     #[error(
-        "vCPU {vcpu} of VM {vm} ended after {done} rounds instead of {asked}: its numbers cannot be trusted"
+        "vCPU {vcpu} of VM {vm} ended after {done} rounds instead of {planned}: its exit counts are unreliable"
     )]
-    Miscounted {
+    WrongRoundCount {
+        /// Index of the VM.
         vm: u32,
+        /// Index of the vCPU in the VM.
         vcpu: u32,
+        /// Completed rounds.
         done: u64,
-        asked: u64,
+        /// Planned rounds.
+        planned: u64,
     },
-    /// A vCPU's thread panicked or vanished.
+    /// A vCPU thread panicked or ended early.
     #[error("the thread of vCPU {vcpu} of VM {vm} died")]
-    ThreadDied { vm: u32, vcpu: u32 },
+    ThreadDied {
+        /// Index of the VM.
+        vm: u32,
+        /// Index of the vCPU in the VM.
+        vcpu: u32,
+    },
 }
 
 impl GuestError {
-    /// For `map_err`: the KVM call that failed.
+    /// Returns a closure for `map_err` that adds the name of the failed KVM ioctl.
     pub(super) fn kvm(call: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
         move |error| Self::Kvm {
             call,

@@ -1,4 +1,6 @@
-//! The interrupt controllers in the kernel, set up so that the guest's program need not do it.
+//! Interrupt controllers that KVM emulates in the kernel (PIC, IOAPIC, APIC, PIT).
+//!
+//! User space configures them, so the guest program needs no setup code with further exits.
 
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MP_STATE_RUNNABLE,
@@ -8,26 +10,20 @@ use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::GuestError;
 use super::interrupts::{APIC_VECTOR, PIC_VECTOR};
+use super::ports::{IOAPIC_PORT, IRQ_PORT, MSI_PORT};
 
-/// The port whose `out` makes user space pulse a line of the PIC.
-pub(super) const IRQ_PORT: u16 = 0xf6;
-/// The port whose `out` makes user space pulse a line of the IOAPIC.
-pub(super) const IOAPIC_PORT: u16 = 0xf7;
-/// The port whose `out` makes user space send the vCPU a message-signalled interrupt.
-pub(super) const MSI_PORT: u16 = 0xf8;
-
-/// A line that the PIC listens to, beside the PIT's.
+/// PIC line that the kind `irq` uses. Only this line and line 0, the PIT's, are unmasked.
 const PIC_LINE: u32 = 5;
-/// The first of the lines that only the IOAPIC has; each goes to one vCPU.
-const IOAPIC_LINE: u32 = 16;
-const IOAPIC_LINES: u32 = 8;
+/// First line that only the IOAPIC has. Line `FIRST_IOAPIC_LINE + n` interrupts vCPU `n`.
+const FIRST_IOAPIC_LINE: u32 = 16;
+const IOAPIC_LINE_COUNT: u32 = 8;
 
 const APIC_BASE_X2APIC: u64 = 1 << 10;
-const APIC_SPURIOUS: usize = 0xf0;
-const APIC_ENABLED: u8 = 1;
+const APIC_SPURIOUS_VECTOR: usize = 0xf0;
+const APIC_SOFTWARE_ENABLE: u8 = 1;
 const MSI_ADDRESS: u32 = 0xfee0_0000;
 
-/// Makes the chips. They have to be there before the first vCPU.
+/// Creates and configures the interrupt controllers of a VM. KVM requires this before the first vCPU.
 pub(super) fn create(fd: &VmFd) -> Result<(), GuestError> {
     fd.create_irq_chip()
         .map_err(GuestError::kvm("KVM_CREATE_IRQCHIP"))?;
@@ -37,29 +33,28 @@ pub(super) fn create(fd: &VmFd) -> Result<(), GuestError> {
     };
     fd.create_pit2(pit)
         .map_err(GuestError::kvm("KVM_CREATE_PIT2"))?;
-    change(fd, KVM_IRQCHIP_PIC_MASTER, |chip| {
+    update_chip(fd, KVM_IRQCHIP_PIC_MASTER, |chip| {
         // SAFETY: the kernel has filled in this member, that of a PIC.
         let pic = unsafe { &mut chip.chip.pic };
         pic.irq_base = PIC_VECTOR;
         pic.imr = !(1 | 1 << PIC_LINE);
-        // The end of each interrupt without an `out`, which would be one more exit.
+        // Without automatic EOI, the handler would need an `out`, which is a further exit.
         pic.auto_eoi = 1;
     })?;
-    change(fd, KVM_IRQCHIP_PIC_SLAVE, |chip| {
-        // A whole byte of a union that is nothing but plain bytes: writing it needs no promise.
+    update_chip(fd, KVM_IRQCHIP_PIC_SLAVE, |chip| {
         chip.chip.pic.imr = !0;
     })?;
-    change(fd, KVM_IRQCHIP_IOAPIC, |chip| {
+    update_chip(fd, KVM_IRQCHIP_IOAPIC, |chip| {
         // SAFETY: the kernel has filled in this member, that of an IOAPIC.
         let ioapic = unsafe { &mut chip.chip.ioapic };
-        let entries = ioapic.redirtbl.iter_mut().skip(IOAPIC_LINE as usize);
+        let entries = ioapic.redirtbl.iter_mut().skip(FIRST_IOAPIC_LINE as usize);
         for (entry, vcpu) in entries.zip(0_u64..) {
             entry.bits = vcpu << 56 | u64::from(APIC_VECTOR);
         }
     })
 }
 
-fn change(fd: &VmFd, id: u32, edit: impl FnOnce(&mut kvm_irqchip)) -> Result<(), GuestError> {
+fn update_chip(fd: &VmFd, id: u32, edit: impl FnOnce(&mut kvm_irqchip)) -> Result<(), GuestError> {
     let mut chip = kvm_irqchip {
         chip_id: id,
         ..kvm_irqchip::default()
@@ -71,16 +66,17 @@ fn change(fd: &VmFd, id: u32, edit: impl FnOnce(&mut kvm_irqchip)) -> Result<(),
         .map_err(GuestError::kvm("KVM_SET_IRQCHIP"))
 }
 
-/// The APIC is used by its MSRs (x2APIC): its page is out of the reach of the guest's page tables.
-pub(super) fn use_msrs(sregs: &mut kvm_sregs) {
+/// Enables x2APIC mode, which uses MSRs. The guest's page tables do not map the APIC page.
+pub(super) fn enable_x2apic(sregs: &mut kvm_sregs) {
     sregs.apic_base |= APIC_BASE_X2APIC;
 }
 
-/// Switches a vCPU's APIC on, and the vCPU itself: all but the first would wait for the first one to wake them.
-pub(super) fn switch_on(fd: &VcpuFd) -> Result<(), GuestError> {
+/// Enables a vCPU's APIC and makes the vCPU runnable. Otherwise all vCPUs but the first would wait
+/// for a startup IPI.
+pub(super) fn start_vcpu(fd: &VcpuFd) -> Result<(), GuestError> {
     let mut apic = fd.get_lapic().map_err(GuestError::kvm("KVM_GET_LAPIC"))?;
-    // The register's second byte.
-    apic.regs[APIC_SPURIOUS + 1] |= APIC_ENABLED.cast_signed();
+    // The enable bit is in the second byte of the register.
+    apic.regs[APIC_SPURIOUS_VECTOR + 1] |= APIC_SOFTWARE_ENABLE.cast_signed();
     fd.set_lapic(&apic)
         .map_err(GuestError::kvm("KVM_SET_LAPIC"))?;
     fd.set_mp_state(kvm_mp_state {
@@ -89,11 +85,11 @@ pub(super) fn switch_on(fd: &VcpuFd) -> Result<(), GuestError> {
     .map_err(GuestError::kvm("KVM_SET_MP_STATE"))
 }
 
-/// Does what the `out` of a vCPU to a port asks for; `false` if it asks for nothing.
-pub(super) fn serve(fd: &VmFd, port: u16, vcpu: u32) -> Result<bool, GuestError> {
+/// Performs the action of a vCPU's `out` to a port. Returns `false` if the port has no action.
+pub(super) fn handle_port_write(fd: &VmFd, port: u16, vcpu: u32) -> Result<bool, GuestError> {
     match port {
-        IRQ_PORT => pulse(fd, PIC_LINE)?,
-        IOAPIC_PORT => pulse(fd, IOAPIC_LINE + vcpu % IOAPIC_LINES)?,
+        IRQ_PORT => pulse_irq_line(fd, PIC_LINE)?,
+        IOAPIC_PORT => pulse_irq_line(fd, FIRST_IOAPIC_LINE + vcpu % IOAPIC_LINE_COUNT)?,
         MSI_PORT => {
             let msi = kvm_msi {
                 address_lo: MSI_ADDRESS | (vcpu & 0xff) << 12,
@@ -108,7 +104,7 @@ pub(super) fn serve(fd: &VmFd, port: u16, vcpu: u32) -> Result<bool, GuestError>
     Ok(true)
 }
 
-fn pulse(fd: &VmFd, line: u32) -> Result<(), GuestError> {
+fn pulse_irq_line(fd: &VmFd, line: u32) -> Result<(), GuestError> {
     for active in [true, false] {
         fd.set_irq_line(line, active)
             .map_err(GuestError::kvm("KVM_IRQ_LINE"))?;

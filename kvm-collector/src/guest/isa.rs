@@ -1,23 +1,25 @@
-//! Which of the two virtualization extensions the processor has.
+//! Detection of the processor's virtualization extension.
 
 use std::arch::x86_64::__cpuid;
 
 use serde::Serialize;
 
-/// The processor's virtualization extension: it decides what exits are called and which hypercall instruction is right.
+/// Virtualization extension of the processor. It determines the names of exit reasons and the
+/// hypercall instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isa {
-    /// Intel's, also Zhaoxin's.
+    /// VMX of Intel and Zhaoxin processors.
     Vmx,
-    /// AMD's, also Hygon's.
+    /// SVM of AMD and Hygon processors.
     Svm,
 }
 
 impl Isa {
-    /// What this processor offers; `None` where KVM, if there is any, virtualizes in software (as PVM does).
+    /// Detects the extension of this processor with `cpuid`. Returns `None` if it has none; KVM can
+    /// then only virtualize in software, as PVM does.
     #[must_use]
-    pub fn of_host() -> Option<Self> {
+    pub fn detect() -> Option<Self> {
         const LEAF_1_ECX_VMX: u32 = 1 << 5;
         const LEAF_8000_0001_ECX_SVM: u32 = 1 << 2;
 

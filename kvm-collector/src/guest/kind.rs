@@ -1,4 +1,4 @@
-//! The kinds of exit the guest can make.
+//! Kinds of exits that the guest can cause.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,65 +7,69 @@ use serde::{Serialize, Serializer};
 
 use super::Isa;
 
-/// One thing the guest does that makes its vCPU exit: once, or as often as it has [`Kind::steps`].
+/// Guest operation that causes one VM exit per step (see [`Kind::steps`]).
 ///
-/// Kinds that use the kernel's interrupt controllers ([`Kind::needs_irqchip`]) interrupt the guest, too, so an exit for an
-/// interrupt (`interrupt`, `vintr`, `EXTERNAL_INTERRUPT`, `INTERRUPT_WINDOW`) may come on top. Processors that virtualize the
-/// APIC (Intel's APICv, AMD's AVIC) leave out some of the exits.
+/// Kinds that use in-kernel interrupt controllers ([`Kind::needs_irqchip`]) also interrupt the guest.
+/// This may cause additional exits (`interrupt`, `vintr`, `EXTERNAL_INTERRUPT`, `INTERRUPT_WINDOW`).
+/// Processors with APIC virtualization (Intel APICv, AMD AVIC) avoid some of the exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// `out` to a port nobody in the kernel owns: handled in user space.
+    /// `out` to a port without an in-kernel device: handled in user space.
     Io,
-    /// `in` from such a port.
+    /// `in` from a port without an in-kernel device.
     IoRead,
     /// `cpuid`: handled in the kernel.
     Cpuid,
-    /// A write to guest-physical memory that is not there: emulated in the kernel, handled in user space.
+    /// Write to a guest-physical address without memory: emulated in the kernel, handled in user space.
     Mmio,
-    /// A read from there.
+    /// Read from a guest-physical address without memory.
     MmioRead,
-    /// `wrmsr` of an MSR that KVM keeps itself: handled in the kernel.
+    /// `wrmsr` of an MSR that KVM emulates: handled in the kernel.
     Msr,
-    /// `rdmsr` of it.
+    /// `rdmsr` of an MSR that KVM emulates: handled in the kernel.
     MsrRead,
-    /// `hlt`: without an interrupt controller in the kernel, user space decides when to go on (at once).
+    /// `hlt`. Without in-kernel interrupt controllers it exits to user space, which resumes the vCPU at
+    /// once.
     Hlt,
-    /// The vendor's hypercall instruction, with a call that does nothing.
+    /// Hypercall without an effect (`vmcall` on Intel, `vmmcall` on AMD).
     Hypercall,
-    /// The first touch of a page of the guest's own memory: the kernel maps it.
+    /// First write to a page of guest memory: the kernel maps the page.
     PageFault,
     /// `wbinvd`: handled in the kernel.
     Wbinvd,
-    /// `wrmsr` of an MSR that does not exist: KVM injects #GP, and the guest goes on behind it.
+    /// `wrmsr` of an MSR that does not exist: KVM injects #GP, and the handler skips the instruction.
     Exception,
-    /// A write of CR4 that flips its bit MCE.
+    /// Write to CR4 that toggles the bit MCE.
     Cr,
-    /// `wrmsr` that tells KVM where to keep its clock (`KVM_SYSTEM_TIME`).
+    /// `wrmsr` that sets the address of the KVM clock (`MSR_KVM_SYSTEM_TIME_NEW`).
     Pvclock,
-    /// A write to a page whose writes are logged, then an `out`, upon which user space reads the log (`KVM_GET_DIRTY_LOG`) and the
-    /// page is write-protected again. Intel's processors log writes without an exit, so there the page faults but once.
+    /// Write to a page with dirty logging, then an `out` that makes user space read the dirty log
+    /// (`KVM_GET_DIRTY_LOG`), which write-protects the page again. Intel's page-modification logging
+    /// needs no write protection, so there only the first write causes a page fault.
     Dirty,
-    /// A write to the APIC's timer settings.
+    /// Write to the APIC timer's divide register.
     Apic,
-    /// A read of the APIC's timer.
+    /// Read of the APIC timer's current count.
     ApicRead,
-    /// An interrupt sent to itself, and its end.
+    /// Interprocessor interrupt from the vCPU to itself, then EOI.
     Ipi,
-    /// The APIC's timer set to [`super::Plan::timer`], waited for in `hlt`, and the end of its interrupt. (Where an emulated processor lets the
-    /// interrupt in before the `hlt`, that is left out.)
+    /// APIC timer set to [`super::Plan::timer`], `hlt` until it expires, then EOI. An emulated processor
+    /// may deliver the interrupt before the `hlt`; the guest then skips the `hlt`.
     Timer,
-    /// The PIT's first timer started, by three `out`s that the kernel handles; its interrupt comes when it comes.
+    /// Start of PIT channel 0 with three `out`s that the kernel handles. The guest does not wait for
+    /// the interrupt.
     Pit,
-    /// An `out`, upon which user space pulses a line of the PIC (to the first vCPU).
+    /// `out` that makes user space pulse a PIC line, which interrupts the first vCPU.
     Irq,
-    /// The same with a line of the IOAPIC (to this vCPU, if it is one of the first 8), and the interrupt's end.
+    /// `out` that makes user space pulse an IOAPIC line, then EOI. The line interrupts this vCPU if it
+    /// is one of the first 8.
     Ioapic,
-    /// The same with a message-signalled interrupt.
+    /// `out` that makes user space send a message-signalled interrupt to this vCPU, then EOI.
     Msi,
 }
 
 impl Kind {
-    /// Every kind there is.
+    /// All kinds, in the order of the enum.
     pub const ALL: [Self; 23] = [
         Self::Io,
         Self::IoRead,
@@ -92,7 +96,7 @@ impl Kind {
         Self::Msi,
     ];
 
-    /// The name it is asked for by.
+    /// Returns the name on the command line and in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -122,7 +126,7 @@ impl Kind {
         }
     }
 
-    /// What it consists of, an exit each, as far as exits go: kinds that have no steps but themselves.
+    /// Returns the basic kinds whose exits this kind causes, in order. A basic kind returns itself.
     #[must_use]
     pub const fn steps(self) -> &'static [Self] {
         match self {
@@ -149,7 +153,8 @@ impl Kind {
         }
     }
 
-    /// Whether it takes interrupt controllers in the kernel, which a VM has only then.
+    /// Returns whether the VM needs in-kernel interrupt controllers. It has them only if a kind of its
+    /// plan needs them.
     #[must_use]
     pub const fn needs_irqchip(self) -> bool {
         matches!(
@@ -165,8 +170,8 @@ impl Kind {
         )
     }
 
+    /// Returns the exit reason that `KVM_RUN` reports, or `None` if the kernel handles the exit.
     #[cfg(feature = "test-api")]
-    /// The reason user space is given when the kernel does not handle the exit itself.
     #[must_use]
     pub const fn userspace_exit(self) -> Option<&'static str> {
         match self {
@@ -179,10 +184,11 @@ impl Kind {
         }
     }
 
-    /// The name `kvm_exit` prints for the `nth` occurrence of its first step (from 0) on one vCPU, with nested paging.
+    /// Returns the name that `kvm_exit` prints for this kind's first step, assuming nested paging.
+    /// `nth` counts the occurrences on one vCPU from 0.
     ///
-    /// Intel tells the first access to an unbacked page from the later ones, which hit the entry KVM left there to
-    /// recognise them by.
+    /// On Intel, the first access to a page without memory is an EPT violation. KVM then installs a
+    /// misconfigured entry that marks the page as MMIO, so later accesses are EPT misconfigurations.
     #[must_use]
     pub const fn exit_reason(self, isa: Isa, nth: u32) -> &'static str {
         match (isa, self.steps()[0]) {
@@ -204,7 +210,7 @@ impl Kind {
             (Isa::Vmx, Self::Wbinvd) => "WBINVD",
             (Isa::Svm, Self::Cr) => "write_cr4",
             (Isa::Vmx, Self::Cr) => "CR_ACCESS",
-            // Steps are none of the kinds that have others.
+            // Unreachable: `steps` returns only basic kinds.
             (_, _) => "",
         }
     }
@@ -222,11 +228,11 @@ impl Serialize for Kind {
     }
 }
 
-/// A kind was asked for by a name that none has.
+/// Error for the name of a [`Kind`] that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no kind of exit is called `{name}`: there are {}", Kind::ALL.map(Kind::name).join(", "))]
+#[error("unknown kind of exit `{name}`: use one of {}", Kind::ALL.map(Kind::name).join(", "))]
 pub struct UnknownKind {
-    /// What was asked for.
+    /// The unknown name.
     pub name: String,
 }
 
@@ -248,14 +254,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_found_by_its_name() {
+    fn names_parse_to_their_kinds() {
         for kind in Kind::ALL {
             assert_eq!(kind.name().parse::<Kind>(), Ok(kind));
         }
     }
 
     #[test]
-    fn an_unknown_kind_is_told_what_there_is() {
+    fn unknown_kind_error_lists_the_kinds() {
         let error = "nmi".parse::<Kind>().unwrap_err().to_string();
         assert!(
             error.contains("`nmi`") && error.contains("page-fault"),

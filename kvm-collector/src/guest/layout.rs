@@ -1,49 +1,50 @@
-//! Where things lie in the guest's physical memory.
+//! Layout of the guest's physical memory.
 //!
 //! ```text
-//! a segment per vCPU, a multiple of 2 MiB:
+//! one region per vCPU, a multiple of 2 MiB:
 //!   PML4, PDPT, PD, code   32 KiB apart
-//!   the pages it touches for the first time (`page-fault`)
-//!   nothing
-//!   a page of a slot of its own, where there is a use for it (`dirty`, `pvclock`)
-//!   the last two pages, never backed (`mmio`, `mmio-read`)
+//!   pages for the kind `page-fault`
+//!   unused
+//!   written page, in a memory slot of its own (only for `dirty` and `pvclock`)
+//!   two pages without memory (`mmio`, `mmio-read`)
 //! ```
 //!
-//! How many page faults the guest causes must not depend on chance. So vCPUs share neither a page nor the tables by
-//! which KVM maps it, except the upper levels, which is why they boot one after another: two that fault on a shared
-//! table at once may both have to try again. Pages that count are 32 KiB apart because KVM's older MMU maps up to seven
-//! neighbours of a faulting page along with it.
+//! The number of page faults must be deterministic. Two vCPUs that fault on the same KVM page table at
+//! the same time may both have to retry. Therefore vCPUs do not share pages or KVM's lowest-level page
+//! tables. They do share the upper levels, so they boot one after another. Boot pages are 32 KiB apart
+//! because KVM's legacy MMU (tdp_mmu=0) also maps up to seven neighbours of a faulting page.
 
 use super::{GuestError, Kind, Plan};
 
-/// Size of a page.
+/// Size of a page, in bytes.
 pub(super) const PAGE: u64 = PAGE_BYTES as u64;
-/// The same as a length in this process.
+/// [`PAGE`] as `usize`.
 pub(super) const PAGE_BYTES: usize = 0x1000;
 
-/// What one of the guest's page directories maps.
-const REACH: u64 = 1 << 30;
-/// What one of KVM's lowest tables maps.
-const TABLE: u64 = 2 << 20;
-const APART: u64 = 8 * PAGE;
-const BLOCK: u64 = 4 * APART;
-const HOLE: u64 = 2 * PAGE;
-const TAIL: u64 = PAGE + HOLE;
+/// Bytes that one page directory of the guest maps.
+const ADDRESS_SPACE: u64 = 1 << 30;
+/// Bytes that one of KVM's lowest-level page tables maps.
+const KVM_TABLE_REACH: u64 = 2 << 20;
+/// Distance of boot pages.
+const SPACING: u64 = 8 * PAGE;
+const BOOT_AREA: u64 = 4 * SPACING;
+const MMIO_AREA: u64 = 2 * PAGE;
+const END_AREA: u64 = PAGE + MMIO_AREA;
 const MAX_VCPUS: u32 = 256;
 
-/// Where everything of a [`Plan`]'s VM lies.
+/// Addresses in the physical memory of a [`Plan`]'s VMs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    backed: u64,
-    segment: u64,
+    backed_bytes: u64,
+    region_bytes: u64,
 }
 
 impl Layout {
-    pub(super) fn of(plan: &Plan) -> Result<Self, GuestError> {
+    pub(super) fn new(plan: &Plan) -> Result<Self, GuestError> {
         if plan.vcpus > MAX_VCPUS {
             return Err(GuestError::TooManyVcpus {
-                asked: plan.vcpus,
-                most: MAX_VCPUS,
+                requested: plan.vcpus,
+                max: MAX_VCPUS,
             });
         }
         let per_round = plan
@@ -52,69 +53,79 @@ impl Layout {
             .filter(|&&kind| kind == Kind::PageFault)
             .count() as u64;
         let pages = per_round.saturating_mul(u64::from(plan.exits));
-        let backed = pages.saturating_mul(PAGE).saturating_add(BLOCK);
-        let segment = backed
-            .saturating_add(TAIL)
-            .div_ceil(TABLE)
-            .saturating_mul(TABLE);
-        if segment.saturating_mul(plan.vcpus.into()) > REACH {
-            let most = (REACH / u64::from(plan.vcpus) / TABLE * TABLE - BLOCK - TAIL) / PAGE;
-            return Err(GuestError::TooManyPages { asked: pages, most });
+        let backed_bytes = pages.saturating_mul(PAGE).saturating_add(BOOT_AREA);
+        let region_bytes = backed_bytes
+            .saturating_add(END_AREA)
+            .div_ceil(KVM_TABLE_REACH)
+            .saturating_mul(KVM_TABLE_REACH);
+        if region_bytes.saturating_mul(plan.vcpus.into()) > ADDRESS_SPACE {
+            let max = (ADDRESS_SPACE / u64::from(plan.vcpus) / KVM_TABLE_REACH * KVM_TABLE_REACH
+                - BOOT_AREA
+                - END_AREA)
+                / PAGE;
+            return Err(GuestError::TooManyPages {
+                requested: pages,
+                max,
+            });
         }
-        Ok(Self { backed, segment })
+        Ok(Self {
+            backed_bytes,
+            region_bytes,
+        })
     }
 
-    /// Bytes from the first vCPU's segment to the end of the last one's.
-    pub(super) fn size(&self, vcpus: u32) -> u64 {
-        u64::from(vcpus) * self.segment
+    /// Returns the size of all regions, in bytes.
+    pub(super) fn total_bytes(&self, vcpus: u32) -> u64 {
+        u64::from(vcpus) * self.region_bytes
     }
 
-    /// Bytes at the start of each segment that are memory.
-    pub(super) fn backed(&self) -> u64 {
-        self.backed
+    /// Returns the number of bytes at the start of each region that are backed by memory.
+    pub(super) fn backed_bytes(&self) -> u64 {
+        self.backed_bytes
     }
 
-    /// The start of a vCPU's segment.
-    pub(super) fn segment(&self, vcpu: u32) -> u64 {
-        u64::from(vcpu) * self.segment
+    /// Returns the start of a vCPU's region.
+    pub(super) fn region(&self, vcpu: u32) -> u64 {
+        u64::from(vcpu) * self.region_bytes
     }
 
     pub(super) fn pml4(&self, vcpu: u32) -> u64 {
-        self.segment(vcpu)
+        self.region(vcpu)
     }
 
     pub(super) fn pdpt(&self, vcpu: u32) -> u64 {
-        self.pml4(vcpu) + APART
+        self.pml4(vcpu) + SPACING
     }
 
     pub(super) fn pd(&self, vcpu: u32) -> u64 {
-        self.pml4(vcpu) + 2 * APART
+        self.pml4(vcpu) + 2 * SPACING
     }
 
-    pub(super) fn code(&self, vcpu: u32) -> u64 {
-        self.pml4(vcpu) + 3 * APART
+    pub(super) fn code_page(&self, vcpu: u32) -> u64 {
+        self.pml4(vcpu) + 3 * SPACING
     }
 
-    /// The first of the pages a vCPU touches for `page-fault`.
-    pub(super) fn touched(&self, vcpu: u32) -> u64 {
-        self.segment(vcpu) + BLOCK
+    /// Returns the first of the pages that a vCPU touches for the kind `page-fault`.
+    pub(super) fn first_touch_pages(&self, vcpu: u32) -> u64 {
+        self.region(vcpu) + BOOT_AREA
     }
 
-    /// The unbacked page a vCPU writes to for `mmio`.
-    pub(super) fn mmio(&self, vcpu: u32) -> u64 {
-        self.segment(vcpu) + self.segment - HOLE
+    /// Returns the page without memory that a vCPU writes to for the kind `mmio`.
+    pub(super) fn mmio_write_page(&self, vcpu: u32) -> u64 {
+        self.region(vcpu) + self.region_bytes - MMIO_AREA
     }
 
-    /// The page that `dirty` writes to, and that the kernel keeps its clock in for `pvclock`.
+    /// Returns the page that `dirty` writes to, and that holds the KVM clock for `pvclock`.
     ///
-    /// Its slot is its own because only it is to be logged: a walk of page tables counts as writing to them.
-    pub(super) fn written(&self, vcpu: u32) -> u64 {
-        self.mmio(vcpu) - PAGE
+    /// It has its own memory slot so that no other page is logged as dirty. Page table walks write to
+    /// the tables.
+    pub(super) fn written_page(&self, vcpu: u32) -> u64 {
+        self.mmio_write_page(vcpu) - PAGE
     }
 
-    /// The unbacked page it reads from for `mmio-read`.
-    pub(super) fn mmio_read(&self, vcpu: u32) -> u64 {
-        self.mmio(vcpu) + PAGE
+    /// Returns the page without memory that a vCPU reads from for the kind `mmio-read`.
+    pub(super) fn mmio_read_page(&self, vcpu: u32) -> u64 {
+        self.mmio_write_page(vcpu) + PAGE
     }
 }
 
@@ -123,41 +134,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_do_not_meet() {
+    fn areas_do_not_overlap() {
         let plan = Plan {
             kinds: vec![Kind::PageFault],
             exits: 1000,
             vcpus: 2,
             ..Plan::default()
         };
-        let layout = Layout::of(&plan).unwrap();
-        assert!(layout.code(0) + PAGE <= layout.touched(0));
+        let layout = Layout::new(&plan).unwrap();
+        assert!(layout.code_page(0) + PAGE <= layout.first_touch_pages(0));
         assert_eq!(
-            layout.touched(0) + 1000 * PAGE,
-            layout.segment(0) + layout.backed()
+            layout.first_touch_pages(0) + 1000 * PAGE,
+            layout.region(0) + layout.backed_bytes()
         );
-        assert!(layout.backed() <= layout.written(0));
-        assert_eq!(layout.mmio_read(0) + PAGE, layout.segment(1));
+        assert!(layout.backed_bytes() <= layout.written_page(0));
+        assert_eq!(layout.mmio_read_page(0) + PAGE, layout.region(1));
         assert_eq!(
-            (layout.segment(1) % TABLE, layout.size(2)),
-            (0, 2 * layout.segment(1))
+            (layout.region(1) % KVM_TABLE_REACH, layout.total_bytes(2)),
+            (0, 2 * layout.region(1))
         );
     }
 
     #[test]
-    fn as_many_pages_as_are_said_to_fit_do() {
+    fn reported_maximum_of_pages_fits() {
         let mut plan = Plan {
             kinds: vec![Kind::PageFault],
             exits: u32::MAX,
             vcpus: 3,
             ..Plan::default()
         };
-        let Err(GuestError::TooManyPages { most, .. }) = Layout::of(&plan) else {
-            panic!("they fit")
+        let Err(GuestError::TooManyPages { max, .. }) = Layout::new(&plan) else {
+            panic!("the pages fit")
         };
-        plan.exits = u32::try_from(most).unwrap();
-        assert!(Layout::of(&plan).is_ok());
+        plan.exits = u32::try_from(max).unwrap();
+        assert!(Layout::new(&plan).is_ok());
         plan.exits += 1;
-        assert!(Layout::of(&plan).is_err());
+        assert!(Layout::new(&plan).is_err());
     }
 }

@@ -1,48 +1,53 @@
-//! The built-in guest: a tiny virtual machine that makes a known number of exits.
+//! Built-in guest: a tiny virtual machine that causes a known number of VM exits.
 //!
-//! It is the oracle the other parts are measured against. Its program is a loop of a few instructions, generated for
-//! the [`Plan`], so how often each of them ran is known by construction and checked by the guest's own registers at
-//! the end; every return of `KVM_RUN` is counted beside it. [`Made`] reports both.
+//! Tests and `doctor` use it as the oracle for measured exit counts. Its program is a short loop,
+//! generated from a [`Plan`]. So the number of executed instructions is known in advance, and the
+//! guest's registers confirm it at the end. User space counts every return of `KVM_RUN`. [`GuestReport`]
+//! contains both.
 //!
-//! What one vCPU does, in order:
+//! Each vCPU does the following:
 //!
-//! 1. it touches its boot pages for the first time: its code, and in long mode its three page tables
-//!    ([`Mode::boot_pages`]). With nested paging each costs one page-fault exit;
-//! 2. one `out` to port [`BOOT_PORT`], after which the next vCPU of the VM boots;
-//! 3. [`Plan::exits`] rounds; in each round every kind of [`Plan::kinds`] once, in the order given;
-//! 4. one `out` to port [`END_PORT`], after which it is not entered again.
+//! 1. It touches its boot pages: the code, and in long mode three page tables ([`Mode::boot_pages`]).
+//!    With nested paging, each of them causes one page-fault exit.
+//! 2. It executes one `out` to [`BOOT_PORT`]. Then the next vCPU of the VM boots.
+//! 3. It runs [`Plan::exits`] rounds. Each round executes the kinds of [`Plan::kinds`] in order.
+//! 4. It executes one `out` to [`END_PORT`] and is not entered again.
 //!
 //! Both `out`s count as [`Kind::Io`].
 //!
-//! Nothing else leaves the guest: no interrupt controller, no timer, no descriptor tables (unless a kind asked for is
-//! about them), every page private to its vCPU. What remains is the host's: interrupts that arrive while the guest runs (`interrupt`, `EXTERNAL_INTERRUPT`),
-//! and pages it takes back from the guest under memory pressure, which fault again.
+//! The guest causes no other exits. It has no interrupt controllers, timers or descriptor tables unless
+//! a kind needs them, and vCPUs share no pages. The host can still cause exits: for its interrupts
+//! (`interrupt`, `EXTERNAL_INTERRUPT`), and for pages that fault again after it reclaimed them.
 //!
-//! Several VMs of one [`Plan`] live in one process, so they share a tgid: tools that tell VMs apart by process see one.
+//! All VMs of a [`Plan`] run in one process. Tools that identify VMs by process see them as one VM.
 
 mod code;
 mod error;
+mod file_limit;
 mod interrupts;
 mod irqchip;
 mod isa;
 mod kind;
 mod layout;
-mod made;
 mod memory;
 mod plan;
+mod ports;
 mod registers;
+mod report;
 mod run;
-mod times;
+mod threads;
+mod time_breakdown;
 mod vcpu;
 mod vm;
 
-pub use code::{BOOT_PORT, END_PORT, PORT};
 pub use error::GuestError;
 pub use isa::Isa;
 pub use kind::{Kind, UnknownKind};
-pub use made::{Made, VcpuMade, VmMade};
 pub use plan::{Mode, Plan, UnknownMode};
+pub use ports::{BOOT_PORT, END_PORT, IO_PORT};
+pub use report::{GuestReport, VcpuReport, VmReport};
+pub use run::Guest;
 #[cfg(feature = "test-api")]
 pub use run::run;
-pub use run::{Guest, Roster, VcpuThread, VmThreads};
-pub use times::Times;
+pub use threads::{GuestThreads, VcpuThread, VmThreads};
+pub use time_breakdown::VcpuTimeBreakdown;

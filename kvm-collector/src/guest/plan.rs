@@ -1,4 +1,4 @@
-//! What a guest is asked to do.
+//! Plan of a guest run: operations, VMs, vCPUs and options.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,31 +8,31 @@ use serde::Serialize;
 
 use super::{GuestError, Kind};
 
-/// What a guest is asked to do.
+/// Number of VMs and vCPUs, and the operations that each vCPU executes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What each round does, in this order; a kind named twice is done twice.
+    /// Operations of each round, in order. A kind may occur several times.
     pub kinds: Vec<Kind>,
-    /// Rounds each vCPU makes: the number of exits of each kind named once.
+    /// Number of rounds per vCPU.
     pub exits: u32,
-    /// The processor mode the guest runs in.
+    /// Processor mode of the guests.
     pub mode: Mode,
-    /// Virtual machines, all in this process.
+    /// Number of virtual machines, all in this process.
     pub vms: u32,
-    /// vCPUs of each, a thread each.
+    /// Number of vCPUs per VM. Each has its own thread.
     pub vcpus: u32,
-    /// How long user space sleeps in every exit it handles, the last one excepted.
+    /// Time that user space sleeps in every exit that it handles, except the last one.
     pub sleep: Duration,
-    /// How often each round first goes around an empty loop, which costs time in the guest and no exit.
+    /// Iterations of an empty loop at the start of each round. They take guest time without an exit.
     pub spin: u32,
-    /// What [`Kind::Timer`] sets the APIC's timer to, and then waits for.
+    /// Time after which the APIC timer of [`Kind::Timer`] expires.
     pub timer: Duration,
-    /// The CPUs that the vCPUs' threads are bound to, one each, in turn; where there are none, they run anywhere.
+    /// Host CPUs to pin the vCPU threads to, in round-robin order. If empty, threads are not pinned.
     pub cpus: Vec<u32>,
 }
 
-/// How often the APIC's timer ticks: its bus has 1 GHz, of which it counts every other tick.
-const TICK_NS: u128 = 2;
+/// Time per tick of the APIC timer: KVM's APIC bus has 1 GHz, and the timer divides it by 2 after reset.
+const TIMER_TICK_NS: u128 = 2;
 
 impl Default for Plan {
     fn default() -> Self {
@@ -51,62 +51,65 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Whether the VM has interrupt controllers in the kernel.
+    /// Returns whether the VMs need in-kernel interrupt controllers.
     pub(super) fn needs_irqchip(&self) -> bool {
         self.kinds.iter().any(|kind| kind.needs_irqchip())
     }
 
-    /// Whether the guest takes interrupts or exceptions.
+    /// Returns whether the guest needs interrupt or exception handlers.
     pub(super) fn needs_handlers(&self) -> bool {
         self.needs_irqchip() || self.kinds.contains(&Kind::Exception)
     }
 
-    /// Whether there is a use for the page of [`super::layout::Layout::written`].
-    pub(super) fn needs_written(&self) -> bool {
+    /// Returns whether a kind needs the page [`super::layout::Layout::written_page`].
+    pub(super) fn needs_written_page(&self) -> bool {
         self.kinds.contains(&Kind::Dirty) || self.kinds.contains(&Kind::Pvclock)
     }
 
-    /// What the APIC's timer is set to. At 0 it would be off, and what waits for it would wait for ever.
+    /// Returns the initial count of the APIC timer. It is never 0, which would disable the timer.
     pub(super) fn timer_ticks(&self) -> Result<u32, GuestError> {
-        u32::try_from(self.timer.as_nanos() / TICK_NS)
+        u32::try_from(self.timer.as_nanos() / TIMER_TICK_NS)
             .ok()
             .filter(|_| self.timer >= Duration::from_micros(1))
-            .ok_or(GuestError::TimerOutOfRange { asked: self.timer })
+            .ok_or(GuestError::TimerOutOfRange {
+                requested: self.timer,
+            })
     }
 
-    /// The CPU that a vCPU's thread is bound to, if it is bound at all.
+    /// Returns the CPU that a vCPU thread is pinned to; `None` if it is not pinned.
     pub(super) fn cpu_of(&self, vm: u32, vcpu: u32) -> Option<u32> {
         let number = u64::from(vm) * u64::from(self.vcpus) + u64::from(vcpu);
         let index = number.checked_rem(self.cpus.len() as u64)?;
         self.cpus.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// What no guest can do.
-    pub(super) fn check(&self) -> Result<(), GuestError> {
+    /// Returns an error if the combination of options is not possible.
+    pub(super) fn validate(&self) -> Result<(), GuestError> {
         if self.needs_irqchip() && self.kinds.contains(&Kind::Hlt) {
-            return Err(GuestError::HltForEver);
+            return Err(GuestError::HltNeverEnds);
         }
         if self.needs_handlers() && self.mode == Mode::Real && self.vcpus > 1 {
-            return Err(GuestError::OutOfSegments);
+            return Err(GuestError::RealModeInterrupts);
         }
         self.timer_ticks()?;
         Ok(())
     }
 }
 
-/// The processor mode a guest runs in.
+/// Processor mode of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// 16-bit real mode, with data segments that reach all of memory.
+    /// 16-bit real mode with 4 GiB data segments.
     Real,
-    /// 64-bit long mode with the guest's own page tables.
+    /// 64-bit long mode with page tables.
     #[default]
     Long,
 }
 
 impl Mode {
-    /// Pages a vCPU touches just by running: its code, and in long mode one page table of each of three levels.
+    /// Returns the number of pages that a vCPU touches just by running: the code, and in long mode three
+    /// page tables.
     #[must_use]
     pub const fn boot_pages(self) -> u32 {
         match self {
@@ -125,11 +128,11 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A mode was asked for by a name that none has.
+/// Error for the name of a [`Mode`] that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no processor mode is called `{name}`: there are real and long")]
+#[error("unknown processor mode `{name}`: use real or long")]
 pub struct UnknownMode {
-    /// What was asked for.
+    /// The unknown name.
     pub name: String,
 }
 
@@ -152,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_timer_ticks_every_other_ns() {
+    fn timer_ticks_are_2_ns() {
         let ticks = |timer| {
             let plan = Plan {
                 timer,
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_take_the_cpus_in_turn_across_vms() {
+    fn threads_are_pinned_round_robin_across_vms() {
         let mut plan = Plan {
             vms: 2,
             vcpus: 3,

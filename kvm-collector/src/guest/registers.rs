@@ -1,4 +1,4 @@
-//! The registers a vCPU starts with.
+//! Initial registers and page tables of a vCPU.
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
@@ -17,31 +17,36 @@ const TYPE_CODE: u8 = 0xb;
 const TYPE_DATA: u8 = 0x3;
 const TYPE_BUSY_TSS: u8 = 0xb;
 
-/// Page table entry bits. Accessed and dirty are set in advance, so that the processor need not write them.
-const ENTRY_TABLE: u64 = 0x23; // present, writable, accessed
-const ENTRY_2M: u64 = 0xe3; // the same, dirty, large
+// The accessed and dirty bits are already set, so the processor does not write to the tables.
+const PTE_TABLE: u64 = 0x23; // present, writable, accessed
+const PTE_2M: u64 = 0xe3; // present, writable, accessed, dirty, large
 
-/// The general registers. Flags have only the bit that is always set: interrupts stay off, unless the plan is about them.
-pub(super) fn general(plan: &Plan, layout: &Layout, vcpu: u32) -> kvm_regs {
+/// Returns the initial general registers. Interrupts are disabled unless the plan needs them.
+pub(super) fn general_registers(plan: &Plan, layout: &Layout, vcpu: u32) -> kvm_regs {
     let mut regs = kvm_regs {
         rip: match plan.mode {
             Mode::Real => 0, // within the code segment
-            Mode::Long => layout.code(vcpu),
+            Mode::Long => layout.code_page(vcpu),
         },
         rsi: plan.exits.into(),
         rdi: 0,
-        rbp: layout.touched(vcpu),
-        rflags: 2,
+        rbp: layout.first_touch_pages(vcpu),
+        rflags: 2, // bit 1 is always set
         ..kvm_regs::default()
     };
     if plan.needs_handlers() {
-        interrupts::set_up_general(&mut regs, plan, layout, vcpu);
+        interrupts::init_general_registers(&mut regs, plan, layout, vcpu);
     }
     regs
 }
 
-/// The system registers, made from what the vCPU was reset to.
-pub(super) fn system(plan: &Plan, layout: &Layout, vcpu: u32, reset: kvm_sregs) -> kvm_sregs {
+/// Returns the initial system registers, based on the state after reset.
+pub(super) fn system_registers(
+    plan: &Plan,
+    layout: &Layout,
+    vcpu: u32,
+    reset: kvm_sregs,
+) -> kvm_sregs {
     let data = kvm_segment {
         limit: u32::MAX,
         selector: if plan.mode == Mode::Long { 0x10 } else { 0 },
@@ -60,11 +65,11 @@ pub(super) fn system(plan: &Plan, layout: &Layout, vcpu: u32, reset: kvm_sregs) 
         ss: data,
         ..reset
     };
-    // With no room for a single gate any exception is a triple fault, which ends the guest instead of losing it.
+    // With an empty IDT, any exception becomes a triple fault, which ends the guest with an error.
     sregs.idt.limit = 0;
     match plan.mode {
         Mode::Real => {
-            let base = layout.code(vcpu);
+            let base = layout.code_page(vcpu);
             sregs.cs = kvm_segment {
                 base,
                 limit: 0xffff,
@@ -97,30 +102,31 @@ pub(super) fn system(plan: &Plan, layout: &Layout, vcpu: u32, reset: kvm_sregs) 
         }
     }
     if plan.needs_handlers() {
-        interrupts::set_up(&mut sregs, plan, layout, vcpu);
+        interrupts::init_system_registers(&mut sregs, plan, layout, vcpu);
     }
     if plan.needs_irqchip() {
-        irqchip::use_msrs(&mut sregs);
+        irqchip::enable_x2apic(&mut sregs);
     }
     sregs
 }
 
-/// The page tables of one vCPU as (address, content): the first GiB mapped to itself by 2 MiB pages.
+/// Returns the address and content of each page table of one vCPU. They identity-map the first GiB with
+/// 2 MiB pages.
 pub(super) fn page_tables(layout: &Layout, vcpu: u32) -> [(u64, Vec<u8>); 3] {
     let entry = |value: u64| value.to_le_bytes();
     [
         (
             layout.pml4(vcpu),
-            entry(layout.pdpt(vcpu) | ENTRY_TABLE).to_vec(),
+            entry(layout.pdpt(vcpu) | PTE_TABLE).to_vec(),
         ),
         (
             layout.pdpt(vcpu),
-            entry(layout.pd(vcpu) | ENTRY_TABLE).to_vec(),
+            entry(layout.pd(vcpu) | PTE_TABLE).to_vec(),
         ),
         (
             layout.pd(vcpu),
             (0..512_u64)
-                .flat_map(|i| entry((i << 21) | ENTRY_2M))
+                .flat_map(|i| entry((i << 21) | PTE_2M))
                 .collect(),
         ),
     ]

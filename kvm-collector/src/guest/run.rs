@@ -1,4 +1,4 @@
-//! From a plan to numbers: a thread per vCPU, held at the start until all are there.
+//! Runs the guests of a plan, with one thread per vCPU. The vCPUs start together.
 
 use std::io;
 use std::sync::Arc;
@@ -6,85 +6,60 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::VcpuFd;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use serde::Serialize;
 
-use super::vcpu::Place;
+use super::file_limit::raise_file_limit;
+use super::threads::{GuestThreads, VcpuThread, VmThreads};
+use super::vcpu::VcpuPosition;
 use super::vm::{self, Vm, open_kvm};
-use super::{GuestError, Isa, Made, Plan, VcpuMade, VmMade, vcpu};
+use super::{GuestError, GuestReport, Isa, Plan, VcpuReport, VmReport, vcpu};
 
-#[cfg(feature = "test-api")]
-/// Makes the guests of a plan and runs them to their end.
+/// Creates the guests of a plan and runs them to their end.
 ///
 /// # Errors
-/// When the host does not let us, or when a guest does anything but what it was made for.
-pub fn run(plan: &Plan) -> Result<Made, GuestError> {
+/// If a guest cannot be created or does not run as planned.
+#[cfg(feature = "test-api")]
+pub fn run(plan: &Plan) -> Result<GuestReport, GuestError> {
     Guest::prepare(plan)?.run()
 }
 
-/// The guests of a plan, their threads waiting for the start.
+/// All VMs of a plan, ready to run.
 ///
-/// Dropped without [`Guest::run`], the threads end without having entered their guest.
+/// If it is dropped without [`Guest::run`], the vCPU threads end without entering the guest.
 #[derive(Debug)]
 pub struct Guest {
     plan: Plan,
     isa: Option<Isa>,
-    threads: Vec<Thread>,
+    threads: Vec<VcpuJoinHandle>,
 }
 
-/// Who will run: the process and its vCPU threads, known before the first exit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Roster {
-    /// The process (tgid) all VMs live in.
-    pub pid: u32,
-    /// Each VM, by its number.
-    pub vms: Vec<VmThreads>,
-}
-
-/// The threads of one VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct VmThreads {
-    /// Its number within the process, from 0.
-    pub vm: u32,
-    /// Each vCPU, by its index.
-    pub vcpus: Vec<VcpuThread>,
-}
-
-/// The thread of one vCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct VcpuThread {
-    /// Its index within the VM, from 0.
-    pub vcpu: u32,
-    /// Its thread id.
-    pub tid: u32,
-}
-
+/// Handle of a vCPU thread. The thread waits for the start signal; dropping `start` cancels it.
 #[derive(Debug)]
-struct Thread {
-    place: Place,
+struct VcpuJoinHandle {
+    position: VcpuPosition,
     tid: u32,
     start: SyncSender<()>,
-    handle: JoinHandle<Option<Result<VcpuMade, GuestError>>>,
+    /// The result is `None` if the start was cancelled.
+    handle: JoinHandle<Option<Result<VcpuReport, GuestError>>>,
 }
 
 impl Guest {
-    /// Makes everything and enters nothing.
+    /// Creates the VMs, vCPUs and threads of a plan, but does not enter the guests.
     ///
     /// # Errors
-    /// When the host does not let us, or the plan asks for more than fits.
+    /// If KVM or another resource cannot be used, or if the plan is not possible.
     pub fn prepare(plan: &Plan) -> Result<Self, GuestError> {
         let kvm = open_kvm()?;
-        make_room_for_files(plan)?;
-        let isa = Isa::of_host();
-        let cpuid = vm::cpuid(&kvm)?;
+        raise_file_limit(plan)?;
+        let isa = Isa::detect();
+        let cpuid = vm::supported_cpuid(&kvm)?;
         let mut threads = Vec::new();
         for vm_number in 0..plan.vms {
             let vm = Arc::new(Vm::new(&kvm, plan, isa)?);
             for vcpu in 0..plan.vcpus {
                 let fd = vm.vcpu(&cpuid, plan, vcpu)?;
-                threads.push(Thread::spawn(
-                    Place {
+                threads.push(VcpuJoinHandle::spawn(
+                    VcpuPosition {
                         vm: vm_number,
                         vcpu,
                     },
@@ -102,56 +77,56 @@ impl Guest {
         })
     }
 
-    /// Who will run.
+    /// Returns the process and thread ids.
     #[must_use]
-    pub fn roster(&self) -> Roster {
+    pub fn threads(&self) -> GuestThreads {
         let vcpus_of = |vm| {
             self.threads
                 .iter()
-                .filter(move |thread| thread.place.vm == vm)
+                .filter(move |thread| thread.position.vm == vm)
         };
         let vms = (0..self.plan.vms).map(|vm| VmThreads {
             vm,
             vcpus: vcpus_of(vm)
                 .map(|thread| VcpuThread {
-                    vcpu: thread.place.vcpu,
+                    vcpu: thread.position.vcpu,
                     tid: thread.tid,
                 })
                 .collect(),
         });
-        Roster {
+        GuestThreads {
             pid: std::process::id(),
             vms: vms.collect(),
         }
     }
 
-    /// Starts all vCPUs at once and waits for all of them.
+    /// Starts all vCPUs at once and waits until all of them have ended.
     ///
     /// # Errors
-    /// The first vCPU's that did anything but what it was made for; the others have ended too.
-    pub fn run(self) -> Result<Made, GuestError> {
+    /// The error of the first vCPU that did not run as planned.
+    pub fn run(self) -> Result<GuestReport, GuestError> {
         for thread in &self.threads {
-            // A thread that is gone is reported when it is joined.
+            // If the thread has died, `join` reports it.
             let _ = thread.start.send(());
         }
         let results: Vec<_> = self
             .threads
             .into_iter()
-            .map(|thread| (thread.place.vm, thread.join()))
+            .map(|thread| (thread.position.vm, thread.join()))
             .collect();
         let mut vms: Vec<_> = (0..self.plan.vms)
-            .map(|vm| VmMade {
+            .map(|vm| VmReport {
                 vm,
                 vcpus: Vec::new(),
             })
             .collect();
         for (number, result) in results {
-            let made = result?;
+            let report = result?;
             vms.iter_mut()
                 .filter(|vm| vm.vm == number)
-                .for_each(|vm| vm.vcpus.push(made.clone()));
+                .for_each(|vm| vm.vcpus.push(report.clone()));
         }
-        Ok(Made {
+        Ok(GuestReport {
             pid: std::process::id(),
             mode: self.plan.mode,
             isa: self.isa,
@@ -160,51 +135,52 @@ impl Guest {
     }
 }
 
-impl Thread {
-    /// Starts the thread of a vCPU, named as QEMU names its own so that other tools find it.
+impl VcpuJoinHandle {
+    /// Starts the thread of a vCPU. Its name has QEMU's format, which other tools look for.
     fn spawn(
-        place: Place,
+        position: VcpuPosition,
         mut fd: VcpuFd,
         vm: Arc<Vm>,
         plan: Plan,
         isa: Option<Isa>,
     ) -> Result<Self, GuestError> {
         let (start, started) = sync_channel(1);
-        let (tell_tid, tid) = sync_channel(1);
+        let (tid_sender, tid) = sync_channel(1);
         let body = move || {
             let tid = thread_id();
-            let bound = match plan.cpu_of(place.vm, place.vcpu) {
-                Some(cpu) => bind(cpu, place),
+            let bound = match plan.cpu_of(position.vm, position.vcpu) {
+                Some(cpu) => pin_to_cpu(cpu, position),
                 None => Ok(()),
             };
-            tell_tid.send(bound.map(|()| tid)).ok()?;
-            let result = wait(&started).map(|()| vcpu::run(&mut fd, &vm, &plan, isa, place, tid));
-            // The vCPU must be gone before the memory it runs on.
+            tid_sender.send(bound.map(|()| tid)).ok()?;
+            let result = wait_for_start(&started)
+                .map(|()| vcpu::run(&mut fd, &vm, &plan, isa, position, tid));
+            // The kernel uses the VM's memory for the vCPU, so close the vCPU first.
             drop(fd);
             drop(vm);
             result
         };
         let handle = thread::Builder::new()
-            .name(format!("CPU {}/KVM", place.vcpu))
+            .name(format!("CPU {}/KVM", position.vcpu))
             .spawn(body)
             .map_err(|source| GuestError::Host {
-                what: "a thread for a vCPU",
+                what: "a vCPU thread",
                 source,
             })?;
         let tid = tid.recv().map_err(|_| GuestError::ThreadDied {
-            vm: place.vm,
-            vcpu: place.vcpu,
+            vm: position.vm,
+            vcpu: position.vcpu,
         })??;
         Ok(Self {
-            place,
+            position,
             tid,
             start,
             handle,
         })
     }
 
-    fn join(self) -> Result<VcpuMade, GuestError> {
-        let Place { vm, vcpu } = self.place;
+    fn join(self) -> Result<VcpuReport, GuestError> {
+        let VcpuPosition { vm, vcpu } = self.position;
         self.handle
             .join()
             .ok()
@@ -213,14 +189,14 @@ impl Thread {
     }
 }
 
-/// Waits for the start; `None` when there will be none.
-fn wait(started: &Receiver<()>) -> Option<()> {
+/// Waits for the start signal. Returns `None` if the start was cancelled.
+fn wait_for_start(started: &Receiver<()>) -> Option<()> {
     started.recv().ok()
 }
 
-/// Binds the calling thread to a CPU.
-fn bind(cpu: u32, Place { vm, vcpu }: Place) -> Result<(), GuestError> {
-    let failed = |source| GuestError::NoCpu {
+/// Pins the calling thread to a CPU.
+fn pin_to_cpu(cpu: u32, VcpuPosition { vm, vcpu }: VcpuPosition) -> Result<(), GuestError> {
+    let failed = |source| GuestError::CannotPin {
         vm,
         vcpu,
         cpu,
@@ -233,37 +209,6 @@ fn bind(cpu: u32, Place { vm, vcpu }: Place) -> Result<(), GuestError> {
     let mut cpus = CpuSet::new();
     cpus.set(index);
     sched_setaffinity(None, &cpus).map_err(|errno| failed(errno.into()))
-}
-
-/// Each VM and each vCPU is an open file, and by default a process has 1024. It may raise that up to the hard limit.
-fn make_room_for_files(plan: &Plan) -> Result<(), GuestError> {
-    let needed = files(plan);
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    let too_many = |limit| GuestError::TooManyFiles {
-        vms: plan.vms,
-        vcpus: plan.vcpus,
-        needed,
-        limit,
-    };
-    if let Some(maximum) = limit.maximum
-        && maximum < needed
-    {
-        return Err(too_many(maximum));
-    }
-    let raised = Rlimit {
-        current: Some(needed),
-        ..limit
-    };
-    setrlimit(Resource::Nofile, raised).map_err(|_| too_many(limit.current.unwrap_or(needed)))
-}
-
-/// Open files that the VMs of a plan take, and some for all else that a process has open.
-fn files(plan: &Plan) -> u64 {
-    const OTHERS: u64 = 64;
-    u64::from(plan.vms) * (1 + u64::from(plan.vcpus)) + OTHERS
 }
 
 fn thread_id() -> u32 {

@@ -1,70 +1,72 @@
-//! Running one vCPU to its end, and counting on the way.
+//! Runs one vCPU until its program ends, and counts its exits to user space.
 
 use std::thread;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::layout::{Layout, PAGE};
-use super::made::VcpuMade;
-use super::times::Stopwatch;
+use super::report::VcpuReport;
+use super::time_breakdown::Stopwatch;
 use super::vm::Vm;
-use super::{BOOT_PORT, END_PORT, GuestError, Isa, Kind, PORT, Plan};
+use super::{BOOT_PORT, END_PORT, GuestError, IO_PORT, Isa, Kind, Plan};
 
-/// What a vCPU is called in errors.
+/// Position of a vCPU in a plan.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct VcpuPosition {
+    /// Index of the VM.
     pub(super) vm: u32,
+    /// Index of the vCPU in the VM.
     pub(super) vcpu: u32,
 }
 
-/// Runs a vCPU until its program ends.
+/// Runs a vCPU until its program ends. Must be called on the thread `tid`.
 pub(super) fn run(
     fd: &mut VcpuFd,
     vm: &Vm,
     plan: &Plan,
     isa: Option<Isa>,
-    place: Place,
+    position: VcpuPosition,
     tid: u32,
-) -> Result<VcpuMade, GuestError> {
-    let mut made = VcpuMade::by_construction(plan, isa, place.vcpu, tid);
-    let mut booting = Some(vm.boot_turn());
-    let mut watch = Stopwatch::start();
+) -> Result<VcpuReport, GuestError> {
+    let mut report = VcpuReport::expected(plan, isa, position.vcpu, tid);
+    let mut boot_lock = Some(vm.lock_boot());
+    let mut stopwatch = Stopwatch::start();
     loop {
-        watch.entering();
+        stopwatch.before_run();
         let exit = fd.run();
-        watch.returned();
+        stopwatch.after_run();
         match exit {
             Ok(VcpuExit::IoOut(END_PORT, _)) => {
-                made.count("KVM_EXIT_IO");
+                report.count_userspace_exit("KVM_EXIT_IO");
                 break;
             }
             Ok(VcpuExit::IoOut(BOOT_PORT, _)) => {
-                made.count("KVM_EXIT_IO");
-                drop(booting.take());
+                report.count_userspace_exit("KVM_EXIT_IO");
+                drop(boot_lock.take());
             }
-            Ok(VcpuExit::IoOut(PORT, _)) => made.count("KVM_EXIT_IO"),
-            Ok(VcpuExit::IoOut(port, _)) if vm.serve(port, place.vcpu)? => {
-                made.count("KVM_EXIT_IO");
+            Ok(VcpuExit::IoOut(IO_PORT, _)) => report.count_userspace_exit("KVM_EXIT_IO"),
+            Ok(VcpuExit::IoOut(port, _)) if vm.handle_port_write(port, position.vcpu)? => {
+                report.count_userspace_exit("KVM_EXIT_IO");
             }
-            Ok(VcpuExit::IoIn(PORT, data)) => {
+            Ok(VcpuExit::IoIn(IO_PORT, data)) => {
                 data.fill(0);
-                made.count("KVM_EXIT_IO");
+                report.count_userspace_exit("KVM_EXIT_IO");
             }
-            Ok(VcpuExit::MmioWrite(..)) => made.count("KVM_EXIT_MMIO"),
+            Ok(VcpuExit::MmioWrite(..)) => report.count_userspace_exit("KVM_EXIT_MMIO"),
             Ok(VcpuExit::MmioRead(_, data)) => {
                 data.fill(0);
-                made.count("KVM_EXIT_MMIO");
+                report.count_userspace_exit("KVM_EXIT_MMIO");
             }
-            Ok(VcpuExit::Hlt) => made.count("KVM_EXIT_HLT"),
+            Ok(VcpuExit::Hlt) => report.count_userspace_exit("KVM_EXIT_HLT"),
             Ok(other) => {
                 let exit = format!("{other:?}");
-                return Err(unexpected(fd, place, exit));
+                return Err(unexpected_exit(fd, position, exit));
             }
-            // Something signalled the thread (a debugger, the freezer). The kernel counts this as an exit to user
-            // space too; the guest has not moved.
+            // A signal interrupted the thread, for example from a debugger or the freezer. The kernel
+            // emits kvm_userspace_exit for this too.
             Err(error) if error.errno() == libc::EINTR => {
-                made.eintr += 1;
-                made.userspace_exits_total += 1;
+                report.eintr += 1;
+                report.userspace_exits_total += 1;
                 continue;
             }
             Err(error) => return Err(GuestError::kvm("KVM_RUN")(error)),
@@ -73,36 +75,40 @@ pub(super) fn run(
             thread::sleep(plan.sleep);
         }
     }
-    made.times = watch.stop();
-    check(fd, plan, place)?;
-    Ok(made)
+    report.time_breakdown = stopwatch.stop();
+    check_registers(fd, plan, position)?;
+    Ok(report)
 }
 
-/// Compares what the guest counted in its registers with what it was asked for.
-fn check(fd: &VcpuFd, plan: &Plan, place: Place) -> Result<(), GuestError> {
+/// Checks that the guest's registers show the planned number of rounds and touched pages.
+fn check_registers(fd: &VcpuFd, plan: &Plan, position: VcpuPosition) -> Result<(), GuestError> {
     let regs = fd.get_regs().map_err(GuestError::kvm("KVM_GET_REGS"))?;
     let touches = plan
         .kinds
         .iter()
         .filter(|&&kind| kind == Kind::PageFault)
         .count() as u64;
-    let asked = u64::from(plan.exits);
-    let last_page = Layout::of(plan)?.touched(place.vcpu) + asked * touches * PAGE;
-    if (regs.rdi, regs.rbp) == (asked, last_page) {
+    let planned = u64::from(plan.exits);
+    let last_page = Layout::new(plan)?.first_touch_pages(position.vcpu) + planned * touches * PAGE;
+    if (regs.rdi, regs.rbp) == (planned, last_page) {
         Ok(())
     } else {
-        Err(GuestError::Miscounted {
-            vm: place.vm,
-            vcpu: place.vcpu,
+        Err(GuestError::WrongRoundCount {
+            vm: position.vm,
+            vcpu: position.vcpu,
             done: regs.rdi,
-            asked,
+            planned,
         })
     }
 }
 
-fn unexpected(fd: &VcpuFd, Place { vm, vcpu }: Place, exit: String) -> GuestError {
+fn unexpected_exit(
+    fd: &VcpuFd,
+    VcpuPosition { vm, vcpu }: VcpuPosition,
+    exit: String,
+) -> GuestError {
     match fd.get_regs() {
-        Ok(regs) => GuestError::Unexpected {
+        Ok(regs) => GuestError::UnexpectedExit {
             vm,
             vcpu,
             exit,

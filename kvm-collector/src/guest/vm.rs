@@ -1,4 +1,4 @@
-//! One virtual machine: its memory, filled, and its vCPUs, ready to run.
+//! Creates a virtual machine with its guest memory and vCPUs.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,48 +9,48 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use super::layout::{Layout, PAGE, PAGE_BYTES};
 use super::memory::Memory;
+use super::ports::DIRTY_PORT;
 use super::{GuestError, Isa, Mode, Plan, code, irqchip, registers};
 
-/// Where Intel's KVM may keep three pages of its own: below the firmware, as every VMM has it.
+/// Guest-physical address of three pages that KVM needs on Intel. Other VMMs use the same address, just
+/// below the firmware.
 const TSS_ADDRESS: usize = 0xfffb_d000;
 
-/// The port whose `out` makes user space read the log of what the vCPU wrote to.
-pub(super) const DIRTY_PORT: u16 = 0xf9;
-
-/// A machine that is complete; it must outlive its vCPUs, as the kernel uses its memory for them.
+/// Virtual machine with its memory. It must outlive its vCPUs, which run on this memory.
 #[derive(Debug)]
 pub(super) struct Vm {
-    // In this order: the kernel lets go of the memory before it is unmapped.
+    // Fields are dropped in this order: the VM must be closed before its memory is unmapped.
     fd: VmFd,
     _memory: Memory,
     vcpus: u32,
-    /// Held by the one vCPU that boots.
-    booting: Mutex<()>,
+    /// Held by the vCPU that boots. See [`super::layout`] for why only one boots at a time.
+    boot_lock: Mutex<()>,
 }
 
-/// Opens the host's KVM.
+/// Opens `/dev/kvm`.
 pub(super) fn open_kvm() -> Result<Kvm, GuestError> {
     Kvm::new().map_err(|error| match error.errno() {
         libc::ENOENT | libc::ENODEV | libc::ENXIO => GuestError::NoKvm,
-        libc::EACCES | libc::EPERM => GuestError::NotAllowed,
+        libc::EACCES | libc::EPERM => GuestError::NoPermission,
         _ => GuestError::kvm("opening /dev/kvm")(error),
     })
 }
 
-/// What processor the vCPUs are. The kernel takes a while to say it, so it is asked once for all of them.
-pub(super) fn cpuid(kvm: &Kvm) -> Result<CpuId, GuestError> {
+/// Returns the CPUID entries for all vCPUs. Call it only once: the ioctl is slow.
+pub(super) fn supported_cpuid(kvm: &Kvm) -> Result<CpuId, GuestError> {
     kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(GuestError::kvm("KVM_GET_SUPPORTED_CPUID"))
 }
 
 impl Vm {
+    /// Creates a VM with its guest programs in memory, but without vCPUs.
     pub(super) fn new(kvm: &Kvm, plan: &Plan, isa: Option<Isa>) -> Result<Self, GuestError> {
-        plan.check()?;
-        let layout = Layout::of(plan)?;
-        let mut memory = Memory::new(layout.size(plan.vcpus))?;
+        plan.validate()?;
+        let layout = Layout::new(plan)?;
+        let mut memory = Memory::new(layout.total_bytes(plan.vcpus))?;
         for vcpu in 0..plan.vcpus {
             memory.write(
-                layout.code(vcpu),
+                layout.code_page(vcpu),
                 &code::assemble(plan, &layout, vcpu, isa)?,
             )?;
             if plan.mode == Mode::Long {
@@ -60,36 +60,39 @@ impl Vm {
             }
         }
 
-        let fd = create(kvm)?;
+        let fd = create_vm(kvm)?;
         fd.set_tss_address(TSS_ADDRESS)
             .map_err(GuestError::kvm("KVM_SET_TSS_ADDR"))?;
         if plan.needs_irqchip() {
             irqchip::create(&fd)?;
         }
         for vcpu in 0..plan.vcpus {
-            let start = layout.segment(vcpu);
-            add_slot(&fd, &memory, vcpu, 0, start, layout.backed())?;
-            if plan.needs_written() {
-                let slot = written_slot(plan.vcpus, vcpu);
-                let page = layout.written(vcpu);
-                add_slot(&fd, &memory, slot, KVM_MEM_LOG_DIRTY_PAGES, page, PAGE)?;
+            let start = layout.region(vcpu);
+            add_memory_slot(&fd, &memory, vcpu, 0, start, layout.backed_bytes())?;
+            if plan.needs_written_page() {
+                let slot = written_page_slot(plan.vcpus, vcpu);
+                let page = layout.written_page(vcpu);
+                add_memory_slot(&fd, &memory, slot, KVM_MEM_LOG_DIRTY_PAGES, page, PAGE)?;
             }
         }
         Ok(Self {
             fd,
             _memory: memory,
             vcpus: plan.vcpus,
-            booting: Mutex::new(()),
+            boot_lock: Mutex::new(()),
         })
     }
 
-    /// Waits for the turn to boot, which lasts as long as the guard.
-    pub(super) fn boot_turn(&self) -> MutexGuard<'_, ()> {
-        self.booting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until no other vCPU of this VM boots. The guard holds the lock.
+    pub(super) fn lock_boot(&self) -> MutexGuard<'_, ()> {
+        self.boot_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Creates a vCPU and sets its registers.
     pub(super) fn vcpu(&self, cpuid: &CpuId, plan: &Plan, vcpu: u32) -> Result<VcpuFd, GuestError> {
-        let layout = Layout::of(plan)?;
+        let layout = Layout::new(plan)?;
         let fd = self
             .fd
             .create_vcpu(vcpu.into())
@@ -97,35 +100,35 @@ impl Vm {
         fd.set_cpuid2(cpuid)
             .map_err(GuestError::kvm("KVM_SET_CPUID2"))?;
         let reset = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
-        fd.set_sregs(&registers::system(plan, &layout, vcpu, reset))
+        fd.set_sregs(&registers::system_registers(plan, &layout, vcpu, reset))
             .map_err(GuestError::kvm("KVM_SET_SREGS"))?;
-        fd.set_regs(&registers::general(plan, &layout, vcpu))
+        fd.set_regs(&registers::general_registers(plan, &layout, vcpu))
             .map_err(GuestError::kvm("KVM_SET_REGS"))?;
         if plan.needs_irqchip() {
-            irqchip::switch_on(&fd)?;
+            irqchip::start_vcpu(&fd)?;
         }
         Ok(fd)
     }
 
-    /// Does what the `out` of a vCPU to a port asks for; `false` if it asks for nothing.
-    pub(super) fn serve(&self, port: u16, vcpu: u32) -> Result<bool, GuestError> {
+    /// Performs the action of a vCPU's `out` to a port. Returns `false` if the port has no action.
+    pub(super) fn handle_port_write(&self, port: u16, vcpu: u32) -> Result<bool, GuestError> {
         if port != DIRTY_PORT {
-            return irqchip::serve(&self.fd, port, vcpu);
+            return irqchip::handle_port_write(&self.fd, port, vcpu);
         }
         self.fd
-            .get_dirty_log(written_slot(self.vcpus, vcpu), PAGE_BYTES)
+            .get_dirty_log(written_page_slot(self.vcpus, vcpu), PAGE_BYTES)
             .map_err(GuestError::kvm("KVM_GET_DIRTY_LOG"))?;
         Ok(true)
     }
 }
 
-/// The slots of the first pages, one a vCPU, come first.
-fn written_slot(vcpus: u32, vcpu: u32) -> u32 {
+/// Returns the memory slot of a vCPU's written page. The slots of the main regions come first.
+fn written_page_slot(vcpus: u32, vcpu: u32) -> u32 {
     vcpus + vcpu
 }
 
-/// Gives the guest a part of the memory, at the same address.
-fn add_slot(
+/// Maps part of the memory into the guest. Its guest-physical address is its offset in the memory.
+fn add_memory_slot(
     fd: &VmFd,
     memory: &Memory,
     slot: u32,
@@ -140,17 +143,17 @@ fn add_slot(
         memory_size: size,
         userspace_addr: memory.host_address() + start,
     };
-    // SAFETY: the part lies within the mapping that the `Vm` owns, unmaps last and nobody else uses.
+    // SAFETY: the range is inside the mapping. Only the `Vm` uses the mapping, and unmaps it last.
     unsafe { fd.set_user_memory_region(region) }
         .map_err(GuestError::kvm("KVM_SET_USER_MEMORY_REGION"))
 }
 
-/// Creates a VM. A signal that arrives meanwhile makes the kernel give up, so it is asked again.
-fn create(kvm: &Kvm) -> Result<VmFd, GuestError> {
+/// Creates a VM. Retries if a signal interrupts the ioctl.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, GuestError> {
     loop {
         match kvm.create_vm() {
             Err(error) if error.errno() == libc::EINTR => {}
-            answer => return answer.map_err(GuestError::kvm("KVM_CREATE_VM")),
+            result => return result.map_err(GuestError::kvm("KVM_CREATE_VM")),
         }
     }
 }

@@ -22,8 +22,8 @@ pub struct CauseCount {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct CauseCounter {
     count: CauseCount,
-    /// Sum of [`Causes::unseen`] of the merged tables that contain this cause. Their counts include
-    /// those occurrences.
+    /// Sum of [`Causes::unseen`] of the merged tables that contain this cause. The upper bound needs
+    /// that of the other tables only.
     own_unseen: u64,
 }
 
@@ -37,7 +37,7 @@ pub struct Causes {
 
 impl From<&CauseTable> for Causes {
     fn from(table: &CauseTable) -> Self {
-        let unseen = table.unseen();
+        let unseen = table.max_unlisted_count();
         let seen = table.causes.iter().filter(|cause| cause.count > 0);
         let counter = |cause: &kvm_ebpf_common::Cause| CauseCounter {
             count: CauseCount {

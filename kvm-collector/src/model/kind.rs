@@ -14,16 +14,16 @@ pub struct EventKind {
     pub code_field: String,
     /// A second field by which events are counted, for example whether an access is a read or a
     /// write.
-    pub class_field: Option<String>,
-    /// Events with this value of `class_field` are not counted.
-    pub skip_class: Option<u32>,
-    /// A negative value of `class_field` is an error number; the code has no meaning then.
-    pub class_is_errno: bool,
+    pub subcode_field: Option<String>,
+    /// Events with this value of `subcode_field` are not counted.
+    pub skip_subcode: Option<u32>,
+    /// A negative value of `subcode_field` is an error number; the code has no meaning then.
+    pub subcode_is_errno: bool,
     /// Number of low bits that are removed from the code: 12 counts addresses by page.
     pub code_shift: u32,
 }
 
-/// A row of [`BUILTIN_KINDS`]: name, event, code field, class field, skipped class, code shift.
+/// A row of [`BUILTIN_KINDS`]: name, event, code field, subcode field, skipped subcode, code shift.
 type BuiltinKind = (
     &'static str,
     &'static str,
@@ -107,9 +107,9 @@ impl EventKind {
             name: format!("{event}.{field}"),
             event: event.to_owned(),
             code_field: field.to_owned(),
-            class_field: None,
-            skip_class: None,
-            class_is_errno: false,
+            subcode_field: None,
+            skip_subcode: None,
+            subcode_is_errno: false,
             code_shift: 0,
         })
     }
@@ -117,7 +117,7 @@ impl EventKind {
     /// Clears the code of a key that reports an error, because it has no meaning then.
     #[must_use]
     pub fn normalize_key(&self, key: Key) -> Key {
-        let code = if self.class_is_errno && key.class.cast_signed() < 0 {
+        let code = if self.subcode_is_errno && key.subcode.cast_signed() < 0 {
             0
         } else {
             key.code
@@ -135,15 +135,15 @@ impl EventKind {
             .collect()
     }
 
-    fn from_builtin(&(name, event, code, class, skip_class, shift): &BuiltinKind) -> Self {
+    fn from_builtin(&(name, event, code, subcode, skip_subcode, code_shift): &BuiltinKind) -> Self {
         Self {
             name: name.to_owned(),
             event: event.to_owned(),
             code_field: code.to_owned(),
-            class_field: class.map(str::to_owned),
-            skip_class,
-            class_is_errno: class == Some("errno"),
-            code_shift: shift,
+            subcode_field: subcode.map(str::to_owned),
+            skip_subcode,
+            subcode_is_errno: subcode == Some("errno"),
+            code_shift,
         }
     }
 }

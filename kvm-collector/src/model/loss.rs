@@ -115,8 +115,7 @@ impl Loss {
         ]
     }
 
-    /// Returns whether no loss is known. A kind of loss that the kernel does not count is no known
-    /// loss.
+    /// Returns whether no loss is known. Kinds of loss that the kernel does not count are ignored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries()

@@ -1,6 +1,6 @@
 //! Segments: time intervals during which a vCPU thread was in one state.
 
-use kvm_ebpf_common::{Key, Parts};
+use kvm_ebpf_common::{Key, SpanBreakdown};
 
 use super::VcpuId;
 
@@ -39,7 +39,7 @@ pub struct Exit {
     /// The guest's instruction pointer at the exit.
     pub guest_rip: u64,
     /// The breakdown of its duration; zero if it has no duration.
-    pub parts: Parts,
+    pub parts: SpanBreakdown,
     /// How the exit ended.
     pub end: ExitEnd,
 }

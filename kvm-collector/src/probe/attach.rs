@@ -6,111 +6,42 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{Array, MapError},
-    programs::{Program, ProgramError},
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::Array,
+    programs::Program,
     util::KernelVersion,
 };
 use aya_log::EbpfLogger;
 use kvm_ebpf_common::{
-    CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, PairingCounters, PairingSettings,
-    ShipSettings, SlotTable,
+    CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, TimingCounters, TimingSettings,
+    GeneralSettings, SlotTable,
 };
 
 use super::{
     barrier, bind,
     counted::CountedThreads,
+    error::{ProbeError, not_attached, not_loaded, refused},
     mapped::Mapped,
     notices::{NOTICES_BYTES, Notices},
-    plan::{OF_VCPU_THREADS, Plan, PlanError, Request, cpus},
+    plan::{OF_VCPU_THREADS, Plan},
     programs::TimingPrograms,
     release::Release,
+    request::Request,
     ring::Rings,
-    skip::{MOST_SKIPPED, SKIPPED_PROCESSES},
+    sizes::possible_cpus,
     tables::{self, Tables},
     tracepoint,
 };
-use crate::{host, timing::THREAD_END_EVENT, tracefs::EventName};
+use crate::{timing::THREAD_END_EVENT, tracefs::EventName};
+
+/// Name of the map of processes whose events are skipped.
+pub(super) const SKIPPED_PROCESSES: &str = "SKIPPED_PROCESSES";
+
+/// Maximum number of skipped processes.
+const MAX_SKIPPED_PROCESSES: u32 = 16_384;
 
 /// The kernel half, put here by `build.rs`; empty when it had not been built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
-
-/// Why nothing could be attached.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProbeError {
-    /// Built without the kernel half.
-    #[error(
-        "this kvm-collector was built without its eBPF object: run `cargo xtask build-ebpf`, then build it again"
-    )]
-    NoObject,
-    /// The request cannot be met.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The kernel does not allow it.
-    #[error(
-        "the kernel does not let this process load eBPF programs: {}",
-        host::privileges::remedy()
-    )]
-    Privilege(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The object is none.
-    #[error(
-        "the eBPF object is damaged: run `cargo xtask build-ebpf`, then build kvm-collector again"
-    )]
-    Object(#[from] object::Error),
-    /// The object was rejected.
-    #[error("cannot load the eBPF object")]
-    Load(#[source] EbpfError),
-    /// A program was rejected.
-    #[error("cannot load the eBPF program for `{event}`")]
-    Program {
-        /// The event it is for.
-        event: String,
-        /// Why.
-        #[source]
-        source: ProgramError,
-    },
-    /// The event is not there, or may not be watched.
-    #[error("cannot attach to the tracepoint `{event}`: was the kvm module unloaded?")]
-    Attach {
-        /// The event.
-        event: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A map could not be read.
-    #[error("cannot read the eBPF map `{name}`")]
-    Map {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: MapError,
-    },
-    /// The kernel does not say when programs have ended.
-    #[error("cannot wait until the eBPF programs have ended")]
-    Wait(#[source] io::Error),
-    /// The processor reorders writes, and the kernel cannot keep the order of what the programs write.
-    #[error(
-        "Linux {0} cannot compile the eBPF instructions that keep the order of writes on this processor: use Linux 5.18 or later"
-    )]
-    Unordered(KernelVersion),
-    /// A map could not be made part of this process's memory.
-    #[error("cannot map the eBPF map `{name}` into memory")]
-    Mapping {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The object is not the one this program was written for.
-    #[error(
-        "the eBPF object has no `{0}`: run `cargo xtask build-ebpf`, then build kvm-collector again"
-    )]
-    Missing(String),
-}
 
 /// What the kernel says of one loaded program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +76,7 @@ pub struct Attached {
     /// Counters of events, by CPU, otherwise.
     pub(super) slot_counts: Mapped<SlotTable>,
     /// Counters of what could not be counted or timed, by CPU.
-    pub(super) pairing_counters: Mapped<PairingCounters>,
+    pub(super) pairing_counters: Mapped<TimingCounters>,
     /// The tables of threads and their exits, if threads have to be known.
     pub(super) tables: Option<Tables>,
     /// The tables of threads whose events are counted by themselves, if that was requested.
@@ -393,58 +324,33 @@ impl Attached {
     }
 }
 
-/// Why an event's program was not loaded.
-pub(super) fn not_loaded(event: &str, source: ProgramError) -> ProbeError {
-    if refused(&source) {
-        return ProbeError::Privilege(source.into());
-    }
-    ProbeError::Program {
-        event: event.to_owned(),
-        source,
-    }
-}
-
-/// Why an event's program was not attached.
-pub(super) fn not_attached(
-    event: &str,
-    source: impl std::error::Error + Send + Sync + 'static,
-) -> ProbeError {
-    if refused(&source) {
-        return ProbeError::Privilege(source.into());
-    }
-    ProbeError::Attach {
-        event: event.to_owned(),
-        source: source.into(),
-    }
-}
-
 fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     let sizes = request.sizes;
-    let cpus = cpus();
+    let cpus = possible_cpus();
     // A map that is not needed costs one entry.
     let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
     let pairs = plan.pairing.is_some();
     let knows_threads = plan.knows_threads();
     let threads = if_needed(knows_threads, sizes.threads);
     let rows = if_needed(pairs, sizes.exit_rows);
-    let mut pairing = PairingSettings::NONE;
+    let mut pairing = TimingSettings::NONE;
     let mut details = [DetailSettings::NONE; MAX_DETAILS];
     if let Some(plan) = &plan.pairing {
         (pairing, details) = (plan.settings, plan.details);
     }
     let turns = if_needed(knows_turns(plan), turn_slots(threads));
-    pairing.turn_mask = turns - 1;
+    pairing.last_thread_mask = turns - 1;
     let filter = FilterSettings {
         skip_processes: u32::from(request.skip_processes),
         ..plan.filter
     };
-    let causes = if_needed(pairing.causes != 0, rows);
+    let causes = if_needed(pairing.stores_causes != 0, rows);
     let counted = if_needed(request.per_thread, sizes.counted_threads);
     let interrupts_itself = kernel_version() < RAW_GUARD_SINCE;
-    let ship = ShipSettings {
-        reorders_writes: u32::from(REORDERS_WRITES),
-        interrupts_itself: u32::from(interrupts_itself),
-        counts_simply: u32::from(plan.ship.by_task == 0 && !interrupts_itself),
+    let ship = GeneralSettings {
+        weakly_ordered: u32::from(REORDERS_WRITES),
+        raw_can_nest: u32::from(interrupts_itself),
+        plain_increment: u32::from(plan.ship.needs_task == 0 && !interrupts_itself),
         ..plan.ship
     };
     let has_notices = knows_threads || request.per_thread;
@@ -476,7 +382,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("CAUSES", causes)
         .map_max_entries(
             SKIPPED_PROCESSES,
-            if_needed(request.skip_processes, MOST_SKIPPED),
+            if_needed(request.skip_processes, MAX_SKIPPED_PROCESSES),
         )
         .map_max_entries("SLOT_COUNTS", if_needed(!plan.is_raw, cpus))
         .map_max_entries("PAIRING_COUNTERS", cpus)
@@ -484,7 +390,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("COUNTED_THREADS", counted)
         .map_max_entries("COUNTED_THREAD_OF", counted)
         .map_max_entries("FREE_COUNTED_THREADS", counted)
-        .map_max_entries("THREAD_COUNTS", counted.saturating_mul(ship.slots.max(1)))
+        .map_max_entries("THREAD_COUNTS", counted.saturating_mul(ship.slot_count.max(1)))
         .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
         .load(&bind::bind(OBJECT, &plan.places)?)
         .map_err(|error| {
@@ -528,22 +434,4 @@ fn knows_turns(plan: &Plan) -> bool {
 fn turn_slots(threads: u32) -> u32 {
     const MOST: u32 = 1 << 24;
     threads.saturating_mul(4).clamp(4, MOST).next_power_of_two()
-}
-
-/// Did the kernel say EPERM or EACCES anywhere below? (A rejection by the verifier is EACCES too,
-/// but comes with a log.)
-fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
-            && !verifier_log.to_string().trim().is_empty()
-        {
-            return false;
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
-        }
-        next = error.source();
-    }
-    false
 }

@@ -1,7 +1,7 @@
 //! Putting fields' real places into the programs' instructions, before the object is loaded; see
 //! [`FieldId`](kvm_ebpf_common::FieldId).
 
-use kvm_ebpf_common::{FieldId, FieldPlace, NO_OFFSET};
+use kvm_ebpf_common::{FieldId, FieldLocation, NO_OFFSET};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
 use crate::timing::FieldLocations;
@@ -51,7 +51,7 @@ fn bind_section(code: &mut [u8], places: &FieldLocations) {
             insns.next();
         } else if insn[0] == LOAD | DOUBLE_WORD {
             let offset = i16::from_le_bytes([insn[2], insn[3]]);
-            let number = usize::try_from(offset).ok().and_then(FieldId::number_at);
+            let number = usize::try_from(offset).ok().and_then(FieldId::number_of_placeholder);
             if let Some(place) = number.and_then(|number| places.by_number(number)) {
                 bind_load(insn, place);
             }
@@ -59,7 +59,7 @@ fn bind_section(code: &mut [u8], places: &FieldLocations) {
     }
 }
 
-fn bind_load(insn: &mut [u8], place: &FieldPlace) {
+fn bind_load(insn: &mut [u8], place: &FieldLocation) {
     let offset = u16::try_from(place.offset)
         .ok()
         .filter(|_| place.offset != NO_OFFSET);
@@ -73,7 +73,7 @@ fn bind_load(insn: &mut [u8], place: &FieldPlace) {
             // No source register, no offset.
             insn[1] &= 0x0f;
             insn[2..4].fill(0);
-            insn[4..8].copy_from_slice(&place.otherwise.to_le_bytes());
+            insn[4..8].copy_from_slice(&place.default_value.to_le_bytes());
         }
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn load(field: FieldId) -> [u8; 8] {
-        let offset = u16::try_from(field.stand_in())
+        let offset = u16::try_from(field.placeholder())
             .expect("below 8192")
             .to_le_bytes();
         // r7 = *(u64 *)(r1 + offset)
@@ -108,10 +108,10 @@ mod tests {
     fn a_load_gets_the_fields_offset_and_length() {
         for (bytes, opcode) in [(1, 0x71), (2, 0x69), (4, 0x61), (8, 0x79)] {
             let mut places = places();
-            let there = FieldPlace {
+            let there = FieldLocation {
                 offset: 56,
                 bytes,
-                otherwise: 0,
+                default_value: 0,
             };
             places.set(FieldId::ExitVcpu, there);
             let mut code = load(FieldId::ExitVcpu);
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_field_that_is_not_there_is_a_constant() {
         let mut places = places();
-        places.set(FieldId::SlotVcpu(3), FieldPlace::none(u32::MAX));
+        places.set(FieldId::SlotVcpu(3), FieldLocation::absent(u32::MAX));
         let mut code = load(FieldId::SlotVcpu(3));
         bind_section(&mut code, &places);
         assert_eq!(code, [0xb4, 0x07, 0, 0, 0xff, 0xff, 0xff, 0xff]);

@@ -6,7 +6,8 @@ use aya::{Ebpf, EbpfLoader, programs::Program};
 
 use super::{
     ProbeError,
-    attach::{OBJECT, not_attached, not_loaded},
+    attach::OBJECT,
+    error::{not_attached, not_loaded},
     tracepoint,
 };
 use crate::tracefs::Format;

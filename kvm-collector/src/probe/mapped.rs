@@ -16,7 +16,7 @@ use aya::{Ebpf, maps::Map};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::ProbeError;
+use super::error::ProbeError;
 
 /// Bytes of a word.
 const WORD_BYTES: usize = size_of::<u64>();

@@ -6,6 +6,7 @@ mod barrier;
 mod bind;
 mod counted;
 mod entries;
+mod error;
 #[cfg(feature = "test-api")]
 mod floor;
 mod mapped;
@@ -14,18 +15,22 @@ mod notices;
 mod plan;
 mod programs;
 mod release;
+mod request;
 mod ring;
 mod runs;
+mod sizes;
 mod skip;
 mod snapshot;
 mod tables;
 mod thread_table;
 mod tracepoint;
 
-pub use attach::{Attached, ProbeError, ProgramReport};
+pub use attach::{Attached, ProgramReport};
+pub use error::ProbeError;
 #[cfg(feature = "test-api")]
 pub use floor::Floor;
-pub use plan::{MOST_RING_BYTES, MapSizes, PlanError, Request};
+pub use request::{PlanError, Request};
 pub use ring::{BATCH_BYTES, RingLoss, Rings};
 pub use runs::{ProgramRuns, RunStatistics, map_bytes};
+pub use sizes::{MAX_RING_BYTES, MapSizes};
 pub use snapshot::CountedEntry;

@@ -6,10 +6,10 @@ use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
-use kvm_ebpf_common::ThreadNotice;
+use kvm_ebpf_common::ThreadNotification;
 use zerocopy::FromBytes as _;
 
-use super::ProbeError;
+use super::error::ProbeError;
 
 /// The map's name.
 const NAME: &str = "NOTICES";
@@ -41,10 +41,10 @@ impl Notices {
     }
 
     /// The next one; `None` when all have been read.
-    pub(super) fn next(&mut self) -> Option<ThreadNotice> {
+    pub(super) fn next(&mut self) -> Option<ThreadNotification> {
         let item = self.ring.next()?;
         // What is no notice is ignored: only damaged memory has it.
-        Some(ThreadNotice::read_from_bytes(&item).unwrap_or_default())
+        Some(ThreadNotification::read_from_bytes(&item).unwrap_or_default())
     }
 
     /// Have more been lost since the last call, given how many have been in all?

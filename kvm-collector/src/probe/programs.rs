@@ -1,8 +1,8 @@
 //! The programs that time exits: one for each step of the plan.
 
-use kvm_ebpf_common::{DetailSettings, MAX_DETAILS, NO_SLOT, PairingSettings};
+use kvm_ebpf_common::{DetailSettings, MAX_DETAILS, NO_SLOT, TimingSettings};
 
-use super::plan::{PlanError, Request};
+use super::request::{PlanError, Request};
 use crate::{
     timing::{FieldLocations, TimingRequest, Step, TimingPlan},
     tracefs::{EventName, Format},
@@ -20,7 +20,7 @@ pub(super) struct Use {
 /// What the programs that time exits are told, and which they are.
 #[derive(Debug)]
 pub(super) struct TimingPrograms {
-    pub(super) settings: PairingSettings,
+    pub(super) settings: TimingSettings,
     pub(super) details: [DetailSettings; MAX_DETAILS],
     /// What to attach, in this order.
     pub(super) uses: Vec<Use>,
@@ -62,7 +62,7 @@ impl TimingPrograms {
                     let slot = attach(&format!("detail_{number}"), "");
                     programs.details[usize::from(*number)].slot = slot;
                 }
-                Step::UserspaceExit => programs.settings.user_slot = attach("user_exit", raw),
+                Step::UserspaceExit => programs.settings.userspace_exit_slot = attach("user_exit", raw),
                 Step::Wakeup => programs.settings.wakeup_slot = attach("wakeup", ""),
                 Step::Switch => {
                     attach("switched", "");

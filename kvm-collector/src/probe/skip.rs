@@ -1,37 +1,35 @@
-//! Processes that the programs skip, since user space has decided against them.
+//! Processes whose events the eBPF programs skip, because user space has excluded them.
 //!
-//! A VM's name is found in user space, some time after its first event. Until then its process is not skipped, so that
-//! nothing is lost; user space drops what it has not selected. Afterwards a VM that is not selected costs no more than
-//! the look into this table.
+//! User space reads a VM's name some time after the first event of its process. Until then the process is not skipped,
+//! so no event is lost, and user space drops the events of VMs that are not selected. Afterwards an excluded VM costs
+//! only the lookup in this map.
 
 use std::io;
 
 use aya::maps::{HashMap, MapData, MapError};
 
-use super::{Attached, ProbeError};
+use super::{
+    attach::{Attached, SKIPPED_PROCESSES},
+    error::ProbeError,
+};
 use crate::host;
 
-/// The table's name.
-pub(super) const SKIPPED_PROCESSES: &str = "SKIPPED_PROCESSES";
-
-/// How many processes it holds, where it is needed.
-pub(super) const MOST_SKIPPED: u32 = 16_384;
-
 impl Attached {
-    /// Skips all further events of a process, until it ends or [`Attached::unskip_process`]. The request must have set
-    /// [`skip_processes`](super::Request::skip_processes).
+    /// Skips all further events of a process until it ends or [`Attached::unskip_process`] is called. The request must
+    /// have set [`skip_processes`](super::Request::skip_processes).
     ///
-    /// When the table is full, the process is not skipped: it only costs more.
+    /// If the map is full, the process is not skipped, which only costs time.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// If the map cannot be written.
     pub fn skip_process(&mut self, tgid: u32) -> Result<(), ProbeError> {
         match self.skipped()?.insert(tgid, 1, 0) {
             Ok(()) => {}
             Err(source) if has_errno(&source, libc::E2BIG) => return Ok(()),
             Err(source) => return Err(failed(source)),
         }
-        // Only now: had it ended before, nobody would remove it, and another process may get its number.
+        // Check after the insertion: if the process ended before it, no program removes the entry, and another process
+        // may get the pid.
         if host::process::is_running(tgid) {
             Ok(())
         } else {
@@ -40,10 +38,10 @@ impl Attached {
     }
 
     #[cfg(feature = "test-api")]
-    /// No longer skips a process. An exit that was in progress when the process was skipped is not counted.
+    /// Stops skipping a process. An exit that was in progress when the process was skipped is not counted.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// If the map cannot be written.
     pub fn unskip_process(&mut self, tgid: u32) -> Result<(), ProbeError> {
         if self.skipped()?.get(&tgid, 0).is_err() {
             return Ok(());
@@ -56,10 +54,10 @@ impl Attached {
     }
 
     #[cfg(feature = "test-api")]
-    /// The processes that are skipped.
+    /// Process ids that are skipped.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// If the map cannot be read.
     pub fn skipped_processes(&self) -> Result<Vec<u32>, ProbeError> {
         let map = self.ebpf.map(SKIPPED_PROCESSES);
         let map = map.ok_or_else(|| ProbeError::Missing(SKIPPED_PROCESSES.to_owned()))?;
@@ -69,7 +67,7 @@ impl Attached {
 
     fn remove_skipped(&mut self, tgid: u32) -> Result<(), ProbeError> {
         match self.skipped()?.remove(&tgid) {
-            // The process has ended.
+            // A program removed it when the process ended.
             Err(MapError::KeyNotFound) => Ok(()),
             Err(source) if has_errno(&source, libc::ENOENT) => Ok(()),
             result => result.map_err(failed),

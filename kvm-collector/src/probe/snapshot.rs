@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use aya::maps::PerCpuArray;
 use kvm_ebpf_common::{
-    CauseTable, NOTICE_COUNTED_THREAD, NOTICE_COUNTED_THREAD_ENDED, NOTICE_VCPU_THREAD,
-    NOTICE_VCPU_THREAD_ENDED, PairingCounters, Row, SlotCounts, SlotTable, ThreadNotice,
+    CauseTable, COUNTED_THREAD_ADDED, COUNTED_THREAD_ENDED, VCPU_THREAD_ADDED,
+    VCPU_THREAD_ENDED, TimingCounters, Row, SlotCounts, SlotTable, ThreadNotification,
     VcpuThread,
 };
 
@@ -49,8 +49,8 @@ impl Attached {
 
     /// What could not be counted properly, summed over CPUs.
     #[must_use]
-    pub fn pairing_counters(&self) -> PairingCounters {
-        let mut sum = PairingCounters::default();
+    pub fn pairing_counters(&self) -> TimingCounters {
+        let mut sum = TimingCounters::default();
         for cpu in 0..self.pairing_counters.len() {
             let cpu = self.pairing_counters.read(cpu);
             sum.unmatched += cpu.unmatched;
@@ -60,28 +60,28 @@ impl Attached {
             sum.slow_lost += cpu.slow_lost;
             sum.moved += cpu.moved;
             sum.interrupted += cpu.interrupted;
-            sum.notices_lost += cpu.notices_lost;
+            sum.notifications_lost += cpu.notifications_lost;
         }
         sum
     }
 
     /// Reads which threads have come and gone since the last call. Returns those that are new in a table; a thread may be
     /// in two tables, and a name may be missing (all zeros) where notices were lost.
-    pub fn read_notices(&mut self) -> Vec<ThreadNotice> {
+    pub fn read_notices(&mut self) -> Vec<ThreadNotification> {
         let mut new = Vec::new();
         let Some(notices) = &mut self.notices else {
             return new;
         };
         while let Some(notice) = notices.next() {
             match (notice.kind, &mut self.tables, &mut self.counted) {
-                (NOTICE_VCPU_THREAD, Some(tables), _) => {
+                (VCPU_THREAD_ADDED, Some(tables), _) => {
                     new.extend(tables.threads.begin(&notice).then_some(notice));
                 }
-                (NOTICE_VCPU_THREAD_ENDED, Some(tables), _) => tables.threads.end(&notice),
-                (NOTICE_COUNTED_THREAD, _, Some(counted)) => {
+                (VCPU_THREAD_ENDED, Some(tables), _) => tables.threads.end(&notice),
+                (COUNTED_THREAD_ADDED, _, Some(counted)) => {
                     new.extend(counted.threads.begin(&notice).then_some(notice));
                 }
-                (NOTICE_COUNTED_THREAD_ENDED, _, Some(counted)) => counted.threads.end(&notice),
+                (COUNTED_THREAD_ENDED, _, Some(counted)) => counted.threads.end(&notice),
                 _ => {}
             }
         }
@@ -90,17 +90,17 @@ impl Attached {
     }
 
     /// Searches the tables if notices were lost.
-    fn search_after_loss(&mut self, new: &mut Vec<ThreadNotice>) {
-        let lost = self.pairing_counters().notices_lost;
+    fn search_after_loss(&mut self, new: &mut Vec<ThreadNotification>) {
+        let lost = self.pairing_counters().notifications_lost;
         if !self.notices.as_mut().is_some_and(|it| it.has_lost(lost)) {
             return;
         }
         log::debug!("{lost} notices of threads were lost: searching the tables");
         if let Some(tables) = &mut self.tables {
-            new.extend(tables.threads.search(NOTICE_VCPU_THREAD));
+            new.extend(tables.threads.search(VCPU_THREAD_ADDED));
         }
         if let Some(counted) = &mut self.counted {
-            new.extend(counted.threads.search(NOTICE_COUNTED_THREAD));
+            new.extend(counted.threads.search(COUNTED_THREAD_ADDED));
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::Ebpf;
-use kvm_ebpf_common::{CountedThread, ThreadNotice, VcpuThread, tgid_of, tid_of};
+use kvm_ebpf_common::{CountedThread, ThreadNotification, VcpuThread, tgid_of, tid_of};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{ProbeError, entries::Entries, mapped::Mapped};
@@ -57,7 +57,7 @@ impl<T: ThreadEntry> ThreadTable<T> {
 
     /// Receives the notice of a new thread. Returns whether the entry is this thread's: one that was found and freed after
     /// notices were lost may be free, or another thread's by now.
-    pub(super) fn begin(&mut self, notice: &ThreadNotice) -> bool {
+    pub(super) fn begin(&mut self, notice: &ThreadNotification) -> bool {
         let index = notice.index;
         let owner = u64::from(notice.tgid) << 32 | u64::from(notice.tid);
         let is_of = self.contains(index) && self.owner(index) == owner;
@@ -68,25 +68,25 @@ impl<T: ThreadEntry> ThreadTable<T> {
     }
 
     /// Receives the notice that a thread has ended; as [`ThreadTable::begin`].
-    pub(super) fn end(&mut self, notice: &ThreadNotice) {
+    pub(super) fn end(&mut self, notice: &ThreadNotification) {
         if self.contains(notice.index) && self.has_ended(notice.index) {
             self.entries.end(notice.index);
         }
     }
 
     /// Searches the whole table, after notices were lost. Returns notices of the entries that were not known.
-    pub(super) fn search(&mut self, kind: u32) -> Vec<ThreadNotice> {
+    pub(super) fn search(&mut self, kind: u32) -> Vec<ThreadNotification> {
         let mut entries = std::mem::take(&mut self.entries);
         let found = entries.search(self.threads.len(), |index| {
             (self.owner(index) != 0, self.has_ended(index))
         });
         self.entries = entries;
-        let notice = |index| ThreadNotice {
+        let notice = |index| ThreadNotification {
             tgid: tgid_of(self.owner(index)),
             tid: tid_of(self.owner(index)),
             index,
             kind,
-            ..ThreadNotice::default()
+            ..ThreadNotification::default()
         };
         found.into_iter().map(notice).collect()
     }

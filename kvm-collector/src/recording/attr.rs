@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kvm_ebpf_common::is_time;
+use kvm_ebpf_common::is_valid_time;
 
 use super::abi::{TYPE_TRACEPOINT, flag, read_format, sample, u32_at, u64_at};
 
@@ -126,7 +126,7 @@ impl EventAttr {
             .len()
             .checked_sub(from_end)
             .and_then(|offset| u64_at(record, offset))
-            .filter(|ns| is_time(*ns))
+            .filter(|ns| is_valid_time(*ns))
             .unwrap_or(0)
     }
 
@@ -144,7 +144,7 @@ impl EventAttr {
     #[inline]
     pub(crate) fn sample_time(&self, body: &[u8]) -> Option<u64> {
         match self.offsets.time {
-            Some(offset) => u64_at(body, offset).filter(|ns| is_time(*ns)),
+            Some(offset) => u64_at(body, offset).filter(|ns| is_valid_time(*ns)),
             None => Some(0),
         }
     }

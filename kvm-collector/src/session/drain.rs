@@ -1,43 +1,44 @@
-//! The one loop that reads the rings.
+//! Reads all records from the rings, in batches.
 
 use crate::{
     model::Batch,
     probe::{RingLoss, Rings},
 };
 
-/// How many batches are read before the caller does its other work: on a busy host the rings never run empty.
-const MOST_BATCHES: usize = 8;
+/// Maximum number of batches per call of [`drain`]. On a busy host the rings are never empty, and the
+/// caller has other work to do.
+const MAX_BATCHES: usize = 8;
 
-/// What one read of the rings returned.
+/// Result of reading the rings once.
 #[derive(Debug)]
 pub(super) struct RingRead {
-    /// The records; there may be none where there are losses.
+    /// Records. Can be empty if only losses were found.
     pub(super) batch: Batch,
-    /// The losses that were found before these records; see [`Rings::take_losses`].
+    /// Losses that happened before these records; see [`Rings::take_losses`].
     pub(super) losses: Vec<RingLoss>,
 }
 
-/// Why [`drain`] returned.
+/// Whether [`drain`] has read everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Drained {
-    /// The rings were empty.
-    All,
-    /// There may be more in them.
-    Part,
+pub(super) enum DrainOutcome {
+    /// The rings are empty.
+    Empty,
+    /// The rings may have more records.
+    MayHaveMore,
 }
 
-/// Reads the rings until they are empty, `has_capacity` says no, or [`MOST_BATCHES`] have been read.
+/// Reads batches until the rings are empty, `has_capacity` returns false, or [`MAX_BATCHES`] were read.
 ///
 /// # Errors
-/// The first that `each` returns.
+/// The first error that `each` returns.
 pub(super) fn drain<E>(
     rings: &mut Rings,
     has_capacity: impl Fn() -> bool,
     mut each: impl FnMut(&Rings, RingRead) -> Result<(), E>,
-) -> Result<Drained, E> {
-    for _ in 0..MOST_BATCHES {
+) -> Result<DrainOutcome, E> {
+    for _ in 0..MAX_BATCHES {
         if !has_capacity() {
-            return Ok(Drained::Part);
+            return Ok(DrainOutcome::MayHaveMore);
         }
         let batch = rings.drain();
         let losses: Vec<_> = rings.take_losses().collect();
@@ -46,8 +47,8 @@ pub(super) fn drain<E>(
             each(rings, RingRead { batch, losses })?;
         }
         if is_last {
-            return Ok(Drained::All);
+            return Ok(DrainOutcome::Empty);
         }
     }
-    Ok(Drained::Part)
+    Ok(DrainOutcome::MayHaveMore)
 }

@@ -1,159 +1,159 @@
-//! Timing exits: of the running kernel, and of a recording.
+//! Times exits of the running kernel or of a recording.
 
 use std::convert::Infallible;
 
 use kvm_ebpf_common::SlowExit;
 
 use super::{
-    Due, Intervals, Schedule, Span,
-    drain::{Drained, drain},
-    play,
+    WakeReason, IntervalTracker, Schedule, ReportPeriod,
+    drain::{DrainOutcome, drain},
+    read_recording,
 };
 use crate::{
     model::{ExitReading, EventKind, StreamItem, ThreadExits},
     probe::Rings,
     source::{Live, PlaybackOptions, Recording, RecordingSummary},
     timing::{TimingRequest, Replay, ReplayOptions},
-    view::{ExitGroups, Group},
+    view::{ExitGroups, GroupBy},
 };
 
-/// All exits up to a time.
-pub type Moment = (ExitGroups, ExitReading);
+/// Cumulative exit counters at one time.
+pub type Snapshot = (ExitGroups, ExitReading);
 
-/// What numbers are called.
+/// Looks up the names of exit reasons and VMs.
 #[derive(Clone, Copy)]
 #[cfg_attr(
     feature = "test-api",
-    expect(missing_debug_implementations, reason = "a function has no text")
+    expect(missing_debug_implementations, reason = "functions do not implement Debug")
 )]
-pub struct ExitNames<'a> {
-    /// How exits are timed: the formats have names in them.
-    pub pairing: &'a TimingRequest,
-    /// The name of a process's VM.
-    pub vm: &'a dyn Fn(u32) -> String,
+pub struct NameLookup<'a> {
+    /// Request that has the event formats, which contain the names of reasons.
+    pub timing: &'a TimingRequest,
+    /// Returns the name of a VM by the process id of its VMM.
+    pub vm_name: &'a dyn Fn(u32) -> String,
 }
 
-/// Where reports go.
+/// Receives the reports of [`live`] and [`recorded`].
 pub trait ExitsOutput {
-    /// What rows are grouped by.
-    fn by(&self) -> &[Group];
+    /// Returns the keys that rows are grouped by.
+    fn grouping(&self) -> &[GroupBy];
 
-    /// Writes what came between two moments.
+    /// Writes a report about the time between two snapshots.
     ///
     /// # Errors
     /// When writing fails.
-    fn report(
+    fn write_report(
         &mut self,
-        span: Span,
-        earlier: &Moment,
-        now: &Moment,
-        names: ExitNames<'_>,
+        span: ReportPeriod,
+        earlier: &Snapshot,
+        now: &Snapshot,
+        names: NameLookup<'_>,
     ) -> anyhow::Result<()>;
 
-    /// Writes a slow exit as it ends.
+    /// Writes a slow exit, when it has ended.
     ///
     /// # Errors
     /// When writing fails.
-    fn slow(&mut self, exit: &SlowExit, names: ExitNames<'_>) -> anyhow::Result<()>;
+    fn write_slow_exit(&mut self, exit: &SlowExit, names: NameLookup<'_>) -> anyhow::Result<()>;
 
-    /// Everything that was written is to be seen.
+    /// Flushes the output.
     ///
     /// # Errors
     /// When writing fails.
     fn flush(&mut self) -> anyhow::Result<()>;
 }
 
-/// Times the running kernel's exits until the schedule says that it is over.
+/// Times exits of the running kernel until the schedule ends. Reports each interval and the total.
 ///
 /// # Errors
-/// When the kernel cannot be read or the output not be written.
+/// When the kernel cannot be read or the output cannot be written.
 pub async fn live(
     live: &mut Live,
-    pairing: &TimingRequest,
+    timing: &TimingRequest,
     schedule: &mut Schedule,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<()> {
-    schedule.watch_threads(live.notices_fd()?)?;
+    schedule.set_thread_notifications(live.notifications_fd()?)?;
     let mut rings = live.take_rings();
-    let mut intervals = Intervals::new(Moment::default());
+    let mut intervals = IntervalTracker::new(Snapshot::default());
     loop {
         tokio::select! {
             biased;
-            due = schedule.next() => match due? {
-                Due::Threads => live.handle_notices()?,
-                Due::Refresh => live.update_threads()?,
-                Due::Interval => {
-                    let now = read(pairing, output, |each| live.read_exits(each))?;
+            reason = schedule.next() => match reason? {
+                WakeReason::ThreadNotifications => live.handle_notifications()?,
+                WakeReason::Refresh => live.update_threads()?,
+                WakeReason::Interval => {
+                    let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
                     let vm = |tgid| live.names().display_name(tgid).to_owned();
-                    let names = ExitNames { pairing, vm: &vm };
+                    let names = NameLookup { timing, vm_name: &vm };
                     intervals.end_interval(&now, |earlier, now| {
-                        output.report(Span::Interval, earlier, now, names)
+                        output.write_report(ReportPeriod::Interval, earlier, now, names)
                     })?;
                 }
-                Due::End => break,
+                WakeReason::End => break,
             },
-            () = ready(&mut rings) => {}
+            () = rings_ready(&mut rings) => {}
         }
-        // Whatever it was that came: it may come again before the rings are waited for.
-        slow(&mut rings, live, pairing, output)?;
+        // Always read the rings: they have the lowest priority above, and would starve otherwise.
+        write_slow_exits(&mut rings, live, timing, output)?;
     }
     live.stop()?;
-    // Nothing is added any more: what the rings hold has an end.
-    while slow(&mut rings, live, pairing, output)? == Drained::Part {}
-    let now = read(pairing, output, |each| live.read_exits(each))?;
+    // The programs are stopped, so this loop ends.
+    while write_slow_exits(&mut rings, live, timing, output)? == DrainOutcome::MayHaveMore {}
+    let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
     let vm = |tgid| live.names().display_name(tgid).to_owned();
-    let names = ExitNames { pairing, vm: &vm };
+    let names = NameLookup { timing, vm_name: &vm };
     if schedule.has_intervals() {
         intervals.end_interval(&now, |earlier, now| {
-            output.report(Span::Interval, earlier, now, names)
+            output.write_report(ReportPeriod::Interval, earlier, now, names)
         })?;
     }
-    output.report(Span::Total, intervals.first(), &now, names)
+    output.write_report(ReportPeriod::Total, intervals.first(), &now, names)
 }
 
-/// Slow exits may have been reported; never, if none are requested.
-async fn ready(rings: &mut Option<Rings>) {
+/// Waits until the rings may have slow exits; forever if slow exits are not requested.
+async fn rings_ready(rings: &mut Option<Rings>) {
     match rings {
         Some(rings) => rings.ready().await,
         None => std::future::pending().await,
     }
 }
 
-/// Writes slow exits that have been reported.
-fn slow(
+/// Reads slow exits from the rings and writes them.
+fn write_slow_exits(
     rings: &mut Option<Rings>,
     live: &mut Live,
-    pairing: &TimingRequest,
+    timing: &TimingRequest,
     output: &mut impl ExitsOutput,
-) -> anyhow::Result<Drained> {
+) -> anyhow::Result<DrainOutcome> {
     let Some(rings) = rings else {
-        return Ok(Drained::All);
+        return Ok(DrainOutcome::Empty);
     };
-    let drained = drain(
+    let outcome = drain(
         rings,
         || true,
         |_, read| {
-            // Of VMs not seen before, the names must be read while they live.
-            live.handle_notices()?;
+            // Read the names of new VMs first, while the VMs are running.
+            live.handle_notifications()?;
             let records = read.batch.records();
             for exit in records.filter_map(|(_, record)| record.slow_exit()) {
                 if live.is_selected(exit.header.tgid) {
                     let names = live.names();
                     let vm = |pid| names.display_name(names.latest(pid)).to_owned();
-                    output.slow(&exit, ExitNames { pairing, vm: &vm })?;
+                    output.write_slow_exit(&exit, NameLookup { timing, vm_name: &vm })?;
                 }
             }
             Ok::<_, anyhow::Error>(())
         },
     )?;
     output.flush()?;
-    Ok(drained)
+    Ok(outcome)
 }
 
-/// Times a recording's exits.
+/// Times the exits of a recording. Reports each interval and the total.
 ///
 /// # Errors
-/// When the recording cannot be read, exits not be timed, or the output not be written.
+/// When the recording cannot be read, exits cannot be timed, or the output cannot be written.
 pub fn recorded(
     recording: Recording,
     replay: ReplayOptions,
@@ -161,54 +161,54 @@ pub fn recorded(
     shows_progress: bool,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<RecordingSummary> {
-    let pairing = replay.timing.clone();
-    let pairing = &pairing;
-    let has_slow = pairing.slow_threshold.is_some();
+    let timing = replay.timing.clone();
+    let timing = &timing;
+    let has_slow = timing.slow_threshold.is_some();
     let mut replay = Replay::new(replay)?;
-    let mut intervals = Intervals::new(Moment::default());
-    let summary = play(recording, options, shows_progress, |item, context| {
+    let mut intervals = IntervalTracker::new(Snapshot::default());
+    let summary = read_recording(recording, options, shows_progress, |item, context| {
         replay.add_item(item);
         if !has_slow && matches!(item, StreamItem::Event(_)) {
             return Ok(());
         }
         let vm = |tgid| context.names.vm_name(tgid);
-        let names = ExitNames { pairing, vm: &vm };
+        let names = NameLookup { timing, vm_name: &vm };
         if has_slow {
             for exit in replay.drain_slow_exits() {
-                output.slow(&exit, names)?;
+                output.write_slow_exit(&exit, names)?;
             }
         }
         if let StreamItem::IntervalEnd { .. } = item {
-            let mut now = read(pairing, output, |each| {
+            let mut now = take_snapshot(timing, output, |each| {
                 Ok::<_, Infallible>(replay.read_exits(each))
             })?;
             now.1.loss = now.1.loss.plus(context.loss);
             intervals.end_interval(&now, |earlier, now| {
-                output.report(Span::Interval, earlier, now, names)
+                output.write_report(ReportPeriod::Interval, earlier, now, names)
             })?;
         }
         Ok::<_, anyhow::Error>(())
     })?;
     replay.advance(summary.end_ns);
-    let mut now = read(pairing, output, |each| {
+    let mut now = take_snapshot(timing, output, |each| {
         Ok::<_, Infallible>(replay.read_exits(each))
     })?;
     now.1.loss = now.1.loss.plus(&summary.loss);
     let vm = |tgid| summary.names.vm_name(tgid);
-    let names = ExitNames { pairing, vm: &vm };
-    output.report(Span::Total, intervals.first(), &now, names)?;
+    let names = NameLookup { timing, vm_name: &vm };
+    output.write_report(ReportPeriod::Total, intervals.first(), &now, names)?;
     Ok(summary)
 }
 
-/// Groups what a source gives.
-fn read<E: std::error::Error + Send + Sync + 'static>(
-    pairing: &TimingRequest,
+/// Reads all exits from a source and groups them.
+fn take_snapshot<E: std::error::Error + Send + Sync + 'static>(
+    timing: &TimingRequest,
     output: &impl ExitsOutput,
     exits: impl FnOnce(&mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, E>,
-) -> anyhow::Result<Moment> {
-    let kind: Option<&EventKind> = pairing.counted_event.as_ref().map(|it| &it.kind);
-    let mut groups = ExitGroups::new(output.by(), kind);
-    let reading = exits(&mut |exits| groups.add(exits))?;
+) -> anyhow::Result<Snapshot> {
+    let kind: Option<&EventKind> = timing.counted_event.as_ref().map(|it| &it.kind);
+    let mut groups = ExitGroups::new(output.grouping(), kind);
+    let reading = exits(&mut |exits| groups.add_exits(exits))?;
     groups.add_vcpus(&reading.vcpus);
     Ok((groups, reading))
 }

@@ -1,38 +1,38 @@
-//! From totals to what came between them.
+//! Splits a measurement into intervals.
 
-/// What a report is about.
+/// What a report covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Span {
-    /// One interval. All intervals together are the total.
+pub enum ReportPeriod {
+    /// One interval. The intervals add up to the total.
     Interval,
     /// The whole measurement.
     Total,
 }
 
-/// Readings of totals, of which the first, the last and the current one matter.
+/// Stores the first and the previous reading of cumulative counters.
 #[derive(Debug)]
-pub struct Intervals<T> {
+pub struct IntervalTracker<T> {
     first: T,
-    last: T,
+    previous: T,
 }
 
-impl<T: Clone> Intervals<T> {
-    /// Begins with a first reading.
+impl<T: Clone> IntervalTracker<T> {
+    /// Starts the first interval with a reading.
     pub fn new(first: T) -> Self {
         Self {
-            last: first.clone(),
+            previous: first.clone(),
             first,
         }
     }
 
-    /// An interval has ended: `report` gets the reading before and this one.
+    /// Ends an interval. `report` gets the reading at its start and the one at its end.
     pub fn end_interval<R>(&mut self, now: &T, report: impl FnOnce(&T, &T) -> R) -> R {
-        let reported = report(&self.last, now);
-        self.last = now.clone();
+        let reported = report(&self.previous, now);
+        self.previous = now.clone();
         reported
     }
 
-    /// The first reading, since when a total counts.
+    /// Returns the reading at the start of the measurement.
     pub fn first(&self) -> &T {
         &self.first
     }

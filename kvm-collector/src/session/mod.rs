@@ -1,14 +1,16 @@
-//! Running a request: what the commands, and whatever else measures, have in common. Readings, intervals, limits and
-//! the end are here; what a report looks like is the caller's business.
+//! Runs measurements: reads the kernel or a recording, and handles intervals, stop conditions and signals.
+//!
+//! There is one submodule per command. Its functions report through a callback or a trait, so the
+//! caller decides what a report looks like.
 
 mod drain;
 pub mod exits;
 mod intervals;
 mod names;
-mod own_cost;
-mod playback;
+mod overhead;
 mod progress;
 mod queue;
+mod read_recording;
 pub mod record;
 mod schedule;
 mod signals;
@@ -17,9 +19,11 @@ mod stream;
 pub mod top;
 pub mod trace;
 
-pub use intervals::{Intervals, Span};
-pub use own_cost::OwnCost;
-pub use playback::play;
-pub use queue::LEAST_QUEUE_BYTES;
-pub use schedule::{Due, Ending, REFRESH_PERIOD, Schedule, ThreadNotices, every, until};
-pub use signals::of_end;
+pub use intervals::{IntervalTracker, ReportPeriod};
+pub use overhead::OverheadMeter;
+pub use queue::MIN_QUEUE_BYTES;
+pub use read_recording::read_recording;
+pub use schedule::{
+    REFRESH_PERIOD, Schedule, StopConditions, ThreadNotifications, WakeReason, interval_timer, wait_until,
+};
+pub use signals::termination_signals;

@@ -1,4 +1,5 @@
-//! Reads the names of threads and VMs while they live: together with their first event.
+//! Reads the names of threads and VMs when their main_thread event arrives. Later the thread may have ended,
+//! and `/proc` no longer has its name.
 
 use std::collections::HashSet;
 
@@ -8,36 +9,39 @@ use crate::{
     model::{Batch, ThreadId, capacity::MAX_KNOWN_TASKS},
 };
 
-/// Threads whose event was seen lately, by the last bits of their number: nearly every event is of one of them.
+/// Entries in the cache of recent threads. The low bits of the thread id select the entry. Nearly every
+/// event is of a cached thread.
 const RECENT_THREADS: usize = 1024;
 
-/// No thread.
-const NOBODY: ThreadId = ThreadId {
+/// Marks an unused cache entry.
+const NO_THREAD: ThreadId = ThreadId {
     tgid: u32::MAX,
     tid: u32::MAX,
 };
 
-/// Finds the threads and processes of a stream that have no name yet.
+/// Reads the names of threads and VMs that are new in a stream.
 #[derive(Debug)]
 pub(super) struct NameReader {
+    /// Cache of recently seen threads.
     recent: Vec<ThreadId>,
-    /// Threads, and processes by their first thread.
+    /// Threads whose name was read. A process is represented by its main thread.
     seen: HashSet<ThreadId>,
-    /// Read the names of processes and of their VMs as well.
-    has_processes: bool,
+    /// Also read the names of processes and VMs.
+    reads_vm_names: bool,
 }
 
 impl NameReader {
-    /// Reads the names of threads; those of processes and VMs only if they are needed.
-    pub(super) fn new(has_processes: bool) -> Self {
+    /// Creates a reader of thread names and, if requested, of process and VM names.
+    pub(super) fn new(reads_vm_names: bool) -> Self {
         Self {
-            recent: vec![NOBODY; RECENT_THREADS],
+            recent: vec![NO_THREAD; RECENT_THREADS],
             seen: HashSet::new(),
-            has_processes,
+            reads_vm_names,
         }
     }
 
-    /// The names of all threads and VMs whose first event is in a batch. A name that cannot be read any more is left out.
+    /// Returns the names of all threads and VMs whose main_thread event is in the batch. Names that cannot be
+    /// read are omitted.
     pub(super) fn read(
         &mut self,
         batch: &Batch,
@@ -61,8 +65,8 @@ impl NameReader {
             };
             let recent = &mut self.recent[thread.tid as usize % RECENT_THREADS];
             if record.thread_end_comm().is_some() {
-                // Its number may be another thread's from here on.
-                *recent = NOBODY;
+                // The kernel may reuse the thread id from here on.
+                *recent = NO_THREAD;
                 self.seen.remove(&thread);
                 continue;
             }
@@ -71,7 +75,7 @@ impl NameReader {
             }
             *recent = thread;
             if self.seen.len() >= MAX_KNOWN_TASKS {
-                // Those that live are read again.
+                // Bound the memory. The names of running threads will be read again.
                 self.seen.clear();
             }
             let mut is_new = |thread: ThreadId| {
@@ -83,11 +87,11 @@ impl NameReader {
                 is_new
             };
             let is_new_thread = is_new(thread);
-            let first = ThreadId {
+            let main_thread = ThreadId {
                 tid: thread.tgid,
                 ..thread
             };
-            if self.has_processes && if thread == first { is_new_thread } else { is_new(first) } {
+            if self.reads_vm_names && if thread == main_thread { is_new_thread } else { is_new(main_thread) } {
                 let name = vm_name(thread.tgid);
                 names.vms.extend(name.map(|name| (thread.tgid, name)));
             }
@@ -104,25 +108,25 @@ mod tests {
 
     use super::{super::queue::tests::batch_of, *};
 
-    /// What is looked up, and in which order.
+    /// Reads the names of these records (slot, tgid, tid). Returns the sorted lookups.
     fn looked_up(reader: &mut NameReader, records: &[(u16, u32, u32)]) -> Vec<String> {
-        let asked = RefCell::new(Vec::new());
-        let ask = |what: &str, id: u32| {
-            asked.borrow_mut().push(format!("{what} {id}"));
+        let lookups = RefCell::new(Vec::new());
+        let look_up = |what: &str, id: u32| {
+            lookups.borrow_mut().push(format!("{what} {id}"));
             Some(format!("{what} {id}"))
         };
         let names = reader.read_with(
             &batch_of(records),
-            |_, tid, _| ask("thread", tid),
-            |tgid| ask("vm", tgid),
+            |_, tid, _| look_up("thread", tid),
+            |tgid| look_up("vm", tgid),
         );
         let threads = names.threads.into_iter().map(|it| it.1);
         let mut read: Vec<_> = threads.chain(names.vms.into_iter().map(|it| it.1)).collect();
-        let mut asked = asked.into_inner();
+        let mut lookups = lookups.into_inner();
         read.sort();
-        asked.sort();
-        assert_eq!(read, asked);
-        asked
+        lookups.sort();
+        assert_eq!(read, lookups);
+        lookups
     }
 
     #[test]
@@ -137,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_used_again_is_looked_up_again() {
+    fn a_reused_thread_id_is_looked_up_again() {
         let mut reader = NameReader::new(false);
         let records = [(0, 7, 8), (THREAD_END_SLOT, 7, 8), (0, 7, 8)];
         assert_eq!(looked_up(&mut reader, &records), ["thread 8", "thread 8"]);
     }
 
     #[test]
-    fn threads_that_share_an_entry_are_looked_up_once_each() {
+    fn threads_with_the_same_cache_entry_are_looked_up_once_each() {
         let mut reader = NameReader::new(false);
         let other = 8 + u32::try_from(RECENT_THREADS).unwrap();
         let records = [(0, 7, 8), (0, 7, other), (0, 7, 8), (0, 7, other)];

@@ -1,4 +1,4 @@
-//! The line on the terminal that says how a recording goes.
+//! The progress line of `record` on the terminal.
 
 use std::{
     fs::File,
@@ -7,41 +7,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::in_mib;
-use crate::recording::RecordingStats;
+use crate::{format::units::mebibytes, recording::RecordingStats};
 
-/// How often the line changes.
+/// Minimum time between two updates of the line.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Erases the line.
 const ERASE: &str = "\r\x1b[K";
 
-/// A line on stderr that is written over once a second. It belongs to the thread that reads the rings, so it never waits
-/// for the terminal: what the terminal does not take is left out.
+/// A line on stderr that is overwritten once a second.
+///
+/// Writes do not block, because the thread that shows the line also reads the rings. If the terminal
+/// accepts no output, an update is dropped.
 #[derive(Debug)]
-pub(super) struct Progress {
-    /// The terminal; without one there is no line.
+pub(super) struct ProgressLine {
+    /// `None` if there is no terminal, or with `--quiet`.
     terminal: Option<File>,
-    shown: Option<Instant>,
+    last_shown: Option<Instant>,
 }
 
-impl Progress {
+impl ProgressLine {
     pub(super) fn new(quiet: bool) -> Self {
         let is_on = !quiet && std::io::stderr().is_terminal();
         Self {
-            // Opened for itself: other users of the terminal still wait for it.
+            // A new open file description: O_NONBLOCK must not affect other users of the terminal.
             terminal: is_on.then(|| open("/proc/self/fd/2").ok()).flatten(),
-            shown: None,
+            last_shown: None,
         }
     }
 
-    /// Shows the line, if it is time for it.
-    pub(super) fn show(&mut self, began: Instant, recorded: RecordingStats, lost: u64) {
-        if self.shown.is_none_or(|it| it.elapsed() >= PERIOD) {
-            self.shown = Some(Instant::now());
-            let seconds = began.elapsed().as_secs();
+    /// Updates the line if the last update is [`PERIOD`] ago.
+    pub(super) fn show(&mut self, start: Instant, recorded: RecordingStats, lost: u64) {
+        if self.last_shown.is_none_or(|it| it.elapsed() >= PERIOD) {
+            self.last_shown = Some(Instant::now());
+            let seconds = start.elapsed().as_secs();
             let RecordingStats { events, bytes, .. } = recorded;
-            let size = in_mib(bytes);
+            let size = mebibytes(bytes);
             self.write(&format!(
                 "{ERASE}{seconds} s, {events} events, {size}, {lost} lost"
             ));
@@ -49,21 +50,21 @@ impl Progress {
     }
 
     /// Erases the line.
-    pub(super) fn end(&mut self) {
-        if self.shown.take().is_some() {
+    pub(super) fn erase(&mut self) {
+        if self.last_shown.take().is_some() {
             self.write(ERASE);
         }
     }
 
     fn write(&mut self, text: &str) {
         if let Some(terminal) = &mut self.terminal {
-            // A terminal that takes nothing now may take the next line.
+            // An error is not final: the terminal may accept the next update.
             let _ = terminal.write(text.as_bytes());
         }
     }
 }
 
-/// Opens a terminal so that a write to it never waits.
+/// Opens a terminal for non-blocking writes.
 fn open(path: &str) -> std::io::Result<File> {
     File::options()
         .write(true)
@@ -71,14 +72,14 @@ fn open(path: &str) -> std::io::Result<File> {
         .open(path)
 }
 
-/// Says something that stays, on a line of its own.
-pub(super) fn say(what: &str) {
+/// Prints a message on stderr, in place of the progress line.
+pub(super) fn print_message(text: &str) {
     let erase = if std::io::stderr().is_terminal() {
         ERASE
     } else {
         ""
     };
-    eprintln!("{erase}kvm-collector: {what}");
+    eprintln!("{erase}kvm-collector: {text}");
 }
 
 #[cfg(test)]
@@ -88,18 +89,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_the_terminal_does_not_take_is_left_out() {
-        // A pipe stands in for the terminal: both refuse a write when they are full.
+    fn a_blocked_terminal_does_not_block_the_progress_line() {
+        // A pipe behaves like a terminal here: both refuse a write when they are full.
         let (_reader, pipe) = rustix::pipe::pipe().unwrap();
-        let mut progress = Progress {
+        let mut progress = ProgressLine {
             terminal: Some(open(&format!("/proc/self/fd/{}", pipe.as_raw_fd())).unwrap()),
-            shown: None,
+            last_shown: None,
         };
-        // 64 KiB fit into a pipe.
+        // A pipe has a capacity of 64 KiB.
         for _ in 0..2000 {
-            progress.shown = None;
+            progress.last_shown = None;
             progress.show(Instant::now(), RecordingStats::default(), 0);
         }
-        progress.end();
+        progress.erase();
     }
 }

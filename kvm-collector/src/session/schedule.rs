@@ -1,5 +1,5 @@
-//! How long a live measurement goes on, and what is due meanwhile: until a time is over, a command has ended, or
-//! Ctrl-C.
+//! Decides when a live measurement ends (after a time, with a command, or at a signal), and when the
+//! caller has periodic work to do.
 
 use std::{
     future::pending,
@@ -19,32 +19,32 @@ use tokio::{
 
 use super::signals;
 
-/// How often what ended threads have counted is stored, so that their entries can be used again.
+/// Period at which the totals of exited threads are stored and their map entries are freed.
 pub const REFRESH_PERIOD: Duration = Duration::from_millis(200);
 
-/// When a live measurement ends. Ctrl-C always ends it.
+/// Conditions that end a live measurement. SIGINT and SIGTERM always end it.
 #[derive(Debug, Clone, Default)]
-pub struct Ending {
-    /// After so much time.
+pub struct StopConditions {
+    /// Maximum duration.
     pub duration: Option<Duration>,
-    /// When this command has ended; empty for none.
+    /// Command to run. The measurement ends with it. Empty for no command.
     pub command: Vec<String>,
 }
 
-/// What is due.
+/// Why [`Schedule::next`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// Threads have come or gone: the names of new VMs have to be read while they live.
-    Threads,
-    /// What ended threads have counted has to be stored.
+pub enum WakeReason {
+    /// Threads have started or exited. The names of new VMs must be read while they run.
+    ThreadNotifications,
+    /// [`REFRESH_PERIOD`] has passed.
     Refresh,
-    /// An interval is over.
+    /// The interval between two reports has passed.
     Interval,
-    /// The measurement is over.
+    /// The measurement ends.
     End,
 }
 
-/// A live measurement's timers, its command and its signals.
+/// Timers, command and signals of a live measurement.
 #[derive(Debug)]
 pub struct Schedule {
     deadline: Option<Instant>,
@@ -52,37 +52,38 @@ pub struct Schedule {
     status: Option<ExitStatus>,
     interval: Option<Interval>,
     refresh: Interval,
-    notices: ThreadNotices,
+    notifications: ThreadNotifications,
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Ending {
-    /// The command in one line, if there is one.
+impl StopConditions {
+    /// Returns the command line, if there is a command.
     #[must_use]
     pub fn command_line(&self) -> Option<String> {
         (!self.command.is_empty()).then(|| self.command.join(" "))
     }
 
-    /// Starts the clock and the command. The programs are attached by now.
+    /// Starts the timers and the command. Call it after the programs are attached.
     ///
     /// # Errors
     /// When the command cannot be run.
-    pub fn begin(&self, interval: Option<Duration>) -> anyhow::Result<Schedule> {
-        self.begin_with(interval, Stdio::inherit())
+    pub fn start(&self, interval: Option<Duration>) -> anyhow::Result<Schedule> {
+        self.start_with(interval, Stdio::inherit())
     }
 
-    /// As [`Ending::begin`], with what the command prints on stderr: stdout is for something else.
+    /// Like [`StopConditions::start`], but redirects stdout of the command to stderr, because the recording
+    /// goes to stdout.
     ///
     /// # Errors
     /// When the command cannot be run.
-    pub fn begin_off_stdout(&self) -> anyhow::Result<Schedule> {
-        self.begin_with(None, io::stderr().as_fd().try_clone_to_owned()?.into())
+    pub fn start_with_stderr(&self) -> anyhow::Result<Schedule> {
+        self.start_with(None, io::stderr().as_fd().try_clone_to_owned()?.into())
     }
 
-    fn begin_with(&self, interval: Option<Duration>, stdout: Stdio) -> anyhow::Result<Schedule> {
-        // Signals first: a Ctrl-C from here on is an end with a report.
-        let [interrupt, terminate] = signals::of_end()?;
+    fn start_with(&self, interval: Option<Duration>, stdout: Stdio) -> anyhow::Result<Schedule> {
+        // Signals first, so that a Ctrl-C during the start also ends with a report.
+        let [interrupt, terminate] = signals::termination_signals()?;
         let child = match self.command.split_first() {
             Some((program, args)) => Some(
                 Command::new(program)
@@ -96,69 +97,70 @@ impl Ending {
         };
         let now = Instant::now();
         Ok(Schedule {
-            // A time too long for the clock is no limit.
+            // A deadline that overflows the clock means no limit.
             deadline: self.duration.and_then(|duration| now.checked_add(duration)),
             child,
             status: None,
-            interval: interval.map(every),
-            refresh: every(REFRESH_PERIOD),
-            notices: ThreadNotices::default(),
+            interval: interval.map(interval_timer),
+            refresh: interval_timer(REFRESH_PERIOD),
+            notifications: ThreadNotifications::default(),
             interrupt,
             terminate,
         })
     }
 }
 
-/// A timer that leaves out what it is too late for.
-pub fn every(period: Duration) -> Interval {
+/// Creates a timer that skips missed ticks. Its first tick is after one period.
+pub fn interval_timer(period: Duration) -> Interval {
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     interval
 }
 
 impl Schedule {
-    /// Are intervals reported?
+    /// Returns whether reports per interval were requested.
     #[must_use]
     pub fn has_intervals(&self) -> bool {
         self.interval.is_some()
     }
 
-    /// Says when threads have come or gone, by a descriptor that is readable then.
+    /// Sets the descriptor that becomes readable when threads start or exit.
     ///
     /// # Errors
-    /// When the descriptor cannot be waited for.
-    pub fn watch_threads(&mut self, notices: Option<OwnedFd>) -> io::Result<()> {
-        self.notices = ThreadNotices::new(notices)?;
+    /// When the descriptor cannot be polled.
+    pub fn set_thread_notifications(&mut self, notifications: Option<OwnedFd>) -> io::Result<()> {
+        self.notifications = ThreadNotifications::new(notifications)?;
         Ok(())
     }
 
-    /// Waits for what is due next.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// When the command cannot be waited for.
-    pub async fn next(&mut self) -> anyhow::Result<Due> {
+    /// When waiting for the command or for notifications fails.
+    pub async fn next(&mut self) -> anyhow::Result<WakeReason> {
         let deadline = self.deadline;
         tokio::select! {
-            // An end before anything else that happens at the same time.
+            // If several are ready, the end has priority.
             biased;
-            status = wait(&mut self.child) => {
+            status = wait_for_child(&mut self.child) => {
                 self.status = Some(status?);
                 self.child = None;
-                Ok(Due::End)
+                Ok(WakeReason::End)
             }
-            _ = self.interrupt.recv() => Ok(Due::End),
-            _ = self.terminate.recv() => Ok(Due::End),
-            () = until(deadline) => Ok(Due::End),
-            () = tick(self.interval.as_mut()) => Ok(Due::Interval),
-            due = self.notices.come() => due.map(|()| Due::Threads).map_err(Into::into),
-            _ = self.refresh.tick() => Ok(Due::Refresh),
+            _ = self.interrupt.recv() => Ok(WakeReason::End),
+            _ = self.terminate.recv() => Ok(WakeReason::End),
+            () = wait_until(deadline) => Ok(WakeReason::End),
+            () = next_tick(self.interval.as_mut()) => Ok(WakeReason::Interval),
+            result = self.notifications.arrived() => result.map(|()| WakeReason::ThreadNotifications).map_err(Into::into),
+            _ = self.refresh.tick() => Ok(WakeReason::Refresh),
         }
     }
 
-    /// Ends the command if it still runs. Returns whether it failed by itself.
+    /// Ends the command if it is still running: SIGTERM, and SIGKILL after 5 seconds. Returns whether it
+    /// failed before that.
     ///
     /// # Errors
-    /// When it cannot be ended.
+    /// When the command cannot be killed.
     pub async fn finish(mut self) -> anyhow::Result<bool> {
         if let Some(mut child) = self.child.take() {
             if let Some(pid) = child
@@ -166,7 +168,7 @@ impl Schedule {
                 .and_then(|id| i32::try_from(id).ok())
                 .and_then(rustix::process::Pid::from_raw)
             {
-                // It may have ended, or be ending, by the same Ctrl-C.
+                // The command may already have ended, by the same Ctrl-C.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
             if tokio::time::timeout(Duration::from_secs(5), child.wait())
@@ -186,32 +188,33 @@ impl Schedule {
     }
 }
 
-/// Waits for notices of threads that come and go.
+/// Waits for notifications of threads that start or exit.
 #[derive(Debug, Default)]
-pub struct ThreadNotices(Option<AsyncFd<OwnedFd>>);
+pub struct ThreadNotifications(Option<AsyncFd<OwnedFd>>);
 
-impl ThreadNotices {
-    /// By a descriptor that is readable when there are some; `None` never has any.
+impl ThreadNotifications {
+    /// Waits on a descriptor that is readable when there are notifications. With `None`, there never are
+    /// any.
     ///
     /// # Errors
-    /// When it cannot be waited for.
-    pub fn new(notices: Option<OwnedFd>) -> io::Result<Self> {
-        let Some(fd) = notices else {
+    /// When the descriptor cannot be polled.
+    pub fn new(notifications: Option<OwnedFd>) -> io::Result<Self> {
+        let Some(fd) = notifications else {
             return Ok(Self(None));
         };
-        // SAFETY: an `OwnedFd` always gives the same descriptor, and keeps it open.
+        // SAFETY: an `OwnedFd` always returns the same descriptor and keeps it open.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
         Ok(Self(Some(fd)))
     }
 
-    /// Waits until there are some.
+    /// Waits until there are notifications.
     ///
     /// # Errors
-    /// When it cannot be waited.
-    pub async fn come(&self) -> io::Result<()> {
+    /// When the descriptor cannot be polled.
+    pub async fn arrived(&self) -> io::Result<()> {
         match &self.0 {
             Some(fd) => {
-                // Whoever waits reads all of them before it waits again.
+                // The caller reads all notifications before it waits again.
                 fd.readable().await?.clear_ready();
                 Ok(())
             }
@@ -220,22 +223,22 @@ impl ThreadNotices {
     }
 }
 
-async fn wait(child: &mut Option<Child>) -> io::Result<ExitStatus> {
+async fn wait_for_child(child: &mut Option<Child>) -> io::Result<ExitStatus> {
     match child {
         Some(child) => child.wait().await,
         None => pending().await,
     }
 }
 
-/// Waits for a moment; for ever, if there is none.
-pub async fn until(deadline: Option<Instant>) {
+/// Waits until the deadline; forever if there is none.
+pub async fn wait_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => pending().await,
     }
 }
 
-async fn tick(interval: Option<&mut Interval>) {
+async fn next_tick(interval: Option<&mut Interval>) {
     match interval {
         Some(interval) => {
             interval.tick().await;

@@ -1,5 +1,5 @@
-//! The reading side of `record` and `trace`: reads the rings into the queue of the thread that writes. Nothing here
-//! waits for a write.
+//! The reading thread of `record` and `trace`: moves batches from the rings to the queue of the writing
+//! thread. It never waits for a write.
 
 use std::{
     io,
@@ -9,9 +9,9 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    drain::{Drained, drain},
+    drain::{DrainOutcome, drain},
     names::NameReader,
-    queue::{QueuedBatch, Sender, Tick},
+    queue::{QueuedBatch, Sender, Update},
 };
 use crate::{
     host::clock,
@@ -20,31 +20,32 @@ use crate::{
     source::{Live, REORDER_DELAY_NS},
 };
 
-/// Reads a live stream of events.
+/// Reads events of the running kernel into a queue.
 #[derive(Debug)]
 pub(super) struct StreamReader<'l> {
     live: &'l mut Live,
     rings: Rings,
     queue: Sender,
     names: NameReader,
-    /// The writing thread puts events in order, so it has to be told up to which time all have been read.
+    /// The writing thread sorts events by time. It needs to know up to which time all events were read.
     is_ordered: bool,
-    /// The look at the rings that the last batch is from.
-    last_batch_ns: u64,
-    /// Up to which time the writing thread knows that all have been read.
+    /// When the rings were read that had the last batch.
+    last_batch_read_ns: u64,
+    /// The writing thread knows that all events up to this time were read.
     complete_until_ns: u64,
 }
 
 impl<'l> StreamReader<'l> {
-    /// Takes the rings. `has_processes`: the writing thread needs the names of processes and VMs.
+    /// Takes the rings of `live`. `is_ordered`: the writing thread sorts events by time. `reads_vm_names`:
+    /// it needs the names of processes and VMs.
     ///
     /// # Errors
-    /// When no events are sent to user space.
+    /// When the programs do not send events to user space.
     pub(super) fn new(
         live: &'l mut Live,
         queue: Sender,
         is_ordered: bool,
-        has_processes: bool,
+        reads_vm_names: bool,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             rings: live
@@ -52,39 +53,39 @@ impl<'l> StreamReader<'l> {
                 .context("no events are sent to user space")?,
             live,
             queue,
-            names: NameReader::new(has_processes),
+            names: NameReader::new(reads_vm_names),
             is_ordered,
-            last_batch_ns: 0,
+            last_batch_read_ns: 0,
             complete_until_ns: 0,
         })
     }
 
-    /// Does the writing thread need no more?
-    pub(super) fn is_ended(&self) -> bool {
-        self.queue.is_ended()
+    /// Returns whether the writing thread accepts no more messages.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 
-    /// Passes on a request.
-    pub(super) fn tick(&self, tick: Tick) {
-        self.queue.tick(tick);
+    /// Sends an update to the writing thread.
+    pub(super) fn send_update(&self, update: Update) {
+        self.queue.send_update(update);
     }
 
-    /// Waits until there may be something to read, and capacity for it in the queue.
+    /// Waits until the queue has capacity and the rings may have records.
     pub(super) async fn ready(&mut self) {
-        self.queue.capacity().await;
+        self.queue.wait_for_capacity().await;
         self.rings.ready().await;
     }
 
-    /// To be called when threads have come or gone: see [`Live::learn`].
+    /// Handles notifications of threads that have started or exited: see [`Live::handle_notifications`].
     ///
     /// # Errors
     /// When a map cannot be written.
-    pub(super) fn learn_threads(&mut self) -> anyhow::Result<()> {
-        Ok(self.live.handle_notices()?)
+    pub(super) fn handle_notifications(&mut self) -> anyhow::Result<()> {
+        Ok(self.live.handle_notifications()?)
     }
 
-    /// To be called now and then: see [`Live::look_around`]. Passes on the totals of each event, and what else is
-    /// requested. Returns how many events have been lost.
+    /// Stores the totals of exited threads (see [`Live::update_threads`]) and sends the event counts to the
+    /// writing thread. Call it periodically. Returns the number of lost events.
     ///
     /// # Errors
     /// When a map cannot be read.
@@ -92,30 +93,30 @@ impl<'l> StreamReader<'l> {
         self.live.update_threads()?;
         let events = self.live.read_event_counts()?;
         let lost = events.iter().map(|event: &EventCount| event.lost).sum();
-        self.queue.tick(Tick {
+        self.queue.send_update(Update {
             counts: Some((events, clock::monotonic_ns())),
             flush,
-            ..Tick::default()
+            ..Update::default()
         });
         Ok(lost)
     }
 
-    /// Reads the rings into the queue, as far as it has capacity.
+    /// Moves records from the rings to the queue until the queue is full.
     ///
     /// # Errors
-    /// When the programs cannot be told which processes to skip.
-    pub(super) fn read(&mut self) -> anyhow::Result<Drained> {
+    /// When the map of skipped processes cannot be written.
+    pub(super) fn read(&mut self) -> anyhow::Result<DrainOutcome> {
         let (live, queue, names) = (&*self.live, &self.queue, &mut self.names);
         let mut last_batch_ns = None;
         let mut new_processes = Vec::new();
         let mut complete_until_ns = self.complete_until_ns;
         let has_capacity = || queue.has_capacity();
-        let Ok(drained) = drain(&mut self.rings, has_capacity, |rings, read| {
+        let Ok(outcome) = drain(&mut self.rings, has_capacity, |rings, read| {
             last_batch_ns = Some(rings.looked_ns());
             complete_until_ns = rings.looked_ns().saturating_sub(REORDER_DELAY_NS);
             let names = names.read(&read.batch, |tgid| live.vm_name(tgid));
             new_processes.extend(names.vms.iter().map(|it| it.0));
-            queue.push(QueuedBatch {
+            queue.send_batch(QueuedBatch {
                 names,
                 read,
                 complete_until_ns,
@@ -124,51 +125,52 @@ impl<'l> StreamReader<'l> {
         });
         self.complete_until_ns = complete_until_ns;
         if let Some(last_batch_ns) = last_batch_ns {
-            self.last_batch_ns = last_batch_ns;
+            self.last_batch_read_ns = last_batch_ns;
         } else if self.is_ordered
-            && drained == Drained::All
-            && self.complete_until_ns < self.last_batch_ns
+            && outcome == DrainOutcome::Empty
+            && self.complete_until_ns < self.last_batch_read_ns
         {
-            // Nothing new, but of what was read before some can be put in order by now.
+            // There is nothing new, but the writing thread can now release older events.
             self.complete_until_ns = self.rings.looked_ns().saturating_sub(REORDER_DELAY_NS);
-            self.queue.tick(Tick {
+            self.queue.send_update(Update {
                 complete_until_ns: self.complete_until_ns,
-                ..Tick::default()
+                ..Update::default()
             });
         }
         self.live.decide_processes(new_processes)?;
-        Ok(drained)
+        Ok(outcome)
     }
 
-    /// Ends the measurement, reads what is left in the rings and closes the queue. Returns the final totals.
+    /// Stops the eBPF programs, reads the rest of the rings and closes the queue. Returns the final counts.
     ///
     /// # Errors
-    /// When the eBPF programs cannot be stopped or a map not be read.
+    /// When the eBPF programs cannot be stopped or a map cannot be read.
     pub(super) async fn finish(mut self) -> anyhow::Result<CountsSnapshot> {
         self.live.stop()?;
-        while self.read()? == Drained::Part {
-            self.queue.capacity().await;
+        while self.read()? == DrainOutcome::MayHaveMore {
+            self.queue.wait_for_capacity().await;
         }
         Ok(self.live.read_counts()?)
     }
 }
 
-/// Starts the thread that writes.
+/// Starts the writing thread.
 ///
 /// # Errors
-/// When there can be no further thread.
+/// When the thread cannot be created.
 pub(super) fn spawn_writer<T: Send + 'static>(
     write: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     thread::Builder::new().name("writer".into()).spawn(write)
 }
 
-/// Waits until the thread that writes has written all, however long that takes: a second Ctrl-C ends the process.
+/// Waits until the writing thread has written everything. This may take long; a second Ctrl-C kills the
+/// process.
 ///
 /// # Errors
-/// When it panicked, which it has reported itself.
-pub(super) fn joined<T>(writing: JoinHandle<T>) -> anyhow::Result<T> {
+/// When the writing thread panicked. It has then printed the panic message.
+pub(super) fn join_writer<T>(writing: JoinHandle<T>) -> anyhow::Result<T> {
     writing
         .join()
-        .map_err(|_| anyhow::anyhow!("the thread that writes the events failed"))
+        .map_err(|_| anyhow::anyhow!("the thread that writes the events panicked"))
 }

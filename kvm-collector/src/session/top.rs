@@ -1,4 +1,4 @@
-//! Reading the running kernel's exits for a screen, as often as the screen requests.
+//! Reads exits of the running kernel for the screen of `top`, at the rate that the screen requests.
 
 use std::{
     collections::HashSet,
@@ -14,71 +14,70 @@ use tokio::{
     time::{Instant, Interval, sleep},
 };
 
-use super::{REFRESH_PERIOD, ThreadNotices, every, of_end, until};
+use super::{REFRESH_PERIOD, ThreadNotifications, interval_timer, termination_signals, wait_until};
 use crate::{
     source::Live,
     view::{KeyNames, Scope, TopReading},
 };
 
-/// What a screen requests.
+/// A request of the screen to the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
-    /// Histograms of this, from now on.
-    Look(Scope),
-    /// So much time between two readings.
+    /// Read histograms of this scope from now on.
+    SelectScope(Scope),
+    /// Set the time between two readings.
     Interval(Duration),
-    /// No readings; or readings again, the first one now.
+    /// Pause (true) or resume (false). The first reading after a pause is immediate.
     Pause(bool),
 }
 
-/// Passes controls on to the source. One that has not been taken is replaced by a newer one of its sort: only the last
-/// matters.
+/// Passes requests from the screen to the reader. A newer request replaces a pending one of the same kind.
 #[derive(Debug, Clone, Default)]
-pub struct Controls(Arc<SharedControls>);
+pub struct ControlQueue(Arc<SharedControls>);
 
 #[derive(Debug, Default)]
 struct SharedControls {
-    untaken: Mutex<UntakenControls>,
+    pending: Mutex<PendingControls>,
     arrived: Notify,
 }
 
 #[derive(Debug, Default)]
-struct UntakenControls {
+struct PendingControls {
     interval: Option<Duration>,
     pause: Option<bool>,
-    look: Option<Scope>,
-    is_end: bool,
+    scope: Option<Scope>,
+    is_ended: bool,
 }
 
-impl Controls {
-    fn change(&self, change: impl FnOnce(&mut UntakenControls)) {
-        let untaken = self.0.untaken.lock();
-        change(&mut untaken.unwrap_or_else(PoisonError::into_inner));
+impl ControlQueue {
+    fn change(&self, change: impl FnOnce(&mut PendingControls)) {
+        let pending = self.0.pending.lock();
+        change(&mut pending.unwrap_or_else(PoisonError::into_inner));
         self.0.arrived.notify_one();
     }
 
-    /// Passes one on.
+    /// Sends a request.
     pub fn send(&self, control: Control) {
-        self.change(|untaken| match control {
-            Control::Look(scope) => untaken.look = Some(scope),
-            Control::Interval(interval) => untaken.interval = Some(interval),
-            Control::Pause(paused) => untaken.pause = Some(paused),
+        self.change(|pending| match control {
+            Control::SelectScope(scope) => pending.scope = Some(scope),
+            Control::Interval(interval) => pending.interval = Some(interval),
+            Control::Pause(paused) => pending.pause = Some(paused),
         });
     }
 
-    /// Ends the source.
+    /// Ends the reader.
     pub fn end(&self) {
-        self.change(|untaken| untaken.is_end = true);
+        self.change(|pending| pending.is_ended = true);
     }
 
-    /// Waits for the next ones; `None` when the source is to end.
+    /// Waits for requests. Returns `None` if the reader must end.
     async fn next(&self) -> Option<impl Iterator<Item = Control> + use<>> {
         loop {
-            let UntakenControls {
+            let PendingControls {
                 interval,
                 pause,
-                look,
-                is_end,
+                scope: look,
+                is_ended: is_end,
             } = self.take();
             if is_end {
                 return None;
@@ -86,35 +85,35 @@ impl Controls {
             if interval.is_some() || pause.is_some() || look.is_some() {
                 let first = interval.map(Control::Interval).into_iter();
                 let then = pause.map(Control::Pause).into_iter();
-                return Some(first.chain(then).chain(look.map(Control::Look)));
+                return Some(first.chain(then).chain(look.map(Control::SelectScope)));
             }
             self.0.arrived.notified().await;
         }
     }
 
-    fn take(&self) -> UntakenControls {
-        let untaken = self.0.untaken.lock();
-        std::mem::take(&mut *untaken.unwrap_or_else(PoisonError::into_inner))
+    fn take(&self) -> PendingControls {
+        let pending = self.0.pending.lock();
+        std::mem::take(&mut *pending.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Where readings go.
+/// Receives readings.
 pub trait TopOutput {
-    /// Takes a reading.
-    fn reading(&mut self, reading: Box<TopReading>);
+    /// Receives a periodic reading.
+    fn send_reading(&mut self, reading: Box<TopReading>);
 
-    /// Takes a reading with histograms, from which the next ones count.
-    fn histograms(&mut self, reading: Box<TopReading>);
+    /// Receives the first reading of a new scope: later histograms are differences to its histograms.
+    fn send_histograms(&mut self, reading: Box<TopReading>);
 }
 
-/// Reads all exits after some time, or at Ctrl-C.
+/// Measures for a time, or until SIGINT or SIGTERM, and reads all exits once.
 ///
 /// # Errors
 /// When the kernel cannot be read.
-pub async fn once(live: &mut Live, duration: Duration) -> anyhow::Result<TopReading> {
-    let [mut interrupt, mut terminate] = of_end()?;
-    let mut refresh = every(REFRESH_PERIOD);
-    let notices = ThreadNotices::new(live.notices_fd()?)?;
+pub async fn read_once(live: &mut Live, duration: Duration) -> anyhow::Result<TopReading> {
+    let [mut interrupt, mut terminate] = termination_signals()?;
+    let mut refresh = interval_timer(REFRESH_PERIOD);
+    let notifications = ThreadNotifications::new(live.notifications_fd()?)?;
     let end = sleep(duration);
     tokio::pin!(end);
     loop {
@@ -122,19 +121,19 @@ pub async fn once(live: &mut Live, duration: Duration) -> anyhow::Result<TopRead
             () = &mut end => break,
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            due = notices.come() => {
-                due?;
-                live.handle_notices()?;
+            result = notifications.arrived() => {
+                result?;
+                live.handle_notifications()?;
             }
             _ = refresh.tick() => live.update_threads()?,
         }
     }
     live.stop()?;
-    read(live, Scope::default(), &mut HashSet::new())
+    read_exits(live, Scope::default(), &mut HashSet::new())
 }
 
-/// Reads all exits, with the histograms of a scope. `named` are the keys that have been named before.
-fn read(live: &mut Live, scope: Scope, named: &mut HashSet<Key>) -> anyhow::Result<TopReading> {
+/// Reads all exits and the histograms of a scope. `named` has the keys whose names were already sent.
+fn read_exits(live: &mut Live, scope: Scope, named: &mut HashSet<Key>) -> anyhow::Result<TopReading> {
     let pairing = live.options().timing.as_ref();
     let counted = pairing.and_then(|it| it.counted_event.as_ref());
     let mut reading = TopReading::new(scope, counted.map(|it| &it.kind));
@@ -142,60 +141,60 @@ fn read(live: &mut Live, scope: Scope, named: &mut HashSet<Key>) -> anyhow::Resu
     let mut reading = reading.finish(rest);
     let vm_name = |tgid| live.names().find_name(tgid).map(str::to_owned);
     if let Some(pairing) = &live.options().timing {
-        reading.add_names(named, &KeyNames::of(pairing), &vm_name);
+        reading.add_names(named, &KeyNames::new(pairing), &vm_name);
     }
     Ok(reading)
 }
 
-/// What reads from the kernel, in a thread of its own: keys never wait for it.
+/// Reads from the kernel. It runs in a thread of its own, so keys are handled without delay.
 #[derive(Debug)]
-pub struct TopSource<O> {
+pub struct TopReader<O> {
     live: Live,
-    controls: Controls,
+    controls: ControlQueue,
     output: O,
     interval: Interval,
     deadline: Option<Instant>,
     scope: Scope,
     paused: bool,
-    named: HashSet<Key>,
+    named_keys: HashSet<Key>,
     signals: [Signal; 3],
 }
 
-impl<O: TopOutput> TopSource<O> {
-    /// Begins to listen to signals; to be called within a runtime, and before the terminal is taken: from here on a
-    /// signal is an end that gives it back.
+impl<O: TopOutput> TopReader<O> {
+    /// Creates the reader and installs the signal handlers. Call it within a runtime, and before the terminal
+    /// is switched to raw mode: after this call, a signal ends the reader and the terminal can be restored.
     ///
     /// # Errors
-    /// When signals cannot be listened to.
+    /// When a signal handler cannot be installed.
     pub fn new(
         live: Live,
         interval: Duration,
         duration: Option<Duration>,
-        controls: Controls,
+        controls: ControlQueue,
         output: O,
     ) -> io::Result<Self> {
-        let [interrupt, terminate] = of_end()?;
+        let [interrupt, terminate] = termination_signals()?;
         Ok(Self {
             live,
             controls,
             output,
-            interval: every(interval),
-            // A time too long for the clock is no limit.
+            interval: interval_timer(interval),
+            // A deadline that overflows the clock means no limit.
             deadline: duration.and_then(|it| Instant::now().checked_add(it)),
             scope: Scope::default(),
             paused: false,
-            named: HashSet::new(),
+            named_keys: HashSet::new(),
             signals: [interrupt, terminate, signal(SignalKind::hangup())?],
         })
     }
 
-    /// Reads until a signal, the end of the time, or until nobody requests anything any more.
+    /// Reads until a signal, the end of the duration, or [`ControlQueue::end`].
     ///
     /// # Errors
     /// When the kernel cannot be read.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut refresh = every(REFRESH_PERIOD);
-        let notices = ThreadNotices::new(self.live.notices_fd()?)?;
+        let mut refresh = interval_timer(REFRESH_PERIOD);
+        let notifications = ThreadNotifications::new(self.live.notifications_fd()?)?;
         loop {
             let [interrupt, terminate, hangup] = &mut self.signals;
             tokio::select! {
@@ -203,33 +202,33 @@ impl<O: TopOutput> TopSource<O> {
                 _ = interrupt.recv() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
                 _ = hangup.recv() => return Ok(()),
-                () = until(self.deadline) => return Ok(()),
+                () = wait_until(self.deadline) => return Ok(()),
                 controls = self.controls.next() => {
                     let Some(controls) = controls else { return Ok(()) };
                     for control in controls {
-                        self.control(control)?;
+                        self.apply(control)?;
                     }
                 }
-                _ = self.interval.tick(), if !self.paused => self.read()?,
-                due = notices.come() => {
-                    due?;
-                    self.live.handle_notices()?;
+                _ = self.interval.tick(), if !self.paused => self.send_next_reading()?,
+                result = notifications.arrived() => {
+                    result?;
+                    self.live.handle_notifications()?;
                 }
                 _ = refresh.tick() => self.live.update_threads()?,
             }
         }
     }
 
-    fn control(&mut self, control: Control) -> anyhow::Result<()> {
+    fn apply(&mut self, control: Control) -> anyhow::Result<()> {
         match control {
-            Control::Look(scope) => {
+            Control::SelectScope(scope) => {
                 self.scope = scope;
-                let reading = read(&mut self.live, self.scope, &mut self.named)?;
-                self.output.histograms(Box::new(reading));
+                let reading = read_exits(&mut self.live, self.scope, &mut self.named_keys)?;
+                self.output.send_histograms(Box::new(reading));
                 Ok(())
             }
             Control::Interval(interval) => {
-                self.interval = every(interval);
+                self.interval = interval_timer(interval);
                 Ok(())
             }
             Control::Pause(paused) => {
@@ -238,14 +237,14 @@ impl<O: TopOutput> TopSource<O> {
                     return Ok(());
                 }
                 self.interval.reset();
-                self.read()
+                self.send_next_reading()
             }
         }
     }
 
-    fn read(&mut self) -> anyhow::Result<()> {
-        let reading = read(&mut self.live, self.scope, &mut self.named)?;
-        self.output.reading(Box::new(reading));
+    fn send_next_reading(&mut self) -> anyhow::Result<()> {
+        let reading = read_exits(&mut self.live, self.scope, &mut self.named_keys)?;
+        self.output.send_reading(Box::new(reading));
         Ok(())
     }
 }
@@ -255,17 +254,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_each_sort_the_last_control_arrives() {
+    fn the_last_control_of_each_kind_arrives() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let controls = Controls::default();
+        let controls = ControlQueue::default();
         let scope = Scope::default();
         for number in 1..1000 {
             controls.send(Control::Interval(Duration::from_secs(number)));
             controls.send(Control::Pause(number % 2 == 0));
-            controls.send(Control::Look(scope.next_grouping()));
-            controls.send(Control::Look(scope));
+            controls.send(Control::SelectScope(scope.next_grouping()));
+            controls.send(Control::SelectScope(scope));
         }
         let arrived = runtime.block_on(controls.next()).expect("no end");
         assert_eq!(
@@ -273,7 +272,7 @@ mod tests {
             [
                 Control::Interval(Duration::from_secs(999)),
                 Control::Pause(false),
-                Control::Look(scope)
+                Control::SelectScope(scope)
             ]
         );
         controls.send(Control::Pause(true));

@@ -1,4 +1,4 @@
-//! Printing events, or exits as a whole: of the running kernel, and of a recording.
+//! Prints events or exits of the running kernel or of a recording.
 
 use std::{
     collections::HashMap,
@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    Due, Schedule,
+    WakeReason, Schedule,
     drain::RingRead,
-    play,
-    queue::{Message, Receiver, queue},
-    stream::{StreamReader, joined, spawn_writer},
+    read_recording,
+    queue::{Message, Receiver, channel},
+    stream::{StreamReader, join_writer, spawn_writer},
 };
 use crate::{
     host::clock,
@@ -18,19 +18,19 @@ use crate::{
     source::{Live, OrderedStream, PlaybackOptions, Recording, RecordingSummary},
     timing::TimingError,
     tracefs::{EventName, Format},
-    view::{Clock, ExitLineOptions, ExitLines, Filters, TraceFormat, TraceLines},
+    view::{TraceClock, ExitLineOptions, ExitLines, Filters, TraceFormat, TraceLines},
 };
 
 /// How events are printed.
 #[derive(Debug, Clone, Copy)]
 pub struct PrintOptions {
-    /// How an event is written.
+    /// Line format.
     pub format: TraceFormat,
-    /// Which time a line shows.
-    pub clock: Clock,
-    /// With colours for a terminal.
+    /// Clock of the printed times.
+    pub clock: TraceClock,
+    /// Use colours.
     pub colored: bool,
-    /// Only exits as a whole, and how.
+    /// Print exits instead of single events.
     pub exits: Option<ExitLineOptions>,
 }
 
@@ -44,22 +44,22 @@ pub struct Printer {
     filters: Filters,
 }
 
-/// What was printed, and what is missing from it.
+/// Number of printed lines, and losses.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TraceSummary {
-    /// Lines of events, or exits.
+    /// Number of printed events or exits.
     pub printed: u64,
-    /// What is missing.
+    /// Lost events, and exits that could not be timed.
     pub loss: Loss,
-    /// Exits that had not ended when the stream did; they are not printed.
+    /// Exits in progress at the end of the stream. They are not printed.
     pub in_progress: u64,
 }
 
 impl Printer {
-    /// For events of these formats, in the order of their slots.
+    /// Creates a printer for events of these formats, in the order of their slots.
     ///
     /// # Errors
-    /// When exits are requested and their events are not there.
+    /// When exits are requested but `kvm_exit` or `kvm_entry` is not among the formats.
     pub fn new(
         formats: Vec<Format>,
         options: PrintOptions,
@@ -85,7 +85,7 @@ impl Printer {
 
     fn print(&mut self, item: &StreamItem<'_>, comm: &str, out: &mut impl Write) -> io::Result<()> {
         let is_shown = match item {
-            StreamItem::Event(event) => self.filters.pass(event.slot, event.raw),
+            StreamItem::Event(event) => self.filters.matches(event.slot, event.raw),
             StreamItem::Lost {
                 slot,
                 count,
@@ -93,17 +93,17 @@ impl Printer {
                 ..
             } if *count > 0 => {
                 let event = slot.and_then(|slot| self.names.get(slot));
-                self.lines.gap(*count, event, *time_ns, out)?;
+                self.lines.write_recorded_loss(*count, event, *time_ns, out)?;
                 false
             }
             _ => false,
         };
         if let Some(exits) = &mut self.exits {
-            return exits.take(item, is_shown, &self.formats, comm, &mut self.lines, out);
+            return exits.add_item(item, is_shown, &self.formats, comm, &mut self.lines, out);
         }
         match item {
             StreamItem::Event(event) if is_shown => {
-                self.lines.event(event, &self.formats, comm, out)
+                self.lines.write_event(event, &self.formats, comm, out)
             }
             _ => Ok(()),
         }
@@ -125,13 +125,13 @@ impl Printer {
     }
 }
 
-/// Prints the running kernel's events until the schedule says that it is over. Events that wait to be written take
-/// `queue_bytes` at most.
+/// Prints events of the running kernel until the schedule ends. Queued events use at most `queue_bytes` of
+/// memory.
 ///
-/// This thread reads the rings, and another one writes: see [`super::queue`].
+/// This thread reads the rings; another thread writes. See [`super::queue`].
 ///
 /// # Errors
-/// When the kernel cannot be read or the output not be written.
+/// When the kernel cannot be read or the output cannot be written.
 pub async fn live(
     live: &mut Live,
     schedule: &mut Schedule,
@@ -139,10 +139,10 @@ pub async fn live(
     out: impl Write + Send + 'static,
     queue_bytes: usize,
 ) -> anyhow::Result<TraceSummary> {
-    schedule.watch_threads(live.notices_fd()?)?;
+    schedule.set_thread_notifications(live.notifications_fd()?)?;
     let selection = live.options().selection.after_kernel_filter();
     let is_by_name = selection.is_by_name();
-    let (sender, receiver) = queue(queue_bytes);
+    let (sender, receiver) = channel(queue_bytes);
     let writer = Writer {
         ordered: OrderedStream::new(&printer.formats, selection),
         printer,
@@ -151,13 +151,13 @@ pub async fn live(
     };
     let mut reader = StreamReader::new(live, sender, true, is_by_name)?;
     let writing = spawn_writer(move || writer.run(&receiver))?;
-    while !reader.is_ended() {
+    while !reader.is_closed() {
         tokio::select! {
             biased;
-            due = schedule.next() => match due? {
-                Due::End => break,
-                Due::Threads => reader.learn_threads()?,
-                Due::Refresh | Due::Interval => {
+            reason = schedule.next() => match reason? {
+                WakeReason::End => break,
+                WakeReason::ThreadNotifications => reader.handle_notifications()?,
+                WakeReason::Refresh | WakeReason::Interval => {
                     reader.refresh(false)?;
                 }
             },
@@ -166,29 +166,29 @@ pub async fn live(
         reader.read()?;
     }
     let counts = reader.finish().await?;
-    let mut writer = joined(writing)??;
+    let mut writer = join_writer(writing)??;
     let Writer { printer, out, .. } = &mut writer;
-    printer.lines.lost(&counts.events, counts.time_ns, out)?;
+    printer.lines.write_ring_losses(&counts.events, counts.time_ns, out)?;
     let mut loss = counts.loss;
     loss.late = writer.ordered.late();
     loss.unattributed += writer.ordered.unattributed();
     Ok(writer.printer.finish(loss, &mut writer.out)?)
 }
 
-/// What the writing thread owns.
+/// State of the writing thread.
 struct Writer<W> {
     ordered: OrderedStream,
     printer: Printer,
     out: W,
-    /// Names of VMs by process, where events are selected by them.
+    /// VM names by process id. Empty unless events are selected by VM name.
     vm_names: HashMap<u32, String>,
 }
 
 impl<W: Write> Writer<W> {
-    /// Prints all that comes through the queue.
+    /// Prints all events of the queue.
     fn run(mut self, queue: &Receiver) -> io::Result<Self> {
-        while let Some(message) = queue.next() {
-            self.take(message)?;
+        while let Some(message) = queue.receive() {
+            self.handle_message(message)?;
             if queue.is_empty() {
                 self.out.flush()?;
             }
@@ -197,7 +197,7 @@ impl<W: Write> Writer<W> {
         Ok(self)
     }
 
-    fn take(&mut self, message: Message) -> io::Result<()> {
+    fn handle_message(&mut self, message: Message) -> io::Result<()> {
         match message {
             Message::Batch(queued) => {
                 let RingRead { batch, losses } = queued.read;
@@ -211,17 +211,17 @@ impl<W: Write> Writer<W> {
                 }
                 self.release_until(queued.complete_until_ns)
             }
-            Message::Tick(tick) => {
-                if let Some((events, time_ns)) = &tick.counts {
+            Message::Update(update) => {
+                if let Some((events, time_ns)) = &update.counts {
                     self.printer.lines.set_wall_offset(clock::real_offset_ns());
-                    self.printer.lines.lost(events, *time_ns, &mut self.out)?;
+                    self.printer.lines.write_ring_losses(events, *time_ns, &mut self.out)?;
                 }
-                self.release_until(tick.complete_until_ns)
+                self.release_until(update.complete_until_ns)
             }
         }
     }
 
-    /// Prints the events up to a time, which can be put in order by now.
+    /// Prints, in order, all events before a time.
     fn release_until(&mut self, until_ns: u64) -> io::Result<()> {
         let (printer, out, names) = (&mut self.printer, &mut self.out, &self.vm_names);
         let vm_name = |tgid| names.get(&tgid).cloned();
@@ -232,10 +232,10 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Prints a recording's events.
+/// Prints events of a recording.
 ///
 /// # Errors
-/// When the recording cannot be read or the output not be written.
+/// When the recording cannot be read or the output cannot be written.
 pub fn recorded(
     recording: Recording,
     options: &PlaybackOptions,
@@ -243,7 +243,7 @@ pub fn recorded(
     printer: &mut Printer,
     out: &mut impl Write,
 ) -> anyhow::Result<(TraceSummary, RecordingSummary)> {
-    let summary = play(recording, options, shows_progress, |item, context| {
+    let summary = read_recording(recording, options, shows_progress, |item, context| {
         let comm = match item {
             StreamItem::Event(event) => context.names.comm(event.thread()),
             _ => "",

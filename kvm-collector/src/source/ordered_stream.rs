@@ -118,7 +118,7 @@ impl OrderedStream {
                 let tid = record.header.tid;
                 if record.thread_end_comm().is_some() {
                     names.remove(tid);
-                    attribution.thread_end(tid);
+                    attribution.remove_thread(tid);
                     return each(&StreamItem::ThreadEnd { tid }, "").map(|()| false);
                 }
                 if let Some(event) = event(&record, attribution, vm_name) {

@@ -54,6 +54,7 @@ impl<B, I> Default for ReorderBuffer<B, I> {
 
 /// Sorts the items of a block by time. Items with the same time keep their order.
 pub(super) fn sort<I>(items: &mut [(u64, I)]) {
+    // The stable sort is fast for items that are nearly in order.
     items.sort_by_key(|item| item.0);
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::{Decision, VCPU_UNKNOWN, VcpuThreadId, decide, subject};
+use kvm_ebpf_common::{Decision, VCPU_UNKNOWN, VcpuThreadId, decide, select_vcpu_thread};
 
 use super::{Selection, Selector, selection::SelectedIds};
 use crate::{
@@ -42,14 +42,14 @@ struct EventFields {
 
 impl EventFields {
     fn new(format: &Format) -> Self {
-        let is_of_kvm = format.is_kvm_event();
+        let is_kvm_event = format.is_kvm_event();
         let is_exit = format.is_event("kvm", "kvm_exit");
         let field = |name| format.field(name).cloned();
         Self {
-            is_kvm_event: is_of_kvm,
+            is_kvm_event,
             is_vcpu_thread_event: Attribution::identifies_vcpu_threads(format),
             vcpu: field("vcpu_id"),
-            named_thread: (!is_of_kvm)
+            named_thread: (!is_kvm_event)
                 .then(|| ["next_pid", "pid"].into_iter().find_map(field))
                 .flatten(),
             reason: is_exit
@@ -76,15 +76,16 @@ impl KnownThread {
 /// Decides for each event of a stream which thread it concerns, and whether it is selected.
 #[derive(Debug)]
 pub struct Attribution {
-    /// By index of the event's format.
+    /// The fields of each event, by index of its format.
     fields: Vec<EventFields>,
     selector: Selector,
     /// Whether there is no selection and all events are KVM's: each event is selected and concerns
     /// its own thread.
     is_trivial: bool,
     /// Whether there is no selection by process, thread or vCPU.
-    selects_all: bool,
-    /// Whether it is needed which threads are vCPU threads.
+    shows_all: bool,
+    /// Whether vCPU threads must be identified: for a selection by vCPU, or for events of other
+    /// systems.
     learns_vcpu_threads: bool,
     known_threads: HashMap<u32, KnownThread>,
     /// Cache of `known_threads`; see [`RECENT_THREADS`].
@@ -117,7 +118,7 @@ impl Attribution {
             || selection.filter.reasons.is_some();
         Self {
             is_trivial: !has_selection && !has_non_kvm_events,
-            selects_all: !selects_by_vcpu
+            shows_all: !selects_by_vcpu
                 && !selection.is_by_process()
                 && selection.filter.tids.is_empty(),
             learns_vcpu_threads: has_vcpu_threads && (selects_by_vcpu || has_non_kvm_events),
@@ -138,7 +139,8 @@ impl Attribution {
             .any(|it| format.is_event("kvm", it))
     }
 
-    /// Returns whether the events of this index must be passed to it even if they are not selected.
+    /// Returns whether the events of this index must be attributed even if they are not selected,
+    /// because they identify vCPU threads.
     #[must_use]
     pub fn needs_unselected(&self, index: usize) -> bool {
         self.learns_vcpu_threads
@@ -148,7 +150,7 @@ impl Attribution {
                 .is_some_and(|it| it.is_vcpu_thread_event)
     }
 
-    /// Returns whether it reads the records of events.
+    /// Returns whether [`Attribution::attribute`] reads the records of events.
     #[must_use]
     pub fn needs_records(&self) -> bool {
         self.learns_vcpu_threads
@@ -195,7 +197,7 @@ impl Attribution {
         let fields = self.fields.get(index)?;
         let own_vcpu =
             number(&fields.vcpu).filter(|_| self.selects_by_vcpu || self.learns_vcpu_threads);
-        let (is_of_kvm, other) = (fields.is_kvm_event, number(&fields.named_thread));
+        let (is_kvm_event, named_tid) = (fields.is_kvm_event, number(&fields.named_thread));
         let is_reason_selected =
             fields.reason.is_none() || self.selector.is_reason_selected(|| number(&fields.reason));
         if self.learns_vcpu_threads && fields.is_vcpu_thread_event {
@@ -204,13 +206,13 @@ impl Attribution {
         if !is_reason_selected {
             return None;
         }
-        if is_of_kvm || !self.learns_vcpu_threads {
+        if is_kvm_event || !self.learns_vcpu_threads {
             return self.attribute_to_own_thread(thread, own_vcpu, vm_name);
         }
         let current = self
             .find_thread(thread.tid)
             .filter(|it| it.thread == thread);
-        let named = other.and_then(|tid| self.find_thread(tid));
+        let named = named_tid.and_then(|tid| self.find_thread(tid));
         let mut decide_process = |known: Option<KnownThread>| {
             let tgid = known.map_or(0, |it| it.thread.tgid);
             let is_selected = self.selector.decide_process(tgid, vm_name);
@@ -224,10 +226,10 @@ impl Attribution {
             tid: it.thread.tid,
             vcpu: it.vcpu,
         };
-        match subject(&ids, current, || named, id) {
+        match select_vcpu_thread(&ids, current, || named, id) {
             Some(known) => Some(Some(known.thread)),
             // Without a selection, all events are shown.
-            None => self.selects_all.then_some(None),
+            None => self.shows_all.then_some(None),
         }
     }
 
@@ -258,7 +260,7 @@ impl Attribution {
     }
 
     /// Removes a thread that has ended: the kernel may reuse its number.
-    pub fn thread_end(&mut self, tid: u32) {
+    pub fn remove_thread(&mut self, tid: u32) {
         if self.known_threads.remove(&tid).is_some()
             && let Some(recent) = self.recent_threads.get_mut(tid as usize % RECENT_THREADS)
             && recent.thread.tid == tid
@@ -266,7 +268,7 @@ impl Attribution {
             recent.thread = ThreadId::default();
         }
         // A process has the number of its main thread, and ends with it.
-        self.selector.forget_process(tid);
+        self.selector.remove_process(tid);
     }
 
     fn learn_vcpu_thread(&mut self, thread: ThreadId, vcpu: Option<u32>) {
@@ -347,17 +349,17 @@ mod tests {
         // The main thread has no KVM events: it only starts the other threads.
         let mut attribution = attribution(selection());
         assert!(is_selected(&mut attribution, 100, "web-1"));
-        attribution.thread_end(101);
+        attribution.remove_thread(101);
         assert!(
             is_selected(&mut attribution, 100, "db"),
             "the process still runs"
         );
-        attribution.thread_end(100);
+        attribution.remove_thread(100);
         assert!(
             !is_selected(&mut attribution, 100, "db"),
             "the number was reused"
         );
-        attribution.thread_end(100);
+        attribution.remove_thread(100);
         assert!(is_selected(&mut attribution, 100, "web-2"));
     }
 

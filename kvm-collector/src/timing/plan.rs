@@ -5,8 +5,8 @@
 //! [`Replay`](super::Replay) executes the steps itself.
 
 use kvm_ebpf_common::{
-    DetailSettings, FieldId, FieldPlace, MAX_DETAILS, NO_CLASS, NO_OFFSET, PairingSettings,
-    RIP_CAUSE, VCPU_UNKNOWN,
+    DetailSettings, FieldId, FieldLocation, GUEST_RIP_KIND, MAX_DETAILS, NO_OFFSET, NO_SUBCODE,
+    TimingSettings, VCPU_UNKNOWN,
 };
 
 use super::{
@@ -44,7 +44,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct TimingPlan {
     /// The settings of the eBPF programs.
-    pub(crate) settings: PairingSettings,
+    pub(crate) settings: TimingSettings,
     /// Settings of each event that is counted or tells a cause, in the order of
     /// [`TimingRequest::details`].
     pub(crate) details: Vec<DetailSettings>,
@@ -103,14 +103,18 @@ impl TimingPlan {
         let exits_have_vcpus = locations.get(FieldId::ExitVcpu).offset != NO_OFFSET;
         let learns_vcpus = !exits_have_vcpus && entry_vcpu.offset != NO_OFFSET;
         Ok(Self {
-            settings: PairingSettings {
+            settings: TimingSettings {
                 by_reason: u32::from(request.counted_event.is_none()),
-                causes: u32::from(request.rip_is_cause || !request.cause_events.is_empty()),
+                stores_causes: u32::from(request.rip_is_cause || !request.cause_events.is_empty()),
                 slow_ns: request.slow_threshold.map_or(u64::MAX, |slow| {
                     u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX - 1)
                 }),
-                rip_kind: if request.rip_is_cause { RIP_CAUSE } else { 0 },
-                ..PairingSettings::NONE
+                rip_kind: if request.rip_is_cause {
+                    GUEST_RIP_KIND
+                } else {
+                    0
+                },
+                ..TimingSettings::NONE
             },
             knows_vcpus: exits_have_vcpus || learns_vcpus,
             steps: plan_steps(request, entry, exit, learns_vcpus),
@@ -167,33 +171,33 @@ fn plan_detail(
     if index >= MAX_DETAILS {
         return Err(TimingError::TooManyDetails(index + 1));
     }
-    let class = match &kind.class_field {
-        Some(class) => locate_integer(format, class)?,
-        None => FieldPlace::none(0),
+    let subcode = match &kind.subcode_field {
+        Some(field) => locate_integer(format, field)?,
+        None => FieldLocation::absent(0),
     };
     locations.set(
         FieldId::DetailCode(index),
         locate_integer(format, &kind.code_field)?,
     );
-    locations.set(FieldId::DetailClass(index), class);
+    locations.set(FieldId::DetailSubcode(index), subcode);
     Ok(DetailSettings {
         code_shift: kind.code_shift,
-        skip_class: kind.skip_class.unwrap_or(NO_CLASS),
+        skip_subcode: kind.skip_subcode.unwrap_or(NO_SUBCODE),
         kind: number,
-        is_user: u32::from(is_userspace_exit(format)),
+        is_userspace_exit: u32::from(is_userspace_exit(format)),
         ..DetailSettings::NONE
     })
 }
 
 fn locate_exit_fields(exit: &Format, locations: &mut FieldLocations) -> Result<(), TimingError> {
-    let (class, code) = ReasonNames::reason_fields(Some(exit));
+    let (subcode, code) = ReasonNames::reason_fields(Some(exit));
     locations.set(FieldId::ExitCode, locate_required(exit, code, 4)?);
-    locations.set(FieldId::ExitClass, locate_u32(Some(exit), class, 0));
+    locations.set(FieldId::ExitSubcode, locate_u32(Some(exit), subcode, 0));
     let vcpu = locate_u32(Some(exit), "vcpu_id", VCPU_UNKNOWN);
     locations.set(FieldId::ExitVcpu, vcpu);
     // `vcpu_pc` is the name on arm64.
     let rip = ["guest_rip", "vcpu_pc"].map(|field| locate(Some(exit), field, 8, 0));
     let rip = rip.into_iter().find(|it| it.offset != NO_OFFSET);
-    locations.set(FieldId::ExitRip, rip.unwrap_or(FieldPlace::none(0)));
+    locations.set(FieldId::ExitRip, rip.unwrap_or(FieldLocation::absent(0)));
     Ok(())
 }

@@ -23,7 +23,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Returns whether it selects by thread, process or vCPU.
+    /// Returns whether the filter selects by thread, process or vCPU.
     pub(crate) fn is_by_task(&self) -> bool {
         !(self.tgids.is_empty() && self.tids.is_empty() && self.vcpus.is_empty())
     }
@@ -41,13 +41,13 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Returns whether it selects by process or by VM name.
+    /// Returns whether the selection is by process or by VM name.
     #[must_use]
     pub fn is_by_process(&self) -> bool {
         !(self.filter.tgids.is_empty() && self.vms.is_empty())
     }
 
-    /// Returns whether it selects by VM name.
+    /// Returns whether the selection is by VM name.
     #[must_use]
     pub fn is_by_name(&self) -> bool {
         !self.vms.is_empty()
@@ -68,8 +68,10 @@ impl Selection {
     }
 
     /// Returns the part of the selection that remains after the eBPF programs have applied
-    /// [`Selection::kernel_filter`]: names, and the processes that are listed in addition. vCPUs are selected by the
-    /// programs only, because only they see all events that tell which vCPU a thread runs.
+    /// [`Selection::kernel_filter`]: names, and the processes that are listed in addition.
+    ///
+    /// vCPUs are selected by the programs only, because only the programs see all events that tell
+    /// which vCPU a thread runs.
     #[must_use]
     pub fn after_kernel_filter(&self) -> Self {
         if !self.is_by_name() {
@@ -189,7 +191,7 @@ impl Selector {
     }
 
     /// Removes the decision about a process that has ended: the kernel may reuse its number.
-    pub fn forget_process(&mut self, tgid: u32) {
+    pub fn remove_process(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
         self.last_process = None;
     }
@@ -214,24 +216,24 @@ pub(super) struct SelectedIds<'a> {
 
 impl IdSelection for SelectedIds<'_> {
     #[inline]
-    fn process(&self, tgid: u32) -> bool {
+    fn selects_process(&self, tgid: u32) -> bool {
         self.processes
             .iter()
             .any(|(process, is_selected)| *process == tgid && *is_selected)
     }
 
     #[inline]
-    fn thread(&self, tid: u32) -> bool {
+    fn selects_thread(&self, tid: u32) -> bool {
         self.filter.tids.is_empty() || self.filter.tids.contains(&tid)
     }
 
     #[inline]
-    fn has_vcpus(&self) -> bool {
+    fn lists_vcpus(&self) -> bool {
         !self.filter.vcpus.is_empty()
     }
 
     #[inline]
-    fn vcpu(&self, vcpu: u32) -> bool {
+    fn selects_vcpu(&self, vcpu: u32) -> bool {
         self.filter.vcpus.is_empty() || self.filter.vcpus.contains(&vcpu)
     }
 }
@@ -251,7 +253,7 @@ mod tests {
         assert_eq!(selector.decide_process(7, &web), Some(true));
         // Its name can no longer be found.
         assert_eq!(selector.decide_process(7, &|_| None), Some(true));
-        selector.forget_process(7);
+        selector.remove_process(7);
         assert_eq!(
             selector.decide_process(7, &|_| Some("db".into())),
             Some(false)
@@ -274,7 +276,7 @@ mod tests {
         assert!(selector.take_newly_skipped().is_empty());
         // The table stays small if processes come and go and nobody asks for the skipped ones.
         for _ in 0..1000 {
-            selector.forget_process(7);
+            selector.remove_process(7);
             assert_eq!(selector.decide_process(7, &db), Some(false));
         }
         assert_eq!(selector.take_newly_skipped(), [7]);

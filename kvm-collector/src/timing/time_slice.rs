@@ -119,7 +119,7 @@ fn reassign(
 
 #[cfg(test)]
 mod tests {
-    use kvm_ebpf_common::{Key, Parts};
+    use kvm_ebpf_common::{Key, SpanBreakdown};
     use proptest::prelude::*;
 
     use super::*;
@@ -139,7 +139,7 @@ mod tests {
         Exit {
             key: Key::default(),
             guest_rip: 0,
-            parts: Parts {
+            parts: SpanBreakdown {
                 vmm_ns,
                 halted_ns,
                 preempted_ns,

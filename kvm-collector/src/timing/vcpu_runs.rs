@@ -4,7 +4,7 @@
 //! Some VMMs run one vCPU in several threads in turn. If another thread has run the vCPU since a
 //! thread left the guest, the exit of the first thread is no longer in progress, although that
 //! thread had no event since. Such an exit has no duration and is counted as moved.
-//! [`kvm_ebpf_common::turn`] is the rule by which a thread itself notices this.
+//! [`kvm_ebpf_common::classify_index_reuse`] is the rule by which a thread itself notices this.
 
 use std::collections::HashMap;
 
@@ -42,11 +42,12 @@ impl RunningVcpus {
 /// Returns the vCPU of a thread; `None` if it is unknown, or if its index stands for several vCPUs
 /// of the process.
 pub(super) fn shared_vcpu(thread: &VcpuThread) -> Option<VcpuIndex> {
-    (thread.vcpu != VCPU_UNKNOWN && thread.separate == 0).then(|| (thread.tgid(), thread.vcpu))
+    (thread.vcpu != VCPU_UNKNOWN && thread.shares_vcpu_index == 0)
+        .then(|| (thread.tgid(), thread.vcpu))
 }
 
 /// Returns when a thread was last seen to enter or leave its vCPU. Lost events do not reset this
 /// time.
 pub(super) fn last_run_ns(thread: &VcpuThread) -> u64 {
-    thread.clock.guest_since_ns.max(thread.clock.span_ns)
+    thread.clock.guest_since_ns.max(thread.clock.span_start_ns)
 }

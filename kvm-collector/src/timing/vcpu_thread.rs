@@ -42,7 +42,7 @@ pub(super) fn vcpu_times(thread: &VcpuThread, now_ns: u64) -> VcpuTimes {
         guest_ns: (thread.clock.guest_ns).saturating_add(since(thread.clock.guest_since_ns)),
         open_ns: match thread.clock.exit_ns {
             0 => 0,
-            _ => since(thread.clock.span_ns),
+            _ => since(thread.clock.span_start_ns),
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Control, Sort, layout::Layout};
+use super::{Control, Sort, layout::{Layout, OptionalAreas}};
 use crate::view::{
     GroupKey, ScopeHistograms, ReadingHistory, Scope, TopReading, TopRow, ScopeTotals, TrendMetric, Window,
 };
@@ -50,7 +50,7 @@ pub(super) struct Level {
 #[derive(Debug)]
 pub struct App {
     pub(super) setup: Setup,
-    pub(super) ledger: ReadingHistory,
+    pub(super) history: ReadingHistory,
     pub(super) histograms: ScopeHistograms,
     /// Where we are, and how we came there; never empty.
     levels: Vec<Level>,
@@ -67,7 +67,7 @@ pub struct App {
     /// The rows of this level that the filter lets through, sorted.
     pub(super) rows: Vec<TopRow>,
     /// How many the filter does not let through.
-    pub(super) filtered_out: usize,
+    pub(super) hidden_by_filter: usize,
     /// Of the host.
     pub(super) totals: ScopeTotals,
     /// Of what is looked at.
@@ -80,7 +80,7 @@ impl App {
     pub fn new(setup: Setup, sort: Sort, interval: Duration, size: (u16, u16)) -> Self {
         Self {
             setup,
-            ledger: ReadingHistory::default(),
+            history: ReadingHistory::default(),
             histograms: ScopeHistograms::default(),
             levels: vec![Level::default()],
             sort,
@@ -92,31 +92,42 @@ impl App {
             pane: None,
             size,
             rows: Vec::new(),
-            filtered_out: 0,
+            hidden_by_filter: 0,
             totals: ScopeTotals::default(),
             scope_totals: ScopeTotals::default(),
         }
     }
 
     /// Takes in a reading.
-    pub fn take(&mut self, mut reading: TopReading) {
+    pub fn add_reading(&mut self, mut reading: TopReading) {
         let interval_ns = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
         self.histograms.add_reading(&mut reading);
-        self.ledger.add_reading(&reading, interval_ns);
-        self.rebuild();
+        self.history.add_reading(&reading, interval_ns);
+        self.update_rows();
     }
 
     /// Takes in the histograms from which those of the next reading will be counted.
-    pub fn begin_histograms(&mut self, mut reading: TopReading) {
-        self.ledger.add_names(&reading.names);
+    pub fn set_histogram_base(&mut self, mut reading: TopReading) {
+        self.history.add_names(&reading.names);
         self.histograms.set_base(&mut reading);
-        self.rebuild();
+        self.update_rows();
+    }
+
+    /// Areas of the screen in the current state.
+    pub(super) fn layout(&self) -> Layout {
+        let wanted = OptionalAreas {
+            scope_totals: self.has_scope(),
+            loss: !self.history.total_and_recent_loss().0.is_empty(),
+            keys: self.setup.interactive,
+            pane: self.wants_pane(),
+        };
+        Layout::new(self.size, wanted)
     }
 
     /// Takes in a new size.
     pub fn resize(&mut self, width: u16, height: u16) {
         self.size = (width, height);
-        self.settle();
+        self.scroll_to_cursor();
     }
 
     /// Makes the screen as high as all rows need, or as `most` do.
@@ -124,7 +135,7 @@ impl App {
         self.resize(width, most);
         let rows = u16::try_from(self.rows.len()).unwrap_or(most);
         // What says that there are none needs room as well.
-        let needed = rows.max(4) + Layout::of(self).rows.y;
+        let needed = rows.max(4) + self.layout().rows.y;
         self.resize(width, needed.min(most));
     }
 
@@ -161,7 +172,7 @@ impl App {
     }
 
     /// Is what is looked at less than everything?
-    pub(super) fn is_inside(&self) -> bool {
+    pub(super) fn has_scope(&self) -> bool {
         self.scope().within != GroupKey::default()
     }
 
@@ -171,8 +182,8 @@ impl App {
 
     /// What trends are of: exits where they are what is asked for, or all there is.
     #[must_use]
-    pub fn trend_of(&self) -> TrendMetric {
-        if self.sorted_by() == Sort::Exits {
+    pub fn trend_metric(&self) -> TrendMetric {
+        if self.effective_sort() == Sort::Exits {
             TrendMetric::Exits
         } else {
             TrendMetric::Busy
@@ -181,9 +192,9 @@ impl App {
 
     /// What rows are sorted by: exits, as long as there are no times.
     #[must_use]
-    pub fn sorted_by(&self) -> Sort {
+    pub fn effective_sort(&self) -> Sort {
         let needs_times = !matches!(self.sort, Sort::Exits | Sort::Name);
-        if needs_times && self.has_no_times() {
+        if needs_times && self.has_no_durations() {
             Sort::Exits
         } else {
             self.sort
@@ -191,38 +202,38 @@ impl App {
     }
 
     /// Has something been counted, but no time seen? So it is where `kvm_exit` does not fire.
-    pub(super) fn has_no_times(&self) -> bool {
-        self.totals.spent.exits > 0 && !self.ledger.has_durations()
+    pub(super) fn has_no_durations(&self) -> bool {
+        self.totals.breakdown.exits > 0 && !self.history.has_durations()
     }
 
     /// How long the time shown is.
     #[must_use]
-    pub fn shown_ns(&self) -> u64 {
+    pub fn window_ns(&self) -> u64 {
         match self.window {
-            Window::Recent => self.ledger.elapsed_ns(),
-            Window::All => self.ledger.time_ns(),
+            Window::Recent => self.history.elapsed_ns(),
+            Window::All => self.history.time_ns(),
         }
     }
 
     /// Makes the rows anew, from the same reading.
-    fn rebuild(&mut self) {
+    fn update_rows(&mut self) {
         let scope = self.scope();
-        self.totals = self.ledger.totals(&GroupKey::default(), self.window);
-        self.scope_totals = self.ledger.totals(&scope.within, self.window);
-        let mut rows = self.ledger.rows(&scope, self.window, self.trend_of());
+        self.totals = self.history.totals(&GroupKey::default(), self.window);
+        self.scope_totals = self.history.totals(&scope.within, self.window);
+        let mut rows = self.history.rows(&scope, self.window, self.trend_metric());
         let all = rows.len();
         let filter = self.level().filter.to_lowercase();
         rows.retain(|row| row.name.to_lowercase().contains(&filter));
-        self.filtered_out = all - rows.len();
+        self.hidden_by_filter = all - rows.len();
         self.histograms.fill_durations(&scope, self.window, &mut rows);
-        self.sorted_by().sort(&mut rows, self.reverse);
+        self.effective_sort().sort(&mut rows, self.reverse);
         self.rows = rows;
-        self.settle();
+        self.scroll_to_cursor();
     }
 
     /// Moves what is on the screen so that the cursor is.
-    fn settle(&mut self) {
-        let height = usize::from(Layout::of(self).rows.height);
+    fn scroll_to_cursor(&mut self) {
+        let height = usize::from(self.layout().rows.height);
         let (cursor, count) = (self.cursor(), self.rows.len());
         let level = self.level_mut();
         level.offset = level
@@ -240,22 +251,22 @@ impl App {
     pub(super) fn select(&mut self, index: usize) {
         let key = self.rows.get(index).map(|row| row.key);
         self.level_mut().selected = key;
-        self.settle();
+        self.scroll_to_cursor();
     }
 
     /// To the first row, whichever is that from now on.
     pub(super) fn select_first(&mut self) {
         self.level_mut().selected = None;
-        self.settle();
+        self.scroll_to_cursor();
     }
 
-    pub(super) fn page(&self) -> isize {
-        let rows = Layout::of(self).rows.height.saturating_sub(1).max(1);
+    pub(super) fn page_rows(&self) -> isize {
+        let rows = self.layout().rows.height.saturating_sub(1).max(1);
         isize::try_from(rows).unwrap_or(1)
     }
 
     /// Into the row the cursor is on; where there is nothing inside, its histogram is shown.
-    pub(super) fn enter(&mut self) -> Option<Control> {
+    pub(super) fn drill_down(&mut self) -> Option<Control> {
         let key = self.selected_row()?.key;
         self.level_mut().selected = Some(key);
         match self.scope().drill_down(key) {
@@ -264,29 +275,29 @@ impl App {
                     scope,
                     ..Level::default()
                 });
-                self.rebuild();
-                Some(Control::Look(scope))
+                self.update_rows();
+                Some(Control::SelectScope(scope))
             }
             None => {
                 self.pane = Some(true);
-                self.settle();
+                self.scroll_to_cursor();
                 None
             }
         }
     }
 
     /// Back to where we came from.
-    pub(super) fn leave(&mut self) -> Option<Control> {
+    pub(super) fn go_back(&mut self) -> Option<Control> {
         if self.levels.len() == 1 {
             return None;
         }
         self.levels.pop();
-        self.rebuild();
-        Some(Control::Look(self.scope()))
+        self.update_rows();
+        Some(Control::SelectScope(self.scope()))
     }
 
     /// The same exits, by something else.
-    pub(super) fn turn(&mut self) -> Option<Control> {
+    pub(super) fn next_grouping(&mut self) -> Option<Control> {
         let scope = self.scope().next_grouping();
         if scope == self.scope() {
             return None;
@@ -295,18 +306,18 @@ impl App {
             scope,
             ..Level::default()
         };
-        self.rebuild();
-        Some(Control::Look(scope))
+        self.update_rows();
+        Some(Control::SelectScope(scope))
     }
 
     pub(super) fn sort_by(&mut self, sort: Sort) {
         self.sort = sort;
-        self.rebuild();
+        self.update_rows();
     }
 
     pub(super) fn toggle_reverse(&mut self) {
         self.reverse = !self.reverse;
-        self.rebuild();
+        self.update_rows();
     }
 
     pub(super) fn toggle_window(&mut self) {
@@ -314,7 +325,7 @@ impl App {
             Window::Recent => Window::All,
             Window::All => Window::Recent,
         };
-        self.rebuild();
+        self.update_rows();
     }
 
     pub(super) fn toggle_pause(&mut self) -> Control {
@@ -323,8 +334,8 @@ impl App {
     }
 
     pub(super) fn toggle_pane(&mut self) {
-        self.pane = Some(Layout::of(self).pane.is_none());
-        self.settle();
+        self.pane = Some(self.layout().pane.is_none());
+        self.scroll_to_cursor();
     }
 
     /// The next longer interval, or the next shorter one.
@@ -341,7 +352,7 @@ impl App {
 
     pub(super) fn set_filter(&mut self, filter: String) {
         self.level_mut().filter = filter;
-        self.rebuild();
+        self.update_rows();
     }
 
     /// Does the histogram pane have a place by itself, where nobody said?

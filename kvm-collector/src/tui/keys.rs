@@ -71,7 +71,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
 
 impl App {
     /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent) -> Action {
+    pub fn handle_key(&mut self, key: KeyEvent) -> Action {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
                 KeyCode::Char('c') => Action::Quit,
@@ -92,16 +92,16 @@ impl App {
             KeyCode::Char('q') => return Action::Quit,
             KeyCode::Up | KeyCode::Char('k') => self.move_by(-1),
             KeyCode::Down | KeyCode::Char('j') => self.move_by(1),
-            KeyCode::PageUp => self.move_by(-self.page()),
-            KeyCode::PageDown => self.move_by(self.page()),
+            KeyCode::PageUp => self.move_by(-self.page_rows()),
+            KeyCode::PageDown => self.move_by(self.page_rows()),
             KeyCode::Home | KeyCode::Char('g') => self.select_first(),
             KeyCode::End | KeyCode::Char('G') => self.select(self.rows.len().saturating_sub(1)),
-            KeyCode::Enter | KeyCode::Right | KeyCode::Char('l') => return self.enter().into(),
+            KeyCode::Enter | KeyCode::Right | KeyCode::Char('l') => return self.drill_down().into(),
             KeyCode::Esc if !self.level().filter.is_empty() => self.set_filter(String::new()),
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace | KeyCode::Char('h') => {
-                return self.leave().into();
+                return self.go_back().into();
             }
-            KeyCode::Tab => return self.turn().into(),
+            KeyCode::Tab => return self.next_grouping().into(),
             KeyCode::Char('s' | '>' | '.') => self.step_sort(true),
             KeyCode::Char('S' | '<' | ',') => self.step_sort(false),
             KeyCode::Char('r') => self.toggle_reverse(),

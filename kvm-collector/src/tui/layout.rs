@@ -1,46 +1,59 @@
-//! What is where on the screen.
+//! Areas of the screen.
 
 use ratatui::layout::Rect;
 
-use super::App;
+/// Width of the histogram pane beside the rows.
+const SIDE_PANE_WIDTH: u16 = 52;
+/// Minimum width of the rows beside the pane.
+const MIN_ROWS_WIDTH: u16 = 76;
+/// Height of the histogram pane below the rows.
+const BOTTOM_PANE_HEIGHT: u16 = 10;
+/// Minimum height of the rows above the pane.
+const MIN_ROWS_HEIGHT: u16 = 4;
 
-/// The histogram pane at the side.
-const SIDE_PANE: u16 = 52;
-/// The rows keep at least this much width beside it.
-const ROWS_BESIDE_PANE: u16 = 76;
-/// The histogram pane below.
-const LOW_PANE: u16 = 10;
-/// The rows keep at least this much height above it.
-const ROWS_ABOVE_PANE: u16 = 4;
+/// The optional areas that are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OptionalAreas {
+    /// Totals of a VM or vCPU, below those of the host.
+    pub(super) scope_totals: bool,
+    /// The line about lost events.
+    pub(super) loss: bool,
+    /// The line of keys.
+    pub(super) keys: bool,
+    /// The histogram pane.
+    pub(super) pane: bool,
+}
 
-/// Places; a place without room has no height.
+/// Areas of the screen. An area that does not fit has no height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// What this is, of what, since when.
+    /// Name of the program, number of VMs and vCPUs, interval and uptime.
     pub(super) title: Rect,
-    /// The host's totals.
+    /// Totals of the host.
     pub(super) totals: Rect,
-    /// What is looked at.
+    /// Path to the current VM or vCPU.
     pub(super) path: Rect,
-    /// The totals of that; only if it is not the host.
+    /// Totals of the current VM or vCPU.
     pub(super) scope_totals: Rect,
-    /// What is missing; only if something is.
+    /// Lost events.
     pub(super) loss: Rect,
-    /// The columns' names.
+    /// Column headings.
     pub(super) header: Rect,
+    /// The table.
     pub(super) rows: Rect,
+    /// The histogram.
     pub(super) pane: Option<Rect>,
-    /// Which keys there are.
+    /// Available keys.
     pub(super) keys: Rect,
 }
 
 impl Layout {
-    pub(super) fn of(app: &App) -> Self {
-        let (width, height) = app.size;
+    /// Divides a screen of this width and height.
+    pub(super) fn new((width, height): (u16, u16), wanted: OptionalAreas) -> Self {
         let mut left = Rect::new(0, 0, width, height);
-        // On a screen that is too low for all, the rows are what it is for.
-        let top = |wanted: bool, left: &mut Rect| {
-            let lines = u16::from(wanted);
+        // On a low screen the rows come first, so the other areas have a minimum screen height.
+        let top = |is_shown: bool, left: &mut Rect| {
+            let lines = u16::from(is_shown);
             let line = Rect {
                 height: lines,
                 ..*left
@@ -52,9 +65,9 @@ impl Layout {
         let title = top(height >= 4, &mut left);
         let totals = top(height >= 8, &mut left);
         let path = top(height >= 6, &mut left);
-        let scope_totals = top(height >= 10 && app.is_inside(), &mut left);
-        let loss = top(height >= 5 && !app.ledger.total_and_recent_loss().0.is_empty(), &mut left);
-        let lines = u16::from(height >= 7 && app.setup.interactive);
+        let scope_totals = top(height >= 10 && wanted.scope_totals, &mut left);
+        let loss = top(height >= 5 && wanted.loss, &mut left);
+        let lines = u16::from(height >= 7 && wanted.keys);
         left.height -= lines;
         let keys = Rect {
             y: left.bottom(),
@@ -62,19 +75,19 @@ impl Layout {
             ..left
         };
         let mut pane = None;
-        if app.wants_pane() {
-            if width >= SIDE_PANE + 1 + ROWS_BESIDE_PANE {
-                left.width -= SIDE_PANE + 1;
+        if wanted.pane {
+            if width >= SIDE_PANE_WIDTH + 1 + MIN_ROWS_WIDTH {
+                left.width -= SIDE_PANE_WIDTH + 1;
                 pane = Some(Rect {
                     x: left.right() + 1,
-                    width: SIDE_PANE,
+                    width: SIDE_PANE_WIDTH,
                     ..left
                 });
-            } else if left.height > LOW_PANE + ROWS_ABOVE_PANE {
-                left.height -= LOW_PANE;
+            } else if left.height > BOTTOM_PANE_HEIGHT + MIN_ROWS_HEIGHT {
+                left.height -= BOTTOM_PANE_HEIGHT;
                 pane = Some(Rect {
                     y: left.bottom(),
-                    height: LOW_PANE,
+                    height: BOTTOM_PANE_HEIGHT,
                     ..left
                 });
             }

@@ -11,7 +11,7 @@ use ratatui::crossterm::event::Event;
 use crate::view::PendingReadings;
 
 /// How many keys are stored at most.
-const MOST_INPUT: usize = 256;
+const MAX_INPUT: usize = 256;
 
 /// What can happen.
 #[derive(Debug, Default)]
@@ -21,12 +21,12 @@ pub(super) struct Mail {
     /// The source has read.
     pub(super) readings: PendingReadings,
     /// It is over.
-    pub(super) is_end: bool,
+    pub(super) is_ended: bool,
 }
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.readings.is_empty() && !self.is_end
+        self.input.is_empty() && self.readings.is_empty() && !self.is_ended
     }
 }
 
@@ -35,7 +35,7 @@ impl Mail {
 pub struct Mailbox {
     mail: Mutex<Mail>,
     arrived: Condvar,
-    taken: Condvar,
+    input_taken: Condvar,
 }
 
 impl Mailbox {
@@ -47,9 +47,9 @@ impl Mailbox {
     /// Adds what somebody did at the terminal. Waits while there is much of it.
     pub(super) fn add_input(&self, event: Event) {
         let mut mail = self.mail();
-        while mail.input.len() >= MOST_INPUT {
+        while mail.input.len() >= MAX_INPUT {
             mail = self
-                .taken
+                .input_taken
                 .wait(mail)
                 .unwrap_or_else(PoisonError::into_inner);
         }
@@ -65,7 +65,7 @@ impl Mailbox {
 
     /// Says that it is over. Never waits.
     pub fn end(&self) {
-        self.mail().is_end = true;
+        self.mail().is_ended = true;
         self.arrived.notify_one();
     }
 
@@ -78,7 +78,7 @@ impl Mailbox {
                 .wait(mail)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        self.taken.notify_one();
+        self.input_taken.notify_one();
         mem::take(&mut *mail)
     }
 }
@@ -104,7 +104,7 @@ mod tests {
         }
         mailbox.end();
         let mail = mailbox.take();
-        assert!(mail.is_end);
+        assert!(mail.is_ended);
         let times = mail.readings.into_iter().map(|unread| match unread {
             PendingReading::Reading(reading) => reading.time_ns,
             PendingReading::Histograms(_) => 0,
@@ -124,7 +124,7 @@ mod tests {
             })
         };
         thread::sleep(Duration::from_millis(50));
-        assert!(mailbox.mail().input.len() <= MOST_INPUT);
+        assert!(mailbox.mail().input.len() <= MAX_INPUT);
         // The end does not wait for it.
         mailbox.end();
         let mut all = Vec::new();

@@ -13,14 +13,14 @@ use ratatui::{
     text::Span,
 };
 
-use super::{Action, App, Control, Mailbox, Screen, draw, layout::Layout};
+use super::{Action, App, Control, Mailbox, Screen, draw};
 use crate::view::PendingReading;
 
 /// Passes on what happens at the terminal, in a thread of its own, as long as the process lives.
 ///
 /// # Errors
 /// When there can be no thread.
-pub fn listen(to: Arc<Mailbox>) -> io::Result<()> {
+pub fn start_input_thread(to: Arc<Mailbox>) -> io::Result<()> {
     let listen = move || {
         while let Ok(event) = event::read() {
             to.add_input(event);
@@ -45,37 +45,37 @@ pub fn run(
     control: &mut dyn FnMut(Control),
 ) -> io::Result<()> {
     loop {
-        screen.show(|buffer| {
+        screen.draw(|buffer| {
             app.resize(buffer.area.width, buffer.area.height);
             draw(app, buffer);
         })?;
         // All that has come by now is worth one picture.
         let mail = mailbox.take();
-        if mail.is_end {
+        if mail.is_ended {
             return Ok(());
         }
         // Keys first: they are about what the screen shows now.
         for event in mail.input {
-            match take_input(app, &event) {
+            match handle_input(app, &event) {
                 Action::None => {}
                 Action::Quit => return Ok(()),
-                Action::Redraw => screen.forget()?,
-                Action::Suspend => screen.lend(suspend)?,
+                Action::Redraw => screen.invalidate()?,
+                Action::Suspend => screen.suspend(suspend)?,
                 Action::Control(what) => control(what),
             }
         }
         for unread in mail.readings {
             match unread {
-                PendingReading::Reading(reading) => app.take(*reading),
-                PendingReading::Histograms(reading) => app.begin_histograms(*reading),
+                PendingReading::Reading(reading) => app.add_reading(*reading),
+                PendingReading::Histograms(reading) => app.set_histogram_base(*reading),
             }
         }
     }
 }
 
-fn take_input(app: &mut App, event: &Event) -> Action {
+fn handle_input(app: &mut App, event: &Event) -> Action {
     match event {
-        Event::Key(key) if key.kind != KeyEventKind::Release => app.key(*key),
+        Event::Key(key) if key.kind != KeyEventKind::Release => app.handle_key(*key),
         Event::Resize(width, height) => {
             app.resize(*width, *height);
             Action::None
@@ -100,13 +100,13 @@ pub fn print(app: &mut App, width: u16, out: &mut impl Write) -> io::Result<()> 
     app.fit_rows(width.clamp(1, 200), MOST_LINES);
     let mut buffer = Buffer::empty(Rect::new(0, 0, app.size.0, app.size.1));
     draw(app, &mut buffer);
-    for line in lines(&buffer) {
+    for line in text_lines(&buffer) {
         writeln!(out, "{line}")?;
     }
     let hidden = app
         .rows
         .len()
-        .saturating_sub(usize::from(Layout::of(app).rows.height));
+        .saturating_sub(usize::from(app.layout().rows.height));
     if hidden > 0 && !app.rows.is_empty() {
         writeln!(out, "{hidden} more rows")?;
     }
@@ -114,7 +114,7 @@ pub fn print(app: &mut App, width: u16, out: &mut impl Write) -> io::Result<()> 
 }
 
 /// A picture as lines of text.
-pub fn lines(buffer: &Buffer) -> impl Iterator<Item = String> {
+pub fn text_lines(buffer: &Buffer) -> impl Iterator<Item = String> {
     let width = usize::from(buffer.area.width).max(1);
     buffer.content.chunks(width).map(|cells| {
         let mut line = String::new();

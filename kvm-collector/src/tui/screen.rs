@@ -21,15 +21,15 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
-use super::terminal::{Out, last_words};
+use super::terminal::{TerminalWriter, write_or_discard_queued};
 
 /// Is the terminal ours? There is one, whoever panics.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, for as long as this lives.
 #[derive(Debug)]
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<Out>>>,
+    terminal: Terminal<CrosstermBackend<BufWriter<TerminalWriter>>>,
     log_level: log::LevelFilter,
 }
 
@@ -38,25 +38,25 @@ impl Screen {
     ///
     /// # Errors
     /// When there is no terminal.
-    pub fn take() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |what| {
-                give_back();
+                restore();
                 before(what);
             }));
         });
         let log_level = log::max_level();
-        acquire()?;
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 << 10, Out::open()?));
+        activate()?;
+        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 << 10, TerminalWriter::open()?));
         match Terminal::new(backend) {
             Ok(terminal) => Ok(Self {
                 terminal,
                 log_level,
             }),
             Err(error) => {
-                give_back();
+                restore();
                 Err(error)
             }
         }
@@ -75,9 +75,9 @@ impl Screen {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn show(&mut self, draw: impl FnOnce(&mut Buffer)) -> io::Result<()> {
+    pub fn draw(&mut self, draw: impl FnOnce(&mut Buffer)) -> io::Result<()> {
         // After a panic elsewhere the terminal is not ours any more.
-        if TAKEN.load(Ordering::SeqCst) {
+        if IS_ACTIVE.load(Ordering::SeqCst) {
             self.terminal.draw(|frame| draw(frame.buffer_mut()))?;
         }
         Ok(())
@@ -87,7 +87,7 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal cannot be cleared.
-    pub fn forget(&mut self) -> io::Result<()> {
+    pub fn invalidate(&mut self) -> io::Result<()> {
         // `clear` would ask the terminal where the cursor is, and the answer is read by who listens to keys.
         let size = self.terminal.size()?;
         self.terminal.resize(Rect::from((Position::ORIGIN, size)))
@@ -97,40 +97,40 @@ impl Screen {
     ///
     /// # Errors
     /// When it cannot be taken again.
-    pub fn lend(&mut self, pause: impl FnOnce()) -> io::Result<()> {
-        give_back();
+    pub fn suspend(&mut self, pause: impl FnOnce()) -> io::Result<()> {
+        restore();
         pause();
-        acquire()?;
-        self.forget()
+        activate()?;
+        self.invalidate()
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
         log::set_max_level(self.log_level);
     }
 }
 
-fn acquire() -> io::Result<()> {
+fn activate() -> io::Result<()> {
     enable_raw_mode()?;
-    TAKEN.store(true, Ordering::SeqCst);
+    IS_ACTIVE.store(true, Ordering::SeqCst);
     // Messages would be written across the picture; what ends the program is said at its end. Where they
     // go to a file they harm nobody.
     if io::IsTerminal::is_terminal(&io::stderr()) {
         log::set_max_level(log::LevelFilter::Off);
     }
-    Out::open()
+    TerminalWriter::open()
         .and_then(|mut out| execute!(out, EnterAlternateScreen))
-        .inspect_err(|_| give_back())
+        .inspect_err(|_| restore())
 }
 
 /// Puts the terminal as it was, once.
-fn give_back() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
+fn restore() {
+    if IS_ACTIVE.swap(false, Ordering::SeqCst) {
         let mut bytes = Vec::new();
         // If the terminal is gone there is nobody to tell.
-        let _ = execute!(bytes, LeaveAlternateScreen, Show).and_then(|()| last_words(&bytes));
+        let _ = execute!(bytes, LeaveAlternateScreen, Show).and_then(|()| write_or_discard_queued(&bytes));
         let _ = disable_raw_mode();
     }
 }

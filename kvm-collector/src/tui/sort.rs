@@ -89,22 +89,22 @@ impl Sort {
     }
 
     /// The number that is sorted by; none for names.
-    fn number(self, row: &TopRow) -> f64 {
+    fn sort_value(self, row: &TopRow) -> f64 {
         let time = |of: fn(&crate::view::DurationStats) -> u64| row.durations.as_ref().map_or(0, of);
         match self {
-            Self::Exits => float(row.breakdown.exits),
-            Self::Cost => float(row.breakdown.busy_ns()),
-            Self::Busy => busy(row),
+            Self::Exits => to_f64(row.breakdown.exits),
+            Self::Cost => to_f64(row.breakdown.busy_ns()),
+            Self::Busy => busy_share(row),
             Self::Out => share(row.breakdown.time_ns, row.wall_ns),
             Self::Guest => share(row.guest_ns.unwrap_or(0), row.wall_ns),
             Self::Kernel => share(row.breakdown.kernel_ns, row.wall_ns),
             Self::Vmm => share(row.breakdown.vmm_ns, row.wall_ns),
             Self::Halted => share(row.breakdown.halted_ns, row.wall_ns),
             Self::Preempted => share(row.breakdown.preempted_ns, row.wall_ns),
-            Self::Mean => float(time(|it| it.mean_ns)),
-            Self::P50 => float(time(|it| it.p50_ns)),
-            Self::P99 => float(time(|it| it.p99_ns)),
-            Self::Max => float(time(|it| it.max_ns)),
+            Self::Mean => to_f64(time(|it| it.mean_ns)),
+            Self::P50 => to_f64(time(|it| it.p50_ns)),
+            Self::P99 => to_f64(time(|it| it.p99_ns)),
+            Self::Max => to_f64(time(|it| it.max_ns)),
             Self::Name => 0.0,
         }
     }
@@ -112,7 +112,7 @@ impl Sort {
     /// Sorts; rows that are equal in this are sorted by their exits, and then by name.
     pub fn sort(self, rows: &mut [TopRow], reverse: bool) {
         rows.sort_by(|a, b| {
-            let first = self.number(b).total_cmp(&self.number(a));
+            let first = self.sort_value(b).total_cmp(&self.sort_value(a));
             let exits = if self == Self::Name {
                 Ordering::Equal
             } else {
@@ -120,7 +120,7 @@ impl Sort {
             };
             let order = first
                 .then(exits)
-                .then_with(|| natural(&a.name, &b.name))
+                .then_with(|| natural_cmp(&a.name, &b.name))
                 .then_with(|| a.key.cmp(&b.key));
             if reverse { order.reverse() } else { order }
         });
@@ -128,7 +128,7 @@ impl Sort {
 }
 
 /// Time out of the guest, as a share of the vCPUs' time, both without what was idle.
-pub(super) fn busy(row: &TopRow) -> f64 {
+pub(super) fn busy_share(row: &TopRow) -> f64 {
     share(
         row.breakdown.busy_ns(),
         row.wall_ns.saturating_sub(row.wall_idle_ns),
@@ -139,17 +139,17 @@ pub(super) fn share(part_ns: u64, whole_ns: u64) -> f64 {
     if whole_ns == 0 {
         0.0
     } else {
-        float(part_ns) / float(whole_ns)
+        to_f64(part_ns) / to_f64(whole_ns)
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people, and to sort")]
-pub(super) fn float(number: u64) -> f64 {
+pub(super) fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
 /// As people sort: `vCPU 2` before `vCPU 10`.
-fn natural(a: &str, b: &str) -> Ordering {
+fn natural_cmp(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let digits =
@@ -189,7 +189,7 @@ mod tests {
         let mut names = [
             "vCPU 10", "vCPU 2", "web", "", "vCPU", "db-007", "db-7a", "db-8",
         ];
-        names.sort_by(|a, b| natural(a, b));
+        names.sort_by(|a, b| natural_cmp(a, b));
         assert_eq!(
             names,
             [

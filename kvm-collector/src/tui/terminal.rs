@@ -14,21 +14,21 @@ use rustix::{
 };
 
 /// How often who waits for the terminal looks whether that is still wanted.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_PERIOD: Duration = Duration::from_millis(100);
 
 /// Is what is still to be shown of no use any more?
-static OVER: AtomicBool = AtomicBool::new(false);
+static STOP_WAITING: AtomicBool = AtomicBool::new(false);
 
 /// From here on nobody waits for the terminal to take a picture.
-pub fn waits_no_more() {
-    OVER.store(true, Ordering::SeqCst);
+pub fn stop_waiting() {
+    STOP_WAITING.store(true, Ordering::SeqCst);
 }
 
 /// The terminal on standard output. What it does not take is waited for, until it is over: then it is left out.
 #[derive(Debug)]
-pub(super) struct Out(File);
+pub(super) struct TerminalWriter(File);
 
-impl Out {
+impl TerminalWriter {
     pub(super) fn open() -> io::Result<Self> {
         // Opened anew: not to wait is then a property of ours alone, not of all who have the terminal.
         let own = File::options()
@@ -42,7 +42,7 @@ impl Out {
 
     /// Until it takes something, or for this long.
     fn wait(&self) -> io::Result<()> {
-        let timeout = Timespec::try_from(LOOK_EVERY).map_err(io::Error::other)?;
+        let timeout = Timespec::try_from(POLL_PERIOD).map_err(io::Error::other)?;
         match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], Some(&timeout)) {
             Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
             _ => Ok(()),
@@ -50,14 +50,14 @@ impl Out {
     }
 }
 
-impl Write for Out {
+impl Write for TerminalWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 done => return done,
             }
-            if OVER.load(Ordering::SeqCst) {
+            if STOP_WAITING.load(Ordering::SeqCst) {
                 return Ok(bytes.len());
             }
             self.wait()?;
@@ -70,8 +70,8 @@ impl Write for Out {
 }
 
 /// Writes what must be written at the end: after what is on its way, or in its place.
-pub(super) fn last_words(bytes: &[u8]) -> io::Result<()> {
-    let mut out = Out::open()?;
+pub(super) fn write_or_discard_queued(bytes: &[u8]) -> io::Result<()> {
+    let mut out = TerminalWriter::open()?;
     out.wait()?;
     match out.0.write_all(bytes) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -1,4 +1,4 @@
-//! Counting the events of a stream, as the eBPF programs count them where they happen.
+//! Counts the events of a stream, with the same rules as the eBPF programs of a live measurement.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,38 @@ use crate::{
     tracefs::Format,
 };
 
-/// Counts events, and those of each VM.
+/// Counts events, in total and optionally per VM.
 #[derive(Debug)]
 pub struct EventCounter {
     events: Vec<EventCount>,
-    vms: Option<Vms>,
+    vms: Option<VmTable>,
 }
 
-/// Events of each VM. If there is no room for another one, the VMs that ended first are counted together.
+/// Event counts per VM. When the table is full, it merges the VMs that ended first.
 #[derive(Debug, Default)]
-struct Vms {
-    of: BTreeMap<u32, Vm>,
-    /// Those that have ended, by the number of their end.
+struct VmTable {
+    /// Entries by TGID of the VMM.
+    entries: BTreeMap<u32, VmEntry>,
+    /// TGIDs of the VMs that have ended, in the order in which they ended.
     ended: BTreeMap<u64, u32>,
-    ends: u64,
-    /// Events of VMs that found no room. They are in the totals.
+    /// Number of VMs that have ended so far.
+    end_count: u64,
+    /// Events of VMs without an entry. They are in the totals.
     lost: u64,
 }
 
 #[derive(Debug)]
-struct Vm {
+struct VmEntry {
     counts: Vec<u64>,
-    /// The number of its end, if it has ended.
+    /// Key of this VM in `ended`, if it has ended.
     end: Option<u64>,
 }
 
-/// The process that stands for all VMs that ended first.
-const ENDED_EARLIER: u32 = 0;
+/// TGID of the entry that contains all merged VMs.
+const MERGED_TGID: u32 = 0;
 
 impl EventCounter {
-    /// Of events of these formats; `per_vm` counts per VM as well.
+    /// Creates a counter for events with these formats; `per_vm` also counts per VM.
     #[must_use]
     pub fn new(formats: &[Format], per_vm: bool) -> Self {
         let events = formats.iter().map(|format| EventCount {
@@ -46,13 +48,13 @@ impl EventCounter {
         });
         Self {
             events: events.collect(),
-            vms: per_vm.then(Vms::default),
+            vms: per_vm.then(VmTable::default),
         }
     }
 
-    /// Counts the next item. An event counts for the VM that it is about; one that is about none, only in the totals.
+    /// Counts an item. An event that belongs to no VM is only in the totals.
     #[inline]
-    pub fn take(&mut self, item: &StreamItem<'_>) {
+    pub fn add_item(&mut self, item: &StreamItem<'_>) {
         match item {
             StreamItem::Event(event) => {
                 let Some(counted) = self.events.get_mut(event.slot) else {
@@ -74,7 +76,7 @@ impl EventCounter {
                 }
             }
             StreamItem::ThreadEnd { tid } => {
-                // A process ends with its main thread, whose number it has.
+                // The TID of a process's main thread is the TGID, so this is the end of the process.
                 if let Some(vms) = &mut self.vms {
                     vms.end(*tid);
                 }
@@ -83,10 +85,10 @@ impl EventCounter {
         }
     }
 
-    /// Totals up to `time_ns`.
+    /// Returns the counts up to `time_ns`.
     #[must_use]
     pub fn counts(&self, time_ns: u64, vm_name: &dyn Fn(u32) -> String, loss: Loss) -> CountsSnapshot {
-        let vms = self.vms.iter().flat_map(|it| &it.of);
+        let vms = self.vms.iter().flat_map(|it| &it.entries);
         let vms = vms.map(|(tgid, vm)| VmCounts {
             tgid: *tgid,
             name: vm_name(*tgid),
@@ -104,47 +106,50 @@ impl EventCounter {
     }
 }
 
-impl Vms {
+impl VmTable {
     #[inline]
     fn add(&mut self, tgid: u32, slot: usize, count: u64, slots: usize) {
-        if self.of.len() >= MAX_COUNTED_VMS && !self.of.contains_key(&tgid) && !self.make_room() {
+        if self.entries.len() >= MAX_COUNTED_VMS
+            && !self.entries.contains_key(&tgid)
+            && !self.merge_first_ended()
+        {
             self.lost = self.lost.saturating_add(count);
             return;
         }
-        let vm = self.of.entry(tgid).or_insert_with(|| Vm {
+        let vm = self.entries.entry(tgid).or_insert_with(|| VmEntry {
             counts: vec![0; slots],
             end: None,
         });
         vm.counts[slot] = vm.counts[slot].saturating_add(count);
         if let Some(end) = vm.end.take() {
-            // Another process has its number by now, or it is not quite over.
+            // A new process has the same TGID, or other threads of the process still run.
             self.ended.remove(&end);
         }
     }
 
     fn end(&mut self, tgid: u32) {
-        if let Some(vm) = self.of.get_mut(&tgid)
+        if let Some(vm) = self.entries.get_mut(&tgid)
             && vm.end.is_none()
         {
-            self.ends += 1;
-            vm.end = Some(self.ends);
-            self.ended.insert(self.ends, tgid);
+            self.end_count += 1;
+            vm.end = Some(self.end_count);
+            self.ended.insert(self.end_count, tgid);
         }
     }
 
-    /// Counts the VM that ended first together with those before it. False if none has ended.
-    fn make_room(&mut self) -> bool {
+    /// Merges the VM that ended first into the entry of merged VMs. Returns false if no VM has ended.
+    fn merge_first_ended(&mut self) -> bool {
         let Some((_, first)) = self.ended.pop_first() else {
             return false;
         };
-        let Some(vm) = self.of.remove(&first) else {
+        let Some(vm) = self.entries.remove(&first) else {
             return false;
         };
-        let earlier = self.of.entry(ENDED_EARLIER).or_insert_with(|| Vm {
+        let merged = self.entries.entry(MERGED_TGID).or_insert_with(|| VmEntry {
             counts: vec![0; vm.counts.len()],
             end: None,
         });
-        for (to, from) in earlier.counts.iter_mut().zip(vm.counts) {
+        for (to, from) in merged.counts.iter_mut().zip(vm.counts) {
             *to = to.saturating_add(from);
         }
         true
@@ -159,7 +164,7 @@ mod tests {
     const EXIT: &str = include_str!("../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
 
     fn count(counter: &mut EventCounter, tgid: u32) {
-        counter.take(&StreamItem::Event(Event {
+        counter.add_item(&StreamItem::Event(Event {
             time_ns: 1,
             cpu: 0,
             tgid,
@@ -172,30 +177,29 @@ mod tests {
     }
 
     #[test]
-    fn vms_that_ended_are_counted_together_where_there_is_no_room() {
+    fn ended_vms_are_merged_when_the_table_is_full() {
         let formats = [Format::parse("kvm", EXIT).unwrap()];
-        let most = u32::try_from(MAX_COUNTED_VMS).unwrap();
+        let max = u32::try_from(MAX_COUNTED_VMS).unwrap();
         let mut counter = EventCounter::new(&formats, true);
-        for tgid in 1..=3 * most {
+        for tgid in 1..=3 * max {
             count(&mut counter, tgid);
-            counter.take(&StreamItem::ThreadEnd { tid: tgid });
+            counter.add_item(&StreamItem::ThreadEnd { tid: tgid });
         }
         let name = |_: u32| String::new();
         let counts = counter.counts(9, &name, Loss::default());
         assert_eq!(counts.loss.lost, 0);
         assert!(counts.vms.len() <= MAX_COUNTED_VMS + 1);
-        assert_eq!(counts.vms[0].tgid, ENDED_EARLIER);
+        assert_eq!(counts.vms[0].tgid, MERGED_TGID);
         let sum: u64 = counts.vms.iter().map(|it| it.counts[0]).sum();
-        assert_eq!(sum, u64::from(3 * most));
-        // Those that have not ended are not merged: further ones are in the totals only, and counted as lost.
+        assert_eq!(sum, u64::from(3 * max));
+        // Running VMs are not merged. Events of further VMs are in the totals and counted as lost.
         let mut counter = EventCounter::new(&formats, true);
-        for tgid in 1..=most + 7 {
+        for tgid in 1..=max + 7 {
             count(&mut counter, tgid);
         }
         let counts = counter.counts(9, &name, Loss::default());
         assert_eq!((counts.vms.len(), counts.loss.lost), (MAX_COUNTED_VMS, 7));
-        assert_eq!(counts.events[0].count, u64::from(most + 7));
-        // A difference of two readings is not made by a search for each VM.
+        assert_eq!(counts.events[0].count, u64::from(max + 7));
         let again = counter.counts(10, &name, Loss::default());
         assert_eq!(again.since(&counts).vms.len(), MAX_COUNTED_VMS);
     }

@@ -1,4 +1,5 @@
-//! What is shown: each view turns samples into rows, whatever the samples come from.
+//! Views: each turns events or counters into the rows of a report. The source may be the running
+//! kernel or a recording.
 
 mod event_counter;
 mod exits;
@@ -10,17 +11,17 @@ mod trace;
 
 pub use event_counter::EventCounter;
 pub use exits::{
-    Advice, Baseline, BaselineError, Bucket, Cause, DiffReport, DiffRow, DiffState, ExitGroups,
-    ExitRow, ExitsOptions, ExitsReport, Group, GroupKey, Grouped, KeyNames, Percentile, RateChange,
-    SlowRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
+    Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
+    ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile, RateChange,
+    SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
 };
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use stat::{StatEvent, StatReport, StatVm};
-pub use timeline::{MOST_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
+pub use timeline::{MAX_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
     ExitCounters, ScopeHistograms, KeyName, ReadingHistory, DurationStats, TREND_SAMPLES, Scope, ExitBreakdown, ThreadCounters, TopNames,
     TopReading, TopRow, ScopeTotals, TrendMetric, PendingReading, PendingReadings, Window,
 };
 pub use trace::{
-    Clock, ExitLineOptions, ExitLines, FilterError, Filters, TraceFormat, TraceLines, write_fields,
+    TraceClock, ExitLineOptions, ExitLines, FilterError, Filters, TraceFormat, TraceLines, write_fields_json,
 };

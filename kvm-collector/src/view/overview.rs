@@ -1,45 +1,45 @@
-//! A whole recording at once: what it says of itself, its events, its exits, and how it went on.
+//! Everything that the HTML report of a recording shows.
 
 use super::{ExitsReport, StatReport, TimelineReport};
 use crate::model::Loss;
 
-/// What a recording says of itself.
+/// Metadata of a recording.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordingFacts {
-    /// The file.
+    /// Name of the file.
     pub file: String,
-    /// When it began, in ns since 1970, where its clock has a date.
-    pub began_wall_ns: Option<u64>,
-    /// What else there is to know, as name and text: host, kernel, command, ...
-    pub others: Vec<(&'static str, String)>,
-    /// What is wrong with it, in words.
+    /// Start of the recording in ns since 1970; `None` if its clock cannot be converted to a date.
+    pub start_wall_ns: Option<u64>,
+    /// Further facts as pairs of name and text: host, kernel, command, ...
+    pub details: Vec<(&'static str, String)>,
+    /// Why the file is damaged or incomplete; `None` if it is intact.
     pub defect: Option<String>,
 }
 
-/// Where exits of a recording went.
+/// Reports on the exits of a recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedExits {
-    /// By VM, vCPU and reason, longest time first.
+    /// Rows by VM, vCPU and reason, sorted by total time in descending order.
     pub rows: ExitsReport,
-    /// By reason only, with histograms.
+    /// Rows by reason, with histograms.
     pub reasons: ExitsReport,
 }
 
-/// A recording, with all that the report in HTML shows.
+/// Content of the HTML report of a recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overview {
-    /// What it says of itself.
+    /// Metadata of the recording.
     pub facts: RecordingFacts,
-    /// How often each event happened, also per VM.
+    /// Number of events, in total and per VM.
     pub stat: StatReport,
-    /// Exits; or why there are none, in words.
+    /// The exits, or a sentence that says why the recording has none.
     pub exits: Result<RecordedExits, String>,
-    /// How it went on.
+    /// Events, exits and time per interval.
     pub timeline: TimelineReport,
 }
 
 impl Overview {
-    /// All that is missing: from the events, and from the exits made of them.
+    /// Returns the losses of events plus those of exits.
     #[must_use]
     pub fn loss(&self) -> Loss {
         match &self.exits {

@@ -1,53 +1,54 @@
-//! `stat`: how often each event happened.
+//! The `stat` view: turns event counters into counts and rates per event and per VM.
 
 use serde::Serialize;
 
 use crate::model::{CountsSnapshot, EventCount, Loss, pid_of};
 
-/// One event's row.
+/// Count and rate of one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatEvent {
-    /// As `kvm:kvm_exit`.
+    /// Name of the event, such as `kvm:kvm_exit`.
     pub event: String,
-    /// How often it happened.
+    /// Number of occurrences.
     pub count: u64,
-    /// Per second.
+    /// Occurrences per second.
     pub rate_per_s: f64,
 }
 
-/// One VM's rows.
+/// Events of one VM.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatVm {
-    /// The VM's name, or the best there is.
+    /// Name of the VM. If it is not known, program and PID of the VMM.
     pub vm: String,
-    /// The VMM's process.
+    /// PID of the VMM.
     pub pid: u32,
-    /// Its events; those that did not happen are left out.
+    /// The events that occurred.
     pub events: Vec<StatEvent>,
 }
 
-/// What happened within some time.
+/// Events in a time interval.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatReport {
     /// Always `stat`.
     pub view: &'static str,
-    /// From the start of the measurement to the start of this report's time, in ns.
+    /// Start of the interval, in ns since the start of the measurement.
     pub start_ns: u64,
-    /// How long this report's time is, in ns.
+    /// Length of the interval in ns.
     pub elapsed_ns: u64,
-    /// Every event watched, also those that did not happen.
+    /// All selected events, including those that did not occur.
     pub events: Vec<StatEvent>,
-    /// Per VM, if asked for.
+    /// Events per VM; empty unless requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vms: Vec<StatVm>,
-    /// What is missing from the numbers.
+    /// Lost events.
     pub loss: Loss,
 }
 
 impl StatReport {
-    /// What happened between two samples of a measurement that began at `began_ns`.
+    /// Returns the events between two snapshots of a measurement that started at
+    /// `measurement_start_ns`.
     #[must_use]
-    pub fn between(began_ns: u64, earlier: &CountsSnapshot, later: &CountsSnapshot) -> Self {
+    pub fn between(measurement_start_ns: u64, earlier: &CountsSnapshot, later: &CountsSnapshot) -> Self {
         let delta = later.since(earlier);
         let elapsed_ns = delta.time_ns;
         let row = |event: &crate::tracefs::EventName, count| StatEvent {
@@ -68,7 +69,7 @@ impl StatReport {
         });
         Self {
             view: "stat",
-            start_ns: earlier.time_ns.saturating_sub(began_ns),
+            start_ns: earlier.time_ns.saturating_sub(measurement_start_ns),
             elapsed_ns,
             vms: vms.filter(|vm| !vm.events.is_empty()).collect(),
             events: delta
@@ -82,25 +83,25 @@ impl StatReport {
 }
 
 impl StatReport {
-    /// Everything up to a reading of a measurement that began at `began_ns`.
+    /// Returns all events up to a snapshot of a measurement that started at `measurement_start_ns`.
     #[must_use]
-    pub fn of_all(began_ns: u64, total: &CountsSnapshot) -> Self {
+    pub fn since_start(measurement_start_ns: u64, total: &CountsSnapshot) -> Self {
         let events = total.events.iter().map(|event| EventCount {
             event: event.event.clone(),
             count: 0,
             lost: 0,
         });
-        let nothing = CountsSnapshot {
-            time_ns: began_ns,
+        let zero = CountsSnapshot {
+            time_ns: measurement_start_ns,
             events: events.collect(),
             vms: Vec::new(),
             loss: Loss::default(),
         };
-        Self::between(began_ns, &nothing, total)
+        Self::between(measurement_start_ns, &zero, total)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate, for people and graphs")]
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
 fn rate_per_s(count: u64, elapsed_ns: u64) -> f64 {
     if elapsed_ns == 0 {
         0.0

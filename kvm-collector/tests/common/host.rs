@@ -169,7 +169,7 @@ impl Host {
                         vcpu_id,
                         key: Key {
                             code: exits.code,
-                            class: if kind.is_none() { 2 } else { 0 },
+                            subcode: if kind.is_none() { 2 } else { 0 },
                             kind: 0,
                         },
                         totals: &totals,
@@ -194,8 +194,8 @@ impl Host {
         let counted = kind.as_ref().map(|kind| (kind, &format));
         let names = KeyNames {
             reasons: ReasonNames::new(Some(&format)),
-            counted,
-            causes: Vec::new(),
+            counted_event: counted,
+            cause_events: Vec::new(),
         };
         let vm_name = |tgid| {
             let vm = self.vms.iter().find(|vm| vm.tgid == tgid);
@@ -226,7 +226,7 @@ impl Host {
     /// Goes on watching.
     pub(crate) fn watch(&self, app: &mut App, from: u64, to: u64) {
         for second in from..=to {
-            app.take(self.reading(second, app.scope()));
+            app.add_reading(self.reading(second, app.scope()));
         }
     }
 }
@@ -237,6 +237,6 @@ pub(crate) fn picture(app: &App, (width, height): (u16, u16)) -> String {
     terminal
         .draw(|frame| tui::draw(app, frame.buffer_mut()))
         .expect("a picture");
-    let lines: Vec<_> = tui::lines(terminal.backend().buffer()).collect();
+    let lines: Vec<_> = tui::text_lines(terminal.backend().buffer()).collect();
     lines.join("\n") + "\n"
 }

@@ -7,7 +7,7 @@ use kvm_collector::{
     model::{Event, ExitEnd, StreamItem, ThreadId, VcpuState},
     timing::{Attribution, ExitTrigger, Filter, Replay, ReplayOptions, Selection, TimingRequest},
     tracefs::Format,
-    view::{Clock, ExitLineOptions, ExitLines, TimePart, Timeline, TraceFormat, TraceLines},
+    view::{ExitLineOptions, ExitLines, TimePart, Timeline, TraceClock, TraceFormat, TraceLines},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -161,7 +161,7 @@ proptest! {
         let mut timeline = Timeline::default();
         let line_options = ExitLineOptions { min_ns: 0, per_exit: true, json: true, is_sampled: false };
         let mut exit_lines = ExitLines::new(&formats, line_options).unwrap();
-        let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, Clock::Mono, false);
+        let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, TraceClock::Mono, false);
         let mut trigger = ExitTrigger::new(Duration::from_nanos(slow_ns), &formats).unwrap();
         let (mut out, mut fired, mut slow) = (Vec::new(), 0, 0);
         let (mut by_end, mut segments) = ([0u64; 3], Vec::new());
@@ -169,8 +169,8 @@ proptest! {
             let item = stored.item();
             replay.add_item(&item);
             logging.add_item(&item);
-            timeline.take(&item);
-            exit_lines.take(&item, true, &formats, "", &mut lines, &mut out).unwrap();
+            timeline.add_item(&item);
+            exit_lines.add_item(&item, true, &formats, "", &mut lines, &mut out).unwrap();
             fired += u64::from(trigger.add_item(&item));
             segments.extend(logging.drain_segments());
         }
@@ -178,7 +178,7 @@ proptest! {
         logging.finish_segments();
         segments.extend(logging.drain_segments());
         for segment in &segments {
-            timeline.segment(segment);
+            timeline.add_segment(segment);
             if let VcpuState::Exit(exit) = &segment.state {
                 by_end[exit.end as usize] += 1;
                 let busy_ns = segment.to_ns - segment.from_ns - exit.parts.halted_ns;
@@ -254,7 +254,7 @@ proptest! {
             let StreamItem::Event(event) = stored.item() else {
                 if let StreamItem::ThreadEnd { tid } = stored.item() {
                     known.remove(&tid);
-                    attribution.thread_end(tid);
+                    attribution.remove_thread(tid);
                 }
                 continue;
             };

@@ -5,7 +5,9 @@ use kvm_collector::{
     recording::ReadError,
     source::{PlaybackOptions, Recording, TimeLimits},
     timing::{Replay, ReplayOptions, TimingRequest},
-    view::{Clock, EventCounter, ExitLineOptions, ExitLines, Timeline, TraceFormat, TraceLines},
+    view::{
+        EventCounter, ExitLineOptions, ExitLines, Timeline, TraceClock, TraceFormat, TraceLines,
+    },
 };
 
 /// Counts, times and prints what is in a recording, puts it on a timeline, and does so in intervals. Whatever the
@@ -30,7 +32,7 @@ pub(crate) fn drive(recording: Recording) {
         is_sampled,
     };
     let mut exits = ExitLines::new(&formats, line_options).ok();
-    let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, Clock::Mono, false);
+    let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, TraceClock::Mono, false);
     let (mut timeline, mut counter) = (Timeline::default(), EventCounter::new(&formats, true));
     let (mut line, mut out) = (Vec::new(), Vec::new());
     let (mut intervals, mut items) = (0u64, 0u64);
@@ -43,13 +45,13 @@ pub(crate) fn drive(recording: Recording) {
     };
     let summary = recording.play(&play, |item, context| {
         items += 1;
-        counter.take(item);
-        timeline.take(item);
+        counter.add_item(item);
+        timeline.add_item(item);
         if let Some(replay) = &mut replay {
             replay.add_item(item);
             for segment in replay.drain_segments() {
                 assert!(segment.from_ns <= segment.to_ns);
-                timeline.segment(&segment);
+                timeline.add_segment(&segment);
             }
         }
         match item {
@@ -69,7 +71,7 @@ pub(crate) fn drive(recording: Recording) {
         if let Some(exits) = &mut exits {
             out.clear();
             exits
-                .take(item, true, &formats, "", &mut lines, &mut out)
+                .add_item(item, true, &formats, "", &mut lines, &mut out)
                 .expect("memory");
         }
         Ok::<_, ReadError>(())
@@ -83,7 +85,7 @@ pub(crate) fn drive(recording: Recording) {
             replay.advance(summary.end_ns);
             replay.finish_segments();
             for segment in replay.drain_segments() {
-                timeline.segment(&segment);
+                timeline.add_segment(&segment);
             }
             replay.read_exits(&mut |exits| seen = seen.saturating_add(exits.totals.count));
         }

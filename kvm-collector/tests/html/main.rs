@@ -16,7 +16,7 @@ use browser::Browser;
 use kvm_collector::{
     source::{PlaybackOptions, Recording},
     timing::{Replay, ReplayOptions, TimingRequest},
-    view::{ExitGroups, Group, TimePart, Timeline},
+    view::{ExitGroups, GroupBy, TimePart, Timeline},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use made::Made;
@@ -170,19 +170,19 @@ fn adds_up() -> Result<(), Failed> {
     replay.log_segments();
     let mut timeline = Timeline::default();
     recording.play(&PlaybackOptions::default(), |item, _| {
-        timeline.take(item);
+        timeline.add_item(item);
         replay.add_item(item);
         for segment in replay.drain_segments() {
-            timeline.segment(&segment);
+            timeline.add_segment(&segment);
         }
         Ok::<_, kvm_collector::recording::ReadError>(())
     })?;
     replay.finish_segments();
     for segment in replay.drain_segments() {
-        timeline.segment(&segment);
+        timeline.add_segment(&segment);
     }
-    let mut groups = ExitGroups::new(&[Group::Vcpu], None);
-    let reading = replay.read_exits(&mut |exits| groups.add(exits));
+    let mut groups = ExitGroups::new(&[GroupBy::Vcpu], None);
+    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits));
     groups.add_vcpus(&reading.vcpus);
     let mut expected = BTreeMap::new();
     for (vcpu_id, it) in groups.vcpus() {

@@ -45,7 +45,7 @@ fn runs() -> Result<(), Failed> {
     for what in [
         "of the time of",
         "this process",
-        "resident at most",
+        "peak resident memory",
         "kernel",
     ] {
         ensure(ended.stderr.contains(what), || {
@@ -76,7 +76,7 @@ fn rings() -> Result<(), Failed> {
         let word = line.split_whitespace().nth(index);
         word.and_then(|it| it.parse::<f64>().ok())
     };
-    // kernel  2.1 MiB of maps, 2.0 MiB of that rings
+    // kernel  2.1 MiB in maps, 2.0 MiB of it in rings
     let (maps, rings) = mib(1)
         .zip(mib(5))
         .ok_or_else(|| format!("no numbers: {line}"))?;

@@ -221,9 +221,10 @@ pub(crate) fn run_in_new_threads(mut vcpu: VcpuFd, threads: u32, runs: u32) -> R
 
 /// All threads have run the same vCPU, which has no more time than has passed.
 fn of_one_vcpu(sums: &Sums, took_ns: u64) -> Result<()> {
-    hold(sums.threads.iter().all(|it| it.separate == 0), || {
-        format!("it is one vCPU: {sums:?}")
-    })?;
+    hold(
+        sums.threads.iter().all(|it| it.shares_vcpu_index == 0),
+        || format!("it is one vCPU: {sums:?}"),
+    )?;
     let guest_ns: u64 = sums.threads.iter().map(|it| it.clock.guest_ns).sum();
     hold(guest_ns + sums.total_ns <= took_ns, || {
         format!("{guest_ns} + {} ns of {took_ns}", sums.total_ns)
@@ -286,7 +287,11 @@ fn two_vms() -> Result<()> {
     let sums = sums(&mut attached);
     let counters = attached.pairing_counters();
     same("untimed", sums.untimed, counters.moved)?;
-    let separate = sums.threads.iter().filter(|it| it.separate != 0).count();
+    let separate = sums
+        .threads
+        .iter()
+        .filter(|it| it.shares_vcpu_index != 0)
+        .count();
     hold(separate == 1, || {
         format!("{separate} are separate: {sums:?}")
     })?;

@@ -47,7 +47,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 /// Panics in the terminal if this program was started for that.
 pub(crate) fn panic_if_asked() {
     if std::env::var_os(PANIC).is_some() {
-        let _screen = Screen::take().expect("a terminal");
+        let _screen = Screen::open().expect("a terminal");
         println!("on the other screen");
         panic!("as asked");
     }

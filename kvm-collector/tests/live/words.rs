@@ -94,7 +94,7 @@ fn script() -> String {
     let program = program.get_program().to_string_lossy();
     GUESTS
         .iter()
-        .chain(Isa::of_host().is_some().then_some(&WITH_HYPERCALL))
+        .chain(Isa::detect().is_some().then_some(&WITH_HYPERCALL))
         .map(|guest| format!("timeout 120 {program} guest --json {guest}\n"))
         .collect()
 }

@@ -7,7 +7,7 @@ mod stream;
 use std::collections::BTreeMap;
 
 use kvm_collector::model::{Causes, ExitReading, ExitTotals, MinMax, VcpuId};
-use kvm_ebpf_common::{BUCKETS, Key, bucket_index, is_time};
+use kvm_ebpf_common::{BUCKETS, Key, bucket_index, is_valid_time};
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use reference::{Sum, Truth};
@@ -164,7 +164,12 @@ fn invariants(rows: &Rows, reading: &ExitReading, events: &[Event]) -> Result<()
         return Ok(());
     }
     // From the earliest: time may go back behind the first event.
-    let times = || events.iter().map(|it| it.time_ns).filter(|it| is_time(*it));
+    let times = || {
+        events
+            .iter()
+            .map(|it| it.time_ns)
+            .filter(|it| is_valid_time(*it))
+    };
     let elapsed_ns = times().max().unwrap_or(0) - times().min().unwrap_or(0);
     for (vcpu_id, ns) in of_thread {
         prop_assert!(ns <= elapsed_ns, "{vcpu_id:?}: {ns}");

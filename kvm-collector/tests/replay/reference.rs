@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use kvm_collector::model::VcpuId;
-use kvm_ebpf_common::{Key, RIP_CAUSE, VCPU_UNKNOWN};
+use kvm_ebpf_common::{GUEST_RIP_KIND, Key, VCPU_UNKNOWN};
 
 use crate::stream::{Event, Mode, What};
 
@@ -173,7 +173,7 @@ fn counted(mode: Mode, event: &Event) -> Option<Key> {
     };
     Some(Key {
         code,
-        class,
+        subcode: class,
         kind: 0,
     })
 }
@@ -327,7 +327,7 @@ impl Reader<'_> {
             (Mode::Reason | Mode::Rip, What::Exit { code, .. }) => {
                 let key = Key {
                     code: code.into(),
-                    class: 2,
+                    subcode: 2,
                     kind: 0,
                 };
                 pieces.push((0, key));
@@ -394,11 +394,15 @@ impl Reader<'_> {
         let cause = |(_, event): &Seen| match (self.mode, event.what) {
             (Mode::Reason, What::Pio { port, rw }) => Some((port.into(), rw, 1)),
             (Mode::Reason, What::Mmio { gpa, kind }) if kind != 0 => Some((gpa, kind, 2)),
-            (Mode::Rip, What::Exit { rip, .. }) => Some((rip, 0, RIP_CAUSE)),
+            (Mode::Rip, What::Exit { rip, .. }) => Some((rip, 0, GUEST_RIP_KIND)),
             _ => None,
         };
         let (code, class, kind) = seen.iter().rev().find_map(cause)?;
-        Some(Key { code, class, kind })
+        Some(Key {
+            code,
+            subcode: class,
+            kind,
+        })
     }
 }
 

@@ -156,7 +156,7 @@ fn slow_exits_are_told_with_what_they_were_about() {
     );
     assert_eq!((it.span.total_ns, it.span.key.code), (101, 0x78));
     assert_eq!(
-        (it.cause.code, it.cause.class, it.cause.kind),
+        (it.cause.code, it.cause.subcode, it.cause.kind),
         (0x3f8, 1, 1)
     );
     assert_eq!((it.guest_rip, it.vcpu), (0xfff0, 1));

@@ -19,7 +19,7 @@ use super::watchers::Watcher;
 use crate::{
     collector,
     process::say,
-    vm::{Series, Vm},
+    vm::{PreparedVm, Series, Vm},
 };
 
 /// Rounds of one `out` (which user space handles) and one `cpuid` (which the kernel handles).
@@ -59,7 +59,7 @@ pub(crate) fn run(kernel: Series, cpus: u32, watchers: &[Watcher]) -> Result<Cou
     let mut packages: Vec<&str> = watchers.iter().filter_map(|it| it.package).collect();
     packages.dedup();
     vm.packages = packages.iter().map(|it| (*it).to_owned()).collect();
-    let vm = vm.prepare()?;
+    let vm = PreparedVm::fetch(vm)?;
     say!(
         "measuring on Linux {}, where a nanosecond is an instruction",
         kernel.name()

@@ -1,4 +1,4 @@
-//! The guests: all made before anybody watches, so that they can be watched by name, and run one after the other.
+//! The built-in guests. All are created before the collector starts, so it can select their pids; they run one after the other.
 
 use std::{
     collections::BTreeMap,
@@ -12,22 +12,22 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::number;
+use super::json::number;
 use crate::process;
 
-/// How many share the time: threads come and go, and the last one does not take much longer than it should.
+/// Number of guests that share the time. Many short ones make threads start and end, and limit the overrun of the last one.
 const GUESTS: u32 = 20;
 
-/// VMs of a guest, each with a vCPU: one for each CPU, and more would add nothing. Two vCPUs in one VM may take a page fault twice.
-const MOST_VMS: usize = 4;
+/// Maximum number of VMs of a guest. Each VM has one vCPU: two vCPUs of a VM may take the same page fault twice.
+const MAX_VMS: usize = 4;
 
-/// What they do: handled by user space, and by the kernel alone.
+/// Kinds of exits: one that user space handles, and one that the kernel handles.
 const KINDS: &str = "io,cpuid";
 
-/// What finds out how fast this machine is.
-const FEW: u32 = 20_000;
+/// Rounds of the run that measures the speed of this host.
+const CALIBRATION_ROUNDS: u32 = 20_000;
 
-/// One guest, which waits for a line.
+/// A guest process that waits for a line on stdin.
 struct Guest {
     child: Child,
     stdin: ChildStdin,
@@ -36,38 +36,38 @@ struct Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // It has ended, as a rule.
+        // Usually it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// All of them.
+/// All guests.
 pub(super) struct Guests {
     waiting: Vec<Guest>,
     running: Option<Guest>,
     pids: Vec<u32>,
-    made: Made,
+    totals: GuestTotals,
 }
 
-/// What they made together, by their own account.
+/// Sums of the counts that the guests report.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct GuestTotals {
     pub(super) guests: u32,
     pub(super) userspace_exits: u64,
     pub(super) port_accesses: u64,
-    /// By the kernel's name of the reason; none where KVM does without.
+    /// By exit reason; empty if this KVM reports no exits.
     pub(super) vm_exits: BTreeMap<String, u64>,
 }
 
-impl Made {
+impl GuestTotals {
     fn add(&mut self, report: &Value) -> Result<()> {
         self.guests += 1;
         for vcpu in vcpus(report)? {
             self.userspace_exits += number(vcpu, "userspace_exits_total")?;
             self.port_accesses += number(&vcpu["made"], "io")?;
             for (reason, count) in vcpu["kvm_exits"].as_object().into_iter().flatten() {
-                let count = count.as_u64().context("a count that is none")?;
+                let count = count.as_u64().context("a count is not a number")?;
                 *self.vm_exits.entry(reason.clone()).or_default() += count;
             }
         }
@@ -85,25 +85,27 @@ fn vcpus(report: &Value) -> Result<Vec<&Value>> {
 }
 
 impl Guests {
-    /// Enough guests for this long: each takes its part of the time even if nobody watches it, and nobody is faster than that.
+    /// Creates guests that together run for at least this long, even without the collector.
     pub(super) fn prepare(collector: &Path, duration: Duration) -> Result<Self> {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
-        let vms = cpus.min(MOST_VMS).to_string();
+        let vms = cpus.min(MAX_VMS).to_string();
         let guest = |rounds: u32| {
             let mut command = Command::new(collector);
             command.args(["guest", "--json", "-k", KINDS, "--vms", &vms]);
             command.args(["-n", &rounds.to_string()]);
             command
         };
-        let took = slowest_ns(&serde_json::from_str(&process::read(&mut guest(FEW))?)?)?;
+        let took = slowest_ns(&serde_json::from_str(&process::read(&mut guest(
+            CALIBRATION_ROUNDS,
+        ))?)?)?;
         let part_ns = duration.as_nanos() / u128::from(GUESTS);
-        let rounds = u128::from(FEW) * part_ns / u128::from(took.max(1));
+        let rounds = u128::from(CALIBRATION_ROUNDS) * part_ns / u128::from(took.max(1));
         let rounds = u32::try_from(rounds.max(1)).unwrap_or(u32::MAX);
         let mut guests = Self {
             waiting: Vec::new(),
             running: None,
             pids: Vec::new(),
-            made: Made::default(),
+            totals: GuestTotals::default(),
         };
         for _ in 0..GUESTS {
             let mut command = guest(rounds);
@@ -113,8 +115,8 @@ impl Guests {
                 .stdout(Stdio::piped());
             let mut child = command.spawn().context("cannot start a guest")?;
             guests.pids.push(child.id());
-            let stdin = child.stdin.take().context("its input is piped")?;
-            let mut stdout = BufReader::new(child.stdout.take().context("its output is piped")?);
+            let stdin = child.stdin.take().context("stdin is not piped")?;
+            let mut stdout = BufReader::new(child.stdout.take().context("stdout is not piped")?);
             let mut ready = String::new();
             stdout.read_line(&mut ready)?;
             guests.waiting.push(Guest {
@@ -122,18 +124,18 @@ impl Guests {
                 stdin,
                 stdout,
             });
-            ensure!(ready.contains("ready"), "a guest could not be made");
+            ensure!(ready.contains("ready"), "a guest could not be created");
         }
         Ok(guests)
     }
 
-    /// All processes, as an option's value.
+    /// Process ids of all guests, separated by commas.
     pub(super) fn pids(&self) -> String {
         let pids: Vec<_> = self.pids.iter().map(ToString::to_string).collect();
         pids.join(",")
     }
 
-    /// Lets the next one go; whether there was one.
+    /// Starts the next guest. Returns whether there was one.
     pub(super) fn start_next(&mut self) -> Result<bool> {
         self.running = self.waiting.pop();
         if let Some(guest) = &mut self.running {
@@ -142,7 +144,7 @@ impl Guests {
         Ok(self.running.is_some())
     }
 
-    /// Has the one that runs ended? Then it has been asked what it made.
+    /// Returns whether the running guest has ended, and adds its report.
     pub(super) fn is_done(&mut self) -> Result<bool> {
         let Some(guest) = &mut self.running else {
             return Ok(true);
@@ -153,18 +155,18 @@ impl Guests {
         let mut report = String::new();
         guest.stdout.read_line(&mut report)?;
         ensure!(status.success(), "a guest failed: {status}");
-        self.made.add(&serde_json::from_str(&report)?)?;
+        self.totals.add(&serde_json::from_str(&report)?)?;
         self.running = None;
         Ok(true)
     }
 
-    /// Ends those that have not begun.
-    pub(super) fn end(self) -> Made {
-        self.made
+    /// Stops the guests that have not started, and returns the totals of the others.
+    pub(super) fn into_totals(self) -> GuestTotals {
+        self.totals
     }
 }
 
-/// How long the slowest vCPU took.
+/// Elapsed time of the slowest vCPU.
 fn slowest_ns(report: &Value) -> Result<u64> {
     vcpus(report)?
         .into_iter()

@@ -1,9 +1,10 @@
-//! `cargo xtask soak`: everybody watches guests at full rate for a long time. Numbers must not drift from what the guests say of
-//! themselves, and nothing may grow.
+//! `cargo xtask soak`: runs `stat`, `exits`, `trace` and `record` for a long time beside guests at full rate. Counts must equal those of
+//! the guests, and no memory, open files or maps may grow.
 
 mod guests;
+mod json;
 mod resources;
-mod watcher;
+mod tool;
 
 use std::{
     env, fs, io,
@@ -15,40 +16,39 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use serde_json::Value;
 
 use crate::{
     collector,
     process::{is_root, say},
-    vm::{Series, Vm},
+    vm::{PreparedVm, Series, Vm},
 };
-use guests::{Guests, Made};
-use resources::Grown;
-use watcher::{Counted, Watcher};
+use guests::{GuestTotals, Guests};
+use resources::Growth;
+use tool::{EventCounts, Tool};
 
-/// A recording is this long at most, so that it is rotated all the time.
-const MAX_SIZE: &str = "16M";
+/// Maximum size of a recording: small, so that it is rotated often.
+const MAX_FILE_SIZE: &str = "16M";
 
-/// Watch guests at full rate for long, and fail if a number drifts or anything grows
+/// Run the collector beside busy guests for a long time, and fail if a count is wrong or memory grows
 ///
-/// `stat`, `exits`, `trace` and `record` watch at once, while one built-in guest after the other makes exits as fast as it can. At the
-/// end all counts are compared with what the guests say they made: they must be equal, lost events included. The watchers' memory, open
-/// files and maps are sampled all the time; after a warm-up (a tenth of the time, 15 s at least) none may have grown: memory by no more
-/// than 2 MiB, or 10 MiB where events are read from the ring. Ends with exit code 1 if anything is not so. Where kvm_exit does not fire,
-/// `exits` counts accesses to ports instead.
+/// `stat`, `exits`, `trace` and `record` run at the same time, while built-in guests make exits at full speed, one guest after the
+/// other. At the end, the counts of each command (with its lost events) must equal those of the guests. Memory, open files and maps of
+/// the commands are sampled. After a warm-up of a tenth of the time (15 s or more) they must not grow: memory by at most 2 MiB, or
+/// 10 MiB for `trace` and `record`. The exit code is 1 if a check fails. If kvm_exit does not fire on this host, `exits` counts port
+/// accesses instead.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sudo cargo xtask soak                          ten minutes, on this machine
+  sudo cargo xtask soak                          ten minutes, on this host
   sudo cargo xtask soak --duration 20s           enough to see that all of it works
-  cargo xtask soak --kernel 6.1 --duration 5m    in a VM with a real kvm_amd, which needs neither root nor KVM")]
+  cargo xtask soak --kernel 6.1 --duration 5m    in a VM with kvm_amd: needs neither root nor KVM")]
 pub(crate) struct SoakArgs {
-    /// How long (20s, 10m, 2h). The guest that runs then is let finish, and takes some more
+    /// Duration (20s, 10m, 2h). The guest that runs at the end finishes first
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     duration: Duration,
-    /// In the VM with this kernel, instead of on this machine
+    /// Run in a VM with this kernel instead of on this host
     #[arg(long, value_enum)]
     kernel: Option<Series>,
-    /// This collector, instead of building one
+    /// Use this collector instead of building one
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     collector: Option<PathBuf>,
 }
@@ -73,25 +73,23 @@ pub(crate) fn run(args: &SoakArgs) -> Result<ExitCode> {
         return in_vm(kernel, args.duration);
     }
     if !is_root() {
-        bail!(
-            "watching takes root's rights, and so does looking at who watches: `sudo cargo xtask soak`"
-        );
+        bail!("loading eBPF programs needs root: `sudo cargo xtask soak`");
     }
     let collector = match &args.collector {
         Some(file) => file.clone(),
         None => collector::build()?,
     };
-    let folder = Folder::new()?;
+    let folder = TempFolder::new()?;
     soak(&collector, args.duration, &folder.0)
 }
 
-/// The same command, in the VM.
+/// Runs this command in a VM.
 fn in_vm(kernel: Series, duration: Duration) -> Result<ExitCode> {
     const XTASK_IN_VM: &str = "/bin/xtask";
     let mut vm = Vm::new(kernel)
         .with_file(collector::build_static()?.collector, collector::IN_VM)
         .with_file(collector::build_xtask_static()?, XTASK_IN_VM);
-    // It boots, and its last guest takes its time.
+    // Time for the boot and for the last guest.
     vm.timeout = duration * 2 + Duration::from_secs(300);
     let seconds = format!("{}s", duration.as_secs());
     let words = [
@@ -103,24 +101,23 @@ fn in_vm(kernel: Series, duration: Duration) -> Result<ExitCode> {
         collector::IN_VM,
     ];
     say!("Linux {} with kvm_amd, in a VM", kernel.name());
-    let code = vm
-        .prepare()?
-        .run(&words.map(str::to_owned), &mut io::stdout())?;
+    let vm = PreparedVm::fetch(vm)?;
+    let code = vm.run(&words.map(str::to_owned), &mut io::stdout())?;
     Ok(ExitCode::from(code))
 }
 
-/// For the recordings.
-struct Folder(PathBuf);
+/// A temporary folder for recordings. Dropping it deletes the folder.
+struct TempFolder(PathBuf);
 
-impl Folder {
+impl TempFolder {
     fn new() -> Result<Self> {
         let path = env::temp_dir().join(format!("kvm-collector-soak-{}", process::id()));
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -132,7 +129,7 @@ fn soak(collector: &Path, duration: Duration, folder: &Path) -> Result<ExitCode>
     let recording = folder.join("kvm.data").display().to_string();
     let mut exits = vec!["exits", "--json", "-I", "1s"];
     if !exits_fire {
-        say!("kvm_exit does not fire here: `exits` counts accesses to ports");
+        say!("kvm_exit does not fire here: `exits` counts port accesses instead");
         exits.extend(["--kind", "pio"]);
     }
     let commands = [
@@ -144,102 +141,106 @@ fn soak(collector: &Path, duration: Duration, folder: &Path) -> Result<ExitCode>
             "-o",
             &recording,
             "--max-size",
-            MAX_SIZE,
+            MAX_FILE_SIZE,
             "--rotate",
             "2",
         ],
     ];
-    // Only our guests, whatever else runs on this machine.
-    let only = guests.pids();
-    let mut watchers = commands
+    // Exclude other VMs on this host.
+    let pids = guests.pids();
+    let mut tools = commands
         .iter()
-        .map(|args| Watcher::begin(collector, args, &only))
+        .map(|args| Tool::start(collector, args, &pids))
         .collect::<Result<Vec<_>>>()?;
     say!(
-        "all watch; this takes {} s and the rest of a guest",
+        "all commands run; this takes {} s and the rest of a guest",
         duration.as_secs()
     );
     let begin = Instant::now();
     while begin.elapsed() < duration && guests.start_next()? {
         while !guests.is_done()? {
-            watchers
+            tools
                 .iter_mut()
                 .try_for_each(|it| it.sample(begin.elapsed()))?;
             thread::sleep(Duration::from_millis(200));
         }
     }
     let took = begin.elapsed();
-    let mut ended = Vec::new();
-    for watcher in watchers {
-        ended.push(watcher.end()?);
+    let mut results = Vec::new();
+    for tool in tools {
+        results.push(tool.finish()?);
     }
-    // Those that have not begun, whose end is none of the watchers' business.
-    let made = guests.end();
+    let totals = guests.into_totals();
     let [stat, exits, trace, record] =
-        <[_; 4]>::try_from(ended).map_err(|_| anyhow::anyhow!("four watched"))?;
-    let all = watcher::all_events(&stat.report()?)?;
+        <[_; 4]>::try_from(results).map_err(|_| anyhow::anyhow!("four tools ran"))?;
+    let all = tool::total_events(&stat.report()?)?;
     let exits_row = if exits_fire {
-        let counted = watcher::of_exits(&exits, &made.vm_exits)?;
-        Row::new("exits", counted, made.vm_exits.values().sum(), exits.grown)
+        let counts = tool::exit_counts(&exits, &totals.vm_exits)?;
+        Row::new(
+            "exits",
+            counts,
+            totals.vm_exits.values().sum(),
+            exits.growth,
+        )
     } else {
         Row::new(
             "exits",
-            watcher::of_ports(&exits)?,
-            made.port_accesses,
-            exits.grown,
+            tool::port_access_counts(&exits)?,
+            totals.port_accesses,
+            exits.growth,
         )
     };
     let rows = [
         Row::new(
             "stat",
-            watcher::of_stat(&stat)?,
-            made.userspace_exits,
-            stat.grown,
+            tool::userspace_exit_counts(&stat)?,
+            totals.userspace_exits,
+            stat.growth,
         ),
         exits_row,
         Row::new(
             "trace",
-            watcher::of_summary(&trace, "printed")?,
+            tool::summary_counts(&trace, "printed")?,
             all,
-            trace.grown,
+            trace.growth,
         ),
         Row::new(
             "record",
-            watcher::of_summary(&record, "recorded")?,
+            tool::summary_counts(&record, "recorded")?,
             all,
-            record.grown,
+            record.growth,
         ),
     ];
-    Ok(report(&rows, &made, took))
+    Ok(report(&rows, &totals, took))
 }
 
-/// A watcher, and what is right for it.
+/// Result of one tool and the expected count.
 struct Row {
     name: &'static str,
-    counted: Counted,
+    counts: EventCounts,
     expected: u64,
-    grown: Grown,
+    growth: Growth,
 }
 
 impl Row {
-    fn new(name: &'static str, counted: Counted, expected: u64, grown: Grown) -> Self {
+    fn new(name: &'static str, counts: EventCounts, expected: u64, growth: Growth) -> Self {
         Self {
             name,
-            counted,
+            counts,
             expected,
-            grown,
+            growth,
         }
     }
 
-    /// What is wrong with it.
+    /// Describes each check that failed.
     fn violations(&self) -> Vec<String> {
         let mut violations = self
-            .grown
+            .growth
             .violations(matches!(self.name, "trace" | "record"));
-        let Counted { shown, lost } = self.counted;
+        let EventCounts { shown, lost } = self.counts;
         if shown + lost != self.expected {
             violations.push(format!(
-                "{shown} shown and {lost} lost are not the {} that happened",
+                "{shown} shown and {lost} lost events, but {} occurred",
                 self.expected
             ));
         }
@@ -247,35 +248,35 @@ impl Row {
     }
 }
 
-/// Prints the table, and what is wrong.
-fn report(rows: &[Row], made: &Made, took: Duration) -> ExitCode {
+/// Prints the table and the failed checks.
+fn report(rows: &[Row], totals: &GuestTotals, took: Duration) -> ExitCode {
     println!(
         "{} guests made {} exits to user space in {} s",
-        made.guests,
-        made.userspace_exits,
+        totals.guests,
+        totals.userspace_exits,
         took.as_secs()
     );
     println!(
         "{:8}{:>14}{:>14}{:>14}  {:>24}{:>12}{:>18}",
-        "", "shown", "lost", "happened", "RSS KiB, warm/end/peak", "files", "maps KiB"
+        "", "shown", "lost", "occurred", "RSS KiB, warm/end/peak", "files", "maps KiB"
     );
     for Row {
         name,
-        counted,
+        counts,
         expected,
-        grown,
+        growth,
     } in rows
     {
         println!(
             "{name:8}{:>14}{:>14}{expected:>14}  {:>24}{:>12}{:>18}",
-            counted.shown,
-            counted.lost,
+            counts.shown,
+            counts.lost,
             format!(
                 "{} {} {}",
-                grown.rss_kib.warm, grown.rss_kib.end, grown.rss_kib.peak
+                growth.rss_kib.warm, growth.rss_kib.end, growth.rss_kib.peak
             ),
-            format!("{} {}", grown.files.warm, grown.files.end),
-            format!("{} {}", grown.maps_kib.warm, grown.maps_kib.end),
+            format!("{} {}", growth.files.warm, growth.files.end),
+            format!("{} {}", growth.maps_kib.warm, growth.maps_kib.end),
         );
     }
     let mut code = ExitCode::SUCCESS;
@@ -288,19 +289,12 @@ fn report(rows: &[Row], made: &Made, took: Duration) -> ExitCode {
     code
 }
 
-/// A number of a JSON object.
-fn number(object: &Value, name: &str) -> Result<u64> {
-    object[name]
-        .as_u64()
-        .with_context(|| format!("no number `{name}` in {object}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_long_enough() {
+    fn short_or_invalid_durations_are_refused() {
         assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
         assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
         for wrong in ["", "19s", "20", "m", "-1h", "1d"] {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests, wherever they can run, and one summary of them.
+//! `cargo xtask test`: runs all tests on the host and in VMs, and prints one summary.
 
 mod report;
 
@@ -19,33 +19,45 @@ use crate::{
 };
 use report::{Counts, Part};
 
-/// `perf kvm stat` and `perf stat` watch the same events as the collector. Debian 12's perf reads the events of all kernels here.
+/// Package of `perf`, the reference tool: tests compare its counts and times of the same events.
 const PERF: &str = "linux-perf";
 
-/// What is a terminal for the tests of `top`.
+/// Package of tmux, the terminal in tests of `top`.
 const TMUX: &str = "tmux";
 
-/// Without its locale, tmux does not start.
+/// Package with the locale that tmux needs to start.
 const LOCALE: &str = "libc-bin";
 
-/// The report in HTML is looked at with it. Debian's package and its program have the same name.
+/// The browser in tests of the HTML report: the name of the package and of the program.
 const CHROMIUM: &str = "chromium";
 
-/// Where the live tests lie in the VM.
+/// Path of the live tests in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
 
-/// How long the live tests may take. They take ten minutes, and twice that where two VMs share two busy CPUs.
+/// Time limit of the live tests. They take ten minutes, or twenty if two VMs share two busy CPUs.
 const TIMEOUT: Duration = Duration::from_secs(2400);
 
+/// Run the tests on this host and, with kvm_amd, in VMs, and print one summary
+///
+/// Plain `cargo test` runs the tests that need neither root nor a VM. This command builds the eBPF programs first, and also
+/// boots one VM for each kernel to run the live tests on a real kvm_amd.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask test                          all tests
+  cargo xtask test recording                tests with `recording` in their name
+  cargo xtask test --host-only docs         the same for `docs`, without VMs
+  cargo xtask test --kernel 6.1 --vm-only   live tests on one kernel")]
 pub(crate) struct TestArgs {
-    /// Only what runs on this machine itself
-    #[arg(long, conflicts_with = "vm_only")]
+    /// Run only tests whose name contains this text
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+    /// Run only the tests on this host
+    #[arg(long, conflicts_with_all = ["vm_only", "kernel"])]
     host_only: bool,
-    /// Only what runs in the VM
+    /// Run only the tests in VMs
     #[arg(long)]
     vm_only: bool,
-    /// Only the VM with this kernel
+    /// Use only the VM with this kernel
     #[arg(long, value_enum)]
     kernel: Option<Series>,
 }
@@ -53,56 +65,82 @@ pub(crate) struct TestArgs {
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     let mut parts = Vec::new();
     if !args.vm_only {
-        parts.push(on_host()?);
+        parts.push(on_host(args.filter.as_deref())?);
     }
     if !args.host_only {
         let kernels = args.kernel.map_or(Series::ALL.to_vec(), |one| vec![one]);
-        parts.extend(in_vms(&kernels)?);
+        parts.extend(in_vms(&kernels, args.filter.as_deref())?);
     }
     let total = summarize(&parts, &mut io::stdout())?;
-    let vm_was_skipped = !args.host_only && !parts.iter().any(|it| it.in_vm && it.part.ran());
-    if vm_was_skipped {
-        // Before the last line, which is the sum and nothing else.
-        say!("failed: no test ran in a VM; `--host-only` does without");
+    let error = missing_tests(args, &parts);
+    // The last line of the output is the total, so errors come first.
+    if let Some(error) = &error {
+        say!("failed: {error}");
     }
     println!("{total}");
-    Ok(if total.failed > 0 || vm_was_skipped {
+    Ok(if total.failed > 0 || error.is_some() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
 }
 
+/// Returns an error if no test ran that should have: a summary of nothing must not look like success.
+fn missing_tests(args: &TestArgs, parts: &[Tested]) -> Option<String> {
+    let has_run = |in_vm: bool| {
+        parts
+            .iter()
+            .any(|it| it.in_vm == in_vm && it.part.has_run())
+    };
+    let can_match_in_vm = parts
+        .iter()
+        .any(|it| it.in_vm && it.part.counts.skipped == 0);
+    match &args.filter {
+        Some(filter) if !has_run(false) && !has_run(true) => Some(format!(
+            "no test ran: no name contains `{filter}`, or all such tests were skipped"
+        )),
+        Some(_) if can_match_in_vm => None,
+        _ if !args.host_only && !has_run(true) => {
+            Some("no test ran in a VM; use `--host-only` to run the tests on this host".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Results of one environment.
 #[derive(Debug)]
 struct Tested {
     part: Part,
     in_vm: bool,
 }
 
-fn on_host() -> Result<Tested> {
+fn on_host(filter: Option<&str>) -> Result<Tested> {
     build_ebpf::run()?;
     for (program, what) in [
         (TMUX, "a test of `top` in a terminal"),
-        (CHROMIUM, "looking at the report in HTML"),
+        (CHROMIUM, "tests of the HTML report in a browser"),
     ] {
         if process::find(program).is_none()
             && let Err(error) = apt::install(&[program], what)
         {
-            // Its tests say that they are skipped, and why.
+            // The tests that need it are reported as skipped, with the reason.
             say!("{error:#}");
         }
     }
-    say!("tests on this machine");
-    let mut output = Tee::shown(true);
-    let ended_well = stream(cargo::cargo().args(["test", "--no-fail-fast"]), &mut output)?;
+    say!("running the tests on this host");
+    let mut output = Tee::new(true);
+    let mut cargo = cargo::cargo();
+    cargo.args(["test", "--no-fail-fast"]).args(filter);
+    let succeeded = stream(&mut cargo, &mut output)?;
     Ok(Tested {
-        part: Part::from_output("host".to_owned(), &output.text(), ended_well),
+        part: Part::from_output("host".to_owned(), &output.text(), succeeded),
         in_vm: false,
     })
 }
 
-/// All of them at once: each is emulated by one thread. What the first prints is shown as it comes, then that of the others.
-fn in_vms(kernels: &[Series]) -> Result<Vec<Tested>> {
+/// Runs the live tests in one VM per kernel, all VMs at the same time. Shows the output of the first one as it runs, and
+/// then that of the others.
+fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<Tested>> {
     let built = collector::build_static()?;
     let mut prepared = Vec::new();
     for (index, &kernel) in kernels.iter().enumerate() {
@@ -114,10 +152,10 @@ fn in_vms(kernels: &[Series]) -> Result<Vec<Tested>> {
             .with_extra(PERF)
             .with_extra(TMUX)
             .with_extra(LOCALE);
-        prepared.push((kernel, vm.prepare(), Tee::shown(index == 0)));
+        prepared.push((kernel, PreparedVm::fetch(vm), Tee::new(index == 0)));
     }
     let parts = thread::scope(|scope| {
-        let start = |(kernel, vm, output)| scope.spawn(move || in_vm(kernel, vm, output));
+        let start = |(kernel, vm, output)| scope.spawn(move || in_vm(kernel, vm, filter, output));
         let running: Vec<_> = prepared.into_iter().map(start).collect();
         let ended = running.into_iter().map(|it| it.join());
         ended.collect::<thread::Result<Vec<_>>>()
@@ -129,22 +167,30 @@ fn in_vms(kernels: &[Series]) -> Result<Vec<Tested>> {
         .collect())
 }
 
-fn in_vm(kernel: Series, vm: Result<PreparedVm>, mut output: Tee) -> Part {
+fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut output: Tee) -> Part {
     let mut name = format!("VM {}", kernel.name());
     let vm = match vm {
         Ok(vm) => vm,
         Err(err) => return Part::skipped(name, &format!("{err:#}")),
     };
-    say!("tests on Linux {} with kvm_amd, in the VM", kernel.name());
+    say!(
+        "running the live tests on Linux {} with kvm_amd, in a VM",
+        kernel.name()
+    );
+    let command: Vec<_> = [LIVE_IN_VM]
+        .into_iter()
+        .chain(filter)
+        .map(str::to_owned)
+        .collect();
     let mut run = || {
         output.bytes.clear();
-        vm.run(&[LIVE_IN_VM.to_owned()], &mut output)
+        vm.run(&command, &mut output)
     };
     let ran = run().or_else(|err| {
-        // The emulator's fault, as a rule: it does not get every patched instruction of a kernel right. A failing test is
-        // another thing, and is not tried again.
+        // Usually QEMU's fault: it does not emulate every patched instruction of a kernel correctly. A VM that dies
+        // is booted once more; a test that fails is not repeated.
         say!("{err:#}");
-        say!("the VM died, which is no test's result: once more");
+        say!("the VM died before the tests ended: trying once more");
         name.push_str(" (in a second VM; the first died)");
         run()
     });
@@ -164,7 +210,7 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, mut output: Tee) -> Part {
     }
 }
 
-/// All but the last line of the summary.
+/// Prints the summary without its last line, the total. Returns the total.
 fn summarize(parts: &[Tested], out: &mut dyn Write) -> Result<Counts> {
     let mut total = Counts::default();
     writeln!(out, "\nsummary")?;
@@ -172,9 +218,38 @@ fn summarize(parts: &[Tested], out: &mut dyn Write) -> Result<Counts> {
         writeln!(out, "  {:8} {}", part.name, part.counts)?;
         total.add(part.counts);
     }
+    write_times(parts, out)?;
     list(out, "skipped", parts, |part| &part.skips)?;
     list(out, "failed", parts, |part| &part.failures)?;
     Ok(total)
+}
+
+/// Prints a table of the test programs, the slowest first.
+fn write_times(parts: &[Tested], out: &mut dyn Write) -> Result<()> {
+    let groups = parts
+        .iter()
+        .flat_map(|it| it.part.groups.iter().map(|group| (&it.part.name, group)));
+    let mut groups: Vec<_> = groups.collect();
+    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.elapsed));
+    writeln!(
+        out,
+        "time by group\n  {:>9}  {:>6} {:>6} {:>7}  group",
+        "seconds", "passed", "failed", "skipped"
+    )?;
+    for (part, group) in groups {
+        let Counts {
+            passed,
+            failed,
+            skipped,
+        } = group.counts;
+        let seconds = group.elapsed.as_secs_f64();
+        writeln!(
+            out,
+            "  {seconds:>9.2}  {passed:>6} {failed:>6} {skipped:>7}  {part}: {}",
+            group.name
+        )?;
+    }
+    Ok(())
 }
 
 fn list(
@@ -195,31 +270,35 @@ fn list(
     Ok(())
 }
 
-/// Runs `command`, its stdout into `output` as it comes; whether it was successful.
+/// Runs a command and copies its stdout and stderr to `output`. Returns whether it succeeded.
+///
+/// cargo prints the names of test programs on stderr. One pipe keeps both in order.
 fn stream(command: &mut Command, output: &mut dyn Write) -> Result<bool> {
-    let mut child = command.stdout(Stdio::piped()).spawn()?;
-    let mut stdout = child.stdout.take().context("the output is piped")?;
-    io::copy(&mut stdout, output)?;
+    let (mut reader, writer) = io::pipe().context("cannot create a pipe")?;
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    // The command holds the write end until it is dropped or replaced.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    io::copy(&mut reader, output)?;
     Ok(child.wait()?.success())
 }
 
-/// Keeps what is written to it, and shows it: at once, or in the end.
+/// Stores what is written to it, and shows it at once or later.
 #[derive(Debug)]
 struct Tee {
     bytes: Vec<u8>,
-    at_once: bool,
+    shows_at_once: bool,
 }
 
 impl Tee {
-    fn shown(at_once: bool) -> Self {
+    fn new(shows_at_once: bool) -> Self {
         Self {
             bytes: Vec::new(),
-            at_once,
+            shows_at_once,
         }
     }
 
     fn show(&self) {
-        if !self.at_once {
+        if !self.shows_at_once {
             print!("\n{}", self.text());
         }
     }
@@ -231,7 +310,7 @@ impl Tee {
 
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.at_once {
+        if self.shows_at_once {
             io::stdout().write_all(bytes)?;
         }
         self.bytes.extend_from_slice(bytes);

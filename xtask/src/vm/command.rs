@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{Placed, Series, Vm};
+use super::{GuestFile, PreparedVm, Series, Vm};
 use crate::{collector, process::say};
 
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub(crate) struct VmArgs {
     memory: u32,
     /// Put a file inside, at DEST or in /root
     #[arg(long, value_name = "FILE[:DEST]")]
-    with: Vec<Placed>,
+    with: Vec<GuestFile>,
     /// Put a Debian package inside, with the libraries it needs
     #[arg(long, value_name = "DEB")]
     with_package: Vec<String>,
@@ -62,7 +62,7 @@ pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
         ..Vm::new(args.kernel)
     };
     vm = vm.with_file(collector::build_static()?.collector, collector::IN_VM);
-    let vm = vm.prepare()?;
+    let vm = PreparedVm::fetch(vm)?;
     say!("booting Linux {}", args.kernel.name());
     let code = if args.command.is_empty() {
         vm.shell()?

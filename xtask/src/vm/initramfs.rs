@@ -2,14 +2,19 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{Placed, Vm, cpio::Archive, kernel::Kernel, packages::Package};
+use super::{
+    config::{GuestFile, Vm},
+    cpio::Archive,
+    files::{add_file, add_tree},
+    kernel::Kernel,
+    packages::Package,
+};
 use crate::{apt, process};
 
 const INIT: &str = include_str!("init.sh");
@@ -52,7 +57,7 @@ pub(crate) fn build(
     if let Session::Command(words) = session {
         archive.file("vm/command", 0o644, command_line(words).as_bytes());
     }
-    for Placed { host, guest } in &vm.files {
+    for GuestFile { host, guest } in &vm.files {
         add_file(&mut archive, host, guest)?;
     }
     for package in packages {
@@ -88,36 +93,6 @@ fn add_busybox(archive: &mut Archive) -> Result<()> {
     add_file(archive, &busybox, "bin/busybox")?;
     for applet in process::read(Command::new(&busybox).arg("--list"))?.lines() {
         archive.symlink(&format!("bin/{applet}"), "busybox");
-    }
-    Ok(())
-}
-
-/// Adds one file with its permissions; of a symbolic link, what it points to.
-pub(super) fn add_file(archive: &mut Archive, host: &Path, guest: &str) -> Result<()> {
-    let bytes = fs::read(host).with_context(|| format!("cannot read {}", host.display()))?;
-    let permissions = fs::metadata(host)?.permissions().mode();
-    archive.file(guest, permissions, &bytes);
-    Ok(())
-}
-
-/// Adds all below `root/folder`, symbolic links as such.
-pub(super) fn add_tree(archive: &mut Archive, root: &Path, folder: &Path) -> Result<()> {
-    let dir = root.join(folder);
-    let mut entries: Vec<PathBuf> = fs::read_dir(&dir)
-        .with_context(|| format!("cannot read {}", dir.display()))?
-        .map(|entry| entry.map(|entry| folder.join(entry.file_name())))
-        .collect::<Result<_, _>>()?;
-    entries.sort();
-    for path in entries {
-        let host = root.join(&path);
-        let guest = path.to_string_lossy();
-        if host.is_symlink() {
-            archive.symlink(&guest, &fs::read_link(&host)?.to_string_lossy());
-        } else if host.is_dir() {
-            add_tree(archive, root, &path)?;
-        } else {
-            add_file(archive, &host, &guest)?;
-        }
     }
     Ok(())
 }

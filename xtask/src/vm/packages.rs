@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     cpio::Archive,
-    initramfs::{add_file, add_tree},
+    files::{add_file, add_tree},
 };
 use crate::{
     apt,

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::Vm;
+use super::config::Vm;
 use crate::{apt, process, workspace};
 
 const PROGRAM: &str = "qemu-system-x86_64";

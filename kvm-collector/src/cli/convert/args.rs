@@ -12,19 +12,19 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     cli::{
-        ending::{duration, ns},
-        selection::{Events, Reasons, Target},
+        selection::{EventArgs, ReasonArgs, TargetArgs},
+        stop::{parse_duration, saturating_ns},
     },
     source::TimeLimits,
 };
 
 /// Convert a recording for other tools (Perfetto, Parquet, CSV, HTML)
 ///
-/// perfetto: a trace for ui.perfetto.dev, with a thread for each vCPU and slices for the guest and for exits.
-/// parquet, csv: a row for each exit or event, for DuckDB, pandas, spreadsheets. json, text: lines as `trace`
-/// writes them. html: a report for people, with where the time went, a timeline and histograms, in one page that
-/// needs no network. What is missing from the recording is said, and is in the result. What the results have in
-/// them is in docs/convert.md.
+/// perfetto: a trace for ui.perfetto.dev, with a thread per vCPU and slices for guest mode and
+/// exits. parquet, csv: one row per exit or event, for DuckDB, pandas and spreadsheets. json, text:
+/// lines as `trace` prints them. html: a report in one page, with a time breakdown, a timeline and
+/// histograms; it needs no network. Lost events are reported on stderr and in the output.
+/// docs/convert.md describes the formats.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector convert -i kvm.data --to perfetto -o kvm.pftrace
@@ -34,80 +34,80 @@ use crate::{
   kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o exits.json
   kvm-collector convert -i kvm.data --to html --vm 'web-*' -o web.html")]
 pub(in crate::cli) struct ConvertArgs {
-    /// The recording, of `kvm-collector record` or `perf record`; - is stdin
+    /// Read this recording of `kvm-collector record` or `perf record`; - is stdin
     #[arg(short, long, value_name = "FILE")]
     pub(super) input: PathBuf,
 
-    /// What to make of it
+    /// Output format
     #[arg(long, value_name = "TARGET")]
-    pub(super) to: To,
+    pub(super) to: TargetFormat,
 
-    /// What a row is
+    /// Contents of a row
     #[arg(
         long,
         value_name = "WHAT",
         default_value = "exits",
         help_heading = "Output"
     )]
-    pub(super) rows: RowsOf,
+    pub(super) rows: RowContents,
 
     /// Write to this file; - is stdout
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: PathBuf,
 
-    /// End with exit code 3 if anything is missing from the recording
+    /// Exit with code 3 if the recording is incomplete
     #[arg(long, help_heading = "Output")]
     pub(super) strict: bool,
 
-    /// Only so much of the recording, from its first event on
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Selection")]
+    /// Convert only this much of the recording, from its first event on
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Selection")]
     pub(super) duration: Option<Duration>,
 
     #[command(flatten)]
-    pub(super) events: Events,
+    pub(super) events: EventArgs,
 
     #[command(flatten)]
-    pub(super) target: Target,
+    pub(super) target: TargetArgs,
 
     #[command(flatten)]
-    pub(super) reasons: Reasons,
+    pub(super) reasons: ReasonArgs,
 }
 
 /// What a recording can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum To {
+pub(super) enum TargetFormat {
     /// A trace for ui.perfetto.dev
     Perfetto,
     /// A table with typed columns
     Parquet,
-    /// An object per line, as `trace --json`
+    /// One JSON object per line, as `trace --json`
     Json,
-    /// A line per row, with the columns of parquet
+    /// One line per row, with the columns of parquet
     Csv,
-    /// A line per event or exit, as `trace`
+    /// One line per event or exit, as `trace` prints them
     Text,
-    /// A page for browsers
+    /// A report for web browsers
     Html,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum RowsOf {
-    /// Each exit
+pub(super) enum RowContents {
+    /// One exit
     Exits,
-    /// Each event, of those that -e chooses
+    /// One event that -e selects
     Events,
 }
 
 impl ConvertArgs {
     pub(super) fn limits(&self) -> TimeLimits {
         TimeLimits {
-            duration_ns: self.duration.map(ns),
+            duration_ns: self.duration.map(saturating_ns),
             interval_ns: None,
         }
     }
 
     /// Says what kept it from being written.
-    pub(super) fn cannot_write(&self) -> String {
+    pub(super) fn write_error(&self) -> String {
         format!("cannot write to {}", self.output.display())
     }
 
@@ -115,7 +115,7 @@ impl ConvertArgs {
         let out: Box<dyn Write + Send> = if self.output == Path::new("-") {
             Box::new(io::stdout())
         } else {
-            Box::new(File::create(&self.output).with_context(|| self.cannot_write())?)
+            Box::new(File::create(&self.output).with_context(|| self.write_error())?)
         };
         Ok(BufWriter::with_capacity(256 << 10, out))
     }

@@ -1,11 +1,11 @@
-//! `--to html`: one reading of the recording feeds all that the page shows.
+//! `--to html`: reads the recording once and collects everything that the page shows.
 
 use std::io::Write;
 
 use anyhow::{Context as _, bail};
 
 use super::{
-    super::{common::Common, timing},
+    super::{global::GlobalOptions, timing},
     args::ConvertArgs,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     timing::{Replay, ReplayOptions},
     tracefs::{Format, ReasonNames},
     view::{
-        EventCounter, ExitGroups, ExitsOptions, ExitsReport, Group, KeyNames, Overview,
+        EventCounter, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames, Overview,
         RecordedExits, RecordingFacts, SortKey, StatReport, Timeline,
     },
 };
@@ -25,17 +25,19 @@ use crate::{
 pub(super) fn run(
     args: &ConvertArgs,
     mut recording: Recording,
-    common: Common,
+    common: GlobalOptions,
 ) -> anyhow::Result<(RecordingSummary, Loss)> {
     if !args.reasons.is_empty() {
         bail!(
             "--reason chooses rows, and a page has all of them: filter there, or choose another --to"
         );
     }
-    let mut formats = args.events.among(recording.formats(), &[], &args.input)?;
+    let mut formats = args
+        .events
+        .select_from(recording.formats(), &[], &args.input)?;
     let counted = formats.len();
-    let pairing = timing::pairing_of_recording;
-    let exits = match timing::of_recording(recording.formats(), &args.input, pairing) {
+    let pairing = timing::recorded_timing_request;
+    let exits = match timing::replay_options(recording.formats(), &args.input, pairing) {
         Ok((chosen, _)) if recording.is_sampled(&chosen) => Err(
             "The recording holds a sample of the events, each of which stands for several."
                 .to_owned(),
@@ -51,27 +53,27 @@ pub(super) fn run(
             options.formats.clone_from(&formats);
             Ok(options)
         }
-        // The other reasons there are have to do with options that a page has not.
+        // All other errors concern options that `--to html` does not have.
         Err(_) => Err("There are no kvm_exit and kvm_entry events.".to_owned()),
     };
     recording.select_events(&formats);
     let options = PlaybackOptions {
-        selection: args.target.selection()?,
+        selection: args.target.for_recording()?,
         limits: args.limits(),
         without_raw: false,
     };
-    let mut facts = facts(recording.metadata());
+    let mut facts = recording_facts(recording.metadata());
     facts.file = match args.input.file_name() {
         Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
         _ => "standard input".to_owned(),
     };
     let clocks = recording.metadata().clock_pair;
-    let mut page = Page::new(&formats, counted, exits)?;
-    let summary = session::play(recording, &options, !common.quiet, |item, _| {
-        page.take(item);
+    let mut page = PageData::new(&formats, counted, exits)?;
+    let summary = session::read_recording(recording, &options, !common.quiet, |item, _| {
+        page.add_item(item);
         Ok::<_, anyhow::Error>(())
     })?;
-    facts.began_wall_ns = clocks
+    facts.start_wall_ns = clocks
         .zip(summary.start_ns)
         .map(|((_, wall_ns, time_ns), began_ns)| {
             wall_ns.saturating_add(began_ns).saturating_sub(time_ns)
@@ -81,13 +83,13 @@ pub(super) fn run(
     let loss = overview.loss();
     // Only now: what cannot be read leaves a file as it was.
     let mut out = args.open()?;
-    html::overview(&overview, &mut out)
+    html::write_overview(&overview, &mut out)
         .and_then(|()| out.flush())
-        .with_context(|| args.cannot_write())?;
+        .with_context(|| args.write_error())?;
     Ok((summary, loss))
 }
 
-fn facts(catalog: &Metadata) -> RecordingFacts {
+fn recording_facts(catalog: &Metadata) -> RecordingFacts {
     let mut others = Vec::new();
     let mut add = |name, text: Option<String>| others.extend(text.map(|text| (name, text)));
     add("host", catalog.hostname.clone());
@@ -99,21 +101,21 @@ fn facts(catalog: &Metadata) -> RecordingFacts {
     let command = Some(catalog.command.join(" ")).filter(|it| !it.is_empty());
     add("command", command);
     RecordingFacts {
-        others,
+        details: others,
         ..RecordingFacts::default()
     }
 }
 
-/// All that a page shows of the events.
-struct Page {
+/// Everything about the events that the page shows.
+struct PageData {
     counter: EventCounter,
     timeline: Timeline,
-    /// Timed exits; or why there are none.
+    /// The timed exits, or the reason why exits cannot be timed.
     exits: Result<Replay, String>,
 }
 
-impl Page {
-    /// Of events of these formats, of which the first ones are counted.
+impl PageData {
+    /// Creates the collector for events of these formats. The first ones are counted.
     fn new(
         formats: &[Format],
         counted: usize,
@@ -133,13 +135,13 @@ impl Page {
         })
     }
 
-    fn take(&mut self, item: &StreamItem<'_>) {
-        self.counter.take(item);
-        self.timeline.take(item);
+    fn add_item(&mut self, item: &StreamItem<'_>) {
+        self.counter.add_item(item);
+        self.timeline.add_item(item);
         if let Ok(replay) = &mut self.exits {
             replay.add_item(item);
             for segment in replay.drain_segments() {
-                self.timeline.segment(&segment);
+                self.timeline.add_segment(&segment);
             }
         }
     }
@@ -154,18 +156,18 @@ impl Page {
         let end_ns = summary.end_ns;
         let began_ns = summary.start_ns.unwrap_or(end_ns);
         let total = self.counter.counts(end_ns, &vm_name, summary.loss);
-        let stat = StatReport::of_all(began_ns, &total);
+        let stat = StatReport::since_start(began_ns, &total);
         if let Ok(replay) = &mut self.exits {
-            // The last event need not be one that exits are made of.
+            // The last event may be one that is not used to time exits.
             replay.advance(end_ns);
             replay.finish_segments();
             for segment in replay.drain_segments() {
-                self.timeline.segment(&segment);
+                self.timeline.add_segment(&segment);
             }
         }
         let exits = self
             .exits
-            .map(|mut replay| exits(&mut replay, formats, end_ns - began_ns, &vm_name));
+            .map(|mut replay| exit_reports(&mut replay, formats, end_ns - began_ns, &vm_name));
         Overview {
             facts,
             stat,
@@ -175,24 +177,24 @@ impl Page {
     }
 }
 
-fn exits(
+fn exit_reports(
     replay: &mut Replay,
     formats: &[Format],
     elapsed_ns: u64,
     vm_name: &dyn Fn(u32) -> String,
 ) -> RecordedExits {
-    let mut rows = ExitGroups::new(&[Group::Vm, Group::Vcpu, Group::Reason], None);
-    let mut reasons = ExitGroups::new(&[Group::Reason], None);
+    let mut rows = ExitGroups::new(&[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason], None);
+    let mut reasons = ExitGroups::new(&[GroupBy::Reason], None);
     let reading = replay.read_exits(&mut |exits| {
-        rows.add(exits);
-        reasons.add(exits);
+        rows.add_exits(exits);
+        reasons.add_exits(exits);
     });
     rows.add_vcpus(&reading.vcpus);
     let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
     let names = KeyNames {
         reasons: ReasonNames::new(formats.iter().find(is_exit)),
-        counted: None,
-        causes: Vec::new(),
+        counted_event: None,
+        cause_events: Vec::new(),
     };
     let report = |groups, histograms| {
         let options = ExitsOptions {
@@ -206,7 +208,7 @@ fn exits(
             preempt_watched: replay.options().timing.switch.is_some(),
         };
         let time = (0, elapsed_ns);
-        ExitsReport::of(groups, time, reading.loss, &options, &names, vm_name)
+        ExitsReport::from_groups(groups, time, reading.loss, &options, &names, vm_name)
     };
     RecordedExits {
         rows: report(&rows, false),

@@ -11,14 +11,14 @@ use anyhow::bail;
 pub(super) use args::ConvertArgs;
 
 use super::{
-    common::{Common, INCOMPLETE},
-    playback,
+    global::{EXIT_INCOMPLETE, GlobalOptions},
+    recording,
 };
 use crate::source::Recording;
-use args::To;
-use stream::Streamed;
+use args::TargetFormat;
+use stream::StreamTarget;
 
-pub(super) fn run(args: &ConvertArgs, common: Common) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ConvertArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
     let recording = Recording::open(&args.input)?;
     if is_same_file(&args.input, &args.output) {
         bail!(
@@ -28,16 +28,16 @@ pub(super) fn run(args: &ConvertArgs, common: Common) -> anyhow::Result<ExitCode
     }
     let stream = |recording, to| stream::run(args, recording, to, common);
     let (summary, loss) = match args.to {
-        To::Perfetto => stream(recording, Streamed::Perfetto),
-        To::Parquet => stream(recording, Streamed::Parquet),
-        To::Csv => stream(recording, Streamed::Csv),
-        To::Json => stream(recording, Streamed::Lines { json: true }),
-        To::Text => stream(recording, Streamed::Lines { json: false }),
-        To::Html => html::run(args, recording, common),
+        TargetFormat::Perfetto => stream(recording, StreamTarget::Perfetto),
+        TargetFormat::Parquet => stream(recording, StreamTarget::Parquet),
+        TargetFormat::Csv => stream(recording, StreamTarget::Csv),
+        TargetFormat::Json => stream(recording, StreamTarget::Lines { json: true }),
+        TargetFormat::Text => stream(recording, StreamTarget::Lines { json: false }),
+        TargetFormat::Html => html::run(args, recording, common),
     }?;
-    playback::report_end(&summary, &args.target, &args.input)?;
+    recording::report_end(&summary, &args.target, &args.input)?;
     Ok(if args.strict && !loss.is_empty() {
-        ExitCode::from(INCOMPLETE)
+        ExitCode::from(EXIT_INCOMPLETE)
     } else {
         ExitCode::SUCCESS
     })

@@ -1,10 +1,10 @@
-//! What is written while the recording is read: exit by exit, or event by event.
+//! Targets that are written while the recording is read: one row per exit or event.
 
 use anyhow::{Context as _, bail};
 
 use super::{
-    super::{common::Common, timing},
-    args::{ConvertArgs, RowsOf},
+    super::{global::GlobalOptions, timing},
+    args::{ConvertArgs, RowContents},
 };
 use crate::{
     convert::{
@@ -17,13 +17,13 @@ use crate::{
     tracefs::Format,
 };
 
-/// What is written so.
+/// A target that is written while the recording is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Streamed {
+pub(super) enum StreamTarget {
     Perfetto,
     Parquet,
     Csv,
-    /// As `trace` has them.
+    /// Lines as `trace` prints them.
     Lines {
         json: bool,
     },
@@ -32,51 +32,51 @@ pub(super) enum Streamed {
 pub(super) fn run(
     args: &ConvertArgs,
     recording: Recording,
-    to: Streamed,
-    common: Common,
+    to: StreamTarget,
+    common: GlobalOptions,
 ) -> anyhow::Result<(RecordingSummary, Loss)> {
-    let conversion = conversion(args, to, &recording)?;
-    let mut sink = sink(args, to, &recording, &conversion)?;
+    let conversion = convert_options(args, to, &recording)?;
+    let mut sink = new_sink(args, to, &recording, &conversion)?;
     let played = convert_recording(
         recording,
         conversion,
         &mut *sink,
-        |recording, options, each| session::play(recording, options, !common.quiet, each),
+        |recording, options, each| session::read_recording(recording, options, !common.quiet, each),
     );
     let done = match played {
-        Err(ConvertError::Write(error)) => return Err(error).context(args.cannot_write()),
+        Err(ConvertError::Write(error)) => return Err(error).context(args.write_error()),
         done => done?,
     };
     drop(sink);
     if !common.quiet {
-        say_end(args, &done);
+        print_summary(args, &done);
     }
     Ok((done.recording, done.loss))
 }
 
-/// What is to be played.
-fn conversion(
+/// Options of the conversion.
+fn convert_options(
     args: &ConvertArgs,
-    to: Streamed,
+    to: StreamTarget,
     recording: &Recording,
 ) -> anyhow::Result<ConvertOptions> {
     let formats = recording.formats();
-    let mut selection = args.target.selection()?;
+    let mut selection = args.target.for_recording()?;
     let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
     let mut reasons = args.reasons.codes(exit)?;
-    let as_trace_does = matches!(to, Streamed::Lines { .. });
-    let of_exits = to == Streamed::Perfetto || args.rows == RowsOf::Exits;
+    let as_trace_does = matches!(to, StreamTarget::Lines { .. });
+    let of_exits = to == StreamTarget::Perfetto || args.rows == RowContents::Exits;
     let (chosen, exits) = if of_exits && !as_trace_does {
-        let pairing = timing::pairing_of_recording;
-        let (chosen, options) = timing::of_recording(formats, &args.input, pairing)?;
+        let pairing = timing::recorded_timing_request;
+        let (chosen, options) = timing::replay_options(formats, &args.input, pairing)?;
         (chosen, Some(options))
     } else {
         selection.filter.reasons = reasons.take();
         let needed: &[&str] = match args.rows {
-            RowsOf::Exits => &["kvm_exit", "kvm_entry"],
-            RowsOf::Events => &[],
+            RowContents::Exits => &["kvm_exit", "kvm_entry"],
+            RowContents::Events => &[],
         };
-        (args.events.among(formats, needed, &args.input)?, None)
+        (args.events.select_from(formats, needed, &args.input)?, None)
     };
     if of_exits && recording.is_sampled(&chosen) {
         bail!(
@@ -99,15 +99,15 @@ fn conversion(
     })
 }
 
-/// One of each kind of target.
-fn sink(
+/// Creates the sink of a target.
+fn new_sink(
     args: &ConvertArgs,
-    to: Streamed,
+    to: StreamTarget,
     recording: &Recording,
     conversion: &ConvertOptions,
 ) -> anyhow::Result<Box<dyn Sink>> {
     let catalog = recording.metadata();
-    // When it was by the wall, if the recording's clock is the one it says that of.
+    // The wall-clock time is known only if the recording states it for the clock of its events.
     let clocks = catalog
         .clock_pair
         .filter(|it| catalog.sample_clock() == Some(it.0))
@@ -118,8 +118,8 @@ fn sink(
         .find(|it| it.is_event("kvm", "kvm_exit"))
         .cloned();
     let columns = match args.rows {
-        RowsOf::Exits => RowType::Exits,
-        RowsOf::Events => RowType::Events,
+        RowContents::Exits => RowType::Exits,
+        RowContents::Events => RowType::Events,
     };
     let preempt_watched = conversion
         .exit_replay
@@ -128,21 +128,25 @@ fn sink(
     let offset_ns = clocks.map(|(wall_ns, time_ns)| wall_ns.wrapping_sub(time_ns));
     let out = args.open()?;
     Ok(match to {
-        Streamed::Perfetto => Box::new(Perfetto::new(exit, catalog.sample_clock(), clocks, out)?),
-        Streamed::Parquet => {
+        StreamTarget::Perfetto => {
+            Box::new(Perfetto::new(exit, catalog.sample_clock(), clocks, out)?)
+        }
+        StreamTarget::Parquet => {
             let table = Parquet::new(columns, out)?;
             Box::new(RowSink::new(exit, preempt_watched, offset_ns, table))
         }
-        Streamed::Csv => {
+        StreamTarget::Csv => {
             let table = Csv::new(columns, out)?;
             Box::new(RowSink::new(exit, preempt_watched, offset_ns, table))
         }
-        Streamed::Lines { json } => Box::new(Text::new(columns, &conversion.formats, json, out)?),
+        StreamTarget::Lines { json } => {
+            Box::new(Text::new(columns, &conversion.formats, json, out)?)
+        }
     })
 }
 
-/// The summary on stderr.
-fn say_end(args: &ConvertArgs, done: &ConvertSummary) {
+/// Prints the summary on stderr.
+fn print_summary(args: &ConvertArgs, done: &ConvertSummary) {
     let mut text = format!("{} events read", done.recording.events);
     if let Some(exits) = done.exits_written {
         text += &format!(", {exits} exits");

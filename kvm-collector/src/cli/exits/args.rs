@@ -8,61 +8,62 @@ use super::writer::Writer;
 use crate::{
     cli::{
         baseline::BaselineArgs,
-        common::Common,
-        ending::{EndingArgs, OwnArgs, duration},
-        output::Output,
-        playback::Input,
-        selection::{Reasons, Target},
-        timing::{self, Find, detail},
+        global::GlobalOptions,
+        output::OutputArgs,
+        recording::InputArgs,
+        selection::{ReasonArgs, TargetArgs},
+        stop::{OverheadArgs, StopArgs, parse_duration},
+        timing::{self, FindFormat, read_detail_format},
     },
     model::{EventKind, VMEXIT},
     timing::{DetailEvent, TimingRequest},
-    view::{ExitsOptions, Group, SortKey},
+    view::{ExitsOptions, GroupBy, SortKey},
 };
 
-/// Show where VM exits go: count and time per reason, VM and vCPU
+/// Show count and time of VM exits per reason, VM and vCPU
 ///
-/// A VM exit's time is from kvm_exit to the next kvm_entry of the same thread. It divides into time in the
-/// VMM's user space, time halted, with --preempt time in which the thread was ready and did not run, and
-/// the rest: in the kernel. Counts, times, minima and maxima are exact; percentiles come from a histogram
-/// kept in the kernel and are right to within 5 %.
+/// The time of a VM exit is from kvm_exit to the next kvm_entry of the same thread. It is split
+/// into VMM (in user space), halted, preempted (with --preempt) and kernel time. Counts, times,
+/// minima and maxima are exact. Percentiles come from a histogram in the kernel and are accurate to
+/// 5 %.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector exits -d 10s                      by reason, for ten seconds
   kvm-collector exits --by vm,vcpu,reason --sort mean --top 20
   kvm-collector exits -I 1s --vm 'web-*' --reason 'npf,EPT_*' --hist
-  kvm-collector exits --kind mmio                 which addresses; also pio, msr, userspace, ...
-  kvm-collector exits --causes 3                  under each reason, what it was mostly about
-  kvm-collector exits --advice -d 10s             what to do about the ones that cost most
+  kvm-collector exits --kind mmio                 by address; also pio, msr, userspace, ...
+  kvm-collector exits --causes 3                  with the three most frequent causes of each reason
+  kvm-collector exits --advice -d 10s             with tuning advice
   kvm-collector exits -d 10s --json -o before.json
   kvm-collector exits -d 10s --baseline before.json
-                                                  what changed since
+                                                  compare with the earlier report
   kvm-collector exits --slow 1ms                  also print each exit that takes longer
   kvm-collector exits -i perf.data --by vm        from a recording")]
 pub(in crate::cli) struct ExitsArgs {
     #[command(flatten)]
-    pub(super) input: Input,
+    pub(super) input: InputArgs,
 
     #[command(flatten)]
-    pub(super) target: Target,
+    pub(super) target: TargetArgs,
 
     #[command(flatten)]
-    pub(super) reasons: Reasons,
+    pub(super) reasons: ReasonArgs,
 
     #[command(flatten)]
-    pub(super) ending: EndingArgs,
+    pub(super) stop: StopArgs,
     #[command(flatten)]
-    pub(super) own: OwnArgs,
+    pub(super) overhead: OverheadArgs,
 
-    /// Report each interval (100ms, 1s), also the last, shorter one, and the total at the end
-    #[arg(short = 'I', long, value_name = "TIME", value_parser = duration, help_heading = "Duration")]
+    /// Print a report after each interval (100ms, 1s) and the total at the end. The last interval
+    /// may be shorter
+    #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     pub(super) interval: Option<Duration>,
 
     #[command(flatten)]
-    pub(super) output: Output,
+    pub(super) output: OutputArgs,
 
-    /// What is counted: vmexit (by reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or any
-    /// kvm event's field (kvm_eoi.vector)
+    /// Count this kind of event: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall,
+    /// cpuid, page-fault, or a field of any kvm event (kvm_eoi.vector)
     #[arg(
         long,
         value_name = "KIND",
@@ -79,31 +80,32 @@ pub(in crate::cli) struct ExitsArgs {
         default_value = "reason",
         help_heading = "Output"
     )]
-    pub(super) by: Vec<By>,
+    pub(super) by: Vec<GroupKey>,
 
-    /// What comes first [default: time; with --baseline, what changed the most in busy time]
+    /// Sort rows by this, the largest first [default: time; with --baseline, the change of busy
+    /// time]
     #[arg(long, value_name = "KEY", help_heading = "Output")]
-    pub(super) sort: Option<Sort>,
+    pub(super) sort: Option<SortArg>,
 
-    /// Only so many rows
+    /// Show only the first N rows
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(super) top: Option<usize>,
 
-    /// These percentiles instead of the 50th and the 99th
+    /// Show these percentiles instead of the 50th and 99th
     #[arg(
         long,
         value_name = "P,P",
         value_delimiter = ',',
-        value_parser = percentile,
+        value_parser = parse_percentile,
         help_heading = "Output"
     )]
     pub(super) percentiles: Vec<f64>,
 
-    /// Also show each row's histogram
+    /// Also show a histogram for each row
     #[arg(long, help_heading = "Output")]
     pub(super) hist: bool,
 
-    /// Under each row, its N most frequent causes
+    /// Show the N most frequent causes below each row
     #[arg(
         long,
         value_name = "N",
@@ -114,8 +116,8 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) causes: Option<usize>,
 
-    /// What counts as a cause: rip (where the guest was), and kinds as for --kind. By default whichever of
-    /// mmio, pio, msr, hypercall, cpuid and page-fault happens
+    /// Use these kinds of causes: rip (the guest's instruction pointer) or a kind of --kind
+    /// [default: mmio, pio, msr, hypercall, cpuid and page-fault]
     #[arg(
         long,
         value_name = "KIND",
@@ -124,47 +126,47 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) cause: Vec<String>,
 
-    /// Say what is usually done about what is worth it: 5 % of its VM's or vCPU's exits or of their time
-    /// without idle, and at least 1 ms of that each second. Watches causes, too. docs/advice.md says why
+    /// Print tuning advice for rows with at least 5 % of the exits or non-idle time of their VM or
+    /// vCPU, and at least 1 ms of non-idle time per second. Also collects causes. docs/advice.md
+    /// has the reasons
     #[arg(long, help_heading = "Output")]
     pub(super) advice: bool,
 
     #[command(flatten)]
     pub(super) baseline: BaselineArgs,
 
-    /// Also print each exit that takes longer than this (halted time does not count), as it ends
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
+    /// Also print each exit that takes longer than this, when it ends. Halted time does not count
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Output")]
     pub(super) slow: Option<Duration>,
 
-    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds a program to sched_switch, so every
-    /// context switch of the host costs slightly more
+    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds an eBPF program to sched_switch, so every context switch on the host costs slightly more
     #[arg(long, help_heading = "Selection")]
     pub(super) preempt: bool,
 
-    /// Room for so many rows of (thread, reason) in the kernel, at 2.5 KB each; by default 25 for each vCPU
-    /// there is, and 4096 at least
+    /// Maximum number of (thread, reason) rows in the kernel, 2.5 KB each [default: 25 per vCPU, at
+    /// least 4096]
     #[arg(long, value_name = "N", help_heading = "Output",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) max_rows: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum By {
+pub(super) enum GroupKey {
     /// The VM
     Vm,
     /// The vCPU
     Vcpu,
-    /// Why the guest was left, or what else is counted
+    /// The exit reason, or the value that --kind counts
     Reason,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Sort {
+pub(super) enum SortArg {
     /// Exits
     Count,
     /// Total time
     Time,
-    /// Time without what was idle
+    /// Non-idle time
     Busy,
     /// Shortest time
     Min,
@@ -180,7 +182,7 @@ pub(super) enum Sort {
     Name,
 }
 
-fn percentile(text: &str) -> Result<f64, String> {
+fn parse_percentile(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
         _ => Err("a percentile is a number from 0 to 100".into()),
@@ -188,32 +190,32 @@ fn percentile(text: &str) -> Result<f64, String> {
 }
 
 impl ExitsArgs {
-    fn by(&self) -> Vec<Group> {
-        let group = |by: &By| match by {
-            By::Vm => Group::Vm,
-            By::Vcpu => Group::Vcpu,
-            By::Reason => Group::Reason,
+    fn group_by(&self) -> Vec<GroupBy> {
+        let group = |by: &GroupKey| match by {
+            GroupKey::Vm => GroupBy::Vm,
+            GroupKey::Vcpu => GroupBy::Vcpu,
+            GroupKey::Reason => GroupBy::Reason,
         };
         self.by.iter().map(group).collect()
     }
 
-    fn sort(&self) -> Option<SortKey> {
+    fn sort_key(&self) -> Option<SortKey> {
         self.sort.map(|sort| match sort {
-            Sort::Count => SortKey::Count,
-            Sort::Time => SortKey::Time,
-            Sort::Busy => SortKey::Busy,
-            Sort::Min => SortKey::Min,
-            Sort::Mean => SortKey::Mean,
-            Sort::Max => SortKey::Max,
-            Sort::P50 => SortKey::P50,
-            Sort::P99 => SortKey::P99,
-            Sort::Name => SortKey::Name,
+            SortArg::Count => SortKey::Count,
+            SortArg::Time => SortKey::Time,
+            SortArg::Busy => SortKey::Busy,
+            SortArg::Min => SortKey::Min,
+            SortArg::Mean => SortKey::Mean,
+            SortArg::Max => SortKey::Max,
+            SortArg::P50 => SortKey::P50,
+            SortArg::P99 => SortKey::P99,
+            SortArg::Name => SortKey::Name,
         })
     }
 
-    fn view(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
+    fn view_options(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
         ExitsOptions {
-            sort: self.sort().unwrap_or(SortKey::Time),
+            sort: self.sort_key().unwrap_or(SortKey::Time),
             // What is compared must be all; of that, the top rows are shown.
             top: self.top.filter(|_| !self.baseline.is_given()),
             reasons,
@@ -226,12 +228,12 @@ impl ExitsArgs {
     }
 
     /// What is asked for, of events whose formats are found by `find`.
-    pub(super) fn pairing(&self, find: &Find<'_>) -> anyhow::Result<TimingRequest> {
+    pub(super) fn timing_request(&self, find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
         let counted = match self.kind.as_str() {
             VMEXIT => None,
             name => Some(EventKind::from_name(name)?),
         };
-        let mut pairing = timing::pairing(find, counted, self.preempt)?;
+        let mut pairing = timing::timing_request(find, counted, self.preempt)?;
         pairing.slow_threshold = self.slow;
         if self.causes.is_none() && self.slow.is_none() && !self.advice {
             return Ok(pairing);
@@ -241,7 +243,7 @@ impl ExitsArgs {
                 "rip" => pairing.rip_is_cause = true,
                 name => pairing
                     .cause_events
-                    .push(detail(find, EventKind::from_name(name)?)?),
+                    .push(read_detail_format(find, EventKind::from_name(name)?)?),
             }
         }
         if self.cause.is_empty() {
@@ -265,20 +267,22 @@ impl ExitsArgs {
         &self,
         reasons: Option<Vec<u32>>,
         pairing: &TimingRequest,
-        common: Common,
+        common: GlobalOptions,
     ) -> anyhow::Result<Writer<impl Write + use<>>> {
         let kind = pairing
             .counted_event
             .as_ref()
             .map_or(VMEXIT, |it| &it.kind.name);
-        let baseline = self.baseline.read(kind, &self.by(), self.sort())?;
+        let baseline = self
+            .baseline
+            .read(kind, &self.group_by(), self.sort_key())?;
         Ok(Writer {
-            by: self.by(),
-            options: self.view(reasons),
-            baseline: baseline.map(|it| (it, self.sort(), self.top)),
+            group_by: self.group_by(),
+            options: self.view_options(reasons),
+            baseline: baseline.map(|it| (it, self.sort_key(), self.top)),
             format: self.output.format(),
-            look: self.output.look(common, false),
-            began: false,
+            style: self.output.text_style(common, false),
+            header_written: false,
             has_intervals: self.interval.is_some(),
             out: self.output.open()?,
             total: None,

@@ -1,12 +1,12 @@
-//! From the running kernel.
+//! `exits` from the running kernel.
 
 use std::process::ExitCode;
 
 use super::{
     super::{
-        common::Common,
-        selection::{format_of, open_tracefs},
-        timing::sizes,
+        global::GlobalOptions,
+        selection::{find_format, open_tracefs},
+        timing::map_sizes,
     },
     args::ExitsArgs,
 };
@@ -15,22 +15,22 @@ use crate::{
     source::{Live, LiveOptions},
 };
 
-pub(super) async fn run(args: &ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: &ExitsArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
     let tracefs = open_tracefs()?;
-    let find = |system: &str, name: &str| format_of(&tracefs, system, name);
-    let pairing = args.pairing(&find)?;
+    let find = |system: &str, name: &str| find_format(&tracefs, system, name);
+    let pairing = args.timing_request(&find)?;
     let reasons = args.reasons.codes(pairing.exit.as_ref())?;
     let mut writer = args.writer(reasons, &pairing, common)?;
-    let own = args.own.begin()?;
+    let own = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         entry: pairing.entry.clone(),
         timing: Some(pairing.clone()),
-        selection: args.target.of_running()?,
-        sizes: sizes(args.max_rows),
+        selection: args.target.for_running_kernel()?,
+        sizes: map_sizes(args.max_rows),
         logs_programs: common.kernel_log,
         ..LiveOptions::default()
     })?;
-    let mut schedule = args.ending.ending().begin(args.interval)?;
+    let mut schedule = args.stop.conditions().start(args.interval)?;
     session::exits::live(&mut live, &pairing, &mut schedule, &mut writer).await?;
     let (rows, loss) = writer.total.unwrap_or_default();
     if rows == 0 {

@@ -11,11 +11,11 @@ use anyhow::bail;
 
 pub(super) use args::ExitsArgs;
 
-use super::{common::Common, output::Format};
+use super::{global::GlobalOptions, output::OutputFormat};
 use crate::model::VMEXIT;
 
-pub(super) async fn run(args: ExitsArgs, common: Common) -> anyhow::Result<ExitCode> {
-    if args.slow.is_some() && args.output.format() == Format::Csv {
+pub(super) async fn run(args: ExitsArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+    if args.slow.is_some() && args.output.format() == OutputFormat::Csv {
         bail!("--slow has no place in CSV, whose lines all have the same columns: give --json");
     }
     if !args.reasons.is_empty() && args.kind != VMEXIT {

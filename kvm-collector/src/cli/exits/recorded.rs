@@ -1,12 +1,12 @@
-//! From a recording: its time goes from its first event to its last.
+//! `exits` from a recording. The measured time is from its first to its last event.
 
 use std::{path::Path, process::ExitCode};
 
 use super::{
     super::{
-        common::Common,
-        playback,
-        timing::{self, Find},
+        global::GlobalOptions,
+        recording,
+        timing::{self, FindFormat},
     },
     args::ExitsArgs,
 };
@@ -15,23 +15,27 @@ use crate::{
     source::{PlaybackOptions, Recording},
 };
 
-pub(super) fn run(args: &ExitsArgs, path: &Path, common: Common) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    args: &ExitsArgs,
+    path: &Path,
+    common: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
     let mut recording = Recording::open(path)?;
-    let pairing = |find: &Find<'_>| args.pairing(find);
-    let (chosen, mut replay) = timing::of_recording(recording.formats(), path, pairing)?;
+    let pairing = |find: &FindFormat<'_>| args.timing_request(find);
+    let (chosen, mut replay) = timing::replay_options(recording.formats(), path, pairing)?;
     recording.select_events(&chosen);
     replay.is_sampled = recording.is_sampled(&chosen);
     let reasons = args.reasons.codes(replay.timing.exit.as_ref())?;
     let mut writer = args.writer(reasons, &replay.timing, common)?;
     let options = PlaybackOptions {
-        selection: args.target.selection()?,
-        limits: args.ending.limits(args.interval),
+        selection: args.target.for_recording()?,
+        limits: args.stop.limits(args.interval),
         without_raw: false,
     };
     let shows_progress = !common.quiet && args.interval.is_none() && args.slow.is_none();
     let summary =
         session::exits::recorded(recording, replay, &options, shows_progress, &mut writer)?;
-    playback::report_end(&summary, &args.target, path)?;
+    recording::report_end(&summary, &args.target, path)?;
     let (_, loss) = writer.total.unwrap_or_default();
     Ok(args.output.exit_code(&loss))
 }

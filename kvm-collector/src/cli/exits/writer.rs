@@ -1,45 +1,47 @@
-//! What is written, and when: the same for the running kernel and for a recording.
+//! Writes the reports of `exits`, for the running kernel and for recordings.
 
 use std::io::Write;
 
 use kvm_ebpf_common::SlowExit;
 
-use super::super::output::Format;
+use super::super::output::OutputFormat;
 use crate::{
-    format::{csv, json, text, text::Look},
+    format::{csv, json, text, text::TextStyle},
     model::Loss,
     session::{
-        Span,
-        exits::{ExitNames, ExitsOutput, Moment},
+        ReportPeriod,
+        exits::{ExitsOutput, NameLookup, Snapshot},
     },
-    view::{Baseline, DiffReport, ExitsOptions, ExitsReport, Group, KeyNames, SlowRow, SortKey},
+    view::{
+        Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, SlowExitRow, SortKey,
+    },
 };
 
 pub(super) struct Writer<W> {
-    pub(super) by: Vec<Group>,
+    pub(super) group_by: Vec<GroupBy>,
     pub(super) options: ExitsOptions,
-    /// What to compare with, what comes first then, and how many rows.
+    /// The earlier report, with sort key and number of rows of the comparison.
     pub(super) baseline: Option<(Baseline, Option<SortKey>, Option<usize>)>,
-    pub(super) format: Format,
-    pub(super) look: Look,
-    pub(super) began: bool,
+    pub(super) format: OutputFormat,
+    pub(super) style: TextStyle,
+    pub(super) header_written: bool,
     pub(super) has_intervals: bool,
     pub(super) out: W,
-    /// How many rows the total had, and what was missing from it.
+    /// Number of rows and loss of the total.
     pub(super) total: Option<(usize, Loss)>,
 }
 
 impl<W: Write> ExitsOutput for Writer<W> {
-    fn by(&self) -> &[Group] {
-        &self.by
+    fn grouping(&self) -> &[GroupBy] {
+        &self.group_by
     }
 
-    fn report(
+    fn write_report(
         &mut self,
-        span: Span,
-        (earlier, before): &Moment,
-        (groups, reading): &Moment,
-        names: ExitNames<'_>,
+        span: ReportPeriod,
+        (earlier, before): &Snapshot,
+        (groups, reading): &Snapshot,
+        names: NameLookup<'_>,
     ) -> anyhow::Result<()> {
         let since;
         let groups = if before.time_ns == 0 {
@@ -48,54 +50,54 @@ impl<W: Write> ExitsOutput for Writer<W> {
             since = groups.since(earlier);
             &since
         };
-        let report = ExitsReport::of(
+        let report = ExitsReport::from_groups(
             groups,
             (before.time_ns, reading.time_ns),
             reading.loss.since(&before.loss),
             &self.options,
-            &KeyNames::of(names.pairing),
-            names.vm,
+            &KeyNames::new(names.timing),
+            names.vm_name,
         );
-        let (first, out) = (!self.began, &mut self.out);
-        self.began = true;
-        if self.format == Format::Text {
-            if span == Span::Total && self.has_intervals {
+        let (first, out) = (!self.header_written, &mut self.out);
+        self.header_written = true;
+        if self.format == OutputFormat::Text {
+            if span == ReportPeriod::Total && self.has_intervals {
                 writeln!(out, "\n  total")?;
             }
             writeln!(out)?;
         }
         if let Some((baseline, sort, top)) = &self.baseline {
-            let diff = DiffReport::of(&report, baseline, *sort, *top);
+            let diff = DiffReport::compare(&report, baseline, *sort, *top);
             match self.format {
-                Format::Json => json::line(&diff, out)?,
-                Format::Csv => csv::exits_diff(&diff, first, out)?,
-                Format::Text => text::exits_diff(&diff, self.look, out)?,
+                OutputFormat::Json => json::write_line(&diff, out)?,
+                OutputFormat::Csv => csv::write_exits_diff(&diff, first, out)?,
+                OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
             }
         } else {
             match self.format {
-                Format::Json => json::line(&report, out)?,
-                Format::Csv => csv::exits(&report, first, out)?,
-                Format::Text => text::exits(&report, self.look, out)?,
+                OutputFormat::Json => json::write_line(&report, out)?,
+                OutputFormat::Csv => csv::write_exits(&report, first, out)?,
+                OutputFormat::Text => text::write_exits(&report, self.style, out)?,
             }
         }
         out.flush()?;
-        if span == Span::Total {
+        if span == ReportPeriod::Total {
             self.total = Some((report.row_count, report.loss));
         }
         Ok(())
     }
 
-    /// If it is one for a selected reason.
-    fn slow(&mut self, exit: &SlowExit, names: ExitNames<'_>) -> anyhow::Result<()> {
+    /// Writes a slow exit if its reason is selected.
+    fn write_slow_exit(&mut self, exit: &SlowExit, names: NameLookup<'_>) -> anyhow::Result<()> {
         let reasons = self.options.reasons.as_ref();
         let code = exit.span.key.code;
         if reasons.is_some_and(|it| !it.iter().any(|wanted| u64::from(*wanted) == code)) {
             return Ok(());
         }
-        let row = SlowRow::of(exit, &KeyNames::of(names.pairing), names.vm);
+        let row = SlowExitRow::from_record(exit, &KeyNames::new(names.timing), names.vm_name);
         match self.format {
-            Format::Json => json::line(&row, &mut self.out)?,
-            _ => text::slow_exit(&row, &mut self.out)?,
+            OutputFormat::Json => json::write_line(&row, &mut self.out)?,
+            _ => text::write_slow_exit(&row, &mut self.out)?,
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ impl<W: Write> Perfetto<W> {
         let (packets, exit_format) = (&mut self.packets, self.exit_format.as_ref());
         *self.reason_name_ids.entry(key).or_insert_with(|| {
             let code = u32::try_from(key.code).unwrap_or(u32::MAX);
-            packets.name_id(&ReasonNames::new(exit_format).name(key.class, code))
+            packets.name_id(&ReasonNames::new(exit_format).name(key.subcode, code))
         })
     }
 

@@ -1,4 +1,4 @@
-//! Text that others chose, in HTML and in a script: the only two ways into the page.
+//! Escaping of text from outside, such as VM names and file names: in HTML and in a script.
 
 use std::{
     fmt::{self, Display, Write as _},
@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-/// Text as HTML, between tags or in a quoted attribute.
+/// Displays text as HTML that is safe between tags and in a quoted attribute.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<T>(pub(super) T);
 
@@ -28,7 +28,7 @@ impl fmt::Write for Escaping<'_, '_> {
                 '>' => self.0.write_str("&gt;")?,
                 '"' => self.0.write_str("&quot;")?,
                 '\'' => self.0.write_str("&#39;")?,
-                // HTML has no way to write these.
+                // HTML cannot represent control characters.
                 c if c.is_control() && c != '\n' && c != '\t' => self.0.write_char('\u{fffd}')?,
                 c => self.0.write_char(c)?,
             }
@@ -37,13 +37,14 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// Data as JSON that may stand in a script: nothing in it ends the script, or a line of it.
+/// Returns data as JSON that is safe within a `<script>` element: it contains neither `</script>` nor
+/// a line terminator of JavaScript.
 pub(super) fn json(data: &impl Serialize) -> io::Result<String> {
     let json = serde_json::to_string(data)?;
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            // Outside of strings JSON has none of these.
+            // These characters occur in JSON only within strings, so an escape is always valid.
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
                 safe.push_str(&format!("\\u{:04x}", u32::from(c)));
             }
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_no_markup() {
+    fn text_is_escaped_as_html() {
         let text = r#"<img src=x onerror="a('b')">&amp;"#;
         assert_eq!(
             Text(text).to_string(),
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn json_does_not_end_a_script() {
+    fn json_cannot_end_the_script_element() {
         let text = "</script><!--\u{2028}\u{2029}&\"\\";
         let json = json(&text).expect("JSON");
         for c in ['<', '>', '&', '\u{2028}', '\u{2029}'] {

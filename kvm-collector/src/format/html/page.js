@@ -1,6 +1,6 @@
-// Draws what the page's JSON has, and sorts and filters its tables. No text becomes markup here: everything is set
-// as text or as an attribute of an element made here. When all is done, the body has data-ready; if something
-// went wrong, data-error says what.
+// Draws the charts from the JSON in the page, and sorts and filters the tables. Text never becomes markup: it is only
+// set as text or as an attribute. The body gets data-ready when everything is drawn, and data-error with a message if
+// the script fails.
 (() => {
   "use strict";
 
@@ -14,7 +14,7 @@
     return element;
   };
 
-  // As the rest of the page writes times, with fewer digits: these are for axes and readouts.
+  // Same format as in the rest of the page, but with three digits, for axes and the readout.
   const time = (ns) => {
     for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["us", 1e3]]) {
       if (ns >= size) return `${+(ns / size).toPrecision(3)} ${unit}`;
@@ -27,7 +27,7 @@
     return `${+value.toPrecision(3)}`;
   };
 
-  // A round number not below the value, for the end of an axis.
+  // Rounds up to a round number, for the upper end of an axis.
   const roundUp = (value) => {
     if (!(value > 0)) return 1;
     const power = 10 ** Math.floor(Math.log10(value));
@@ -41,19 +41,19 @@
   const LEFT = 46;
   const RIGHT = 10;
 
-  // All vCPUs as one: exits are added, shares are of all their time.
-  const all = (it) => {
+  // Merges the tracks of all vCPUs: adds their exits, and averages their shares of time.
+  const mergeTracks = (it) => {
     const sum = (lists) => {
       const total = new Array(it.bins).fill(0);
       for (const list of lists) list.forEach((value, bin) => { total[bin] += value; });
       return total;
     };
     const parts = it.parts.map((_, part) => sum(it.tracks.map((track) => track.parts[part])));
-    const wholes = it.tracks.length;
+    const tracks = it.tracks.length;
     return {
-      name: wholes ? "all vCPUs" : "all events",
-      exits: wholes ? sum(it.tracks.map((track) => track.exits)) : it.events,
-      parts: wholes ? parts.map((part) => part.map((value) => value / wholes)) : [],
+      name: tracks ? "all vCPUs" : "all events",
+      exits: tracks ? sum(it.tracks.map((track) => track.exits)) : it.events,
+      parts: tracks ? parts.map((part) => part.map((value) => value / tracks)) : [],
     };
   };
 
@@ -62,47 +62,47 @@
     const select = document.getElementById("track");
     const readout = document.getElementById("readout");
     if (!it.bins) {
-      box.textContent = "There is nothing to show.";
+      box.textContent = "The recording contains no events.";
       select.closest("p").remove();
       return;
     }
-    const choices = [all(it)];
-    if (it.tracks.length > 1) choices.push(...it.tracks);
-    choices.forEach((track, index) => select.append(new Option(track.name, index)));
-    if (choices.length < 2) select.closest("p").remove();
+    const tracks = [mergeTracks(it)];
+    if (it.tracks.length > 1) tracks.push(...it.tracks);
+    tracks.forEach((track, index) => select.append(new Option(track.name, index)));
+    if (tracks.length < 2) select.closest("p").remove();
     const seconds = (bin) => Math.max(1, Math.min(it.bin_ns, it.elapsed_ns - bin * it.bin_ns)) / 1e9;
-    // A last bin that is hardly begun would make a rate of very little time.
+    // A last bin shorter than a quarter of the others is omitted: its rate would be misleading.
     const bins = it.bins > 1 && seconds(it.bins - 1) < it.bin_ns / 1e9 / 4 ? it.bins - 1 : it.bins;
     const shownNs = Math.max(1, Math.min(it.elapsed_ns, bins * it.bin_ns));
-    const word = it.tracks.length ? "exits/s" : "events/s";
+    const rateUnit = it.tracks.length ? "exits/s" : "events/s";
     let cursor = -1;
     let drawnWidth = 0;
     let cursors = [];
     let x = () => 0;
 
-    const say = (bin) => {
-      const track = choices[select.value || 0];
-      const text = [`at ${time(bin * it.bin_ns)}:`, `${number(track.exits[bin] / seconds(bin))} ${word}`];
-      const whole = seconds(bin) / (it.bin_ns / 1e9);
+    const showReadout = (bin) => {
+      const track = tracks[select.value || 0];
+      const text = [`at ${time(bin * it.bin_ns)}:`, `${number(track.exits[bin] / seconds(bin))} ${rateUnit}`];
+      const binFraction = seconds(bin) / (it.bin_ns / 1e9);
       track.parts.forEach((part, index) => {
-        const share = (part[bin] || 0) / 10 / whole;
+        const share = (part[bin] || 0) / 10 / binFraction;
         if (share >= 0.05) text.push(`${it.parts[index]} ${share.toFixed(1)} %`);
       });
-      if (it.lost[bin]) text.push(`${it.lost[bin]} events missing`);
+      if (it.lost[bin]) text.push(`${it.lost[bin]} events lost`);
       readout.textContent = `${text[0]} ${text.slice(1).join(", ")}`;
     };
 
-    const move = (bin) => {
+    const moveCursor = (bin) => {
       cursor = Math.max(0, Math.min(bins - 1, bin));
       for (const line of cursors) {
         line.setAttribute("x1", x(cursor + 0.5));
         line.setAttribute("x2", x(cursor + 0.5));
         line.removeAttribute("visibility");
       }
-      say(cursor);
+      showReadout(cursor);
     };
 
-    const frame = (width, height, title, top, unit) => {
+    const drawAxes = (width, height, title, top, unit) => {
       const svg = make(box, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0", "aria-label": title });
       make(svg, "text", { x: LEFT, y: 11, class: "title" }, title);
       const bottom = height - 18;
@@ -111,10 +111,10 @@
         make(svg, "line", { x1: LEFT, x2: width - RIGHT, y1: y, y2: y, class: "rule" });
         make(svg, "text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, number(top * part) + unit);
       }
-      // Round times, and none so close to the end that it would be cut off.
-      const least = shownNs / (width < 500 ? 4 : 8);
-      const power = 10 ** Math.floor(Math.log10(least));
-      const step = [1, 2, 5, 10].map((it) => it * power).find((it) => it >= least);
+      // Ticks at round times. Labels near the right edge are aligned to their end, so they are not cut off.
+      const minStep = shownNs / (width < 500 ? 4 : 8);
+      const power = 10 ** Math.floor(Math.log10(minStep));
+      const step = [1, 2, 5, 10].map((it) => it * power).find((it) => it >= minStep);
       for (let ns = 0; ns <= shownNs; ns += step) {
         const at = LEFT + (ns / shownNs) * (width - LEFT - RIGHT);
         make(svg, "line", { x1: at, x2: at, y1: bottom, y2: bottom + 3, class: "rule" });
@@ -124,14 +124,14 @@
       return [svg, bottom];
     };
 
-    const losses = (svg, bottom) => {
+    const drawLosses = (svg, bottom) => {
       it.lost.forEach((lost, bin) => {
         if (!lost) return;
         const at = x(Math.min(bin, bins - 1) + 0.5);
         const group = make(svg, "g");
         make(group, "line", { x1: at, x2: at, y1: 20, y2: bottom, class: "lost" });
         make(group, "path", { d: `M${at - 5} 13h10l-5 7z`, class: "lost-mark" });
-        make(group, "title", {}, `${lost} events missing`);
+        make(group, "title", {}, `${lost} events lost`);
       });
       cursors.push(make(svg, "line", { x1: 0, x2: 0, y1: 20, y2: bottom, class: "cursor", visibility: "hidden" }));
     };
@@ -139,7 +139,7 @@
     const draw = () => {
       const width = Math.max(260, box.clientWidth || 260);
       drawnWidth = width;
-      const track = choices[select.value || 0];
+      const track = tracks[select.value || 0];
       const focused = [...box.children].indexOf(document.activeElement);
       box.replaceChildren();
       cursors = [];
@@ -148,52 +148,52 @@
 
       const rates = track.exits.slice(0, bins).map((count, bin) => count / seconds(bin));
       const top = roundUp(Math.max(...rates));
-      const [rate, bottom] = frame(width, 150, `${word}, ${track.name}`, top, "");
+      const [rate, bottom] = drawAxes(width, 150, `${rateUnit}, ${track.name}`, top, "");
       const y = (value) => bottom - (value / top) * (bottom - 20);
       const line = rates.map((value, bin) => `${x(bin).toFixed(1)} ${y(value).toFixed(1)}H${x(bin + 1).toFixed(1)}`).join("L");
       make(rate, "path", { d: `M${x(0)} ${bottom}L${line}V${bottom}Z`, class: "under" });
       make(rate, "path", { d: `M${line}`, class: "rate" });
-      losses(rate, bottom);
+      drawLosses(rate, bottom);
 
       if (track.parts.some((part) => part.length)) {
-        const [share, floor] = frame(width, 170, `time share, ${track.name}`, 100, " %");
-        const base = new Array(bins).fill(0);
+        const [share, baseline] = drawAxes(width, 170, `time share, ${track.name}`, 100, " %");
+        const stacked = new Array(bins).fill(0);
         track.parts.forEach((part, index) => {
           if (!part.some((value) => value > 0)) return;
           const upper = [];
           const lower = [];
           for (let bin = 0; bin < bins; bin++) {
-            const whole = (seconds(bin) / (it.bin_ns / 1e9)) * 1000;
-            const from = base[bin];
-            const to = Math.min(1, from + (part[bin] || 0) / whole);
-            base[bin] = to;
-            const at = (value) => (floor - value * (floor - 20)).toFixed(1);
+            const total = (seconds(bin) / (it.bin_ns / 1e9)) * 1000;
+            const from = stacked[bin];
+            const to = Math.min(1, from + (part[bin] || 0) / total);
+            stacked[bin] = to;
+            const at = (value) => (baseline - value * (baseline - 20)).toFixed(1);
             upper.push(`${x(bin).toFixed(1)} ${at(to)}H${x(bin + 1).toFixed(1)}`);
             lower.unshift(`${x(bin + 1).toFixed(1)} ${at(from)}H${x(bin).toFixed(1)}`);
           }
           const path = make(share, "path", { d: `M${upper.join("L")}L${lower.join("L")}Z`, class: `f-${it.parts[index]}` });
           make(path, "title", {}, it.parts[index]);
         });
-        losses(share, floor);
+        drawLosses(share, baseline);
       }
       if (focused >= 0 && box.children[focused]) box.children[focused].focus();
-      if (cursor >= 0) move(cursor);
+      if (cursor >= 0) moveCursor(cursor);
     };
 
-    const point = (event) => {
-      const place = box.getBoundingClientRect();
+    const moveToPointer = (event) => {
+      const bounds = box.getBoundingClientRect();
       const span = drawnWidth - LEFT - RIGHT;
-      const part = (event.clientX - place.left - LEFT) / span;
-      move(Math.floor((part * shownNs) / it.bin_ns));
+      const fraction = (event.clientX - bounds.left - LEFT) / span;
+      moveCursor(Math.floor((fraction * shownNs) / it.bin_ns));
     };
-    box.addEventListener("pointermove", point);
-    box.addEventListener("pointerdown", point);
+    box.addEventListener("pointermove", moveToPointer);
+    box.addEventListener("pointerdown", moveToPointer);
     box.addEventListener("keydown", (event) => {
       const step = event.shiftKey ? 10 : 1;
       const to = { ArrowLeft: cursor - step, ArrowRight: cursor + step, Home: 0, End: bins - 1 }[event.key];
       if (to === undefined) return;
       event.preventDefault();
-      move(to);
+      moveCursor(to);
     });
     select.addEventListener("change", draw);
     draw();
@@ -209,7 +209,7 @@
     if (!box) return;
     const buckets = it.histograms.flatMap((histogram) => histogram.buckets);
     if (!buckets.length) {
-      box.textContent = "No exit has a time.";
+      box.textContent = "No exit has a duration.";
       return;
     }
     const log = (ns) => Math.log10(Math.max(1, ns));
@@ -224,11 +224,11 @@
       const caption = document.createElement("figcaption");
       const name = document.createElement("strong");
       name.textContent = histogram.reason;
-      const words = ` ${histogram.count.toLocaleString("en")} exits, median ${time(histogram.p50_ns)}, 99 % ${time(histogram.p99_ns)}`;
-      caption.append(name, words);
+      const summary = ` ${histogram.count.toLocaleString("en")} exits, median ${time(histogram.p50_ns)}, p99 ${time(histogram.p99_ns)}`;
+      caption.append(name, summary);
       figure.append(caption);
-      const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": histogram.reason + words });
-      const most = Math.max(...histogram.buckets.map((bucket) => bucket[2]));
+      const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": histogram.reason + summary });
+      const maxCount = Math.max(...histogram.buckets.map((bucket) => bucket[2]));
       make(svg, "line", { x1: 8, x2: width - 8, y1: bottom, y2: bottom, class: "rule" });
       const every = high - low >= 5 ? 2 : 1;
       for (let decade = low; decade <= high; decade += every) {
@@ -238,9 +238,9 @@
         make(svg, "text", { x: at, y: height - 3, "text-anchor": anchor }, time(10 ** decade));
       }
       for (const [from, to, count] of histogram.buckets) {
-        const tall = Math.max(1, (count / most) * (bottom - 8));
+        const barHeight = Math.max(1, (count / maxCount) * (bottom - 8));
         const bar = make(svg, "rect", {
-          x: x(from), y: bottom - tall, width: Math.max(1, x(to) - x(from) - 0.4), height: tall, class: "bucket",
+          x: x(from), y: bottom - barHeight, width: Math.max(1, x(to) - x(from) - 0.4), height: barHeight, class: "bucket",
         });
         make(bar, "title", {}, `${time(from)} to ${time(to)}: ${count}`);
       }
@@ -277,11 +277,11 @@
       table.tHead.addEventListener("click", (event) => {
         const heading = event.target.closest("button")?.closest("th");
         if (!heading) return;
-        const was = heading.getAttribute("aria-sort");
-        // Numbers begin with the largest, names with A.
+        const current = heading.getAttribute("aria-sort");
+        // The first click sorts numbers in descending order and names in ascending order.
         const first = heading.classList.contains("n") ? "descending" : "ascending";
-        const other = first === "descending" ? "ascending" : "descending";
-        sort(table, heading.dataset.key, was === first ? other : first);
+        const second = first === "descending" ? "ascending" : "descending";
+        sort(table, heading.dataset.key, current === first ? second : first);
       });
     }
     for (const input of document.querySelectorAll("input[data-filter]")) {
@@ -292,7 +292,7 @@
         let count = 0;
         const rows = [...table.tBodies[0].rows];
         for (const row of rows) {
-          // Names only: a number that is typed is a pid or a vCPU, and not part of a time.
+          // Search only in names, so that digits match a PID and not part of a duration.
           const names = [...row.cells].filter((cell, index) => index < 3 && cell.dataset.v === undefined);
           const text = names.map((cell) => cell.textContent).join(" ").toLowerCase();
           row.hidden = !words.every((word) => text.includes(word));
@@ -303,13 +303,14 @@
     }
   };
 
-  // #sort=count, or #sort=-count for the smallest first; #filter=hlt. So a link can say how the exits are shown.
-  const hash = () => {
-    const wanted = new URLSearchParams(location.hash.slice(1));
+  // Applies the fragment of the page's address to the table of exits: #sort=count sorts in descending order,
+  // #sort=-count in ascending order; #filter=hlt filters.
+  const applyFragment = () => {
+    const parameters = new URLSearchParams(location.hash.slice(1));
     const table = document.getElementById("exits");
-    const key = wanted.get("sort");
+    const key = parameters.get("sort");
     if (table && key) sort(table, key.replace(/^-/, ""), key.startsWith("-") ? "ascending" : "descending");
-    const filter = wanted.get("filter");
+    const filter = parameters.get("filter");
     const input = document.querySelector("input[data-filter=exits]");
     if (input && filter !== null) {
       input.value = filter;
@@ -317,17 +318,17 @@
     }
   };
 
-  const failed = (what) => document.body.setAttribute("data-error", String(what));
-  addEventListener("error", (event) => failed(event.message));
+  const reportError = (error) => document.body.setAttribute("data-error", String(error));
+  addEventListener("error", (event) => reportError(event.message));
   try {
     const it = data();
     timeline(it);
     histograms(it);
     tables();
-    hash();
-    addEventListener("hashchange", hash);
+    applyFragment();
+    addEventListener("hashchange", applyFragment);
     document.body.setAttribute("data-ready", "");
   } catch (error) {
-    failed(error.stack || error);
+    reportError(error.stack || error);
   }
 })();

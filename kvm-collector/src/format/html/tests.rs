@@ -1,10 +1,10 @@
-//! A page of what was made up.
+//! Tests of a page with invented data.
 
-use super::*;
+use super::write_overview;
 use crate::{
     model::Loss,
     view::{
-        Bucket, ExitRow, ExitsReport, RecordingFacts, StatEvent, StatReport, StatVm,
+        Bucket, ExitRow, ExitsReport, Overview, RecordedExits, RecordingFacts, StatEvent, StatReport, StatVm,
         TimelineReport, TimelineTrack, VcpuRow,
     },
 };
@@ -101,12 +101,12 @@ fn report() -> ExitsReport {
     }
 }
 
-fn made() -> Overview {
+fn sample_overview() -> Overview {
     Overview {
         facts: RecordingFacts {
             file: HOSTILE.into(),
-            began_wall_ns: Some(1_760_000_000_000_000_000),
-            others: vec![("host", HOSTILE.into())],
+            start_wall_ns: Some(1_760_000_000_000_000_000),
+            details: vec![("host", HOSTILE.into())],
             ..RecordingFacts::default()
         },
         stat: stat(),
@@ -135,34 +135,34 @@ fn made() -> Overview {
                     Vec::new(),
                 ],
             }],
-            together: 0,
+            merged_vcpus: 0,
         },
     }
 }
 
-fn page(made: &Overview) -> String {
+fn page(overview: &Overview) -> String {
     let mut out = Vec::new();
-    overview(made, &mut out).expect("memory");
+    write_overview(overview, &mut out).expect("memory");
     String::from_utf8(out).expect("text")
 }
 
 #[test]
-fn whatever_a_name_is_it_is_text() {
-    let mut made = made();
-    let html = page(&made);
+fn names_are_escaped_everywhere() {
+    let mut overview = sample_overview();
+    let html = page(&overview);
     assert!(!html.contains("<i id=x>"));
     assert_eq!(html.matches("</script>").count(), 2);
-    // In the title, the heading, the facts, and each table and bar.
+    // In the title, the heading, the facts, the tables and the bars.
     assert!(html.matches("&lt;i id=x&gt;").count() >= 9);
-    made.exits = Err(HOSTILE.into());
-    made.facts.defect = Some(HOSTILE.into());
-    let html = page(&made);
+    overview.exits = Err(HOSTILE.into());
+    overview.facts.defect = Some(HOSTILE.into());
+    let html = page(&overview);
     assert!(!html.contains("<i id=x>"));
 }
 
 #[test]
-fn numbers_are_there_without_a_script() {
-    let html = page(&made());
+fn numbers_are_readable_without_a_script() {
+    let html = page(&sample_overview());
     for text in [
         "2025-10-09T08:53:20Z",
         "Complete: no event was lost",
@@ -178,24 +178,24 @@ fn numbers_are_there_without_a_script() {
 }
 
 #[test]
-fn the_data_is_json() {
-    let html = page(&made());
+fn chart_data_is_json() {
+    let html = page(&sample_overview());
     let data = html.split_once("id=\"data\">").expect("data").1;
     let data = data.split_once("</script>").expect("an end").0;
     let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(data["tracks"][0]["parts"][0][0], 750);
     assert_eq!(data["histograms"][0]["reason"], HOSTILE);
-    // The last bucket has no end that could be drawn.
+    // The unbounded last bucket ends at the longest duration.
     assert_eq!(data["histograms"][0]["buckets"][0][1], 2_001);
 }
 
 #[test]
-fn what_is_missing_is_said() {
-    let mut made = made();
-    made.stat.loss.lost = 1_000;
-    made.stat.loss.damaged = 1;
-    made.facts.defect = Some("it ends too early".into());
-    let html = page(&made);
+fn losses_and_defects_are_reported() {
+    let mut overview = sample_overview();
+    overview.stat.loss.lost = 1_000;
+    overview.stat.loss.damaged = 1;
+    overview.facts.defect = Some("it ends too early".into());
+    let html = page(&overview);
     assert!(html.contains("1,000 events did not fit into the buffer"));
     assert!(html.contains("only part of a recording: it ends too early"));
     assert!(!html.contains("damaged or cut off"));

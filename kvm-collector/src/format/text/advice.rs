@@ -1,50 +1,55 @@
-//! Advice as text: each piece once, below the rows that it is for.
+//! The advice section of an `exits` report: each text once, with the rows that it applies to.
 
 use std::io::{self, Write};
 
-use super::{INDENT, Look, exits::name_of};
+use super::{row_names::row_name, style::TextStyle, table::INDENT};
 use crate::view::{Advice, ExitRow};
 
-/// Of the rows that a piece of advice is for, so many are named.
-const NAMED: usize = 4;
+/// Maximum number of rows that are listed with a text. The rest is counted.
+const MAX_ROWS: usize = 4;
 
-/// As wide as text is comfortable to read.
-const WIDTH: usize = 100;
+/// Maximum length of a line of advice, in characters.
+const MAX_LINE: usize = 100;
 
-pub(super) fn write(rows: &[ExitRow], look: Look, out: &mut impl Write) -> io::Result<()> {
-    let mut pieces: Vec<(Advice, Vec<&ExitRow>)> = Vec::new();
+/// Writes the advice on all rows; nothing if there is none.
+pub(super) fn write_advice(
+    rows: &[ExitRow],
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut rows_by_advice: Vec<(Advice, Vec<&ExitRow>)> = Vec::new();
     for row in rows {
         for advice in &row.advice {
-            match pieces.iter_mut().find(|(it, _)| it == advice) {
+            match rows_by_advice.iter_mut().find(|(it, _)| it == advice) {
                 Some((_, rows)) => rows.push(row),
-                None => pieces.push((*advice, vec![row])),
+                None => rows_by_advice.push((*advice, vec![row])),
             }
         }
     }
-    if pieces.is_empty() {
+    if rows_by_advice.is_empty() {
         return Ok(());
     }
-    let title = look.bold("what to do");
-    writeln!(out, "\n{INDENT}{title} (docs/advice.md says why)")?;
-    for (Advice { topic, text }, rows) in pieces {
-        let mut names: Vec<_> = rows.iter().take(NAMED).map(|row| name_of(row)).collect();
-        if rows.len() > NAMED {
-            names.push(format!("{} more", rows.len() - NAMED));
+    let title = style.bold("advice");
+    writeln!(out, "\n{INDENT}{title} (explained in docs/advice.md)")?;
+    for (Advice { topic, text }, rows) in rows_by_advice {
+        let mut names: Vec<_> = rows.iter().take(MAX_ROWS).map(|row| row_name(row)).collect();
+        if rows.len() > MAX_ROWS {
+            names.push(format!("{} more", rows.len() - MAX_ROWS));
         }
         writeln!(out, "{INDENT}{topic}: {}", names.join("; "))?;
-        for line in wrapped(text) {
+        for line in wrap(text) {
             writeln!(out, "{INDENT}    {line}")?;
         }
     }
     Ok(())
 }
 
-/// Lines of at most [`WIDTH`], if no word is longer.
-fn wrapped(text: &str) -> Vec<String> {
+/// Splits text into lines of at most [`MAX_LINE`] characters. A longer word gets a line of its own.
+fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let line = lines.last_mut().filter(|line| {
-            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= WIDTH
+            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= MAX_LINE
         });
         match line {
             Some(line) if line.is_empty() => line.push_str(word),
@@ -63,13 +68,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_not_too_long() {
+    fn lines_have_at_most_100_characters() {
         let text = "word ".repeat(41);
-        let lines = wrapped(&text);
+        let lines = wrap(&text);
         assert_eq!(
             lines.iter().map(String::len).collect::<Vec<_>>(),
             [99, 99, 4]
         );
-        assert_eq!(wrapped(&"x".repeat(200)).len(), 1);
+        assert_eq!(wrap(&"x".repeat(200)).len(), 1);
     }
 }

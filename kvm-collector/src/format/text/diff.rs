@@ -1,70 +1,67 @@
-//! What changed since a baseline, as text: each number of now, and beside it by how much it differs.
+//! The comparison with a baseline as text: each current number, followed by its change.
 
 use std::io::{self, Write};
 
-use comfy_table::CellAlignment;
-
 use super::{
-    INDENT, Look, loss, table,
-    units::{count, duration, percent, rate},
-    write_table,
+    loss::write_loss,
+    row_names::with_name,
+    style::TextStyle,
+    table::{INDENT, new_table, write_table},
 };
-use crate::view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange};
+use crate::{
+    format::units::{count, duration, percent, rate},
+    view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
+};
 
-/// Writes what changed since a baseline.
+/// Writes a comparison with a baseline.
 ///
 /// # Errors
 /// When writing fails.
-pub fn exits_diff(report: &DiffReport, look: Look, out: &mut impl Write) -> io::Result<()> {
+pub fn write_exits_diff(report: &DiffReport, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
     if report.rows.is_empty() {
-        writeln!(out, "{INDENT}no VM exits, then or now")?;
+        writeln!(out, "{INDENT}no VM exits, neither in the baseline nor now")?;
     } else {
-        rows(report, look, out)?;
+        write_rows(report, style, out)?;
     }
     let hidden = report.row_count - report.rows.len();
     if hidden > 0 {
-        writeln!(out, "{INDENT}{hidden} more rows (--top leaves them out)")?;
+        writeln!(out, "{INDENT}{hidden} more rows (hidden by --top)")?;
     }
     writeln!(
         out,
-        "\n{INDENT}{}, against a baseline of {}; busy is without idle",
+        "\n{INDENT}{}, compared with a baseline of {}; busy excludes idle time",
         duration(report.elapsed_ns),
         duration(report.baseline_elapsed_ns)
     )?;
     if report.baseline_left_out > 0 {
         let text = format!(
-            "{INDENT}incomplete: --top left {} rows out of the baseline; what is new may have been there",
+            "{INDENT}incomplete: --top hid {} rows of the baseline; rows marked new may be among them",
             count(report.baseline_left_out)
         );
-        writeln!(out, "{}", look.warning(&text))?;
+        writeln!(out, "{}", style.warning(&text))?;
     }
     if report.baseline_incomplete {
-        let text = format!("{INDENT}incomplete: the baseline says that it lost something");
-        writeln!(out, "{}", look.warning(&text))?;
+        let text = format!("{INDENT}incomplete: the baseline reports losses");
+        writeln!(out, "{}", style.warning(&text))?;
     }
-    loss(&report.loss, 0, look, out)
+    write_loss(&report.loss, 0, style, out)
 }
 
-fn rows(report: &DiffReport, look: Look, out: &mut impl Write) -> io::Result<()> {
+fn write_rows(report: &DiffReport, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
     let mut header = Vec::new();
     for by in &report.by {
         header.push(match *by {
             "vm" => "VM",
             "vcpu" => "vCPU",
             _ if report.kind == crate::model::VMEXIT => "exit reason",
-            _ => "what",
+            _ => "event",
         });
     }
     let names = header.len();
     header.extend([
         "exits/s", "change", "busy/s", "change", "mean", "change", "p99", "change",
     ]);
-    let mut table = table(&header, header.len());
-    for index in 0..names {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Left);
-        }
-    }
+    let mut table = new_table(&header, 0..names);
     for row in &report.rows {
         let mut cells: Vec<_> = report.by.iter().map(|by| name_cell(row, by)).collect();
         let DiffRow {
@@ -76,7 +73,7 @@ fn rows(report: &DiffReport, look: Look, out: &mut impl Write) -> io::Result<()>
         }
         table.add_row(cells);
     }
-    write_table(&table, look, out)
+    write_table(&table, style, out)
 }
 
 fn name_cell(row: &DiffRow, by: &str) -> String {
@@ -86,9 +83,8 @@ fn name_cell(row: &DiffRow, by: &str) -> String {
             .vcpu
             .map_or_else(|| "unknown".into(), |index| index.to_string()),
         _ => match (&row.key, &row.name) {
-            (Some(key), Some(name)) => format!("{key} ({name})"),
-            (Some(key), None) => key.clone(),
-            _ => row.reason.clone().unwrap_or_default(),
+            (Some(key), name) => with_name(key, name.as_deref()),
+            (None, _) => row.reason.clone().unwrap_or_default(),
         },
     }
 }
@@ -104,7 +100,7 @@ fn rate_change(state: DiffState, change: &RateChange) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share, for people")]
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more precision")]
 fn change(times: &TimeChange) -> String {
     match (times.change, times.before) {
         (Some(change), Some(before)) => {
@@ -115,11 +111,12 @@ fn change(times: &TimeChange) -> String {
     }
 }
 
-fn sign(negative: bool) -> char {
-    if negative { '-' } else { '+' }
+fn sign(is_negative: bool) -> char {
+    if is_negative { '-' } else { '+' }
 }
 
-/// `+5 (+50%)`; nothing is no share of anything, nor anything of nothing.
+/// Appends the relative change to an absolute one: `+5 (+50.00%)`. It is omitted if it is 0, not
+/// defined, or at least 1000 %.
 fn with_share(number: String, change: f64, before: f64) -> String {
     if before == 0.0 || change == 0.0 {
         return number;
@@ -204,21 +201,21 @@ mod tests {
     }
 
     #[test]
-    fn each_number_has_its_change_beside_it() {
+    fn each_number_is_followed_by_its_change() {
         let mut out = Vec::new();
-        exits_diff(&report(), Look::default(), &mut out).unwrap();
+        write_exits_diff(&report(), TextStyle::default(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(
             text.lines().collect::<Vec<_>>(),
             [
-                "  VM   vCPU     what                            exits/s          change    busy/s                change      mean               change  p99  change",
+                "  VM   vCPU     event                           exits/s          change    busy/s                change      mean               change  p99  change",
                 "  web  unknown  msr 0x6e0 write (TSC_DEADLINE)      300  +100 (+50.00%)  500.0 us   -500.0 us (-50.00%)  1.667 us  -3.333 us (-66.66%)",
                 "  web  unknown  msr 0x10 read                         0     gone (-7.0)      0 ns  -7.000 us (-100.00%)",
-                "  1 more rows (--top leaves them out)",
+                "  1 more rows (hidden by --top)",
                 "",
-                "  1.000 s, against a baseline of 2.000 s; busy is without idle",
-                "  incomplete: --top left 4 rows out of the baseline; what is new may have been there",
-                "  incomplete: the baseline says that it lost something",
+                "  1.000 s, compared with a baseline of 2.000 s; busy excludes idle time",
+                "  incomplete: --top hid 4 rows of the baseline; rows marked new may be among them",
+                "  incomplete: the baseline reports losses",
                 "  lost 0, unmatched 0, map full 0",
             ]
         );

@@ -134,13 +134,13 @@ impl Live {
         self.attached.runs()
     }
 
-    /// Returns a descriptor that becomes readable when the programs have sent notices about new or
-    /// ended threads. [`Live::handle_notices`] must be called then. `None` if threads need not be
+    /// Returns a descriptor that becomes readable when the programs have sent notifications about new or
+    /// ended threads. [`Live::handle_notifications`] must be called then. `None` if threads need not be
     /// known.
     ///
     /// # Errors
     /// If the process cannot have another file descriptor.
-    pub fn notices_fd(&self) -> std::io::Result<Option<OwnedFd>> {
+    pub fn notifications_fd(&self) -> std::io::Result<Option<OwnedFd>> {
         self.attached.notices_fd()
     }
 
@@ -151,21 +151,21 @@ impl Live {
     /// [`ProbeError`] if a map cannot be read or written.
     pub fn update_threads(&mut self) -> Result<(), ProbeError> {
         self.attached.flush_log();
-        self.handle_notices()?;
+        self.handle_notifications()?;
         if host::namespaces::check_kernel_ids().is_ok() {
             self.attached.end_gone_threads(host::process::has_ended);
         }
         self.store_exited_threads(self.attached.epoch())
     }
 
-    /// Handles the notices about new threads: reads the names of their VMs, and decides whether the
+    /// Handles the notifications about new threads: reads the names of their VMs, and decides whether the
     /// VMs are selected.
     ///
     /// # Errors
     /// [`ProbeError`] if a map cannot be written.
-    pub fn handle_notices(&mut self) -> Result<(), ProbeError> {
-        for notice in self.attached.read_notices() {
-            self.processes.add_notice(&notice);
+    pub fn handle_notifications(&mut self) -> Result<(), ProbeError> {
+        for notification in self.attached.read_notices() {
+            self.processes.add_notification(&notification);
         }
         self.skip_unselected()
     }
@@ -277,7 +277,7 @@ impl Live {
     pub fn read_counts(&mut self) -> Result<CountsSnapshot, ProbeError> {
         self.attached.flush_log();
         let time_ns = self.now_ns();
-        self.handle_notices()?;
+        self.handle_notifications()?;
         self.store_exited_threads(self.attached.epoch())?;
         let slots = self.attached.slot_counts()?;
         let mut loss = self.missed();
@@ -368,7 +368,7 @@ impl Live {
         let now_ns = self.now_ns();
         // Exited threads are stored before the epoch ends. Exits that happen between the end of the
         // epoch and the reading count for the extremes of both epochs.
-        self.handle_notices()?;
+        self.handle_notifications()?;
         self.store_exited_threads(self.attached.epoch())?;
         let epoch = match self.end_ns {
             None => self.attached.next_epoch()?,

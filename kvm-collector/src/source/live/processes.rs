@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use kvm_ebpf_common::{NOTICE_VCPU_THREAD, ThreadNotice, VcpuThread};
+use kvm_ebpf_common::{ThreadNotification, VCPU_THREAD_ADDED, VcpuThread};
 
 use crate::{
     host::{self, VmNames},
@@ -55,13 +55,15 @@ impl Processes {
     }
 
     /// Adds the process of a new thread, and decides about it.
-    pub(super) fn add_notice(&mut self, notice: &ThreadNotice) {
-        let process = self.names.add_process(notice.tgid, comm(notice).as_deref());
-        let processes = match notice.kind {
-            NOTICE_VCPU_THREAD => &mut self.by_vcpu_thread,
+    pub(super) fn add_notification(&mut self, notification: &ThreadNotification) {
+        let process = self
+            .names
+            .add_process(notification.tgid, comm(notification).as_deref());
+        let processes = match notification.kind {
+            VCPU_THREAD_ADDED => &mut self.by_vcpu_thread,
             _ => &mut self.by_counted_thread,
         };
-        processes.insert(notice.index, process);
+        processes.insert(notification.index, process);
         self.decide(process);
     }
 
@@ -109,8 +111,8 @@ impl Processes {
     }
 }
 
-/// Returns the thread's name from a notice.
-fn comm(notice: &ThreadNotice) -> Option<String> {
-    let comm = notice.comm.split(|byte| *byte == 0).next()?;
+/// Returns the thread's name from a notification.
+fn comm(notification: &ThreadNotification) -> Option<String> {
+    let comm = notification.comm.split(|byte| *byte == 0).next()?;
     (!comm.is_empty()).then(|| String::from_utf8_lossy(comm).into_owned())
 }

@@ -33,7 +33,8 @@ impl RecordedNames {
         self.known_comm(thread).unwrap_or(unknown)
     }
 
-    /// Returns the name of a thread of the same process. The kernel reuses thread numbers.
+    /// Returns the stored name of a thread, if it is of the same process: the kernel reuses thread
+    /// numbers.
     fn known_comm(&self, thread: ThreadId) -> Option<&str> {
         let known = self.comms.get(&thread.tid)?;
         (known.tgid == thread.tgid).then_some(&known.name)

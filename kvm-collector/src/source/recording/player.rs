@@ -371,7 +371,7 @@ impl<'a> Player<'a> {
         }
         self.names.add_record(record);
         let tid = decode::forked_or_exited_tid(record)?;
-        self.attribution.thread_end(tid);
+        self.attribution.remove_thread(tid);
         Some(StreamItem::ThreadEnd { tid })
     }
 }

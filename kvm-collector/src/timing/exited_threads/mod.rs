@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use kvm_ebpf_common::{CAUSES, Key, VCPU_UNKNOWN, VcpuThread};
+use kvm_ebpf_common::{CAUSES_PER_ROW, Key, VCPU_UNKNOWN, VcpuThread};
 
 use super::{
     RunningVcpus,
@@ -232,7 +232,7 @@ impl ExitedThreads {
             self.causes -= merged.count();
             merged.merge(&causes);
             if self.causes >= MAX_EXITED_CAUSES {
-                merged.retain_most_frequent(CAUSES);
+                merged.retain_most_frequent(CAUSES_PER_ROW);
             }
             self.causes += merged.count();
         }

@@ -124,7 +124,7 @@ fn number_of_causes_is_bounded() {
         .sum();
     assert_eq!(counted, exited.causes);
     assert!(
-        counted <= MAX_EXITED_CAUSES + CAUSES * MAX_EXITED_ROWS,
+        counted <= MAX_EXITED_CAUSES + CAUSES_PER_ROW * MAX_EXITED_ROWS,
         "{counted}"
     );
 }

@@ -1,6 +1,6 @@
 //! The number of free entries of a table whose size is bounded.
 
-use kvm_ebpf_common::PairingCounters;
+use kvm_ebpf_common::TimingCounters;
 
 /// Free entries of a table.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Capacity {
     }
 
     /// Counts a row that found no free entry. This is no loss if rows are not requested at all.
-    pub(super) fn count_full_table(&self, counters: &mut PairingCounters) {
+    pub(super) fn count_full_table(&self, counters: &mut TimingCounters) {
         counters.rows_full += u64::from(self.is_enabled);
     }
 }

@@ -2,7 +2,7 @@
 //! name once, not for each event.
 
 use kvm_ebpf_common::{
-    DetailSettings, FieldId, FieldPlace, Key, MAX_DETAILS, NO_CLASS, NO_OFFSET, PairingSettings,
+    DetailSettings, FieldId, FieldLocation, Key, MAX_DETAILS, NO_OFFSET, NO_SUBCODE, TimingSettings,
 };
 
 use crate::{
@@ -50,18 +50,18 @@ struct SlotSteps {
 /// Locations of the fields of `kvm_exit`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExitFields {
-    pub(super) code: FieldPlace,
-    pub(super) class: FieldPlace,
-    pub(super) vcpu: FieldPlace,
-    pub(super) rip: FieldPlace,
+    pub(super) code: FieldLocation,
+    pub(super) subcode: FieldLocation,
+    pub(super) vcpu: FieldLocation,
+    pub(super) rip: FieldLocation,
 }
 
 /// Settings and field locations of an event that is counted or tells a cause.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DetailFields {
     pub(super) settings: DetailSettings,
-    code: FieldPlace,
-    class: FieldPlace,
+    code: FieldLocation,
+    subcode: FieldLocation,
 }
 
 /// The steps of the events in all slots, with settings and field locations.
@@ -69,16 +69,16 @@ pub(super) struct DetailFields {
 pub(super) struct EventSteps {
     /// By slot; `None` if the event has no steps.
     slots: Vec<Option<SlotSteps>>,
-    pub(super) settings: PairingSettings,
+    pub(super) settings: TimingSettings,
     /// Whether migrations of vCPUs between threads can be detected: the events tell which vCPU a
     /// thread runs, and when it returns to user space.
     pub(super) detects_migration: bool,
     pub(super) exit: ExitFields,
     pub(super) details: Vec<DetailFields>,
-    pub(super) entry_vcpu: FieldPlace,
-    pub(super) wakeup_ns: FieldPlace,
-    pub(super) prev_state: FieldPlace,
-    pub(super) next_tid: FieldPlace,
+    pub(super) entry_vcpu: FieldLocation,
+    pub(super) wakeup_ns: FieldLocation,
+    pub(super) prev_state: FieldLocation,
+    pub(super) next_tid: FieldLocation,
 }
 
 impl EventSteps {
@@ -96,7 +96,7 @@ impl EventSteps {
             detects_migration: plan.knows_vcpus && request.userspace_exit.is_some(),
             exit: ExitFields {
                 code: location(FieldId::ExitCode),
-                class: location(FieldId::ExitClass),
+                subcode: location(FieldId::ExitSubcode),
                 vcpu: location(FieldId::ExitVcpu),
                 rip: location(FieldId::ExitRip),
             },
@@ -104,7 +104,7 @@ impl EventSteps {
                 .map(|(number, settings)| DetailFields {
                     settings: *settings,
                     code: location(FieldId::DetailCode(number)),
-                    class: location(FieldId::DetailClass(number)),
+                    subcode: location(FieldId::DetailSubcode(number)),
                 })
                 .collect(),
             entry_vcpu: location(FieldId::EntryVcpu),
@@ -128,14 +128,14 @@ impl EventSteps {
         let fields = match step {
             Step::Exit => {
                 let it = &self.exit;
-                vec![it.code, it.class, it.vcpu, it.rip]
+                vec![it.code, it.subcode, it.vcpu, it.rip]
             }
             Step::LearnVcpu => vec![self.entry_vcpu],
             Step::Wakeup => vec![self.wakeup_ns],
             Step::Switch => vec![self.prev_state, self.next_tid],
             Step::Detail(number) => {
                 let it = &self.details[usize::from(number)];
-                vec![it.code, it.class]
+                vec![it.code, it.subcode]
             }
             Step::Entry | Step::UserspaceExit | Step::ThreadEnd => Vec::new(),
         };
@@ -151,7 +151,7 @@ impl EventSteps {
     pub(super) fn exit_key(&self, raw: &[u8]) -> Key {
         Key {
             code: read(raw, self.exit.code),
-            class: read_u32(raw, self.exit.class),
+            subcode: read_u32(raw, self.exit.subcode),
             kind: 0,
         }
     }
@@ -175,14 +175,14 @@ impl DetailFields {
     pub(super) fn key(&self, raw: &[u8]) -> Key {
         Key {
             code: read(raw, self.code) >> self.settings.code_shift,
-            class: read_u32(raw, self.class),
+            subcode: read_u32(raw, self.subcode),
             kind: self.settings.kind,
         }
     }
 
     /// Returns whether events with this key are not counted.
     pub(super) fn skips(&self, key: &Key) -> bool {
-        self.settings.skip_class != NO_CLASS && key.class == self.settings.skip_class
+        self.settings.skip_subcode != NO_SUBCODE && key.subcode == self.settings.skip_subcode
     }
 }
 
@@ -190,13 +190,13 @@ impl DetailFields {
 /// do.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
-pub(super) fn read_u32(raw: &[u8], location: FieldPlace) -> u32 {
+pub(super) fn read_u32(raw: &[u8], location: FieldLocation) -> u32 {
     read(raw, location) as u32
 }
 
 /// Reads a field. If the event does not have it, returns its substitute value.
 #[inline]
-pub(super) fn read(raw: &[u8], location: FieldPlace) -> u64 {
+pub(super) fn read(raw: &[u8], location: FieldLocation) -> u64 {
     // The offset of a missing field is beyond the end of any record.
     let rest = raw.get(location.offset as usize..).unwrap_or_default();
     let value = match location.bytes {
@@ -205,5 +205,5 @@ pub(super) fn read(raw: &[u8], location: FieldPlace) -> u64 {
         4 => rest.first_chunk().map(|it| u32::from_ne_bytes(*it).into()),
         _ => rest.first_chunk().map(|it| u64::from_ne_bytes(*it)),
     };
-    value.unwrap_or_else(|| location.otherwise.into())
+    value.unwrap_or_else(|| location.default_value.into())
 }

@@ -3,7 +3,7 @@
 use std::vec;
 
 use kvm_ebpf_common::{
-    CauseTable, Key, PairingCounters, PairingSettings, RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span,
+    CauseTable, Key, RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span, TimingCounters, TimingSettings,
 };
 
 use super::{capacity::Capacity, segment_log::SegmentLog, threads::ReplayThread};
@@ -15,10 +15,10 @@ use crate::{
 /// Stores the exits of vCPU threads.
 #[derive(Debug)]
 pub(super) struct ExitRecorder {
-    settings: PairingSettings,
+    settings: TimingSettings,
     /// Free rows.
     rows: Capacity,
-    pub(super) counters: PairingCounters,
+    pub(super) counters: TimingCounters,
     slow_exits: Vec<SlowExit>,
     pub(super) segment_log: SegmentLog,
     pub(super) exited: ExitedThreads,
@@ -29,11 +29,11 @@ pub(super) struct ExitRecorder {
 
 impl ExitRecorder {
     /// Creates a recorder with capacity for `max_rows` rows.
-    pub(super) fn new(settings: PairingSettings, max_rows: usize) -> Self {
+    pub(super) fn new(settings: TimingSettings, max_rows: usize) -> Self {
         Self {
             settings,
             rows: Capacity::new(max_rows),
-            counters: PairingCounters::default(),
+            counters: TimingCounters::default(),
             slow_exits: Vec::new(),
             segment_log: SegmentLog::default(),
             exited: ExitedThreads::default(),
@@ -46,7 +46,7 @@ impl ExitRecorder {
     #[cold]
     pub(super) fn interrupt(&mut self, thread: &mut ReplayThread) {
         self.segment_log.log_unknown_end(thread);
-        if let Some(key) = thread.state.clock.interrupt() {
+        if let Some(key) = thread.state.clock.reset_after_gap() {
             self.count_unmatched(thread, &key);
         }
     }
@@ -55,7 +55,7 @@ impl ExitRecorder {
     /// counted as moved.
     pub(super) fn interrupt_migrated(&mut self, thread: &mut ReplayThread) {
         self.segment_log.log_unknown_end(thread);
-        if let Some(key) = thread.state.clock.interrupt() {
+        if let Some(key) = thread.state.clock.reset_after_gap() {
             self.counters.moved += 1;
             self.count_untimed(thread, &key);
         }
@@ -92,7 +92,7 @@ impl ExitRecorder {
         match thread.row_mut(&span.key, &mut self.rows) {
             Some(row) => {
                 row.stats.add(span, self.epoch);
-                if self.settings.causes != 0 && cause.kind != 0 {
+                if self.settings.stores_causes != 0 && cause.kind != 0 {
                     let causes = row
                         .causes
                         .get_or_insert_with(|| Box::new(CauseTable::default()));
@@ -184,6 +184,6 @@ fn slow_exit(thread: &ReplayThread, span: &Span, now_ns: u64, cpu: u32) -> SlowE
         cause: thread.state.cause,
         guest_rip: thread.state.guest_rip,
         vcpu: thread.state.vcpu,
-        unused: 0,
+        padding: 0,
     }
 }

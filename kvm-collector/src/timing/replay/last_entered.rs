@@ -1,9 +1,9 @@
-//! Detects that a vCPU has migrated between threads, as the eBPF programs do
-//! (`kvm-ebpf/src/turns.rs`).
+//! Detects that a vCPU has migrated between threads. The eBPF programs apply the same rule,
+//! [`classify_index_reuse`].
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::{Turn, VcpuClock, turn};
+use kvm_ebpf_common::{VcpuClock, VcpuIndexReuse, classify_index_reuse};
 
 use super::{
     exit_recorder::ExitRecorder,
@@ -37,7 +37,7 @@ impl LastEntered {
         let Some(thread) = threads.get_mut(index) else {
             return;
         };
-        thread.state.check_turn = 0;
+        thread.state.check_vcpu_index = 0;
         let vcpu = (thread.state.tgid(), thread.state.vcpu);
         let task = Task(thread.state.task);
         let last_entered = self.threads.get(&vcpu).copied();
@@ -54,19 +54,19 @@ impl LastEntered {
                 Some(previous) => (previous.state.clock, false),
                 None => (VcpuClock::default(), true),
             };
-            let decision = turn(&clock, has_ended);
-            if decision == Turn::Moved
+            let decision = classify_index_reuse(&clock, has_ended);
+            if decision == VcpuIndexReuse::Moved
                 && let Some(previous) = previous
             {
-                previous.state.check_turn = 1;
+                previous.state.check_vcpu_index = 1;
             }
             if let Some(thread) = threads.get_mut(index) {
                 match decision {
-                    Turn::Separate => {
-                        thread.state.separate = 1;
+                    VcpuIndexReuse::OtherVm => {
+                        thread.state.shares_vcpu_index = 1;
                         return;
                     }
-                    Turn::Moved => recorder.interrupt_migrated(thread),
+                    VcpuIndexReuse::Moved => recorder.interrupt_migrated(thread),
                 }
             }
         }

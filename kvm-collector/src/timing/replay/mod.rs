@@ -23,7 +23,7 @@ mod threads;
 
 use std::vec;
 
-use kvm_ebpf_common::{SlowExit, is_time};
+use kvm_ebpf_common::{SlowExit, is_valid_time};
 
 use super::TimingError;
 use crate::model::{Event, ExitReading, Loss, Segment, StreamItem, ThreadExits};
@@ -96,7 +96,7 @@ impl Replay {
 
     /// Advances the time of the stream, even if no event happens until then.
     pub fn advance(&mut self, now_ns: u64) {
-        if is_time(now_ns) {
+        if is_valid_time(now_ns) {
             self.now_ns = self.now_ns.max(now_ns);
         }
     }
@@ -105,7 +105,7 @@ impl Replay {
     #[inline]
     fn start_or_advance(&mut self, time_ns: u64) {
         self.advance(time_ns);
-        if self.start_ns.is_none() && is_time(time_ns) {
+        if self.start_ns.is_none() && is_valid_time(time_ns) {
             self.start_ns = Some(time_ns);
         }
     }
@@ -116,7 +116,7 @@ impl Replay {
             return;
         };
         let task = Task::new(event.tgid, event.tid);
-        if !is_complete || !is_time(event.time_ns) {
+        if !is_complete || !is_valid_time(event.time_ns) {
             // The event is as good as lost, except that its thread is known.
             self.damaged += 1;
             self.executor.interrupt_thread(task);

@@ -2,7 +2,7 @@
 
 use std::vec;
 
-use kvm_ebpf_common::{Key, Parts, Span, VcpuClock};
+use kvm_ebpf_common::{Key, Span, SpanBreakdown, VcpuClock};
 
 use super::threads::ReplayThread;
 use crate::{
@@ -67,7 +67,7 @@ impl SegmentLog {
         thread: &ReplayThread,
         times: (u64, u64),
         key: Key,
-        parts: Parts,
+        parts: SpanBreakdown,
         end: ExitEnd,
     ) {
         let exit = Exit {
@@ -115,8 +115,8 @@ impl SegmentLog {
 
     fn add_open_exit(&mut self, thread: &ReplayThread, to_ns: u64, end: ExitEnd) {
         if let Some(key) = thread.state.clock.open_key() {
-            let times = (thread.state.clock.span_ns, to_ns);
-            self.add_exit(thread, times, key, Parts::default(), end);
+            let times = (thread.state.clock.span_start_ns, to_ns);
+            self.add_exit(thread, times, key, SpanBreakdown::default(), end);
         }
     }
 
@@ -140,10 +140,10 @@ impl SegmentLog {
             return;
         }
         if let Some(before) = clock_before {
-            self.add_parts(thread, &before, &span.parts, now_ns, now_ns);
+            self.add_parts(thread, &before, &span.breakdown, now_ns, now_ns);
         }
         let times = (now_ns - span.total_ns, now_ns);
-        self.add_exit(thread, times, span.key, span.parts, ExitEnd::Entry);
+        self.add_exit(thread, times, span.key, span.breakdown, ExitEnd::Entry);
     }
 
     /// Logs the parts that ended with an event within an exit.
@@ -156,14 +156,16 @@ impl SegmentLog {
     ) {
         let Some(before) = clock_before else { return };
         let clock = &thread.state.clock;
-        let halted_ns = clock.parts.halted_ns - before.parts.halted_ns;
+        let halted_ns = clock.breakdown.halted_ns - before.breakdown.halted_ns;
         // A preemption during the halt does not count as halted time, so the halt started earlier.
         let mut halt_start_ns = now_ns - halted_ns;
-        let out_until_ns = clock.last_out_ns.saturating_add(clock.last_out_for_ns);
+        let out_until_ns = clock
+            .last_preemption_start_ns
+            .saturating_add(clock.last_preemption_ns);
         if halted_ns > 0 && out_until_ns > halt_start_ns {
-            halt_start_ns = halt_start_ns.saturating_sub(clock.last_out_for_ns);
+            halt_start_ns = halt_start_ns.saturating_sub(clock.last_preemption_ns);
         }
-        let parts = clock.parts;
+        let parts = clock.breakdown;
         self.add_parts(thread, &before, &parts, halt_start_ns, now_ns);
         if before.vmm_since_ns == 0 && thread.state.clock.vmm_since_ns != 0 {
             thread.vmm_start_ns = now_ns;
@@ -176,11 +178,11 @@ impl SegmentLog {
         &mut self,
         thread: &ReplayThread,
         before: &VcpuClock,
-        parts: &Parts,
+        parts: &SpanBreakdown,
         vmm_end_ns: u64,
         now_ns: u64,
     ) {
-        let previous = &before.parts;
+        let previous = &before.breakdown;
         if parts.vmm_ns > previous.vmm_ns {
             // `vmm_since_ns` is not the start, because preemptions postpone it.
             self.add_non_exit(

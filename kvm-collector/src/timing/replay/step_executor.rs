@@ -62,10 +62,12 @@ impl StepExecutor {
             }
             Step::Exit => self.on_exit(task, event),
             Step::Entry => self.on_entry(task, event),
-            Step::UserspaceExit => self.on_clock_event(task, event, VcpuClock::user),
+            Step::UserspaceExit => self.on_clock_event(task, event, VcpuClock::on_userspace_exit),
             Step::Wakeup => {
                 let halted_ns = read(event.raw, self.steps.wakeup_ns);
-                self.on_clock_event(task, event, |clock, now_ns| clock.wakeup(now_ns, halted_ns));
+                self.on_clock_event(task, event, |clock, now_ns| {
+                    clock.on_wakeup(now_ns, halted_ns)
+                });
             }
             Step::Detail(number) => self.on_detail(usize::from(number), task, event),
         }
@@ -98,7 +100,7 @@ impl StepExecutor {
         }
     }
 
-    /// Marks that events of a slot, or of any, are missing on a CPU, or on any.
+    /// Adds a loss marker for lost events. `None` stands for an unknown slot or an unknown CPU.
     pub(super) fn add_loss(&mut self, slot: Option<usize>, cpu: Option<u32>) {
         // An event without steps does not affect any thread.
         if slot.is_none_or(|slot| self.steps.has_steps(slot)) {
@@ -259,7 +261,7 @@ impl StepExecutor {
         {
             // The thread has run the new vCPU since its last entry.
             let clock = &mut thread.state.clock;
-            replaced.state.clock.hand_over_guest_time(clock);
+            replaced.state.clock.move_guest_time_to(clock);
         }
         self.retire(replaced);
     }
@@ -277,9 +279,9 @@ impl StepExecutor {
         let (raw, fields, settings) = (event.raw, &self.steps.exit, &self.steps.settings);
         let vcpu = read_u32(raw, fields.vcpu);
         let key = (settings.by_reason != 0).then(|| self.steps.exit_key(raw));
-        let cause = (settings.causes != 0 || settings.slow_ns != u64::MAX).then(|| Key {
+        let cause = (settings.stores_causes != 0 || settings.slow_ns != u64::MAX).then(|| Key {
             code: read(raw, fields.rip),
-            class: 0,
+            subcode: 0,
             kind: settings.rip_kind,
         });
         let Some(index) = self.find_or_count(task, vcpu, event.cpu) else {
@@ -299,7 +301,7 @@ impl StepExecutor {
             let rip = read(raw, self.steps.exit.rip);
             self.recorder.segment_log.log_guest_end(thread, now_ns, rip);
         }
-        if let Some(unmatched) = thread.state.clock.exit(now_ns, key) {
+        if let Some(unmatched) = thread.state.clock.on_exit(now_ns, key) {
             self.recorder.count_unmatched(thread, &unmatched);
         }
     }
@@ -311,7 +313,7 @@ impl StepExecutor {
         let Some(mut thread) = self.threads.get_mut(index) else {
             return;
         };
-        if thread.state.check_turn != 0 {
+        if thread.state.check_vcpu_index != 0 {
             self.set_last_entered(index);
             match self.threads.get_mut(index) {
                 Some(it) => thread = it,
@@ -320,7 +322,7 @@ impl StepExecutor {
         }
         let segment_log = &mut self.recorder.segment_log;
         let clock_before = segment_log.copy_clock(thread);
-        if let Some(span) = thread.state.clock.entry(now_ns) {
+        if let Some(span) = thread.state.clock.on_entry(now_ns) {
             segment_log.log_exit(thread, clock_before, &span, now_ns);
             self.recorder.record(thread, &span, now_ns, event.cpu);
         }
@@ -373,7 +375,7 @@ impl StepExecutor {
             if !is_counted {
                 thread.state.cause = key;
             } else {
-                match thread.state.clock.event(now_ns, key) {
+                match thread.state.clock.on_detail_event(now_ns, key) {
                     Ok(span) => completed = span,
                     Err(key) => self.recorder.count_untimed(thread, &key),
                 }
@@ -385,9 +387,9 @@ impl StepExecutor {
         } else {
             segment_log.log_new_parts(thread, clock_before, now_ns);
         }
-        if settings.is_user != 0 {
+        if settings.is_userspace_exit != 0 {
             let clock_before = segment_log.copy_clock(thread);
-            thread.state.clock.user(now_ns);
+            thread.state.clock.on_userspace_exit(now_ns);
             segment_log.log_new_parts(thread, clock_before, now_ns);
         }
         if let Some(span) = completed {
@@ -400,7 +402,7 @@ impl StepExecutor {
             && !is_waiting(read(event.raw, self.steps.prev_state))
             && let Some(thread) = self.threads.get_mut(index)
         {
-            thread.state.clock.switched_out(now_ns);
+            thread.state.clock.on_switch_out(now_ns);
         }
         let next_tid = read_u32(event.raw, self.steps.next_tid);
         if let Some(index) = self.threads.find_tid(next_tid)
@@ -409,7 +411,7 @@ impl StepExecutor {
         {
             let segment_log = &mut self.recorder.segment_log;
             let clock_before = segment_log.copy_clock(thread);
-            thread.state.clock.switched_in(now_ns);
+            thread.state.clock.on_switch_in(now_ns);
             segment_log.log_new_parts(thread, clock_before, now_ns);
         }
     }

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::{CauseTable, ExitStats, Key, NearRow, VCPU_UNKNOWN, VcpuThread, near_row};
+use kvm_ebpf_common::{
+    CachedRow, CauseTable, ExitStats, Key, VCPU_UNKNOWN, VcpuThread, row_cache_index,
+};
 
 use super::capacity::Capacity;
 use crate::model::MinMax;
@@ -42,7 +44,7 @@ pub(super) struct ReplayRow {
 /// A vCPU thread, with its rows.
 #[derive(Debug)]
 pub(super) struct ReplayThread {
-    /// The same state that the eBPF programs have of a thread.
+    /// The state, of the same type as in the tables of the eBPF programs.
     pub(super) state: VcpuThread,
     /// The time of its last event.
     pub(super) seen_ns: u64,
@@ -59,7 +61,7 @@ pub(super) struct ReplayThread {
         reason = "a row has 2.6 KB: it should not be moved, nor reserved in advance when the vector grows"
     )]
     pub(super) rows: Vec<Box<ReplayRow>>,
-    /// Indices in `rows`, starting at 1.
+    /// By key: the index in `rows` plus 1, as in [`CachedRow::row`], where 0 marks an empty entry.
     row_indices: HashMap<Key, u32>,
 }
 
@@ -80,9 +82,9 @@ impl ReplayThread {
     /// Returns the row of a key, which is added if needed. `None` if the table of rows is full.
     #[inline]
     pub(super) fn row_mut(&mut self, key: &Key, rows: &mut Capacity) -> Option<&mut ReplayRow> {
-        let cached = &mut self.state.near[near_row(key)];
+        let cached = &mut self.state.row_cache[row_cache_index(key)];
         let mut index = cached.row;
-        if index == 0 || cached.code != key.code || cached.class != key.class {
+        if index == 0 || cached.code != key.code || cached.subcode != key.subcode {
             index = match self.row_indices.get(key) {
                 Some(index) => *index,
                 None if !rows.try_reserve() => return None,
@@ -98,9 +100,9 @@ impl ReplayThread {
                     index
                 }
             };
-            *cached = NearRow {
+            *cached = CachedRow {
                 code: key.code,
-                class: key.class,
+                subcode: key.subcode,
                 row: index,
             };
         }

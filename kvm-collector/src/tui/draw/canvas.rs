@@ -9,7 +9,7 @@ use ratatui::{
 
 /// What text means, and so how it looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum TextRole {
     Plain,
     /// What is not important, or not quite what it seems.
     Dim,
@@ -29,7 +29,7 @@ pub(super) enum Look {
     Trend,
 }
 
-impl Look {
+impl TextRole {
     pub(super) fn style(self, color: bool) -> Style {
         let plain = Style::new();
         let in_color = |it: Color| if color { plain.fg(it) } else { plain };
@@ -62,14 +62,14 @@ pub(super) struct Canvas<'a> {
 
 impl Canvas<'_> {
     /// Writes text at a place's left end, cut to its width. Returns how wide it became.
-    pub(super) fn text(&mut self, place: Rect, text: &str, look: Look) -> u16 {
+    pub(super) fn text(&mut self, place: Rect, text: &str, look: TextRole) -> u16 {
         let place = place.intersection(self.buffer.area);
         if place.is_empty() {
             return 0;
         }
         let style = look.style(self.color);
         let width = usize::from(place.width);
-        let (end, _) = if width_of(text) <= width {
+        let (end, _) = if text_width(text) <= width {
             self.buffer
                 .set_stringn(place.x, place.y, text, width, style)
         } else {
@@ -82,29 +82,29 @@ impl Canvas<'_> {
     }
 
     /// Writes text at a place's right end.
-    pub(super) fn text_right(&mut self, place: Rect, text: &str, look: Look) {
-        let width = u16::try_from(width_of(text)).unwrap_or(u16::MAX);
+    pub(super) fn text_right(&mut self, place: Rect, text: &str, look: TextRole) {
+        let width = u16::try_from(text_width(text)).unwrap_or(u16::MAX);
         let shift = place.width.saturating_sub(width);
-        self.text(skip(place, shift), text, look);
+        self.text(skip_cells(place, shift), text, look);
     }
 
     /// Writes one after the other what fits, with two spaces between: what does not fit is left out,
     /// with all that follows.
-    pub(super) fn words(&mut self, place: Rect, words: &[(String, Look)]) {
+    pub(super) fn text_list(&mut self, place: Rect, words: &[(String, TextRole)]) {
         let mut left = place;
         for (index, (word, look)) in words.iter().enumerate() {
-            let width = u16::try_from(width_of(word)).unwrap_or(u16::MAX);
+            let width = u16::try_from(text_width(word)).unwrap_or(u16::MAX);
             // The first one is there in any case, cut if need be.
             if width > left.width && index > 0 {
                 return;
             }
             self.text(left, word, *look);
-            left = skip(left, width.saturating_add(2));
+            left = skip_cells(left, width.saturating_add(2));
         }
     }
 
     /// Lays a look over what is there.
-    pub(super) fn paint(&mut self, place: Rect, look: Look) {
+    pub(super) fn apply_style(&mut self, place: Rect, look: TextRole) {
         let place = place.intersection(self.buffer.area);
         self.buffer.set_style(place, look.style(self.color));
     }
@@ -121,7 +121,7 @@ impl Canvas<'_> {
 }
 
 /// A place without its first cells.
-pub(super) fn skip(place: Rect, cells: u16) -> Rect {
+pub(super) fn skip_cells(place: Rect, cells: u16) -> Rect {
     let cells = cells.min(place.width);
     Rect {
         x: place.x + cells,
@@ -141,6 +141,6 @@ pub(super) fn line(place: Rect, index: u16) -> Rect {
 }
 
 /// How many cells text takes.
-pub(super) fn width_of(text: &str) -> usize {
+pub(super) fn text_width(text: &str) -> usize {
     Span::raw(text).width()
 }

@@ -4,52 +4,52 @@ use ratatui::layout::Rect;
 
 use super::{
     super::keys::HELP,
-    canvas::{Canvas, Look, line, skip, width_of},
+    canvas::{Canvas, TextRole, line, skip_cells, text_width},
 };
 
-const KEY: u16 = 15;
+const KEY_WIDTH: u16 = 15;
 
 pub(super) fn draw(from: u16, (width, height): (u16, u16), canvas: &mut Canvas<'_>) {
-    let longest = HELP.iter().map(|(_, what)| width_of(what)).max();
+    let longest = HELP.iter().map(|(_, what)| text_width(what)).max();
     let longest = u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX);
     let lines = u16::try_from(HELP.len()).unwrap_or(u16::MAX);
-    let wide = (KEY + longest + 4).min(width);
+    let wide = (KEY_WIDTH + longest + 4).min(width);
     let high = (lines + 4).min(height);
     let frame = Rect::new((width - wide) / 2, (height - high) / 2, wide, high);
     canvas.clear(frame);
-    edge(line(frame, 0), ['╭', '╮'], canvas);
-    edge(line(frame, high.saturating_sub(1)), ['╰', '╯'], canvas);
-    let title = skip(line(frame, 0), 2);
-    canvas.text(title, " kvm-collector top ", Look::Heading);
+    draw_edge(line(frame, 0), ['╭', '╮'], canvas);
+    draw_edge(line(frame, high.saturating_sub(1)), ['╰', '╯'], canvas);
+    let title = skip_cells(line(frame, 0), 2);
+    canvas.text(title, " kvm-collector top ", TextRole::Heading);
     let inside = high.saturating_sub(2);
     // The last line is there to be seen, and nothing after it.
     let from = from.min(lines.saturating_sub(inside));
     for at in 0..inside {
         let place = line(frame, at + 1);
-        canvas.text(place, "│", Look::Dim);
-        canvas.text_right(place, "│", Look::Dim);
+        canvas.text(place, "│", TextRole::Dim);
+        canvas.text_right(place, "│", TextRole::Dim);
         let Some((key, what)) = HELP.get(usize::from(from + at)) else {
             continue;
         };
-        let place = skip(place, 2);
+        let place = skip_cells(place, 2);
         let place = Rect {
             width: place.width.saturating_sub(2),
             ..place
         };
         let key_place = Rect {
-            width: place.width.min(KEY - 1),
+            width: place.width.min(KEY_WIDTH - 1),
             ..place
         };
-        canvas.text(key_place, key, Look::Strong);
-        canvas.text(skip(place, KEY), what, Look::Plain);
+        canvas.text(key_place, key, TextRole::Strong);
+        canvas.text(skip_cells(place, KEY_WIDTH), what, TextRole::Plain);
     }
     if inside < lines {
-        let hint = skip(line(frame, high.saturating_sub(1)), 2);
-        canvas.text(hint, " j k: more ", Look::Dim);
+        let hint = skip_cells(line(frame, high.saturating_sub(1)), 2);
+        canvas.text(hint, " j k: more ", TextRole::Dim);
     }
 }
 
-fn edge(place: Rect, [left, right]: [char; 2], canvas: &mut Canvas<'_>) {
+fn draw_edge(place: Rect, [left, right]: [char; 2], canvas: &mut Canvas<'_>) {
     let middle = "─".repeat(usize::from(place.width.saturating_sub(2)));
-    canvas.text(place, &format!("{left}{middle}{right}"), Look::Dim);
+    canvas.text(place, &format!("{left}{middle}{right}"), TextRole::Dim);
 }

@@ -1,14 +1,14 @@
 //! The histogram of the row that the cursor is on.
 
-use kvm_ebpf_common::{BUCKETS, STEPS, bucket_start};
+use kvm_ebpf_common::{BUCKETS, BUCKETS_PER_OCTAVE, bucket_start};
 use ratatui::layout::Rect;
 
 use super::{
     super::{
         App,
-        sort::{float, share},
+        sort::{to_f64, share},
     },
-    canvas::{Canvas, Look, line, skip},
+    canvas::{Canvas, TextRole, line, skip_cells},
 };
 use crate::{
     format::units,
@@ -21,24 +21,24 @@ pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
     if place.x > 0 {
         // Beside the rows, something must be between.
         for at in 0..place.height {
-            canvas.text(line(place, at), "│", Look::Dim);
+            canvas.text(line(place, at), "│", TextRole::Dim);
         }
     }
-    let place = skip(place, if place.x > 0 { 2 } else { 0 });
+    let place = skip_cells(place, if place.x > 0 { 2 } else { 0 });
     let Some(row) = app.selected_row() else {
         return;
     };
-    canvas.text(line(place, 0), &row.name, Look::Heading);
+    canvas.text(line(place, 0), &row.name, TextRole::Heading);
     if !app.histograms.is_for_scope(&app.scope()) {
-        canvas.text(line(place, 1), "being read", Look::Dim);
+        canvas.text(line(place, 1), "being read", TextRole::Dim);
         return;
     }
     let Some(totals) = app.histograms.row_totals(&row.key, app.window) else {
-        canvas.text(line(place, 1), "no exits in this time", Look::Dim);
+        canvas.text(line(place, 1), "no exits in this time", TextRole::Dim);
         return;
     };
     let since = match app.histograms.available_window(app.window) {
-        Window::Recent => format!("in the last {}", units::short_duration(app.shown_ns())),
+        Window::Recent => format!("in the last {}", units::short_duration(app.window_ns())),
         Window::All => "since the start".to_owned(),
     };
     let counted = units::count(totals.count);
@@ -48,17 +48,17 @@ pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         "events"
     };
     let text = format!("{counted} {what} {since}");
-    canvas.text(line(place, 1), &text, Look::Plain);
+    canvas.text(line(place, 1), &text, TextRole::Plain);
     let mut at = 2;
     // Where there is room, the parts and percentiles come first.
     if place.height >= 24 {
-        at += parts(row, below(place, at), canvas);
-        at += percentiles(totals, below(place, at), canvas);
+        at += draw_time_breakdown(row, skip_lines(place, at), canvas);
+        at += draw_percentiles(totals, skip_lines(place, at), canvas);
     }
-    bars(totals, below(place, at), canvas);
+    draw_bars(totals, skip_lines(place, at), canvas);
 }
 
-fn below(place: Rect, lines: u16) -> Rect {
+fn skip_lines(place: Rect, lines: u16) -> Rect {
     let lines = lines.min(place.height);
     Rect {
         y: place.y + lines,
@@ -68,16 +68,16 @@ fn below(place: Rect, lines: u16) -> Rect {
 }
 
 /// Where the row's time went.
-fn parts(row: &TopRow, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
+fn draw_time_breakdown(row: &TopRow, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
     let spent = &row.breakdown;
     let mut lines = 1;
     for (name, ns, look) in [
-        ("guest", row.guest_ns.unwrap_or(0), Look::Guest),
-        ("kernel", spent.kernel_ns, Look::Kernel),
-        ("VMM", spent.vmm_ns, Look::Vmm),
-        ("halted", spent.halted_ns, Look::Idle),
-        ("preempted", spent.preempted_ns, Look::Preempted),
-        ("not over", spent.open_ns, Look::Dim),
+        ("guest", row.guest_ns.unwrap_or(0), TextRole::Guest),
+        ("kernel", spent.kernel_ns, TextRole::Kernel),
+        ("VMM", spent.vmm_ns, TextRole::Vmm),
+        ("halted", spent.halted_ns, TextRole::Idle),
+        ("preempted", spent.preempted_ns, TextRole::Preempted),
+        ("not over", spent.open_ns, TextRole::Dim),
     ] {
         if ns == 0 {
             continue;
@@ -90,13 +90,13 @@ fn parts(row: &TopRow, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
             units::share(share)
         );
         let used = canvas.text(place, &text, look);
-        canvas.text(skip(place, used), &bar(share, place.width - used), look);
+        canvas.text(skip_cells(place, used), &bar_text(share, place.width - used), look);
         lines += 1;
     }
     lines
 }
 
-fn percentiles(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
+fn draw_percentiles(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
     if totals.timed_count() == 0 {
         return 0;
     }
@@ -122,22 +122,22 @@ fn percentiles(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) -> u16
             .iter()
             .map(|(name, ns)| format!("{name:<7}{:>7}  ", units::short_duration(*ns)))
             .collect();
-        canvas.text(line(place, index), text.trim_end(), Look::Plain);
+        canvas.text(line(place, index), text.trim_end(), TextRole::Plain);
     }
     5
 }
 
 /// A line for each power of two, or for several where they do not fit.
-fn bars(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) {
+fn draw_bars(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) {
     let counts = &totals.histogram;
     let (Some(first), Some(last)) = (
         counts.iter().position(|it| *it > 0),
         counts.iter().rposition(|it| *it > 0),
     ) else {
-        canvas.text(line(place, 0), "none of them has a time", Look::Dim);
+        canvas.text(line(place, 0), "none of them has a time", TextRole::Dim);
         return;
     };
-    let (first, last) = (power(first), power(last));
+    let (first, last) = (power_of_bucket(first), power_of_bucket(last));
     let powers = last - first + 1;
     let height = usize::from(place.height).max(1);
     let in_line = powers.div_ceil(height);
@@ -145,40 +145,40 @@ fn bars(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) {
     let sums: Vec<(usize, u64)> = (first..=last)
         .step_by(in_line)
         .map(|power| {
-            let buckets = buckets_from(power)..buckets_from(power + in_line);
+            let buckets = first_bucket(power)..first_bucket(power + in_line);
             (power, counts[buckets].iter().sum())
         })
         .collect();
     let most = sums.iter().map(|(_, sum)| *sum).max().unwrap_or(0).max(1);
     for (index, (power, sum)) in (0..).zip(sums) {
         let place = line(place, index);
-        let from = units::short_duration(bucket_start(buckets_from(power)));
+        let from = units::short_duration(bucket_start(first_bucket(power)));
         let share = match sum {
             0 => String::new(),
             _ => units::share(share(sum, all)) + "%",
         };
         let text = format!("{from:>6} {:>11} {share:>6} ", units::count(sum));
-        let used = canvas.text(place, &text, Look::Plain);
+        let used = canvas.text(place, &text, TextRole::Plain);
         let width = place.width - used;
-        let bar = bar(float(sum) / float(most), width);
-        canvas.text(skip(place, used), &bar, Look::Trend);
+        let bar = bar_text(to_f64(sum) / to_f64(most), width);
+        canvas.text(skip_cells(place, used), &bar, TextRole::Trend);
     }
 }
 
 /// Which power of two a bucket is of, counted from that of the shortest times.
-fn power(bucket: usize) -> usize {
-    bucket.div_ceil(STEPS)
+fn power_of_bucket(bucket: usize) -> usize {
+    bucket.div_ceil(BUCKETS_PER_OCTAVE)
 }
 
-fn buckets_from(power: usize) -> usize {
+fn first_bucket(power: usize) -> usize {
     match power {
         0 => 0,
-        power => (1 + (power - 1) * STEPS).min(BUCKETS),
+        power => (1 + (power - 1) * BUCKETS_PER_OCTAVE).min(BUCKETS),
     }
 }
 
 /// A bar in eighths of cells; what is there at all shows.
-fn bar(share: f64, width: u16) -> String {
+fn bar_text(share: f64, width: u16) -> String {
     const PARTS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     #[expect(
         clippy::cast_possible_truncation,
@@ -200,25 +200,25 @@ mod tests {
 
     #[test]
     fn powers_of_two_begin_where_their_buckets_do() {
-        assert_eq!(power(bucket_index(5)), 0);
+        assert_eq!(power_of_bucket(bucket_index(5)), 0);
         for exponent in 7..37 {
             let bucket = bucket_index(1 << exponent);
-            assert_eq!(buckets_from(power(bucket)), bucket);
+            assert_eq!(first_bucket(power_of_bucket(bucket)), bucket);
             assert_eq!(
-                power(bucket_index((1 << (exponent + 1)) - 1)),
-                power(bucket)
+                power_of_bucket(bucket_index((1 << (exponent + 1)) - 1)),
+                power_of_bucket(bucket)
             );
         }
-        assert_eq!(buckets_from(power(BUCKETS - 1)), BUCKETS - 1);
-        assert_eq!(buckets_from(1000), BUCKETS);
+        assert_eq!(first_bucket(power_of_bucket(BUCKETS - 1)), BUCKETS - 1);
+        assert_eq!(first_bucket(1000), BUCKETS);
     }
 
     #[test]
     fn a_bar_shows_the_least_there_is() {
-        assert_eq!(bar(0.0, 10), "");
-        assert_eq!(bar(0.0001, 10), "▏");
-        assert_eq!(bar(0.5, 3), "█▌");
-        assert_eq!(bar(1.0, 3), "███");
-        assert_eq!(bar(f64::NAN, 3), "");
+        assert_eq!(bar_text(0.0, 10), "");
+        assert_eq!(bar_text(0.0001, 10), "▏");
+        assert_eq!(bar_text(0.5, 3), "█▌");
+        assert_eq!(bar_text(1.0, 3), "███");
+        assert_eq!(bar_text(f64::NAN, 3), "");
     }
 }

@@ -1,15 +1,16 @@
-//! Which rows get advice, and what the advice is about.
+//! Looks up the advice on a row: on its exit reason and frequent causes, or on its kind of event.
 
 use super::{
-    groups::{GroupKey, Grouped},
+    groups::{GroupKey, GroupStats},
     names::KeyNames,
 };
 use crate::knowledge::advice::{self, Advice, Cause, Subject, TimeBreakdown};
 
-/// Returns advice on a row: on its exit reason and most frequent causes, or on its kind of event.
+/// Returns the advice on a row. A cause counts as frequent if it has at least a quarter of the
+/// occurrences of all known causes of the row.
 pub(super) fn advice(
     key: &GroupKey,
-    group: &Grouped,
+    group: &GroupStats,
     idle_ns: u64,
     names: &KeyNames<'_>,
 ) -> Vec<Advice> {
@@ -18,11 +19,11 @@ pub(super) fn advice(
     };
     let x86 = names.reasons.is_x86();
     let time = time_breakdown(group, idle_ns, names.is_halt(key));
-    if let Some((kind, _)) = names.counted {
+    if let Some((kind, _)) = names.counted_event {
         let cause = Cause {
             kind: &kind.name,
             code: key.code << kind.code_shift,
-            class: key.class,
+            class: key.subcode,
             x86,
         };
         return advice::find(Subject::Kind(cause), time);
@@ -41,7 +42,7 @@ pub(super) fn advice(
             Some(Cause {
                 kind: &kind.name,
                 code: cause.code << kind.code_shift,
-                class: cause.class,
+                class: cause.subcode,
                 x86,
             })
         })
@@ -49,7 +50,7 @@ pub(super) fn advice(
     advice::find(Subject::Reason(&names.reason(key), &frequent), time)
 }
 
-fn time_breakdown(group: &Grouped, idle_ns: u64, is_halt: bool) -> TimeBreakdown {
+fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool) -> TimeBreakdown {
     let totals = &group.totals;
     TimeBreakdown {
         vmm_ns: totals.vmm_ns,

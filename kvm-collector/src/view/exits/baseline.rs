@@ -1,170 +1,40 @@
-//! An earlier report of `exits`, read back from its JSON.
+//! Reads an earlier `exits` report from its JSON, for a comparison.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::report::ExitRow;
+use super::{
+    baseline_error::BaselineError,
+    row_stats::{RowId, RowStats, merge_by_id, stable_vm_name},
+};
 
-/// An earlier report of `exits`, to compare with.
+/// An earlier `exits` report to compare with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
-    /// What was counted.
+    /// The counted kind of event.
     pub(super) kind: String,
-    /// What its rows are told apart by; `None` if it does not say, and has no rows that would show.
+    /// The grouping of the rows; `None` if the report neither states it nor has a row to infer it
+    /// from.
     by: Option<Vec<String>>,
-    /// How long it was watched; not 0.
+    /// Length of the report's interval; not 0.
     pub(super) elapsed_ns: u64,
-    /// What was measured, by what it is of.
-    pub(super) rows: BTreeMap<Of, Measured>,
-    /// How many rows `--top` left out then.
-    pub(super) left_out: u64,
-    /// Something is missing from its numbers.
-    pub(super) incomplete: bool,
+    pub(super) rows: BTreeMap<RowId, RowStats>,
+    /// Number of rows that `--top` hid.
+    pub(super) hidden_rows: u64,
+    /// Whether the report has losses.
+    pub(super) is_incomplete: bool,
 }
 
-/// Why something is no report to compare with.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BaselineError {
-    /// There is nothing.
-    #[error("it is empty")]
-    Empty,
-    /// Its last line is not JSON.
-    #[error("line {line} is not JSON ({reason}): is it complete, and of `exits --json`?")]
-    NotJson {
-        /// The line, from 1.
-        line: usize,
-        /// What the parser says.
-        reason: String,
-    },
-    /// It is JSON of something else.
-    #[error("{0}: a baseline is what `exits --json` writes")]
-    OtherView(String),
-    /// A field is missing, or has a value that it cannot have.
-    #[error("line {line} is no report of `exits`: {reason}")]
-    NotReport {
-        /// The line, from 1.
-        line: usize,
-        /// What the parser says.
-        reason: String,
-    },
-    /// It is of no time, so that there are no rates.
-    #[error("its `elapsed_ns` is 0: there are no rates to compare with")]
-    NoTime,
-    /// It counts something else.
-    #[error("it is of --kind {theirs}, and asked for is --kind {ours}")]
-    OtherKind {
-        /// What it counts.
-        theirs: String,
-        /// What is asked for.
-        ours: String,
-    },
-    /// Its rows are others.
-    #[error("its rows are --by {theirs}, and asked for is --by {ours}")]
-    OtherGroups {
-        /// What its rows are told apart by.
-        theirs: String,
-        /// What is asked for.
-        ours: String,
-    },
-}
-
-/// What a row is of, in words that mean the same in another run: processes and threads have other numbers then.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Of {
-    pub vm: Option<String>,
-    /// The index; `None` also where it is not known.
-    pub vcpu: Option<u32>,
-    pub reason: Option<String>,
-    pub key: Option<String>,
-}
-
-/// What was measured of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Measured {
-    pub name: Option<String>,
-    pub count: u64,
-    pub time_ns: u64,
-    pub busy_ns: u64,
-    /// `None` if none has a time.
-    pub mean_ns: Option<u64>,
-    /// `None` also where rows came together: percentiles cannot be added.
-    pub p99_ns: Option<u64>,
-}
-
-impl Measured {
-    fn merge(&mut self, other: Self) {
-        let weighted = [(self.mean_ns, self.count), (other.mean_ns, other.count)]
-            .into_iter()
-            .filter_map(|(mean_ns, count)| Some((u128::from(mean_ns?), u128::from(count))));
-        let (sum, count) = weighted.fold((0_u128, 0_u128), |(sum, all), (mean_ns, count)| {
-            (
-                sum.saturating_add(mean_ns.saturating_mul(count)),
-                all + count,
-            )
-        });
-        self.mean_ns = sum
-            .checked_div(count)
-            .and_then(|mean_ns| u64::try_from(mean_ns).ok());
-        self.count = self.count.saturating_add(other.count);
-        self.time_ns = self.time_ns.saturating_add(other.time_ns);
-        self.busy_ns = self.busy_ns.saturating_add(other.busy_ns);
-        self.p99_ns = None;
-    }
-}
-
-/// A VM without a name goes by that of its program and its process's number, which is another in the next run.
-fn lasting(vm: &str, pid: Option<u32>) -> String {
-    let program = pid.and_then(|pid| vm.strip_suffix(&format!("-{pid}")));
-    program.unwrap_or(vm).to_owned()
-}
-
-/// Rows by what they are of. VMs of the same name, and vCPUs whose index is not known, come together.
-pub(super) fn by_what<'a>(rows: impl IntoIterator<Item = &'a ExitRow>) -> BTreeMap<Of, Measured> {
-    collect(rows.into_iter().map(|row| {
-        let of = Of {
-            vm: row.vm.as_deref().map(|vm| lasting(vm, row.pid)),
-            vcpu: row.vcpu,
-            reason: row.reason.clone(),
-            key: row.key.clone(),
-        };
-        let timed = row.time_ns > 0;
-        let measured = Measured {
-            name: row.name.clone(),
-            count: row.count,
-            time_ns: row.time_ns,
-            busy_ns: row.time_ns.saturating_sub(row.idle_ns),
-            mean_ns: timed.then_some(row.mean_ns),
-            p99_ns: timed.then_some(row.p99_ns),
-        };
-        (of, measured)
-    }))
-}
-
-fn collect(rows: impl IntoIterator<Item = (Of, Measured)>) -> BTreeMap<Of, Measured> {
-    let mut all = BTreeMap::new();
-    for (of, measured) in rows {
-        match all.entry(of) {
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(measured);
-            }
-            std::collections::btree_map::Entry::Occupied(mut other) => {
-                other.get_mut().merge(measured);
-            }
-        }
-    }
-    all
-}
-
-/// What of a line says whether the rest is worth reading.
+/// The field that identifies the type of a JSON report.
 #[derive(Deserialize)]
-struct View {
+struct JsonView {
     view: Option<String>,
 }
 
-/// What of a report is compared. What it has besides, and what a later version may add, is ignored.
+/// The fields of a JSON report that are compared. Other fields are ignored.
 #[derive(Deserialize)]
-struct Report {
+struct JsonReport {
     #[serde(default)]
     kind: Option<String>,
     #[serde(default)]
@@ -172,14 +42,14 @@ struct Report {
     elapsed_ns: u64,
     #[serde(default)]
     row_count: u64,
-    rows: Vec<Row>,
+    rows: Vec<JsonRow>,
     #[serde(default)]
-    /// `null` where the kernel could not say.
+    /// Losses by kind; `null` if the kernel does not count that kind.
     loss: BTreeMap<String, Option<u64>>,
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct JsonRow {
     vm: Option<String>,
     pid: Option<u32>,
     vcpu: Option<u32>,
@@ -196,10 +66,11 @@ struct Row {
 }
 
 impl Baseline {
-    /// Reads what `exits --json` wrote; of several reports the last, which is of the whole time.
+    /// Parses the output of `exits --json`. If it has several reports, the last one is used, because it
+    /// covers the whole measurement.
     ///
     /// # Errors
-    /// [`BaselineError`] says why it is none.
+    /// If the last line is not an `exits` report.
     pub fn parse(text: &[u8]) -> Result<Self, BaselineError> {
         let lines = text.split(|byte| *byte == b'\n').enumerate();
         let last = lines
@@ -207,10 +78,10 @@ impl Baseline {
             .last();
         let (index, text) = last.ok_or(BaselineError::Empty)?;
         let line = index + 1;
-        let View { view } =
+        let JsonView { view } =
             serde_json::from_slice(text).map_err(|error| match error.classify() {
                 serde_json::error::Category::Data => {
-                    BaselineError::OtherView("it is JSON, but no report".into())
+                    BaselineError::OtherView("it is JSON, but not a report".into())
                 }
                 _ => BaselineError::NotJson {
                     line,
@@ -221,7 +92,7 @@ impl Baseline {
             Some("exits") => {}
             Some("slow_exit") => {
                 return Err(BaselineError::OtherView(
-                    "it ends with slow exits, without the report that comes after them".into(),
+                    "it ends with slow exits, and the report after them is missing".into(),
                 ));
             }
             Some(other) => {
@@ -229,37 +100,37 @@ impl Baseline {
             }
             None => return Err(BaselineError::OtherView("it has no `view`".into())),
         }
-        let report: Report =
+        let report: JsonReport =
             serde_json::from_slice(text).map_err(|error| BaselineError::NotReport {
                 line,
                 reason: error.to_string(),
             })?;
-        Self::of(report)
+        Self::from_report(report)
     }
 
-    fn of(report: Report) -> Result<Self, BaselineError> {
+    fn from_report(report: JsonReport) -> Result<Self, BaselineError> {
         if report.elapsed_ns == 0 {
             return Err(BaselineError::NoTime);
         }
-        let by = report.by.or_else(|| report.rows.first().map(shown_by));
-        let rows_there = report.rows.len() as u64;
+        let by = report.by.or_else(|| report.rows.first().map(infer_grouping));
+        let shown_rows = report.rows.len() as u64;
         let rows = report.rows.into_iter().map(|row| {
-            let of = Of {
-                vm: row.vm.as_deref().map(|vm| lasting(vm, row.pid)),
+            let id = RowId {
+                vm: row.vm.as_deref().map(|vm| stable_vm_name(vm, row.pid)),
                 vcpu: row.vcpu,
                 reason: row.reason,
                 key: row.key,
             };
-            let timed = row.time_ns > 0;
-            let measured = Measured {
+            let is_timed = row.time_ns > 0;
+            let stats = RowStats {
                 name: row.name,
                 count: row.count,
                 time_ns: row.time_ns,
                 busy_ns: row.time_ns.saturating_sub(row.idle_ns),
-                mean_ns: timed.then_some(row.mean_ns),
-                p99_ns: timed.then_some(row.p99_ns),
+                mean_ns: is_timed.then_some(row.mean_ns),
+                p99_ns: is_timed.then_some(row.p99_ns),
             };
-            (of, measured)
+            (id, stats)
         });
         Ok(Self {
             kind: report
@@ -267,16 +138,16 @@ impl Baseline {
                 .unwrap_or_else(|| crate::model::VMEXIT.to_owned()),
             by,
             elapsed_ns: report.elapsed_ns,
-            rows: collect(rows),
-            left_out: report.row_count.saturating_sub(rows_there),
-            incomplete: report.loss.values().any(|lost| lost.unwrap_or(0) > 0),
+            rows: merge_by_id(rows),
+            hidden_rows: report.row_count.saturating_sub(shown_rows),
+            is_incomplete: report.loss.values().any(|lost| lost.unwrap_or(0) > 0),
         })
     }
 
-    /// Can a report of this kind, with rows told apart by this, be compared with it?
+    /// Checks that a report with this kind and grouping can be compared with the baseline.
     ///
     /// # Errors
-    /// [`BaselineError::OtherKind`] and [`BaselineError::OtherGroups`].
+    /// [`BaselineError::OtherKind`] or [`BaselineError::OtherGroups`].
     pub fn check(&self, kind: &str, by: &[&str]) -> Result<(), BaselineError> {
         if self.kind != kind {
             return Err(BaselineError::OtherKind {
@@ -284,12 +155,12 @@ impl Baseline {
                 ours: kind.to_owned(),
             });
         }
-        let same = |theirs: &Vec<String>| {
+        let is_same = |theirs: &Vec<String>| {
             theirs.iter().all(|it| by.contains(&it.as_str()))
                 && by.iter().all(|it| theirs.iter().any(|their| their == it))
         };
         match &self.by {
-            Some(theirs) if !same(theirs) => Err(BaselineError::OtherGroups {
+            Some(theirs) if !is_same(theirs) => Err(BaselineError::OtherGroups {
                 theirs: theirs.join(","),
                 ours: by.join(","),
             }),
@@ -298,8 +169,8 @@ impl Baseline {
     }
 }
 
-/// What a row's fields say that rows are told apart by.
-fn shown_by(row: &Row) -> Vec<String> {
+/// Infers the grouping from the fields that a row has.
+fn infer_grouping(row: &JsonRow) -> Vec<String> {
     let has = [
         ("vm", row.vm.is_some()),
         ("vcpu", row.vcpu.is_some() || row.tid.is_some()),
@@ -316,26 +187,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const GOOD: &str = r#"{"view":"exits","elapsed_ns":1000,"row_count":3,"new_field":{"a":[1]},"loss":{"lost":0},"rows":[
+    const REPORT: &str = r#"{"view":"exits","elapsed_ns":1000,"row_count":3,"new_field":{"a":[1]},"loss":{"lost":0},"rows":[
         {"vm":"web","pid":7,"vcpu":0,"reason":"hlt","count":4,"time_ns":400,"idle_ns":300,"mean_ns":100,"p99_ns":150},
         {"vm":"web","pid":8,"vcpu":0,"reason":"hlt","count":12,"time_ns":400,"idle_ns":0,"mean_ns":20,"p99_ns":50}]}"#;
 
-    fn good() -> String {
-        GOOD.replace('\n', " ")
+    fn report_line() -> String {
+        REPORT.replace('\n', " ")
     }
 
     #[test]
-    fn the_last_report_counts_and_equal_rows_come_together() {
-        let text = format!("{{\"view\":\"exits\"}}\nnot JSON\n{}\n\n", good());
+    fn the_last_report_is_used_and_rows_with_the_same_id_are_merged() {
+        let text = format!("{{\"view\":\"exits\"}}\nnot JSON\n{}\n\n", report_line());
         let baseline = Baseline::parse(text.as_bytes()).unwrap();
         assert_eq!(baseline.kind, "vmexit");
-        assert_eq!(baseline.left_out, 1);
-        assert!(!baseline.incomplete);
-        let (of, measured) = baseline.rows.first_key_value().unwrap();
-        assert_eq!((of.vm.as_deref(), of.vcpu), (Some("web"), Some(0)));
+        assert_eq!(baseline.hidden_rows, 1);
+        assert!(!baseline.is_incomplete);
+        let (id, stats) = baseline.rows.first_key_value().unwrap();
+        assert_eq!((id.vm.as_deref(), id.vcpu), (Some("web"), Some(0)));
         assert_eq!(
-            *measured,
-            Measured {
+            *stats,
+            RowStats {
                 name: None,
                 count: 16,
                 time_ns: 800,
@@ -349,22 +220,22 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_without_a_name_is_found_again() {
-        assert_eq!(lasting("qemu-system-x86-158", Some(158)), "qemu-system-x86");
-        assert_eq!(lasting("web-158", Some(7)), "web-158");
-        assert_eq!(lasting("web", None), "web");
+    fn the_pid_is_removed_from_the_name_of_a_vm_without_a_name() {
+        assert_eq!(stable_vm_name("qemu-system-x86-158", Some(158)), "qemu-system-x86");
+        assert_eq!(stable_vm_name("web-158", Some(7)), "web-158");
+        assert_eq!(stable_vm_name("web", None), "web");
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        let cut = &good()[..200];
+    fn errors_name_the_problem() {
+        let truncated = &report_line()[..200];
         for (text, expected) in [
             ("", "it is empty"),
             (" \n\n", "it is empty"),
             ("hello", "line 1 is not JSON"),
-            (cut, "line 1 is not JSON (EOF"),
-            ("[1]", "it is JSON, but no report"),
-            ("7", "it is JSON, but no report"),
+            (truncated, "line 1 is not JSON (EOF"),
+            ("[1]", "it is JSON, but not a report"),
+            ("7", "it is JSON, but not a report"),
             ("{}", "it has no `view`"),
             (r#"{"view":"stat","events":[]}"#, "its view is \"stat\""),
             (r#"{"view":"slow_exit"}"#, "it ends with slow exits"),
@@ -402,27 +273,30 @@ mod tests {
 
     #[test]
     fn another_kind_or_grouping_is_refused() {
-        let baseline = Baseline::parse(good().as_bytes()).unwrap();
+        let baseline = Baseline::parse(report_line().as_bytes()).unwrap();
         let error = baseline.check("msr", &["vm"]).unwrap_err().to_string();
-        assert_eq!(error, "it is of --kind vmexit, and asked for is --kind msr");
+        assert_eq!(
+            error,
+            "it was made with --kind vmexit, but --kind msr is requested"
+        );
         let error = baseline.check("vmexit", &["reason"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "its rows are --by vm,vcpu,reason, and asked for is --by reason"
+            "its rows are grouped by vm,vcpu,reason, but --by reason is requested"
         );
-        // Without rows nothing shows what they would be told apart by.
+        // Without rows, the grouping cannot be inferred.
         let empty = br#"{"view":"exits","elapsed_ns":1,"rows":[]}"#;
         let empty = Baseline::parse(empty).unwrap();
         assert_eq!(empty.check("vmexit", &["vm"]), Ok(()));
-        let says = br#"{"view":"exits","elapsed_ns":1,"by":["reason"],"rows":[]}"#;
-        let says = Baseline::parse(says).unwrap();
-        assert!(says.check("vmexit", &["vm"]).is_err());
+        let with_grouping = br#"{"view":"exits","elapsed_ns":1,"by":["reason"],"rows":[]}"#;
+        let with_grouping = Baseline::parse(with_grouping).unwrap();
+        assert!(with_grouping.check("vmexit", &["vm"]).is_err());
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(at in 0usize..500, byte: u8, cut in 0usize..500) {
-            let mut text = good().into_bytes();
+        fn damaged_json_never_panics(at in 0usize..500, byte: u8, cut in 0usize..500) {
+            let mut text = report_line().into_bytes();
             let at = at % text.len();
             text[at] = byte;
             let _ = Baseline::parse(&text);

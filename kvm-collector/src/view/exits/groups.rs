@@ -1,4 +1,4 @@
-//! Exits put together: which of them make up one row.
+//! Aggregates exits into groups: each group becomes a row of a report.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 use crate::model::{Causes, ExitTotals, EventKind, MinMax, ThreadExits, VcpuId, VcpuTimes};
 
-/// What rows are told apart by.
+/// A property by which exits are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
-    /// The VM: the VMM's process.
+pub enum GroupBy {
+    /// By VM, that is, by process of the VMM.
     Vm,
-    /// The vCPU (its index, or the thread where that is not known).
+    /// By vCPU: its index, or its thread if the index is not known.
     Vcpu,
-    /// Why the guest was left, or what else is counted.
+    /// By exit reason, or by key of the counted event.
     Reason,
 }
 
-impl Group {
-    /// As it is written.
+impl GroupBy {
+    /// Returns the name in `--by` and in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -29,60 +29,63 @@ impl Group {
     }
 }
 
-/// What the exits of a row have in common.
+/// The key of a group. A field is `None` if the exits are not grouped by it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
-    /// The process, if rows are told apart by VM.
+    /// TGID of the VMM.
     pub tgid: Option<u32>,
-    /// The vCPU's index, if rows are told apart by vCPU; with the thread where the index is not known.
+    /// Index and TID of the vCPU. The TID is 0 if the index is known, else the index is
+    /// `VCPU_UNKNOWN`.
     pub vcpu: Option<(u32, u32)>,
-    /// Why, or what, if rows are told apart by that.
+    /// The exit reason, or the key of the counted event.
     pub key: Option<Key>,
 }
 
-/// The exits of one row.
+/// The exits of one group.
 #[derive(Debug, Clone, Default)]
-pub struct Grouped {
-    /// How many, and how long.
+pub struct GroupStats {
+    /// Count, durations and histogram.
     pub totals: ExitTotals,
-    /// The most frequent causes, where they were asked for.
+    /// The most frequent causes, if requested.
     pub causes: Option<Causes>,
+    /// Extremes since the previous reading.
     recent: Option<MinMax>,
 }
 
-/// Exits by what they have in common, and the vCPUs they are of.
+/// Exits by group, and times by vCPU.
 #[derive(Debug, Clone, Default)]
 pub struct ExitGroups {
-    by: Vec<Group>,
+    by: Vec<GroupBy>,
     kind: Option<EventKind>,
-    /// On the heap one by one: a tree moves what it holds, and has half of its nodes empty.
-    groups: BTreeMap<GroupKey, Box<Grouped>>,
+    /// Boxed, because a B-tree moves its values and allocates up to twice as many slots as it uses.
+    groups: BTreeMap<GroupKey, Box<GroupStats>>,
     vcpus: BTreeMap<VcpuId, VcpuTotals>,
 }
 
-/// Where the time of a vCPU went.
+/// Number of exits of a vCPU, and where its time went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VcpuTotals {
-    /// Its exits.
+    /// Number of exits.
     pub exits: u64,
-    /// In the guest.
+    /// Time in the guest.
     pub guest_ns: u64,
-    /// In the kernel, on behalf of the guest.
+    /// Time in the kernel, on behalf of the guest.
     pub kernel_ns: u64,
-    /// In the VMM's user space.
+    /// Time in the VMM's user space.
     pub vmm_ns: u64,
-    /// Halted.
+    /// Time halted.
     pub halted_ns: u64,
-    /// Ready but not running.
+    /// Time during which the thread was runnable, but not running.
     pub preempted_ns: u64,
-    /// Out of the guest and not back yet: what for will be known when it is.
+    /// Duration so far of the exit in progress. It is not part of the other times.
     pub open_ns: u64,
 }
 
 impl ExitGroups {
-    /// Nothing yet. `kind` is what is counted, if it is not exits by their reason.
+    /// Creates an empty set of groups. `kind` is the counted kind of event, or `None` for exit
+    /// reasons.
     #[must_use]
-    pub fn new(by: &[Group], kind: Option<&EventKind>) -> Self {
+    pub fn new(by: &[GroupBy], kind: Option<&EventKind>) -> Self {
         Self {
             by: by.to_vec(),
             kind: kind.cloned(),
@@ -90,15 +93,15 @@ impl ExitGroups {
         }
     }
 
-    /// Takes in what a source hands over.
-    pub fn add(&mut self, exits: &ThreadExits<'_>) {
+    /// Adds exits of one thread with one key.
+    pub fn add_exits(&mut self, exits: &ThreadExits<'_>) {
         let group = self.groups.entry(self.group_key(exits)).or_default();
         group.totals.merge(exits.totals);
         group.recent.get_or_insert(MinMax::NONE).merge(exits.recent);
         if let Some(causes) = exits.causes {
             group.causes.get_or_insert_default().merge(causes);
         }
-        let vcpu = self.vcpus.entry(vcpu(exits.vcpu_id)).or_default();
+        let vcpu = self.vcpus.entry(normalize_vcpu_id(exits.vcpu_id)).or_default();
         vcpu.exits = vcpu.exits.saturating_add(exits.totals.count);
         for (to, from) in [
             (&mut vcpu.kernel_ns, exits.totals.kernel_ns()),
@@ -111,36 +114,37 @@ impl ExitGroups {
     }
 
     fn group_key(&self, exits: &ThreadExits<'_>) -> GroupKey {
-        let VcpuId { tgid, vcpu, tid } = vcpu(exits.vcpu_id);
+        let VcpuId { tgid, vcpu, tid } = normalize_vcpu_id(exits.vcpu_id);
         let has = |group| self.by.contains(&group);
         let key = self
             .kind
             .as_ref()
             .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         GroupKey {
-            tgid: has(Group::Vm).then_some(tgid),
-            vcpu: has(Group::Vcpu).then_some((vcpu, tid)),
-            key: has(Group::Reason).then_some(key),
+            tgid: has(GroupBy::Vm).then_some(tgid),
+            vcpu: has(GroupBy::Vcpu).then_some((vcpu, tid)),
+            key: has(GroupBy::Reason).then_some(key),
         }
     }
 
-    /// Takes in what vCPUs did besides.
+    /// Adds guest time and time of exits in progress, by vCPU thread.
     pub fn add_vcpus(&mut self, vcpus: &[VcpuTimes]) {
         for times in vcpus {
-            let vcpu = self.vcpus.entry(vcpu(times.vcpu_id)).or_default();
+            let vcpu = self.vcpus.entry(normalize_vcpu_id(times.vcpu_id)).or_default();
             vcpu.guest_ns = vcpu.guest_ns.saturating_add(times.guest_ns);
             vcpu.open_ns = vcpu.open_ns.saturating_add(times.open_ns);
         }
     }
 
-    /// What came after an earlier reading, by the same groups.
+    /// Returns the exits since an earlier reading with the same grouping. Causes are not subtracted:
+    /// they cover the whole measurement.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let nothing = ExitTotals::default();
+        let zero = ExitTotals::default();
         let groups = self.groups.iter().map(|(key, group)| {
-            let before = earlier.groups.get(key).map_or(&nothing, |it| &it.totals);
+            let before = earlier.groups.get(key).map_or(&zero, |it| &it.totals);
             let recent = group.recent.unwrap_or(MinMax::NONE);
-            let since = Grouped {
+            let since = GroupStats {
                 totals: group.totals.since(before, recent),
                 causes: group.causes.clone(),
                 recent: group.recent,
@@ -170,7 +174,8 @@ impl ExitGroups {
         }
     }
 
-    /// Takes over the extremes since the reading before an older one: they are now the extremes since that reading.
+    /// Merges the recent extremes of an older reading that this one replaces. The recent extremes
+    /// then cover the time since the reading before the older one.
     pub(in crate::view) fn inherit_extremes(&mut self, older: &Self) {
         for (key, group) in &mut self.groups {
             if let Some(recent) = older.groups.get(key).and_then(|it| it.recent) {
@@ -179,34 +184,35 @@ impl ExitGroups {
         }
     }
 
-    /// What they are told apart by, each once and in the order of [`Group`].
+    /// Returns the grouping, without duplicates and in the order of [`GroupBy`].
     #[must_use]
-    pub fn by(&self) -> Vec<Group> {
-        [Group::Vm, Group::Vcpu, Group::Reason]
+    pub fn by(&self) -> Vec<GroupBy> {
+        [GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason]
             .into_iter()
             .filter(|group| self.by.contains(group))
             .collect()
     }
 
-    /// The groups.
-    pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &Grouped)> {
+    /// Iterates over the groups in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &GroupStats)> {
         self.groups.iter().map(|(key, group)| (key, &**group))
     }
 
-    /// The totals of a group.
+    /// Returns the totals of a group; `None` if it has no exits.
     #[must_use]
-    pub fn get(&self, key: &GroupKey) -> Option<&ExitTotals> {
+    pub fn totals(&self, key: &GroupKey) -> Option<&ExitTotals> {
         self.groups.get(key).map(|group| &group.totals)
     }
 
-    /// The vCPUs.
+    /// Iterates over the vCPUs in the order of their ids.
     pub fn vcpus(&self) -> impl Iterator<Item = (&VcpuId, &VcpuTotals)> {
         self.vcpus.iter()
     }
 }
 
-/// A vCPU goes by its index where that is known, and by its thread otherwise.
-pub(in crate::view) fn vcpu(vcpu_id: VcpuId) -> VcpuId {
+/// Returns the id of a vCPU for use as a key: its TID is 0 if the vCPU index is known, because
+/// several threads may run the same vCPU.
+pub(in crate::view) fn normalize_vcpu_id(vcpu_id: VcpuId) -> VcpuId {
     VcpuId {
         tid: if vcpu_id.vcpu == VCPU_UNKNOWN {
             vcpu_id.tid

@@ -1,19 +1,33 @@
-//! `exits`: where VM exits go, by reason, vCPU and VM.
+//! The `exits` view: number and durations of exits by reason, vCPU and VM, and comparisons with an
+//! earlier report.
 
 mod advice;
 mod baseline;
+mod baseline_error;
+mod change;
+mod details;
 mod diff;
 mod groups;
-mod hot;
+mod hot_rows;
 mod names;
+mod options;
 mod report;
-mod slow;
+mod row;
+mod row_stats;
+mod slow_exit;
+mod vcpu_row;
 
 pub use crate::knowledge::advice::Advice;
-pub use baseline::{Baseline, BaselineError};
-pub use diff::{DiffReport, DiffRow, DiffState, RateChange, TimeChange};
-pub(in crate::view) use groups::vcpu;
-pub use groups::{ExitGroups, Group, GroupKey, Grouped, VcpuTotals};
+pub use baseline::Baseline;
+pub use baseline_error::BaselineError;
+pub use change::{RateChange, TimeChange};
+pub use details::{Bucket, CauseRow, Percentile};
+pub use diff::{DiffReport, DiffRow, DiffState};
+pub(in crate::view) use groups::normalize_vcpu_id;
+pub use groups::{ExitGroups, GroupBy, GroupKey, GroupStats, VcpuTotals};
 pub use names::KeyNames;
-pub use report::{Bucket, Cause, ExitRow, ExitsOptions, ExitsReport, Percentile, SortKey, VcpuRow};
-pub use slow::SlowRow;
+pub use options::{ExitsOptions, SortKey};
+pub use report::ExitsReport;
+pub use row::ExitRow;
+pub use slow_exit::SlowExitRow;
+pub use vcpu_row::VcpuRow;

@@ -1,8 +1,7 @@
-//! What a key is called: exit reasons in the kernel's words; addresses and numbers as people write them, and beside
-//! the number its name, where it is a well-known one.
+//! Names of keys and causes. Exit reasons have the kernel's names. Numbers have a label, such as
+//! `msr 0x6e0 write`, and a name if it is known, such as `TSC_DEADLINE`.
 
-
-use kvm_ebpf_common::{Key, RIP_CAUSE};
+use kvm_ebpf_common::{Key, GUEST_RIP_KIND};
 
 use crate::{
     knowledge::names::{cpuid, exit_reason, hypercall, mmio, msr, port, userspace},
@@ -11,115 +10,118 @@ use crate::{
     tracefs::{Format, ReasonNames},
 };
 
-/// Names of what `exits` counts.
+/// Looks up the names of keys and causes in the `exits` view.
 #[derive(Debug)]
 pub struct KeyNames<'a> {
     /// Names of exit reasons.
     pub reasons: ReasonNames<'a>,
-    /// What is counted, with its event's format; `None` for exits by their reason.
-    pub counted: Option<(&'a EventKind, &'a Format)>,
-    /// What causes are of: the kinds with their events' formats, by [`Key::kind`] less 1.
-    pub causes: Vec<(&'a EventKind, &'a Format)>,
+    /// The counted kind of event with its format; `None` for exit reasons.
+    pub counted_event: Option<(&'a EventKind, &'a Format)>,
+    /// The kinds of events that are causes, with their formats. The index is [`Key::kind`] - 1.
+    pub cause_events: Vec<(&'a EventKind, &'a Format)>,
 }
 
 impl<'a> KeyNames<'a> {
-    /// The names of what is counted where exits are timed so.
+    /// Creates the lookup for the events of a timing request.
     #[must_use]
-    pub fn of(pairing: &'a TimingRequest) -> Self {
-        let causes = pairing.cause_events.iter();
+    pub fn new(request: &'a TimingRequest) -> Self {
+        let causes = request.cause_events.iter();
         Self {
-            reasons: ReasonNames::new(pairing.exit.as_ref()),
-            counted: pairing.counted_event.as_ref().map(|it| (&it.kind, &it.format)),
-            causes: causes.map(|it| (&it.kind, &it.format)).collect(),
+            reasons: ReasonNames::new(request.exit.as_ref()),
+            counted_event: request.counted_event.as_ref().map(|it| (&it.kind, &it.format)),
+            cause_events: causes.map(|it| (&it.kind, &it.format)).collect(),
         }
     }
 
-    /// What is counted under a key.
+    /// Returns the exit reason of a key, or the label of the counted event.
     #[must_use]
-    pub fn name(&self, key: Key) -> String {
-        match self.counted {
+    pub fn label(&self, key: Key) -> String {
+        match self.counted_event {
             None => self.reason(key),
-            Some((kind, _)) => number(kind, key),
+            Some((kind, _)) => label(kind, key),
         }
     }
 
-    /// What the number in [`KeyNames::name`] stands for, where that is known.
+    /// Returns the known name of the number in [`KeyNames::label`], if there is one.
     #[must_use]
-    pub fn known(&self, key: Key) -> Option<String> {
-        let (kind, format) = self.counted?;
-        self.known_as(kind, format, key)
+    pub fn known_name(&self, key: Key) -> Option<String> {
+        let (kind, format) = self.counted_event?;
+        self.name_of_kind(kind, format, key)
     }
 
-    /// An exit's reason.
+    /// Returns the name of the exit reason of a key.
     #[must_use]
     pub fn reason(&self, key: Key) -> String {
         let code = u32::try_from(key.code).unwrap_or(u32::MAX);
-        self.reasons.name(key.class, code)
+        self.reasons.name(key.subcode, code)
     }
 
-    /// What caused it.
+    /// Returns the label of a cause.
     #[must_use]
-    pub fn cause(&self, key: Key) -> String {
-        if key.kind == RIP_CAUSE {
+    pub fn cause_label(&self, key: Key) -> String {
+        if key.kind == GUEST_RIP_KIND {
             return format!("rip {:#x}", key.code);
         }
         self.cause_kind(key)
-            .map_or_else(|| format!("{:#x}", key.code), |(kind, _)| number(kind, key))
+            .map_or_else(|| format!("{:#x}", key.code), |(kind, _)| label(kind, key))
     }
 
-    /// What the number in [`KeyNames::cause`] stands for, where that is known.
+    /// Returns the known name of the number in [`KeyNames::cause_label`], if there is one.
     #[must_use]
-    pub fn known_cause(&self, key: Key) -> Option<String> {
+    pub fn known_cause_name(&self, key: Key) -> Option<String> {
         let (kind, format) = self.cause_kind(key)?;
-        self.known_as(kind, format, key)
+        self.name_of_kind(kind, format, key)
     }
 
-    /// By how much the code of a cause was shifted right.
+    /// Returns the number of bits by which the code of a cause is shifted right.
     #[must_use]
-    pub fn cause_shift(&self, key: Key) -> u32 {
+    pub fn cause_code_shift(&self, key: Key) -> u32 {
         self.cause_kind(key).map_or(0, |(kind, _)| kind.code_shift)
     }
 
-    /// The kind of event that a cause is of.
+    /// Returns the kind of event of a cause, with its format.
     pub(super) fn cause_kind(&self, key: Key) -> Option<(&EventKind, &Format)> {
         let index = (key.kind as usize).checked_sub(1)?;
-        self.causes.get(index).copied()
+        self.cause_events.get(index).copied()
     }
 
-    /// Does the guest wait there, because it has nothing to do?
+    /// Returns whether a key is a halt, during which the guest has nothing to do.
     #[must_use]
     pub fn is_halt(&self, key: Key) -> bool {
-        match self.counted {
+        match self.counted_event {
             None => exit_reason::is_halt(&self.reason(key)),
-            Some((kind, _)) => kind.name == "userspace" && userspace::is_halt(key.code, key.class),
+            Some((kind, _)) => kind.name == "userspace" && userspace::is_halt(key.code, key.subcode),
         }
     }
 
-    /// The name of a kind's number. Tables are for what no kernel names, and are x86's, as all of these kinds but MMIO and
-    /// userspace are; everything else is called what the kernel calls it.
-    fn known_as(&self, kind: &EventKind, format: &Format, key: Key) -> Option<String> {
+    /// Returns the known name of a kind's number.
+    ///
+    /// The kernel's own names come from the event's format. The tables are for numbers that the
+    /// kernel does not name. They are for x86, and so are all of these kinds except `mmio` and
+    /// `userspace`.
+    fn name_of_kind(&self, kind: &EventKind, format: &Format, key: Key) -> Option<String> {
         let code = key.code << kind.code_shift;
         match kind.name.as_str() {
             "mmio" if self.reasons.is_x86() => mmio::name(code),
-            // An address in the guest's memory, or of one of its processes.
+            // Without a known memory layout, an address has no name.
             "mmio" | "page-fault" => None,
-            "pio" => port::name(code, key.class != 0),
+            "pio" => port::name(code, key.subcode != 0),
             "msr" => msr::name(code),
             "hypercall" => hypercall::name(code),
             "cpuid" => cpuid::name(code),
-            "userspace" if userspace::error(key.class).is_none() => format
+            "userspace" if userspace::error(key.subcode).is_none() => format
                 .value_name(&kind.code_field, code)
-                .or_else(|| userspace::name(code, key.class)),
-            "userspace" => userspace::name(code, key.class),
+                .or_else(|| userspace::name(code, key.subcode)),
+            "userspace" => userspace::name(code, key.subcode),
             _ => format.value_name(&kind.code_field, code),
         }
     }
 }
 
-/// What a key of a kind is called, by its number.
-fn number(kind: &EventKind, key: Key) -> String {
+/// Returns the label of a key of a kind of event.
+fn label(kind: &EventKind, key: Key) -> String {
     let code = key.code << kind.code_shift;
-    let class = key.class;
+    let class = key.subcode;
     match kind.name.as_str() {
         "mmio" => format!(
             "mmio {code:#x} {}",
@@ -158,30 +160,30 @@ mod tests {
     fn key(code: u64, class: u32) -> Key {
         Key {
             code,
-            class,
+            subcode: class,
             kind: 0,
         }
     }
 
-    fn named(kind: &str, format: &Format, key: Key) -> (String, Option<String>) {
+    fn label_and_name(kind: &str, format: &Format, key: Key) -> (String, Option<String>) {
         let kind = EventKind::from_name(kind).unwrap();
         let names = KeyNames {
             reasons: ReasonNames::new(None),
-            counted: Some((&kind, format)),
-            causes: Vec::new(),
+            counted_event: Some((&kind, format)),
+            cause_events: Vec::new(),
         };
-        (names.name(key), names.known(key))
+        (names.label(key), names.known_name(key))
     }
 
-    fn both(name: &str, known: &str) -> (String, Option<String>) {
+    fn expected(label: &str, name: &str) -> (String, Option<String>) {
         (
-            name.to_owned(),
-            (!known.is_empty()).then(|| known.to_owned()),
+            label.to_owned(),
+            (!name.is_empty()).then(|| name.to_owned()),
         )
     }
 
     #[test]
-    fn well_known_numbers_have_names_beside_them() {
+    fn well_known_numbers_have_names() {
         let format = format!("kvm_msr");
         for (kind, code, class, name, known) in [
             ("msr", 0x6e0, 1, "msr 0x6e0 write", "TSC_DEADLINE"),
@@ -196,41 +198,41 @@ mod tests {
             ),
             ("cpuid", 1, 0, "cpuid 0x1", "version, features"),
             ("hypercall", 10, 0, "hypercall 10", "KVM_HC_SEND_IPI"),
-            // The page of the local APIC, or a process's memory.
+            // It may be the page of the local APIC, or a virtual address of a guest process.
             ("page-fault", 0xf_ee00, 0, "page 0xfee00000", ""),
         ] {
-            assert_eq!(named(kind, &format, key(code, class)), both(name, known));
+            assert_eq!(label_and_name(kind, &format, key(code, class)), expected(name, known));
         }
     }
 
     #[test]
-    fn the_kernel_names_what_goes_to_user_space() {
+    fn exits_to_user_space_have_the_kernels_names() {
         let format = format!("kvm_userspace_exit");
         let eintr = (-4_i32).cast_unsigned();
         let efault = (-14_i32).cast_unsigned();
         for (code, errno, name, known) in [
             (6, 0, "userspace 6", "KVM_EXIT_MMIO"),
-            // This kernel has names up to 30.
+            // This kernel has names up to 30. The table has later ones.
             (37, 0, "userspace 37", "KVM_EXIT_NOTIFY"),
             (99, 0, "userspace 99", ""),
             (0, eintr, "restart", "EINTR"),
             (0, efault, "error 14", "EFAULT"),
         ] {
             assert_eq!(
-                named("userspace", &format, key(code, errno)),
-                both(name, known)
+                label_and_name("userspace", &format, key(code, errno)),
+                expected(name, known)
             );
         }
     }
 
     #[test]
-    fn a_halt_that_the_vmm_waits_for_is_one() {
+    fn a_halt_in_the_vmm_is_a_halt() {
         let format = format!("kvm_userspace_exit");
         let kind = EventKind::from_name("userspace").unwrap();
         let names = KeyNames {
             reasons: ReasonNames::new(None),
-            counted: Some((&kind, &format)),
-            causes: Vec::new(),
+            counted_event: Some((&kind, &format)),
+            cause_events: Vec::new(),
         };
         assert!(names.is_halt(key(5, 0)));
         assert!(!names.is_halt(key(6, 0)));
@@ -238,39 +240,39 @@ mod tests {
     }
 
     #[test]
-    fn any_field_has_the_names_that_the_kernel_has_for_it() {
+    fn fields_have_the_kernels_names_of_their_values() {
         let format = format!("kvm_inj_exception");
-        let (name, known) = named("kvm_inj_exception.exception", &format, key(14, 0));
+        let (name, known) = label_and_name("kvm_inj_exception.exception", &format, key(14, 0));
         assert_eq!((&*name, known.as_deref()), ("0xe", Some("#PF")));
-        // What a reason is called depends on another field, which is not known here.
+        // The name of an exit reason depends on the field `isa`, which is not part of the key.
         let format = format!("kvm_exit");
-        let (_, known) = named("kvm_exit.exit_reason", &format, key(0x78, 0));
+        let (_, known) = label_and_name("kvm_exit.exit_reason", &format, key(0x78, 0));
         assert_eq!(known, None);
         let format = format!("kvm_pio");
-        assert_eq!(named("kvm_pio.size", &format, key(4, 0)), both("0x4", ""));
+        assert_eq!(label_and_name("kvm_pio.size", &format, key(4, 0)), expected("0x4", ""));
     }
 
     #[test]
-    fn causes_have_names_too() {
+    fn causes_have_labels_and_names() {
         let (msr, pio) = (EventKind::from_name("msr").unwrap(), EventKind::from_name("pio").unwrap());
         let (msr_format, pio_format) = (format!("kvm_msr"), format!("kvm_pio"));
         let names = KeyNames {
             reasons: ReasonNames::new(None),
-            counted: None,
-            causes: vec![(&msr, &msr_format), (&pio, &pio_format)],
+            counted_event: None,
+            cause_events: vec![(&msr, &msr_format), (&pio, &pio_format)],
         };
         let cause = |kind, code, class| {
-            let key = Key { code, class, kind };
-            (names.cause(key), names.known_cause(key))
+            let key = Key { code, subcode: class, kind };
+            (names.cause_label(key), names.known_cause_name(key))
         };
-        assert_eq!(cause(1, 0x830, 1), both("msr 0x830 write", "x2APIC ICR"));
-        assert_eq!(cause(2, 0x608, 0), both("port 0x608 in", "ACPI PM timer"));
-        assert_eq!(cause(9, 0x608, 0), both("0x608", ""));
-        assert_eq!(cause(RIP_CAUSE, 0x608, 0), both("rip 0x608", ""));
+        assert_eq!(cause(1, 0x830, 1), expected("msr 0x830 write", "x2APIC ICR"));
+        assert_eq!(cause(2, 0x608, 0), expected("port 0x608 in", "ACPI PM timer"));
+        assert_eq!(cause(9, 0x608, 0), expected("0x608", ""));
+        assert_eq!(cause(GUEST_RIP_KIND, 0x608, 0), expected("rip 0x608", ""));
     }
 
     #[test]
-    fn other_machines_have_other_addresses() {
+    fn addresses_of_arm64_have_no_pc_names() {
         let exit = Format::parse(
             "kvm",
             include_str!("../../../tests/fixtures/formats/6.12-arm64/kvm/kvm_exit"),
@@ -280,9 +282,9 @@ mod tests {
         let mmio = EventKind::from_name("mmio").unwrap();
         let names = KeyNames {
             reasons: ReasonNames::new(Some(&exit)),
-            counted: Some((&mmio, &format)),
-            causes: Vec::new(),
+            counted_event: Some((&mmio, &format)),
+            cause_events: Vec::new(),
         };
-        assert_eq!(names.known(key(0xfee0_00b0, 1)), None);
+        assert_eq!(names.known_name(key(0xfee0_00b0, 1)), None);
     }
 }

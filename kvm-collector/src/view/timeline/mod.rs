@@ -1,7 +1,7 @@
-//! How a recording went on: events, exits and where each vCPU's time went, in a bounded number of bins.
+//! The timeline of a recording: events, exits and where each vCPU's time went, per interval (bin).
 //!
-//! How long a recording is, is known when it is over. So bins begin short, and whenever time runs out of
-//! them, each two become one: there are never more than [`MOST_BINS`], whatever is recorded.
+//! The length of a recording is not known in advance. Bins are short at first. When there are more than
+//! [`MAX_BINS`], each pair is merged into one bin of twice the length.
 
 mod report;
 
@@ -12,20 +12,22 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 use crate::{
     model::{ExitEnd, ExitPart, Segment, StreamItem, VcpuId},
     timing::{CompleteSegment, ExitAssembler, TimeSlice},
+    view::exits::normalize_vcpu_id,
 };
 pub use report::{TimePart, TimelineReport, TimelineTrack};
 
-/// More bins there never are.
-pub const MOST_BINS: usize = 600;
+/// Maximum number of bins.
+pub const MAX_BINS: usize = 600;
 
-/// So long is a bin at first. 600 of them are 38 ms.
+/// Initial length of a bin. 600 of them cover 39 ms.
 const FIRST_BIN_NS: u64 = 1 << 16;
 
-/// vCPUs that have a track of their own: 128 of them take 5 MB here. The others share one.
-const MOST_TRACKS: usize = 128;
+/// Maximum number of vCPUs with a track of their own. 128 tracks take 5 MB. All other vCPUs share one
+/// more track.
+const MAX_TRACKS: usize = 128;
 
-/// vCPUs whose track is remembered.
-const MOST_VCPUS: usize = 1 << 18;
+/// Maximum number of vCPUs in the table of tracks.
+const MAX_VCPUS: usize = 1 << 18;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Bin {
@@ -39,67 +41,74 @@ struct Track {
     bins: Vec<Bin>,
 }
 
-/// Takes what is in a recording, in the order of time: its events, and the segments of its vCPU threads, as
-/// [`Replay`](crate::timing::Replay) finds them.
+/// Collects the events of a recording, and the segments of its vCPU threads that
+/// [`Replay`](crate::timing::Replay) finds. Both must be added in time order.
 #[derive(Debug)]
 pub struct Timeline {
-    began_ns: Option<u64>,
+    /// Time of the first item.
+    start_ns: Option<u64>,
+    /// Time of the latest item.
     newest_ns: u64,
+    /// Current length of a bin.
     bin_ns: u64,
+    /// Number of events per bin.
     events: Vec<u64>,
+    /// Number of lost events per bin.
     lost: Vec<u64>,
     assembler: ExitAssembler,
+    /// The tracks. If there are more than [`MAX_TRACKS`], the last one is shared.
     tracks: Vec<Track>,
-    of_vcpu: HashMap<VcpuId, usize>,
-    together: usize,
+    track_indices: HashMap<VcpuId, usize>,
+    /// Number of vCPUs that share the last track.
+    merged_vcpus: usize,
 }
 
 impl Default for Timeline {
     fn default() -> Self {
         Self {
-            began_ns: None,
+            start_ns: None,
             newest_ns: 0,
             bin_ns: FIRST_BIN_NS,
             events: Vec::new(),
             lost: Vec::new(),
             assembler: ExitAssembler::default(),
             tracks: Vec::new(),
-            of_vcpu: HashMap::new(),
-            together: 0,
+            track_indices: HashMap::new(),
+            merged_vcpus: 0,
         }
     }
 }
 
 impl Timeline {
-    /// Takes the next item: events and losses have bins of their own.
-    pub fn take(&mut self, item: &StreamItem<'_>) {
+    /// Adds an item of the stream: counts events and losses.
+    pub fn add_item(&mut self, item: &StreamItem<'_>) {
         match item {
             StreamItem::Event(event) => {
-                let bin = self.reach(event.time_ns);
-                add(&mut self.events, bin, event.represented_events());
+                let bin = self.extend_to(event.time_ns);
+                add_to_bin(&mut self.events, bin, event.represented_events());
             }
             StreamItem::Lost { count, time_ns, .. } => {
-                // A loss from before the first event is in the first bin.
-                let bin = self.reach((*time_ns).max(self.newest_ns));
-                add(&mut self.lost, bin, *count);
+                // The time of a loss may be earlier than the events before it.
+                let bin = self.extend_to((*time_ns).max(self.newest_ns));
+                add_to_bin(&mut self.lost, bin, *count);
             }
             _ => {}
         }
     }
 
-    /// Takes a segment.
-    pub fn segment(&mut self, segment: &Segment) {
+    /// Adds a segment of a vCPU thread: counts exits, and adds times.
+    pub fn add_segment(&mut self, segment: &Segment) {
         let mut assembler = std::mem::take(&mut self.assembler);
         assembler.add(segment, |assembled| match assembled {
             CompleteSegment::Guest(guest) => {
-                self.reach(guest.to_ns);
-                let track = self.track(guest.vcpu_id);
-                self.spend(track, TimePart::Guest, guest.from_ns, guest.to_ns);
+                self.extend_to(guest.to_ns);
+                let track = self.track_index(guest.vcpu_id);
+                self.add_time(track, TimePart::Guest, guest.from_ns, guest.to_ns);
             }
             CompleteSegment::Exit(segment, exit, parts) => {
-                let track = self.track(segment.vcpu_id);
-                self.reach(segment.to_ns);
-                let bin = self.bin(segment.from_ns);
+                let track = self.track_index(segment.vcpu_id);
+                self.extend_to(segment.to_ns);
+                let bin = self.bin_index(segment.from_ns);
                 if let Some(bin) = self.track_bin(track, bin) {
                     bin.exits += 1;
                 }
@@ -112,13 +121,13 @@ impl Timeline {
                                 Some(ExitPart::Halted) => TimePart::Halted,
                                 Some(ExitPart::Preempted) => TimePart::Preempted,
                             };
-                            self.spend(track, part, slice.from_ns, slice.to_ns);
+                            self.add_time(track, part, slice.from_ns, slice.to_ns);
                         }
                     }
                     ExitEnd::InProgress => {
-                        self.spend(track, TimePart::Open, segment.from_ns, segment.to_ns);
+                        self.add_time(track, TimePart::Open, segment.from_ns, segment.to_ns);
                     }
-                    // It has no time.
+                    // The exit has no duration.
                     ExitEnd::UnknownEnd => {}
                 }
             }
@@ -126,18 +135,18 @@ impl Timeline {
         self.assembler = assembler;
     }
 
-    /// All that was taken.
+    /// Returns the timeline of everything that was added.
     #[must_use]
     pub fn report(mut self, vm_name: &dyn Fn(u32) -> String) -> TimelineReport {
         let end_ns = self.newest_ns;
-        let elapsed_ns = end_ns.saturating_sub(self.began_ns.unwrap_or(end_ns));
-        let bins = match self.began_ns {
-            Some(_) => self.bin(end_ns) + 1,
+        let elapsed_ns = end_ns.saturating_sub(self.start_ns.unwrap_or(end_ns));
+        let bins = match self.start_ns {
+            Some(_) => self.bin_index(end_ns) + 1,
             None => 0,
         };
-        let whole = |mut it: Vec<u64>| {
-            it.resize(bins, 0);
-            it
+        let pad = |mut counts: Vec<u64>| {
+            counts.resize(bins, 0);
+            counts
         };
         let mut tracks: Vec<_> = self
             .tracks
@@ -168,22 +177,22 @@ impl Timeline {
             elapsed_ns,
             bin_ns: self.bin_ns,
             bins,
-            events: whole(self.events),
-            lost: whole(self.lost),
+            events: pad(self.events),
+            lost: pad(self.lost),
             tracks,
-            together: self.together,
+            merged_vcpus: self.merged_vcpus,
         }
     }
 
-    /// The bin of a time, after bins were made long enough for it.
-    fn reach(&mut self, time_ns: u64) -> usize {
-        self.began_ns.get_or_insert(time_ns);
+    /// Extends the timeline to a time, and merges bins if necessary. Returns the bin of the time.
+    fn extend_to(&mut self, time_ns: u64) -> usize {
+        self.start_ns.get_or_insert(time_ns);
         self.newest_ns = self.newest_ns.max(time_ns);
-        while self.bin(time_ns) >= MOST_BINS {
-            merge(&mut self.events, |to, from| *to = to.saturating_add(from));
-            merge(&mut self.lost, |to, from| *to = to.saturating_add(from));
+        while self.bin_index(time_ns) >= MAX_BINS {
+            merge_pairs(&mut self.events, |to, from| *to = to.saturating_add(from));
+            merge_pairs(&mut self.lost, |to, from| *to = to.saturating_add(from));
             for track in &mut self.tracks {
-                merge(&mut track.bins, |to, from| {
+                merge_pairs(&mut track.bins, |to, from| {
                     to.exits += from.exits;
                     for (to, from) in to.parts_ns.iter_mut().zip(from.parts_ns) {
                         *to = to.saturating_add(from);
@@ -192,34 +201,27 @@ impl Timeline {
             }
             self.bin_ns = self.bin_ns.saturating_mul(2);
         }
-        self.bin(time_ns)
+        self.bin_index(time_ns)
     }
 
-    fn bin(&self, time_ns: u64) -> usize {
-        let after_ns = time_ns.saturating_sub(self.began_ns.unwrap_or(time_ns));
-        usize::try_from(after_ns / self.bin_ns).unwrap_or(usize::MAX)
+    fn bin_index(&self, time_ns: u64) -> usize {
+        let offset_ns = time_ns.saturating_sub(self.start_ns.unwrap_or(time_ns));
+        usize::try_from(offset_ns / self.bin_ns).unwrap_or(usize::MAX)
     }
 
-    /// The track of a vCPU, which goes by its index where that is known.
-    fn track(&mut self, vcpu_id: VcpuId) -> usize {
-        let vcpu_id = VcpuId {
-            tid: if vcpu_id.vcpu == VCPU_UNKNOWN {
-                vcpu_id.tid
-            } else {
-                0
-            },
-            ..vcpu_id
-        };
-        if let Some(track) = self.of_vcpu.get(&vcpu_id) {
+    /// Returns the index of a vCPU's track, and creates the track if necessary.
+    fn track_index(&mut self, vcpu_id: VcpuId) -> usize {
+        let vcpu_id = normalize_vcpu_id(vcpu_id);
+        if let Some(track) = self.track_indices.get(&vcpu_id) {
             return *track;
         }
-        let is_full = self.tracks.len() >= MOST_TRACKS;
+        let is_full = self.tracks.len() >= MAX_TRACKS;
         if is_full {
-            self.together += 1;
+            self.merged_vcpus += 1;
         }
         let track_id = if is_full { VcpuId::default() } else { vcpu_id };
-        let track = if self.tracks.len() > MOST_TRACKS {
-            MOST_TRACKS
+        let track = if self.tracks.len() > MAX_TRACKS {
+            MAX_TRACKS
         } else {
             self.tracks.push(Track {
                 vcpu_id: track_id,
@@ -227,12 +229,13 @@ impl Timeline {
             });
             self.tracks.len() - 1
         };
-        if self.of_vcpu.len() < MOST_VCPUS {
-            self.of_vcpu.insert(vcpu_id, track);
+        if self.track_indices.len() < MAX_VCPUS {
+            self.track_indices.insert(vcpu_id, track);
         }
         track
     }
 
+    /// Returns a bin of a track, and creates the bin if necessary.
     fn track_bin(&mut self, track: usize, bin: usize) -> Option<&mut Bin> {
         let bins = &mut self.tracks.get_mut(track)?.bins;
         if bins.len() <= bin {
@@ -241,21 +244,21 @@ impl Timeline {
         bins.get_mut(bin)
     }
 
-    /// Spreads a time over the bins it reaches across. None ends after the newest event, so each has its bin.
-    fn spend(&mut self, track: usize, part: TimePart, from_ns: u64, to_ns: u64) {
-        let Some(began_ns) = self.began_ns else {
+    /// Adds an interval to all bins that it overlaps. The timeline must already extend to its end.
+    fn add_time(&mut self, track: usize, part: TimePart, from_ns: u64, to_ns: u64) {
+        let Some(start_ns) = self.start_ns else {
             return;
         };
-        let mut from_ns = from_ns.max(began_ns);
+        let mut from_ns = from_ns.max(start_ns);
         while from_ns < to_ns {
-            let bin = self.bin(from_ns);
+            let bin = self.bin_index(from_ns);
             let bin_end_ns = (bin as u64 + 1)
                 .saturating_mul(self.bin_ns)
-                .saturating_add(began_ns);
+                .saturating_add(start_ns);
             let until_ns = to_ns.min(bin_end_ns);
             if let Some(bin) = self.track_bin(track, bin) {
-                let spent_ns = &mut bin.parts_ns[part as usize];
-                *spent_ns = spent_ns.saturating_add(until_ns - from_ns);
+                let part_ns = &mut bin.parts_ns[part as usize];
+                *part_ns = part_ns.saturating_add(until_ns - from_ns);
             }
             if until_ns == from_ns {
                 return;
@@ -265,21 +268,21 @@ impl Timeline {
     }
 }
 
-/// Adds to a bin that may not be there yet.
-fn add(bins: &mut Vec<u64>, bin: usize, number: u64) {
+/// Adds to a bin, and creates the bin if necessary.
+fn add_to_bin(bins: &mut Vec<u64>, bin: usize, number: u64) {
     if bins.len() <= bin {
         bins.resize(bin + 1, 0);
     }
     bins[bin] = bins[bin].saturating_add(number);
 }
 
-/// Makes one bin of each two.
-fn merge<T: Copy>(bins: &mut Vec<T>, into: impl Fn(&mut T, T)) {
+/// Merges each pair of bins into one.
+fn merge_pairs<T: Copy>(bins: &mut Vec<T>, merge: impl Fn(&mut T, T)) {
     let half = bins.len().div_ceil(2);
     for index in 0..half {
         let mut bin = bins[2 * index];
         if let Some(next) = bins.get(2 * index + 1) {
-            into(&mut bin, *next);
+            merge(&mut bin, *next);
         }
         bins[index] = bin;
     }

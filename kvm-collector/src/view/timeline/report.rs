@@ -1,26 +1,26 @@
-//! What a timeline gives.
+//! The report of a timeline.
 
 use serde::Serialize;
 
-/// Where a vCPU's time can be.
+/// A part of a vCPU's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TimePart {
     /// In the guest.
     Guest,
-    /// In the kernel on its behalf.
+    /// In the kernel, on behalf of the guest.
     Kernel,
     /// In the VMM's user space.
     Vmm,
     /// Halted.
     Halted,
-    /// Ready but not running.
+    /// Runnable, but not running.
     Preempted,
-    /// Out of the guest since its last event, and not back at the end: for what, is not known.
+    /// In an exit that was still in progress at the end of the recording.
     Open,
 }
 
 impl TimePart {
-    /// All of them, in the order in which they are shown and in which [`TimelineTrack::parts_ns`] has them.
+    /// All parts, in the order of [`TimelineTrack::parts_ns`].
     pub const ALL: [Self; 6] = [
         Self::Guest,
         Self::Kernel,
@@ -30,7 +30,7 @@ impl TimePart {
         Self::Open,
     ];
 
-    /// What it is called.
+    /// Returns the name in legends and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -44,38 +44,38 @@ impl TimePart {
     }
 }
 
-/// What a vCPU did, bin by bin.
+/// Exits and times of a vCPU per bin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimelineTrack {
-    /// The VM's name; empty for all vCPUs that are not told apart.
+    /// Name of the VM; empty for the track that several vCPUs share.
     pub vm: String,
-    /// The VMM's process.
+    /// PID of the VMM; 0 for the track that several vCPUs share.
     pub pid: u32,
-    /// The vCPU's index, where known.
+    /// Index of the vCPU, if known.
     pub vcpu: Option<u32>,
-    /// Its thread.
+    /// TID of the vCPU thread, if the index is not known; else 0.
     pub tid: u32,
-    /// How many exits began.
+    /// Number of exits that started, per bin.
     pub exits: Vec<u64>,
-    /// How much of the time went where, in the order of [`TimePart::ALL`].
+    /// Time by part and bin, in the order of [`TimePart::ALL`].
     pub parts_ns: [Vec<u64>; 6],
 }
 
-/// A recording, bin by bin.
+/// A recording in bins of equal length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimelineReport {
-    /// From its first event to its last.
+    /// Time from the first to the last event.
     pub elapsed_ns: u64,
-    /// How long a bin is; the last one may be shorter.
+    /// Length of a bin. The last one may be shorter.
     pub bin_ns: u64,
-    /// How many there are.
+    /// Number of bins.
     pub bins: usize,
-    /// Events, of all kinds.
+    /// Number of events per bin.
     pub events: Vec<u64>,
-    /// Events that are missing, at the place where the recording says so.
+    /// Number of lost events per bin, at the time at which the recording reports the loss.
     pub lost: Vec<u64>,
-    /// The vCPUs.
+    /// A track per vCPU.
     pub tracks: Vec<TimelineTrack>,
-    /// vCPUs that are not told apart: the last of `tracks` is all of them.
-    pub together: usize,
+    /// Number of vCPUs that share the last track; 0 if none do.
+    pub merged_vcpus: usize,
 }

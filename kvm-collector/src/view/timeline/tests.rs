@@ -1,4 +1,4 @@
-//! A timeline of events that were made up.
+//! Tests of a timeline with synthetic events.
 
 use super::*;
 use crate::{
@@ -47,15 +47,15 @@ impl Feeder {
         }
     }
 
-    fn take(&mut self, item: &StreamItem<'_>) {
-        self.timeline.take(item);
+    fn add_item(&mut self, item: &StreamItem<'_>) {
+        self.timeline.add_item(item);
         self.replay.add_item(item);
         for segment in self.replay.drain_segments() {
-            self.timeline.segment(&segment);
+            self.timeline.add_segment(&segment);
         }
     }
 
-    fn feed(&mut self, time_ns: u64, tid: u32, name: &str, fields: &[(&str, u64)]) {
+    fn add_event(&mut self, time_ns: u64, tid: u32, name: &str, fields: &[(&str, u64)]) {
         let slot = NAMES
             .iter()
             .position(|it| *it == name)
@@ -68,7 +68,7 @@ impl Feeder {
                 .copy_from_slice(&value.to_le_bytes()[..field.size]);
         }
         let thread = ThreadId { tgid: 7, tid };
-        self.take(&StreamItem::Event(Event {
+        self.add_item(&StreamItem::Event(Event {
             time_ns,
             cpu: 0,
             tgid: 7,
@@ -83,7 +83,7 @@ impl Feeder {
     fn report(mut self) -> TimelineReport {
         self.replay.finish_segments();
         for segment in self.replay.drain_segments() {
-            self.timeline.segment(&segment);
+            self.timeline.add_segment(&segment);
         }
         self.timeline.report(&|tgid| format!("vm-{tgid}"))
     }
@@ -94,17 +94,17 @@ fn sums(track: &TimelineTrack) -> [u64; 6] {
 }
 
 #[test]
-fn time_goes_to_where_the_vcpu_was() {
+fn time_is_divided_into_parts() {
     let mut feeder = Feeder::new();
     let vcpu = [("vcpu_id", 3)];
-    feeder.feed(990, 9, "kvm_exit", &vcpu);
-    feeder.feed(1_000, 9, "kvm_entry", &vcpu);
-    feeder.feed(1_100, 9, "kvm_exit", &vcpu);
-    feeder.feed(1_110, 9, "kvm_userspace_exit", &[]);
-    feeder.feed(1_160, 9, "kvm_vcpu_wakeup", &[("ns", 30)]);
-    feeder.feed(1_165, 9, "kvm_entry", &vcpu);
-    feeder.feed(1_265, 9, "kvm_exit", &vcpu);
-    feeder.feed(1_300, 8, "kvm_exit", &[("vcpu_id", 1)]);
+    feeder.add_event(990, 9, "kvm_exit", &vcpu);
+    feeder.add_event(1_000, 9, "kvm_entry", &vcpu);
+    feeder.add_event(1_100, 9, "kvm_exit", &vcpu);
+    feeder.add_event(1_110, 9, "kvm_userspace_exit", &[]);
+    feeder.add_event(1_160, 9, "kvm_vcpu_wakeup", &[("ns", 30)]);
+    feeder.add_event(1_165, 9, "kvm_entry", &vcpu);
+    feeder.add_event(1_265, 9, "kvm_exit", &vcpu);
+    feeder.add_event(1_300, 8, "kvm_exit", &[("vcpu_id", 1)]);
     let report = feeder.report();
     assert_eq!(report.elapsed_ns, 310);
     assert_eq!(report.events, [8]);
@@ -118,18 +118,18 @@ fn time_goes_to_where_the_vcpu_was() {
 }
 
 #[test]
-fn bins_are_merged_and_lose_nothing() {
+fn merging_bins_preserves_all_counts_and_times() {
     let mut feeder = Feeder::new();
     let vcpu = [("vcpu_id", 0)];
-    feeder.feed(5, 9, "kvm_exit", &vcpu);
-    feeder.feed(5, 9, "kvm_entry", &vcpu);
+    feeder.add_event(5, 9, "kvm_exit", &vcpu);
+    feeder.add_event(5, 9, "kvm_entry", &vcpu);
     for number in 1..=1_000u64 {
-        feeder.feed(5 + number * 10_000_000, 9, "kvm_exit", &vcpu);
-        feeder.feed(5 + number * 10_000_000 + 4_000_000, 9, "kvm_entry", &vcpu);
+        feeder.add_event(5 + number * 10_000_000, 9, "kvm_exit", &vcpu);
+        feeder.add_event(5 + number * 10_000_000 + 4_000_000, 9, "kvm_entry", &vcpu);
     }
     let report = feeder.report();
     assert!(
-        (MOST_BINS / 2..=MOST_BINS).contains(&report.bins),
+        (MAX_BINS / 2..=MAX_BINS).contains(&report.bins),
         "{}",
         report.bins
     );
@@ -141,7 +141,7 @@ fn bins_are_merged_and_lose_nothing() {
         (guest_ns, kernel_ns),
         (10_004_000_000 - 4_000_000_000, 4_000_000_000)
     );
-    // Each bin is full, up to the last.
+    // The parts add up to the length of the bin, except in the last one.
     for bin in 0..report.bins - 1 {
         let sum: u64 = track.parts_ns.iter().map(|it| it[bin]).sum();
         assert_eq!(sum, report.bin_ns, "bin {bin}");
@@ -149,52 +149,52 @@ fn bins_are_merged_and_lose_nothing() {
 }
 
 #[test]
-fn a_time_far_away_takes_no_more_bins() {
+fn the_number_of_bins_is_bounded() {
     let mut feeder = Feeder::new();
     const LAST_NS: u64 = (1 << 63) - 1;
-    feeder.feed(0, 9, "kvm_exit", &[("vcpu_id", 0)]);
-    feeder.feed(1, 9, "kvm_entry", &[("vcpu_id", 0)]);
-    feeder.feed(LAST_NS, 9, "kvm_exit", &[("vcpu_id", 0)]);
-    feeder.feed(3, 9, "kvm_entry", &[("vcpu_id", 0)]);
+    feeder.add_event(0, 9, "kvm_exit", &[("vcpu_id", 0)]);
+    feeder.add_event(1, 9, "kvm_entry", &[("vcpu_id", 0)]);
+    feeder.add_event(LAST_NS, 9, "kvm_exit", &[("vcpu_id", 0)]);
+    feeder.add_event(3, 9, "kvm_entry", &[("vcpu_id", 0)]);
     let report = feeder.report();
-    assert!(report.bins <= MOST_BINS);
+    assert!(report.bins <= MAX_BINS);
     assert_eq!(sums(&report.tracks[0])[0], LAST_NS - 1);
 }
 
 #[test]
-fn nothing_reaches_across_a_loss() {
+fn no_time_is_counted_across_a_loss() {
     let mut feeder = Feeder::new();
-    feeder.feed(900, 9, "kvm_exit", &[("vcpu_id", 0)]);
-    feeder.feed(1_000, 9, "kvm_entry", &[("vcpu_id", 0)]);
-    feeder.take(&StreamItem::Lost {
+    feeder.add_event(900, 9, "kvm_exit", &[("vcpu_id", 0)]);
+    feeder.add_event(1_000, 9, "kvm_entry", &[("vcpu_id", 0)]);
+    feeder.add_item(&StreamItem::Lost {
         slot: None,
         cpu: None,
         count: 12,
         time_ns: 1_500,
     });
-    feeder.feed(2_000, 9, "kvm_exit", &[("vcpu_id", 0)]);
-    feeder.feed(2_100, 9, "kvm_entry", &[("vcpu_id", 0)]);
+    feeder.add_event(2_000, 9, "kvm_exit", &[("vcpu_id", 0)]);
+    feeder.add_event(2_100, 9, "kvm_entry", &[("vcpu_id", 0)]);
     let report = feeder.report();
     assert_eq!(report.lost, [12]);
     assert_eq!(sums(&report.tracks[0]), [0, 200, 0, 0, 0, 0]);
 }
 
 #[test]
-fn more_vcpus_than_are_told_apart_are_taken_together() {
+fn vcpus_beyond_the_limit_share_a_track() {
     let mut feeder = Feeder::new();
     for tid in 0..200u32 {
         let vcpu = [("vcpu_id", u64::from(tid))];
-        feeder.feed(u64::from(tid), tid + 1, "kvm_exit", &vcpu);
+        feeder.add_event(u64::from(tid), tid + 1, "kvm_exit", &vcpu);
     }
     let report = feeder.report();
-    assert_eq!(report.tracks.len(), MOST_TRACKS + 1);
-    assert_eq!(report.together, 200 - MOST_TRACKS);
-    let last = report.tracks.last().expect("there are many");
+    assert_eq!(report.tracks.len(), MAX_TRACKS + 1);
+    assert_eq!(report.merged_vcpus, 200 - MAX_TRACKS);
+    let last = report.tracks.last().expect("a shared track");
     assert_eq!((last.pid, last.exits.iter().sum::<u64>()), (0, 72));
 }
 
 #[test]
-fn nothing_is_no_bins() {
+fn an_empty_recording_has_no_bins() {
     let report = Feeder::new().report();
     assert_eq!((report.bins, report.elapsed_ns), (0, 0));
 }

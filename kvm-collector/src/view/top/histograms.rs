@@ -1,4 +1,4 @@
-//! Histograms of what is looked at, and of nothing else.
+//! Histograms of the selected scope's rows.
 
 use super::{DurationStats, Scope, TopReading, TopRow, Window};
 use crate::{
@@ -6,59 +6,60 @@ use crate::{
     view::{ExitGroups, GroupKey},
 };
 
-/// The histograms of the rows of one scope: of each row at most two, 2.4 KB each.
+/// Histograms of the rows of one scope, at most two per row, each of 2.4 KB.
 #[derive(Debug, Default)]
 pub struct ScopeHistograms {
     scope: Scope,
-    /// Since the beginning.
+    /// Exits since the start of the measurement.
     all: ExitGroups,
-    /// Since the reading before, if that was of the same scope.
+    /// Exits since the previous reading, if that had the same scope.
     recent: Option<ExitGroups>,
 }
 
 impl ScopeHistograms {
-    /// Takes in a reading.
+    /// Moves the histograms out of a reading and updates the recent ones.
     pub fn add_reading(&mut self, reading: &mut TopReading) {
         let groups = std::mem::take(&mut reading.groups);
-        // Without an earlier reading all is recent.
+        // At the first reading, all exits are recent.
         self.recent = (self.scope == reading.scope).then(|| groups.since(&self.all));
         self.all = groups;
         self.scope = reading.scope;
     }
 
-    /// Takes in a reading that was made to have something to subtract from the next.
+    /// Moves the histograms out of a reading, to subtract them from those of the next reading.
     pub fn set_base(&mut self, reading: &mut TopReading) {
         self.all = std::mem::take(&mut reading.groups);
         self.recent = None;
         self.scope = reading.scope;
     }
 
-    /// Are these the histograms of a scope? Directly after it was chosen, they have yet to be read.
+    /// Returns whether the histograms are those of a scope. After a change of scope they are not,
+    /// until the next reading.
     #[must_use]
     pub fn is_for_scope(&self, scope: &Scope) -> bool {
         self.scope == *scope
     }
 
-    /// How far back the histograms go that there are for a window: directly after another scope was
-    /// chosen, only those since the beginning are known.
+    /// Returns the window that is available in place of the requested one. Directly after a change
+    /// of scope, only totals since the start are known.
     #[must_use]
-    pub fn available_window(&self, asked: Window) -> Window {
-        match (asked, &self.recent) {
+    pub fn available_window(&self, requested: Window) -> Window {
+        match (requested, &self.recent) {
             (Window::Recent, Some(_)) => Window::Recent,
             _ => Window::All,
         }
     }
 
-    /// The histogram of a row, with its totals; `None` if it has none.
+    /// Returns the totals of a row, which include its histogram; `None` if the row has none.
     #[must_use]
-    pub fn row_totals(&self, row: &GroupKey, asked: Window) -> Option<&ExitTotals> {
-        match (asked, &self.recent) {
-            (Window::Recent, Some(recent)) => recent.get(row),
-            _ => self.all.get(row),
+    pub fn row_totals(&self, row: &GroupKey, requested: Window) -> Option<&ExitTotals> {
+        match (requested, &self.recent) {
+            (Window::Recent, Some(recent)) => recent.totals(row),
+            _ => self.all.totals(row),
         }
     }
 
-    /// Tells rows of a scope how their exits took.
+    /// Sets the duration statistics of rows, if the histograms are those of their scope.
     pub fn fill_durations(&self, scope: &Scope, window: Window, rows: &mut [TopRow]) {
         if self.is_for_scope(scope) {
             for row in rows {

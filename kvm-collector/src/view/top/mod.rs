@@ -1,23 +1,22 @@
-//! `top`: the same numbers as `exits`, moving, from any side, and with their past.
+//! The `top` view: turns readings of all exits into rows for a selected [`Scope`].
 //!
-//! The finest numbers there are (of each vCPU and key) are kept without histograms, so that whatever is
-//! looked at next is there at once: [`Ledger`]. Histograms are 2.4 KB each and are only put together for
-//! what is looked at: [`Scope`].
+//! [`ReadingHistory`] stores counters per vCPU and key, so a change of scope needs no new reading.
+//! A histogram takes 2.4 KB, so only the selected scope has them: [`ScopeHistograms`].
 
 mod histograms;
-mod ledger;
+mod history;
 mod reading;
 mod rows;
 mod scope;
-mod spent;
+mod breakdown;
 mod trend;
-mod unread;
+mod pending;
 
 pub use histograms::ScopeHistograms;
-pub use ledger::ReadingHistory;
+pub use history::ReadingHistory;
 pub use reading::{KeyName, ThreadCounters, TopNames, TopReading};
 pub use rows::{DurationStats, TopRow, ScopeTotals, Window};
 pub use scope::Scope;
-pub use spent::{ExitCounters, ExitBreakdown};
+pub use breakdown::{ExitCounters, ExitBreakdown};
 pub use trend::{TREND_SAMPLES, TrendMetric};
-pub use unread::{PendingReading, PendingReadings};
+pub use pending::{PendingReading, PendingReadings};

@@ -1,4 +1,4 @@
-//! One reading of all exits, as it goes from who reads to who shows.
+//! One reading of all exits, passed from the thread that reads to the thread that draws.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,64 +7,67 @@ use kvm_ebpf_common::Key;
 use super::{ExitCounters, Scope};
 use crate::{
     model::{ExitReading, EventKind, Loss, ThreadExits, VcpuId, VcpuTimes},
-    view::{ExitGroups, KeyNames, exits::vcpu},
+    view::{ExitGroups, KeyNames, exits::normalize_vcpu_id},
 };
 
-/// What a thread has counted under a key, without its histogram.
+/// Cumulative counters of one thread's exits with one key, without their histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadCounters {
-    /// The vCPU; it goes by its index where that is known.
+    /// The vCPU; its `tid` is 0 if the vCPU index is known.
     pub vcpu_id: VcpuId,
-    /// Why, or what.
+    /// The exit reason, or the key of the counted event.
     pub key: Key,
-    /// How much, since the beginning.
+    /// The counters since the start of the measurement.
     pub counters: ExitCounters,
-    /// How many have no time.
+    /// Number of exits without a duration.
     pub untimed: u64,
 }
 
-/// What a key is called.
+/// The name of a key, and whether the key is a halt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyName {
-    /// Its name.
+    /// The exit reason, or the label of the counted event.
     pub name: String,
-    /// Is it that the guest has nothing to do?
+    /// Whether the guest has nothing to do during these exits.
     pub is_halt: bool,
 }
 
-/// Names that were not known before.
+/// Names of VMs and keys.
 #[derive(Debug, Clone, Default)]
 pub struct TopNames {
-    /// VMs, by process.
+    /// VM names by TGID of the VMM.
     pub vms: HashMap<u32, String>,
-    /// Keys.
+    /// Key names. A reading has only those that no earlier reading had.
     pub keys: HashMap<Key, KeyName>,
 }
 
-/// All exits at one moment: the finest numbers without histograms, and the histograms of what is looked at.
+/// Cumulative counters of all exits at one point in time.
+///
+/// Only the exits in the selected scope have histograms.
 #[derive(Debug, Clone, Default)]
 pub struct TopReading {
-    /// When, in ns since the beginning; 0 until it is finished.
+    /// Time of the reading, in ns since the start of the measurement; 0 until [`TopReading::finish`].
     pub time_ns: u64,
-    /// In no order; there may be several of one vCPU and key.
+    /// Counters by thread and key, in any order. A vCPU that several threads ran has several
+    /// entries per key.
     pub thread_counters: Vec<ThreadCounters>,
-    /// The vCPUs.
+    /// Guest time and time of the exit in progress, by vCPU thread.
     pub vcpus: Vec<VcpuTimes>,
-    /// What is missing since the beginning.
+    /// Losses since the start of the measurement.
     pub loss: Loss,
-    /// What was looked at.
+    /// The scope that was selected at the time of the reading.
     pub scope: Scope,
-    /// The same exits with their histograms, in the rows of the scope.
+    /// The exits in the scope with their histograms, grouped as the scope's rows.
     pub groups: ExitGroups,
-    /// Names.
+    /// Names of all VMs, and of keys that no earlier reading had.
     pub names: TopNames,
     kind: Option<EventKind>,
-    /// Which tallies are of exits in progress: their vCPU and index.
+    /// Threads with an exit in progress, with its index in `thread_counters`.
     open: Vec<(VcpuId, usize)>,
 }
 
 impl TopReading {
-    /// Nothing yet. `kind` is what is counted, if it is not exits by their reason.
+    /// Creates an empty reading. `kind` is the counted kind of event, or `None` for exit reasons.
     #[must_use]
     pub fn new(scope: Scope, kind: Option<&EventKind>) -> Self {
         Self {
@@ -75,15 +78,15 @@ impl TopReading {
         }
     }
 
-    /// Takes in what a source hands over.
+    /// Adds exits of one thread with one key.
     pub fn add(&mut self, exits: &ThreadExits<'_>) {
-        let vcpu_id = vcpu(exits.vcpu_id);
+        let vcpu_id = normalize_vcpu_id(exits.vcpu_id);
         let key = self
             .kind
             .as_ref()
             .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         if self.scope.contains(vcpu_id, key) {
-            self.groups.add(exits);
+            self.groups.add_exits(exits);
         }
         let totals = exits.totals;
         if totals.open > 0 {
@@ -104,7 +107,7 @@ impl TopReading {
         });
     }
 
-    /// Takes in what else the reading says.
+    /// Adds the rest of the source's reading: its time, the vCPUs' times and the losses.
     #[must_use]
     pub fn finish(mut self, reading: ExitReading) -> Self {
         let open: HashMap<VcpuId, u64> = reading
@@ -113,7 +116,7 @@ impl TopReading {
             .map(|times| (times.vcpu_id, times.open_ns))
             .collect();
         for (vcpu_id, index) in self.open.drain(..) {
-            // A source says that one is open; how long it has been is the thread's to say.
+            // The source reports the time of an exit in progress per thread, not per key.
             self.thread_counters[index].counters.open_ns = open.get(&vcpu_id).copied().unwrap_or(0);
         }
         self.time_ns = reading.time_ns;
@@ -122,23 +125,25 @@ impl TopReading {
         self
     }
 
-    /// Looks up names of what has not been seen before; of VMs always, since a name may be learned late.
+    /// Adds the names of keys that are not in `seen`, and adds these keys to `seen`.
+    ///
+    /// Names of VMs are always added, because a VM may get its name late.
     pub fn add_names(
         &mut self,
         seen: &mut HashSet<Key>,
         names: &KeyNames<'_>,
         vm_name: &dyn Fn(u32) -> Option<String>,
     ) {
-        // What is not there any more is forgotten here and by the ledger, and is named again when it comes back.
-        let there: HashSet<Key> = self.thread_counters.iter().map(|it| it.key).collect();
-        seen.retain(|key| there.contains(key));
-        for tally in &self.thread_counters {
-            if seen.insert(tally.key) {
+        // `ReadingHistory` removes the names of absent keys, so a key that returns needs its name again.
+        let present: HashSet<Key> = self.thread_counters.iter().map(|it| it.key).collect();
+        seen.retain(|key| present.contains(key));
+        for counters in &self.thread_counters {
+            if seen.insert(counters.key) {
                 let name = KeyName {
-                    name: names.name(tally.key),
-                    is_halt: names.is_halt(tally.key),
+                    name: names.label(counters.key),
+                    is_halt: names.is_halt(counters.key),
                 };
-                self.names.keys.insert(tally.key, name);
+                self.names.keys.insert(counters.key, name);
             }
         }
         for times in &self.vcpus {
@@ -151,8 +156,9 @@ impl TopReading {
         }
     }
 
-    /// Takes over the names of an older reading that nobody took. Keys are named only once; every reading has the names
-    /// of all of its VMs.
+    /// Adds the key names of an older reading that this one replaces.
+    ///
+    /// Only the first reading with a key has its name. VM names are in every reading.
     pub(super) fn inherit_names(&mut self, older: &Self) {
         for (key, name) in &older.names.keys {
             let name = || name.clone();
@@ -160,7 +166,7 @@ impl TopReading {
         }
     }
 
-    /// Takes over the extremes of an older reading that nobody took: what was recent then is recent now.
+    /// Merges the recent extremes of an older reading that this one replaces.
     pub(super) fn inherit_extremes(&mut self, older: &Self) {
         if self.scope == older.scope {
             self.groups.inherit_extremes(&older.groups);

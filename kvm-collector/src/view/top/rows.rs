@@ -1,4 +1,4 @@
-//! The ledger's numbers as rows of what is looked at.
+//! Turns the counters of a [`ReadingHistory`] into the rows and totals of a scope.
 
 use std::collections::HashMap;
 
@@ -6,69 +6,69 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use super::{
     ReadingHistory, Scope, ExitBreakdown,
-    ledger::Vcpu,
+    history::Vcpu,
     trend::{TREND_SAMPLES, TrendMetric},
 };
 use crate::{
     model::{ExitTotals, VcpuId},
-    view::{Group, GroupKey},
+    view::{GroupBy, GroupKey},
 };
 
-/// How far back numbers go.
+/// The time that numbers cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// From the last reading but one to the last.
+    /// Between the last two readings.
     Recent,
-    /// Since the beginning.
+    /// Since the start of the measurement.
     All,
 }
 
-/// One row.
+/// One row of the `top` view.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopRow {
-    /// What its exits have in common.
+    /// The VM, vCPU and key of the row's exits, as far as the row has only one of each.
     pub key: GroupKey,
-    /// What it is called.
+    /// The name in the row's first column.
     pub name: String,
-    /// Its exits and their time.
+    /// The row's exits and where their time went.
     pub breakdown: ExitBreakdown,
-    /// How long its vCPUs were in the guest; not where only some of their exits are looked at.
+    /// Guest time of the row's vCPUs; `None` if the row has only some of their exits.
     pub guest_ns: Option<u64>,
-    /// How long its vCPUs were there, summed: what times are shares of.
+    /// Sum of the vCPUs' lifetimes within the window. Shares of time refer to it.
     pub wall_ns: u64,
-    /// Its vCPUs' idle time, whatever it was for: without it, times are shares of the rest.
+    /// Idle time of the row's vCPUs in exits of any key. Shares of non-idle time exclude it.
     pub wall_idle_ns: u64,
-    /// How many vCPUs it has, and how many of them have not ended.
+    /// Number of vCPUs, and how many of them have not ended.
     pub vcpus: (usize, usize),
-    /// How its exits took, where that is known.
+    /// Statistics on the exits' durations; `None` until the histograms of the scope are read.
     pub durations: Option<DurationStats>,
-    /// Rates per second of the readings remembered, the last one last.
+    /// Rates per second, oldest first.
     pub trend: Vec<f32>,
 }
 
 impl TopRow {
-    /// Have all of its vCPUs ended?
+    /// Returns whether all vCPUs of the row have ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.vcpus.0 > 0 && self.vcpus.1 == 0
     }
 }
 
-/// How exits took.
+/// Statistics on durations of exits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DurationStats {
-    /// The mean.
+    /// Mean duration.
     pub mean_ns: u64,
-    /// The median, within 5 %.
+    /// Median duration, accurate to 5 %.
     pub p50_ns: u64,
-    /// The 99th percentile, within 5 %.
+    /// 99th percentile of the durations, accurate to 5 %.
     pub p99_ns: u64,
-    /// The longest.
+    /// Longest duration.
     pub max_ns: u64,
 }
 
 impl DurationStats {
-    /// Those of a histogram; `None` if nothing in it has a time.
+    /// Computes the statistics of exits; `None` if none of them has a duration.
     #[must_use]
     pub fn from_totals(totals: &ExitTotals) -> Option<Self> {
         (totals.timed_count() > 0).then(|| Self {
@@ -80,42 +80,44 @@ impl DurationStats {
     }
 }
 
-/// All of what is looked at.
+/// Totals of a scope.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScopeTotals {
-    /// Exits and their time.
-    pub spent: ExitBreakdown,
-    /// In the guest.
+    /// The scope's exits and where their time went.
+    pub breakdown: ExitBreakdown,
+    /// Guest time of the scope's vCPUs.
     pub guest_ns: u64,
-    /// How long the vCPUs were there.
+    /// Sum of the vCPUs' lifetimes within the window.
     pub wall_ns: u64,
-    /// Of it, idle.
+    /// Part of `wall_ns` during which the vCPUs were idle.
     pub wall_idle_ns: u64,
-    /// VMs that have not ended.
+    /// Number of VMs that have not ended.
     pub vms: usize,
-    /// vCPUs that have not ended.
+    /// Number of vCPUs that have not ended.
     pub vcpus: usize,
 }
 
-/// What a row is put together from.
-struct Sum {
-    spent: ExitBreakdown,
+/// Sums of a row's exits.
+struct RowSums {
+    breakdown: ExitBreakdown,
     trend: [f32; TREND_SAMPLES],
     key: GroupKey,
 }
 
-/// The vCPUs of a row.
+/// Sums of a row's vCPUs.
 #[derive(Debug, Clone, Copy, Default)]
-struct Vcpus {
+struct VcpuSums {
     guest_ns: u64,
     wall_ns: u64,
     idle_ns: u64,
     count: usize,
-    living: usize,
+    /// Number of vCPUs that have not ended.
+    alive: usize,
 }
 
 impl ReadingHistory {
-    /// Everything in a scope. Times are shares of all the time of its vCPUs, whatever else they do.
+    /// Returns the totals of a selection. If it selects a key, `guest_ns`, `wall_ns` and
+    /// `wall_idle_ns` still cover all exits of its vCPUs.
     #[must_use]
     pub fn totals(&self, within: &GroupKey, window: Window) -> ScopeTotals {
         let scope = Scope {
@@ -124,15 +126,16 @@ impl ReadingHistory {
         };
         let mut totals = ScopeTotals::default();
         for row in &self.rows {
-            let spent = row.spent_in(window);
+            let breakdown = row.breakdown_in(window);
             if scope.contains(row.vcpu_id, row.key) {
-                totals.spent.merge(&spent);
+                totals.breakdown.merge(&breakdown);
             }
             if scope.contains_vcpu(row.vcpu_id) {
-                totals.wall_idle_ns += spent.idle_ns;
+                totals.wall_idle_ns += breakdown.idle_ns;
             }
         }
-        let mut last = None;
+        // The vCPUs of a VM follow each other.
+        let mut last_vm = None;
         for (vcpu_id, vcpu) in &self.vcpus {
             if !scope.contains_vcpu(*vcpu_id) {
                 continue;
@@ -141,26 +144,28 @@ impl ReadingHistory {
             totals.wall_ns += self.wall_ns(vcpu, window);
             if vcpu.ended_ns.is_none() {
                 totals.vcpus += 1;
-                if last != Some(vcpu_id.tgid) {
+                if last_vm != Some(vcpu_id.tgid) {
                     totals.vms += 1;
-                    last = Some(vcpu_id.tgid);
+                    last_vm = Some(vcpu_id.tgid);
                 }
             }
         }
         totals
     }
 
-    /// The rows of what is looked at, in no order. `Recent` has those with anything in their trend, and
-    /// vCPUs that are there; `All` has all.
+    /// Returns the rows of a scope, in any order.
+    ///
+    /// [`Window::Recent`] omits rows whose trend is all 0, unless they have vCPUs that have not
+    /// ended.
     #[must_use]
     pub fn rows(&self, scope: &Scope, window: Window, trend: TrendMetric) -> Vec<TopRow> {
-        let whole_vcpus = scope.within.key.is_none() && scope.by != Group::Reason;
-        let mut places: HashMap<GroupKey, usize> = HashMap::new();
-        let mut sums: Vec<Sum> = Vec::new();
-        let mut place_of = |key: GroupKey, sums: &mut Vec<Sum>| {
-            *places.entry(key).or_insert_with(|| {
-                sums.push(Sum {
-                    spent: ExitBreakdown::default(),
+        let has_whole_vcpus = scope.within.key.is_none() && scope.by != GroupBy::Reason;
+        let mut indices: HashMap<GroupKey, usize> = HashMap::new();
+        let mut sums: Vec<RowSums> = Vec::new();
+        let mut index_of = |key: GroupKey, sums: &mut Vec<RowSums>| {
+            *indices.entry(key).or_insert_with(|| {
+                sums.push(RowSums {
+                    breakdown: ExitBreakdown::default(),
                     trend: [0.0; TREND_SAMPLES],
                     key,
                 });
@@ -173,32 +178,32 @@ impl ReadingHistory {
             {
                 continue;
             }
-            let place = place_of(scope.row_key(row.vcpu_id, row.key), &mut sums);
-            let sum = &mut sums[place];
-            sum.spent.merge(&row.spent_in(window));
+            let index = index_of(scope.row_key(row.vcpu_id, row.key), &mut sums);
+            let sum = &mut sums[index];
+            sum.breakdown.merge(&row.breakdown_in(window));
             row.trend.add_to(&mut sum.trend, trend);
         }
-        let by_vcpus = self.by_vcpus(scope, window);
-        if whole_vcpus {
-            for (key, vcpus) in &by_vcpus {
-                if vcpus.living > 0 {
-                    place_of(*key, &mut sums);
+        let vcpu_sums = self.vcpu_sums(scope, window);
+        if has_whole_vcpus {
+            for (key, vcpus) in &vcpu_sums {
+                if vcpus.alive > 0 {
+                    index_of(*key, &mut sums);
                 }
             }
         }
         sums.into_iter()
             .map(|mut sum| {
                 sum.trend.rotate_left(self.sample_count() % TREND_SAMPLES);
-                let vcpus_key = vcpus_of(scope, sum.key);
-                let vcpus = by_vcpus.get(&vcpus_key).copied().unwrap_or_default();
+                let vcpus_key = vcpus_key(scope, sum.key);
+                let vcpus = vcpu_sums.get(&vcpus_key).copied().unwrap_or_default();
                 TopRow {
                     name: self.row_name(scope, &sum.key),
                     key: sum.key,
-                    breakdown: sum.spent,
-                    guest_ns: whole_vcpus.then_some(vcpus.guest_ns),
+                    breakdown: sum.breakdown,
+                    guest_ns: has_whole_vcpus.then_some(vcpus.guest_ns),
                     wall_ns: vcpus.wall_ns,
                     wall_idle_ns: vcpus.idle_ns,
-                    vcpus: (vcpus.count, vcpus.living),
+                    vcpus: (vcpus.count, vcpus.alive),
                     durations: None,
                     trend: sum.trend.to_vec(),
                 }
@@ -206,54 +211,55 @@ impl ReadingHistory {
             .collect()
     }
 
-    /// What rows by VM or vCPU say of these; of rows by reason, those of all of them.
-    fn by_vcpus(&self, scope: &Scope, window: Window) -> HashMap<GroupKey, Vcpus> {
-        let mut by_vcpus: HashMap<GroupKey, Vcpus> = HashMap::new();
-        let row_of = |vcpu_id: VcpuId| vcpus_of(scope, scope.row_key(vcpu_id, Default::default()));
+    /// Sums the vCPUs of each row. Rows by reason share one sum, of all selected vCPUs.
+    fn vcpu_sums(&self, scope: &Scope, window: Window) -> HashMap<GroupKey, VcpuSums> {
+        let mut vcpu_sums: HashMap<GroupKey, VcpuSums> = HashMap::new();
+        let row_of = |vcpu_id: VcpuId| vcpus_key(scope, scope.row_key(vcpu_id, Default::default()));
         for (vcpu_id, vcpu) in &self.vcpus {
             if scope.contains_vcpu(*vcpu_id) {
-                let sum = by_vcpus.entry(row_of(*vcpu_id)).or_default();
+                let sum = vcpu_sums.entry(row_of(*vcpu_id)).or_default();
                 sum.guest_ns += vcpu.guest_in(window);
                 sum.wall_ns += self.wall_ns(vcpu, window);
                 sum.count += 1;
-                sum.living += usize::from(vcpu.ended_ns.is_none());
+                sum.alive += usize::from(vcpu.ended_ns.is_none());
             }
         }
         for row in &self.rows {
             if scope.contains_vcpu(row.vcpu_id) {
-                let sum = by_vcpus.entry(row_of(row.vcpu_id)).or_default();
-                sum.idle_ns += row.spent_in(window).idle_ns;
+                let sum = vcpu_sums.entry(row_of(row.vcpu_id)).or_default();
+                sum.idle_ns += row.breakdown_in(window).idle_ns;
             }
         }
-        by_vcpus
+        vcpu_sums
     }
 
-    /// How long a vCPU was there.
+    /// Returns how long a vCPU existed within a window.
     fn wall_ns(&self, vcpu: &Vcpu, window: Window) -> u64 {
-        let begin = match window {
+        let start_ns = match window {
             Window::Recent => self.time_ns.saturating_sub(self.elapsed_ns),
             Window::All => 0,
         };
-        let end = vcpu.ended_ns.unwrap_or(self.time_ns);
-        end.saturating_sub(begin.max(vcpu.since_ns))
+        let end_ns = vcpu.ended_ns.unwrap_or(self.time_ns);
+        end_ns.saturating_sub(start_ns.max(vcpu.since_ns))
     }
 
     fn row_name(&self, scope: &Scope, row: &GroupKey) -> String {
         match scope.by {
-            Group::Vm => row.tgid.map(|tgid| self.vm_name(tgid)),
-            Group::Vcpu => row.vcpu.map(|vcpu| {
+            GroupBy::Vm => row.tgid.map(|tgid| self.vm_name(tgid)),
+            GroupBy::Vcpu => row.vcpu.map(|vcpu| {
                 let name = vcpu_name(vcpu);
                 match (scope.within.tgid, row.tgid) {
                     (None, Some(tgid)) => format!("{} {name}", self.vm_name(tgid)),
                     _ => name,
                 }
             }),
-            Group::Reason => row.key.map(|key| self.key_name(key)),
+            GroupBy::Reason => row.key.map(|key| self.key_name(key)),
         }
         .unwrap_or_default()
     }
 
-    /// What a scope's exits have in common, in words, from the largest.
+    /// Returns the names of the selected VM, vCPU and key, in this order. It omits those that are
+    /// not selected.
     #[must_use]
     pub fn scope_path(&self, within: &GroupKey) -> Vec<String> {
         [
@@ -267,10 +273,10 @@ impl ReadingHistory {
     }
 }
 
-/// The VM or vCPU of a row, and whatever of it is not looked at as well.
-fn vcpus_of(scope: &Scope, row: GroupKey) -> GroupKey {
+/// Returns the key under which [`ReadingHistory::vcpu_sums`] has the vCPUs of a row.
+fn vcpus_key(scope: &Scope, row: GroupKey) -> GroupKey {
     match scope.by {
-        Group::Reason => GroupKey {
+        GroupBy::Reason => GroupKey {
             key: None,
             ..scope.within
         },
@@ -289,10 +295,10 @@ fn vcpu_name((index, tid): (u32, u32)) -> String {
     }
 }
 
-impl super::ledger::Row {
-    fn spent_in(&self, window: Window) -> ExitBreakdown {
+impl super::history::Row {
+    fn breakdown_in(&self, window: Window) -> ExitBreakdown {
         match window {
-            Window::Recent => self.spent,
+            Window::Recent => self.recent_breakdown,
             Window::All => self.total_breakdown(),
         }
     }

@@ -1,40 +1,41 @@
-//! What is looked at: whose exits, and what their rows are told apart by.
+//! The selected exits of the `top` view, and how they are grouped into rows.
 
 use kvm_ebpf_common::Key;
 
 use crate::{
     model::VcpuId,
-    view::{Group, GroupKey},
+    view::{GroupBy, GroupKey},
 };
 
-/// A part of all exits, in rows.
+/// A selection of exits and the grouping of its rows.
 ///
-/// Drilling down is to take one row for the new whole, and to tell its exits apart by what is left.
+/// To drill down into a row, its key becomes the new selection, grouped by one of the remaining
+/// groupings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope {
-    /// What all exits looked at have in common.
+    /// The selection: exits match if they match all fields that are set.
     pub within: GroupKey,
-    /// What rows are told apart by.
-    pub by: Group,
+    /// The grouping of the rows.
+    pub by: GroupBy,
 }
 
 impl Default for Scope {
     fn default() -> Self {
         Self {
             within: GroupKey::default(),
-            by: Group::Vm,
+            by: GroupBy::Vm,
         }
     }
 }
 
 impl Scope {
-    /// Are these exits looked at?
+    /// Returns whether exits of a vCPU with a key are selected.
     #[must_use]
     pub fn contains(&self, vcpu_id: VcpuId, key: Key) -> bool {
         self.contains_vcpu(vcpu_id) && self.within.key.is_none_or(|it| it == key)
     }
 
-    /// Is this vCPU looked at? It must go by what it is told by (see [`vcpu`]).
+    /// Returns whether a vCPU is selected. Its id must be normalized (see `normalize_vcpu_id`).
     #[must_use]
     pub fn contains_vcpu(&self, vcpu_id: VcpuId) -> bool {
         self.within.tgid.is_none_or(|it| it == vcpu_id.tgid)
@@ -44,54 +45,55 @@ impl Scope {
                 .is_none_or(|it| it == (vcpu_id.vcpu, vcpu_id.tid))
     }
 
-    /// The row in which exits are.
+    /// Returns the key of the row that contains exits of a vCPU with a key.
     #[must_use]
     pub fn row_key(&self, vcpu_id: VcpuId, key: Key) -> GroupKey {
         let by = |group| self.by == group;
         let mut row = self.within;
-        if by(Group::Vm) || by(Group::Vcpu) {
-            // Two VMs' vCPUs of one index are two.
+        if by(GroupBy::Vm) || by(GroupBy::Vcpu) {
+            // The index of a vCPU is unique only within its VM.
             row.tgid = Some(vcpu_id.tgid);
         }
-        if by(Group::Vcpu) {
+        if by(GroupBy::Vcpu) {
             row.vcpu = Some((vcpu_id.vcpu, vcpu_id.tid));
         }
-        if by(Group::Reason) {
+        if by(GroupBy::Reason) {
             row.key = Some(key);
         }
         row
     }
 
-    /// What rows here can be told apart by: what they do not have in common anyhow.
+    /// Returns the groupings that the selection does not fix to a single row.
     #[must_use]
-    pub fn available_groupings(&self) -> Vec<Group> {
-        choices(&self.within)
+    pub fn available_groupings(&self) -> Vec<GroupBy> {
+        available_groupings(&self.within)
     }
 
-    /// The same exits, told apart by the next thing.
+    /// Returns the same selection with the next available grouping.
     #[must_use]
     pub fn next_grouping(&self) -> Self {
-        let choices = self.available_groupings();
-        let at = choices.iter().position(|it| *it == self.by).unwrap_or(0);
-        let by = choices[(at + 1) % choices.len().max(1)];
+        let groupings = self.available_groupings();
+        let index = groupings.iter().position(|it| *it == self.by).unwrap_or(0);
+        let by = groupings[(index + 1) % groupings.len().max(1)];
         Self { by, ..*self }
     }
 
-    /// A row of these, told apart by what is left; `None` where nothing is.
+    /// Returns the scope that selects one row, by the first remaining grouping; `None` if none
+    /// remains.
     #[must_use]
     pub fn drill_down(&self, row: GroupKey) -> Option<Self> {
-        let by = *choices(&row).first()?;
+        let by = *available_groupings(&row).first()?;
         Some(Self { within: row, by })
     }
 
-    /// The groups by which `exits` would make the same rows.
+    /// Returns the groupings with which the `exits` view makes the same rows.
     #[must_use]
-    pub fn groups(&self) -> Vec<Group> {
+    pub fn groups(&self) -> Vec<GroupBy> {
         let GroupKey { tgid, vcpu, key } = self.row_key(VcpuId::default(), Key::default());
         [
-            tgid.map(|_| Group::Vm),
-            vcpu.map(|_| Group::Vcpu),
-            key.map(|_| Group::Reason),
+            tgid.map(|_| GroupBy::Vm),
+            vcpu.map(|_| GroupBy::Vcpu),
+            key.map(|_| GroupBy::Reason),
         ]
         .into_iter()
         .flatten()
@@ -99,18 +101,18 @@ impl Scope {
     }
 }
 
-fn choices(within: &GroupKey) -> Vec<Group> {
-    let mut choices = Vec::new();
+fn available_groupings(within: &GroupKey) -> Vec<GroupBy> {
+    let mut groupings = Vec::new();
     if within.tgid.is_none() {
-        choices.push(Group::Vm);
+        groupings.push(GroupBy::Vm);
     }
     if within.vcpu.is_none() {
-        choices.push(Group::Vcpu);
+        groupings.push(GroupBy::Vcpu);
     }
     if within.key.is_none() {
-        choices.push(Group::Reason);
+        groupings.push(GroupBy::Reason);
     }
-    choices
+    groupings
 }
 
 #[cfg(test)]
@@ -131,42 +133,42 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_divides_into_vcpus_and_these_into_reasons() {
+    fn drilling_down_goes_from_vm_to_vcpu_to_reason() {
         let all = Scope::default();
         let vm = all
             .drill_down(all.row_key(WEB_1, key(1)))
             .expect("vCPUs are left");
-        assert_eq!((vm.by, vm.within.tgid), (Group::Vcpu, Some(7)));
+        assert_eq!((vm.by, vm.within.tgid), (GroupBy::Vcpu, Some(7)));
         let vcpu = vm
             .drill_down(vm.row_key(WEB_1, key(1)))
             .expect("reasons are left");
-        assert_eq!((vcpu.by, vcpu.within.vcpu), (Group::Reason, Some((1, 0))));
+        assert_eq!((vcpu.by, vcpu.within.vcpu), (GroupBy::Reason, Some((1, 0))));
         assert!(vcpu.contains(WEB_1, key(2)));
         assert!(!vcpu.contains(VcpuId { vcpu: 0, ..WEB_1 }, key(2)));
         let reason = vcpu.row_key(WEB_1, key(2));
         assert_eq!(vcpu.drill_down(reason), None, "nothing is left");
-        assert_eq!(vcpu.groups(), [Group::Vm, Group::Vcpu, Group::Reason]);
+        assert_eq!(vcpu.groups(), [GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason]);
     }
 
     #[test]
-    fn a_reason_divides_into_vms() {
+    fn drilling_down_into_a_reason_groups_by_vm() {
         let mut all = Scope::default();
-        while all.by != Group::Reason {
+        while all.by != GroupBy::Reason {
             all = all.next_grouping();
         }
         let reason = all.drill_down(all.row_key(WEB_1, key(3))).expect("VMs are left");
-        assert_eq!((reason.by, reason.within.key), (Group::Vm, Some(key(3))));
-        assert_eq!(reason.next_grouping().by, Group::Vcpu);
+        assert_eq!((reason.by, reason.within.key), (GroupBy::Vm, Some(key(3))));
+        assert_eq!(reason.next_grouping().by, GroupBy::Vcpu);
         assert_eq!(reason.next_grouping().next_grouping(), reason);
         assert!(!reason.contains(WEB_1, key(4)));
     }
 
     #[test]
-    fn vcpus_of_all_vms_are_told_apart_by_their_vm() {
+    fn vcpus_of_different_vms_are_different_rows() {
         let scope = Scope::default().next_grouping();
-        assert_eq!(scope.by, Group::Vcpu);
+        assert_eq!(scope.by, GroupBy::Vcpu);
         let other = VcpuId { tgid: 8, ..WEB_1 };
         assert_ne!(scope.row_key(WEB_1, key(1)), scope.row_key(other, key(1)));
-        assert_eq!(scope.groups(), [Group::Vm, Group::Vcpu]);
+        assert_eq!(scope.groups(), [GroupBy::Vm, GroupBy::Vcpu]);
     }
 }

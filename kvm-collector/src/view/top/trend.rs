@@ -1,23 +1,23 @@
-//! The last readings of a row, in little room.
+//! Rates of a row over the last intervals, in compact form.
 
-/// Readings remembered.
+/// Number of samples in a trend.
 pub const TREND_SAMPLES: usize = 120;
 
-/// What is remembered of a row: rates per second, of each reading. 480 bytes.
+/// Rates per second of one row, one sample per interval, in a circular buffer. It takes 480 bytes.
 ///
-/// A rate is kept in the upper half of an `f32`: 8 bits of precision are more than a sparkline shows.
+/// A sample is the upper half of an `f32`. A sparkline needs less than these 8 bits of precision.
 #[derive(Debug, Clone)]
 pub(super) struct Trend {
     exits: [u16; TREND_SAMPLES],
     busy: [u16; TREND_SAMPLES],
 }
 
-/// Which rate.
+/// The rate that a trend shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrendMetric {
     /// Exits per second.
     Exits,
-    /// Time out of the guest and not idle, in ns per second.
+    /// Non-idle time outside the guest, in ns per second.
     Busy,
 }
 
@@ -29,10 +29,10 @@ impl Trend {
         }
     }
 
-    /// All rows have their samples at the same places, which are used in turn.
-    pub(super) fn set(&mut self, place: usize, exits: f32, busy: f32) {
-        self.exits[place] = pack(exits);
-        self.busy[place] = pack(busy);
+    /// Sets a sample. The sample of an interval has the same index in all rows.
+    pub(super) fn set(&mut self, index: usize, exits: f32, busy: f32) {
+        self.exits[index] = pack(exits);
+        self.busy[index] = pack(busy);
     }
 
     pub(super) fn is_flat(&self) -> bool {
@@ -40,9 +40,9 @@ impl Trend {
         zero(&self.exits) && zero(&self.busy)
     }
 
-    /// Adds it to a sum, place by place.
-    pub(super) fn add_to(&self, sums: &mut [f32; TREND_SAMPLES], of: TrendMetric) {
-        let samples = match of {
+    /// Adds each sample to the sum at the same index.
+    pub(super) fn add_to(&self, sums: &mut [f32; TREND_SAMPLES], metric: TrendMetric) {
+        let samples = match metric {
             TrendMetric::Exits => &self.exits,
             TrendMetric::Busy => &self.busy,
         };
@@ -52,7 +52,7 @@ impl Trend {
     }
 }
 
-/// Rates are not negative, so anything above 0 stays above 0 unless it is below 1e-38.
+/// Rates are not negative. A rate above 1e-38 stays above 0.
 fn pack(rate: f32) -> u16 {
     (rate.to_bits() >> 16) as u16
 }
@@ -66,15 +66,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_kept_to_within_a_percent() {
+    fn packed_rates_are_accurate_to_one_percent() {
         for rate in [0.0_f32, 0.01, 1.0, 59_812.0, 8e9] {
-            let kept = unpack(pack(rate));
-            assert!((rate - kept).abs() <= rate * 0.01, "{rate}: {kept}");
+            let unpacked = unpack(pack(rate));
+            assert!((rate - unpacked).abs() <= rate * 0.01, "{rate}: {unpacked}");
         }
     }
 
     #[test]
-    fn a_row_takes_half_a_kilobyte() {
+    fn a_trend_takes_480_bytes() {
         assert_eq!(size_of::<Trend>(), 480);
     }
 }

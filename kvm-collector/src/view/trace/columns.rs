@@ -1,15 +1,15 @@
-//! Text and numbers in columns, without the general formatter, which takes longer than the rest of a line.
+//! Appends text and numbers in columns. `std::fmt` would take longer than the rest of a line.
 
-/// Appends text, filled up with spaces on the left to a width.
+/// Appends text, aligned to the right and padded with spaces.
 pub(super) fn text(line: &mut Vec<u8>, text: &str, width: usize) {
     let fill = width.saturating_sub(text.chars().count());
     line.resize(line.len() + fill, b' ');
     line.extend_from_slice(text.as_bytes());
 }
 
-/// Appends a number in base 10, filled up on the left to a width.
+/// Appends a decimal number, aligned to the right and padded with `fill`.
 pub(super) fn number(line: &mut Vec<u8>, mut number: u64, width: usize, fill: u8) {
-    // As many digits as a u64 has at most.
+    // A u64 has at most 20 digits.
     let mut digits = [fill; 20];
     let mut at = digits.len();
     loop {
@@ -24,7 +24,7 @@ pub(super) fn number(line: &mut Vec<u8>, mut number: u64, width: usize, fill: u8
     line.extend_from_slice(&digits[start..]);
 }
 
-/// Appends a time in seconds with six decimals.
+/// Appends a time in seconds with six decimals, aligned to the right.
 pub(super) fn seconds(line: &mut Vec<u8>, ns: u64) {
     number(line, ns / 1_000_000_000, 6, b' ');
     line.push(b'.');
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn with(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut line = Vec::new();
         write(&mut line);
         String::from_utf8(line).unwrap()
@@ -44,14 +44,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn columns_are_those_of_the_general_formatter(
+        fn columns_are_the_same_as_with_std_fmt(
             value: u64, word in "[a-zA-Z0-9/ é]{0,24}", width in 0usize..20,
         ) {
-            prop_assert_eq!(with(|it| number(it, value, width, b' ')), format!("{value:>width$}"));
-            prop_assert_eq!(with(|it| number(it, value, width, b'0')), format!("{value:0>width$}"));
-            prop_assert_eq!(with(|it| text(it, &word, width)), format!("{word:>width$}"));
+            prop_assert_eq!(written(|it| number(it, value, width, b' ')), format!("{value:>width$}"));
+            prop_assert_eq!(written(|it| number(it, value, width, b'0')), format!("{value:0>width$}"));
+            prop_assert_eq!(written(|it| text(it, &word, width)), format!("{word:>width$}"));
             let (s, us) = (value / 1_000_000_000, value / 1000 % 1_000_000);
-            prop_assert_eq!(with(|it| seconds(it, value)), format!("{s:>6}.{us:06}"));
+            prop_assert_eq!(written(|it| seconds(it, value)), format!("{s:>6}.{us:06}"));
         }
     }
 }

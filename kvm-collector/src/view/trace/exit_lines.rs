@@ -1,5 +1,6 @@
-//! Exits as a whole: a `kvm_exit`, what happens in its thread, and the `kvm_entry` that ends it. Which entry ends
-//! which exit, and how long that took, is decided by [`Replay`], as for all other reports.
+//! Writes complete exits: the `kvm_exit`, the events within, and the `kvm_entry` that ends the exit.
+//!
+//! As in all other reports, [`Replay`] decides which entry ends an exit and how long the exit took.
 
 use std::{
     collections::HashMap,
@@ -7,9 +8,7 @@ use std::{
 };
 
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
-use serde_json::json;
-
-use super::TraceLines;
+use super::{TraceLines, exit_buffer::ExitBuffer};
 use crate::{
     model::{
         Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
@@ -19,66 +18,54 @@ use crate::{
     tracefs::{Format, ReasonNames},
 };
 
-/// Text of one exit at most. Events beyond that, or beyond [`MOST_EXIT_TEXT_BYTES`] of all exits in progress, are left
-/// out, and their number is written.
-const MOST_BYTES: usize = 256 << 10;
+/// Maximum length of the text of one exit. Further events are counted but omitted, also when the text
+/// of all exits in progress exceeds [`MAX_EXIT_TEXT_BYTES`].
+const MAX_TEXT_BYTES: usize = 256 << 10;
 
-/// Memory of a buffer that is used again for another exit.
-const SPARE_BYTES: usize = 4 << 10;
+/// Maximum number of buffers that are kept for other exits.
+const MAX_SPARE_BUFFERS: usize = 1 << 10;
 
-/// Buffers that wait to be used again.
-const MOST_SPARE: usize = 1 << 10;
-
-/// Which exits are shown, and how.
+/// Which exits are written, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExitLineOptions {
-    /// Only exits that took at least this long, in ns.
+    /// Minimum duration of the exits, in ns.
     pub min_ns: u64,
-    /// One line per exit, instead of a line for each of its events.
+    /// Whether each exit is one line, instead of one line per event.
     pub per_exit: bool,
-    /// Write JSON.
+    /// Whether the format is JSON.
     pub json: bool,
-    /// The stream holds a sample of the events, so no exit has a time.
+    /// Whether the stream contains only a sample of the events, so that no exit has a duration.
     pub is_sampled: bool,
 }
 
-/// Collects each thread's exit, and writes it when it ends.
+/// Collects the events of each thread's exit, and writes them when the exit ends.
 #[derive(Debug)]
 pub struct ExitLines {
     options: ExitLineOptions,
     replay: Replay,
     exit_slot: Option<usize>,
     entry_slot: Option<usize>,
-    /// Of the threads whose exit is in progress and shown.
-    threads: HashMap<u32, Buffer>,
-    /// What their text takes, in bytes.
+    /// Exits in progress that may be written, by TID.
+    threads: HashMap<u32, ExitBuffer>,
+    /// Total length of the texts in `threads`.
     text_bytes: usize,
-    spare: Vec<Buffer>,
+    /// Cleared buffers for other exits.
+    spare: Vec<ExitBuffer>,
+    /// Cache of exit reason names.
     names: HashMap<Key, Box<str>>,
+    /// Empty between calls; kept for its memory.
     segments: Vec<Segment>,
     untimed: u64,
     in_progress: u64,
-    /// What was found missing, once all is known.
+    /// Losses found by the replay. It is set at the end of the stream.
     loss: Loss,
 }
 
-/// What happened in a thread's current exit; its memory is used again for another one.
-#[derive(Debug, Default)]
-struct Buffer {
-    exit_ns: u64,
-    events: u64,
-    left_out: u64,
-    /// Of a line per exit: what stands before the exit.
-    prefix: Vec<u8>,
-    /// Whole lines, or what happened inside.
-    text: Vec<u8>,
-}
-
 impl ExitLines {
-    /// Of the exits in a stream of events of these formats.
+    /// Creates a writer for the exits in a stream of events with these formats.
     ///
     /// # Errors
-    /// When `kvm_exit` or `kvm_entry` are not among them.
+    /// If `kvm_exit` or `kvm_entry` is not among them.
     pub fn new(formats: &[Format], options: ExitLineOptions) -> Result<Self, TimingError> {
         let slot = |name: &str| formats.iter().position(|it| it.is_event("kvm", name));
         let mut replay = Replay::new(ReplayOptions {
@@ -103,31 +90,34 @@ impl ExitLines {
         })
     }
 
+    /// Returns the number of exits that are not written because they have no duration.
     #[cfg(feature = "test-api")]
-    /// How many exits have no time, and are not shown for that.
     #[must_use]
     pub fn untimed(&self) -> u64 {
         self.untimed
     }
 
-    /// How many exits were in progress at the end.
+    /// Returns the number of exits that were in progress at the end of the stream.
     #[must_use]
     pub fn in_progress(&self) -> u64 {
         self.in_progress
     }
 
-    /// What was found missing when the exits were timed, as known at the end.
+    /// Returns the losses that timing the exits has found. It is empty until
+    /// [`ExitLines::finish`].
     #[must_use]
     pub fn loss(&self) -> Loss {
         self.loss
     }
 
-    /// Takes the next item, and writes the exit that ends with it. An event that is not to be shown still counts for
-    /// the times; of a `kvm_exit` that is not shown, nothing is.
+    /// Adds the next item of the stream, and writes the exit that it ends.
+    ///
+    /// An event with `is_shown` false is not written, but is still used to time exits. If a
+    /// `kvm_exit` is not shown, the whole exit is not.
     ///
     /// # Errors
     /// When writing fails.
-    pub fn take(
+    pub fn add_item(
         &mut self,
         item: &StreamItem<'_>,
         is_shown: bool,
@@ -149,17 +139,17 @@ impl ExitLines {
         };
         let is_exit = Some(event.slot) == self.exit_slot;
         if !is_exit && is_shown {
-            self.add(event, format, comm, lines)?;
+            self.add_event(event, format, comm, lines)?;
         }
         self.replay.add_item(item);
         self.write_ended(formats, lines, out)?;
         if is_exit {
-            self.begin(event, is_shown, format, comm, lines)?;
+            self.start_exit(event, is_shown, format, comm, lines)?;
         }
         Ok(())
     }
 
-    /// The stream has ended: counts what is still in progress.
+    /// Ends the stream: counts the exits that are still in progress.
     ///
     /// # Errors
     /// When writing fails.
@@ -174,7 +164,8 @@ impl ExitLines {
         self.write_ended(formats, lines, out)
     }
 
-    fn begin(
+    /// Starts the buffer of an exit.
+    fn start_exit(
         &mut self,
         event: &Event<'_>,
         is_shown: bool,
@@ -183,7 +174,7 @@ impl ExitLines {
         lines: &mut TraceLines,
     ) -> io::Result<()> {
         self.release(event.tid);
-        // The replay has no room for more threads either, and has counted it.
+        // The replay tracks no further threads either, and counts their exits as lost.
         if !is_shown || self.threads.len() >= MAX_THREADS {
             return Ok(());
         }
@@ -191,35 +182,31 @@ impl ExitLines {
         buffer.exit_ns = event.time_ns;
         buffer.events = 1;
         if !self.options.per_exit {
-            lines.line(event, format, comm, &mut buffer.text)?;
+            lines.append_line(event, format, comm, &mut buffer.text)?;
         } else if self.options.json {
             buffer.prefix.extend_from_slice(comm.as_bytes());
         } else {
-            lines.prefix(event, "exit", comm, &mut buffer.prefix)?;
+            lines.append_prefix(event, "exit", comm, &mut buffer.prefix)?;
         }
         self.text_bytes += buffer.text.len();
         self.threads.insert(event.tid, buffer);
         Ok(())
     }
 
-    /// An exit of a thread, if there is one, is not in progress any more.
+    /// Releases the buffer of a thread's exit, if it has one.
     fn release(&mut self, tid: u32) {
         let Some(mut buffer) = self.threads.remove(&tid) else {
             return;
         };
         self.text_bytes -= buffer.text.len();
-        if self.spare.len() < MOST_SPARE {
-            buffer.left_out = 0;
-            for text in [&mut buffer.text, &mut buffer.prefix] {
-                text.clear();
-                text.shrink_to(SPARE_BYTES);
-            }
+        if self.spare.len() < MAX_SPARE_BUFFERS {
+            buffer.clear();
             self.spare.push(buffer);
         }
     }
 
-    /// Adds what happened inside an exit.
-    fn add(
+    /// Adds an event to the exit of its thread.
+    fn add_event(
         &mut self,
         event: &Event<'_>,
         format: &Format,
@@ -228,22 +215,22 @@ impl ExitLines {
     ) -> io::Result<()> {
         let tid = event.subject.map_or(event.tid, |it| it.tid);
         let Some(buffer) = self.threads.get_mut(&tid) else {
-            // Not in an exit: of no interest here.
+            // The thread is not in an exit that is shown.
             return Ok(());
         };
         let is_entry = Some(event.slot) == self.entry_slot;
         let is_full =
-            buffer.text.len() > MOST_BYTES || self.text_bytes > MAX_EXIT_TEXT_BYTES;
+            buffer.text.len() > MAX_TEXT_BYTES || self.text_bytes > MAX_EXIT_TEXT_BYTES;
         if is_full && !is_entry {
-            buffer.left_out += 1;
+            buffer.omitted += 1;
             return Ok(());
         }
         buffer.events += 1;
         let before = buffer.text.len();
         if !self.options.per_exit {
-            lines.line(event, format, comm, &mut buffer.text)?;
+            lines.append_line(event, format, comm, &mut buffer.text)?;
         } else if !is_entry {
-            inside(buffer, event, format, self.options.json)?;
+            buffer.append_event(event, format, self.options.json)?;
         }
         self.text_bytes += buffer.text.len().saturating_sub(before);
         Ok(())
@@ -263,7 +250,7 @@ impl ExitLines {
                 continue;
             };
             match exit.end {
-                ExitEnd::Entry => self.write(&segment, exit, formats, lines, out)?,
+                ExitEnd::Entry => self.write_exit(&segment, exit, formats, lines, out)?,
                 ExitEnd::UnknownEnd => self.untimed += 1,
                 ExitEnd::InProgress => self.in_progress += 1,
             }
@@ -273,7 +260,8 @@ impl ExitLines {
         Ok(())
     }
 
-    fn write(
+    /// Writes an exit, unless it is too short.
+    fn write_exit(
         &mut self,
         segment: &Segment,
         exit: &Exit,
@@ -289,29 +277,29 @@ impl ExitLines {
             return Ok(());
         }
         if !self.options.per_exit {
-            lines.count(buffer.events);
+            lines.add_printed(buffer.events);
             out.write_all(&buffer.text)?;
-            if buffer.left_out > 0 {
+            if buffer.omitted > 0 {
                 writeln!(
                     out,
-                    "# left out {} more events of this exit",
-                    buffer.left_out
+                    "# omitted {} more events of this exit",
+                    buffer.omitted
                 )?;
             }
             return Ok(());
         }
-        lines.count(1);
+        lines.add_printed(1);
         let code = u32::try_from(exit.key.code).unwrap_or(u32::MAX);
         if self.names.len() >= MAX_KEY_NAMES {
             self.names.clear();
         }
         let reason = self.names.entry(exit.key).or_insert_with(|| {
             let format = self.exit_slot.and_then(|slot| formats.get(slot));
-            ReasonNames::new(format).name(exit.key.class, code).into()
+            ReasonNames::new(format).name(exit.key.subcode, code).into()
         });
         let vcpu = Some(segment.vcpu_id.vcpu).filter(|it| *it != VCPU_UNKNOWN);
         if self.options.json {
-            return write_json(buffer, segment, exit, reason, vcpu, out);
+            return buffer.write_json(segment, exit, reason, vcpu, out);
         }
         out.write_all(&buffer.prefix)?;
         if let Some(vcpu) = vcpu {
@@ -320,92 +308,44 @@ impl ExitLines {
         let (micros, nanos) = (duration_ns / 1000, duration_ns % 1000);
         write!(out, "{reason} {micros}.{nanos:03} us")?;
         out.write_all(&buffer.text)?;
-        if buffer.left_out > 0 {
-            write!(out, " | {} more events", buffer.left_out)?;
+        if buffer.omitted > 0 {
+            write!(out, " | {} more events", buffer.omitted)?;
         }
         out.write_all(b"\n")
     }
 }
 
-/// Notes what happened inside an exit.
-fn inside(buffer: &mut Buffer, event: &Event<'_>, format: &Format, json: bool) -> io::Result<()> {
-    if !json {
-        let name = format.name.strip_prefix("kvm_").unwrap_or(&format.name);
-        write!(buffer.text, " | {name}: ")?;
-        format.print(event.raw, &mut buffer.text);
-        while buffer.text.last() == Some(&b' ') {
-            buffer.text.pop();
-        }
-        return Ok(());
-    }
-    let mut text = Vec::new();
-    format.print(event.raw, &mut text);
-    let object = json!({
-        "event": format.name,
-        "after_ns": event.time_ns.saturating_sub(buffer.exit_ns),
-        "text": String::from_utf8_lossy(&text),
-    });
-    if !buffer.text.is_empty() {
-        buffer.text.push(b',');
-    }
-    serde_json::to_writer(&mut buffer.text, &object)?;
-    Ok(())
-}
-
-fn write_json(
-    buffer: &Buffer,
-    segment: &Segment,
-    exit: &Exit,
-    reason: &str,
-    vcpu: Option<u32>,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let object = json!({
-        "time_ns": buffer.exit_ns, "duration_ns": segment.to_ns - segment.from_ns, "cpu": segment.cpu,
-        "pid": segment.vcpu_id.tgid, "tid": segment.vcpu_id.tid,
-        "comm": String::from_utf8_lossy(&buffer.prefix), "vcpu": vcpu,
-        "reason": reason, "reason_code": exit.key.code, "isa": exit.key.class, "left_out": buffer.left_out,
-    });
-    let object = object.to_string();
-    // The events inside are JSON already.
-    let open = object.strip_suffix('}').unwrap_or(&object);
-    out.write_all(open.as_bytes())?;
-    out.write_all(b",\"inside\":[")?;
-    out.write_all(&buffer.text)?;
-    out.write_all(b"]}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{Clock, TraceFormat};
+    use crate::view::{TraceClock, TraceFormat};
 
     const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
     const PIO: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_pio");
     const ENTRY: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_entry");
 
-    /// Slot, thread and time in us of each event, in order.
+    /// Format index, TID and time in us of each event.
     const EVENTS: [(usize, u32, u64); 8] = [
-        // An entry whose exit was not seen.
+        // An entry without an exit.
         (2, 8, 5),
         (0, 8, 10),
         (0, 9, 11),
         (1, 8, 12),
         (2, 9, 13),
         (2, 8, 30),
-        // Outside of any exit.
+        // An event outside of any exit.
         (1, 8, 31),
-        // An exit that is not entered from.
+        // An exit without an entry.
         (0, 8, 40),
     ];
 
-    fn written(options: ExitLineOptions) -> (String, u64) {
+    fn write_all_exits(options: ExitLineOptions) -> (String, u64) {
         let formats: Vec<_> = [EXIT, PIO, ENTRY]
             .iter()
             .map(|text| Format::parse("kvm", text).unwrap())
             .collect();
         let mut exits = ExitLines::new(&formats, options).unwrap();
-        let mut lines = TraceLines::new(3, TraceFormat::Kernel, Clock::Mono, false);
+        let mut lines = TraceLines::new(3, TraceFormat::Kernel, TraceClock::Mono, false);
         let mut out = Vec::new();
         for (slot, tid, us) in EVENTS {
             let format = &formats[slot];
@@ -427,7 +367,7 @@ mod tests {
             };
             let item = StreamItem::Event(event);
             exits
-                .take(&item, true, &formats, "vcpu", &mut lines, &mut out)
+                .add_item(&item, true, &formats, "vcpu", &mut lines, &mut out)
                 .unwrap();
         }
         exits.finish(&formats, &mut lines, &mut out).unwrap();
@@ -436,14 +376,14 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_is_a_line_with_what_happened_inside() {
+    fn an_exit_is_one_line_with_its_events() {
         let options = ExitLineOptions {
             min_ns: 0,
             per_exit: true,
             json: false,
             is_sampled: false,
         };
-        let (text, count) = written(options);
+        let (text, count) = write_all_exits(options);
         assert_eq!(count, 2);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
@@ -457,14 +397,14 @@ mod tests {
     }
 
     #[test]
-    fn only_exits_long_enough_are_shown_with_all_their_events() {
+    fn exits_of_the_minimum_duration_are_written_with_all_their_events() {
         let options = ExitLineOptions {
             min_ns: 20_000,
             per_exit: false,
             json: false,
             is_sampled: false,
         };
-        let (text, count) = written(options);
+        let (text, count) = write_all_exits(options);
         assert_eq!(count, 3);
         let events: Vec<_> = text
             .lines()
@@ -475,14 +415,14 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_same() {
+    fn an_exit_is_one_json_object() {
         let options = ExitLineOptions {
             min_ns: 20_000,
             per_exit: true,
             json: true,
             is_sampled: false,
         };
-        let (text, _) = written(options);
+        let (text, _) = write_all_exits(options);
         let exit: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(exit["reason"], "io");
         assert_eq!(exit["duration_ns"], 20_000);

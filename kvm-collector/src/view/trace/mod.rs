@@ -1,10 +1,13 @@
-//! `trace`: event by event.
+//! The `trace` view: writes events or complete exits one by one.
 
 mod columns;
+mod exit_buffer;
 mod exit_lines;
+mod fields_json;
 mod filter;
 mod lines;
 
 pub use exit_lines::{ExitLineOptions, ExitLines};
 pub use filter::{FilterError, Filters};
-pub use lines::{Clock, TraceFormat, TraceLines, write_fields};
+pub use fields_json::write_fields_json;
+pub use lines::{TraceClock, TraceFormat, TraceLines};

@@ -1,0 +1,38 @@
+//! What all subcommands share: global options, the exit code for incomplete data, and the runtime.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+/// Exit code if data is incomplete and `--strict` was given.
+pub(super) const EXIT_INCOMPLETE: u8 = 3;
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Options of every subcommand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GlobalOptions {
+    pub(super) color: Color,
+    pub(super) quiet: bool,
+    /// Log messages of the eBPF programs are requested.
+    pub(super) kernel_log: bool,
+}
+
+/// Runs a command on a runtime with one thread, which is enough: the command mostly waits.
+pub(super) fn block_on(
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}

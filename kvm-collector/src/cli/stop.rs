@@ -1,0 +1,71 @@
+//! End of a measurement: after a time, when a command ends, or at Ctrl-C.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::{
+    session::{OverheadMeter, StopConditions},
+    source::TimeLimits,
+};
+
+/// Options for the end of a measurement.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Duration")]
+pub(super) struct StopArgs {
+    /// Stop after this time (500ms, 10s, 1h). With -i, the time starts at the first event [default:
+    /// until CMD ends or Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    duration: Option<Duration>,
+
+    /// Run this command and stop when it ends. All VMs are measured, not only those of the command
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+impl StopArgs {
+    /// Returns the end of a live measurement.
+    pub(super) fn conditions(&self) -> StopConditions {
+        StopConditions {
+            duration: self.duration,
+            command: self.command.clone(),
+        }
+    }
+
+    /// Returns the time limits for reading a recording.
+    pub(super) fn limits(&self, interval: Option<Duration>) -> TimeLimits {
+        TimeLimits {
+            duration_ns: self.duration.map(saturating_ns),
+            interval_ns: interval.map(saturating_ns),
+        }
+    }
+}
+
+/// Converts a duration to nanoseconds. Saturates at the largest `u64`.
+pub(super) fn saturating_ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Parses a duration such as `500ms` or `1h`. Zero is an error.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("a duration must be longer than 0".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it as 500ms, 10s or 1h")),
+    }
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct OverheadArgs {
+    /// Report the collector's own cost on stderr: runs and time of each eBPF program, CPU time and
+    /// memory of the process. Adds about 50 ns to each program run
+    #[arg(long = "self", help_heading = "Output")]
+    own: bool,
+}
+
+impl OverheadArgs {
+    /// Starts measuring the collector's own cost, if requested. Call it before programs are attached.
+    pub(super) fn start(self) -> anyhow::Result<Option<OverheadMeter>> {
+        self.own.then(OverheadMeter::start).transpose()
+    }
+}

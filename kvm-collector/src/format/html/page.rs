@@ -1,0 +1,237 @@
+//! Writes the page: its head, the sections in their order, the data of the charts and the script.
+
+use std::io::{self, Write};
+
+use super::{
+    chart_data::{self, MAX_HISTOGRAMS},
+    escape::Text,
+    tables, vcpu_times,
+};
+use crate::{
+    format::units::{count, duration, rate},
+    model::LossEntry,
+    view::{Overview, RecordedExits},
+};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Forbids all network access, as a second line of defense behind the escaping.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                      base-uri 'none'; form-action 'none'";
+
+/// Writes the report of a recording as one HTML page.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_overview(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
+    let title = &overview.facts.file;
+    write!(
+        out,
+        r##"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="color-scheme" content="light dark">
+<meta name="generator" content="kvm-collector {}">
+<title>{} - KVM events</title>
+<style>
+{STYLE}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the content</a>
+<header>
+<h1>KVM events <span class="file">{}</span></h1>
+"##,
+        env!("CARGO_PKG_VERSION"),
+        Text(title),
+        Text(title),
+    )?;
+    facts(overview, out)?;
+    writeln!(out, "</header>\n<main id=\"main\">")?;
+    notices(overview, out)?;
+    if let Ok(exits) = &overview.exits {
+        tiles(overview, exits, out)?;
+        vcpu_times::section(&exits.rows, out)?;
+    }
+    timeline(overview, out)?;
+    if let Ok(exits) = &overview.exits {
+        histograms(exits, out)?;
+        tables::exits(&exits.rows, out)?;
+    }
+    tables::events(&overview.stat, out)?;
+    write!(
+        out,
+        r#"</main>
+<footer>Written by kvm-collector {}. The duration of an exit is the time from kvm_exit to the next kvm_entry of the same thread. Percentiles are accurate to 5 %.</footer>
+<script type="application/json" id="data">{}</script>
+<script>
+{SCRIPT}</script>
+</body>
+</html>
+"#,
+        env!("CARGO_PKG_VERSION"),
+        chart_data::json(overview)?,
+    )
+}
+
+/// Writes the metadata of the recording.
+fn facts(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
+    let facts = &overview.facts;
+    writeln!(out, "<dl class=\"facts\">")?;
+    let mut fact = |name: &str, text: &str| {
+        writeln!(
+            out,
+            "<div><dt>{}</dt><dd>{}</dd></div>",
+            Text(name),
+            Text(text)
+        )
+    };
+    if let Some(wall_ns) = facts.start_wall_ns {
+        let since = std::time::Duration::from_nanos(wall_ns);
+        if let Some(time) = std::time::UNIX_EPOCH.checked_add(since) {
+            let time = humantime::format_rfc3339_seconds(time);
+            fact("start", &time.to_string())?;
+        }
+    }
+    fact("length", &duration(overview.timeline.elapsed_ns))?;
+    for (name, text) in &facts.details {
+        fact(name, text)?;
+    }
+    writeln!(out, "</dl>")
+}
+
+/// Writes which data is missing, or that the data is complete.
+fn notices(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
+    let loss = overview.loss();
+    let mut all = Vec::new();
+    if let Some(defect) = &overview.facts.defect {
+        all.push(format!(
+            "This is only part of a recording: {defect}. The page shows the events before that point."
+        ));
+    }
+    for LossEntry {
+        name,
+        count: number,
+        meaning,
+    } in loss.entries()
+    {
+        // `damaged` includes the defect, which is reported above.
+        let reported = u64::from(name == "damaged" && overview.facts.defect.is_some());
+        match number {
+            Some(number) if number > reported => {
+                all.push(format!("{} {meaning}.", count(number - reported)));
+            }
+            _ => {}
+        }
+    }
+    if let Err(why) = &overview.exits {
+        all.push(format!(
+            "{why} The page therefore shows events only, without exits and their durations."
+        ));
+    }
+    if overview.stat.events.iter().all(|it| it.count == 0) {
+        all.push("This recording contains no events.".into());
+    }
+    if all.is_empty() {
+        return writeln!(
+            out,
+            "<p class=\"complete\">Complete: no event was lost, and no record is damaged.</p>"
+        );
+    }
+    writeln!(
+        out,
+        "<section class=\"notices\" aria-label=\"Missing data\">\n<ul>"
+    )?;
+    for text in all {
+        writeln!(out, "<li>{}</li>", Text(text))?;
+    }
+    writeln!(out, "</ul>\n</section>")
+}
+
+/// Writes the key figures.
+fn tiles(overview: &Overview, exits: &RecordedExits, out: &mut impl Write) -> io::Result<()> {
+    let rows = &exits.rows;
+    let mut vms: Vec<u32> = rows.vcpus.iter().map(|it| it.pid).collect();
+    vms.sort_unstable();
+    vms.dedup();
+    writeln!(out, "<dl class=\"tiles\">")?;
+    let events = overview.stat.events.iter().map(|it| it.count);
+    let events = events.fold(0, u64::saturating_add);
+    for (name, text) in [
+        ("exits", count(rows.count)),
+        (
+            "exits per second",
+            rate(per_s(rows.count, overview.timeline.elapsed_ns)),
+        ),
+        (
+            "non-idle time in exits",
+            duration(rows.time_ns.saturating_sub(rows.idle_ns)),
+        ),
+        ("idle time, all vCPUs", duration(rows.idle_ns)),
+        (
+            "VMs / vCPUs",
+            format!(
+                "{} / {}",
+                count(vms.len() as u64),
+                count(rows.vcpus.len() as u64)
+            ),
+        ),
+        ("events", count(events)),
+    ] {
+        writeln!(out, "<div><dt>{name}</dt><dd>{text}</dd></div>")?;
+    }
+    writeln!(out, "</dl>")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no more precision")]
+fn per_s(number: u64, elapsed_ns: u64) -> f64 {
+    match elapsed_ns {
+        0 => 0.0,
+        _ => number as f64 * 1e9 / elapsed_ns as f64,
+    }
+}
+
+/// Writes the section in which the script draws the timeline.
+fn timeline(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
+    let bin = duration(overview.timeline.bin_ns);
+    writeln!(
+        out,
+        r#"<section aria-labelledby="h-timeline">
+<h2 id="h-timeline">Over time</h2>
+<p class="note">Each step of the chart is {bin}. Arrow keys move the cursor; Home and End move it to the ends.</p>"#
+    )?;
+    if overview.exits.is_ok() {
+        vcpu_times::legend(out)?;
+    }
+    writeln!(
+        out,
+        r#"<p class="script-only"><label>Show <select id="track"></select></label></p>
+<div id="timeline" class="charts"></div>
+<p id="readout" class="readout" role="status"></p>
+<noscript><p>The charts need JavaScript. The tables are complete without it.</p></noscript>
+</section>"#
+    )
+}
+
+/// Writes the section in which the script draws the histograms.
+fn histograms(exits: &RecordedExits, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        r#"<section aria-labelledby="h-histograms">
+<h2 id="h-histograms">How long exits take</h2>
+<p class="note">Number of exits by duration, one histogram per exit reason. All have the same time scale. Dashed lines mark the median and the 99th percentile.{}</p>
+<div id="histograms" class="grid"></div>
+<noscript><p>The histograms need JavaScript.</p></noscript>
+</section>"#,
+        match exits.reasons.rows.len() {
+            reasons if reasons > MAX_HISTOGRAMS => format!(
+                " The histograms show the {MAX_HISTOGRAMS} of {reasons} reasons with the most time.",
+            ),
+            _ => String::new(),
+        }
+    )
+}
+

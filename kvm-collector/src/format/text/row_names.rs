@@ -1,0 +1,34 @@
+//! Names of VMs, vCPUs and keys, as text reports show them.
+
+use crate::view::ExitRow;
+
+/// Returns the index of a vCPU, or its thread's id if the index is not known.
+pub(super) fn vcpu_name(vcpu: Option<u32>, tid: Option<u32>) -> Option<String> {
+    vcpu.map(|index| index.to_string())
+        .or_else(|| tid.map(|tid| format!("tid {tid}")))
+}
+
+/// Returns the key of a row, followed by its known name in parentheses.
+pub(super) fn key_name(row: &ExitRow) -> Option<String> {
+    let key = row.key.as_ref()?;
+    Some(with_name(key, row.name.as_deref()))
+}
+
+/// Returns a key, followed by its known name in parentheses.
+pub(super) fn with_name(key: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| key.to_owned(), |name| format!("{key} ({name})"))
+}
+
+/// Returns the name of a row: its VM, vCPU, exit reason and key, as far as it has them.
+pub(super) fn row_name(row: &ExitRow) -> String {
+    let vcpu = vcpu_name(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));
+    let names: Vec<_> = [row.vm.clone(), vcpu, row.reason.clone(), key_name(row)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if names.is_empty() {
+        "all exits".into()
+    } else {
+        names.join(", ")
+    }
+}

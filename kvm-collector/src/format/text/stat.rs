@@ -1,0 +1,57 @@
+//! The `stat` report as text: a table of events, and one per VM.
+
+use std::io::{self, Write};
+
+use super::{
+    loss::write_loss,
+    style::TextStyle,
+    table::{INDENT, new_table, write_table},
+};
+use crate::{
+    format::units::{count, duration, rate},
+    view::{StatEvent, StatReport},
+};
+
+/// Writes a `stat` report.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
+    let is_shown = |event: &&StatEvent| style.show_zeros || event.count > 0;
+    write_events(report.events.iter().filter(is_shown), style, out)?;
+    let zeros = report
+        .events
+        .iter()
+        .filter(|event| event.count == 0)
+        .count();
+    if zeros > 0 && !style.show_zeros {
+        writeln!(
+            out,
+            "{INDENT}{zeros} of {} events did not occur (--zeros shows them)",
+            report.events.len()
+        )?;
+    }
+    for vm in &report.vms {
+        let title = format!("{} (pid {})", vm.vm, vm.pid);
+        writeln!(out, "\n{}", style.bold(&title))?;
+        write_events(vm.events.iter(), style, out)?;
+    }
+    writeln!(out, "\n{INDENT}{} elapsed", duration(report.elapsed_ns))?;
+    write_loss(&report.loss, 0, style, out)
+}
+
+fn write_events<'a>(
+    events: impl Iterator<Item = &'a StatEvent>,
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut table = new_table(&["count", "rate/s", "event"], 2..3);
+    for event in events {
+        table.add_row([
+            count(event.count),
+            rate(event.rate_per_s),
+            event.event.clone(),
+        ]);
+    }
+    write_table(&table, style, out)
+}

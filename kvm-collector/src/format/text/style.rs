@@ -1,0 +1,28 @@
+//! Options for the appearance of text reports.
+
+/// Appearance of text reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TextStyle {
+    /// Use colour and bold text (ANSI escape sequences).
+    pub color: bool,
+    /// Show events whose count is 0.
+    pub show_zeros: bool,
+}
+
+impl TextStyle {
+    pub(super) fn bold(self, text: &str) -> String {
+        if self.color {
+            format!("\x1b[1m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    pub(super) fn warning(self, text: &str) -> String {
+        if self.color {
+            format!("\x1b[33m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The table that shows where the time of each vCPU went.
+
+use comfy_table::Table;
+
+use super::{row_names::vcpu_name, table::new_table};
+use crate::{
+    format::units::{count, duration, percent},
+    view::{ExitsReport, VcpuRow},
+};
+
+/// Creates the table. Times are shares of the report's time, except for the time of an exit in progress.
+pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
+    let mut header = vec!["VM", "vCPU", "exits", "guest", "kernel", "VMM", "halted"];
+    if report.preempt_watched {
+        header.push("preempted");
+    }
+    header.push("in progress");
+    let mut table = new_table(&header, 0..2);
+    // Shares of the time that was watched; a vCPU that came later, or did not exit, has less than all.
+    let share = |ns: u64| percent(ratio(ns, report.elapsed_ns));
+    for row in &report.vcpus {
+        let VcpuRow {
+            guest_ns,
+            kernel_ns,
+            vmm_ns,
+            halted_ns,
+            ..
+        } = *row;
+        let mut cells = vec![
+            format!("{} (pid {})", row.vm, row.pid),
+            vcpu_name(row.vcpu, row.tid).unwrap_or_default(),
+            count(row.count),
+        ];
+        cells.extend([guest_ns, kernel_ns, vmm_ns, halted_ns].map(share));
+        if report.preempt_watched {
+            cells.push(share(row.preempted_ns));
+        }
+        cells.push(match row.open_ns {
+            0 => String::new(),
+            ns => duration(ns),
+        });
+        table.add_row(cells);
+    }
+    table
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more precision")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}

@@ -1,0 +1,137 @@
+//! Report of a guest run: expected and counted exits per vCPU. Tests compare measurements with it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Isa, Kind, Mode, Plan, VcpuTimeBreakdown};
+
+/// Results of all VMs of a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GuestReport {
+    /// Process id (tgid) of all VMs.
+    pub pid: u32,
+    /// Processor mode of the guests.
+    pub mode: Mode,
+    /// Extension whose exit reason names [`VcpuReport::kvm_exits`] has; `None` if the processor has no
+    /// virtualization extension.
+    pub isa: Option<Isa>,
+    /// VMs, by index.
+    pub vms: Vec<VmReport>,
+}
+
+/// Results of one VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VmReport {
+    /// Index of the VM in the process, from 0.
+    pub vm: u32,
+    /// vCPUs, by index.
+    pub vcpus: Vec<VcpuReport>,
+}
+
+/// Results of one vCPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VcpuReport {
+    /// Index of the vCPU in the VM, from 0.
+    pub vcpu: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Operations that the guest executed, by kind. `io` includes the two `out`s at the start and the
+    /// end of the program.
+    #[serde(rename = "made")]
+    pub executed: BTreeMap<Kind, u64>,
+    /// Pages that the vCPU touches just by running (see [`Mode::boot_pages`]).
+    pub boot_pages: u64,
+    /// Expected VM exits with nested paging, by the name that `kvm_exit` prints; `None` if the processor
+    /// has no virtualization extension. Exits due to interrupts are not included.
+    pub kvm_exits: Option<BTreeMap<&'static str, u64>>,
+    /// Counted returns of `KVM_RUN` with an exit reason, by reason.
+    pub userspace_exits: BTreeMap<&'static str, u64>,
+    /// All counted returns of `KVM_RUN`, including `eintr`. Equals the number of `kvm_userspace_exit`
+    /// events.
+    pub userspace_exits_total: u64,
+    /// Counted returns of `KVM_RUN` because of a signal.
+    pub eintr: u64,
+    /// Time breakdown of the vCPU thread.
+    #[serde(flatten)]
+    pub time_breakdown: VcpuTimeBreakdown,
+}
+
+impl VcpuReport {
+    /// Returns a report with the expected operations and exits of a complete run. All counts are 0.
+    pub(super) fn expected(plan: &Plan, isa: Option<Isa>, vcpu: u32, tid: u32) -> Self {
+        let mut executed = BTreeMap::from([(Kind::Io, 2)]);
+        for &kind in &plan.kinds {
+            *executed.entry(kind).or_default() += u64::from(plan.exits);
+        }
+        let boot_pages = plan.mode.boot_pages().into();
+        let kvm_exits = isa.map(|isa| {
+            let mut exits = BTreeMap::from([(Kind::PageFault.exit_reason(isa, 0), boot_pages)]);
+            let steps = executed
+                .iter()
+                .flat_map(|(kind, count)| kind.steps().iter().map(move |step| (step, count)));
+            for (&kind, &count) in steps {
+                let first = count.min(1);
+                *exits.entry(kind.exit_reason(isa, 0)).or_default() += first;
+                *exits.entry(kind.exit_reason(isa, 1)).or_default() += count - first;
+            }
+            exits.retain(|_, count| *count > 0);
+            exits
+        });
+        Self {
+            vcpu,
+            tid,
+            executed,
+            boot_pages,
+            kvm_exits,
+            userspace_exits: BTreeMap::new(),
+            userspace_exits_total: 0,
+            eintr: 0,
+            time_breakdown: VcpuTimeBreakdown::default(),
+        }
+    }
+
+    /// Counts one return of `KVM_RUN` with this exit reason.
+    pub(super) fn count_userspace_exit(&mut self, reason: &'static str) {
+        *self.userspace_exits.entry(reason).or_default() += 1;
+        self.userspace_exits_total += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(kinds: &[Kind], isa: Isa) -> VcpuReport {
+        let plan = Plan {
+            kinds: kinds.to_vec(),
+            exits: 10,
+            ..Plan::default()
+        };
+        VcpuReport::expected(&plan, Some(isa), 0, 1)
+    }
+
+    #[test]
+    fn boot_and_end_count_as_io_and_boot_pages_as_page_faults() {
+        let report = report(&[Kind::Io, Kind::Mmio], Isa::Svm);
+        assert_eq!(
+            report.executed,
+            BTreeMap::from([(Kind::Io, 12), (Kind::Mmio, 10)])
+        );
+        assert_eq!(
+            report.kvm_exits,
+            Some(BTreeMap::from([("io", 12), ("npf", 14)]))
+        );
+    }
+
+    #[test]
+    fn intel_reports_only_the_first_mmio_access_as_ept_violation() {
+        let exits = report(&[Kind::Mmio, Kind::PageFault], Isa::Vmx).kvm_exits;
+        let expected = [
+            ("EPT_MISCONFIG", 9),
+            ("EPT_VIOLATION", 15),
+            ("IO_INSTRUCTION", 2),
+        ];
+        assert_eq!(exits, Some(BTreeMap::from(expected)));
+    }
+}

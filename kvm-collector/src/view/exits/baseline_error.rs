@@ -1,0 +1,48 @@
+//! Why a file cannot be used as a baseline.
+
+/// The reason why a file cannot be used as a baseline. The messages continue a sentence such as
+/// "cannot compare with FILE: ".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BaselineError {
+    /// The file has no line with text.
+    #[error("it is empty")]
+    Empty,
+    /// The last line is not JSON.
+    #[error("line {line} is not JSON ({reason}). Is it the complete output of `exits --json`?")]
+    NotJson {
+        /// Number of the line, starting at 1.
+        line: usize,
+        /// Message of the JSON parser.
+        reason: String,
+    },
+    /// The last line is JSON, but not an `exits` report.
+    #[error("{0}. A baseline must be the output of `exits --json`")]
+    OtherView(String),
+    /// A field of the report is missing or has an invalid value.
+    #[error("line {line} is not a valid `exits` report: {reason}")]
+    NotReport {
+        /// Number of the line, starting at 1.
+        line: usize,
+        /// Message of the JSON parser.
+        reason: String,
+    },
+    /// The report covers no time, so it has no rates.
+    #[error("its `elapsed_ns` is 0, so it has no rates to compare with")]
+    NoTime,
+    /// The report counts another kind of event.
+    #[error("it was made with --kind {theirs}, but --kind {ours} is requested")]
+    OtherKind {
+        /// The kind of the baseline.
+        theirs: String,
+        /// The requested kind.
+        ours: String,
+    },
+    /// The rows of the report are grouped differently.
+    #[error("its rows are grouped by {theirs}, but --by {ours} is requested")]
+    OtherGroups {
+        /// The grouping of the baseline.
+        theirs: String,
+        /// The requested grouping.
+        ours: String,
+    },
+}

@@ -1,0 +1,100 @@
+//! The numbers of a row that are compared, by an id that is the same in another run.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use super::row::ExitRow;
+
+/// Identifies a row by names that are the same in another run. PIDs and TIDs are not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowId {
+    /// Name of the VM; for a VM without a name, the program of its VMM.
+    pub vm: Option<String>,
+    /// Index of the vCPU; `None` also if it is not known.
+    pub vcpu: Option<u32>,
+    /// Exit reason.
+    pub reason: Option<String>,
+    /// Label of the counted event.
+    pub key: Option<String>,
+}
+
+/// The numbers of a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct RowStats {
+    /// Known name of the number in the label.
+    pub name: Option<String>,
+    /// Number of exits.
+    pub count: u64,
+    /// Total duration.
+    pub time_ns: u64,
+    /// Part of `time_ns` during which the guest was not idle.
+    pub busy_ns: u64,
+    /// Mean duration; `None` if no exit has a duration.
+    pub mean_ns: Option<u64>,
+    /// 99th percentile; `None` also after a merge, because percentiles cannot be merged.
+    pub p99_ns: Option<u64>,
+}
+
+impl RowStats {
+    /// Merges the numbers of another row with the same id.
+    fn merge(&mut self, other: Self) {
+        let weighted = [(self.mean_ns, self.count), (other.mean_ns, other.count)]
+            .into_iter()
+            .filter_map(|(mean_ns, count)| Some((u128::from(mean_ns?), u128::from(count))));
+        let (sum, count) = weighted.fold((0_u128, 0_u128), |(sum, all), (mean_ns, count)| {
+            (
+                sum.saturating_add(mean_ns.saturating_mul(count)),
+                all + count,
+            )
+        });
+        self.mean_ns = sum
+            .checked_div(count)
+            .and_then(|mean_ns| u64::try_from(mean_ns).ok());
+        self.count = self.count.saturating_add(other.count);
+        self.time_ns = self.time_ns.saturating_add(other.time_ns);
+        self.busy_ns = self.busy_ns.saturating_add(other.busy_ns);
+        self.p99_ns = None;
+    }
+}
+
+/// Removes the PID from the name of a VM that is called after its program and PID.
+pub(super) fn stable_vm_name(vm: &str, pid: Option<u32>) -> String {
+    let program = pid.and_then(|pid| vm.strip_suffix(&format!("-{pid}")));
+    program.unwrap_or(vm).to_owned()
+}
+
+/// Returns the numbers of rows by id. Rows with the same id are merged: those of VMs with the same
+/// name, and of vCPUs whose index is not known.
+pub(super) fn stats_by_row<'a>(rows: impl IntoIterator<Item = &'a ExitRow>) -> BTreeMap<RowId, RowStats> {
+    merge_by_id(rows.into_iter().map(|row| {
+        let id = RowId {
+            vm: row.vm.as_deref().map(|vm| stable_vm_name(vm, row.pid)),
+            vcpu: row.vcpu,
+            reason: row.reason.clone(),
+            key: row.key.clone(),
+        };
+        let is_timed = row.time_ns > 0;
+        let stats = RowStats {
+            name: row.name.clone(),
+            count: row.count,
+            time_ns: row.time_ns,
+            busy_ns: row.time_ns.saturating_sub(row.idle_ns),
+            mean_ns: is_timed.then_some(row.mean_ns),
+            p99_ns: is_timed.then_some(row.p99_ns),
+        };
+        (id, stats)
+    }))
+}
+
+/// Collects rows by id, and merges those with the same id.
+pub(super) fn merge_by_id(rows: impl IntoIterator<Item = (RowId, RowStats)>) -> BTreeMap<RowId, RowStats> {
+    let mut all = BTreeMap::new();
+    for (id, stats) in rows {
+        match all.entry(id) {
+            Entry::Vacant(entry) => {
+                entry.insert(stats);
+            }
+            Entry::Occupied(mut entry) => entry.get_mut().merge(stats),
+        }
+    }
+    all
+}

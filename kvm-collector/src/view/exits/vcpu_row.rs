@@ -1,0 +1,56 @@
+//! Rows that show where the time of each vCPU went.
+
+use kvm_ebpf_common::VCPU_UNKNOWN;
+use serde::Serialize;
+
+use super::groups::ExitGroups;
+use crate::model::pid_of;
+
+/// Number of exits of a vCPU, and where its time went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VcpuRow {
+    /// Name of the VM.
+    pub vm: String,
+    /// PID of the VMM.
+    pub pid: u32,
+    /// Index of the vCPU, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vcpu: Option<u32>,
+    /// TID of the vCPU thread, if the index is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tid: Option<u32>,
+    /// Number of exits.
+    pub count: u64,
+    /// Time in the guest.
+    pub guest_ns: u64,
+    /// Time in the kernel, on behalf of the guest.
+    pub kernel_ns: u64,
+    /// Time in the VMM's user space.
+    pub vmm_ns: u64,
+    /// Time halted.
+    pub halted_ns: u64,
+    /// Time during which the thread was runnable, but not running; 0 unless measured (`--preempt`).
+    pub preempted_ns: u64,
+    /// Duration so far of the exit in progress at the end of the interval.
+    pub open_ns: u64,
+}
+
+/// Returns a row per vCPU.
+pub(super) fn vcpu_rows(groups: &ExitGroups, vm_name: &dyn Fn(u32) -> String) -> Vec<VcpuRow> {
+    groups
+        .vcpus()
+        .map(|(vcpu_id, times)| VcpuRow {
+            vm: vm_name(vcpu_id.tgid),
+            pid: pid_of(vcpu_id.tgid),
+            vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),
+            tid: (vcpu_id.vcpu == VCPU_UNKNOWN).then_some(vcpu_id.tid),
+            count: times.exits,
+            guest_ns: times.guest_ns,
+            kernel_ns: times.kernel_ns,
+            vmm_ns: times.vmm_ns,
+            halted_ns: times.halted_ns,
+            preempted_ns: times.preempted_ns,
+            open_ns: times.open_ns,
+        })
+        .collect()
+}

@@ -1,0 +1,190 @@
+//! Exit counts between two readings, and where their time went.
+
+/// Cumulative counters of one vCPU's exits with one key, since the start of the measurement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExitCounters {
+    /// Number of exits, including one in progress.
+    pub count: u64,
+    /// Total duration of the completed exits.
+    pub total_ns: u64,
+    /// Part of `total_ns` that was breakdown in the VMM's user space.
+    pub vmm_ns: u64,
+    /// Part of `total_ns` during which the vCPU was halted.
+    pub halted_ns: u64,
+    /// Part of `total_ns` during which the thread was runnable, but not running.
+    pub preempted_ns: u64,
+    /// Duration so far of the exit in progress.
+    pub open_ns: u64,
+}
+
+impl ExitCounters {
+    /// Adds the counters of other exits.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.total_ns += other.total_ns;
+        self.vmm_ns += other.vmm_ns;
+        self.halted_ns += other.halted_ns;
+        self.preempted_ns += other.preempted_ns;
+        self.open_ns += other.open_ns;
+    }
+}
+
+/// Exits in a time interval, and where their time went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExitBreakdown {
+    /// Number of exits that started.
+    pub exits: u64,
+    /// Time outside the guest: the sum of the following fields except `idle_ns`.
+    pub time_ns: u64,
+    /// Time in the kernel.
+    pub kernel_ns: u64,
+    /// Time in the VMM's user space.
+    pub vmm_ns: u64,
+    /// Time halted.
+    pub halted_ns: u64,
+    /// Time during which the thread was runnable, but not running.
+    pub preempted_ns: u64,
+    /// Time of exits in progress. It moves to the other fields when the exit ends.
+    pub open_ns: u64,
+    /// Time during which the guest had nothing to do. It overlaps `halted_ns` and `vmm_ns`.
+    pub idle_ns: u64,
+}
+
+impl ExitBreakdown {
+    /// Returns what happened between two readings. `is_halt` means that the key is a halt.
+    ///
+    /// Where the time of an exit went is known only when it ends, and a halt may last for many
+    /// readings. Each reading counts the time that has passed, so part of a completed exit may have
+    /// been counted before. The parts are then scaled down to the time since the last reading.
+    #[must_use]
+    pub fn between(before: &ExitCounters, now: &ExitCounters, is_halt: bool) -> Self {
+        let since = |of: fn(&ExitCounters) -> u64| of(now).saturating_sub(of(before));
+        let time_ns = (now.total_ns + now.open_ns).saturating_sub(before.total_ns + before.open_ns);
+        let completed_ns = since(|it| it.total_ns);
+        let part = |ns: u64| {
+            if completed_ns > time_ns {
+                // Earlier readings counted some of this time while the exit was in progress.
+                let scaled = u128::from(ns) * u128::from(time_ns) / u128::from(completed_ns);
+                u64::try_from(scaled).unwrap_or(u64::MAX)
+            } else {
+                ns
+            }
+        };
+        let vmm_ns = part(since(|it| it.vmm_ns));
+        let mut halted_ns = part(since(|it| it.halted_ns));
+        let preempted_ns = part(since(|it| it.preempted_ns));
+        let mut open_ns = time_ns.saturating_sub(completed_ns);
+        let kernel_ns = time_ns.saturating_sub(vmm_ns + halted_ns + preempted_ns + open_ns);
+        if is_halt {
+            halted_ns += open_ns;
+            open_ns = 0;
+        }
+        Self {
+            exits: since(|it| it.count),
+            time_ns,
+            kernel_ns,
+            vmm_ns,
+            halted_ns,
+            preempted_ns,
+            open_ns,
+            // Without an in-kernel interrupt controller, the VMM waits for the next interrupt.
+            idle_ns: halted_ns + if is_halt { vmm_ns } else { 0 },
+        }
+    }
+
+    /// Adds the exits of another breakdown.
+    pub fn merge(&mut self, other: &Self) {
+        self.exits += other.exits;
+        self.time_ns += other.time_ns;
+        self.kernel_ns += other.kernel_ns;
+        self.vmm_ns += other.vmm_ns;
+        self.halted_ns += other.halted_ns;
+        self.preempted_ns += other.preempted_ns;
+        self.open_ns += other.open_ns;
+        self.idle_ns += other.idle_ns;
+    }
+
+    /// Returns the non-idle time outside the guest.
+    #[must_use]
+    pub fn busy_ns(&self) -> u64 {
+        self.time_ns.saturating_sub(self.idle_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sum(breakdown: &ExitBreakdown) -> u64 {
+        breakdown.kernel_ns + breakdown.vmm_ns + breakdown.halted_ns + breakdown.preempted_ns + breakdown.open_ns
+    }
+
+    #[test]
+    fn a_long_halt_is_counted_while_in_progress() {
+        let in_progress = ExitCounters {
+            count: 1,
+            open_ns: 900,
+            ..ExitCounters::default()
+        };
+        let first = ExitBreakdown::between(&ExitCounters::default(), &in_progress, true);
+        assert_eq!(
+            (first.halted_ns, first.idle_ns, first.busy_ns()),
+            (900, 900, 0)
+        );
+        let completed = ExitCounters {
+            count: 1,
+            total_ns: 1000,
+            halted_ns: 800,
+            ..ExitCounters::default()
+        };
+        let last = ExitBreakdown::between(&in_progress, &completed, true);
+        assert_eq!(
+            (last.time_ns, last.halted_ns, last.kernel_ns),
+            (100, 80, 20)
+        );
+        assert_eq!(last.exits, 0, "it was counted when it started");
+    }
+
+    #[test]
+    fn time_of_an_exit_in_progress_is_open_unless_it_is_a_halt() {
+        let now = ExitCounters {
+            count: 3,
+            total_ns: 500,
+            vmm_ns: 200,
+            open_ns: 100,
+            ..ExitCounters::default()
+        };
+        let breakdown = ExitBreakdown::between(&ExitCounters::default(), &now, false);
+        assert_eq!(
+            (breakdown.time_ns, breakdown.kernel_ns, breakdown.vmm_ns, breakdown.open_ns),
+            (600, 300, 200, 100)
+        );
+        assert_eq!(breakdown.idle_ns, 0);
+    }
+
+    prop_compose! {
+        fn counters()(parts in prop::array::uniform5(0u64..1 << 40), count in 0u64..1000) -> ExitCounters {
+            ExitCounters {
+                count,
+                total_ns: parts[0] + parts[1] + parts[2] + parts[3],
+                vmm_ns: parts[1],
+                halted_ns: parts[2],
+                preempted_ns: parts[3],
+                open_ns: parts[4],
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_add_up_to_the_time(before in counters(), added in counters(), halt in any::<bool>()) {
+            let mut now = before;
+            now.merge(&added);
+            now.open_ns = added.open_ns;
+            let breakdown = ExitBreakdown::between(&before, &now, halt);
+            prop_assert_eq!(sum(&breakdown), breakdown.time_ns);
+            prop_assert!(breakdown.idle_ns <= breakdown.time_ns);
+        }
+    }
+}

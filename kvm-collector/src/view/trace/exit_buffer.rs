@@ -1,0 +1,93 @@
+//! The text of an exit in progress: its events are written only when the exit ends.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+
+use crate::{
+    model::{Event, Exit, Segment},
+    tracefs::Format,
+};
+
+/// Maximum capacity of a text that is kept for another exit.
+const MAX_SPARE_BYTES: usize = 4 << 10;
+
+/// The text of one exit in progress. The memory is reused for other exits.
+#[derive(Debug, Default)]
+pub(super) struct ExitBuffer {
+    /// Time of the `kvm_exit` event.
+    pub(super) exit_ns: u64,
+    /// Number of events in the text, including `kvm_exit`.
+    pub(super) events: u64,
+    /// Number of events that were omitted because the text was too long.
+    pub(super) omitted: u64,
+    /// With one line per exit: the start of the line. For JSON, only the thread name.
+    pub(super) prefix: Vec<u8>,
+    /// Complete lines. With one line per exit: the events within the exit.
+    pub(super) text: Vec<u8>,
+}
+
+impl ExitBuffer {
+    /// Clears the buffer for another exit, and limits its memory.
+    pub(super) fn clear(&mut self) {
+        self.omitted = 0;
+        for text in [&mut self.text, &mut self.prefix] {
+            text.clear();
+            text.shrink_to(MAX_SPARE_BYTES);
+        }
+    }
+
+    /// Appends an event within the exit, for one line per exit.
+    pub(super) fn append_event(
+        &mut self,
+        event: &Event<'_>,
+        format: &Format,
+        json: bool,
+    ) -> io::Result<()> {
+        if !json {
+            let name = format.name.strip_prefix("kvm_").unwrap_or(&format.name);
+            write!(self.text, " | {name}: ")?;
+            format.print(event.raw, &mut self.text);
+            while self.text.last() == Some(&b' ') {
+                self.text.pop();
+            }
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        format.print(event.raw, &mut text);
+        let object = json!({
+            "event": format.name,
+            "after_ns": event.time_ns.saturating_sub(self.exit_ns),
+            "text": String::from_utf8_lossy(&text),
+        });
+        if !self.text.is_empty() {
+            self.text.push(b',');
+        }
+        serde_json::to_writer(&mut self.text, &object)?;
+        Ok(())
+    }
+
+    /// Writes the exit as one JSON object.
+    pub(super) fn write_json(
+        &self,
+        segment: &Segment,
+        exit: &Exit,
+        reason: &str,
+        vcpu: Option<u32>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let object = json!({
+            "time_ns": self.exit_ns, "duration_ns": segment.to_ns - segment.from_ns, "cpu": segment.cpu,
+            "pid": segment.vcpu_id.tgid, "tid": segment.vcpu_id.tid,
+            "comm": String::from_utf8_lossy(&self.prefix), "vcpu": vcpu,
+            "reason": reason, "reason_code": exit.key.code, "isa": exit.key.subcode, "left_out": self.omitted,
+        });
+        let object = object.to_string();
+        // The text already is JSON: the events, separated by commas.
+        let open = object.strip_suffix('}').unwrap_or(&object);
+        out.write_all(open.as_bytes())?;
+        out.write_all(b",\"inside\":[")?;
+        out.write_all(&self.text)?;
+        out.write_all(b"]}\n")
+    }
+}

@@ -1,0 +1,121 @@
+//! Events as JSON.
+
+use std::{cell::RefCell, io};
+
+use serde::{
+    Serialize,
+    ser::{SerializeMap as _, Serializer as _},
+};
+
+use crate::{
+    model::Event,
+    tracefs::{Field, FieldKind, Format},
+};
+
+/// Appends an event as a JSON object.
+pub(super) fn append_event_json(
+    event: &Event<'_>,
+    format: &Format,
+    comm: &str,
+    name: &RefCell<Vec<u8>>,
+    line: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut json = serde_json::Serializer::new(line);
+    let mut object = json.serialize_map(None)?;
+    object.serialize_entry("time_ns", &event.time_ns)?;
+    object.serialize_entry("cpu", &event.cpu)?;
+    object.serialize_entry("pid", &event.tgid)?;
+    object.serialize_entry("tid", &event.tid)?;
+    object.serialize_entry("comm", comm)?;
+    object.serialize_entry("system", &format.system)?;
+    object.serialize_entry("event", &format.name)?;
+    object.serialize_entry(
+        "fields",
+        &Fields {
+            raw: event.raw,
+            format,
+            name,
+        },
+    )?;
+    object.end()?;
+    Ok(())
+}
+
+/// Appends the fields of an event's record as a JSON object, as in the lines. `name` is a buffer for
+/// names of values.
+///
+/// # Errors
+/// Never: writing to memory does not fail.
+pub fn write_fields_json(
+    raw: &[u8],
+    format: &Format,
+    name: &RefCell<Vec<u8>>,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut json = serde_json::Serializer::new(out);
+    Ok(Fields { raw, format, name }.serialize(&mut json)?)
+}
+
+/// Serializes the fields of an event as a JSON object: numbers as numbers, text as strings, and other
+/// fields as arrays of bytes. A field whose values have names is an object with `value` and `name`.
+struct Fields<'a> {
+    raw: &'a [u8],
+    format: &'a Format,
+    /// Buffer for the name of a value.
+    name: &'a RefCell<Vec<u8>>,
+}
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let name = &mut *self.name.borrow_mut();
+        for field in &self.format.fields {
+            let value = Value {
+                raw: self.raw,
+                field,
+            };
+            if !self.format.has_names_for(field) {
+                map.serialize_entry(&field.name, &value)?;
+                continue;
+            }
+            name.clear();
+            self.format.append_value_names(field, self.raw, name);
+            let name = std::str::from_utf8(name)
+                .ok()
+                .filter(|name| !name.is_empty());
+            map.serialize_entry(&field.name, &NamedValue { value, name })?;
+        }
+        map.end()
+    }
+}
+
+/// A value with its name, if this value has one.
+#[derive(Serialize)]
+struct NamedValue<'a> {
+    value: Value<'a>,
+    name: Option<&'a str>,
+}
+
+/// Serializes the value of one field.
+struct Value<'a> {
+    raw: &'a [u8],
+    field: &'a Field,
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { raw, field } = self;
+        match field.kind {
+            FieldKind::Bool => field.read_u64(raw).map(|it| it != 0).serialize(serializer),
+            FieldKind::Integer if field.signed => field.read_i64(raw).serialize(serializer),
+            FieldKind::Integer | FieldKind::Pointer => field.read_u64(raw).serialize(serializer),
+            FieldKind::Chars => {
+                let text = field
+                    .bytes(raw)
+                    .and_then(|bytes| bytes.split(|it| *it == 0).next());
+                text.map(String::from_utf8_lossy).serialize(serializer)
+            }
+            _ => field.bytes(raw).serialize(serializer),
+        }
+    }
+}

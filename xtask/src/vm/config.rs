@@ -1,0 +1,103 @@
+//! Configuration of a virtual machine.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::{Result, anyhow};
+
+use super::kernel::Series;
+
+/// Configuration of a virtual machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Vm {
+    pub(crate) kernel: Series,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u32,
+    /// Files of the host to copy into the VM.
+    pub(crate) files: Vec<GuestFile>,
+    /// Debian packages to install, with the libraries that their programs need.
+    pub(crate) packages: Vec<String>,
+    /// Optional packages: left out, with a message, if they cannot be fetched.
+    pub(crate) extras: Vec<String>,
+    /// Load kvm_amd at boot. Otherwise `modprobe kvm_amd` in the VM loads it.
+    pub(crate) kvm: bool,
+    /// Mount tracefs at `/sys/kernel/tracing`.
+    pub(crate) tracefs: bool,
+    /// The VM's clock advances by 1 ns per instruction (QEMU's -icount), so runs are repeatable to within 0.1 %.
+    pub(crate) counts_instructions: bool,
+    /// Time limit of a command, including the boot.
+    pub(crate) timeout: Duration,
+}
+
+/// A file of the host and its absolute path in the VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GuestFile {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+}
+
+impl Vm {
+    pub(crate) fn new(kernel: Series) -> Self {
+        Self {
+            kernel,
+            cpus: 2,
+            memory_mib: 1024,
+            files: Vec::new(),
+            packages: Vec::new(),
+            extras: Vec::new(),
+            kvm: true,
+            tracefs: true,
+            counts_instructions: false,
+            timeout: Duration::from_secs(600),
+        }
+    }
+
+    pub(crate) fn with_file(mut self, host: impl Into<PathBuf>, guest: &str) -> Self {
+        self.files.push(GuestFile {
+            host: host.into(),
+            guest: guest.to_owned(),
+        });
+        self
+    }
+
+    pub(crate) fn with_extra(mut self, package: &str) -> Self {
+        self.extras.push(package.to_owned());
+        self
+    }
+}
+
+impl FromStr for GuestFile {
+    type Err = anyhow::Error;
+
+    /// Parses `FILE` or `FILE:DEST`. Without DEST, the file goes to `/root`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (host, guest) = match text.split_once(':') {
+            Some((host, guest)) => (PathBuf::from(host), guest.to_owned()),
+            None => {
+                let host = PathBuf::from(text);
+                let name = host
+                    .file_name()
+                    .ok_or_else(|| anyhow!("`{text}` has no file name"))?;
+                let guest = format!("/root/{}", name.to_string_lossy());
+                (host, guest)
+            }
+        };
+        if !guest.starts_with('/') {
+            return Err(anyhow!("`{guest}` is not an absolute path in the VM"));
+        }
+        Ok(Self { host, guest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_to_root_by_default() {
+        let placed: GuestFile = "some/tool".parse().unwrap();
+        assert_eq!(placed.guest, "/root/tool");
+        let placed: GuestFile = "some/tool:/bin/other".parse().unwrap();
+        assert_eq!(placed.guest, "/bin/other");
+        assert!("tool:relative".parse::<GuestFile>().is_err());
+    }
+}
