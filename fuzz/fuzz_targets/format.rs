@@ -9,10 +9,17 @@ use kvm_collector::tracefs::format::Format;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
-    let Ok(text) = std::str::from_utf8(&data[..end]) else { return };
+    let end = data
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(data.len());
+    let Ok(text) = std::str::from_utf8(&data[..end]) else {
+        return;
+    };
     let record = data.get(end + 1..).unwrap_or(&[]);
-    let Ok(format) = Format::parse("kvm", text) else { return };
+    let Ok(format) = Format::parse("kvm", text) else {
+        return;
+    };
     let mut out = Vec::new();
     format.print(record, &mut out);
     format.print_fields(record, &mut out);

@@ -9,7 +9,11 @@
 #[path = "../../kvm-collector/tests/engine/drive.rs"]
 mod drive;
 
-use std::{fs::File, io::{Seek as _, Write as _}, path::Path};
+use std::{
+    fs::File,
+    io::{Seek as _, Write as _},
+    path::Path,
+};
 
 use kvm_collector::{recording::Reader, source::Recording};
 use libfuzzer_sys::fuzz_target;
@@ -17,9 +21,17 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     // A file in memory. It is unlinked at once, so that a crash leaves nothing behind.
     let path = format!("/dev/shm/kvm-collector-fuzz-{}", std::process::id());
-    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("cannot create a file in /dev/shm");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .expect("cannot create a file in /dev/shm");
     let _ = std::fs::remove_file(&path);
-    file.write_all(data).and_then(|()| file.rewind()).expect("cannot write to /dev/shm");
+    file.write_all(data)
+        .and_then(|()| file.rewind())
+        .expect("cannot write to /dev/shm");
     if let Ok(reader) = Reader::new(file, Path::new("fuzzed")) {
         drive::drive(Recording::new(reader));
     }

@@ -84,9 +84,9 @@ fn top(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    let mut ledger = ReadingHistory::default();
+    let mut history = ReadingHistory::default();
     for second in 1..=3 {
-        ledger.add_reading(&host.reading(second, Scope::default()), host::SECOND);
+        history.add_reading(&host.reading(second, Scope::default()), host::SECOND);
     }
     for by in [GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason] {
         let scope = Scope {
@@ -94,7 +94,7 @@ fn top(criterion: &mut Criterion) {
             ..Scope::default()
         };
         group.bench_function(format!("rows by {by:?}"), |bencher| {
-            bencher.iter(|| ledger.rows(&scope, Window::Recent, TrendMetric::Busy));
+            bencher.iter(|| history.rows(&scope, Window::Recent, TrendMetric::Busy));
         });
     }
     group.finish();

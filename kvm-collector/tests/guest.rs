@@ -212,7 +212,7 @@ fn many_vms() -> Result<(), Failed> {
         .output()?;
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     // 130 x 9, and some for the rest.
-    let clear = said.contains("1234 open files") && said.contains("may have 200");
+    let clear = said.contains("1234 open files") && said.contains("the limit is 200");
     check(out.status.code() == Some(1) && clear, said)
 }
 

@@ -233,9 +233,9 @@ fn the_numbers_are_those_of_the_last_interval_or_of_all_time() {
 #[test]
 fn shares_add_up_to_all_the_time() {
     let host = small();
-    let mut ledger = ReadingHistory::default();
+    let mut history = ReadingHistory::default();
     for second in 1..=4 {
-        ledger.add_reading(&host.reading(second, Scope::default()), SECOND);
+        history.add_reading(&host.reading(second, Scope::default()), SECOND);
     }
     for window in [Window::Recent, Window::All] {
         for by in [GroupBy::Vm, GroupBy::Vcpu] {
@@ -243,7 +243,7 @@ fn shares_add_up_to_all_the_time() {
                 by,
                 ..Scope::default()
             };
-            for row in ledger.rows(&scope, window, TrendMetric::Busy) {
+            for row in history.rows(&scope, window, TrendMetric::Busy) {
                 let spent = row.breakdown;
                 let sum = spent.kernel_ns + spent.vmm_ns + spent.halted_ns + spent.preempted_ns;
                 assert_eq!(sum, spent.time_ns, "{}", row.name);
@@ -257,11 +257,11 @@ fn shares_add_up_to_all_the_time() {
 #[test]
 fn a_pause_is_as_long_in_the_trend_as_it_was() {
     let host = small();
-    let mut ledger = ReadingHistory::default();
-    ledger.add_reading(&host.reading(1, Scope::default()), SECOND);
-    ledger.add_reading(&host.reading(11, Scope::default()), SECOND);
-    assert_eq!(ledger.sample_count(), 11);
-    let rows = ledger.rows(&Scope::default(), Window::Recent, TrendMetric::Exits);
+    let mut history = ReadingHistory::default();
+    history.add_reading(&host.reading(1, Scope::default()), SECOND);
+    history.add_reading(&host.reading(11, Scope::default()), SECOND);
+    assert_eq!(history.sample_count(), 11);
+    let rows = history.rows(&Scope::default(), Window::Recent, TrendMetric::Exits);
     let trend = &rows[0].trend;
     assert!(trend[..109].iter().all(|it| *it == 0.0));
     assert!(trend[109..].iter().all(|it| *it > 0.0));
@@ -293,34 +293,34 @@ fn names_are_forgotten_with_what_they_are_of() {
         ],
         ..Host::default()
     };
-    let mut ledger = ReadingHistory::default();
+    let mut history = ReadingHistory::default();
     let mut named = HashSet::new();
-    let mut take = |host: &Host, ledger: &mut ReadingHistory, seconds| {
-        ledger.add_reading(
+    let mut take = |host: &Host, history: &mut ReadingHistory, seconds| {
+        history.add_reading(
             &host.reading_of(seconds, Scope::default(), &mut named),
             SECOND,
         );
     };
-    take(&host, &mut ledger, 1);
+    take(&host, &mut history, 1);
     let io = Key {
         code: IO.code,
         subcode: 2,
         kind: 0,
     };
     assert_eq!(
-        (ledger.vm_name(2).as_str(), ledger.key_name(io).as_str()),
+        (history.vm_name(2).as_str(), history.key_name(io).as_str()),
         ("second", "io")
     );
     let second = host.vms.pop().expect("a VM");
-    take(&host, &mut ledger, 2);
+    take(&host, &mut history, 2);
     assert_eq!(
-        (ledger.vm_name(2).as_str(), ledger.key_name(io).as_str()),
+        (history.vm_name(2).as_str(), history.key_name(io).as_str()),
         ("pid 2", "0x7b")
     );
     host.vms.push(second);
-    take(&host, &mut ledger, 3);
+    take(&host, &mut history, 3);
     assert_eq!(
-        (ledger.vm_name(2).as_str(), ledger.key_name(io).as_str()),
+        (history.vm_name(2).as_str(), history.key_name(io).as_str()),
         ("second", "io")
     );
 }

@@ -1,15 +1,16 @@
-//! Causes under a row: its most frequent ones, in fixed room and with a known error.
+//! The most frequent causes of a row, in a table of fixed size and with a known error.
 //!
-//! The algorithm is Space-Saving (Metwally, Agrawal, El Abbadi 2005): a new cause that finds no room
-//! takes the place, and the count, of the least frequent one, and remembers that count as the most by
-//! which its own may be too high. A cause that makes up more than a [`CAUSES`]th of a row is always there.
+//! The algorithm is Space-Saving (Metwally, Agrawal, El Abbadi 2005). If the table is full, a new
+//! cause replaces the least frequent one and inherits its count. The inherited count is stored as the
+//! maximum error. A cause with more than 1/[`CAUSES_PER_ROW`] of the events of a row is always in the
+//! table.
 
 use crate::Key;
 
-/// Causes kept of a row.
+/// Number of causes stored for a row.
 pub const CAUSES_PER_ROW: usize = 16;
 
-/// One cause.
+/// One cause of the exits of a row, for example an I/O port.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -17,17 +18,17 @@ pub const CAUSES_PER_ROW: usize = 16;
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cause {
-    /// What it is; of the kind [`Key::kind`].
+    /// The cause; [`Key::kind`] says of which kind it is.
     pub key: Key,
-    /// How many, at most. 0 for an unused place.
+    /// Upper bound of the number of occurrences. 0 if the entry is unused.
     pub count: u64,
-    /// By how many that may be too high.
+    /// Maximum by which `count` may be too high.
     pub error: u64,
-    /// Time of those that were really seen: the count less the error.
+    /// Total time of the `count - error` occurrences since the cause entered the table.
     pub total_ns: u64,
 }
 
-/// A row's causes.
+/// The causes of a row.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -35,7 +36,7 @@ pub struct Cause {
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CauseTable {
-    /// In no order.
+    /// Entries, in no particular order.
     pub causes: [Cause; CAUSES_PER_ROW],
 }
 
@@ -48,11 +49,11 @@ impl Default for CauseTable {
 }
 
 impl CauseTable {
-    /// Adds a span with its cause.
+    /// Adds one occurrence of a cause.
     #[inline(always)]
     pub fn add(&mut self, key: Key, total_ns: u64) {
-        // The count and the place of the one seen least, in one number: of a place alone, the verifier would go
-        // through every possible one.
+        // The least count and its index are packed in one number. With a separate index, the
+        // verifier would check every possible value of it.
         let mut least = u64::MAX;
         let mut index = 0;
         while index < CAUSES_PER_ROW {
@@ -73,9 +74,9 @@ impl CauseTable {
             index += 1;
         }
         let least_count = least / CAUSES_PER_ROW as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "below CAUSES")]
-        let place = (least % CAUSES_PER_ROW as u64) as usize;
-        self.causes[place] = Cause {
+        #[expect(clippy::cast_possible_truncation, reason = "below CAUSES_PER_ROW")]
+        let replaced = (least % CAUSES_PER_ROW as u64) as usize;
+        self.causes[replaced] = Cause {
             key,
             count: least_count + 1,
             error: least_count,
@@ -83,7 +84,7 @@ impl CauseTable {
         };
     }
 
-    /// How often a cause that is not in the table may have been seen.
+    /// Returns the maximum number of occurrences of any cause that is not in the table.
     #[must_use]
     pub fn max_unlisted_count(&self) -> u64 {
         self.causes.iter().map(|it| it.count).min().unwrap_or(0)
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frequent_cause_survives_many_others_and_the_error_is_known() {
+    fn a_frequent_cause_stays_in_the_table_within_its_error() {
         let mut table = CauseTable::default();
         let mut all = 0;
         for round in 0..10_000u64 {
@@ -146,7 +147,7 @@ mod tests {
             .causes
             .iter()
             .find(|it| it.key == key(7))
-            .expect("it is a fifth of all");
+            .expect("one fifth of all events have this cause");
         assert!(cause.count >= true_count && cause.count - cause.error <= true_count);
         assert!(cause.error <= all / CAUSES_PER_ROW as u64);
         assert!(table.max_unlisted_count() <= all / CAUSES_PER_ROW as u64);

@@ -1,19 +1,19 @@
-//! Fields of events' records, which programs read straight from their context.
+//! Fields of event records that programs read directly from their context.
 //!
-//! The kernel lets a tracepoint program read its context at constant offsets only, and which offset a field
-//! has is known to user space only. So a program reads a field as if it lay at the offset that stands
-//! for it here, and user space puts the real offset and length into the instruction before it loads
-//! the program; where the event has no such field, a constant. A helper that reads memory would cost some
-//! fifty instructions a field.
+//! A tracepoint program may read its context only at constant offsets, but only user space knows the
+//! offsets, from the format files. So a program reads each field at a placeholder offset, which this
+//! module assigns. Before user space loads the program, it writes the real offset and size into the
+//! instruction, or replaces the load by a constant if the event has no such field. A helper call
+//! would take about fifty instructions per field.
 
 use crate::{MAX_DETAILS, MAX_SLOTS, NO_OFFSET};
 
-/// A field that some program reads.
+/// A field that a program reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldId {
-    /// The field of `kvm_exit` counted as [`Key::code`](crate::Key::code): why the guest was left.
+    /// The exit reason of `kvm_exit`: its [`Key::code`](crate::Key::code).
     ExitCode,
-    /// The field of `kvm_exit` counted as [`Key::class`](crate::Key::class).
+    /// The `isa` of `kvm_exit`: its [`Key::subcode`](crate::Key::subcode).
     ExitSubcode,
     /// `vcpu_id` of `kvm_exit`.
     ExitVcpu,
@@ -27,23 +27,24 @@ pub enum FieldId {
     SwitchPrevState,
     /// `next_pid` of `sched_switch`.
     SwitchNextTid,
-    /// The field of a detail's event counted as [`Key::code`](crate::Key::code).
+    /// The [`Key::code`](crate::Key::code) of a detail event.
     DetailCode(usize),
-    /// The field of a detail's event counted as [`Key::class`](crate::Key::class).
+    /// The [`Key::subcode`](crate::Key::subcode) of a detail event.
     DetailSubcode(usize),
-    /// The vCPU's index in the record of a slot's event.
+    /// `vcpu_id` of the event of a slot.
     SlotVcpu(usize),
-    /// The field of a slot's event that has to have one of
+    /// The field of the event of a slot that is compared with
     /// [`FilterSettings::values`](crate::FilterSettings::values).
     SlotValue(usize),
-    /// The other thread that the event of a slot is about: `next_pid` of `sched_switch`, `pid` of `sched_wakeup`.
+    /// The other thread that the event of a slot names: `next_pid` of `sched_switch`, `pid` of
+    /// `sched_wakeup`.
     SlotOtherTid(usize),
 }
 
-/// How many there are.
+/// Number of different fields.
 pub const FIELD_COUNT: usize = 8 + 2 * MAX_DETAILS + 3 * MAX_SLOTS;
 
-/// Where they begin. No record is so long, and the kernel takes no offset beyond 8191.
+/// First placeholder offset. No record is that long. The kernel accepts offsets up to 8191.
 const FIRST_PLACEHOLDER: usize = 4096;
 
 impl FieldId {
@@ -68,14 +69,14 @@ impl FieldId {
         }
     }
 
-    /// The offset that stands for it.
+    /// Returns the placeholder offset of the field.
     #[inline(always)]
     #[must_use]
     pub const fn placeholder(self) -> usize {
         FIRST_PLACEHOLDER + 8 * self.number()
     }
 
-    /// The number of the field that an offset stands for.
+    /// Returns the number of the field with a placeholder offset. `None` for other offsets.
     #[must_use]
     pub const fn number_of_placeholder(offset: usize) -> Option<usize> {
         if offset < FIRST_PLACEHOLDER
@@ -88,19 +89,19 @@ impl FieldId {
     }
 }
 
-/// Where a field really is.
+/// Location of a field in the record of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldLocation {
-    /// Its offset in the record; [`NO_OFFSET`] where there is no such field.
+    /// Offset in the record; [`NO_OFFSET`] if the event has no such field.
     pub offset: u32,
-    /// Its length: 1, 2, 4 or 8 bytes.
+    /// Size: 1, 2, 4 or 8 bytes.
     pub bytes: u32,
-    /// What is read where there is no such field.
+    /// Value that programs read if the event has no such field.
     pub default_value: u32,
 }
 
 impl FieldLocation {
-    /// There is no such field, and it reads as this number.
+    /// Creates the location of a field that the event does not have.
     #[must_use]
     pub const fn absent(otherwise: u32) -> Self {
         Self {
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_has_a_stand_in_of_its_own() {
+    fn every_field_has_its_own_placeholder() {
         let mut seen = [false; FIELD_COUNT];
         let details =
             (0..MAX_DETAILS).flat_map(|it| [FieldId::DetailCode(it), FieldId::DetailSubcode(it)]);

@@ -7,23 +7,26 @@
 /// Buckets a power of two is divided into.
 pub const BUCKETS_PER_OCTAVE: usize = 10;
 
-/// The first power of two that is divided: what is shorter than 128 ns is in one bucket. (Leaving and
-/// entering a guest alone takes longer.)
+/// First power of two that is divided. All durations below 128 ns share one bucket, because even an
+/// immediate re-entry of the guest takes longer.
 const FIRST_OCTAVE: u32 = 7;
 
-/// How many powers of two are divided. What is longer than 2^37 ns (137 s) is in the last bucket.
+/// Number of powers of two that are divided. Durations from 2^37 ns (137 s) share the last bucket.
 const OCTAVES: u32 = 30;
 
-/// Buckets of a histogram.
+/// Number of buckets of a histogram.
 pub const BUCKETS: usize = 2 + OCTAVES as usize * BUCKETS_PER_OCTAVE;
 
-/// Counts per bucket; see [`bucket_index`].
+/// Counts by bucket; see [`bucket_index`].
 pub type Histogram = [u64; BUCKETS];
 
-/// The bucket of a duration.
+/// Returns the index of the bucket for a duration.
 #[inline(always)]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "a step is below STEPS")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a step is below BUCKETS_PER_OCTAVE"
+)]
 pub const fn bucket_index(ns: u64) -> usize {
     if ns < 1 << FIRST_OCTAVE {
         return 0;
@@ -36,8 +39,10 @@ pub const fn bucket_index(ns: u64) -> usize {
     1 + (octave - FIRST_OCTAVE) as usize * BUCKETS_PER_OCTAVE + step as usize
 }
 
-/// BPF has no instruction that counts leading zeros: the byte with the first bit is looked for, and the bit in
-/// a table. The duration is below 2^40 and not 0. Most exits take from 256 ns to 16 ms.
+/// Returns the binary logarithm of a duration, which is below 2^40 and not 0.
+///
+/// BPF has no instruction to count leading zeros. This finds the highest byte that is not zero, and
+/// its logarithm in a table. The branches favour durations from 256 ns to 16 ms, which most exits have.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a byte")]
 const fn log2(ns: u64) -> u32 {
@@ -53,7 +58,7 @@ const fn log2(ns: u64) -> u32 {
     shift + LOG2[(ns >> shift) as usize & 0xff] as u32
 }
 
-/// The logarithms of the numbers that have a byte.
+/// Binary logarithms of the values of a byte.
 static LOG2: [u8; 256] = {
     let mut table = [0; 256];
     let mut number = 2;
@@ -64,7 +69,7 @@ static LOG2: [u8; 256] = {
     table
 };
 
-/// The shortest duration that falls into a bucket, in ns.
+/// Returns the shortest duration in a bucket, in ns.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "there are OCTAVES octaves")]
 pub const fn bucket_start(index: usize) -> u64 {
@@ -81,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_are_in_the_outer_buckets() {
+    fn durations_outside_the_range_are_in_the_outer_buckets() {
         assert_eq!(bucket_index(0), 0);
         assert_eq!(bucket_index(127), 0);
         assert_eq!(bucket_index(128), 1);
@@ -91,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bucket_starts_where_the_function_says() {
+    fn bucket_start_is_the_first_duration_of_each_bucket() {
         for index in 0..BUCKETS {
             assert_eq!(bucket_index(bucket_start(index)), index);
             if index > 0 {
@@ -101,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_at_most_a_tenth_as_wide_as_it_is_far_out() {
+    fn the_width_of_a_bucket_is_at_most_a_tenth_of_its_start() {
         for index in 1..BUCKETS - 1 {
             let (start, end) = (bucket_start(index), bucket_start(index + 1));
-            // Widths are whole numbers: 12.8 is 12 or 13.
+            // Widths are rounded: 12.8 ns becomes 12 or 13 ns.
             assert!((end - start - 1) * 10 <= start, "{start}..{end}");
         }
     }

@@ -1,6 +1,6 @@
-//! What spans and causes are counted under.
+//! The key of counted spans and causes.
 
-/// What is counted under: two fields of an event.
+/// Key under which spans or causes are counted: two fields of an event.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -8,13 +8,13 @@
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Of `kvm_exit`, the exit reason, unmasked (on arm64 `esr_ec`); of another kind of event, what
-    /// there is to know of it: a port, an address, a number.
+    /// Main value of the event. For `kvm_exit`, the unmasked exit reason (on arm64 `esr_ec`). For
+    /// other events, for example a port, an address or an MSR number.
     pub code: u64,
-    /// Of `kvm_exit`, the `isa` (1 = VMX, 2 = SVM; on arm64 `ret`); of another kind of event, what its
-    /// codes are told apart by: read or write, say. 0 where there is nothing.
+    /// Second value, which distinguishes equal codes. For `kvm_exit`, the `isa` (1 = VMX, 2 = SVM; on
+    /// arm64 `ret`). For other events, for example read or write. 0 if the event has none.
     pub subcode: u32,
-    /// Which of the kinds, where several are counted side by side (causes); otherwise 0.
+    /// Kind of the cause, if several kinds are counted. Otherwise 0.
     pub kind: u32,
 }
 

@@ -1,9 +1,9 @@
-//! Notices of threads that are new in a table of the programs, and of threads that have ended: user space reads a VM's name
-//! while the VM lives, and frees the entries of what has ended.
+//! Notifications from the eBPF programs about threads: a thread was added to a table, or has ended.
+//! User space then reads the name of a new VM, and frees the entries of ended threads.
 
 use crate::COMM_BYTES;
 
-/// One thread has come or gone.
+/// Notification that a thread was added to a table or has ended.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -11,31 +11,33 @@ use crate::COMM_BYTES;
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadNotification {
-    /// `CLOCK_MONOTONIC`, in ns: when the entry was made, or the thread ended.
+    /// Time of the change, `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// The process.
+    /// Process id.
     pub tgid: u32,
-    /// The thread.
+    /// Thread id.
     pub tid: u32,
-    /// Its entry in the table.
+    /// Index of the thread's entry in the table.
     pub index: u32,
-    /// Which table, and what has happened: one of the `NOTICE_` constants.
+    /// The table and the change: one of [`VCPU_THREAD_ADDED`], [`VCPU_THREAD_ENDED`],
+    /// [`COUNTED_THREAD_ADDED`] and [`COUNTED_THREAD_ENDED`].
     pub kind: u32,
-    /// The thread's name, filled up with zeros.
+    /// Name of the thread, padded with zeros.
     pub comm: [u8; COMM_BYTES],
 }
 
-/// A vCPU thread has an entry among the [`VcpuThread`](crate::VcpuThread)s.
+/// A vCPU thread was added to the table of [`VcpuThread`](crate::VcpuThread)s.
 pub const VCPU_THREAD_ADDED: u32 = 1;
 
-/// A vCPU thread has ended, or runs another vCPU: its entry among the [`VcpuThread`](crate::VcpuThread)s can be freed once
-/// nothing happens in it any more.
+/// A vCPU thread has ended, or runs another vCPU now. Its [`VcpuThread`](crate::VcpuThread) can be
+/// freed when the thread causes no more events.
 pub const VCPU_THREAD_ENDED: u32 = 2;
 
-/// A thread has an entry among the [`CountedThread`](crate::CountedThread)s.
+/// A thread was added to the table of [`CountedThread`](crate::CountedThread)s.
 pub const COUNTED_THREAD_ADDED: u32 = 3;
 
-/// A thread has ended: its entry among the [`CountedThread`](crate::CountedThread)s can be freed once the thread is gone.
+/// A thread has ended. Its [`CountedThread`](crate::CountedThread) can be freed when the thread no
+/// longer exists.
 pub const COUNTED_THREAD_ENDED: u32 = 4;
 
 const _: () = assert!(size_of::<ThreadNotification>() == 40);

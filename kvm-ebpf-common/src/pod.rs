@@ -1,11 +1,11 @@
-//! The claim that the shared types are plain old data, and its proof.
+//! A macro that marks the shared types as plain old data and proves that they are.
 
-/// Marks types as plain old data for aya, in user space only.
+/// Implements `aya::Pod` for types, in user space only.
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {$(
         #[cfg(feature = "user")]
-        // SAFETY: every bit pattern is valid and there is no padding: both are proved by zerocopy, whose derived traits
-        // the function below requires.
+        // SAFETY: every bit pattern is valid and there is no padding. The derived zerocopy traits,
+        // which the function below requires, prove both.
         unsafe impl aya::Pod for $type {}
         #[cfg(feature = "user")]
         const _: () = {

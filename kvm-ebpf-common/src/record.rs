@@ -1,14 +1,14 @@
-//! What travels through the rings: a header and the tracepoint's raw record.
+//! Records in the per-CPU rings: a header, followed by the raw record of the tracepoint.
 
 use crate::{Key, Span};
 
-/// Goes before each raw record.
+/// Header of each record.
 ///
-/// Its last eight bytes stand where ftrace's common fields stand (`common_type`, `common_flags`,
-/// `common_preempt_count`, `common_pid`), so that the bytes from [`RECORD_RAW_OFFSET`] on *are* the
-/// raw record, with every field at the offset the event's format file gives. A tracepoint program
-/// cannot read the kernel's own common fields; `common_flags` and `common_preempt_count` are
-/// therefore not known, and the slot stands in their two bytes.
+/// Its last eight bytes replace ftrace's common fields (`common_type`, `common_flags`,
+/// `common_preempt_count`, `common_pid`). The bytes from [`RECORD_RAW_OFFSET`] on are therefore a
+/// complete raw record, with every field at the offset that the format file gives. A tracepoint
+/// program cannot read the common fields, so `common_flags` and `common_preempt_count` are unknown.
+/// Their two bytes hold the slot.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -16,31 +16,32 @@ use crate::{Key, Span};
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// `CLOCK_MONOTONIC`, in ns.
+    /// Time of the event, `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// The process.
+    /// Process id.
     pub tgid: u32,
-    /// The CPU the event happened on.
+    /// CPU on which the event occurred.
     pub cpu: u16,
-    /// The whole record's length in bytes, this header included.
+    /// Length of the record in bytes, including this header.
     pub length: u16,
-    /// The event's id, as in its format file (`common_type`).
+    /// Id of the event, as in its format file (`common_type`).
     pub event_id: u16,
-    /// The event's slot (in the place of `common_flags` and `common_preempt_count`).
+    /// Slot of the event, in the bytes of `common_flags` and `common_preempt_count`.
     pub slot: u16,
-    /// The thread (`common_pid`).
+    /// Thread id (`common_pid`).
     pub tid: u32,
 }
 
-/// The slot of a record that is no event, but says that a thread has ended: behind the header comes
-/// its name (`comm`), [`COMM_BYTES`] long and filled up with zeros. User space asks for names late, and
-/// a thread that has ended can no longer be asked.
+/// Slot of a record that reports the end of a thread instead of an event.
+///
+/// The header is followed by the thread's name, in [`COMM_BYTES`] bytes padded with zeros. User space
+/// reads names with a delay, when `/proc` may no longer have the thread.
 pub const THREAD_END_SLOT: u16 = u16::MAX;
 
-/// The slot of a record that is no event, but a [`SlowExit`].
+/// Slot of a record that is a [`SlowExit`] instead of an event.
 pub const SLOW_EXIT_SLOT: u16 = u16::MAX - 1;
 
-/// An exit (a [`Span`]) that took longer than asked for. It ended at the header's time.
+/// Record of a span that was longer than [`TimingSettings::slow_ns`](crate::TimingSettings::slow_ns).
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -48,22 +49,23 @@ pub const SLOW_EXIT_SLOT: u16 = u16::MAX - 1;
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowExit {
-    /// Whose, and when it ended.
+    /// Header with the thread, and with the end of the span as its time.
     pub header: RecordHeader,
-    /// What it is counted under, and how long it took.
+    /// The slow span.
     pub span: Span,
-    /// What it was about, as far as is known; kind 0 if it is not.
+    /// Cause of the exit. Its kind is 0 if no cause is known.
     pub cause: Key,
-    /// Where the guest was when it was left; 0 where the kernel does not say.
+    /// Instruction pointer of the guest at the exit; 0 if the kernel does not report it.
     pub guest_rip: u64,
-    /// The vCPU, or [`VCPU_UNKNOWN`](crate::VCPU_UNKNOWN).
+    /// Index of the vCPU, or [`VCPU_UNKNOWN`](crate::VCPU_UNKNOWN).
     pub vcpu: u32,
-    /// So that there is no padding.
+    /// Explicit padding.
     pub padding: u32,
 }
 
-/// Where the next record goes in a CPU's ring, and how far it has been read. The ring is as many chunks as its size
-/// takes; positions count bytes from the beginning of time.
+/// Write and read positions of a CPU's ring, which is an array of chunks.
+///
+/// Positions count bytes since the start of the measurement. They do not wrap at the end of the ring.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -71,40 +73,43 @@ pub struct SlowExit {
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingPosition {
-    /// What comes before has been written.
+    /// Write position: all bytes before it have been written.
     pub head: u64,
-    /// 1 while a record is written: what happens on the CPU meanwhile is lost.
+    /// 1 while a program writes a record. Events that interrupt it on this CPU are lost.
     pub busy: u64,
-    /// How many records were lost: the ring was full, or the event interrupted another one's record.
+    /// Number of lost records: the ring was full or busy.
     pub lost: u64,
-    /// So that kernel and user space write to different cache lines.
+    /// Padding, so that the kernel and user space write to different cache lines.
     pub padding: [u64; 5],
-    /// What comes before has been read, by user space.
+    /// Read position: user space has read all bytes before it.
     pub tail: u64,
-    /// See above.
+    /// Padding to the end of the cache line.
     pub end_padding: [u64; 7],
 }
 
-/// Rings consist of chunks of so many bytes. A record lies in one chunk, and is no longer. Where the next one had no
-/// room, a header's length is 0, or there is no room for a header.
+/// Size of a chunk. A record does not cross the end of a chunk.
+///
+/// If the next record did not fit into the rest of a chunk, the rest starts with a header of length
+/// 0, or is shorter than a header.
 pub const CHUNK_BYTES: usize = 4096;
 
-/// A piece of a ring.
+/// Part of a ring.
 pub type Chunk = [u8; CHUNK_BYTES];
 
-/// The common fields at the start of each of the kernel's records, which its programs do not get to see.
+/// Size of the common fields at the start of each raw record, which programs cannot read.
 pub const COMMON_FIELDS_BYTES: usize = 8;
 
-/// Records with more bytes than this behind the common ones are copied by a helper.
+/// Maximum number of bytes after the common fields that a program copies word by word. Longer records
+/// are copied by `bpf_probe_read_kernel`.
 pub const MAX_COPIED_BYTES: usize = 128;
 
-/// `TASK_COMM_LEN` (include/linux/sched.h).
+/// Size of a thread name: `TASK_COMM_LEN` (include/linux/sched.h).
 pub const COMM_BYTES: usize = 16;
 
-/// Bytes of a [`RecordHeader`].
+/// Size of a [`RecordHeader`].
 pub const RECORD_HEADER_BYTES: usize = size_of::<RecordHeader>();
 
-/// Where the raw record begins, counted from the header's first byte.
+/// Offset of the raw record from the start of the header.
 pub const RECORD_RAW_OFFSET: usize = core::mem::offset_of!(RecordHeader, event_id);
 
 const _: () = assert!(RECORD_HEADER_BYTES == 24);

@@ -1,10 +1,10 @@
-//! Slots: a tracepoint program cannot tell which event it runs for, so each event gets a program of
-//! its own, and a number, its slot.
+//! Event counters per slot. A slot is the number of a selected event. A tracepoint program cannot
+//! identify its event, so each slot has a program of its own.
 
-/// How many events can be watched at once. Linux 6.18 on x86 has 99 kvm and kvmmmu events.
+/// Maximum number of selected events. Linux 6.18 on x86 has 99 kvm and kvmmmu events.
 pub const MAX_SLOTS: usize = 128;
 
-/// What one CPU has seen of one slot.
+/// Counters of one slot on one CPU.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -14,13 +14,13 @@ pub const MAX_SLOTS: usize = 128;
 pub struct SlotCounts {
     /// Events that passed the filters.
     pub seen: u64,
-    /// Events that passed the filters and could not be put into a ring, or not be counted for their thread.
+    /// Events that passed the filters but did not fit into a ring or into the tables of threads.
     pub lost: u64,
-    /// Events left out because a vCPU was asked for and this thread's vCPU is not known.
+    /// Events that were skipped because the filter lists vCPUs and the vCPU of the thread is unknown.
     pub unattributed: u64,
 }
 
-/// One CPU's counters of all slots.
+/// Counters of all slots on one CPU.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -28,13 +28,15 @@ pub struct SlotCounts {
 )]
 #[derive(Clone, Copy, Debug)]
 pub struct SlotTable {
-    /// Indexed by slot.
+    /// Counters, indexed by slot.
     pub slots: [SlotCounts; MAX_SLOTS],
 }
 
-/// A thread whose events are counted by themselves (`stat --per-vm`): any thread in which an event happened, also one of
-/// the VMM that runs no vCPU. Its counters are those of its entry's index among all threads' counters: one for each slot
-/// that is in use, one after the other.
+/// A thread with event counters of its own (`stat --per-vm`): any thread that caused an event, also a
+/// VMM thread that runs no vCPU.
+///
+/// The counters are in another map (`THREAD_COUNTS`): entry `i` owns the `i`-th group of counters, with
+/// one counter per used slot.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -42,36 +44,36 @@ pub struct SlotTable {
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CountedThread {
-    /// `tgid << 32 | tid`; 0 when it is no such thread any more.
+    /// `tgid << 32 | tid`. Programs compare it with the current thread.
     pub task: u64,
-    /// The same, also when the thread has ended; 0 for an entry that is free.
+    /// The same for user space; 0 if the entry is free.
     pub owner: u64,
-    /// 1 when the thread has ended. Events may still happen in it until it is gone.
+    /// 1 if the thread has ended. It may still cause events until it no longer exists.
     pub ended: u64,
 }
 
 impl CountedThread {
-    /// The process; of a VM, its VMM.
+    /// Returns the process id.
     #[must_use]
     pub const fn tgid(&self) -> u32 {
         tgid_of(self.owner)
     }
 
-    /// The thread.
+    /// Returns the thread id.
     #[must_use]
     pub const fn tid(&self) -> u32 {
         tid_of(self.owner)
     }
 }
 
-/// The process of a thread, from both in one number as the kernel gives it (`tgid << 32 | tid`).
+/// Returns the process id of `tgid << 32 | tid`, the value of `bpf_get_current_pid_tgid`.
 #[inline(always)]
 #[must_use]
 pub const fn tgid_of(task: u64) -> u32 {
     (task >> 32) as u32
 }
 
-/// The thread, from the same number.
+/// Returns the thread id of `tgid << 32 | tid`.
 #[inline(always)]
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "two u32 in one u64")]

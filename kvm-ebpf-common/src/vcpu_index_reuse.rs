@@ -8,7 +8,7 @@
 //! For each process and vCPU index, the thread that entered it last is stored. The rule is applied at each
 //! `kvm_entry` of a thread whose vCPU is known, and when a thread becomes known at its first `kvm_exit`.
 
-use crate::{VcpuClock, VcpuThread};
+use crate::VcpuClock;
 
 /// What it means that a thread enters a vCPU index that another thread of the process entered last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +39,6 @@ pub const fn classify_index_reuse(previous: &VcpuClock, previous_ended: bool) ->
 pub const fn last_thread_index(tgid: u32, vcpu: u32, mask: u32) -> u32 {
     // Knuth's multiplier (2^32 divided by the golden ratio), as in the kernel's hash_32(): processes are spread.
     tgid.wrapping_mul(0x61C8_8647).wrapping_add(vcpu) & mask
-}
-
-impl VcpuThread {
-    /// Is this an entry of the same process and vCPU index?
-    #[inline(always)]
-    #[must_use]
-    pub const fn has_same_vcpu_index(&self, other: &Self) -> bool {
-        self.tgid() == other.tgid() && self.vcpu == other.vcpu
-    }
 }
 
 #[cfg(test)]

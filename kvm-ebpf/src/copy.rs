@@ -13,7 +13,7 @@ macro_rules! copy {
     ($type:ty, $from:expr, $to:expr, $offset:expr) => {
         // SAFETY: within the record and the room for it, as `record` is told.
         unsafe {
-            let from = $from.byte_add(COMMON_BYTES + $offset);
+            let from = $from.byte_add(COMMON_FIELDS_BYTES + $offset);
             let value = read_volatile(from.cast::<$type>());
             write_volatile($to.add($offset).cast::<$type>(), value);
         }

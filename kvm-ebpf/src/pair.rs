@@ -185,7 +185,7 @@ fn on_entry<const PLAIN: bool, C: aya_ebpf::EbpfContext>(ctx: &C, also: impl FnO
 
 classic! {
     fn user_exit(ctx) {
-        on_user::<false, false>(|now_ns, task| also_in_slot(&ctx, settings::user_slot(), task, now_ns));
+        on_user::<false, false>(|now_ns, task| also_in_slot(&ctx, settings::userspace_exit_slot(), task, now_ns));
     }
 }
 

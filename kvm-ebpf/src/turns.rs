@@ -1,8 +1,8 @@
-//! Which thread entered a vCPU last; see `kvm_ebpf_common::turn`.
+//! Which thread entered a vCPU last; see `kvm_ebpf_common::classify_index_reuse`.
 
 use core::ptr::{read_volatile, write_volatile};
 
-use kvm_ebpf_common::{VcpuIndexReuse, last_thread_index, turn};
+use kvm_ebpf_common::{VcpuIndexReuse, classify_index_reuse, last_thread_index};
 
 use crate::{
     counters::increment,
@@ -14,7 +14,7 @@ use crate::{
 /// Notes that a thread enters its vCPU.
 ///
 /// If another thread entered the vCPU last, the exit that is open in this one has no time. That other thread has set
-/// `check_turn` here, so the table is not read as long as no vCPU moves.
+/// `check_vcpu_index` here, so the table is not read as long as no vCPU moves.
 #[inline(always)]
 pub(crate) fn enter(entry: &mut Entry) {
     // SAFETY: a number of the thread's own state, which others write. Volatile for that reason.
@@ -26,7 +26,7 @@ pub(crate) fn enter(entry: &mut Entry) {
 /// Records a thread as the last one that entered its vCPU. Not inlined, since it is rare.
 #[inline(never)]
 pub(crate) fn record(index: u32) {
-    let mask = settings::turn_mask();
+    let mask = settings::last_thread_mask();
     if mask == 0 {
         return;
     }

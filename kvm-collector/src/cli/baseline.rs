@@ -14,8 +14,9 @@ use crate::view::{Baseline, DiffReport, GroupBy, SortKey};
 /// Options of the comparison with an earlier report.
 #[derive(Debug, Args)]
 pub(super) struct BaselineArgs {
-    /// Compare with an earlier report of the same --kind and --by: the last line of a file that
-    /// `exits --json` wrote. The largest change comes first
+    /// Compare with the last report in FILE, which `exits --json` wrote
+    ///
+    /// The report must have the same --kind and --by. The largest change comes first.
     #[arg(
         long,
         value_name = "FILE",

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::doctor::{Facts, diagnose, probe, write_text};
 
-/// Check what this host supports, and how to fix what it does not.
+/// Check what this host supports, and show how to fix what it does not
 ///
 /// Runs the built-in guest for a moment to check that the events fire. The exit code is 0 if the
 /// collector works here.
@@ -23,7 +23,7 @@ pub(super) struct DoctorArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// Only when the output cannot be written: what is wrong with the host is the output.
+/// When the output cannot be written. Problems of the host are not errors; they are reported in the output.
 pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let facts = Facts::read(Path::new("/"));
     let fired = probe::run(facts.tracefs.as_ref().map(|tracefs| tracefs.path.as_path()));

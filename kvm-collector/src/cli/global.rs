@@ -1,4 +1,4 @@
-//! What all subcommands share: global options, the exit code for incomplete data, and the runtime.
+//! Items that all subcommands use: global options, the exit code for incomplete data, and the runtime.
 
 use std::process::ExitCode;
 
@@ -7,14 +7,14 @@ use clap::ValueEnum;
 /// Exit code if data is incomplete and `--strict` was given.
 pub(super) const EXIT_INCOMPLETE: u8 = 3;
 
-/// When to use colour.
+/// Value of `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Color {
     /// On a terminal, unless NO_COLOR is set.
     Auto,
-    /// Always.
+    /// Even if the output is not a terminal.
     Always,
-    /// Never.
+    /// Not even on a terminal.
     Never,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct GlobalOptions {
     pub(super) kernel_log: bool,
 }
 
-/// Runs a command on a runtime with one thread, which is enough: the command mostly waits.
+/// Runs a command on a single-threaded runtime. One thread is enough, because the command mostly waits.
 pub(super) fn block_on(
     command: impl Future<Output = anyhow::Result<ExitCode>>,
 ) -> anyhow::Result<ExitCode> {

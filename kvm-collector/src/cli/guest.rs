@@ -13,18 +13,21 @@ use crate::guest::{
     Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown,
 };
 
-/// Run a tiny guest that makes a known number of exits, and print the number.
+/// Run a tiny guest that makes a known number of exits, and print that number
 ///
-/// Each vCPU makes N rounds of the kinds of --kind, in that order, plus two io exits, one first and
-/// one last. With nested paging it also makes one page-fault exit per page that it runs on: one in
-/// real mode (code), four in long mode (code and page tables). Apart from interrupts there are no
-/// other exits, but two vCPUs that race on a page table may take the same page fault twice.
+/// Each vCPU executes N rounds. A round makes one exit of each kind in --kind, in that order. Two
+/// io exits come in addition, one before the first round and one after the last. With nested paging
+/// there is also one page-fault exit per page that the guest runs on: one in real mode (code), four
+/// in long mode (code and page tables). The only other exits are interrupts, and repeated page
+/// faults if two vCPUs access a new page at the same time.
 #[derive(Args, Clone, Debug)]
 pub(super) struct GuestArgs {
-    /// Do this in each round: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall,
-    /// page-fault, wbinvd, exception (wrmsr to a nonexistent MSR: #GP), cr, pvclock, dirty (write a
-    /// page, read the dirty log); with interrupt controllers in the kernel: apic, apic-read, ipi
-    /// (to itself), timer (with hlt), pit, irq (PIC), ioapic, msi
+    /// Make these kinds of exits in each round
+    ///
+    /// Kinds: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall, page-fault,
+    /// wbinvd, exception (wrmsr to a nonexistent MSR: #GP), cr, pvclock, dirty (write a page, read
+    /// the dirty log). With interrupt controllers in the kernel: apic, apic-read, ipi (to itself),
+    /// timer (with hlt), pit, irq (PIC), ioapic, msi.
     #[arg(
         short,
         long,
@@ -50,23 +53,23 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     vcpus: u32,
 
-    /// Sleep this long in each exit that user space handles (100us)
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    /// Sleep this long in each exit to user space (100us)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     sleep: Option<Duration>,
 
-    /// Run an empty loop of N iterations in each round, which adds guest time without an exit
+    /// Run an empty loop of N iterations in each round, to add guest time without exits
     #[arg(long, value_name = "N", default_value_t = 0)]
     spin: u32,
 
-    /// Set the APIC timer of kind `timer` to this time, which is how long its hlt lasts
-    #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
+    /// Set the APIC timer of kind `timer` to this time. Its hlt lasts that long
+    #[arg(long, value_name = "TIME", default_value = "200us", value_parser = humantime::parse_duration)]
     timer: Duration,
 
     /// Pin vCPU threads to these CPUs, in round-robin order
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
     cpu: Vec<u32>,
 
-    /// Name of the VM in `list` and in reports. It is read from the command line, as for QEMU
+    /// Name of the VM in `list` and in reports
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
@@ -74,7 +77,7 @@ pub(super) struct GuestArgs {
     #[arg(long)]
     wait_start: bool,
 
-    /// Print one JSON object, one line per report
+    /// Print JSON instead of text, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -90,7 +93,7 @@ struct Ready<'a> {
 struct Report<'a> {
     name: Option<&'a str>,
     #[serde(flatten)]
-    made: &'a GuestReport,
+    report: &'a GuestReport,
 }
 
 /// Runs the command.
@@ -110,20 +113,20 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
         cpus: args.cpu,
     };
     let out = &mut io::stdout().lock();
-    let guest = Guest::prepare(&plan).context("cannot make the guest")?;
+    let guest = Guest::prepare(&plan).context("cannot create the guest")?;
     if args.wait_start {
-        let roster = guest.threads();
+        let threads = guest.threads();
         if args.json {
-            write_json(out, &Ready { ready: &roster })?
+            write_json(out, &Ready { ready: &threads })?
         } else {
-            write_ready(out, &roster)?
+            write_ready(out, &threads)?
         }
         wait_for_line()?;
     }
-    let made = guest.run().context("the guest failed")?;
+    let guest_report = guest.run().context("the guest failed")?;
     let report = Report {
         name: args.name.as_deref(),
-        made: &made,
+        report: &guest_report,
     };
     if args.json {
         write_json(out, &report)?
@@ -133,14 +136,15 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for a line on stdin. Fails at the end of stdin, so the guest ends together with the process that controls it.
+/// Waits for a line on stdin. Fails at the end of stdin, so the guest ends together with the process that
+/// controls it.
 fn wait_for_line() -> Result<()> {
     let read = io::stdin()
         .lock()
         .read_line(&mut String::new())
-        .context("cannot read the line to start at")?;
+        .context("--wait-start: cannot read standard input")?;
     if read == 0 {
-        bail!("standard input ended before the line to start at");
+        bail!("--wait-start: standard input ended without a line");
     }
     Ok(())
 }
@@ -151,13 +155,9 @@ fn write_json(out: &mut impl Write, report: &impl Serialize) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn write_ready(out: &mut impl Write, roster: &GuestThreads) -> Result<()> {
-    writeln!(
-        out,
-        "ready: pid {}; a line on standard input starts it",
-        roster.pid
-    )?;
-    for vm in &roster.vms {
+fn write_ready(out: &mut impl Write, threads: &GuestThreads) -> Result<()> {
+    writeln!(out, "ready: pid {}; press Enter to start", threads.pid)?;
+    for vm in &threads.vms {
         for vcpu in &vm.vcpus {
             writeln!(out, "vm {} vcpu {} tid {}", vm.vm, vcpu.vcpu, vcpu.tid)?;
         }
@@ -173,9 +173,9 @@ fn write_report(out: &mut impl Write, report: &Report<'_>) -> Result<()> {
     writeln!(
         out,
         "guest{name}: pid {}, {} mode",
-        report.made.pid, report.made.mode
+        report.report.pid, report.report.mode
     )?;
-    for vm in &report.made.vms {
+    for vm in &report.report.vms {
         for vcpu in &vm.vcpus {
             writeln!(out, "vm {} vcpu {} tid {}", vm.vm, vcpu.vcpu, vcpu.tid)?;
             write_vcpu(out, vcpu)?;
@@ -185,26 +185,26 @@ fn write_report(out: &mut impl Write, report: &Report<'_>) -> Result<()> {
 }
 
 fn write_vcpu(out: &mut impl Write, vcpu: &VcpuReport) -> Result<()> {
-    writeln!(out, "  made             {}", format_counts(&vcpu.executed))?;
+    writeln!(out, "  executed         {}", format_counts(&vcpu.executed))?;
     match &vcpu.kvm_exits {
         Some(exits) => {
             let total: u64 = exits.values().sum();
             writeln!(
                 out,
-                "  VM exits         {}; total {total} ({} pages to run on)",
+                "  VM exits         {}; total {total} (including first accesses to {} pages)",
                 format_counts(exits),
                 vcpu.boot_pages
             )?;
         }
         None => writeln!(
             out,
-            "  VM exits         not known: this processor has no vmx or svm"
+            "  VM exits         unknown: this CPU has neither vmx nor svm"
         )?,
     }
     let total = vcpu.userspace_exits_total;
     writeln!(
         out,
-        "  to user space    {}; total {total}, {} interrupted",
+        "  userspace exits  {}; total {total}, {} interrupted (EINTR)",
         format_counts(&vcpu.userspace_exits),
         vcpu.eintr
     )?;
@@ -212,16 +212,16 @@ fn write_vcpu(out: &mut impl Write, vcpu: &VcpuReport) -> Result<()> {
     Ok(())
 }
 
-fn write_times(out: &mut impl Write, times: VcpuTimeBreakdown) -> Result<()> {
+fn write_times(out: &mut impl Write, breakdown: VcpuTimeBreakdown) -> Result<()> {
     let time = units::duration;
     write!(
         out,
         "  time             {}: {} on a CPU, {} in user space",
-        time(times.elapsed_ns),
-        time(times.cpu_ns),
-        time(times.userspace_ns)
+        time(breakdown.elapsed_ns),
+        time(breakdown.cpu_ns),
+        time(breakdown.userspace_ns)
     )?;
-    if let Some(ns) = times.runqueue_ns {
+    if let Some(ns) = breakdown.runqueue_ns {
         write!(out, ", {} waiting for a CPU", time(ns))?;
     }
     Ok(writeln!(out)?)

@@ -5,7 +5,7 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{output, selection::open_tracefs};
+use super::{output, tracefs::open_tracefs};
 use crate::{
     format::json,
     host::{self, namespaces, vm::VmList},
@@ -59,7 +59,9 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         },
         vms: if wants(Subject::Vms) {
             if let Err(foreign) = namespaces::check_kernel_ids() {
-                log::warn!("these ids are not those of events, and VMs may be missing: {foreign}");
+                log::warn!(
+                    "VMs may be missing, and their ids differ from those in events: {foreign}"
+                );
             }
             Some(host::vm::list(Path::new("/proc"))?)
         } else {
@@ -78,15 +80,15 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
 
 fn list_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
     let tracefs = open_tracefs()?;
-    let chosen = if patterns.is_empty() {
+    let selected = if patterns.is_empty() {
         tracefs.kvm_events()?
     } else {
         tracefs.select_events(patterns)?
     };
-    let mut listed = Vec::with_capacity(chosen.len());
-    for event in chosen {
+    let mut events = Vec::with_capacity(selected.len());
+    for event in selected {
         let format = tracefs.read_format(&event)?;
-        listed.push(Event {
+        events.push(Event {
             event: event.to_string(),
             fields: format
                 .fields
@@ -95,7 +97,7 @@ fn list_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
                 .collect(),
         });
     }
-    Ok(listed)
+    Ok(events)
 }
 
 fn write_text(listing: &Listing, out: &mut impl std::io::Write) -> std::io::Result<()> {
@@ -118,7 +120,7 @@ fn write_text(listing: &Listing, out: &mut impl std::io::Write) -> std::io::Resu
         if *unreadable > 0 {
             writeln!(
                 out,
-                "  ({unreadable} processes may not be looked into: run as root to see all)"
+                "  ({unreadable} processes cannot be read: run as root to list all VMs)"
             )?;
         }
         for vm in vms {

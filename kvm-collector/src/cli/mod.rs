@@ -1,4 +1,5 @@
-//! The command line: one file per subcommand. It turns arguments into requests of `session`.
+//! The command line: parses arguments and runs the subcommand. There is one file or folder per
+//! subcommand; the others have options that several share.
 
 mod baseline;
 mod convert;
@@ -17,6 +18,7 @@ mod stop;
 mod timing;
 mod top;
 mod trace;
+mod tracefs;
 
 use std::process::ExitCode;
 
@@ -24,10 +26,10 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use global::{Color, GlobalOptions, block_on};
 
-/// See what your VMs make the hypervisor do: how often, why, and for how long.
+/// Count, time and trace VM exits and other KVM events with eBPF.
 ///
-/// Counts, times and traces the kvm tracepoints with eBPF. Times are in nanoseconds of
-/// CLOCK_MONOTONIC. Counts are exact unless the report lists lost events.
+/// Shows how often VMs exit to the hypervisor, for which reasons, and how long that takes. Counts are
+/// exact unless the report lists lost events. Times are in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -47,7 +49,7 @@ pub struct Cli {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// When to use colour
+    /// Choose when to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
 }
@@ -91,27 +93,28 @@ impl Cli {
 /// Runs the command.
 ///
 /// # Errors
-/// Anything that makes the command fail. The message is for the user.
+/// When the command fails. The message is for the user.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let common = GlobalOptions {
+    let global = GlobalOptions {
         color: cli.color,
         quiet: cli.quiet,
         kernel_log: cli.verbose >= 2,
     };
     match cli.command {
-        Command::Stat(args) => block_on(stat::run(args, common)),
-        Command::Exits(args) => block_on(exits::run(args, common)),
-        Command::Trace(args) => block_on(trace::run(args, common)),
-        Command::Top(args) => top::run(args, common),
-        Command::Record(args) => block_on(record::run(args, common)),
-        Command::Convert(args) => convert::run(&args, common),
+        Command::Stat(args) => block_on(stat::run(args, global)),
+        Command::Exits(args) => block_on(exits::run(args, global)),
+        Command::Trace(args) => block_on(trace::run(args, global)),
+        Command::Top(args) => top::run(args, global),
+        Command::Record(args) => block_on(record::run(args, global)),
+        Command::Convert(args) => convert::run(&args, global),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),
     }
 }
 
-/// Returns whether an error is a closed pipe. That the reader of the output has ended is not a failure.
+/// Returns whether an error is a closed pipe. The reader of the output has ended then, which is not a
+/// failure.
 #[must_use]
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

@@ -1,4 +1,4 @@
-//! Output file and format of a report.
+//! Output options of reports, and the writer for the output file or stdout.
 
 use std::{
     fs::File,
@@ -32,11 +32,11 @@ pub(super) struct OutputArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: OutputFormat,
 
-    /// Short for --format json
+    /// Same as --format json
     #[arg(long, conflicts_with_all = ["csv", "format"])]
     json: bool,
 
-    /// Short for --format csv
+    /// Same as --format csv
     #[arg(long, conflicts_with = "format")]
     csv: bool,
 
@@ -64,9 +64,9 @@ impl OutputArgs {
         open_output(self.output.as_ref())
     }
 
-    pub(super) fn text_style(&self, common: GlobalOptions, zeros: bool) -> TextStyle {
+    pub(super) fn text_style(&self, global: GlobalOptions, zeros: bool) -> TextStyle {
         TextStyle {
-            color: use_color(common.color, self.output.is_none()),
+            color: use_color(global.color, self.output.is_none()),
             show_zeros: zeros,
         }
     }
@@ -99,7 +99,7 @@ pub(super) fn open_output(
     Ok(BufWriter::with_capacity(64 << 10, out))
 }
 
-/// A writer that adds the name of the output to its errors.
+/// A writer whose errors contain the name of the output.
 struct NamedOutput<W> {
     name: String,
     inner: W,
@@ -107,7 +107,7 @@ struct NamedOutput<W> {
 
 impl<W> NamedOutput<W> {
     fn add_name(&self, error: &io::Error) -> io::Error {
-        // Callers check the kind of the error.
+        // Keep the kind, because callers check it.
         io::Error::new(
             error.kind(),
             format!("cannot write to {}: {error}", self.name),

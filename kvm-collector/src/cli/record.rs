@@ -13,9 +13,10 @@ use clap::Args;
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
-    selection::{EventArgs, ReasonArgs, TargetArgs, find_kvm_format, open_tracefs},
+    selection::{EventArgs, ReasonArgs, TargetArgs},
     size::{QUEUE_BYTES, parse_bytes, parse_queue_bytes, parse_ring_bytes},
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
+    tracefs::{find_kvm_format, open_tracefs},
 };
 use crate::{
     format::units,
@@ -54,7 +55,9 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     overhead: OverheadArgs,
 
-    /// Write to this file; - is stdout. An existing file is renamed to FILE.old
+    /// Write to this file; - is stdout
+    ///
+    /// An existing file is renamed to FILE.old.
     #[arg(
         short,
         long,
@@ -64,41 +67,42 @@ pub(super) struct RecordArgs {
     )]
     output: PathBuf,
 
-    /// Compress with zstd at this level
+    /// Compress with zstd at this level, 1 to 22; 1 if omitted
     #[arg(short = 'z', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1",
         require_equals = true, value_parser = clap::value_parser!(i32).range(1..=22), help_heading = "Output")]
     compress: Option<i32>,
 
-    /// Stop when the file has this size (100M, 2G); with --rotate, continue in a new file
-    #[arg(long, value_name = "BYTES", value_parser = parse_max_size, help_heading = "Output")]
+    /// Stop at this file size (100M, 2G); with --rotate, continue in a new file
+    #[arg(long, value_name = "SIZE", value_parser = parse_max_size, help_heading = "Output")]
     max_size: Option<u64>,
 
     /// Keep the last N files: FILE is the newest, FILE.1 the one before
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = "Output")]
     rotate: Option<u16>,
 
-    /// Keep the last TIME of events in memory, and write them at --trigger or SIGUSR1
+    /// Keep the events of the last TIME in memory; write them at --trigger or SIGUSR1
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "max_size", help_heading = "Output")]
     flight_recorder: Option<Duration>,
 
-    /// Write when an exit takes longer than this, not counting halted time: 'exit > 1ms'. Writes at
-    /// most twice per --flight-recorder time and keeps the last 10 files, or as many as --rotate
-    /// says
-    #[arg(long, value_name = "WHEN", value_parser = ExitTrigger::parse, requires = "flight_recorder", help_heading = "Output")]
+    /// Write when an exit takes longer than this, excluding halted time: 'exit > 1ms'
+    ///
+    /// Writes at most twice per --flight-recorder time. Keeps the last 10 files, or the number of
+    /// --rotate.
+    #[arg(long, value_name = "CONDITION", value_parser = ExitTrigger::parse, requires = "flight_recorder", help_heading = "Output")]
     trigger: Option<Duration>,
 
-    /// Maximum memory of the flight recorder. When it is full, the oldest events are dropped
-    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = parse_memory_size, help_heading = "Output")]
+    /// Maximum memory of the flight recorder; when it is full, the oldest events are dropped
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_size, help_heading = "Output")]
     memory: u64,
 
-    /// Size of each CPU's ring, a power of two (64K, 4M) [default: 64M divided by the number of
-    /// CPUs, 256K to 4M]
-    #[arg(long, value_name = "BYTES", value_parser = parse_ring_bytes, help_heading = "Output")]
+    /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M / CPUs, 256K to 4M]
+    #[arg(long, value_name = "SIZE", value_parser = parse_ring_bytes, help_heading = "Output")]
     ring: Option<u32>,
 
-    /// Maximum memory for events that wait to be written. While a write blocks, the collector keeps
-    /// reading the rings until this is full
-    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = parse_queue_bytes, help_heading = "Output")]
+    /// Maximum memory for events that wait to be written
+    ///
+    /// While a write blocks, the collector continues to read the rings until this memory is full.
+    #[arg(long, value_name = "SIZE", default_value = QUEUE_BYTES, value_parser = parse_queue_bytes, help_heading = "Output")]
     buffer: usize,
 
     /// Exit with code 3 if events were lost
@@ -106,7 +110,7 @@ pub(super) struct RecordArgs {
     strict: bool,
 }
 
-/// Default number of flight-recorder files to keep.
+/// Number of flight-recorder files to max_files if `--rotate` is not given.
 const DEFAULT_FLIGHT_FILES: usize = 10;
 
 fn parse_max_size(text: &str) -> Result<u64, String> {
@@ -122,48 +126,48 @@ fn parse_memory_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "give 4M or more, such as 64M or 1G".into())
 }
 
-pub(super) async fn run(args: RecordArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
-    let stream = args.output == Path::new("-");
-    if stream && std::io::stdout().is_terminal() {
-        bail!("a recording is nothing to look at: give a file with -o, or a pipe");
+pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let to_stdout = args.output == Path::new("-");
+    if to_stdout && std::io::stdout().is_terminal() {
+        bail!("cannot write a recording to a terminal: give a file with -o, or use a pipe");
     }
-    let is_file = !stream && fs::metadata(&args.output).map_or(true, |it| it.is_file());
+    let is_file = !to_stdout && fs::metadata(&args.output).map_or(true, |it| it.is_file());
     if !is_file
         && (args.max_size.is_some() || args.rotate.is_some() || args.flight_recorder.is_some())
     {
-        bail!("--max-size, --rotate and --flight-recorder need a file: a pipe takes all, once");
+        bail!("--max-size, --rotate and --flight-recorder need a regular file: give one with -o");
     }
     if args.rotate.is_some() && args.max_size.is_none() && args.flight_recorder.is_none() {
-        bail!("--rotate needs --max-size, to know when, or --flight-recorder");
+        bail!("--rotate needs --max-size or --flight-recorder");
     }
     let tracefs = open_tracefs()?;
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
-    let needed: &[&str] = if args.trigger.is_some() {
+    let required: &[&str] = if args.trigger.is_some() {
         &["kvm_exit", "kvm_entry"]
     } else {
         &[]
     };
-    let formats = args.events.formats_with(&tracefs, needed)?;
-    let flight = args.flight_recorder.map(|window| FlightRecorderOptions {
+    let formats = args.events.formats_with(&tracefs, required)?;
+    let flight_recorder = args.flight_recorder.map(|window| FlightRecorderOptions {
         window_ns: saturating_ns(window),
         memory_bytes: args.memory,
     });
     let trigger = args
         .trigger
-        .map(|above| ExitTrigger::new(above, &formats))
+        .map(|threshold| ExitTrigger::new(threshold, &formats))
         .transpose()?;
-    let keep = args
+    let max_files = args
         .rotate
         .map(usize::from)
-        .or(flight.as_ref().map(|_| DEFAULT_FLIGHT_FILES));
+        .or(flight_recorder.as_ref().map(|_| DEFAULT_FLIGHT_FILES));
     let options = RecorderOptions {
-        path: (!stream).then(|| args.output.clone()),
+        path: (!to_stdout).then(|| args.output.clone()),
         zstd_level: args.compress,
         max_file_bytes: args.max_size,
-        max_files: keep,
-        flight_recorder: flight,
+        max_files,
+        flight_recorder,
     };
     let recorder = Recorder::new(
         options,
@@ -171,14 +175,14 @@ pub(super) async fn run(args: RecordArgs, common: GlobalOptions) -> anyhow::Resu
         &read_host_facts(&tracefs),
     )
     .with_context(|| format!("cannot write to {}", args.output.display()))?;
-    let own = args.overhead.start()?;
+    let overhead = args.overhead.start()?;
     let live = Live::start(LiveOptions {
         events: formats,
         selection,
         entry: find_kvm_format(&tracefs, "kvm_entry")?,
         emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
-        logs_programs: common.kernel_log,
+        logs_programs: global.kernel_log,
         ..LiveOptions::default()
     })?;
     let session = RecordSession {
@@ -188,32 +192,32 @@ pub(super) async fn run(args: RecordArgs, common: GlobalOptions) -> anyhow::Resu
         output: args.output.clone(),
         is_flight_recorder: args.flight_recorder.is_some(),
         queue_bytes: args.buffer,
-        quiet: common.quiet,
+        quiet: global.quiet,
     };
-    let ending = args.stop.conditions();
-    let mut schedule = if stream {
-        ending.start_with_stderr()?
+    let conditions = args.stop.conditions();
+    let mut schedule = if to_stdout {
+        conditions.start_with_stderr()?
     } else {
-        ending.start(None)?
+        conditions.start(None)?
     };
     let RecordSummary {
         recorded,
         lost,
-        is_file_full: is_full,
-        write_error: failed,
-    } = session.run(&mut schedule, own.as_ref()).await?;
-    if !common.quiet || failed.is_some() {
-        eprintln!("kvm-collector: {}", summary(&args, recorded, lost));
+        is_file_full,
+        write_error,
+    } = session.run(&mut schedule, overhead.as_ref()).await?;
+    if !global.quiet || write_error.is_some() {
+        eprintln!("kvm-collector: {}", summary_text(&args, recorded, lost));
     }
     let command_failed = schedule.finish().await?;
-    if let Some(error) = failed {
-        // The recorder has already reported the files that it wrote before.
+    if let Some(error) = write_error {
+        // The summary above has already named the files that were written.
         return Err(anyhow::Error::new(error).context(format!(
             "recording to {} ended early",
             args.output.display()
         )));
     }
-    if is_full && !common.quiet {
+    if is_file_full && !global.quiet {
         eprintln!("kvm-collector: the recording ended because --max-size was reached");
     }
     Ok(match (command_failed, args.strict && lost > 0) {
@@ -239,7 +243,7 @@ fn read_event_formats(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<V
 fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
     // Missing files are left out: the collector does not need them.
     let text = |name: &str| {
-        // The kernel returns such a file completely only if one read takes all of it.
+        // The kernel returns the whole file only to a read that is large enough.
         let mut text = vec![0; 64 << 10];
         let read = fs::File::open(tracefs.root().join(name)).and_then(|mut it| it.read(&mut text));
         text.truncate(read.unwrap_or(0));
@@ -257,29 +261,29 @@ fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
     }
 }
 
-fn summary(args: &RecordArgs, recorded: RecordingStats, lost: u64) -> String {
+fn summary_text(args: &RecordArgs, recorded: RecordingStats, lost: u64) -> String {
     let RecordingStats {
         events,
         bytes,
         files,
         ..
     } = recorded;
-    let place = if args.output == Path::new("-") {
+    let output = if args.output == Path::new("-") {
         "stdout".into()
     } else {
         args.output.display().to_string()
     };
     match files {
         0 if args.flight_recorder.is_some() => {
-            "nothing was written: neither --trigger nor SIGUSR1 came".into()
+            "nothing was written: --trigger did not fire, and there was no SIGUSR1".into()
         }
-        0 => format!("{events} events recorded to {place}, {lost} lost"),
+        0 => format!("{events} events recorded to {output}, {lost} lost"),
         1 => format!(
-            "{events} events recorded to {place} ({}), {lost} lost",
+            "{events} events recorded to {output} ({}), {lost} lost",
             units::mebibytes(bytes)
         ),
         _ => format!(
-            "{events} events recorded to {files} files, the last of them {place} ({} in all), {lost} lost",
+            "{events} events recorded to {files} files, the last one is {output} ({} in total), {lost} lost",
             units::mebibytes(bytes)
         ),
     }

@@ -10,13 +10,14 @@ use crate::{
     tracefs::Format,
 };
 
-/// Option for the source of events.
+/// The option for the source of events.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Selection")]
 pub(super) struct InputArgs {
-    /// Read a recording of `kvm-collector record` or `perf record` instead of the running kernel; -
-    /// is stdin
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "own"])]
+    /// Read a recording instead of the running kernel; - is stdin
+    ///
+    /// The file can come from `kvm-collector record` or `perf record`.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "report_overhead"])]
     pub(super) input: Option<PathBuf>,
 }
 
@@ -29,16 +30,16 @@ pub(super) struct SelectedRecording {
 }
 
 impl SelectedRecording {
-    /// Opens a recording. The kvm events in `needed` are read even if they are not selected.
+    /// Opens a recording. The kvm events in `required` are read even if they are not selected.
     pub(super) fn open(
         path: &Path,
         events: &EventArgs,
-        needed: &[&str],
+        required: &[&str],
         target: &TargetArgs,
         reasons: Option<&ReasonArgs>,
     ) -> anyhow::Result<Self> {
         let mut recording = Recording::open(path)?;
-        let formats = events.select_from(recording.formats(), needed, path)?;
+        let formats = events.select_from(recording.formats(), required, path)?;
         recording.select_events(&formats);
         let mut selection = target.for_recording()?;
         if let Some(reasons) = reasons {
@@ -56,24 +57,27 @@ impl SelectedRecording {
     }
 }
 
-/// Warns if the recording is damaged, or if a selected VM, process or thread does not occur in it.
+/// Warns if the recording is damaged.
+///
+/// # Errors
+/// When a selected VM or process does not occur in the recording.
 pub(super) fn report_end(
-    ended: &RecordingSummary,
+    summary: &RecordingSummary,
     target: &TargetArgs,
     path: &Path,
 ) -> anyhow::Result<()> {
-    if let Some(defect) = &ended.defect {
+    if let Some(defect) = &summary.defect {
         log::warn!(
-            "{} is only part of a recording: {defect}; what comes before that is all there is",
+            "{} is incomplete: {defect}; only the events before that are used",
             path.display()
         );
     }
-    let single = ended.loss.damaged - u64::from(ended.defect.is_some());
-    if single > 0 {
+    let skipped = summary.loss.damaged - u64::from(summary.defect.is_some());
+    if skipped > 0 {
         log::warn!(
-            "{}: {single} records cannot be decoded and are left out",
+            "{}: {skipped} records cannot be decoded and are skipped",
             path.display()
         );
     }
-    target.check_all_seen(&ended.processes, path)
+    target.check_all_seen(&summary.processes, path)
 }

@@ -8,8 +8,9 @@ use super::{
     global::GlobalOptions,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
-    selection::{EventArgs, TargetArgs, find_kvm_format, open_tracefs},
+    selection::{EventArgs, TargetArgs},
     stop::{OverheadArgs, StopArgs, parse_duration},
+    tracefs::{find_kvm_format, open_tracefs},
 };
 use crate::{
     format::{csv, json, text, text::TextStyle},
@@ -43,8 +44,9 @@ pub(super) struct StatArgs {
     #[command(flatten)]
     output: OutputArgs,
 
-    /// Print a report after each interval (100ms, 1s) and the total at the end. The last interval
-    /// may be shorter
+    /// Print a report after each interval (100ms, 1s) and the total at the end
+    ///
+    /// The last interval may be shorter.
     #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     interval: Option<Duration>,
 
@@ -57,34 +59,34 @@ pub(super) struct StatArgs {
     zeros: bool,
 }
 
-pub(super) async fn run(args: StatArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     if let Some(path) = args.input.input.clone() {
-        return run_recorded(&args, &path, common);
+        return run_recorded(&args, &path, global);
     }
     let tracefs = open_tracefs()?;
     let mut out = args.output.open()?;
-    let own = args.overhead.start()?;
+    let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         events: args.events.formats(&tracefs)?,
         selection: args.target.for_running_kernel()?,
         entry: find_kvm_format(&tracefs, "kvm_entry")?,
         per_vm: args.per_vm,
-        logs_programs: common.kernel_log,
+        logs_programs: global.kernel_log,
         ..LiveOptions::default()
     })?;
-    let ending = args.stop.conditions();
-    let heading = match ending.command_line() {
+    let conditions = args.stop.conditions();
+    let heading = match conditions.command_line() {
         Some(command) => format!("KVM events{} while `{command}` runs", args.target.heading()),
         None => format!("KVM events{}", args.target.heading()),
     };
-    let mut writer = args.writer(common, heading);
-    let mut schedule = ending.start(args.interval)?;
-    let total = session::stat::live(&mut live, &mut schedule, |span, report| {
-        writer.write(span, report, &mut out)
+    let mut writer = args.writer(global, heading);
+    let mut schedule = conditions.start(args.interval)?;
+    let total = session::stat::live(&mut live, &mut schedule, |period, report| {
+        writer.write(period, report, &mut out)
     })
     .await?;
-    if let Some(own) = own {
-        own.print(&live)?;
+    if let Some(overhead) = overhead {
+        overhead.print(&live)?;
     }
     let failed = schedule.finish().await?;
     Ok(if failed {
@@ -95,33 +97,33 @@ pub(super) async fn run(args: StatArgs, common: GlobalOptions) -> anyhow::Result
 }
 
 /// Runs the command on a recording. The measured time is from its first to its last event.
-fn run_recorded(args: &StatArgs, path: &Path, common: GlobalOptions) -> anyhow::Result<ExitCode> {
-    let playback = SelectedRecording::open(path, &args.events, &[], &args.target, None)?;
+fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let selected = SelectedRecording::open(path, &args.events, &[], &args.target, None)?;
     let options = PlaybackOptions {
         limits: args.stop.limits(args.interval),
         without_raw: true,
-        ..playback.options
+        ..selected.options
     };
     let mut out = args.output.open()?;
     let heading = format!("Events{} in {}", args.target.heading(), path.display());
-    let mut writer = args.writer(common, heading);
+    let mut writer = args.writer(global, heading);
     let (total, summary) = session::stat::recorded(
-        playback.recording,
-        &playback.formats,
+        selected.recording,
+        &selected.formats,
         &options,
         args.per_vm,
-        !common.quiet && args.interval.is_none(),
-        |span, report| writer.write(span, report, &mut out),
+        !global.quiet && args.interval.is_none(),
+        |period, report| writer.write(period, report, &mut out),
     )?;
     recording::report_end(&summary, &args.target, path)?;
     Ok(args.output.exit_code(&total.loss))
 }
 
 impl StatArgs {
-    fn writer(&self, common: GlobalOptions, heading: String) -> Writer {
+    fn writer(&self, global: GlobalOptions, heading: String) -> Writer {
         Writer {
             format: self.output.format(),
-            style: self.output.text_style(common, self.zeros),
+            style: self.output.text_style(global, self.zeros),
             header_written: false,
             has_intervals: self.interval.is_some(),
             heading,
@@ -140,7 +142,7 @@ struct Writer {
 impl Writer {
     fn write(
         &mut self,
-        span: ReportPeriod,
+        period: ReportPeriod,
         report: &StatReport,
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
@@ -153,7 +155,7 @@ impl Writer {
                 if first {
                     writeln!(out, "\n  {}\n", self.heading)?;
                 }
-                if span == ReportPeriod::Total && self.has_intervals {
+                if period == ReportPeriod::Total && self.has_intervals {
                     writeln!(out, "  total\n")?;
                 }
                 text::write_stat(report, self.style, out)?;

@@ -1,4 +1,4 @@
-//! End of a measurement: after a time, when a command ends, or at Ctrl-C.
+//! Options that end a measurement (after a time or with a command), and `--self`.
 
 use std::time::Duration;
 
@@ -9,22 +9,25 @@ use crate::{
     source::TimeLimits,
 };
 
-/// Options for the end of a measurement.
+/// Options that end a measurement.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Duration")]
 pub(super) struct StopArgs {
-    /// Stop after this time (500ms, 10s, 1h). With -i, the time starts at the first event [default:
-    /// until CMD ends or Ctrl-C]
+    /// Stop after this time (500ms, 10s, 1h) [default: when CMD ends or at Ctrl-C]
+    ///
+    /// For a recording, the time starts at its first event.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
 
-    /// Run this command and stop when it ends. All VMs are measured, not only those of the command
+    /// Run this command and stop when it ends
+    ///
+    /// All selected VMs are measured, not only those of the command.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
 impl StopArgs {
-    /// Returns the end of a live measurement.
+    /// Returns the stop conditions of a live measurement.
     pub(super) fn conditions(&self) -> StopConditions {
         StopConditions {
             duration: self.duration,
@@ -55,17 +58,20 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The option to report the overhead of the collector.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct OverheadArgs {
-    /// Report the collector's own cost on stderr: runs and time of each eBPF program, CPU time and
-    /// memory of the process. Adds about 50 ns to each program run
+    /// Report the overhead of the collector on stderr
+    ///
+    /// Shows the runs and the time of each eBPF program, and the CPU time and memory of the
+    /// process. This adds about 50 ns to each program run.
     #[arg(long = "self", help_heading = "Output")]
-    own: bool,
+    report_overhead: bool,
 }
 
 impl OverheadArgs {
-    /// Starts measuring the collector's own cost, if requested. Call it before programs are attached.
+    /// Starts measuring the overhead, if requested. Call it before programs are attached.
     pub(super) fn start(self) -> anyhow::Result<Option<OverheadMeter>> {
-        self.own.then(OverheadMeter::start).transpose()
+        self.report_overhead.then(OverheadMeter::start).transpose()
     }
 }

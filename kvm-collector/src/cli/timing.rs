@@ -12,7 +12,7 @@ use crate::{
     tracefs::Format,
 };
 
-/// Returns the format of an event by system and name; `None` if there is no such event.
+/// A function that returns the format of an event by system and name; `None` if there is no such event.
 pub(super) type FindFormat<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<Format>> + 'a;
 
 /// Adds the event's format to a kind of event.
@@ -33,13 +33,13 @@ fn require_format(
 ) -> anyhow::Result<Format> {
     find(system, name)?.ok_or_else(|| {
         anyhow::anyhow!(
-            "{what} takes {system}:{name}, which is not there: `kvm-collector list` shows what this kernel has, and a recording has what was recorded (`record -e 'kvm:*,{system}:{name}'`)"
+            "{what} needs the event {system}:{name}, which this kernel or recording does not have: `kvm-collector list` shows the events of this kernel; `record -e 'kvm:*,{system}:{name}'` records it"
         )
     })
 }
 
-/// Builds the request to time exits by reason, or events of kind `counted` instead. With `preempt`, also the
-/// time that threads were preempted.
+/// Builds the request to time exits by reason, or to count events of kind `counted`. With `preempt`,
+/// preempted time is measured too.
 pub(super) fn timing_request(
     find: &FindFormat<'_>,
     counted: Option<EventKind>,
@@ -61,12 +61,12 @@ pub(super) fn timing_request(
     })
 }
 
-/// Returns the events of a recording that are needed to time exits, and the options of the replay. `pairing`
-/// builds the request from a function that finds the formats of the recording's events.
+/// Returns the formats of a recording's events that are needed to time exits, and the options of the
+/// replay. `build_request` builds the request from a function that finds these formats.
 pub(super) fn replay_options(
     formats: &[Format],
     path: &Path,
-    pairing: impl FnOnce(&FindFormat<'_>) -> anyhow::Result<TimingRequest>,
+    build_request: impl FnOnce(&FindFormat<'_>) -> anyhow::Result<TimingRequest>,
 ) -> anyhow::Result<(Vec<Format>, ReplayOptions)> {
     let find = |system: &str, name: &str| {
         let format = formats.iter().find(|it| it.is_event(system, name));
@@ -74,50 +74,51 @@ pub(super) fn replay_options(
     };
     let (exit, entry) = (find("kvm", "kvm_exit")?, find("kvm", "kvm_entry")?);
     if exit.is_none() || entry.is_none() {
-        let there: Vec<_> = formats
+        let names: Vec<_> = formats
             .iter()
             .map(|it| it.event_name().to_string())
             .collect();
         bail!(
-            "{} has no kvm_exit and kvm_entry events, which exits are made of: it has {}",
+            "{} does not have the events kvm_exit and kvm_entry, so exits cannot be timed: it has {}",
             path.display(),
-            there.join(", ")
+            names.join(", ")
         );
     }
-    let pairing = pairing(&find)?;
+    let request = build_request(&find)?;
     let thread_end = find("sched", "sched_process_exit")?;
-    let details = pairing.counted_event.iter().chain(&pairing.cause_events);
+    let details = request.counted_event.iter().chain(&request.cause_events);
     let all = [
-        &pairing.exit,
-        &pairing.userspace_exit,
-        &pairing.wakeup,
-        &pairing.switch,
+        &request.exit,
+        &request.userspace_exit,
+        &request.wakeup,
+        &request.switch,
         &entry,
         &thread_end,
     ]
     .into_iter()
     .flatten()
     .chain(details.map(|it| &it.format));
-    let mut chosen: Vec<Format> = Vec::new();
+    let mut selected: Vec<Format> = Vec::new();
     for format in all {
-        if !chosen
+        if !selected
             .iter()
             .any(|it| it.is_event(&format.system, &format.name))
         {
-            chosen.push(format.clone());
+            selected.push(format.clone());
         }
     }
-    let options = ReplayOptions::new(pairing, &chosen);
-    Ok((chosen, options))
+    let options = ReplayOptions::new(request, &selected);
+    Ok((selected, options))
 }
 
-/// As [`pairing`], with all that a recording has.
+/// Builds the request to time exits of a recording by reason. Preempted time is measured if the recording
+/// has `sched_switch`.
 pub(super) fn recorded_timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
     let has_switches = find("sched", "sched_switch")?.is_some();
     timing_request(find, None, has_switches)
 }
 
-/// Returns map sizes for the vCPUs of this host, or for this number of rows.
+/// Returns map sizes for the number of vCPUs of this host. `max_rows` overrides the number of exit rows.
 pub(super) fn map_sizes(max_rows: Option<u32>) -> MapSizes {
     let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -14,9 +14,10 @@ use clap::{Args, ValueEnum};
 use super::{
     global::{GlobalOptions, block_on},
     output::use_color,
-    selection::{TargetArgs, find_format, open_tracefs},
+    selection::TargetArgs,
     stop::parse_duration,
     timing,
+    tracefs::{find_format, open_tracefs},
 };
 use crate::{
     model::{EventKind, VMEXIT},
@@ -45,8 +46,10 @@ pub(super) struct TopArgs {
     #[command(flatten)]
     target: TargetArgs,
 
-    /// Count this kind of event: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall,
-    /// cpuid, page-fault, or a field of any kvm event (kvm_eoi.vector)
+    /// Count this kind of event
+    ///
+    /// Kinds: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or a
+    /// field of any kvm event (kvm_eoi.vector).
     #[arg(
         long,
         value_name = "KIND",
@@ -55,7 +58,10 @@ pub(super) struct TopArgs {
     )]
     kind: String,
 
-    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds an eBPF program to sched_switch, so every context switch on the host costs slightly more
+    /// Measure preemption: the time a runnable vCPU thread waits for a CPU
+    ///
+    /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
+    /// more.
     #[arg(long, help_heading = "Selection")]
     preempt: bool,
 
@@ -63,7 +69,7 @@ pub(super) struct TopArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     duration: Option<Duration>,
 
-    /// Time between readings (100ms, 1s); + and - change it
+    /// Time between two updates (100ms, 1s); the keys + and - change it
     #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = parse_duration,
           help_heading = "Duration")]
     interval: Duration,
@@ -72,7 +78,7 @@ pub(super) struct TopArgs {
     #[arg(long, help_heading = "Output")]
     once: bool,
 
-    /// Sort rows by this, the largest first
+    /// Sort rows by this key, largest first
     #[arg(
         long,
         value_name = "KEY",
@@ -81,8 +87,9 @@ pub(super) struct TopArgs {
     )]
     sort: Sort,
 
-    /// Maximum number of (thread, reason) rows in the kernel, 2.5 KB each [default: 25 per vCPU, at
-    /// least 4096]
+    /// Maximum number of (thread, reason) rows [default: 25 per vCPU, at least 4096]
+    ///
+    /// A row takes 2.5 KB of kernel memory.
     #[arg(long, value_name = "N", help_heading = "Output",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_rows: Option<u32>,
@@ -142,7 +149,7 @@ impl From<Sort> for tui::Sort {
 }
 
 impl TopArgs {
-    fn start(&self, common: GlobalOptions) -> anyhow::Result<Live> {
+    fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
         let tracefs = open_tracefs()?;
         let find = |system: &str, name: &str| find_format(&tracefs, system, name);
         let counted = match self.kind.as_str() {
@@ -154,35 +161,35 @@ impl TopArgs {
             timing: Some(timing::timing_request(&find, counted, self.preempt)?),
             selection: self.target.for_running_kernel()?,
             sizes: timing::map_sizes(self.max_rows),
-            logs_programs: common.kernel_log,
+            logs_programs: global.kernel_log,
             ..LiveOptions::default()
         })?)
     }
 
-    fn app(&self, common: GlobalOptions, size: (u16, u16)) -> App {
+    fn app(&self, global: GlobalOptions, size: (u16, u16)) -> App {
         let setup = Setup {
             kind: self.kind.to_ascii_lowercase(),
             preempt_watched: self.preempt,
-            color: use_color(common.color, true),
+            color: use_color(global.color, true),
             interactive: !self.once,
         };
         App::new(setup, self.sort.into(), self.interval, size)
     }
 }
 
-pub(super) fn run(args: TopArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     if matches!(args.sort, Sort::Preempted) && !args.preempt {
-        bail!("--sort preempted sorts by what --preempt tells apart: give both");
+        bail!("--sort preempted needs --preempt: give both");
     }
     if args.once {
-        return block_on(run_once(args, common));
+        return block_on(run_once(args, global));
     }
     if !io::stdout().is_terminal() {
         bail!(
-            "top needs a terminal on stdout: `kvm-collector top --once` prints one picture as text, `kvm-collector exits -I 1s` goes on printing"
+            "stdout is not a terminal: use `kvm-collector top --once` to print one interval as text, or `kvm-collector exits -I 1s` to print one report per second"
         );
     }
-    let live = args.start(common)?;
+    let live = args.start(global)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -199,30 +206,30 @@ pub(super) fn run(args: TopArgs, common: GlobalOptions) -> anyhow::Result<ExitCo
         .name("source".into())
         .spawn(move || runtime.block_on(source.run()))?;
     let mut screen = Screen::open().context("cannot use the terminal")?;
-    let mut app = args.app(common, screen.size()?);
+    let mut app = args.app(global, screen.size()?);
     tui::start_input_thread(Arc::clone(&mailbox))?;
-    let shown = tui::run(&mut app, &mut screen, &mailbox, &mut |control| {
+    let screen_result = tui::run(&mut app, &mut screen, &mailbox, &mut |control| {
         controls.send(control);
     });
-    // Restore the terminal first, because detaching takes a moment.
+    // Restore the terminal first, because detaching the programs takes some time.
     drop(screen);
     controls.end();
-    let read = source.join().unwrap_or_else(|_| {
+    let reader_result = source.join().unwrap_or_else(|_| {
         // The panic hook has printed the message.
         Err(anyhow::anyhow!(
-            "the thread that reads from the kernel failed"
+            "the thread that reads from the kernel panicked"
         ))
     });
-    read?;
-    shown.context("cannot write to the terminal")?;
+    reader_result?;
+    screen_result.context("cannot write to the terminal")?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run_once(args: TopArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
-    let mut live = args.start(common)?;
+async fn run_once(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let mut live = args.start(global)?;
     let duration = args.duration.unwrap_or(args.interval);
     let reading = session::top::read_once(&mut live, duration).await?;
-    let mut app = args.app(common, (0, 0));
+    let mut app = args.app(global, (0, 0));
     app.add_reading(reading);
     let mut out = super::output::open_output(None)?;
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
@@ -231,7 +238,7 @@ async fn run_once(args: TopArgs, common: GlobalOptions) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends readings to the screen. Tells the screen to end when dropped, also by a panic.
+/// Sends readings to the screen. Ends the screen when dropped, also after a panic.
 struct ScreenOutput(Arc<Mailbox>);
 
 impl TopOutput for ScreenOutput {
@@ -246,7 +253,7 @@ impl TopOutput for ScreenOutput {
 
 impl Drop for ScreenOutput {
     fn drop(&mut self) {
-        // The screen may be blocked by a terminal that accepts no output.
+        // The screen may be waiting for a terminal that accepts no output.
         tui::stop_waiting();
         self.0.end();
     }

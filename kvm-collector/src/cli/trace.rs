@@ -8,9 +8,10 @@ use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
     output::{self, use_color},
     recording::{self, InputArgs, SelectedRecording},
-    selection::{EventArgs, ReasonArgs, TargetArgs, find_kvm_format, open_tracefs},
+    selection::{EventArgs, ReasonArgs, TargetArgs},
     size::{QUEUE_BYTES, parse_queue_bytes, parse_ring_bytes},
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
+    tracefs::{find_kvm_format, open_tracefs},
 };
 use crate::{
     host::clock,
@@ -51,9 +52,10 @@ pub(super) struct TraceArgs {
     #[command(flatten)]
     reasons: ReasonArgs,
 
-    /// Filter events by their fields (ftrace syntax): 'kvm_pio.port == 0x3f8 && rw == 1'. Events without these
-    /// fields are not affected. Can be given more than once
-    #[arg(long = "filter", value_name = "FILTER", help_heading = "Selection")]
+    /// Filter an event by its fields (ftrace syntax): 'kvm_pio.port == 0x3f8 && rw == 1'
+    ///
+    /// Other events are not affected. This option can be given more than once.
+    #[arg(long = "filter", value_name = "EXPR", help_heading = "Selection")]
     filters: Vec<String>,
 
     /// Select exits that took at least this long (100us), with the events during them
@@ -64,7 +66,7 @@ pub(super) struct TraceArgs {
     #[arg(long, conflicts_with = "fields", help_heading = "Output")]
     per_exit: bool,
 
-    /// Time to show
+    /// Clock of the printed times
     #[arg(
         long,
         value_name = "CLOCK",
@@ -82,7 +84,7 @@ pub(super) struct TraceArgs {
     )]
     format: LineFormat,
 
-    /// Short for --format json
+    /// Same as --format json
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
     json: bool,
 
@@ -94,14 +96,14 @@ pub(super) struct TraceArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<std::path::PathBuf>,
 
-    /// Size of each CPU's ring, a power of two (64K, 4M) [default: 64M divided by the number of
-    /// CPUs, 256K to 4M]
-    #[arg(long, value_name = "BYTES", value_parser = parse_ring_bytes, conflicts_with = "input", help_heading = "Output")]
+    /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M / CPUs, 256K to 4M]
+    #[arg(long, value_name = "SIZE", value_parser = parse_ring_bytes, conflicts_with = "input", help_heading = "Output")]
     ring: Option<u32>,
 
-    /// Maximum memory for events that wait to be written. While a write blocks, the collector keeps
-    /// reading the rings until this is full
-    #[arg(long, value_name = "BYTES", default_value = QUEUE_BYTES, value_parser = parse_queue_bytes, conflicts_with = "input", help_heading = "Output")]
+    /// Maximum memory for events that wait to be written
+    ///
+    /// While a write blocks, the collector continues to read the rings until this memory is full.
+    #[arg(long, value_name = "SIZE", default_value = QUEUE_BYTES, value_parser = parse_queue_bytes, conflicts_with = "input", help_heading = "Output")]
     buffer: usize,
 
     /// Exit with code 3 if events were lost or exits could not be timed
@@ -111,7 +113,7 @@ pub(super) struct TraceArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LineFormat {
-    /// For people
+    /// One line per event or exit, human-readable
     Text,
     /// One JSON object per line
     Json,
@@ -127,12 +129,12 @@ enum Time {
     Delta,
 }
 
-/// Events that views of whole exits need, even if they are not selected.
+/// Events that are read for --per-exit and --min-duration even if they are not selected.
 const EXIT_EVENTS: &[&str] = &["kvm_exit", "kvm_entry"];
 
-pub(super) async fn run(args: TraceArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     if let Some(path) = args.input.input.clone() {
-        return run_recorded(&args, &path, common);
+        return run_recorded(&args, &path, global);
     }
     let tracefs = open_tracefs()?;
     let mut selection = args.target.for_running_kernel()?;
@@ -140,25 +142,25 @@ pub(super) async fn run(args: TraceArgs, common: GlobalOptions) -> anyhow::Resul
     selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
     let events = args.events.formats_with(&tracefs, args.required_events())?;
     let offset_ns = || Ok(clock::real_offset_ns());
-    let printer = args.printer(&events, common, false, offset_ns)?;
+    let printer = args.printer(&events, global, false, offset_ns)?;
     let out = output::open_output(args.output.as_ref())?;
-    let own = args.overhead.start()?;
+    let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         events,
         selection,
         entry: find_kvm_format(&tracefs, "kvm_entry")?,
         emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
-        logs_programs: common.kernel_log,
+        logs_programs: global.kernel_log,
         ..LiveOptions::default()
     })?;
     let mut schedule = args.stop.conditions().start(None)?;
     let summary = session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
-    if !common.quiet {
+    if !global.quiet {
         print_summary(&args, &summary);
     }
-    if let Some(own) = own {
-        own.print(&live)?;
+    if let Some(overhead) = overhead {
+        overhead.print(&live)?;
     }
     let failed = schedule.finish().await?;
     Ok(if failed {
@@ -169,42 +171,44 @@ pub(super) async fn run(args: TraceArgs, common: GlobalOptions) -> anyhow::Resul
 }
 
 /// Runs the command on a recording.
-fn run_recorded(args: &TraceArgs, path: &Path, common: GlobalOptions) -> anyhow::Result<ExitCode> {
-    let playback = SelectedRecording::open(
+fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let selected = SelectedRecording::open(
         path,
         &args.events,
         args.required_events(),
         &args.target,
         Some(&args.reasons),
     )?;
-    let (clock, clocks) = (
-        playback.recording.metadata().sample_clock(),
-        playback.recording.metadata().clock_pair,
+    let (event_clock, clock_pair) = (
+        selected.recording.metadata().sample_clock(),
+        selected.recording.metadata().clock_pair,
     );
-    let offset_ns = || match clocks {
-        Some((of, wall_ns, time_ns)) if clock == Some(of) => Ok(wall_ns.saturating_sub(time_ns)),
+    let offset_ns = || match clock_pair {
+        Some((clock, wall_ns, time_ns)) if event_clock == Some(clock) => {
+            Ok(wall_ns.saturating_sub(time_ns))
+        }
         _ => anyhow::bail!(
-            "{} does not say when its clock began, which --time wall needs: `kvm-collector record` does, and `perf record -k mono`",
+            "--time wall: {} does not contain the wall-clock time; recordings of `kvm-collector record` and `perf record -k mono` do",
             path.display()
         ),
     };
-    let formats = &playback.formats;
-    let is_sampled = playback.recording.is_sampled(formats);
-    let mut printer = args.printer(formats, common, is_sampled, offset_ns)?;
+    let formats = &selected.formats;
+    let is_sampled = selected.recording.is_sampled(formats);
+    let mut printer = args.printer(formats, global, is_sampled, offset_ns)?;
     let mut out = output::open_output(args.output.as_ref())?;
     let options = PlaybackOptions {
         limits: args.stop.limits(None),
-        ..playback.options
+        ..selected.options
     };
-    let shows_progress = !common.quiet && args.output.is_some();
+    let shows_progress = !global.quiet && args.output.is_some();
     let (summary, recording) = session::trace::recorded(
-        playback.recording,
+        selected.recording,
         &options,
         shows_progress,
         &mut printer,
         &mut out,
     )?;
-    if !common.quiet {
+    if !global.quiet {
         print_summary(args, &summary);
     }
     recording::report_end(&recording, &args.target, path)?;
@@ -218,8 +222,8 @@ fn print_summary(args: &TraceArgs, summary: &TraceSummary) {
         loss,
         in_progress,
     } = summary;
-    let what = if args.per_exit { "exits" } else { "events" };
-    let mut text = format!("{printed} {what} printed, {} events lost", loss.lost);
+    let unit = if args.per_exit { "exits" } else { "events" };
+    let mut text = format!("{printed} {unit} printed, {} events lost", loss.lost);
     for entry in loss.entries() {
         match entry.count {
             Some(count) if count > 0 && entry.name != "lost" => {
@@ -256,11 +260,11 @@ impl TraceArgs {
         }
     }
 
-    /// `offset_ns` is the difference between wall-clock time and the clock of the events.
+    /// Creates the printer. `offset_ns` returns the wall-clock time minus the time of the events' clock.
     fn printer(
         &self,
         formats: &[Format],
-        common: GlobalOptions,
+        global: GlobalOptions,
         is_sampled: bool,
         offset_ns: impl Fn() -> anyhow::Result<u64>,
     ) -> anyhow::Result<Printer> {
@@ -284,7 +288,7 @@ impl TraceArgs {
         let options = PrintOptions {
             format,
             clock,
-            colored: use_color(common.color, self.output.is_none()),
+            colored: use_color(global.color, self.output.is_none()),
             exits: self.prints_whole_exits().then(|| ExitLineOptions {
                 min_ns: self.min_duration.map_or(0, saturating_ns),
                 per_exit: self.per_exit,

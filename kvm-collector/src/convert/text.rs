@@ -11,7 +11,7 @@ use crate::{
     source::RecordedNames,
     timing::TimingError,
     tracefs::Format,
-    view::{TraceClock, ExitLineOptions, ExitLines, TraceFormat, TraceLines},
+    view::{ExitLineOptions, ExitLines, TraceClock, TraceFormat, TraceLines},
 };
 
 /// A file with a line for each event or exit.

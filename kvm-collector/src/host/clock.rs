@@ -150,7 +150,10 @@ mod tests {
     fn offsets_are_signed() {
         let ns = monotonic_offset;
         assert_eq!(ns("monotonic     -50         0\n"), Some(-50_000_000_000));
-        assert_eq!(ns("monotonic  100000         1\n"), Some(100_000_000_000_001));
+        assert_eq!(
+            ns("monotonic  100000         1\n"),
+            Some(100_000_000_000_001)
+        );
         assert_eq!(ns("boottime  100000         1\n"), None);
         assert_eq!(ns("monotonic  9223372036854775807 0\n"), None);
         assert_eq!(ns("monotonic  5\n"), None);

@@ -137,7 +137,9 @@ mod tests {
         let name = comm_at(tgid, tid, now_ns).expect("the current thread is alive");
         assert_eq!(
             name,
-            fs::read_to_string("/proc/thread-self/comm").expect("procfs").trim_end()
+            fs::read_to_string("/proc/thread-self/comm")
+                .expect("procfs")
+                .trim_end()
         );
         assert_eq!(comm_at(tgid, tid, 1), None);
         assert_eq!(comm_at(tgid + 1, tid, now_ns), None);

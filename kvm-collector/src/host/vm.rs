@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     files::{numbered_entries, read_line},
     namespaces, process, task,
-    vcpu_thread::{self, VmFiles, Vcpu},
+    vcpu_thread::{self, Vcpu, VmFiles},
     vm_name,
 };
 
@@ -116,7 +116,9 @@ impl Holder {
         self.files.vms.iter().all(|fd| {
             let has_it = |other: &Self| {
                 let mut vms = other.files.vms.iter();
-                vms.any(|of_other| is_same_file((self.files.tid, *fd), (other.files.tid, *of_other)))
+                vms.any(|of_other| {
+                    is_same_file((self.files.tid, *fd), (other.files.tid, *of_other))
+                })
             };
             all.iter().filter(may_run_it).any(has_it)
         })

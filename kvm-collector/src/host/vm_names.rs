@@ -51,7 +51,11 @@ impl VmNames {
         if id != pid {
             self.reused.insert(pid, id);
         }
-        if self.processes.insert(id, Process { name, start_ticks }).is_none() {
+        if self
+            .processes
+            .insert(id, Process { name, start_ticks })
+            .is_none()
+        {
             self.order.push_back(id);
             self.evict_ended();
         }
@@ -69,7 +73,8 @@ impl VmNames {
     pub fn current_name(&self, pid: u32) -> Option<&str> {
         let known = self.processes.get(&self.latest(pid))?;
         let started = process::start_ticks(pid);
-        let is_same = started.is_none() || known.start_ticks.is_none() || known.start_ticks == started;
+        let is_same =
+            started.is_none() || known.start_ticks.is_none() || known.start_ticks == started;
         is_same.then_some(known.name.as_str())
     }
 
@@ -169,7 +174,10 @@ mod tests {
         assert_eq!(names.add_process(UNUSED_PID, None), UNUSED_PID);
         assert_eq!(names.display_name(UNUSED_PID), "?");
         assert_eq!(names.add_process(UNUSED_PID, Some("CPU 0/KVM")), UNUSED_PID);
-        assert_eq!(names.display_name(UNUSED_PID), format!("CPU 0/KVM-{UNUSED_PID}"));
+        assert_eq!(
+            names.display_name(UNUSED_PID),
+            format!("CPU 0/KVM-{UNUSED_PID}")
+        );
         assert_eq!(names.add_process(UNUSED_PID, Some("other")), UNUSED_PID);
     }
 
@@ -183,7 +191,11 @@ mod tests {
         };
         names.processes.insert(own, process);
         assert_eq!(names.latest(own), own);
-        assert_eq!(names.current_name(own), None, "the stored name belongs to an earlier process");
+        assert_eq!(
+            names.current_name(own),
+            None,
+            "the stored name belongs to an earlier process"
+        );
         let id = names.add_process(own, Some("thread"));
         assert_ne!(id, own);
         assert_eq!((pid_of(id), names.latest(own)), (own, id));

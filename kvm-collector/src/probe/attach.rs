@@ -6,15 +6,12 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::Array,
-    programs::Program,
-    util::KernelVersion,
+    Ebpf, EbpfLoader, include_bytes_aligned, maps::Array, programs::Program, util::KernelVersion,
 };
 use aya_log::EbpfLogger;
 use kvm_ebpf_common::{
-    CHUNK_BYTES, DetailSettings, FilterSettings, MAX_DETAILS, TimingCounters, TimingSettings,
-    GeneralSettings, SlotTable,
+    CHUNK_BYTES, DetailSettings, FilterSettings, GeneralSettings, MAX_DETAILS, SlotTable,
+    TimingCounters, TimingSettings,
 };
 
 use super::{
@@ -390,7 +387,10 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("COUNTED_THREADS", counted)
         .map_max_entries("COUNTED_THREAD_OF", counted)
         .map_max_entries("FREE_COUNTED_THREADS", counted)
-        .map_max_entries("THREAD_COUNTS", counted.saturating_mul(ship.slot_count.max(1)))
+        .map_max_entries(
+            "THREAD_COUNTS",
+            counted.saturating_mul(ship.slot_count.max(1)),
+        )
         .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
         .load(&bind::bind(OBJECT, &plan.places)?)
         .map_err(|error| {

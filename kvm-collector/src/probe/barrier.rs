@@ -40,7 +40,11 @@ fn change_map_of_maps() -> io::Result<()> {
 }
 
 /// Creates an array of one value; `inner` is an example of the maps that an array of maps has.
-fn create_map(kind: bpf_map_type, value_bytes: u32, inner: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+fn create_map(
+    kind: bpf_map_type,
+    value_bytes: u32,
+    inner: Option<&OwnedFd>,
+) -> io::Result<OwnedFd> {
     // SAFETY: all bytes of the attribute may be zero.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     // SAFETY: these are the fields of this command.

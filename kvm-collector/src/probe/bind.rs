@@ -51,7 +51,9 @@ fn bind_section(code: &mut [u8], places: &FieldLocations) {
             insns.next();
         } else if insn[0] == LOAD | DOUBLE_WORD {
             let offset = i16::from_le_bytes([insn[2], insn[3]]);
-            let number = usize::try_from(offset).ok().and_then(FieldId::number_of_placeholder);
+            let number = usize::try_from(offset)
+                .ok()
+                .and_then(FieldId::number_of_placeholder);
             if let Some(place) = number.and_then(|number| places.by_number(number)) {
                 bind_load(insn, place);
             }

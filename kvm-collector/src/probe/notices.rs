@@ -36,7 +36,8 @@ impl Notices {
         let map = ebpf
             .take_map(NAME)
             .ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
-        let ring = RingBuf::try_from(map).map_err(|source| ProbeError::Map { name: NAME, source })?;
+        let ring =
+            RingBuf::try_from(map).map_err(|source| ProbeError::Map { name: NAME, source })?;
         Ok(Self { ring, lost: 0 })
     }
 

@@ -1,8 +1,9 @@
 //! Translates a request to the settings of the eBPF programs. Reads no file and loads nothing.
 
 use kvm_ebpf_common::{
-    CHUNK_BYTES, COMMON_FIELDS_BYTES, FieldId, FieldLocation, FilterSettings, MAX_FILTER_IDS, MAX_SLOTS,
-    MAX_COPIED_BYTES, NO_OFFSET, RECORD_HEADER_BYTES, GeneralSettings, SlotSettings, VCPU_UNKNOWN,
+    CHUNK_BYTES, COMMON_FIELDS_BYTES, FieldId, FieldLocation, FilterSettings, GeneralSettings,
+    MAX_COPIED_BYTES, MAX_FILTER_IDS, MAX_SLOTS, NO_OFFSET, RECORD_HEADER_BYTES, SlotSettings,
+    VCPU_UNKNOWN,
 };
 
 use super::{
@@ -76,7 +77,9 @@ impl Plan {
         let is_raw = !request.ship
             && pairing.is_none()
             && request.filter.vcpus.is_empty()
-            && slots.iter().all(|it| it.vcpu_threads_only == 0 && it.checks_value == 0);
+            && slots
+                .iter()
+                .all(|it| it.vcpu_threads_only == 0 && it.checks_value == 0);
         Ok(Self {
             is_raw,
             learn_threads: slots.iter().any(|it| it.vcpu_threads_only != 0),

@@ -4,7 +4,7 @@ use kvm_ebpf_common::{DetailSettings, MAX_DETAILS, NO_SLOT, TimingSettings};
 
 use super::request::{PlanError, Request};
 use crate::{
-    timing::{FieldLocations, TimingRequest, Step, TimingPlan},
+    timing::{FieldLocations, Step, TimingPlan, TimingRequest},
     tracefs::{EventName, Format},
 };
 
@@ -62,7 +62,9 @@ impl TimingPrograms {
                     let slot = attach(&format!("detail_{number}"), "");
                     programs.details[usize::from(*number)].slot = slot;
                 }
-                Step::UserspaceExit => programs.settings.userspace_exit_slot = attach("user_exit", raw),
+                Step::UserspaceExit => {
+                    programs.settings.userspace_exit_slot = attach("user_exit", raw)
+                }
                 Step::Wakeup => programs.settings.wakeup_slot = attach("wakeup", ""),
                 Step::Switch => {
                     attach("switched", "");

@@ -64,8 +64,6 @@ pub enum PlanError {
     #[error(transparent)]
     Timing(#[from] TimingError),
     /// Invalid ring size.
-    #[error(
-        "invalid ring size of {0} bytes: give a power of two from 4096 to {MAX_RING_BYTES}"
-    )]
+    #[error("invalid ring size of {0} bytes: give a power of two from 4096 to {MAX_RING_BYTES}")]
     RingBytes(u32),
 }

@@ -4,9 +4,8 @@ use std::sync::atomic::Ordering;
 
 use aya::maps::PerCpuArray;
 use kvm_ebpf_common::{
-    CauseTable, COUNTED_THREAD_ADDED, COUNTED_THREAD_ENDED, VCPU_THREAD_ADDED,
-    VCPU_THREAD_ENDED, TimingCounters, Row, SlotCounts, SlotTable, ThreadNotification,
-    VcpuThread,
+    COUNTED_THREAD_ADDED, COUNTED_THREAD_ENDED, CauseTable, Row, SlotCounts, SlotTable,
+    ThreadNotification, TimingCounters, VCPU_THREAD_ADDED, VCPU_THREAD_ENDED, VcpuThread,
 };
 
 use super::{Attached, ProbeError};
@@ -119,20 +118,29 @@ impl Attached {
     /// freed yet; as of the last [`Attached::read_notices`]. None unless it has to be known which threads are vCPUs'.
     pub fn vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
-        tables.flat_map(|tables| tables.threads.entries.used().map(|it| (it, tables.threads.thread(it))))
+        tables.flat_map(|tables| {
+            tables
+                .threads
+                .entries
+                .used()
+                .map(|it| (it, tables.threads.thread(it)))
+        })
     }
 
     /// As [`Attached::vcpu_threads`], of those that have ended.
     pub fn ended_vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
-        tables.flat_map(|tables| tables.threads.entries.ended().map(|it| (it, tables.threads.thread(it))))
+        tables.flat_map(|tables| {
+            tables
+                .threads
+                .entries
+                .ended()
+                .map(|it| (it, tables.threads.thread(it)))
+        })
     }
 
     /// The rows of a vCPU thread's exits, with their own indices, and with their causes if those were requested.
-    pub fn exit_rows(
-        &self,
-        thread: u32,
-    ) -> impl Iterator<Item = (usize, Row, Option<CauseTable>)> {
+    pub fn exit_rows(&self, thread: u32) -> impl Iterator<Item = (usize, Row, Option<CauseTable>)> {
         let tables = self.tables.iter();
         tables.flat_map(move |tables| {
             let rows = tables.rows(thread);
@@ -155,13 +163,25 @@ impl Attached {
     /// [`Attached::vcpu_threads`].
     pub fn counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
         let counted = self.counted.iter();
-        counted.flat_map(|counted| counted.threads.entries.used().map(|it| entry(it, counted.threads.thread(it))))
+        counted.flat_map(|counted| {
+            counted
+                .threads
+                .entries
+                .used()
+                .map(|it| entry(it, counted.threads.thread(it)))
+        })
     }
 
     /// As [`Attached::counted_threads`], of those that have ended.
     pub fn ended_counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
         let counted = self.counted.iter();
-        counted.flat_map(|counted| counted.threads.entries.ended().map(|it| entry(it, counted.threads.thread(it))))
+        counted.flat_map(|counted| {
+            counted
+                .threads
+                .entries
+                .ended()
+                .map(|it| entry(it, counted.threads.thread(it)))
+        })
     }
 
     /// How often each event has happened in a counted thread, by slot.

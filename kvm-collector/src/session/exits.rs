@@ -5,15 +5,15 @@ use std::convert::Infallible;
 use kvm_ebpf_common::SlowExit;
 
 use super::{
-    WakeReason, IntervalTracker, Schedule, ReportPeriod,
+    IntervalTracker, ReportPeriod, Schedule, WakeReason,
     drain::{DrainOutcome, drain},
     read_recording,
 };
 use crate::{
-    model::{ExitReading, EventKind, StreamItem, ThreadExits},
+    model::{EventKind, ExitReading, StreamItem, ThreadExits},
     probe::Rings,
     source::{Live, PlaybackOptions, Recording, RecordingSummary},
-    timing::{TimingRequest, Replay, ReplayOptions},
+    timing::{Replay, ReplayOptions, TimingRequest},
     view::{ExitGroups, GroupBy},
 };
 
@@ -24,7 +24,10 @@ pub type Snapshot = (ExitGroups, ExitReading);
 #[derive(Clone, Copy)]
 #[cfg_attr(
     feature = "test-api",
-    expect(missing_debug_implementations, reason = "functions do not implement Debug")
+    expect(
+        missing_debug_implementations,
+        reason = "functions do not implement Debug"
+    )
 )]
 pub struct NameLookup<'a> {
     /// Request that has the event formats, which contain the names of reasons.
@@ -44,7 +47,7 @@ pub trait ExitsOutput {
     /// When writing fails.
     fn write_report(
         &mut self,
-        span: ReportPeriod,
+        period: ReportPeriod,
         earlier: &Snapshot,
         now: &Snapshot,
         names: NameLookup<'_>,
@@ -102,7 +105,10 @@ pub async fn live(
     while write_slow_exits(&mut rings, live, timing, output)? == DrainOutcome::MayHaveMore {}
     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
     let vm = |tgid| live.names().display_name(tgid).to_owned();
-    let names = NameLookup { timing, vm_name: &vm };
+    let names = NameLookup {
+        timing,
+        vm_name: &vm,
+    };
     if schedule.has_intervals() {
         intervals.end_interval(&now, |earlier, now| {
             output.write_report(ReportPeriod::Interval, earlier, now, names)
@@ -140,7 +146,13 @@ fn write_slow_exits(
                 if live.is_selected(exit.header.tgid) {
                     let names = live.names();
                     let vm = |pid| names.display_name(names.latest(pid)).to_owned();
-                    output.write_slow_exit(&exit, NameLookup { timing, vm_name: &vm })?;
+                    output.write_slow_exit(
+                        &exit,
+                        NameLookup {
+                            timing,
+                            vm_name: &vm,
+                        },
+                    )?;
                 }
             }
             Ok::<_, anyhow::Error>(())
@@ -172,7 +184,10 @@ pub fn recorded(
             return Ok(());
         }
         let vm = |tgid| context.names.vm_name(tgid);
-        let names = NameLookup { timing, vm_name: &vm };
+        let names = NameLookup {
+            timing,
+            vm_name: &vm,
+        };
         if has_slow {
             for exit in replay.drain_slow_exits() {
                 output.write_slow_exit(&exit, names)?;
@@ -195,7 +210,10 @@ pub fn recorded(
     })?;
     now.1.loss = now.1.loss.plus(&summary.loss);
     let vm = |tgid| summary.names.vm_name(tgid);
-    let names = NameLookup { timing, vm_name: &vm };
+    let names = NameLookup {
+        timing,
+        vm_name: &vm,
+    };
     output.write_report(ReportPeriod::Total, intervals.first(), &now, names)?;
     Ok(summary)
 }

@@ -24,6 +24,7 @@ pub use overhead::OverheadMeter;
 pub use queue::MIN_QUEUE_BYTES;
 pub use read_recording::read_recording;
 pub use schedule::{
-    REFRESH_PERIOD, Schedule, StopConditions, ThreadNotifications, WakeReason, interval_timer, wait_until,
+    REFRESH_PERIOD, Schedule, StopConditions, ThreadNotifications, WakeReason, interval_timer,
+    wait_until,
 };
 pub use signals::termination_signals;

@@ -1,4 +1,4 @@
-//! Reads the names of threads and VMs when their main_thread event arrives. Later the thread may have ended,
+//! Reads the names of threads and VMs when their first event arrives. Later the thread may have ended,
 //! and `/proc` no longer has its name.
 
 use std::collections::HashSet;
@@ -40,7 +40,7 @@ impl NameReader {
         }
     }
 
-    /// Returns the names of all threads and VMs whose main_thread event is in the batch. Names that cannot be
+    /// Returns the names of all threads and VMs whose first event is in the batch. Names that cannot be
     /// read are omitted.
     pub(super) fn read(
         &mut self,
@@ -91,7 +91,13 @@ impl NameReader {
                 tid: thread.tgid,
                 ..thread
             };
-            if self.reads_vm_names && if thread == main_thread { is_new_thread } else { is_new(main_thread) } {
+            if self.reads_vm_names
+                && if thread == main_thread {
+                    is_new_thread
+                } else {
+                    is_new(main_thread)
+                }
+            {
                 let name = vm_name(thread.tgid);
                 names.vms.extend(name.map(|name| (thread.tgid, name)));
             }
@@ -111,9 +117,9 @@ mod tests {
     /// Reads the names of these records (slot, tgid, tid). Returns the sorted lookups.
     fn looked_up(reader: &mut NameReader, records: &[(u16, u32, u32)]) -> Vec<String> {
         let lookups = RefCell::new(Vec::new());
-        let look_up = |what: &str, id: u32| {
-            lookups.borrow_mut().push(format!("{what} {id}"));
-            Some(format!("{what} {id}"))
+        let look_up = |kind: &str, id: u32| {
+            lookups.borrow_mut().push(format!("{kind} {id}"));
+            Some(format!("{kind} {id}"))
         };
         let names = reader.read_with(
             &batch_of(records),
@@ -121,7 +127,9 @@ mod tests {
             |tgid| look_up("vm", tgid),
         );
         let threads = names.threads.into_iter().map(|it| it.1);
-        let mut read: Vec<_> = threads.chain(names.vms.into_iter().map(|it| it.1)).collect();
+        let mut read: Vec<_> = threads
+            .chain(names.vms.into_iter().map(|it| it.1))
+            .collect();
         let mut lookups = lookups.into_inner();
         read.sort();
         lookups.sort();
@@ -135,7 +143,9 @@ mod tests {
         let records = [(0, 7, 8), (1, 7, 9), (0, 7, 8), (0, 7, 7), (0, 5, 5)];
         assert_eq!(
             looked_up(&mut reader, &records),
-            ["thread 5", "thread 7", "thread 8", "thread 9", "vm 5", "vm 7"]
+            [
+                "thread 5", "thread 7", "thread 8", "thread 9", "vm 5", "vm 7"
+            ]
         );
         assert!(looked_up(&mut reader, &records).is_empty());
     }

@@ -115,7 +115,9 @@ impl OverheadReport {
                 "  {program:<18} {event:<width$} {:>13} {:>10} {:>10}",
                 count(runs),
                 duration(saturating_ns(time)),
-                saturating_ns(time).checked_div(runs).map_or("-".into(), duration),
+                saturating_ns(time)
+                    .checked_div(runs)
+                    .map_or("-".into(), duration),
             );
         };
         for it in &runs {

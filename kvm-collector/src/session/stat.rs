@@ -1,6 +1,6 @@
 //! Counts events of the running kernel or of a recording.
 
-use super::{WakeReason, IntervalTracker, Schedule, ReportPeriod, read_recording};
+use super::{IntervalTracker, ReportPeriod, Schedule, WakeReason, read_recording};
 use crate::{
     host::watch::ModuleWatch,
     model::{CountsSnapshot, Loss, StreamItem},
@@ -79,7 +79,8 @@ pub fn recorded(
         let start_ns = context.start_ns.unwrap_or(*end_ns);
         let vm_name = |tgid| context.names.vm_name(tgid);
         let now = counter.counts(*end_ns, &vm_name, *context.loss);
-        let intervals = intervals.get_or_insert_with(|| IntervalTracker::new(zero_counts(start_ns)));
+        let intervals =
+            intervals.get_or_insert_with(|| IntervalTracker::new(zero_counts(start_ns)));
         let interval = intervals.end_interval(&now, |earlier, now| {
             StatReport::between(start_ns, earlier, now)
         });

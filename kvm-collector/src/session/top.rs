@@ -133,7 +133,11 @@ pub async fn read_once(live: &mut Live, duration: Duration) -> anyhow::Result<To
 }
 
 /// Reads all exits and the histograms of a scope. `named` has the keys whose names were already sent.
-fn read_exits(live: &mut Live, scope: Scope, named: &mut HashSet<Key>) -> anyhow::Result<TopReading> {
+fn read_exits(
+    live: &mut Live,
+    scope: Scope,
+    named: &mut HashSet<Key>,
+) -> anyhow::Result<TopReading> {
     let pairing = live.options().timing.as_ref();
     let counted = pairing.and_then(|it| it.counted_event.as_ref());
     let mut reading = TopReading::new(scope, counted.map(|it| &it.kind));

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    WakeReason, Schedule,
+    Schedule, WakeReason,
     drain::RingRead,
-    read_recording,
     queue::{Message, Receiver, channel},
+    read_recording,
     stream::{StreamReader, join_writer, spawn_writer},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     source::{Live, OrderedStream, PlaybackOptions, Recording, RecordingSummary},
     timing::TimingError,
     tracefs::{EventName, Format},
-    view::{TraceClock, ExitLineOptions, ExitLines, Filters, TraceFormat, TraceLines},
+    view::{ExitLineOptions, ExitLines, Filters, TraceClock, TraceFormat, TraceLines},
 };
 
 /// How events are printed.
@@ -93,7 +93,8 @@ impl Printer {
                 ..
             } if *count > 0 => {
                 let event = slot.and_then(|slot| self.names.get(slot));
-                self.lines.write_recorded_loss(*count, event, *time_ns, out)?;
+                self.lines
+                    .write_recorded_loss(*count, event, *time_ns, out)?;
                 false
             }
             _ => false,
@@ -168,7 +169,9 @@ pub async fn live(
     let counts = reader.finish().await?;
     let mut writer = join_writer(writing)??;
     let Writer { printer, out, .. } = &mut writer;
-    printer.lines.write_ring_losses(&counts.events, counts.time_ns, out)?;
+    printer
+        .lines
+        .write_ring_losses(&counts.events, counts.time_ns, out)?;
     let mut loss = counts.loss;
     loss.late = writer.ordered.late();
     loss.unattributed += writer.ordered.unattributed();
@@ -207,14 +210,17 @@ impl<W: Write> Writer<W> {
                 self.vm_names.extend(queued.names.vms);
                 self.ordered.add(batch);
                 for loss in losses {
-                    self.ordered.add_loss_window(loss.cpu, loss.from_ns, loss.to_ns);
+                    self.ordered
+                        .add_loss_window(loss.cpu, loss.from_ns, loss.to_ns);
                 }
                 self.release_until(queued.complete_until_ns)
             }
             Message::Update(update) => {
                 if let Some((events, time_ns)) = &update.counts {
                     self.printer.lines.set_wall_offset(clock::real_offset_ns());
-                    self.printer.lines.write_ring_losses(events, *time_ns, &mut self.out)?;
+                    self.printer
+                        .lines
+                        .write_ring_losses(events, *time_ns, &mut self.out)?;
                 }
                 self.release_until(update.complete_until_ns)
             }
@@ -225,10 +231,9 @@ impl<W: Write> Writer<W> {
     fn release_until(&mut self, until_ns: u64) -> io::Result<()> {
         let (printer, out, names) = (&mut self.printer, &mut self.out, &self.vm_names);
         let vm_name = |tgid| names.get(&tgid).cloned();
-        self.ordered
-            .emit_until(until_ns, &vm_name, |item, comm| {
-                printer.print(item, comm, out)
-            })
+        self.ordered.emit_until(until_ns, &vm_name, |item, comm| {
+            printer.print(item, comm, out)
+        })
     }
 }
 

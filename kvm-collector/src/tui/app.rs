@@ -1,36 +1,40 @@
-//! What the screen shows and how that changes: no terminal, no clock, no thread.
+//! The state of the screen. It uses no terminal, clock or thread.
 
 use std::time::Duration;
 
-use super::{Control, Sort, layout::{Layout, OptionalAreas}};
+use super::{
+    Control, Sort,
+    layout::{Layout, OptionalAreas},
+};
 use crate::view::{
-    GroupKey, ScopeHistograms, ReadingHistory, Scope, TopReading, TopRow, ScopeTotals, TrendMetric, Window,
+    GroupKey, ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TopReading, TopRow, TrendMetric,
+    Window,
 };
 
-/// The intervals there are to choose from.
+/// Intervals that `+` and `-` step through.
 const INTERVALS_MS: [u64; 9] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000];
 
-/// What does not change while it runs.
+/// Options that do not change while the screen is shown.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// What is counted: `vmexit`, or another kind of event.
+    /// Kind of events to count: `vmexit` or a value of `--kind`.
     pub kind: String,
-    /// It is watched when threads are ready and do not run.
+    /// Preempted time is measured.
     pub preempt_watched: bool,
     /// Use colours.
     pub color: bool,
-    /// Somebody is at the keys. A picture that is only printed has all rows, and nothing about keys.
+    /// The screen is on a terminal. False for `--once`, which prints all rows and no keys.
     pub interactive: bool,
 }
 
-/// What lies over the screen, and takes the keys.
+/// A window on top of the screen. It receives the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Overlay {
-    /// Nothing.
+    /// No window.
     None,
-    /// What the keys do, from this line on.
+    /// The help, scrolled to this line.
     Help(u16),
-    /// The filter is being typed; this one was there before.
+    /// The prompt for the filter. The previous filter is stored for Esc.
     Filter(String),
 }
 
@@ -38,11 +42,11 @@ pub enum Overlay {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Level {
     pub(super) scope: Scope,
-    /// The row the cursor is on; without, it is on the first one, whichever that is.
+    /// Row of the cursor. If `None`, the cursor stays on the first row while rows are re-sorted.
     pub(super) selected: Option<GroupKey>,
-    /// What names must contain; the case does not matter.
+    /// Only rows whose name contains this text are shown. Case does not matter.
     pub(super) filter: String,
-    /// Rows above the first one on the screen.
+    /// Number of rows above the first visible one.
     pub(super) offset: usize,
 }
 
@@ -52,7 +56,7 @@ pub struct App {
     pub(super) setup: Setup,
     pub(super) history: ReadingHistory,
     pub(super) histograms: ScopeHistograms,
-    /// Where we are, and how we came there; never empty.
+    /// Stack of levels; the last one is shown. Never empty.
     levels: Vec<Level>,
     pub(super) sort: Sort,
     pub(super) reverse: bool,
@@ -60,22 +64,22 @@ pub struct App {
     pub(super) paused: bool,
     pub(super) interval: Duration,
     pub(super) overlay: Overlay,
-    /// The histogram pane, if anybody said whether it is wanted.
+    /// Whether the user has opened or closed the histogram pane. `None`: it depends on the screen width.
     pub(super) pane: Option<bool>,
     /// Width and height of the screen.
     pub(super) size: (u16, u16),
-    /// The rows of this level that the filter lets through, sorted.
+    /// Sorted rows of the current level that match the filter.
     pub(super) rows: Vec<TopRow>,
-    /// How many the filter does not let through.
+    /// Number of rows that do not match the filter.
     pub(super) hidden_by_filter: usize,
-    /// Of the host.
+    /// Totals of the host.
     pub(super) totals: ScopeTotals,
-    /// Of what is looked at.
+    /// Totals of the current scope.
     pub(super) scope_totals: ScopeTotals,
 }
 
 impl App {
-    /// Nothing read yet.
+    /// Creates the state before the first reading. `size` is the width and height of the screen.
     #[must_use]
     pub fn new(setup: Setup, sort: Sort, interval: Duration, size: (u16, u16)) -> Self {
         Self {
@@ -98,7 +102,7 @@ impl App {
         }
     }
 
-    /// Takes in a reading.
+    /// Adds a reading.
     pub fn add_reading(&mut self, mut reading: TopReading) {
         let interval_ns = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
         self.histograms.add_reading(&mut reading);
@@ -106,41 +110,41 @@ impl App {
         self.update_rows();
     }
 
-    /// Takes in the histograms from which those of the next reading will be counted.
+    /// Sets the histograms of the current scope that later readings are compared with.
     pub fn set_histogram_base(&mut self, mut reading: TopReading) {
         self.history.add_names(&reading.names);
         self.histograms.set_base(&mut reading);
         self.update_rows();
     }
 
-    /// Areas of the screen in the current state.
+    /// Returns the areas of the screen in the current state.
     pub(super) fn layout(&self) -> Layout {
-        let wanted = OptionalAreas {
+        let optional = OptionalAreas {
             scope_totals: self.has_scope(),
             loss: !self.history.total_and_recent_loss().0.is_empty(),
             keys: self.setup.interactive,
             pane: self.wants_pane(),
         };
-        Layout::new(self.size, wanted)
+        Layout::new(self.size, optional)
     }
 
-    /// Takes in a new size.
+    /// Sets the size of the screen.
     pub fn resize(&mut self, width: u16, height: u16) {
         self.size = (width, height);
         self.scroll_to_cursor();
     }
 
-    /// Makes the screen as high as all rows need, or as `most` do.
-    pub(super) fn fit_rows(&mut self, width: u16, most: u16) {
-        self.resize(width, most);
-        let rows = u16::try_from(self.rows.len()).unwrap_or(most);
-        // What says that there are none needs room as well.
+    /// Makes the screen high enough for all rows, up to `max_height`.
+    pub(super) fn fit_rows(&mut self, width: u16, max_height: u16) {
+        self.resize(width, max_height);
+        let rows = u16::try_from(self.rows.len()).unwrap_or(max_height);
+        // The message of an empty table needs four lines.
         let needed = rows.max(4) + self.layout().rows.y;
-        self.resize(width, needed.min(most));
+        self.resize(width, needed.min(max_height));
     }
 
     pub(super) fn level(&self) -> &Level {
-        // There is always the first.
+        // The first level is never removed.
         &self.levels[self.levels.len() - 1]
     }
 
@@ -149,20 +153,20 @@ impl App {
         &mut self.levels[last]
     }
 
-    /// What is looked at.
+    /// Returns the current scope.
     #[must_use]
     pub fn scope(&self) -> Scope {
         self.level().scope
     }
 
     #[cfg(feature = "test-api")]
-    /// The rows shown.
+    /// Returns the rows that match the filter, sorted.
     #[must_use]
     pub fn rows(&self) -> &[TopRow] {
         &self.rows
     }
 
-    /// Where the cursor is among the rows.
+    /// Returns the index of the row with the cursor.
     #[must_use]
     pub fn cursor(&self) -> usize {
         let selected = self.level().selected;
@@ -171,7 +175,7 @@ impl App {
             .unwrap_or(0)
     }
 
-    /// Is what is looked at less than everything?
+    /// Returns whether the scope is a VM or vCPU, not the whole host.
     pub(super) fn has_scope(&self) -> bool {
         self.scope().within != GroupKey::default()
     }
@@ -180,7 +184,7 @@ impl App {
         self.rows.get(self.cursor())
     }
 
-    /// What trends are of: exits where they are what is asked for, or all there is.
+    /// Returns the metric of the trends: exits if rows are sorted by exits, otherwise busy time.
     #[must_use]
     pub fn trend_metric(&self) -> TrendMetric {
         if self.effective_sort() == Sort::Exits {
@@ -190,7 +194,7 @@ impl App {
         }
     }
 
-    /// What rows are sorted by: exits, as long as there are no times.
+    /// Returns the key that rows are sorted by: exits while no durations are known.
     #[must_use]
     pub fn effective_sort(&self) -> Sort {
         let needs_times = !matches!(self.sort, Sort::Exits | Sort::Name);
@@ -201,12 +205,12 @@ impl App {
         }
     }
 
-    /// Has something been counted, but no time seen? So it is where `kvm_exit` does not fire.
+    /// Returns whether events were counted but none has a duration, as on hosts without `kvm_exit` events.
     pub(super) fn has_no_durations(&self) -> bool {
         self.totals.breakdown.exits > 0 && !self.history.has_durations()
     }
 
-    /// How long the time shown is.
+    /// Returns the length of the time that the rows cover.
     #[must_use]
     pub fn window_ns(&self) -> u64 {
         match self.window {
@@ -215,7 +219,7 @@ impl App {
         }
     }
 
-    /// Makes the rows anew, from the same reading.
+    /// Recomputes the rows and totals from the stored readings.
     fn update_rows(&mut self) {
         let scope = self.scope();
         self.totals = self.history.totals(&GroupKey::default(), self.window);
@@ -225,13 +229,14 @@ impl App {
         let filter = self.level().filter.to_lowercase();
         rows.retain(|row| row.name.to_lowercase().contains(&filter));
         self.hidden_by_filter = all - rows.len();
-        self.histograms.fill_durations(&scope, self.window, &mut rows);
+        self.histograms
+            .fill_durations(&scope, self.window, &mut rows);
         self.effective_sort().sort(&mut rows, self.reverse);
         self.rows = rows;
         self.scroll_to_cursor();
     }
 
-    /// Moves what is on the screen so that the cursor is.
+    /// Scrolls so that the row with the cursor is visible.
     fn scroll_to_cursor(&mut self) {
         let height = usize::from(self.layout().rows.height);
         let (cursor, count) = (self.cursor(), self.rows.len());
@@ -254,7 +259,7 @@ impl App {
         self.scroll_to_cursor();
     }
 
-    /// To the first row, whichever is that from now on.
+    /// Moves the cursor to the first row, and keeps it there while rows are re-sorted.
     pub(super) fn select_first(&mut self) {
         self.level_mut().selected = None;
         self.scroll_to_cursor();
@@ -265,7 +270,7 @@ impl App {
         isize::try_from(rows).unwrap_or(1)
     }
 
-    /// Into the row the cursor is on; where there is nothing inside, its histogram is shown.
+    /// Opens the row with the cursor. A row without sub-rows opens the histogram pane.
     pub(super) fn drill_down(&mut self) -> Option<Control> {
         let key = self.selected_row()?.key;
         self.level_mut().selected = Some(key);
@@ -286,7 +291,7 @@ impl App {
         }
     }
 
-    /// Back to where we came from.
+    /// Returns to the previous level.
     pub(super) fn go_back(&mut self) -> Option<Control> {
         if self.levels.len() == 1 {
             return None;
@@ -296,7 +301,7 @@ impl App {
         Some(Control::SelectScope(self.scope()))
     }
 
-    /// The same exits, by something else.
+    /// Groups the same exits by the next key.
     pub(super) fn next_grouping(&mut self) -> Option<Control> {
         let scope = self.scope().next_grouping();
         if scope == self.scope() {
@@ -338,7 +343,7 @@ impl App {
         self.scroll_to_cursor();
     }
 
-    /// The next longer interval, or the next shorter one.
+    /// Selects the next longer or next shorter interval.
     pub(super) fn step_interval(&mut self, longer: bool) -> Option<Control> {
         let all = INTERVALS_MS.map(Duration::from_millis);
         let next = if longer {
@@ -355,7 +360,7 @@ impl App {
         self.update_rows();
     }
 
-    /// Does the histogram pane have a place by itself, where nobody said?
+    /// Returns whether the histogram pane is shown: by choice of the user, or because the screen is wide.
     pub(super) fn wants_pane(&self) -> bool {
         self.pane
             .unwrap_or(self.setup.interactive && self.size.0 >= 140)

@@ -1,21 +1,21 @@
-//! What keys do.
+//! Key bindings.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{App, Control, Overlay};
 
-/// What the world has to do after a key.
+/// What the main loop has to do after a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing, but to draw.
+    /// Draw the state.
     None,
-    /// End.
+    /// End the screen.
     Quit,
-    /// Stop as Ctrl-Z does, until the shell continues us.
+    /// Stop the process until the shell continues it.
     Suspend,
-    /// Draw from scratch.
+    /// Redraw all cells.
     Redraw,
-    /// Tell the source.
+    /// Send a request to the reader.
     Control(Control),
 }
 
@@ -25,52 +25,47 @@ impl From<Option<Control>> for Action {
     }
 }
 
-/// The keys and what they do, as the help says it.
+/// Lines of the help: keys or columns, and their meaning.
 pub(super) const HELP: &[(&str, &str)] = &[
-    ("Up Down j k", "move; PgUp PgDn Home End too"),
+    ("Up Down j k", "move the cursor (also PgUp PgDn Home End)"),
     (
         "Enter l Right",
-        "into the row: VM, then vCPU, then exit reason",
+        "open the row: VM, then vCPU, then exit reason",
     ),
-    ("Esc h Left", "back out (Backspace too)"),
-    ("Tab", "the same exits by VM, by vCPU or by exit reason"),
-    ("s S  > <", "sort by the next column, by the one before"),
+    ("Esc h Left", "go back (also Backspace)"),
+    ("Tab", "group by VM, vCPU or exit reason"),
+    ("s S  > <", "sort by the next or previous column"),
     ("r", "reverse the order"),
-    (
-        "/",
-        "only rows whose name contains a text; Esc takes it away",
-    ),
-    ("a", "since the start, or in the last interval"),
-    ("Space p", "pause; counting goes on"),
+    ("/", "filter rows by name; Esc removes the filter"),
+    ("a", "show totals since the start, or the last interval"),
+    ("Space p", "pause the screen; counting continues"),
     ("+ -", "longer or shorter interval"),
-    ("H", "histogram of the row"),
-    ("Ctrl-L", "draw again"),
-    ("?", "this help"),
+    ("H", "show or hide the histogram of the row"),
+    ("Ctrl-L", "redraw the screen"),
+    ("?", "show this help"),
     ("q", "quit"),
     ("", ""),
+    ("cost/s", "non-idle time outside the guest, per second"),
+    ("busy%", "cost as a share of the non-idle vCPU time"),
+    ("out%", "time outside the guest, including idle"),
+    ("guest%", "time in the guest"),
+    ("kern% VMM%", "time in the kernel, in VMM user space"),
+    ("halt%", "halted time (idle)"),
     (
-        "cost/s",
-        "time out of the guest in each second, without idle",
+        "prmt%",
+        "time runnable while another thread had the CPU (--preempt)",
     ),
-    ("busy%", "that, as a share of the vCPUs' time without idle"),
-    (
-        "out%",
-        "time out of the guest, of the vCPUs' time, with idle",
-    ),
-    ("guest%", "time in the guest, of the vCPUs' time"),
-    ("kern% VMM%", "in the kernel; in the VMM's user space"),
-    ("halt%", "halted: the guest has nothing to do (idle)"),
-    ("prmt%", "ready, but another thread had the CPU (--preempt)"),
-    ("open%", "out of the guest and not back yet"),
+    ("open%", "time of exits still in progress"),
     (
         "mean .. max",
-        "from an exit to the next entry; dim: since the start",
+        "exit durations; dim: since the start, not the interval",
     ),
-    ("trend", "cost, or exits, of the last 120 intervals"),
+    ("trend", "cost or exits of the last 120 intervals"),
+    ("", "Shares are of the vCPU time unless noted."),
 ];
 
 impl App {
-    /// Takes a key.
+    /// Handles a key.
     pub fn handle_key(&mut self, key: KeyEvent) -> Action {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
@@ -83,7 +78,7 @@ impl App {
         match self.overlay.clone() {
             Overlay::None => self.main_key(key.code),
             Overlay::Help(line) => self.help_key(key.code, line),
-            Overlay::Filter(before) => self.filter_key(key.code, before),
+            Overlay::Filter(previous) => self.filter_key(key.code, previous),
         }
     }
 
@@ -96,7 +91,9 @@ impl App {
             KeyCode::PageDown => self.move_by(self.page_rows()),
             KeyCode::Home | KeyCode::Char('g') => self.select_first(),
             KeyCode::End | KeyCode::Char('G') => self.select(self.rows.len().saturating_sub(1)),
-            KeyCode::Enter | KeyCode::Right | KeyCode::Char('l') => return self.drill_down().into(),
+            KeyCode::Enter | KeyCode::Right | KeyCode::Char('l') => {
+                return self.drill_down().into();
+            }
             KeyCode::Esc if !self.level().filter.is_empty() => self.set_filter(String::new()),
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace | KeyCode::Char('h') => {
                 return self.go_back().into();
@@ -128,22 +125,22 @@ impl App {
         self.overlay = match code {
             KeyCode::Down | KeyCode::Char('j') => Overlay::Help((line + 1).min(last)),
             KeyCode::Up | KeyCode::Char('k') => Overlay::Help(line.saturating_sub(1)),
-            // Any other key has been read by somebody who is done with the help.
+            // Any other key closes the help.
             _ => Overlay::None,
         };
         Action::None
     }
 
-    fn filter_key(&mut self, code: KeyCode, before: String) -> Action {
+    fn filter_key(&mut self, code: KeyCode, previous: String) -> Action {
         let mut filter = self.level().filter.clone();
         match code {
             KeyCode::Enter => self.overlay = Overlay::None,
             KeyCode::Esc => {
                 self.overlay = Overlay::None;
-                self.set_filter(before);
+                self.set_filter(previous);
             }
             KeyCode::Backspace => {
-                // With nothing to take away, there is nothing to type any more either.
+                // Backspace in an empty filter closes the prompt.
                 if filter.pop().is_none() {
                     self.overlay = Overlay::None;
                 }

@@ -11,7 +11,7 @@ const BOTTOM_PANE_HEIGHT: u16 = 10;
 /// Minimum height of the rows above the pane.
 const MIN_ROWS_HEIGHT: u16 = 4;
 
-/// The optional areas that are wanted.
+/// Which optional areas to show.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OptionalAreas {
     /// Totals of a VM or vCPU, below those of the host.
@@ -49,7 +49,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Divides a screen of this width and height.
-    pub(super) fn new((width, height): (u16, u16), wanted: OptionalAreas) -> Self {
+    pub(super) fn new((width, height): (u16, u16), optional: OptionalAreas) -> Self {
         let mut left = Rect::new(0, 0, width, height);
         // On a low screen the rows come first, so the other areas have a minimum screen height.
         let top = |is_shown: bool, left: &mut Rect| {
@@ -65,9 +65,9 @@ impl Layout {
         let title = top(height >= 4, &mut left);
         let totals = top(height >= 8, &mut left);
         let path = top(height >= 6, &mut left);
-        let scope_totals = top(height >= 10 && wanted.scope_totals, &mut left);
-        let loss = top(height >= 5 && wanted.loss, &mut left);
-        let lines = u16::from(height >= 7 && wanted.keys);
+        let scope_totals = top(height >= 10 && optional.scope_totals, &mut left);
+        let loss = top(height >= 5 && optional.loss, &mut left);
+        let lines = u16::from(height >= 7 && optional.keys);
         left.height -= lines;
         let keys = Rect {
             y: left.bottom(),
@@ -75,7 +75,7 @@ impl Layout {
             ..left
         };
         let mut pane = None;
-        if wanted.pane {
+        if optional.pane {
             if width >= SIDE_PANE_WIDTH + 1 + MIN_ROWS_WIDTH {
                 left.width -= SIDE_PANE_WIDTH + 1;
                 pane = Some(Rect {

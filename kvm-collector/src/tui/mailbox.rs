@@ -1,5 +1,7 @@
-//! What has happened and the screen does not know yet. It takes little memory, however long the terminal takes nothing:
-//! of readings only the newest is stored, and input waits in the terminal.
+//! Passes input and readings to the thread that draws.
+//!
+//! The memory is bounded even if the terminal accepts no output for a long time: only the newest reading
+//! is stored, and excess input stays in the terminal.
 
 use std::{
     mem,
@@ -10,17 +12,17 @@ use ratatui::crossterm::event::Event;
 
 use crate::view::PendingReadings;
 
-/// How many keys are stored at most.
+/// Maximum number of stored input events.
 const MAX_INPUT: usize = 256;
 
-/// What can happen.
+/// Events that the drawing thread has not handled yet.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// Somebody did something at the terminal.
+    /// Input events of the terminal.
     pub(super) input: Vec<Event>,
-    /// The source has read.
+    /// Readings from the kernel.
     pub(super) readings: PendingReadings,
-    /// It is over.
+    /// The screen must end.
     pub(super) is_ended: bool,
 }
 
@@ -30,7 +32,7 @@ impl Mail {
     }
 }
 
-/// Passes on what happens to the thread that shows it.
+/// Passes input and readings to the thread that draws.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     mail: Mutex<Mail>,
@@ -40,11 +42,11 @@ pub struct Mailbox {
 
 impl Mailbox {
     fn mail(&self) -> MutexGuard<'_, Mail> {
-        // Every change is complete, whatever panics.
+        // The contents are consistent even if a thread panicked while it held the lock.
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what somebody did at the terminal. Waits while there is much of it.
+    /// Adds an input event. Blocks while [`MAX_INPUT`] events are stored.
     pub(super) fn add_input(&self, event: Event) {
         let mut mail = self.mail();
         while mail.input.len() >= MAX_INPUT {
@@ -57,19 +59,19 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Adds readings. Never waits.
+    /// Adds readings. Does not block.
     pub fn add_readings(&self, add: impl FnOnce(&mut PendingReadings)) {
         add(&mut self.mail().readings);
         self.arrived.notify_one();
     }
 
-    /// Says that it is over. Never waits.
+    /// Ends the screen. Does not block.
     pub fn end(&self) {
         self.mail().is_ended = true;
         self.arrived.notify_one();
     }
 
-    /// Waits until something has happened.
+    /// Waits until there is something, and takes all of it.
     pub(super) fn take(&self) -> Mail {
         let mut mail = self.mail();
         while mail.is_empty() {
@@ -88,7 +90,7 @@ mod tests {
     use std::{sync::Arc, thread, time::Duration};
 
     use super::*;
-    use crate::view::{TopReading, PendingReading};
+    use crate::view::{PendingReading, TopReading};
 
     fn reading(time_ns: u64) -> Box<TopReading> {
         let mut reading = Box::<TopReading>::default();
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_happens_the_newest_and_the_end_arrive() {
+    fn the_newest_reading_and_the_end_arrive() {
         let mailbox = Mailbox::default();
         for time_ns in 1..10_000 {
             mailbox.add_readings(|it| it.add_reading(reading(time_ns)));
@@ -105,7 +107,7 @@ mod tests {
         mailbox.end();
         let mail = mailbox.take();
         assert!(mail.is_ended);
-        let times = mail.readings.into_iter().map(|unread| match unread {
+        let times = mail.readings.into_iter().map(|pending| match pending {
             PendingReading::Reading(reading) => reading.time_ns,
             PendingReading::Histograms(_) => 0,
         });
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn input_waits_while_nobody_takes_it() {
+    fn adding_input_blocks_while_the_mailbox_is_full() {
         let mailbox = Arc::new(Mailbox::default());
         let typing = {
             let mailbox = Arc::clone(&mailbox);
@@ -125,7 +127,7 @@ mod tests {
         };
         thread::sleep(Duration::from_millis(50));
         assert!(mailbox.mail().input.len() <= MAX_INPUT);
-        // The end does not wait for it.
+        // `end` does not block.
         mailbox.end();
         let mut all = Vec::new();
         while all.len() < 1000 {

@@ -1,7 +1,7 @@
-//! `top`: the screen.
+//! The screen of `top`.
 //!
-//! [`App`] is what it shows, keys and readings change it, and [`draw`] turns it into cells. All of that is
-//! pure. [`run`] is the loop around it, [`Screen`] the terminal.
+//! [`App`] is the state; keys and readings change it. [`draw`] renders it into a buffer of cells. Both
+//! do no I/O. [`run`] is the main loop, and [`Screen`] is the terminal.
 
 mod app;
 mod draw;
@@ -18,7 +18,7 @@ pub use app::{App, Overlay, Setup};
 pub use draw::draw;
 pub use keys::Action;
 pub use mailbox::Mailbox;
-pub use run::{text_lines, start_input_thread, print, run};
+pub use run::{print, run, start_input_thread, text_lines};
 pub use screen::Screen;
 pub use sort::Sort;
 pub use terminal::stop_waiting;

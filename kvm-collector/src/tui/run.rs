@@ -1,4 +1,4 @@
-//! The loop: whatever happens changes the state, and then it is drawn, once.
+//! The main loop: waits for input and readings, updates the state, and draws it.
 
 use std::{
     io::{self, Write},
@@ -16,16 +16,16 @@ use ratatui::{
 use super::{Action, App, Control, Mailbox, Screen, draw};
 use crate::view::PendingReading;
 
-/// Passes on what happens at the terminal, in a thread of its own, as long as the process lives.
+/// Starts a thread that passes input of the terminal to the mailbox. It runs until the process ends.
 ///
 /// # Errors
-/// When there can be no thread.
+/// When the thread cannot be created.
 pub fn start_input_thread(to: Arc<Mailbox>) -> io::Result<()> {
     let listen = move || {
         while let Ok(event) = event::read() {
             to.add_input(event);
         }
-        // A terminal that cannot be read is gone.
+        // The terminal is gone.
         to.end();
     };
     thread::Builder::new()
@@ -34,7 +34,7 @@ pub fn start_input_thread(to: Arc<Mailbox>) -> io::Result<()> {
         .map(drop)
 }
 
-/// Shows the state, and what happens to it, until the end.
+/// Runs the screen until the user quits or the mailbox ends. Requests to the reader go to `control`.
 ///
 /// # Errors
 /// When the terminal cannot be written to.
@@ -49,12 +49,12 @@ pub fn run(
             app.resize(buffer.area.width, buffer.area.height);
             draw(app, buffer);
         })?;
-        // All that has come by now is worth one picture.
+        // Handle everything that has arrived before drawing again.
         let mail = mailbox.take();
         if mail.is_ended {
             return Ok(());
         }
-        // Keys first: they are about what the screen shows now.
+        // Input first: it refers to the screen that the user sees.
         for event in mail.input {
             match handle_input(app, &event) {
                 Action::None => {}
@@ -64,8 +64,8 @@ pub fn run(
                 Action::Control(what) => control(what),
             }
         }
-        for unread in mail.readings {
-            match unread {
+        for pending in mail.readings {
+            match pending {
                 PendingReading::Reading(reading) => app.add_reading(*reading),
                 PendingReading::Histograms(reading) => app.set_histogram_base(*reading),
             }
@@ -84,20 +84,20 @@ fn handle_input(app: &mut App, event: &Event) -> Action {
     }
 }
 
-/// Stops until the shell continues us.
+/// Stops the process until the shell continues it.
 fn suspend() {
-    // The whole job stops, as at a shell's Ctrl-Z: `sudo` must notice as well.
+    // Stop the whole process group, as the terminal does at Ctrl-Z: `sudo` must notice it too.
     let _ = rustix::process::kill_current_process_group(rustix::process::Signal::TSTP);
 }
 
-/// Writes the state as text, with as many rows as there are.
+/// Prints the state as text, with all rows.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When the output cannot be written.
 pub fn print(app: &mut App, width: u16, out: &mut impl Write) -> io::Result<()> {
-    // A picture has at most 65,535 cells, and nobody reads more lines.
-    const MOST_LINES: u16 = 300;
-    app.fit_rows(width.clamp(1, 200), MOST_LINES);
+    // A buffer has at most 65,535 cells.
+    const MAX_LINES: u16 = 300;
+    app.fit_rows(width.clamp(1, 200), MAX_LINES);
     let mut buffer = Buffer::empty(Rect::new(0, 0, app.size.0, app.size.1));
     draw(app, &mut buffer);
     for line in text_lines(&buffer) {
@@ -113,7 +113,7 @@ pub fn print(app: &mut App, width: u16, out: &mut impl Write) -> io::Result<()> 
     Ok(())
 }
 
-/// A picture as lines of text.
+/// Converts a buffer to lines of text.
 pub fn text_lines(buffer: &Buffer) -> impl Iterator<Item = String> {
     let width = usize::from(buffer.area.width).max(1);
     buffer.content.chunks(width).map(|cells| {
@@ -121,7 +121,7 @@ pub fn text_lines(buffer: &Buffer) -> impl Iterator<Item = String> {
         let mut at = 0;
         while let Some(cell) = cells.get(at) {
             line.push_str(cell.symbol());
-            // What is wide lies over the cells after it.
+            // A wide character also covers the next cell.
             at += Span::raw(cell.symbol()).width().max(1);
         }
         line.truncate(line.trim_end().len());

@@ -1,4 +1,4 @@
-//! The terminal: taken, and given back as it was, whatever happens.
+//! The terminal in raw mode with the alternate screen. It is always restored, even after a panic.
 
 use std::{
     io::{self, BufWriter},
@@ -23,10 +23,10 @@ use ratatui::{
 
 use super::terminal::{TerminalWriter, write_or_discard_queued};
 
-/// Is the terminal ours? There is one, whoever panics.
+/// Whether the terminal is in raw mode. Global, because a panic of any thread must restore it.
 static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
 
-/// The terminal, for as long as this lives.
+/// The terminal in raw mode. Dropping it restores the terminal.
 #[derive(Debug)]
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<TerminalWriter>>>,
@@ -34,22 +34,24 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal. A panic of any thread gives it back before it says anything.
+    /// Switches the terminal to raw mode and the alternate screen. A panic of any thread restores it before
+    /// the panic message is printed.
     ///
     /// # Errors
     /// When there is no terminal.
     pub fn open() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
-            let before = panic::take_hook();
-            panic::set_hook(Box::new(move |what| {
+            let previous_hook = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
                 restore();
-                before(what);
+                previous_hook(info);
             }));
         });
         let log_level = log::max_level();
         activate()?;
-        let backend = CrosstermBackend::new(BufWriter::with_capacity(64 << 10, TerminalWriter::open()?));
+        let backend =
+            CrosstermBackend::new(BufWriter::with_capacity(64 << 10, TerminalWriter::open()?));
         match Terminal::new(backend) {
             Ok(terminal) => Ok(Self {
                 terminal,
@@ -62,41 +64,41 @@ impl Screen {
         }
     }
 
-    /// Width and height.
+    /// Returns the width and height.
     ///
     /// # Errors
-    /// When the terminal does not say.
+    /// When the terminal does not report its size.
     pub fn size(&self) -> io::Result<(u16, u16)> {
         let size = self.terminal.size()?;
         Ok((size.width, size.height))
     }
 
-    /// Shows a picture: only what has changed is written.
+    /// Draws a frame. Only changed cells are written.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the terminal cannot be written to.
     pub fn draw(&mut self, draw: impl FnOnce(&mut Buffer)) -> io::Result<()> {
-        // After a panic elsewhere the terminal is not ours any more.
+        // A panic in another thread may have restored the terminal.
         if IS_ACTIVE.load(Ordering::SeqCst) {
             self.terminal.draw(|frame| draw(frame.buffer_mut()))?;
         }
         Ok(())
     }
 
-    /// The next picture is written in full.
+    /// Makes the next frame write all cells.
     ///
     /// # Errors
     /// When the terminal cannot be cleared.
     pub fn invalidate(&mut self) -> io::Result<()> {
-        // `clear` would ask the terminal where the cursor is, and the answer is read by who listens to keys.
+        // `clear` would query the cursor position, but the input thread reads the answer.
         let size = self.terminal.size()?;
         self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
-    /// Gives the terminal back while `pause` runs, and takes it again.
+    /// Restores the terminal, calls `pause`, and switches back.
     ///
     /// # Errors
-    /// When it cannot be taken again.
+    /// When the terminal cannot be switched back.
     pub fn suspend(&mut self, pause: impl FnOnce()) -> io::Result<()> {
         restore();
         pause();
@@ -115,8 +117,8 @@ impl Drop for Screen {
 fn activate() -> io::Result<()> {
     enable_raw_mode()?;
     IS_ACTIVE.store(true, Ordering::SeqCst);
-    // Messages would be written across the picture; what ends the program is said at its end. Where they
-    // go to a file they harm nobody.
+    // Log messages on the terminal would overwrite the screen. Errors are printed at the end. If stderr is a
+    // file, messages do no harm.
     if io::IsTerminal::is_terminal(&io::stderr()) {
         log::set_max_level(log::LevelFilter::Off);
     }
@@ -125,12 +127,13 @@ fn activate() -> io::Result<()> {
         .inspect_err(|_| restore())
 }
 
-/// Puts the terminal as it was, once.
+/// Restores the terminal, unless that was done before.
 fn restore() {
     if IS_ACTIVE.swap(false, Ordering::SeqCst) {
         let mut bytes = Vec::new();
-        // If the terminal is gone there is nobody to tell.
-        let _ = execute!(bytes, LeaveAlternateScreen, Show).and_then(|()| write_or_discard_queued(&bytes));
+        // Ignore errors: if the terminal is gone, they cannot be shown.
+        let _ = execute!(bytes, LeaveAlternateScreen, Show)
+            .and_then(|()| write_or_discard_queued(&bytes));
         let _ = disable_raw_mode();
     }
 }

@@ -1,29 +1,29 @@
-//! What rows are sorted by.
+//! Sort keys of the rows.
 
 use std::cmp::Ordering;
 
 use crate::view::TopRow;
 
-/// What comes first: the largest, or of names the first.
+/// A sort key. Rows with the largest values come first; names are in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
-    /// Exits.
+    /// Exits per second.
     Exits,
-    /// Time out of the guest without what was idle.
+    /// Non-idle time outside the guest.
     Cost,
-    /// The same, as a share of the vCPUs' time without what was idle.
+    /// Non-idle time outside the guest, as a share of the non-idle time of the vCPUs.
     Busy,
-    /// Time out of the guest, as a share of the vCPUs' time.
+    /// Time outside the guest, as a share of the time of the vCPUs.
     Out,
-    /// Time in the guest, as a share.
+    /// Time in the guest, as a share of the time of the vCPUs.
     Guest,
-    /// Time in the kernel, as a share.
+    /// Time in the kernel, as a share of the time of the vCPUs.
     Kernel,
-    /// Time in the VMM's user space, as a share.
+    /// Time in the user space of the VMM, as a share of the time of the vCPUs.
     Vmm,
-    /// Halted, as a share.
+    /// Halted time, as a share of the time of the vCPUs.
     Halted,
-    /// Ready but not running, as a share.
+    /// Preempted time, as a share of the time of the vCPUs.
     Preempted,
     /// Mean time of an exit.
     Mean,
@@ -38,7 +38,7 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// All, in the order of their columns.
+    /// All sort keys, in the order of their columns.
     pub const ALL: [Self; 14] = [
         Self::Name,
         Self::Exits,
@@ -56,7 +56,7 @@ impl Sort {
         Self::Max,
     ];
 
-    /// What it is called.
+    /// Returns the heading of the column.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl Sort {
         }
     }
 
-    /// The next one, or the one before.
+    /// Returns the sort key of the next or previous column. Skips `Preempted` unless it is measured.
     #[must_use]
     pub fn step(self, forward: bool, preempt_watched: bool) -> Self {
         let all: Vec<_> = Self::ALL
@@ -88,9 +88,10 @@ impl Sort {
         all[(at + if forward { 1 } else { all.len() - 1 }) % all.len()]
     }
 
-    /// The number that is sorted by; none for names.
+    /// Returns the value that rows are sorted by; 0 for names.
     fn sort_value(self, row: &TopRow) -> f64 {
-        let time = |of: fn(&crate::view::DurationStats) -> u64| row.durations.as_ref().map_or(0, of);
+        let time =
+            |field: fn(&crate::view::DurationStats) -> u64| row.durations.as_ref().map_or(0, field);
         match self {
             Self::Exits => to_f64(row.breakdown.exits),
             Self::Cost => to_f64(row.breakdown.busy_ns()),
@@ -109,7 +110,7 @@ impl Sort {
         }
     }
 
-    /// Sorts; rows that are equal in this are sorted by their exits, and then by name.
+    /// Sorts rows by this key, then by the number of exits, then by name.
     pub fn sort(self, rows: &mut [TopRow], reverse: bool) {
         rows.sort_by(|a, b| {
             let first = self.sort_value(b).total_cmp(&self.sort_value(a));
@@ -127,7 +128,7 @@ impl Sort {
     }
 }
 
-/// Time out of the guest, as a share of the vCPUs' time, both without what was idle.
+/// Returns the non-idle time outside the guest as a share of the non-idle time of the vCPUs.
 pub(super) fn busy_share(row: &TopRow) -> f64 {
     share(
         row.breakdown.busy_ns(),
@@ -143,24 +144,24 @@ pub(super) fn share(part_ns: u64, whole_ns: u64) -> f64 {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people, and to sort")]
+#[expect(clippy::cast_precision_loss, reason = "for display and sorting")]
 pub(super) fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// As people sort: `vCPU 2` before `vCPU 10`.
+/// Compares names in natural order: `vCPU 2` is before `vCPU 10`.
 fn natural_cmp(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let digits =
             |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (of_a, of_b) = (digits(a), digits(b));
-        let order = if of_a > 0 && of_b > 0 {
+        let (digits_a, digits_b) = (digits(a), digits(b));
+        let order = if digits_a > 0 && digits_b > 0 {
             let (number_a, number_b) = (
-                a[..of_a].trim_start_matches('0'),
-                b[..of_b].trim_start_matches('0'),
+                a[..digits_a].trim_start_matches('0'),
+                b[..digits_b].trim_start_matches('0'),
             );
-            (a, b) = (&a[of_a..], &b[of_b..]);
+            (a, b) = (&a[digits_a..], &b[digits_b..]);
             number_a
                 .len()
                 .cmp(&number_b.len())
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_sort_as_people_do() {
+    fn names_have_natural_order() {
         let mut names = [
             "vCPU 10", "vCPU 2", "web", "", "vCPU", "db-007", "db-7a", "db-8",
         ];
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn all_keys_come_in_turn() {
+    fn stepping_visits_all_keys() {
         let mut sort = Sort::Cost;
         for _ in 0..13 {
             sort = sort.step(true, false);

@@ -1,4 +1,4 @@
-//! Writing to a terminal that may take nothing more: its window hangs, or the way to it does.
+//! Writes to a terminal that may stop accepting output, because its window or its connection hangs.
 
 use std::{
     fs::File,
@@ -13,34 +13,35 @@ use rustix::{
     termios::{QueueSelector, tcflush},
 };
 
-/// How often who waits for the terminal looks whether that is still wanted.
+/// How often a blocked write checks [`STOP_WAITING`].
 const POLL_PERIOD: Duration = Duration::from_millis(100);
 
-/// Is what is still to be shown of no use any more?
+/// Writes no longer wait for the terminal.
 static STOP_WAITING: AtomicBool = AtomicBool::new(false);
 
-/// From here on nobody waits for the terminal to take a picture.
+/// Makes writes discard output that the terminal does not accept at once.
 pub fn stop_waiting() {
     STOP_WAITING.store(true, Ordering::SeqCst);
 }
 
-/// The terminal on standard output. What it does not take is waited for, until it is over: then it is left out.
+/// A writer to the terminal on stdout. A write waits until the terminal accepts output. After
+/// [`stop_waiting`], output is discarded instead.
 #[derive(Debug)]
 pub(super) struct TerminalWriter(File);
 
 impl TerminalWriter {
     pub(super) fn open() -> io::Result<Self> {
-        // Opened anew: not to wait is then a property of ours alone, not of all who have the terminal.
-        let own = File::options()
+        // A new open file description: O_NONBLOCK must not affect other users of the terminal.
+        let nonblocking = File::options()
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open("/proc/self/fd/1");
-        // It may be another user's, whom we got it from.
-        let file = own.or_else(|_| Ok(io::stdout().as_fd().try_clone_to_owned()?.into()));
+        // Opening fails if another user owns the terminal, such as after `su`.
+        let file = nonblocking.or_else(|_| Ok(io::stdout().as_fd().try_clone_to_owned()?.into()));
         file.map(Self)
     }
 
-    /// Until it takes something, or for this long.
+    /// Waits until the terminal accepts output, at most [`POLL_PERIOD`].
     fn wait(&self) -> io::Result<()> {
         let timeout = Timespec::try_from(POLL_PERIOD).map_err(io::Error::other)?;
         match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], Some(&timeout)) {
@@ -55,7 +56,7 @@ impl Write for TerminalWriter {
         loop {
             match self.0.write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                done => return done,
+                result => return result,
             }
             if STOP_WAITING.load(Ordering::SeqCst) {
                 return Ok(bytes.len());
@@ -69,7 +70,8 @@ impl Write for TerminalWriter {
     }
 }
 
-/// Writes what must be written at the end: after what is on its way, or in its place.
+/// Writes the last bytes. If the terminal accepts no output, discards what is queued for it and tries
+/// again.
 pub(super) fn write_or_discard_queued(bytes: &[u8]) -> io::Result<()> {
     let mut out = TerminalWriter::open()?;
     out.wait()?;
@@ -78,6 +80,6 @@ pub(super) fn write_or_discard_queued(bytes: &[u8]) -> io::Result<()> {
             tcflush(&out.0, QueueSelector::OFlush)?;
             out.0.write_all(bytes)
         }
-        done => done,
+        result => result,
     }
 }

@@ -64,7 +64,12 @@ impl EventCounter {
                 let (Some(vms), Some(subject)) = (&mut self.vms, event.subject) else {
                     return;
                 };
-                vms.add(subject.tgid, event.slot, event.represented_events(), self.events.len());
+                vms.add(
+                    subject.tgid,
+                    event.slot,
+                    event.represented_events(),
+                    self.events.len(),
+                );
             }
             StreamItem::Lost {
                 slot: Some(slot),
@@ -87,7 +92,12 @@ impl EventCounter {
 
     /// Returns the counts up to `time_ns`.
     #[must_use]
-    pub fn counts(&self, time_ns: u64, vm_name: &dyn Fn(u32) -> String, loss: Loss) -> CountsSnapshot {
+    pub fn counts(
+        &self,
+        time_ns: u64,
+        vm_name: &dyn Fn(u32) -> String,
+        loss: Loss,
+    ) -> CountsSnapshot {
         let vms = self.vms.iter().flat_map(|it| &it.entries);
         let vms = vms.map(|(tgid, vm)| VmCounts {
             tgid: *tgid,
@@ -99,7 +109,9 @@ impl EventCounter {
             events: self.events.clone(),
             vms: vms.collect(),
             loss: Loss {
-                lost: loss.lost.saturating_add(self.vms.as_ref().map_or(0, |it| it.lost)),
+                lost: loss
+                    .lost
+                    .saturating_add(self.vms.as_ref().map_or(0, |it| it.lost)),
                 ..loss
             },
         }

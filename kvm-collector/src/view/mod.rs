@@ -12,16 +12,18 @@ mod trace;
 pub use event_counter::EventCounter;
 pub use exits::{
     Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
-    ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile, RateChange,
-    SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
+    ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile,
+    RateChange, SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
 };
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use stat::{StatEvent, StatReport, StatVm};
 pub use timeline::{MAX_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
-    ExitCounters, ScopeHistograms, KeyName, ReadingHistory, DurationStats, TREND_SAMPLES, Scope, ExitBreakdown, ThreadCounters, TopNames,
-    TopReading, TopRow, ScopeTotals, TrendMetric, PendingReading, PendingReadings, Window,
+    DurationStats, ExitBreakdown, ExitCounters, KeyName, PendingReading, PendingReadings,
+    ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TREND_SAMPLES, ThreadCounters, TopNames,
+    TopReading, TopRow, TrendMetric, Window,
 };
 pub use trace::{
-    TraceClock, ExitLineOptions, ExitLines, FilterError, Filters, TraceFormat, TraceLines, write_fields_json,
+    ExitLineOptions, ExitLines, FilterError, Filters, TraceClock, TraceFormat, TraceLines,
+    write_fields_json,
 };

@@ -48,7 +48,11 @@ impl StatReport {
     /// Returns the events between two snapshots of a measurement that started at
     /// `measurement_start_ns`.
     #[must_use]
-    pub fn between(measurement_start_ns: u64, earlier: &CountsSnapshot, later: &CountsSnapshot) -> Self {
+    pub fn between(
+        measurement_start_ns: u64,
+        earlier: &CountsSnapshot,
+        later: &CountsSnapshot,
+    ) -> Self {
         let delta = later.since(earlier);
         let elapsed_ns = delta.time_ns;
         let row = |event: &crate::tracefs::EventName, count| StatEvent {

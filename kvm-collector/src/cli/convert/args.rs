@@ -20,11 +20,7 @@ use crate::{
 
 /// Convert a recording for other tools (Perfetto, Parquet, CSV, HTML)
 ///
-/// perfetto: a trace for ui.perfetto.dev, with a thread per vCPU and slices for guest mode and
-/// exits. parquet, csv: one row per exit or event, for DuckDB, pandas and spreadsheets. json, text:
-/// lines as `trace` prints them. html: a report in one page, with a time breakdown, a timeline and
-/// histograms; it needs no network. Lost events are reported on stderr and in the output.
-/// docs/convert.md describes the formats.
+/// Lost events are reported on stderr and in the output. docs/convert.md describes the formats.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector convert -i kvm.data --to perfetto -o kvm.pftrace
@@ -34,15 +30,15 @@ use crate::{
   kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o exits.json
   kvm-collector convert -i kvm.data --to html --vm 'web-*' -o web.html")]
 pub(in crate::cli) struct ConvertArgs {
-    /// Read this recording of `kvm-collector record` or `perf record`; - is stdin
+    /// Read this recording, of `kvm-collector record` or `perf record`; - is stdin
     #[arg(short, long, value_name = "FILE")]
     pub(super) input: PathBuf,
 
     /// Output format
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "FORMAT")]
     pub(super) to: TargetFormat,
 
-    /// Contents of a row
+    /// Write one row for each of these (parquet, csv, json and text)
     #[arg(
         long,
         value_name = "WHAT",
@@ -59,7 +55,7 @@ pub(in crate::cli) struct ConvertArgs {
     #[arg(long, help_heading = "Output")]
     pub(super) strict: bool,
 
-    /// Convert only this much of the recording, from its first event on
+    /// Convert only this much time (500ms, 10s) from the first event on
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Selection")]
     pub(super) duration: Option<Duration>,
 
@@ -73,12 +69,12 @@ pub(in crate::cli) struct ConvertArgs {
     pub(super) reasons: ReasonArgs,
 }
 
-/// What a recording can be made.
+/// Output format of `convert`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TargetFormat {
-    /// A trace for ui.perfetto.dev
+    /// A trace for ui.perfetto.dev, with a thread per vCPU and slices for guest mode and exits
     Perfetto,
-    /// A table with typed columns
+    /// A table with typed columns, for DuckDB, pandas and others
     Parquet,
     /// One JSON object per line, as `trace --json`
     Json,
@@ -86,15 +82,16 @@ pub(super) enum TargetFormat {
     Csv,
     /// One line per event or exit, as `trace` prints them
     Text,
-    /// A report for web browsers
+    /// A report in one self-contained page: time breakdown, timeline and histograms
     Html,
 }
 
+/// What a row of the output represents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RowContents {
-    /// One exit
+    /// Exits
     Exits,
-    /// One event that -e selects
+    /// Events that -e selects
     Events,
 }
 
@@ -106,7 +103,7 @@ impl ConvertArgs {
         }
     }
 
-    /// Says what kept it from being written.
+    /// Returns the context of a write error.
     pub(super) fn write_error(&self) -> String {
         format!("cannot write to {}", self.output.display())
     }

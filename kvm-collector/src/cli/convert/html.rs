@@ -25,35 +25,34 @@ use crate::{
 pub(super) fn run(
     args: &ConvertArgs,
     mut recording: Recording,
-    common: GlobalOptions,
+    global: GlobalOptions,
 ) -> anyhow::Result<(RecordingSummary, Loss)> {
     if !args.reasons.is_empty() {
         bail!(
-            "--reason chooses rows, and a page has all of them: filter there, or choose another --to"
+            "--reason cannot be used with --to html, whose page always has all reasons: filter its tables in the browser, or use another --to"
         );
     }
     let mut formats = args
         .events
         .select_from(recording.formats(), &[], &args.input)?;
     let counted = formats.len();
-    let pairing = timing::recorded_timing_request;
-    let exits = match timing::replay_options(recording.formats(), &args.input, pairing) {
-        Ok((chosen, _)) if recording.is_sampled(&chosen) => Err(
-            "The recording holds a sample of the events, each of which stands for several."
-                .to_owned(),
-        ),
-        Ok((chosen, mut options)) => {
+    let request = timing::recorded_timing_request;
+    let exits = match timing::replay_options(recording.formats(), &args.input, request) {
+        Ok((timing_formats, _)) if recording.is_sampled(&timing_formats) => {
+            Err("The recording contains only a sample of the events.".to_owned())
+        }
+        Ok((timing_formats, mut options)) => {
             let is_new = |it: &Format| {
                 !formats
                     .iter()
                     .any(|known| known.is_event(&it.system, &it.name))
             };
-            let others: Vec<_> = chosen.into_iter().filter(is_new).collect();
+            let others: Vec<_> = timing_formats.into_iter().filter(is_new).collect();
             formats.extend(others);
             options.formats.clone_from(&formats);
             Ok(options)
         }
-        // All other errors concern options that `--to html` does not have.
+        // Other errors are about options that `--to html` does not have.
         Err(_) => Err("There are no kvm_exit and kvm_entry events.".to_owned()),
     };
     recording.select_events(&formats);
@@ -69,19 +68,19 @@ pub(super) fn run(
     };
     let clocks = recording.metadata().clock_pair;
     let mut page = PageData::new(&formats, counted, exits)?;
-    let summary = session::read_recording(recording, &options, !common.quiet, |item, _| {
+    let summary = session::read_recording(recording, &options, !global.quiet, |item, _| {
         page.add_item(item);
         Ok::<_, anyhow::Error>(())
     })?;
     facts.start_wall_ns = clocks
         .zip(summary.start_ns)
-        .map(|((_, wall_ns, time_ns), began_ns)| {
-            wall_ns.saturating_add(began_ns).saturating_sub(time_ns)
+        .map(|((_, wall_ns, time_ns), start_ns)| {
+            wall_ns.saturating_add(start_ns).saturating_sub(time_ns)
         });
     facts.defect = summary.defect.clone();
     let overview = page.overview(facts, &formats, &summary);
     let loss = overview.loss();
-    // Only now: what cannot be read leaves a file as it was.
+    // Create the file last, so that an unreadable recording does not overwrite an existing file.
     let mut out = args.open()?;
     html::write_overview(&overview, &mut out)
         .and_then(|()| out.flush())
@@ -89,16 +88,16 @@ pub(super) fn run(
     Ok((summary, loss))
 }
 
-fn recording_facts(catalog: &Metadata) -> RecordingFacts {
+fn recording_facts(metadata: &Metadata) -> RecordingFacts {
     let mut others = Vec::new();
     let mut add = |name, text: Option<String>| others.extend(text.map(|text| (name, text)));
-    add("host", catalog.hostname.clone());
-    add("kernel", catalog.release.clone());
-    add("CPU", catalog.cpu.clone());
-    let online = catalog.cpus_online.filter(|it| *it > 0);
+    add("host", metadata.hostname.clone());
+    add("kernel", metadata.release.clone());
+    add("CPU", metadata.cpu.clone());
+    let online = metadata.cpus_online.filter(|it| *it > 0);
     add("CPUs online", online.map(|it| it.to_string()));
-    add("recorded by", catalog.version.clone());
-    let command = Some(catalog.command.join(" ")).filter(|it| !it.is_empty());
+    add("recorded by", metadata.version.clone());
+    let command = Some(metadata.command.join(" ")).filter(|it| !it.is_empty());
     add("command", command);
     RecordingFacts {
         details: others,
@@ -154,11 +153,11 @@ impl PageData {
     ) -> Overview {
         let vm_name = |tgid| summary.names.vm_name(tgid);
         let end_ns = summary.end_ns;
-        let began_ns = summary.start_ns.unwrap_or(end_ns);
+        let start_ns = summary.start_ns.unwrap_or(end_ns);
         let total = self.counter.counts(end_ns, &vm_name, summary.loss);
-        let stat = StatReport::since_start(began_ns, &total);
+        let stat = StatReport::since_start(start_ns, &total);
         if let Ok(replay) = &mut self.exits {
-            // The last event may be one that is not used to time exits.
+            // The last event may not be used for timing, so the replay may be at an earlier time.
             replay.advance(end_ns);
             replay.finish_segments();
             for segment in replay.drain_segments() {
@@ -167,7 +166,7 @@ impl PageData {
         }
         let exits = self
             .exits
-            .map(|mut replay| exit_reports(&mut replay, formats, end_ns - began_ns, &vm_name));
+            .map(|mut replay| exit_reports(&mut replay, formats, end_ns - start_ns, &vm_name));
         Overview {
             facts,
             stat,

@@ -18,7 +18,7 @@ use crate::source::Recording;
 use args::TargetFormat;
 use stream::StreamTarget;
 
-pub(super) fn run(args: &ConvertArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let recording = Recording::open(&args.input)?;
     if is_same_file(&args.input, &args.output) {
         bail!(
@@ -26,14 +26,14 @@ pub(super) fn run(args: &ConvertArgs, common: GlobalOptions) -> anyhow::Result<E
             args.output.display()
         );
     }
-    let stream = |recording, to| stream::run(args, recording, to, common);
+    let stream = |recording, to| stream::run(args, recording, to, global);
     let (summary, loss) = match args.to {
         TargetFormat::Perfetto => stream(recording, StreamTarget::Perfetto),
         TargetFormat::Parquet => stream(recording, StreamTarget::Parquet),
         TargetFormat::Csv => stream(recording, StreamTarget::Csv),
         TargetFormat::Json => stream(recording, StreamTarget::Lines { json: true }),
         TargetFormat::Text => stream(recording, StreamTarget::Lines { json: false }),
-        TargetFormat::Html => html::run(args, recording, common),
+        TargetFormat::Html => html::run(args, recording, global),
     }?;
     recording::report_end(&summary, &args.target, &args.input)?;
     Ok(if args.strict && !loss.is_empty() {
@@ -43,7 +43,7 @@ pub(super) fn run(args: &ConvertArgs, common: GlobalOptions) -> anyhow::Result<E
     })
 }
 
-/// Would the result be written over the recording?
+/// Returns whether the output would overwrite the recording.
 fn is_same_file(input: &Path, output: &Path) -> bool {
     match (input.canonicalize(), output.canonicalize()) {
         (Ok(input), Ok(output)) => input == output,

@@ -33,28 +33,28 @@ pub(super) fn run(
     args: &ConvertArgs,
     recording: Recording,
     to: StreamTarget,
-    common: GlobalOptions,
+    global: GlobalOptions,
 ) -> anyhow::Result<(RecordingSummary, Loss)> {
     let conversion = convert_options(args, to, &recording)?;
     let mut sink = new_sink(args, to, &recording, &conversion)?;
-    let played = convert_recording(
+    let result = convert_recording(
         recording,
         conversion,
         &mut *sink,
-        |recording, options, each| session::read_recording(recording, options, !common.quiet, each),
+        |recording, options, each| session::read_recording(recording, options, !global.quiet, each),
     );
-    let done = match played {
+    let summary = match result {
         Err(ConvertError::Write(error)) => return Err(error).context(args.write_error()),
-        done => done?,
+        summary => summary?,
     };
     drop(sink);
-    if !common.quiet {
-        print_summary(args, &done);
+    if !global.quiet {
+        print_summary(args, &summary);
     }
-    Ok((done.recording, done.loss))
+    Ok((summary.recording, summary.loss))
 }
 
-/// Options of the conversion.
+/// Returns the options of the conversion.
 fn convert_options(
     args: &ConvertArgs,
     to: StreamTarget,
@@ -64,31 +64,34 @@ fn convert_options(
     let mut selection = args.target.for_recording()?;
     let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
     let mut reasons = args.reasons.codes(exit)?;
-    let as_trace_does = matches!(to, StreamTarget::Lines { .. });
-    let of_exits = to == StreamTarget::Perfetto || args.rows == RowContents::Exits;
-    let (chosen, exits) = if of_exits && !as_trace_does {
-        let pairing = timing::recorded_timing_request;
-        let (chosen, options) = timing::replay_options(formats, &args.input, pairing)?;
-        (chosen, Some(options))
+    let is_lines = matches!(to, StreamTarget::Lines { .. });
+    let needs_exits = to == StreamTarget::Perfetto || args.rows == RowContents::Exits;
+    let (selected, exits) = if needs_exits && !is_lines {
+        let request = timing::recorded_timing_request;
+        let (selected, options) = timing::replay_options(formats, &args.input, request)?;
+        (selected, Some(options))
     } else {
         selection.filter.reasons = reasons.take();
-        let needed: &[&str] = match args.rows {
+        let required: &[&str] = match args.rows {
             RowContents::Exits => &["kvm_exit", "kvm_entry"],
             RowContents::Events => &[],
         };
-        (args.events.select_from(formats, needed, &args.input)?, None)
+        (
+            args.events.select_from(formats, required, &args.input)?,
+            None,
+        )
     };
-    if of_exits && recording.is_sampled(&chosen) {
+    if needs_exits && recording.is_sampled(&selected) {
         bail!(
-            "{} holds a sample of the events (`perf record -F` or `-c`), of which no exits can be made: give --rows events",
+            "{} contains only a sample of the events (`perf record -F` or `-c`), so exits cannot be timed: use --rows events",
             args.input.display()
         );
     }
-    for warning in chosen.iter().filter_map(Format::print_warning) {
+    for warning in selected.iter().filter_map(Format::print_warning) {
         log::warn!("{warning}");
     }
     Ok(ConvertOptions {
-        formats: chosen,
+        formats: selected,
         playback: PlaybackOptions {
             selection,
             limits: args.limits(),
@@ -106,11 +109,11 @@ fn new_sink(
     recording: &Recording,
     conversion: &ConvertOptions,
 ) -> anyhow::Result<Box<dyn Sink>> {
-    let catalog = recording.metadata();
-    // The wall-clock time is known only if the recording states it for the clock of its events.
-    let clocks = catalog
+    let metadata = recording.metadata();
+    // The wall-clock time is known only if the recording has it for the clock of its events.
+    let clocks = metadata
         .clock_pair
-        .filter(|it| catalog.sample_clock() == Some(it.0))
+        .filter(|it| metadata.sample_clock() == Some(it.0))
         .map(|it| (it.1, it.2));
     let exit = recording
         .formats()
@@ -129,7 +132,7 @@ fn new_sink(
     let out = args.open()?;
     Ok(match to {
         StreamTarget::Perfetto => {
-            Box::new(Perfetto::new(exit, catalog.sample_clock(), clocks, out)?)
+            Box::new(Perfetto::new(exit, metadata.sample_clock(), clocks, out)?)
         }
         StreamTarget::Parquet => {
             let table = Parquet::new(columns, out)?;
@@ -146,13 +149,13 @@ fn new_sink(
 }
 
 /// Prints the summary on stderr.
-fn print_summary(args: &ConvertArgs, done: &ConvertSummary) {
-    let mut text = format!("{} events read", done.recording.events);
-    if let Some(exits) = done.exits_written {
+fn print_summary(args: &ConvertArgs, summary: &ConvertSummary) {
+    let mut text = format!("{} events read", summary.recording.events);
+    if let Some(exits) = summary.exits_written {
         text += &format!(", {exits} exits");
     }
-    text += &format!(", {} events lost", done.loss.lost);
-    for entry in done.loss.entries() {
+    text += &format!(", {} events lost", summary.loss.lost);
+    for entry in summary.loss.entries() {
         match entry.count {
             Some(count) if count > 0 && entry.name != "lost" => {
                 text += &format!("; {count} {}", entry.meaning);

@@ -54,16 +54,19 @@ pub(in crate::cli) struct ExitsArgs {
     #[command(flatten)]
     pub(super) overhead: OverheadArgs,
 
-    /// Print a report after each interval (100ms, 1s) and the total at the end. The last interval
-    /// may be shorter
+    /// Print a report after each interval (100ms, 1s) and the total at the end
+    ///
+    /// The last interval may be shorter.
     #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     pub(super) interval: Option<Duration>,
 
     #[command(flatten)]
     pub(super) output: OutputArgs,
 
-    /// Count this kind of event: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall,
-    /// cpuid, page-fault, or a field of any kvm event (kvm_eoi.vector)
+    /// Count this kind of event
+    ///
+    /// Kinds: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or a
+    /// field of any kvm event (kvm_eoi.vector).
     #[arg(
         long,
         value_name = "KIND",
@@ -72,18 +75,17 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) kind: String,
 
-    /// Group rows by
+    /// Group rows by these keys, such as vm,reason
     #[arg(
         long,
-        value_name = "KEYS",
+        value_name = "KEY",
         value_delimiter = ',',
         default_value = "reason",
         help_heading = "Output"
     )]
     pub(super) by: Vec<GroupKey>,
 
-    /// Sort rows by this, the largest first [default: time; with --baseline, the change of busy
-    /// time]
+    /// Sort rows by this key, largest first [default: time; with --baseline, change of busy time]
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(super) sort: Option<SortArg>,
 
@@ -91,10 +93,10 @@ pub(in crate::cli) struct ExitsArgs {
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(super) top: Option<usize>,
 
-    /// Show these percentiles instead of the 50th and 99th
+    /// Show these percentiles instead of the 50th and 99th, such as 90,99.9
     #[arg(
         long,
-        value_name = "P,P",
+        value_name = "PERCENT",
         value_delimiter = ',',
         value_parser = parse_percentile,
         help_heading = "Output"
@@ -105,7 +107,7 @@ pub(in crate::cli) struct ExitsArgs {
     #[arg(long, help_heading = "Output")]
     pub(super) hist: bool,
 
-    /// Show the N most frequent causes below each row
+    /// Show the N most frequent causes below each row; N is 5 if omitted
     #[arg(
         long,
         value_name = "N",
@@ -116,8 +118,9 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) causes: Option<usize>,
 
-    /// Use these kinds of causes: rip (the guest's instruction pointer) or a kind of --kind
-    /// [default: mmio, pio, msr, hypercall, cpuid and page-fault]
+    /// Collect these kinds of causes [default: mmio,pio,msr,hypercall,cpuid,page-fault]
+    ///
+    /// Kinds: rip (the instruction pointer of the guest), or a kind of --kind other than vmexit.
     #[arg(
         long,
         value_name = "KIND",
@@ -126,25 +129,33 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) cause: Vec<String>,
 
-    /// Print tuning advice for rows with at least 5 % of the exits or non-idle time of their VM or
+    /// Print tuning advice for expensive rows
+    ///
+    /// A row is expensive if it has at least 5 % of the exits or of the non-idle time of its VM or
     /// vCPU, and at least 1 ms of non-idle time per second. Also collects causes. docs/advice.md
-    /// has the reasons
+    /// explains the advice.
     #[arg(long, help_heading = "Output")]
     pub(super) advice: bool,
 
     #[command(flatten)]
     pub(super) baseline: BaselineArgs,
 
-    /// Also print each exit that takes longer than this, when it ends. Halted time does not count
+    /// Also print each exit that takes longer than this, excluding halted time
+    ///
+    /// An exit is printed when it ends.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Output")]
     pub(super) slow: Option<Duration>,
 
-    /// Measure preemption: time a runnable vCPU thread waited for a CPU. Adds an eBPF program to sched_switch, so every context switch on the host costs slightly more
+    /// Measure preemption: the time a runnable vCPU thread waits for a CPU
+    ///
+    /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
+    /// more.
     #[arg(long, help_heading = "Selection")]
     pub(super) preempt: bool,
 
-    /// Maximum number of (thread, reason) rows in the kernel, 2.5 KB each [default: 25 per vCPU, at
-    /// least 4096]
+    /// Maximum number of (thread, reason) rows [default: 25 per vCPU, at least 4096]
+    ///
+    /// A row takes 2.5 KB of kernel memory.
     #[arg(long, value_name = "N", help_heading = "Output",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) max_rows: Option<u32>,
@@ -156,13 +167,13 @@ pub(super) enum GroupKey {
     Vm,
     /// The vCPU
     Vcpu,
-    /// The exit reason, or the value that --kind counts
+    /// The exit reason, or the value that --kind selects
     Reason,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum SortArg {
-    /// Exits
+    /// Number of exits
     Count,
     /// Total time
     Time,
@@ -216,7 +227,7 @@ impl ExitsArgs {
     fn view_options(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
         ExitsOptions {
             sort: self.sort_key().unwrap_or(SortKey::Time),
-            // What is compared must be all; of that, the top rows are shown.
+            // A comparison needs all rows. --top limits the rows of the result.
             top: self.top.filter(|_| !self.baseline.is_given()),
             reasons,
             percentiles: self.percentiles.clone(),
@@ -227,49 +238,50 @@ impl ExitsArgs {
         }
     }
 
-    /// What is asked for, of events whose formats are found by `find`.
+    /// Builds the request to time exits. `find` finds the formats of events.
     pub(super) fn timing_request(&self, find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
         let counted = match self.kind.as_str() {
             VMEXIT => None,
             name => Some(EventKind::from_name(name)?),
         };
-        let mut pairing = timing::timing_request(find, counted, self.preempt)?;
-        pairing.slow_threshold = self.slow;
+        let mut request = timing::timing_request(find, counted, self.preempt)?;
+        request.slow_threshold = self.slow;
         if self.causes.is_none() && self.slow.is_none() && !self.advice {
-            return Ok(pairing);
+            return Ok(request);
         }
         for name in &self.cause {
             match name.as_str() {
-                "rip" => pairing.rip_is_cause = true,
-                name => pairing
+                "rip" => request.rip_is_cause = true,
+                name => request
                     .cause_events
                     .push(read_detail_format(find, EventKind::from_name(name)?)?),
             }
         }
         if self.cause.is_empty() {
             for kind in EventKind::cause_kinds() {
-                // Not every kernel has, and not every recording, each of them.
+                // Some kernels and recordings do not have all of these events.
                 if let Some(format) = find("kvm", &kind.event)? {
-                    pairing.cause_events.push(DetailEvent { kind, format });
+                    request.cause_events.push(DetailEvent { kind, format });
                 }
             }
         }
-        let counted = pairing
+        let counted = request
             .counted_event
             .as_ref()
             .map(|it| it.kind.event.clone());
-        let of_counted = |cause: &DetailEvent| counted.as_ref() == Some(&cause.kind.event);
-        pairing.cause_events.retain(|cause| !of_counted(cause));
-        Ok(pairing)
+        // The counted event cannot be its own cause.
+        let is_counted = |cause: &DetailEvent| counted.as_ref() == Some(&cause.kind.event);
+        request.cause_events.retain(|cause| !is_counted(cause));
+        Ok(request)
     }
 
     pub(super) fn writer(
         &self,
         reasons: Option<Vec<u32>>,
-        pairing: &TimingRequest,
-        common: GlobalOptions,
+        request: &TimingRequest,
+        global: GlobalOptions,
     ) -> anyhow::Result<Writer<impl Write + use<>>> {
-        let kind = pairing
+        let kind = request
             .counted_event
             .as_ref()
             .map_or(VMEXIT, |it| &it.kind.name);
@@ -281,7 +293,7 @@ impl ExitsArgs {
             options: self.view_options(reasons),
             baseline: baseline.map(|it| (it, self.sort_key(), self.top)),
             format: self.output.format(),
-            style: self.output.text_style(common, false),
+            style: self.output.text_style(global, false),
             header_written: false,
             has_intervals: self.interval.is_some(),
             out: self.output.open()?,

@@ -14,18 +14,20 @@ pub(super) use args::ExitsArgs;
 use super::{global::GlobalOptions, output::OutputFormat};
 use crate::model::VMEXIT;
 
-pub(super) async fn run(args: ExitsArgs, common: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     if args.slow.is_some() && args.output.format() == OutputFormat::Csv {
-        bail!("--slow has no place in CSV, whose lines all have the same columns: give --json");
+        bail!(
+            "--slow cannot be used with CSV output, where all lines have the same columns: use --json"
+        );
     }
     if !args.reasons.is_empty() && args.kind != VMEXIT {
         bail!(
-            "--reason chooses among VM exits' reasons: leave out --kind {}",
+            "--reason cannot be used with --kind {}: it selects VM exits by reason",
             args.kind
         );
     }
     match &args.input.input {
-        Some(path) => recorded::run(&args, path, common),
-        None => live::run(&args, common).await,
+        Some(path) => recorded::run(&args, path, global),
+        None => live::run(&args, global).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `exits` from a recording. The measured time is from its first to its last event.
+//! `exits` of a recording. The measured time is from its first to its last event.
 
 use std::{path::Path, process::ExitCode};
 
@@ -18,21 +18,21 @@ use crate::{
 pub(super) fn run(
     args: &ExitsArgs,
     path: &Path,
-    common: GlobalOptions,
+    global: GlobalOptions,
 ) -> anyhow::Result<ExitCode> {
     let mut recording = Recording::open(path)?;
-    let pairing = |find: &FindFormat<'_>| args.timing_request(find);
-    let (chosen, mut replay) = timing::replay_options(recording.formats(), path, pairing)?;
-    recording.select_events(&chosen);
-    replay.is_sampled = recording.is_sampled(&chosen);
+    let request = |find: &FindFormat<'_>| args.timing_request(find);
+    let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
+    recording.select_events(&selected);
+    replay.is_sampled = recording.is_sampled(&selected);
     let reasons = args.reasons.codes(replay.timing.exit.as_ref())?;
-    let mut writer = args.writer(reasons, &replay.timing, common)?;
+    let mut writer = args.writer(reasons, &replay.timing, global)?;
     let options = PlaybackOptions {
         selection: args.target.for_recording()?,
         limits: args.stop.limits(args.interval),
         without_raw: false,
     };
-    let shows_progress = !common.quiet && args.interval.is_none() && args.slow.is_none();
+    let shows_progress = !global.quiet && args.interval.is_none() && args.slow.is_none();
     let summary =
         session::exits::recorded(recording, replay, &options, shows_progress, &mut writer)?;
     recording::report_end(&summary, &args.target, path)?;

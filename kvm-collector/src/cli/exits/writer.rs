@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Writer<W> {
     pub(super) group_by: Vec<GroupBy>,
     pub(super) options: ExitsOptions,
-    /// The earlier report, with sort key and number of rows of the comparison.
+    /// Earlier report, sort key and maximum number of rows of the comparison.
     pub(super) baseline: Option<(Baseline, Option<SortKey>, Option<usize>)>,
     pub(super) format: OutputFormat,
     pub(super) style: TextStyle,
@@ -38,22 +38,22 @@ impl<W: Write> ExitsOutput for Writer<W> {
 
     fn write_report(
         &mut self,
-        span: ReportPeriod,
-        (earlier, before): &Snapshot,
+        period: ReportPeriod,
+        (earlier_groups, earlier_reading): &Snapshot,
         (groups, reading): &Snapshot,
         names: NameLookup<'_>,
     ) -> anyhow::Result<()> {
         let since;
-        let groups = if before.time_ns == 0 {
+        let groups = if earlier_reading.time_ns == 0 {
             groups
         } else {
-            since = groups.since(earlier);
+            since = groups.since(earlier_groups);
             &since
         };
         let report = ExitsReport::from_groups(
             groups,
-            (before.time_ns, reading.time_ns),
-            reading.loss.since(&before.loss),
+            (earlier_reading.time_ns, reading.time_ns),
+            reading.loss.since(&earlier_reading.loss),
             &self.options,
             &KeyNames::new(names.timing),
             names.vm_name,
@@ -61,7 +61,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
         let (first, out) = (!self.header_written, &mut self.out);
         self.header_written = true;
         if self.format == OutputFormat::Text {
-            if span == ReportPeriod::Total && self.has_intervals {
+            if period == ReportPeriod::Total && self.has_intervals {
                 writeln!(out, "\n  total")?;
             }
             writeln!(out)?;
@@ -81,7 +81,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
             }
         }
         out.flush()?;
-        if span == ReportPeriod::Total {
+        if period == ReportPeriod::Total {
             self.total = Some((report.row_count, report.loss));
         }
         Ok(())

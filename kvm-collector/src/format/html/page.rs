@@ -234,4 +234,3 @@ fn histograms(exits: &RecordedExits, out: &mut impl Write) -> io::Result<()> {
         }
     )
 }
-

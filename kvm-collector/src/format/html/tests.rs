@@ -4,8 +4,8 @@ use super::write_overview;
 use crate::{
     model::Loss,
     view::{
-        Bucket, ExitRow, ExitsReport, Overview, RecordedExits, RecordingFacts, StatEvent, StatReport, StatVm,
-        TimelineReport, TimelineTrack, VcpuRow,
+        Bucket, ExitRow, ExitsReport, Overview, RecordedExits, RecordingFacts, StatEvent,
+        StatReport, StatVm, TimelineReport, TimelineTrack, VcpuRow,
     },
 };
 

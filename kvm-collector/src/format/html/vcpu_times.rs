@@ -25,7 +25,10 @@ fn parts(row: &VcpuRow) -> [(TimePart, u64); 6] {
     ]
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more precision")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share needs no more precision"
+)]
 fn share(part_ns: u64, total_ns: u64) -> f64 {
     match total_ns {
         0 => 0.0,

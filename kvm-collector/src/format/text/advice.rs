@@ -32,7 +32,11 @@ pub(super) fn write_advice(
     let title = style.bold("advice");
     writeln!(out, "\n{INDENT}{title} (explained in docs/advice.md)")?;
     for (Advice { topic, text }, rows) in rows_by_advice {
-        let mut names: Vec<_> = rows.iter().take(MAX_ROWS).map(|row| row_name(row)).collect();
+        let mut names: Vec<_> = rows
+            .iter()
+            .take(MAX_ROWS)
+            .map(|row| row_name(row))
+            .collect();
         if rows.len() > MAX_ROWS {
             names.push(format!("{} more", rows.len() - MAX_ROWS));
         }

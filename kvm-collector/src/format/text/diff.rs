@@ -17,7 +17,11 @@ use crate::{
 ///
 /// # Errors
 /// When writing fails.
-pub fn write_exits_diff(report: &DiffReport, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
+pub fn write_exits_diff(
+    report: &DiffReport,
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
     if report.rows.is_empty() {
         writeln!(out, "{INDENT}no VM exits, neither in the baseline nor now")?;
     } else {
@@ -100,7 +104,10 @@ fn rate_change(state: DiffState, change: &RateChange) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more precision")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share needs no more precision"
+)]
 fn change(times: &TimeChange) -> String {
     match (times.change, times.before) {
         (Some(change), Some(before)) => {

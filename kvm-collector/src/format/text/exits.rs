@@ -39,7 +39,11 @@ pub fn write_exits(report: &ExitsReport, style: TextStyle, out: &mut impl Write)
     }
     let is_by_vcpu = |row: &ExitRow| row.vcpu.is_some() || row.tid.is_some();
     if report.rows.iter().any(is_by_vcpu) {
-        writeln!(out, "\n{INDENT}{}", style.bold("where the vCPUs' time went"))?;
+        writeln!(
+            out,
+            "\n{INDENT}{}",
+            style.bold("where the vCPUs' time went")
+        )?;
         write_table(&vcpu_table(report), style, out)?;
     }
     write_advice(&report.rows, style, out)?;
@@ -193,7 +197,9 @@ mod tests {
         );
         assert_eq!(lines[11], "    1.024 us .. 2.048 us                1  #");
         assert!(
-            text.contains("  web (pid 7)  0     1,234  50.00%   0.25%  0.00%   0.00%     3.000 us\n"),
+            text.contains(
+                "  web (pid 7)  0     1,234  50.00%   0.25%  0.00%   0.00%     3.000 us\n"
+            ),
             "{text}"
         );
         assert!(

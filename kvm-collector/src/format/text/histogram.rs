@@ -12,7 +12,11 @@ use crate::{
 const BAR: u64 = 50;
 
 /// Writes the histogram of a row with one line per power of two. JSON and CSV have finer buckets.
-pub(super) fn write_histogram(row: &ExitRow, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_histogram(
+    row: &ExitRow,
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let title = format!("{}: time from exit to next entry", row_name(row));
     writeln!(out, "\n{INDENT}{}", style.bold(&title))?;
     let buckets = merge_by_power_of_two(&row.histogram);

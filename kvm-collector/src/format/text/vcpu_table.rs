@@ -16,7 +16,7 @@ pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
     }
     header.push("in progress");
     let mut table = new_table(&header, 0..2);
-    // Shares of the time that was watched; a vCPU that came later, or did not exit, has less than all.
+    // The shares add up to less than 100 % if the vCPU was created later or had no exits for some time.
     let share = |ns: u64| percent(ratio(ns, report.elapsed_ns));
     for row in &report.vcpus {
         let VcpuRow {
@@ -44,7 +44,10 @@ pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
     table
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more precision")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share needs no more precision"
+)]
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         0.0

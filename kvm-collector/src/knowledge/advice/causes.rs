@@ -58,12 +58,7 @@ const MSRS: &[Rule] = &[
     ),
     (&["HV_EOI", "HV_TPR"], topics::APIC),
     (
-        &[
-            "SPEC_CTRL",
-            "PRED_CMD",
-            "FLUSH_CMD",
-            "AMD64_VIRT_SPEC_CTRL",
-        ],
+        &["SPEC_CTRL", "PRED_CMD", "FLUSH_CMD", "AMD64_VIRT_SPEC_CTRL"],
         topics::MITIGATIONS,
     ),
     (&["TSC", "HV_TIME_REF_COUNT"], topics::CLOCK),

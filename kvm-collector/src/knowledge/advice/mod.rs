@@ -176,7 +176,11 @@ mod tests {
         let text = include_str!("../../../../docs/advice.md");
         let mut seen = std::collections::BTreeSet::new();
         for advice in TOPICS {
-            assert!(seen.insert(advice.topic), "two topics are called {}", advice.topic);
+            assert!(
+                seen.insert(advice.topic),
+                "two topics are called {}",
+                advice.topic
+            );
             assert!(
                 text.contains(&format!("\n| `{}` |", advice.topic)),
                 "docs/advice.md has no row for `{}`",

@@ -45,7 +45,12 @@ impl LossTracker {
     }
 
     /// Compares with a look that began at a time. `lost` reads how much a CPU has lost, `now_ns` the clock.
-    pub(super) fn look(&mut self, began_ns: u64, lost: impl Fn(usize) -> u64, now_ns: impl Fn() -> u64) {
+    pub(super) fn look(
+        &mut self,
+        began_ns: u64,
+        lost: impl Fn(usize) -> u64,
+        now_ns: impl Fn() -> u64,
+    ) {
         for (cpu, losses) in self.cpus.iter_mut().enumerate() {
             let lost = lost(cpu);
             if lost == losses.seen {

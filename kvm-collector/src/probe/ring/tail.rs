@@ -5,7 +5,7 @@
 
 use kvm_ebpf_common::{RECORD_RAW_OFFSET, RecordHeader};
 
-use crate::tracefs::{Format, FieldKind};
+use crate::tracefs::{FieldKind, Format};
 
 /// Where the records of each slot say how long they are.
 #[derive(Debug)]
@@ -93,7 +93,10 @@ mod tests {
     fn cleared(slot: u16, b_bytes: u32) -> Vec<u8> {
         let tails = RecordTails::of(&[Format::parse("x", FORMAT).unwrap()]);
         let mut record = record(b_bytes);
-        let header = RecordHeader { slot, ..RecordHeader::default() };
+        let header = RecordHeader {
+            slot,
+            ..RecordHeader::default()
+        };
         tails.clear(&header, &mut record);
         record.split_off(RECORD_RAW_OFFSET)
     }

@@ -34,7 +34,9 @@ impl<W: Word> Memory<W> {
     fn new(chunks: usize, position: u64, word: impl Fn(u64) -> W) -> Self {
         let memory = Self {
             records: (0..chunks * CHUNK_BYTES / 8).map(|_| word(0)).collect(),
-            position: (0..size_of::<RingPosition>() / 8).map(|_| word(0)).collect(),
+            position: (0..size_of::<RingPosition>() / 8)
+                .map(|_| word(0))
+                .collect(),
         };
         memory.head().store(position, Ordering::Relaxed);
         memory.tail().store(position, Ordering::Relaxed);

@@ -41,9 +41,9 @@ fn batch(bytes: usize) -> QueuedBatch {
 fn counts(lost: u64) -> Option<(Vec<EventCount>, u64)> {
     let count = EventCount {
         event: EventName {
- system: "kvm".into(),
- name: "kvm_exit".into(),
-},
+            system: "kvm".into(),
+            name: "kvm_exit".into(),
+        },
         count: lost,
         lost,
     };

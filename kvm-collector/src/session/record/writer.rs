@@ -84,7 +84,8 @@ impl Writer {
             if self.write_error.is_some() || self.is_file_full {
                 queue.close();
             }
-            *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = self.recorder.progress();
+            *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) =
+                self.recorder.progress();
         }
         if self.write_error.is_none() {
             let outcome = self.run_trigger(u64::MAX);
@@ -145,9 +146,9 @@ impl Writer {
             None => self.recorder.record_batch(&batch)?,
             Some(attribution) => {
                 let names = &self.vm_names;
-                let outcome = self.recorder.record_selected(&batch, |record| {
-                    is_selected(attribution, names, record)
-                })?;
+                let outcome = self
+                    .recorder
+                    .record_selected(&batch, |record| is_selected(attribution, names, record))?;
                 self.unattributed = attribution.unattributed();
                 outcome
             }
@@ -302,7 +303,9 @@ mod tests {
         });
         writer = writer.run(&receiver);
         sending.join().unwrap();
-        let error = writer.write_error.expect("a write error: the pipe has no reader");
+        let error = writer
+            .write_error
+            .expect("a write error: the pipe has no reader");
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         let buffered = writer.recorder.progress().events;
         assert!(writer.unwritten > 500, "{}", writer.unwritten);

@@ -1,4 +1,4 @@
-//! Text into cells: never outside of its place, and cut where it does not fit.
+//! Writes text into cells of a buffer. Text is cut at the end of its area.
 
 use ratatui::{
     buffer::Buffer,
@@ -7,25 +7,34 @@ use ratatui::{
     text::Span,
 };
 
-/// What text means, and so how it looks.
+/// Meaning of a text, which determines its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TextRole {
+    /// Normal text.
     Plain,
-    /// What is not important, or not quite what it seems.
+    /// Less important text, or a value with a caveat.
     Dim,
+    /// Emphasized text.
     Strong,
     /// A heading.
     Heading,
-    /// What numbers are sorted by.
+    /// Heading of the column that rows are sorted by.
     Sorted,
-    /// A line across the screen.
+    /// A reversed line: title, keys and cursor.
     Bar,
+    /// A warning.
     Warning,
+    /// Time in the guest.
     Guest,
+    /// Time in the kernel.
     Kernel,
+    /// Time in the VMM.
     Vmm,
+    /// Halted time.
     Idle,
+    /// Preempted time.
     Preempted,
+    /// Bars of trends and histograms.
     Trend,
 }
 
@@ -53,7 +62,7 @@ impl TextRole {
     }
 }
 
-/// Where it is drawn.
+/// A buffer to draw into.
 #[derive(Debug)]
 pub(super) struct Canvas<'a> {
     pub(super) buffer: &'a mut Buffer,
@@ -61,58 +70,56 @@ pub(super) struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Writes text at a place's left end, cut to its width. Returns how wide it became.
-    pub(super) fn text(&mut self, place: Rect, text: &str, look: TextRole) -> u16 {
-        let place = place.intersection(self.buffer.area);
-        if place.is_empty() {
+    /// Writes text at the left of an area, cut to its width. Returns the width of the written text.
+    pub(super) fn text(&mut self, area: Rect, text: &str, role: TextRole) -> u16 {
+        let area = area.intersection(self.buffer.area);
+        if area.is_empty() {
             return 0;
         }
-        let style = look.style(self.color);
-        let width = usize::from(place.width);
+        let style = role.style(self.color);
+        let width = usize::from(area.width);
         let (end, _) = if text_width(text) <= width {
-            self.buffer
-                .set_stringn(place.x, place.y, text, width, style)
+            self.buffer.set_stringn(area.x, area.y, text, width, style)
         } else {
             let (x, y) = self
                 .buffer
-                .set_stringn(place.x, place.y, text, width - 1, style);
+                .set_stringn(area.x, area.y, text, width - 1, style);
             self.buffer.set_stringn(x, y, "…", 1, style)
         };
-        end - place.x
+        end - area.x
     }
 
-    /// Writes text at a place's right end.
-    pub(super) fn text_right(&mut self, place: Rect, text: &str, look: TextRole) {
+    /// Writes text at the right of an area.
+    pub(super) fn text_right(&mut self, area: Rect, text: &str, role: TextRole) {
         let width = u16::try_from(text_width(text)).unwrap_or(u16::MAX);
-        let shift = place.width.saturating_sub(width);
-        self.text(skip_cells(place, shift), text, look);
+        let shift = area.width.saturating_sub(width);
+        self.text(skip_cells(area, shift), text, role);
     }
 
-    /// Writes one after the other what fits, with two spaces between: what does not fit is left out,
-    /// with all that follows.
-    pub(super) fn text_list(&mut self, place: Rect, words: &[(String, TextRole)]) {
-        let mut left = place;
-        for (index, (word, look)) in words.iter().enumerate() {
-            let width = u16::try_from(text_width(word)).unwrap_or(u16::MAX);
-            // The first one is there in any case, cut if need be.
+    /// Writes texts in one line, separated by two spaces. Stops at the first text that does not fit.
+    pub(super) fn text_list(&mut self, area: Rect, texts: &[(String, TextRole)]) {
+        let mut left = area;
+        for (index, (text, role)) in texts.iter().enumerate() {
+            let width = u16::try_from(text_width(text)).unwrap_or(u16::MAX);
+            // Always write the first text, cut if necessary.
             if width > left.width && index > 0 {
                 return;
             }
-            self.text(left, word, *look);
+            self.text(left, text, *role);
             left = skip_cells(left, width.saturating_add(2));
         }
     }
 
-    /// Lays a look over what is there.
-    pub(super) fn apply_style(&mut self, place: Rect, look: TextRole) {
-        let place = place.intersection(self.buffer.area);
-        self.buffer.set_style(place, look.style(self.color));
+    /// Changes the style of an area and keeps its text.
+    pub(super) fn apply_style(&mut self, area: Rect, role: TextRole) {
+        let area = area.intersection(self.buffer.area);
+        self.buffer.set_style(area, role.style(self.color));
     }
 
-    /// Takes away what is there.
-    pub(super) fn clear(&mut self, place: Rect) {
-        let place = place.intersection(self.buffer.area);
-        for position in place.positions() {
+    /// Clears an area.
+    pub(super) fn clear(&mut self, area: Rect) {
+        let area = area.intersection(self.buffer.area);
+        for position in area.positions() {
             if let Some(cell) = self.buffer.cell_mut(position) {
                 cell.reset();
             }
@@ -120,27 +127,27 @@ impl Canvas<'_> {
     }
 }
 
-/// A place without its first cells.
-pub(super) fn skip_cells(place: Rect, cells: u16) -> Rect {
-    let cells = cells.min(place.width);
+/// Returns an area without its first columns.
+pub(super) fn skip_cells(area: Rect, cells: u16) -> Rect {
+    let cells = cells.min(area.width);
     Rect {
-        x: place.x + cells,
-        width: place.width - cells,
-        ..place
+        x: area.x + cells,
+        width: area.width - cells,
+        ..area
     }
 }
 
-/// One line of a place; without height where the place has no such line.
-pub(super) fn line(place: Rect, index: u16) -> Rect {
-    let inside = index < place.height;
+/// Returns one line of an area; an empty area if there is no such line.
+pub(super) fn line(area: Rect, index: u16) -> Rect {
+    let inside = index < area.height;
     Rect {
-        y: place.y.saturating_add(if inside { index } else { 0 }),
+        y: area.y.saturating_add(if inside { index } else { 0 }),
         height: u16::from(inside),
-        ..place
+        ..area
     }
 }
 
-/// How many cells text takes.
+/// Returns the number of cells that a text needs.
 pub(super) fn text_width(text: &str) -> usize {
     Span::raw(text).width()
 }

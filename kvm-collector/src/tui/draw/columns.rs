@@ -1,9 +1,9 @@
-//! Which columns there are, and which of them fit.
+//! Selects the columns that fit on the screen, and formats their cells.
 
 use super::{
     super::{
         App, Sort,
-        sort::{busy_share, to_f64, share},
+        sort::{busy_share, share, to_f64},
     },
     canvas::{TextRole, text_width},
 };
@@ -12,70 +12,74 @@ use crate::{
     view::{DurationStats, TREND_SAMPLES, TopRow, Window},
 };
 
-/// What a column of numbers shows.
+/// A column of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
-    /// A number that rows can be sorted by.
+    /// A value that rows can be sorted by.
     Number(Sort),
-    /// The share of time of what is not over.
+    /// Time of exits in progress, as a share of the vCPU time.
     Open,
-    /// How many vCPUs.
+    /// Number of vCPUs.
     Vcpus,
 }
 
-/// The columns that fit, and how wide the others are.
+/// The columns that fit, and the widths of the name and trend columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Columns {
+    /// Width of the names.
     pub(super) name: u16,
+    /// Columns of numbers, in the order of the screen.
     pub(super) numbers: Vec<Column>,
-    /// 0 if it does not fit.
+    /// Width of the trend; 0 if it does not fit.
     pub(super) trend: u16,
 }
 
-/// A name is this wide at least, and no wider than it needs to be.
+/// Minimum width of the names.
 const MIN_NAME_WIDTH: u16 = 14;
-/// A trend narrower than this says nothing; where there is room for more, columns wait for it.
+/// Minimum width of a trend on screens narrower than [`WIDE_SCREEN`].
 const MIN_TREND_WIDTH: u16 = 8;
+/// Minimum width of a trend on other screens.
 const MIN_TREND_WIDTH_ON_WIDE_SCREEN: u16 = 20;
+/// Minimum width of a wide screen.
 const WIDE_SCREEN: u16 = 100;
-/// Two samples to a cell are as fine as it needs to be.
+/// Maximum width of a trend: two samples per cell.
 const MAX_TREND_WIDTH: u16 = 60;
 const _: () = assert!(MAX_TREND_WIDTH as usize * 2 == TREND_SAMPLES);
 
 impl Columns {
-    /// The columns for a width: the most important ones first, then drawn in their usual order.
+    /// Selects the columns for a width. The most important ones are selected first.
     pub(super) fn fit(app: &App, width: u16) -> Self {
-        let wanted = columns_by_importance(app);
+        let columns = columns_by_importance(app);
         let mut left = width.saturating_sub(MIN_NAME_WIDTH);
-        let mut chosen = Vec::new();
-        let least_trend = if !app.setup.interactive {
-            // One reading is no trend.
+        let mut selected = Vec::new();
+        let min_trend = if !app.setup.interactive {
+            // `--once` has one reading, so there is no trend.
             u16::MAX
         } else if width < WIDE_SCREEN {
             MIN_TREND_WIDTH
         } else {
             MIN_TREND_WIDTH_ON_WIDE_SCREEN
         };
-        // A trend says more than the last columns do.
+        // The trend is more important than the columns after the seventh.
         let trend_after = 7;
         let mut trend = 0;
-        for (index, column) in wanted.iter().enumerate() {
-            if index == trend_after && left > least_trend {
-                trend = least_trend;
-                left -= least_trend + 1;
+        for (index, column) in columns.iter().enumerate() {
+            if index == trend_after && left > min_trend {
+                trend = min_trend;
+                left -= min_trend + 1;
             }
             let needed = column.width() + 1;
             if needed > left {
                 break;
             }
             left -= needed;
-            chosen.push(*column);
+            selected.push(*column);
         }
-        if trend == 0 && left > least_trend {
-            trend = least_trend;
-            left -= least_trend + 1;
+        if trend == 0 && left > min_trend {
+            trend = min_trend;
+            left -= min_trend + 1;
         }
-        chosen.sort_by_key(Column::position);
+        selected.sort_by_key(Column::position);
         let longest = app.rows.iter().map(|row| text_width(&row_label(row)));
         let longest = u16::try_from(longest.max().unwrap_or(0)).unwrap_or(u16::MAX);
         let name = width.min(MIN_NAME_WIDTH);
@@ -85,13 +89,13 @@ impl Columns {
         }
         Self {
             name: name + more_name,
-            numbers: chosen,
+            numbers: selected,
             trend,
         }
     }
 }
 
-/// A row's name, with what there is to say of it.
+/// Returns the name of a row, and whether its VM or vCPU has ended.
 pub(super) fn row_label(row: &TopRow) -> String {
     if row.has_ended() {
         format!("{} (ended)", row.name)
@@ -100,23 +104,23 @@ pub(super) fn row_label(row: &TopRow) -> String {
     }
 }
 
-/// The columns that mean anything here, the most important ones first.
+/// Returns the columns that apply to the current rows, the most important ones first.
 fn columns_by_importance(app: &App) -> Vec<Column> {
     use Column::Number;
     let whole_vcpus = app.rows.iter().any(|row| row.guest_ns.is_some());
-    let mut wanted = vec![Number(Sort::Exits), Number(Sort::Cost), Number(Sort::Busy)];
+    let mut columns = vec![Number(Sort::Exits), Number(Sort::Cost), Number(Sort::Busy)];
     if whole_vcpus {
-        wanted.push(Number(Sort::Guest));
+        columns.push(Number(Sort::Guest));
     }
-    wanted.extend([
+    columns.extend([
         Number(Sort::Kernel),
         Number(Sort::Vmm),
         Number(Sort::Halted),
     ]);
     if app.setup.preempt_watched {
-        wanted.push(Number(Sort::Preempted));
+        columns.push(Number(Sort::Preempted));
     }
-    wanted.extend([
+    columns.extend([
         Number(Sort::P99),
         Number(Sort::P50),
         Number(Sort::Out),
@@ -125,17 +129,20 @@ fn columns_by_importance(app: &App) -> Vec<Column> {
         Column::Open,
     ]);
     if app.scope().by == crate::view::GroupBy::Vm {
-        wanted.push(Column::Vcpus);
+        columns.push(Column::Vcpus);
     }
     if app.has_no_durations() {
-        // Where there are no times, a table of dashes would hide what there is.
-        wanted.retain(|it| matches!(it, Number(Sort::Exits) | Column::Vcpus));
+        // Without durations, the other columns would only have dashes.
+        columns.retain(|it| matches!(it, Number(Sort::Exits) | Column::Vcpus));
     }
-    // What is sorted by must be seen.
-    if let Some(at) = wanted.iter().position(|it| *it == Number(app.effective_sort())) {
-        wanted[..=at].rotate_right(1);
+    // Always show the column that rows are sorted by.
+    if let Some(at) = columns
+        .iter()
+        .position(|it| *it == Number(app.effective_sort()))
+    {
+        columns[..=at].rotate_right(1);
     }
-    wanted
+    columns
 }
 
 impl Column {
@@ -156,6 +163,7 @@ impl Column {
         }
     }
 
+    /// Position of the column on the screen.
     fn position(&self) -> usize {
         let place = |sort| Sort::ALL.iter().position(|it| *it == sort).unwrap_or(0) * 2;
         match self {
@@ -165,24 +173,24 @@ impl Column {
         }
     }
 
-    /// A row's number, as text.
+    /// Returns the text of a cell and its style.
     pub(super) fn cell(self, row: &TopRow, app: &App) -> (String, TextRole) {
         let seconds = to_f64(app.window_ns().max(1)) / 1e9;
-        let part = |ns: u64, look: TextRole| {
+        let part = |ns: u64, role: TextRole| {
             let share = share(ns, row.wall_ns);
-            // What is next to nothing should not look like something.
-            let look = if share < 0.005 { TextRole::Dim } else { look };
-            (units::share(share), look)
+            // Do not emphasize values that are nearly zero.
+            let role = if share < 0.005 { TextRole::Dim } else { role };
+            (units::share(share), role)
         };
-        let time = |of: fn(&DurationStats) -> u64| {
-            let known = app.histograms.available_window(app.window) == app.window;
-            let look = if known || app.window == Window::All {
+        let time = |field: fn(&DurationStats) -> u64| {
+            let has_window = app.histograms.available_window(app.window) == app.window;
+            let role = if has_window || app.window == Window::All {
                 TextRole::Plain
             } else {
                 TextRole::Dim
             };
             match &row.durations {
-                Some(times) => (units::short_duration(of(times)), look),
+                Some(times) => (units::short_duration(field(times)), role),
                 None => ("-".to_owned(), TextRole::Dim),
             }
         };
@@ -210,7 +218,7 @@ impl Column {
     }
 }
 
-/// Time per second, as a time.
+/// Formats non-idle time per second.
 fn cost_cell(ns: u64, seconds: f64) -> (String, TextRole) {
     if ns == 0 {
         return ("-".into(), TextRole::Dim);

@@ -1,4 +1,4 @@
-//! What keys do and what columns mean, over everything else.
+//! Draws the help: keys and columns, in a frame on top of the screen.
 
 use ratatui::layout::Rect;
 
@@ -10,7 +10,7 @@ use super::{
 const KEY_WIDTH: u16 = 15;
 
 pub(super) fn draw(from: u16, (width, height): (u16, u16), canvas: &mut Canvas<'_>) {
-    let longest = HELP.iter().map(|(_, what)| text_width(what)).max();
+    let longest = HELP.iter().map(|(_, meaning)| text_width(meaning)).max();
     let longest = u16::try_from(longest.unwrap_or(0)).unwrap_or(u16::MAX);
     let lines = u16::try_from(HELP.len()).unwrap_or(u16::MAX);
     let wide = (KEY_WIDTH + longest + 4).min(width);
@@ -22,34 +22,34 @@ pub(super) fn draw(from: u16, (width, height): (u16, u16), canvas: &mut Canvas<'
     let title = skip_cells(line(frame, 0), 2);
     canvas.text(title, " kvm-collector top ", TextRole::Heading);
     let inside = high.saturating_sub(2);
-    // The last line is there to be seen, and nothing after it.
+    // Do not scroll beyond the last line.
     let from = from.min(lines.saturating_sub(inside));
     for at in 0..inside {
-        let place = line(frame, at + 1);
-        canvas.text(place, "│", TextRole::Dim);
-        canvas.text_right(place, "│", TextRole::Dim);
-        let Some((key, what)) = HELP.get(usize::from(from + at)) else {
+        let area = line(frame, at + 1);
+        canvas.text(area, "│", TextRole::Dim);
+        canvas.text_right(area, "│", TextRole::Dim);
+        let Some((key, meaning)) = HELP.get(usize::from(from + at)) else {
             continue;
         };
-        let place = skip_cells(place, 2);
-        let place = Rect {
-            width: place.width.saturating_sub(2),
-            ..place
+        let area = skip_cells(area, 2);
+        let area = Rect {
+            width: area.width.saturating_sub(2),
+            ..area
         };
-        let key_place = Rect {
-            width: place.width.min(KEY_WIDTH - 1),
-            ..place
+        let key_area = Rect {
+            width: area.width.min(KEY_WIDTH - 1),
+            ..area
         };
-        canvas.text(key_place, key, TextRole::Strong);
-        canvas.text(skip_cells(place, KEY_WIDTH), what, TextRole::Plain);
+        canvas.text(key_area, key, TextRole::Strong);
+        canvas.text(skip_cells(area, KEY_WIDTH), meaning, TextRole::Plain);
     }
     if inside < lines {
         let hint = skip_cells(line(frame, high.saturating_sub(1)), 2);
-        canvas.text(hint, " j k: more ", TextRole::Dim);
+        canvas.text(hint, " j k: scroll ", TextRole::Dim);
     }
 }
 
-fn draw_edge(place: Rect, [left, right]: [char; 2], canvas: &mut Canvas<'_>) {
-    let middle = "─".repeat(usize::from(place.width.saturating_sub(2)));
-    canvas.text(place, &format!("{left}{middle}{right}"), TextRole::Dim);
+fn draw_edge(area: Rect, [left, right]: [char; 2], canvas: &mut Canvas<'_>) {
+    let middle = "─".repeat(usize::from(area.width.saturating_sub(2)));
+    canvas.text(area, &format!("{left}{middle}{right}"), TextRole::Dim);
 }

@@ -1,4 +1,4 @@
-//! The histogram of the row that the cursor is on.
+//! Draws the pane with the histogram of the selected row.
 
 use kvm_ebpf_common::{BUCKETS, BUCKETS_PER_OCTAVE, bucket_start};
 use ratatui::layout::Rect;
@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use super::{
     super::{
         App,
-        sort::{to_f64, share},
+        sort::{share, to_f64},
     },
     canvas::{Canvas, TextRole, line, skip_cells},
 };
@@ -16,25 +16,25 @@ use crate::{
     view::{TopRow, Window},
 };
 
-pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
-    canvas.clear(place);
-    if place.x > 0 {
-        // Beside the rows, something must be between.
-        for at in 0..place.height {
-            canvas.text(line(place, at), "│", TextRole::Dim);
+pub(super) fn draw(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
+    canvas.clear(area);
+    if area.x > 0 {
+        // Separate the pane from the rows at its left.
+        for at in 0..area.height {
+            canvas.text(line(area, at), "│", TextRole::Dim);
         }
     }
-    let place = skip_cells(place, if place.x > 0 { 2 } else { 0 });
+    let area = skip_cells(area, if area.x > 0 { 2 } else { 0 });
     let Some(row) = app.selected_row() else {
         return;
     };
-    canvas.text(line(place, 0), &row.name, TextRole::Heading);
+    canvas.text(line(area, 0), &row.name, TextRole::Heading);
     if !app.histograms.is_for_scope(&app.scope()) {
-        canvas.text(line(place, 1), "being read", TextRole::Dim);
+        canvas.text(line(area, 1), "reading ...", TextRole::Dim);
         return;
     }
     let Some(totals) = app.histograms.row_totals(&row.key, app.window) else {
-        canvas.text(line(place, 1), "no exits in this time", TextRole::Dim);
+        canvas.text(line(area, 1), "no exits in this time", TextRole::Dim);
         return;
     };
     let since = match app.histograms.available_window(app.window) {
@@ -42,61 +42,65 @@ pub(super) fn draw(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         Window::All => "since the start".to_owned(),
     };
     let counted = units::count(totals.count);
-    let what = if app.setup.kind == VMEXIT {
+    let unit = if app.setup.kind == VMEXIT {
         "exits"
     } else {
         "events"
     };
-    let text = format!("{counted} {what} {since}");
-    canvas.text(line(place, 1), &text, TextRole::Plain);
+    let text = format!("{counted} {unit} {since}");
+    canvas.text(line(area, 1), &text, TextRole::Plain);
     let mut at = 2;
-    // Where there is room, the parts and percentiles come first.
-    if place.height >= 24 {
-        at += draw_time_breakdown(row, skip_lines(place, at), canvas);
-        at += draw_percentiles(totals, skip_lines(place, at), canvas);
+    // A high pane also shows the time breakdown and percentiles.
+    if area.height >= 24 {
+        at += draw_time_breakdown(row, skip_lines(area, at), canvas);
+        at += draw_percentiles(totals, skip_lines(area, at), canvas);
     }
-    draw_bars(totals, skip_lines(place, at), canvas);
+    draw_bars(totals, skip_lines(area, at), canvas);
 }
 
-fn skip_lines(place: Rect, lines: u16) -> Rect {
-    let lines = lines.min(place.height);
+fn skip_lines(area: Rect, lines: u16) -> Rect {
+    let lines = lines.min(area.height);
     Rect {
-        y: place.y + lines,
-        height: place.height - lines,
-        ..place
+        y: area.y + lines,
+        height: area.height - lines,
+        ..area
     }
 }
 
-/// Where the row's time went.
-fn draw_time_breakdown(row: &TopRow, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
-    let spent = &row.breakdown;
+/// Draws the time breakdown of a row. Returns the number of lines.
+fn draw_time_breakdown(row: &TopRow, area: Rect, canvas: &mut Canvas<'_>) -> u16 {
+    let breakdown = &row.breakdown;
     let mut lines = 1;
-    for (name, ns, look) in [
+    for (name, ns, role) in [
         ("guest", row.guest_ns.unwrap_or(0), TextRole::Guest),
-        ("kernel", spent.kernel_ns, TextRole::Kernel),
-        ("VMM", spent.vmm_ns, TextRole::Vmm),
-        ("halted", spent.halted_ns, TextRole::Idle),
-        ("preempted", spent.preempted_ns, TextRole::Preempted),
-        ("not over", spent.open_ns, TextRole::Dim),
+        ("kernel", breakdown.kernel_ns, TextRole::Kernel),
+        ("VMM", breakdown.vmm_ns, TextRole::Vmm),
+        ("halted", breakdown.halted_ns, TextRole::Idle),
+        ("preempted", breakdown.preempted_ns, TextRole::Preempted),
+        ("in progress", breakdown.open_ns, TextRole::Dim),
     ] {
         if ns == 0 {
             continue;
         }
-        let place = line(place, lines);
+        let area = line(area, lines);
         let share = share(ns, row.wall_ns);
         let text = format!(
-            "{name:<10}{:>7} {:>5}% ",
+            "{name:<11}{:>7} {:>5}% ",
             units::short_duration(ns),
             units::share(share)
         );
-        let used = canvas.text(place, &text, look);
-        canvas.text(skip_cells(place, used), &bar_text(share, place.width - used), look);
+        let used = canvas.text(area, &text, role);
+        canvas.text(
+            skip_cells(area, used),
+            &bar_text(share, area.width - used),
+            role,
+        );
         lines += 1;
     }
     lines
 }
 
-fn draw_percentiles(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) -> u16 {
+fn draw_percentiles(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) -> u16 {
     if totals.timed_count() == 0 {
         return 0;
     }
@@ -122,54 +126,55 @@ fn draw_percentiles(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) -
             .iter()
             .map(|(name, ns)| format!("{name:<7}{:>7}  ", units::short_duration(*ns)))
             .collect();
-        canvas.text(line(place, index), text.trim_end(), TextRole::Plain);
+        canvas.text(line(area, index), text.trim_end(), TextRole::Plain);
     }
     5
 }
 
-/// A line for each power of two, or for several where they do not fit.
-fn draw_bars(totals: &ExitTotals, place: Rect, canvas: &mut Canvas<'_>) {
+/// Draws one bar per power of two; if they do not fit, several powers share a bar.
+fn draw_bars(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) {
     let counts = &totals.histogram;
     let (Some(first), Some(last)) = (
         counts.iter().position(|it| *it > 0),
         counts.iter().rposition(|it| *it > 0),
     ) else {
-        canvas.text(line(place, 0), "none of them has a time", TextRole::Dim);
+        canvas.text(line(area, 0), "no durations are known", TextRole::Dim);
         return;
     };
     let (first, last) = (power_of_bucket(first), power_of_bucket(last));
     let powers = last - first + 1;
-    let height = usize::from(place.height).max(1);
-    let in_line = powers.div_ceil(height);
+    let height = usize::from(area.height).max(1);
+    let powers_per_line = powers.div_ceil(height);
     let all: u64 = counts.iter().sum();
     let sums: Vec<(usize, u64)> = (first..=last)
-        .step_by(in_line)
+        .step_by(powers_per_line)
         .map(|power| {
-            let buckets = first_bucket(power)..first_bucket(power + in_line);
+            let buckets = first_bucket(power)..first_bucket(power + powers_per_line);
             (power, counts[buckets].iter().sum())
         })
         .collect();
-    let most = sums.iter().map(|(_, sum)| *sum).max().unwrap_or(0).max(1);
+    let max = sums.iter().map(|(_, sum)| *sum).max().unwrap_or(0).max(1);
     for (index, (power, sum)) in (0..).zip(sums) {
-        let place = line(place, index);
+        let area = line(area, index);
         let from = units::short_duration(bucket_start(first_bucket(power)));
         let share = match sum {
             0 => String::new(),
             _ => units::share(share(sum, all)) + "%",
         };
         let text = format!("{from:>6} {:>11} {share:>6} ", units::count(sum));
-        let used = canvas.text(place, &text, TextRole::Plain);
-        let width = place.width - used;
-        let bar = bar_text(to_f64(sum) / to_f64(most), width);
-        canvas.text(skip_cells(place, used), &bar, TextRole::Trend);
+        let used = canvas.text(area, &text, TextRole::Plain);
+        let width = area.width - used;
+        let bar = bar_text(to_f64(sum) / to_f64(max), width);
+        canvas.text(skip_cells(area, used), &bar, TextRole::Trend);
     }
 }
 
-/// Which power of two a bucket is of, counted from that of the shortest times.
+/// Returns the power of two of a bucket, counted from that of the first bucket.
 fn power_of_bucket(bucket: usize) -> usize {
     bucket.div_ceil(BUCKETS_PER_OCTAVE)
 }
 
+/// Returns the first bucket of a power of two.
 fn first_bucket(power: usize) -> usize {
     match power {
         0 => 0,
@@ -177,7 +182,7 @@ fn first_bucket(power: usize) -> usize {
     }
 }
 
-/// A bar in eighths of cells; what is there at all shows.
+/// Returns a bar with a resolution of 1/8 cell. A share above zero is always visible.
 fn bar_text(share: f64, width: u16) -> String {
     const PARTS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     #[expect(
@@ -199,7 +204,7 @@ mod tests {
     use kvm_ebpf_common::bucket_index;
 
     #[test]
-    fn powers_of_two_begin_where_their_buckets_do() {
+    fn buckets_start_at_powers_of_two() {
         assert_eq!(power_of_bucket(bucket_index(5)), 0);
         for exponent in 7..37 {
             let bucket = bucket_index(1 << exponent);
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_shows_the_least_there_is() {
+    fn a_bar_shows_the_smallest_share() {
         assert_eq!(bar_text(0.0, 10), "");
         assert_eq!(bar_text(0.0001, 10), "▏");
         assert_eq!(bar_text(0.5, 3), "█▌");

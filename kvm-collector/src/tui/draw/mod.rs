@@ -1,4 +1,4 @@
-//! The state as cells. Pure: the same state is the same picture.
+//! Draws the state into a buffer of cells. The same state always gives the same screen.
 
 mod canvas;
 mod columns;
@@ -11,7 +11,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{
     App, Overlay,
-    sort::{to_f64, share},
+    sort::{share, to_f64},
 };
 use crate::{
     format::units,
@@ -20,10 +20,10 @@ use crate::{
 };
 use canvas::{Canvas, TextRole, line};
 
-/// After so long without anything the reader may want to know what could be wrong.
+/// Time without events after which the screen shows what to check.
 const HINT_AFTER_NS: u64 = 5_000_000_000;
 
-/// Draws all of it.
+/// Draws the screen.
 pub fn draw(app: &App, buffer: &mut Buffer) {
     let layout = app.layout();
     let mut canvas = Canvas {
@@ -49,67 +49,67 @@ pub fn draw(app: &App, buffer: &mut Buffer) {
     }
 }
 
-fn draw_title(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
-    let number = |number: usize, what: &str| {
+fn draw_title(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
+    let number = |number: usize, unit: &str| {
         let plural = if number == 1 { "" } else { "s" };
-        format!("{} {what}{plural}", units::count(number as u64))
+        format!("{} {unit}{plural}", units::count(number as u64))
     };
-    let mut words = vec![("kvm-collector top".to_owned(), TextRole::Strong)];
-    let mut say = |word: String, look| words.push((word, look));
+    let mut texts = vec![("kvm-collector top".to_owned(), TextRole::Strong)];
+    let mut add = |text: String, role| texts.push((text, role));
     if app.paused {
-        say("PAUSED".into(), TextRole::Warning);
+        add("PAUSED".into(), TextRole::Warning);
     }
-    say(number(app.totals.vms, "VM"), TextRole::Plain);
-    say(number(app.totals.vcpus, "vCPU"), TextRole::Plain);
+    add(number(app.totals.vms, "VM"), TextRole::Plain);
+    add(number(app.totals.vcpus, "vCPU"), TextRole::Plain);
     if app.setup.interactive {
         let every = humantime::format_duration(app.interval);
-        say(format!("every {every}"), TextRole::Plain);
+        add(format!("every {every}"), TextRole::Plain);
         let up = units::elapsed(app.history.time_ns());
-        say(format!("up {up}"), TextRole::Plain);
+        add(format!("up {up}"), TextRole::Plain);
     } else {
-        say(
+        add(
             format!("in {}", units::duration(app.window_ns())),
             TextRole::Plain,
         );
     }
-    canvas.text_list(canvas::skip_cells(place, 1), &words);
-    canvas.apply_style(place, TextRole::Bar);
+    canvas.text_list(canvas::skip_cells(area, 1), &texts);
+    canvas.apply_style(area, TextRole::Bar);
 }
 
-/// Where the time of some vCPUs went.
-fn draw_totals(app: &App, totals: &ScopeTotals, place: Rect, canvas: &mut Canvas<'_>) {
-    let spent = &totals.breakdown;
+/// Draws the totals of the host or of the scope.
+fn draw_totals(app: &App, totals: &ScopeTotals, area: Rect, canvas: &mut Canvas<'_>) {
+    let breakdown = &totals.breakdown;
     let seconds = to_f64(app.window_ns().max(1)) / 1e9;
-    let rate = units::short_rate(to_f64(spent.exits) / seconds);
-    let what = if app.setup.kind == VMEXIT {
+    let rate = units::short_rate(to_f64(breakdown.exits) / seconds);
+    let event_name = if app.setup.kind == VMEXIT {
         "exits"
     } else {
         app.setup.kind.as_str()
     };
-    let mut words = vec![(format!("{rate} {what}/s"), TextRole::Strong)];
+    let mut texts = vec![(format!("{rate} {event_name}/s"), TextRole::Strong)];
     let busy = share(
-        spent.busy_ns(),
+        breakdown.busy_ns(),
         totals.wall_ns.saturating_sub(totals.wall_idle_ns),
     );
-    let part = |name, ns, look| (name, share(ns, totals.wall_ns), look);
-    for (name, share, look) in [
+    let part = |name, ns, role| (name, share(ns, totals.wall_ns), role);
+    for (name, share, role) in [
         ("busy", busy, TextRole::Strong),
         part("guest", totals.guest_ns, TextRole::Guest),
-        part("kernel", spent.kernel_ns, TextRole::Kernel),
-        part("VMM", spent.vmm_ns, TextRole::Vmm),
-        part("halted", spent.halted_ns, TextRole::Idle),
-        part("preempted", spent.preempted_ns, TextRole::Preempted),
-        part("not over", spent.open_ns, TextRole::Dim),
+        part("kernel", breakdown.kernel_ns, TextRole::Kernel),
+        part("VMM", breakdown.vmm_ns, TextRole::Vmm),
+        part("halted", breakdown.halted_ns, TextRole::Idle),
+        part("preempted", breakdown.preempted_ns, TextRole::Preempted),
+        part("in progress", breakdown.open_ns, TextRole::Dim),
     ] {
         if share > 0.0 {
-            words.push((format!("{name} {}%", units::share(share)), look));
+            texts.push((format!("{name} {}%", units::share(share)), role));
         }
     }
-    canvas.text_list(place, &words);
+    canvas.text_list(area, &texts);
 }
 
-/// What is looked at, and how.
-fn draw_path(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
+/// Draws the path to the scope, grouping, sort key, window and filter.
+fn draw_path(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let scope = app.scope();
     let mut path = vec!["all".to_owned()];
     path.extend(app.history.scope_path(&scope.within));
@@ -119,36 +119,39 @@ fn draw_path(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         GroupBy::Reason if app.setup.kind == VMEXIT => "by exit reason".to_owned(),
         GroupBy::Reason => format!("by {}", app.setup.kind),
     };
-    let mut said = vec![(by, TextRole::Plain)];
+    let mut settings = vec![(by, TextRole::Plain)];
     let order = if app.reverse { " reversed" } else { "" };
     let sorted = format!("sorted by {}{order}", app.effective_sort().name());
-    said.push((sorted, TextRole::Plain));
+    settings.push((sorted, TextRole::Plain));
     if app.window == Window::All {
-        said.push(("since the start".into(), TextRole::Warning));
+        settings.push(("since the start".into(), TextRole::Warning));
     }
     let filter = &app.level().filter;
     if !filter.is_empty() {
-        let left_out = units::count(app.hidden_by_filter as u64);
-        let word = format!("filter \"{filter}\" leaves out {left_out}");
-        said.push((word, TextRole::Warning));
+        let hidden = units::count(app.hidden_by_filter as u64);
+        let text = format!("filter \"{filter}\" hides {hidden}");
+        settings.push((text, TextRole::Warning));
     }
-    // A long name must not push out how it is looked at.
-    let said_width: usize = said
+    // A long path must leave space for the settings.
+    let settings_width: usize = settings
         .iter()
-        .map(|(word, _)| canvas::text_width(word) + 2)
+        .map(|(text, _)| canvas::text_width(text) + 2)
         .sum();
-    let said_width = u16::try_from(said_width).unwrap_or(u16::MAX);
-    let room = Rect {
-        width: place.width.saturating_sub(said_width).max(place.width / 3),
-        ..place
+    let settings_width = u16::try_from(settings_width).unwrap_or(u16::MAX);
+    let path_area = Rect {
+        width: area
+            .width
+            .saturating_sub(settings_width)
+            .max(area.width / 3),
+        ..area
     };
-    let used = canvas.text(room, &path.join(" > "), TextRole::Heading);
-    canvas.text_list(canvas::skip_cells(place, used.saturating_add(2)), &said);
+    let used = canvas.text(path_area, &path.join(" > "), TextRole::Heading);
+    canvas.text_list(canvas::skip_cells(area, used.saturating_add(2)), &settings);
 }
 
-fn draw_loss(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
+fn draw_loss(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let (all, recent) = app.history.total_and_recent_loss();
-    let mut words = vec![("incomplete:".to_owned(), TextRole::Warning)];
+    let mut texts = vec![("incomplete:".to_owned(), TextRole::Warning)];
     for (entry, recent) in all.entries().iter().zip(recent.entries()) {
         let Some(count) = entry.count.filter(|it| *it > 0) else {
             continue;
@@ -157,7 +160,7 @@ fn draw_loss(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
             Some(recent) if recent > 0 => format!(" (+{})", units::count(recent)),
             _ => String::new(),
         };
-        words.push((
+        texts.push((
             format!(
                 "{} {}{more}",
                 entry.name.replace('_', " "),
@@ -166,64 +169,69 @@ fn draw_loss(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
             TextRole::Warning,
         ));
     }
-    canvas.text_list(place, &words);
+    canvas.text_list(area, &texts);
 }
 
-/// Why there are no rows.
-fn draw_empty_message(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
-    let what = if app.setup.kind == VMEXIT {
+/// Draws the reason why there are no rows.
+fn draw_empty_message(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
+    let event_name = if app.setup.kind == VMEXIT {
         "VM exits".to_owned()
     } else {
-        format!("events of the kind {}", app.setup.kind)
+        format!("events of kind {}", app.setup.kind)
     };
-    let mut said: Vec<String> = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
     if app.history.time_ns() == 0 {
-        said.push(format!(
-            "counting {what}: first numbers after the first interval"
+        lines.push(format!(
+            "counting {event_name}: results follow after the first interval"
         ));
     } else if app.hidden_by_filter > 0 {
-        said.push("no name matches the filter: Esc takes it away".into());
+        lines.push("no name matches the filter: Esc removes it".into());
     } else if app.has_scope() {
-        said.push("nothing here any more: Esc goes back".into());
+        lines.push("no events here: Esc goes back".into());
     } else {
-        said.push(if app.setup.interactive {
-            format!("waiting for {what}: none happened yet")
+        lines.push(if app.setup.interactive {
+            format!("waiting for {event_name}")
         } else {
-            format!("no {what}")
+            format!("no {event_name}")
         });
         if app.history.time_ns() > HINT_AFTER_NS || !app.setup.interactive {
-            said.push("`kvm-collector list` shows which VMs run here,".into());
-            said.push("`kvm-collector doctor` whether their exits can be seen on this host".into());
+            lines.push("`kvm-collector list` shows the running VMs,".into());
+            lines
+                .push("`kvm-collector doctor` checks whether this host reports their exits".into());
         }
     }
-    for (index, text) in (1..).zip(&said) {
-        let place = canvas::skip_cells(line(place, index), 2);
+    for (index, text) in (1..).zip(&lines) {
+        let area = canvas::skip_cells(line(area, index), 2);
         canvas.text(
-            place,
+            area,
             text,
-            if index == 1 { TextRole::Plain } else { TextRole::Dim },
+            if index == 1 {
+                TextRole::Plain
+            } else {
+                TextRole::Dim
+            },
         );
     }
 }
 
-fn draw_keys(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
+fn draw_keys(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if let Overlay::Filter(_) = app.overlay {
         let prompt = format!("/{}▏", app.level().filter);
-        let hints = "Enter keeps it, Esc takes it back".to_owned();
-        canvas.text_list(place, &[(prompt, TextRole::Strong), (hints, TextRole::Dim)]);
+        let hints = "Enter: apply, Esc: cancel".to_owned();
+        canvas.text_list(area, &[(prompt, TextRole::Strong), (hints, TextRole::Dim)]);
         return;
     }
-    let pause = if app.paused { "go on" } else { "pause" };
+    let pause = if app.paused { "resume" } else { "pause" };
     let window = match app.window {
         Window::Recent => "since start",
         Window::All => "interval",
     };
-    let words: Vec<_> = [
+    let texts: Vec<_> = [
         ("?", "help"),
         ("q", "quit"),
-        ("Enter", "in"),
-        ("Esc", "out"),
-        ("Tab", "by"),
+        ("Enter", "open"),
+        ("Esc", "back"),
+        ("Tab", "group"),
         ("s", "sort"),
         ("/", "filter"),
         ("Space", pause),
@@ -233,8 +241,8 @@ fn draw_keys(app: &App, place: Rect, canvas: &mut Canvas<'_>) {
         ("+-", "interval"),
     ]
     .into_iter()
-    .map(|(key, what)| (format!("{key} {what}"), TextRole::Plain))
+    .map(|(key, action)| (format!("{key} {action}"), TextRole::Plain))
     .collect();
-    canvas.text_list(canvas::skip_cells(place, 1), &words);
-    canvas.apply_style(place, TextRole::Bar);
+    canvas.text_list(canvas::skip_cells(area, 1), &texts);
+    canvas.apply_style(area, TextRole::Bar);
 }

@@ -1,15 +1,15 @@
-//! Trends as a line of bars.
+//! Draws a trend as a line of bar characters.
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// So many cells of bars, each for the highest of its samples, the last one last. `taken` is how many
-/// samples there have ever been: cells begin at the same samples from one reading to the next, or they
-/// would flicker.
+/// Returns a line of up to `cells` bars. Each bar shows the largest of its samples; the newest sample is
+/// at the right. `sample_count` is the number of samples since the start. It keeps samples in the same
+/// bar from one call to the next, so bars do not flicker.
 pub(super) fn sparkline(samples: &[f32], cells: usize, sample_count: usize) -> String {
     if cells == 0 || samples.is_empty() {
         return String::new();
     }
-    // As long as there are few, each has its own.
+    // While there are few samples, each has its own bar.
     let in_cell = samples.len().min(sample_count).div_ceil(cells).max(1);
     let in_last = match sample_count % in_cell {
         0 => in_cell,
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_sample_is_at_the_right_and_nothing_is_blank() {
+    fn the_newest_sample_is_at_the_right_and_zero_is_blank() {
         assert_eq!(sparkline(&[0.0, 1.0, 4.0, 8.0], 4, 4), " ▁▄█");
         assert_eq!(sparkline(&[0.0; 4], 4, 4), "    ");
         assert_eq!(sparkline(&[], 4, 0), "");
@@ -53,13 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn few_samples_have_a_cell_each() {
+    fn few_samples_have_one_bar_each() {
         assert_eq!(sparkline(&[0.0, 0.0, 0.0, 0.0, 2.0, 4.0], 3, 2), " ▄█");
     }
 
     #[test]
-    fn cells_keep_their_samples_as_new_ones_come() {
-        // Two samples to a cell: the pair of 8 and 0 stays together.
+    fn samples_stay_in_the_same_bar() {
+        // Two samples per bar: 8 and 0 stay together.
         assert_eq!(sparkline(&[0.0, 8.0, 0.0, 2.0, 2.0, 0.0], 3, 6), "█▂▂");
         assert_eq!(sparkline(&[8.0, 0.0, 2.0, 2.0, 0.0, 4.0], 3, 7), "▂▂▄");
         assert_eq!(sparkline(&[8.0, 0.0, 2.0, 2.0, 0.0, 4.0], 3, 8), "█▂▄");

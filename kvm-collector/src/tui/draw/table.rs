@@ -1,4 +1,4 @@
-//! The rows.
+//! Draws the table: headings and rows.
 
 use ratatui::layout::Rect;
 
@@ -13,7 +13,7 @@ use crate::{
     view::{GroupBy, TopRow, TrendMetric},
 };
 
-/// Draws the columns' names and the rows.
+/// Draws the headings and the visible rows.
 pub(super) fn draw(app: &App, header: Rect, rows: Rect, canvas: &mut Canvas<'_>) {
     let columns = Columns::fit(app, rows.width);
     draw_header(app, &columns, header, canvas);
@@ -21,17 +21,21 @@ pub(super) fn draw(app: &App, header: Rect, rows: Rect, canvas: &mut Canvas<'_>)
     let shown = app.rows.iter().enumerate().skip(offset);
     let cursor = app.cursor();
     for ((index, row), at) in shown.zip(0..rows.height) {
-        let place = line(rows, at);
-        draw_row(app, row, &columns, place, canvas);
+        let area = line(rows, at);
+        draw_row(app, row, &columns, area, canvas);
         if index == cursor {
-            canvas.apply_style(place, TextRole::Bar);
+            canvas.apply_style(area, TextRole::Bar);
         }
     }
 }
 
-fn draw_header(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
-    let look = |sorted: bool| {
-        if sorted { TextRole::Sorted } else { TextRole::Heading }
+fn draw_header(app: &App, columns: &Columns, area: Rect, canvas: &mut Canvas<'_>) {
+    let role = |sorted: bool| {
+        if sorted {
+            TextRole::Sorted
+        } else {
+            TextRole::Heading
+        }
     };
     let name = match app.scope().by {
         GroupBy::Vm => "VM",
@@ -39,26 +43,26 @@ fn draw_header(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_
         GroupBy::Reason if app.setup.kind == VMEXIT => "exit reason",
         GroupBy::Reason => &app.setup.kind,
     };
-    let mut left = place;
+    let mut left = area;
     canvas.text(
         first_cells(left, columns.name),
         name,
-        look(app.effective_sort() == Sort::Name),
+        role(app.effective_sort() == Sort::Name),
     );
     left = skip_cells(left, columns.name + 1);
     for column in &columns.numbers {
         let cell = first_cells(left, column.width());
         let sorted = *column == Column::Number(app.effective_sort());
-        canvas.text_right(cell, column.title(), look(sorted));
+        canvas.text_right(cell, column.title(), role(sorted));
         left = skip_cells(left, column.width() + 1);
     }
     if columns.trend > 0 {
-        let of = match app.trend_metric() {
+        let metric = match app.trend_metric() {
             TrendMetric::Exits => "exits/s",
             TrendMetric::Busy => "cost/s",
         };
         let title = if columns.trend >= 16 {
-            format!("trend of {of}")
+            format!("trend of {metric}")
         } else {
             "trend".to_owned()
         };
@@ -66,31 +70,43 @@ fn draw_header(app: &App, columns: &Columns, place: Rect, canvas: &mut Canvas<'_
     }
 }
 
-fn draw_row(app: &App, row: &TopRow, columns: &Columns, place: Rect, canvas: &mut Canvas<'_>) {
-    // What has ended, or does not happen at the moment, is still there for a while.
-    let faded = row.has_ended()
+fn draw_row(app: &App, row: &TopRow, columns: &Columns, area: Rect, canvas: &mut Canvas<'_>) {
+    // Rows that have ended or are inactive stay for a while, dimmed.
+    let dimmed = row.has_ended()
         || (row.breakdown == Default::default() && row.guest_ns.is_none_or(|ns| ns == 0));
-    let mut left = place;
-    let look = if faded { TextRole::Dim } else { TextRole::Plain };
-    canvas.text(first_cells(left, columns.name), &row_label(row), look);
+    let mut left = area;
+    let role = if dimmed {
+        TextRole::Dim
+    } else {
+        TextRole::Plain
+    };
+    canvas.text(first_cells(left, columns.name), &row_label(row), role);
     left = skip_cells(left, columns.name + 1);
     for column in &columns.numbers {
-        let (text, look) = column.cell(row, app);
-        let look = if faded { TextRole::Dim } else { look };
-        canvas.text_right(first_cells(left, column.width()), &text, look);
+        let (text, role) = column.cell(row, app);
+        let role = if dimmed { TextRole::Dim } else { role };
+        canvas.text_right(first_cells(left, column.width()), &text, role);
         left = skip_cells(left, column.width() + 1);
     }
     if columns.trend > 0 {
-        let trend = sparkline::sparkline(&row.trend, usize::from(columns.trend), app.history.sample_count());
-        let look = if faded { TextRole::Dim } else { TextRole::Trend };
-        canvas.text_right(first_cells(left, columns.trend), &trend, look);
+        let trend = sparkline::sparkline(
+            &row.trend,
+            usize::from(columns.trend),
+            app.history.sample_count(),
+        );
+        let role = if dimmed {
+            TextRole::Dim
+        } else {
+            TextRole::Trend
+        };
+        canvas.text_right(first_cells(left, columns.trend), &trend, role);
     }
 }
 
-/// The first cells of a place.
-fn first_cells(place: Rect, width: u16) -> Rect {
+/// Returns the first columns of an area.
+fn first_cells(area: Rect, width: u16) -> Rect {
     Rect {
-        width: width.min(place.width),
-        ..place
+        width: width.min(area.width),
+        ..area
     }
 }

@@ -112,7 +112,9 @@ impl Baseline {
         if report.elapsed_ns == 0 {
             return Err(BaselineError::NoTime);
         }
-        let by = report.by.or_else(|| report.rows.first().map(infer_grouping));
+        let by = report
+            .by
+            .or_else(|| report.rows.first().map(infer_grouping));
         let shown_rows = report.rows.len() as u64;
         let rows = report.rows.into_iter().map(|row| {
             let id = RowId {
@@ -221,7 +223,10 @@ mod tests {
 
     #[test]
     fn the_pid_is_removed_from_the_name_of_a_vm_without_a_name() {
-        assert_eq!(stable_vm_name("qemu-system-x86-158", Some(158)), "qemu-system-x86");
+        assert_eq!(
+            stable_vm_name("qemu-system-x86-158", Some(158)),
+            "qemu-system-x86"
+        );
         assert_eq!(stable_vm_name("web-158", Some(7)), "web-158");
         assert_eq!(stable_vm_name("web", None), "web");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
-use crate::model::{Causes, ExitTotals, EventKind, MinMax, ThreadExits, VcpuId, VcpuTimes};
+use crate::model::{Causes, EventKind, ExitTotals, MinMax, ThreadExits, VcpuId, VcpuTimes};
 
 /// A property by which exits are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,10 @@ impl ExitGroups {
         if let Some(causes) = exits.causes {
             group.causes.get_or_insert_default().merge(causes);
         }
-        let vcpu = self.vcpus.entry(normalize_vcpu_id(exits.vcpu_id)).or_default();
+        let vcpu = self
+            .vcpus
+            .entry(normalize_vcpu_id(exits.vcpu_id))
+            .or_default();
         vcpu.exits = vcpu.exits.saturating_add(exits.totals.count);
         for (to, from) in [
             (&mut vcpu.kernel_ns, exits.totals.kernel_ns()),
@@ -130,7 +133,10 @@ impl ExitGroups {
     /// Adds guest time and time of exits in progress, by vCPU thread.
     pub fn add_vcpus(&mut self, vcpus: &[VcpuTimes]) {
         for times in vcpus {
-            let vcpu = self.vcpus.entry(normalize_vcpu_id(times.vcpu_id)).or_default();
+            let vcpu = self
+                .vcpus
+                .entry(normalize_vcpu_id(times.vcpu_id))
+                .or_default();
             vcpu.guest_ns = vcpu.guest_ns.saturating_add(times.guest_ns);
             vcpu.open_ns = vcpu.open_ns.saturating_add(times.open_ns);
         }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use super::groups::GroupKey;
 
-/// A hot row has at least one part in so many (5 %) of the exits or of the non-idle time of its VM
-/// or vCPU.
+/// A hot row has at least 1/20 (5 %) of the exits or of the non-idle time of its VM or vCPU.
 const MIN_PART_OF_TOTAL: u64 = 20;
 
-/// A hot row also has at least one part in so many of the elapsed time as non-idle time: 1 ms per
+/// The non-idle time of a hot row is also at least 1/1000 of the elapsed time, that is, 1 ms per
 /// second.
 const MIN_PART_OF_ELAPSED: u64 = 1000;
 
@@ -50,7 +49,11 @@ impl HotRowDetector {
 
     /// Returns whether a row is hot.
     pub(super) fn is_hot(&self, key: &GroupKey, count: u64, busy_ns: u64) -> bool {
-        let totals = self.totals.get(&totals_key(key)).copied().unwrap_or_default();
+        let totals = self
+            .totals
+            .get(&totals_key(key))
+            .copied()
+            .unwrap_or_default();
         let is_large =
             |part: u64, total: u64| part > 0 && part.saturating_mul(MIN_PART_OF_TOTAL) >= total;
         (is_large(count, totals.count) || is_large(busy_ns, totals.busy_ns))

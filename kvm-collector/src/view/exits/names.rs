@@ -1,7 +1,7 @@
 //! Names of keys and causes. Exit reasons have the kernel's names. Numbers have a label, such as
 //! `msr 0x6e0 write`, and a name if it is known, such as `TSC_DEADLINE`.
 
-use kvm_ebpf_common::{Key, GUEST_RIP_KIND};
+use kvm_ebpf_common::{GUEST_RIP_KIND, Key};
 
 use crate::{
     knowledge::names::{cpuid, exit_reason, hypercall, mmio, msr, port, userspace},
@@ -28,7 +28,10 @@ impl<'a> KeyNames<'a> {
         let causes = request.cause_events.iter();
         Self {
             reasons: ReasonNames::new(request.exit.as_ref()),
-            counted_event: request.counted_event.as_ref().map(|it| (&it.kind, &it.format)),
+            counted_event: request
+                .counted_event
+                .as_ref()
+                .map(|it| (&it.kind, &it.format)),
             cause_events: causes.map(|it| (&it.kind, &it.format)).collect(),
         }
     }
@@ -90,7 +93,9 @@ impl<'a> KeyNames<'a> {
     pub fn is_halt(&self, key: Key) -> bool {
         match self.counted_event {
             None => exit_reason::is_halt(&self.reason(key)),
-            Some((kind, _)) => kind.name == "userspace" && userspace::is_halt(key.code, key.subcode),
+            Some((kind, _)) => {
+                kind.name == "userspace" && userspace::is_halt(key.code, key.subcode)
+            }
         }
     }
 
@@ -201,7 +206,10 @@ mod tests {
             // It may be the page of the local APIC, or a virtual address of a guest process.
             ("page-fault", 0xf_ee00, 0, "page 0xfee00000", ""),
         ] {
-            assert_eq!(label_and_name(kind, &format, key(code, class)), expected(name, known));
+            assert_eq!(
+                label_and_name(kind, &format, key(code, class)),
+                expected(name, known)
+            );
         }
     }
 
@@ -249,12 +257,18 @@ mod tests {
         let (_, known) = label_and_name("kvm_exit.exit_reason", &format, key(0x78, 0));
         assert_eq!(known, None);
         let format = format!("kvm_pio");
-        assert_eq!(label_and_name("kvm_pio.size", &format, key(4, 0)), expected("0x4", ""));
+        assert_eq!(
+            label_and_name("kvm_pio.size", &format, key(4, 0)),
+            expected("0x4", "")
+        );
     }
 
     #[test]
     fn causes_have_labels_and_names() {
-        let (msr, pio) = (EventKind::from_name("msr").unwrap(), EventKind::from_name("pio").unwrap());
+        let (msr, pio) = (
+            EventKind::from_name("msr").unwrap(),
+            EventKind::from_name("pio").unwrap(),
+        );
         let (msr_format, pio_format) = (format!("kvm_msr"), format!("kvm_pio"));
         let names = KeyNames {
             reasons: ReasonNames::new(None),
@@ -262,11 +276,21 @@ mod tests {
             cause_events: vec![(&msr, &msr_format), (&pio, &pio_format)],
         };
         let cause = |kind, code, class| {
-            let key = Key { code, subcode: class, kind };
+            let key = Key {
+                code,
+                subcode: class,
+                kind,
+            };
             (names.cause_label(key), names.known_cause_name(key))
         };
-        assert_eq!(cause(1, 0x830, 1), expected("msr 0x830 write", "x2APIC ICR"));
-        assert_eq!(cause(2, 0x608, 0), expected("port 0x608 in", "ACPI PM timer"));
+        assert_eq!(
+            cause(1, 0x830, 1),
+            expected("msr 0x830 write", "x2APIC ICR")
+        );
+        assert_eq!(
+            cause(2, 0x608, 0),
+            expected("port 0x608 in", "ACPI PM timer")
+        );
         assert_eq!(cause(9, 0x608, 0), expected("0x608", ""));
         assert_eq!(cause(GUEST_RIP_KIND, 0x608, 0), expected("rip 0x608", ""));
     }

@@ -197,7 +197,10 @@ pub(super) fn exit_row(
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more precision")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share needs no more precision"
+)]
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         0.0

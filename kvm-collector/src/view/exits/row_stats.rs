@@ -64,7 +64,9 @@ pub(super) fn stable_vm_name(vm: &str, pid: Option<u32>) -> String {
 
 /// Returns the numbers of rows by id. Rows with the same id are merged: those of VMs with the same
 /// name, and of vCPUs whose index is not known.
-pub(super) fn stats_by_row<'a>(rows: impl IntoIterator<Item = &'a ExitRow>) -> BTreeMap<RowId, RowStats> {
+pub(super) fn stats_by_row<'a>(
+    rows: impl IntoIterator<Item = &'a ExitRow>,
+) -> BTreeMap<RowId, RowStats> {
     merge_by_id(rows.into_iter().map(|row| {
         let id = RowId {
             vm: row.vm.as_deref().map(|vm| stable_vm_name(vm, row.pid)),
@@ -86,7 +88,9 @@ pub(super) fn stats_by_row<'a>(rows: impl IntoIterator<Item = &'a ExitRow>) -> B
 }
 
 /// Collects rows by id, and merges those with the same id.
-pub(super) fn merge_by_id(rows: impl IntoIterator<Item = (RowId, RowStats)>) -> BTreeMap<RowId, RowStats> {
+pub(super) fn merge_by_id(
+    rows: impl IntoIterator<Item = (RowId, RowStats)>,
+) -> BTreeMap<RowId, RowStats> {
     let mut all = BTreeMap::new();
     for (id, stats) in rows {
         match all.entry(id) {

@@ -50,7 +50,11 @@ pub struct SlowExitRow {
 impl SlowExitRow {
     /// Creates a row from a record of the eBPF programs.
     #[must_use]
-    pub fn from_record(exit: &SlowExit, names: &KeyNames<'_>, vm_name: &dyn Fn(u32) -> String) -> Self {
+    pub fn from_record(
+        exit: &SlowExit,
+        names: &KeyNames<'_>,
+        vm_name: &dyn Fn(u32) -> String,
+    ) -> Self {
         let parts = exit.span.breakdown;
         let elsewhere_ns = parts.vmm_ns + parts.halted_ns + parts.preempted_ns;
         Self {

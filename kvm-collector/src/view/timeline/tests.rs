@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{Event, ThreadId},
-    timing::{TimingRequest, Replay, ReplayOptions},
+    timing::{Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
 };
 

@@ -117,7 +117,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn sum(breakdown: &ExitBreakdown) -> u64 {
-        breakdown.kernel_ns + breakdown.vmm_ns + breakdown.halted_ns + breakdown.preempted_ns + breakdown.open_ns
+        breakdown.kernel_ns
+            + breakdown.vmm_ns
+            + breakdown.halted_ns
+            + breakdown.preempted_ns
+            + breakdown.open_ns
     }
 
     #[test]
@@ -157,7 +161,12 @@ mod tests {
         };
         let breakdown = ExitBreakdown::between(&ExitCounters::default(), &now, false);
         assert_eq!(
-            (breakdown.time_ns, breakdown.kernel_ns, breakdown.vmm_ns, breakdown.open_ns),
+            (
+                breakdown.time_ns,
+                breakdown.kernel_ns,
+                breakdown.vmm_ns,
+                breakdown.open_ns
+            ),
             (600, 300, 200, 100)
         );
         assert_eq!(breakdown.idle_ns, 0);

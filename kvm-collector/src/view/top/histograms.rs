@@ -63,7 +63,9 @@ impl ScopeHistograms {
     pub fn fill_durations(&self, scope: &Scope, window: Window, rows: &mut [TopRow]) {
         if self.is_for_scope(scope) {
             for row in rows {
-                row.durations = self.row_totals(&row.key, window).and_then(DurationStats::from_totals);
+                row.durations = self
+                    .row_totals(&row.key, window)
+                    .and_then(DurationStats::from_totals);
             }
         }
     }

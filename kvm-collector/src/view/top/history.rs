@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kvm_ebpf_common::Key;
 
-use super::{ExitCounters, ExitBreakdown, TopNames, TopReading, trend::TREND_SAMPLES, trend::Trend};
+use super::{
+    ExitBreakdown, ExitCounters, TopNames, TopReading, trend::TREND_SAMPLES, trend::Trend,
+};
 use crate::{
     model::{Loss, VcpuId},
     view::exits::normalize_vcpu_id,
@@ -100,7 +102,10 @@ impl ReadingHistory {
         for row in &mut self.rows {
             #[expect(clippy::cast_precision_loss, reason = "a sparkline shows eight levels")]
             let rate = |number: u64| number as f32 * per_s;
-            let (exits, busy) = (rate(row.recent_breakdown.exits), rate(row.recent_breakdown.busy_ns()));
+            let (exits, busy) = (
+                rate(row.recent_breakdown.exits),
+                rate(row.recent_breakdown.busy_ns()),
+            );
             for sample in 0..samples {
                 let index = (self.samples + sample) % TREND_SAMPLES;
                 row.trend.set(index, exits, busy);
@@ -172,17 +177,18 @@ impl ReadingHistory {
             // The source reports exited threads of a vCPU with the TID 0.
             *is_alive_by_vcpu.entry(vcpu_id).or_default() |= times.vcpu_id.tid != 0;
         }
-        self.vcpus.retain(|vcpu_id, it| match is_alive_by_vcpu.get(vcpu_id) {
-            Some(true) => {
-                it.ended_ns = None;
-                true
-            }
-            Some(false) => {
-                it.ended_ns.get_or_insert(reading.time_ns);
-                true
-            }
-            None => false,
-        });
+        self.vcpus
+            .retain(|vcpu_id, it| match is_alive_by_vcpu.get(vcpu_id) {
+                Some(true) => {
+                    it.ended_ns = None;
+                    true
+                }
+                Some(false) => {
+                    it.ended_ns.get_or_insert(reading.time_ns);
+                    true
+                }
+                None => false,
+            });
     }
 
     /// Adds names, or replaces them.

@@ -80,7 +80,7 @@ mod tests {
     use crate::{
         model::{ExitReading, ExitTotals, Loss, MinMax, ThreadExits, VcpuId, VcpuTimes},
         timing::TimingRequest,
-        view::{GroupKey, ScopeHistograms, KeyNames, ReadingHistory, Scope, Window},
+        view::{GroupKey, KeyNames, ReadingHistory, Scope, ScopeHistograms, Window},
     };
 
     const VCPU: VcpuId = VcpuId {
@@ -136,7 +136,10 @@ mod tests {
                 if !all.is_empty() {
                     reading.add(&ThreadExits {
                         vcpu_id: VCPU,
-                        key: Key { code, ..Key::default() },
+                        key: Key {
+                            code,
+                            ..Key::default()
+                        },
                         totals: &totals(&all),
                         recent: extremes(&self.durations(code, |it| it == epoch)),
                         causes: None,
@@ -157,7 +160,9 @@ mod tests {
                 },
             });
             let request = TimingRequest::default();
-            reading.add_names(&mut self.seen, &KeyNames::new(&request), &|_| Some("web".into()));
+            reading.add_names(&mut self.seen, &KeyNames::new(&request), &|_| {
+                Some("web".into())
+            });
             reading
         }
     }

@@ -6,7 +6,7 @@ use kvm_ebpf_common::Key;
 
 use super::{ExitCounters, Scope};
 use crate::{
-    model::{ExitReading, EventKind, Loss, ThreadExits, VcpuId, VcpuTimes},
+    model::{EventKind, ExitReading, Loss, ThreadExits, VcpuId, VcpuTimes},
     view::{ExitGroups, KeyNames, exits::normalize_vcpu_id},
 };
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use super::{
-    ReadingHistory, Scope, ExitBreakdown,
+    ExitBreakdown, ReadingHistory, Scope,
     history::Vcpu,
     trend::{TREND_SAMPLES, TrendMetric},
 };

@@ -156,7 +156,9 @@ mod tests {
         while all.by != GroupBy::Reason {
             all = all.next_grouping();
         }
-        let reason = all.drill_down(all.row_key(WEB_1, key(3))).expect("VMs are left");
+        let reason = all
+            .drill_down(all.row_key(WEB_1, key(3)))
+            .expect("VMs are left");
         assert_eq!((reason.by, reason.within.key), (GroupBy::Vm, Some(key(3))));
         assert_eq!(reason.next_grouping().by, GroupBy::Vcpu);
         assert_eq!(reason.next_grouping().next_grouping(), reason);

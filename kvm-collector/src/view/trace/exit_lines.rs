@@ -7,16 +7,16 @@ use std::{
     io::{self, Write},
 };
 
-use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 use super::{TraceLines, exit_buffer::ExitBuffer};
 use crate::{
     model::{
         Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
         capacity::{MAX_EXIT_TEXT_BYTES, MAX_KEY_NAMES, MAX_THREADS},
     },
-    timing::{TimingRequest, Replay, ReplayOptions, TimingError},
+    timing::{Replay, ReplayOptions, TimingError, TimingRequest},
     tracefs::{Format, ReasonNames},
 };
+use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 /// Maximum length of the text of one exit. Further events are counted but omitted, also when the text
 /// of all exits in progress exceeds [`MAX_EXIT_TEXT_BYTES`].
@@ -174,7 +174,7 @@ impl ExitLines {
         lines: &mut TraceLines,
     ) -> io::Result<()> {
         self.release(event.tid);
-        // The replay tracks no further threads either, and counts their exits as lost.
+        // The replay tracks no further threads either, and reports that as a loss.
         if !is_shown || self.threads.len() >= MAX_THREADS {
             return Ok(());
         }
@@ -219,8 +219,7 @@ impl ExitLines {
             return Ok(());
         };
         let is_entry = Some(event.slot) == self.entry_slot;
-        let is_full =
-            buffer.text.len() > MAX_TEXT_BYTES || self.text_bytes > MAX_EXIT_TEXT_BYTES;
+        let is_full = buffer.text.len() > MAX_TEXT_BYTES || self.text_bytes > MAX_EXIT_TEXT_BYTES;
         if is_full && !is_entry {
             buffer.omitted += 1;
             return Ok(());
@@ -280,11 +279,7 @@ impl ExitLines {
             lines.add_printed(buffer.events);
             out.write_all(&buffer.text)?;
             if buffer.omitted > 0 {
-                writeln!(
-                    out,
-                    "# omitted {} more events of this exit",
-                    buffer.omitted
-                )?;
+                writeln!(out, "# omitted {} more events of this exit", buffer.omitted)?;
             }
             return Ok(());
         }

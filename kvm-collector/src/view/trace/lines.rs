@@ -54,7 +54,7 @@ pub struct TraceLines {
 }
 
 impl TraceLines {
-    /// Creates a writer for events of so many formats.
+    /// Creates a writer. `events` is the number of event formats.
     #[must_use]
     pub fn new(events: usize, format: TraceFormat, clock: TraceClock, color: bool) -> Self {
         Self {

@@ -8,6 +8,6 @@ mod filter;
 mod lines;
 
 pub use exit_lines::{ExitLineOptions, ExitLines};
-pub use filter::{FilterError, Filters};
 pub use fields_json::write_fields_json;
+pub use filter::{FilterError, Filters};
 pub use lines::{TraceClock, TraceFormat, TraceLines};

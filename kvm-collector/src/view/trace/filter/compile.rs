@@ -19,7 +19,11 @@ pub(super) enum ResolveError<'f> {
 }
 
 /// Compiles a filter for the events of a format.
-pub(super) fn resolve<'f>(expression: &Expression<'f>, format: &Format, filter: &str) -> Result<Predicate, ResolveError<'f>> {
+pub(super) fn resolve<'f>(
+    expression: &Expression<'f>,
+    format: &Format,
+    filter: &str,
+) -> Result<Predicate, ResolveError<'f>> {
     let both = |a, b| {
         Ok((
             Box::new(resolve(a, format, filter)?),
@@ -33,7 +37,10 @@ pub(super) fn resolve<'f>(expression: &Expression<'f>, format: &Format, filter: 
         Expression::Comparison(comparison) => {
             let is_named = comparison.event.is_none_or(|event| event == format.name);
             let Some(field) = format.field(comparison.field).filter(|_| is_named) else {
-                return Err(ResolveError::OtherEvent((comparison.event, comparison.field)));
+                return Err(ResolveError::OtherEvent((
+                    comparison.event,
+                    comparison.field,
+                )));
             };
             compile(comparison, field).map_err(|problem| {
                 ResolveError::Error(FilterError::Type {
@@ -55,7 +62,8 @@ fn compile(comparison: &Comparison<'_>, field: &Field) -> Result<Predicate, &'st
     };
     match field.kind {
         FieldKind::Integer | FieldKind::Bool | FieldKind::Pointer => {
-            let value = number(comparison.value).ok_or("is a number; compare it with one, such as 8 or 0x3f8")?;
+            let value = number(comparison.value)
+                .ok_or("is a number; compare it with one, such as 8 or 0x3f8")?;
             let op = match comparison.op {
                 "==" | "!=" => NumberOp::Equal,
                 "<" => NumberOp::Less,
@@ -76,7 +84,8 @@ fn compile(comparison: &Comparison<'_>, field: &Field) -> Result<Predicate, &'st
                 "~" => comparison.value.to_owned(),
                 _ => return Err("is text; it can be compared with ==, != and ~"),
             };
-            let glob = Glob::new(&pattern).map_err(|_| "is compared with an invalid glob pattern")?;
+            let glob =
+                Glob::new(&pattern).map_err(|_| "is compared with an invalid glob pattern")?;
             let predicate = Predicate::Text {
                 field,
                 glob: glob.compile_matcher(),

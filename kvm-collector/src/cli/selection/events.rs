@@ -1,0 +1,115 @@
+//! The option that selects events.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use clap::Args;
+
+use crate::tracefs::{EventsError, Format, Tracefs, events};
+
+/// The option that selects events.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Selection")]
+pub(in crate::cli) struct EventArgs {
+    /// Select events by name, with globs: kvm_exit, 'kvm:*' [default: kvm:*; with -i all events]
+    ///
+    /// A name can have a system prefix ('kvmmmu:*', sched:sched_switch). Events of systems other
+    /// than kvm and kvmmmu are limited to vCPU threads.
+    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
+    events: Vec<String>,
+}
+
+impl EventArgs {
+    /// Reads the formats of the selected events from tracefs.
+    pub(in crate::cli) fn formats(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
+        self.formats_with(tracefs, &[])
+    }
+
+    /// Reads the formats of the selected events and of the kvm events in `required`.
+    pub(in crate::cli) fn formats_with(
+        &self,
+        tracefs: &Tracefs,
+        required: &[&str],
+    ) -> anyhow::Result<Vec<Format>> {
+        let patterns = self.patterns(required, "kvm:*");
+        let formats = tracefs
+            .select_events(&patterns)?
+            .iter()
+            .map(|event| tracefs.read_format(event))
+            .collect::<Result<_, _>>()?;
+        Ok(formats)
+    }
+
+    /// Returns the patterns of the option, or `default`, and one for each event in `required`.
+    fn patterns(&self, required: &[&str], default: &str) -> Vec<String> {
+        let mut patterns = self.events.clone();
+        if patterns.is_empty() {
+            patterns.push(default.to_owned());
+        }
+        patterns.extend(required.iter().map(|name| format!("kvm:{name}")));
+        patterns
+    }
+
+    /// Returns the formats of the selected events of a recording and of the kvm events in `required`.
+    ///
+    /// # Errors
+    /// When the recording has no event that matches a pattern.
+    pub(in crate::cli) fn select_from(
+        &self,
+        formats: &[Format],
+        required: &[&str],
+        file: &Path,
+    ) -> anyhow::Result<Vec<Format>> {
+        let all: Vec<_> = formats.iter().map(Format::event_name).collect();
+        let describe = |error| match error {
+            EventsError::Unknown { pattern, .. } => {
+                let names: Vec<_> = all.iter().take(8).map(ToString::to_string).collect();
+                let more = if all.len() > 8 { ", ..." } else { "" };
+                anyhow!(
+                    "no event matches `{pattern}`: {} has {} events: {}{more}",
+                    file.display(),
+                    all.len(),
+                    names.join(", ")
+                )
+            }
+            other => other.into(),
+        };
+        let selected = events::select(&all, &self.patterns(required, "*")).map_err(describe)?;
+        let is_selected = |format: &&Format| selected.contains(&format.event_name());
+        Ok(formats.iter().filter(is_selected).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn format(system: &str, name: &str) -> Format {
+        let text = format!(
+            "name: {name}\nID: 1\nformat:\n\tfield:int a;\toffset:8;\tsize:4;\tsigned:1;\n\nprint fmt: \"%d\", REC->a\n"
+        );
+        Format::parse(system, &text).unwrap()
+    }
+
+    fn selected(patterns: &[&str]) -> Vec<String> {
+        let recorded = [
+            format("kvm", "kvm_exit"),
+            format("kvm", "kvm_pio"),
+            format("sched", "sched_switch"),
+        ];
+        let events = EventArgs {
+            events: patterns.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let selected = events
+            .select_from(&recorded, &[], Path::new("kvm.data"))
+            .unwrap();
+        selected.into_iter().map(|it| it.name).collect()
+    }
+
+    #[test]
+    fn all_events_of_a_recording_are_selected_by_default() {
+        assert_eq!(selected(&[]), ["kvm_exit", "kvm_pio", "sched_switch"]);
+        assert_eq!(selected(&["kvm:*"]), ["kvm_exit", "kvm_pio"]);
+        assert_eq!(selected(&["sched_switch"]), ["sched_switch"]);
+    }
+}

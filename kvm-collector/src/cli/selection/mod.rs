@@ -1,0 +1,9 @@
+//! Options that select VMs, vCPUs, threads, events and exit reasons. Several commands share them.
+
+mod events;
+mod reasons;
+mod target;
+
+pub(super) use events::EventArgs;
+pub(super) use reasons::ReasonArgs;
+pub(super) use target::TargetArgs;

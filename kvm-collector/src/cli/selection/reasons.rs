@@ -1,0 +1,37 @@
+//! The option that selects exit reasons.
+
+use clap::Args;
+
+use crate::tracefs::{Format, ReasonNames, UnknownReason};
+
+/// The option that selects exit reasons.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Selection")]
+pub(in crate::cli) struct ReasonArgs {
+    /// Select exits by reason, with globs; case does not matter (hlt, npf, 'EPT_*')
+    #[arg(long = "reason", value_name = "GLOB", value_delimiter = ',')]
+    reasons: Vec<String>,
+}
+
+impl ReasonArgs {
+    /// Returns whether the option was not given, which selects all reasons.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// Returns the codes of the selected reasons; `None` if the option was not given.
+    ///
+    /// # Errors
+    /// When no reason matches a pattern.
+    pub(in crate::cli) fn codes(
+        &self,
+        exit: Option<&Format>,
+    ) -> Result<Option<Vec<u32>>, UnknownReason> {
+        if self.reasons.is_empty() {
+            return Ok(None);
+        }
+        ReasonNames::new(exit)
+            .matching_codes(&self.reasons)
+            .map(Some)
+    }
+}

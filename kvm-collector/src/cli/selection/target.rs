@@ -1,0 +1,237 @@
+//! Options that select VMs, vCPUs and threads.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::{
+    host::{self, clock, namespaces, vm::VmList},
+    timing::{Filter, Selection},
+};
+
+/// Options that select VMs, vCPUs and threads.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Selection")]
+pub(in crate::cli) struct TargetArgs {
+    /// Select VMs by the process id of the VMM
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
+    pids: Vec<u32>,
+
+    /// Select VMs by name, with globs
+    ///
+    /// `kvm-collector list` shows the names. VMs that start later are included.
+    #[arg(long = "vm", value_name = "GLOB", value_delimiter = ',')]
+    vms: Vec<String>,
+
+    /// Fail if no running VM matches --vm
+    #[arg(long, requires = "vms")]
+    no_wait: bool,
+
+    /// Select vCPUs by index
+    #[arg(long = "vcpu", value_name = "N", value_delimiter = ',')]
+    vcpus: Vec<u32>,
+
+    /// Select threads by thread id
+    #[arg(long = "tid", value_name = "TID", value_delimiter = ',')]
+    tids: Vec<u32>,
+}
+
+impl TargetArgs {
+    /// Returns the selection for the running kernel.
+    ///
+    /// # Errors
+    /// If a process or thread does not exist; if the clock of the kernel cannot be read; or if ids or VM names
+    /// are selected, but the ids in `/proc` are not those of the kernel. A VM that is not running is an
+    /// error only with `--no-wait`, because it may start later.
+    pub(in crate::cli) fn for_running_kernel(&self) -> anyhow::Result<Selection> {
+        clock::namespace_offset_ns()?;
+        self.check_ids()?;
+        for &pid in &self.pids {
+            if !host::process::is_process(pid) {
+                bail!("no process {pid}{}", describe_running_vms());
+            }
+        }
+        self.check_named_vms_run()?;
+        for &tid in &self.tids {
+            if !host::process::is_thread(tid) {
+                bail!("no thread {tid}: `kvm-collector list` shows the threads of all vCPUs");
+            }
+        }
+        self.for_recording()
+    }
+
+    /// Checks that the ids in `/proc` are those of the kernel. Otherwise fails if an option needs them, and
+    /// warns that names are unknown if not.
+    fn check_ids(&self) -> anyhow::Result<()> {
+        let Err(foreign) = namespaces::check_kernel_ids() else {
+            return Ok(());
+        };
+        let options = [
+            ("-p", self.pids.is_empty()),
+            ("--vm", self.vms.is_empty()),
+            ("--tid", self.tids.is_empty()),
+        ];
+        let given = options.into_iter().find(|(_, is_empty)| !is_empty);
+        if let Some((option, _)) = given {
+            bail!("{option} cannot be used here: {foreign}");
+        }
+        log::warn!("cannot look up the names of VMs and threads: {foreign}");
+        Ok(())
+    }
+
+    /// Describes the selection for a heading: ` of VM web-1, vCPU 0`. Empty if everything is selected.
+    pub(in crate::cli) fn heading(&self) -> String {
+        let pids: Vec<_> = self.pids.iter().map(u32::to_string).collect();
+        let vcpus: Vec<_> = self.vcpus.iter().map(u32::to_string).collect();
+        let tids: Vec<_> = self.tids.iter().map(u32::to_string).collect();
+        let options = [
+            ("VM", &self.vms),
+            ("process", &pids),
+            ("vCPU", &vcpus),
+            ("thread", &tids),
+        ];
+        let given = options.into_iter().filter(|(_, values)| !values.is_empty());
+        let words: Vec<_> = given
+            .map(|(what, values)| format!("{what} {}", values.join(" or ")))
+            .collect();
+        match words.is_empty() {
+            true => String::new(),
+            false => format!(" of {}", words.join(", ")),
+        }
+    }
+
+    /// Returns the selection for a recording. Only after reading is it known whether it matches anything.
+    ///
+    /// # Errors
+    /// When a VM name is not a valid glob.
+    pub(in crate::cli) fn for_recording(&self) -> anyhow::Result<Selection> {
+        let vms = self.vms.iter().map(|pattern| vm_matcher(pattern));
+        Ok(Selection {
+            filter: Filter {
+                tgids: self.pids.clone(),
+                tids: self.tids.clone(),
+                vcpus: self.vcpus.clone(),
+                reasons: None,
+            },
+            vms: vms.collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    /// Checks that each selected process and VM name occurs among the processes of a recording (`seen`: process
+    /// id and VM name).
+    ///
+    /// # Errors
+    /// When one does not occur.
+    pub(in crate::cli) fn check_all_seen(
+        &self,
+        seen: &[(u32, String)],
+        file: &Path,
+    ) -> anyhow::Result<()> {
+        for &pid in &self.pids {
+            if !seen.iter().any(|it| it.0 == pid) {
+                bail!(
+                    "no events of process {pid} in {}: {}",
+                    file.display(),
+                    describe_processes(seen)
+                );
+            }
+        }
+        for pattern in &self.vms {
+            let matcher = vm_matcher(pattern)?;
+            if !seen.iter().any(|it| matcher.is_match(&it.1)) {
+                bail!(
+                    "no events of a VM named `{pattern}` in {}: {}",
+                    file.display(),
+                    describe_processes(seen)
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Warns about selected VMs that are not running yet. With `--no-wait`, fails instead.
+    fn check_named_vms_run(&self) -> anyhow::Result<()> {
+        if self.vms.is_empty() {
+            return Ok(());
+        }
+        let vms = host::vm::list(Path::new("/proc"))
+            .context("cannot list the running VMs")?
+            .vms;
+        for pattern in &self.vms {
+            let matcher = vm_matcher(pattern)?;
+            if vms.iter().any(|vm| matcher.is_match(&vm.name)) {
+                continue;
+            }
+            if self.no_wait {
+                bail!("no VM is named `{pattern}`{}", describe_running_vms());
+            }
+            log::warn!(
+                "no VM is named `{pattern}` yet{}; VMs that start later are included (--no-wait makes this an error)",
+                describe_running_vms()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
+    let glob = GlobBuilder::new(pattern).build();
+    let glob = glob.with_context(|| format!("`{pattern}` is not a valid glob for VM names"))?;
+    Ok(glob.compile_matcher())
+}
+
+/// Describes the running VMs, as the end of a sentence.
+fn describe_running_vms() -> String {
+    match host::vm::list(Path::new("/proc")) {
+        Ok(list) if list.vms.is_empty() => ": no VM is running".into(),
+        Ok(VmList { vms, .. }) => {
+            let names: Vec<_> = vms
+                .iter()
+                .take(8)
+                .map(|vm| format!("{} (pid {})", vm.name, vm.tgid))
+                .collect();
+            let more = if vms.len() > 8 { ", ..." } else { "" };
+            format!("; running VMs: {}{more}", names.join(", "))
+        }
+        Err(_) => String::new(),
+    }
+}
+
+/// Describes the processes of a recording.
+fn describe_processes(seen: &[(u32, String)]) -> String {
+    if seen.is_empty() {
+        return "it has no events of VMs".to_owned();
+    }
+    let names: Vec<_> = seen
+        .iter()
+        .take(8)
+        .map(|(pid, name)| format!("{name} (pid {pid})"))
+        .collect();
+    let more = if seen.len() > 8 { ", ..." } else { "" };
+    format!("it has events of {}{more}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heading_describes_the_selection() {
+        let all = TargetArgs {
+            pids: Vec::new(),
+            vms: Vec::new(),
+            no_wait: false,
+            vcpus: Vec::new(),
+            tids: Vec::new(),
+        };
+        assert_eq!(all.heading(), "");
+        let some = TargetArgs {
+            vms: vec!["web-*".to_owned()],
+            vcpus: vec![0, 1],
+            ..all
+        };
+        assert_eq!(some.heading(), " of VM web-*, vCPU 0 or 1");
+    }
+}

@@ -1,0 +1,41 @@
+//! Opens tracefs and reads event formats of the running kernel.
+
+use anyhow::{anyhow, bail};
+
+use crate::{
+    host::privileges::{self, Barrier},
+    tracefs::{EventName, Format, Tracefs},
+};
+
+/// Opens tracefs of the running kernel. Mounts it if necessary.
+pub(super) fn open_tracefs() -> anyhow::Result<Tracefs> {
+    let barrier = privileges::tracing_barrier();
+    // In confidentiality mode tracefs has no events, even if it can be mounted.
+    if let Some(Barrier::Lockdown) = barrier {
+        bail!("cannot use tracefs: {}", Barrier::Lockdown);
+    }
+    Tracefs::find_or_mount().map_err(|error| match barrier {
+        Some(barrier) => anyhow!("cannot use tracefs: {barrier}"),
+        None => error.into(),
+    })
+}
+
+/// Reads the format of an event of the `kvm` system. Returns `None` if this kernel does not have the
+/// event.
+pub(super) fn find_kvm_format(tracefs: &Tracefs, name: &str) -> anyhow::Result<Option<Format>> {
+    find_format(tracefs, "kvm", name)
+}
+
+/// Reads the format of an event. Returns `None` if the event is of the `kvm` system and this kernel does
+/// not have it. The events of other systems that the collector needs exist in every kernel.
+pub(super) fn find_format(
+    tracefs: &Tracefs,
+    system: &str,
+    name: &str,
+) -> anyhow::Result<Option<Format>> {
+    let event = EventName::from((system, name));
+    if system == "kvm" && !tracefs.kvm_events()?.contains(&event) {
+        return Ok(None);
+    }
+    Ok(Some(tracefs.read_format(&event)?))
+}
