@@ -48,7 +48,7 @@ pub const FIELD_COUNT: usize = 8 + 2 * MAX_DETAILS + 3 * MAX_SLOTS;
 const FIRST_PLACEHOLDER: usize = 4096;
 
 impl FieldId {
-    /// Its number, below [`FIELDS`].
+    /// Returns the number of the field, which is below [`FIELD_COUNT`].
     #[inline(always)]
     #[must_use]
     pub const fn number(self) -> usize {

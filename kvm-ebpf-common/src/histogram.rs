@@ -1,6 +1,6 @@
 //! Log-linear histograms of nanoseconds, and the one function that says which bucket a duration is in.
 //!
-//! Each power of two from 128 ns to 137 s is divided into [`STEPS`] buckets of equal width, so that a
+//! Each power of two from 128 ns to 137 s is divided into [`BUCKETS_PER_OCTAVE`] buckets of equal width, so that a
 //! bucket is at most a tenth as wide as the durations in it are long, and a duration that is only known
 //! by its bucket is known to within 5 %.
 

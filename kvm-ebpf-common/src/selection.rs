@@ -1,53 +1,50 @@
-//! Which events are selected: by process, by thread and by vCPU.
+//! Selection of events by process, thread and vCPU.
 //!
-//! The eBPF programs decide as events happen, user space decides when it reads a recording. Both use these functions, so
-//! that the rule exists once.
+//! The eBPF programs select events as they happen. User space selects events of recordings. Both use these functions.
 
 use crate::VCPU_UNKNOWN;
 
-/// The processes, threads and vCPUs that the user selected.
-///
-/// A list that is empty selects all.
+/// The selected processes, threads and vCPUs. An empty list selects all.
 pub trait Selection {
-    /// Is this process selected?
+    /// Returns whether a process is selected.
     fn selects_process(&self, tgid: u32) -> bool;
 
-    /// Is this thread selected?
+    /// Returns whether a thread is selected.
     fn selects_thread(&self, tid: u32) -> bool;
 
-    /// Does the selection list vCPUs?
+    /// Returns whether the list of vCPUs is not empty.
     fn lists_vcpus(&self) -> bool;
 
-    /// Is this vCPU selected? Every vCPU is when the selection lists none.
+    /// Returns whether a vCPU is selected. True if the list is empty.
     fn selects_vcpu(&self, vcpu: u32) -> bool;
 }
 
-/// What becomes of an event.
+/// Result of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The event is selected.
     Selected,
     /// The event is not selected.
     Skipped,
-    /// The selection lists vCPUs, and the event's vCPU is not known.
+    /// vCPUs are selected, and the vCPU of the event is unknown.
     VcpuUnknown,
 }
 
 /// A vCPU thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VcpuThreadId {
-    /// The process; for a VM, its VMM.
+    /// Process id of the VMM.
     pub tgid: u32,
-    /// The thread.
+    /// Thread id.
     pub tid: u32,
-    /// The vCPU that it runs, or [`VCPU_UNKNOWN`].
+    /// Index of the vCPU, or [`VCPU_UNKNOWN`].
     pub vcpu: u32,
 }
 
-/// Decides about an event that happened in a thread.
+/// Decides whether an event of a thread is selected.
 ///
-/// `vcpu` gives the event's vCPU, or [`VCPU_UNKNOWN`]. It is called only when the selection lists vCPUs and the thread
-/// is selected.
+/// `vcpu` returns the vCPU of the event, or [`VCPU_UNKNOWN`]. It is called only if vCPUs are selected and the thread is
+/// selected.
 #[inline(always)]
 #[must_use]
 pub fn decide(
@@ -63,14 +60,14 @@ pub fn decide(
     }
 }
 
-/// The first half of [`decide`]: are this process and this thread selected?
+/// First step of [`decide`]: returns whether a process and thread are selected.
 #[inline(always)]
 #[must_use]
 pub fn is_task_selected(selection: &impl Selection, tgid: u32, tid: u32) -> bool {
     selection.selects_process(tgid) && selection.selects_thread(tid)
 }
 
-/// The second half of [`decide`], for an event of a selected thread.
+/// Second step of [`decide`], for an event of a selected thread.
 #[inline(always)]
 #[must_use]
 pub fn decide_vcpu(selection: &impl Selection, vcpu: impl FnOnce() -> u32) -> Decision {
@@ -84,11 +81,11 @@ pub fn decide_vcpu(selection: &impl Selection, vcpu: impl FnOnce() -> u32) -> De
     }
 }
 
-/// Finds the vCPU thread that an event of another system than KVM is about, as `sched:sched_switch`.
+/// Returns the vCPU thread to which an event of another system than KVM belongs, for example `sched:sched_switch`.
 ///
-/// `current` is the thread in which the event happened, `named` finds the other thread that the event names; each is
-/// `None` when it is not known as a vCPU thread. The event is about the first of the two that is selected. It is not
-/// selected when neither is. A thread whose vCPU is not known is not selected when the selection lists vCPUs.
+/// `current` is the thread in which the event occurred. `named` returns the other thread that the event names. Each is
+/// `None` if it is not a known vCPU thread. The event belongs to the first of the two that is selected, and is not
+/// selected if neither is. If vCPUs are selected, a thread with an unknown vCPU is not selected.
 #[inline(always)]
 pub fn select_vcpu_thread<T>(
     selection: &impl Selection,
@@ -119,22 +116,22 @@ mod tests {
         vcpus: &'static [u32],
     }
 
-    fn holds(list: &[u32], id: u32) -> bool {
+    fn contains(list: &[u32], id: u32) -> bool {
         list.is_empty() || list.contains(&id)
     }
 
     impl Selection for Lists {
         fn selects_process(&self, tgid: u32) -> bool {
-            holds(self.tgids, tgid)
+            contains(self.tgids, tgid)
         }
         fn selects_thread(&self, tid: u32) -> bool {
-            holds(self.tids, tid)
+            contains(self.tids, tid)
         }
         fn lists_vcpus(&self) -> bool {
             !self.vcpus.is_empty()
         }
         fn selects_vcpu(&self, vcpu: u32) -> bool {
-            holds(self.vcpus, vcpu)
+            contains(self.vcpus, vcpu)
         }
     }
 
@@ -143,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_selection_selects_all_and_does_not_ask_for_the_vcpu() {
+    fn an_empty_selection_selects_all_without_looking_up_the_vcpu() {
         let decision = decide(&Lists::default(), 1, 2, || panic!("nobody needs it"));
         assert_eq!(decision, Decision::Selected);
     }
 
     #[test]
-    fn process_and_thread_both_have_to_be_selected() {
+    fn process_and_thread_must_both_be_selected() {
         let lists = Lists {
             tgids: &[1],
             tids: &[2],
@@ -181,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_another_system_is_about_the_current_thread_first() {
+    fn an_event_of_another_system_belongs_to_the_current_thread_first() {
         let all = Lists::default();
         let (current, named) = (Some(thread(1, 2, 0)), Some(thread(3, 4, VCPU_UNKNOWN)));
         assert_eq!(subject_of(&all, current, named), current);
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_another_system_is_about_a_selected_thread_only() {
+    fn an_event_of_another_system_belongs_only_to_a_selected_thread() {
         let (current, named) = (Some(thread(1, 2, 0)), Some(thread(3, 4, 1)));
         let second = Lists {
             vcpus: &[1],

@@ -1,15 +1,15 @@
-//! Read-only globals that user space writes before load.
+//! Read-only global variables of the eBPF programs, which user space writes before it loads them.
 //!
-//! The kernel freezes them, so the verifier sees constants: what is switched off is removed from the
-//! program before it runs, and a length or an offset read from here counts as a constant.
+//! The kernel freezes them, so the verifier treats them as constants. It removes the code of features
+//! that are off, and accepts lengths and offsets that are read from here.
 
-/// "This kernel's event has no such field."
+/// Offset of a field that this kernel's event does not have.
 pub const NO_OFFSET: u32 = u32::MAX;
 
-/// How many processes, threads, vCPUs or values a filter can name.
+/// Maximum number of processes, threads, vCPUs and values in a filter.
 pub const MAX_FILTER_IDS: usize = 64;
 
-/// Of one slot.
+/// Settings of one slot.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -17,20 +17,21 @@ pub const MAX_FILTER_IDS: usize = 64;
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotSettings {
-    /// Length of the records to ship, header included and a multiple of 8; 0 ships nothing.
+    /// Size of the records to emit, including the header: a multiple of 8. 0 emits none.
     pub record_bytes: u32,
-    /// The event's id (`common_type`).
+    /// Id of the event (`common_type`).
     pub event_id: u32,
-    /// How many bytes behind the common fields are copied one by one; 0: all there may be, by a helper.
+    /// Number of bytes after the common fields that are copied word by word. 0 copies the record with a
+    /// helper.
     pub copied_bytes: u32,
-    /// 1: a field of the event's record has to have one of [`FilterSettings::values`].
+    /// 1 if a field of the event must have one of [`FilterSettings::values`].
     pub checks_value: u32,
-    /// 1: the event is none of KVM's. It is wanted where it is about a vCPU's thread.
+    /// 1 if the event is not one of KVM. It is then selected only for vCPU threads.
     pub vcpu_threads_only: u32,
 }
 
 impl SlotSettings {
-    /// Of a slot without an event.
+    /// Settings of an unused slot.
     pub const NONE: Self = Self {
         record_bytes: 0,
         event_id: 0,
@@ -40,7 +41,7 @@ impl SlotSettings {
     };
 }
 
-/// Which events are wanted. A count of 0 means all.
+/// The selected processes, threads, vCPUs and values. An empty list selects all.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -48,30 +49,30 @@ impl SlotSettings {
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterSettings {
-    /// How many of `tgids` are set.
+    /// Length of the list `tgids`.
     pub tgid_count: u32,
-    /// How many of `tids` are set.
+    /// Length of the list `tids`.
     pub tid_count: u32,
-    /// How many of `vcpus` are set.
+    /// Length of the list `vcpus`.
     pub vcpu_count: u32,
-    /// How many of `values` are set.
+    /// Length of the list `values`.
     pub value_count: u32,
-    /// 1: processes that user space has put into the table of skipped ones are not selected.
+    /// 1 to skip the processes in the map `SKIPPED_PROCESSES`.
     pub skip_processes: u32,
-    /// Processes.
+    /// Selected process ids.
     pub tgids: [u32; MAX_FILTER_IDS],
-    /// Threads.
+    /// Selected thread ids.
     pub tids: [u32; MAX_FILTER_IDS],
-    /// vCPU indices.
+    /// Selected vCPU indices.
     pub vcpus: [u32; MAX_FILTER_IDS],
-    /// Values for events that [`SlotSettings::has_value`]; unlike elsewhere, none means none.
+    /// Selected values for slots with [`SlotSettings::checks_value`]. Here, an empty list selects no event.
     pub values: [u32; MAX_FILTER_IDS],
 }
 
-/// No slot.
+/// Slot number that means "no slot".
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// What exits are counted by.
+/// Settings of the programs that time exits.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -79,34 +80,35 @@ pub const NO_SLOT: u32 = u32::MAX;
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimingSettings {
-    /// Report exits (spans) that take longer; `u64::MAX` for none.
+    /// Report spans that are longer than this. `u64::MAX` reports none.
     pub slow_ns: u64,
-    /// 1: exits are counted by their reason; 0: by events of another kind.
+    /// 1 to count exits by reason; 0 to count detail events.
     pub by_reason: u32,
-    /// 1: causes are kept for each row.
+    /// 1 to store the causes of each row.
     pub stores_causes: u32,
-    /// [`Key::kind`](crate::Key::kind) of the guest's RIP, where that is the cause; 0 if it is not.
+    /// [`Key::kind`](crate::Key::kind) of the guest's instruction pointer, if that is the cause; otherwise 0.
     pub rip_kind: u32,
-    /// The slot that `kvm_exit` is counted and shipped under as well, or [`NO_SLOT`].
+    /// Slot in which `kvm_exit` is also counted and emitted, or [`NO_SLOT`].
     pub exit_slot: u32,
-    /// The same of `kvm_entry`.
+    /// The same for `kvm_entry`.
     pub entry_slot: u32,
-    /// The same of `kvm_userspace_exit`.
+    /// The same for `kvm_userspace_exit`.
     pub userspace_exit_slot: u32,
-    /// The same of `kvm_vcpu_wakeup`.
+    /// The same for `kvm_vcpu_wakeup`.
     pub wakeup_slot: u32,
-    /// The last index of the table of who entered a vCPU last, a power of two less 1; 0: nobody is remembered.
+    /// Size of the table of threads that last entered a vCPU, minus 1: a mask for its indices. 0 if the table
+    /// is not used.
     pub last_thread_mask: u32,
 }
 
-/// [`Key::kind`](crate::Key::kind) of a guest's RIP as a cause. That of an event is its number among the
-/// causes, from 1.
+/// [`Key::kind`](crate::Key::kind) of the guest's instruction pointer as a cause. The kind of a detail event
+/// is its number, from 1.
 pub const GUEST_RIP_KIND: u32 = u32::MAX;
 
-/// How many kinds of events can say what exits are about, at once.
+/// Maximum number of detail events.
 pub const MAX_DETAILS: usize = 8;
 
-/// An event that happens while the guest is out and says what for.
+/// Settings of one detail event: an event during an exit that gives its cause, such as `kvm_pio`.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -114,22 +116,22 @@ pub const MAX_DETAILS: usize = 8;
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetailSettings {
-    /// By how much the code is shifted right: addresses can be counted by their page.
+    /// Number of bits by which the code is shifted right, for example to count addresses by page.
     pub code_shift: u32,
-    /// Events of this class are left out; [`NO_CLASS`] for none.
+    /// Skip events with this subcode; [`NO_SUBCODE`] skips none.
     pub skip_subcode: u32,
-    /// [`Key::kind`](crate::Key::kind), if it is a cause; 0: what is counted is these events.
+    /// [`Key::kind`](crate::Key::kind) if the event is a cause; 0 if the event is counted instead of exits.
     pub kind: u32,
-    /// 1: the event is `kvm_userspace_exit` as well.
+    /// 1 if the event is `kvm_userspace_exit`.
     pub is_userspace_exit: u32,
-    /// The slot that the event is counted and shipped under as well, or [`NO_SLOT`].
+    /// Slot in which the event is also counted and emitted, or [`NO_SLOT`].
     pub slot: u32,
 }
 
-/// A class that no event has.
+/// Subcode that no event has.
 pub const NO_SUBCODE: u32 = 0x8000_0000;
 
-/// How the programs speak to user space.
+/// Settings of all programs.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",
@@ -137,27 +139,27 @@ pub const NO_SUBCODE: u32 = 0x8000_0000;
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GeneralSettings {
-    /// A CPU's ring has 2^this many bytes.
+    /// Size of a CPU's ring, as a power of two: 2^`ring_shift` bytes.
     pub ring_shift: u32,
-    /// Also count per thread.
+    /// 1 to count events per thread as well.
     pub per_thread: u32,
-    /// 1: an event is counted by the thread it happens in, or by what that is; 0: always.
+    /// 1 if counting an event depends on the current thread; 0 if every event is counted.
     pub needs_task: u32,
-    /// 1: neither `by_task` nor `interrupts_itself`: programs that only count ask for one number.
+    /// 1 if neither `needs_task` nor `raw_can_nest` is set, so counting programs test only one setting.
     pub plain_increment: u32,
-    /// Write diagnostics to the log.
+    /// 1 to write log messages.
     pub log: u32,
-    /// How many slots are in use: as many counters each thread has, where events are counted per thread.
+    /// Number of used slots. A thread has that many counters, if events are counted per thread.
     pub slot_count: u32,
-    /// 1: the processor may reorder writes, so publishing takes an instruction that keeps their order.
+    /// 1 if the processor can reorder writes, so publishing needs an atomic instruction.
     pub weakly_ordered: u32,
-    /// 1: a raw tracepoint program may interrupt itself (Linux before 6.1 has no guard: `__bpf_trace_run`,
-    /// kernel/trace/bpf_trace.c), so counters are added to in one instruction.
+    /// 1 if a raw tracepoint program can interrupt itself, so counters need atomic additions. Linux before 6.1
+    /// has no protection against that (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
     pub raw_can_nest: u32,
 }
 
 impl FilterSettings {
-    /// Everything is wanted.
+    /// A filter that selects everything.
     pub const ALL: Self = Self {
         tgid_count: 0,
         tid_count: 0,
@@ -172,7 +174,7 @@ impl FilterSettings {
 }
 
 impl TimingSettings {
-    /// No field is known.
+    /// Settings without slots, causes and detail events.
     pub const NONE: Self = Self {
         slow_ns: u64::MAX,
         by_reason: 1,
@@ -187,7 +189,7 @@ impl TimingSettings {
 }
 
 impl DetailSettings {
-    /// No event.
+    /// Settings of an unused detail event.
     pub const NONE: Self = Self {
         code_shift: 0,
         skip_subcode: NO_SUBCODE,

@@ -1,27 +1,27 @@
-//! vCPUs that several threads run in turn.
+//! vCPUs that move between threads.
 //!
-//! Some VMMs call `KVM_RUN` for one vCPU now in this thread, now in that one. When a thread enters a vCPU that another
-//! thread entered last, the exit that is open in the entering thread did not last until now: the vCPU has run
-//! meanwhile. Where one process has several VMs, the same vCPU index also stands for different vCPUs; then both threads
-//! are inside `KVM_RUN` at once sooner or later.
+//! Some VMMs call `KVM_RUN` for one vCPU from several threads in turn. If another thread entered the vCPU last, the exit
+//! that is open in the entering thread ended some time before, because the vCPU has run in between. If a process has
+//! several VMs, the same vCPU index may also belong to different vCPUs. Then both threads are inside `KVM_RUN` at the
+//! same time sooner or later.
 //!
-//! For each process and vCPU index, the thread that entered it last is stored. The rule is applied at each
-//! `kvm_entry` of a thread whose vCPU is known, and when a thread becomes known at its first `kvm_exit`.
+//! For each process and vCPU index, the thread that entered last is stored. The rule is applied at each `kvm_entry` of a
+//! thread with a known vCPU, and at the first `kvm_exit` of a new thread.
 
 use crate::VcpuClock;
 
-/// What it means that a thread enters a vCPU index that another thread of the process entered last.
+/// Meaning of an entry to a vCPU index that another thread of the process entered last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VcpuIndexReuse {
-    /// The two are different vCPUs with the same index: the process has several VMs. The entering thread is
-    /// [`VcpuThread::separate`] from now on, and is not checked any more.
+    /// The process has several VMs with a vCPU of this index. The entering thread is marked with
+    /// [`VcpuThread::shares_vcpu_index`](crate::VcpuThread::shares_vcpu_index) and not checked again.
     OtherVm,
-    /// The vCPU has moved to the entering thread. The exit that is open there has no time
-    /// ([`VcpuClock::interrupt`]); it is counted as moved.
+    /// The vCPU has moved to the entering thread. The exit that is open there is counted as moved, without a
+    /// duration.
     Moved,
 }
 
-/// Decides by the state of the thread that entered the vCPU index last, and whether that thread has ended.
+/// Classifies by the state of the thread that entered the vCPU index last, and whether it has ended.
 #[inline(always)]
 #[must_use]
 pub const fn classify_index_reuse(previous: &VcpuClock, previous_ended: bool) -> VcpuIndexReuse {
@@ -32,12 +32,12 @@ pub const fn classify_index_reuse(previous: &VcpuClock, previous_ended: bool) ->
     }
 }
 
-/// Where the eBPF programs remember who entered a vCPU last: an index in a table with `mask + 1` entries, a power of two.
-/// The vCPUs of one process have different ones, as long as the table has as many entries.
+/// Returns the index of a vCPU in the table of the threads that last entered a vCPU. The table has `mask + 1` entries, a
+/// power of two. Different vCPUs of a process have different indices, if the table is large enough.
 #[inline(always)]
 #[must_use]
 pub const fn last_thread_index(tgid: u32, vcpu: u32, mask: u32) -> u32 {
-    // Knuth's multiplier (2^32 divided by the golden ratio), as in the kernel's hash_32(): processes are spread.
+    // The multiplier of the kernel's hash_32() (2^32 divided by the golden ratio) spreads processes over the table.
     tgid.wrapping_mul(0x61C8_8647).wrapping_add(vcpu) & mask
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vcpu_moves_when_the_thread_before_has_left_kvm_run() {
+    fn a_vcpu_has_moved_if_the_previous_thread_has_left_kvm_run() {
         let mut previous = VcpuClock::default();
         previous.on_exit(100, None);
         previous.on_userspace_exit(110);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn two_threads_inside_kvm_run_are_two_vcpus() {
+    fn two_threads_inside_kvm_run_run_two_vcpus() {
         let mut previous = VcpuClock::default();
         previous.on_entry(100);
         assert_eq!(
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn vcpus_of_a_process_do_not_share_a_slot() {
+    fn vcpus_of_a_process_have_different_indices() {
         let mask = 255;
         let mut seen = [false; 256];
         for vcpu in 0..256 {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_spread_over_the_slots() {
+    fn processes_are_spread_over_the_table() {
         let mask = 16_383;
         let mut seen = [false; 16_384];
         let mut shared = 0;

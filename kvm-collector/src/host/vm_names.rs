@@ -11,7 +11,7 @@ const MAX_NAMES: usize = 65_536;
 /// Names of VMs by process identity.
 #[derive(Debug, Default)]
 pub struct VmNames {
-    /// By [`process_id`](super::process_id).
+    /// By [`process_id`](super::process_id()).
     processes: HashMap<u32, Process>,
     /// Identity of the latest process with a pid, if the pid was reused.
     reused: HashMap<u32, u32>,
@@ -29,7 +29,7 @@ struct Process {
 
 impl VmNames {
     /// Adds the process that currently has a pid, if it is new, and returns its
-    /// [`process_id`](super::process_id). `comm`, the name of one of its threads, becomes the name of a
+    /// [`process_id`](super::process_id()). `comm`, the name of one of its threads, becomes the name of a
     /// process that has already ended.
     pub fn add_process(&mut self, pid: u32, comm: Option<&str>) -> u32 {
         let start_ticks = process::start_ticks(pid);
@@ -62,7 +62,7 @@ impl VmNames {
         id
     }
 
-    /// Returns the [`process_id`](super::process_id) of the latest process with a pid.
+    /// Returns the [`process_id`](super::process_id()) of the latest process with a pid.
     #[must_use]
     pub fn latest(&self, pid: u32) -> u32 {
         self.reused.get(&pid).copied().unwrap_or(pid)

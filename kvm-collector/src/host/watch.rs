@@ -19,7 +19,7 @@ pub struct ModuleWatch {
 impl ModuleWatch {
     /// Reads the current vendor module.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         let flavour = flavour();
         Self {
             last: flavour.clone(),

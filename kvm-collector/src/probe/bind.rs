@@ -1,5 +1,5 @@
-//! Putting fields' real places into the programs' instructions, before the object is loaded; see
-//! [`FieldId`](kvm_ebpf_common::FieldId).
+//! Writes the real offsets and sizes of fields into the instructions of the eBPF programs, before the
+//! object is loaded. See [`FieldId`].
 
 use kvm_ebpf_common::{FieldId, FieldLocation, NO_OFFSET};
 use object::{Object as _, ObjectSection as _, SectionKind};

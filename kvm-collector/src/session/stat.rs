@@ -22,7 +22,7 @@ pub async fn live(
     schedule.set_thread_notifications(live.notifications_fd()?)?;
     let start_ns = live.start_ns();
     let mut intervals = IntervalTracker::new(live.zero_counts());
-    let mut modules = ModuleWatch::new();
+    let mut modules = ModuleWatch::start();
     loop {
         match schedule.next().await? {
             WakeReason::ThreadNotifications => live.handle_notifications()?,

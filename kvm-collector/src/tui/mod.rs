@@ -1,7 +1,7 @@
 //! The screen of `top`.
 //!
-//! [`App`] is the state; keys and readings change it. [`draw`] renders it into a buffer of cells. Both
-//! do no I/O. [`run`] is the main loop, and [`Screen`] is the terminal.
+//! [`App`] is the state; keys and readings change it. [`draw()`] renders it into a buffer of cells. Both
+//! do no I/O. [`run()`] is the main loop, and [`Screen`] is the terminal.
 
 mod app;
 mod draw;
