@@ -17,7 +17,7 @@ pub struct TimingCounters {
     pub threads_full: u64,
     /// Exits that were skipped because the filter lists vCPUs and the vCPU of the thread is unknown.
     pub unattributed: u64,
-    /// Slow exits that were counted, but whose record did not fit into a ring.
+    /// Slow exits that were counted, but not reported, because their record did not fit into a ring.
     pub slow_lost: u64,
     /// Exits without a duration, because the vCPU moved: another thread ran it before the next entry
     /// of this one. They are not in `unmatched`.

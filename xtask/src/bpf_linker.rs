@@ -1,4 +1,4 @@
-//! bpf-linker, built against the LLVM of the compiler whose bitcode it is to read.
+//! Builds bpf-linker with the LLVM of the compiler that writes the bitcode.
 
 use std::{
     path::{Path, PathBuf},

@@ -38,7 +38,7 @@ const FOLDERS: [&str; 6] = [
     "include/video",
 ];
 
-/// Modules whose parameters the advice mentions: as a file, and as a module.
+/// Modules with parameters that the advice mentions: file name and module name.
 const MODULES: [(&str, &str); 3] = [
     ("kvm", "kvm"),
     ("kvm-intel", "kvm_intel"),

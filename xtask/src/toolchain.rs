@@ -150,7 +150,7 @@ fn read(command: &mut Command) -> Result<String> {
 #[derive(Debug, PartialEq, Eq)]
 struct Version {
     release: (u32, u32),
-    /// Major version of the LLVM whose bitcode it writes.
+    /// Major version of the LLVM that writes its bitcode.
     llvm: u32,
 }
 

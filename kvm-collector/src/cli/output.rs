@@ -99,7 +99,7 @@ pub(super) fn open_output(
     Ok(BufWriter::with_capacity(64 << 10, out))
 }
 
-/// A writer whose errors contain the name of the output.
+/// A writer that adds the name of the output to its errors.
 struct NamedOutput<W> {
     name: String,
     inner: W,

@@ -74,7 +74,7 @@ pub trait Sink {
         Ok(())
     }
 
-    /// Receives an exit, and the segments of its parts whose times are known.
+    /// Receives an exit, and the segments of its parts with known times.
     ///
     /// # Errors
     /// If writing fails.

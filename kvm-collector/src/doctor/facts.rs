@@ -27,7 +27,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads the facts of the host whose `/proc` and `/sys` are below `root`. Privileges and
+    /// Reads the facts of the host with `/proc` and `/sys` below `root`. Privileges and
     /// namespaces are always those of this process.
     #[must_use]
     pub fn read(root: &Path) -> Self {

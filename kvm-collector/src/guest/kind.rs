@@ -126,7 +126,7 @@ impl Kind {
         }
     }
 
-    /// Returns the basic kinds whose exits this kind causes, in order. A basic kind returns itself.
+    /// Returns the basic kinds of the exits that this kind causes, in order. A basic kind returns itself.
     #[must_use]
     pub const fn steps(self) -> &'static [Self] {
         match self {

@@ -6,11 +6,11 @@ pub const IO_PORT: u16 = 0x3f8;
 pub const BOOT_PORT: u16 = 0xf5;
 /// Port to which a vCPU writes at the end of its program.
 pub const END_PORT: u16 = 0xf4;
-/// Port whose `out` makes user space pulse a line of the PIC.
+/// An `out` to this port makes user space pulse a line of the PIC.
 pub(super) const IRQ_PORT: u16 = 0xf6;
-/// Port whose `out` makes user space pulse a line of the IOAPIC.
+/// An `out` to this port makes user space pulse a line of the IOAPIC.
 pub(super) const IOAPIC_PORT: u16 = 0xf7;
-/// Port whose `out` makes user space send a message-signalled interrupt to the vCPU.
+/// An `out` to this port makes user space send a message-signalled interrupt to the vCPU.
 pub(super) const MSI_PORT: u16 = 0xf8;
-/// Port whose `out` makes user space read the dirty log of the vCPU's written page.
+/// An `out` to this port makes user space read the dirty log of the vCPU's written page.
 pub(super) const DIRTY_PORT: u16 = 0xf9;

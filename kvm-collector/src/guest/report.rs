@@ -13,7 +13,7 @@ pub struct GuestReport {
     pub pid: u32,
     /// Processor mode of the guests.
     pub mode: Mode,
-    /// Extension whose exit reason names [`VcpuReport::kvm_exits`] has; `None` if the processor has no
+    /// Extension that defines the exit reasons in [`VcpuReport::kvm_exits`]; `None` if the processor has no
     /// virtualization extension.
     pub isa: Option<Isa>,
     /// VMs, by index.

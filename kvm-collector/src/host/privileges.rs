@@ -35,7 +35,7 @@ pub enum Barrier {
     Lockdown,
     /// The process is in a child user namespace.
     #[error(
-        "this process is in a user namespace (a rootless container), whose root has no rights over the host's kernel: run kvm-collector as root of the host"
+        "this process is in a user namespace (a rootless container), where root has no rights over the host's kernel: run kvm-collector as root of the host"
     )]
     UserNamespace,
 }

@@ -3,7 +3,7 @@
 /// Bits of a pid (`PID_MAX_LIMIT` in include/linux/threads.h is 4 million).
 const PID_BITS: u32 = 22;
 
-/// Set in the identity of a process whose pid was used before. No pid has this bit: it would be negative.
+/// Set in the identity of a process with a reused pid. No pid has this bit: it would be negative.
 const IS_REUSED: u32 = 1 << 31;
 
 /// Maximum reuse count of a pid. Processes beyond it share an identity.

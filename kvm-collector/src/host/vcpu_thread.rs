@@ -22,7 +22,7 @@ pub struct Vcpu {
 
 /// File descriptors of a process that has VMs.
 pub(super) struct VmFiles {
-    /// The thread whose `fd` directory they were read from.
+    /// The thread that they were read from (its `fd` directory).
     pub(super) tid: u32,
     /// Directory of that thread in `/proc`.
     pub(super) task: PathBuf,

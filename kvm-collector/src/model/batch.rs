@@ -47,8 +47,8 @@ impl Batch {
         Self::new(Bytes::copy_from_slice(&self.bytes))
     }
 
-    /// Iterates over the records, each with its offset in the batch. Stops at a record whose length
-    /// is invalid, which only damaged memory contains.
+    /// Iterates over the records, each with its offset in the batch. Stops at a record with
+    /// an invalid length, which only damaged memory contains.
     pub fn records(&self) -> impl Iterator<Item = (usize, Record<'_>)> {
         let mut next_offset = 0;
         std::iter::from_fn(move || {

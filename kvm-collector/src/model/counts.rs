@@ -13,7 +13,7 @@ pub struct EventCount {
     pub event: EventName,
     /// Number of occurrences, including lost ones.
     pub count: u64,
-    /// Occurrences whose record was lost because the ring was full.
+    /// Occurrences without a record, because the ring was full.
     pub lost: u64,
 }
 

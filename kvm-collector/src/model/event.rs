@@ -49,7 +49,7 @@ impl Event<'_> {
 pub enum StreamItem<'a> {
     /// A selected event.
     Event(Event<'a>),
-    /// An event whose record cannot be decoded. Its thread is known.
+    /// An event that cannot be decoded. Its thread is known.
     Damaged {
         /// When it happened, in ns.
         time_ns: u64,

@@ -26,7 +26,7 @@ pub struct Loss {
     pub damaged: u64,
     /// Events that arrived too late to be put into time order.
     pub late: u64,
-    /// Events whose number is an estimate, because only a sample of them is recorded.
+    /// Estimated number of events, because only a sample of them is recorded.
     pub sampled: u64,
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct Sample {
 }
 
 impl EventAttr {
-    /// Parses a `perf_event_attr`, whose size depends on the kernel version.
+    /// Parses a `perf_event_attr`. Its size depends on the kernel version.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let flags = u64_at(bytes, 40)?;
         let is_tracepoint = u32_at(bytes, 0)? == TYPE_TRACEPOINT;
@@ -196,7 +196,7 @@ impl EventAttr {
         period.unwrap_or(self.period).max(1)
     }
 
-    /// Skips the counter values, whose layout depends on `read_format`.
+    /// Skips the counter values. Their layout depends on `read_format`.
     fn skip_read_values(&self, rest: &mut Cursor<'_>) -> Option<()> {
         let count = |bits: &[u64]| {
             bits.iter()

@@ -1,4 +1,4 @@
-//! A buffer for reading files, whose parts can be shared without copying. It reuses memory, because
+//! A buffer for reading files. Its parts can be shared without copying. It reuses memory, because
 //! the kernel has to zero new memory first.
 
 use std::{

@@ -214,7 +214,7 @@ pub(super) enum ChunkEnd {
         record_bytes: usize,
         data_bytes: u64,
     },
-    /// A record whose header has this invalid size.
+    /// A record with this invalid size in its header.
     InvalidSize(usize),
 }
 

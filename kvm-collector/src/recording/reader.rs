@@ -16,7 +16,7 @@ use super::{
     sections::{read_attrs, read_features, read_section, read_stream_metadata},
 };
 
-/// An open recording whose metadata is read.
+/// An open recording and its metadata.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
@@ -135,7 +135,7 @@ impl Reader {
             && attrs_end < data.offset
             && data.offset - attrs_end < MAX_METADATA_BYTES
         {
-            // A recording of ours whose end is cut off. The metadata is also between the attributes and
+            // A truncated recording of ours. The metadata is also between the attributes and
             // the events, as records of the original stream.
             let stream_metadata = Section {
                 offset: attrs_end,

@@ -55,7 +55,7 @@ pub(super) fn put_lost(to: &mut Vec<u8>, event_index: Option<usize>, lost: u64, 
 }
 
 /// Appends a marker: the CPU lost events at some time between `from_ns` and `to_ns`. It is a LOST
-/// record with a count of 0, whose event id is `to_ns`.
+/// record with a count of 0 and `to_ns` as its event id.
 pub(super) fn put_loss_window(to: &mut Vec<u8>, cpu: u32, from_ns: u64, to_ns: u64) {
     put_record_header(to, record::LOST, 0, RECORD_HEADER + 16 + SAMPLE_ID_BYTES);
     to.extend_from_slice(&to_ns.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! The names of the threads and VMs whose events are recorded.
+//! The names of the recorded threads and VMs.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,11 +21,11 @@ const MAX_EXITED: usize = 1 << 14;
 /// Reads the name of a thread. The arguments are its TGID, its TID, and the time of its event.
 type CommLookup = fn(u32, u32, u64) -> Option<String>;
 
-/// The threads whose events are recorded. Puts the name of each thread before its first event in each
+/// The recorded threads. Puts the name of each thread before its first event in each
 /// file.
 #[derive(Debug)]
 pub(super) struct ThreadTable {
-    /// `(tgid, tid)` of threads whose names are in the current file.
+    /// `(tgid, tid)` of threads with a name in the current file.
     recent: Box<[(u32, u32)]>,
     /// Threads that have not exited, by TID.
     known: HashMap<u32, KnownThread>,

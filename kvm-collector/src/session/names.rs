@@ -24,7 +24,7 @@ const NO_THREAD: ThreadId = ThreadId {
 pub(super) struct NameReader {
     /// Cache of recently seen threads.
     recent: Vec<ThreadId>,
-    /// Threads whose name was read. A process is represented by its main thread.
+    /// Threads with a known name. A process is represented by its main thread.
     seen: HashSet<ThreadId>,
     /// Also read the names of processes and VMs.
     reads_vm_names: bool,
@@ -40,7 +40,7 @@ impl NameReader {
         }
     }
 
-    /// Returns the names of all threads and VMs whose first event is in the batch. Names that cannot be
+    /// Returns the names of all threads and VMs with their first event in the batch. Names that cannot be
     /// read are omitted.
     pub(super) fn read(
         &mut self,

@@ -132,7 +132,7 @@ pub async fn read_once(live: &mut Live, duration: Duration) -> anyhow::Result<To
     read_exits(live, Scope::default(), &mut HashSet::new())
 }
 
-/// Reads all exits and the histograms of a scope. `named` has the keys whose names were already sent.
+/// Reads all exits and the histograms of a scope. `named` has the keys that have been sent with a name.
 fn read_exits(
     live: &mut Live,
     scope: Scope,

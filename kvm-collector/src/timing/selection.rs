@@ -18,7 +18,7 @@ pub struct Filter {
     /// vCPU indices.
     pub vcpus: Vec<u32>,
     /// Exit reasons, by the number in `kvm_exit` including its flag bits. `None` selects all exits,
-    /// also those whose reason has no name.
+    /// also those with an unnamed reason.
     pub reasons: Option<Vec<u32>>,
 }
 
@@ -33,7 +33,7 @@ impl Filter {
 /// matches.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// The selection by id. Its processes are selected in addition to those whose VM name matches
+    /// The selection by id. Its processes are selected in addition to those with a VM name that matches
     /// `vms`.
     pub filter: Filter,
     /// Patterns for the VM's name.

@@ -78,7 +78,7 @@ pub enum EventsError {
     /// A format file cannot be parsed.
     #[error("cannot parse the format of `{event}`")]
     Format {
-        /// The event whose format it is.
+        /// The event that has this format.
         event: EventName,
         /// The parser's error.
         #[source]

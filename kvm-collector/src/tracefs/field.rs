@@ -51,7 +51,7 @@ pub enum FieldKind {
         /// Size of an element in bytes.
         elem_size: u8,
     },
-    /// Bytes whose type is unknown, such as a struct.
+    /// Bytes of an unknown type, such as a struct.
     Opaque,
 }
 

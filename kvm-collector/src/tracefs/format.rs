@@ -267,7 +267,7 @@ fn native_bytes(value: u64, size: usize) -> impl Iterator<Item = u8> {
 
 fn warning(system: &str, name: &str, reason: &str) -> String {
     let mut text = format!("{system}:{name} is shown as name=value: its print format ");
-    // The reason can quote the format file, whose text may be long or contain control characters.
+    // The reason can quote the format file, which may be long or contain control characters.
     for c in reason.chars().take(200) {
         let _ = if c.is_control() {
             text.write_char('?')

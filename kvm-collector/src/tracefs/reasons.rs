@@ -99,7 +99,7 @@ impl<'a> ReasonNames<'a> {
         all
     }
 
-    /// Returns the numbers of the exit reasons whose names match any of these patterns. The pattern
+    /// Returns the numbers of the exit reasons that match any of these patterns by name. The pattern
     /// `UNKNOWN(0x7b)` matches the number 0x7b.
     ///
     /// # Errors

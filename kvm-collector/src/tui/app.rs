@@ -44,7 +44,7 @@ pub(super) struct Level {
     pub(super) scope: Scope,
     /// Row of the cursor. If `None`, the cursor stays on the first row while rows are re-sorted.
     pub(super) selected: Option<GroupKey>,
-    /// Only rows whose name contains this text are shown. Case does not matter.
+    /// Only rows with this text in their name are shown. Case does not matter.
     pub(super) filter: String,
     /// Number of rows above the first visible one.
     pub(super) offset: usize,

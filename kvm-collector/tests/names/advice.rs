@@ -8,7 +8,7 @@ use crate::headers::Kernel;
 
 const DOCUMENT: &str = include_str!("../../../docs/advice.md");
 
-/// Modules whose parameters are at hand.
+/// Modules with known parameters.
 const MODULES: [&str; 3] = ["kvm", "kvm_intel", "kvm_amd"];
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -46,7 +46,7 @@ pub(crate) fn compare_entry(
     differences
 }
 
-/// Compares a table whose names are those of the headers.
+/// Compares a table that has the names of the headers.
 fn compare_names(kernels: &[Kernel], table: &[NumberRange], newer: &[&str]) -> Vec<String> {
     let mut differences = Vec::new();
     for (number, name) in numbers(table) {

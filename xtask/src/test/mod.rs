@@ -48,7 +48,7 @@ const TIMEOUT: Duration = Duration::from_secs(2400);
   cargo xtask test --host-only docs         the same for `docs`, without VMs
   cargo xtask test --kernel 6.1 --vm-only   live tests on one kernel")]
 pub(crate) struct TestArgs {
-    /// Run only tests whose name contains this text
+    /// Run only tests with this text in their name
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
     /// Run only the tests on this host

@@ -29,7 +29,7 @@ pub(super) fn run(
 ) -> anyhow::Result<(RecordingSummary, Loss)> {
     if !args.reasons.is_empty() {
         bail!(
-            "--reason cannot be used with --to html, whose page always has all reasons: filter its tables in the browser, or use another --to"
+            "--reason cannot be used with --to html: the page always has all reasons. Filter its tables in the browser, or use another --to"
         );
     }
     let mut formats = args

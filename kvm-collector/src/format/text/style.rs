@@ -5,7 +5,7 @@
 pub struct TextStyle {
     /// Use colour and bold text (ANSI escape sequences).
     pub color: bool,
-    /// Show events whose count is 0.
+    /// Show events with a count of 0.
     pub show_zeros: bool,
 }
 

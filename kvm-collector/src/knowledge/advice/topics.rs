@@ -32,7 +32,7 @@ topics! {
     "Most of this time is spent in the VMM, not in KVM. Use --kind userspace to see what KVM asks the VMM for, and check that the VMM's threads get CPU time."
 
     PAUSE "pause"
-    "vCPUs spin on a lock whose holder is probably not running, because there are too many vCPUs for the CPUs. Run fewer vCPUs or pin them; --preempt shows whether they wait for CPUs. kvm_intel.ple_gap and kvm_intel.ple_window, or kvm_amd.pause_filter_count, set how long a vCPU spins before it exits."
+    "vCPUs spin on a lock, and its holder is probably not running, because there are too many vCPUs for the CPUs. Run fewer vCPUs or pin them; --preempt shows whether they wait for CPUs. kvm_intel.ple_gap and kvm_intel.ple_window, or kvm_amd.pause_filter_count, set how long a vCPU spins before it exits."
 
     HALT "halt"
     "vCPUs go idle and are woken often. If latency matters more than CPU time, raise kvm.halt_poll_ns or use cpuidle-haltpoll in the guest. On dedicated CPUs, let the guest idle without exits (QEMU: -overcommit cpu-pm=on)."

@@ -37,7 +37,7 @@ pub(super) struct QueuedBatch {
     pub(super) complete_until_ns: u64,
 }
 
-/// Names of the threads and VMs whose first event is in a batch. They are read together with the batch,
+/// Names of the threads and VMs with their first event in a batch. They are read together with the batch,
 /// because a thread may have ended when the batch is written.
 #[derive(Debug, Default)]
 pub(super) struct NewNames {

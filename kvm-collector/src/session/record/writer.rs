@@ -29,7 +29,7 @@ pub(super) struct Writer {
     vm_names: HashMap<u32, String>,
     /// Per event, the number of lost events that the file already reports.
     recorded_losses: Vec<u64>,
-    /// Number of events whose VM is unknown.
+    /// Number of events of unknown VMs.
     pub(super) unattributed: u64,
     /// Number of events that arrived after a write error.
     pub(super) unwritten: u64,

@@ -323,7 +323,7 @@ impl Live {
         (selected.into_iter().map(counts).collect(), unattributed)
     }
 
-    /// Returns whether the process with this number is selected. A process whose name is needed but
+    /// Returns whether the process with this number is selected. A process with a name that is needed but
     /// unknown is not.
     pub fn is_selected(&mut self, pid: u32) -> bool {
         self.processes.decide_latest(pid) == Some(true)

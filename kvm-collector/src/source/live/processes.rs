@@ -19,7 +19,7 @@ pub(super) struct Processes {
     selector: Selector,
     /// The process of each entry in the programs' table of vCPU threads.
     by_vcpu_thread: HashMap<u32, u32>,
-    /// The process of each entry in the programs' table of threads whose events are counted.
+    /// The process of each entry in the programs' table of counted threads.
     by_counted_thread: HashMap<u32, u32>,
 }
 
@@ -94,18 +94,18 @@ impl Processes {
         }
     }
 
-    /// Returns the process id of a thread whose events are counted.
+    /// Returns the process id of a counted thread.
     pub(super) fn of_counted_thread(&self, thread: &CountedEntry) -> u32 {
         let process = self.by_counted_thread.get(&thread.index).copied();
         process.unwrap_or_else(|| self.names.latest(thread.tgid))
     }
 
-    /// Removes a vCPU thread, whose entry is reused.
+    /// Removes a vCPU thread. Its entry is reused.
     pub(super) fn remove_vcpu_thread(&mut self, index: u32) {
         self.by_vcpu_thread.remove(&index);
     }
 
-    /// Removes a thread whose events were counted, and whose entry is reused.
+    /// Removes a counted thread. Its entry is reused.
     pub(super) fn remove_counted_thread(&mut self, index: u32) {
         self.by_counted_thread.remove(&index);
     }

@@ -42,7 +42,7 @@ pub(super) struct QueuedRecord {
 pub(super) enum RecordKind {
     /// An event, with the index of its attr.
     Event(usize),
-    /// An event whose record is too short. Its thread is known.
+    /// An event with a record that is too short. Its thread is known.
     Damaged,
     /// Events or records are missing here.
     Missing,
@@ -198,7 +198,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Queues a loss whose time is unknown: it is between the previous and the next sample in the
+    /// Queues a loss at an unknown time: it is between the previous and the next sample in the
     /// file. A loss is queued at the times of both, so that no exit spans it.
     fn add_loss(&mut self, queued: &mut Vec<(u64, QueuedRecord)>, item: QueuedRecord) {
         queued.push((self.last_ns, item));

@@ -1,4 +1,4 @@
-//! The number of free entries of a table whose size is bounded.
+//! The number of free entries of a table of bounded size.
 
 use kvm_ebpf_common::TimingCounters;
 

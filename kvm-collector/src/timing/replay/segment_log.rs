@@ -92,7 +92,7 @@ impl SegmentLog {
         thread.guest_rip = rip;
     }
 
-    /// Logs an exit in progress whose end is unknown. To be called before the clock of the thread
+    /// Logs an exit in progress with an unknown end. To be called before the clock of the thread
     /// is interrupted.
     pub(super) fn log_unknown_end(&mut self, thread: &ReplayThread) {
         self.add_open_exit(thread, thread.seen_ns, ExitEnd::UnknownEnd);

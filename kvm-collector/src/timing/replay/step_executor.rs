@@ -242,7 +242,7 @@ impl StepExecutor {
         Some(index)
     }
 
-    /// Retires a thread whose entry was replaced: the thread has ended, or it runs another vCPU,
+    /// Retires a thread after its entry was replaced: the thread has ended, or it runs another vCPU,
     /// for which it has a new entry.
     #[cold]
     fn replace(

@@ -2,7 +2,7 @@
 //!
 //! A `print fmt` is C source: a format string and its arguments, as in `TP_printk`. The [`lexer`] turns
 //! it into tokens, the [`parser`] turns tokens into an [`ast`], and [`compile`] turns the AST into a
-//! [`program`] whose expressions read fields by offset. C that is not supported is an error that says
+//! [`program`] that reads fields by offset. C that is not supported is an error that says
 //! what it is.
 
 mod ast;

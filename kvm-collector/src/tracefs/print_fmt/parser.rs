@@ -123,7 +123,7 @@ impl<'t> Parser<'t> {
         parsed
     }
 
-    /// Parses binary operators whose precedence is at least `min_precedence`.
+    /// Parses binary operators with a precedence of at least `min_precedence`.
     fn binary(&mut self, min_precedence: u8) -> Result<Ast, String> {
         let mut left = self.unary()?;
         while let Some((op, precedence)) = self.punct_at(0).and_then(binary_operator) {

@@ -104,7 +104,7 @@ impl Symbolic {
 }
 
 impl Flags {
-    /// Prints the name of each mask whose bits are all set, then the remaining bits in base 16, like
+    /// Prints the name of each mask that is completely set, then the remaining bits in base 16, like
     /// the kernel's `trace_print_flags_seq()`.
     fn print(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         let mut remaining = self.value.eval(record)?;

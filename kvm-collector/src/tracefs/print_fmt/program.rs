@@ -50,7 +50,7 @@ pub(super) type Bytes = Box<[u8]>;
 /// Values or bit masks with their names.
 pub(super) type NameTable = Vec<(u64, Bytes)>;
 
-/// An expression whose value is text.
+/// An expression that evaluates to text.
 #[derive(Clone, Debug)]
 pub(super) enum TextExpr {
     Literal(Bytes),

@@ -63,7 +63,7 @@ pub(super) fn stable_vm_name(vm: &str, pid: Option<u32>) -> String {
 }
 
 /// Returns the numbers of rows by id. Rows with the same id are merged: those of VMs with the same
-/// name, and of vCPUs whose index is not known.
+/// name, and of vCPUs with an unknown index.
 pub(super) fn stats_by_row<'a>(
     rows: impl IntoIterator<Item = &'a ExitRow>,
 ) -> BTreeMap<RowId, RowStats> {

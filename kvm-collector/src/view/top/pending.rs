@@ -215,7 +215,7 @@ mod tests {
             let (mut source, mut pending) = (Source::default(), PendingReadings::default());
             let (mut fast, mut slow) = (Screen::default(), Screen::default());
             let mut scope = 0;
-            // The first epoch whose exits are recent.
+            // The first epoch with recent exits.
             let mut since = 0;
             for step in steps {
                 match step {

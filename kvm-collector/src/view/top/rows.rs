@@ -155,7 +155,7 @@ impl ReadingHistory {
 
     /// Returns the rows of a scope, in any order.
     ///
-    /// [`Window::Recent`] omits rows whose trend is all 0, unless they have vCPUs that have not
+    /// [`Window::Recent`] omits rows with a trend of only 0, unless they have vCPUs that have not
     /// ended.
     #[must_use]
     pub fn rows(&self, scope: &Scope, window: Window, trend: TrendMetric) -> Vec<TopRow> {

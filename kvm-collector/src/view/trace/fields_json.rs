@@ -57,7 +57,7 @@ pub fn write_fields_json(
 }
 
 /// Serializes the fields of an event as a JSON object: numbers as numbers, text as strings, and other
-/// fields as arrays of bytes. A field whose values have names is an object with `value` and `name`.
+/// fields as arrays of bytes. A field with named values is an object with `value` and `name`.
 struct Fields<'a> {
     raw: &'a [u8],
     format: &'a Format,

@@ -50,7 +50,8 @@ impl Compiler<'_> {
                 pieces: printed.into(),
             })),
             _ => Err(
-                "has a statement expression whose value is not the text that it prints".to_owned(),
+                "has a statement expression with another value than the text that it prints"
+                    .to_owned(),
             ),
         }
     }
@@ -108,7 +109,7 @@ impl Compiler<'_> {
             ));
         };
         let (shift, width) = kernel_constants::union_member_bits(name, member)
-            .ok_or_else(|| format!("reads {name}.{member}, whose bits are unknown"))?;
+            .ok_or_else(|| format!("reads {name}.{member}, which has unknown bits"))?;
         let word = Box::new(self.compile_int(word)?.0);
         // A bit field narrower than int is promoted to int.
         let ctype = if width < 32 { CType::I32 } else { CType::U32 };

@@ -43,7 +43,7 @@ impl Compiler<'_> {
             return Ok(Value::Local(local.clone()));
         }
         let value = kernel_constants::enum_constant(name)
-            .ok_or_else(|| format!("uses {name}, whose value is unknown"))?;
+            .ok_or_else(|| format!("uses {name}, which has an unknown value"))?;
         Ok(Value::Int(
             IntExpr::Constant(i64::from(value).cast_unsigned()),
             CType::I32,

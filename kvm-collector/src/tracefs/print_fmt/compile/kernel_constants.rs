@@ -1,7 +1,7 @@
 //! Definitions from the kernel's headers that print formats use but format files do not contain: the
 //! layout of one union, and the values of a few constants.
 //!
-//! An event whose print format uses any other name is printed as `name=value`.
+//! An event with any other name in its print format is printed as `name=value`.
 
 /// The lowest bit and the width of a bit field.
 pub(super) type BitRange = (u8, u8);
