@@ -1,4 +1,4 @@
-//! Copying an event's record.
+//! Copies the record of an event word by word.
 
 use core::{
     ffi::c_void,
@@ -7,11 +7,11 @@ use core::{
 
 use kvm_ebpf_common::{COMMON_FIELDS_BYTES, MAX_COPIED_BYTES};
 
-/// A number of the record, copied. Volatile, so that it stays one load at this offset: the verifier allows no
-/// other of a record.
-macro_rules! copy {
+/// Copies one integer of a record. Volatile, so that it stays one load at a constant offset: the
+/// verifier accepts no other access to a record.
+macro_rules! copy_integer {
     ($type:ty, $from:expr, $to:expr, $offset:expr) => {
-        // SAFETY: within the record and the room for it, as `record` is told.
+        // SAFETY: the caller of `copy_fields` ensures that both sides have this many bytes.
         unsafe {
             let from = $from.byte_add(COMMON_FIELDS_BYTES + $offset);
             let value = read_volatile(from.cast::<$type>());
@@ -20,45 +20,46 @@ macro_rules! copy {
     };
 }
 
-/// Copies what is left of a record, less than a word, from an offset on.
-macro_rules! rest {
-    ($from:expr, $to:expr, $offset:expr, $left:expr) => {
-        if $left & 4 != 0 {
-            copy!(u32, $from, $to, $offset);
-            if $left & 2 != 0 {
-                copy!(u16, $from, $to, $offset + 4);
-                if $left & 1 != 0 {
-                    copy!(u8, $from, $to, $offset + 6);
+/// Copies the last 0 to 7 bytes, from an offset on.
+macro_rules! copy_last_bytes {
+    ($from:expr, $to:expr, $offset:expr, $bytes:expr) => {
+        if $bytes & 4 != 0 {
+            copy_integer!(u32, $from, $to, $offset);
+            if $bytes & 2 != 0 {
+                copy_integer!(u16, $from, $to, $offset + 4);
+                if $bytes & 1 != 0 {
+                    copy_integer!(u8, $from, $to, $offset + 6);
                 }
-            } else if $left & 1 != 0 {
-                copy!(u8, $from, $to, $offset + 4);
+            } else if $bytes & 1 != 0 {
+                copy_integer!(u8, $from, $to, $offset + 4);
             }
-        } else if $left & 2 != 0 {
-            copy!(u16, $from, $to, $offset);
-            if $left & 1 != 0 {
-                copy!(u8, $from, $to, $offset + 2);
+        } else if $bytes & 2 != 0 {
+            copy_integer!(u16, $from, $to, $offset);
+            if $bytes & 1 != 0 {
+                copy_integer!(u8, $from, $to, $offset + 2);
             }
-        } else if $left & 1 != 0 {
-            copy!(u8, $from, $to, $offset);
+        } else if $bytes & 1 != 0 {
+            copy_integer!(u8, $from, $to, $offset);
         }
     };
 }
 
-/// Copies a record's fields, so many bytes behind the common ones: word by word, which is a few instructions
-/// where the kernel's helper takes a hundred. The length is a constant to the verifier, which leaves nothing of
-/// this but what is done.
+/// Copies `bytes` bytes of a record, from the end of its common fields on.
+///
+/// This takes a few instructions; the kernel's helper takes about a hundred. The verifier knows the
+/// length as a constant and removes the branches for other lengths.
 #[inline(never)]
-pub(crate) fn fields(from: *const c_void, to: *mut u8, bytes: usize) {
-    macro_rules! words {
+pub(crate) fn copy_fields(from: *const c_void, to: *mut u8, bytes: usize) {
+    macro_rules! copy_words {
         ($($offset:literal)*) => {$(
             if bytes < $offset + 8 {
-                rest!(from, to, $offset, bytes);
+                copy_last_bytes!(from, to, $offset, bytes);
                 return;
             }
-            copy!(u64, from, to, $offset);
+            copy_integer!(u64, from, to, $offset);
         )*};
     }
-    words!(0 8 16 24 32 40 48 56 64 72 80 88 96 104 112 120);
+    copy_words!(0 8 16 24 32 40 48 56 64 72 80 88 96 104 112 120);
 }
 
 const _: () = assert!(MAX_COPIED_BYTES == 128);

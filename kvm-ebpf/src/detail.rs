@@ -1,16 +1,17 @@
-//! Events that say what an exit is about: counted instead of the exits, or as their causes.
+//! Programs for detail events, which occur during an exit and give its cause. Either the event itself
+//! is counted, in place of the exit reason, or it is stored as the cause of the exit.
 
 use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{FieldId, Key, NO_SUBCODE, VCPU_UNKNOWN};
 
 use crate::{
-    classic::classic, clock, counters::increment, field, filter, pair, settings, task::Task,
-    threads,
+    clock, epoch, exit_timing, field, filter, settings, task::Task, timing_counters::increment,
+    tracepoint::tracepoint, vcpu_threads,
 };
 
 #[inline(always)]
-fn run<const DETAIL: usize>(ctx: &TracePointContext) {
-    let epoch = filter::epoch();
+fn on_detail_event<const DETAIL: usize>(ctx: &TracePointContext) {
+    let epoch = epoch::current();
     if epoch == 0 {
         return;
     }
@@ -19,19 +20,19 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
         return;
     }
     let now_ns = clock::now_ns();
-    pair::also_in_slot(ctx, settings::detail_slot(DETAIL), task, now_ns);
-    let key = key::<DETAIL>(ctx);
-    let counted = settings::detail_kind(DETAIL) == 0;
-    // A vCPU's thread has left the guest before anything else. Where that is not seen (no `kvm_exit`
-    // on this kind of KVM), the events are counted without a time.
-    let found = if counted && !filter::has_vcpus() {
-        threads::find_or_make(task, VCPU_UNKNOWN)
+    exit_timing::count_in_slot(ctx, settings::detail_slot(DETAIL), task, now_ns);
+    let key = read_key::<DETAIL>(ctx);
+    let is_counted = settings::detail_kind(DETAIL) == 0;
+    // Usually `kvm_exit` has added the thread already. If KVM has no such event on this architecture,
+    // detail events are counted without a duration.
+    let found = if is_counted && !filter::lists_vcpus() {
+        vcpu_threads::find_or_insert(task, VCPU_UNKNOWN)
     } else {
-        threads::find(task)
+        vcpu_threads::find(task)
     };
     let Some(mut entry) = found else {
-        if counted {
-            if filter::has_vcpus() {
+        if is_counted {
+            if filter::lists_vcpus() {
                 increment!(unattributed);
             } else {
                 increment!(threads_full);
@@ -39,31 +40,33 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
         }
         return;
     };
-    // This may be an interrupt of the program for `kvm_userspace_exit`.
+    // This program may run in an interrupt of the one for `kvm_userspace_exit`.
     if entry.is_busy() {
-        if counted {
+        if is_counted {
             increment!(interrupted);
         }
         return;
     }
-    let wanted = settings::detail_skip_class(DETAIL) == NO_SUBCODE
-        || key.subcode != settings::detail_skip_class(DETAIL);
-    if wanted && !counted {
+    let is_wanted = settings::detail_skip_subcode(DETAIL) == NO_SUBCODE
+        || key.subcode != settings::detail_skip_subcode(DETAIL);
+    if is_wanted && !is_counted {
         entry.cause = key;
     }
-    if wanted && counted {
-        // In a thread that has ended, an exit may still be open, but nothing is timed.
-        let event = match entry.ended {
+    if is_wanted && is_counted {
+        // If the thread has ended, its open exit is never completed. The event has no duration then.
+        let result = match entry.ended {
             0 => entry.clock.on_detail_event(now_ns, key),
             _ => Err(key),
         };
-        match event {
-            Ok(Some(span)) => pair::keep::<false, _>(ctx, &mut entry, &span, now_ns, epoch),
+        match result {
+            Ok(Some(span)) => {
+                exit_timing::record_span::<false, _>(ctx, &mut entry, &span, now_ns, epoch);
+            }
             Ok(None) => {}
-            Err(key) => pair::keep_untimed(ctx, &mut entry, &key),
+            Err(key) => exit_timing::record_untimed(ctx, &mut entry, &key),
         }
     }
-    if settings::detail_is_user(DETAIL) != 0 {
+    if settings::detail_is_userspace_exit(DETAIL) != 0 {
         entry.clock.on_userspace_exit(now_ns);
     }
 }
@@ -71,9 +74,9 @@ fn run<const DETAIL: usize>(ctx: &TracePointContext) {
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "a class has 4 bytes at most"
+    reason = "a subcode has at most 4 bytes"
 )]
-fn key<const DETAIL: usize>(ctx: &TracePointContext) -> Key {
+fn read_key<const DETAIL: usize>(ctx: &TracePointContext) -> Key {
     Key {
         code: field::read(ctx, FieldId::DetailCode(DETAIL)) >> settings::detail_code_shift(DETAIL),
         subcode: field::read(ctx, FieldId::DetailSubcode(DETAIL)) as u32,
@@ -81,16 +84,16 @@ fn key<const DETAIL: usize>(ctx: &TracePointContext) -> Key {
     }
 }
 
-macro_rules! details {
+macro_rules! detail_programs {
     ($($detail:literal: $name:ident),* $(,)?) => {$(
-        classic! {
+        tracepoint! {
             fn $name(ctx) {
-                run::<$detail>(&ctx);
+                on_detail_event::<$detail>(&ctx);
             }
         }
     )*};
 }
-details! {
+detail_programs! {
     0: detail_0, 1: detail_1, 2: detail_2, 3: detail_3,
     4: detail_4, 5: detail_5, 6: detail_6, 7: detail_7,
 }

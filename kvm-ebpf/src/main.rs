@@ -1,57 +1,62 @@
-//! The kernel half: programs for the tracepoints under `events/kvm` and `events/kvmmmu`.
+//! eBPF programs for the tracepoints of KVM, and for a few of the scheduler.
 //!
-//! - `slots`: one small program per event slot; each counts (`count`; per thread, `counted`) and, when asked, ships
-//!   (`ship`) the event it is attached to.
-//! - `rings` is where shipped events lie until user space takes them, `copy` how their records get there.
-//! - `pair`: programs on `kvm_exit`, `kvm_entry` and what comes between them, that time VM exits;
-//!   `threads` and `rows` are what they keep, `turns` knows which thread entered
-//!   a vCPU last, `detail` adds what exits are about, `switch` when a
-//!   thread could not run, and `slow` reports the long ones.
-//! - `vcpu`: one program, on `kvm_entry`, that learns which vCPU a thread runs, for the vCPU filter.
-//! - `publish`: how memory is written that user space reads at the same time; `notice` tells it which threads come and go.
-//! - `thread_end`: programs on `sched_process_exit`, that ship the names of ending threads, release
-//!   their entries, and forget skipped processes.
-//! - `floor`: programs that do nothing, to measure the others by.
+//! Programs:
+//! - [`slots`] counts events and emits their records to user space, with one program per slot;
+//! - [`exit_timing`], [`detail`] and [`sched_switch`] time VM exits;
+//! - [`learn_vcpu`] finds out which vCPU a thread runs;
+//! - [`thread_end`] handles the end of threads;
+//! - [`empty_programs`] do nothing and are for benchmarks.
 //!
-//! Nothing here knows an event's name or layout; what is needed comes in through `settings`.
+//! Tables that programs update:
+//! - [`slot_counter`] and [`timing_counters`]: counters per CPU;
+//! - [`counted_threads`]: event counters per thread;
+//! - [`vcpu_threads`] and [`thread_entry`]: the state of each vCPU thread;
+//! - [`rows`]: exit statistics per thread and key;
+//! - [`vcpu_index_reuse`]: the thread that entered each vCPU last.
+//!
+//! Output to user space: [`emit`] and [`slow_exit`] write records to a per-CPU [`ring`], and
+//! [`notification`] reports new and ended threads.
+//!
+//! Programs know no event names or field offsets. User space writes all they need to [`settings`].
 
 #![no_std]
 #![no_main]
 #![cfg_attr(
     target_arch = "bpf",
-    expect(internal_features, reason = "atomic additions, see `publish`")
+    expect(internal_features, reason = "for atomic additions, see `atomics`")
 )]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 
-mod classic;
+mod atomics;
 mod clock;
 mod copy;
-mod count;
-mod counted;
-mod counters;
+mod counted_threads;
 mod detail;
+mod emit;
+mod empty_programs;
+mod epoch;
+mod exit_timing;
 mod field;
 mod filter;
-mod floor;
+mod learn_vcpu;
 mod maps;
-mod notice;
-mod pair;
-mod publish;
-mod rings;
+mod notification;
+mod ring;
 mod rows;
+mod sched_switch;
 mod settings;
-mod ship;
+mod slot_counter;
 mod slots;
-mod slow;
-mod switch;
+mod slow_exit;
 mod task;
 mod thread_end;
 mod thread_entry;
-mod threads;
-mod turns;
-mod vcpu;
+mod timing_counters;
+mod tracepoint;
+mod vcpu_index_reuse;
+mod vcpu_threads;
 
-/// Several helpers are for GPL-compatible programs only.
+/// The kernel permits several helpers only to programs with a GPL-compatible license.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
@@ -59,6 +64,6 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // The verifier rejects any program that could get here.
+    // The verifier rejects every program that could reach this.
     loop {}
 }

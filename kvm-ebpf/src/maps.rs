@@ -1,5 +1,7 @@
-//! Every map, each with the reason for its size. User space shrinks those a command does not use
-//! to one entry, and grows those the user asks to grow.
+//! All maps.
+//!
+//! Most are declared with one entry. User space sets their sizes before it loads the object: those of
+//! maps that a command does not use stay at the minimum.
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -11,89 +13,96 @@ use kvm_ebpf_common::{
     VcpuThread,
 };
 
-/// Counters of all slots, one copy per CPU, where all programs are raw: these are found with fewer instructions. While a
-/// system call reads them, the kernel runs no classic tracepoint program on that CPU (`bpf_disable_instrumentation`), but
-/// raw ones.
+/// Counters of all slots, used if all programs are raw. Its lookup takes fewer instructions than that
+/// of [`SLOT_COUNTS`].
+///
+/// User space reads it by a system call. On the CPU of that call, the kernel skips classic tracepoint
+/// programs meanwhile (`bpf_disable_instrumentation`), but not raw ones.
 #[map]
 pub(crate) static RAW_SLOT_COUNTS: PerCpuArray<SlotTable> = PerCpuArray::with_max_entries(1, 0);
 
-/// Counters of all slots, by CPU, where there are classic programs: user space has them mapped.
+/// Counters of all slots, by CPU number, used if some programs are classic ones. User space maps it.
 #[map]
 pub(crate) static SLOT_COUNTS: Array<SlotTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What the pairing could not count, by CPU.
+/// Counters of exits and notifications that could not be recorded, by CPU number.
 #[map]
-pub(crate) static PAIRING_COUNTERS: Array<TimingCounters> =
+pub(crate) static TIMING_COUNTERS: Array<TimingCounters> =
     Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Threads that have come and gone: room for some 5,400 until user space reads them.
+/// Notifications of new and ended threads.
 #[map]
-pub(crate) static NOTICES: RingBuf = RingBuf::with_byte_size(4096, 0);
+pub(crate) static NOTIFICATIONS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Processes that user space has decided against, by their names; the value says nothing.
+/// Set of process ids whose events are skipped, because user space has excluded them by name. The
+/// values are not used.
 #[map]
 pub(crate) static SKIPPED_PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
-/// vCPU threads. User space reads these and the rows in place, without a system call, and sizes them
-/// for the vCPUs there are.
+/// vCPU threads. User space maps this table and the rows, and reads them without a system call.
 #[map]
-pub(crate) static THREADS: Array<VcpuThread> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static VCPU_THREADS: Array<VcpuThread> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Which of `THREADS` a tid is.
+/// Index in [`VCPU_THREADS`], by thread id.
 #[map]
-pub(crate) static THREAD_OF: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+pub(crate) static VCPU_THREAD_BY_TID: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
-/// Which of `THREADS` was on a CPU last, by the CPU's number: mostly the one that is there now. An array, as
-/// a look into a per-CPU one is a call of the kernel's (before Linux 6.10).
+/// Index in [`VCPU_THREADS`] of the thread that was last found on a CPU, by CPU number. It is usually
+/// the thread that runs there now.
+///
+/// This is not a per-CPU array, because before Linux 6.10 the lookup in one is a function call.
 #[map]
-pub(crate) static NEAR_THREAD: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static LAST_THREAD_ON_CPU: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Which of `THREADS` entered a vCPU last (its index and 1), at the [`turn_slot`](kvm_ebpf_common::turn_slot) of process
-/// and vCPU. Four times as many as threads, so that few vCPUs share one.
+/// Index in [`VCPU_THREADS`] plus one of the thread that entered a vCPU last, by
+/// [`last_thread_index`](kvm_ebpf_common::last_thread_index).
+///
+/// It has four times as many entries as there are threads, so that few vCPUs share one.
 #[map]
-pub(crate) static VCPU_TURNS: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static LAST_THREAD_OF_VCPU: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Unused places in `THREADS`. User space puts them in, in the beginning and when a thread has ended.
+/// Indices of the free entries of [`VCPU_THREADS`]. User space pushes all at the start, and those of
+/// ended threads later.
 #[map]
-pub(crate) static FREE_THREADS: Stack<u32> = Stack::with_max_entries(1, 0);
+pub(crate) static FREE_VCPU_THREADS: Stack<u32> = Stack::with_max_entries(1, 0);
 
-/// Totals per thread and key.
+/// Exit statistics per thread and key.
 #[map]
 pub(crate) static ROWS: Array<Row> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Which of `ROWS` belongs to a key.
+/// Index in [`ROWS`], by thread and key.
 #[map]
-pub(crate) static ROW_OF: HashMap<RowKey, u32> = HashMap::with_max_entries(1, 0);
+pub(crate) static ROW_BY_KEY: HashMap<RowKey, u32> = HashMap::with_max_entries(1, 0);
 
-/// Unused places in `ROWS`.
+/// Indices of the free entries of [`ROWS`].
 #[map]
 pub(crate) static FREE_ROWS: Stack<u32> = Stack::with_max_entries(1, 0);
 
-/// The causes under each of `ROWS`, at the same index.
+/// Causes of each row, with the same index as in [`ROWS`].
 #[map]
 pub(crate) static CAUSES: Array<CauseTable> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Threads whose events are counted by themselves (`stat --per-vm`).
+/// Threads with event counters of their own (`stat --per-vm`).
 #[map]
 pub(crate) static COUNTED_THREADS: Array<CountedThread> =
     Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Which of `COUNTED_THREADS` a tid is.
+/// Index in [`COUNTED_THREADS`], by thread id.
 #[map]
-pub(crate) static COUNTED_THREAD_OF: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+pub(crate) static COUNTED_THREAD_BY_TID: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
-/// Unused entries of `COUNTED_THREADS`.
+/// Indices of the free entries of [`COUNTED_THREADS`].
 #[map]
 pub(crate) static FREE_COUNTED_THREADS: Stack<u32> = Stack::with_max_entries(1, 0);
 
-/// Their counters: for each entry, one for each slot in use.
+/// Event counters of counted threads: for each entry of [`COUNTED_THREADS`], one per used slot.
 #[map]
 pub(crate) static THREAD_COUNTS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The rings of all CPUs, one after the other: events on their way to user space, which reads them in place.
+/// Rings of all CPUs, one after the other. User space maps them and reads the records in place.
 #[map]
 pub(crate) static RING_CHUNKS: Array<Chunk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// How far each CPU's ring is written and read.
+/// Read and write positions of each CPU's ring, by CPU number.
 #[map]
 pub(crate) static RING_POSITIONS: Array<RingPosition> = Array::with_max_entries(1, BPF_F_MMAPABLE);

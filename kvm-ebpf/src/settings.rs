@@ -1,4 +1,5 @@
-//! The read-only globals that user space writes before load; see `kvm_ebpf_common::settings`.
+//! Access to the read-only settings that user space writes before it loads the programs. See the
+//! `settings` module of `kvm_ebpf_common` for their meaning.
 
 use core::ptr::read_volatile;
 
@@ -14,13 +15,13 @@ static SLOTS: [SlotSettings; MAX_SLOTS] = [SlotSettings::NONE; MAX_SLOTS];
 static FILTER: FilterSettings = FilterSettings::ALL;
 
 #[unsafe(no_mangle)]
-static PAIRING: TimingSettings = TimingSettings::NONE;
+static TIMING: TimingSettings = TimingSettings::NONE;
 
 #[unsafe(no_mangle)]
 static DETAILS: [DetailSettings; MAX_DETAILS] = [DetailSettings::NONE; MAX_DETAILS];
 
 #[unsafe(no_mangle)]
-static SHIP: GeneralSettings = GeneralSettings {
+static GENERAL: GeneralSettings = GeneralSettings {
     ring_shift: CHUNK_BYTES.ilog2(),
     per_thread: 0,
     needs_task: 0,
@@ -31,10 +32,10 @@ static SHIP: GeneralSettings = GeneralSettings {
     raw_can_nest: 0,
 };
 
-/// Reads a field of a global. Volatile, or the compiler would use the initial value above.
+/// Reads a field of a global. Volatile, because otherwise the compiler would use the initial value.
 macro_rules! read {
     ($global:ident $($path:tt)*) => {
-        // SAFETY: a static of plain integers, written only before the program is loaded.
+        // SAFETY: an integer in a static that is written only before the program is loaded.
         unsafe { read_volatile(&raw const $global $($path)*) }
     };
 }
@@ -59,112 +60,95 @@ pub(crate) fn copied_bytes(slot: usize) -> usize {
 }
 
 #[inline(always)]
-pub(crate) fn has_value(slot: usize) -> bool {
+pub(crate) fn checks_value(slot: usize) -> bool {
     read!(SLOTS[slot].checks_value) != 0
 }
 
 #[inline(always)]
-pub(crate) fn of_vcpus(slot: usize) -> bool {
+pub(crate) fn vcpu_threads_only(slot: usize) -> bool {
     read!(SLOTS[slot].vcpu_threads_only) != 0
 }
 
-/// A list of ids in the filter: how many there are, and each.
+/// Defines accessors of a list of the filter: for its length, and for an element.
 macro_rules! filter_list {
-    ($count:ident, $get:ident, $count_field:ident, $list_field:ident) => {
+    ($count:ident, $element:ident, $list:ident) => {
         #[inline(always)]
         pub(crate) fn $count() -> u32 {
-            read!(FILTER.$count_field)
+            read!(FILTER.$count)
         }
         #[inline(always)]
-        pub(crate) fn $get(index: usize) -> u32 {
-            read!(FILTER.$list_field[index])
+        pub(crate) fn $element(index: usize) -> u32 {
+            read!(FILTER.$list[index])
         }
     };
 }
-filter_list!(tgid_count, tgid, tgid_count, tgids);
-filter_list!(tid_count, tid, tid_count, tids);
-filter_list!(vcpu_count, vcpu, vcpu_count, vcpus);
-filter_list!(value_count, value, value_count, values);
+filter_list!(tgid_count, tgid, tgids);
+filter_list!(tid_count, tid, tids);
+filter_list!(vcpu_count, vcpu, vcpus);
+filter_list!(value_count, value, values);
 
 #[inline(always)]
 pub(crate) fn skip_processes() -> bool {
     read!(FILTER.skip_processes) != 0
 }
 
-/// A field of `PAIRING`.
-macro_rules! pairing {
+/// Defines accessors of integers in `TIMING`.
+macro_rules! timing {
     ($($field:ident: $type:ty),* $(,)?) => {$(
         #[inline(always)]
         pub(crate) fn $field() -> $type {
-            read!(PAIRING.$field)
+            read!(TIMING.$field)
         }
     )*};
 }
-pairing! {
-    slow_ns: u64, rip_kind: u32, exit_slot: u32, entry_slot: u32, userspace_exit_slot: u32, wakeup_slot: u32,
-    last_thread_mask: u32,
+timing! {
+    slow_ns: u64, rip_kind: u32, exit_slot: u32, entry_slot: u32, userspace_exit_slot: u32,
+    wakeup_slot: u32, last_thread_mask: u32,
 }
 
 #[inline(always)]
 pub(crate) fn by_reason() -> bool {
-    read!(PAIRING.by_reason) != 0
+    read!(TIMING.by_reason) != 0
 }
 
 #[inline(always)]
-pub(crate) fn causes() -> bool {
-    read!(PAIRING.stores_causes) != 0
+pub(crate) fn stores_causes() -> bool {
+    read!(TIMING.stores_causes) != 0
 }
 
-/// A field of one of `DETAILS`.
+/// Defines accessors of the elements of `DETAILS`.
 macro_rules! detail {
-    ($($get:ident: $field:ident),* $(,)?) => {$(
+    ($($accessor:ident: $field:ident),* $(,)?) => {$(
         #[inline(always)]
-        pub(crate) fn $get(detail: usize) -> u32 {
+        pub(crate) fn $accessor(detail: usize) -> u32 {
             read!(DETAILS[detail].$field)
         }
     )*};
 }
 detail! {
-    detail_code_shift: code_shift, detail_skip_class: skip_subcode, detail_kind: kind,
-    detail_is_user: is_userspace_exit, detail_slot: slot,
+    detail_code_shift: code_shift, detail_skip_subcode: skip_subcode, detail_kind: kind,
+    detail_is_userspace_exit: is_userspace_exit, detail_slot: slot,
 }
 
 #[inline(always)]
 pub(crate) fn ring_shift() -> u32 {
-    read!(SHIP.ring_shift)
+    read!(GENERAL.ring_shift)
 }
 
 #[inline(always)]
-pub(crate) fn per_thread() -> bool {
-    read!(SHIP.per_thread) != 0
+pub(crate) fn slot_count() -> u32 {
+    read!(GENERAL.slot_count)
 }
 
-#[inline(always)]
-pub(crate) fn by_task() -> bool {
-    read!(SHIP.needs_task) != 0
+/// Defines accessors of flags in `GENERAL`.
+macro_rules! flags {
+    ($($field:ident),* $(,)?) => {$(
+        #[inline(always)]
+        pub(crate) fn $field() -> bool {
+            read!(GENERAL.$field) != 0
+        }
+    )*};
 }
-
-#[inline(always)]
-pub(crate) fn counts_simply() -> bool {
-    read!(SHIP.plain_increment) != 0
-}
-
-#[inline(always)]
-pub(crate) fn log() -> bool {
-    read!(SHIP.log) != 0
-}
-
-#[inline(always)]
-pub(crate) fn slots() -> u32 {
-    read!(SHIP.slot_count)
-}
-
-#[inline(always)]
-pub(crate) fn reorders_writes() -> bool {
-    read!(SHIP.weakly_ordered) != 0
-}
-
-#[inline(always)]
-pub(crate) fn interrupts_itself() -> bool {
-    read!(SHIP.raw_can_nest) != 0
+flags! {
+    per_thread, needs_task, plain_increment, log, weakly_ordered, raw_can_nest,
 }

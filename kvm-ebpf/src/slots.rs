@@ -1,8 +1,8 @@
-//! Two programs per slot, all alike but for the slot's number.
+//! Programs that count and emit events. Each slot has two, which differ only in the slot number.
 //!
-//! `count_N` is a raw tracepoint program: it only counts, and costs the least. `slot_N` is a classic
-//! tracepoint program, which the kernel hands the event's record: it ships, and filters by what the
-//! record says.
+//! - `count_N` is a raw tracepoint program. It only counts, and costs the least.
+//! - `slot_N` is a classic tracepoint program. It gets the record of the event, so it can also emit it
+//!   and filter by its fields.
 
 use aya_ebpf::{
     macros::raw_tracepoint,
@@ -11,110 +11,115 @@ use aya_ebpf::{
 use kvm_ebpf_common::{Decision, FieldId, decide};
 
 use crate::{
-    classic::classic,
-    clock,
-    count::Counter,
-    field,
-    filter::{self, Globals},
-    settings, ship,
+    clock, emit, epoch, field,
+    filter::{self, UserSelection},
+    settings,
+    slot_counter::SlotCounter,
     task::Task,
+    tracepoint::tracepoint,
 };
 
 #[inline(always)]
 fn count<const SLOT: usize>() {
-    if !filter::running() {
+    if !epoch::is_measuring() {
         return;
     }
-    // The counter is looked up on each way by itself: on the shorter one, it then needs no register that is saved first.
-    if settings::counts_simply() {
-        if let Some(counter) = Counter::of_raw_slot(SLOT) {
-            counter.add_seen_simply();
+    // Each branch has its own lookup, so the first one saves no registers.
+    if settings::plain_increment() {
+        if let Some(counter) = SlotCounter::for_raw_slot(SLOT) {
+            counter.add_seen_not_atomic();
         }
-    } else if settings::by_task() {
+    } else if settings::needs_task() {
         let task = Task::current();
         if filter::selects_task(task)
-            && let Some(counter) = Counter::of_raw_slot(SLOT)
+            && let Some(counter) = SlotCounter::for_raw_slot(SLOT)
         {
-            counter.add_of(SLOT, task);
+            counter.add_seen_in_thread(SLOT, task);
         }
-    } else if let Some(counter) = Counter::of_raw_slot(SLOT) {
+    } else if let Some(counter) = SlotCounter::for_raw_slot(SLOT) {
         counter.add_seen();
     }
 }
 
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
-fn run<const SLOT: usize>(ctx: &TracePointContext) {
-    if !filter::running() {
+fn filter_and_count<const SLOT: usize>(ctx: &TracePointContext) {
+    if !epoch::is_measuring() {
         return;
     }
     let task = Task::current();
-    if settings::of_vcpus(SLOT) {
-        if let Some(subject) = filter::subject_of::<SLOT>(ctx, task) {
-            take_for(subject, ctx, SLOT, task, clock::now_ns);
+    if settings::vcpu_threads_only(SLOT) {
+        if let Some(counted_task) = filter::vcpu_thread_of_event::<SLOT>(ctx, task) {
+            count_for_thread(counted_task, ctx, SLOT, task, clock::now_ns);
         }
         return;
     }
-    let vcpu = || filter::vcpu_of(field::read(ctx, FieldId::SlotVcpu(SLOT)) as u32, task);
-    match decide(&Globals, task.tgid, task.tid, vcpu) {
+    let vcpu = || {
+        let recorded = field::read(ctx, FieldId::SlotVcpu(SLOT)) as u32;
+        filter::vcpu_of_event(recorded, task)
+    };
+    match decide(&UserSelection, task.tgid, task.tid, vcpu) {
         Decision::Selected => {}
         Decision::Skipped => return,
         Decision::VcpuUnknown => {
-            if let Some(counter) = Counter::of_slot(SLOT) {
+            if let Some(counter) = SlotCounter::for_slot(SLOT) {
                 counter.add_unattributed();
             }
             return;
         }
     }
-    if filter::passes_value::<SLOT>(ctx) {
-        take(ctx, SLOT, task, clock::now_ns);
+    if filter::selects_value::<SLOT>(ctx) {
+        count_and_emit(ctx, SLOT, task, clock::now_ns);
     }
 }
 
-/// Counts and ships an event that has passed the filters; also for programs that do something else with
-/// it.
+/// Counts an event that passed the filters, and emits it if that is requested.
 ///
-/// The clock is not read when nothing is shipped.
+/// `now_ns` is called only if the event is emitted.
 #[inline(always)]
-pub(crate) fn take(ctx: &TracePointContext, slot: usize, task: Task, now_ns: impl FnOnce() -> u64) {
-    take_for(task, ctx, slot, task, now_ns);
-}
-
-/// As [`take`], for an event that is counted for another thread than it happens in.
-#[inline(always)]
-fn take_for(
-    subject: Task,
+pub(crate) fn count_and_emit(
     ctx: &TracePointContext,
     slot: usize,
     task: Task,
     now_ns: impl FnOnce() -> u64,
 ) {
-    let Some(counter) = Counter::of_slot(slot) else {
+    count_for_thread(task, ctx, slot, task, now_ns);
+}
+
+/// Does the same as [`count_and_emit`], but counts the event for `counted_task`. `task` is the thread in
+/// which it occurred.
+#[inline(always)]
+fn count_for_thread(
+    counted_task: Task,
+    ctx: &TracePointContext,
+    slot: usize,
+    task: Task,
+    now_ns: impl FnOnce() -> u64,
+) {
+    let Some(counter) = SlotCounter::for_slot(slot) else {
         return;
     };
-    counter.add_of(slot, subject);
-    if settings::record_bytes(slot) != 0 && !ship::ship(ctx, slot, task, now_ns()) {
+    counter.add_seen_in_thread(slot, counted_task);
+    if settings::record_bytes(slot) != 0 && !emit::emit_event(ctx, slot, task, now_ns()) {
         counter.add_lost();
     }
 }
 
-macro_rules! slots {
-    ($($slot:literal: $count:ident $ship:ident),* $(,)?) => {$(
+macro_rules! slot_programs {
+    ($($slot:literal: $count:ident $filter:ident),* $(,)?) => {$(
         #[raw_tracepoint]
         fn $count(_ctx: RawTracePointContext) -> u32 {
             count::<$slot>();
             0
         }
-        classic! {
-            fn $ship(ctx) {
-                run::<$slot>(&ctx);
+        tracepoint! {
+            fn $filter(ctx) {
+                filter_and_count::<$slot>(&ctx);
             }
         }
     )*};
 }
-
-#[rustfmt::skip]
-slots! {
+slot_programs! {
     0: count_0 slot_0, 1: count_1 slot_1, 2: count_2 slot_2, 3: count_3 slot_3,
     4: count_4 slot_4, 5: count_5 slot_5, 6: count_6 slot_6, 7: count_7 slot_7,
     8: count_8 slot_8, 9: count_9 slot_9, 10: count_10 slot_10, 11: count_11 slot_11,

@@ -1,9 +1,9 @@
-//! The thread an event happened in.
+//! The process id and thread id of a thread.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use kvm_ebpf_common::{tgid_of, tid_of};
 
-/// A thread, in the kernel's words.
+/// A thread, by its ids in the initial PID namespace.
 #[derive(Clone, Copy)]
 pub(crate) struct Task {
     pub(crate) tgid: u32,
@@ -11,23 +11,24 @@ pub(crate) struct Task {
 }
 
 impl Task {
+    /// Returns the thread in which the program runs.
     #[inline(always)]
     pub(crate) fn current() -> Self {
-        Self::of(bpf_get_current_pid_tgid())
+        Self::from_pid_tgid(bpf_get_current_pid_tgid())
     }
 
-    /// From both in one number.
+    /// Splits `tgid << 32 | tid`.
     #[inline(always)]
-    pub(crate) fn of(both: u64) -> Self {
+    pub(crate) fn from_pid_tgid(pid_tgid: u64) -> Self {
         Self {
-            tgid: tgid_of(both),
-            tid: tid_of(both),
+            tgid: tgid_of(pid_tgid),
+            tid: tid_of(pid_tgid),
         }
     }
 
-    /// Both in one number, as the kernel gives it.
+    /// Returns `tgid << 32 | tid`.
     #[inline(always)]
-    pub(crate) fn both(self) -> u64 {
+    pub(crate) fn pid_tgid(self) -> u64 {
         u64::from(self.tgid) << 32 | u64::from(self.tid)
     }
 }

@@ -1,36 +1,39 @@
-//! Threads that end. All of these are for `sched:sched_process_exit`, which happens in the thread that ends.
+//! Programs for `sched:sched_process_exit`, which occurs in the thread that ends.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
-use crate::{counted, filter, maps::SKIPPED_PROCESSES, ship, task::Task, threads};
+use crate::{
+    counted_threads, emit, epoch, filter, maps::SKIPPED_PROCESSES, task::Task, vcpu_threads,
+};
 
-/// Ships its name, which nobody can be asked for later.
+/// Emits the name of the thread, which user space cannot read from `/proc` later.
 #[raw_tracepoint]
 fn thread_end(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();
-    if filter::running() && filter::selects_task(task) {
-        ship::ship_thread_end(task);
+    if epoch::is_measuring() && filter::selects_task(task) {
+        emit::emit_thread_end(task);
     }
     0
 }
 
-/// Marks a vCPU thread's entry, also after the measurement.
+/// Marks the entry of a vCPU thread as ended, also while nothing is measured.
 #[raw_tracepoint]
 fn vcpu_thread_end(_ctx: RawTracePointContext) -> u32 {
-    if let Some(mut thread) = threads::find(Task::current()) {
-        threads::end(&mut thread);
+    if let Some(mut entry) = vcpu_threads::find(Task::current()) {
+        vcpu_threads::on_thread_end(&mut entry);
     }
     0
 }
 
-/// Marks the entry of a thread whose events are counted by themselves.
+/// Marks the entry of a counted thread as ended.
 #[raw_tracepoint]
 fn counted_thread_end(_ctx: RawTracePointContext) -> u32 {
-    counted::end(Task::current());
+    counted_threads::mark_ended(Task::current());
     0
 }
 
-/// Removes a process from the skipped ones when its main thread ends: another process may get its number.
+/// Removes a process from the skipped ones when its main thread ends, because another process may get
+/// its id.
 #[raw_tracepoint]
 fn process_end(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();

@@ -149,7 +149,7 @@ impl Attached {
         let mut attached = Self {
             is_raw: plan.is_raw,
             slot_counts: Mapped::of(&ebpf, "SLOT_COUNTS")?,
-            pairing_counters: Mapped::of(&ebpf, "PAIRING_COUNTERS")?,
+            pairing_counters: Mapped::of(&ebpf, "TIMING_COUNTERS")?,
             ebpf,
             events: request.events.len(),
             programs: Vec::new(),
@@ -358,9 +358,9 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .btf(None)
         .override_global("SLOTS", &plan.slots[..], true)
         .override_global("FILTER", &filter, true)
-        .override_global("PAIRING", &pairing, true)
+        .override_global("TIMING", &pairing, true)
         .override_global("DETAILS", &details[..], true)
-        .override_global("SHIP", &ship, true)
+        .override_global("GENERAL", &ship, true)
         .override_global(
             aya_log::LEVEL,
             if request.log { &u8::MAX } else { &0 },
@@ -368,13 +368,13 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         )
         .map_max_entries("RING_CHUNKS", if_needed(ring, cpus.saturating_mul(chunks)))
         .map_max_entries("RING_POSITIONS", if_needed(ring, cpus))
-        .map_max_entries("NEAR_THREAD", cpus)
-        .map_max_entries("THREADS", threads)
-        .map_max_entries("THREAD_OF", threads)
-        .map_max_entries("VCPU_TURNS", turns)
-        .map_max_entries("FREE_THREADS", threads)
+        .map_max_entries("LAST_THREAD_ON_CPU", cpus)
+        .map_max_entries("VCPU_THREADS", threads)
+        .map_max_entries("VCPU_THREAD_BY_TID", threads)
+        .map_max_entries("LAST_THREAD_OF_VCPU", turns)
+        .map_max_entries("FREE_VCPU_THREADS", threads)
         .map_max_entries("ROWS", rows)
-        .map_max_entries("ROW_OF", rows)
+        .map_max_entries("ROW_BY_KEY", rows)
         .map_max_entries("FREE_ROWS", rows)
         .map_max_entries("CAUSES", causes)
         .map_max_entries(
@@ -382,10 +382,13 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             if_needed(request.skip_processes, MAX_SKIPPED_PROCESSES),
         )
         .map_max_entries("SLOT_COUNTS", if_needed(!plan.is_raw, cpus))
-        .map_max_entries("PAIRING_COUNTERS", cpus)
-        .map_max_entries("NOTICES", if has_notices { NOTICES_BYTES } else { 4096 })
+        .map_max_entries("TIMING_COUNTERS", cpus)
+        .map_max_entries(
+            "NOTIFICATIONS",
+            if has_notices { NOTICES_BYTES } else { 4096 },
+        )
         .map_max_entries("COUNTED_THREADS", counted)
-        .map_max_entries("COUNTED_THREAD_OF", counted)
+        .map_max_entries("COUNTED_THREAD_BY_TID", counted)
         .map_max_entries("FREE_COUNTED_THREADS", counted)
         .map_max_entries(
             "THREAD_COUNTS",
@@ -401,7 +404,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             }
         })?;
     if knows_threads {
-        tables::free_all(&mut ebpf, "FREE_THREADS", threads)?;
+        tables::free_all(&mut ebpf, "FREE_VCPU_THREADS", threads)?;
         tables::free_all(&mut ebpf, "FREE_ROWS", rows)?;
     }
     if request.per_thread {

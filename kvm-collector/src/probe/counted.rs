@@ -35,7 +35,7 @@ impl CountedThreads {
     pub(super) fn free(&mut self, ebpf: &mut Ebpf, index: u32) -> Result<(), ProbeError> {
         let thread = self.threads.thread(index);
         // Nothing is found here from now on.
-        tables::remove_if(ebpf, "COUNTED_THREAD_OF", thread.tid(), index)?;
+        tables::remove_if(ebpf, "COUNTED_THREAD_BY_TID", thread.tid(), index)?;
         self.threads.clear(index);
         let counts = &self.counts.words()[index as usize * self.slots..][..self.slots];
         let clear = |it: &AtomicU64| it.store(0, Ordering::Relaxed);

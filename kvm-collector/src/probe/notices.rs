@@ -12,7 +12,7 @@ use zerocopy::FromBytes as _;
 use super::error::ProbeError;
 
 /// The map's name.
-const NAME: &str = "NOTICES";
+const NAME: &str = "NOTIFICATIONS";
 
 /// The size of the kernel's ring buffer where threads have to be known, in bytes: for some 5,400 notices.
 pub(super) const NOTICES_BYTES: u32 = 256 << 10;

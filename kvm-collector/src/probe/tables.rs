@@ -24,7 +24,7 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn of(ebpf: &Ebpf) -> Result<Self, ProbeError> {
         Ok(Self {
-            threads: ThreadTable::of(ebpf, "THREADS")?,
+            threads: ThreadTable::of(ebpf, "VCPU_THREADS")?,
             rows: Mapped::of(ebpf, "ROWS")?,
             causes: Mapped::of(ebpf, "CAUSES")?,
         })
@@ -78,14 +78,14 @@ impl Tables {
     /// was, which the first exit of the entry's next thread sets again.
     pub(super) fn free(&mut self, ebpf: &mut Ebpf, index: u32) -> Result<(), ProbeError> {
         let thread = self.threads.thread(index);
-        remove_if(ebpf, "THREAD_OF", thread.tid(), index)?;
+        remove_if(ebpf, "VCPU_THREAD_BY_TID", thread.tid(), index)?;
         let rows: Vec<_> = self.rows(index).map(|(row, it)| (row, it.key)).collect();
         for (row, key) in &rows {
             let key = RowKey {
                 thread: u64::from(index),
                 key: *key,
             };
-            remove(ebpf, "ROW_OF", &key)?;
+            remove(ebpf, "ROW_BY_KEY", &key)?;
             self.rows.clear(*row);
             if self.causes.len() == self.rows.len() {
                 self.causes.clear(*row);
@@ -94,7 +94,7 @@ impl Tables {
         let rows = rows.iter().filter_map(|(row, _)| u32::try_from(*row).ok());
         push(ebpf, "FREE_ROWS", rows)?;
         self.threads.clear(index);
-        push(ebpf, "FREE_THREADS", [index])
+        push(ebpf, "FREE_VCPU_THREADS", [index])
     }
 }
 

@@ -65,10 +65,13 @@ impl Vm {
     }
 }
 
+/// Folder of the VM for files without DEST.
+const DEFAULT_FOLDER: &str = "/root";
+
 impl FromStr for GuestFile {
     type Err = anyhow::Error;
 
-    /// Parses `FILE` or `FILE:DEST`. Without DEST, the file goes to `/root`.
+    /// Parses `FILE` or `FILE:DEST`. Without DEST, the file goes to [`DEFAULT_FOLDER`].
     fn from_str(text: &str) -> Result<Self> {
         let (host, guest) = match text.split_once(':') {
             Some((host, guest)) => (PathBuf::from(host), guest.to_owned()),
@@ -77,7 +80,7 @@ impl FromStr for GuestFile {
                 let name = host
                     .file_name()
                     .ok_or_else(|| anyhow!("`{text}` has no file name"))?;
-                let guest = format!("/root/{}", name.to_string_lossy());
+                let guest = format!("{DEFAULT_FOLDER}/{}", name.to_string_lossy());
                 (host, guest)
             }
         };
@@ -95,7 +98,7 @@ mod tests {
     #[test]
     fn a_file_goes_to_root_by_default() {
         let placed: GuestFile = "some/tool".parse().unwrap();
-        assert_eq!(placed.guest, "/root/tool");
+        assert_eq!(placed.guest, format!("{DEFAULT_FOLDER}/tool"));
         let placed: GuestFile = "some/tool:/bin/other".parse().unwrap();
         assert_eq!(placed.guest, "/bin/other");
         assert!("tool:relative".parse::<GuestFile>().is_err());

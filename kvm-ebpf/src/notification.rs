@@ -1,14 +1,15 @@
-//! Notices to user space: a thread is new in a table, or has ended.
+//! Notifications to user space about new and ended threads.
 //!
-//! They are rare, so they go through the kernel's own ring buffer: it takes a lock, but it wakes user space, which reads a
-//! VM's name while the VM lives.
+//! They use the kernel's BPF ring buffer, because it wakes user space. User space can then read the
+//! name of a VM while the VM still exists. The lock of that buffer does not matter, because
+//! notifications are rare.
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_ktime_get_ns};
 use kvm_ebpf_common::{COMM_BYTES, ThreadNotification};
 
-use crate::{counters::increment, maps::NOTICES, task::Task};
+use crate::{maps::NOTIFICATIONS, task::Task, timing_counters::increment};
 
-/// Sends a notice about a thread's entry. One that cannot be sent is counted.
+/// Sends a notification about the entry of a thread, or counts it as lost.
 #[inline(never)]
 pub(crate) fn send(kind: u32, index: u32, task: Task) {
     let comm = if Task::current().tid == task.tid {
@@ -16,7 +17,7 @@ pub(crate) fn send(kind: u32, index: u32, task: Task) {
     } else {
         [0; COMM_BYTES]
     };
-    let notice = ThreadNotification {
+    let notification = ThreadNotification {
         // SAFETY: a helper without arguments.
         time_ns: unsafe { bpf_ktime_get_ns() },
         tgid: task.tgid,
@@ -25,7 +26,10 @@ pub(crate) fn send(kind: u32, index: u32, task: Task) {
         kind,
         comm,
     };
-    if NOTICES.output::<ThreadNotification>(notice, 0).is_err() {
+    if NOTIFICATIONS
+        .output::<ThreadNotification>(notification, 0)
+        .is_err()
+    {
         increment!(notifications_lost);
     }
 }

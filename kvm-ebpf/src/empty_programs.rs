@@ -1,10 +1,10 @@
-//! Programs that do nothing: what watching costs at the least, to measure the others by.
+//! Programs that do nothing. Benchmarks use them to measure the cost of attaching any program.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
-use crate::classic::classic;
+use crate::tracepoint::tracepoint;
 
-classic! {
+tracepoint! {
     fn empty(_ctx) {}
 }
 

@@ -1,28 +1,30 @@
-//! Slow exits, reported as they end.
+//! Reports slow exits when they end.
 
 use kvm_ebpf_common::{RecordHeader, SLOW_EXIT_SLOT, SlowExit, Span};
 
-use crate::{counters::increment, rings::Room, settings, thread_entry::Entry};
+use crate::{
+    ring::ReservedRecord, settings, thread_entry::ThreadEntry, timing_counters::increment,
+};
 
-/// Queues a span for user space if it is slow.
+/// Emits a span to user space if it is slow.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "a length, and a CPU's number"
+    reason = "a length, and the number of a CPU"
 )]
-pub(crate) fn report(entry: &Entry, span: &Span, now_ns: u64) {
+pub(crate) fn report_if_slow(entry: &ThreadEntry, span: &Span, now_ns: u64) {
     if !span.is_slow(settings::slow_ns()) {
         return;
     }
-    let Some(room) = Room::reserve(size_of::<SlowExit>()) else {
+    let Some(reserved) = ReservedRecord::reserve(size_of::<SlowExit>()) else {
         increment!(slow_lost);
         return;
     };
-    let report = SlowExit {
+    let record = SlowExit {
         header: RecordHeader {
             time_ns: now_ns,
             tgid: entry.tgid(),
-            cpu: room.cpu as u16,
+            cpu: reserved.cpu as u16,
             length: size_of::<SlowExit>() as u16,
             event_id: 0,
             slot: SLOW_EXIT_SLOT,
@@ -34,7 +36,7 @@ pub(crate) fn report(entry: &Entry, span: &Span, now_ns: u64) {
         vcpu: entry.vcpu,
         padding: 0,
     };
-    // SAFETY: as much room as was asked for.
-    unsafe { room.to.cast::<SlowExit>().write(report) };
-    room.publish();
+    // SAFETY: the reserved space has this size.
+    unsafe { reserved.data.cast::<SlowExit>().write(record) };
+    reserved.submit();
 }

@@ -1,4 +1,4 @@
-//! Stores that user space reads without a lock, in memory that both sides have mapped.
+//! Atomic operations on map memory that user space or other CPUs access at the same time.
 
 use core::{
     ptr::write_volatile,
@@ -7,19 +7,21 @@ use core::{
 
 use crate::settings;
 
-/// Stores a word after everything that was stored before: who reads it with acquire ordering sees that as well.
+/// Stores a word with release ordering: a reader that loads it with acquire ordering also sees all
+/// earlier stores.
 ///
-/// On x86, stores become visible in their order, so only the compiler must not change it. Elsewhere this is an exchange,
-/// which is fully ordered (Documentation/bpf/standardization/instruction-set.rst, "Atomic operations"; compiled on arm64
-/// since Linux 5.18). BPF has a store-release instruction only since 6.15.
+/// On x86, other CPUs see stores in program order, so only the compiler must keep the order.
+/// Elsewhere this is an atomic exchange, which is fully ordered ("Atomic operations" in
+/// Documentation/bpf/standardization/instruction-set.rst). Its compilation for arm64 needs Linux
+/// 5.18. BPF has a store-release instruction only since Linux 6.15.
 ///
 /// # Safety
-/// `to` is valid and aligned, in a map's value; nobody else writes to it.
+/// `to` is valid, aligned, and in the value of a map. No other program writes to it.
 #[inline(always)]
 pub(crate) unsafe fn store_release(to: *mut u64, word: u64) {
-    if settings::reorders_writes() {
+    if settings::weakly_ordered() {
         // SAFETY: the caller's promise.
-        unsafe { atomic::swap(to, word) };
+        unsafe { instructions::swap(to, word) };
     } else {
         compiler_fence(Ordering::Release);
         // SAFETY: the caller's promise.
@@ -27,19 +29,20 @@ pub(crate) unsafe fn store_release(to: *mut u64, word: u64) {
     }
 }
 
-/// Adds to a counter that another CPU, or an interrupt, may add to as well.
+/// Adds to a counter with one instruction, because another CPU or an interrupt may also add to it.
 ///
 /// # Safety
-/// `counter` is valid and aligned, in a map's value.
+/// `counter` is valid, aligned, and in the value of a map.
 #[inline(always)]
 pub(crate) unsafe fn add(counter: *mut u64, number: u64) {
     // SAFETY: the caller's promise.
-    unsafe { atomic::add(counter, number) };
+    unsafe { instructions::add(counter, number) };
 }
 
-/// The instructions. The compiler's own atomics leave these out for BPF, which has no compare-and-swap in its first version.
+/// The BPF instructions. `core::sync::atomic` has no such methods for BPF, because the first version
+/// of BPF has no compare-and-swap.
 #[cfg(target_arch = "bpf")]
-mod atomic {
+mod instructions {
     use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
 
     #[inline(always)]
@@ -55,9 +58,9 @@ mod atomic {
     }
 }
 
-/// For the linter, which runs on the host.
+/// The same for the host, for which clippy compiles this crate.
 #[cfg(not(target_arch = "bpf"))]
-mod atomic {
+mod instructions {
     use core::sync::atomic::{AtomicU64, Ordering};
 
     pub(super) unsafe fn swap(to: *mut u64, word: u64) {

@@ -1,4 +1,4 @@
-//! Shipping: the raw record, untouched, behind a header, into the CPU's ring.
+//! Emits records to user space: raw records of events, and the names of ending threads.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -9,25 +9,26 @@ use kvm_ebpf_common::{
     COMM_BYTES, COMMON_FIELDS_BYTES, RECORD_HEADER_BYTES, RecordHeader, THREAD_END_SLOT,
 };
 
-use crate::{copy, rings::Room, settings, task::Task};
+use crate::{copy, ring::ReservedRecord, settings, task::Task};
 
-/// Ships the current event, which happened at `time_ns`; false when the ring has no room.
+/// Emits the current event: a header and the unchanged raw record. Returns false if the record does
+/// not fit into the ring.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "record lengths, slots and CPU numbers fit"
 )]
-pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task, time_ns: u64) -> bool {
+pub(crate) fn emit_event(ctx: &TracePointContext, slot: usize, task: Task, time_ns: u64) -> bool {
     let bytes = settings::record_bytes(slot);
-    let Some(room) = Room::reserve(bytes) else {
+    let Some(reserved) = ReservedRecord::reserve(bytes) else {
         return false;
     };
-    // SAFETY: `bytes` is at least a header's length, and all in a ring is aligned to 8.
+    // SAFETY: `bytes` is at least the length of a header. Records are aligned to 8 bytes.
     unsafe {
-        room.to.cast::<RecordHeader>().write(RecordHeader {
+        reserved.data.cast::<RecordHeader>().write(RecordHeader {
             time_ns,
             tgid: task.tgid,
-            cpu: room.cpu as u16,
+            cpu: reserved.cpu as u16,
             length: bytes as u16,
             event_id: settings::event_id(slot),
             slot: slot as u16,
@@ -35,33 +36,33 @@ pub(crate) fn ship(ctx: &TracePointContext, slot: usize, task: Task, time_ns: u6
         });
     }
     let copied_bytes = settings::copied_bytes(slot);
-    // SAFETY: exactly the rest of the room.
-    let behind = unsafe { room.to.add(RECORD_HEADER_BYTES) };
+    // SAFETY: within the reserved space.
+    let fields = unsafe { reserved.data.add(RECORD_HEADER_BYTES) };
     if copied_bytes != 0 {
-        copy::fields(ctx.as_ptr(), behind, copied_bytes);
+        copy::copy_fields(ctx.as_ptr(), fields, copied_bytes);
     } else {
-        // SAFETY: as above; the helper fails instead of faulting, and then zeroes.
+        // SAFETY: within the reserved space. If the record cannot be read, the helper writes zeros.
         unsafe {
             bpf_probe_read_kernel(
-                behind.cast(),
+                fields.cast(),
                 (bytes - RECORD_HEADER_BYTES) as u32,
                 ctx.as_ptr().byte_add(COMMON_FIELDS_BYTES).cast(),
             );
         }
     }
-    room.publish();
+    reserved.submit();
     true
 }
 
-/// Ships the name of the current thread, which is ending. That there is no room for it is no loss of
-/// an event.
+/// Emits the name of the current thread, which is ending. If it does not fit into the ring, no event
+/// is lost, only the name.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "40 bytes, and a CPU's number"
+    reason = "40 bytes, and the number of a CPU"
 )]
-pub(crate) fn ship_thread_end(task: Task) {
-    let Some(room) = Room::reserve(size_of::<ThreadEnd>()) else {
+pub(crate) fn emit_thread_end(task: Task) {
+    let Some(reserved) = ReservedRecord::reserve(size_of::<ThreadEnd>()) else {
         return;
     };
     // SAFETY: a helper without arguments.
@@ -70,7 +71,7 @@ pub(crate) fn ship_thread_end(task: Task) {
         header: RecordHeader {
             time_ns,
             tgid: task.tgid,
-            cpu: room.cpu as u16,
+            cpu: reserved.cpu as u16,
             length: size_of::<ThreadEnd>() as u16,
             event_id: 0,
             slot: THREAD_END_SLOT,
@@ -78,11 +79,12 @@ pub(crate) fn ship_thread_end(task: Task) {
         },
         comm: bpf_get_current_comm().unwrap_or([0; COMM_BYTES]),
     };
-    // SAFETY: as much room as was asked for.
-    unsafe { room.to.cast::<ThreadEnd>().write(record) };
-    room.publish();
+    // SAFETY: the reserved space has this size.
+    unsafe { reserved.data.cast::<ThreadEnd>().write(record) };
+    reserved.submit();
 }
 
+/// Record of [`THREAD_END_SLOT`].
 #[repr(C)]
 struct ThreadEnd {
     header: RecordHeader,
