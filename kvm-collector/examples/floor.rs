@@ -6,7 +6,7 @@
 use std::io::Read as _;
 
 use kvm_collector::{
-    probe::Floor,
+    probe::EmptyPrograms,
     tracefs::{Tracefs, events},
 };
 
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .map(|event| tracefs.read_format(event))
         .collect::<Result<Vec<_>, _>>()?;
-    let floor = Floor::attach(&formats, raw)?;
+    let floor = EmptyPrograms::attach(&formats, raw)?;
     println!("attached");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     drop(floor);

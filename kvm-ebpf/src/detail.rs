@@ -5,7 +5,7 @@ use aya_ebpf::programs::TracePointContext;
 use kvm_ebpf_common::{FieldId, Key, NO_SUBCODE, VCPU_UNKNOWN};
 
 use crate::{
-    clock, epoch, exit_timing, field, filter, settings, task::Task, timing_counters::increment,
+    clock, epoch, exit, field, filter, settings, task::Task, timing_counters::increment,
     tracepoint::tracepoint, vcpu_threads,
 };
 
@@ -20,7 +20,7 @@ fn on_detail_event<const DETAIL: usize>(ctx: &TracePointContext) {
         return;
     }
     let now_ns = clock::now_ns();
-    exit_timing::count_in_slot(ctx, settings::detail_slot(DETAIL), task, now_ns);
+    exit::count_in_slot(ctx, settings::detail_slot(DETAIL), task, now_ns);
     let key = read_key::<DETAIL>(ctx);
     let is_counted = settings::detail_kind(DETAIL) == 0;
     // Usually `kvm_exit` has added the thread already. If KVM has no such event on this architecture,
@@ -60,10 +60,10 @@ fn on_detail_event<const DETAIL: usize>(ctx: &TracePointContext) {
         };
         match result {
             Ok(Some(span)) => {
-                exit_timing::record_span::<false, _>(ctx, &mut entry, &span, now_ns, epoch);
+                exit::record_span::<false, _>(ctx, &mut entry, &span, now_ns, epoch);
             }
             Ok(None) => {}
-            Err(key) => exit_timing::record_untimed(ctx, &mut entry, &key),
+            Err(key) => exit::record_untimed(ctx, &mut entry, &key),
         }
     }
     if settings::detail_is_userspace_exit(DETAIL) != 0 {

@@ -2,7 +2,7 @@
 //!
 //! Programs:
 //! - [`slots`] counts events and emits their records to user space, with one program per slot;
-//! - [`exit_timing`], [`detail`] and [`sched_switch`] time VM exits;
+//! - [`exit`], [`detail`] and [`sched_switch`] time VM exits;
 //! - [`learn_vcpu`] finds out which vCPU a thread runs;
 //! - [`thread_end`] handles the end of threads;
 //! - [`empty_programs`] do nothing and are for benchmarks.
@@ -35,7 +35,7 @@ mod detail;
 mod emit;
 mod empty_programs;
 mod epoch;
-mod exit_timing;
+mod exit;
 mod field;
 mod filter;
 mod learn_vcpu;

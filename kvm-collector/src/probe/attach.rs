@@ -16,17 +16,17 @@ use kvm_ebpf_common::{
 
 use super::{
     barrier, bind,
-    counted::CountedThreads,
+    counted::CountedThreadTables,
     error::{ProbeError, not_attached, not_loaded, refused},
-    mapped::Mapped,
-    notices::{NOTICES_BYTES, Notices},
+    mapped::MappedArray,
+    notices::{NOTIFICATION_RING_BYTES, Notifications},
     plan::{OF_VCPU_THREADS, Plan},
     programs::TimingPrograms,
     release::Release,
     request::Request,
     ring::Rings,
     sizes::possible_cpus,
-    tables::{self, Tables},
+    tables::{self, ExitTables},
     tracepoint,
 };
 use crate::{timing::THREAD_END_EVENT, tracefs::EventName};
@@ -63,7 +63,7 @@ pub(super) struct AttachedProgram {
 }
 
 /// Loaded and attached programs. Dropping it detaches and unloads everything.
-pub struct Attached {
+pub struct AttachedPrograms {
     pub(super) ebpf: Ebpf,
     pub(super) events: usize,
     pub(super) programs: Vec<AttachedProgram>,
@@ -71,15 +71,15 @@ pub struct Attached {
     /// All programs are raw, and count events in `RAW_SLOT_COUNTS`.
     pub(super) is_raw: bool,
     /// Counters of events, by CPU, otherwise.
-    pub(super) slot_counts: Mapped<SlotTable>,
+    pub(super) slot_counts: MappedArray<SlotTable>,
     /// Counters of what could not be counted or timed, by CPU.
-    pub(super) pairing_counters: Mapped<TimingCounters>,
+    pub(super) pairing_counters: MappedArray<TimingCounters>,
     /// The tables of threads and their exits, if threads have to be known.
-    pub(super) tables: Option<Tables>,
+    pub(super) tables: Option<ExitTables>,
     /// The tables of threads whose events are counted by themselves, if that was requested.
-    pub(super) counted: Option<CountedThreads>,
+    pub(super) counted: Option<CountedThreadTables>,
     /// Which threads come and go, if one of the two is there.
-    pub(super) notices: Option<Notices>,
+    pub(super) notices: Option<Notifications>,
     /// The rings, if anything is shipped, until they are taken.
     rings: Option<Rings>,
     /// What they take, in bytes.
@@ -92,7 +92,7 @@ pub struct Attached {
     release: Option<Release>,
 }
 
-impl std::fmt::Debug for Attached {
+impl std::fmt::Debug for AttachedPrograms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Attached")
             .field("programs", &self.programs)
@@ -100,7 +100,7 @@ impl std::fmt::Debug for Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for AttachedPrograms {
     fn drop(&mut self) {
         if self.slow_links.len() > 1 {
             self.release = Release::begin(&self.slow_links);
@@ -108,7 +108,7 @@ impl Drop for Attached {
     }
 }
 
-impl Attached {
+impl AttachedPrograms {
     /// Loads and attaches what the request needs, and nothing else. Nothing is counted before
     /// [`Attached::start`].
     ///
@@ -133,14 +133,14 @@ impl Attached {
         };
         let tables = plan
             .knows_threads()
-            .then(|| Tables::of(&ebpf))
+            .then(|| ExitTables::open(&ebpf))
             .transpose()?;
         let counted = request
             .per_thread
-            .then(|| CountedThreads::of(&ebpf, request.events.len()))
+            .then(|| CountedThreadTables::open(&ebpf, request.events.len()))
             .transpose()?;
         let notices = (tables.is_some() || counted.is_some())
-            .then(|| Notices::take(&mut ebpf))
+            .then(|| Notifications::take_from(&mut ebpf))
             .transpose()?;
         let rings = plan
             .ships(request)
@@ -148,8 +148,8 @@ impl Attached {
             .transpose()?;
         let mut attached = Self {
             is_raw: plan.is_raw,
-            slot_counts: Mapped::of(&ebpf, "SLOT_COUNTS")?,
-            pairing_counters: Mapped::of(&ebpf, "TIMING_COUNTERS")?,
+            slot_counts: MappedArray::open(&ebpf, "SLOT_COUNTS")?,
+            pairing_counters: MappedArray::open(&ebpf, "TIMING_COUNTERS")?,
             ebpf,
             events: request.events.len(),
             programs: Vec::new(),
@@ -163,7 +163,7 @@ impl Attached {
             slow_links: Vec::new(),
             release: None,
         };
-        if let Some(entry) = request.entry
+        if let Some(entry) = request.entry_format
             && let Some(id) = plan.learn_vcpus
         {
             attached.attach("learn_vcpu", &entry.event_name(), id)?;
@@ -189,7 +189,7 @@ impl Attached {
         if request.skip_processes {
             attached.attach("process_end", &THREAD_END_EVENT.into(), 0)?;
         }
-        if request.ship {
+        if request.emit {
             attached.attach("thread_end", &THREAD_END_EVENT.into(), 0)?;
         }
         for (slot, event) in request.events.iter().enumerate() {
@@ -309,8 +309,11 @@ impl Attached {
     ///
     /// # Errors
     /// When there can be no further descriptor.
-    pub fn notices_fd(&self) -> io::Result<Option<OwnedFd>> {
-        self.notices.as_ref().map(Notices::readable_fd).transpose()
+    pub fn notifications_fd(&self) -> io::Result<Option<OwnedFd>> {
+        self.notices
+            .as_ref()
+            .map(Notifications::readable_fd)
+            .transpose()
     }
 
     /// Passes the kernel half's diagnostics, if they were asked for, on to the log.
@@ -385,7 +388,11 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("TIMING_COUNTERS", cpus)
         .map_max_entries(
             "NOTIFICATIONS",
-            if has_notices { NOTICES_BYTES } else { 4096 },
+            if has_notices {
+                NOTIFICATION_RING_BYTES
+            } else {
+                4096
+            },
         )
         .map_max_entries("COUNTED_THREADS", counted)
         .map_max_entries("COUNTED_THREAD_BY_TID", counted)
@@ -404,11 +411,11 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
             }
         })?;
     if knows_threads {
-        tables::free_all(&mut ebpf, "FREE_VCPU_THREADS", threads)?;
-        tables::free_all(&mut ebpf, "FREE_ROWS", rows)?;
+        tables::push_all_indices(&mut ebpf, "FREE_VCPU_THREADS", threads)?;
+        tables::push_all_indices(&mut ebpf, "FREE_ROWS", rows)?;
     }
     if request.per_thread {
-        tables::free_all(&mut ebpf, "FREE_COUNTED_THREADS", counted)?;
+        tables::push_all_indices(&mut ebpf, "FREE_COUNTED_THREADS", counted)?;
     }
     Ok(ebpf)
 }

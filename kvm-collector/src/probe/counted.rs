@@ -5,22 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aya::Ebpf;
 use kvm_ebpf_common::CountedThread;
 
-use super::{ProbeError, mapped::Mapped, tables, thread_table::ThreadTable};
+use super::{ProbeError, mapped::MappedArray, tables, thread_table::ThreadTable};
 
 /// The tables of threads whose events are counted by themselves.
 #[derive(Debug)]
-pub(super) struct CountedThreads {
+pub(super) struct CountedThreadTables {
     pub(super) threads: ThreadTable<CountedThread>,
-    counts: Mapped<u64>,
+    counts: MappedArray<u64>,
     slots: usize,
 }
 
-impl CountedThreads {
+impl CountedThreadTables {
     /// With so many slots in use.
-    pub(super) fn of(ebpf: &Ebpf, slots: usize) -> Result<Self, ProbeError> {
+    pub(super) fn open(ebpf: &Ebpf, slots: usize) -> Result<Self, ProbeError> {
         Ok(Self {
             threads: ThreadTable::of(ebpf, "COUNTED_THREADS")?,
-            counts: Mapped::of(ebpf, "THREAD_COUNTS")?,
+            counts: MappedArray::open(ebpf, "THREAD_COUNTS")?,
             slots,
         })
     }

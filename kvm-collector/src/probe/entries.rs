@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 /// The entries in use.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
+pub(super) struct UsedEntries {
     used: BTreeSet<u32>,
     ended: BTreeSet<u32>,
     /// Where [`Entries::some_living`] goes on.
-    next_living: u32,
+    next_batch_start: u32,
 }
 
-impl Entries {
+impl UsedEntries {
     /// Searches a whole table, after notices were lost: `read` says whether an entry is in use, and whether its thread has
     /// ended.
     ///
@@ -25,7 +25,7 @@ impl Entries {
                     new.push(index);
                 }
                 if has_ended {
-                    self.end(index);
+                    self.mark_ended(index);
                 }
             }
         }
@@ -38,11 +38,11 @@ impl Entries {
     }
 
     /// Some of the entries whose threads are not known to have ended; others with each call.
-    pub(super) fn some_living(&mut self) -> Vec<u32> {
+    pub(super) fn next_alive_batch(&mut self) -> Vec<u32> {
         const SOME: usize = 32;
-        let (next, used) = (self.next_living, &self.used);
+        let (next, used) = (self.next_batch_start, &self.used);
         let some: Vec<_> = used.range(next..).take(SOME).copied().collect();
-        self.next_living = match some.last() {
+        self.next_batch_start = match some.last() {
             Some(last) if some.len() == SOME => last + 1,
             _ => 0,
         };
@@ -51,7 +51,7 @@ impl Entries {
     }
 
     /// The thread of an entry has ended.
-    pub(super) fn end(&mut self, index: u32) {
+    pub(super) fn mark_ended(&mut self, index: u32) {
         if self.used.contains(&index) {
             self.ended.insert(index);
         }
@@ -80,23 +80,23 @@ mod tests {
 
     #[test]
     fn all_living_threads_are_looked_at_in_turn() {
-        let mut entries = Entries::default();
+        let mut entries = UsedEntries::default();
         for index in 0..100 {
             entries.add(index);
         }
-        entries.end(7);
+        entries.mark_ended(7);
         let mut seen = Vec::new();
         for _ in 0..4 {
-            seen.extend(entries.some_living());
+            seen.extend(entries.next_alive_batch());
         }
         seen.sort_unstable();
         assert!(seen.into_iter().eq((0..100).filter(|it| *it != 7)));
-        assert_eq!(entries.some_living()[0], 0, "from the first again");
+        assert_eq!(entries.next_alive_batch()[0], 0, "from the first again");
     }
 
     #[test]
     fn a_search_finds_what_is_in_use_and_what_has_ended() {
-        let mut entries = Entries::default();
+        let mut entries = UsedEntries::default();
         entries.add(0);
         assert_eq!(entries.search(4, |it| (it < 2 || it == 3, it == 3)), [1, 3]);
         assert_eq!(entries.used().collect::<Vec<_>>(), [0, 1, 3]);
@@ -105,12 +105,12 @@ mod tests {
 
     #[test]
     fn an_entry_is_in_use_until_it_is_freed() {
-        let mut entries = Entries::default();
-        entries.end(3);
+        let mut entries = UsedEntries::default();
+        entries.mark_ended(3);
         assert_eq!(entries.ended().count(), 0, "nobody has it");
         entries.add(3);
         entries.add(1);
-        entries.end(3);
+        entries.mark_ended(3);
         assert_eq!(entries.used().collect::<Vec<_>>(), [1, 3]);
         assert_eq!(entries.ended().collect::<Vec<_>>(), [3]);
         entries.remove(3);

@@ -13,18 +13,18 @@ use super::{
 use crate::tracefs::Format;
 
 /// A program that does nothing, attached to some events until this is dropped.
-pub struct Floor {
+pub struct EmptyPrograms {
     _ebpf: Ebpf,
     _links: Vec<OwnedFd>,
 }
 
-impl std::fmt::Debug for Floor {
+impl std::fmt::Debug for EmptyPrograms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Floor").finish_non_exhaustive()
     }
 }
 
-impl Floor {
+impl EmptyPrograms {
     /// Attaches it to events, as a raw or as a classic tracepoint program.
     ///
     /// # Errors

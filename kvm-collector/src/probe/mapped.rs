@@ -23,16 +23,16 @@ const WORD_BYTES: usize = size_of::<u64>();
 
 /// An array map of values, as memory that the eBPF programs write to.
 #[derive(Debug)]
-pub(super) struct Mapped<T> {
+pub(super) struct MappedArray<T> {
     start: NonNull<AtomicU64>,
     len: usize,
     values: PhantomData<T>,
 }
 
 // SAFETY: the memory is the map's, not any thread's, and is accessed as atomic words only.
-unsafe impl<T> Send for Mapped<T> {}
+unsafe impl<T> Send for MappedArray<T> {}
 
-impl<T: FromBytes + IntoBytes> Mapped<T> {
+impl<T: FromBytes + IntoBytes> MappedArray<T> {
     /// The words of a value. The kernel's array has values of a multiple of 8 bytes.
     const WORDS: usize = {
         assert!(size_of::<T>().is_multiple_of(WORD_BYTES));
@@ -40,19 +40,19 @@ impl<T: FromBytes + IntoBytes> Mapped<T> {
     };
 
     /// The array of a name.
-    pub(super) fn of(ebpf: &Ebpf, name: &'static str) -> Result<Self, ProbeError> {
+    pub(super) fn open(ebpf: &Ebpf, name: &'static str) -> Result<Self, ProbeError> {
         let map = ebpf
             .map(name)
             .ok_or_else(|| ProbeError::Missing(name.to_owned()))?;
-        Self::new(map).map_err(|source| ProbeError::Mapping { name, source })
+        Self::map(map).map_err(|source| ProbeError::Mapping { name, source })
     }
 
-    fn new(map: &Map) -> io::Result<Self> {
+    fn map(map: &Map) -> io::Result<Self> {
         let Map::Array(data) = map else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let len = data.info().map_err(io::Error::other)?.max_entries() as usize;
-        let start = map_shared(data.fd().as_fd(), len * size_of::<T>())?;
+        let start = mmap_shared(data.fd().as_fd(), len * size_of::<T>())?;
         Ok(Self {
             start: start.cast(),
             len,
@@ -76,26 +76,26 @@ impl<T: FromBytes + IntoBytes> Mapped<T> {
     ///
     /// # Panics
     /// If there is no value of this index.
-    pub(super) fn words_of(&self, index: usize) -> &[AtomicU64] {
+    pub(super) fn value_words(&self, index: usize) -> &[AtomicU64] {
         &self.words()[index * Self::WORDS..][..Self::WORDS]
     }
 
     /// A word of a value, by its offset in bytes.
     pub(super) fn word(&self, index: usize, offset: usize) -> &AtomicU64 {
         debug_assert!(offset.is_multiple_of(WORD_BYTES));
-        &self.words_of(index)[offset / WORD_BYTES]
+        &self.value_words(index)[offset / WORD_BYTES]
     }
 
     /// A value as it is now, word by word.
     pub(super) fn read(&self, index: usize) -> T {
         let mut value = T::new_zeroed();
-        copy_words(self.words_of(index), value.as_mut_bytes());
+        copy_words(self.value_words(index), value.as_mut_bytes());
         value
     }
 
     /// Zeroes a value that the programs do not use.
     pub(super) fn clear(&self, index: usize) {
-        for word in self.words_of(index) {
+        for word in self.value_words(index) {
             word.store(0, Ordering::Relaxed);
         }
     }
@@ -108,14 +108,14 @@ fn copy_words(words: &[AtomicU64], to: &mut [u8]) {
     }
 }
 
-impl<T> Drop for Mapped<T> {
+impl<T> Drop for MappedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping made by `new`, which nothing refers to any more.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
     }
 }
 
-fn map_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+fn mmap_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a mapping of its own, at an address the kernel chooses.
     let start = unsafe {
         mmap(

@@ -11,9 +11,9 @@ use std::{
 use aya::{programs::Program, util::KernelVersion};
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 
-use super::{Attached, barrier::bpf};
+use super::{AttachedPrograms, barrier::bpf};
 
-impl Attached {
+impl AttachedPrograms {
     /// Events that ran no program, over all attached programs. `None` where the kernel does not count them: classic
     /// tracepoint programs before Linux 6.7 (`trace_call_bpf`, kernel/trace/bpf_trace.c), or where it does not say.
     #[must_use]

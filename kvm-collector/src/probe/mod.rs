@@ -25,12 +25,12 @@ mod tables;
 mod thread_table;
 mod tracepoint;
 
-pub use attach::{Attached, ProgramReport};
+pub use attach::{AttachedPrograms, ProgramReport};
 pub use error::ProbeError;
 #[cfg(feature = "test-api")]
-pub use floor::Floor;
+pub use floor::EmptyPrograms;
 pub use request::{PlanError, Request};
 pub use ring::{BATCH_BYTES, RingLoss, Rings};
-pub use runs::{ProgramRuns, RunStatistics, map_bytes};
+pub use runs::{ProgramRuns, RunStatistics, map_memory_bytes};
 pub use sizes::{MAX_RING_BYTES, MapSizes};
-pub use snapshot::CountedEntry;
+pub use snapshot::CountedThreadEntry;

@@ -15,24 +15,24 @@ use super::error::ProbeError;
 const NAME: &str = "NOTIFICATIONS";
 
 /// The size of the kernel's ring buffer where threads have to be known, in bytes: for some 5,400 notices.
-pub(super) const NOTICES_BYTES: u32 = 256 << 10;
+pub(super) const NOTIFICATION_RING_BYTES: u32 = 256 << 10;
 
 /// The notices that have not been read.
-pub(super) struct Notices {
+pub(super) struct Notifications {
     ring: RingBuf<MapData>,
     /// How many could not be sent, when the tables were searched last.
     lost: u64,
 }
 
-impl std::fmt::Debug for Notices {
+impl std::fmt::Debug for Notifications {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Notices").finish_non_exhaustive()
     }
 }
 
-impl Notices {
+impl Notifications {
     /// Takes the map out of the object.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
+    pub(super) fn take_from(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
         let map = ebpf
             .take_map(NAME)
             .ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
@@ -49,7 +49,7 @@ impl Notices {
     }
 
     /// Have more been lost since the last call, given how many have been in all?
-    pub(super) fn has_lost(&mut self, lost: u64) -> bool {
+    pub(super) fn has_new_losses(&mut self, lost: u64) -> bool {
         std::mem::replace(&mut self.lost, lost) != lost
     }
 

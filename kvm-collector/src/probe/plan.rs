@@ -56,7 +56,7 @@ impl Plan {
     /// Is anything sent to user space?
     pub(super) fn ships(&self, request: &Request<'_>) -> bool {
         let slow_ns = self.pairing.as_ref().map(|it| it.settings.slow_ns);
-        request.ship || slow_ns.is_some_and(|it| it != u64::MAX)
+        request.emit || slow_ns.is_some_and(|it| it != u64::MAX)
     }
 
     pub(super) fn of(request: &Request<'_>) -> Result<Self, PlanError> {
@@ -64,17 +64,17 @@ impl Plan {
         if !ring_bytes.is_power_of_two() || !(4096..=MAX_RING_BYTES).contains(&ring_bytes) {
             return Err(PlanError::RingBytes(ring_bytes));
         }
-        let (pairing, mut places) = match request.pairing {
+        let (pairing, mut places) = match request.timing {
             Some(pairing) => {
                 let (programs, places) = TimingPrograms::of(pairing, request)?;
                 (Some(programs), places)
             }
             None => (None, FieldLocations::default()),
         };
-        let entry_vcpu = locate_u32(request.entry, "vcpu_id", VCPU_UNKNOWN);
+        let entry_vcpu = locate_u32(request.entry_format, "vcpu_id", VCPU_UNKNOWN);
         places.set(FieldId::EntryVcpu, entry_vcpu);
         let slots = slots(request, &mut places)?;
-        let is_raw = !request.ship
+        let is_raw = !request.emit
             && pairing.is_none()
             && request.filter.vcpus.is_empty()
             && slots
@@ -90,15 +90,15 @@ impl Plan {
             ship: GeneralSettings {
                 ring_shift: ring_bytes.ilog2(),
                 per_thread: u32::from(request.per_thread),
-                needs_task: u32::from(request.per_thread || request.is_by_task()),
+                needs_task: u32::from(request.per_thread || request.needs_task()),
                 log: u32::from(request.log),
                 slot_count: u32::try_from(request.events.len()).unwrap_or(u32::MAX),
                 ..GeneralSettings::default()
             },
             // Timing has a step for that, where it is needed. Otherwise only a filter by vCPU uses what is learnt.
             learn_vcpus: request
-                .entry
-                .filter(|_| request.pairing.is_none() && !request.filter.vcpus.is_empty())
+                .entry_format
+                .filter(|_| request.timing.is_none() && !request.filter.vcpus.is_empty())
                 .filter(|_| entry_vcpu.offset != NO_OFFSET)
                 .map(|entry| entry.id),
         })
@@ -132,7 +132,7 @@ fn slots(
                 other.unwrap_or(FieldLocation::absent(0)),
             );
         }
-        if request.ship {
+        if request.emit {
             slot.record_bytes = record_bytes(event);
             slot.copied_bytes = copied_bytes(event);
         }

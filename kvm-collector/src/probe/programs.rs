@@ -48,7 +48,7 @@ impl TimingPrograms {
             has_user_exits: pairing.userspace_exit.is_some(),
         };
         // Where no more is requested than exits by their reason, there are shorter programs.
-        let plain = pairing.is_by_reason_only() && !request.is_by_task() && !request.log;
+        let plain = pairing.is_by_reason_only() && !request.needs_task() && !request.log;
         let raw = if plain { "_plain" } else { "_raw" };
         for (step, event) in &plan.steps {
             let id = pairing.format_of(event).map_or(0, |it| it.id);

@@ -14,13 +14,13 @@ pub struct Request<'a> {
     /// The events to count. The slot of an event is its index here.
     pub events: &'a [Format],
     /// Also send each event to user space through the rings.
-    pub ship: bool,
+    pub emit: bool,
     /// Also count per thread.
     pub per_thread: bool,
     /// Also time VM exits.
-    pub pairing: Option<&'a TimingRequest>,
+    pub timing: Option<&'a TimingRequest>,
     /// Format of `kvm_entry`, if the kernel has that event. It has the index of the vCPU that a thread runs.
-    pub entry: Option<&'a Format>,
+    pub entry_format: Option<&'a Format>,
     /// Which events are selected.
     pub filter: &'a Filter,
     /// Processes can be excluded later, by [`Attached::skip_process`](super::Attached::skip_process).
@@ -33,7 +33,7 @@ pub struct Request<'a> {
 
 impl Request<'_> {
     /// Returns whether events are selected by the thread or process in which they occur.
-    pub(super) fn is_by_task(&self) -> bool {
+    pub(super) fn needs_task(&self) -> bool {
         self.skip_processes || self.filter.is_by_task()
     }
 }

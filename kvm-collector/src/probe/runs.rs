@@ -4,7 +4,7 @@ use std::{fs, io, os::fd::OwnedFd, path::Path, time::Duration};
 
 use aya::sys::{Stats, enable_stats};
 
-use super::{Attached, ProbeError};
+use super::{AttachedPrograms, ProbeError};
 
 /// The kernel counts runs while this is there; it takes two more readings of the clock for each.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl RunStatistics {
     ///
     /// # Errors
     /// Where the kernel does not allow it, or cannot (before Linux 5.8).
-    pub fn begin() -> io::Result<Self> {
+    pub fn enable() -> io::Result<Self> {
         enable_stats(Stats::RunTime)
             .map(Self)
             .map_err(io::Error::other)
@@ -35,7 +35,7 @@ pub struct ProgramRuns {
     pub time: Duration,
 }
 
-impl Attached {
+impl AttachedPrograms {
     /// The runs of each attached program.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Attached {
 ///
 /// # Errors
 /// When `/proc` cannot be read.
-pub fn map_bytes() -> io::Result<u64> {
+pub fn map_memory_bytes() -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(Path::new("/proc/self/fdinfo"))? {
         // A descriptor may be gone by now: that of this very folder is.

@@ -9,12 +9,12 @@ use std::io;
 use aya::maps::{HashMap, MapData, MapError};
 
 use super::{
-    attach::{Attached, SKIPPED_PROCESSES},
+    attach::{AttachedPrograms, SKIPPED_PROCESSES},
     error::ProbeError,
 };
 use crate::host;
 
-impl Attached {
+impl AttachedPrograms {
     /// Skips all further events of a process until it ends or `Attached::unskip_process` is called. The request must
     /// have set [`skip_processes`](super::Request::skip_processes).
     ///
@@ -48,7 +48,7 @@ impl Attached {
         }
         // While the process is skipped, no program changes the state of its threads.
         if let Some(tables) = &mut self.tables {
-            tables.interrupt(tgid);
+            tables.discard_open_intervals(tgid);
         }
         self.remove_skipped(tgid)
     }

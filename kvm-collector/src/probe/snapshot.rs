@@ -8,9 +8,9 @@ use kvm_ebpf_common::{
     ThreadNotification, TimingCounters, VCPU_THREAD_ADDED, VCPU_THREAD_ENDED, VcpuThread,
 };
 
-use super::{Attached, ProbeError};
+use super::{AttachedPrograms, ProbeError};
 
-impl Attached {
+impl AttachedPrograms {
     /// Counters per slot, summed over CPUs.
     ///
     /// # Errors
@@ -21,10 +21,10 @@ impl Attached {
         }
         let mut sums = vec![SlotCounts::default(); self.events];
         for cpu in 0..self.slot_counts.len() {
-            let words = self.slot_counts.words_of(cpu).chunks_exact(3);
+            let words = self.slot_counts.value_words(cpu).chunks_exact(3);
             for (sum, words) in sums.iter_mut().zip(words) {
                 let counts = [&words[0], &words[1], &words[2]].map(|it| it.load(Ordering::Relaxed));
-                add(sum, &zerocopy::transmute!(counts));
+                add_counts(sum, &zerocopy::transmute!(counts));
             }
         }
         Ok(sums)
@@ -40,7 +40,7 @@ impl Attached {
         let mut sums = vec![SlotCounts::default(); self.events];
         for table in tables.iter() {
             for (sum, counts) in sums.iter_mut().zip(&table.slots) {
-                add(sum, counts);
+                add_counts(sum, counts);
             }
         }
         Ok(sums)
@@ -48,7 +48,7 @@ impl Attached {
 
     /// What could not be counted properly, summed over CPUs.
     #[must_use]
-    pub fn pairing_counters(&self) -> TimingCounters {
+    pub fn timing_counters(&self) -> TimingCounters {
         let mut sum = TimingCounters::default();
         for cpu in 0..self.pairing_counters.len() {
             let cpu = self.pairing_counters.read(cpu);
@@ -66,7 +66,7 @@ impl Attached {
 
     /// Reads which threads have come and gone since the last call. Returns those that are new in a table; a thread may be
     /// in two tables, and a name may be missing (all zeros) where notices were lost.
-    pub fn read_notices(&mut self) -> Vec<ThreadNotification> {
+    pub fn read_notifications(&mut self) -> Vec<ThreadNotification> {
         let mut new = Vec::new();
         let Some(notices) = &mut self.notices else {
             return new;
@@ -84,14 +84,18 @@ impl Attached {
                 _ => {}
             }
         }
-        self.search_after_loss(&mut new);
+        self.search_after_lost_notifications(&mut new);
         new
     }
 
     /// Searches the tables if notices were lost.
-    fn search_after_loss(&mut self, new: &mut Vec<ThreadNotification>) {
-        let lost = self.pairing_counters().notifications_lost;
-        if !self.notices.as_mut().is_some_and(|it| it.has_lost(lost)) {
+    fn search_after_lost_notifications(&mut self, new: &mut Vec<ThreadNotification>) {
+        let lost = self.timing_counters().notifications_lost;
+        if !self
+            .notices
+            .as_mut()
+            .is_some_and(|it| it.has_new_losses(lost))
+        {
             return;
         }
         log::debug!("{lost} notices of threads were lost: searching the tables");
@@ -105,7 +109,7 @@ impl Attached {
 
     /// Looks at some threads that are not known to have ended, others with each call: what happened in a thread after it had
     /// ended may have given it an entry. `is_gone` says whether a thread of a process is.
-    pub fn end_gone_threads(&mut self, is_gone: impl Fn(u32, u32) -> bool) {
+    pub fn mark_gone_threads_ended(&mut self, is_gone: impl Fn(u32, u32) -> bool) {
         if let Some(tables) = &mut self.tables {
             tables.threads.end_gone(&is_gone);
         }
@@ -161,26 +165,26 @@ impl Attached {
 
     /// The threads whose events are counted by themselves, with the indices of their entries; as
     /// [`Attached::vcpu_threads`].
-    pub fn counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
+    pub fn counted_threads(&self) -> impl Iterator<Item = CountedThreadEntry> {
         let counted = self.counted.iter();
         counted.flat_map(|counted| {
             counted
                 .threads
                 .entries
                 .used()
-                .map(|it| entry(it, counted.threads.thread(it)))
+                .map(|it| counted_thread_entry(it, counted.threads.thread(it)))
         })
     }
 
     /// As [`Attached::counted_threads`], of those that have ended.
-    pub fn ended_counted_threads(&self) -> impl Iterator<Item = CountedEntry> {
+    pub fn ended_counted_threads(&self) -> impl Iterator<Item = CountedThreadEntry> {
         let counted = self.counted.iter();
         counted.flat_map(|counted| {
             counted
                 .threads
                 .entries
                 .ended()
-                .map(|it| entry(it, counted.threads.thread(it)))
+                .map(|it| counted_thread_entry(it, counted.threads.thread(it)))
         })
     }
 
@@ -202,7 +206,7 @@ impl Attached {
     }
 }
 
-fn add(sum: &mut SlotCounts, counts: &SlotCounts) {
+fn add_counts(sum: &mut SlotCounts, counts: &SlotCounts) {
     sum.seen += counts.seen;
     sum.lost += counts.lost;
     sum.unattributed += counts.unattributed;
@@ -210,7 +214,7 @@ fn add(sum: &mut SlotCounts, counts: &SlotCounts) {
 
 /// A thread whose events are counted by themselves.
 #[derive(Debug, Clone, Copy)]
-pub struct CountedEntry {
+pub struct CountedThreadEntry {
     /// Its entry.
     pub index: u32,
     /// The process.
@@ -219,8 +223,8 @@ pub struct CountedEntry {
     pub tid: u32,
 }
 
-fn entry(index: u32, thread: kvm_ebpf_common::CountedThread) -> CountedEntry {
-    CountedEntry {
+fn counted_thread_entry(index: u32, thread: kvm_ebpf_common::CountedThread) -> CountedThreadEntry {
+    CountedThreadEntry {
         index,
         tgid: thread.tgid(),
         tid: thread.tid(),

@@ -11,22 +11,22 @@ use aya::{
 };
 use kvm_ebpf_common::{CauseTable, Row, RowKey, VcpuThread};
 
-use super::{ProbeError, mapped::Mapped, thread_table::ThreadTable};
+use super::{ProbeError, mapped::MappedArray, thread_table::ThreadTable};
 
 /// The tables of exits.
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(super) struct ExitTables {
     pub(super) threads: ThreadTable<VcpuThread>,
-    rows: Mapped<Row>,
-    causes: Mapped<CauseTable>,
+    rows: MappedArray<Row>,
+    causes: MappedArray<CauseTable>,
 }
 
-impl Tables {
-    pub(super) fn of(ebpf: &Ebpf) -> Result<Self, ProbeError> {
+impl ExitTables {
+    pub(super) fn open(ebpf: &Ebpf) -> Result<Self, ProbeError> {
         Ok(Self {
             threads: ThreadTable::of(ebpf, "VCPU_THREADS")?,
-            rows: Mapped::of(ebpf, "ROWS")?,
-            causes: Mapped::of(ebpf, "CAUSES")?,
+            rows: MappedArray::open(ebpf, "ROWS")?,
+            causes: MappedArray::open(ebpf, "CAUSES")?,
         })
     }
 
@@ -55,7 +55,7 @@ impl Tables {
     /// Makes the programs forget what is in progress in a process's threads: an exit, or the time in the guest.
     ///
     /// They must not run for this process meanwhile.
-    pub(super) fn interrupt(&mut self, tgid: u32) {
+    pub(super) fn discard_open_intervals(&mut self, tgid: u32) {
         for index in self.threads.entries.used() {
             let task = self.threads.word(index, offset_of!(VcpuThread, task));
             let task = task.load(Ordering::Acquire);
@@ -99,7 +99,11 @@ impl Tables {
 }
 
 /// Puts all indices into a stack of free ones, the first one on top.
-pub(super) fn free_all(ebpf: &mut Ebpf, name: &'static str, len: u32) -> Result<(), ProbeError> {
+pub(super) fn push_all_indices(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    len: u32,
+) -> Result<(), ProbeError> {
     push(ebpf, name, (0..len).rev())
 }
 

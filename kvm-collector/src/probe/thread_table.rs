@@ -9,7 +9,7 @@ use aya::Ebpf;
 use kvm_ebpf_common::{CountedThread, ThreadNotification, VcpuThread, tgid_of, tid_of};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{ProbeError, entries::Entries, mapped::Mapped};
+use super::{ProbeError, entries::UsedEntries, mapped::MappedArray};
 
 /// An entry of a table of threads.
 pub(super) trait ThreadEntry: FromBytes + IntoBytes {
@@ -32,16 +32,16 @@ impl ThreadEntry for CountedThread {
 /// A table of threads, with what is known of its entries.
 #[derive(Debug)]
 pub(super) struct ThreadTable<T> {
-    threads: Mapped<T>,
-    pub(super) entries: Entries,
+    threads: MappedArray<T>,
+    pub(super) entries: UsedEntries,
 }
 
 impl<T: ThreadEntry> ThreadTable<T> {
     /// The table of a name.
     pub(super) fn of(ebpf: &Ebpf, name: &'static str) -> Result<Self, ProbeError> {
         Ok(Self {
-            threads: Mapped::of(ebpf, name)?,
-            entries: Entries::default(),
+            threads: MappedArray::open(ebpf, name)?,
+            entries: UsedEntries::default(),
         })
     }
 
@@ -70,7 +70,7 @@ impl<T: ThreadEntry> ThreadTable<T> {
     /// Receives the notice that a thread has ended; as [`ThreadTable::begin`].
     pub(super) fn end(&mut self, notice: &ThreadNotification) {
         if self.contains(notice.index) && self.has_ended(notice.index) {
-            self.entries.end(notice.index);
+            self.entries.mark_ended(notice.index);
         }
     }
 
@@ -94,10 +94,10 @@ impl<T: ThreadEntry> ThreadTable<T> {
     /// Looks at some threads that are not known to have ended, others with each call. `is_gone` says whether a thread of a
     /// process is.
     pub(super) fn end_gone(&mut self, is_gone: impl Fn(u32, u32) -> bool) {
-        for index in self.entries.some_living() {
+        for index in self.entries.next_alive_batch() {
             let owner = self.owner(index);
             if is_gone(tgid_of(owner), tid_of(owner)) {
-                self.entries.end(index);
+                self.entries.mark_ended(index);
             }
         }
     }

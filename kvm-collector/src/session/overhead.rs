@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::{
     format::units::{count, duration, percent},
     host::usage,
-    probe::{ProgramRuns, RunStatistics, map_bytes},
+    probe::{ProgramRuns, RunStatistics, map_memory_bytes},
     source::Live,
 };
 
@@ -29,7 +29,7 @@ impl OverheadMeter {
     /// # Errors
     /// When the kernel cannot measure the run time of BPF programs.
     pub fn start() -> anyhow::Result<Self> {
-        let statistics = RunStatistics::begin()
+        let statistics = RunStatistics::enable()
             .context("--self: cannot measure the run time of eBPF programs (needs Linux 5.8 and CAP_SYS_ADMIN)")?;
         Ok(Self {
             _statistics: statistics,
@@ -55,7 +55,7 @@ impl OverheadMeter {
             guests,
             cpu: usage::own_cpu_time().saturating_sub(self.cpu_at_start),
             resident_bytes: usage::peak_resident_bytes(),
-            map_bytes: map_bytes().context("cannot read /proc/self/fdinfo")?,
+            map_bytes: map_memory_bytes().context("cannot read /proc/self/fdinfo")?,
             ring_bytes: live.ring_bytes(),
         };
         eprint!("{}", report.to_text());

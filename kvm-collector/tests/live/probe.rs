@@ -15,7 +15,7 @@ use std::{
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_collector::{
     host::clock::monotonic_ns,
-    probe::{Attached, MapSizes, Request},
+    probe::{AttachedPrograms, MapSizes, Request},
     timing::{Filter, TimingRequest},
     tracefs::{Format, Tracefs},
 };
@@ -145,13 +145,13 @@ impl Formats {
         })
     }
 
-    fn attach(&self, skip_processes: bool) -> Result<Attached> {
-        let mut attached = Attached::new(&Request {
+    fn attach(&self, skip_processes: bool) -> Result<AttachedPrograms> {
+        let mut attached = AttachedPrograms::new(&Request {
             events: &[],
-            ship: false,
+            emit: false,
             per_thread: false,
-            pairing: Some(&self.pairing),
-            entry: Some(&self.entry),
+            timing: Some(&self.pairing),
+            entry_format: Some(&self.entry),
             filter: &Filter::default(),
             skip_processes,
             sizes: MapSizes::default(),
@@ -171,8 +171,8 @@ struct Sums {
     total_ns: u64,
 }
 
-fn sums(attached: &mut Attached) -> Sums {
-    attached.read_notices();
+fn sums(attached: &mut AttachedPrograms) -> Sums {
+    attached.read_notifications();
     let mut sums = Sums::default();
     for (index, thread) in attached.vcpu_threads() {
         if thread.tgid() != id() {
@@ -242,7 +242,7 @@ fn moves() -> Result<()> {
     let took_ns = u64::try_from(began.elapsed().as_nanos())?;
     attached.stop()?;
     let sums = sums(&mut attached);
-    let counters = attached.pairing_counters();
+    let counters = attached.timing_counters();
     // The first turn of each thread begins without an open exit.
     same("moved", counters.moved, u64::from(2 * (TURNS - 1)))?;
     same("untimed", sums.untimed, counters.moved)?;
@@ -262,7 +262,7 @@ fn moves_to_new_threads() -> Result<()> {
     let took_ns = u64::try_from(began.elapsed().as_nanos())?;
     attached.stop()?;
     let sums = sums(&mut attached);
-    let counters = attached.pairing_counters();
+    let counters = attached.timing_counters();
     same("threads", sums.threads.len(), 20)?;
     // The last exit of each thread is in progress when the thread ends.
     same("moved", counters.moved, 0)?;
@@ -285,7 +285,7 @@ fn two_vms() -> Result<()> {
     }
     attached.stop()?;
     let sums = sums(&mut attached);
-    let counters = attached.pairing_counters();
+    let counters = attached.timing_counters();
     same("untimed", sums.untimed, counters.moved)?;
     let separate = sums
         .threads
@@ -389,8 +389,8 @@ fn final_rows() -> Result<()> {
         }
         thread::sleep(Duration::from_millis(100 + 7 * round));
         attached.stop()?;
-        let read = |attached: &mut Attached| -> Vec<_> {
-            attached.read_notices();
+        let read = |attached: &mut AttachedPrograms| -> Vec<_> {
+            attached.read_notifications();
             let threads: Vec<_> = attached.vcpu_threads().map(|it| it.0).collect();
             threads
                 .iter()
@@ -417,12 +417,12 @@ fn final_rows() -> Result<()> {
 fn losses() -> Result<()> {
     let formats = Formats::read()?;
     let events = [formats.exit.clone()];
-    let mut attached = Attached::new(&Request {
+    let mut attached = AttachedPrograms::new(&Request {
         events: &events,
-        ship: true,
+        emit: true,
         per_thread: false,
-        pairing: None,
-        entry: None,
+        timing: None,
+        entry_format: None,
         filter: &Filter::default(),
         skip_processes: false,
         sizes: MapSizes::default().with_rings(Some(4096)),

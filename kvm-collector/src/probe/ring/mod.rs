@@ -22,7 +22,7 @@ use self::{
     reader::{Next, RingMemory, RingReader},
     tail::RecordTails,
 };
-use super::{ProbeError, mapped::Mapped};
+use super::{ProbeError, mapped::MappedArray};
 use crate::{host::clock::monotonic_ns, model::Batch, tracefs::Format};
 
 pub use losses::RingLoss;
@@ -40,8 +40,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// The rings that shipped events arrive in, one for each CPU.
 #[derive(Debug)]
 pub struct Rings {
-    chunks: Mapped<Chunk>,
-    positions: Mapped<RingPosition>,
+    chunks: MappedArray<Chunk>,
+    positions: MappedArray<RingPosition>,
     rings: Vec<RingReader>,
     /// Rings with something left of what was seen at the last look, by the time of their next record: what
     /// is read is in the order of time, but for what comes while it is read.
@@ -55,10 +55,10 @@ pub struct Rings {
 
 impl Rings {
     pub(super) fn of(ebpf: &Ebpf, events: &[Format]) -> Result<Self, ProbeError> {
-        let positions: Mapped<RingPosition> = Mapped::of(ebpf, "RING_POSITIONS")?;
+        let positions: MappedArray<RingPosition> = MappedArray::open(ebpf, "RING_POSITIONS")?;
         Ok(Self {
             losses: LossTracker::new(positions.len(), monotonic_ns()),
-            chunks: Mapped::of(ebpf, "RING_CHUNKS")?,
+            chunks: MappedArray::open(ebpf, "RING_CHUNKS")?,
             rings: vec![RingReader::default(); positions.len()],
             positions,
             next: BinaryHeap::new(),
@@ -176,14 +176,14 @@ impl Rings {
 
 /// The memory of a CPU's ring.
 fn memory<'m>(
-    chunks: &'m Mapped<Chunk>,
-    positions: &'m Mapped<RingPosition>,
+    chunks: &'m MappedArray<Chunk>,
+    positions: &'m MappedArray<RingPosition>,
     cpu: usize,
 ) -> RingMemory<'m, AtomicU64> {
     let words = chunks.words();
     let ring_words = words.len() / positions.len();
     RingMemory {
         records: &words[cpu * ring_words..][..ring_words],
-        position: positions.words_of(cpu),
+        position: positions.value_words(cpu),
     }
 }

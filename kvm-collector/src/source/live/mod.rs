@@ -15,7 +15,7 @@ use crate::{
         Causes, CountsSnapshot, EventCount, ExitReading, ExitTotals, Loss, ThreadExits, VmCounts,
         pid_of,
     },
-    probe::{Attached, ProbeError, ProgramRuns, Request, Rings},
+    probe::{AttachedPrograms, ProbeError, ProgramRuns, Request, Rings},
     timing::{ExitedThreads, RunningVcpus, read_open_exit, recent_extremes, vcpu_id_of},
     tracefs::Format,
 };
@@ -27,7 +27,7 @@ use row_extremes::RowExtremes;
 #[derive(Debug)]
 pub struct Live {
     options: LiveOptions,
-    attached: Attached,
+    attached: AttachedPrograms,
     processes: Processes,
     row_extremes: RowExtremes,
     exited: ExitedThreads,
@@ -49,16 +49,16 @@ impl Live {
         let filter = options.selection.kernel_filter();
         let request = Request {
             events: &options.events,
-            ship: options.emits_events,
+            emit: options.emits_events,
             per_thread: options.per_vm || options.counts_by_name(),
-            pairing: options.timing.as_ref(),
-            entry: options.entry.as_ref(),
+            timing: options.timing.as_ref(),
+            entry_format: options.entry.as_ref(),
             filter: &filter,
             skip_processes: options.selection.is_by_name(),
             sizes: options.sizes,
             log: options.logs_programs,
         };
-        let attached = Attached::new(&request)?;
+        let attached = AttachedPrograms::new(&request)?;
         for program in attached.programs() {
             log::info!(
                 "{} on {}: {} instructions verified, {} bytes of machine code",
@@ -141,7 +141,7 @@ impl Live {
     /// # Errors
     /// If the process cannot have another file descriptor.
     pub fn notifications_fd(&self) -> std::io::Result<Option<OwnedFd>> {
-        self.attached.notices_fd()
+        self.attached.notifications_fd()
     }
 
     /// Reads the names of new VMs while they still run, stores the counts of exited threads, and
@@ -153,7 +153,8 @@ impl Live {
         self.attached.flush_log();
         self.handle_notifications()?;
         if host::namespaces::check_kernel_ids().is_ok() {
-            self.attached.end_gone_threads(host::process::has_ended);
+            self.attached
+                .mark_gone_threads_ended(host::process::has_ended);
         }
         self.store_exited_threads(self.attached.epoch())
     }
@@ -164,7 +165,7 @@ impl Live {
     /// # Errors
     /// [`ProbeError`] if a map cannot be written.
     pub fn handle_notifications(&mut self) -> Result<(), ProbeError> {
-        for notification in self.attached.read_notices() {
+        for notification in self.attached.read_notifications() {
             self.processes.add_notification(&notification);
         }
         self.skip_unselected()
@@ -283,7 +284,7 @@ impl Live {
         let mut loss = self.missed();
         loss.lost = slots.iter().map(|slot| slot.lost).sum();
         loss.unattributed = slots.iter().map(|slot| slot.unattributed).sum();
-        loss.map_full = self.attached.pairing_counters().threads_full;
+        loss.map_full = self.attached.timing_counters().threads_full;
         let mut events = self.event_counts_from_slots(&slots);
         let (vms, unattributed) = self.read_vm_counts();
         loss.unattributed += unattributed;
@@ -399,7 +400,7 @@ impl Live {
         }
         self.exited.read_rows(&running, each);
         vcpus.extend(self.exited.vcpu_times());
-        let counters = self.attached.pairing_counters();
+        let counters = self.attached.timing_counters();
         let mut loss = self.missed();
         loss.lost = counters.slow_lost + counters.interrupted;
         loss.unmatched = counters.unmatched;

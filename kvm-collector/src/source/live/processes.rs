@@ -7,7 +7,7 @@ use kvm_ebpf_common::{ThreadNotification, VCPU_THREAD_ADDED, VcpuThread};
 
 use crate::{
     host::{self, VmNames},
-    probe::CountedEntry,
+    probe::CountedThreadEntry,
     timing::{Selection, Selector},
 };
 
@@ -95,7 +95,7 @@ impl Processes {
     }
 
     /// Returns the process id of a counted thread.
-    pub(super) fn of_counted_thread(&self, thread: &CountedEntry) -> u32 {
+    pub(super) fn of_counted_thread(&self, thread: &CountedThreadEntry) -> u32 {
         let process = self.by_counted_thread.get(&thread.index).copied();
         process.unwrap_or_else(|| self.names.latest(thread.tgid))
     }

@@ -71,10 +71,7 @@ pub(crate) fn record_untimed(ctx: &TracePointContext, entry: &mut ThreadEntry, k
 fn report_full_rows<const REASONS_ONLY: bool, C: aya_ebpf::EbpfContext>(ctx: &C, key: &Key) {
     increment!(rows_full);
     if !REASONS_ONLY && settings::log() {
-        warn!(
-            ctx,
-            "no free row for code {} subcode {}", key.code, key.subcode
-        );
+        warn!(ctx, "no row for subcode {} code {}", key.subcode, key.code);
     }
 }
 
@@ -121,7 +118,7 @@ fn on_exit<const REASONS_ONLY: bool>(ctx: &TracePointContext) -> Option<()> {
         if !REASONS_ONLY && settings::log() {
             warn!(
                 ctx,
-                "no free entry for thread {}: its exits are not counted", task.tid
+                "no entry for thread {}: its exits are not counted", task.tid
             );
         }
         return None;
