@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     format.print(record, &mut out);
     format.print_fields(record, &mut out);
     for field in format.fields.iter().take(4) {
-        let _ = format.symbol("reason ", &[(&field.name, 0x400)]);
-        let _ = format.symbols("", &[(&field.name, 1)]);
+        let _ = format.symbolic_name("reason ", &[(&field.name, 0x400)]);
+        let _ = format.symbolic_names("", &[(&field.name, 1)]);
     }
 });

@@ -6,8 +6,8 @@
 //! their results must agree.
 #![no_main]
 
-#[path = "../../kvm-collector/tests/engine/drive.rs"]
-mod drive;
+#[path = "../../kvm-collector/tests/consistency/all_views.rs"]
+mod all_views;
 
 use std::{
     fs::File,
@@ -33,6 +33,6 @@ fuzz_target!(|data: &[u8]| {
         .and_then(|()| file.rewind())
         .expect("cannot write to /dev/shm");
     if let Ok(reader) = Reader::new(file, Path::new("fuzzed")) {
-        drive::drive(Recording::new(reader));
+        all_views::run_all_views(Recording::new(reader));
     }
 });

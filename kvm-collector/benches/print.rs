@@ -1,4 +1,4 @@
-//! How many records of `kvm_exit` are decoded and printed in a second: `cargo bench -p kvm-collector --bench print`.
+//! Benchmark of decoding and printing records: `cargo bench -p kvm-collector --bench print`.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ const EXIT: &str = include_str!("../tests/fixtures/formats/6.18-x86_64/kvm/kvm_e
 const SYNC_PAGE: &str =
     include_str!("../tests/fixtures/formats/6.18-x86_64/kvmmmu/kvm_mmu_sync_page");
 
-/// A nested page fault, as SVM reports it.
+/// Field values of a nested page fault on SVM.
 const VALUES: [(&str, u64); 7] = [
     ("isa", 2),
     ("exit_reason", 0x400),

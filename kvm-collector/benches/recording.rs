@@ -1,7 +1,8 @@
-//! How long a recording takes to be read, here and by perf: `cargo bench -p kvm-collector --bench recording`.
+//! Benchmark of reading a recording, with kvm-collector and with perf:
+//! `cargo bench -p kvm-collector --bench recording`.
 //!
-//! Whole programs are timed, in turn, so that what else the machine does is shared. KVM_EVENTS says how many events are
-//! recorded (1 million, 104 MB), TMPDIR where.
+//! Whole processes are timed. They alternate, so that other load on the machine affects them equally. The recording is
+//! written to TMPDIR. It has KVM_EVENTS events, by default 1 million (104 MB).
 
 use std::{
     env, fs,
@@ -33,10 +34,9 @@ const ROUNDS: usize = 5;
 
 const TGID: u32 = 1 << 30;
 
-/// Eight vCPUs, each an exit and an entry in turn.
 const VCPUS: u64 = 8;
 
-/// Records so many events, 500 ns apart.
+/// Records `count` events, 500 ns apart. Each vCPU has an exit and an entry in turn.
 fn record(path: &Path, count: u64) {
     let event = |(name, text): (&str, &str)| RecordedEvent {
         system: "kvm".into(),
@@ -45,7 +45,7 @@ fn record(path: &Path, count: u64) {
         format: text.into(),
     };
     let mut facts = HostFacts::default();
-    // perf asks it which exit reasons there are.
+    // perf selects the table of exit reasons by this id.
     facts.machine.cpu_id = Some("AuthenticAMD,25,1,1".to_owned());
     let options = RecorderOptions {
         path: Some(path.to_owned()),
@@ -76,48 +76,48 @@ fn record(path: &Path, count: u64) {
         }
         if bytes.len() > 900_000 || index + 1 == count {
             let batch = Batch::new(bytes.split().freeze());
-            recorder.record_batch(&batch).expect("room");
+            recorder.record_batch(&batch).expect("cannot write");
         }
     }
-    assert_eq!(recorder.finish().expect("room").events, count);
+    assert_eq!(recorder.finish().expect("cannot write").events, count);
 }
 
-/// How long a command takes, in seconds; none where there is no such tool.
-fn seconds(command: &[&str]) -> Option<f64> {
-    let began = Instant::now();
+/// Returns how many seconds a command takes; `None` if it fails or is not installed.
+fn time_seconds(command: &[&str]) -> Option<f64> {
+    let start = Instant::now();
     let status = Command::new(command[0])
         .args(&command[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    let took = began.elapsed().as_secs_f64();
-    status.is_ok_and(|it| it.success()).then_some(took)
+    let seconds = start.elapsed().as_secs_f64();
+    status.is_ok_and(|it| it.success()).then_some(seconds)
 }
 
-/// A file that is gone when dropped.
-struct Temporary(PathBuf);
+/// A file that is removed when dropped.
+struct TemporaryFile(PathBuf);
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
 fn main() {
-    // `cargo test --all-targets` runs it, too, and does not mean it.
+    // `cargo test --all-targets` runs this program without `--bench`.
     if !env::args().any(|it| it == "--bench") {
         return;
     }
     let count = env::var("KVM_EVENTS").map_or(1_000_000, |it| it.parse().expect("a number"));
     let name = format!("kvm-collector-bench-{}.data", std::process::id());
-    let file = Temporary(env::temp_dir().join(name));
+    let file = TemporaryFile(env::temp_dir().join(name));
     record(&file.0, count);
     let path = file.0.to_str().expect("a name in UTF-8");
-    let ours = env!("CARGO_BIN_EXE_kvm-collector");
+    let collector = env!("CARGO_BIN_EXE_kvm-collector");
     let commands = [
-        ("kvm-collector stat", vec![ours, "stat", "-i", path]),
-        ("kvm-collector exits", vec![ours, "exits", "-i", path]),
+        ("kvm-collector stat", vec![collector, "stat", "-i", path]),
+        ("kvm-collector exits", vec![collector, "exits", "-i", path]),
         (
             "perf kvm stat report",
             vec!["perf", "kvm", "-i", path, "stat", "report"],
@@ -126,19 +126,19 @@ fn main() {
     let mut times = commands.each_ref().map(|_| Vec::new());
     for _ in 0..ROUNDS {
         for ((_, command), times) in commands.iter().zip(&mut times) {
-            times.extend(seconds(command));
+            times.extend(time_seconds(command));
         }
     }
     for ((name, _), mut times) in commands.iter().zip(times) {
         times.sort_by(f64::total_cmp);
         match times.get(times.len() / 2) {
             Some(median) => {
-                let ns_each = median * 1e9 / count as f64;
+                let ns_per_event = median * 1e9 / count as f64;
                 println!(
-                    "{name:20} {median:6.3} s, {ns_each:4.0} ns an event (of {count}; median of {ROUNDS})"
+                    "{name:20} {median:6.3} s, {ns_per_event:4.0} ns per event ({count} events, median of {ROUNDS})"
                 );
             }
-            None => println!("{name:20} not here, or it failed"),
+            None => println!("{name:20} failed or not installed"),
         }
     }
 }

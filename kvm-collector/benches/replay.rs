@@ -1,4 +1,5 @@
-//! Recorded events timed once more, a `kvm_exit` and a `kvm_entry` in turn: `cargo bench -p kvm-collector --bench replay`.
+//! Benchmark of the replay with alternating `kvm_exit` and `kvm_entry` events:
+//! `cargo bench -p kvm-collector --bench replay`.
 
 use std::hint::black_box;
 
@@ -13,17 +14,17 @@ const EXIT: &str = include_str!("../tests/fixtures/formats/6.18-x86_64/kvm/kvm_e
 const ENTRY: &str = include_str!("../tests/fixtures/formats/6.18-x86_64/kvm/kvm_entry");
 const PIO: &str = include_str!("../tests/fixtures/formats/6.18-x86_64/kvm/kvm_pio");
 
-/// Events of a round.
+/// Events per iteration.
 const EVENTS: usize = 100_000;
 
-/// Of SVM: interrupt, hlt, io, msr, nested page fault.
+/// Exit reasons of SVM: interrupt, hlt, io, msr, nested page fault.
 const REASONS: [u64; 5] = [0x60, 0x78, 0x7b, 0x7c, 0x400];
 
 fn format(text: &str) -> Format {
     Format::parse("kvm", text).expect("a format")
 }
 
-/// A record with some fields.
+/// Returns a record with these field values; other fields are 0.
 fn record(format: &Format, values: &[(&str, u64)]) -> Vec<u8> {
     let mut record = vec![0; format.fixed_size()];
     for (name, value) in values {
@@ -38,7 +39,7 @@ fn replay(criterion: &mut Criterion) {
     let (exit, entry, pio) = (format(EXIT), format(ENTRY), format(PIO));
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(EVENTS as u64));
-    for (name, threads, causes) in [
+    for (name, threads, has_causes) in [
         ("1 vCPU", 1, false),
         ("64 vCPUs", 64, false),
         ("1000 vCPUs", 1000, false),
@@ -48,15 +49,15 @@ fn replay(criterion: &mut Criterion) {
             kind: EventKind::from_name("pio").expect("a kind"),
             format: pio.clone(),
         };
-        let pairing = TimingRequest {
+        let timing = TimingRequest {
             exit: Some(exit.clone()),
             entry: Some(entry.clone()),
-            cause_events: causes.then(detail).into_iter().collect(),
+            cause_events: has_causes.then(detail).into_iter().collect(),
             ..TimingRequest::default()
         };
         let formats = [exit.clone(), pio.clone(), entry.clone()];
-        let options = ReplayOptions::new(pairing, &formats);
-        let mut replay = Replay::new(options).expect("all is there");
+        let options = ReplayOptions::new(timing, &formats);
+        let mut replay = Replay::new(options).expect("all events are there");
         let exits = REASONS.map(|reason| {
             record(
                 &exit,
@@ -64,15 +65,15 @@ fn replay(criterion: &mut Criterion) {
             )
         });
         let others = [record(&pio, &[("port", 0x3f8)]), record(&entry, &[])];
-        let per_exit = if causes { 3 } else { 2 };
+        let events_per_exit = if has_causes { 3 } else { 2 };
         let mut time_ns = 0;
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                for number in 0..EVENTS / per_exit {
+                for number in 0..EVENTS / events_per_exit {
                     let thread = u32::try_from(number * 7 % threads).expect("few");
                     let raws = [&exits[number % exits.len()], &others[0], &others[1]];
                     for (slot, raw) in raws.into_iter().enumerate() {
-                        if slot == 1 && !causes {
+                        if slot == 1 && !has_causes {
                             continue;
                         }
                         time_ns += 700;

@@ -1,13 +1,12 @@
-//! How long `top` takes over 200 VMs of 8 vCPUs that exit for 20 reasons each:
+//! Benchmark of `top` with 200 VMs that have 8 vCPUs each and exit for 20 reasons:
 //! `cargo bench -p kvm-collector --bench top`.
 
-#[path = "../tests/common/host.rs"]
-mod host;
+#[path = "../tests/common/simulated_host.rs"]
+mod simulated_host;
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use host::{CPUID, Exits, HLT, Host, INTERRUPT, IO, MSR, NPF, Vm, picture, small};
 use kvm_collector::{
     tui::{self, App},
     view::{GroupBy, ReadingHistory, Scope, TrendMetric, Window},
@@ -17,11 +16,15 @@ use ratatui::{
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
     layout::Rect,
 };
+use simulated_host::{
+    CPUID, ExitLoad, HLT, INTERRUPT, IO, MSR, NPF, SimulatedHost, SimulatedVm, draw_text,
+    small_host,
+};
 
 const SIZE: (u16, u16) = (160, 50);
 
-fn many() -> Host {
-    let others = (0..14).map(|index| Exits {
+fn large_host() -> SimulatedHost {
+    let others = (0..14).map(|index| ExitLoad {
         code: 0x61 + index,
         per_s: 20 + index,
         mean_ns: 2_000 + 500 * index,
@@ -31,10 +34,10 @@ fn many() -> Host {
         .into_iter()
         .chain(others)
         .collect();
-    let vm = |index: u32| Vm::new(5000 + index, &format!("vm-{index:03}"), 8, &exits);
-    Host {
+    let vm = |index: u32| SimulatedVm::new(5000 + index, &format!("vm-{index:03}"), 8, &exits);
+    SimulatedHost {
         vms: (0..200).map(vm).collect(),
-        ..Host::default()
+        ..SimulatedHost::default()
     }
 }
 
@@ -43,10 +46,10 @@ fn press(app: &mut App, code: KeyCode) {
 }
 
 fn top(criterion: &mut Criterion) {
-    // What is measured is what is shown.
-    assert!(picture(&small().watched(SIZE, 2), SIZE).contains("web-1"));
-    let host = many();
-    let mut app = host.watched(SIZE, 3);
+    // Check once that the screen shows the VMs.
+    assert!(draw_text(&small_host().app_after(2, SIZE), SIZE).contains("web-1"));
+    let host = large_host();
+    let mut app = host.app_after(3, SIZE);
     let mut buffer = Buffer::empty(Rect::new(0, 0, SIZE.0, SIZE.1));
     let mut group = criterion.benchmark_group("top");
     group.sample_size(20);
@@ -57,14 +60,14 @@ fn top(criterion: &mut Criterion) {
             tui::draw(black_box(&app), &mut buffer);
         });
     });
-    group.bench_function("the next row, drawn", |bencher| {
+    group.bench_function("draw the next row", |bencher| {
         bencher.iter(|| {
             press(&mut app, KeyCode::Down);
             buffer.reset();
             tui::draw(&app, &mut buffer);
         });
     });
-    group.bench_function("into a VM and out, drawn", |bencher| {
+    group.bench_function("open and close a VM, drawn", |bencher| {
         bencher.iter(|| {
             for code in [KeyCode::Enter, KeyCode::Esc] {
                 press(&mut app, code);
@@ -74,7 +77,7 @@ fn top(criterion: &mut Criterion) {
         });
     });
     let mut second = 3;
-    group.bench_function("take a reading of 32,000 rows", |bencher| {
+    group.bench_function("add a reading of 32,000 rows", |bencher| {
         bencher.iter_batched(
             || {
                 second += 1;
@@ -86,7 +89,10 @@ fn top(criterion: &mut Criterion) {
     });
     let mut history = ReadingHistory::default();
     for second in 1..=3 {
-        history.add_reading(&host.reading(second, Scope::default()), host::SECOND);
+        history.add_reading(
+            &host.reading(second, Scope::default()),
+            simulated_host::SECOND,
+        );
     }
     for by in [GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason] {
         let scope = Scope {

@@ -1,4 +1,4 @@
-//! `trace` from the ring's bytes to lines: `cargo bench -p kvm-collector --bench trace`.
+//! Benchmark of `trace`, from the bytes of a ring to printed lines: `cargo bench -p kvm-collector --bench trace`.
 
 use std::{hint::black_box, io::Write as _};
 
@@ -15,10 +15,10 @@ use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
 
 const EXIT: &str = include_str!("../tests/fixtures/formats/6.18-x86_64/kvm/kvm_exit");
 
-/// Records in a batch.
+/// Records per batch.
 const RECORDS: usize = 10_000;
 
-/// A batch of `kvm_exit` records as the ring has them, of two CPUs in turn.
+/// Returns a batch of `kvm_exit` records in the layout of the rings. Two CPUs alternate.
 fn batch(format: &Format) -> Bytes {
     let raw_bytes = format.fixed_size();
     let length = RECORD_RAW_OFFSET + raw_bytes;
@@ -70,8 +70,8 @@ fn trace(criterion: &mut Criterion) {
                 };
                 ordered
                     .emit_until(u64::MAX, &|_| None, each)
-                    .expect("a sink takes all");
-                out.flush().expect("a sink takes all");
+                    .expect("a sink does not fail");
+                out.flush().expect("a sink does not fail");
             });
         });
     }

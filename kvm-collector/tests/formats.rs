@@ -1,25 +1,26 @@
-//! The format engine on what real kernels say and print.
+//! The format engine, with the format files and printed records of real kernels.
 
-mod common;
+#[path = "common/format_files.rs"]
+mod format_files;
 
 use std::collections::HashMap;
 
-use common::{corpus, fixtures};
+use format_files::{FormatFile, fixtures_folder, read_format_files};
 use kvm_collector::tracefs::format::Format;
 
-fn named(kernel: &str, event: &str) -> Format {
-    let samples = corpus();
-    let mut formats = samples
+fn read_format(kernel: &str, event: &str) -> Format {
+    let files = read_format_files();
+    let mut formats = files
         .iter()
-        .filter(|sample| sample.kernel == kernel)
-        .map(|sample| sample.format());
+        .filter(|file| file.kernel == kernel)
+        .map(FormatFile::parse);
     formats
         .find(|format| format.name == event)
-        .unwrap_or_else(|| panic!("no {event} of {kernel}"))
+        .unwrap_or_else(|| panic!("{kernel} has no {event}"))
 }
 
-/// Events of arm64 that record the address of a string and print the string: the text is not in the record.
-const STRINGS_IN_THE_KERNEL: [&str; 4] = [
+/// Events of arm64 that record the address of a string in the kernel. The printed text is not in the record.
+const EVENTS_WITH_KERNEL_STRINGS: [&str; 4] = [
     "kvm_arm_set_dreg32",
     "kvm_arm_set_regset",
     "kvm_sys_access",
@@ -28,41 +29,40 @@ const STRINGS_IN_THE_KERNEL: [&str; 4] = [
 
 #[test]
 fn every_format_compiles() {
-    let corpus = corpus();
-    assert!(corpus.len() > 300, "only {} formats", corpus.len());
-    let formats: Vec<_> = corpus.iter().map(|sample| sample.format()).collect();
-    let degraded = formats
+    let files = read_format_files();
+    assert!(files.len() > 300, "only {} formats", files.len());
+    let formats: Vec<_> = files.iter().map(FormatFile::parse).collect();
+    let checked = formats
         .iter()
-        .filter(|format| !STRINGS_IN_THE_KERNEL.contains(&format.name.as_str()));
-    let degraded: Vec<_> = degraded.filter_map(Format::print_warning).collect();
-    assert!(degraded.is_empty(), "{degraded:#?}");
+        .filter(|format| !EVENTS_WITH_KERNEL_STRINGS.contains(&format.name.as_str()));
+    let warnings: Vec<_> = checked.filter_map(Format::print_warning).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
 }
 
-/// Each line of `records/KERNEL.tsv` is an event, a raw record in hex, and the text which that kernel printed for it with
-/// `options/hash-ptr` off.
+/// Each line of `records/KERNEL.tsv` has an event, a raw record in hex, and the text that the kernel printed for it.
 #[test]
 fn records_print_as_the_kernel_printed_them() {
-    for file in std::fs::read_dir(fixtures().join("records")).expect("records") {
+    for file in std::fs::read_dir(fixtures_folder().join("records")).expect("records") {
         let path = file.expect("an entry").path();
         let kernel = path
             .file_stem()
             .expect("a name")
             .to_string_lossy()
             .into_owned();
-        let formats: HashMap<_, _> = corpus()
+        let formats: HashMap<_, _> = read_format_files()
             .iter()
-            .filter(|sample| sample.kernel == kernel)
-            .map(|sample| sample.format())
+            .filter(|file| file.kernel == kernel)
+            .map(FormatFile::parse)
             .map(|format| (format.name.clone(), format))
             .collect();
         let text = std::fs::read_to_string(&path).expect("records");
         let mut checked = 0;
         for line in text.lines() {
             let [event, record, expected] = line.splitn(3, '\t').collect::<Vec<_>>()[..] else {
-                panic!("bad line {line}")
+                panic!("malformed line: {line}")
             };
             let mut printed = Vec::new();
-            formats[event].print(&bytes(record), &mut printed);
+            formats[event].print(&parse_hex(record), &mut printed);
             assert_eq!(
                 String::from_utf8_lossy(&printed),
                 expected,
@@ -74,7 +74,7 @@ fn records_print_as_the_kernel_printed_them() {
     }
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+fn parse_hex(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex
         .chars()
         .map(|digit| digit.to_digit(16).expect("a hex digit"))
@@ -86,8 +86,8 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn exit_reasons_have_their_names() {
-    let exit = named("6.18-x86_64", "kvm_exit");
+fn symbolic_names_are_found() {
+    let exit = read_format("6.18-x86_64", "kvm_exit");
     let name =
         |isa, reason| exit.symbolic_name("reason ", &[("isa", isa), ("exit_reason", reason)]);
     assert_eq!(name(2, 0x400).as_deref(), Some("npf"));
@@ -106,7 +106,7 @@ fn exit_reasons_have_their_names() {
     assert!(svm.contains(&(0x78, "hlt".to_owned())));
     assert!(exit.symbolic_names("vcpu ", &[]).is_empty());
 
-    let user = named("6.12-x86_64", "kvm_userspace_exit");
+    let user = read_format("6.12-x86_64", "kvm_userspace_exit");
     assert_eq!(
         user.symbolic_name("reason ", &[("reason", 2)]).as_deref(),
         Some("KVM_EXIT_IO")
@@ -116,7 +116,7 @@ fn exit_reasons_have_their_names() {
             .as_deref(),
         Some("restart")
     );
-    let arm = named("6.12-arm64", "kvm_exit");
+    let arm = read_format("6.12-arm64", "kvm_exit");
     assert_eq!(
         arm.symbolic_name("", &[("ret", 2)]).as_deref(),
         Some("TRAP")
@@ -125,19 +125,19 @@ fn exit_reasons_have_their_names() {
         arm.symbolic_name("(", &[("esr_ec", 0x24)]).as_deref(),
         Some("DABT_LOW")
     );
-    let mode = named("6.1-x86_64", "kvm_fpu");
+    let mode = read_format("6.1-x86_64", "kvm_fpu");
     assert_eq!(
         mode.symbolic_name("", &[("load", 1)]).as_deref(),
         Some("load")
     );
 }
 
-/// An event, its fields' values, and the text expected.
+/// An event, the values of its fields, and the expected text.
 type Case = (&'static str, &'static [(&'static str, u64)], &'static str);
 
-/// Values chosen to reach what records of a real run seldom do.
+/// Prints field values that recorded events rarely have.
 #[test]
-fn made_up_records() {
+fn rare_field_values_are_printed() {
     let cases: [Case; 12] = [
         (
             "kvm_exit",
@@ -157,7 +157,7 @@ fn made_up_records() {
             "vcpu 0 reason 0x1234 rip 0x0 info1 0x0000000000000000 info2 0x0000000000000000 \
              intr_info 0x00000000 error_code 0x00000000 requests 0x0000000000000000",
         ),
-        // The table has -1, which is no u32: the kernel, too, prints the number.
+        // The kernel's table has -1, which does not equal this u32. So the kernel, too, prints the number.
         (
             "kvm_exit",
             &[("isa", 2), ("exit_reason", 0xffff_ffff)],
@@ -218,7 +218,7 @@ fn made_up_records() {
         ),
     ];
     for (event, fields, expected) in cases {
-        let format = named("6.18-x86_64", event);
+        let format = read_format("6.18-x86_64", event);
         let mut printed = Vec::new();
         format.print(&record(&format, fields), &mut printed);
         let printed = String::from_utf8_lossy(&printed)
@@ -241,8 +241,8 @@ fn record(format: &Format, fields: &[(&str, u64)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_short_record_is_marked() {
-    let exit = named("6.18-x86_64", "kvm_exit");
+fn fields_behind_the_end_of_a_record_are_marked() {
+    let exit = read_format("6.18-x86_64", "kvm_exit");
     let mut printed = Vec::new();
     exit.print(
         &record(&exit, &[("isa", 2), ("exit_reason", 0x78)])[..32],
@@ -256,8 +256,8 @@ fn a_short_record_is_marked() {
 }
 
 #[test]
-fn fields_are_described() {
-    let exit = named("6.18-x86_64", "kvm_exit");
+fn fields_have_offset_size_and_sign() {
+    let exit = read_format("6.18-x86_64", "kvm_exit");
     assert_eq!((exit.fixed_size(), exit.has_dynamic_fields()), (72, false));
     let reason = exit.field("exit_reason").expect("a field");
     assert_eq!(
@@ -284,7 +284,7 @@ fn fields_are_described() {
     assert_eq!(String::from_utf8_lossy(&printed), expected);
 }
 
-fn with_print(print_fmt: &str) -> Format {
+fn format_with_print(print_fmt: &str) -> Format {
     let text = format!(
         "name: x\nID: 1\nformat:\n\tfield:u32 a;\toffset:0;\tsize:4;\tsigned:0;\n\nprint fmt: {print_fmt}\n"
     );
@@ -292,7 +292,7 @@ fn with_print(print_fmt: &str) -> Format {
 }
 
 #[test]
-fn what_is_beyond_falls_back_to_fields() {
+fn unsupported_print_formats_print_the_fields() {
     let cases = [
         ("\"%d\", some_function(REC->a)", "calls some_function()"),
         ("\"%d\", SOME_ENUM", "uses SOME_ENUM"),
@@ -304,7 +304,7 @@ fn what_is_beyond_falls_back_to_fields() {
         ("", "no format string"),
     ];
     for (print_fmt, reason) in cases {
-        let format = with_print(print_fmt);
+        let format = format_with_print(print_fmt);
         let warning = format.print_warning().expect("a warning");
         assert!(warning.contains(reason), "{print_fmt}: {warning}");
         let mut printed = Vec::new();
@@ -314,7 +314,7 @@ fn what_is_beyond_falls_back_to_fields() {
 }
 
 #[test]
-fn what_c_leaves_undefined_is_marked() {
+fn undefined_c_operations_are_marked() {
     let cases = [
         ("\"%d\", 5 / (int)REC->a", "<undefined>"),
         ("\"%d\", 5 % REC->a", "<undefined>"),
@@ -327,19 +327,19 @@ fn what_c_leaves_undefined_is_marked() {
     ];
     for (print_fmt, expected) in cases {
         let mut printed = Vec::new();
-        with_print(print_fmt).print(&[0; 4], &mut printed);
+        format_with_print(print_fmt).print(&[0; 4], &mut printed);
         assert_eq!(String::from_utf8_lossy(&printed), expected, "{print_fmt}");
     }
 }
 
-/// The formats of all of this host's events, far beyond KVM's: each parses, and its print format compiles or says why not.
+/// Parses the formats of all events of this host, not only KVM's. Each print format compiles or has a warning.
 #[test]
-fn the_formats_of_this_host() {
+fn all_formats_of_this_host_parse() {
     let Ok(systems) = std::fs::read_dir("/sys/kernel/tracing/events") else {
         println!("SKIPPED: tracefs is not mounted or not readable");
         return;
     };
-    let (mut parsed, mut degraded) = (0, 0);
+    let (mut parsed, mut warnings) = (0, 0);
     for system in systems.flatten() {
         let name = system.file_name().to_string_lossy().into_owned();
         for event in std::fs::read_dir(system.path())
@@ -347,7 +347,7 @@ fn the_formats_of_this_host() {
             .flatten()
             .flatten()
         {
-            // Events come and go with modules, and some systems' files cannot be read.
+            // The event may be gone with its module, and some files are not readable.
             let Ok(text) = std::fs::read_to_string(event.path().join("format")) else {
                 continue;
             };
@@ -356,10 +356,10 @@ fn the_formats_of_this_host() {
             format.print(&vec![0x41; format.fixed_size()], &mut Vec::new());
             parsed += 1;
             if let Some(warning) = format.print_warning() {
-                degraded += 1;
+                warnings += 1;
                 println!("{warning}");
             }
         }
     }
-    println!("{parsed} formats, {degraded} shown as name=value");
+    println!("{parsed} formats, {warnings} of them print as name=value");
 }

@@ -1,11 +1,13 @@
-//! Decoding and printing allocate nothing once the output buffer is large enough.
+//! Decoding and printing allocate no memory once the output buffer is large enough.
 
-mod common;
+#[path = "common/format_files.rs"]
+mod format_files;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::BytesMut;
+use format_files::{FormatFile, read_format_files};
 use kvm_collector::{
     model::{Batch, StreamItem},
     source::OrderedStream,
@@ -15,17 +17,17 @@ use kvm_collector::{
 use kvm_ebpf_common::RECORD_RAW_OFFSET;
 
 /// Counts the allocations of each thread.
-struct Counting;
+struct CountingAllocator;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call is passed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are those that System asks for.
+        // SAFETY: the caller meets the requirements of `GlobalAlloc`, which are those of `System`.
         unsafe { System.alloc(layout) }
     }
 
@@ -36,12 +38,11 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
-fn printing_allocates_nothing() {
-    let corpus = common::corpus();
-    let formats: Vec<_> = corpus.iter().map(common::Sample::format).collect();
+fn printing_does_not_allocate() {
+    let formats: Vec<_> = read_format_files().iter().map(FormatFile::parse).collect();
     let mut out = Vec::with_capacity(1 << 16);
     for format in &formats {
         for fill in [0, 1, 0x55, 0xff] {
@@ -62,16 +63,15 @@ fn printing_allocates_nothing() {
     }
 }
 
-/// From the ring's bytes to lines: what is allocated does not depend on how many events there are.
+/// The number of allocations from a ring's bytes to printed lines does not depend on the number of events.
 #[test]
-fn tracing_allocates_nothing_per_event() {
+fn tracing_does_not_allocate_per_event() {
     const EVENTS: u64 = 5_000;
-    let corpus = common::corpus();
-    let exit = corpus
+    let exit = read_format_files()
         .iter()
-        .map(common::Sample::format)
+        .map(FormatFile::parse)
         .find(|format| format.name == "kvm_exit" && format.field("requests").is_some())
-        .expect("6.18's kvm_exit");
+        .expect("no kvm_exit of 6.18");
     let mut bytes = BytesMut::new();
     for index in 0..EVENTS {
         let length = RECORD_RAW_OFFSET + exit.fixed_size();
@@ -87,7 +87,7 @@ fn tracing_allocates_nothing_per_event() {
     for format in [TraceFormat::Kernel, TraceFormat::Fields, TraceFormat::Json] {
         let mut lines = TraceLines::new(1, format, TraceClock::Mono, false);
         let mut ordered = OrderedStream::new(&formats, Selection::default());
-        let mut round = || {
+        let mut count_allocations = || {
             let before = ALLOCATIONS.with(Cell::get);
             ordered.add(Batch::new(bytes.clone()));
             let each = |item: &StreamItem<'_>, comm: &str| match item {
@@ -98,11 +98,11 @@ fn tracing_allocates_nothing_per_event() {
             };
             ordered
                 .emit_until(u64::MAX, &|_| None, each)
-                .expect("a sink takes all");
+                .expect("a sink does not fail");
             ALLOCATIONS.with(Cell::get) - before
         };
-        round();
-        let allocations = round();
+        count_allocations();
+        let allocations = count_allocations();
         assert!(
             allocations < 8,
             "{allocations} allocations for {EVENTS} events as {format:?}"

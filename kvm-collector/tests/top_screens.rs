@@ -1,13 +1,12 @@
-//! The screens of `top`, as text: each is kept beside the tests, and must not change by itself.
+//! The screens of `top`, compared with the text files in `tests/fixtures/screens`.
 //!
-//! `KVM_COLLECTOR_WRITE_SCREENS=1 cargo test -p kvm-collector --test top_screens` writes them anew.
+//! `KVM_COLLECTOR_WRITE_SCREENS=1 cargo test -p kvm-collector --test top_screens` rewrites the files.
 
-#[path = "common/host.rs"]
-mod host;
+#[path = "common/simulated_host.rs"]
+mod simulated_host;
 
 use std::{fs, path::Path};
 
-use host::{Exits, HLT, Host, IO, MSR, NPF, Vm, picture, small};
 use kvm_collector::{
     model::Loss,
     tui::{self, App},
@@ -17,6 +16,9 @@ use ratatui::{
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
     layout::Rect,
     style::Color,
+};
+use simulated_host::{
+    ExitLoad, HLT, IO, MSR, NPF, SimulatedHost, SimulatedVm, draw_text, small_host,
 };
 
 const SMALL: (u16, u16) = (80, 24);
@@ -28,141 +30,141 @@ fn press(app: &mut App, keys: &[KeyCode]) {
     }
 }
 
-/// 200 VMs of 8 vCPUs.
-fn large(exits: &[Exits]) -> Host {
+/// A host with 200 VMs that have 8 vCPUs each.
+fn large_host(exits: &[ExitLoad]) -> SimulatedHost {
     let vm = |index: u32| {
-        let mut vm = Vm::new(5000 + index, &format!("vm-{index:03}"), 8, exits);
-        for (of, exits) in (1..).zip(&mut vm.exits) {
-            exits.per_s = exits.per_s * u64::from((index * of) % 23 + 1) / 12;
+        let mut vm = SimulatedVm::new(5000 + index, &format!("vm-{index:03}"), 8, exits);
+        for (factor, exits) in (1..).zip(&mut vm.exits) {
+            exits.per_s = exits.per_s * u64::from((index * factor) % 23 + 1) / 12;
         }
         vm
     };
-    Host {
+    SimulatedHost {
         vms: (0..200).map(vm).collect(),
-        ..Host::default()
+        ..SimulatedHost::default()
     }
 }
 
-/// Compares what is on the screen with what was kept.
-fn check(name: &str, app: &App, size: (u16, u16)) {
+/// Compares the screen with its file.
+fn check_screen(name: &str, app: &App, size: (u16, u16)) {
     let (width, height) = size;
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/screens")
         .join(format!("{name}-{width}x{height}.txt"));
-    let now = picture(app, size);
+    let drawn = draw_text(app, size);
     if std::env::var_os("KVM_COLLECTOR_WRITE_SCREENS").is_some() {
         fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
-        fs::write(&file, now).expect("the screen is written");
+        fs::write(&file, drawn).expect("cannot write the screen");
         return;
     }
-    let kept = fs::read_to_string(&file).unwrap_or_default();
+    let expected = fs::read_to_string(&file).unwrap_or_default();
     assert!(
-        now == kept,
-        "{} is not what is shown now (KVM_COLLECTOR_WRITE_SCREENS=1 writes it anew):\n{now}",
+        drawn == expected,
+        "{} differs from the screen (KVM_COLLECTOR_WRITE_SCREENS=1 rewrites it):\n{drawn}",
         file.display()
     );
 }
 
-/// The same keys on both sizes, and then two more seconds.
-fn check_both(name: &str, host: &Host, keys: &[KeyCode]) {
+/// Presses the keys, adds two more readings and checks the screen, in both sizes.
+fn check_both_sizes(name: &str, host: &SimulatedHost, keys: &[KeyCode]) {
     for size in [SMALL, LARGE] {
-        // Many VMs take long enough as it is.
+        // Readings of many VMs are slow.
         let seconds = if host.vms.len() > 100 { 6 } else { 20 };
-        let mut app = host.watched(size, seconds);
+        let mut app = host.app_after(seconds, size);
         press(&mut app, keys);
-        host.watch(&mut app, seconds + 1, seconds + 2);
-        check(name, &app, size);
+        host.add_readings(&mut app, seconds + 1..=seconds + 2);
+        check_screen(name, &app, size);
     }
 }
 
 #[test]
-fn some_vms() {
-    check_both("vms", &small(), &[]);
+fn vms() {
+    check_both_sizes("vms", &small_host(), &[]);
 }
 
 #[test]
-fn the_vcpus_of_a_vm() {
-    check_both("vcpus", &small(), &[KeyCode::Enter]);
+fn vcpus_of_a_vm() {
+    check_both_sizes("vcpus", &small_host(), &[KeyCode::Enter]);
 }
 
 #[test]
-fn the_reasons_of_a_vcpu() {
+fn reasons_of_a_vcpu() {
     let keys = [KeyCode::Down, KeyCode::Enter, KeyCode::Enter];
-    check_both("reasons", &small(), &keys);
+    check_both_sizes("reasons", &small_host(), &keys);
 }
 
 #[test]
-fn the_histogram_of_a_reason() {
+fn histogram_of_a_reason() {
     let keys = [KeyCode::Enter, KeyCode::Enter, KeyCode::Char('H')];
-    // The large screen has it by itself: there, the key takes it away.
-    check_both("histogram", &small(), &keys);
+    // The large screen shows the histogram by default: there, the key hides it.
+    check_both_sizes("histogram", &small_host(), &keys);
 }
 
 #[test]
-fn percentiles_of_a_new_level_are_those_since_the_start_at_first() {
-    let host = small();
-    let mut app = host.watched(SMALL, 20);
+fn percentiles_of_an_opened_level_are_first_since_the_start() {
+    let host = small_host();
+    let mut app = host.app_after(20, SMALL);
     press(&mut app, &[KeyCode::Enter, KeyCode::Char('H')]);
     app.set_histogram_base(host.reading(20, app.scope()));
-    check("just-entered", &app, SMALL);
+    check_screen("just-entered", &app, SMALL);
 }
 
 #[test]
-fn all_exits_by_reason_of_many_vms() {
-    check_both(
+fn exits_of_many_vms_by_reason() {
+    check_both_sizes(
         "by-reason",
-        &large(&[HLT, IO, MSR, NPF]),
+        &large_host(&[HLT, IO, MSR, NPF]),
         &[KeyCode::Tab, KeyCode::Tab],
     );
 }
 
 #[test]
 fn many_vms() {
-    check_both("200-vms", &large(&[HLT, IO]), &[]);
+    check_both_sizes("200-vms", &large_host(&[HLT, IO]), &[]);
 }
 
 #[test]
-fn the_end_of_many_vms_by_name() {
+fn many_vms_sorted_by_name_and_scrolled() {
     let keys = [
         KeyCode::Char('S'),
         KeyCode::Char('S'),
         KeyCode::Char('r'),
         KeyCode::PageDown,
     ];
-    check_both("200-vms-scrolled", &large(&[HLT, IO]), &keys);
+    check_both_sizes("200-vms-scrolled", &large_host(&[HLT, IO]), &keys);
 }
 
 #[test]
-fn preempted_time_has_a_column_where_it_is_watched() {
-    let host = Host {
+fn preempted_time_has_a_column_with_preempt() {
+    let host = SimulatedHost {
         preempt_watched: true,
-        ..small()
+        ..small_host()
     };
-    check_both("preempt", &host, &[]);
+    check_both_sizes("preempt", &host, &[]);
 }
 
 #[test]
-fn what_is_missing() {
-    let host = Host {
+fn losses() {
+    let host = SimulatedHost {
         loss: Some(|second| Loss {
             map_full: 1000 * second,
             unmatched: 3,
             ..Loss::default()
         }),
-        ..small()
+        ..small_host()
     };
-    check_both("loss", &host, &[]);
+    check_both_sizes("loss", &host, &[]);
 }
 
 #[test]
-fn a_vm_that_ended() {
-    let mut host = small();
+fn ended_vm() {
+    let mut host = small_host();
     host.vms[0].ended_s = Some(15);
-    check_both("ended", &host, &[]);
+    check_both_sizes("ended", &host, &[]);
 }
 
 #[test]
-fn since_the_start_paused_and_filtered() {
+fn all_time_paused_and_filtered() {
     let keys = [
         KeyCode::Char('a'),
         KeyCode::Char(' '),
@@ -170,40 +172,45 @@ fn since_the_start_paused_and_filtered() {
         KeyCode::Char('W'),
         KeyCode::Char('e'),
     ];
-    check_both("filtering", &small(), &keys);
+    check_both_sizes("filtering", &small_host(), &keys);
     let keys = [&keys[..], &[KeyCode::Char('x'), KeyCode::Enter]].concat();
-    check_both("filtered", &small(), &keys);
+    check_both_sizes("filtered", &small_host(), &keys);
 }
 
 #[test]
 fn help() {
-    check_both("help", &small(), &[KeyCode::Char('?')]);
+    check_both_sizes("help", &small_host(), &[KeyCode::Char('?')]);
 }
 
 #[test]
-fn kinds_without_times() {
-    let port = |code, per_s| Exits { code, per_s, ..IO };
-    let host = Host {
+fn event_kind_without_times() {
+    let port = |code, per_s| ExitLoad { code, per_s, ..IO };
+    let host = SimulatedHost {
         kind: Some("pio"),
-        vms: vec![Vm::new(77, "web-1", 2, &[port(0x3f8, 400), port(0x70, 2)])],
-        ..Host::default()
+        vms: vec![SimulatedVm::new(
+            77,
+            "web-1",
+            2,
+            &[port(0x3f8, 400), port(0x70, 2)],
+        )],
+        ..SimulatedHost::default()
     };
-    check_both("pio", &host, &[KeyCode::Tab]);
+    check_both_sizes("pio", &host, &[KeyCode::Tab]);
 }
 
 #[test]
-fn nothing() {
-    let host = Host::default();
-    check("before", &host.app(SMALL), SMALL);
-    check("waiting", &host.watched(SMALL, 2), SMALL);
-    check("waiting-long", &host.watched(SMALL, 7), SMALL);
+fn no_vms() {
+    let host = SimulatedHost::default();
+    check_screen("before", &host.new_app(SMALL), SMALL);
+    check_screen("waiting", &host.app_after(2, SMALL), SMALL);
+    check_screen("waiting-long", &host.app_after(7, SMALL), SMALL);
 }
 
 #[test]
-fn no_size_is_too_small_or_too_large() {
-    let mut many = large(&[HLT]);
+fn every_terminal_size_is_drawn() {
+    let mut many = large_host(&[HLT]);
     many.vms.truncate(70);
-    for host in [Host::default(), small(), many] {
+    for host in [SimulatedHost::default(), small_host(), many] {
         for size in [
             (1, 1),
             (0, 0),
@@ -215,7 +222,7 @@ fn no_size_is_too_small_or_too_large() {
             (400, 120),
         ] {
             for keys in ["", "H", "?", "/x", "\t\tH"] {
-                let mut app = host.watched(size, 2);
+                let mut app = host.app_after(2, size);
                 for key in keys.chars() {
                     let code = match key {
                         '\t' => KeyCode::Tab,
@@ -223,7 +230,7 @@ fn no_size_is_too_small_or_too_large() {
                     };
                     press(&mut app, &[code, KeyCode::Down]);
                 }
-                // The terminal may be another size by the time it is drawn.
+                // The terminal may have been resized since the last event.
                 for (width, height) in [size, (3, 3), (90, 30)] {
                     let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
                     tui::draw(&app, &mut buffer);
@@ -234,18 +241,18 @@ fn no_size_is_too_small_or_too_large() {
 }
 
 #[test]
-fn without_colours_there_are_none() {
-    let host = small();
-    let colours = |app: &App| {
+fn without_color_no_cell_is_colored() {
+    let host = small_host();
+    let colored_cells = |app: &App| {
         let mut buffer = Buffer::empty(Rect::new(0, 0, 160, 50));
         tui::draw(app, &mut buffer);
-        let coloured = |color: Color| color != Color::Reset;
+        let is_colored = |color: Color| color != Color::Reset;
         let cells = buffer.content.iter();
         cells
-            .filter(|cell| coloured(cell.fg) || coloured(cell.bg))
+            .filter(|cell| is_colored(cell.fg) || is_colored(cell.bg))
             .count()
     };
-    assert!(colours(&host.watched(LARGE, 3)) > 100);
+    assert!(colored_cells(&host.app_after(3, LARGE)) > 100);
     let setup = tui::Setup {
         kind: "vmexit".into(),
         preempt_watched: false,
@@ -258,6 +265,6 @@ fn without_colours_there_are_none() {
         std::time::Duration::from_secs(1),
         LARGE,
     );
-    host.watch(&mut app, 1, 3);
-    assert_eq!(colours(&app), 0);
+    host.add_readings(&mut app, 1..=3);
+    assert_eq!(colored_cells(&app), 0);
 }

@@ -1,11 +1,10 @@
-//! What keys and readings do to the screen of `top`, without a screen.
+//! The state of `top`: how keys and readings change it.
 
-#[path = "common/host.rs"]
-mod host;
+#[path = "common/simulated_host.rs"]
+mod simulated_host;
 
 use std::{collections::HashSet, time::Duration};
 
-use host::{HLT, Host, IO, SECOND, Vm, picture, small};
 use kvm_collector::{
     model::Loss,
     tui::{Action, App, Control, Sort},
@@ -13,105 +12,106 @@ use kvm_collector::{
 };
 use kvm_ebpf_common::Key;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use simulated_host::{HLT, IO, SECOND, SimulatedHost, SimulatedVm, draw_text, small_host};
 
 const SIZE: (u16, u16) = (80, 24);
 
-fn key(app: &mut App, code: KeyCode) -> Action {
+fn press(app: &mut App, code: KeyCode) -> Action {
     app.handle_key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
-fn char(app: &mut App, char: char) -> Action {
-    key(app, KeyCode::Char(char))
+fn press_char(app: &mut App, char: char) -> Action {
+    press(app, KeyCode::Char(char))
 }
 
-fn control(app: &mut App, char: char) -> Action {
+fn press_ctrl(app: &mut App, char: char) -> Action {
     app.handle_key(KeyEvent::new(KeyCode::Char(char), KeyModifiers::CONTROL))
 }
 
-fn names(app: &App) -> Vec<&str> {
+fn row_names(app: &App) -> Vec<&str> {
     app.rows().iter().map(|row| row.name.as_str()).collect()
 }
 
 #[test]
-fn enter_goes_in_and_escape_comes_back_to_the_same_row() {
-    let mut app = small().watched(SIZE, 3);
-    key(&mut app, KeyCode::Down);
+fn enter_opens_a_row_and_escape_returns_to_it() {
+    let mut app = small_host().app_after(3, SIZE);
+    press(&mut app, KeyCode::Down);
     let row = app.rows()[1].clone();
-    let action = key(&mut app, KeyCode::Enter);
-    let inside = app.scope();
-    assert_eq!(action, Action::Control(Control::SelectScope(inside)));
-    assert_eq!((inside.by, inside.within), (GroupBy::Vcpu, row.key));
+    let action = press(&mut app, KeyCode::Enter);
+    let opened = app.scope();
+    assert_eq!(action, Action::Control(Control::SelectScope(opened)));
+    assert_eq!((opened.by, opened.within), (GroupBy::Vcpu, row.key));
     assert_eq!(app.cursor(), 0);
-    char(&mut app, 'l');
+    press_char(&mut app, 'l');
     assert_eq!(app.scope().by, GroupBy::Reason);
-    // There is nothing inside a reason of a vCPU: its histogram is shown.
+    // The reasons of a vCPU are the innermost level: Enter shows the histogram.
     let scope = app.scope();
-    assert_eq!(key(&mut app, KeyCode::Enter), Action::None);
+    assert_eq!(press(&mut app, KeyCode::Enter), Action::None);
     assert_eq!(app.scope(), scope);
-    assert!(picture(&app, SIZE).contains("being read"));
-    app.set_histogram_base(small().reading(3, scope));
-    assert!(picture(&app, SIZE).contains("since the start"));
-    app.add_reading(small().reading(4, scope));
-    assert!(picture(&app, SIZE).contains("in the last"));
-    key(&mut app, KeyCode::Backspace);
+    assert!(draw_text(&app, SIZE).contains("reading ..."));
+    app.set_histogram_base(small_host().reading(3, scope));
+    assert!(draw_text(&app, SIZE).contains("since the start"));
+    app.add_reading(small_host().reading(4, scope));
+    assert!(draw_text(&app, SIZE).contains("in the last"));
+    press(&mut app, KeyCode::Backspace);
     assert_eq!(
-        key(&mut app, KeyCode::Esc),
+        press(&mut app, KeyCode::Esc),
         Action::Control(Control::SelectScope(Scope::default()))
     );
     assert_eq!(app.rows()[app.cursor()].key, row.key);
     assert_eq!(
-        key(&mut app, KeyCode::Esc),
+        press(&mut app, KeyCode::Esc),
         Action::None,
-        "there is no further out"
+        "the VMs are the outermost level"
     );
 }
 
 #[test]
-fn tab_tells_the_same_exits_apart_otherwise() {
-    let mut app = small().watched(SIZE, 3);
-    let all: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
+fn tab_changes_the_grouping_of_the_same_exits() {
+    let mut app = small_host().app_after(3, SIZE);
+    let total: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
     for by in [GroupBy::Vcpu, GroupBy::Reason, GroupBy::Vm] {
-        let action = key(&mut app, KeyCode::Tab);
+        let action = press(&mut app, KeyCode::Tab);
         assert_eq!(action, Action::Control(Control::SelectScope(app.scope())));
         assert_eq!(app.scope().by, by);
         let sum: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
-        assert_eq!(sum, all);
+        assert_eq!(sum, total);
     }
-    // A vCPU's exits have nothing but their reason to be told apart by.
-    key(&mut app, KeyCode::Enter);
-    key(&mut app, KeyCode::Enter);
-    assert_eq!(key(&mut app, KeyCode::Tab), Action::None);
+    // The exits of one vCPU can only be grouped by reason.
+    press(&mut app, KeyCode::Enter);
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(press(&mut app, KeyCode::Tab), Action::None);
 }
 
 #[test]
-fn the_cursor_stays_on_its_row_wherever_that_goes() {
-    let host = small();
-    let mut app = host.watched(SIZE, 3);
-    key(&mut app, KeyCode::End);
+fn the_cursor_follows_its_row() {
+    let host = small_host();
+    let mut app = host.app_after(3, SIZE);
+    press(&mut app, KeyCode::End);
     let last = app.rows()[app.cursor()].key;
     assert_eq!(app.cursor(), 4);
-    char(&mut app, 'r');
+    press_char(&mut app, 'r');
     assert_eq!((app.cursor(), app.rows()[0].key), (0, last));
-    host.watch(&mut app, 4, 5);
+    host.add_readings(&mut app, 4..=5);
     assert_eq!(app.rows()[app.cursor()].key, last);
-    // At the top it is on whatever comes to the top.
-    key(&mut app, KeyCode::Home);
-    char(&mut app, 'r');
+    // A cursor in the first line stays there.
+    press(&mut app, KeyCode::Home);
+    press_char(&mut app, 'r');
     assert_eq!(app.cursor(), 0);
     for _ in 0..20 {
-        char(&mut app, 'j');
+        press_char(&mut app, 'j');
     }
     assert_eq!(app.cursor(), 4);
     for _ in 0..20 {
-        char(&mut app, 'k');
+        press_char(&mut app, 'k');
     }
     assert_eq!(app.cursor(), 0);
 }
 
 #[test]
-fn rows_are_sorted_by_what_is_asked_for() {
-    let mut app = small().watched(SIZE, 3);
-    char(&mut app, 'S');
+fn keys_select_the_sort_column() {
+    let mut app = small_host().app_after(3, SIZE);
+    press_char(&mut app, 'S');
     assert_eq!(
         (app.effective_sort(), app.trend_metric()),
         (Sort::Exits, TrendMetric::Exits)
@@ -120,10 +120,10 @@ fn rows_are_sorted_by_what_is_asked_for() {
         app.rows()
             .is_sorted_by_key(|row| std::cmp::Reverse(row.breakdown.exits))
     );
-    char(&mut app, '<');
+    press_char(&mut app, '<');
     assert_eq!(app.effective_sort(), Sort::Name);
     assert_eq!(
-        names(&app),
+        row_names(&app),
         [
             "db-primary-eu-central-1a.production.example.com",
             "idle",
@@ -132,8 +132,8 @@ fn rows_are_sorted_by_what_is_asked_for() {
             "データベース"
         ]
     );
-    char(&mut app, '>');
-    char(&mut app, 's');
+    press_char(&mut app, '>');
+    press_char(&mut app, 's');
     assert_eq!(
         (app.effective_sort(), app.trend_metric()),
         (Sort::Cost, TrendMetric::Busy)
@@ -145,94 +145,108 @@ fn rows_are_sorted_by_what_is_asked_for() {
 }
 
 #[test]
-fn a_filter_is_kept_or_taken_back() {
-    let mut app = small().watched(SIZE, 3);
+fn a_filter_is_applied_or_cancelled() {
+    let mut app = small_host().app_after(3, SIZE);
     for c in ['/', 'W', 'e', 'b', 'x'] {
-        char(&mut app, c);
+        press_char(&mut app, c);
     }
-    assert!(names(&app).is_empty());
-    key(&mut app, KeyCode::Backspace);
-    char(&mut app, '-');
-    key(&mut app, KeyCode::Enter);
-    assert_eq!(names(&app), ["web-1", "web-2"]);
-    assert_eq!(char(&mut app, 'q'), Action::Quit, "keys are keys again");
-    // Another one, taken back.
+    assert!(row_names(&app).is_empty());
+    press(&mut app, KeyCode::Backspace);
+    press_char(&mut app, '-');
+    press(&mut app, KeyCode::Enter);
+    assert_eq!(row_names(&app), ["web-1", "web-2"]);
+    assert_eq!(
+        press_char(&mut app, 'q'),
+        Action::Quit,
+        "keys are commands again"
+    );
+    // Escape cancels the second filter.
     for c in ['/', '2', 'q'] {
-        assert_eq!(char(&mut app, c), Action::None);
+        assert_eq!(press_char(&mut app, c), Action::None);
     }
-    key(&mut app, KeyCode::Esc);
-    assert_eq!(names(&app), ["web-1", "web-2"]);
-    // Inside there is none; outside it is still there.
-    key(&mut app, KeyCode::Enter);
+    press(&mut app, KeyCode::Esc);
+    assert_eq!(row_names(&app), ["web-1", "web-2"]);
+    // The filter applies only to the level where it was entered.
+    press(&mut app, KeyCode::Enter);
     assert_eq!(app.rows().len(), 4);
-    key(&mut app, KeyCode::Esc);
-    assert_eq!(names(&app), ["web-1", "web-2"]);
-    key(&mut app, KeyCode::Esc);
+    press(&mut app, KeyCode::Esc);
+    assert_eq!(row_names(&app), ["web-1", "web-2"]);
+    press(&mut app, KeyCode::Esc);
     assert_eq!(app.rows().len(), 5);
-    // Nothing left to take away ends it.
-    char(&mut app, '/');
-    key(&mut app, KeyCode::Backspace);
-    assert_eq!(char(&mut app, 'q'), Action::Quit);
+    // Backspace in an empty filter closes the prompt.
+    press_char(&mut app, '/');
+    press(&mut app, KeyCode::Backspace);
+    assert_eq!(press_char(&mut app, 'q'), Action::Quit);
 }
 
 #[test]
-fn pause_and_interval_are_told_to_the_source() {
-    let mut app = small().app(SIZE);
-    assert_eq!(char(&mut app, ' '), Action::Control(Control::Pause(true)));
-    assert_eq!(char(&mut app, 'p'), Action::Control(Control::Pause(false)));
+fn pause_and_interval_control_the_source() {
+    let mut app = small_host().new_app(SIZE);
+    assert_eq!(
+        press_char(&mut app, ' '),
+        Action::Control(Control::Pause(true))
+    );
+    assert_eq!(
+        press_char(&mut app, 'p'),
+        Action::Control(Control::Pause(false))
+    );
     let half = Control::Interval(Duration::from_millis(500));
-    assert_eq!(char(&mut app, '-'), Action::Control(half));
+    assert_eq!(press_char(&mut app, '-'), Action::Control(half));
     for _ in 0..20 {
-        char(&mut app, '-');
+        press_char(&mut app, '-');
     }
-    assert_eq!(char(&mut app, '-'), Action::None, "there is a shortest one");
+    assert_eq!(
+        press_char(&mut app, '-'),
+        Action::None,
+        "this is the shortest interval"
+    );
     let next = Control::Interval(Duration::from_millis(200));
-    assert_eq!(char(&mut app, '+'), Action::Control(next));
+    assert_eq!(press_char(&mut app, '+'), Action::Control(next));
 }
 
 #[test]
-fn control_keys_work_whatever_lies_over_the_screen() {
-    for over in ['j', '?', '/'] {
-        let mut app = small().watched(SIZE, 1);
-        char(&mut app, over);
-        assert_eq!(control(&mut app, 'z'), Action::Suspend);
-        assert_eq!(control(&mut app, 'l'), Action::Redraw);
-        assert_eq!(control(&mut app, 'c'), Action::Quit);
+fn control_keys_work_in_the_help_and_in_the_filter_prompt() {
+    for first_key in ['j', '?', '/'] {
+        let mut app = small_host().app_after(1, SIZE);
+        press_char(&mut app, first_key);
+        assert_eq!(press_ctrl(&mut app, 'z'), Action::Suspend);
+        assert_eq!(press_ctrl(&mut app, 'l'), Action::Redraw);
+        assert_eq!(press_ctrl(&mut app, 'c'), Action::Quit);
     }
 }
 
 #[test]
-fn help_goes_with_any_key_that_does_not_scroll_it() {
-    let mut app = small().watched(SIZE, 1);
-    char(&mut app, '?');
-    char(&mut app, 'j');
-    assert!(picture(&app, SIZE).contains("kvm-collector top ─"));
-    assert_eq!(char(&mut app, 'q'), Action::None);
-    assert!(!picture(&app, SIZE).contains("kvm-collector top ─"));
+fn any_key_that_does_not_scroll_closes_the_help() {
+    let mut app = small_host().app_after(1, SIZE);
+    press_char(&mut app, '?');
+    press_char(&mut app, 'j');
+    assert!(draw_text(&app, SIZE).contains("kvm-collector top ─"));
+    assert_eq!(press_char(&mut app, 'q'), Action::None);
+    assert!(!draw_text(&app, SIZE).contains("kvm-collector top ─"));
 }
 
 #[test]
-fn the_numbers_are_those_of_the_last_interval_or_of_all_time() {
-    let mut host = small();
+fn rows_show_the_last_interval_or_all_time() {
+    let mut host = small_host();
     host.vms[0].ended_s = Some(4);
-    let exits = |app: &App| {
+    let has_exits_and_has_ended = |app: &App| {
         let row = app.rows().iter().find(|row| row.name == "web-1");
         row.map(|row| (row.breakdown.exits > 0, row.has_ended()))
     };
-    let mut app = host.watched(SIZE, 5);
-    assert_eq!(exits(&app), Some((false, true)));
-    char(&mut app, 'a');
-    assert_eq!(exits(&app), Some((true, true)));
-    // After two minutes without anything it is among what there was, not what there is.
-    host.watch(&mut app, 6, 130);
-    assert_eq!(exits(&app), Some((true, true)));
-    char(&mut app, 'a');
-    assert_eq!(exits(&app), None);
+    let mut app = host.app_after(5, SIZE);
+    assert_eq!(has_exits_and_has_ended(&app), Some((false, true)));
+    press_char(&mut app, 'a');
+    assert_eq!(has_exits_and_has_ended(&app), Some((true, true)));
+    // After two minutes without exits, an ended VM is only in the view of all time.
+    host.add_readings(&mut app, 6..=130);
+    assert_eq!(has_exits_and_has_ended(&app), Some((true, true)));
+    press_char(&mut app, 'a');
+    assert_eq!(has_exits_and_has_ended(&app), None);
 }
 
 #[test]
-fn shares_add_up_to_all_the_time() {
-    let host = small();
+fn parts_add_up_to_the_wall_time() {
+    let host = small_host();
     let mut history = ReadingHistory::default();
     for second in 1..=4 {
         history.add_reading(&host.reading(second, Scope::default()), SECOND);
@@ -244,19 +258,22 @@ fn shares_add_up_to_all_the_time() {
                 ..Scope::default()
             };
             for row in history.rows(&scope, window, TrendMetric::Busy) {
-                let spent = row.breakdown;
-                let sum = spent.kernel_ns + spent.vmm_ns + spent.halted_ns + spent.preempted_ns;
-                assert_eq!(sum, spent.time_ns, "{}", row.name);
-                let known = row.guest_ns.expect("whole vCPUs") + spent.time_ns;
-                assert_eq!(known, row.wall_ns, "{}", row.name);
+                let breakdown = row.breakdown;
+                let sum_ns = breakdown.kernel_ns
+                    + breakdown.vmm_ns
+                    + breakdown.halted_ns
+                    + breakdown.preempted_ns;
+                assert_eq!(sum_ns, breakdown.time_ns, "{}", row.name);
+                let wall_ns = row.guest_ns.expect("guest time") + breakdown.time_ns;
+                assert_eq!(wall_ns, row.wall_ns, "{}", row.name);
             }
         }
     }
 }
 
 #[test]
-fn a_pause_is_as_long_in_the_trend_as_it_was() {
-    let host = small();
+fn a_pause_has_its_real_length_in_the_trend() {
+    let host = small_host();
     let mut history = ReadingHistory::default();
     history.add_reading(&host.reading(1, Scope::default()), SECOND);
     history.add_reading(&host.reading(11, Scope::default()), SECOND);
@@ -269,39 +286,39 @@ fn a_pause_is_as_long_in_the_trend_as_it_was() {
 }
 
 #[test]
-fn what_the_source_forgets_is_forgotten() {
-    let mut host = Host {
+fn vms_that_are_missing_in_a_reading_are_removed() {
+    let mut host = SimulatedHost {
         vms: (1..=50)
-            .map(|tgid| Vm::new(tgid, "short", 4, &[HLT]))
+            .map(|tgid| SimulatedVm::new(tgid, "short", 4, &[HLT]))
             .collect(),
-        ..Host::default()
+        ..SimulatedHost::default()
     };
-    let mut app = host.watched(SIZE, 2);
+    let mut app = host.app_after(2, SIZE);
     assert_eq!(app.rows().len(), 50);
     host.vms.truncate(1);
-    host.watch(&mut app, 3, 3);
-    char(&mut app, 'a');
+    host.add_readings(&mut app, 3..=3);
+    press_char(&mut app, 'a');
     assert_eq!(app.rows().len(), 1);
 }
 
 #[test]
-fn names_are_forgotten_with_what_they_are_of() {
-    let mut host = Host {
+fn names_are_removed_with_their_rows() {
+    let mut host = SimulatedHost {
         vms: vec![
-            Vm::new(1, "first", 1, &[HLT]),
-            Vm::new(2, "second", 1, &[HLT, IO]),
+            SimulatedVm::new(1, "first", 1, &[HLT]),
+            SimulatedVm::new(2, "second", 1, &[HLT, IO]),
         ],
-        ..Host::default()
+        ..SimulatedHost::default()
     };
     let mut history = ReadingHistory::default();
-    let mut named = HashSet::new();
-    let mut take = |host: &Host, history: &mut ReadingHistory, seconds| {
+    let mut named_keys = HashSet::new();
+    let mut add_reading = |host: &SimulatedHost, history: &mut ReadingHistory, seconds| {
         history.add_reading(
-            &host.reading_of(seconds, Scope::default(), &mut named),
+            &host.reading_without_known_names(seconds, Scope::default(), &mut named_keys),
             SECOND,
         );
     };
-    take(&host, &mut history, 1);
+    add_reading(&host, &mut history, 1);
     let io = Key {
         code: IO.code,
         subcode: 2,
@@ -312,13 +329,13 @@ fn names_are_forgotten_with_what_they_are_of() {
         ("second", "io")
     );
     let second = host.vms.pop().expect("a VM");
-    take(&host, &mut history, 2);
+    add_reading(&host, &mut history, 2);
     assert_eq!(
         (history.vm_name(2).as_str(), history.key_name(io).as_str()),
         ("pid 2", "0x7b")
     );
     host.vms.push(second);
-    take(&host, &mut history, 3);
+    add_reading(&host, &mut history, 3);
     assert_eq!(
         (history.vm_name(2).as_str(), history.key_name(io).as_str()),
         ("second", "io")
@@ -326,18 +343,18 @@ fn names_are_forgotten_with_what_they_are_of() {
 }
 
 #[test]
-fn losses_since_the_last_reading_are_told_from_older_ones() {
-    let host = Host {
+fn new_losses_are_shown_separately() {
+    let host = SimulatedHost {
         loss: Some(|second| Loss {
             unmatched: if second < 3 { 0 } else { 7 },
             ..Loss::default()
         }),
-        ..small()
+        ..small_host()
     };
-    let mut app = host.watched(SIZE, 2);
-    assert!(!picture(&app, SIZE).contains("incomplete"));
-    host.watch(&mut app, 3, 3);
-    assert!(picture(&app, SIZE).contains("unmatched 7 (+7)"));
-    host.watch(&mut app, 4, 4);
-    assert!(picture(&app, SIZE).contains("unmatched 7\n"));
+    let mut app = host.app_after(2, SIZE);
+    assert!(!draw_text(&app, SIZE).contains("incomplete"));
+    host.add_readings(&mut app, 3..=3);
+    assert!(draw_text(&app, SIZE).contains("unmatched 7 (+7)"));
+    host.add_readings(&mut app, 4..=4);
+    assert!(draw_text(&app, SIZE).contains("unmatched 7\n"));
 }

@@ -84,7 +84,7 @@ pub struct AttachedPrograms {
     rings: Option<Rings>,
     /// What they take, in bytes.
     ring_bytes: u64,
-    /// The current epoch; see [`Attached::next_epoch`].
+    /// The current epoch; see [`AttachedPrograms::next_epoch`].
     epoch: u64,
     /// Of programs that take long to detach.
     slow_links: Vec<OwnedFd>,
@@ -94,7 +94,7 @@ pub struct AttachedPrograms {
 
 impl std::fmt::Debug for AttachedPrograms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Attached")
+        f.debug_struct("AttachedPrograms")
             .field("programs", &self.programs)
             .finish_non_exhaustive()
     }
@@ -110,7 +110,7 @@ impl Drop for AttachedPrograms {
 
 impl AttachedPrograms {
     /// Loads and attaches what the request needs, and nothing else. Nothing is counted before
-    /// [`Attached::start`].
+    /// [`AttachedPrograms::start`].
     ///
     /// # Errors
     /// See [`ProbeError`].
@@ -304,7 +304,7 @@ impl AttachedPrograms {
         self.ring_bytes
     }
 
-    /// A descriptor that is readable when [`Attached::read_notices`] has something to read; `None` if threads need not be
+    /// A descriptor that is readable when [`AttachedPrograms::read_notices`] has something to read; `None` if threads need not be
     /// known.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 pub(super) struct UsedEntries {
     used: BTreeSet<u32>,
     ended: BTreeSet<u32>,
-    /// Where [`Entries::some_living`] goes on.
+    /// Where [`UsedEntries::some_living`] goes on.
     next_batch_start: u32,
 }
 

@@ -23,7 +23,7 @@ pub struct Request<'a> {
     pub entry_format: Option<&'a Format>,
     /// Which events are selected.
     pub filter: &'a Filter,
-    /// Processes can be excluded later, by [`Attached::skip_process`](super::Attached::skip_process).
+    /// Processes can be excluded later, by [`AttachedPrograms::skip_process`](super::AttachedPrograms::skip_process).
     pub skip_processes: bool,
     /// Sizes of maps and rings.
     pub sizes: MapSizes,

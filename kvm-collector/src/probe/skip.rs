@@ -15,7 +15,7 @@ use super::{
 use crate::host;
 
 impl AttachedPrograms {
-    /// Skips all further events of a process until it ends or `Attached::unskip_process` is called. The request must
+    /// Skips all further events of a process until it ends or `AttachedPrograms::unskip_process` is called. The request must
     /// have set [`skip_processes`](super::Request::skip_processes).
     ///
     /// If the map is full, the process is not skipped, which only costs time.

@@ -119,7 +119,7 @@ impl AttachedPrograms {
     }
 
     /// The entries of vCPU threads that have left a guest, with their indices, and those that have ended and were not
-    /// freed yet; as of the last [`Attached::read_notices`]. None unless it has to be known which threads are vCPUs'.
+    /// freed yet; as of the last [`AttachedPrograms::read_notices`]. None unless it has to be known which threads are vCPUs'.
     pub fn vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
         tables.flat_map(|tables| {
@@ -131,7 +131,7 @@ impl AttachedPrograms {
         })
     }
 
-    /// As [`Attached::vcpu_threads`], of those that have ended.
+    /// As [`AttachedPrograms::vcpu_threads`], of those that have ended.
     pub fn ended_vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
         tables.flat_map(|tables| {
@@ -164,7 +164,7 @@ impl AttachedPrograms {
     }
 
     /// The threads whose events are counted by themselves, with the indices of their entries; as
-    /// [`Attached::vcpu_threads`].
+    /// [`AttachedPrograms::vcpu_threads`].
     pub fn counted_threads(&self) -> impl Iterator<Item = CountedThreadEntry> {
         let counted = self.counted.iter();
         counted.flat_map(|counted| {
@@ -176,7 +176,7 @@ impl AttachedPrograms {
         })
     }
 
-    /// As [`Attached::counted_threads`], of those that have ended.
+    /// As [`AttachedPrograms::counted_threads`], of those that have ended.
     pub fn ended_counted_threads(&self) -> impl Iterator<Item = CountedThreadEntry> {
         let counted = self.counted.iter();
         counted.flat_map(|counted| {

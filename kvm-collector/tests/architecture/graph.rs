@@ -16,11 +16,11 @@ type ModulePath = Vec<String>;
 
 #[derive(Debug, Default)]
 struct Module {
-    /// What the names in this module's scope stand for, as paths from the crate's root.
+    /// The target of each imported name, as a path from the crate's root.
     imports: BTreeMap<String, ModulePath>,
-    /// Paths in the code, as written.
+    /// Paths in the code, as they are written.
     paths: BTreeSet<Vec<String>>,
-    /// First names of the paths that `use` declarations import: crates, or `crate` and the like.
+    /// First names of the paths in `use` declarations: crates, `crate`, `self` or `super`.
     import_roots: BTreeSet<String>,
 }
 
@@ -57,7 +57,7 @@ impl Graph {
         }
     }
 
-    /// The modules that use a crate with one of these names.
+    /// Returns the modules that use one of these crates.
     pub(crate) fn users_of_crates(&self, crates: &[&str]) -> Vec<String> {
         let uses_one = |module: &Module| {
             let in_code = module.paths.iter().filter_map(|it| it.first());
@@ -68,19 +68,19 @@ impl Graph {
         users.map(|(path, _)| path.join("::")).collect()
     }
 
-    /// Each module with the modules that it uses.
+    /// Returns the modules that each module uses.
     pub(crate) fn uses(&self) -> BTreeMap<String, BTreeSet<String>> {
         let uses = self.modules.iter().map(|(path, module)| {
             let imports = module.imports.values().cloned();
             let in_code = module.paths.iter().filter_map(|it| self.absolute(path, it));
-            let used = imports.chain(in_code).map(|it| self.definer(&it));
+            let used = imports.chain(in_code).map(|it| self.defining_module(&it));
             let used = used.filter(|it| it != path).map(|it| it.join("::"));
             (path.join("::"), used.collect())
         });
         uses.collect()
     }
 
-    /// A path in a module's code as a path from the crate's root; `None` if it leads to another crate.
+    /// Resolves a path in a module's code to a path from the crate's root. Returns `None` for paths of other crates.
     fn absolute(&self, module: &[String], path: &[String]) -> Option<ModulePath> {
         let (first, rest) = path.split_first()?;
         if let Some(absolute) = absolute(module, path) {
@@ -95,8 +95,8 @@ impl Graph {
         Some(base)
     }
 
-    /// The module that defines the item at a path. Follows re-exports.
-    fn definer(&self, path: &[String]) -> ModulePath {
+    /// Returns the module that defines the item at a path. Follows re-exports.
+    fn defining_module(&self, path: &[String]) -> ModulePath {
         let mut module = ModulePath::new();
         for (index, name) in path.iter().enumerate() {
             let child: ModulePath = [&module, std::slice::from_ref(name)].concat();
@@ -104,7 +104,7 @@ impl Graph {
                 module = child;
             } else if let Some(target) = self.modules[&module].imports.get(name) {
                 let target = [target, &path[index + 1..]].concat();
-                return self.definer(&target);
+                return self.defining_module(&target);
             } else {
                 break;
             }
@@ -122,21 +122,21 @@ impl Module {
     }
 
     fn add_use(&mut self, prefix: &[String], tree: &UseTree) {
-        let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
+        let append = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
         match tree {
-            UseTree::Path(it) => self.add_use(&with(&it.ident), &it.tree),
+            UseTree::Path(it) => self.add_use(&append(&it.ident), &it.tree),
             UseTree::Name(it) if it.ident == "self" => {
                 let name = prefix.last().expect("a module").clone();
                 self.imports.insert(name, prefix.to_vec());
             }
             UseTree::Name(it) => {
-                self.imports.insert(it.ident.to_string(), with(&it.ident));
+                self.imports.insert(it.ident.to_string(), append(&it.ident));
             }
             UseTree::Rename(it) => {
                 let path = if it.ident == "self" {
                     prefix.to_vec()
                 } else {
-                    with(&it.ident)
+                    append(&it.ident)
                 };
                 self.imports.insert(it.rename.to_string(), path);
             }
@@ -184,7 +184,7 @@ impl<'ast> Visit<'ast> for Module {
     }
 }
 
-/// A path that starts with `crate`, `super` or `self` as a path from the crate's root.
+/// Resolves a path that starts with `crate`, `super` or `self` to a path from the crate's root.
 fn absolute(module: &[String], path: &[String]) -> Option<ModulePath> {
     let (first, mut rest) = path.split_first()?;
     let mut base = match first.as_str() {
@@ -238,7 +238,7 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// The cycles: sets of modules that all reach each other.
+/// Returns the cycles, as sets of modules that all use each other directly or indirectly.
 pub(crate) fn cycles(uses: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<String>> {
     let reached: BTreeMap<_, _> = uses.keys().map(|it| (it, reachable(it, uses))).collect();
     let mut cycles = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! What ARCHITECTURE.md says about the modules: there are no cycles, and dependencies point downward.
+//! Checks the rules of ARCHITECTURE.md for modules: there are no cycles, and dependencies point downward.
 
 mod graph;
 
@@ -29,7 +29,7 @@ const ORDER: [&str; 16] = [
     "cli",
 ];
 
-/// Besides `probe` itself, what may use the running kernel.
+/// The modules that may use `probe`.
 const USES_PROBE: [&str; 4] = ["probe", "source::live", "session", "cli"];
 
 fn workspace() -> PathBuf {
@@ -48,14 +48,14 @@ fn is_within(module: &str, outer: &str) -> bool {
 #[test]
 fn modules_have_no_cycles() {
     let mut found = String::new();
-    for (name, least) in [
+    for (name, min_modules) in [
         ("kvm-collector", 250),
         ("kvm-ebpf", 20),
         ("kvm-ebpf-common", 10),
         ("xtask", 30),
     ] {
         let uses = Graph::read(&workspace().join(name).join("src")).uses();
-        assert!(uses.len() >= least, "{name}: {} modules", uses.len());
+        assert!(uses.len() >= min_modules, "{name}: {} modules", uses.len());
         for cycle in cycles(&uses) {
             found += &format!("{name}: {}", describe(&cycle, &uses));
         }

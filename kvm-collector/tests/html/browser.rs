@@ -1,15 +1,15 @@
-//! The page in a real browser, as far as one can be asked from a command line.
+//! Runs Chromium from the command line on a page.
 
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-/// The names Debian and others have for it.
-const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+/// Names of the program in Debian and other distributions.
+const PROGRAM_NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// No window is narrower.
-const LEAST_WIDTH: u32 = 500;
+/// Minimum width of Chromium's windows.
+const MIN_WIDTH: u32 = 500;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Browser {
@@ -18,13 +18,13 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Why there is none, otherwise.
+    /// Finds a browser. The error says what is missing.
     pub(crate) fn find(folder: &Path) -> Result<Self, &'static str> {
-        let answers = |program: &&str| {
-            let said = Command::new(program).arg("--version").output();
-            said.is_ok_and(|it| it.status.success())
+        let is_installed = |program: &&str| {
+            let output = Command::new(program).arg("--version").output();
+            output.is_ok_and(|it| it.status.success())
         };
-        match NAMES.into_iter().find(|it| answers(it)) {
+        match PROGRAM_NAMES.into_iter().find(|it| is_installed(it)) {
             Some(program) => Ok(Self {
                 program,
                 profile: folder.join("profile"),
@@ -34,7 +34,7 @@ impl Browser {
     }
 
     fn run(&self, args: &[String]) -> std::io::Result<Output> {
-        // It keeps a lock in its profile for a moment after its end: each run has a new one.
+        // The profile stays locked for a moment after Chromium ends. So each run has a new profile.
         let _ = std::fs::remove_dir_all(&self.profile);
         Command::new(self.program)
             .args([
@@ -55,7 +55,7 @@ impl Browser {
             .output()
     }
 
-    /// The page as it is after its script has run.
+    /// Returns the HTML of the page after its script has run.
     pub(crate) fn dom(&self, page: &Path, hash: &str) -> std::io::Result<String> {
         let args = [
             "--dump-dom".to_owned(),
@@ -65,17 +65,17 @@ impl Browser {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// A picture of the page. What is narrower than a window can be is shown in a frame.
-    pub(crate) fn picture(
+    /// Writes a screenshot of the page. A page that is narrower than the minimum width is shown in a frame.
+    pub(crate) fn take_screenshot(
         &self,
         page: &Path,
         (width, height): (u32, u32),
-        dark: bool,
-        picture: &Path,
+        is_dark: bool,
+        screenshot: &Path,
     ) -> std::io::Result<()> {
-        let frame = picture.with_extension("frame.html");
-        let mut shown = page;
-        if width < LEAST_WIDTH {
+        let frame = screenshot.with_extension("frame.html");
+        let mut shown_page = page;
+        if width < MIN_WIDTH {
             let file = page.file_name().unwrap_or_default().to_string_lossy();
             std::fs::write(
                 &frame,
@@ -84,24 +84,24 @@ impl Browser {
                      <iframe src='{file}' style='border:0;width:{width}px;height:{height}px'></iframe>"
                 ),
             )?;
-            shown = &frame;
+            shown_page = &frame;
         }
         let mut args = vec![
-            format!("--screenshot={}", picture.display()),
-            format!("--window-size={},{height}", width.max(LEAST_WIDTH)),
+            format!("--screenshot={}", screenshot.display()),
+            format!("--window-size={},{height}", width.max(MIN_WIDTH)),
         ];
-        if dark {
+        if is_dark {
             args.push("--force-dark-mode".into());
             args.push("--blink-settings=preferredColorScheme=0".into());
         }
-        args.push(format!("file://{}", shown.display()));
-        // What an earlier run left is no picture of this page.
-        let _ = std::fs::remove_file(picture);
+        args.push(format!("file://{}", shown_page.display()));
+        // Remove the screenshot of an earlier run.
+        let _ = std::fs::remove_file(screenshot);
         self.run(&args)?;
         let _ = std::fs::remove_file(frame);
-        match picture.exists() {
+        match screenshot.exists() {
             true => Ok(()),
-            false => Err(std::io::Error::other("no picture was made")),
+            false => Err(std::io::Error::other("Chromium has written no screenshot")),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! `convert --to html`: the page says what was recorded, whatever it is called, and a browser shows it.
+//! `convert --to html`: the contents of the page, and its script in a browser.
 //!
-//! Pictures for people to look at are left in `target/html/`.
+//! The tests write screenshots for developers to `target/html/`.
 
 mod browser;
-mod made;
+mod simulated_recording;
 
 use std::{
     collections::BTreeMap,
@@ -19,31 +19,34 @@ use kvm_collector::{
     view::{ExitGroups, GroupBy, TimePart, Timeline},
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use made::Made;
+use simulated_recording::{RecordingContents, write_recording};
 
-const WHOLE: Made = Made {
+const COMPLETE: RecordingContents = RecordingContents {
     seconds: 6,
-    lost: false,
-    exits: true,
+    has_loss: false,
+    has_exits: true,
 };
 
 fn main() -> ExitCode {
-    let trials = vec![
-        Trial::test("hostile_names_are_text", hostile_names),
-        Trial::test("a_recording_without_exits_shows_events", without_exits),
-        Trial::test("the_timeline_adds_up_to_what_exits_says", adds_up),
-        Trial::test("what_is_no_recording_writes_no_page", no_recording),
-        in_browser("the_script_runs_and_sorts", sorts),
-        in_browser("the_script_runs_without_exits", runs_without_exits),
-        in_browser("there_are_pictures", pictures),
+    let tests = vec![
+        Trial::test("names_with_markup_are_escaped", check_escaped_names),
+        Trial::test(
+            "a_recording_without_exits_shows_events",
+            check_page_without_exits,
+        ),
+        Trial::test("the_timeline_adds_up_to_the_totals", check_timeline_sums),
+        Trial::test("other_files_do_not_overwrite_the_page", check_other_file),
+        browser_test("the_script_sorts_and_filters", check_script),
+        browser_test("the_script_runs_without_exits", check_script_without_exits),
+        browser_test("screenshots_are_written", write_screenshots),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
 
-/// A trial that is ignored with the reason where there is no browser.
-fn in_browser(name: &'static str, run: fn(&Browser, &Path) -> Result<(), Failed>) -> Trial {
+/// Creates a test that is ignored, with the reason, if no browser is installed.
+fn browser_test(name: &'static str, run: fn(&Browser, &Path) -> Result<(), Failed>) -> Trial {
     Trial::ignorable_test(name, move || {
-        let folder = folder(name)?;
+        let folder = create_folder(name)?;
         match Browser::find(&folder) {
             Err(reason) => Ok(Completion::ignored_with(reason)),
             Ok(browser) => run(&browser, &folder).map(|()| Completion::Completed),
@@ -51,17 +54,17 @@ fn in_browser(name: &'static str, run: fn(&Browser, &Path) -> Result<(), Failed>
     })
 }
 
-fn folder(name: &str) -> Result<PathBuf, Failed> {
+fn create_folder(name: &str) -> Result<PathBuf, Failed> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../html");
     let folder = target.join(name);
     fs::create_dir_all(&folder)?;
     Ok(folder.canonicalize()?)
 }
 
-/// Records, converts, and returns the page's path.
-fn page(folder: &Path, made: Made) -> Result<PathBuf, Failed> {
+/// Converts a recording with these contents. Returns the path of the page.
+fn create_page(folder: &Path, contents: RecordingContents) -> Result<PathBuf, Failed> {
     let recording = folder.join("kvm.data");
-    made::record(&recording, made);
+    write_recording(&recording, contents);
     let page = folder.join("kvm.html");
     let output = Command::new(env!("CARGO_BIN_EXE_kvm-collector"))
         .args(["convert", "--to", "html", "-i"])
@@ -69,33 +72,33 @@ fn page(folder: &Path, made: Made) -> Result<PathBuf, Failed> {
         .arg("-o")
         .arg(&page)
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    check(output.status.success(), said)?;
+    let messages = String::from_utf8_lossy(&output.stderr);
+    check(output.status.success(), messages)?;
     Ok(page)
 }
 
-fn check(holds: bool, otherwise: impl ToString) -> Result<(), Failed> {
-    match holds {
+fn check(is_true: bool, message: impl ToString) -> Result<(), Failed> {
+    match is_true {
         true => Ok(()),
-        false => Err(otherwise.to_string().into()),
+        false => Err(message.to_string().into()),
     }
 }
 
-/// All between two texts, the first time they are there.
+/// Returns the text between the first occurrences of two strings.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> Result<&'a str, Failed> {
     let found = text.split_once(from).and_then(|it| it.1.split_once(to));
     found
         .map(|it| it.0)
-        .ok_or_else(|| format!("no `{from}` with a `{to}` behind it").into())
+        .ok_or_else(|| format!("no `{from}` that `{to}` follows").into())
 }
 
-fn hostile_names() -> Result<(), Failed> {
-    let folder = folder("hostile_names")?;
-    let made = Made {
-        lost: true,
-        ..WHOLE
+fn check_escaped_names() -> Result<(), Failed> {
+    let folder = create_folder("escaped_names")?;
+    let contents = RecordingContents {
+        has_loss: true,
+        ..COMPLETE
     };
-    let html = fs::read_to_string(page(&folder, made)?)?;
+    let html = fs::read_to_string(create_page(&folder, contents)?)?;
     for text in ["<b>x", "<img", "<host>"] {
         check(!html.contains(text), format!("`{text}` became markup"))?;
     }
@@ -109,18 +112,18 @@ fn hostile_names() -> Result<(), Failed> {
     }
     check(
         html.matches("</script>").count() == 2,
-        "a script ends too early",
+        "the page does not have two scripts",
     )?;
     for text in ["http://", "https://", "url(", "@import"] {
         let rest = html.replace("http://www.w3.org/2000/svg", "");
         check(
             !rest.contains(text),
-            format!("something is loaded: `{text}`"),
+            format!("the page loads something: `{text}`"),
         )?;
     }
     check(
         html.contains("1,234 events did not fit into the buffer"),
-        "no word of the loss",
+        "the loss is not reported",
     )?;
     let data = between(&html, "id=\"data\">", "</script>")?;
     let data: serde_json::Value = serde_json::from_str(data)?;
@@ -137,16 +140,16 @@ fn array(value: &serde_json::Value) -> impl Iterator<Item = u64> {
     values.filter_map(serde_json::Value::as_u64)
 }
 
-fn without_exits() -> Result<(), Failed> {
-    let folder = folder("without_exits")?;
-    let made = Made {
-        exits: false,
-        ..WHOLE
+fn check_page_without_exits() -> Result<(), Failed> {
+    let folder = create_folder("without_exits")?;
+    let contents = RecordingContents {
+        has_exits: false,
+        ..COMPLETE
     };
-    let html = fs::read_to_string(page(&folder, made)?)?;
+    let html = fs::read_to_string(create_page(&folder, contents)?)?;
     check(
         html.contains("no kvm_exit and kvm_entry events"),
-        "it does not say so",
+        "the page does not say that there are no exits",
     )?;
     check(
         !html.contains("<table id=\"exits\""),
@@ -158,10 +161,10 @@ fn without_exits() -> Result<(), Failed> {
     )
 }
 
-/// Two ways to the same numbers: spans spread over bins, and exits timed one by one.
-fn adds_up() -> Result<(), Failed> {
-    let path = folder("adds_up")?.join("kvm.data");
-    made::record(&path, WHOLE);
+/// Compares the sums over the bins of the timeline with the totals of the exits.
+fn check_timeline_sums() -> Result<(), Failed> {
+    let path = create_folder("timeline_sums")?.join("kvm.data");
+    write_recording(&path, COMPLETE);
     let mut recording = Recording::open(&path)?;
     let formats = recording.formats().to_vec();
     recording.select_events(&formats);
@@ -200,7 +203,7 @@ fn adds_up() -> Result<(), Failed> {
     let mut found = BTreeMap::new();
     for track in &report.tracks {
         let parts = TimePart::ALL.map(|part| track.parts_ns[part as usize].iter().sum::<u64>());
-        let vcpu = track.vcpu.ok_or("a vCPU without a number")?;
+        let vcpu = track.vcpu.ok_or("a vCPU without an index")?;
         found.insert((track.pid, vcpu), (track.exits.iter().sum(), parts));
     }
     check(found.len() == 6, format!("{} vCPUs", found.len()))?;
@@ -210,8 +213,8 @@ fn adds_up() -> Result<(), Failed> {
     )
 }
 
-fn no_recording() -> Result<(), Failed> {
-    let folder = folder("no_recording")?;
+fn check_other_file() -> Result<(), Failed> {
+    let folder = create_folder("other_file")?;
     let page = folder.join("kvm.html");
     fs::write(&page, "mine")?;
     let output = Command::new(env!("CARGO_BIN_EXE_kvm-collector"))
@@ -219,15 +222,15 @@ fn no_recording() -> Result<(), Failed> {
         .arg(&page)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()?;
-    check(output.status.code() == Some(1), "no failure")?;
+    check(output.status.code() == Some(1), "the command succeeded")?;
     check(
         fs::read_to_string(&page)? == "mine",
-        "the file was written to",
+        "the file was overwritten",
     )
 }
 
-/// What a column has in the rows of a table, in their order, of those that are not hidden.
-fn column(dom: &str, table: &str, column: usize) -> Result<Vec<f64>, Failed> {
+/// Returns the numbers in a column of a table, without those in hidden rows.
+fn visible_column(dom: &str, table: &str, column: usize) -> Result<Vec<f64>, Failed> {
     let table = between(dom, &format!("<table id=\"{table}\""), "</table>")?;
     let body = between(table, "<tbody>", "</tbody>")?;
     let rows = body
@@ -242,32 +245,32 @@ fn column(dom: &str, table: &str, column: usize) -> Result<Vec<f64>, Failed> {
         .collect()
 }
 
-fn ran(dom: &str) -> Result<(), Failed> {
+fn check_script_has_run(dom: &str) -> Result<(), Failed> {
     if let Ok(error) = between(dom, "data-error=\"", "\"") {
         return Err(format!("the script failed: {error}").into());
     }
     check(
         dom.contains("data-ready"),
-        "the script did not come to its end",
+        "the script did not run to its end",
     )
 }
 
-fn sorts(browser: &Browser, folder: &Path) -> Result<(), Failed> {
+fn check_script(browser: &Browser, folder: &Path) -> Result<(), Failed> {
     const COUNT: usize = 3;
     const MEAN: usize = 13;
-    let page = page(
+    let page = create_page(
         folder,
-        Made {
-            lost: true,
-            ..WHOLE
+        RecordingContents {
+            has_loss: true,
+            ..COMPLETE
         },
     )?;
     let dom = browser.dom(&page, "#sort=count")?;
-    ran(&dom)?;
+    check_script_has_run(&dom)?;
     for text in ["<b>x", "<img"] {
         check(!dom.contains(text), format!("`{text}` became markup"))?;
     }
-    let counts = column(&dom, "exits", COUNT)?;
+    let counts = visible_column(&dom, "exits", COUNT)?;
     check(counts.len() == 36, format!("{} rows", counts.len()))?;
     check(counts.is_sorted_by(|a, b| a >= b), format!("{counts:?}"))?;
     check(
@@ -276,49 +279,52 @@ fn sorts(browser: &Browser, folder: &Path) -> Result<(), Failed> {
     )?;
     check(
         dom.contains("class=\"f-halted\""),
-        "no share of time is drawn",
+        "the time breakdown is not drawn",
     )?;
     check(
         dom.matches("<figure>").count() == 6,
         "not a histogram for each reason",
     )?;
     let dom = browser.dom(&page, "#sort=-mean&filter=web-1%20io")?;
-    ran(&dom)?;
-    let means = column(&dom, "exits", MEAN)?;
+    check_script_has_run(&dom)?;
+    let means = visible_column(&dom, "exits", MEAN)?;
     check(
         means.len() == 2 && means[0] <= means[1],
         format!("{means:?}"),
     )
 }
 
-fn runs_without_exits(browser: &Browser, folder: &Path) -> Result<(), Failed> {
-    let page = page(
+fn check_script_without_exits(browser: &Browser, folder: &Path) -> Result<(), Failed> {
+    let page = create_page(
         folder,
-        Made {
-            exits: false,
-            ..WHOLE
+        RecordingContents {
+            has_exits: false,
+            ..COMPLETE
         },
     )?;
     let dom = browser.dom(&page, "#sort=count")?;
-    ran(&dom)?;
-    check(dom.contains("events/s"), "no timeline of events")
+    check_script_has_run(&dom)?;
+    check(
+        dom.contains("events/s"),
+        "the page has no timeline of events",
+    )
 }
 
-fn pictures(browser: &Browser, folder: &Path) -> Result<(), Failed> {
-    let page = page(
+fn write_screenshots(browser: &Browser, folder: &Path) -> Result<(), Failed> {
+    let page = create_page(
         folder,
-        Made {
-            lost: true,
-            ..WHOLE
+        RecordingContents {
+            has_loss: true,
+            ..COMPLETE
         },
     )?;
-    for (name, size, dark) in [
+    for (name, size, is_dark) in [
         ("light", (1280, 2600), false),
         ("dark", (1280, 2600), true),
         ("phone", (390, 4200), false),
         ("phone-dark", (390, 4200), true),
     ] {
-        browser.picture(&page, size, dark, &folder.join(format!("{name}.png")))?;
+        browser.take_screenshot(&page, size, is_dark, &folder.join(format!("{name}.png")))?;
     }
     Ok(())
 }

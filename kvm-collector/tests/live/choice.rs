@@ -6,15 +6,20 @@ use std::{collections::HashMap, env, fs, process};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::needs::{Need, collector, test};
+use crate::requirements::{Requirement, collector_command, test};
 
-const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
+const REQUIREMENTS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+];
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("trace_is_in_order", NEEDS, in_order),
-        test("trace_reason_and_filter", NEEDS, reason_and_filter),
-        test("trace_min_duration", NEEDS, min_duration),
+        test("trace_is_in_order", REQUIREMENTS, in_order),
+        test("trace_reason_and_filter", REQUIREMENTS, reason_and_filter),
+        test("trace_min_duration", REQUIREMENTS, min_duration),
     ]
 }
 
@@ -63,7 +68,7 @@ fn min_duration() -> Result<(), Failed> {
     /// Each io but the last.
     const SLEEPS: usize = 21;
     let file = File::new("long");
-    let program = collector();
+    let program = collector_command();
     let inner = format!(
         "{} trace -q --strict --json -e kvm_exit,kvm_pio --min-duration 10ms -o {} -- {}",
         program.get_program().display(),
@@ -97,7 +102,7 @@ fn min_duration() -> Result<(), Failed> {
 }
 
 fn guest(args: &str) -> String {
-    let program = collector();
+    let program = collector_command();
     format!("{} guest --json {args}", program.get_program().display())
 }
 
@@ -112,7 +117,7 @@ struct Trace {
 impl Trace {
     fn run(args: &[&str], command: &str) -> Result<Self, Failed> {
         let file = File::new("trace");
-        let output = collector()
+        let output = collector_command()
             .args(["trace", "--strict", "--json", "--ring", "64M", "-o"])
             .arg(&file.0)
             .args(args)

@@ -19,37 +19,46 @@ use serde_json::Value;
 
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
+    exit_reasons,
     exits::by_code,
     ftrace::Instance,
-    guest::{Guest, Made},
-    needs::{Need, test},
-    process::{Ended, run},
-    reasons,
-    ring::delivered_and_lost_of,
-    watch::Watch,
+    guest::{Guest, GuestReport},
+    process::{FinishedProcess, run_collector},
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
+    small_ring::delivered_and_lost_counts,
 };
 
-const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
-const IN_VM: &[Need] = &[
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
-    Need::Vm,
+const REQUIREMENTS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+];
+const IN_VM: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+    Requirement::Vm,
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("vms_in_a_row", NEEDS, vms_in_a_row),
+        test("vms_in_a_row", REQUIREMENTS, vms_in_a_row),
         test("vms_in_a_row_with_the_same_numbers", IN_VM, few_numbers),
-        test("vms_at_once", NEEDS, vms_at_once),
+        test("vms_at_once", REQUIREMENTS, vms_at_once),
         test("cpus_are_taken_away", IN_VM, hotplug),
-        test("events_in_interrupts", NEEDS, interrupts),
+        test("events_in_interrupts", REQUIREMENTS, interrupts),
         test("a_collector_that_hardly_runs", IN_VM, quota),
-        test("slow_exits_at_full_rate_end_in_time", NEEDS, slow_in_time),
+        test(
+            "slow_exits_at_full_rate_end_in_time",
+            REQUIREMENTS,
+            slow_in_time,
+        ),
         test(
             "slow_exits_at_full_rate_end_at_ctrl_c",
-            NEEDS,
+            REQUIREMENTS,
             slow_at_ctrl_c,
         ),
     ]
@@ -67,20 +76,26 @@ fn scaled(variable: &str, usual: u32) -> Result<u32, Failed> {
 
 /// Two collectors, of exits and of events, that see every VM.
 struct Watches {
-    exits: Watch,
-    stat: Watch,
+    exits: RunningCollector,
+    stat: RunningCollector,
 }
 
 impl Watches {
     fn begin() -> Result<Self, Failed> {
         Ok(Self {
-            exits: Watch::begin(&["exits", "--json", "--by", "vm,reason"])?,
-            stat: Watch::begin(&["stat", "--json", "--per-vm", "-e", "kvm_userspace_exit"])?,
+            exits: RunningCollector::start(&["exits", "--json", "--by", "vm,reason"])?,
+            stat: RunningCollector::start(&[
+                "stat",
+                "--json",
+                "--per-vm",
+                "-e",
+                "kvm_userspace_exit",
+            ])?,
         })
     }
 
     /// Ends both, and compares with what each VM made, by its name.
-    fn end(self, made: &BTreeMap<String, Made>) -> Result<(), Failed> {
+    fn end(self, made: &BTreeMap<String, GuestReport>) -> Result<(), Failed> {
         let exits = self.exits.end()?.expect_code(0)?.report()?;
         let stat = self.stat.end()?.expect_code(0)?.report()?;
         nothing_lost(&exits)?;
@@ -112,7 +127,7 @@ impl Watches {
                 .get(name.as_str())
                 .ok_or_else(|| format!("no {name}"))?;
             of_vm["rows"] = rows.iter().map(|row| (*row).clone()).collect();
-            let counted = reasons::of_guest(by_code(&of_vm)?);
+            let counted = exit_reasons::without_host_exits(by_code(&of_vm)?);
             equal(&format!("exits of {name}"), counted, made.exits()?)?;
             let counted = events.get(name.as_str()).copied();
             equal(
@@ -130,7 +145,7 @@ fn in_a_row(vms: u32) -> Result<(), Failed> {
     let mut made = BTreeMap::new();
     for vm in 0..vms {
         let name = format!("short-{vm}");
-        let of_vm = Made::by_short_vm(&name, 20 + vm % 7, "0s")?;
+        let of_vm = GuestReport::by_short_vm(&name, 20 + vm % 7, "0s")?;
         made.insert(name, of_vm);
     }
     watches.end(&made)
@@ -179,7 +194,7 @@ fn vms_at_once() -> Result<(), Failed> {
             scope.spawn(move || {
                 for generation in 0.. {
                     let name = format!("vm-{slot}-{generation}");
-                    match Made::by_short_vm(&name, 100, "2ms") {
+                    match GuestReport::by_short_vm(&name, 100, "2ms") {
                         Ok(it) => locked(made).insert(name, it),
                         Err(error) => return *locked(failed) = Some(error),
                     };
@@ -208,9 +223,10 @@ fn hotplug() -> Result<(), Failed> {
     ensure(online.exists(), || "the VM has one CPU".into())?;
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "4000", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let exits = Watch::begin(&["exits", "--json", "-p", &pid])?;
-    let stat = Watch::begin(&["stat", "--json", "-e", "kvm_userspace_exit", "-p", &pid])?;
-    let trace = Watch::begin(&[
+    let exits = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
+    let stat =
+        RunningCollector::start(&["stat", "--json", "-e", "kvm_userspace_exit", "-p", &pid])?;
+    let trace = RunningCollector::start(&[
         "trace",
         "--json",
         "--ring",
@@ -233,13 +249,13 @@ fn hotplug() -> Result<(), Failed> {
     let without_faults = |mut exits: BTreeMap<u64, u64>| -> Result<_, Failed> {
         // vCPUs that start together may fault more than once for a page.
         for fault in ["npf", "EPT_VIOLATION"] {
-            exits.remove(&reasons::code(fault)?);
+            exits.remove(&exit_reasons::reason_code(fault)?);
         }
         Ok(exits)
     };
     equal(
         "exits",
-        without_faults(reasons::of_guest(by_code(&report)?))?,
+        without_faults(exit_reasons::without_host_exits(by_code(&report)?))?,
         without_faults(made.exits()?)?,
     )?;
     let userspace_exits = made.userspace_exits()?;
@@ -250,7 +266,7 @@ fn hotplug() -> Result<(), Failed> {
         number(&list(&report, "events")?[0], "count")?,
         userspace_exits,
     )?;
-    let (delivered, lost) = delivered_and_lost_of(&trace.end()?.expect_code(0)?)?;
+    let (delivered, lost) = delivered_and_lost_counts(&trace.end()?.expect_code(0)?)?;
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
     equal("traced", sum(&delivered) + sum(&lost), userspace_exits)
 }
@@ -262,13 +278,17 @@ fn interrupts() -> Result<(), Failed> {
     let (pid, tids) = (guest.pid.clone(), guest.tids.clone());
     let mut oracle = Instance::new()?;
     oracle.count("irq_vectors/local_timer_entry", "common_pid")?;
-    let exits = Watch::begin(&["exits", "--json", "--causes", "-p", &pid])?;
+    let exits = RunningCollector::start(&["exits", "--json", "--causes", "-p", &pid])?;
     let events = format!("kvm_userspace_exit,{EVENT}");
-    let stat = Watch::begin(&["stat", "--json", "--per-vm", "-e", &events, "-p", &pid])?;
+    let stat = RunningCollector::start(&["stat", "--json", "--per-vm", "-e", &events, "-p", &pid])?;
     let made = guest.run()?;
     let report = exits.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
-    equal("exits", reasons::of_guest(by_code(&report)?), made.exits()?)?;
+    equal(
+        "exits",
+        exit_reasons::without_host_exits(by_code(&report)?),
+        made.exits()?,
+    )?;
     let report = stat.end()?.expect_code(0)?.report()?;
     let happened = oracle.counted_in("irq_vectors/local_timer_entry", &tids)?;
     let count = |event: &str| -> Result<u64, Failed> {
@@ -330,8 +350,8 @@ impl Drop for Quota {
 fn quota() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "8000"])?;
     let pid = guest.pid.clone();
-    let exits = Watch::begin(&["exits", "--json", "-I", "100ms", "-p", &pid])?;
-    let trace = Watch::begin(&[
+    let exits = RunningCollector::start(&["exits", "--json", "-I", "100ms", "-p", &pid])?;
+    let trace = RunningCollector::start(&[
         "trace",
         "--json",
         "--ring",
@@ -346,8 +366,12 @@ fn quota() -> Result<(), Failed> {
     drop(quota);
     let report = exits.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
-    equal("exits", reasons::of_guest(by_code(&report)?), made.exits()?)?;
-    let (delivered, lost) = delivered_and_lost_of(&trace.end()?.expect_code(0)?)?;
+    equal(
+        "exits",
+        exit_reasons::without_host_exits(by_code(&report)?),
+        made.exits()?,
+    )?;
+    let (delivered, lost) = delivered_and_lost_counts(&trace.end()?.expect_code(0)?)?;
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
     println!("quota: {} delivered, {} lost", sum(&delivered), sum(&lost));
     equal(
@@ -369,7 +393,7 @@ fn endless_guest() -> Result<Guest, Failed> {
 /// It ends soon after it is due, also under emulation on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
-fn ended_well(ended: Ended, after: Duration) -> Result<(), Failed> {
+fn ended_well(ended: FinishedProcess, after: Duration) -> Result<(), Failed> {
     let report = ended.expect_code(0)?.report()?;
     ensure(after < SOON, || format!("it ended {after:?} late"))?;
     // Exits that could not be reported are counted, here and as lost.
@@ -379,7 +403,7 @@ fn ended_well(ended: Ended, after: Duration) -> Result<(), Failed> {
 fn slow_in_time() -> Result<(), Failed> {
     let guest = endless_guest()?;
     let began = Instant::now();
-    let ended = run(&[&EVERY_EXIT[..], &["-d", "2s"]].concat())?;
+    let ended = run_collector(&[&EVERY_EXIT[..], &["-d", "2s"]].concat())?;
     let took = began.elapsed();
     drop(guest);
     ended_well(ended, took.saturating_sub(Duration::from_secs(2)))
@@ -387,10 +411,10 @@ fn slow_in_time() -> Result<(), Failed> {
 
 fn slow_at_ctrl_c() -> Result<(), Failed> {
     let guest = endless_guest()?;
-    let watch = Watch::begin(&EVERY_EXIT)?;
+    let watch = RunningCollector::start(&EVERY_EXIT)?;
     thread::sleep(Duration::from_secs(1));
     let began = Instant::now();
-    let ended = watch.end_by(Signal::INT)?;
+    let ended = watch.end_with_signal(Signal::INT)?;
     let took = began.elapsed();
     drop(guest);
     ended_well(ended, took)

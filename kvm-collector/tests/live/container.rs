@@ -11,7 +11,7 @@ use std::{
 use libtest_mimic::Failed;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
-use crate::process::{Ended, Kept, run_command};
+use crate::process::{ChildGuard, FinishedProcess, run_command};
 
 /// Set in this program's own environment, it runs its arguments as a command in the namespaces that the value lists.
 const INSIDE: &str = "KVM_TEST_INSIDE";
@@ -39,7 +39,7 @@ pub(crate) fn inside(words: &str, command: &Command) -> Result<Command, Failed> 
 
 /// Namespaces that live as long as this.
 pub(crate) struct Container {
-    holder: Kept,
+    holder: ChildGuard,
     /// When it is closed, the namespaces' first process ends.
     _stdin: ChildStdin,
 }
@@ -48,7 +48,7 @@ impl Container {
     pub(crate) fn new(words: &str) -> Result<Self, Failed> {
         let mut first = Command::new("sh");
         first.args(["-c", "echo ready; exec cat"]);
-        let mut holder = Kept::spawn(inside(words, &first)?.stdin(Stdio::piped()))?;
+        let mut holder = ChildGuard::spawn(inside(words, &first)?.stdin(Stdio::piped()))?;
         let stdin = holder.0.stdin.take().ok_or("stdin is piped")?;
         let stdout = holder.0.stdout.take().ok_or("stdout is piped")?;
         let mut line = String::new();
@@ -73,7 +73,7 @@ impl Container {
     }
 
     /// Runs a command in them to its end.
-    pub(crate) fn run(&self, command: &Command) -> Result<Ended, Failed> {
+    pub(crate) fn run(&self, command: &Command) -> Result<FinishedProcess, Failed> {
         run_command(&mut self.command(command)?)
     }
 }

@@ -9,40 +9,41 @@ use serde_json::Value;
 use crate::{
     check::{LOSSES, ensure, equal, list, nothing_lost, number},
     guest::Guest,
-    needs::{Need, test},
-    process::Ended,
-    watch::Watch,
+    process::FinishedProcess,
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
 };
 
-const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
+const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 const EVENT: &str = "kvm:kvm_userspace_exit";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test(
             "userspace_exits_are_counted_exactly",
-            NEEDS,
+            REQUIREMENTS,
             counted_exactly,
         ),
         test(
             "stat_csv_says_the_same_as_json",
-            NEEDS,
+            REQUIREMENTS,
             csv_says_the_same_as_json,
         ),
         test(
             "stat_text_has_the_count_and_the_loss",
-            NEEDS,
+            REQUIREMENTS,
             text_has_the_count,
         ),
-        test("stat_intervals_add_up", NEEDS, intervals_add_up),
+        test("stat_intervals_add_up", REQUIREMENTS, intervals_add_up),
     ]
 }
 
 fn counted_exactly() -> Result<(), Failed> {
     let mut one = Guest::prepare(&["-k", "io,cpuid", "-n", "1234"])?;
     let mut other = Guest::prepare(&["-k", "io,mmio,hlt", "-n", "777", "--mode", "real"])?;
-    let filtered = Watch::begin(&["stat", "--json", "-e", "kvm_userspace_exit", "-p", &one.pid])?;
-    let traced = Watch::begin(&[
+    let filtered =
+        RunningCollector::start(&["stat", "--json", "-e", "kvm_userspace_exit", "-p", &one.pid])?;
+    let traced = RunningCollector::start(&[
         "trace",
         "--json",
         "-e",
@@ -50,7 +51,7 @@ fn counted_exactly() -> Result<(), Failed> {
         "-p",
         &one.pid,
     ])?;
-    let all = Watch::begin(&["stat", "--json", "-e", "kvm_userspace_exit", "--per-vm"])?;
+    let all = RunningCollector::start(&["stat", "--json", "-e", "kvm_userspace_exit", "--per-vm"])?;
     let (one_pid, other_pid) = (one.pid.clone(), other.pid.clone());
     let one_tids = one.tids.clone();
     one.release()?;
@@ -110,8 +111,8 @@ fn csv_says_the_same_as_json() -> Result<(), Failed> {
         "-p",
         &guest.pid,
     ];
-    let json = Watch::begin(&[&["stat", "--json"], &args[..]].concat())?;
-    let csv = Watch::begin(&[&["stat", "--csv"], &args[..]].concat())?;
+    let json = RunningCollector::start(&[&["stat", "--json"], &args[..]].concat())?;
+    let csv = RunningCollector::start(&[&["stat", "--csv"], &args[..]].concat())?;
     let pid = guest.pid.clone();
     let made = guest.run()?.userspace_exits()?;
     let json = json.end()?.expect_code(0)?.report()?;
@@ -166,7 +167,7 @@ fn csv_says_the_same_as_json() -> Result<(), Failed> {
 
 fn text_has_the_count() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "4321"])?;
-    let watch = Watch::begin(&["stat", "-e", "kvm_userspace_exit", "-p", &guest.pid])?;
+    let watch = RunningCollector::start(&["stat", "-e", "kvm_userspace_exit", "-p", &guest.pid])?;
     let made = guest.run()?.userspace_exits()?;
     let ended = watch.end()?.expect_code(0)?;
     let line = ended
@@ -193,7 +194,7 @@ fn text_has_the_count() -> Result<(), Failed> {
 
 fn intervals_add_up() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "800", "--sleep", "500us"])?;
-    let watch = Watch::begin(&[
+    let watch = RunningCollector::start(&[
         "stat",
         "--json",
         "-I",
@@ -210,7 +211,7 @@ fn intervals_add_up() -> Result<(), Failed> {
 }
 
 /// Checks that the intervals' counts are the last report's, which it returns.
-pub(crate) fn equal_total(ended: &Ended) -> Result<u64, Failed> {
+pub(crate) fn equal_total(ended: &FinishedProcess) -> Result<u64, Failed> {
     let mut reports = ended.json()?;
     let total = reports.pop().ok_or("no report")?;
     ensure(reports.len() >= 2, || {

@@ -15,12 +15,12 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::{
     check::{ensure, equal},
-    needs::{Need, collector, test},
-    perf_data::Folder,
-    process::Kept,
+    process::ChildGuard,
+    requirements::{Requirement, collector_command, test},
+    temp_files::TempDir,
 };
 
-const NEEDS: &[Need] = &[Need::Root, Need::Tracefs];
+const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Tracefs];
 
 /// A reader sees the end within this time after the collector's.
 const SOON: Duration = Duration::from_secs(1);
@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("ending_closes_a_fifo", NEEDS, fifo),
-        test("ending_closes_what_a_shell_opened", NEEDS, inherited),
-        test("ending_closes_a_pipe", NEEDS, piped),
+        test("ending_closes_a_fifo", REQUIREMENTS, fifo),
+        test("ending_closes_what_a_shell_opened", REQUIREMENTS, inherited),
+        test("ending_closes_a_pipe", REQUIREMENTS, piped),
     ]
 }
 
@@ -53,7 +53,7 @@ fn end_of<R: Read>(
 }
 
 /// The reader's end comes soon after the collector's.
-fn ends_together(mut child: Kept, end: &Receiver<Instant>) -> Result<(), Failed> {
+fn ends_together(mut child: ChildGuard, end: &Receiver<Instant>) -> Result<(), Failed> {
     equal("the exit code", child.wait()?, Some(0))?;
     let ended = Instant::now();
     let late = end.recv_timeout(PATIENCE)?.saturating_duration_since(ended);
@@ -66,12 +66,12 @@ fn ends_together(mut child: Kept, end: &Receiver<Instant>) -> Result<(), Failed>
 const TRACE: [&str; 3] = ["trace", "-d", "300ms"];
 
 fn fifo() -> Result<(), Failed> {
-    let folder = Folder::new("ending")?;
+    let folder = TempDir::new("ending")?;
     let path = folder.file("pipe");
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     let to = path.clone();
     let end = end_of(move || File::open(to));
-    let child = Kept::spawn(collector().args(TRACE).args(["-o", &path]))?;
+    let child = ChildGuard::spawn(collector_command().args(TRACE).args(["-o", &path]))?;
     ends_together(child, &end)
 }
 
@@ -79,15 +79,15 @@ fn fifo() -> Result<(), Failed> {
 fn inherited() -> Result<(), Failed> {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" -o /proc/self/fd/5 5>&1 >/dev/null", "sh"]);
-    command.arg(collector().get_program()).args(TRACE);
-    let mut child = Kept::spawn(command.stdin(Stdio::null()))?;
+    command.arg(collector_command().get_program()).args(TRACE);
+    let mut child = ChildGuard::spawn(command.stdin(Stdio::null()))?;
     let stdout = child.0.stdout.take().ok_or("stdout is piped")?;
     let end = end_of(|| Ok(stdout));
     ends_together(child, &end)
 }
 
 fn piped() -> Result<(), Failed> {
-    let mut child = Kept::spawn(collector().args(["stat", "-d", "1s"]))?;
+    let mut child = ChildGuard::spawn(collector_command().args(["stat", "-d", "1s"]))?;
     let stdout = child.0.stdout.take().ok_or("stdout is piped")?;
     let end = end_of(|| Ok(stdout));
     ends_together(child, &end)

@@ -13,15 +13,15 @@ use serde_json::Value;
 use crate::{
     check::{LOSSES, ensure, equal, list, nothing_lost, number},
     counts::count_of,
-    exits::{NEEDS, by_code},
+    exit_reasons,
+    exit_time_parts::Busy,
+    exits::{REQUIREMENTS, by_code},
     guest::Guest,
-    needs::test,
-    parts::Busy,
-    perf_data::Folder,
     probe::{Vm, run_in_new_threads, run_in_turns},
-    process::{Ended, run},
-    reasons,
-    watch::Watch,
+    process::{FinishedProcess, run_collector},
+    requirements::test,
+    running_collector::RunningCollector,
+    temp_files::TempDir,
 };
 
 /// Events of the recordings. With the end of threads, a recording knows as much as the eBPF programs.
@@ -41,21 +41,29 @@ const MARGIN_NS: u64 = 5_000_000;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("live_equals_recorded_in_stat", NEEDS, || {
+        test("live_equals_recorded_in_stat", REQUIREMENTS, || {
             live_equals_recorded("stat")
         }),
-        test("live_equals_recorded_in_exits", NEEDS, || {
+        test("live_equals_recorded_in_exits", REQUIREMENTS, || {
             live_equals_recorded("exits")
         }),
-        test("live_preempted_time_equals_recorded", NEEDS, preempted),
-        test("intervals_and_total_add_up", NEEDS, intervals),
-        test("a_vm_that_starts_later_is_selected", NEEDS, late_vm),
-        test("no_wait_makes_an_absent_vm_an_error", NEEDS, no_wait),
-        test("no_exit_reaches_across_lost_events", NEEDS, small_ring),
-        test("a_vcpu_run_by_two_threads_in_turn", NEEDS, || {
+        test(
+            "live_preempted_time_equals_recorded",
+            REQUIREMENTS,
+            preempted,
+        ),
+        test("intervals_and_total_add_up", REQUIREMENTS, intervals),
+        test("a_vm_that_starts_later_is_selected", REQUIREMENTS, late_vm),
+        test("no_wait_makes_an_absent_vm_an_error", REQUIREMENTS, no_wait),
+        test(
+            "no_exit_reaches_across_lost_events",
+            REQUIREMENTS,
+            small_ring,
+        ),
+        test("a_vcpu_run_by_two_threads_in_turn", REQUIREMENTS, || {
             moving_vcpu(|vm| run_in_turns(vm.vcpu(0)?, 200))
         }),
-        test("a_vcpu_run_by_new_threads", NEEDS, || {
+        test("a_vcpu_run_by_new_threads", REQUIREMENTS, || {
             moving_vcpu(|vm| run_in_new_threads(vm.vcpu(0)?, 20, 10))
         }),
     ]
@@ -63,7 +71,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// Two VMs, of which one starts after the collectors, counted by one collector per selector and recorded by another.
 fn live_equals_recorded(command: &str) -> Result<(), Failed> {
-    let folder = Folder::new("engine")?;
+    let folder = TempDir::new("engine")?;
     let file = folder.file("kvm.data");
     let load = ["-k", "io,cpuid,mmio,msr,hlt", "--vcpus", "2"];
     let mut early = Guest::prepare(
@@ -88,10 +96,10 @@ fn live_equals_recorded(command: &str) -> Result<(), Failed> {
         _ => &["exits", "--json", "--by", "vm,vcpu,reason"],
     };
     let record = ["record", "--strict", "-e", RECORDED, "-o", &file];
-    let record = Watch::begin(&[&record[..], &["--ring", "16M"]].concat())?;
+    let record = RunningCollector::start(&[&record[..], &["--ring", "16M"]].concat())?;
     let mut live = Vec::new();
     for selector in selectors {
-        live.push(Watch::begin(&[options, selector].concat())?);
+        live.push(RunningCollector::start(&[options, selector].concat())?);
     }
     let mut late =
         Guest::prepare(&[&load[..], &["-n", "80", "--sleep", "4ms", "--name", "late"]].concat())?;
@@ -104,7 +112,7 @@ fn live_equals_recorded(command: &str) -> Result<(), Failed> {
     for (selector, live) in selectors.into_iter().zip(live) {
         let live = live.end()?.expect_code(0)?.report()?;
         let from_file = [options, selector, &["-i", &file]].concat();
-        let recorded = run(&from_file)?.expect_code(0)?.report()?;
+        let recorded = run_collector(&from_file)?.expect_code(0)?.report()?;
         let pids: &[&str] = match selector {
             [] | ["--vcpu", _] => &[&pid, &late_pid],
             ["--vm", _] => &[&late_pid],
@@ -233,17 +241,19 @@ fn close(what: &str, recorded: &Value, live: &Value, field: &str) -> Result<(), 
 
 /// A guest competes with a busy thread for its CPU.
 fn preempted() -> Result<(), Failed> {
-    let folder = Folder::new("engine-preempted")?;
+    let folder = TempDir::new("engine-preempted")?;
     let file = folder.file("kvm.data");
     let busy = Busy::on(1)?;
     let guest = Guest::prepare(&["-k", "cpuid", "-n", "20", "--spin", "5000000", "--cpu", "1"])?;
     let pid = guest.pid.clone();
     let options = ["exits", "--preempt", "--json", "--by", "vm,vcpu,reason"];
     let selectors = [["-p", &pid], ["--vcpu", "0"]];
-    let record = Watch::begin(&["record", "--strict", "-e", RECORDED, "-o", &file])?;
+    let record = RunningCollector::start(&["record", "--strict", "-e", RECORDED, "-o", &file])?;
     let mut live = Vec::new();
     for selector in selectors {
-        live.push(Watch::begin(&[&options[..], &selector].concat())?);
+        live.push(RunningCollector::start(
+            &[&options[..], &selector].concat(),
+        )?);
     }
     guest.run()?;
     drop(busy);
@@ -251,7 +261,7 @@ fn preempted() -> Result<(), Failed> {
     for (selector, live) in selectors.into_iter().zip(live) {
         let live = live.end()?.expect_code(0)?.report()?;
         let from_file = [&options[..], &selector, &["-i", &file]].concat();
-        let recorded = run(&from_file)?.expect_code(0)?.report()?;
+        let recorded = run_collector(&from_file)?.expect_code(0)?.report()?;
         let what = format!("{selector:?}");
         let rows = |report: &Value| {
             let rows = list(report, "rows")?.iter();
@@ -287,23 +297,25 @@ const SUMS: [&str; 7] = [
 ];
 
 fn intervals() -> Result<(), Failed> {
-    let folder = Folder::new("engine-intervals")?;
+    let folder = TempDir::new("engine-intervals")?;
     let file = folder.file("kvm.data");
     let mut guest = Guest::prepare(&["-k", "io,cpuid,mmio", "-n", "100000", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
     guest.release()?;
     let record = ["record", "-p", &pid, "-d", "1s", "-o", &file];
-    run(&[
-        &record[..],
-        &["-e", "kvm_exit,kvm_entry,kvm_userspace_exit"],
-    ]
-    .concat())?
+    run_collector(
+        &[
+            &record[..],
+            &["-e", "kvm_exit,kvm_entry,kvm_userspace_exit"],
+        ]
+        .concat(),
+    )?
     .expect_code(0)?;
     let source = ["-i", &file];
     for source in [&["-d", "1s"][..], &source] {
         for command in ["exits", "stat"] {
             let args = [command, "--json", "-I", "300ms", "-p", &pid];
-            let ended = run(&[&args[..], source].concat())?.expect_code(0)?;
+            let ended = run_collector(&[&args[..], source].concat())?.expect_code(0)?;
             add_up(command, &ended)
                 .map_err(|it| format!("{command} {source:?}: {}", it.message().unwrap_or("")))?;
         }
@@ -312,7 +324,7 @@ fn intervals() -> Result<(), Failed> {
 }
 
 /// Three whole intervals and the rest are the total.
-fn add_up(command: &str, ended: &Ended) -> Result<(), Failed> {
+fn add_up(command: &str, ended: &FinishedProcess) -> Result<(), Failed> {
     let mut intervals = ended.json()?;
     let total = intervals.pop().ok_or("no total")?;
     let lengths = intervals.iter().map(|it| number(it, "elapsed_ns"));
@@ -362,12 +374,12 @@ fn add_up(command: &str, ended: &Ended) -> Result<(), Failed> {
 
 /// Another VM runs all the time.
 fn late_vm() -> Result<(), Failed> {
-    let folder = Folder::new("engine-late")?;
+    let folder = TempDir::new("engine-late")?;
     let file = folder.file("kvm.data");
     let mut other = Guest::prepare(&["-k", "io", "-n", "1000000", "--name", "other"])?;
     other.release()?;
     let event = ["-e", "kvm_userspace_exit"];
-    let begin = |args: &[&str]| Watch::begin(&[args, &["--vm", "late-*"]].concat());
+    let begin = |args: &[&str]| RunningCollector::start(&[args, &["--vm", "late-*"]].concat());
     let stat = begin(&[&["stat", "--json", "--per-vm"], &event[..]].concat())?;
     let exits = begin(&["exits", "--json", "--by", "vm,reason"])?;
     let trace = begin(&[&["trace", "--json", "--strict"], &event[..]].concat())?;
@@ -385,7 +397,7 @@ fn late_vm() -> Result<(), Failed> {
 
     let stat = stat?.report()?;
     let recorded = ["-i", &file];
-    let stat_recorded = run(&[&["stat", "--json", "--per-vm"], &recorded[..]].concat())?;
+    let stat_recorded = run_collector(&[&["stat", "--json", "--per-vm"], &recorded[..]].concat())?;
     let stat_recorded = stat_recorded.expect_code(0)?.report()?;
     for (what, report) in [("stat", &stat), ("stat of the recording", &stat_recorded)] {
         nothing_lost(report)?;
@@ -400,7 +412,7 @@ fn late_vm() -> Result<(), Failed> {
     }
     let exits = exits?.report()?;
     let exits_recorded = ["exits", "--json", "--by", "vm,reason"];
-    let exits_recorded = run(&[&exits_recorded, &recorded[..]].concat())?;
+    let exits_recorded = run_collector(&[&exits_recorded, &recorded[..]].concat())?;
     let exits_recorded = exits_recorded.expect_code(0)?.report()?;
     for (what, report) in [
         ("exits", &exits),
@@ -411,7 +423,7 @@ fn late_vm() -> Result<(), Failed> {
             equal(what, row["pid"].to_string(), pid.clone())?;
             equal(what, &row["vm"], &Value::from("late-1"))?;
         }
-        let counted = reasons::of_guest(by_code(report)?);
+        let counted = exit_reasons::without_host_exits(by_code(report)?);
         equal(what, counted, of_reasons.clone())?;
     }
     let lines = trace?.json()?;
@@ -429,12 +441,12 @@ fn no_wait() -> Result<(), Failed> {
     let guest = Guest::prepare(&["--name", "there"])?;
     for command in ["stat", "exits", "trace", "record"] {
         let args = [command, "--no-wait", "--vm", "late-*", "-d", "100ms"];
-        let ended = run(&args)?.expect_code(1)?;
+        let ended = run_collector(&args)?.expect_code(1)?;
         equal("stdout", ended.stdout.as_str(), "")?;
         let words = ["no VM is named `late-*`", "there", &guest.pid];
         ended.expect_message(&words)?;
         let there = [command, "--no-wait", "--vm", "there", "-d", "100ms"];
-        run(&[&there[..], &["-o", "/dev/null"]].concat())?.expect_code(0)?;
+        run_collector(&[&there[..], &["-o", "/dev/null"]].concat())?.expect_code(0)?;
     }
     Ok(())
 }
@@ -443,16 +455,17 @@ fn no_wait() -> Result<(), Failed> {
 /// no pair. The guest stays on one CPU: if it moved to a CPU that loses events and back, a replay could not know.
 fn small_ring() -> Result<(), Failed> {
     const STOPPED: Duration = Duration::from_millis(400);
-    let folder = Folder::new("engine-ring")?;
+    let folder = TempDir::new("engine-ring")?;
     let file = folder.file("kvm.data");
     let mut guest = Guest::prepare(&["-k", "io,cpuid", "-n", "8000", "--cpu", "1"])?;
     let pid = guest.pid.clone();
-    let exits = Watch::begin(&["exits", "--json", "-p", &pid])?;
+    let exits = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
     // Two events an exit, so that the ring suffices but for the time in which its reader is stopped: what is near a loss
     // has no time, and of other exits there have to be some.
     let small = ["--ring", "64K", "-p", &pid, "-e", "kvm_exit,kvm_entry"];
-    let trace = Watch::begin(&[&["trace", "--per-exit", "--json"], &small[..]].concat())?;
-    let record = Watch::begin(&[&["record", "-o", &file], &small[..]].concat())?;
+    let trace =
+        RunningCollector::start(&[&["trace", "--per-exit", "--json"], &small[..]].concat())?;
+    let record = RunningCollector::start(&[&["record", "-o", &file], &small[..]].concat())?;
     guest.release()?;
     thread::sleep(Duration::from_millis(50));
     for signal in [Signal::STOP, Signal::CONT] {
@@ -488,7 +501,7 @@ fn small_ring() -> Result<(), Failed> {
     trace.expect_message(&["events lost", "exits have no entry after them", "no time"])?;
 
     let args = ["exits", "--json", "--strict", "-i", &file];
-    let recorded = run(&args)?.expect_code(3)?.report()?;
+    let recorded = run_collector(&args)?.expect_code(3)?.report()?;
     for kind in ["lost", "unmatched"] {
         ensure(number(&recorded["loss"], kind)? > 0, || {
             format!("{kind}: {recorded}")
@@ -510,17 +523,17 @@ fn longest(report: &Value) -> Result<u64, Failed> {
 
 /// Several threads of this process run one vCPU, one after the other.
 fn moving_vcpu(run_vcpu: fn(&Vm) -> crate::probe::Result<()>) -> Result<(), Failed> {
-    let folder = Folder::new("engine-moves")?;
+    let folder = TempDir::new("engine-moves")?;
     let file = folder.file("kvm.data");
     let pid = process::id().to_string();
-    let record = Watch::begin(&["record", "--strict", "-p", &pid, "-o", &file])?;
+    let record = RunningCollector::start(&["record", "--strict", "-p", &pid, "-o", &file])?;
     let options = ["exits", "--json", "--by", "vcpu", "-p", &pid];
-    let live = Watch::begin(&options)?;
+    let live = RunningCollector::start(&options)?;
     let vm = Vm::new().map_err(|error| error.to_string())?;
     run_vcpu(&vm).map_err(|error| error.to_string())?;
     let live = live.end()?.expect_code(0)?.report()?;
     record.end()?.expect_code(0)?;
-    let recorded = run(&[&options[..], &["-i", &file]].concat())?.expect_code(0)?;
+    let recorded = run_collector(&[&options[..], &["-i", &file]].concat())?.expect_code(0)?;
     let recorded = recorded.report()?;
     let [of_live, of_recorded] = [&live, &recorded].map(one_vcpu);
     equal("count, open, untimed", of_recorded?, of_live?)?;

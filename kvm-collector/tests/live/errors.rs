@@ -16,37 +16,45 @@ use crate::{
     check::{ensure, equal, number},
     exits,
     guest::Guest,
-    needs::{Need, collector, test},
-    process::{Ended, Kept, read_all, run, run_command, text},
-    watch::Watch,
+    process::{ChildGuard, FinishedProcess, join_reader, run_collector, run_command, spawn_reader},
+    requirements::{Requirement, collector_command, test},
+    running_collector::RunningCollector,
 };
 
-const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
+const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 
 /// No process and no thread has this number: pid_max is at most 2^22.
 const NOBODYS_PID: &str = "4194999";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("not_root_is_said", NEEDS, not_root),
-        test("unknown_names_are_said", NEEDS, unknown_names),
-        test("unknown_reason_is_said", exits::NEEDS, unknown_reason),
+        test("not_root_is_said", REQUIREMENTS, not_root),
+        test("unknown_names_are_said", REQUIREMENTS, unknown_names),
+        test(
+            "unknown_reason_is_said",
+            exits::REQUIREMENTS,
+            unknown_reason,
+        ),
         test("bad_arguments_are_exit_code_2", &[], bad_arguments),
-        test("cmd_not_found_is_said", NEEDS, cmd_not_found),
-        test("cmd_that_fails_is_exit_code_1", NEEDS, cmd_that_fails),
-        test("unwritable_output_is_said", NEEDS, unwritable_output),
-        test("a_closed_pipe_is_no_failure", NEEDS, closed_pipe),
-        test("ctrl_c_prints_the_report", NEEDS, ctrl_c),
+        test("cmd_not_found_is_said", REQUIREMENTS, cmd_not_found),
+        test(
+            "cmd_that_fails_is_exit_code_1",
+            REQUIREMENTS,
+            cmd_that_fails,
+        ),
+        test("unwritable_output_is_said", REQUIREMENTS, unwritable_output),
+        test("a_closed_pipe_is_no_failure", REQUIREMENTS, closed_pipe),
+        test("ctrl_c_prints_the_report", REQUIREMENTS, ctrl_c),
         test(
             "ctrl_c_prints_the_report_of_exits",
-            exits::NEEDS,
+            exits::REQUIREMENTS,
             ctrl_c_exits,
         ),
     ]
 }
 
 /// The collector, as `nobody`: a copy, since nobody may not be let into where it was built.
-pub(crate) fn run_as_nobody(args: &[&str]) -> Result<Ended, Failed> {
+pub(crate) fn run_as_nobody(args: &[&str]) -> Result<FinishedProcess, Failed> {
     let copy = Copy::new()?;
     run_command(Command::new(&copy.0).args(args).uid(65534).gid(65534))
 }
@@ -57,7 +65,7 @@ impl Copy {
     fn new() -> Result<Self, Failed> {
         let name = format!("kvm-collector-test-{}", std::process::id());
         let copy = Self(env::temp_dir().join(name));
-        fs::copy(collector().get_program(), &copy.0)?;
+        fs::copy(collector_command().get_program(), &copy.0)?;
         fs::set_permissions(&copy.0, fs::Permissions::from_mode(0o755))?;
         Ok(copy)
     }
@@ -113,7 +121,7 @@ fn unknown_names() -> Result<(), Failed> {
         (&["stat", "--vm", "[broken"], &["[broken"]),
     ];
     for (args, words) in wrong {
-        let ended = run(&[args, &["-d", "100ms"]].concat())?.expect_code(1)?;
+        let ended = run_collector(&[args, &["-d", "100ms"]].concat())?.expect_code(1)?;
         equal("stdout", ended.stdout.as_str(), "")?;
         ended.expect_message(words)?;
     }
@@ -121,18 +129,18 @@ fn unknown_names() -> Result<(), Failed> {
     let guest = Guest::prepare(&["--name", "a-name-to-be-found"])?;
     let words = ["no-such-vm", "a-name-to-be-found", &guest.pid];
     let absent = ["stat", "--vm", "no-such-vm", "-d", "100ms"];
-    run(&[&absent[..], &["--no-wait"]].concat())?
+    run_collector(&[&absent[..], &["--no-wait"]].concat())?
         .expect_code(1)?
         .expect_message(&words)?;
     // Without --no-wait, that is a warning: the VM may start later.
-    run(&absent)?
+    run_collector(&absent)?
         .expect_code(0)?
         .expect_message(&[&words[..], &["yet", "--no-wait"]].concat())?;
     Ok(())
 }
 
 fn unknown_reason() -> Result<(), Failed> {
-    run(&["exits", "--reason", "no_such_reason", "-d", "100ms"])?
+    run_collector(&["exits", "--reason", "no_such_reason", "-d", "100ms"])?
         .expect_code(1)?
         .expect_message(&["no_such_reason"])?;
     Ok(())
@@ -150,14 +158,16 @@ fn bad_arguments() -> Result<(), Failed> {
         (&["stat", "--json", "--csv"], "--csv"),
     ];
     for (args, word) in wrong {
-        run(args)?.expect_code(2)?.expect_message(&[word])?;
+        run_collector(args)?
+            .expect_code(2)?
+            .expect_message(&[word])?;
     }
     Ok(())
 }
 
 fn cmd_not_found() -> Result<(), Failed> {
     for command in ["stat", "trace"] {
-        run(&[command, "--", "/no/such/command", "--its", "arguments"])?
+        run_collector(&[command, "--", "/no/such/command", "--its", "arguments"])?
             .expect_code(1)?
             .expect_message(&["/no/such/command"])?;
     }
@@ -165,7 +175,7 @@ fn cmd_not_found() -> Result<(), Failed> {
 }
 
 fn cmd_that_fails() -> Result<(), Failed> {
-    let ended = run(&["stat", "--json", "--", "sh", "-c", "exit 7"])?.expect_code(1)?;
+    let ended = run_collector(&["stat", "--json", "--", "sh", "-c", "exit 7"])?.expect_code(1)?;
     equal("the report", &ended.report()?["view"], &"stat".into())?;
     ended.expect_message(&["7"])?;
     Ok(())
@@ -173,12 +183,12 @@ fn cmd_that_fails() -> Result<(), Failed> {
 
 fn unwritable_output() -> Result<(), Failed> {
     for command in ["stat", "trace"] {
-        run(&[command, "-d", "100ms", "-o", "/no/such/folder/report"])?
+        run_collector(&[command, "-d", "100ms", "-o", "/no/such/folder/report"])?
             .expect_code(1)?
             .expect_message(&["/no/such/folder/report"])?;
     }
     // Opened, but nothing can be written to it.
-    run(&["stat", "-d", "100ms", "-o", "/dev/full"])?.expect_code(1)?;
+    run_collector(&["stat", "-d", "100ms", "-o", "/dev/full"])?.expect_code(1)?;
     Ok(())
 }
 
@@ -186,8 +196,8 @@ fn unwritable_output() -> Result<(), Failed> {
 fn closed_pipe() -> Result<(), Failed> {
     for extra in [&["--json"][..], &[]] {
         let mut guest = Guest::prepare(&["-k", "io", "-n", "3000", "--sleep", "1ms"])?;
-        let mut trace = Kept::spawn(
-            collector()
+        let mut trace = ChildGuard::spawn(
+            collector_command()
                 .args(["trace", "-e", "kvm_userspace_exit", "-p", &guest.pid])
                 .args(extra)
                 .stdin(Stdio::null()),
@@ -199,7 +209,7 @@ fn closed_pipe() -> Result<(), Failed> {
         BufReader::new(stdout).read_line(&mut line)?;
         ensure(!line.is_empty(), || "no line came".into())?;
         let code = trace.wait()?;
-        let ended = Ended::new(code, line, text(stderr))?.expect_code(0)?;
+        let ended = FinishedProcess::new(code, line, join_reader(stderr))?.expect_code(0)?;
         equal("stderr", ended.stderr.as_str(), "")?;
     }
     Ok(())
@@ -207,8 +217,8 @@ fn closed_pipe() -> Result<(), Failed> {
 
 fn ctrl_c() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "100"])?;
-    let mut stat = Kept::spawn(
-        collector()
+    let mut stat = ChildGuard::spawn(
+        collector_command()
             .args(["stat", "--json", "-I", "50ms", "-e", "kvm_userspace_exit"])
             .args(["-p", &guest.pid])
             .stdin(Stdio::null()),
@@ -218,10 +228,11 @@ fn ctrl_c() -> Result<(), Failed> {
     let mut first = String::new();
     stdout.read_line(&mut first)?;
     let made = guest.run()?.userspace_exits()?;
-    let rest = read_all(Some(stdout));
+    let rest = spawn_reader(Some(stdout));
     stat.signal(Signal::INT)?;
     let code = stat.wait()?;
-    let ended = Ended::new(code, text(rest), text(stderr))?.expect_code(0)?;
+    let ended =
+        FinishedProcess::new(code, join_reader(rest), join_reader(stderr))?.expect_code(0)?;
     let total = ended.report()?;
     equal("the total", number(&total["events"][0], "count")?, made)?;
     let interval: Value = serde_json::from_str(&first)?;
@@ -230,12 +241,15 @@ fn ctrl_c() -> Result<(), Failed> {
 
 fn ctrl_c_exits() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "cpuid", "-n", "100"])?;
-    let exits = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
+    let exits = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let made = guest.run()?.exits()?;
-    let report = exits.end_by(Signal::INT)?.expect_code(0)?.report()?;
+    let report = exits
+        .end_with_signal(Signal::INT)?
+        .expect_code(0)?
+        .report()?;
     equal(
         "exits",
-        crate::reasons::of_guest(exits::by_code(&report)?),
+        crate::exit_reasons::without_host_exits(exits::by_code(&report)?),
         made,
     )
 }

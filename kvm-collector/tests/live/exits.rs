@@ -8,39 +8,56 @@ use serde_json::Value;
 use crate::{
     check::{LOSSES, ensure, equal, list, nothing_lost, number},
     counts::count_of,
+    exit_reasons,
     ftrace::Instance,
-    guest::{Guest, Made},
-    needs::{Need, test},
-    process::Ended,
-    reasons,
-    watch::Watch,
+    guest::{Guest, GuestReport},
+    process::FinishedProcess,
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
 };
 
-pub(crate) const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::ExitEvents, Need::Tracefs];
+pub(crate) const REQUIREMENTS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+];
 
 /// All kinds whose exits have a reason of their own.
 const KINDS: &str = "io,cpuid,mmio,msr,hlt";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("exits_are_exact_in_long_mode", NEEDS, || exact("long")),
-        test("exits_are_exact_in_real_mode", NEEDS, || exact("real")),
-        test("exits_have_the_kernels_names", NEEDS, names),
-        test("exits_csv_says_the_same_as_json", NEEDS, csv_and_json),
-        test("vms_and_vcpus_are_told_apart", NEEDS, told_apart),
-        test("a_full_table_is_counted", NEEDS, full_table),
-        test("a_full_table_is_said_with_vv", NEEDS, full_table_is_said),
+        test("exits_are_exact_in_long_mode", REQUIREMENTS, || {
+            exact("long")
+        }),
+        test("exits_are_exact_in_real_mode", REQUIREMENTS, || {
+            exact("real")
+        }),
+        test("exits_have_the_kernels_names", REQUIREMENTS, names),
+        test(
+            "exits_csv_says_the_same_as_json",
+            REQUIREMENTS,
+            csv_and_json,
+        ),
+        test("vms_and_vcpus_are_told_apart", REQUIREMENTS, told_apart),
+        test("a_full_table_is_counted", REQUIREMENTS, full_table),
+        test(
+            "a_full_table_is_said_with_vv",
+            REQUIREMENTS,
+            full_table_is_said,
+        ),
     ]
 }
 
 fn exact(mode: &str) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "2000", "--mode", mode])?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let made = guest.run()?.exits()?;
     let report = watch.end()?.expect_code(0)?.report()?;
     equal(
         "exits per reason",
-        reasons::of_guest(by_code(&report)?),
+        exit_reasons::without_host_exits(by_code(&report)?),
         made,
     )?;
     nothing_lost(&report)?;
@@ -73,12 +90,12 @@ fn plausible(report: &Value) -> Result<(), Failed> {
 
 fn names() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "100"])?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let made = guest.run()?.exits_by_name()?;
     let report = watch.end()?.expect_code(0)?.report()?;
     let mut counts = BTreeMap::new();
     for row in list(&report, "rows")? {
-        if !reasons::is_of_host(number(row, "reason_code")?) {
+        if !exit_reasons::is_caused_by_host(number(row, "reason_code")?) {
             let name = row["reason"].as_str().ok_or("no reason")?;
             counts.insert(name.to_owned(), number(row, "count")?);
         }
@@ -89,8 +106,8 @@ fn names() -> Result<(), Failed> {
 fn csv_and_json() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "300", "--vcpus", "2"])?;
     let args = ["--by", "vm,vcpu,reason", "-p", &guest.pid];
-    let json = Watch::begin(&[&["exits", "--json"], &args[..]].concat())?;
-    let csv = Watch::begin(&[&["exits", "--csv"], &args[..]].concat())?;
+    let json = RunningCollector::start(&[&["exits", "--json"], &args[..]].concat())?;
+    let csv = RunningCollector::start(&[&["exits", "--csv"], &args[..]].concat())?;
     guest.run()?;
     let json = json.end()?.expect_code(0)?.report()?;
     let csv = csv.end()?.expect_code(0)?;
@@ -140,9 +157,11 @@ fn told_apart() -> Result<(), Failed> {
     let mut oracle = Instance::new()?;
     oracle.count("kvm/kvm_exit", "common_pid,exit_reason")?;
     let (one_tids, two_tids) = (one.tids.clone(), two.tids.clone());
-    let by_all = Watch::begin(&["exits", "--json", "--by", "vm,vcpu,reason", "-p", &both])?;
-    let by_pid = Watch::begin(&["exits", "--json", "--by", "vm,reason", "-p", &one_pid])?;
-    let by_vcpu = Watch::begin(&[
+    let by_all =
+        RunningCollector::start(&["exits", "--json", "--by", "vm,vcpu,reason", "-p", &both])?;
+    let by_pid =
+        RunningCollector::start(&["exits", "--json", "--by", "vm,reason", "-p", &one_pid])?;
+    let by_vcpu = RunningCollector::start(&[
         "exits",
         "--json",
         "--by",
@@ -152,11 +171,12 @@ fn told_apart() -> Result<(), Failed> {
         "--vcpu",
         "1",
     ])?;
-    let by_name = Watch::begin(&["exits", "--json", "--by", "vm,reason", "--vm", "two"])?;
-    let stat = Watch::begin(&[
+    let by_name =
+        RunningCollector::start(&["exits", "--json", "--by", "vm,reason", "--vm", "two"])?;
+    let stat = RunningCollector::start(&[
         "stat", "--json", "-e", "kvm_pio", "-p", &both, "--vcpu", "1", "--per-vm",
     ])?;
-    let trace = Watch::begin(&[
+    let trace = RunningCollector::start(&[
         "trace", "--json", "-e", "kvm_pio", "-p", &both, "--vcpu", "1",
     ])?;
     let mut guests = [one, two];
@@ -201,7 +221,7 @@ fn told_apart() -> Result<(), Failed> {
     expected.extend(of_vm(&two_pid, "two", &of_two[1..]));
     equal("--vcpu", rows(&report)?, expected)?;
 
-    let out = |made: &Made| made.made_by(1, "io");
+    let out = |made: &GuestReport| made.made_by(1, "io");
     let report = report_of("stat --vcpu", stat)?;
     equal(
         "stat --vcpu",
@@ -244,7 +264,11 @@ fn with_refaults(
     mut made: BTreeMap<u64, u64>,
 ) -> Result<BTreeMap<u64, u64>, Failed> {
     for (keys, count) in oracle.counted("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
-        let faults = [reasons::code("npf")?, reasons::code("EPT_VIOLATION")?].contains(&keys[1]);
+        let faults = [
+            exit_reasons::reason_code("npf")?,
+            exit_reasons::reason_code("EPT_VIOLATION")?,
+        ]
+        .contains(&keys[1]);
         if keys[0] == u64::from(tid)
             && faults
             && let Some(made) = made.get_mut(&keys[1])
@@ -262,7 +286,7 @@ fn full_table() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "500"])?;
     let mut oracle = Instance::new()?;
     oracle.count("kvm/kvm_exit", "common_pid")?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "--max-rows", "2"])?;
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--max-rows", "2"])?;
     let tids = guest.tids.clone();
     guest.run()?;
     let report = watch.end()?.expect_code(0)?.report()?;
@@ -279,7 +303,7 @@ fn full_table() -> Result<(), Failed> {
 
 fn full_table_is_said() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "cpuid,msr", "-n", "50"])?;
-    let watch = Watch::begin(&[
+    let watch = RunningCollector::start(&[
         "-vv",
         "exits",
         "--json",
@@ -293,11 +317,11 @@ fn full_table_is_said() -> Result<(), Failed> {
     Ok(())
 }
 
-fn report_of(what: &str, watch: Watch) -> Result<Value, Failed> {
+fn report_of(what: &str, watch: RunningCollector) -> Result<Value, Failed> {
     let report = watch
         .end()?
         .expect_code(0)
-        .and_then(|it: Ended| it.report())?;
+        .and_then(|it: FinishedProcess| it.report())?;
     nothing_lost(&report).map_err(|failed| {
         Failed::from(format!("{what}: {}", failed.message().unwrap_or_default()))
     })?;
@@ -321,7 +345,7 @@ fn rows(report: &Value) -> Result<BTreeMap<Row, u64>, Failed> {
     for row in list(report, "rows")? {
         let code = number(row, "reason_code")?;
         let name = row["vm"].as_str().ok_or("no vm")?.to_owned();
-        if !reasons::is_of_host(code) {
+        if !exit_reasons::is_caused_by_host(code) {
             let key = (row["pid"].to_string(), name, row["vcpu"].as_u64(), code);
             counts.insert(key, number(row, "count")?);
         }

@@ -5,20 +5,20 @@ use serde_json::Value;
 
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
-    exits::{NEEDS as EXIT_NEEDS, by_code},
+    exits::{REQUIREMENTS as EXIT_NEEDS, by_code},
     guest::Guest,
-    needs::{Need, test},
     perf::{Recording, Row, report_of},
-    process::run,
-    watch::Watch,
+    process::run_collector,
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
 };
 
-const WITH_PERF: &[Need] = &[
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
-    Need::Perf,
+const WITH_PERF: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+    Requirement::Perf,
 ];
 
 /// Exits of which each kind has a reason of its own.
@@ -56,12 +56,12 @@ fn as_live() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "300", "--vcpus", "2", "--sleep", "300us"])?;
     let pid = guest.pid.clone();
     let by = ["--by", "vm,vcpu,reason", "--json", "-p", &pid];
-    let record = Watch::begin(&["record", "-e", EVENTS, "-p", &pid, "-o", &file.0])?;
-    let live = Watch::begin(&[&["exits"], &by[..]].concat())?;
+    let record = RunningCollector::start(&["record", "-e", EVENTS, "-p", &pid, "-o", &file.0])?;
+    let live = RunningCollector::start(&[&["exits"], &by[..]].concat())?;
     guest.run()?;
     let live = live.end()?.expect_code(0)?.report()?;
     record.end()?.expect_code(0)?;
-    let recorded = run(&[&["exits", "-i", &file.0], &by[..]].concat())?.expect_code(0)?;
+    let recorded = run_collector(&[&["exits", "-i", &file.0], &by[..]].concat())?.expect_code(0)?;
     let recorded = recorded.report()?;
     nothing_lost(&recorded)?;
     equal("exits per reason", by_code(&recorded)?, by_code(&live)?)?;
@@ -98,7 +98,7 @@ fn of_ours() -> Result<(), Failed> {
     let file = File::new("ours");
     let guest = Guest::prepare(&["-k", KINDS, "-n", "400", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let record = Watch::begin(&["record", "-e", EVENTS, "-p", &pid, "-o", &file.0])?;
+    let record = RunningCollector::start(&["record", "-e", EVENTS, "-p", &pid, "-o", &file.0])?;
     guest.run()?;
     record.end()?.expect_code(0)?;
     same_as_perf(&file.0, &pid)
@@ -115,7 +115,7 @@ fn of_perfs() -> Result<(), Failed> {
 /// Both pair the same events, so nothing may differ but perf's rounding.
 fn same_as_perf(file: &str, pid: &str) -> Result<(), Failed> {
     let theirs = report_of(file, "vmexit", pid)?;
-    let ours = run(&["exits", "-i", file, "--json", "-p", pid])?.expect_code(0)?;
+    let ours = run_collector(&["exits", "-i", file, "--json", "-p", pid])?.expect_code(0)?;
     let ours = ours.report()?;
     nothing_lost(&ours)?;
     let mut compared = 0;

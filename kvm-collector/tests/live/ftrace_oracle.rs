@@ -7,18 +7,18 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     counts::count_of,
-    exits::{NEEDS, by_code},
+    exit_reasons,
+    exits::{REQUIREMENTS, by_code},
     ftrace::Instance,
     guest::Guest,
-    needs::test,
-    reasons,
-    watch::Watch,
+    requirements::test,
+    running_collector::RunningCollector,
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("hist_triggers_count_the_same", NEEDS, counts_agree),
-        test("ftrace_measures_the_same_times", NEEDS, times_agree),
+        test("hist_triggers_count_the_same", REQUIREMENTS, counts_agree),
+        test("ftrace_measures_the_same_times", REQUIREMENTS, times_agree),
     ]
 }
 
@@ -27,8 +27,8 @@ fn counts_agree() -> Result<(), Failed> {
     let mut oracle = Instance::new()?;
     oracle.count("kvm/kvm_exit", "common_pid,exit_reason")?;
     oracle.count("kvm/kvm_entry", "common_pid")?;
-    let exits = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
-    let stat = Watch::begin(&[
+    let exits = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
+    let stat = RunningCollector::start(&[
         "stat",
         "--json",
         "-e",
@@ -84,7 +84,7 @@ fn times_agree() -> Result<(), Failed> {
     let kinds = "io,cpuid,mmio,msr,hlt";
     let guest = Guest::prepare(&["-k", kinds, "-n", "1500", "--sleep", "200us"])?;
     // We come first: ftrace's longer work is then outside of what we measure.
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid])?;
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let mut oracle = Instance::new()?;
     oracle.record(&["kvm/kvm_exit", "kvm/kvm_entry"], &guest.tids, 16 << 10)?;
     guest.run()?;
@@ -95,7 +95,7 @@ fn times_agree() -> Result<(), Failed> {
     let mut open: HashMap<u32, (u64, u64)> = HashMap::new();
     for line in oracle.lines()? {
         if line.event == "kvm_exit" {
-            let code = reasons::code(reason_in(&line.text)?)?;
+            let code = exit_reasons::reason_code(reason_in(&line.text)?)?;
             let before = open.insert(line.tid, (line.time_us, code));
             ensure(before.is_none(), || format!("two exits in a row: {line:?}"))?;
         } else if let Some((began_us, code)) = open.remove(&line.tid) {

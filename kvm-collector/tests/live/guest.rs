@@ -11,17 +11,17 @@ use serde_json::Value;
 
 use crate::{
     check::{list, number},
-    needs::collector,
-    process::{Kept, Reading, run, text},
-    reasons,
+    exit_reasons,
+    process::{ChildGuard, OutputReader, join_reader, run_collector},
+    requirements::collector_command,
 };
 
 /// A guest that waits for its start.
 pub(crate) struct Guest {
-    child: Kept,
+    child: ChildGuard,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    stderr: Reading,
+    stderr: OutputReader,
     /// Its process.
     pub(crate) pid: String,
     /// Its vCPUs' threads.
@@ -30,17 +30,17 @@ pub(crate) struct Guest {
 
 /// What a guest made.
 #[derive(Debug)]
-pub(crate) struct Made(Value);
+pub(crate) struct GuestReport(Value);
 
 impl Guest {
     /// Makes it and enters nothing.
     pub(crate) fn prepare(args: &[&str]) -> Result<Self, Failed> {
-        Self::start(collector(), args)
+        Self::start(collector_command(), args)
     }
 
     /// The same by a command that runs the collector.
     pub(crate) fn start(mut collector: Command, args: &[&str]) -> Result<Self, Failed> {
-        let mut child = Kept::spawn(
+        let mut child = ChildGuard::spawn(
             collector
                 .args(["guest", "--wait-start", "--json"])
                 .args(args)
@@ -53,7 +53,7 @@ impl Guest {
         stdout.read_line(&mut line)?;
         let Ok(line) = serde_json::from_str::<Value>(&line) else {
             drop(child);
-            return Err(format!("no guest: `{line}`, {}", text(stderr)).into());
+            return Err(format!("no guest: `{line}`, {}", join_reader(stderr)).into());
         };
         let roster = &line["ready"];
         let mut tids = Vec::new();
@@ -78,29 +78,29 @@ impl Guest {
     }
 
     /// Waits for its end.
-    pub(crate) fn finish(mut self) -> Result<Made, Failed> {
+    pub(crate) fn finish(mut self) -> Result<GuestReport, Failed> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         let code = self.child.wait()?;
         match serde_json::from_str(&line) {
-            Ok(made) if code == Some(0) => Ok(Made(made)),
-            _ => Err(format!("the guest failed: {line} {}", text(self.stderr)).into()),
+            Ok(made) if code == Some(0) => Ok(GuestReport(made)),
+            _ => Err(format!("the guest failed: {line} {}", join_reader(self.stderr)).into()),
         }
     }
 
     /// From its start to its end.
-    pub(crate) fn run(mut self) -> Result<Made, Failed> {
+    pub(crate) fn run(mut self) -> Result<GuestReport, Failed> {
         self.release()?;
         self.finish()
     }
 }
 
-impl Made {
+impl GuestReport {
     /// A VM of one vCPU, from its start to its end, which waits for nobody; in each exit to user space it sleeps for a time.
     pub(crate) fn by_short_vm(name: &str, rounds: u32, sleep: &str) -> Result<Self, Failed> {
         let rounds = rounds.to_string();
         let args = ["-k", "io", "-n", &rounds, "--name", name, "--sleep", sleep];
-        let ended = run(&[&["guest", "--json"][..], &args].concat())?;
+        let ended = run_collector(&[&["guest", "--json"][..], &args].concat())?;
         Ok(Self(ended.expect_code(0)?.report()?))
     }
 
@@ -157,7 +157,7 @@ impl Made {
                 .as_object()
                 .ok_or("the guest knows no VM exits here")?;
             for (name, count) in exits {
-                *sums.entry(reasons::code(name)?).or_default() +=
+                *sums.entry(exit_reasons::reason_code(name)?).or_default() +=
                     count.as_u64().ok_or("a count that is none")?;
             }
         }

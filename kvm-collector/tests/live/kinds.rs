@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
-    exits::NEEDS as EXIT_NEEDS,
-    guest::{Guest, Made},
-    needs::{Need, test},
-    watch::Watch,
+    exits::REQUIREMENTS as EXIT_NEEDS,
+    guest::{Guest, GuestReport},
+    process::run_collector,
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
 };
 
 /// Events of these kinds happen on any KVM; their times are known only where `kvm_exit` happens too.
-const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
+const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 
 /// Of `kvm_pio.rw`, `kvm_mmio.type` and `kvm_msr.write`.
 const OUT: u64 = 1;
@@ -23,12 +24,12 @@ const MMIO_WRITE: u64 = 2;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("ports_are_counted", NEEDS, ports),
-        test("mmio_addresses_are_counted", NEEDS, addresses),
+        test("ports_are_counted", REQUIREMENTS, ports),
+        test("mmio_addresses_are_counted", REQUIREMENTS, addresses),
         test("msrs_and_leaves_are_counted", EXIT_NEEDS, msrs_and_leaves),
-        test("userspace_exits_are_counted", NEEDS, userspace),
-        test("any_field_is_counted", NEEDS, any_field),
-        test("unknown_kinds_are_errors", NEEDS, unknown),
+        test("userspace_exits_are_counted", REQUIREMENTS, userspace),
+        test("any_field_is_counted", REQUIREMENTS, any_field),
+        test("unknown_kinds_are_errors", REQUIREMENTS, unknown),
         test("kinds_divide_the_same_time", EXIT_NEEDS, same_time),
         test("causes_are_under_their_reasons", EXIT_NEEDS, causes),
         test("slow_exits_are_reported", EXIT_NEEDS, slow),
@@ -39,11 +40,11 @@ pub(crate) fn tests() -> Vec<Trial> {
 /// Counts per code and class.
 type Counts = BTreeMap<(u64, u64), u64>;
 
-fn watch(kind: &str, guest: &Guest) -> Result<Watch, Failed> {
-    Watch::begin(&["exits", "--json", "--kind", kind, "-p", &guest.pid])
+fn watch(kind: &str, guest: &Guest) -> Result<RunningCollector, Failed> {
+    RunningCollector::start(&["exits", "--json", "--kind", kind, "-p", &guest.pid])
 }
 
-fn report_of(watch: Watch) -> Result<Value, Failed> {
+fn report_of(watch: RunningCollector) -> Result<Value, Failed> {
     let report = watch.end()?.expect_code(0)?.report()?;
     nothing_lost(&report)?;
     Ok(report)
@@ -58,7 +59,7 @@ fn counts(report: &Value) -> Result<Counts, Failed> {
     Ok(counts)
 }
 
-fn made(made: &Made, kind: &str) -> Result<u64, Failed> {
+fn made(made: &GuestReport, kind: &str) -> Result<u64, Failed> {
     let mut sum = 0;
     for vcpu in made.indices()? {
         sum += made.made_by(vcpu, kind)?;
@@ -145,17 +146,16 @@ fn any_field() -> Result<(), Failed> {
 }
 
 fn unknown() -> Result<(), Failed> {
-    use crate::process::run;
-    run(&["exits", "--kind", "pci", "-d", "10ms"])?
+    run_collector(&["exits", "--kind", "pci", "-d", "10ms"])?
         .expect_code(1)?
         .expect_message(&["`pci`", "mmio", "EVENT.FIELD"])?;
-    run(&["exits", "--kind", "kvm_nothing.at_all", "-d", "10ms"])?
+    run_collector(&["exits", "--kind", "kvm_nothing.at_all", "-d", "10ms"])?
         .expect_code(1)?
         .expect_message(&["kvm_nothing", "list"])?;
-    run(&["exits", "--kind", "kvm_pio.at_all", "-d", "10ms"])?
+    run_collector(&["exits", "--kind", "kvm_pio.at_all", "-d", "10ms"])?
         .expect_code(1)?
         .expect_message(&["`at_all`", "port"])?;
-    run(&["exits", "--kind", "pio", "--reason", "io", "-d", "10ms"])?
+    run_collector(&["exits", "--kind", "pio", "--reason", "io", "-d", "10ms"])?
         .expect_code(1)?
         .expect_message(&["--reason"])?;
     Ok(())
@@ -165,7 +165,7 @@ fn unknown() -> Result<(), Failed> {
 /// sees what the other costs but at one end.)
 fn same_time() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "1000", "--sleep", "200us"])?;
-    let by_reason = Watch::begin(&[
+    let by_reason = RunningCollector::start(&[
         "exits",
         "--json",
         "-p",
@@ -203,8 +203,8 @@ fn same_time() -> Result<(), Failed> {
 
 fn causes() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,io-read,msr,cpuid", "-n", "500"])?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "--causes", "8"])?;
-    let by_rip = Watch::begin(&[
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--causes", "8"])?;
+    let by_rip = RunningCollector::start(&[
         "exits", "--json", "-p", &guest.pid, "--causes", "8", "--cause", "rip",
     ])?;
     guest.run()?;
@@ -246,7 +246,7 @@ fn causes() -> Result<(), Failed> {
 
 fn slow() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "50", "--sleep", "20ms"])?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "--slow", "15ms"])?;
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--slow", "15ms"])?;
     let pid = guest.pid.clone();
     guest.run()?;
     let mut lines = watch.end()?.expect_code(0)?.json()?;
@@ -288,7 +288,8 @@ fn slow() -> Result<(), Failed> {
 
 fn intervals() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "400", "--sleep", "1ms"])?;
-    let watch = Watch::begin(&["exits", "--json", "-p", &guest.pid, "-I", "100ms", "--hist"])?;
+    let watch =
+        RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "-I", "100ms", "--hist"])?;
     guest.run()?;
     let mut lines = watch.end()?.expect_code(0)?.json()?;
     let total = lines.pop().ok_or("no total")?;

@@ -10,37 +10,38 @@ mod counts;
 mod ending;
 mod engine;
 mod errors;
+mod event_text;
+mod exit_reasons;
+mod exit_time_parts;
 mod exits;
 mod exits_recorded;
 mod ftrace;
 mod ftrace_oracle;
+mod ftrace_recording;
 mod guest;
 mod keeper;
 mod kinds;
 mod line;
 mod modules;
 mod namespaces;
-mod needs;
-mod others;
-mod own;
-mod parts;
+mod other_subsystems;
 mod perf;
-mod perf_data;
 mod perf_kvm;
 mod pressure;
 mod probe;
 mod process;
 mod pty;
-mod reasons;
-mod recording;
+mod record;
 mod replay;
-mod ring;
+mod requirements;
+mod running_collector;
+mod self_cost;
+mod small_ring;
 mod smoke;
+mod temp_files;
 mod top;
-mod vcpus;
+mod vcpu_threads;
 mod verifier;
-mod watch;
-mod words;
 
 use std::process::ExitCode;
 
@@ -48,17 +49,19 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     // Before anything else: they fork, and must have one thread.
-    if let Some(code) = container::run_if_asked().or_else(namespaces::be_vmm_if_asked) {
+    if let Some(code) = container::run_if_asked().or_else(namespaces::run_vmm_if_requested) {
         return code;
     }
-    top::panic_if_asked();
+    top::panic_if_requested();
     let mut arguments = Arguments::from_args();
     // The tests share one kernel and its counters: two at once would count each other's events.
     arguments.test_threads = Some(1);
     // On a fresh machine tracefs is not mounted. The collector mounts it where it may, which is a test of its own; here it
     // only has to be there, or the tests that need it say that it is not.
-    let _ = needs::collector().args(["list", "events"]).output();
-    if needs::in_vm() {
+    let _ = requirements::collector_command()
+        .args(["list", "events"])
+        .output();
+    if requirements::is_test_vm() {
         keeper::keep();
     }
     libtest_mimic::run(&arguments, tests()).exit_code()
@@ -72,24 +75,24 @@ fn tests() -> Vec<Trial> {
         exits::tests(),
         exits_recorded::tests(),
         kinds::tests(),
-        vcpus::tests(),
+        vcpu_threads::tests(),
         ftrace_oracle::tests(),
         perf_kvm::tests(),
-        parts::tests(),
+        exit_time_parts::tests(),
         probe::tests(),
         churn::tests(),
         replay::tests(),
         engine::tests(),
-        ring::tests(),
+        small_ring::tests(),
         pressure::tests(),
         ending::tests(),
-        others::tests(),
-        own::tests(),
+        other_subsystems::tests(),
+        self_cost::tests(),
         errors::tests(),
-        words::tests(),
+        event_text::tests(),
         choice::tests(),
         top::tests(),
-        perf_data::tests(),
+        record::tests(),
         verifier::tests(),
         namespaces::tests(),
         // Nearly last, since they take KVM away.

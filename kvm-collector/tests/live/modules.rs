@@ -15,26 +15,30 @@ use crate::{
     errors::run_as_nobody,
     guest::Guest,
     keeper,
-    needs::{Need, test},
-    process::run,
-    watch::Watch,
+    process::run_collector,
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
 };
 
-const NEEDS: &[Need] = &[
-    Need::Vm,
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
+const REQUIREMENTS: &[Requirement] = &[
+    Requirement::Vm,
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
 ];
 const TRACEFS: &str = "/sys/kernel/tracing";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("tracefs_is_mounted_and_said", NEEDS, no_tracefs),
-        test("no_privilege_is_said", NEEDS, no_privilege),
-        test("kvm_not_loaded_is_said", NEEDS, kvm_not_loaded),
-        test("kvm_unloaded_meanwhile", NEEDS, kvm_unloaded_meanwhile),
+        test("tracefs_is_mounted_and_said", REQUIREMENTS, no_tracefs),
+        test("no_privilege_is_said", REQUIREMENTS, no_privilege),
+        test("kvm_not_loaded_is_said", REQUIREMENTS, kvm_not_loaded),
+        test(
+            "kvm_unloaded_meanwhile",
+            REQUIREMENTS,
+            kvm_unloaded_meanwhile,
+        ),
     ]
 }
 
@@ -74,7 +78,7 @@ fn no_tracefs() -> Result<(), Failed> {
     ensure(!Path::new(TRACEFS).join("events").exists(), || {
         "nobody mounted it".into()
     })?;
-    let ended = run(&["stat", "-d", "100ms", "-e", "kvm_userspace_exit", "--json"])?
+    let ended = run_collector(&["stat", "-d", "100ms", "-e", "kvm_userspace_exit", "--json"])?
         .expect_code(0)?
         .expect_message(&["tracefs was not mounted", "mounted it at", TRACEFS])?;
     equal("the report", &ended.report()?["view"], &"stat".into())?;
@@ -114,11 +118,11 @@ fn kvm_not_loaded() -> Result<(), Failed> {
     unload("kvm_amd")?;
     unload("kvm")?;
     for command in ["stat", "exits", "trace"] {
-        run(&[command, "-d", "100ms"])?
+        run_collector(&[command, "-d", "100ms"])?
             .expect_code(1)?
             .expect_message(&["modprobe kvm_amd"])?;
     }
-    run(&["guest"])?
+    run_collector(&["guest"])?
         .expect_code(1)?
         .expect_message(&["/dev/kvm", "modprobe kvm_amd"])?;
     Ok(())
@@ -129,7 +133,7 @@ fn kvm_not_loaded() -> Result<(), Failed> {
 fn kvm_unloaded_meanwhile() -> Result<(), Failed> {
     let _restore = Restore(load);
     keeper::let_go();
-    let watch = Watch::begin(&[
+    let watch = RunningCollector::start(&[
         "stat",
         "-I",
         "200ms",

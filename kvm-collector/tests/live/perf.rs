@@ -13,7 +13,7 @@ use libtest_mimic::Failed;
 
 use crate::{
     check::ensure,
-    process::{Kept, Reading, read_all, run_command, text},
+    process::{ChildGuard, OutputReader, join_reader, run_command, spawn_reader},
 };
 
 /// Run by perf when its events are counted; ends when we close its input.
@@ -25,10 +25,10 @@ pub(crate) const VMEXIT: &str = "vmexit";
 /// A perf that watches.
 #[derive(Debug)]
 struct Perf {
-    child: Kept,
+    child: ChildGuard,
     stdin: ChildStdin,
-    stdout: Reading,
-    stderr: Reading,
+    stdout: OutputReader,
+    stderr: OutputReader,
 }
 
 impl Perf {
@@ -36,7 +36,7 @@ impl Perf {
     fn begin(args: &[&str]) -> Result<Self, Failed> {
         let mut command = Command::new("perf");
         command.args(args).args(COMMAND).stdin(Stdio::piped());
-        let mut child = Kept::spawn(&mut command)?;
+        let mut child = ChildGuard::spawn(&mut command)?;
         let stdin = child.0.stdin.take().ok_or("stdin is piped")?;
         let mut stdout = BufReader::new(child.0.stdout.take().ok_or("stdout is piped")?);
         let stderr = child.stderr();
@@ -44,13 +44,13 @@ impl Perf {
         stdout.read_line(&mut first)?;
         if first.trim() != "attached" {
             drop(child);
-            let why = text(stderr);
+            let why = join_reader(stderr);
             return Err(format!("perf {args:?} did not begin: `{first}` and `{why}`").into());
         }
         Ok(Self {
             child,
             stdin,
-            stdout: read_all(Some(stdout)),
+            stdout: spawn_reader(Some(stdout)),
             stderr,
         })
     }
@@ -59,7 +59,7 @@ impl Perf {
     fn end(mut self) -> Result<String, Failed> {
         drop(self.stdin);
         let code = self.child.wait()?;
-        let said = text(self.stdout) + &text(self.stderr);
+        let said = join_reader(self.stdout) + &join_reader(self.stderr);
         ensure(code == Some(0), || {
             format!("perf ended with {code:?}: {said}")
         })?;

@@ -15,29 +15,34 @@ use serde_json::Value;
 use crate::{
     check::{ensure, equal, list, nothing_lost, number},
     guest::Guest,
-    needs::{Need, test},
     perf::{Counting, Recording, Row, VMEXIT},
-    watch::Watch,
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
 };
 
-const NEEDS: &[Need] = &[
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
-    Need::Perf,
+const REQUIREMENTS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+    Requirement::Perf,
 ];
 
-const KINDS: &[Need] = &[
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
-    Need::Perf,
+const KINDS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+    Requirement::Perf,
 ];
 
 /// Events without which there can be no exits fire on any KVM, also where kvm_exit does not.
-const NEEDS_ANY_KVM: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs, Need::Perf];
+const NEEDS_ANY_KVM: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::Tracefs,
+    Requirement::Perf,
+];
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -47,14 +52,18 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("perf_sees_what_stat_watches", NEEDS_ANY_KVM, || {
             perf_sees("kvm_userspace_exit", &["stat", "-e", "kvm_userspace_exit"])
         }),
-        test("perf_sees_what_exits_watches", NEEDS, || {
+        test("perf_sees_what_exits_watches", REQUIREMENTS, || {
             perf_sees("kvm_exit", &["exits"])?;
             perf_sees("kvm_entry", &["exits", "--vcpu", "0"])
         }),
-        test("perf_kvm_counts_the_same", NEEDS, counts_agree),
-        test("perf_kvm_measures_the_same_times", NEEDS, times_agree),
-        test("perf_kvm_counts_two_vms_the_same", NEEDS, two_vms),
-        test("losses_of_perf_are_noticed", NEEDS, losses),
+        test("perf_kvm_counts_the_same", REQUIREMENTS, counts_agree),
+        test(
+            "perf_kvm_measures_the_same_times",
+            REQUIREMENTS,
+            times_agree,
+        ),
+        test("perf_kvm_counts_two_vms_the_same", REQUIREMENTS, two_vms),
+        test("losses_of_perf_are_noticed", REQUIREMENTS, losses),
         test("perf_kvm_counts_the_same_mmio", KINDS, || {
             kind_agrees("mmio", "mmio")
         }),
@@ -72,7 +81,7 @@ fn perf_sees(event: &str, args: &[&str]) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "500"])?;
     let pid = guest.pid.clone();
     let alone = Counting::begin(&format!("kvm:{event}"), &pid)?;
-    let watch = Watch::begin(&[args, &["--json", "-p", &pid]].concat())?;
+    let watch = RunningCollector::start(&[args, &["--json", "-p", &pid]].concat())?;
     let made = guest.run()?;
     watch.end()?.expect_code(0)?;
     let seen = alone.end()?;
@@ -91,7 +100,7 @@ fn counts_agree() -> Result<(), Failed> {
     let kinds = "io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,page-fault,wbinvd";
     let guest = Guest::prepare(&["-k", kinds, "-n", "500", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let watch = Watch::begin(&["exits", "--json", "-p", &pid])?;
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
     let perf = Recording::begin()?;
     let made = guest.run()?;
     let perf = perf.end()?;
@@ -112,7 +121,7 @@ fn two_vms() -> Result<(), Failed> {
     let one = Guest::prepare(&["-k", kinds, "-n", "400", "--vcpus", "2", "--name", "one"])?;
     let two = Guest::prepare(&["-k", kinds, "-n", "700", "--name", "two"])?;
     let pids = [one.pid.clone(), two.pid.clone()];
-    let watch = Watch::begin(&[
+    let watch = RunningCollector::start(&[
         "exits",
         "--json",
         "--by",
@@ -188,7 +197,7 @@ fn differing_times() -> Result<BTreeMap<Number, (f64, f64)>, Failed> {
     // between the two observers' looks at the clock is no rare chance.
     let guest = Guest::prepare(&["-k", kinds, "-n", "1000", "--sleep", "200us"])?;
     let pid = guest.pid.clone();
-    let watch = Watch::begin(&["exits", "--json", "-p", &pid])?;
+    let watch = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
     let perf = Recording::begin()?;
     guest.run()?;
     let perf = perf.end()?;
@@ -247,7 +256,7 @@ fn kind_agrees(kind: &str, event: &str) -> Result<(), Failed> {
     let kinds = "io,io-read,mmio,mmio-read,msr,msr-read";
     let guest = Guest::prepare(&["-k", kinds, "-n", "300", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let watch = Watch::begin(&["exits", "--json", "--kind", kind, "-p", &pid])?;
+    let watch = RunningCollector::start(&["exits", "--json", "--kind", kind, "-p", &pid])?;
     let perf = Recording::begin()?;
     guest.run()?;
     let perf = perf.end()?;

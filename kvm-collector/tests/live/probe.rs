@@ -25,35 +25,37 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     check::{ensure, equal},
-    exits::NEEDS,
-    needs::test,
+    exits::REQUIREMENTS,
+    requirements::test,
 };
 
 pub(crate) type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("a_vcpu_moves_between_two_threads", NEEDS, || {
+        test("a_vcpu_moves_between_two_threads", REQUIREMENTS, || {
             moves().map_err(failed)
         }),
-        test("a_vcpu_moves_to_new_threads", NEEDS, || {
+        test("a_vcpu_moves_to_new_threads", REQUIREMENTS, || {
             moves_to_new_threads().map_err(failed)
         }),
-        test("vcpus_of_two_vms_in_a_process_do_not_move", NEEDS, || {
-            two_vms().map_err(failed)
-        }),
+        test(
+            "vcpus_of_two_vms_in_a_process_do_not_move",
+            REQUIREMENTS,
+            || two_vms().map_err(failed),
+        ),
         test(
             "a_thread_that_runs_two_vcpus_keeps_guest_time",
-            NEEDS,
+            REQUIREMENTS,
             || two_vcpus().map_err(failed),
         ),
-        test("a_skipped_process_is_not_counted", NEEDS, || {
+        test("a_skipped_process_is_not_counted", REQUIREMENTS, || {
             skipped().map_err(failed)
         }),
-        test("rows_are_final_after_the_end", NEEDS, || {
+        test("rows_are_final_after_the_end", REQUIREMENTS, || {
             final_rows().map_err(failed)
         }),
-        test("a_ring_says_when_it_lost_records", NEEDS, || {
+        test("a_ring_says_when_it_lost_records", REQUIREMENTS, || {
             losses().map_err(failed)
         }),
     ]

@@ -1,4 +1,4 @@
-//! Processes that a test starts: none outlives it, and none can hang it.
+//! Child processes of the tests: each is killed when its test ends, and waits for them have a timeout.
 
 use std::{
     io::Read,
@@ -10,52 +10,53 @@ use std::{
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use crate::{check::ensure, needs::collector};
+use crate::{check::ensure, requirements::collector_command};
 
-/// Nothing here takes longer, also under emulation.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// No process of these tests runs longer, also under emulation.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How a run of the collector ended, and what it said.
+/// The exit code and the output of a process that has ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct FinishedProcess {
     /// `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ended {
-    /// Whatever happens, there is no panic.
+impl FinishedProcess {
+    /// Fails if the process panicked.
     pub(crate) fn new(code: Option<i32>, stdout: String, stderr: String) -> Result<Self, Failed> {
-        let ended = Self {
+        let finished = Self {
             code,
             stdout,
             stderr,
         };
-        ensure(!ended.stderr.contains("panicked"), || {
-            format!("it panicked: {ended:?}")
+        ensure(!finished.stderr.contains("panicked"), || {
+            format!("the process panicked: {finished:?}")
         })?;
-        Ok(ended)
+        Ok(finished)
     }
 
+    /// Fails unless the process ended with this exit code.
     pub(crate) fn expect_code(self, code: i32) -> Result<Self, Failed> {
         ensure(self.code == Some(code), || {
-            format!("exit code {code} was expected: {self:?}")
+            format!("expected exit code {code}: {self:?}")
         })?;
         Ok(self)
     }
 
-    /// All of `words` are in its messages.
-    pub(crate) fn expect_message(self, words: &[&str]) -> Result<Self, Failed> {
-        for word in words {
-            ensure(self.stderr.contains(word), || {
-                format!("`{word}` was expected on stderr: {self:?}")
+    /// Fails unless stderr contains all of `texts`.
+    pub(crate) fn expect_message(self, texts: &[&str]) -> Result<Self, Failed> {
+        for text in texts {
+            ensure(self.stderr.contains(text), || {
+                format!("expected `{text}` on stderr: {self:?}")
             })?;
         }
         Ok(self)
     }
 
-    /// Each line of stdout, as JSON.
+    /// Parses each line of stdout as JSON.
     pub(crate) fn json(&self) -> Result<Vec<Value>, Failed> {
         self.stdout
             .lines()
@@ -67,7 +68,7 @@ impl Ended {
             .collect()
     }
 
-    /// The last line of stdout, as JSON: a report, or of several the one of the whole time.
+    /// Parses the last line of stdout as JSON: the report, or with several reports that of the whole run.
     pub(crate) fn report(&self) -> Result<Value, Failed> {
         self.json()?
             .pop()
@@ -75,26 +76,26 @@ impl Ended {
     }
 }
 
-/// Runs the collector to its end.
-pub(crate) fn run(args: &[&str]) -> Result<Ended, Failed> {
-    run_command(collector().args(args))
+/// Runs the collector until it ends.
+pub(crate) fn run_collector(args: &[&str]) -> Result<FinishedProcess, Failed> {
+    run_command(collector_command().args(args))
 }
 
-/// Runs a command to its end.
-pub(crate) fn run_command(command: &mut Command) -> Result<Ended, Failed> {
-    let mut child = Kept::spawn(command.stdin(Stdio::null()))?;
-    let stdout = read_all(child.0.stdout.take());
+/// Runs a command until it ends.
+pub(crate) fn run_command(command: &mut Command) -> Result<FinishedProcess, Failed> {
+    let mut child = ChildGuard::spawn(command.stdin(Stdio::null()))?;
+    let stdout = spawn_reader(child.0.stdout.take());
     let stderr = child.stderr();
     let code = child.wait()?;
-    Ended::new(code, text(stdout), text(stderr))
+    FinishedProcess::new(code, join_reader(stdout), join_reader(stderr))
 }
 
-/// A child that is killed when the test ends before it.
+/// A child process that is killed on drop.
 #[derive(Debug)]
-pub(crate) struct Kept(pub(crate) Child);
+pub(crate) struct ChildGuard(pub(crate) Child);
 
-impl Kept {
-    /// Starts it, with its output and its messages piped here.
+impl ChildGuard {
+    /// Starts a command with pipes for its stdout and stderr.
     pub(crate) fn spawn(command: &mut Command) -> Result<Self, Failed> {
         let child = command
             .stdout(Stdio::piped())
@@ -108,8 +109,9 @@ impl Kept {
         self.0.id()
     }
 
-    pub(crate) fn stderr(&mut self) -> Reading {
-        read_all::<ChildStderr>(self.0.stderr.take())
+    /// Starts to read stderr.
+    pub(crate) fn stderr(&mut self) -> OutputReader {
+        spawn_reader::<ChildStderr>(self.0.stderr.take())
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<(), Failed> {
@@ -121,9 +123,9 @@ impl Kept {
         Ok(())
     }
 
-    /// Its exit code, `None` if a signal ended it.
+    /// Waits for the end. Returns the exit code, `None` if a signal ended the process.
     pub(crate) fn wait(&mut self) -> Result<Option<i32>, Failed> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.0.try_wait()? {
                 return Ok(status.code());
@@ -136,28 +138,30 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        // It has ended, as a rule.
+        // Both fail if the process has ended, which is the usual case.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Output being read, so that its writer never waits for us.
-pub(crate) type Reading = JoinHandle<String>;
+/// A thread that reads all output of a process, so that the process never blocks on a full pipe.
+pub(crate) type OutputReader = JoinHandle<String>;
 
-pub(crate) fn read_all<R: Read + Send + 'static>(pipe: Option<R>) -> Reading {
+/// Starts a thread that reads a pipe to its end.
+pub(crate) fn spawn_reader<R: Read + Send + 'static>(pipe: Option<R>) -> OutputReader {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What came before an error is what there is.
+            // On an error, what was read before it is returned.
             let _ = pipe.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-pub(crate) fn text(reading: Reading) -> String {
-    reading.join().unwrap_or_default()
+/// Waits for the end of the output, and returns all of it.
+pub(crate) fn join_reader(reader: OutputReader) -> String {
+    reader.join().unwrap_or_default()
 }

@@ -19,7 +19,7 @@ use rustix::{
     },
 };
 
-use crate::{check::ensure, process::Kept};
+use crate::{check::ensure, process::ChildGuard};
 
 /// Nothing here takes longer, also under emulation.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ impl Pty {
     }
 
     /// Starts a program on it.
-    pub(crate) fn spawn(&self, command: &mut Command) -> Result<Kept, Failed> {
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<ChildGuard, Failed> {
         use std::os::fd::AsRawFd as _;
         // Opened for itself: programs wait, as they do on any terminal.
         let near = File::options()
@@ -72,7 +72,7 @@ impl Pty {
             .stdout(near)
             .stderr(Stdio::piped())
             .spawn()?;
-        Ok(Kept(child))
+        Ok(ChildGuard(child))
     }
 
     pub(crate) fn settings(&self) -> Result<Settings, Failed> {

@@ -18,9 +18,9 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     check::{ensure, equal},
-    exits::NEEDS,
+    exits::REQUIREMENTS,
     guest::Guest,
-    needs::test,
+    requirements::test,
 };
 
 /// Enough for what happens while this process does not run.
@@ -39,13 +39,13 @@ const CAUSES: [&str; 6] = ["pio", "mmio", "msr", "cpuid", "hypercall", "page-fau
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("replayed_exits_are_the_kernels", NEEDS, || {
+        test("replayed_exits_are_the_kernels", REQUIREMENTS, || {
             same(&["-k", WITHOUT_APIC, "-n", "100"], VMEXIT, &CAUSES)
         }),
-        test("replayed_halts_are_the_kernels", NEEDS, || {
+        test("replayed_halts_are_the_kernels", REQUIREMENTS, || {
             same(&["-k", WITH_APIC, "-n", "40"], VMEXIT, &CAUSES)
         }),
-        test("replayed_vcpus_are_the_kernels", NEEDS, || {
+        test("replayed_vcpus_are_the_kernels", REQUIREMENTS, || {
             let sleeping = ["--sleep", "100us", "--vcpus", "2"];
             same(
                 &[&["-k", WITHOUT_APIC, "-n", "50"], &sleeping[..]].concat(),
@@ -58,7 +58,7 @@ pub(crate) fn tests() -> Vec<Trial> {
                 &["rip"],
             )
         }),
-        test("replayed_kinds_are_the_kernels", NEEDS, || {
+        test("replayed_kinds_are_the_kernels", REQUIREMENTS, || {
             for kind in [
                 "pio",
                 "mmio",

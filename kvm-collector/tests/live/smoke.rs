@@ -4,7 +4,7 @@ use std::fs;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::needs::{Need, collector, test};
+use crate::requirements::{Requirement, collector_command, test};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -12,11 +12,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         test(
             "vm_has_the_exit_events",
             &[
-                Need::Vm,
-                Need::Root,
-                Need::Kvm,
-                Need::ExitEvents,
-                Need::Tracefs,
+                Requirement::Vm,
+                Requirement::Root,
+                Requirement::Kvm,
+                Requirement::ExitEvents,
+                Requirement::Tracefs,
             ],
             vm_has_the_exit_events,
         ),
@@ -24,7 +24,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 fn collector_starts() -> Result<(), Failed> {
-    let output = collector().arg("--version").output()?;
+    let output = collector_command().arg("--version").output()?;
     if !output.status.success() {
         return Err(format!("--version failed: {output:?}").into());
     }

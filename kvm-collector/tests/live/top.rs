@@ -14,38 +14,51 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::ensure,
     guest::Guest,
-    needs::{Need, collector, test},
-    process::run,
+    process::run_collector,
+    requirements::{Requirement, collector_command, test},
 };
 
 /// Set in this program's own environment, it is to panic while it has the terminal.
 const PANIC: &str = "KVM_TEST_PANIC_IN_TERMINAL";
 
-const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs, Need::Tmux];
+const REQUIREMENTS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::Tracefs,
+    Requirement::Tmux,
+];
 
-const WITH_EXITS: &[Need] = &[
-    Need::Root,
-    Need::Kvm,
-    Need::ExitEvents,
-    Need::Tracefs,
-    Need::Tmux,
+const WITH_EXITS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+    Requirement::Tmux,
 ];
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("top_once", &[Need::Root, Need::Kvm, Need::Tracefs], once),
-        test("top_needs_a_terminal", &[Need::Root], needs_a_terminal),
-        test("top_drills_down", NEEDS, drills_down),
+        test(
+            "top_once",
+            &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs],
+            once,
+        ),
+        test(
+            "top_needs_a_terminal",
+            &[Requirement::Root],
+            needs_a_terminal,
+        ),
+        test("top_drills_down", REQUIREMENTS, drills_down),
         test("top_drills_down_to_reasons", WITH_EXITS, to_reasons),
-        test("top_ends_with_a_signal", NEEDS, ends_with_a_signal),
-        test("top_ends_with_its_time", NEEDS, ends_with_its_time),
-        test("top_stops_and_goes_on", NEEDS, stops_and_goes_on),
-        test("top_panics_in_order", &[Need::Tmux], panics_in_order),
+        test("top_ends_with_a_signal", REQUIREMENTS, ends_with_a_signal),
+        test("top_ends_with_its_time", REQUIREMENTS, ends_with_its_time),
+        test("top_stops_and_goes_on", REQUIREMENTS, stops_and_goes_on),
+        test("top_panics_in_order", &[Requirement::Tmux], panics_in_order),
     ]
 }
 
 /// Panics in the terminal if this program was started for that.
-pub(crate) fn panic_if_asked() {
+pub(crate) fn panic_if_requested() {
     if std::env::var_os(PANIC).is_some() {
         let _screen = Screen::open().expect("a terminal");
         println!("on the other screen");
@@ -73,7 +86,8 @@ fn guest() -> Result<Guest, Failed> {
 
 fn once() -> Result<(), Failed> {
     let _guest = guest()?;
-    let ended = run(&["top", "--once", "--kind", "pio", "-d", "500ms"])?.expect_code(0)?;
+    let ended =
+        run_collector(&["top", "--once", "--kind", "pio", "-d", "500ms"])?.expect_code(0)?;
     for word in ["1 VM ", "2 vCPUs", "pio/s", "web-1"] {
         ensure(ended.stdout.contains(word), || {
             format!("no `{word}`: {}", ended.stdout)
@@ -85,9 +99,11 @@ fn once() -> Result<(), Failed> {
 }
 
 fn needs_a_terminal() -> Result<(), Failed> {
-    run(&["top"])?
-        .expect_code(1)?
-        .expect_message(&["terminal", "--once", "exits -I 1s"])?;
+    run_collector(&["top"])?.expect_code(1)?.expect_message(&[
+        "terminal",
+        "--once",
+        "exits -I 1s",
+    ])?;
     Ok(())
 }
 
@@ -211,7 +227,7 @@ impl Tmux {
         command.arg("-S").arg(&self.socket).args(args);
         let output = command
             .env_remove("TMUX")
-            .env("TOP", collector().get_program())
+            .env("TOP", collector_command().get_program())
             .env("PS1", "$ ")
             .env("LC_ALL", "C.UTF-8")
             .output()?;

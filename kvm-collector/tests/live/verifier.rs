@@ -7,11 +7,11 @@ use libtest_mimic::{Failed, Trial};
 use crate::{
     check::{ensure, equal},
     guest::Guest,
-    needs::{Need, test},
-    process::run,
+    process::run_collector,
+    requirements::{Requirement, test},
 };
 
-const NEEDS: &[Need] = &[Need::Root, Need::Kvm, Need::Tracefs];
+const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 
 /// `| settings | program | kernel | ... |`, and what each kernel's verifier went through.
 const RECORD: &str = include_str!("../../../docs/verifier.md");
@@ -52,24 +52,28 @@ const FEW: [Case; 4] = [
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("programs_pass_the_verifier", NEEDS, || {
+        test("programs_pass_the_verifier", REQUIREMENTS, || {
             checked("plain", &ALL, &["-v"])
         }),
         test(
             "programs_pass_the_verifier_with_more_of_exits",
-            NEEDS,
+            REQUIREMENTS,
             || checked("plain", &EXITS, &["-v"]),
         ),
-        test("programs_pass_the_verifier_per_vm", NEEDS, || {
+        test("programs_pass_the_verifier_per_vm", REQUIREMENTS, || {
             checked("plain", &FEW, &["-v"])
         }),
-        test("programs_pass_the_verifier_with_filters", NEEDS, || {
-            let guest = Guest::prepare(&[])?;
-            let tid = guest.tids[0].to_string();
-            let filters = ["-v", "--vcpu", "0", "-p", &guest.pid, "--tid", &tid];
-            checked("filters", &FEW, &filters)
-        }),
-        test("programs_pass_the_verifier_with_log", NEEDS, || {
+        test(
+            "programs_pass_the_verifier_with_filters",
+            REQUIREMENTS,
+            || {
+                let guest = Guest::prepare(&[])?;
+                let tid = guest.tids[0].to_string();
+                let filters = ["-v", "--vcpu", "0", "-p", &guest.pid, "--tid", &tid];
+                checked("filters", &FEW, &filters)
+            },
+        ),
+        test("programs_pass_the_verifier_with_log", REQUIREMENTS, || {
             checked("log", &FEW, &["-vv"])
         }),
     ]
@@ -83,7 +87,8 @@ fn checked(settings: &str, cases: &[Case], options: &[&str]) -> Result<(), Faile
     let mut over = Vec::new();
     println!();
     for (command, args) in cases {
-        let ended = run(&[args, options, &["--json", "-d", "100ms"]].concat())?.expect_code(0)?;
+        let ended =
+            run_collector(&[args, options, &["--json", "-d", "100ms"]].concat())?.expect_code(0)?;
         let slots = verified_lines(&ended.stderr).filter(|(program, _)| program.ends_with("_N"));
         if args.contains(&"*") {
             equal("programs of slots", slots.count(), events()?)?;

@@ -1,4 +1,4 @@
-//! Comparison of what the advice mentions with kernels: module parameters and events.
+//! Checks that the module parameters and events in the advice exist in kernels.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -17,7 +17,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .map(|word| word.trim_end_matches(['.', ':']))
 }
 
-/// Every parameter, written as `MODULE.PARAMETER`, exists in all kernels.
+/// Checks that every parameter, written as `MODULE.PARAMETER`, exists in all kernels.
 pub(crate) fn compare_parameters(kernels: &[Kernel]) -> Vec<String> {
     let mut differences = BTreeSet::new();
     let mut seen = 0;
@@ -42,7 +42,7 @@ pub(crate) fn compare_parameters(kernels: &[Kernel]) -> Vec<String> {
     differences.into_iter().collect()
 }
 
-/// Every `--kind` exists, and so do its event and fields, in all kernels of the fixtures that are for x86.
+/// Checks that every `--kind` exists, and that all x86 kernels of the fixtures have its event and field.
 pub(crate) fn compare_kinds() -> Vec<String> {
     let mut kinds: BTreeSet<&str> = BTreeSet::new();
     for topic in advice::TOPICS {

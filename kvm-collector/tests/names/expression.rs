@@ -1,4 +1,4 @@
-//! Integer expressions of C, as the macros in the kernel's headers have them.
+//! An evaluator for the integer expressions in macros of the kernel's headers.
 
 /// A word of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
-//! Compares the tables of names and the advice with their sources: the kernel's headers and modules, which
-//! `cargo xtask names --check` fetches, and the fixtures.
+//! Compares the tables of names and the advice with their sources: the headers and modules of kernels, and the fixtures.
+//!
+//! `cargo xtask names --check` fetches the headers and sets `KVM_TEST_HEADERS`. Without it, the tests that need headers
+//! are ignored.
 
 mod advice;
 mod expression;
@@ -58,12 +60,12 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
 
-/// A test that returns the differences it found, one per line.
+/// Creates a test from a function that returns the differences it finds.
 fn test(name: &str, find: fn() -> Vec<String>) -> Trial {
     Trial::test(name, move || report(&find()))
 }
 
-/// A test that needs the kernel's headers. It is skipped without them.
+/// Creates a test that needs the kernel's headers. It is ignored without them.
 fn with_headers(name: &str, find: fn(&[Kernel]) -> Vec<String>) -> Trial {
     Trial::ignorable_test(name, move || match headers::kernels() {
         Err(reason) => Ok(Completion::ignored_with(reason)),

@@ -9,11 +9,11 @@ use crate::{
     tables::{compare_entry, numbers},
 };
 
-/// A range of MSRs of which the headers do not name every one.
+/// A range of MSRs that the headers do not name individually.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     pattern: &'static str,
-    /// How the headers define them.
+    /// How the headers define the numbers.
     numbers: Numbers,
     count: Count,
 }
@@ -30,7 +30,7 @@ enum Numbers {
 enum Count {
     /// A constant of the headers, which may have another name in another kernel.
     Constants(&'static [&'static str]),
-    /// A number, because no header has it. Its source stands beside it.
+    /// A number that no header has. A comment at its use names the source.
     Number(u64),
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn compare(kernels: &[Kernel]) -> Vec<String> {
     differences
 }
 
-/// Two names with a comma between them are both compared.
+/// Compares an MSR. If the table has two names with a comma, both are compared.
 fn compare_msr(kernels: &[Kernel], number: u64, names: &str) -> Vec<String> {
     names
         .split(", ")
@@ -137,7 +137,7 @@ fn compare_msr(kernels: &[Kernel], number: u64, names: &str) -> Vec<String> {
         .collect()
 }
 
-/// What the headers may call an MSR.
+/// Returns the names that an MSR may have in the headers.
 fn header_names(name: &str) -> Vec<String> {
     match name.strip_prefix("HV_") {
         Some(name) => vec![format!("HV_X64_MSR_{name}")],
@@ -187,7 +187,7 @@ fn compare_range(kernels: &[Kernel], range: &NumberRange, source: &Range) -> Vec
     differences
 }
 
-/// The MSRs of x2APIC are 1/16 of the offsets of the registers.
+/// Compares the MSRs of x2APIC. The MSR of a register is 0x800 plus 1/16 of the register's offset.
 fn compare_x2apic(kernels: &[Kernel]) -> Vec<String> {
     let mut differences = Vec::new();
     for kernel in kernels {
@@ -225,7 +225,7 @@ fn compare_x2apic(kernels: &[Kernel]) -> Vec<String> {
     differences
 }
 
-/// The MSRs that only exist with KVM or Hyper-V are all in the table.
+/// Returns the MSRs of KVM and Hyper-V, and those for nested VMX, that the table lacks.
 pub(crate) fn find_missing(kernels: &[Kernel]) -> Vec<String> {
     let table = numbers(msr::MSRS);
     let mut differences = BTreeSet::new();

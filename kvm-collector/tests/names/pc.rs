@@ -69,10 +69,10 @@ const HPET: &[(&str, &str)] = &[
     ("HPET_T2_ROUTE", "HPET timers"),
 ];
 
-/// Where the HPET is mapped: QEMU, `info mtree`.
+/// Address of the HPET, from QEMU's `info mtree`.
 const HPET_BASE: u64 = 0xfed0_0000;
 
-/// Collects the names that differ from what is expected.
+/// Collects the names that differ from the expected ones.
 #[derive(Debug, Default)]
 struct Differences(BTreeSet<String>);
 
@@ -299,7 +299,7 @@ fn regions(mtree: &str) -> [Vec<Region>; 2] {
     })
 }
 
-/// Every port and address of the tables belongs to the right device of QEMU, and the devices have names.
+/// Checks that every port and address of the tables belongs to the right device of QEMU, and that all devices have names.
 pub(crate) fn compare_with_qemu() -> Vec<String> {
     let mut io = Vec::new();
     let mut memory = Vec::new();
@@ -314,7 +314,7 @@ pub(crate) fn compare_with_qemu() -> Vec<String> {
         for range in table {
             for (number, _) in range.names() {
                 if let Some(difference) = compare_number(number, range.pattern(), regions) {
-                    // Large ranges would be reported number by number.
+                    // Only the first difference of each name is reported, because ranges can be large.
                     differences.insert((range.pattern(), difference));
                 }
             }
@@ -325,7 +325,7 @@ pub(crate) fn compare_with_qemu() -> Vec<String> {
         first_of_each.entry(name).or_insert(difference);
     }
     let mut differences: Vec<_> = first_of_each.into_values().collect();
-    // From here on are the BARs of PCI devices.
+    // The BARs of PCI devices start here.
     const PCI: u64 = 0xc000;
     for region in io.iter().filter(|it| it.first < PCI && it.name != "io") {
         if port::name(region.first, false).is_none() {
@@ -350,7 +350,7 @@ fn compare_number(number: u64, name: &str, regions: &[Region]) -> Option<String>
     let is_right = names.iter().any(|region| {
         REGIONS
             .iter()
-            .any(|(of_qemu, ours)| of_qemu == region && ours.contains(&name))
+            .any(|(qemu_region, names)| qemu_region == region && names.contains(&name))
     });
     (!is_right).then(|| format!("{number:#x} is {name}, in QEMU it is in {names:?}"))
 }

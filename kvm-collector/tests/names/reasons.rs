@@ -9,7 +9,7 @@ use kvm_collector::{
 
 use crate::headers::Kernel;
 
-/// The format of `kvm_exit` in Linux 6.18, for the names that are newer than all headers at hand.
+/// The format of `kvm_exit` in Linux 6.18, for names that are newer than all headers of these tests.
 const NEWEST: &str = include_str!("../fixtures/formats/6.18-x86_64/kvm/kvm_exit");
 
 const ARM64: &str = include_str!("../fixtures/formats/6.12-arm64/kvm/kvm_exit");

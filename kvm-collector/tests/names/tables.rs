@@ -6,7 +6,7 @@ use kvm_collector::knowledge::names::{NumberRange, cpuid, hypercall, userspace};
 
 use crate::headers::Kernel;
 
-/// A table as a map, with the name of each number.
+/// Returns the name of each number of a table.
 pub(crate) fn numbers(table: &[NumberRange]) -> BTreeMap<u64, String> {
     table.iter().flat_map(NumberRange::names).collect()
 }
@@ -82,7 +82,7 @@ fn missing(
     differences.into_iter().collect()
 }
 
-/// All hypercalls but those of other processors.
+/// Compares the hypercalls of all processors but PowerPC and MIPS.
 pub(crate) fn compare_hypercalls(kernels: &[Kernel]) -> Vec<String> {
     let mut differences = compare_names(kernels, hypercall::HYPERCALLS, &[]);
     let header = "include/uapi/linux/kvm_para.h";
@@ -98,12 +98,12 @@ pub(crate) fn compare_hypercalls(kernels: &[Kernel]) -> Vec<String> {
     differences
 }
 
-/// Reasons that are newer than all headers at hand, with the kernel that defines them first.
+/// Exit reasons that are newer than all headers of these tests, with their source.
 ///
 /// KVM_EXIT_TDX: include/uapi/linux/kvm.h, Linux 6.16, is 40.
 const NEWER_EXITS: [(&str, u64); 1] = [("KVM_EXIT_TDX", 40)];
 
-/// All reasons.
+/// Compares all exits to user space.
 pub(crate) fn compare_userspace_exits(kernels: &[Kernel]) -> Vec<String> {
     let newer = NEWER_EXITS.map(|(name, _)| name);
     let mut differences = compare_names(kernels, userspace::REASONS, &newer);
@@ -133,7 +133,7 @@ pub(crate) fn compare_userspace_exits(kernels: &[Kernel]) -> Vec<String> {
     differences
 }
 
-/// Errors need not be complete.
+/// Compares the errors. The table need not have all errors of the headers.
 pub(crate) fn compare_errors(kernels: &[Kernel]) -> Vec<String> {
     compare_names(kernels, userspace::ERRORS, &[])
 }
@@ -175,10 +175,10 @@ const LEAVES: &[(&str, &str)] = &[
     ("IBS_CPUID_FEATURES", "IBS"),
 ];
 
-/// What the comments in cpufeatures.h say before the number of a leaf.
+/// The text before the number of a leaf in comments of cpufeatures.h.
 const LEAF_COMMENT: &str = "CPUID level ";
 
-/// Leaves have no names in the headers. Those that a constant or a comment has the number of are compared.
+/// Compares the CPUID leaves. The headers have no names for them, only constants and comments with their numbers.
 pub(crate) fn compare_cpuid(kernels: &[Kernel]) -> Vec<String> {
     let table = numbers(cpuid::LEAVES);
     let mut differences = Vec::new();

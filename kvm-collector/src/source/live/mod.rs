@@ -115,18 +115,18 @@ impl Live {
         self.end_ns.unwrap_or_else(clock::monotonic_ns)
     }
 
-    /// Takes the rings; see [`Attached::take_rings`].
+    /// Takes the rings; see [`AttachedPrograms::take_rings`].
     pub fn take_rings(&mut self) -> Option<Rings> {
         self.attached.take_rings()
     }
 
-    /// Returns the size of the rings; see [`Attached::ring_bytes`].
+    /// Returns the size of the rings; see [`AttachedPrograms::ring_bytes`].
     #[must_use]
     pub fn ring_bytes(&self) -> u64 {
         self.attached.ring_bytes()
     }
 
-    /// Returns how often each program ran; see [`Attached::runs`].
+    /// Returns how often each program ran; see [`AttachedPrograms::runs`].
     ///
     /// # Errors
     /// [`ProbeError`] if the kernel cannot be asked for the statistics.

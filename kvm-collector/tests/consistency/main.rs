@@ -1,0 +1,12 @@
+//! All views of a recording are consistent: they agree with each other, with every selection, and on incomplete and
+//! damaged recordings.
+
+mod all_views;
+mod collector;
+mod intervals;
+mod limits;
+mod losses;
+mod random_streams;
+mod recording_file;
+mod selection;
+mod threads;

@@ -1,0 +1,224 @@
+//! Recordings with given events, losses and thread ends.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use bytes::BytesMut;
+use kvm_collector::{
+    model::Batch,
+    recording::{HostFacts, RecordedEvent, Recorder, RecorderOptions},
+    tracefs::Format,
+};
+use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, THREAD_END_SLOT};
+
+/// The recorded events, by slot. Their formats are from Linux 6.18.
+const EVENTS: [(&str, &str); 7] = [
+    ("kvm", "kvm_entry"),
+    ("kvm", "kvm_exit"),
+    ("kvm", "kvm_msr"),
+    ("kvm", "kvm_pio"),
+    ("kvm", "kvm_userspace_exit"),
+    ("kvm", "kvm_vcpu_wakeup"),
+    ("sched", "sched_switch"),
+];
+
+/// Process ids that no real process has.
+pub(crate) const VM_A: u32 = 1 << 30;
+pub(crate) const VM_B: u32 = (1 << 30) + 100;
+/// A process that is not a VM.
+pub(crate) const OTHER_PROCESS: u32 = (1 << 30) + 200;
+
+/// An item of a recording.
+#[derive(Debug, Clone)]
+pub(crate) enum RecordedItem {
+    /// An event. Fields that are not given are 0.
+    Event {
+        time_ns: u64,
+        thread: (u32, u32),
+        name: &'static str,
+        fields: Vec<(&'static str, u64)>,
+        /// The length to which the record is truncated, without the common fields.
+        max_bytes: Option<usize>,
+    },
+    /// Lost events: of one event type, or of unknown types.
+    Lost {
+        time_ns: u64,
+        name: Option<&'static str>,
+        count: u64,
+    },
+    /// The end of a thread.
+    ThreadEnd { time_ns: u64, thread: (u32, u32) },
+}
+
+pub(crate) fn event(
+    time_ns: u64,
+    thread: (u32, u32),
+    name: &'static str,
+    fields: &[(&'static str, u64)],
+) -> RecordedItem {
+    RecordedItem::Event {
+        time_ns,
+        thread,
+        name,
+        fields: fields.to_vec(),
+        max_bytes: None,
+    }
+}
+
+/// An exit of a vCPU for a reason of SVM.
+pub(crate) fn exit(time_ns: u64, thread: (u32, u32), vcpu: u64, reason: u64) -> RecordedItem {
+    let fields = [("isa", 2), ("exit_reason", reason), ("vcpu_id", vcpu)];
+    event(time_ns, thread, "kvm_exit", &fields)
+}
+
+pub(crate) fn entry(time_ns: u64, thread: (u32, u32), vcpu: u64) -> RecordedItem {
+    event(time_ns, thread, "kvm_entry", &[("vcpu_id", vcpu)])
+}
+
+/// A context switch. The thread that leaves the CPU is runnable or sleeps.
+pub(crate) fn switch(time_ns: u64, from: (u32, u32), is_runnable: bool, to: u32) -> RecordedItem {
+    let fields = [
+        ("prev_pid", from.1.into()),
+        ("prev_state", if is_runnable { 0 } else { 1 }),
+        ("next_pid", to.into()),
+    ];
+    event(time_ns, from, "sched_switch", &fields)
+}
+
+/// A recording file, which is removed when dropped.
+pub(crate) struct RecordingFile(pub(crate) PathBuf);
+
+impl Drop for RecordingFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl RecordingFile {
+    pub(crate) fn new(items: &[RecordedItem]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!(
+            "kvm-collector-consistency-{}-{number}.data",
+            std::process::id()
+        );
+        let file = Self(std::env::temp_dir().join(name));
+        let (events, formats) = recorded_events();
+        let options = RecorderOptions {
+            path: Some(file.0.clone()),
+            ..RecorderOptions::default()
+        };
+        let mut recorder = Recorder::new(options, &events, &HostFacts::default()).expect("a file");
+        for item in items {
+            match item {
+                RecordedItem::Lost {
+                    time_ns,
+                    name,
+                    count,
+                } => recorder.record_loss(name.map(slot), *count, *time_ns),
+                item => {
+                    recorder
+                        .record_batch(&batch(item, &formats))
+                        .expect("cannot write");
+                }
+            }
+        }
+        recorder.finish().expect("cannot write");
+        file
+    }
+
+    /// Changes the `perf_event_attr` of each event, to imitate recordings of other tools.
+    pub(crate) fn change_attrs(&self, change: impl Fn(&mut [u8])) {
+        let mut bytes = fs::read(&self.0).expect("a file");
+        let read_number = |bytes: &[u8], at: usize| {
+            let number = u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+            usize::try_from(number).expect("small")
+        };
+        // Size of an attr with its ids, then offset and size of all attrs, from struct perf_file_header.
+        let [attr_size, offset, size] = [16, 24, 32].map(|at| read_number(&bytes, at));
+        for attr in bytes[offset..offset + size].chunks_exact_mut(attr_size) {
+            change(attr);
+        }
+        fs::write(&self.0, bytes).expect("a file");
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+fn slot(name: &str) -> usize {
+    let slot = EVENTS.iter().position(|it| it.1 == name);
+    slot.expect("one of these events")
+}
+
+/// Returns the recorded events and their formats.
+pub(crate) fn recorded_events() -> (Vec<RecordedEvent>, Vec<Format>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats/6.18-x86_64");
+    EVENTS
+        .iter()
+        .map(|(system, name)| {
+            let text = fs::read_to_string(folder.join(system).join(name)).expect("a fixture");
+            let format = Format::parse(system, &text).expect("a format");
+            let event = RecordedEvent {
+                system: (*system).into(),
+                name: (*name).into(),
+                id: format.id,
+                format: text,
+            };
+            (event, format)
+        })
+        .unzip()
+}
+
+/// Encodes an item as the rings do.
+fn batch(item: &RecordedItem, formats: &[Format]) -> Batch {
+    let mut bytes = BytesMut::new();
+    let mut push = |time_ns: u64, (tgid, tid): (u32, u32), id: u16, slot: u16, body: &[u8]| {
+        let length = u16::try_from(RECORD_HEADER_BYTES + body.len()).expect("short");
+        bytes.extend_from_slice(&time_ns.to_ne_bytes());
+        bytes.extend_from_slice(&tgid.to_ne_bytes());
+        bytes.extend_from_slice(&0u16.to_ne_bytes());
+        bytes.extend_from_slice(&length.to_ne_bytes());
+        bytes.extend_from_slice(&id.to_ne_bytes());
+        bytes.extend_from_slice(&slot.to_ne_bytes());
+        bytes.extend_from_slice(&tid.to_ne_bytes());
+        bytes.extend_from_slice(body);
+    };
+    match item {
+        RecordedItem::Event {
+            time_ns,
+            thread,
+            name,
+            fields,
+            max_bytes,
+        } => {
+            let slot = slot(name);
+            let format = &formats[slot];
+            let mut raw = vec![0; format.fixed_size()];
+            for (name, value) in fields {
+                let field = format.field(name).expect("a field");
+                raw[field.offset..field.offset + field.size]
+                    .copy_from_slice(&value.to_ne_bytes()[..field.size]);
+            }
+            let body = &raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..];
+            let body = &body[..max_bytes.unwrap_or(body.len())];
+            let slot = u16::try_from(slot).expect("few");
+            push(*time_ns, *thread, format.id, slot, body);
+        }
+        RecordedItem::ThreadEnd { time_ns, thread } => {
+            push(
+                *time_ns,
+                *thread,
+                0,
+                THREAD_END_SLOT,
+                b"CPU 0/KVM\0\0\0\0\0\0\0",
+            );
+        }
+        RecordedItem::Lost { .. } => {}
+    }
+    Batch::new(bytes.freeze())
+}

@@ -1,0 +1,83 @@
+//! The Python packages that read the converted files, from PyPI.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// The virtual environment with the packages. Later runs use it again.
+fn venv_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("convert-python")
+}
+
+/// Returns a Python interpreter that has the packages, or why there is none.
+fn python() -> Result<&'static Path, &'static str> {
+    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = PYTHON.get_or_init(|| {
+        let python = venv_folder().join("bin/python");
+        let has_all = |python: &Path| {
+            let mut command = Command::new(python);
+            command.args(["-c", "import duckdb, perfetto, google.protobuf"]);
+            command.output().is_ok_and(|it| it.status.success())
+        };
+        if has_all(&python) {
+            return Ok(python);
+        }
+        let venv = Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(venv_folder())
+            .output();
+        if !venv.is_ok_and(|it| it.status.success()) {
+            return Err("no python3 with venv".to_owned());
+        }
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--timeout",
+            "10",
+            "--retries",
+            "1",
+        ];
+        let pip = Command::new(&python)
+            .args(pip)
+            .args(["perfetto", "duckdb", "protobuf"])
+            .output();
+        match pip {
+            Ok(output) if output.status.success() && has_all(&python) => Ok(python),
+            Ok(output) => {
+                let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+                let last_line = messages.lines().last().unwrap_or_default();
+                Err(format!(
+                    "pip cannot install perfetto and duckdb: {last_line}"
+                ))
+            }
+            Err(error) => Err(format!("no pip: {error}")),
+        }
+    });
+    found.as_deref().map_err(String::as_str)
+}
+
+/// Creates a test that needs the packages. It is ignored, with the reason, without them.
+pub(crate) fn python_test(name: &str, run: fn() -> Result<(), Failed>) -> Trial {
+    Trial::ignorable_test(name, move || match python() {
+        Ok(_) => run().map(|()| Completion::Completed),
+        Err(reason) => Ok(Completion::ignored_with(reason)),
+    })
+}
+
+/// Runs a script of this test. Returns the JSON that it prints.
+pub(crate) fn run_script(name: &str, argument: &str) -> Result<serde_json::Value, Failed> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/convert")
+        .join(name);
+    let output = Command::new(python()?).arg(script).arg(argument).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}

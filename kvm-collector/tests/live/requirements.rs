@@ -1,0 +1,110 @@
+//! The requirements of tests, and how they are checked.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// A property of the machine that a test requires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Requirement {
+    /// The test runs as root, which loading BPF programs requires.
+    Root,
+    /// `/dev/kvm` exists and may be used.
+    Kvm,
+    /// KVM uses vmx or svm. Otherwise `kvm_exit` and `kvm_entry` do not fire.
+    ExitEvents,
+    /// tracefs is mounted at `/sys/kernel/tracing`.
+    Tracefs,
+    /// `perf` is installed: the reference tool for the same events.
+    Perf,
+    /// `tmux` is installed: the terminal of the tests of `top`.
+    Tmux,
+    /// The test runs in the disposable VM of `cargo xtask test`, where it may unload modules and break things.
+    Vm,
+}
+
+impl Requirement {
+    /// The reason why this machine does not meet the requirement; `None` if it does.
+    fn unmet_reason(self) -> Option<&'static str> {
+        let (is_met, reason) = match self {
+            Self::Root => (is_root(), "not root"),
+            Self::Kvm => (
+                fs::File::options()
+                    .read(true)
+                    .write(true)
+                    .open("/dev/kvm")
+                    .is_ok(),
+                "no usable /dev/kvm",
+            ),
+            Self::ExitEvents => (
+                has_cpu_flag("vmx") || has_cpu_flag("svm"),
+                "kvm_exit does not fire: this CPU has neither vmx nor svm",
+            ),
+            Self::Tracefs => (
+                Path::new("/sys/kernel/tracing/events").exists(),
+                "tracefs is not mounted at /sys/kernel/tracing",
+            ),
+            Self::Perf => (
+                has_perf(),
+                "perf is not installed (Debian package: linux-perf)",
+            ),
+            Self::Tmux => (has_tmux(), "tmux is not installed (Debian package: tmux)"),
+            Self::Vm => (is_test_vm(), "runs only in the disposable VM"),
+        };
+        (!is_met).then_some(reason)
+    }
+}
+
+/// A test that runs where all requirements are met. Elsewhere it is reported as ignored, with the reason.
+pub(crate) fn test(
+    name: &str,
+    requirements: &'static [Requirement],
+    run: fn() -> Result<(), Failed>,
+) -> Trial {
+    Trial::ignorable_test(name, move || {
+        match requirements.iter().find_map(|it| it.unmet_reason()) {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => run().map(|()| Completion::Completed),
+        }
+    })
+}
+
+/// A command that runs the collector under test.
+pub(crate) fn collector_command() -> Command {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_kvm-collector"));
+    Command::new(env::var_os("KVM_COLLECTOR").map_or_else(built, PathBuf::from))
+}
+
+pub(crate) fn is_test_vm() -> bool {
+    env::var_os("KVM_TEST_VM").is_some()
+}
+
+fn has_tmux() -> bool {
+    let output = Command::new("tmux").arg("-V").output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Runs `perf`: on some distributions it is a script that fails if there is no perf for the running kernel.
+fn has_perf() -> bool {
+    Command::new("perf")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+fn has_cpu_flag(flag: &str) -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| {
+        text.lines()
+            .filter(|line| line.starts_with("flags"))
+            .any(|line| line.split_whitespace().any(|word| word == flag))
+    })
+}

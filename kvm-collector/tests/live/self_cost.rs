@@ -1,0 +1,87 @@
+//! `--self`: what it says of its own cost.
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::{
+    check::{ensure, number},
+    guest::Guest,
+    requirements::{Requirement, test},
+    running_collector::RunningCollector,
+};
+
+const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        test("self_says_each_programs_runs", REQUIREMENTS, runs),
+        test("self_says_the_rings_memory", REQUIREMENTS, rings),
+    ]
+}
+
+/// A number as people read it, in a column of a line.
+fn column(line: &str, index: usize) -> Option<u64> {
+    let word = line.split_whitespace().nth(index)?;
+    word.replace(',', "").parse().ok()
+}
+
+/// The kernel ran the program for each event that was counted, and for those before counting began.
+fn runs() -> Result<(), Failed> {
+    let event = "kvm_userspace_exit";
+    let guest = Guest::prepare(&["-k", "io", "-n", "3000"])?;
+    let watch = RunningCollector::start(&["stat", "--self", "--json", "-e", event])?;
+    let made = guest.run()?.userspace_exits()?;
+    let ended = watch.end()?.expect_code(0)?;
+    let count = number(&ended.report()?["events"][0], "count")?;
+    let line = ended
+        .stderr
+        .lines()
+        .find(|it| it.contains("kvm:kvm_userspace_exit"));
+    let line = line.ok_or_else(|| format!("no line of the program: {}", ended.stderr))?;
+    let runs = column(line, 2).ok_or_else(|| format!("no runs: {line}"))?;
+    ensure(
+        made <= count && count <= runs && runs < count + count / 2,
+        || format!("{made} exits were made, {count} counted, in {runs} runs"),
+    )?;
+    for what in [
+        "of the time of",
+        "this process",
+        "peak resident memory",
+        "kernel",
+    ] {
+        ensure(ended.stderr.contains(what), || {
+            format!("no `{what}`: {}", ended.stderr)
+        })?;
+    }
+    Ok(())
+}
+
+fn rings() -> Result<(), Failed> {
+    let args = [
+        "trace",
+        "--self",
+        "--ring",
+        "1M",
+        "-o",
+        "/dev/null",
+        "-e",
+        "kvm_pio",
+    ];
+    let ended = RunningCollector::start(&args)?.end()?.expect_code(0)?;
+    let line = ended
+        .stderr
+        .lines()
+        .find(|it| it.trim_start().starts_with("kernel "));
+    let line = line.ok_or_else(|| format!("no line of the kernel's memory: {}", ended.stderr))?;
+    let mib = |index| {
+        let word = line.split_whitespace().nth(index);
+        word.and_then(|it| it.parse::<f64>().ok())
+    };
+    // kernel  2.1 MiB in maps, 2.0 MiB of it in rings
+    let (maps, rings) = mib(1)
+        .zip(mib(5))
+        .ok_or_else(|| format!("no numbers: {line}"))?;
+    let cpus = f64::from(u32::try_from(std::thread::available_parallelism()?.get())?);
+    ensure(rings >= cpus && maps >= rings, || {
+        format!("rings of 1 MiB for {cpus} CPUs: {line}")
+    })
+}

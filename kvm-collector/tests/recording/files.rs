@@ -1,0 +1,115 @@
+//! Limits of the size and number of files, and the flight recorder.
+
+use std::fs;
+
+use kvm_collector::recording::{
+    BatchOutcome, FlightRecorderOptions, HostFacts, Recorder, RecorderOptions,
+};
+
+use crate::sample_recording::{
+    TemporaryFolder, batches, live_lines, read_lines, recorded_events, without_names,
+    write_recording,
+};
+
+#[test]
+fn files_have_the_requested_size_and_number() {
+    const MAX_BYTES: u64 = 4 << 20;
+    let folder = TemporaryFolder::new();
+    let path = folder.file("kvm.data");
+    let batches = batches(400_000);
+    let options = RecorderOptions {
+        max_file_bytes: Some(MAX_BYTES),
+        max_files: Some(3),
+        ..RecorderOptions::default()
+    };
+    let stats = write_recording(&path, options, &batches);
+    assert_eq!(stats.events, 400_000);
+    assert!(stats.files > 4, "{stats:?}");
+    let live = live_lines(&batches);
+    let mut newest = String::new();
+    for name in ["kvm.data.2", "kvm.data.1", "kvm.data"] {
+        let file = folder.file(name);
+        let length = fs::metadata(&file).expect("a file").len();
+        assert!(
+            length <= MAX_BYTES && length > MAX_BYTES / 2,
+            "{name}: {length}"
+        );
+        let (text, summary) = read_lines(&file).expect("a recording");
+        assert!(summary.loss.is_empty(), "{name}: {summary:?}");
+        newest += &text;
+    }
+    assert!(!folder.file("kvm.data.3").exists());
+    // Events are sorted within a file only. So a few lines at the file boundaries are in another place.
+    let count = newest.lines().count();
+    assert!(count > 50_000);
+    let expected: Vec<_> = live.lines().rev().take(count).map(without_names).collect();
+    let found: Vec<_> = newest.lines().rev().map(without_names).collect();
+    let pairs = expected.iter().zip(&found);
+    let equal = pairs.filter(|(expected, found)| expected == found).count();
+    assert!(equal + 20 > count, "{equal} of {count}");
+}
+
+#[test]
+fn a_full_file_ends_the_recording() {
+    let folder = TemporaryFolder::new();
+    let options = RecorderOptions {
+        path: Some(folder.file("kvm.data")),
+        max_file_bytes: Some(4 << 20),
+        ..RecorderOptions::default()
+    };
+    let mut recorder =
+        Recorder::new(options, &recorded_events().0, &HostFacts::default()).expect("a file");
+    let batches = batches(400_000);
+    let first_rejected = batches
+        .iter()
+        .position(|it| recorder.record_batch(it).expect("cannot write") == BatchOutcome::FileFull);
+    assert!(first_rejected.is_some_and(|it| it > 5));
+    let stats = recorder.finish().expect("cannot write");
+    assert!(stats.bytes <= 4 << 20, "{stats:?}");
+    let (text, summary) = read_lines(&folder.file("kvm.data")).expect("a recording");
+    assert!(summary.loss.is_empty());
+    assert_eq!(text.lines().count() as u64, stats.events);
+}
+
+#[test]
+fn the_flight_recorder_stores_the_newest_events() {
+    let folder = TemporaryFolder::new();
+    let path = folder.file("kvm.data");
+    let options = RecorderOptions {
+        path: Some(path.clone()),
+        max_files: Some(2),
+        flight_recorder: Some(FlightRecorderOptions {
+            window_ns: 50_000_000,
+            memory_bytes: 64 << 20,
+        }),
+        ..RecorderOptions::default()
+    };
+    let mut recorder =
+        Recorder::new(options, &recorded_events().0, &HostFacts::default()).expect("a recorder");
+    assert!(!path.exists());
+    let batches = batches(400_000);
+    for batch in &batches {
+        recorder.record_batch(batch).expect("cannot write");
+        assert!(
+            recorder.progress().events < 80_000,
+            "{:?}",
+            recorder.progress()
+        );
+    }
+    recorder.write_dump().expect("cannot write");
+    let (text, summary) = read_lines(&path).expect("a recording");
+    assert!(summary.loss.is_empty(), "{summary:?}");
+    let live = live_lines(&batches);
+    assert!(
+        (50_000..80_000).contains(&text.lines().count()),
+        "{}",
+        text.lines().count()
+    );
+    // The first lines are events that were queued behind later ones, which were dropped.
+    let (_, rest) = text.split_at(text.match_indices('\n').nth(8).expect("lines").0);
+    assert!(without_names(&live).ends_with(&without_names(rest)));
+    // A dump does not remove events: exits that have started before it may end after it.
+    recorder.write_dump().expect("cannot write");
+    assert!(folder.file("kvm.data.1").exists());
+    assert!(read_lines(&path).expect("a recording").0 == text);
+}
