@@ -7,6 +7,10 @@ mod intervals;
 mod limits;
 mod losses;
 mod random_streams;
+#[path = "../common/raw_event.rs"]
+mod raw_event;
+#[path = "../common/raw_record.rs"]
+mod raw_record;
 mod recording_file;
 mod selection;
 mod threads;

@@ -14,6 +14,11 @@ use kvm_collector::{
 };
 use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, THREAD_END_SLOT};
 
+use crate::{
+    raw_event::raw_event,
+    raw_record::{self, RecordHeader, push_record},
+};
+
 /// The recorded events, by slot. Their formats are from Linux 6.18.
 const EVENTS: [(&str, &str); 7] = [
     ("kvm", "kvm_entry"),
@@ -157,36 +162,21 @@ fn slot(name: &str) -> usize {
 
 /// Returns the recorded events and their formats.
 pub(crate) fn recorded_events() -> (Vec<RecordedEvent>, Vec<Format>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats/6.18-x86_64");
-    EVENTS
-        .iter()
-        .map(|(system, name)| {
-            let text = fs::read_to_string(folder.join(system).join(name)).expect("a fixture");
-            let format = Format::parse(system, &text).expect("a format");
-            let event = RecordedEvent {
-                system: (*system).into(),
-                name: (*name).into(),
-                id: format.id,
-                format: text,
-            };
-            (event, format)
-        })
-        .unzip()
+    raw_record::recorded_events(&EVENTS)
 }
 
 /// Encodes an item as the rings do.
 fn batch(item: &RecordedItem, formats: &[Format]) -> Batch {
     let mut bytes = BytesMut::new();
-    let mut push = |time_ns: u64, (tgid, tid): (u32, u32), id: u16, slot: u16, body: &[u8]| {
-        let length = u16::try_from(RECORD_HEADER_BYTES + body.len()).expect("short");
-        bytes.extend_from_slice(&time_ns.to_ne_bytes());
-        bytes.extend_from_slice(&tgid.to_ne_bytes());
-        bytes.extend_from_slice(&0u16.to_ne_bytes());
-        bytes.extend_from_slice(&length.to_ne_bytes());
-        bytes.extend_from_slice(&id.to_ne_bytes());
-        bytes.extend_from_slice(&slot.to_ne_bytes());
-        bytes.extend_from_slice(&tid.to_ne_bytes());
-        bytes.extend_from_slice(body);
+    let mut push = |time_ns: u64, thread: (u32, u32), id: u16, slot: u16, body: &[u8]| {
+        let header = RecordHeader {
+            time_ns,
+            thread,
+            cpu: 0,
+            slot,
+            id,
+        };
+        push_record(&mut bytes, header, body);
     };
     match item {
         RecordedItem::Event {
@@ -198,12 +188,7 @@ fn batch(item: &RecordedItem, formats: &[Format]) -> Batch {
         } => {
             let slot = slot(name);
             let format = &formats[slot];
-            let mut raw = vec![0; format.fixed_size()];
-            for (name, value) in fields {
-                let field = format.field(name).expect("a field");
-                raw[field.offset..field.offset + field.size]
-                    .copy_from_slice(&value.to_ne_bytes()[..field.size]);
-            }
+            let raw = raw_event(format, fields);
             let body = &raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..];
             let body = &body[..max_bytes.unwrap_or(body.len())];
             let slot = u16::try_from(slot).expect("few");

@@ -4,8 +4,14 @@
 
 mod perfetto_and_duckdb;
 mod python_tools;
+#[path = "../common/raw_event.rs"]
+mod raw_event;
+#[path = "../common/raw_record.rs"]
+mod raw_record;
 mod sample_recording;
 mod segments;
+#[path = "../common/temporary_folder.rs"]
+mod temporary_folder;
 
 use std::{
     fs,
@@ -19,7 +25,8 @@ use perfetto_and_duckdb::{
     check_duckdb_events, check_duckdb_exits, check_perfetto_counts, check_perfetto_slices,
 };
 use python_tools::python_test;
-use sample_recording::{TemporaryFolder, write_many_exits, write_one_exit_of_each_kind};
+use sample_recording::{write_many_exits, write_one_exit_of_each_kind};
+use temporary_folder::TemporaryFolder;
 
 fn main() -> ExitCode {
     let tests = vec![

@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, fs};
 use libtest_mimic::Failed;
 use serde_json::Value;
 
+use crate::temporary_folder::TemporaryFolder;
 use crate::{
     convert, python_tools, run,
-    sample_recording::{
-        START_NS, TGID, TemporaryFolder, write_many_exits, write_one_exit_of_each_kind,
-    },
+    sample_recording::{START_NS, TGID, write_many_exits, write_one_exit_of_each_kind},
 };
 
 pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {

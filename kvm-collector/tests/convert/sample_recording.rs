@@ -1,40 +1,24 @@
 //! Recordings of simulated vCPUs, in the format of `record`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::path::Path;
 
 use bytes::BytesMut;
 use kvm_collector::{
     model::Batch,
-    recording::{HostFacts, RecordedEvent, Recorder, RecorderOptions},
+    recording::{HostFacts, Recorder, RecorderOptions},
     tracefs::Format,
 };
-use kvm_ebpf_common::RECORD_HEADER_BYTES;
+use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
+
+use crate::{
+    raw_event::raw_event,
+    raw_record::{RecordHeader, push_record, recorded_events},
+};
 
 /// The VM's process and the thread of its first vCPU. No real process has this id.
 pub(crate) const TGID: u32 = 1 << 30;
 
 pub(crate) const START_NS: u64 = 5_000_000_000;
-
-const SWITCH: &str = "name: sched_switch
-ID: 300
-format:
-\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
-\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
-
-\tfield:char prev_comm[16];\toffset:8;\tsize:16;\tsigned:0;
-\tfield:pid_t prev_pid;\toffset:24;\tsize:4;\tsigned:1;
-\tfield:int prev_prio;\toffset:28;\tsize:4;\tsigned:1;
-\tfield:long prev_state;\toffset:32;\tsize:8;\tsigned:1;
-\tfield:char next_comm[16];\toffset:40;\tsize:16;\tsigned:0;
-\tfield:pid_t next_pid;\toffset:56;\tsize:4;\tsigned:1;
-\tfield:int next_prio;\toffset:60;\tsize:4;\tsigned:1;
-
-print fmt: \"%d ==> %d\", REC->prev_pid, REC->next_pid
-";
 
 const EVENTS: [(&str, &str); 5] = [
     ("kvm", "kvm_entry"),
@@ -43,30 +27,6 @@ const EVENTS: [(&str, &str); 5] = [
     ("kvm", "kvm_vcpu_wakeup"),
     ("sched", "sched_switch"),
 ];
-
-/// A temporary folder, which is removed when dropped.
-pub(crate) struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kvm-collector-convert-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Writes the events of vCPUs to a recording.
 struct RecordingWriter {
@@ -78,24 +38,7 @@ struct RecordingWriter {
 
 impl RecordingWriter {
     fn create(path: &Path) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats");
-        let events = EVENTS.map(|(system, name)| {
-            let path = folder.join("6.18-x86_64").join(system).join(name);
-            let format = match name {
-                "sched_switch" => SWITCH.to_owned(),
-                _ => fs::read_to_string(path).expect("a format"),
-            };
-            RecordedEvent {
-                system: system.into(),
-                name: name.into(),
-                id: Format::parse(system, &format).expect("a format").id,
-                format,
-            }
-        });
-        let formats = events
-            .iter()
-            .map(|it| Format::parse(&it.system, &it.format).expect("a format"));
-        let formats = formats.collect();
+        let (events, formats) = recorded_events(&EVENTS);
         let options = RecorderOptions {
             path: Some(path.to_owned()),
             ..RecorderOptions::default()
@@ -119,7 +62,7 @@ impl RecordingWriter {
 
     fn add_event_of_thread(
         &mut self,
-        (tgid, tid): (u32, u32),
+        thread: (u32, u32),
         cpu: u32,
         at_ns: u64,
         name: &str,
@@ -127,24 +70,20 @@ impl RecordingWriter {
     ) {
         let slot = EVENTS.iter().position(|it| it.1 == name).expect("a name");
         let format = &self.formats[slot];
-        let mut raw = vec![0; format.fixed_size()];
-        for (name, value) in values {
-            let field = format.field(name).expect("a field");
-            raw[field.offset..field.offset + field.size]
-                .copy_from_slice(&value.to_le_bytes()[..field.size]);
-        }
-        let body = &raw[8..];
-        let length = u16::try_from(RECORD_HEADER_BYTES + body.len()).expect("short");
+        let raw = raw_event(format, values);
         self.newest_ns = START_NS + at_ns;
-        let bytes = &mut self.bytes;
-        bytes.extend_from_slice(&self.newest_ns.to_ne_bytes());
-        bytes.extend_from_slice(&tgid.to_ne_bytes());
-        bytes.extend_from_slice(&u16::try_from(cpu).expect("few").to_ne_bytes());
-        bytes.extend_from_slice(&length.to_ne_bytes());
-        bytes.extend_from_slice(&format.id.to_ne_bytes());
-        bytes.extend_from_slice(&u16::try_from(slot).expect("few").to_ne_bytes());
-        bytes.extend_from_slice(&tid.to_ne_bytes());
-        bytes.extend_from_slice(body);
+        let header = RecordHeader {
+            time_ns: self.newest_ns,
+            thread,
+            cpu: u16::try_from(cpu).expect("few"),
+            slot: u16::try_from(slot).expect("few"),
+            id: format.id,
+        };
+        push_record(
+            &mut self.bytes,
+            header,
+            &raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..],
+        );
         if self.bytes.len() > 1 << 16 {
             self.record_batch();
         }

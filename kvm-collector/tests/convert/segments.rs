@@ -11,9 +11,8 @@ use kvm_collector::{
 };
 use libtest_mimic::Failed;
 
-use crate::sample_recording::{
-    START_NS, TemporaryFolder, write_many_exits, write_one_exit_of_each_kind,
-};
+use crate::sample_recording::{START_NS, write_many_exits, write_one_exit_of_each_kind};
+use crate::temporary_folder::TemporaryFolder;
 
 /// A sink that stores all segments.
 #[derive(Default)]

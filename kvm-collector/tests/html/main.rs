@@ -3,6 +3,10 @@
 //! The tests write screenshots for developers to `target/html/`.
 
 mod browser;
+#[path = "../common/raw_event.rs"]
+mod raw_event;
+#[path = "../common/raw_record.rs"]
+mod raw_record;
 mod simulated_recording;
 
 use std::{

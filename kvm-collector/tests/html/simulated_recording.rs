@@ -6,10 +6,15 @@ use bytes::BytesMut;
 use kvm_collector::{
     host::machine::Machine,
     model::Batch,
-    recording::{HostFacts, RecordedEvent, Recorder, RecorderOptions},
+    recording::{HostFacts, Recorder, RecorderOptions},
     tracefs::Format,
 };
-use kvm_ebpf_common::{RECORD_HEADER_BYTES, THREAD_END_SLOT};
+use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET, THREAD_END_SLOT};
+
+use crate::{
+    raw_event::raw_event,
+    raw_record::{RecordHeader, push_record, recorded_events},
+};
 
 /// Process of the first VM. No real process has this id, so names come only from the records of thread ends.
 const FIRST_TGID: u32 = 1 << 30;
@@ -18,6 +23,15 @@ const START_NS: u64 = 5_000_000_000;
 
 /// Names of the VMs' processes. A name has at most 15 bytes.
 pub(crate) const VM_NAMES: [&str; 3] = ["</script><b>x", "<img src=x>\"'&", "web-1"];
+
+const WAKEUP: (&str, &str) = ("kvm", "kvm_vcpu_wakeup");
+
+const EVENTS: [(&str, &str); 4] = [
+    ("kvm", "kvm_entry"),
+    ("kvm", "kvm_exit"),
+    ("kvm", "kvm_userspace_exit"),
+    WAKEUP,
+];
 
 /// Describes the contents of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +71,9 @@ impl EventGenerator {
         let slot = self.formats.iter().position(|it| it.name == name);
         let Some(slot) = slot else { return };
         let format = &self.formats[slot];
-        let mut raw = vec![0; format.fixed_size()];
-        for (name, value) in fields {
-            let field = format.field(name).expect("a field");
-            raw[field.offset..field.offset + field.size]
-                .copy_from_slice(&value.to_le_bytes()[..field.size]);
-        }
-        self.events
-            .push((time_ns, tgid, tid, slot, raw.split_off(8)));
+        let raw = raw_event(format, fields);
+        let body = raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..].to_vec();
+        self.events.push((time_ns, tgid, tid, slot, body));
     }
 
     /// Adds the exits and entries of a vCPU. Their rate varies from second to second.
@@ -111,7 +120,7 @@ impl EventGenerator {
         for (number, (time_ns, tgid, tid, slot, body)) in self.events.iter().enumerate() {
             let id = self.formats[*slot].id;
             let slot = u16::try_from(*slot).expect("few");
-            push_record(&mut bytes, *time_ns, (*tgid, *tid), slot, id, body);
+            push_record(&mut bytes, header(*time_ns, (*tgid, *tid), slot, id), body);
             if number % 4000 == 3999 {
                 batches.push(Batch::new(bytes.split().freeze()));
             }
@@ -119,64 +128,36 @@ impl EventGenerator {
         for (tgid, name) in (FIRST_TGID..).step_by(100).zip(VM_NAMES) {
             let mut comm = [0; 16];
             comm[..name.len()].copy_from_slice(name.as_bytes());
-            push_record(&mut bytes, end_ns, (tgid, tgid), THREAD_END_SLOT, 0, &comm);
+            push_record(
+                &mut bytes,
+                header(end_ns, (tgid, tgid), THREAD_END_SLOT, 0),
+                &comm,
+            );
         }
         batches.push(Batch::new(bytes.freeze()));
         batches
     }
 }
 
-fn push_record(
-    bytes: &mut BytesMut,
-    time_ns: u64,
-    (tgid, tid): (u32, u32),
-    slot: u16,
-    id: u16,
-    body: &[u8],
-) {
-    let length = u16::try_from(RECORD_HEADER_BYTES + body.len()).expect("short");
-    bytes.extend_from_slice(&time_ns.to_ne_bytes());
-    bytes.extend_from_slice(&tgid.to_ne_bytes());
-    bytes.extend_from_slice(&u16::try_from(tid % 4).expect("small").to_ne_bytes());
-    bytes.extend_from_slice(&length.to_ne_bytes());
-    bytes.extend_from_slice(&id.to_ne_bytes());
-    bytes.extend_from_slice(&slot.to_ne_bytes());
-    bytes.extend_from_slice(&tid.to_ne_bytes());
-    bytes.extend_from_slice(body);
-}
-
-fn recorded_events(contents: RecordingContents) -> Vec<RecordedEvent> {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats/6.18-x86_64/kvm");
-    let names: &[&str] = match contents.has_exits {
-        true => &[
-            "kvm_entry",
-            "kvm_exit",
-            "kvm_userspace_exit",
-            "kvm_vcpu_wakeup",
-        ],
-        false => &["kvm_vcpu_wakeup"],
-    };
-    let event = |name: &&str| {
-        let text = std::fs::read_to_string(folder.join(name)).expect("a format");
-        RecordedEvent {
-            system: "kvm".into(),
-            name: (*name).to_owned(),
-            id: Format::parse("kvm", &text).expect("a format").id,
-            format: text,
-        }
-    };
-    names.iter().map(event).collect()
+fn header(time_ns: u64, thread: (u32, u32), slot: u16, id: u16) -> RecordHeader {
+    RecordHeader {
+        time_ns,
+        thread,
+        cpu: u16::try_from(thread.1 % 4).expect("small"),
+        slot,
+        id,
+    }
 }
 
 /// Writes a recording with these contents.
 pub(crate) fn write_recording(path: &Path, contents: RecordingContents) {
-    let events = recorded_events(contents);
-    let formats = events
-        .iter()
-        .map(|it| Format::parse("kvm", &it.format).expect("a format"));
+    let names: &[_] = match contents.has_exits {
+        true => &EVENTS,
+        false => &[WAKEUP],
+    };
+    let (events, formats) = recorded_events(names);
     let mut generator = EventGenerator {
-        formats: formats.collect(),
+        formats,
         random_state: 42,
         events: Vec::new(),
     };

@@ -13,8 +13,9 @@ use kvm_collector::{
 };
 
 use crate::sample_recording::{
-    START_NS, TemporaryFolder, create_batch, read_lines, recorded_events, write_recording,
+    START_NS, create_batch, read_lines, recorded_events, write_recording,
 };
+use crate::temporary_folder::TemporaryFolder;
 
 /// Returns the bytes of a small recording. If it is not finished, it has no index, like a stream.
 fn small_recording(

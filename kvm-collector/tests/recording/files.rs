@@ -7,9 +7,9 @@ use kvm_collector::recording::{
 };
 
 use crate::sample_recording::{
-    TemporaryFolder, batches, live_lines, read_lines, recorded_events, without_names,
-    write_recording,
+    batches, live_lines, read_lines, recorded_events, without_names, write_recording,
 };
+use crate::temporary_folder::TemporaryFolder;
 
 #[test]
 fn files_have_the_requested_size_and_number() {

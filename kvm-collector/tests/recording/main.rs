@@ -3,5 +3,9 @@
 mod damage;
 mod files;
 mod playback;
+#[path = "../common/raw_record.rs"]
+mod raw_record;
 mod round_trip;
 mod sample_recording;
+#[path = "../common/temporary_folder.rs"]
+mod temporary_folder;

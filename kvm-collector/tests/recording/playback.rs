@@ -13,8 +13,9 @@ use kvm_collector::{
 };
 
 use crate::sample_recording::{
-    TemporaryFolder, batches, create_recorder, open_recording, recorded_events, write_recording,
+    batches, create_recorder, open_recording, recorded_events, write_recording,
 };
+use crate::temporary_folder::TemporaryFolder;
 
 /// Time, thread and length of the raw record of each event.
 type PlayedEvents = Vec<(u64, u32, usize)>;

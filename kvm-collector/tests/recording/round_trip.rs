@@ -10,9 +10,10 @@ use kvm_collector::{
 use kvm_ebpf_common::RECORD_RAW_OFFSET;
 
 use crate::sample_recording::{
-    START_NS, TGID, TemporaryFolder, batches, create_batch, create_recorder, live_lines,
-    read_lines, recorded_events, without_names, write_recording,
+    START_NS, TGID, batches, create_batch, create_recorder, live_lines, read_lines,
+    recorded_events, without_names, write_recording,
 };
+use crate::temporary_folder::TemporaryFolder;
 
 #[test]
 fn an_empty_recording_is_complete() {

@@ -1,10 +1,6 @@
 //! Sample recordings, and their text.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::path::Path;
 
 use bytes::BytesMut;
 use kvm_collector::{
@@ -18,71 +14,21 @@ use kvm_collector::{
     tracefs::Format,
     view::{TraceClock, TraceFormat, TraceLines},
 };
-use kvm_ebpf_common::{RECORD_HEADER_BYTES, THREAD_END_SLOT};
+use kvm_ebpf_common::THREAD_END_SLOT;
 
-/// A temporary folder, which is removed when dropped.
-pub(crate) struct TemporaryFolder(PathBuf);
+use crate::raw_record::{self, RecordHeader, push_record};
 
-impl TemporaryFolder {
-    pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kvm-collector-recording-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
+const EVENTS: [(&str, &str); 5] = [
+    ("kvm", "kvm_cpuid"),
+    ("kvm", "kvm_entry"),
+    ("kvm", "kvm_exit"),
+    ("kvm", "kvm_msr"),
+    ("kvm", "kvm_pio"),
+];
 
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Returns the events of the sample recordings, from Linux 6.18, and their formats. They are ordered by name.
+/// Returns the events of the sample recordings, and their formats.
 pub(crate) fn recorded_events() -> (Vec<RecordedEvent>, Vec<Format>) {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats/6.18-x86_64/kvm");
-    let mut events = Vec::new();
-    for name in ["kvm_cpuid", "kvm_entry", "kvm_exit", "kvm_msr", "kvm_pio"] {
-        let text = fs::read_to_string(folder.join(name)).expect("a format");
-        let id = Format::parse("kvm", &text).expect("a format").id;
-        events.push(RecordedEvent {
-            system: "kvm".into(),
-            name: name.into(),
-            id,
-            format: text,
-        });
-    }
-    let formats = events
-        .iter()
-        .map(|it| Format::parse("kvm", &it.format).expect("a format"));
-    let formats = formats.collect();
-    (events, formats)
-}
-
-fn push_record(
-    bytes: &mut BytesMut,
-    time_ns: u64,
-    (tgid, tid): (u32, u32),
-    slot: u16,
-    id: u16,
-    body: &[u8],
-) {
-    let length = u16::try_from(RECORD_HEADER_BYTES + body.len()).expect("short");
-    bytes.extend_from_slice(&time_ns.to_ne_bytes());
-    bytes.extend_from_slice(&tgid.to_ne_bytes());
-    bytes.extend_from_slice(&u16::try_from(tid % 4).expect("small").to_ne_bytes());
-    bytes.extend_from_slice(&length.to_ne_bytes());
-    bytes.extend_from_slice(&id.to_ne_bytes());
-    bytes.extend_from_slice(&slot.to_ne_bytes());
-    bytes.extend_from_slice(&tid.to_ne_bytes());
-    bytes.extend_from_slice(body);
+    raw_record::recorded_events(&EVENTS)
 }
 
 /// Process of the events, and its first thread. No real process has this id, so thread names come only from the
@@ -110,26 +56,28 @@ pub(crate) fn create_batch(
         let jitter = if index % 7 == 0 { 3_500 } else { 0 };
         let time_ns = from_ns + u64::from(index) * 1000 - jitter;
         let slot = u16::try_from(slot).expect("few");
-        push_record(
-            &mut bytes,
+        let tid = TGID + index % 4;
+        let header = RecordHeader {
             time_ns,
-            (TGID, TGID + index % 4),
+            thread: (TGID, tid),
+            cpu: u16::try_from(tid % 4).expect("small"),
             slot,
-            format.id,
-            &body,
-        );
+            id: format.id,
+        };
+        push_record(&mut bytes, header, &body);
     }
     for thread in (0..4).filter(|_| has_thread_ends) {
         let comm = *b"CPU 0/KVM\0\0\0\0\0\0\0";
         let time_ns = from_ns + u64::from(count) * 1000;
-        push_record(
-            &mut bytes,
+        let tid = TGID + thread;
+        let header = RecordHeader {
             time_ns,
-            (TGID, TGID + thread),
-            THREAD_END_SLOT,
-            0,
-            &comm,
-        );
+            thread: (TGID, tid),
+            cpu: u16::try_from(tid % 4).expect("small"),
+            slot: THREAD_END_SLOT,
+            id: 0,
+        };
+        push_record(&mut bytes, header, &comm);
     }
     Batch::new(bytes.freeze())
 }

@@ -8,32 +8,21 @@ use kvm_collector::{
     tracefs::Format,
 };
 
-use crate::event::{CountMode, EventType, StreamEvent};
+use crate::{
+    event::{CountMode, EventType, StreamEvent},
+    raw_event::raw_event,
+};
 
-const SWITCH: &str = "name: sched_switch
-ID: 300
-format:
-\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
-\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
-
-\tfield:char prev_comm[16];\toffset:8;\tsize:16;\tsigned:0;
-\tfield:pid_t prev_pid;\toffset:24;\tsize:4;\tsigned:1;
-\tfield:int prev_prio;\toffset:28;\tsize:4;\tsigned:1;
-\tfield:long prev_state;\toffset:32;\tsize:8;\tsigned:1;
-\tfield:char next_comm[16];\toffset:40;\tsize:16;\tsigned:0;
-\tfield:pid_t next_pid;\toffset:56;\tsize:4;\tsigned:1;
-\tfield:int next_prio;\toffset:60;\tsize:4;\tsigned:1;
-";
-
-/// Returns the format of an event. Those of KVM are from Linux 6.12.
+/// Returns the format of an event: of Linux 6.12 for KVM, and of 6.18 for the scheduler.
 pub(crate) fn format(event: &str) -> Format {
-    if event == "sched_switch" {
-        return Format::parse("sched", SWITCH).expect("a format");
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats/6.12-x86_64");
-    let path = folder.join("kvm").join(event);
+    let (kernel, system) = match event {
+        "sched_switch" => ("6.18-x86_64", "sched"),
+        _ => ("6.12-x86_64", "kvm"),
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/formats");
+    let path = folder.join(kernel).join(system).join(event);
     let text = std::fs::read_to_string(path).expect("a fixture");
-    Format::parse("kvm", &text).expect("a format")
+    Format::parse(system, &text).expect("a format")
 }
 
 fn detail(kind: &str) -> DetailEvent {
@@ -151,12 +140,7 @@ impl Feeder {
         let slot = EVENTS.iter().position(|it| *it == name);
         let slot = slot.expect("an event of the stream");
         let format = &self.formats[slot];
-        let mut raw = vec![0; format.fixed_size()];
-        for (name, value) in values {
-            let field = format.field(name).expect("a field");
-            raw[field.offset..field.offset + field.size]
-                .copy_from_slice(&value.to_le_bytes()[..field.size]);
-        }
+        let raw = raw_event(format, &values);
         let (tgid, tid) = if event_type == EventType::SwitchIn {
             (0, 0)
         } else {

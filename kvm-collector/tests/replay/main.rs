@@ -4,6 +4,8 @@
 mod event;
 mod feeder;
 mod generators;
+#[path = "../common/raw_event.rs"]
+mod raw_event;
 mod reference;
 mod scenarios;
 
