@@ -1,10 +1,9 @@
 //! What goes wrong is said: what was asked, what there is, what to do. Never a panic, and the exit code is right.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -19,6 +18,7 @@ use crate::{
     process::{ChildGuard, FinishedProcess, join_reader, run_collector, run_command, spawn_reader},
     requirements::{Requirement, collector_command, test},
     running_collector::RunningCollector,
+    temp_files::TempFile,
 };
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
@@ -53,28 +53,12 @@ pub(crate) fn tests() -> Vec<Trial> {
     ]
 }
 
-/// The collector, as `nobody`: a copy, since nobody may not be let into where it was built.
+/// Runs a copy of the collector as the user `nobody`, which may lack access to the build folder.
 pub(crate) fn run_as_nobody(args: &[&str]) -> Result<FinishedProcess, Failed> {
-    let copy = Copy::new()?;
-    run_command(Command::new(&copy.0).args(args).uid(65534).gid(65534))
-}
-
-struct Copy(PathBuf);
-
-impl Copy {
-    fn new() -> Result<Self, Failed> {
-        let name = format!("kvm-collector-test-{}", std::process::id());
-        let copy = Self(env::temp_dir().join(name));
-        fs::copy(collector_command().get_program(), &copy.0)?;
-        fs::set_permissions(&copy.0, fs::Permissions::from_mode(0o755))?;
-        Ok(copy)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+    let copy = TempFile::new("copy");
+    fs::copy(collector_command().get_program(), copy.path())?;
+    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755))?;
+    run_command(Command::new(copy.path()).args(args).uid(65534).gid(65534))
 }
 
 fn not_root() -> Result<(), Failed> {

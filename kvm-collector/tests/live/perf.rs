@@ -2,11 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
     process::{ChildStdin, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use libtest_mimic::Failed;
@@ -14,6 +11,7 @@ use libtest_mimic::Failed;
 use crate::{
     check::ensure,
     process::{ChildGuard, OutputReader, join_reader, run_command, spawn_reader},
+    temp_files::TempFile,
 };
 
 /// Run by perf when its events are counted; ends when we close its input.
@@ -71,7 +69,7 @@ impl Perf {
 #[derive(Debug)]
 pub(crate) struct Recording {
     perf: Perf,
-    file: DataFile,
+    file: TempFile,
 }
 
 impl Recording {
@@ -82,8 +80,8 @@ impl Recording {
 
     /// The same with options more.
     pub(crate) fn begin_with(options: &[&str]) -> Result<Self, Failed> {
-        let file = DataFile::new();
-        let path = file.0.to_string_lossy();
+        let file = TempFile::new("perf-data");
+        let path = file.path().to_string_lossy();
         // perf's own clock is another one, and nothing says that the two run at the same rate.
         let args = ["kvm", "stat", "record", "-a", "-k", "mono", "-o", &path];
         Ok(Self {
@@ -116,7 +114,7 @@ impl Recording {
 /// What `perf kvm stat record` left.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    file: DataFile,
+    file: TempFile,
 }
 
 /// A row of `perf kvm stat report`.
@@ -165,12 +163,12 @@ impl Recorded {
 
     /// Where the recording lies.
     pub(crate) fn path(&self) -> String {
-        self.file.0.to_string_lossy().into_owned()
+        self.file.path().to_string_lossy().into_owned()
     }
 
     /// Two kinds say so: one in the stream, when there is room again, and one that perf adds at the end from the kernel's counts.
     pub(crate) fn losses(&self) -> Result<BTreeMap<String, u64>, Failed> {
-        let path = self.file.0.to_string_lossy();
+        let path = self.file.path().to_string_lossy();
         let ended = run_command(Command::new("perf").args(["report", "--stats", "-i", &path]))?
             .expect_code(0)?;
         ensure(ended.stdout.contains("SAMPLE events:"), || {
@@ -221,25 +219,5 @@ impl Counting {
         said.lines()
             .find_map(|line| line.split_once(",,kvm:")?.0.parse().ok())
             .ok_or_else(|| format!("not understood, of perf: {said}").into())
-    }
-}
-
-/// A file that is gone when dropped.
-#[derive(Debug)]
-struct DataFile(PathBuf);
-
-impl DataFile {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kvm-collector-test-{}-{number}.data", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for DataFile {
-    fn drop(&mut self) {
-        // There is none if perf did not begin.
-        let _ = fs::remove_file(&self.0);
     }
 }

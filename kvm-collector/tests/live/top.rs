@@ -121,7 +121,7 @@ fn drills_down() -> Result<(), Failed> {
     tmux.keys(&["x", "Escape"])?;
     tmux.wait_for(&["all > web-1", "by vCPU"])?;
     tmux.keys(&["Space"])?;
-    tmux.wait_for(&["PAUSED", "Space go on"])?;
+    tmux.wait_for(&["PAUSED", "Space resume"])?;
     // As soon as the terminal is larger, so is the picture.
     tmux.tmux(&["resize-window", "-t", "it", "-x", "120", "-y", "30"])?;
     tmux.wait_for(&["H histogram"])?;

@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader, Read as _},
-    path::PathBuf,
     process::{ChildStdin, Command, ExitCode, Stdio},
     thread,
     time::{Duration, SystemTime},
@@ -20,6 +19,7 @@ use crate::{
     guest::Guest,
     process::{ChildGuard, FinishedProcess, run_collector, run_command},
     requirements::{Requirement, collector_command, test},
+    temp_files::TempFile,
 };
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
@@ -88,26 +88,6 @@ fn endless(command: Command, name: &str) -> Result<Guest, Failed> {
     Ok(guest)
 }
 
-/// A file that goes away with this.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str) -> Self {
-        let name = format!("kvm-collector-test-{}-{name}", std::process::id());
-        Self(env::temp_dir().join(name))
-    }
-
-    fn path(&self) -> Result<&str, Failed> {
-        Ok(self.0.to_str().ok_or("a path in UTF-8")?)
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// The names and processes of a report's VMs.
 fn vms(report: &Value) -> Result<Vec<(String, u64)>, Failed> {
     let vm = |vm: &Value| {
@@ -124,7 +104,7 @@ fn container() -> Result<(), Failed> {
     let inner = container.command_with_id(&outer.pid, &collector_command())?;
     let inner = endless(inner, "inner")?;
     equal("the inner VM's id", &inner.pid, &outer.pid)?;
-    let recording = Temporary::new("recording");
+    let recording = TempFile::new("recording");
 
     let tid = inner.tids[0].to_string();
     let refused: [(&[&str], &str); 6] = [
@@ -133,10 +113,7 @@ fn container() -> Result<(), Failed> {
         (&["trace", "-p", &inner.pid], "-p"),
         (&["trace", "--tid", &tid], "--tid"),
         (&["top", "--once", "--vm", "inner"], "--vm"),
-        (
-            &["record", "--vm", "inner", "-o", recording.path()?],
-            "--vm",
-        ),
+        (&["record", "--vm", "inner", "-o", recording.arg()?], "--vm"),
     ];
     for (args, option) in refused {
         let ended = container.run(&collect(args, &["-d", "100ms"]))?;
@@ -189,14 +166,14 @@ fn container() -> Result<(), Failed> {
     )?;
 
     // A recording has no names either, and can be selected from everywhere.
-    let record = ["record", "-d", "300ms", "-o", recording.path()?];
+    let record = ["record", "-d", "300ms", "-o", recording.arg()?];
     warned(container.run(&collect(&record, EVENT))?)?;
     let of_recording = [
         "stat",
         "--per-vm",
         "--json",
         "-i",
-        recording.path()?,
+        recording.arg()?,
         "-p",
         &outer.pid,
     ];
@@ -208,7 +185,7 @@ fn container() -> Result<(), Failed> {
                 "--per-vm",
                 "--json",
                 "-i",
-                recording.path()?,
+                recording.arg()?,
                 "-p",
                 &outer.pid,
             ],
@@ -316,11 +293,11 @@ fn times(seconds: i64) -> Result<(), Failed> {
     let real_ns = || real_and_monotonic_ns().0;
     let began_ns = real_ns();
     let (trace, _) = run_at(seconds, &collect(&["trace", "--time", "wall"], selected))?;
-    let recording = Temporary::new("clock");
-    let record = collect(&["record", "-o", recording.path()?], selected);
+    let recording = TempFile::new("clock");
+    let record = collect(&["record", "-o", recording.arg()?], selected);
     run_at(seconds, &record)?;
     let ended_ns = real_ns();
-    let of_recording = ["trace", "--time", "wall", "-i", recording.path()?];
+    let of_recording = ["trace", "--time", "wall", "-i", recording.arg()?];
     for ended in [trace, run_collector(&of_recording)?.expect_code(0)?] {
         let walls = walls(&ended.stdout)?;
         ensure(!walls.is_empty(), || "no events".into())?;

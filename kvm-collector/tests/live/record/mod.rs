@@ -1,13 +1,6 @@
 //! Recordings of real events: what `record` writes, perf reads; what perf writes, we read; whatever ends the recording.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::{self, Command},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, thread, time::Duration};
 
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
@@ -20,6 +13,7 @@ use crate::{
     process::{FinishedProcess, run_collector, run_command},
     requirements::{Requirement, collector_command, test},
     running_collector::RunningCollector,
+    temp_files::TempDir,
 };
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
@@ -63,27 +57,6 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         test("perf_record_is_read", WITH_PERF, of_perf),
     ]
-}
-
-/// A folder for a test's files.
-pub(crate) struct TempDir(PathBuf);
-
-impl TempDir {
-    pub(crate) fn new(name: &str) -> Result<Self, Failed> {
-        let path = std::env::temp_dir().join(format!("kvm-collector-{name}-{}", process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-
-    pub(crate) fn file(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A trace of a recording, all of it there.
@@ -213,7 +186,11 @@ fn killed() -> Result<(), Failed> {
     let made = kill_one(&file)?;
     let trace = run_collector(&["trace", "-e", "kvm_userspace_exit", "-i", &file])?
         .expect_code(0)?
-        .expect_message(&["only part of a recording", "not finished"])?;
+        .expect_message(&[
+            "is incomplete",
+            "not finished",
+            "only the events before that are used",
+        ])?;
     let count = lines(&trace.stdout)?.len() as u64;
     ensure(count >= made, || {
         format!("{count} of {made} events are there")
@@ -252,12 +229,12 @@ fn full_disk() -> Result<(), Failed> {
     let size = std::ffi::CString::new("size=1m")?;
     rustix::mount::mount(
         "tmpfs",
-        &folder.0,
+        folder.path(),
         "tmpfs",
         rustix::mount::MountFlags::empty(),
         size.as_c_str(),
     )?;
-    let _mounted = Tmpfs(&folder.0);
+    let _mounted = Tmpfs(folder.path());
     // Packed, the events would need seconds to fill it, in which a busy machine loses too many of them: most of it is full.
     for (options, ballast) in [(&[][..], 0), (&["-z"], 768 << 10)] {
         fs::write(folder.file("ballast"), vec![0; ballast])?;
@@ -294,7 +271,7 @@ fn rotates() -> Result<(), Failed> {
     record
         .end()?
         .expect_code(0)?
-        .expect_message(&["files, the last of them"])?;
+        .expect_message(&["files, the last one is"])?;
     for file in [&file, &format!("{file}.1")] {
         let length = fs::metadata(file)?.len();
         ensure(length <= 4 << 20, || format!("{file} has {length} bytes"))?;
