@@ -110,7 +110,7 @@ pub(super) struct RecordArgs {
     strict: bool,
 }
 
-/// Number of flight-recorder files to max_files if `--rotate` is not given.
+/// Number of flight-recorder files to keep if `--rotate` is not given.
 const DEFAULT_FLIGHT_FILES: usize = 10;
 
 fn parse_max_size(text: &str) -> Result<u64, String> {

@@ -1,38 +1,46 @@
-//! Saying what was expected and what came.
+//! Checks that fail with a message, and access to the JSON reports of the collector.
 
 use std::{fmt::Debug, fs};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-/// Fails unless `got` is `expected`.
-pub(crate) fn equal<T: PartialEq + Debug>(what: &str, got: T, expected: T) -> Result<(), Failed> {
-    ensure(got == expected, || {
-        format!("{what}: got {got:?}, expected {expected:?}")
+/// Fails unless `actual` equals `expected`. The message names the values with `name`.
+pub(crate) fn ensure_equal<T: PartialEq + Debug>(
+    name: &str,
+    actual: T,
+    expected: T,
+) -> Result<(), Failed> {
+    ensure(actual == expected, || {
+        format!("{name}: got {actual:?}, expected {expected:?}")
     })
 }
 
-/// Fails with `message` unless `holds`.
-pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<(), Failed> {
-    if holds { Ok(()) } else { Err(message().into()) }
+/// Fails with `message` unless `condition` is true.
+pub(crate) fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Failed> {
+    if condition {
+        Ok(())
+    } else {
+        Err(message().into())
+    }
 }
 
-/// A number of an object.
-pub(crate) fn number(object: &Value, name: &str) -> Result<u64, Failed> {
-    object[name]
+/// Returns the unsigned number with this key of a JSON object.
+pub(crate) fn get_number(object: &Value, key: &str) -> Result<u64, Failed> {
+    object[key]
         .as_u64()
-        .ok_or_else(|| format!("no number `{name}` in {object}").into())
+        .ok_or_else(|| format!("no number `{key}` in {object}").into())
 }
 
-/// A list of an object.
-pub(crate) fn list<'a>(object: &'a Value, name: &str) -> Result<&'a [Value], Failed> {
-    object[name]
+/// Returns the array with this key of a JSON object.
+pub(crate) fn get_list<'a>(object: &'a Value, key: &str) -> Result<&'a [Value], Failed> {
+    object[key]
         .as_array()
         .map(Vec::as_slice)
-        .ok_or_else(|| format!("no list `{name}` in {object}").into())
+        .ok_or_else(|| format!("no list `{key}` in {object}").into())
 }
 
-/// Every kind of loss that a report lists.
+/// The keys of the object `loss` of every report.
 pub(crate) const LOSSES: [&str; 9] = [
     "lost",
     "unmatched",
@@ -45,23 +53,24 @@ pub(crate) const LOSSES: [&str; 9] = [
     "sampled",
 ];
 
-/// Fails unless a report lists every kind of loss and says that nothing is missing from it.
-pub(crate) fn nothing_lost(report: &Value) -> Result<(), Failed> {
+/// Fails unless a report has all keys of [`LOSSES`], and each of them is 0.
+pub(crate) fn ensure_nothing_lost(report: &Value) -> Result<(), Failed> {
     let loss = &report["loss"];
-    for kind in LOSSES {
-        let is_unknown = kind == "missed" && !kernel_counts_misses()? && loss[kind].is_null();
-        ensure(is_unknown || loss[kind] == 0, || {
-            format!("numbers are missing ({kind}): {loss}")
+    for key in LOSSES {
+        let is_unknown = key == "missed" && !kernel_counts_misses()? && loss[key].is_null();
+        ensure(is_unknown || loss[key] == 0, || {
+            format!("events were lost ({key}): {loss}")
         })?;
     }
     Ok(())
 }
 
-/// Does this kernel count the events for which it did not run a classic tracepoint program? Linux does since 6.7.
-pub(crate) fn kernel_counts_misses() -> Result<bool, Failed> {
+/// Returns whether this kernel counts the events for which it did not run a program of a classic tracepoint. Linux does
+/// since 6.7.
+fn kernel_counts_misses() -> Result<bool, Failed> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut numbers = release.split(|it: char| !it.is_ascii_digit());
-    let mut next = || numbers.next().and_then(|it| it.parse::<u32>().ok());
-    let version = next().zip(next());
+    let mut numbers = release.split(|char: char| !char.is_ascii_digit());
+    let mut next_number = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    let version = next_number().zip(next_number());
     Ok(version.ok_or_else(|| format!("not a kernel version: {release}"))? >= (6, 7))
 }

@@ -1,5 +1,5 @@
-//! What comes and goes: VMs that live for milliseconds, process numbers that are used again, CPUs that are taken away, and a
-//! collector that hardly runs. Counts stay those of the guests, and every VM has its own name.
+//! Counts stay exact while VMs live for milliseconds, process ids are reused, CPUs go offline and the collector gets almost
+//! no CPU time.
 
 use std::{
     collections::BTreeMap,
@@ -18,15 +18,15 @@ use rustix::{
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     exit_reasons,
-    exits::by_code,
-    ftrace::Instance,
+    exits::counts_by_code,
+    ftrace_instance::FtraceInstance,
     guest::{Guest, GuestReport},
     process::{FinishedProcess, run_collector},
     requirements::{Requirement, test},
     running_collector::RunningCollector,
-    small_ring::delivered_and_lost_counts,
+    small_ring::count_delivered_and_lost,
 };
 
 const REQUIREMENTS: &[Requirement] = &[
@@ -35,7 +35,7 @@ const REQUIREMENTS: &[Requirement] = &[
     Requirement::ExitEvents,
     Requirement::Tracefs,
 ];
-const IN_VM: &[Requirement] = &[
+const VM_REQUIREMENTS: &[Requirement] = &[
     Requirement::Root,
     Requirement::Kvm,
     Requirement::ExitEvents,
@@ -45,43 +45,67 @@ const IN_VM: &[Requirement] = &[
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("vms_in_a_row", REQUIREMENTS, vms_in_a_row),
-        test("vms_in_a_row_with_the_same_numbers", IN_VM, few_numbers),
-        test("vms_at_once", REQUIREMENTS, vms_at_once),
-        test("cpus_are_taken_away", IN_VM, hotplug),
-        test("events_in_interrupts", REQUIREMENTS, interrupts),
-        test("a_collector_that_hardly_runs", IN_VM, quota),
         test(
-            "slow_exits_at_full_rate_end_in_time",
+            "vms_one_after_the_other_are_counted_exactly",
             REQUIREMENTS,
-            slow_in_time,
+            successive_vms,
         ),
         test(
-            "slow_exits_at_full_rate_end_at_ctrl_c",
+            "vms_with_reused_process_ids_are_counted_exactly",
+            VM_REQUIREMENTS,
+            reused_process_ids,
+        ),
+        test(
+            "concurrent_short_vms_are_counted_exactly",
             REQUIREMENTS,
-            slow_at_ctrl_c,
+            concurrent_vms,
+        ),
+        test(
+            "counts_are_exact_while_cpus_go_offline",
+            VM_REQUIREMENTS,
+            cpu_hotplug,
+        ),
+        test(
+            "counts_are_exact_with_events_in_interrupts",
+            REQUIREMENTS,
+            events_in_interrupts,
+        ),
+        test(
+            "counts_are_exact_if_the_collector_hardly_runs",
+            VM_REQUIREMENTS,
+            low_cpu_quota,
+        ),
+        test(
+            "slow_exits_at_full_rate_end_after_the_duration",
+            REQUIREMENTS,
+            slow_exits_end_after_the_duration,
+        ),
+        test(
+            "slow_exits_at_full_rate_end_after_ctrl_c",
+            REQUIREMENTS,
+            slow_exits_end_after_ctrl_c,
         ),
     ]
 }
 
-/// How many of something: more than usual where the environment says so.
-fn scaled(variable: &str, usual: u32) -> Result<u32, Failed> {
+/// Reads a number from an environment variable, with which a user can make a test longer.
+fn read_scale(variable: &str, default: u32) -> Result<u32, Failed> {
     match env::var(variable) {
         Ok(text) => Ok(text
             .parse()
-            .map_err(|_| format!("{variable} is no number: {text}"))?),
-        Err(_) => Ok(usual),
+            .map_err(|_| format!("{variable} is not a number: {text}"))?),
+        Err(_) => Ok(default),
     }
 }
 
-/// Two collectors, of exits and of events, that see every VM.
-struct Watches {
+/// An `exits` and a `stat` of all VMs.
+struct Collectors {
     exits: RunningCollector,
     stat: RunningCollector,
 }
 
-impl Watches {
-    fn begin() -> Result<Self, Failed> {
+impl Collectors {
+    fn start() -> Result<Self, Failed> {
         Ok(Self {
             exits: RunningCollector::start(&["exits", "--json", "--by", "vm,reason"])?,
             stat: RunningCollector::start(&[
@@ -94,109 +118,114 @@ impl Watches {
         })
     }
 
-    /// Ends both, and compares with what each VM made, by its name.
-    fn end(self, made: &BTreeMap<String, GuestReport>) -> Result<(), Failed> {
+    /// Ends both collectors, and compares their counts with the reports of the guests, which are indexed by VM name.
+    fn end_and_compare(self, guests: &BTreeMap<String, GuestReport>) -> Result<(), Failed> {
         let exits = self.exits.end()?.expect_code(0)?.report()?;
         let stat = self.stat.end()?.expect_code(0)?.report()?;
-        nothing_lost(&exits)?;
-        nothing_lost(&stat)?;
+        ensure_nothing_lost(&exits)?;
+        ensure_nothing_lost(&stat)?;
         let mut rows: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
-        for row in list(&exits, "rows")? {
+        for row in get_list(&exits, "rows")? {
             let vm = row["vm"].as_str().ok_or("a row without a VM")?;
             rows.entry(vm).or_default().push(row);
         }
         let mut events: BTreeMap<&str, u64> = BTreeMap::new();
-        for vm in list(&stat, "vms")? {
+        for vm in get_list(&stat, "vms")? {
             let name = vm["vm"].as_str().ok_or("a VM without a name")?;
-            let counts = list(vm, "events")?.iter().map(|it| number(it, "count"));
+            let counts = get_list(vm, "events")?
+                .iter()
+                .map(|event| get_number(event, "count"));
             *events.entry(name).or_default() += counts.sum::<Result<u64, _>>()?;
         }
         for names in [rows.keys().collect::<Vec<_>>(), events.keys().collect()] {
-            equal("VMs", names.len(), made.len())?;
+            ensure_equal("VMs", names.len(), guests.len())?;
         }
-        let unnamed = |names: Vec<&str>| {
+        let ensure_all_known = |names: Vec<&str>| {
             let names = names.into_iter().map(str::to_owned);
-            let unnamed: Vec<_> = names.filter(|it| !made.contains_key(it)).collect();
-            equal("VMs by another name", unnamed, Vec::new())
+            let unknown: Vec<_> = names.filter(|name| !guests.contains_key(name)).collect();
+            ensure_equal("unknown VMs", unknown, Vec::new())
         };
-        unnamed(rows.keys().copied().collect())?;
-        unnamed(events.keys().copied().collect())?;
-        for (name, made) in made {
-            let mut of_vm = exits.clone();
+        ensure_all_known(rows.keys().copied().collect())?;
+        ensure_all_known(events.keys().copied().collect())?;
+        for (name, guest) in guests {
+            let mut vm_report = exits.clone();
             let rows = rows
                 .get(name.as_str())
                 .ok_or_else(|| format!("no {name}"))?;
-            of_vm["rows"] = rows.iter().map(|row| (*row).clone()).collect();
-            let counted = exit_reasons::without_host_exits(by_code(&of_vm)?);
-            equal(&format!("exits of {name}"), counted, made.exits()?)?;
+            vm_report["rows"] = rows.iter().map(|row| (*row).clone()).collect();
+            let counted = exit_reasons::without_host_exits(counts_by_code(&vm_report)?);
+            ensure_equal(&format!("exits of {name}"), counted, guest.exits()?)?;
             let counted = events.get(name.as_str()).copied();
-            equal(
+            ensure_equal(
                 &format!("userspace exits of {name}"),
                 counted,
-                Some(made.userspace_exits()?),
+                Some(guest.userspace_exits()?),
             )?;
         }
         Ok(())
     }
 }
 
-fn in_a_row(vms: u32) -> Result<(), Failed> {
-    let watches = Watches::begin()?;
-    let mut made = BTreeMap::new();
+/// Runs short VMs one after the other, and checks their counts.
+fn check_successive_vms(vms: u32) -> Result<(), Failed> {
+    let collectors = Collectors::start()?;
+    let mut guests = BTreeMap::new();
     for vm in 0..vms {
         let name = format!("short-{vm}");
-        let of_vm = GuestReport::by_short_vm(&name, 20 + vm % 7, "0s")?;
-        made.insert(name, of_vm);
+        let guest = GuestReport::run_short_vm(&name, 20 + vm % 7, "0s")?;
+        guests.insert(name, guest);
     }
-    watches.end(&made)
+    collectors.end_and_compare(&guests)
 }
 
-fn vms_in_a_row() -> Result<(), Failed> {
-    in_a_row(scaled("KVM_TEST_VMS_IN_A_ROW", 40)?)
+fn successive_vms() -> Result<(), Failed> {
+    check_successive_vms(read_scale("KVM_TEST_VMS_IN_A_ROW", 40)?)
 }
 
-/// Fewer process numbers than VMs with their threads: the numbers are used again.
-struct FewPids(String);
+/// A low limit for process ids, so that the kernel reuses them soon. The old limit is restored on drop.
+struct LowPidLimit {
+    previous: String,
+}
 
-impl FewPids {
+impl LowPidLimit {
     const FILE: &str = "/proc/sys/kernel/pid_max";
 
-    fn begin() -> Result<Self, Failed> {
-        let before = fs::read_to_string(Self::FILE)?;
-        // The first 300 are for what the system starts with (RESERVED_PIDS, kernel/pid.c).
+    fn set() -> Result<Self, Failed> {
+        let previous = fs::read_to_string(Self::FILE)?;
+        // The kernel does not reuse ids below 300 (RESERVED_PIDS, kernel/pid.c).
         fs::write(Self::FILE, "400")?;
-        Ok(Self(before))
+        Ok(Self { previous })
     }
 }
 
-impl Drop for FewPids {
+impl Drop for LowPidLimit {
     fn drop(&mut self) {
-        let _ = fs::write(Self::FILE, &self.0);
+        let _ = fs::write(Self::FILE, &self.previous);
     }
 }
 
-fn few_numbers() -> Result<(), Failed> {
-    let _few = FewPids::begin()?;
-    in_a_row(120)
+fn reused_process_ids() -> Result<(), Failed> {
+    let _limit = LowPidLimit::set()?;
+    check_successive_vms(120)
 }
 
-/// Many VMs at once, each followed by another one when it ends.
-fn vms_at_once() -> Result<(), Failed> {
-    let vms = scaled("KVM_TEST_VMS_AT_ONCE", 10)?;
-    let seconds = scaled("KVM_TEST_CHURN_SECONDS", 4)?;
+/// Several VMs run at the same time. When one of them ends, another one starts.
+fn concurrent_vms() -> Result<(), Failed> {
+    let vms = read_scale("KVM_TEST_VMS_AT_ONCE", 10)?;
+    let seconds = read_scale("KVM_TEST_CHURN_SECONDS", 4)?;
     let end = Instant::now() + Duration::from_secs(seconds.into());
-    let watches = Watches::begin()?;
-    let made = Mutex::new(BTreeMap::new());
+    let collectors = Collectors::start()?;
+    let guests = Mutex::new(BTreeMap::new());
     let failed = Mutex::new(None);
     thread::scope(|scope| {
         for slot in 0..vms {
-            let (made, failed) = (&made, &failed);
+            let (guests, failed) = (&guests, &failed);
             scope.spawn(move || {
                 for generation in 0.. {
                     let name = format!("vm-{slot}-{generation}");
-                    match GuestReport::by_short_vm(&name, 100, "2ms") {
-                        Ok(it) => locked(made).insert(name, it),
-                        Err(error) => return *locked(failed) = Some(error),
+                    match GuestReport::run_short_vm(&name, 100, "2ms") {
+                        Ok(report) => lock(guests).insert(name, report),
+                        Err(error) => return *lock(failed) = Some(error),
                     };
                     if Instant::now() > end {
                         return;
@@ -205,20 +234,20 @@ fn vms_at_once() -> Result<(), Failed> {
             });
         }
     });
-    if let Some(error) = locked(&failed).take() {
+    if let Some(error) = lock(&failed).take() {
         return Err(error);
     }
-    let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("churn: {} VMs, {vms} at once", made.len());
-    watches.end(&made)
+    let guests = guests.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("churn: {} VMs, {vms} at the same time", guests.len());
+    collectors.end_and_compare(&guests)
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A CPU that goes and comes back.
-fn hotplug() -> Result<(), Failed> {
+/// A CPU goes offline and comes back several times while a guest runs.
+fn cpu_hotplug() -> Result<(), Failed> {
     let online = Path::new("/sys/devices/system/cpu/cpu1/online");
     ensure(online.exists(), || "the VM has one CPU".into())?;
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "4000", "--vcpus", "2"])?;
@@ -243,85 +272,87 @@ fn hotplug() -> Result<(), Failed> {
             thread::sleep(Duration::from_millis(100));
         }
     }
-    let made = running.join().map_err(|_| "the guest panicked")??;
+    let guest = running
+        .join()
+        .map_err(|_| "the thread of the guest panicked")??;
     let report = exits.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
     let without_faults = |mut exits: BTreeMap<u64, u64>| -> Result<_, Failed> {
-        // vCPUs that start together may fault more than once for a page.
+        // vCPUs that start at the same time may fault more than once for a page.
         for fault in ["npf", "EPT_VIOLATION"] {
             exits.remove(&exit_reasons::reason_code(fault)?);
         }
         Ok(exits)
     };
-    equal(
+    ensure_equal(
         "exits",
-        without_faults(exit_reasons::without_host_exits(by_code(&report)?))?,
-        without_faults(made.exits()?)?,
+        without_faults(exit_reasons::without_host_exits(counts_by_code(&report)?))?,
+        without_faults(guest.exits()?)?,
     )?;
-    let userspace_exits = made.userspace_exits()?;
+    let userspace_exits = guest.userspace_exits()?;
     let report = stat.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
-    equal(
+    ensure_nothing_lost(&report)?;
+    ensure_equal(
         "counted",
-        number(&list(&report, "events")?[0], "count")?,
+        get_number(&get_list(&report, "events")?[0], "count")?,
         userspace_exits,
     )?;
-    let (delivered, lost) = delivered_and_lost_counts(&trace.end()?.expect_code(0)?)?;
+    let (delivered, lost) = count_delivered_and_lost(&trace.end()?.expect_code(0)?)?;
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
-    equal("traced", sum(&delivered) + sum(&lost), userspace_exits)
+    ensure_equal("traced", sum(&delivered) + sum(&lost), userspace_exits)
 }
 
-/// Programs for events in interrupts, which run in the middle of those for KVM's events.
-fn interrupts() -> Result<(), Failed> {
+/// The collector counts an event that fires in interrupts. Its program can interrupt the programs for KVM's events.
+fn events_in_interrupts() -> Result<(), Failed> {
     const EVENT: &str = "irq_vectors:local_timer_entry";
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "8000"])?;
     let (pid, tids) = (guest.pid.clone(), guest.tids.clone());
-    let mut oracle = Instance::new()?;
-    oracle.count("irq_vectors/local_timer_entry", "common_pid")?;
+    let mut oracle = FtraceInstance::new()?;
+    oracle.add_histogram("irq_vectors/local_timer_entry", "common_pid")?;
     let exits = RunningCollector::start(&["exits", "--json", "--causes", "-p", &pid])?;
     let events = format!("kvm_userspace_exit,{EVENT}");
     let stat = RunningCollector::start(&["stat", "--json", "--per-vm", "-e", &events, "-p", &pid])?;
-    let made = guest.run()?;
+    let guest = guest.run()?;
     let report = exits.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
-    equal(
+    ensure_nothing_lost(&report)?;
+    ensure_equal(
         "exits",
-        exit_reasons::without_host_exits(by_code(&report)?),
-        made.exits()?,
+        exit_reasons::without_host_exits(counts_by_code(&report)?),
+        guest.exits()?,
     )?;
     let report = stat.end()?.expect_code(0)?.report()?;
-    let happened = oracle.counted_in("irq_vectors/local_timer_entry", &tids)?;
+    let interrupts = oracle.count_in_threads("irq_vectors/local_timer_entry", &tids)?;
     let count = |event: &str| -> Result<u64, Failed> {
-        let events = list(&report, "events")?;
-        let event = events.iter().find(|it| it["event"] == event);
-        number(event.ok_or("an event is missing")?, "count")
+        let events = get_list(&report, "events")?;
+        let event = events.iter().find(|row| row["event"] == event);
+        get_number(event.ok_or("an event is missing")?, "count")
     };
-    equal(
+    ensure_equal(
         "userspace exits",
         count("kvm:kvm_userspace_exit")?,
-        made.userspace_exits()?,
+        guest.userspace_exits()?,
     )?;
     let counted = count(EVENT)?;
-    // Where the kernel does not say how many it missed, that can be any number.
+    // `None` if the kernel does not count missed events. Then any number may be missing.
     let missed = report["loss"]["missed"].as_u64();
-    println!("interrupts: {happened}, of which {counted} were counted, {missed:?} missed");
-    // A thread is known to be a vCPU's from its first exit on.
-    const BEFORE: u64 = 20;
+    println!("interrupts: {interrupts}, of which {counted} were counted, {missed:?} missed");
+    // Interrupts of a thread before its first exit: the collector does not yet know that it is a vCPU thread.
+    const BEFORE_FIRST_EXIT: u64 = 20;
     ensure(
         counted > 0
-            && counted <= happened
-            && missed.is_none_or(|missed| counted + missed + BEFORE >= happened),
-        || format!("{counted} timer interrupts counted, {missed:?} missed, of {happened}"),
+            && counted <= interrupts
+            && missed.is_none_or(|missed| counted + missed + BEFORE_FIRST_EXIT >= interrupts),
+        || format!("{counted} timer interrupts counted, {missed:?} missed, of {interrupts}"),
     )
 }
 
-/// A group of processes that gets 2 % of a CPU.
-struct Quota(PathBuf);
+/// A cgroup whose processes get 2 % of a CPU. It is removed on drop.
+struct CpuQuota(PathBuf);
 
-impl Quota {
+impl CpuQuota {
     const ROOT: &str = "/tmp/cgroup";
 
-    fn begin(pids: &[u32]) -> Result<Self, Failed> {
+    fn set(pids: &[u32]) -> Result<Self, Failed> {
         fs::create_dir_all(Self::ROOT)?;
         mount("none", Self::ROOT, "cgroup2", MountFlags::empty(), None)?;
         let quota = Self(Path::new(Self::ROOT).join("little"));
@@ -335,7 +366,7 @@ impl Quota {
     }
 }
 
-impl Drop for Quota {
+impl Drop for CpuQuota {
     fn drop(&mut self) {
         let _ = fs::write(self.0.join("cpu.max"), "max");
         let procs = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
@@ -347,7 +378,7 @@ impl Drop for Quota {
     }
 }
 
-fn quota() -> Result<(), Failed> {
+fn low_cpu_quota() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "8000"])?;
     let pid = guest.pid.clone();
     let exits = RunningCollector::start(&["exits", "--json", "-I", "100ms", "-p", &pid])?;
@@ -361,61 +392,64 @@ fn quota() -> Result<(), Failed> {
         "-p",
         &pid,
     ])?;
-    let quota = Quota::begin(&[exits.pid(), trace.pid()])?;
-    let made = guest.run()?;
+    let quota = CpuQuota::set(&[exits.pid(), trace.pid()])?;
+    let guest = guest.run()?;
     drop(quota);
     let report = exits.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
-    equal(
+    ensure_nothing_lost(&report)?;
+    ensure_equal(
         "exits",
-        exit_reasons::without_host_exits(by_code(&report)?),
-        made.exits()?,
+        exit_reasons::without_host_exits(counts_by_code(&report)?),
+        guest.exits()?,
     )?;
-    let (delivered, lost) = delivered_and_lost_counts(&trace.end()?.expect_code(0)?)?;
+    let (delivered, lost) = count_delivered_and_lost(&trace.end()?.expect_code(0)?)?;
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
     println!("quota: {} delivered, {} lost", sum(&delivered), sum(&lost));
-    equal(
+    ensure_equal(
         "traced",
         sum(&delivered) + sum(&lost),
-        made.userspace_exits()?,
+        guest.userspace_exits()?,
     )
 }
 
-/// Every exit is slow, and there is always another one.
+/// A threshold of 1 ns makes every exit slow, so the collector always has an exit to report.
 const EVERY_EXIT: [&str; 4] = ["exits", "--json", "--slow", "1ns"];
 
-fn endless_guest() -> Result<Guest, Failed> {
+fn start_endless_guest() -> Result<Guest, Failed> {
     let mut guest = Guest::prepare(&["-k", "io,cpuid", "-n", "100000000"])?;
-    guest.release()?;
+    guest.start()?;
     Ok(guest)
 }
 
-/// It ends soon after it is due, also under emulation on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
+/// The collector ends at most this long after it should, also under emulation on a busy machine.
+const MAX_DELAY: Duration = Duration::from_secs(10);
 
-fn ended_well(ended: FinishedProcess, after: Duration) -> Result<(), Failed> {
-    let report = ended.expect_code(0)?.report()?;
-    ensure(after < SOON, || format!("it ended {after:?} late"))?;
-    // Exits that could not be reported are counted, here and as lost.
-    ensure(number(&report, "count")? > 0, || "no exits".into())
+/// Fails unless the collector ended successfully, without a long delay, and counted exits.
+fn check_end(output: FinishedProcess, delay: Duration) -> Result<(), Failed> {
+    let report = output.expect_code(0)?.report()?;
+    ensure(delay < MAX_DELAY, || {
+        format!("the collector ended {delay:?} too late")
+    })?;
+    // Slow exits that could not be reported are counted in the table, and as lost.
+    ensure(get_number(&report, "count")? > 0, || "no exits".into())
 }
 
-fn slow_in_time() -> Result<(), Failed> {
-    let guest = endless_guest()?;
-    let began = Instant::now();
-    let ended = run_collector(&[&EVERY_EXIT[..], &["-d", "2s"]].concat())?;
-    let took = began.elapsed();
+fn slow_exits_end_after_the_duration() -> Result<(), Failed> {
+    let guest = start_endless_guest()?;
+    let start = Instant::now();
+    let output = run_collector(&[&EVERY_EXIT[..], &["-d", "2s"]].concat())?;
+    let elapsed = start.elapsed();
     drop(guest);
-    ended_well(ended, took.saturating_sub(Duration::from_secs(2)))
+    check_end(output, elapsed.saturating_sub(Duration::from_secs(2)))
 }
 
-fn slow_at_ctrl_c() -> Result<(), Failed> {
-    let guest = endless_guest()?;
-    let watch = RunningCollector::start(&EVERY_EXIT)?;
+fn slow_exits_end_after_ctrl_c() -> Result<(), Failed> {
+    let guest = start_endless_guest()?;
+    let collector = RunningCollector::start(&EVERY_EXIT)?;
     thread::sleep(Duration::from_secs(1));
-    let began = Instant::now();
-    let ended = watch.end_with_signal(Signal::INT)?;
-    let took = began.elapsed();
+    let start = Instant::now();
+    let output = collector.end_with_signal(Signal::INT)?;
+    let elapsed = start.elapsed();
     drop(guest);
-    ended_well(ended, took)
+    check_end(output, elapsed)
 }

@@ -1,5 +1,5 @@
-//! `stat` and `trace` count what guests do, exactly, and tell guests apart. Needs no hardware virtualization: returns to user space
-//! are events on every KVM.
+//! `stat` and `trace` count the events of each guest exactly. These tests need no hardware virtualization, since
+//! `kvm_userspace_exit` fires on every KVM.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
-    check::{LOSSES, ensure, equal, list, nothing_lost, number},
+    check::{LOSSES, ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     guest::Guest,
     process::FinishedProcess,
     requirements::{Requirement, test},
@@ -22,23 +22,19 @@ pub(crate) fn tests() -> Vec<Trial> {
         test(
             "userspace_exits_are_counted_exactly",
             REQUIREMENTS,
-            counted_exactly,
+            counts_are_exact,
         ),
+        test("stat_csv_equals_json", REQUIREMENTS, csv_equals_json),
         test(
-            "stat_csv_says_the_same_as_json",
+            "stat_text_contains_the_count_and_the_loss",
             REQUIREMENTS,
-            csv_says_the_same_as_json,
-        ),
-        test(
-            "stat_text_has_the_count_and_the_loss",
-            REQUIREMENTS,
-            text_has_the_count,
+            text_contains_the_count,
         ),
         test("stat_intervals_add_up", REQUIREMENTS, intervals_add_up),
     ]
 }
 
-fn counted_exactly() -> Result<(), Failed> {
+fn counts_are_exact() -> Result<(), Failed> {
     let mut one = Guest::prepare(&["-k", "io,cpuid", "-n", "1234"])?;
     let mut other = Guest::prepare(&["-k", "io,mmio,hlt", "-n", "777", "--mode", "real"])?;
     let filtered =
@@ -54,55 +50,60 @@ fn counted_exactly() -> Result<(), Failed> {
     let all = RunningCollector::start(&["stat", "--json", "-e", "kvm_userspace_exit", "--per-vm"])?;
     let (one_pid, other_pid) = (one.pid.clone(), other.pid.clone());
     let one_tids = one.tids.clone();
-    one.release()?;
-    other.release()?;
+    one.start()?;
+    other.start()?;
     let one = one.finish()?.userspace_exits()?;
     let other = other.finish()?.userspace_exits()?;
     let [filtered, traced, all] = [filtered.end()?, traced.end()?, all.end()?];
-    // What the numbers must be is known without asking anybody: an `out` ends each guest.
+    // The expected numbers follow from the arguments. Each guest ends with one more `out`.
     ensure(one >= 1235 && other > 3 * 777, || {
-        format!("the guests say {one} and {other}")
+        format!("the guests report {one} and {other}")
     })?;
 
     let filtered = filtered.expect_code(0)?.report()?;
-    equal("stat -p", count_of(&filtered, EVENT)?, one)?;
-    nothing_lost(&filtered)?;
+    ensure_equal("stat -p", event_count(&filtered, EVENT)?, one)?;
+    ensure_nothing_lost(&filtered)?;
 
     let lines = traced.expect_code(0)?.json()?;
-    equal("trace -p: lines", lines.len() as u64, one)?;
+    ensure_equal("trace -p: lines", lines.len() as u64, one)?;
     for line in &lines {
-        equal("the event", &line["event"], &"kvm_userspace_exit".into())?;
-        equal("its pid", number(line, "pid")?.to_string(), one_pid.clone())?;
-        let tid = number(line, "tid")?;
-        ensure(one_tids.iter().any(|it| u64::from(*it) == tid), || {
-            format!("not the guest's thread: {line}")
+        ensure_equal("the event", &line["event"], &"kvm_userspace_exit".into())?;
+        ensure_equal(
+            "the pid",
+            get_number(line, "pid")?.to_string(),
+            one_pid.clone(),
+        )?;
+        let tid = get_number(line, "tid")?;
+        let is_vcpu_thread = one_tids.iter().any(|vcpu_tid| u64::from(*vcpu_tid) == tid);
+        ensure(is_vcpu_thread, || {
+            format!("not a vCPU thread of the guest: {line}")
         })?;
     }
     let times: Vec<_> = lines
         .iter()
-        .map(|line| number(line, "time_ns"))
+        .map(|line| get_number(line, "time_ns"))
         .collect::<Result<_, _>>()?;
     ensure(times.is_sorted(), || {
-        "the lines of one thread are not in the order of time".into()
+        "the lines of one thread are not ordered by time".into()
     })?;
 
     let all = all.expect_code(0)?.report()?;
-    nothing_lost(&all)?;
-    let per_vm = per_vm(&all)?;
-    equal("--per-vm, one", per_vm.get(&one_pid).copied(), Some(one))?;
-    equal(
+    ensure_nothing_lost(&all)?;
+    let per_vm = counts_per_vm(&all)?;
+    ensure_equal("--per-vm, one", per_vm.get(&one_pid).copied(), Some(one))?;
+    ensure_equal(
         "--per-vm, the other",
         per_vm.get(&other_pid).copied(),
         Some(other),
     )?;
-    equal(
+    ensure_equal(
         "all VMs and their sum",
-        count_of(&all, EVENT)?,
+        event_count(&all, EVENT)?,
         per_vm.values().sum(),
     )
 }
 
-fn csv_says_the_same_as_json() -> Result<(), Failed> {
+fn csv_equals_json() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,hlt", "-n", "500"])?;
     let args = [
         "-e",
@@ -114,14 +115,14 @@ fn csv_says_the_same_as_json() -> Result<(), Failed> {
     let json = RunningCollector::start(&[&["stat", "--json"], &args[..]].concat())?;
     let csv = RunningCollector::start(&[&["stat", "--csv"], &args[..]].concat())?;
     let pid = guest.pid.clone();
-    let made = guest.run()?.userspace_exits()?;
+    let expected = guest.run()?.userspace_exits()?;
     let json = json.end()?.expect_code(0)?.report()?;
     let csv = csv.end()?.expect_code(0)?;
-    equal("json", count_of(&json, EVENT)?, made)?;
+    ensure_equal("json", event_count(&json, EVENT)?, expected)?;
 
     let mut reader = csv::Reader::from_reader(csv.stdout.as_bytes());
     let headers = reader.headers()?.clone();
-    equal(
+    ensure_equal(
         "the header",
         headers.iter().collect::<Vec<_>>(),
         vec![
@@ -143,39 +144,39 @@ fn csv_says_the_same_as_json() -> Result<(), Failed> {
         );
     }
     let mut expected = BTreeMap::new();
-    for event in list(&json, "events")? {
+    for event in get_list(&json, "events")? {
         expected.insert(
-            (String::new(), name(event)?),
-            number(event, "count")?.to_string(),
+            (String::new(), event_name(event)?),
+            get_number(event, "count")?.to_string(),
         );
     }
-    for event in list(&list(&json, "vms")?[0], "events")? {
+    for event in get_list(&get_list(&json, "vms")?[0], "events")? {
         expected.insert(
-            (pid.clone(), name(event)?),
-            number(event, "count")?.to_string(),
+            (pid.clone(), event_name(event)?),
+            get_number(event, "count")?.to_string(),
         );
     }
-    nothing_lost(&json)?;
+    ensure_nothing_lost(&json)?;
     for kind in LOSSES {
-        // What the kernel does not count is empty, and null in JSON.
+        // If the kernel does not count this loss, the cell is empty, and the value in JSON is null.
         let count = json["loss"][kind].as_u64();
-        let cell = count.map(|it| it.to_string()).unwrap_or_default();
+        let cell = count.map(|count| count.to_string()).unwrap_or_default();
         expected.insert((String::new(), format!("loss:{kind}")), cell);
     }
-    equal("csv and json", rows, expected)
+    ensure_equal("csv and json", rows, expected)
 }
 
-fn text_has_the_count() -> Result<(), Failed> {
+fn text_contains_the_count() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "4321"])?;
-    let watch = RunningCollector::start(&["stat", "-e", "kvm_userspace_exit", "-p", &guest.pid])?;
-    let made = guest.run()?.userspace_exits()?;
-    let ended = watch.end()?.expect_code(0)?;
-    let line = ended
+    let stat = RunningCollector::start(&["stat", "-e", "kvm_userspace_exit", "-p", &guest.pid])?;
+    let expected = guest.run()?.userspace_exits()?;
+    let output = stat.end()?.expect_code(0)?;
+    let line = output
         .stdout
         .lines()
         .find(|line| line.contains("kvm_userspace_exit"))
-        .ok_or_else(|| format!("no line of the event: {ended:?}"))?;
-    // 4322 may have its thousands apart.
+        .ok_or_else(|| format!("no line for the event: {output:?}"))?;
+    // The number may have thousands separators.
     let digits: String = line
         .trim()
         .split("  ")
@@ -184,17 +185,17 @@ fn text_has_the_count() -> Result<(), Failed> {
         .chars()
         .filter(char::is_ascii_digit)
         .collect();
-    ensure(digits.starts_with(&made.to_string()), || {
-        format!("{made} was expected in `{line}`")
+    ensure(digits.starts_with(&expected.to_string()), || {
+        format!("{expected} was expected in `{line}`")
     })?;
-    ensure(ended.stdout.contains("lost"), || {
-        format!("nothing on what was lost: {ended:?}")
+    ensure(output.stdout.contains("lost"), || {
+        format!("no lost events in {output:?}")
     })
 }
 
 fn intervals_add_up() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "800", "--sleep", "500us"])?;
-    let watch = RunningCollector::start(&[
+    let stat = RunningCollector::start(&[
         "stat",
         "--json",
         "-I",
@@ -204,59 +205,61 @@ fn intervals_add_up() -> Result<(), Failed> {
         "-p",
         &guest.pid,
     ])?;
-    let made = guest.run()?.userspace_exits()?;
-    let ended = watch.end()?.expect_code(0)?;
-    let total = equal_total(&ended)?;
-    equal("the total", total, made)
+    let expected = guest.run()?.userspace_exits()?;
+    let total = check_intervals_sum(&stat.end()?.expect_code(0)?)?;
+    ensure_equal("the total", total, expected)
 }
 
-/// Checks that the intervals' counts are the last report's, which it returns.
-pub(crate) fn equal_total(ended: &FinishedProcess) -> Result<u64, Failed> {
-    let mut reports = ended.json()?;
+/// Fails unless the counts of all intervals add up to the count in the last report. Returns this count.
+pub(crate) fn check_intervals_sum(output: &FinishedProcess) -> Result<u64, Failed> {
+    let mut reports = output.json()?;
     let total = reports.pop().ok_or("no report")?;
     ensure(reports.len() >= 2, || {
-        format!("too few intervals: {ended:?}")
+        format!("too few intervals: {output:?}")
     })?;
     let mut sum = 0;
     let mut elapsed = 0;
     for report in &reports {
-        equal(
-            "an interval's start",
-            number(report, "start_ns")?,
-            number(&reports[0], "start_ns")? + elapsed,
+        ensure_equal(
+            "the start of an interval",
+            get_number(report, "start_ns")?,
+            get_number(&reports[0], "start_ns")? + elapsed,
         )?;
-        sum += count_of(report, EVENT)?;
-        elapsed += number(report, "elapsed_ns")?;
+        sum += event_count(report, EVENT)?;
+        elapsed += get_number(report, "elapsed_ns")?;
     }
-    let count = count_of(&total, EVENT)?;
-    equal("the intervals' sum", sum, count)?;
-    equal(
-        "the intervals' length",
+    let count = event_count(&total, EVENT)?;
+    ensure_equal("the sum of all intervals", sum, count)?;
+    ensure_equal(
+        "the length of all intervals",
         elapsed,
-        number(&total, "elapsed_ns")?,
+        get_number(&total, "elapsed_ns")?,
     )?;
-    nothing_lost(&total)?;
+    ensure_nothing_lost(&total)?;
     Ok(count)
 }
 
-/// What a `stat` report says of an event.
-pub(crate) fn count_of(report: &Value, event: &str) -> Result<u64, Failed> {
-    let row = list(report, "events")?
+/// Returns the count of an event in a report of `stat`.
+pub(crate) fn event_count(report: &Value, event: &str) -> Result<u64, Failed> {
+    let row = get_list(report, "events")?
         .iter()
         .find(|row| row["event"] == event)
         .ok_or_else(|| format!("no {event} in {report}"))?;
-    number(row, "count")
+    get_number(row, "count")
 }
 
-fn name(event: &Value) -> Result<String, Failed> {
-    Ok(event["event"].as_str().ok_or("an event's name")?.to_owned())
+fn event_name(event: &Value) -> Result<String, Failed> {
+    Ok(event["event"]
+        .as_str()
+        .ok_or("an event without a name")?
+        .to_owned())
 }
 
-/// A count of each VM's only event, by pid.
-fn per_vm(report: &Value) -> Result<BTreeMap<String, u64>, Failed> {
+/// Returns the count of [`EVENT`] for each VM, by process id.
+fn counts_per_vm(report: &Value) -> Result<BTreeMap<String, u64>, Failed> {
     let mut counts = BTreeMap::new();
-    for vm in list(report, "vms")? {
-        counts.insert(number(vm, "pid")?.to_string(), count_of(vm, EVENT)?);
+    for vm in get_list(report, "vms")? {
+        counts.insert(get_number(vm, "pid")?.to_string(), event_count(vm, EVENT)?);
     }
     Ok(counts)
 }

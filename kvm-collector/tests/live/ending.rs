@@ -1,5 +1,5 @@
-//! Ending: who reads what the collector writes sees its end with the collector's, although detaching its programs takes
-//! the kernel longer.
+//! When the collector ends, it closes its output at once. A reader does not have to wait until the kernel has detached the
+//! programs.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use libtest_mimic::{Failed, Trial};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::{
-    check::{ensure, equal},
+    check::{ensure, ensure_equal},
     process::ChildGuard,
     requirements::{Requirement, collector_command, test},
     temp_files::TempDir,
@@ -22,73 +22,78 @@ use crate::{
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Tracefs];
 
-/// A reader sees the end within this time after the collector's.
-const SOON: Duration = Duration::from_secs(1);
+/// The reader sees the end of the output at most this long after the collector has ended.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// No run here takes longer, also under emulation.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The collector ends within this time, also under emulation.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("ending_closes_a_fifo", REQUIREMENTS, fifo),
-        test("ending_closes_what_a_shell_opened", REQUIREMENTS, inherited),
-        test("ending_closes_a_pipe", REQUIREMENTS, piped),
+        test(
+            "ending_closes_an_inherited_descriptor",
+            REQUIREMENTS,
+            inherited_descriptor,
+        ),
+        test("ending_closes_a_pipe", REQUIREMENTS, pipe),
     ]
 }
 
-/// Says when there is nothing more to read.
-fn end_of<R: Read>(
+/// Opens a file and reads it in a thread. Sends the time at which the end of the file was reached.
+fn watch_for_end<R: Read>(
     open: impl FnOnce() -> std::io::Result<R> + Send + 'static,
 ) -> Receiver<Instant> {
-    let (ended, end) = channel();
+    let (sender, receiver) = channel();
     thread::spawn(move || {
-        if let Ok(mut from) = open()
-            && std::io::copy(&mut from, &mut std::io::sink()).is_ok()
+        if let Ok(mut input) = open()
+            && std::io::copy(&mut input, &mut std::io::sink()).is_ok()
         {
-            // Where the test has failed, nobody asks any more.
-            let _ = ended.send(Instant::now());
+            // Fails if the test has failed meanwhile and the receiver is gone.
+            let _ = sender.send(Instant::now());
         }
     });
-    end
+    receiver
 }
 
-/// The reader's end comes soon after the collector's.
-fn ends_together(mut child: ChildGuard, end: &Receiver<Instant>) -> Result<(), Failed> {
-    equal("the exit code", child.wait()?, Some(0))?;
-    let ended = Instant::now();
-    let late = end.recv_timeout(PATIENCE)?.saturating_duration_since(ended);
-    ensure(late < SOON, || {
-        format!("the reader saw the end {late:?} after the collector's")
+/// Fails unless the reader sees the end of the output soon after the collector has ended.
+fn check_end(mut child: ChildGuard, end_of_output: &Receiver<Instant>) -> Result<(), Failed> {
+    ensure_equal("the exit code", child.wait()?, Some(0))?;
+    let end = Instant::now();
+    let end_of_output = end_of_output.recv_timeout(TIMEOUT)?;
+    let delay = end_of_output.saturating_duration_since(end);
+    ensure(delay < MAX_DELAY, || {
+        format!("the reader saw the end {delay:?} after the collector had ended")
     })
 }
 
-/// `trace` attaches a program to each event of KVM that takes long to detach.
+/// `trace` attaches a program to every KVM event. Detaching all of them takes long.
 const TRACE: [&str; 3] = ["trace", "-d", "300ms"];
 
 fn fifo() -> Result<(), Failed> {
     let folder = TempDir::new("ending")?;
     let path = folder.file("pipe");
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-    let to = path.clone();
-    let end = end_of(move || File::open(to));
+    let input = path.clone();
+    let end = watch_for_end(move || File::open(input));
     let child = ChildGuard::spawn(collector_command().args(TRACE).args(["-o", &path]))?;
-    ends_together(child, &end)
+    check_end(child, &end)
 }
 
-/// As with bash's `>(gzip >FILE)`: beside the file that is opened by its name, the collector has another descriptor of it.
-fn inherited() -> Result<(), Failed> {
+/// As with `>(gzip >FILE)` in bash: the collector opens the file by its name, and has inherited another descriptor of it.
+fn inherited_descriptor() -> Result<(), Failed> {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" -o /proc/self/fd/5 5>&1 >/dev/null", "sh"]);
     command.arg(collector_command().get_program()).args(TRACE);
     let mut child = ChildGuard::spawn(command.stdin(Stdio::null()))?;
     let stdout = child.0.stdout.take().ok_or("stdout is piped")?;
-    let end = end_of(|| Ok(stdout));
-    ends_together(child, &end)
+    let end = watch_for_end(|| Ok(stdout));
+    check_end(child, &end)
 }
 
-fn piped() -> Result<(), Failed> {
+fn pipe() -> Result<(), Failed> {
     let mut child = ChildGuard::spawn(collector_command().args(["stat", "-d", "1s"]))?;
     let stdout = child.0.stdout.take().ok_or("stdout is piped")?;
-    let end = end_of(|| Ok(stdout));
-    ends_together(child, &end)
+    let end = watch_for_end(|| Ok(stdout));
+    check_end(child, &end)
 }

@@ -11,11 +11,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    check::{LOSSES, ensure, equal, list, nothing_lost, number},
-    counts::count_of,
+    check::{LOSSES, ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    counts::event_count,
     exit_reasons,
-    exit_time_parts::Busy,
-    exits::{REQUIREMENTS, by_code},
+    exit_time_parts::BusyThread,
+    exits::{REQUIREMENTS, counts_by_code},
     guest::Guest,
     probe::{Vm, run_in_new_threads, run_in_turns},
     process::{FinishedProcess, run_collector},
@@ -104,8 +104,8 @@ fn live_equals_recorded(command: &str) -> Result<(), Failed> {
     let mut late =
         Guest::prepare(&[&load[..], &["-n", "80", "--sleep", "4ms", "--name", "late"]].concat())?;
     let late_pid = late.pid.clone();
-    early.release()?;
-    late.release()?;
+    early.start()?;
+    late.start()?;
     early.finish()?;
     late.finish()?;
     record.end()?.expect_code(0)?;
@@ -138,10 +138,10 @@ fn same_losses(live: &Value, recorded: &Value, of_all_processes: bool) -> Result
         _ => true,
     };
     for kind in LOSSES.into_iter().filter(compared) {
-        equal(
+        ensure_equal(
             kind,
-            number(&recorded["loss"], kind)?,
-            number(&live["loss"], kind)?,
+            get_number(&recorded["loss"], kind)?,
+            get_number(&live["loss"], kind)?,
         )?;
     }
     Ok(())
@@ -156,15 +156,15 @@ fn same_counts(
 ) -> Result<(), Failed> {
     let counts = |report: &Value| {
         let mut all = BTreeMap::new();
-        for event in list(report, "events")? {
-            all.insert(event["event"].to_string(), number(event, "count")?);
+        for event in get_list(report, "events")? {
+            all.insert(event["event"].to_string(), get_number(event, "count")?);
         }
         let mut counts = BTreeMap::new();
         let mut of_vms = BTreeSet::new();
-        for vm in list(report, "vms")? {
+        for vm in get_list(report, "vms")? {
             let pid = vm["pid"].to_string();
-            for event in list(vm, "events")? {
-                let (name, count) = (event["event"].to_string(), number(event, "count")?);
+            for event in get_list(vm, "events")? {
+                let (name, count) = (event["event"].to_string(), get_number(event, "count")?);
                 if pids.contains(&pid.as_str()) {
                     counts.insert(format!("{} {pid} {name}", vm["vm"]), count);
                 } else if let Some(sum) = all.get_mut(&name) {
@@ -180,7 +180,7 @@ fn same_counts(
         }
         counts.extend(all.into_iter().filter(|it| it.1 > 0));
         let expected = pids.iter().map(|it| (*it).to_owned()).collect();
-        equal("processes", of_vms, expected)?;
+        ensure_equal("processes", of_vms, expected)?;
         Ok::<_, Failed>(counts)
     };
     let (live, recorded) = (counts(live)?, counts(recorded)?);
@@ -199,24 +199,24 @@ fn same_counts(
 /// Two reports of `exits` have the same exits of each VM, vCPU and reason.
 fn same_exits(live: &Value, recorded: &Value, pids: &[&str], _: bool) -> Result<(), Failed> {
     let rows = |report: &Value| {
-        let rows = list(report, "rows")?.iter();
+        let rows = get_list(report, "rows")?.iter();
         let rows: BTreeMap<_, _> = rows.map(|row| (key(row), row.clone())).collect();
         let of: BTreeSet<_> = rows.values().map(|row| row["pid"].to_string()).collect();
         let expected: BTreeSet<_> = pids.iter().map(|it| (*it).to_owned()).collect();
-        equal("processes", of, expected)?;
+        ensure_equal("processes", of, expected)?;
         Ok::<_, Failed>(rows)
     };
     let (live, recorded) = (rows(live)?, rows(recorded)?);
     let keys = |rows: &BTreeMap<String, Value>| rows.keys().cloned().collect::<Vec<_>>();
-    equal("rows", keys(&recorded), keys(&live))?;
+    ensure_equal("rows", keys(&recorded), keys(&live))?;
     let mut long = 0;
     for (row, live) in recorded.values().zip(live.values()) {
         for field in ["count", "open", "untimed"] {
             let name = format!("{field} of {}", key(row));
-            equal(&name, number(row, field)?, number(live, field)?)?;
+            ensure_equal(&name, get_number(row, field)?, get_number(live, field)?)?;
         }
         // Of an exit that takes some ms, the other tools' work at either end is little.
-        if number(live, "vmm_ns")? * 2 > number(live, "time_ns")? {
+        if get_number(live, "vmm_ns")? * 2 > get_number(live, "time_ns")? {
             for field in ["time_ns", "vmm_ns"] {
                 close(&format!("{field} of {}", key(row)), row, live, field)?;
             }
@@ -232,7 +232,7 @@ fn key(row: &Value) -> String {
 }
 
 fn close(what: &str, recorded: &Value, live: &Value, field: &str) -> Result<(), Failed> {
-    let (recorded, live) = (number(recorded, field)?, number(live, field)?);
+    let (recorded, live) = (get_number(recorded, field)?, get_number(live, field)?);
     ensure(
         recorded.abs_diff(live) * 100 <= live * TOLERANCE_PERCENT,
         || format!("{what}: recorded {recorded}, live {live}"),
@@ -243,7 +243,7 @@ fn close(what: &str, recorded: &Value, live: &Value, field: &str) -> Result<(), 
 fn preempted() -> Result<(), Failed> {
     let folder = TempDir::new("engine-preempted")?;
     let file = folder.file("kvm.data");
-    let busy = Busy::on(1)?;
+    let busy = BusyThread::start(1)?;
     let guest = Guest::prepare(&["-k", "cpuid", "-n", "20", "--spin", "5000000", "--cpu", "1"])?;
     let pid = guest.pid.clone();
     let options = ["exits", "--preempt", "--json", "--by", "vm,vcpu,reason"];
@@ -264,18 +264,22 @@ fn preempted() -> Result<(), Failed> {
         let recorded = run_collector(&from_file)?.expect_code(0)?.report()?;
         let what = format!("{selector:?}");
         let rows = |report: &Value| {
-            let rows = list(report, "rows")?.iter();
-            let rows =
-                rows.map(|row| Ok((key(row), (number(row, "count")?, number(row, "open")?))));
+            let rows = get_list(report, "rows")?.iter();
+            let rows = rows.map(|row| {
+                Ok((
+                    key(row),
+                    (get_number(row, "count")?, get_number(row, "open")?),
+                ))
+            });
             rows.collect::<Result<BTreeMap<_, _>, Failed>>()
         };
-        equal(&what, rows(&recorded)?, rows(&live)?)?;
+        ensure_equal(&what, rows(&recorded)?, rows(&live)?)?;
         same_losses(&live, &recorded, false)?;
-        let [of_live, of_recorded] = [&live, &recorded].map(|report| list(report, "vcpus"));
+        let [of_live, of_recorded] = [&live, &recorded].map(|report| get_list(report, "vcpus"));
         let ([of_live], [of_recorded]) = (of_live?, of_recorded?) else {
             return Err(format!("{what}: not one vCPU: {live} {recorded}").into());
         };
-        ensure(number(of_live, "preempted_ns")? > 100_000_000, || {
+        ensure(get_number(of_live, "preempted_ns")? > 100_000_000, || {
             format!("{what}: it was hardly preempted: {of_live}")
         })?;
         for field in ["preempted_ns", "guest_ns"] {
@@ -301,7 +305,7 @@ fn intervals() -> Result<(), Failed> {
     let file = folder.file("kvm.data");
     let mut guest = Guest::prepare(&["-k", "io,cpuid,mmio", "-n", "100000", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    guest.release()?;
+    guest.start()?;
     let record = ["record", "-p", &pid, "-d", "1s", "-o", &file];
     run_collector(
         &[
@@ -327,14 +331,14 @@ fn intervals() -> Result<(), Failed> {
 fn add_up(command: &str, ended: &FinishedProcess) -> Result<(), Failed> {
     let mut intervals = ended.json()?;
     let total = intervals.pop().ok_or("no total")?;
-    let lengths = intervals.iter().map(|it| number(it, "elapsed_ns"));
+    let lengths = intervals.iter().map(|it| get_number(it, "elapsed_ns"));
     let lengths: Vec<_> = lengths.collect::<Result<_, _>>()?;
     ensure(
         lengths.len() == 4 && lengths[3] < 300_000_000 && lengths[3] < lengths[0],
         || format!("not three whole intervals and a part of one: {lengths:?}"),
     )?;
-    let elapsed = number(&total, "elapsed_ns")?;
-    equal("elapsed", lengths.iter().sum::<u64>(), elapsed)?;
+    let elapsed = get_number(&total, "elapsed_ns")?;
+    ensure_equal("elapsed", lengths.iter().sum::<u64>(), elapsed)?;
     let sums = |reports: &[Value]| {
         let mut sums: BTreeMap<(String, &str), u64> = BTreeMap::new();
         for report in reports {
@@ -343,21 +347,21 @@ fn add_up(command: &str, ended: &FinishedProcess) -> Result<(), Failed> {
                 *sums.entry(("loss".into(), kind)).or_default() += count;
             }
             if command == "stat" {
-                for event in list(report, "events")? {
+                for event in get_list(report, "events")? {
                     let key = (event["event"].to_string(), "count");
-                    *sums.entry(key).or_default() += number(event, "count")?;
+                    *sums.entry(key).or_default() += get_number(event, "count")?;
                 }
                 continue;
             }
-            for row in list(report, "rows")? {
+            for row in get_list(report, "rows")? {
                 for field in SUMS {
                     let key = (row["reason"].to_string(), field);
-                    *sums.entry(key).or_default() += number(row, field)?;
+                    *sums.entry(key).or_default() += get_number(row, field)?;
                 }
             }
-            for vcpu in list(report, "vcpus")? {
+            for vcpu in get_list(report, "vcpus")? {
                 let key = (format!("vCPU {}", vcpu["vcpu"]), "guest_ns");
-                *sums.entry(key).or_default() += number(vcpu, "guest_ns")?;
+                *sums.entry(key).or_default() += get_number(vcpu, "guest_ns")?;
             }
         }
         Ok::<_, Failed>(sums)
@@ -365,9 +369,9 @@ fn add_up(command: &str, ended: &FinishedProcess) -> Result<(), Failed> {
     let (of_intervals, of_total) = (sums(&intervals)?, sums(&[total])?);
     for (key, sum) in &of_total {
         let got = of_intervals.get(key).copied().unwrap_or(0);
-        equal(&format!("{key:?} of all intervals"), got, *sum)?;
+        ensure_equal(&format!("{key:?} of all intervals"), got, *sum)?;
     }
-    equal("rows", of_intervals.len(), of_total.len())?;
+    ensure_equal("rows", of_intervals.len(), of_total.len())?;
     let all: u64 = of_total.values().sum();
     ensure(all > 1000, || format!("too few events: {of_total:?}"))
 }
@@ -377,7 +381,7 @@ fn late_vm() -> Result<(), Failed> {
     let folder = TempDir::new("engine-late")?;
     let file = folder.file("kvm.data");
     let mut other = Guest::prepare(&["-k", "io", "-n", "1000000", "--name", "other"])?;
-    other.release()?;
+    other.start()?;
     let event = ["-e", "kvm_userspace_exit"];
     let begin = |args: &[&str]| RunningCollector::start(&[args, &["--vm", "late-*"]].concat());
     let stat = begin(&[&["stat", "--json", "--per-vm"], &event[..]].concat())?;
@@ -400,14 +404,14 @@ fn late_vm() -> Result<(), Failed> {
     let stat_recorded = run_collector(&[&["stat", "--json", "--per-vm"], &recorded[..]].concat())?;
     let stat_recorded = stat_recorded.expect_code(0)?.report()?;
     for (what, report) in [("stat", &stat), ("stat of the recording", &stat_recorded)] {
-        nothing_lost(report)?;
-        let [vm] = list(report, "vms")? else {
+        ensure_nothing_lost(report)?;
+        let [vm] = get_list(report, "vms")? else {
             return Err(format!("{what}: not one VM: {report}").into());
         };
-        equal(what, vm["pid"].to_string(), pid.clone())?;
+        ensure_equal(what, vm["pid"].to_string(), pid.clone())?;
         for of in [report, vm] {
-            let count = count_of(of, "kvm:kvm_userspace_exit")?;
-            equal(what, count, userspace_exits)?;
+            let count = event_count(of, "kvm:kvm_userspace_exit")?;
+            ensure_equal(what, count, userspace_exits)?;
         }
     }
     let exits = exits?.report()?;
@@ -418,16 +422,16 @@ fn late_vm() -> Result<(), Failed> {
         ("exits", &exits),
         ("exits of the recording", &exits_recorded),
     ] {
-        nothing_lost(report)?;
-        for row in list(report, "rows")? {
-            equal(what, row["pid"].to_string(), pid.clone())?;
-            equal(what, &row["vm"], &Value::from("late-1"))?;
+        ensure_nothing_lost(report)?;
+        for row in get_list(report, "rows")? {
+            ensure_equal(what, row["pid"].to_string(), pid.clone())?;
+            ensure_equal(what, &row["vm"], &Value::from("late-1"))?;
         }
-        let counted = exit_reasons::without_host_exits(by_code(report)?);
-        equal(what, counted, of_reasons.clone())?;
+        let counted = exit_reasons::without_host_exits(counts_by_code(report)?);
+        ensure_equal(what, counted, of_reasons.clone())?;
     }
     let lines = trace?.json()?;
-    equal("lines of trace", lines.len() as u64, userspace_exits)?;
+    ensure_equal("lines of trace", lines.len() as u64, userspace_exits)?;
     let pid: u64 = pid.parse()?;
     ensure(lines.iter().all(|it| it["pid"] == pid), || {
         "trace shows another VM".into()
@@ -442,7 +446,7 @@ fn no_wait() -> Result<(), Failed> {
     for command in ["stat", "exits", "trace", "record"] {
         let args = [command, "--no-wait", "--vm", "late-*", "-d", "100ms"];
         let ended = run_collector(&args)?.expect_code(1)?;
-        equal("stdout", ended.stdout.as_str(), "")?;
+        ensure_equal("stdout", ended.stdout.as_str(), "")?;
         let words = ["no VM is named `late-*`", "there", &guest.pid];
         ended.expect_message(&words)?;
         let there = [command, "--no-wait", "--vm", "there", "-d", "100ms"];
@@ -466,7 +470,7 @@ fn small_ring() -> Result<(), Failed> {
     let trace =
         RunningCollector::start(&[&["trace", "--per-exit", "--json"], &small[..]].concat())?;
     let record = RunningCollector::start(&[&["record", "-o", &file], &small[..]].concat())?;
-    guest.release()?;
+    guest.start()?;
     thread::sleep(Duration::from_millis(50));
     for signal in [Signal::STOP, Signal::CONT] {
         trace.signal(signal)?;
@@ -479,7 +483,7 @@ fn small_ring() -> Result<(), Failed> {
     let exits = exits.end()?.expect_code(0)?.report()?;
     let trace = trace.end()?.expect_code(0)?;
     record.end()?.expect_code(0)?;
-    nothing_lost(&exits)?;
+    ensure_nothing_lost(&exits)?;
     let longest_ns = longest(&exits)?;
     ensure(longest_ns < 200_000_000, || {
         format!("an exit of {longest_ns} ns: this tests nothing")
@@ -503,7 +507,7 @@ fn small_ring() -> Result<(), Failed> {
     let args = ["exits", "--json", "--strict", "-i", &file];
     let recorded = run_collector(&args)?.expect_code(3)?.report()?;
     for kind in ["lost", "unmatched"] {
-        ensure(number(&recorded["loss"], kind)? > 0, || {
+        ensure(get_number(&recorded["loss"], kind)? > 0, || {
             format!("{kind}: {recorded}")
         })?;
     }
@@ -515,8 +519,8 @@ fn small_ring() -> Result<(), Failed> {
 }
 
 fn longest(report: &Value) -> Result<u64, Failed> {
-    let rows = list(report, "rows")?.iter();
-    let longest = rows.map(|row| number(row, "max_ns"));
+    let rows = get_list(report, "rows")?.iter();
+    let longest = rows.map(|row| get_number(row, "max_ns"));
     let longest: Vec<_> = longest.collect::<Result<_, _>>()?;
     longest.into_iter().max().ok_or_else(|| "no rows".into())
 }
@@ -536,15 +540,15 @@ fn moving_vcpu(run_vcpu: fn(&Vm) -> crate::probe::Result<()>) -> Result<(), Fail
     let recorded = run_collector(&[&options[..], &["-i", &file]].concat())?.expect_code(0)?;
     let recorded = recorded.report()?;
     let [of_live, of_recorded] = [&live, &recorded].map(one_vcpu);
-    equal("count, open, untimed", of_recorded?, of_live?)?;
+    ensure_equal("count, open, untimed", of_recorded?, of_live?)?;
     same_losses(&live, &recorded, false)
 }
 
 /// A report is of one vCPU that moved, with a share of at most 100 %. Returns how many exits it had, how many were open
 /// and how many have no time.
 fn one_vcpu(report: &Value) -> Result<[u64; 3], Failed> {
-    let elapsed_ns = number(report, "elapsed_ns")?;
-    let ([row], [vcpu]) = (list(report, "rows")?, list(report, "vcpus")?) else {
+    let elapsed_ns = get_number(report, "elapsed_ns")?;
+    let ([row], [vcpu]) = (get_list(report, "rows")?, get_list(report, "vcpus")?) else {
         return Err(format!("not one vCPU: {report}").into());
     };
     let mut sum_ns = 0;
@@ -556,16 +560,16 @@ fn one_vcpu(report: &Value) -> Result<[u64; 3], Failed> {
         "preempted_ns",
         "open_ns",
     ] {
-        sum_ns += number(vcpu, field)?;
+        sum_ns += get_number(vcpu, field)?;
     }
     ensure(sum_ns <= elapsed_ns && sum_ns > 0, || {
         format!("{sum_ns} of {elapsed_ns} ns: {report}")
     })?;
-    let open = number(row, "open")?;
+    let open = get_number(row, "open")?;
     ensure(open <= 1, || format!("{open} exits in progress: {report}"))?;
-    let moved = number(&report["loss"], "moved")?;
+    let moved = get_number(&report["loss"], "moved")?;
     ensure(moved > 0, || format!("nothing moved: {report}"))?;
-    let untimed = number(row, "untimed")?;
-    equal("exits without a time", untimed, moved)?;
-    Ok([number(row, "count")?, open, untimed])
+    let untimed = get_number(row, "untimed")?;
+    ensure_equal("exits without a time", untimed, moved)?;
+    Ok([get_number(row, "count")?, open, untimed])
 }

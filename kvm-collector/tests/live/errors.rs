@@ -1,4 +1,4 @@
-//! What goes wrong is said: what was asked, what there is, what to do. Never a panic, and the exit code is right.
+//! Errors have a message that names the cause and a fix, and the right exit code. The collector never panics.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, number},
+    check::{ensure, ensure_equal, get_number},
     exits,
     guest::Guest,
     process::{ChildGuard, FinishedProcess, join_reader, run_collector, run_command, spawn_reader},
@@ -23,37 +23,49 @@ use crate::{
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 
-/// No process and no thread has this number: pid_max is at most 2^22.
-const NOBODYS_PID: &str = "4194999";
+/// No process and no thread has this id: pid_max is at most 2^22.
+const UNUSED_PID: &str = "4194999";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("not_root_is_said", REQUIREMENTS, not_root),
-        test("unknown_names_are_said", REQUIREMENTS, unknown_names),
+        test("without_root_is_an_error", REQUIREMENTS, without_root),
+        test("unknown_names_are_errors", REQUIREMENTS, unknown_names),
         test(
-            "unknown_reason_is_said",
+            "unknown_reason_is_an_error",
             exits::REQUIREMENTS,
             unknown_reason,
         ),
-        test("bad_arguments_are_exit_code_2", &[], bad_arguments),
-        test("cmd_not_found_is_said", REQUIREMENTS, cmd_not_found),
+        test("invalid_arguments_give_exit_code_2", &[], invalid_arguments),
         test(
-            "cmd_that_fails_is_exit_code_1",
+            "command_not_found_is_an_error",
             REQUIREMENTS,
-            cmd_that_fails,
+            command_not_found,
         ),
-        test("unwritable_output_is_said", REQUIREMENTS, unwritable_output),
-        test("a_closed_pipe_is_no_failure", REQUIREMENTS, closed_pipe),
-        test("ctrl_c_prints_the_report", REQUIREMENTS, ctrl_c),
+        test(
+            "failing_command_gives_exit_code_1",
+            REQUIREMENTS,
+            failing_command,
+        ),
+        test(
+            "unwritable_output_is_an_error",
+            REQUIREMENTS,
+            unwritable_output,
+        ),
+        test("closed_pipe_is_not_an_error", REQUIREMENTS, closed_pipe),
+        test(
+            "ctrl_c_prints_the_report_of_stat",
+            REQUIREMENTS,
+            ctrl_c_in_stat,
+        ),
         test(
             "ctrl_c_prints_the_report_of_exits",
             exits::REQUIREMENTS,
-            ctrl_c_exits,
+            ctrl_c_in_exits,
         ),
     ]
 }
 
-/// Runs a copy of the collector as the user `nobody`, which may lack access to the build folder.
+/// Runs the collector as the user `nobody`: a copy, since this user may lack access to the build directory.
 pub(crate) fn run_as_nobody(args: &[&str]) -> Result<FinishedProcess, Failed> {
     let copy = TempFile::new("copy");
     fs::copy(collector_command().get_program(), copy.path())?;
@@ -61,7 +73,7 @@ pub(crate) fn run_as_nobody(args: &[&str]) -> Result<FinishedProcess, Failed> {
     run_command(Command::new(copy.path()).args(args).uid(65534).gid(65534))
 }
 
-fn not_root() -> Result<(), Failed> {
+fn without_root() -> Result<(), Failed> {
     for command in ["stat", "exits", "trace"] {
         run_as_nobody(&[command, "-d", "100ms"])?
             .expect_code(1)?
@@ -71,7 +83,7 @@ fn not_root() -> Result<(), Failed> {
 }
 
 fn unknown_names() -> Result<(), Failed> {
-    let wrong: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (
             &["stat", "-e", "kvm_exti"],
             &["kvm_exti", "kvm-collector list"],
@@ -94,29 +106,26 @@ fn unknown_names() -> Result<(), Failed> {
             &["no VM is named `no-such-*`"],
         ),
         (
-            &["trace", "-p", NOBODYS_PID],
-            &["no process", NOBODYS_PID, "VM"],
+            &["trace", "-p", UNUSED_PID],
+            &["no process", UNUSED_PID, "VM"],
         ),
-        (&["stat", "-p", NOBODYS_PID], &["no process", NOBODYS_PID]),
-        (
-            &["trace", "--tid", NOBODYS_PID],
-            &["no thread", NOBODYS_PID],
-        ),
+        (&["stat", "-p", UNUSED_PID], &["no process", UNUSED_PID]),
+        (&["trace", "--tid", UNUSED_PID], &["no thread", UNUSED_PID]),
         (&["stat", "--vm", "[broken"], &["[broken"]),
     ];
-    for (args, words) in wrong {
-        let ended = run_collector(&[args, &["-d", "100ms"]].concat())?.expect_code(1)?;
-        equal("stdout", ended.stdout.as_str(), "")?;
-        ended.expect_message(words)?;
+    for (args, words) in cases {
+        let output = run_collector(&[args, &["-d", "100ms"]].concat())?.expect_code(1)?;
+        ensure_equal("stdout", output.stdout.as_str(), "")?;
+        output.expect_message(words)?;
     }
-    // A VM that is there is named to who asks for another.
+    // The message about an unknown VM lists the VMs that exist.
     let guest = Guest::prepare(&["--name", "a-name-to-be-found"])?;
     let words = ["no-such-vm", "a-name-to-be-found", &guest.pid];
     let absent = ["stat", "--vm", "no-such-vm", "-d", "100ms"];
     run_collector(&[&absent[..], &["--no-wait"]].concat())?
         .expect_code(1)?
         .expect_message(&words)?;
-    // Without --no-wait, that is a warning: the VM may start later.
+    // Without --no-wait this is only a warning, since the VM may start later.
     run_collector(&absent)?
         .expect_code(0)?
         .expect_message(&[&words[..], &["yet", "--no-wait"]].concat())?;
@@ -130,8 +139,8 @@ fn unknown_reason() -> Result<(), Failed> {
     Ok(())
 }
 
-fn bad_arguments() -> Result<(), Failed> {
-    let wrong: [(&[&str], &str); 8] = [
+fn invalid_arguments() -> Result<(), Failed> {
+    let cases: [(&[&str], &str); 8] = [
         (&["stat", "-d", "5parsecs"], "5parsecs"),
         (&["stat", "-d", "0s"], "longer than 0"),
         (&["stat", "-I", "soon"], "soon"),
@@ -141,7 +150,7 @@ fn bad_arguments() -> Result<(), Failed> {
         (&["stat", "-p", "init"], "init"),
         (&["stat", "--json", "--csv"], "--csv"),
     ];
-    for (args, word) in wrong {
+    for (args, word) in cases {
         run_collector(args)?
             .expect_code(2)?
             .expect_message(&[word])?;
@@ -149,7 +158,7 @@ fn bad_arguments() -> Result<(), Failed> {
     Ok(())
 }
 
-fn cmd_not_found() -> Result<(), Failed> {
+fn command_not_found() -> Result<(), Failed> {
     for command in ["stat", "trace"] {
         run_collector(&[command, "--", "/no/such/command", "--its", "arguments"])?
             .expect_code(1)?
@@ -158,10 +167,10 @@ fn cmd_not_found() -> Result<(), Failed> {
     Ok(())
 }
 
-fn cmd_that_fails() -> Result<(), Failed> {
-    let ended = run_collector(&["stat", "--json", "--", "sh", "-c", "exit 7"])?.expect_code(1)?;
-    equal("the report", &ended.report()?["view"], &"stat".into())?;
-    ended.expect_message(&["7"])?;
+fn failing_command() -> Result<(), Failed> {
+    let output = run_collector(&["stat", "--json", "--", "sh", "-c", "exit 7"])?.expect_code(1)?;
+    ensure_equal("the report", &output.report()?["view"], &"stat".into())?;
+    output.expect_message(&["7"])?;
     Ok(())
 }
 
@@ -171,12 +180,12 @@ fn unwritable_output() -> Result<(), Failed> {
             .expect_code(1)?
             .expect_message(&["/no/such/folder/report"])?;
     }
-    // Opened, but nothing can be written to it.
+    // This file can be opened, but writing to it fails.
     run_collector(&["stat", "-d", "100ms", "-o", "/dev/full"])?.expect_code(1)?;
     Ok(())
 }
 
-/// As `trace | head -1`.
+/// As with `trace | head -1`.
 fn closed_pipe() -> Result<(), Failed> {
     for extra in [&["--json"][..], &[]] {
         let mut guest = Guest::prepare(&["-k", "io", "-n", "3000", "--sleep", "1ms"])?;
@@ -188,18 +197,18 @@ fn closed_pipe() -> Result<(), Failed> {
         )?;
         let stderr = trace.stderr();
         let stdout = trace.0.stdout.take().ok_or("stdout is piped")?;
-        guest.release()?;
+        guest.start()?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        ensure(!line.is_empty(), || "no line came".into())?;
+        ensure(!line.is_empty(), || "no line was printed".into())?;
         let code = trace.wait()?;
-        let ended = FinishedProcess::new(code, line, join_reader(stderr))?.expect_code(0)?;
-        equal("stderr", ended.stderr.as_str(), "")?;
+        let output = FinishedProcess::new(code, line, join_reader(stderr))?.expect_code(0)?;
+        ensure_equal("stderr", output.stderr.as_str(), "")?;
     }
     Ok(())
 }
 
-fn ctrl_c() -> Result<(), Failed> {
+fn ctrl_c_in_stat() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "100"])?;
     let mut stat = ChildGuard::spawn(
         collector_command()
@@ -209,31 +218,35 @@ fn ctrl_c() -> Result<(), Failed> {
     )?;
     let stderr = stat.stderr();
     let mut stdout = BufReader::new(stat.0.stdout.take().ok_or("stdout is piped")?);
-    let mut first = String::new();
-    stdout.read_line(&mut first)?;
-    let made = guest.run()?.userspace_exits()?;
+    let mut first_line = String::new();
+    stdout.read_line(&mut first_line)?;
+    let expected = guest.run()?.userspace_exits()?;
     let rest = spawn_reader(Some(stdout));
     stat.signal(Signal::INT)?;
     let code = stat.wait()?;
-    let ended =
+    let output =
         FinishedProcess::new(code, join_reader(rest), join_reader(stderr))?.expect_code(0)?;
-    let total = ended.report()?;
-    equal("the total", number(&total["events"][0], "count")?, made)?;
-    let interval: Value = serde_json::from_str(&first)?;
-    equal("its start", &total["start_ns"], &interval["start_ns"])
+    let total = output.report()?;
+    ensure_equal(
+        "the total",
+        get_number(&total["events"][0], "count")?,
+        expected,
+    )?;
+    let interval: Value = serde_json::from_str(&first_line)?;
+    ensure_equal("the start", &total["start_ns"], &interval["start_ns"])
 }
 
-fn ctrl_c_exits() -> Result<(), Failed> {
+fn ctrl_c_in_exits() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "cpuid", "-n", "100"])?;
     let exits = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
-    let made = guest.run()?.exits()?;
+    let expected = guest.run()?.exits()?;
     let report = exits
         .end_with_signal(Signal::INT)?
         .expect_code(0)?
         .report()?;
-    equal(
+    ensure_equal(
         "exits",
-        crate::exit_reasons::without_host_exits(exits::by_code(&report)?),
-        made,
+        crate::exit_reasons::without_host_exits(exits::counts_by_code(&report)?),
+        expected,
     )
 }

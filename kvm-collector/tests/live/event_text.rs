@@ -1,14 +1,14 @@
-//! The kernel's own words: what `trace` prints of an event is, byte for byte, what ftrace prints of it, event by event.
+//! `trace` prints each event byte for byte like ftrace.
 //!
-//! ftrace records the same events in the same run. What counts are the threads of the guests, from their beginning to their
-//! end, both of which lie within both recordings: so each line on either side has its line on the other.
+//! ftrace records the same events in the same run. The test compares the lines of the guests' threads. These threads start
+//! and end within both recordings, so every line of one recording has its counterpart in the other.
 //!
-//! One thing cannot be the same: of `%p` the kernel prints a hash with a secret key, and `trace` the pointer itself. There, the
-//! same pointer has to have the same hash throughout, and all around them has to be the same.
+//! There is one difference: for `%p`, the kernel prints a hash of the pointer with a secret key, and `trace` prints the
+//! pointer itself. The test checks that equal pointers have equal hashes, and that the rest of the line is equal.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs, process,
+    fs,
 };
 
 use kvm_collector::guest::Isa;
@@ -16,11 +16,12 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     ftrace_recording::{FtraceRecording, events_with_hashes},
-    line::Line,
     requirements::{Requirement, collector_command, test},
+    temp_files::TempFile,
+    trace_line::TraceLine,
 };
 
-/// What runs, one after the other. `hypercall` comes on top where there is one.
+/// The arguments of the guests, which run one after the other.
 const GUESTS: [&str; 9] = [
     "--mode long -n 30 -k io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,page-fault,wbinvd",
     "--mode real -n 30 -k io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,page-fault,wbinvd",
@@ -32,64 +33,68 @@ const GUESTS: [&str; 9] = [
     "--mode real -n 20 -k exception,cr,pvclock,dirty,apic,apic-read,ipi,timer,pit,irq,ioapic,msi",
     "--mode long -n 20 --vcpus 2 -k ipi,timer,irq,ioapic,msi,dirty,page-fault",
 ];
+/// The arguments of one more guest, if this processor has a hypercall instruction.
 const WITH_HYPERCALL: &str = "-n 30 -k hypercall";
 
-/// Fewer different events than these mean that the guests did not do what they are for.
-const LEAST_EVENTS: usize = 25;
+/// The guests cause at least this many different events.
+const MIN_EVENTS: usize = 25;
 
-/// How far ahead of its turn a line of ftrace's may be.
+/// The maximum distance between two lines that were recorded in different orders.
 ///
-/// An interrupt may make events between the two recorders' turns at the event that it interrupts: each recorder then has
-/// its own order, and neither is wrong.
-const AHEAD: usize = 8;
+/// An interrupt can occur after the one recorder has handled an event and before the other one does. If the interrupt
+/// causes events, the orders of the two recorders differ, and both are right.
+const MAX_DISTANCE: usize = 8;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![test(
-        "words_are_the_kernels",
+        "trace_text_equals_ftrace",
         &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs],
-        words_are_the_kernels,
+        trace_text_equals_ftrace,
     )]
 }
 
-fn words_are_the_kernels() -> Result<(), Failed> {
+fn trace_text_equals_ftrace() -> Result<(), Failed> {
     let recording = FtraceRecording::start()?;
-    let (ours, guests) = trace()?;
+    let (ours, guest_reports) = run_trace()?;
     let (theirs, lost) = recording.stop()?;
     if lost > 0 {
-        return Err(format!("ftrace lost {lost} events: nothing can be said").into());
+        return Err(
+            format!("ftrace lost {lost} events, so there is nothing to compare with").into(),
+        );
     }
-    let threads = threads(&guests)?;
+    let threads = guest_threads(&guest_reports)?;
     let hashes = events_with_hashes()?;
-    let ours = by_thread(&ours, &threads, &hashes)?;
-    let theirs = by_thread(&theirs, &threads, &hashes)?;
+    let ours = parse_by_thread(&ours, &threads, &hashes)?;
+    let theirs = parse_by_thread(&theirs, &threads, &hashes)?;
 
-    let mut tally = EventCounter::default();
+    let mut comparison = Comparison::default();
     for tid in threads {
-        let of = |lines: &BTreeMap<u32, Vec<Line>>| lines.get(&tid).cloned().unwrap_or_default();
-        tally.compare(of(&ours), of(&theirs));
+        let of_thread =
+            |lines: &BTreeMap<u32, Vec<TraceLine>>| lines.get(&tid).cloned().unwrap_or_default();
+        comparison.compare_thread(of_thread(&ours), of_thread(&theirs));
     }
-    tally.print();
-    tally.verdict()
+    comparison.print();
+    comparison.check()
 }
 
-/// Runs the guests under `trace`: what it wrote, and what the guests reported.
-fn trace() -> Result<(String, String), Failed> {
-    let file = std::env::temp_dir().join(format!("kvm-collector-words-{}", process::id()));
+/// Runs the guests under `trace`. Returns the trace and the reports of the guests.
+fn run_trace() -> Result<(String, String), Failed> {
+    let file = TempFile::new("event-text");
     let output = collector_command()
-        // A loss ends with an exit code of its own.
+        // With --strict, lost events cause an exit code other than 0.
         .args(["trace", "-e", "*", "--strict", "--ring", "64M", "-o"])
-        .arg(&file)
-        .args(["--", "sh", "-ec", &script()])
+        .arg(file.path())
+        .args(["--", "sh", "-ec", &guest_script()])
         .output()?;
-    let text = fs::read_to_string(&file);
-    let _ = fs::remove_file(&file);
     if !output.status.success() {
         return Err(format!("trace: {output:?}").into());
     }
-    Ok((text?, String::from_utf8_lossy(&output.stdout).into_owned()))
+    let text = fs::read_to_string(file.path())?;
+    Ok((text, String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
-fn script() -> String {
+/// Returns a shell script that runs all guests.
+fn guest_script() -> String {
     let program = collector_command();
     let program = program.get_program().to_string_lossy();
     GUESTS
@@ -99,8 +104,8 @@ fn script() -> String {
         .collect()
 }
 
-/// All threads of the guests: those of the vCPUs, and the one that made them.
-fn threads(reports: &str) -> Result<BTreeSet<u32>, Failed> {
+/// Returns the ids of all threads of the guests: the vCPU threads and the main threads.
+fn guest_threads(reports: &str) -> Result<BTreeSet<u32>, Failed> {
     let mut threads = BTreeSet::new();
     for report in reports.lines() {
         let report: serde_json::Value = serde_json::from_str(report)?;
@@ -114,17 +119,19 @@ fn threads(reports: &str) -> Result<BTreeSet<u32>, Failed> {
     Ok(threads)
 }
 
-fn by_thread(
+/// Parses the lines of these threads. In the events of `hashes`, pointers are extracted.
+fn parse_by_thread(
     text: &str,
     threads: &BTreeSet<u32>,
     hashes: &BTreeSet<String>,
-) -> Result<BTreeMap<u32, Vec<Line>>, Failed> {
+) -> Result<BTreeMap<u32, Vec<TraceLine>>, Failed> {
     let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let all = text.split_terminator('\n');
     for text in all.filter(|text| !text.starts_with('#')) {
-        let mut line = Line::parse(text).ok_or_else(|| format!("no line of a trace: `{text}`"))?;
+        let mut line =
+            TraceLine::parse(text).ok_or_else(|| format!("not a line of a trace: `{text}`"))?;
         if hashes.contains(&line.event) {
-            line.take_pointers();
+            line.extract_pointers();
         }
         if threads.contains(&line.tid) {
             lines.entry(line.tid).or_default().push(line);
@@ -133,84 +140,94 @@ fn by_thread(
     Ok(lines)
 }
 
-/// What the comparison has found so far.
+/// The differences between our lines and those of ftrace.
 #[derive(Debug, Default)]
-struct EventCounter {
-    /// Lines that are alike, by event.
-    alike: BTreeMap<String, u64>,
-    /// Lines that have none like them on the other side.
-    ours_alone: Vec<Line>,
-    theirs_alone: Vec<Line>,
-    /// Lines that are alike, but not the next on both sides.
-    swapped: u64,
-    /// The longest time between the two recorders' readings of the clock for one event.
-    apart_ns: u64,
+struct Comparison {
+    /// The number of equal lines, by event.
+    equal: BTreeMap<String, u64>,
+    /// Lines without a counterpart in the other recording.
+    only_ours: Vec<TraceLine>,
+    only_theirs: Vec<TraceLine>,
+    /// The number of equal lines that are in a different order.
+    reordered: u64,
+    /// The largest difference between the timestamps of an event.
+    max_time_difference_ns: u64,
     /// The hash of each pointer.
     hashes: BTreeMap<String, String>,
-    /// Pointers that had another hash before.
-    other_hashes: u64,
+    /// The number of pointers with a hash other than their first one.
+    changed_hashes: u64,
 }
 
-impl EventCounter {
-    /// Compares what one thread did.
-    fn compare(&mut self, ours: Vec<Line>, theirs: Vec<Line>) {
+impl Comparison {
+    /// Compares the lines of one thread.
+    fn compare_thread(&mut self, ours: Vec<TraceLine>, theirs: Vec<TraceLine>) {
         let mut theirs = VecDeque::from(theirs);
         for line in ours {
-            let found = theirs.iter().take(AHEAD).position(|it| line.is_like(it));
+            let found = theirs
+                .iter()
+                .take(MAX_DISTANCE)
+                .position(|other| line.matches(other));
             let Some(other) = found.and_then(|at| theirs.remove(at)) else {
-                self.ours_alone.push(line);
+                self.only_ours.push(line);
                 continue;
             };
-            self.swapped += u64::from(found != Some(0));
-            self.apart_ns = self.apart_ns.max(line.time_ns.abs_diff(other.time_ns));
+            self.reordered += u64::from(found != Some(0));
+            self.max_time_difference_ns = self
+                .max_time_difference_ns
+                .max(line.time_ns.abs_diff(other.time_ns));
             for (pointer, hash) in line.pointers.into_iter().zip(other.pointers) {
                 let known = self.hashes.entry(pointer).or_insert_with(|| hash.clone());
-                self.other_hashes += u64::from(*known != hash);
+                self.changed_hashes += u64::from(*known != hash);
             }
-            *self.alike.entry(line.event).or_default() += 1;
+            *self.equal.entry(line.event).or_default() += 1;
         }
-        self.theirs_alone.extend(theirs);
+        self.only_theirs.extend(theirs);
     }
 
     fn print(&self) {
-        println!("\nwords_are_the_kernels: lines alike");
-        for (event, count) in &self.alike {
+        println!("\ntrace_text_equals_ftrace: equal lines");
+        for (event, count) in &self.equal {
             println!("  {event:32} {count:>8}");
         }
-        let lines: u64 = self.alike.values().sum();
+        let lines: u64 = self.equal.values().sum();
         println!(
-            "  {} events, {lines} lines; {} in another order; times at most {} µs apart",
-            self.alike.len(),
-            self.swapped,
-            self.apart_ns / 1000
+            "  {} events, {lines} lines; {} in a different order; times differ by at most {} µs",
+            self.equal.len(),
+            self.reordered,
+            self.max_time_difference_ns / 1000
         );
     }
 
-    fn verdict(&self) -> Result<(), Failed> {
-        const SHOWN: usize = 20;
-        let list = |lines: &[Line]| -> String {
-            let shown = lines.iter().take(SHOWN);
-            shown.map(|line| format!("\n  {line}")).collect()
+    /// Fails if there are differences, or too few events to find any.
+    fn check(&self) -> Result<(), Failed> {
+        const MAX_PRINTED: usize = 20;
+        let list = |lines: &[TraceLine]| -> String {
+            let printed = lines.iter().take(MAX_PRINTED);
+            printed.map(|line| format!("\n  {line}")).collect()
         };
-        if !self.ours_alone.is_empty() || !self.theirs_alone.is_empty() {
+        if !self.only_ours.is_empty() || !self.only_theirs.is_empty() {
             return Err(format!(
-                "{} lines of ours are not ftrace's:{}\n{} lines of ftrace's are not ours:{}",
-                self.ours_alone.len(),
-                list(&self.ours_alone),
-                self.theirs_alone.len(),
-                list(&self.theirs_alone),
+                "{} lines only in the trace:{}\n{} lines only in ftrace:{}",
+                self.only_ours.len(),
+                list(&self.only_ours),
+                self.only_theirs.len(),
+                list(&self.only_theirs),
             )
             .into());
         }
-        if self.other_hashes > 0 {
-            return Err(format!("{} pointers changed their hash", self.other_hashes).into());
+        if self.changed_hashes > 0 {
+            return Err(format!("{} pointers have different hashes", self.changed_hashes).into());
         }
-        let lines: u64 = self.alike.values().sum();
-        if self.swapped * 100 > lines {
-            return Err(format!("{} of {lines} lines are in another order", self.swapped).into());
+        let lines: u64 = self.equal.values().sum();
+        if self.reordered * 100 > lines {
+            return Err(format!(
+                "{} of {lines} lines are in a different order",
+                self.reordered
+            )
+            .into());
         }
-        if self.alike.len() < LEAST_EVENTS {
-            return Err(format!("only {} events were exercised", self.alike.len()).into());
+        if self.equal.len() < MIN_EVENTS {
+            return Err(format!("only {} different events", self.equal.len()).into());
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
-//! The parts of an exit's time against guests whose time is known: by how they are made, and by clocks of the guest's own that know
-//! nothing of KVM's events.
+//! The parts of the time of exits, compared with guests whose times are known: from their arguments, and from measurements by
+//! the guest process that do not use KVM's events.
 
 use std::{
-    env, fs, process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,11 +14,12 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     guest::{Guest, GuestReport},
     process::run_collector,
     requirements::{Requirement, test},
     running_collector::RunningCollector,
+    temp_files::TempFile,
 };
 
 const REQUIREMENTS: &[Requirement] = &[
@@ -29,234 +29,244 @@ const REQUIREMENTS: &[Requirement] = &[
     Requirement::Tracefs,
 ];
 
-/// What an exit's time consists of.
+/// The parts of the time of an exit.
 const PARTS: [&str; 4] = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"];
 
-/// By how much a part may differ from what it is known to be. Each test makes its part so long that what lies between the two
-/// ways of measuring it (a system call, a wake-up) is less.
+/// The maximum relative difference between a part and its known time. The two measurements differ by a system call or a
+/// wake-up, so each test makes its part much longer than that.
 const TOLERANCE: f64 = 0.05;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("halted_time_is_the_timers", REQUIREMENTS, halted),
-        test("vmm_time_is_what_user_space_took", REQUIREMENTS, vmm),
-        test("preempted_time_is_the_schedulers", REQUIREMENTS, preempted),
+        test("halted_time_equals_the_timers", REQUIREMENTS, halted_time),
+        test("vmm_time_equals_user_space_time", REQUIREMENTS, vmm_time),
         test(
-            "preempted_time_can_be_recorded",
+            "preempted_time_equals_the_runqueue_time",
             REQUIREMENTS,
-            preempted_recorded,
+            preempted_time,
+        ),
+        test(
+            "recorded_preempted_time_equals_the_runqueue_time",
+            REQUIREMENTS,
+            recorded_preempted_time,
         ),
         test("guest_time_is_the_rest", REQUIREMENTS, guest_time),
     ]
 }
 
 /// The guest sets a timer and halts until it fires, in the kernel.
-fn halted() -> Result<(), Failed> {
-    // From the setting to the halt it is an entry and an exit, some 100 us under emulation; and on a busy machine the emulator's
-    // timers are late by 1 or 2 ms. Of 100 ms, neither is much.
-    let run = Run::of(&["-k", "timer", "-n", "10", "--timer", "100ms"], &[])?;
+fn halted_time() -> Result<(), Failed> {
+    // Between setting the timer and halting, there is an entry and an exit: about 100 us under emulation. On a busy machine,
+    // the timers of the emulator are late by 1 or 2 ms. Compared with 100 ms, both are small.
+    let run = Run::new(&["-k", "timer", "-n", "10", "--timer", "100ms"], &[])?;
     let halts = run.row(&["hlt", "HLT"])?;
-    close("halted", number(halts, "halted_ns")?, 10 * 100_000_000)?;
-    // The thread's own account: neither on a CPU, nor waiting for one, nor in user space.
-    let times = ["elapsed_ns", "cpu_ns", "runqueue_ns"].map(|it| run.made.time_ns(it));
+    ensure_close("halted", get_number(halts, "halted_ns")?, 10 * 100_000_000)?;
+    // According to the scheduler, the thread was neither on a CPU nor waiting for one.
+    let times = ["elapsed_ns", "cpu_ns", "runqueue_ns"].map(|key| run.guest.sum(key));
     let [elapsed, cpu, runqueue] = times;
     let blocked = elapsed? - cpu? - runqueue?;
-    close("halted, by the scheduler", run.sum("halted_ns")?, blocked)?;
-    equal(
-        "all that is halted is of hlt",
+    ensure_close("halted, by the scheduler", run.sum("halted_ns")?, blocked)?;
+    ensure_equal(
+        "halted time of all exits and of hlt",
         run.sum("halted_ns")?,
-        number(halts, "halted_ns")?,
+        get_number(halts, "halted_ns")?,
     )?;
-    equal("hlt is not user space's", number(halts, "vmm_ns")?, 0)
+    ensure_equal("VMM time of hlt", get_number(halts, "vmm_ns")?, 0)
 }
 
-/// User space sleeps in each exit it handles, and measures how long.
-fn vmm() -> Result<(), Failed> {
+/// User space sleeps in each exit that it handles, and measures the time.
+fn vmm_time() -> Result<(), Failed> {
     let kinds = "io,mmio,hlt,cpuid";
-    // From the kernel's last word to user space's first look at the clock, and back, it is up to 200 us under emulation, on a busy
-    // machine: a fifth of 1 ms, but not much of 10.
-    let run = Run::of(&["-k", kinds, "-n", "40", "--sleep", "10ms"], &[])?;
-    let userspace = run.made.time_ns("userspace_ns")?;
+    // The kernel's event and user space's clock reading are up to 200 us apart under emulation on a busy machine. That would
+    // be a fifth of 1 ms, but is small compared with 10 ms.
+    let run = Run::new(&["-k", kinds, "-n", "40", "--sleep", "10ms"], &[])?;
+    let userspace = run.guest.sum("userspace_ns")?;
     ensure(userspace >= 121 * 10_000_000, || {
-        format!("user space slept for {userspace} ns only")
+        format!("user space slept for only {userspace} ns")
     })?;
-    close("user space's", run.sum("vmm_ns")?, userspace)?;
-    let kernels = run.row(&["cpuid", "CPUID"])?;
-    equal("cpuid is the kernel's", number(kernels, "vmm_ns")?, 0)?;
-    // Without interrupt controllers in the kernel, it does not halt there.
-    equal("halted", run.sum("halted_ns")?, 0)
+    ensure_close("VMM", run.sum("vmm_ns")?, userspace)?;
+    // The kernel handles cpuid itself.
+    let cpuid = run.row(&["cpuid", "CPUID"])?;
+    ensure_equal("VMM time of cpuid", get_number(cpuid, "vmm_ns")?, 0)?;
+    // Without interrupt controllers in the kernel, hlt exits to user space.
+    ensure_equal("halted", run.sum("halted_ns")?, 0)
 }
 
-/// A busy thread on the same CPU takes it away, half of the time.
-fn preempted() -> Result<(), Failed> {
-    let busy = Busy::on(1)?;
+/// A busy thread on the same CPU gets about half of its time.
+fn preempted_time() -> Result<(), Failed> {
+    let busy = BusyThread::start(1)?;
     let args = ["-k", "cpuid", "-n", "20", "--spin", "5000000", "--cpu", "1"];
-    let run = Run::of(&args, &["--preempt"])?;
+    let run = Run::new(&args, &["--preempt"])?;
     drop(busy);
-    let waited = run.made.time_ns("runqueue_ns")?;
-    let elapsed = run.made.time_ns("elapsed_ns")?;
+    let waited = run.guest.sum("runqueue_ns")?;
+    let elapsed = run.guest.sum("elapsed_ns")?;
     ensure(waited * 4 > elapsed, || {
-        format!("it waited for a CPU for {waited} of {elapsed} ns only: this tests nothing")
+        format!("the thread waited for a CPU for only {waited} of {elapsed} ns: too little to test")
     })?;
-    close("preempted", run.sum("preempted_ns")?, waited)
+    ensure_close("preempted", run.sum("preempted_ns")?, waited)
 }
 
-/// As [`preempted`], of a recording that has the vCPU's switches.
-fn preempted_recorded() -> Result<(), Failed> {
+/// Like [`preempted_time`], with a recording that contains the context switches of the vCPU.
+fn recorded_preempted_time() -> Result<(), Failed> {
     const EVENTS: &str = "kvm_exit,kvm_entry,kvm_userspace_exit,kvm_vcpu_wakeup,sched:sched_switch";
-    let file = env::temp_dir().join(format!("kvm-collector-preempted-{}", process::id()));
-    let file = file.to_str().ok_or("the path is no text")?;
-    let busy = Busy::on(1)?;
+    let file = TempFile::new("preempted");
+    let file = file.arg()?;
+    let busy = BusyThread::start(1)?;
     let guest = Guest::prepare(&["-k", "cpuid", "-n", "20", "--spin", "5000000", "--cpu", "1"])?;
     let record = RunningCollector::start(&["record", "-o", file, "-e", EVENTS, "-p", &guest.pid])?;
-    let made = guest.run()?;
+    let guest = guest.run()?;
     drop(busy);
     record.end()?.expect_code(0)?;
     let report = run_collector(&["exits", "-i", file, "--preempt", "--json"])?.expect_code(0)?;
-    // Nobody has to ask for it there.
+    // `convert` needs no option for preempted time.
     let exits =
         run_collector(&["convert", "-i", file, "--to", "csv", "-o", "-"])?.expect_code(0)?;
-    fs::remove_file(file)?;
+
     let mut table = csv::Reader::from_reader(exits.stdout.as_bytes());
     let column = table.headers()?.iter().position(|it| it == "preempted_ns");
     let column = column.ok_or("no column preempted_ns")?;
     let mut converted = 0;
     for exit in table.records() {
-        // Nothing of one that was not over.
+        // The cell is empty if the exit was in progress at the end.
         let exit = exit?;
         if !exit[column].is_empty() {
             converted += exit[column].parse::<u64>()?;
         }
     }
     let run = Run {
-        made,
+        guest,
         report: report.report()?,
     };
-    run.adds_up()?;
-    let waited = run.made.time_ns("runqueue_ns")?;
-    equal("converted", converted, run.sum("preempted_ns")?)?;
-    close("preempted, recorded", run.sum("preempted_ns")?, waited)
+    run.check_sums()?;
+    let waited = run.guest.sum("runqueue_ns")?;
+    ensure_equal("converted", converted, run.sum("preempted_ns")?)?;
+    ensure_close("preempted, recorded", run.sum("preempted_ns")?, waited)
 }
 
-/// The guest is busy with itself.
+/// The guest executes instructions that cause no exits.
 fn guest_time() -> Result<(), Failed> {
-    let run = Run::of(&["-k", "cpuid", "-n", "20", "--spin", "20000000"], &[])?;
-    let vcpus = list(&run.report, "vcpus")?;
-    equal("vCPUs", vcpus.len(), 1)?;
-    let guest = number(&vcpus[0], "guest_ns")?;
-    let elapsed = run.made.time_ns("elapsed_ns")?;
+    let run = Run::new(&["-k", "cpuid", "-n", "20", "--spin", "20000000"], &[])?;
+    let vcpus = get_list(&run.report, "vcpus")?;
+    ensure_equal("vCPUs", vcpus.len(), 1)?;
+    let guest = get_number(&vcpus[0], "guest_ns")?;
+    let elapsed = run.guest.sum("elapsed_ns")?;
     ensure(guest * 2 > elapsed, || {
-        format!("{guest} of {elapsed} ns in the guest: this tests nothing")
+        format!("only {guest} of {elapsed} ns in the guest")
     })
 }
 
-/// A guest, and what the collector says of it.
+/// The reports of a guest with one vCPU, and of `exits` about it.
 struct Run {
-    made: GuestReport,
+    guest: GuestReport,
     report: Value,
 }
 
 impl Run {
-    /// Runs one vCPU. Whatever it does, its parts add up.
-    fn of(guest: &[&str], exits: &[&str]) -> Result<Self, Failed> {
+    /// Runs a guest and `exits` with these arguments. Fails unless the parts add up.
+    fn new(guest: &[&str], exits: &[&str]) -> Result<Self, Failed> {
         let guest = Guest::prepare(guest)?;
         let args = ["exits", "--json", "-p", &guest.pid];
-        let watch = RunningCollector::start(&[&args[..], exits].concat())?;
-        let made = guest.run()?;
-        let report = watch.end()?.expect_code(0)?.report()?;
-        let run = Self { made, report };
-        run.adds_up()?;
+        let collector = RunningCollector::start(&[&args[..], exits].concat())?;
+        let guest = guest.run()?;
+        let report = collector.end()?.expect_code(0)?.report()?;
+        let run = Self { guest, report };
+        run.check_sums()?;
         Ok(run)
     }
 
-    fn adds_up(&self) -> Result<(), Failed> {
-        nothing_lost(&self.report)?;
-        for row in list(&self.report, "rows")? {
+    /// Fails unless the parts of each row and of the vCPU add up to the whole time.
+    fn check_sums(&self) -> Result<(), Failed> {
+        ensure_nothing_lost(&self.report)?;
+        for row in get_list(&self.report, "rows")? {
             let sum: u64 = PARTS
                 .iter()
-                .map(|part| part_of(row, part))
+                .map(|part| get_part(row, part))
                 .sum::<Result<_, _>>()?;
-            equal(
+            ensure_equal(
                 &format!("the sum of the parts of {row}"),
                 sum,
-                number(row, "time_ns")?,
+                get_number(row, "time_ns")?,
             )?;
         }
-        let [vcpu] = list(&self.report, "vcpus")? else {
+        let [vcpu] = get_list(&self.report, "vcpus")? else {
             return Err(format!("not one vCPU: {}", self.report["vcpus"]).into());
         };
-        equal("the vCPU", number(vcpu, "vcpu")?, 0)?;
+        ensure_equal("the vCPU", get_number(vcpu, "vcpu")?, 0)?;
         for part in PARTS {
-            equal(part, part_of(vcpu, part)?, self.sum(part)?)?;
+            ensure_equal(part, get_part(vcpu, part)?, self.sum(part)?)?;
         }
         let parts: u64 = PARTS
             .iter()
-            .map(|part| part_of(vcpu, part))
+            .map(|part| get_part(vcpu, part))
             .sum::<Result<_, _>>()?;
-        // From the first entry to the last exit: what is missing lies before the one and after the other.
-        let elapsed = self.made.time_ns("elapsed_ns")?;
-        close(
-            "all of a vCPU's time",
-            number(vcpu, "guest_ns")? + parts,
+        // The guest measures from just before its first entry to just after its last exit.
+        let elapsed = self.guest.sum("elapsed_ns")?;
+        ensure_close(
+            "the time of the vCPU",
+            get_number(vcpu, "guest_ns")? + parts,
             elapsed,
         )
     }
 
+    /// Returns the row of an exit reason, which has different names on AMD and Intel.
     fn row(&self, reasons: &[&str]) -> Result<&Value, Failed> {
-        list(&self.report, "rows")?
+        get_list(&self.report, "rows")?
             .iter()
             .find(|row| {
                 row["reason"]
                     .as_str()
-                    .is_some_and(|it| reasons.contains(&it))
+                    .is_some_and(|reason| reasons.contains(&reason))
             })
             .ok_or_else(|| format!("no {reasons:?} in {}", self.report).into())
     }
 
+    /// Returns the sum of a part over all rows.
     fn sum(&self, part: &str) -> Result<u64, Failed> {
-        list(&self.report, "rows")?
+        get_list(&self.report, "rows")?
             .iter()
-            .map(|row| part_of(row, part))
+            .map(|row| get_part(row, part))
             .sum()
     }
 }
 
-/// A part of the time; what was not asked for (`--preempt`) may be left out, or null, and is then in none of the others' way.
-fn part_of(object: &Value, part: &str) -> Result<u64, Failed> {
+/// Returns a part of the time of a row or vCPU. Without `--preempt`, the preempted time is absent or null, which counts as 0.
+fn get_part(object: &Value, part: &str) -> Result<u64, Failed> {
     if part == "preempted_ns" && object[part].is_null() {
         return Ok(0);
     }
-    number(object, part)
+    get_number(object, part)
 }
 
-fn close(what: &str, ours: u64, known: u64) -> Result<(), Failed> {
+/// Fails if a time differs from the known time by more than [`TOLERANCE`].
+fn ensure_close(name: &str, actual: u64, known: u64) -> Result<(), Failed> {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let off = (ours as f64 - known as f64) / known as f64;
+    let error = (actual as f64 - known as f64) / known as f64;
     println!(
-        "parts: {what}: {ours} ns, known {known} ns, {:+.2} %",
-        off * 100.0
+        "parts: {name}: {actual} ns, known {known} ns, {:+.2} %",
+        error * 100.0
     );
-    ensure(off.abs() <= TOLERANCE, || {
-        format!("{what}: {ours} ns, where {known} ns are known")
+    ensure(error.abs() <= TOLERANCE, || {
+        format!("{name}: {actual} ns, but {known} ns are known")
     })
 }
 
-/// A thread of ours that keeps a CPU busy until dropped.
-pub(crate) struct Busy {
+/// A thread that keeps a CPU busy until this is dropped.
+pub(crate) struct BusyThread {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Busy {
-    pub(crate) fn on(cpu: usize) -> Result<Self, Failed> {
+impl BusyThread {
+    /// Starts the thread, and binds it to a CPU.
+    pub(crate) fn start(cpu: usize) -> Result<Self, Failed> {
         let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        let (tell, bound) = std::sync::mpsc::channel();
+        let should_stop = Arc::clone(&stop);
+        let (sender, receiver) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let mut cpus = CpuSet::new();
             cpus.set(cpu);
-            let _ = tell.send(sched_setaffinity(None, &cpus));
-            while !seen.load(Ordering::Relaxed) {
+            let _ = sender.send(sched_setaffinity(None, &cpus));
+            while !should_stop.load(Ordering::Relaxed) {
                 std::hint::spin_loop();
             }
         });
@@ -264,18 +274,18 @@ impl Busy {
             stop,
             thread: Some(thread),
         };
-        bound
+        receiver
             .recv()?
-            .map_err(|error| format!("cannot be busy on CPU {cpu}: {error}"))?;
+            .map_err(|error| format!("cannot bind a thread to CPU {cpu}: {error}"))?;
         Ok(busy)
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyThread {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It has nothing to panic about.
+            // The thread cannot panic.
             let _ = thread.join();
         }
     }

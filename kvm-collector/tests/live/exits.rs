@@ -1,4 +1,4 @@
-//! `exits` against what the guest made: per reason, per VM, per vCPU, and with too little room.
+//! `exits` counts the exits of guests exactly, per reason, VM and vCPU, and when its table is full.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,11 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
-    check::{LOSSES, ensure, equal, list, nothing_lost, number},
-    counts::count_of,
+    check::{LOSSES, ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    counts::event_count,
     exit_reasons,
-    ftrace::Instance,
+    ftrace_instance::FtraceInstance,
     guest::{Guest, GuestReport},
-    process::FinishedProcess,
     requirements::{Requirement, test},
     running_collector::RunningCollector,
 };
@@ -23,25 +22,29 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     Requirement::Tracefs,
 ];
 
-/// All kinds whose exits have a reason of their own.
+/// The operations of the guests. Each of them has its own exit reason.
 const KINDS: &str = "io,cpuid,mmio,msr,hlt";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("exits_are_exact_in_long_mode", REQUIREMENTS, || {
-            exact("long")
+            exits_are_exact("long")
         }),
         test("exits_are_exact_in_real_mode", REQUIREMENTS, || {
-            exact("real")
+            exits_are_exact("real")
         }),
-        test("exits_have_the_kernels_names", REQUIREMENTS, names),
         test(
-            "exits_csv_says_the_same_as_json",
+            "exits_have_the_names_of_the_kernel",
             REQUIREMENTS,
-            csv_and_json,
+            reason_names,
         ),
-        test("vms_and_vcpus_are_told_apart", REQUIREMENTS, told_apart),
-        test("a_full_table_is_counted", REQUIREMENTS, full_table),
+        test("exits_csv_equals_json", REQUIREMENTS, csv_equals_json),
+        test(
+            "exits_are_counted_per_vm_and_vcpu",
+            REQUIREMENTS,
+            vms_and_vcpus,
+        ),
+        test("a_full_table_counts_lost_exits", REQUIREMENTS, full_table),
         test(
             "a_full_table_is_logged_with_vv",
             REQUIREMENTS,
@@ -50,60 +53,60 @@ pub(crate) fn tests() -> Vec<Trial> {
     ]
 }
 
-fn exact(mode: &str) -> Result<(), Failed> {
+fn exits_are_exact(mode: &str) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "2000", "--mode", mode])?;
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
-    let made = guest.run()?.exits()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
-    equal(
+    let collector = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
+    let expected = guest.run()?.exits()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
+    ensure_equal(
         "exits per reason",
-        exit_reasons::without_host_exits(by_code(&report)?),
-        made,
+        exit_reasons::without_host_exits(counts_by_code(&report)?),
+        expected,
     )?;
-    nothing_lost(&report)?;
-    // Its last exit, by which it ended, had no entry.
-    equal("exits without an entry", number(&report, "open")?, 1)?;
-    plausible(&report)
+    ensure_nothing_lost(&report)?;
+    // The last exit ends the guest, so no entry follows.
+    ensure_equal("exits without an entry", get_number(&report, "open")?, 1)?;
+    check_times_and_sums(&report)
 }
 
-/// Sums are of the rows, and times lie where they must.
-fn plausible(report: &Value) -> Result<(), Failed> {
+/// Fails unless the totals are the sums of the rows, and min <= mean <= max in each row.
+fn check_times_and_sums(report: &Value) -> Result<(), Failed> {
     let (mut count, mut time) = (0, 0);
-    for row in list(report, "rows")? {
-        count += number(row, "count")?;
-        time += number(row, "time_ns")?;
+    for row in get_list(report, "rows")? {
+        count += get_number(row, "count")?;
+        time += get_number(row, "time_ns")?;
         let times: Vec<_> = ["min_ns", "mean_ns", "max_ns"]
             .iter()
-            .map(|it| number(row, it))
+            .map(|key| get_number(row, key))
             .collect::<Result<_, _>>()?;
-        let timed = number(row, "count")? - number(row, "open")?;
+        let timed = get_number(row, "count")? - get_number(row, "open")?;
         ensure(times.is_sorted() && (timed == 0 || times[0] > 0), || {
             format!("min, mean, max: {row}")
         })?;
-        if let Some(mean) = number(row, "time_ns")?.checked_div(timed) {
-            equal("the mean", times[1], mean)?;
+        if let Some(mean) = get_number(row, "time_ns")?.checked_div(timed) {
+            ensure_equal("the mean", times[1], mean)?;
         }
     }
-    equal("the sum of counts", number(report, "count")?, count)?;
-    equal("the sum of times", number(report, "time_ns")?, time)
+    ensure_equal("the sum of counts", get_number(report, "count")?, count)?;
+    ensure_equal("the sum of times", get_number(report, "time_ns")?, time)
 }
 
-fn names() -> Result<(), Failed> {
+fn reason_names() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "100"])?;
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
-    let made = guest.run()?.exits_by_name()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
+    let collector = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
+    let expected = guest.run()?.exits_by_name()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
     let mut counts = BTreeMap::new();
-    for row in list(&report, "rows")? {
-        if !exit_reasons::is_caused_by_host(number(row, "reason_code")?) {
+    for row in get_list(&report, "rows")? {
+        if !exit_reasons::is_caused_by_host(get_number(row, "reason_code")?) {
             let name = row["reason"].as_str().ok_or("no reason")?;
-            counts.insert(name.to_owned(), number(row, "count")?);
+            counts.insert(name.to_owned(), get_number(row, "count")?);
         }
     }
-    equal("exits by name", counts, made)
+    ensure_equal("exits by name", counts, expected)
 }
 
-fn csv_and_json() -> Result<(), Failed> {
+fn csv_equals_json() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "300", "--vcpus", "2"])?;
     let args = ["--by", "vm,vcpu,reason", "-p", &guest.pid];
     let json = RunningCollector::start(&[&["exits", "--json"], &args[..]].concat())?;
@@ -112,9 +115,9 @@ fn csv_and_json() -> Result<(), Failed> {
     let json = json.end()?.expect_code(0)?.report()?;
     let csv = csv.end()?.expect_code(0)?;
     let mut expected = BTreeMap::new();
-    for row in list(&json, "rows")? {
-        let key = ["pid", "vcpu", "reason_code"].map(|it| row[it].to_string());
-        expected.insert(key, number(row, "count")?);
+    for row in get_list(&json, "rows")? {
+        let key = ["pid", "vcpu", "reason_code"].map(|name| row[name].to_string());
+        expected.insert(key, get_number(row, "count")?);
     }
     let mut rows = BTreeMap::new();
     let mut losses = BTreeMap::new();
@@ -125,7 +128,7 @@ fn csv_and_json() -> Result<(), Failed> {
         let cell = |name| {
             headers
                 .iter()
-                .position(|it| it == name)
+                .position(|header| header == name)
                 .and_then(|at| record.get(at))
                 .map(str::to_owned)
                 .ok_or_else(|| Failed::from(format!("no column {name} in {headers:?}")))
@@ -138,24 +141,24 @@ fn csv_and_json() -> Result<(), Failed> {
             rows.insert(key, count.parse()?);
         }
     }
-    // What the kernel does not count is empty, and null in JSON.
+    // If the kernel does not count a loss, the cell is empty, and the value in JSON is null.
     let expected_losses = LOSSES.map(|kind| {
         let count = json["loss"][kind].as_u64();
-        let cell = count.map(|it| it.to_string()).unwrap_or_default();
+        let cell = count.map(|count| count.to_string()).unwrap_or_default();
         (kind.to_owned(), cell)
     });
-    nothing_lost(&json)?;
-    equal("losses", losses, BTreeMap::from(expected_losses))?;
-    equal("csv and json", rows, expected)
+    ensure_nothing_lost(&json)?;
+    ensure_equal("losses", losses, BTreeMap::from(expected_losses))?;
+    ensure_equal("csv and json", rows, expected)
 }
 
-fn told_apart() -> Result<(), Failed> {
+fn vms_and_vcpus() -> Result<(), Failed> {
     let one = Guest::prepare(&["-k", KINDS, "-n", "400", "--vcpus", "2", "--name", "one"])?;
     let two = Guest::prepare(&["-k", KINDS, "-n", "700", "--vcpus", "2", "--name", "two"])?;
     let both = format!("{},{}", one.pid, two.pid);
     let (one_pid, two_pid) = (one.pid.clone(), two.pid.clone());
-    let mut oracle = Instance::new()?;
-    oracle.count("kvm/kvm_exit", "common_pid,exit_reason")?;
+    let mut oracle = FtraceInstance::new()?;
+    oracle.add_histogram("kvm/kvm_exit", "common_pid,exit_reason")?;
     let (one_tids, two_tids) = (one.tids.clone(), two.tids.clone());
     let by_all =
         RunningCollector::start(&["exits", "--json", "--by", "vm,vcpu,reason", "-p", &both])?;
@@ -181,69 +184,80 @@ fn told_apart() -> Result<(), Failed> {
     ])?;
     let mut guests = [one, two];
     for guest in &mut guests {
-        guest.release()?;
+        guest.start()?;
     }
     let [one, two] = guests.map(Guest::finish);
     let (one, two) = (one?, two?);
-    let of_one = [
-        with_refaults(&oracle, one_tids[0], one.exits_of(0)?)?,
-        with_refaults(&oracle, one_tids[1], one.exits_of(1)?)?,
+    let exits_of_one = [
+        with_repeated_faults(&oracle, one_tids[0], one.vcpu_exits(0)?)?,
+        with_repeated_faults(&oracle, one_tids[1], one.vcpu_exits(1)?)?,
     ];
-    let of_two = [
-        with_refaults(&oracle, two_tids[0], two.exits_of(0)?)?,
-        with_refaults(&oracle, two_tids[1], two.exits_of(1)?)?,
+    let exits_of_two = [
+        with_repeated_faults(&oracle, two_tids[0], two.vcpu_exits(0)?)?,
+        with_repeated_faults(&oracle, two_tids[1], two.vcpu_exits(1)?)?,
     ];
 
-    let report = report_of("by all", by_all)?;
+    let report = end_and_read_report("by all", by_all)?;
     let mut expected = BTreeMap::new();
-    for (pid, name, made) in [(&one_pid, "one", &of_one), (&two_pid, "two", &of_two)] {
-        for (vcpu, made) in (0..).zip(made) {
-            for (&code, &count) in made {
+    for (pid, name, vcpus) in [
+        (&one_pid, "one", &exits_of_one),
+        (&two_pid, "two", &exits_of_two),
+    ] {
+        for (vcpu, exits) in (0..).zip(vcpus) {
+            for (&code, &count) in exits {
                 expected.insert((pid.clone(), name.to_owned(), Some(vcpu), code), count);
             }
         }
     }
-    equal("--by vm,vcpu,reason", rows(&report)?, expected)?;
+    ensure_equal("--by vm,vcpu,reason", counts_by_row(&report)?, expected)?;
 
-    let of_vm = |pid: &str, name: &str, exits: &[BTreeMap<u64, u64>]| -> BTreeMap<_, _> {
+    let rows_of_vm = |pid: &str, name: &str, exits: &[BTreeMap<u64, u64>]| -> BTreeMap<_, _> {
         sum(exits)
             .into_iter()
             .map(|(code, count)| ((pid.to_owned(), name.to_owned(), None, code), count))
             .collect()
     };
-    let report = report_of("-p", by_pid)?;
-    equal("-p", rows(&report)?, of_vm(&one_pid, "one", &of_one))?;
-    let report = report_of("--vm", by_name)?;
-    equal("--vm", rows(&report)?, of_vm(&two_pid, "two", &of_two))?;
-
-    let report = report_of("--vcpu", by_vcpu)?;
-    let mut expected = of_vm(&one_pid, "one", &of_one[1..]);
-    expected.extend(of_vm(&two_pid, "two", &of_two[1..]));
-    equal("--vcpu", rows(&report)?, expected)?;
-
-    let out = |made: &GuestReport| made.made_by(1, "io");
-    let report = report_of("stat --vcpu", stat)?;
-    equal(
-        "stat --vcpu",
-        count_of(&report, "kvm:kvm_pio")?,
-        out(&one)? + out(&two)?,
+    let report = end_and_read_report("-p", by_pid)?;
+    ensure_equal(
+        "-p",
+        counts_by_row(&report)?,
+        rows_of_vm(&one_pid, "one", &exits_of_one),
     )?;
-    for vm in list(&report, "vms")? {
-        let made = if vm["vm"] == "one" { &one } else { &two };
-        equal(
+    let report = end_and_read_report("--vm", by_name)?;
+    ensure_equal(
+        "--vm",
+        counts_by_row(&report)?,
+        rows_of_vm(&two_pid, "two", &exits_of_two),
+    )?;
+
+    let report = end_and_read_report("--vcpu", by_vcpu)?;
+    let mut expected = rows_of_vm(&one_pid, "one", &exits_of_one[1..]);
+    expected.extend(rows_of_vm(&two_pid, "two", &exits_of_two[1..]));
+    ensure_equal("--vcpu", counts_by_row(&report)?, expected)?;
+
+    let out_count = |guest: &GuestReport| guest.operation_count(1, "io");
+    let report = end_and_read_report("stat --vcpu", stat)?;
+    ensure_equal(
+        "stat --vcpu",
+        event_count(&report, "kvm:kvm_pio")?,
+        out_count(&one)? + out_count(&two)?,
+    )?;
+    for vm in get_list(&report, "vms")? {
+        let guest = if vm["vm"] == "one" { &one } else { &two };
+        ensure_equal(
             "stat --vcpu --per-vm",
-            count_of(vm, "kvm:kvm_pio")?,
-            out(made)?,
+            event_count(vm, "kvm:kvm_pio")?,
+            out_count(guest)?,
         )?;
     }
-    equal("VMs of stat", list(&report, "vms")?.len(), 2)?;
+    ensure_equal("VMs of stat", get_list(&report, "vms")?.len(), 2)?;
 
     let lines = trace.end()?.expect_code(0)?.json()?;
-    for (pid, made) in [(&one_pid, &one), (&two_pid, &two)] {
+    for (pid, guest) in [(&one_pid, &one), (&two_pid, &two)] {
         let of_pid = lines
             .iter()
             .filter(|line| line["pid"].as_u64() == pid.parse().ok());
-        equal("trace --vcpu", of_pid.count() as u64, out(made)?)?;
+        ensure_equal("trace --vcpu", of_pid.count() as u64, out_count(guest)?)?;
     }
     Ok(())
 }
@@ -256,54 +270,57 @@ fn sum(exits: &[BTreeMap<u64, u64>]) -> BTreeMap<u64, u64> {
     sums
 }
 
-/// Page faults of vCPUs that start together: where two map the same table at once, KVM lets one of them fault again. The guest
-/// cannot know that; a hist trigger does. It may be one for each level of the tables.
-fn with_refaults(
-    oracle: &Instance,
+/// Adds the repeated page faults of a vCPU thread to the exits that its guest reports.
+///
+/// If two vCPUs fault for the same page table at the same time, KVM lets one of them fault again. That can happen once per
+/// level of the tables. The guest does not notice it, but the hist trigger counts it.
+fn with_repeated_faults(
+    oracle: &FtraceInstance,
     tid: u32,
-    mut made: BTreeMap<u64, u64>,
+    mut exits: BTreeMap<u64, u64>,
 ) -> Result<BTreeMap<u64, u64>, Failed> {
-    for (keys, count) in oracle.counted("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
-        let faults = [
+    for (keys, count) in oracle.read_histogram("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
+        let is_page_fault = [
             exit_reasons::reason_code("npf")?,
             exit_reasons::reason_code("EPT_VIOLATION")?,
         ]
         .contains(&keys[1]);
         if keys[0] == u64::from(tid)
-            && faults
-            && let Some(made) = made.get_mut(&keys[1])
+            && is_page_fault
+            && let Some(reported) = exits.get_mut(&keys[1])
         {
-            ensure((*made..=*made + 5).contains(&count), || {
-                format!("{count} page faults, of which the guest made {made}")
+            ensure((*reported..=*reported + 5).contains(&count), || {
+                format!("{count} page faults, but the guest reports {reported}")
             })?;
-            *made = count;
+            *reported = count;
         }
     }
-    Ok(made)
+    Ok(exits)
 }
 
 fn full_table() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "500"])?;
-    let mut oracle = Instance::new()?;
-    oracle.count("kvm/kvm_exit", "common_pid")?;
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--max-rows", "2"])?;
+    let mut oracle = FtraceInstance::new()?;
+    oracle.add_histogram("kvm/kvm_exit", "common_pid")?;
+    let collector =
+        RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--max-rows", "2"])?;
     let tids = guest.tids.clone();
     guest.run()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
     let loss = &report["loss"];
-    let map_full = number(loss, "map_full")?;
+    let map_full = get_number(loss, "map_full")?;
     ensure(map_full > 0, || format!("the table never filled: {report}"))?;
-    equal("unmatched", number(loss, "unmatched")?, 0)?;
-    equal(
-        "in rows and not",
-        number(&report, "count")? + map_full,
-        oracle.counted_in("kvm/kvm_exit", &tids)?,
+    ensure_equal("unmatched", get_number(loss, "unmatched")?, 0)?;
+    ensure_equal(
+        "counted and lost exits",
+        get_number(&report, "count")? + map_full,
+        oracle.count_in_threads("kvm/kvm_exit", &tids)?,
     )
 }
 
 fn full_table_is_logged() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "cpuid,msr", "-n", "50"])?;
-    let watch = RunningCollector::start(&[
+    let collector = RunningCollector::start(&[
         "-vv",
         "exits",
         "--json",
@@ -313,44 +330,43 @@ fn full_table_is_logged() -> Result<(), Failed> {
         "1",
     ])?;
     guest.run()?;
-    watch
+    collector
         .end()?
         .expect_code(0)?
         .expect_message(&["no row for subcode"])?;
     Ok(())
 }
 
-fn report_of(what: &str, watch: RunningCollector) -> Result<Value, Failed> {
-    let report = watch
-        .end()?
-        .expect_code(0)
-        .and_then(|it: FinishedProcess| it.report())?;
-    nothing_lost(&report).map_err(|failed| {
-        Failed::from(format!("{what}: {}", failed.message().unwrap_or_default()))
+/// Ends a collector, and returns its report. Fails if events were lost; `name` is part of the message.
+fn end_and_read_report(name: &str, collector: RunningCollector) -> Result<Value, Failed> {
+    let report = collector.end()?.expect_code(0)?.report()?;
+    ensure_nothing_lost(&report).map_err(|failed| {
+        Failed::from(format!("{name}: {}", failed.message().unwrap_or_default()))
     })?;
     Ok(report)
 }
 
-/// Counts of an `exits` report per reason's code.
-pub(crate) fn by_code(report: &Value) -> Result<BTreeMap<u64, u64>, Failed> {
+/// Returns the exit counts of a report of `exits` per reason code.
+pub(crate) fn counts_by_code(report: &Value) -> Result<BTreeMap<u64, u64>, Failed> {
     let mut counts = BTreeMap::new();
-    for row in list(report, "rows")? {
-        *counts.entry(number(row, "reason_code")?).or_default() += number(row, "count")?;
+    for row in get_list(report, "rows")? {
+        *counts.entry(get_number(row, "reason_code")?).or_default() += get_number(row, "count")?;
     }
     Ok(counts)
 }
 
-type Row = (String, String, Option<u64>, u64);
+/// The key of a row: process id, VM name, vCPU and reason code.
+type RowKey = (String, String, Option<u64>, u64);
 
-/// Counts of an `exits` report per pid, VM's name, vCPU and reason's code, without what the host caused.
-fn rows(report: &Value) -> Result<BTreeMap<Row, u64>, Failed> {
+/// Returns the exit counts of a report of `exits` per row, without the exits that the host causes.
+fn counts_by_row(report: &Value) -> Result<BTreeMap<RowKey, u64>, Failed> {
     let mut counts = BTreeMap::new();
-    for row in list(report, "rows")? {
-        let code = number(row, "reason_code")?;
+    for row in get_list(report, "rows")? {
+        let code = get_number(row, "reason_code")?;
         let name = row["vm"].as_str().ok_or("no vm")?.to_owned();
         if !exit_reasons::is_caused_by_host(code) {
             let key = (row["pid"].to_string(), name, row["vcpu"].as_u64(), code);
-            counts.insert(key, number(row, "count")?);
+            counts.insert(key, get_number(row, "count")?);
         }
     }
     Ok(counts)

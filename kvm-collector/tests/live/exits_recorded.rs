@@ -1,16 +1,17 @@
-//! `exits -i`: from the same file, perf says the same; and so did `exits` live.
+//! `exits -i` on a recording gives the numbers of perf on the same file, and those of `exits` live.
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
-    exits::{REQUIREMENTS as EXIT_NEEDS, by_code},
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    exits::{REQUIREMENTS as EXIT_REQUIREMENTS, counts_by_code},
     guest::Guest,
-    perf::{Recording, Row, report_of},
+    perf::{Recording, Row, VMEXIT, run_report},
     process::run_collector,
     requirements::{Requirement, test},
     running_collector::RunningCollector,
+    temp_files::TempFile,
 };
 
 const WITH_PERF: &[Requirement] = &[
@@ -21,70 +22,72 @@ const WITH_PERF: &[Requirement] = &[
     Requirement::Perf,
 ];
 
-/// Exits of which each kind has a reason of its own.
+/// The operations of the guest. Each of them has its own exit reason.
 const KINDS: &str = "io,cpuid,mmio,msr,hlt";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("exits_recorded_are_the_same_as_live", EXIT_NEEDS, as_live),
-        test("exits_of_our_recording_are_perfs", WITH_PERF, of_ours),
-        test("exits_of_perfs_recording_are_perfs", WITH_PERF, of_perfs),
+        test(
+            "exits_of_a_recording_equal_live_exits",
+            EXIT_REQUIREMENTS,
+            recorded_equals_live,
+        ),
+        test(
+            "exits_of_a_recording_equal_perf",
+            WITH_PERF,
+            own_recording_equals_perf,
+        ),
+        test(
+            "exits_of_a_perf_recording_equal_perf",
+            WITH_PERF,
+            perf_recording_equals_perf,
+        ),
     ]
 }
 
-/// A file that is removed in the end.
-struct File(String);
-
-impl File {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir();
-        let name = format!("kvm-collector-{name}-{}.data", std::process::id());
-        Self(dir.join(name).to_string_lossy().into_owned())
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
+/// The events that `exits` needs.
 const EVENTS: &str = "kvm_exit,kvm_entry,kvm_userspace_exit,kvm_vcpu_wakeup";
 
-fn as_live() -> Result<(), Failed> {
-    let file = File::new("live");
+fn recorded_equals_live() -> Result<(), Failed> {
+    let file = TempFile::new("live");
+    let file = file.arg()?;
     let guest = Guest::prepare(&["-k", KINDS, "-n", "300", "--vcpus", "2", "--sleep", "300us"])?;
     let pid = guest.pid.clone();
     let by = ["--by", "vm,vcpu,reason", "--json", "-p", &pid];
-    let record = RunningCollector::start(&["record", "-e", EVENTS, "-p", &pid, "-o", &file.0])?;
+    let record = RunningCollector::start(&["record", "-e", EVENTS, "-p", &pid, "-o", file])?;
     let live = RunningCollector::start(&[&["exits"], &by[..]].concat())?;
     guest.run()?;
     let live = live.end()?.expect_code(0)?.report()?;
     record.end()?.expect_code(0)?;
-    let recorded = run_collector(&[&["exits", "-i", &file.0], &by[..]].concat())?.expect_code(0)?;
+    let recorded = run_collector(&[&["exits", "-i", file], &by[..]].concat())?.expect_code(0)?;
     let recorded = recorded.report()?;
-    nothing_lost(&recorded)?;
-    equal("exits per reason", by_code(&recorded)?, by_code(&live)?)?;
-    equal(
-        "rows",
-        list(&recorded, "rows")?.len(),
-        list(&live, "rows")?.len(),
+    ensure_nothing_lost(&recorded)?;
+    ensure_equal(
+        "exits per reason",
+        counts_by_code(&recorded)?,
+        counts_by_code(&live)?,
     )?;
-    // Each has its own clock readings, and measures the other's work at one end; of exits with a sleeping user space that is little.
-    for row in list(&recorded, "rows")? {
-        let same = |it: &&Value| {
+    ensure_equal(
+        "rows",
+        get_list(&recorded, "rows")?.len(),
+        get_list(&live, "rows")?.len(),
+    )?;
+    // Each collector reads the clock itself, and its times include some work of the other. That is little compared with the
+    // exits in which user space sleeps.
+    for row in get_list(&recorded, "rows")? {
+        let has_same_key = |live: &&Value| {
             ["vm", "pid", "vcpu", "reason"]
                 .iter()
-                .all(|key| it[key] == row[key])
+                .all(|key| live[key] == row[key])
         };
-        let live = list(&live, "rows")?.iter().find(same);
-        let live = live.ok_or_else(|| format!("live there was no {row}"))?;
+        let live = get_list(&live, "rows")?.iter().find(has_same_key);
+        let live = live.ok_or_else(|| format!("the live report has no {row}"))?;
         for field in ["count", "open", "untimed"] {
-            equal(field, number(row, field)?, number(live, field)?)?;
+            ensure_equal(field, get_number(row, field)?, get_number(live, field)?)?;
         }
-        if number(row, "vmm_ns")? * 2 > number(row, "time_ns")? {
+        if get_number(row, "vmm_ns")? * 2 > get_number(row, "time_ns")? {
             for field in ["time_ns", "vmm_ns"] {
-                let (recorded, live) = (number(row, field)?, number(live, field)?);
+                let (recorded, live) = (get_number(row, field)?, get_number(live, field)?);
                 ensure(recorded.abs_diff(live) * 20 < live, || {
                     format!("{field}: recorded {recorded}, live {live}: {row}")
                 })?;
@@ -94,33 +97,35 @@ fn as_live() -> Result<(), Failed> {
     Ok(())
 }
 
-fn of_ours() -> Result<(), Failed> {
-    let file = File::new("ours");
+fn own_recording_equals_perf() -> Result<(), Failed> {
+    let file = TempFile::new("ours");
+    let file = file.arg()?;
     let guest = Guest::prepare(&["-k", KINDS, "-n", "400", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let record = RunningCollector::start(&["record", "-e", EVENTS, "-p", &pid, "-o", &file.0])?;
+    let record = RunningCollector::start(&["record", "-e", EVENTS, "-p", &pid, "-o", file])?;
     guest.run()?;
     record.end()?.expect_code(0)?;
-    same_as_perf(&file.0, &pid)
+    compare_with_perf(file, &pid)
 }
 
-fn of_perfs() -> Result<(), Failed> {
+fn perf_recording_equals_perf() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", KINDS, "-n", "400", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let perf = Recording::begin()?;
+    let perf = Recording::start()?;
     guest.run()?;
-    same_as_perf(&perf.end()?.path(), &pid)
+    compare_with_perf(&perf.end()?.path(), &pid)
 }
 
-/// Both pair the same events, so nothing may differ but perf's rounding.
-fn same_as_perf(file: &str, pid: &str) -> Result<(), Failed> {
-    let theirs = report_of(file, "vmexit", pid)?;
+/// Fails unless `exits` and perf have the same counts and times for a recording. Both time the same events, so they may
+/// differ only by perf's rounding.
+fn compare_with_perf(file: &str, pid: &str) -> Result<(), Failed> {
+    let theirs = run_report(file, VMEXIT, pid)?;
     let ours = run_collector(&["exits", "-i", file, "--json", "-p", pid])?.expect_code(0)?;
     let ours = ours.report()?;
-    nothing_lost(&ours)?;
+    ensure_nothing_lost(&ours)?;
     let mut compared = 0;
-    for row in list(&ours, "rows")? {
-        let count = number(row, "count")? - number(row, "open")?;
+    for row in get_list(&ours, "rows")? {
+        let count = get_number(row, "count")? - get_number(row, "open")?;
         if count == 0 {
             continue;
         }
@@ -134,19 +139,19 @@ fn same_as_perf(file: &str, pid: &str) -> Result<(), Failed> {
         else {
             return Err(format!("perf has no {name}").into());
         };
-        equal(&format!("exits for {name}"), count, *theirs)?;
+        ensure_equal(&format!("exits for {name}"), count, *theirs)?;
         for (field, theirs) in [("min_ns", min_us), ("max_ns", max_us), ("mean_ns", mean_us)] {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-            let ours = number(row, field)? as f64 / 1000.0;
-            // Two decimals, and our mean is whole nanoseconds.
+            let ours = get_number(row, field)? as f64 / 1000.0;
+            // perf prints two decimals, and our mean is in whole nanoseconds.
             ensure((ours - theirs).abs() <= 0.0101, || {
-                format!("{field} of {name}: ours {ours} us, perf's {theirs} us")
+                format!("{field} of {name}: ours {ours} us, perf {theirs} us")
             })?;
         }
         compared += 1;
     }
-    equal("reasons", compared, theirs.len())?;
+    ensure_equal("reasons", compared, theirs.len())?;
     ensure(compared >= 5, || {
-        format!("{compared} reasons: this tests too little")
+        format!("only {compared} reasons were compared")
     })
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
-    counts::count_of,
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    counts::event_count,
     exit_reasons,
-    exits::{REQUIREMENTS, by_code},
-    ftrace::Instance,
+    exits::{REQUIREMENTS, counts_by_code},
+    ftrace_instance::FtraceInstance,
     guest::Guest,
     requirements::test,
     running_collector::RunningCollector,
@@ -24,9 +24,9 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 fn counts_agree() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid,mmio,msr,hlt", "-n", "2000", "--vcpus", "2"])?;
-    let mut oracle = Instance::new()?;
-    oracle.count("kvm/kvm_exit", "common_pid,exit_reason")?;
-    oracle.count("kvm/kvm_entry", "common_pid")?;
+    let mut oracle = FtraceInstance::new()?;
+    oracle.add_histogram("kvm/kvm_exit", "common_pid,exit_reason")?;
+    oracle.add_histogram("kvm/kvm_entry", "common_pid")?;
     let exits = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let stat = RunningCollector::start(&[
         "stat",
@@ -42,7 +42,7 @@ fn counts_agree() -> Result<(), Failed> {
     let stat = stat.end()?.expect_code(0)?.report()?;
 
     let mut reasons = BTreeMap::new();
-    for (keys, count) in oracle.counted("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
+    for (keys, count) in oracle.read_histogram("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
         if tids.iter().any(|tid| u64::from(*tid) == keys[0]) {
             *reasons.entry(keys[1]).or_default() += count;
         }
@@ -50,15 +50,15 @@ fn counts_agree() -> Result<(), Failed> {
     let all: u64 = reasons.values().sum();
     ensure(all >= 2 * 5 * 2000, || format!("too few exits: {all}"))?;
     // Interrupts too: what they are is the host's affair, but both must have seen the same.
-    equal("exits per reason", by_code(&exits)?, reasons)?;
-    nothing_lost(&exits)?;
-    equal("kvm_exit of stat", count_of(&stat, "kvm:kvm_exit")?, all)?;
-    equal(
+    ensure_equal("exits per reason", counts_by_code(&exits)?, reasons)?;
+    ensure_nothing_lost(&exits)?;
+    ensure_equal("kvm_exit of stat", event_count(&stat, "kvm:kvm_exit")?, all)?;
+    ensure_equal(
         "kvm_entry of stat",
-        count_of(&stat, "kvm:kvm_entry")?,
-        oracle.counted_in("kvm/kvm_entry", &tids)?,
+        event_count(&stat, "kvm:kvm_entry")?,
+        oracle.count_in_threads("kvm/kvm_entry", &tids)?,
     )?;
-    nothing_lost(&stat)
+    ensure_nothing_lost(&stat)
 }
 
 /// Exits that ftrace timed.
@@ -85,15 +85,15 @@ fn times_agree() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", kinds, "-n", "1500", "--sleep", "200us"])?;
     // We come first: ftrace's longer work is then outside of what we measure.
     let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
-    let mut oracle = Instance::new()?;
-    oracle.record(&["kvm/kvm_exit", "kvm/kvm_entry"], &guest.tids, 16 << 10)?;
+    let mut oracle = FtraceInstance::new()?;
+    oracle.start_recording(&["kvm/kvm_exit", "kvm/kvm_entry"], &guest.tids, 16 << 10)?;
     guest.run()?;
     let report = watch.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
 
     let mut expected: BTreeMap<u64, Times> = BTreeMap::new();
     let mut open: HashMap<u32, (u64, u64)> = HashMap::new();
-    for line in oracle.lines()? {
+    for line in oracle.read_events()? {
         if line.event == "kvm_exit" {
             let code = exit_reasons::reason_code(reason_in(&line.text)?)?;
             let before = open.insert(line.tid, (line.time_us, code));
@@ -106,18 +106,18 @@ fn times_agree() -> Result<(), Failed> {
     }
     let mut long = 0;
     println!();
-    for row in list(&report, "rows")? {
-        let code = number(row, "reason_code")?;
+    for row in get_list(&report, "rows")? {
+        let code = get_number(row, "reason_code")?;
         let times = expected.remove(&code).unwrap_or_default();
-        let timed = number(row, "count")? - number(row, "open")?;
-        equal("exits that were entered from", timed, times.count)?;
+        let timed = get_number(row, "count")? - get_number(row, "open")?;
+        ensure_equal("exits that were entered from", timed, times.count)?;
         if timed < 1000 {
             // Too few for a mean: interrupts.
             continue;
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let (ours, theirs) = (
-            number(row, "time_ns")? as f64 / timed as f64 / 1000.0,
+            get_number(row, "time_ns")? as f64 / timed as f64 / 1000.0,
             times.total_us as f64 / times.count as f64,
         );
         let off = (ours - theirs) / theirs;

@@ -1,4 +1,4 @@
-//! The built-in guest: held at its start until everybody watches, then asked what it made.
+//! The built-in guest of the collector. It waits until the collectors of a test are attached, and reports what it did.
 
 use std::{
     collections::BTreeMap,
@@ -10,36 +10,36 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use crate::{
-    check::{list, number},
+    check::{get_list, get_number},
     exit_reasons,
     process::{ChildGuard, OutputReader, join_reader, run_collector},
     requirements::collector_command,
 };
 
-/// A guest that waits for its start.
+/// A process with one or more VMs, whose vCPUs wait for [`Guest::start`].
 pub(crate) struct Guest {
     child: ChildGuard,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     stderr: OutputReader,
-    /// Its process.
+    /// The process id, as an argument for collectors.
     pub(crate) pid: String,
-    /// Its vCPUs' threads.
+    /// The thread id of each vCPU.
     pub(crate) tids: Vec<u32>,
 }
 
-/// What a guest made.
+/// The report that a guest prints when it ends: what each vCPU did.
 #[derive(Debug)]
 pub(crate) struct GuestReport(Value);
 
 impl Guest {
-    /// Makes it and enters nothing.
+    /// Creates the VMs. No vCPU enters the guest before [`Guest::start`].
     pub(crate) fn prepare(args: &[&str]) -> Result<Self, Failed> {
-        Self::start(collector_command(), args)
+        Self::prepare_with(collector_command(), args)
     }
 
-    /// The same by a command that runs the collector.
-    pub(crate) fn start(mut collector: Command, args: &[&str]) -> Result<Self, Failed> {
+    /// Like [`Guest::prepare`], with a command that runs the collector in a special way.
+    pub(crate) fn prepare_with(mut collector: Command, args: &[&str]) -> Result<Self, Failed> {
         let mut child = ChildGuard::spawn(
             collector
                 .args(["guest", "--wait-start", "--json"])
@@ -55,11 +55,11 @@ impl Guest {
             drop(child);
             return Err(format!("no guest: `{line}`, {}", join_reader(stderr)).into());
         };
-        let roster = &line["ready"];
+        let ready = &line["ready"];
         let mut tids = Vec::new();
-        for vm in list(roster, "vms")? {
-            for vcpu in list(vm, "vcpus")? {
-                tids.push(u32::try_from(number(vcpu, "tid")?)?);
+        for vm in get_list(ready, "vms")? {
+            for vcpu in get_list(vm, "vcpus")? {
+                tids.push(u32::try_from(get_number(vcpu, "tid")?)?);
             }
         }
         Ok(Self {
@@ -67,129 +67,125 @@ impl Guest {
             stdin,
             stdout,
             stderr,
-            pid: number(roster, "pid")?.to_string(),
+            pid: get_number(ready, "pid")?.to_string(),
             tids,
         })
     }
 
-    /// Lets it go.
-    pub(crate) fn release(&mut self) -> Result<(), Failed> {
+    /// Starts the vCPUs.
+    pub(crate) fn start(&mut self) -> Result<(), Failed> {
         Ok(self.stdin.write_all(b"\n")?)
     }
 
-    /// Waits for its end.
+    /// Waits until the guest has ended.
     pub(crate) fn finish(mut self) -> Result<GuestReport, Failed> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         let code = self.child.wait()?;
         match serde_json::from_str(&line) {
-            Ok(made) if code == Some(0) => Ok(GuestReport(made)),
+            Ok(report) if code == Some(0) => Ok(GuestReport(report)),
             _ => Err(format!("the guest failed: {line} {}", join_reader(self.stderr)).into()),
         }
     }
 
-    /// From its start to its end.
+    /// Starts the vCPUs, and waits until the guest has ended.
     pub(crate) fn run(mut self) -> Result<GuestReport, Failed> {
-        self.release()?;
+        self.start()?;
         self.finish()
     }
 }
 
 impl GuestReport {
-    /// A VM of one vCPU, from its start to its end, which waits for nobody; in each exit to user space it sleeps for a time.
-    pub(crate) fn by_short_vm(name: &str, rounds: u32, sleep: &str) -> Result<Self, Failed> {
-        let rounds = rounds.to_string();
-        let args = ["-k", "io", "-n", &rounds, "--name", name, "--sleep", sleep];
-        let ended = run_collector(&[&["guest", "--json"][..], &args].concat())?;
-        Ok(Self(ended.expect_code(0)?.report()?))
+    /// Runs a VM with one vCPU that starts at once. User space sleeps in each exit that it handles.
+    pub(crate) fn run_short_vm(name: &str, iterations: u32, sleep: &str) -> Result<Self, Failed> {
+        let iterations = iterations.to_string();
+        let args = ["-k", "io", "-n", &iterations, "--name", name];
+        let args = [&["guest", "--json"], &args[..], &["--sleep", sleep]].concat();
+        Ok(Self(run_collector(&args)?.expect_code(0)?.report()?))
     }
 
     fn vcpus(&self) -> Result<Vec<&Value>, Failed> {
         let mut vcpus = Vec::new();
-        for vm in list(&self.0, "vms")? {
-            vcpus.extend(list(vm, "vcpus")?);
+        for vm in get_list(&self.0, "vms")? {
+            vcpus.extend(get_list(vm, "vcpus")?);
         }
         Ok(vcpus)
     }
 
-    /// The sum over all vCPUs of one of the times that the guest took of itself.
-    pub(crate) fn time_ns(&self, name: &str) -> Result<u64, Failed> {
-        self.sum(name)
+    /// Returns the sum of a number over all vCPUs.
+    pub(crate) fn sum(&self, key: &str) -> Result<u64, Failed> {
+        let vcpus = self.vcpus()?;
+        vcpus.iter().map(|vcpu| get_number(vcpu, key)).sum()
     }
 
-    /// The sum of a number over all vCPUs.
-    pub(crate) fn sum(&self, name: &str) -> Result<u64, Failed> {
-        self.vcpus()?.iter().map(|it| number(it, name)).sum()
-    }
-
-    /// The index of each vCPU.
+    /// Returns the index of each vCPU.
     pub(crate) fn indices(&self) -> Result<Vec<u64>, Failed> {
-        self.vcpus()?.iter().map(|it| number(it, "vcpu")).collect()
+        let vcpus = self.vcpus()?;
+        vcpus.iter().map(|vcpu| get_number(vcpu, "vcpu")).collect()
     }
 
-    /// Returns of `KVM_RUN`, as many `kvm_userspace_exit` events.
+    /// Returns how often `KVM_RUN` returned, which is the number of `kvm_userspace_exit` events.
     pub(crate) fn userspace_exits(&self) -> Result<u64, Failed> {
-        self.vcpus()?
-            .iter()
-            .map(|it| number(it, "userspace_exits_total"))
-            .sum()
+        self.sum("userspace_exits_total")
     }
 
-    /// How often the vCPU of an index did a thing.
-    pub(crate) fn made_by(&self, vcpu: u64, kind: &str) -> Result<u64, Failed> {
+    /// Returns how many operations of this kind (`--kind`) the vCPUs with this index did.
+    pub(crate) fn operation_count(&self, index: u64, kind: &str) -> Result<u64, Failed> {
         let mut sum = 0;
-        for it in self.vcpus()? {
-            if number(it, "vcpu")? == vcpu {
-                sum += number(&it["made"], kind)?;
+        for vcpu in self.vcpus()? {
+            if get_number(vcpu, "vcpu")? == index {
+                sum += get_number(&vcpu["made"], kind)?;
             }
         }
         Ok(sum)
     }
 
-    /// VM exits of the vCPUs of an index, per reason's code.
-    pub(crate) fn exits_of(&self, vcpu: u64) -> Result<BTreeMap<u64, u64>, Failed> {
+    /// Returns the number of VM exits per reason code, of the vCPUs with this index.
+    pub(crate) fn vcpu_exits(&self, index: u64) -> Result<BTreeMap<u64, u64>, Failed> {
         let mut sums = BTreeMap::new();
-        for it in self.vcpus()? {
-            if number(it, "vcpu")? != vcpu {
-                continue;
-            }
-            let exits = it["kvm_exits"]
-                .as_object()
-                .ok_or("the guest knows no VM exits here")?;
-            for (name, count) in exits {
-                *sums.entry(exit_reasons::reason_code(name)?).or_default() +=
-                    count.as_u64().ok_or("a count that is none")?;
+        for vcpu in self.vcpus()? {
+            if get_number(vcpu, "vcpu")? == index {
+                for (name, count) in named_exits(vcpu)? {
+                    *sums.entry(exit_reasons::reason_code(name)?).or_default() += count;
+                }
             }
         }
         Ok(sums)
     }
 
-    /// VM exits of all vCPUs, per reason's code.
+    /// Returns the number of VM exits of all vCPUs, per reason code.
     pub(crate) fn exits(&self) -> Result<BTreeMap<u64, u64>, Failed> {
         let mut indices = self.indices()?;
         indices.sort_unstable();
         indices.dedup();
         let mut sums = BTreeMap::new();
         for vcpu in indices {
-            for (code, count) in self.exits_of(vcpu)? {
+            for (code, count) in self.vcpu_exits(vcpu)? {
                 *sums.entry(code).or_default() += count;
             }
         }
         Ok(sums)
     }
 
-    /// VM exits per reason, by the kernel's name.
+    /// Returns the number of VM exits of all vCPUs, per name that the kernel has for the reason.
     pub(crate) fn exits_by_name(&self) -> Result<BTreeMap<String, u64>, Failed> {
         let mut sums = BTreeMap::new();
-        for it in self.vcpus()? {
-            let exits = it["kvm_exits"]
-                .as_object()
-                .ok_or("the guest knows no VM exits here")?;
-            for (name, count) in exits {
-                *sums.entry(name.clone()).or_default() +=
-                    count.as_u64().ok_or("a count that is none")?;
+        for vcpu in self.vcpus()? {
+            for (name, count) in named_exits(vcpu)? {
+                *sums.entry(name.clone()).or_default() += count;
             }
         }
         Ok(sums)
     }
+}
+
+/// Returns the VM exits that one vCPU expects: the name of each reason and the count.
+fn named_exits(vcpu: &Value) -> Result<Vec<(&String, u64)>, Failed> {
+    let exits = vcpu["kvm_exits"]
+        .as_object()
+        .ok_or("the guest does not know its VM exits on this machine")?;
+    exits
+        .iter()
+        .map(|(name, count)| Ok((name, count.as_u64().ok_or("a count is not a number")?)))
+        .collect()
 }

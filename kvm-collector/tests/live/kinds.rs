@@ -6,8 +6,8 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
-    exits::REQUIREMENTS as EXIT_NEEDS,
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    exits::REQUIREMENTS as EXIT_REQUIREMENTS,
     guest::{Guest, GuestReport},
     process::run_collector,
     requirements::{Requirement, test},
@@ -26,14 +26,22 @@ pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("ports_are_counted", REQUIREMENTS, ports),
         test("mmio_addresses_are_counted", REQUIREMENTS, addresses),
-        test("msrs_and_leaves_are_counted", EXIT_NEEDS, msrs_and_leaves),
+        test(
+            "msrs_and_leaves_are_counted",
+            EXIT_REQUIREMENTS,
+            msrs_and_leaves,
+        ),
         test("userspace_exits_are_counted", REQUIREMENTS, userspace),
         test("any_field_is_counted", REQUIREMENTS, any_field),
         test("unknown_kinds_are_errors", REQUIREMENTS, unknown),
-        test("kinds_divide_the_same_time", EXIT_NEEDS, same_time),
-        test("causes_are_under_their_reasons", EXIT_NEEDS, causes),
-        test("slow_exits_are_reported", EXIT_NEEDS, slow),
-        test("intervals_add_up_to_the_total", EXIT_NEEDS, intervals),
+        test("kinds_divide_the_same_time", EXIT_REQUIREMENTS, same_time),
+        test("causes_are_under_their_reasons", EXIT_REQUIREMENTS, causes),
+        test("slow_exits_are_reported", EXIT_REQUIREMENTS, slow),
+        test(
+            "intervals_add_up_to_the_total",
+            EXIT_REQUIREMENTS,
+            intervals,
+        ),
     ]
 }
 
@@ -46,15 +54,15 @@ fn watch(kind: &str, guest: &Guest) -> Result<RunningCollector, Failed> {
 
 fn report_of(watch: RunningCollector) -> Result<Value, Failed> {
     let report = watch.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
     Ok(report)
 }
 
 fn counts(report: &Value) -> Result<Counts, Failed> {
     let mut counts = Counts::new();
-    for row in list(report, "rows")? {
-        let key = (number(row, "code")?, number(row, "class")?);
-        *counts.entry(key).or_default() += number(row, "count")?;
+    for row in get_list(report, "rows")? {
+        let key = (get_number(row, "code")?, get_number(row, "class")?);
+        *counts.entry(key).or_default() += get_number(row, "count")?;
     }
     Ok(counts)
 }
@@ -62,7 +70,7 @@ fn counts(report: &Value) -> Result<Counts, Failed> {
 fn made(made: &GuestReport, kind: &str) -> Result<u64, Failed> {
     let mut sum = 0;
     for vcpu in made.indices()? {
-        sum += made.made_by(vcpu, kind)?;
+        sum += made.operation_count(vcpu, kind)?;
     }
     Ok(sum)
 }
@@ -77,8 +85,8 @@ fn ports() -> Result<(), Failed> {
         let of_class = counts.iter().filter(|((_, it), _)| *it == class);
         of_class.map(|(_, count)| count).sum()
     };
-    equal("outs", of(OUT), made(&guest, "io")?)?;
-    equal("ins", of(0), made(&guest, "io-read")?)
+    ensure_equal("outs", of(OUT), made(&guest, "io")?)?;
+    ensure_equal("ins", of(0), made(&guest, "io-read")?)
 }
 
 fn addresses() -> Result<(), Failed> {
@@ -110,9 +118,9 @@ fn msrs_and_leaves() -> Result<(), Failed> {
             .map(|it| it.1)
             .sum()
     };
-    equal("reads and writes", (of(0), of(1)), (500, 500))?;
+    ensure_equal("reads and writes", (of(0), of(1)), (500, 500))?;
     let leaves: u64 = counts(&report_of(leaves)?)?.values().sum();
-    equal("leaves", leaves, 500)
+    ensure_equal("leaves", leaves, 500)
 }
 
 fn userspace() -> Result<(), Failed> {
@@ -126,9 +134,9 @@ fn userspace() -> Result<(), Failed> {
         .filter(|it| it.0.1 == 0)
         .map(|it| it.1)
         .sum();
-    equal(
+    ensure_equal(
         "returns of KVM_RUN",
-        number(&report, "count")?,
+        get_number(&report, "count")?,
         guest.userspace_exits()?,
     )?;
     ensure(clean >= 800, || {
@@ -141,8 +149,8 @@ fn any_field() -> Result<(), Failed> {
     let watch = watch("kvm_pio.size", &guest)?;
     let guest = guest.run()?;
     let report = report_of(watch)?;
-    equal("kind", &report["kind"], &Value::from("kvm_pio.size"))?;
-    equal("events", number(&report, "count")?, made(&guest, "io")?)
+    ensure_equal("kind", &report["kind"], &Value::from("kvm_pio.size"))?;
+    ensure_equal("events", get_number(&report, "count")?, made(&guest, "io")?)
 }
 
 fn unknown() -> Result<(), Failed> {
@@ -176,21 +184,21 @@ fn same_time() -> Result<(), Failed> {
     let by_port = watch("pio", &guest)?;
     guest.run()?;
     let (by_reason, by_port) = (report_of(by_reason)?, report_of(by_port)?);
-    equal(
+    ensure_equal(
         "counts",
-        number(&by_port, "count")?,
-        number(&by_reason, "count")?,
+        get_number(&by_port, "count")?,
+        get_number(&by_reason, "count")?,
     )?;
-    equal(
+    ensure_equal(
         "open ones",
-        number(&by_port, "open")?,
-        number(&by_reason, "open")?,
+        get_number(&by_port, "open")?,
+        get_number(&by_reason, "open")?,
     )?;
     for field in ["time_ns", "vmm_ns"] {
         let sum = |report: &Value| -> Result<u64, Failed> {
-            list(report, "rows")?
+            get_list(report, "rows")?
                 .iter()
-                .map(|row| number(row, field))
+                .map(|row| get_number(row, field))
                 .sum()
         };
         let (reason, port) = (sum(&by_reason)?, sum(&by_port)?);
@@ -209,26 +217,26 @@ fn causes() -> Result<(), Failed> {
     ])?;
     guest.run()?;
     for (report, events) in [(report_of(watch)?, true), (report_of(by_rip)?, false)] {
-        for row in list(&report, "rows")? {
+        for row in get_list(&report, "rows")? {
             let name = row["reason"].as_str().unwrap_or_default();
             if !["io", "msr", "cpuid", "IO_INSTRUCTION", "MSR_WRITE", "CPUID"].contains(&name) {
                 continue;
             }
             // All that have a time have a cause, and few ones are told exactly.
-            let timed = number(row, "count")? - number(row, "open")?;
+            let timed = get_number(row, "count")? - get_number(row, "open")?;
             let mut sum = 0;
-            for cause in list(row, "causes")? {
-                equal(
+            for cause in get_list(row, "causes")? {
+                ensure_equal(
                     "bounds",
-                    number(cause, "at_least")?,
-                    number(cause, "at_most")?,
+                    get_number(cause, "at_least")?,
+                    get_number(cause, "at_most")?,
                 )?;
-                sum += number(cause, "at_least")?;
+                sum += get_number(cause, "at_least")?;
             }
-            equal(&format!("causes of {name}"), sum, timed)?;
-            equal("others", number(row, "other_causes_at_most")?, 0)?;
+            ensure_equal(&format!("causes of {name}"), sum, timed)?;
+            ensure_equal("others", get_number(row, "other_causes_at_most")?, 0)?;
             if events && name == "io" {
-                let ports = list(row, "causes")?
+                let ports = get_list(row, "causes")?
                     .iter()
                     .map(|it| it["cause"].to_string());
                 let ports: Vec<_> = ports.collect();
@@ -251,37 +259,39 @@ fn slow() -> Result<(), Failed> {
     guest.run()?;
     let mut lines = watch.end()?.expect_code(0)?.json()?;
     let report = lines.pop().ok_or("no report")?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
     ensure(lines.len() >= 50, || {
         format!("{} slow exits of 50", lines.len())
     })?;
     let mut io = 0;
     for line in &lines {
-        equal("view", &line["view"], &Value::from("slow_exit"))?;
-        equal("pid", line["pid"].to_string(), pid.clone())?;
+        ensure_equal("view", &line["view"], &Value::from("slow_exit"))?;
+        ensure_equal("pid", line["pid"].to_string(), pid.clone())?;
         let parts: u64 = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"]
             .iter()
-            .map(|it| number(line, it))
+            .map(|it| get_number(line, it))
             .sum::<Result<_, _>>()?;
-        let time = number(line, "time_ns")?;
-        equal("the parts' sum", parts, time)?;
+        let time = get_number(line, "time_ns")?;
+        ensure_equal("the parts' sum", parts, time)?;
         ensure(time > 15_000_000, || format!("not slow: {line}"))?;
         if line["cause"]
             .as_str()
             .is_some_and(|it| it.contains("port 0x3f8 out"))
         {
             io += 1;
-            ensure(number(line, "vmm_ns")? >= 20_000_000, || {
+            ensure(get_number(line, "vmm_ns")? >= 20_000_000, || {
                 format!("the VMM slept: {line}")
             })?;
-            ensure(number(line, "guest_rip")? > 0, || format!("no rip: {line}"))?;
+            ensure(get_number(line, "guest_rip")? > 0, || {
+                format!("no rip: {line}")
+            })?;
         }
     }
-    equal("slow outs", io, 50)?;
+    ensure_equal("slow outs", io, 50)?;
     // The others, whatever the machine was doing, are in the table too.
-    let longer: u64 = list(&report, "rows")?
+    let longer: u64 = get_list(&report, "rows")?
         .iter()
-        .map(|row| number(row, "count"))
+        .map(|row| get_number(row, "count"))
         .sum::<Result<_, _>>()?;
     ensure(longer >= lines.len() as u64, || format!("{report}"))
 }
@@ -298,44 +308,44 @@ fn intervals() -> Result<(), Failed> {
     let mut extremes: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     let mut last_end = 0;
     for line in &lines {
-        equal(
+        ensure_equal(
             "intervals follow each other",
-            number(line, "start_ns")?,
+            get_number(line, "start_ns")?,
             last_end,
         )?;
-        last_end += number(line, "elapsed_ns")?;
-        for row in list(line, "rows")? {
-            let sum = sums.entry(number(row, "reason_code")?).or_default();
-            sum.0 += number(row, "count")?;
-            sum.1 += number(row, "time_ns")?;
-            let timed: u64 = list(row, "histogram")?
+        last_end += get_number(line, "elapsed_ns")?;
+        for row in get_list(line, "rows")? {
+            let sum = sums.entry(get_number(row, "reason_code")?).or_default();
+            sum.0 += get_number(row, "count")?;
+            sum.1 += get_number(row, "time_ns")?;
+            let timed: u64 = get_list(row, "histogram")?
                 .iter()
-                .map(|it| number(it, "count"))
+                .map(|it| get_number(it, "count"))
                 .sum::<Result<_, _>>()?;
             if timed > 0 {
                 let (min, mean, max) = (
-                    number(row, "min_ns")?,
-                    number(row, "mean_ns")?,
-                    number(row, "max_ns")?,
+                    get_number(row, "min_ns")?,
+                    get_number(row, "mean_ns")?,
+                    get_number(row, "max_ns")?,
                 );
                 // A row is read while it is counted in: the mean may be of one more or less.
                 ensure(min <= max && mean <= max + max / 10, || format!("{row}"))?;
                 let seen = extremes
-                    .entry(number(row, "reason_code")?)
+                    .entry(get_number(row, "reason_code")?)
                     .or_insert((u64::MAX, 0));
                 *seen = (seen.0.min(min), seen.1.max(max));
             }
         }
     }
-    for row in list(&total, "rows")? {
-        let code = number(row, "reason_code")?;
+    for row in get_list(&total, "rows")? {
+        let code = get_number(row, "reason_code")?;
         let (count, time) = sums.get(&code).copied().unwrap_or_default();
-        equal("exits in intervals", count, number(row, "count")?)?;
-        equal("their time", time, number(row, "time_ns")?)?;
+        ensure_equal("exits in intervals", count, get_number(row, "count")?)?;
+        ensure_equal("their time", time, get_number(row, "time_ns")?)?;
         if let Some(&(min, max)) = extremes.get(&code) {
-            let of_total = (number(row, "min_ns")?, number(row, "max_ns")?);
-            equal("the extremes in intervals", (min, max), of_total)?;
+            let of_total = (get_number(row, "min_ns")?, get_number(row, "max_ns")?);
+            ensure_equal("the extremes in intervals", (min, max), of_total)?;
         }
     }
-    equal("the total's start", number(&total, "start_ns")?, 0)
+    ensure_equal("the total's start", get_number(&total, "start_ns")?, 0)
 }

@@ -3,7 +3,6 @@
 //! A test says what it needs. Where that is not there, it ends as ignored with the reason, never as passed.
 
 mod check;
-mod choice;
 mod churn;
 mod container;
 mod counts;
@@ -15,13 +14,11 @@ mod exit_reasons;
 mod exit_time_parts;
 mod exits;
 mod exits_recorded;
-mod ftrace;
+mod ftrace_instance;
 mod ftrace_oracle;
 mod ftrace_recording;
 mod guest;
-mod keeper;
 mod kinds;
-mod line;
 mod modules;
 mod namespaces;
 mod other_subsystems;
@@ -34,12 +31,15 @@ mod pty;
 mod record;
 mod replay;
 mod requirements;
+mod resident_vm;
 mod running_collector;
 mod self_cost;
 mod small_ring;
 mod smoke;
 mod temp_files;
 mod top;
+mod trace_filters;
+mod trace_line;
 mod vcpu_threads;
 mod verifier;
 
@@ -49,7 +49,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     // Before anything else: they fork, and must have one thread.
-    if let Some(code) = container::run_if_asked().or_else(namespaces::run_vmm_if_requested) {
+    if let Some(code) = container::run_if_requested().or_else(namespaces::run_vmm_if_requested) {
         return code;
     }
     top::panic_if_requested();
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         .args(["list", "events"])
         .output();
     if requirements::is_test_vm() {
-        keeper::keep();
+        resident_vm::create();
     }
     libtest_mimic::run(&arguments, tests()).exit_code()
 }
@@ -90,7 +90,7 @@ fn tests() -> Vec<Trial> {
         self_cost::tests(),
         errors::tests(),
         event_text::tests(),
-        choice::tests(),
+        trace_filters::tests(),
         top::tests(),
         record::tests(),
         verifier::tests(),

@@ -10,13 +10,13 @@ use std::{
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, equal},
-    counts::equal_total,
+    check::{ensure, ensure_equal},
+    counts::check_intervals_sum,
     errors::run_as_nobody,
     guest::Guest,
-    keeper,
     process::run_collector,
     requirements::{Requirement, test},
+    resident_vm,
     running_collector::RunningCollector,
 };
 
@@ -66,7 +66,7 @@ fn mount() {
 
 fn load() {
     let _ = shell("modprobe", &["kvm_amd"]);
-    keeper::keep();
+    resident_vm::create();
 }
 
 fn no_tracefs() -> Result<(), Failed> {
@@ -81,7 +81,7 @@ fn no_tracefs() -> Result<(), Failed> {
     let ended = run_collector(&["stat", "-d", "100ms", "-e", "kvm_userspace_exit", "--json"])?
         .expect_code(0)?
         .expect_message(&["tracefs was not mounted", "mounted it at", TRACEFS])?;
-    equal("the report", &ended.report()?["view"], &"stat".into())?;
+    ensure_equal("the report", &ended.report()?["view"], &"stat".into())?;
     ensure(Path::new(TRACEFS).join("events").exists(), || {
         "it was not mounted".into()
     })
@@ -114,7 +114,7 @@ fn no_privilege() -> Result<(), Failed> {
 
 fn kvm_not_loaded() -> Result<(), Failed> {
     let _restore = Restore(load);
-    keeper::let_go();
+    resident_vm::close();
     unload("kvm_amd")?;
     unload("kvm")?;
     for command in ["stat", "exits", "trace"] {
@@ -132,7 +132,7 @@ fn kvm_not_loaded() -> Result<(), Failed> {
 /// programs hold it. So "kvm unloaded meanwhile" is kvm_amd unloaded, and counting goes on when it is back.
 fn kvm_unloaded_meanwhile() -> Result<(), Failed> {
     let _restore = Restore(load);
-    keeper::let_go();
+    resident_vm::close();
     let watch = RunningCollector::start(&[
         "stat",
         "-I",
@@ -162,7 +162,7 @@ fn kvm_unloaded_meanwhile() -> Result<(), Failed> {
         .end()?
         .expect_code(0)?
         .expect_message(&["kvm_amd was unloaded: no VM can run", "kvm_amd was loaded"])?;
-    equal("the total", equal_total(&ended)?, before + after)
+    ensure_equal("the total", check_intervals_sum(&ended)?, before + after)
 }
 
 /// Removes a module. One that was just used is held a little longer: by a guest's last references, or by programs being detached.

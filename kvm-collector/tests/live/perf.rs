@@ -1,4 +1,4 @@
-//! `perf` as the other oracle: it records the same tracepoints, and `perf kvm stat` pairs them in user space, afterwards.
+//! `perf` as a reference tool: it records the same tracepoints, and `perf kvm stat report` times the exits afterwards.
 
 use std::{
     collections::BTreeMap,
@@ -14,36 +14,39 @@ use crate::{
     temp_files::TempFile,
 };
 
-/// Run by perf when its events are counted; ends when we close its input.
+/// The command that perf runs once its events are enabled. It ends when the test closes its stdin.
 const COMMAND: [&str; 4] = ["--", "sh", "-c", "echo attached; exec cat"];
 
-/// What `perf kvm stat report --event` tells apart. (MSRs are not in its help.)
+/// The argument of `perf kvm stat report --event` for exit reasons.
 pub(crate) const VMEXIT: &str = "vmexit";
 
-/// A perf that watches.
+/// A running perf with enabled events.
 #[derive(Debug)]
-struct Perf {
+struct RunningPerf {
     child: ChildGuard,
     stdin: ChildStdin,
     stdout: OutputReader,
     stderr: OutputReader,
 }
 
-impl Perf {
-    /// Starts it and returns when it sees events.
-    fn begin(args: &[&str]) -> Result<Self, Failed> {
+impl RunningPerf {
+    /// Starts perf, and returns once its events are enabled.
+    fn start(args: &[&str]) -> Result<Self, Failed> {
         let mut command = Command::new("perf");
         command.args(args).args(COMMAND).stdin(Stdio::piped());
         let mut child = ChildGuard::spawn(&mut command)?;
         let stdin = child.0.stdin.take().ok_or("stdin is piped")?;
         let mut stdout = BufReader::new(child.0.stdout.take().ok_or("stdout is piped")?);
         let stderr = child.stderr();
-        let mut first = String::new();
-        stdout.read_line(&mut first)?;
-        if first.trim() != "attached" {
+        let mut first_line = String::new();
+        stdout.read_line(&mut first_line)?;
+        if first_line.trim() != "attached" {
             drop(child);
-            let why = join_reader(stderr);
-            return Err(format!("perf {args:?} did not begin: `{first}` and `{why}`").into());
+            let stderr = join_reader(stderr);
+            return Err(format!(
+                "perf {args:?} did not start: stdout `{first_line}`, stderr `{stderr}`"
+            )
+            .into());
         }
         Ok(Self {
             child,
@@ -53,39 +56,39 @@ impl Perf {
         })
     }
 
-    /// Ends it; what it said.
+    /// Ends perf by ending its command. Returns the text on stdout and stderr.
     fn end(mut self) -> Result<String, Failed> {
         drop(self.stdin);
         let code = self.child.wait()?;
-        let said = join_reader(self.stdout) + &join_reader(self.stderr);
+        let text = join_reader(self.stdout) + &join_reader(self.stderr);
         ensure(code == Some(0), || {
-            format!("perf ended with {code:?}: {said}")
+            format!("perf ended with {code:?}: {text}")
         })?;
-        Ok(said)
+        Ok(text)
     }
 }
 
-/// `perf kvm stat record`, of all CPUs.
+/// A running `perf kvm stat record` of all CPUs.
 #[derive(Debug)]
 pub(crate) struct Recording {
-    perf: Perf,
+    perf: RunningPerf,
     file: TempFile,
 }
 
 impl Recording {
-    /// Records by the clock that the collector uses.
-    pub(crate) fn begin() -> Result<Self, Failed> {
-        Self::begin_with(&[])
+    /// Starts to record, with the clock that the collector uses.
+    pub(crate) fn start() -> Result<Self, Failed> {
+        Self::start_with(&[])
     }
 
-    /// The same with options more.
-    pub(crate) fn begin_with(options: &[&str]) -> Result<Self, Failed> {
+    /// Like [`Recording::start`], with more options.
+    pub(crate) fn start_with(options: &[&str]) -> Result<Self, Failed> {
         let file = TempFile::new("perf-data");
         let path = file.path().to_string_lossy();
-        // perf's own clock is another one, and nothing says that the two run at the same rate.
+        // The default clock of perf may run at a slightly different rate.
         let args = ["kvm", "stat", "record", "-a", "-k", "mono", "-o", &path];
         Ok(Self {
-            perf: Perf::begin(&[&args[..], options].concat())?,
+            perf: RunningPerf::start(&[&args[..], options].concat())?,
             file,
         })
     }
@@ -94,26 +97,26 @@ impl Recording {
         self.perf.child.signal(signal)
     }
 
-    /// Ends it, with all events or not.
-    pub(crate) fn end_with_losses(self) -> Result<Recorded, Failed> {
+    /// Ends the recording, which may lack events.
+    pub(crate) fn end_allowing_losses(self) -> Result<RecordedFile, Failed> {
         self.perf.end()?;
-        Ok(Recorded { file: self.file })
+        Ok(RecordedFile { file: self.file })
     }
 
-    /// Ends it; an error if it does not have all events.
-    pub(crate) fn end(self) -> Result<Recorded, Failed> {
-        let recorded = self.end_with_losses()?;
-        let losses = recorded.losses()?;
+    /// Ends the recording. Fails if perf lost events.
+    pub(crate) fn end(self) -> Result<RecordedFile, Failed> {
+        let recorded = self.end_allowing_losses()?;
+        let losses = recorded.read_losses()?;
         ensure(losses.is_empty(), || {
-            format!("perf lost events, so nothing can be said: {losses:?}")
+            format!("perf lost events, so there is nothing to compare with: {losses:?}")
         })?;
         Ok(recorded)
     }
 }
 
-/// What `perf kvm stat record` left.
+/// The file that `perf kvm stat record` wrote.
 #[derive(Debug)]
-pub(crate) struct Recorded {
+pub(crate) struct RecordedFile {
     file: TempFile,
 }
 
@@ -127,58 +130,63 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// All of them together, as exact as the two decimals of the mean.
+    /// Returns the total time of all exits, as precisely as the two decimals of the mean allow.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     pub(crate) fn total_us(&self) -> f64 {
         self.mean_us * self.count as f64
     }
 }
 
-/// `perf kvm stat report` of a file, of the VMs of one process.
-pub(crate) fn report_of(
+/// Runs `perf kvm stat report` on a file, for the VMs of one process. Returns the row of each key.
+pub(crate) fn run_report(
     file: &str,
     event: &str,
     pid: &str,
 ) -> Result<BTreeMap<String, Row>, Failed> {
-    let ended = run_command(Command::new("perf").args([
+    let output = run_command(Command::new("perf").args([
         "kvm", "-i", file, "stat", "report", "--event", event, "-p", pid,
     ]))?
     .expect_code(0)?;
-    // Which of the two it prints to depends on its version.
-    let said = ended.stdout + &ended.stderr;
-    let rows: BTreeMap<_, _> = said.lines().filter_map(parse_row).collect();
-    // Its last line is the sum: what was not understood would be missing.
+    // The version of perf decides to which of the two it prints.
+    let text = output.stdout + &output.stderr;
+    let rows: BTreeMap<_, _> = text.lines().filter_map(parse_row).collect();
+    // The last line has the sum. It differs if a row was not parsed.
     let total: u64 = rows.values().map(|row| row.count).sum();
-    ensure(said.contains(&format!("Total Samples:{total},")), || {
-        format!("not understood, of perf: {said}")
+    ensure(text.contains(&format!("Total Samples:{total},")), || {
+        format!("not the expected output of perf: {text}")
     })?;
     Ok(rows)
 }
 
-impl Recorded {
-    /// `perf kvm stat report`, of the VMs of one process.
-    pub(crate) fn report(&self, event: &str, pid: &str) -> Result<BTreeMap<String, Row>, Failed> {
-        report_of(&self.path(), event, pid)
+impl RecordedFile {
+    /// Runs `perf kvm stat report`, for the VMs of one process. Returns the row of each key.
+    pub(crate) fn run_report(
+        &self,
+        event: &str,
+        pid: &str,
+    ) -> Result<BTreeMap<String, Row>, Failed> {
+        run_report(&self.path(), event, pid)
     }
 
-    /// Where the recording lies.
+    /// Returns the path of the recording.
     pub(crate) fn path(&self) -> String {
         self.file.path().to_string_lossy().into_owned()
     }
 
-    /// Two kinds say so: one in the stream, when there is room again, and one that perf adds at the end from the kernel's counts.
-    pub(crate) fn losses(&self) -> Result<BTreeMap<String, u64>, Failed> {
+    /// Returns the counts of the records that report lost events, by the type of record. There are two types: `LOST` follows
+    /// a loss in the stream, and `LOST_SAMPLES` is added at the end, from the counters of the kernel.
+    pub(crate) fn read_losses(&self) -> Result<BTreeMap<String, u64>, Failed> {
         let path = self.file.path().to_string_lossy();
-        let ended = run_command(Command::new("perf").args(["report", "--stats", "-i", &path]))?
+        let output = run_command(Command::new("perf").args(["report", "--stats", "-i", &path]))?
             .expect_code(0)?;
-        ensure(ended.stdout.contains("SAMPLE events:"), || {
-            format!("not understood, of perf: {ended:?}")
+        ensure(output.stdout.contains("SAMPLE events:"), || {
+            format!("not the expected output of perf: {output:?}")
         })?;
-        Ok(ended.stdout.lines().filter_map(parse_loss).collect())
+        Ok(output.stdout.lines().filter_map(parse_loss).collect())
     }
 }
 
-/// `      LOST events:          3  ( 0.1%)`, and what else means that events are missing.
+/// Parses a line such as `      LOST events:          3  ( 0.1%)`; `None` if its record does not mean that events are missing.
 fn parse_loss(line: &str) -> Option<(String, u64)> {
     let (kind, rest) = line.trim().split_once(" events:")?;
     if !kind.starts_with("LOST") && kind != "THROTTLE" {
@@ -188,36 +196,39 @@ fn parse_loss(line: &str) -> Option<(String, u64)> {
     Some((kind.to_owned(), count))
 }
 
-/// `      npf       2008    19.92%    28.25%     21.98us  10261.04us    157.93us ( +-   9.23% )`; a name may have blanks in it.
+/// Parses a line such as `      npf       2008    19.92%    28.25%     21.98us  10261.04us    157.93us ( +-   9.23% )`. The name
+/// may contain spaces.
 fn parse_row(line: &str) -> Option<(String, Row)> {
     let (line, _) = line.split_once(" ( +-")?;
     let words: Vec<_> = line.split_whitespace().collect();
     let (name, [count, _, _, min, max, mean]) = words.split_last_chunk()?;
-    let us = |word: &str| word.strip_suffix("us")?.parse().ok();
+    let parse_us = |word: &str| word.strip_suffix("us")?.parse().ok();
     let row = Row {
         count: count.parse().ok()?,
-        min_us: us(min)?,
-        max_us: us(max)?,
-        mean_us: us(mean)?,
+        min_us: parse_us(min)?,
+        max_us: parse_us(max)?,
+        mean_us: parse_us(mean)?,
     };
     Some((name.join(" "), row))
 }
 
-/// `perf stat` of one event.
+/// A running `perf stat` of one event.
 #[derive(Debug)]
-pub(crate) struct Counting(Perf);
+pub(crate) struct PerfStat(RunningPerf);
 
-impl Counting {
-    /// Counts an event in the threads that a process has now.
-    pub(crate) fn begin(event: &str, pid: &str) -> Result<Self, Failed> {
-        Ok(Self(Perf::begin(&["stat", "-x,", "-e", event, "-p", pid])?))
+impl PerfStat {
+    /// Starts to count an event in the threads that a process has now.
+    pub(crate) fn start(event: &str, pid: &str) -> Result<Self, Failed> {
+        let args = ["stat", "-x,", "-e", event, "-p", pid];
+        Ok(Self(RunningPerf::start(&args)?))
     }
 
+    /// Ends perf. Returns the count.
     pub(crate) fn end(self) -> Result<u64, Failed> {
-        // `2002,,kvm:kvm_pio,1503223,100.00,,`
-        let said = self.0.end()?;
-        said.lines()
+        let text = self.0.end()?;
+        // The line is like `2002,,kvm:kvm_pio,1503223,100.00,,`.
+        text.lines()
             .find_map(|line| line.split_once(",,kvm:")?.0.parse().ok())
-            .ok_or_else(|| format!("not understood, of perf: {said}").into())
+            .ok_or_else(|| format!("not the expected output of perf: {text}").into())
     }
 }

@@ -13,9 +13,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     guest::Guest,
-    perf::{Counting, Recording, Row, VMEXIT},
+    perf::{PerfStat, Recording, Row, VMEXIT},
     requirements::{Requirement, test},
     running_collector::RunningCollector,
 };
@@ -80,13 +80,13 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn perf_sees(event: &str, args: &[&str]) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "500"])?;
     let pid = guest.pid.clone();
-    let alone = Counting::begin(&format!("kvm:{event}"), &pid)?;
+    let alone = PerfStat::start(&format!("kvm:{event}"), &pid)?;
     let watch = RunningCollector::start(&[args, &["--json", "-p", &pid]].concat())?;
     let made = guest.run()?;
     watch.end()?.expect_code(0)?;
     let seen = alone.end()?;
     if event == "kvm_userspace_exit" {
-        equal("perf's count", seen, made.userspace_exits()?)
+        ensure_equal("perf's count", seen, made.userspace_exits()?)
     } else {
         // Interrupts come on top.
         let least: u64 = made.exits()?.values().sum();
@@ -101,17 +101,17 @@ fn counts_agree() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", kinds, "-n", "500", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
     let watch = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
-    let perf = Recording::begin()?;
+    let perf = Recording::start()?;
     let made = guest.run()?;
     let perf = perf.end()?;
     let report = watch.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
     // The one exit of each vCPU by which its program ended.
-    equal("exits without an entry", number(&report, "open")?, 2)?;
-    let theirs = counts(&perf.report(VMEXIT, &pid)?);
-    equal("exits per reason, ours and perf's", timed(&report)?, theirs)?;
+    ensure_equal("exits without an entry", get_number(&report, "open")?, 2)?;
+    let theirs = counts(&perf.run_report(VMEXIT, &pid)?);
+    ensure_equal("exits per reason, ours and perf's", timed(&report)?, theirs)?;
     let least: u64 = made.exits_by_name()?.values().sum();
-    ensure(number(&report, "count")? >= least, || {
+    ensure(get_number(&report, "count")? >= least, || {
         format!("too few exits: {report}")
     })
 }
@@ -129,25 +129,25 @@ fn two_vms() -> Result<(), Failed> {
         "-p",
         &pids.join(","),
     ])?;
-    let perf = Recording::begin()?;
+    let perf = Recording::start()?;
     let mut guests = [one, two];
     for guest in &mut guests {
-        guest.release()?;
+        guest.start()?;
     }
     for guest in guests {
         guest.finish()?;
     }
     let perf = perf.end()?;
     let report = watch.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
     for pid in &pids {
-        let ours: Vec<_> = list(&report, "rows")?
+        let ours: Vec<_> = get_list(&report, "rows")?
             .iter()
             .filter(|row| row["pid"].as_u64() == pid.parse().ok())
             .collect();
         ensure(ours.len() >= 5, || format!("too few rows: {report}"))?;
-        let theirs = counts(&perf.report(VMEXIT, pid)?);
-        equal("exits of a VM, ours and perf's", timed_of(ours)?, theirs)?;
+        let theirs = counts(&perf.run_report(VMEXIT, pid)?);
+        ensure_equal("exits of a VM, ours and perf's", timed_of(ours)?, theirs)?;
     }
     Ok(())
 }
@@ -198,20 +198,20 @@ fn differing_times() -> Result<BTreeMap<Number, (f64, f64)>, Failed> {
     let guest = Guest::prepare(&["-k", kinds, "-n", "1000", "--sleep", "200us"])?;
     let pid = guest.pid.clone();
     let watch = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
-    let perf = Recording::begin()?;
+    let perf = Recording::start()?;
     guest.run()?;
     let perf = perf.end()?;
     let report = watch.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
-    let theirs = perf.report(VMEXIT, &pid)?;
-    equal("exits per reason", timed(&report)?, counts(&theirs))?;
+    ensure_nothing_lost(&report)?;
+    let theirs = perf.run_report(VMEXIT, &pid)?;
+    ensure_equal("exits per reason", timed(&report)?, counts(&theirs))?;
 
     let mut differing = BTreeMap::new();
     let mut long = 0;
     println!();
-    for row in list(&report, "rows")? {
+    for row in get_list(&report, "rows")? {
         let name = row["reason"].as_str().ok_or("no reason")?;
-        let timed = number(row, "count")? - number(row, "open")?;
+        let timed = get_number(row, "count")? - get_number(row, "open")?;
         if timed < 1000 {
             // Too few for a mean: interrupts.
             continue;
@@ -257,18 +257,18 @@ fn kind_agrees(kind: &str, event: &str) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", kinds, "-n", "300", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
     let watch = RunningCollector::start(&["exits", "--json", "--kind", kind, "-p", &pid])?;
-    let perf = Recording::begin()?;
+    let perf = Recording::start()?;
     guest.run()?;
     let perf = perf.end()?;
     let report = watch.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
     let mut theirs = BTreeMap::new();
-    for (key, row) in perf.report(event, &pid)? {
+    for (key, row) in perf.run_report(event, &pid)? {
         *theirs.entry(access(&key)?).or_default() += row.count;
     }
     // Both directions, at least.
     ensure(theirs.len() >= 2, || format!("too few keys: {theirs:?}"))?;
-    equal(
+    ensure_equal(
         "counts per key, ours and perf's",
         by_access(&report, kind)?,
         theirs,
@@ -280,14 +280,14 @@ type Access = (u64, bool);
 
 /// Counts of the rows of a kind, of what was entered from: of the last `out` of a guest, which is not, perf says nothing.
 fn by_access(report: &Value, kind: &str) -> Result<BTreeMap<Access, u64>, Failed> {
-    equal("the kind", report["kind"].as_str(), Some(kind))?;
+    ensure_equal("the kind", report["kind"].as_str(), Some(kind))?;
     // `kvm_mmio.type` is 2 for a write, `kvm_pio.rw` and `kvm_msr.write` are 1.
     let write = if kind == "mmio" { 2 } else { 1 };
     let mut counts = BTreeMap::new();
-    for row in list(report, "rows")? {
-        let count = number(row, "count")? - number(row, "open")?;
+    for row in get_list(report, "rows")? {
+        let count = get_number(row, "count")? - get_number(row, "open")?;
         if count > 0 {
-            let access = (number(row, "code")?, number(row, "class")? == write);
+            let access = (get_number(row, "code")?, get_number(row, "class")? == write);
             *counts.entry(access).or_default() += count;
         }
     }
@@ -311,13 +311,13 @@ fn access(key: &str) -> Result<Access, Failed> {
 
 fn losses() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "1000"])?;
-    let perf = Recording::begin_with(&["-m", "1"])?;
+    let perf = Recording::start_with(&["-m", "1"])?;
     // Asleep, it cannot empty its one page.
     perf.signal(Signal::STOP)?;
     let made = guest.run();
     perf.signal(Signal::CONT)?;
     made?;
-    let losses = perf.end_with_losses()?.losses()?;
+    let losses = perf.end_allowing_losses()?.read_losses()?;
     ensure(losses.values().sum::<u64>() > 0, || {
         "perf must have lost events, and does not say so".to_owned()
     })
@@ -325,7 +325,7 @@ fn losses() -> Result<(), Failed> {
 
 fn us(row: &Value, name: &str) -> Result<f64, Failed> {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    Ok(number(row, name)? as f64 / 1000.0)
+    Ok(get_number(row, name)? as f64 / 1000.0)
 }
 
 fn counts(rows: &BTreeMap<String, Row>) -> BTreeMap<String, u64> {
@@ -336,7 +336,7 @@ fn counts(rows: &BTreeMap<String, Row>) -> BTreeMap<String, u64> {
 
 /// Exits that were entered from, by reason.
 fn timed(report: &Value) -> Result<BTreeMap<String, u64>, Failed> {
-    timed_of(list(report, "rows")?)
+    timed_of(get_list(report, "rows")?)
 }
 
 fn timed_of<'a>(
@@ -345,7 +345,7 @@ fn timed_of<'a>(
     let mut counts = BTreeMap::new();
     for row in rows {
         let name = row["reason"].as_str().ok_or("no reason")?;
-        let count = number(row, "count")? - number(row, "open")?;
+        let count = get_number(row, "count")? - get_number(row, "open")?;
         if count > 0 {
             counts.insert(name.to_owned(), count);
         }

@@ -24,7 +24,7 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, equal},
+    check::{ensure, ensure_equal},
     exits::REQUIREMENTS,
     requirements::test,
 };
@@ -70,7 +70,8 @@ fn hold(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Result<()> {
-    equal(what, got, expected).map_err(|it| it.message().unwrap_or_default().to_owned().into())
+    ensure_equal(what, got, expected)
+        .map_err(|it| it.message().unwrap_or_default().to_owned().into())
 }
 
 #[repr(align(4096))]

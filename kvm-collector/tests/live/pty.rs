@@ -1,4 +1,4 @@
-//! A terminal whose other end is the test's: what is printed is read when the test does, and not before.
+//! A pseudoterminal. The test reads what programs print, so it decides when they can go on.
 
 use std::{
     fs::File,
@@ -21,76 +21,76 @@ use rustix::{
 
 use crate::{check::ensure, process::ChildGuard};
 
-/// Nothing here takes longer, also under emulation.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for expected output, also under emulation.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A terminal of 80 times 24.
+/// A terminal of 80x24.
 pub(crate) struct Pty {
-    /// The test's end of it.
-    pub(crate) far: File,
-    /// The programs' end; it does not wait.
-    near: File,
+    /// The side of the test (the pseudoterminal's master).
+    pub(crate) master: File,
+    /// The side of the programs, non-blocking.
+    terminal: File,
 }
 
-/// What raw mode changes.
+/// The settings that raw mode changes.
 pub(crate) type Settings = (InputModes, OutputModes, ControlModes, LocalModes);
 
 impl Pty {
     pub(crate) fn open() -> Result<Self, Failed> {
-        let far = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        grantpt(&far)?;
-        unlockpt(&far)?;
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
         let size = Winsize {
             ws_row: 24,
             ws_col: 80,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        tcsetwinsize(&far, size)?;
-        let near = File::options()
+        tcsetwinsize(&master, size)?;
+        let terminal = File::options()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(ptsname(&far, Vec::new())?.into_string()?)?;
+            .open(ptsname(&master, Vec::new())?.into_string()?)?;
         Ok(Self {
-            far: far.into(),
-            near,
+            master: master.into(),
+            terminal,
         })
     }
 
-    /// Starts a program on it.
+    /// Starts a program with this terminal as stdin and stdout.
     pub(crate) fn spawn(&self, command: &mut Command) -> Result<ChildGuard, Failed> {
         use std::os::fd::AsRawFd as _;
-        // Opened for itself: programs wait, as they do on any terminal.
-        let near = File::options()
+        // Opened again, so that it is blocking, as terminals usually are.
+        let terminal = File::options()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NOCTTY)
-            .open(format!("/proc/self/fd/{}", self.near.as_raw_fd()))?;
+            .open(format!("/proc/self/fd/{}", self.terminal.as_raw_fd()))?;
         let child = command
-            .stdin(near.try_clone()?)
-            .stdout(near)
+            .stdin(terminal.try_clone()?)
+            .stdout(terminal)
             .stderr(Stdio::piped())
             .spawn()?;
         Ok(ChildGuard(child))
     }
 
     pub(crate) fn settings(&self) -> Result<Settings, Failed> {
-        let it = tcgetattr(&self.near)?;
+        let settings = tcgetattr(&self.terminal)?;
         Ok((
-            it.input_modes,
-            it.output_modes,
-            it.control_modes,
-            it.local_modes,
+            settings.input_modes,
+            settings.output_modes,
+            settings.control_modes,
+            settings.local_modes,
         ))
     }
 
-    /// Prints until it takes nothing more.
+    /// Prints until the terminal's buffer is full.
     pub(crate) fn fill(&self) -> Result<(), Failed> {
-        // What it has taken is still passed on when it is full for the first time.
+        // When the buffer is full for the first time, the terminal still passes some of it on.
         for _ in 0..5 {
             loop {
-                match (&self.near).write(&[b'.'; 64]) {
+                match (&self.terminal).write(&[b'.'; 64]) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     other => other?,
                 };
@@ -100,31 +100,32 @@ impl Pty {
         Ok(())
     }
 
-    /// Types keys for 10 ms, as many as it takes. Returns how many.
+    /// Types as many keys as the terminal accepts at once, then waits 10 ms. Returns the number of keys.
     pub(crate) fn type_keys(&self) -> Result<usize, Failed> {
-        let flags = fcntl_getfl(&self.far)?;
-        fcntl_setfl(&self.far, flags | OFlags::NONBLOCK)?;
-        let typed = match (&self.far).write(&[b'j'; 1 << 10]) {
+        let flags = fcntl_getfl(&self.master)?;
+        fcntl_setfl(&self.master, flags | OFlags::NONBLOCK)?;
+        let typed = match (&self.master).write(&[b'j'; 1 << 10]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
             other => other,
         };
-        fcntl_setfl(&self.far, flags)?;
+        fcntl_setfl(&self.master, flags)?;
         thread::sleep(Duration::from_millis(10));
         Ok(typed?)
     }
 
-    /// Reads until this has been printed.
-    pub(crate) fn wait_for(&self, word: &str) -> Result<(), Failed> {
-        let begin = Instant::now();
-        let timeout = Timespec::try_from(PATIENCE)?;
-        let (mut seen, mut some) = (Vec::new(), [0; 4 << 10]);
-        while !String::from_utf8_lossy(&seen).contains(word) {
-            let ready = poll(&mut [PollFd::new(&self.far, PollFlags::IN)], Some(&timeout))?;
-            ensure(ready > 0 && begin.elapsed() < PATIENCE, || {
-                format!("no `{word}` in {:?}", String::from_utf8_lossy(&seen))
+    /// Reads until this text has been printed.
+    pub(crate) fn wait_for(&self, text: &str) -> Result<(), Failed> {
+        let start = Instant::now();
+        let timeout = Timespec::try_from(TIMEOUT)?;
+        let (mut output, mut buffer) = (Vec::new(), [0; 4 << 10]);
+        while !String::from_utf8_lossy(&output).contains(text) {
+            let fds = &mut [PollFd::new(&self.master, PollFlags::IN)];
+            let ready = poll(fds, Some(&timeout))?;
+            ensure(ready > 0 && start.elapsed() < TIMEOUT, || {
+                format!("no `{text}` in {:?}", String::from_utf8_lossy(&output))
             })?;
-            let length = (&self.far).read(&mut some)?;
-            seen.extend_from_slice(&some[..length]);
+            let length = (&self.master).read(&mut buffer)?;
+            output.extend_from_slice(&buffer[..length]);
         }
         Ok(())
     }

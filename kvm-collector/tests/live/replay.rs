@@ -1,5 +1,5 @@
-//! Timed twice: by the kernel half as exits happen, and by user space from the events that were sent to it meanwhile. Both go by the
-//! same readings of the clock, so every number of theirs is the same.
+//! The replay agrees with the eBPF programs: both time the same exits, the programs as they happen and the replay from the
+//! events in the rings. Both use the same timestamps, so all numbers are equal.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -17,48 +17,48 @@ use kvm_ebpf_common::{Key, SlowExit};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, equal},
+    check::{ensure, ensure_equal},
     exits::REQUIREMENTS,
     guest::Guest,
     requirements::test,
 };
 
-/// Enough for what happens while this process does not run.
+/// Large enough for all events while this process does not run.
 const RING_BYTES: u32 = 64 << 20;
 
-/// As long as user space sleeps, if it does: some exits take longer, others do not.
+/// Threshold of slow exits. Some exits are slower, others are not. It equals the guest's `--sleep` in these tests.
 const SLOW: Duration = Duration::from_micros(100);
 
-/// What has no interrupt controllers in the kernel, and what has.
+/// Kinds of exits of a guest without interrupt controllers in the kernel, and with them.
 const WITHOUT_APIC: &str =
     "io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,hypercall,page-fault,cr,wbinvd";
 const WITH_APIC: &str = "timer,apic,ipi,io,msr,cpuid,page-fault";
 
-/// All that exits may be about.
+/// All kinds of causes.
 const CAUSES: [&str; 6] = ["pio", "mmio", "msr", "cpuid", "hypercall", "page-fault"];
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("replayed_exits_are_the_kernels", REQUIREMENTS, || {
-            same(&["-k", WITHOUT_APIC, "-n", "100"], VMEXIT, &CAUSES)
+        test("replayed_exits_equal_the_kernels", REQUIREMENTS, || {
+            compare_guest(&["-k", WITHOUT_APIC, "-n", "100"], VMEXIT, &CAUSES)
         }),
-        test("replayed_halts_are_the_kernels", REQUIREMENTS, || {
-            same(&["-k", WITH_APIC, "-n", "40"], VMEXIT, &CAUSES)
+        test("replayed_halts_equal_the_kernels", REQUIREMENTS, || {
+            compare_guest(&["-k", WITH_APIC, "-n", "40"], VMEXIT, &CAUSES)
         }),
-        test("replayed_vcpus_are_the_kernels", REQUIREMENTS, || {
+        test("replayed_vcpus_equal_the_kernels", REQUIREMENTS, || {
             let sleeping = ["--sleep", "100us", "--vcpus", "2"];
-            same(
+            compare_guest(
                 &[&["-k", WITHOUT_APIC, "-n", "50"], &sleeping[..]].concat(),
                 VMEXIT,
                 &CAUSES,
             )?;
-            same(
+            compare_guest(
                 &["-k", WITH_APIC, "-n", "10", "--vcpus", "2"],
                 VMEXIT,
                 &["rip"],
             )
         }),
-        test("replayed_kinds_are_the_kernels", REQUIREMENTS, || {
+        test("replayed_kinds_equal_the_kernels", REQUIREMENTS, || {
             for kind in [
                 "pio",
                 "mmio",
@@ -68,15 +68,15 @@ pub(crate) fn tests() -> Vec<Trial> {
                 "kvm_cpuid.rax",
             ] {
                 let args = ["-k", WITHOUT_APIC, "-n", "30", "--vcpus", "2"];
-                same(&args, kind, &["hypercall"])
+                compare_guest(&args, kind, &["hypercall"])
                     .map_err(|it| format!("{kind}: {}", it.message().unwrap_or_default()))?;
             }
-            same(&["-k", WITH_APIC, "-n", "10"], "userspace", &["msr"])
+            compare_guest(&["-k", WITH_APIC, "-n", "10"], "userspace", &["msr"])
         }),
     ]
 }
 
-/// What was handed over of one thread's key, and of one thread.
+/// The exits of one thread with one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Exits {
     totals: ExitTotals,
@@ -84,26 +84,27 @@ struct Exits {
     causes: Causes,
 }
 
+/// All that one of the two reports.
 #[derive(Debug, Default)]
-struct Account {
+struct Measured {
     exits: BTreeMap<(VcpuId, Key), Exits>,
     guest_ns: BTreeMap<VcpuId, u64>,
     reading: ExitReading,
     slow: Vec<SlowExit>,
 }
 
-impl Account {
-    fn of<E>(
-        exits_of: impl FnOnce(&mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, E>,
+impl Measured {
+    fn read<E>(
+        read_exits: impl FnOnce(&mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, E>,
         mut slow: Vec<SlowExit>,
     ) -> Result<Self, E> {
         slow.sort_by_key(|it| (it.header.time_ns, it.header.tid));
-        let mut account = Self {
+        let mut measured = Self {
             slow,
             ..Self::default()
         };
-        let exits = &mut account.exits;
-        account.reading = exits_of(&mut |it: &ThreadExits<'_>| {
+        let exits = &mut measured.exits;
+        measured.reading = read_exits(&mut |it: &ThreadExits<'_>| {
             let row = exits.entry((it.vcpu_id, it.key)).or_insert_with(|| Exits {
                 totals: ExitTotals::default(),
                 recent: MinMax::NONE,
@@ -115,20 +116,21 @@ impl Account {
                 row.causes.merge(causes);
             }
         })?;
-        for vcpu in &account.reading.vcpus {
-            *account.guest_ns.entry(vcpu.vcpu_id).or_default() += vcpu.guest_ns;
+        for vcpu in &measured.reading.vcpus {
+            *measured.guest_ns.entry(vcpu.vcpu_id).or_default() += vcpu.guest_ns;
         }
-        Ok(account)
+        Ok(measured)
     }
 }
 
-fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
+/// Runs a guest. Compares what the eBPF programs and the replay report of it.
+fn compare_guest(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
     let tracefs = Tracefs::find_or_mount()?;
-    let pairing = || pairing(&tracefs, kind, causes);
+    let timing = || timing_request(&tracefs, kind, causes);
     let entry = format(&tracefs, "kvm_entry")?;
-    let events = events(&pairing()?, &entry);
+    let events = events(&timing()?, &entry);
     let guest = Guest::prepare(guest)?;
-    // The ring is waited for with an executor; here it is only read.
+    // The rings need a runtime, although this test does not wait for them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -136,7 +138,7 @@ fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
     let mut live = Live::start(LiveOptions {
         events: events.clone(),
         emits_events: true,
-        timing: Some(pairing()?),
+        timing: Some(timing()?),
         entry: Some(entry.clone()),
         selection: Selection {
             filter: Filter {
@@ -151,41 +153,41 @@ fn same(guest: &[&str], kind: &str, causes: &[&str]) -> Result<(), Failed> {
         },
         ..LiveOptions::default()
     })?;
-    let mut ring = live.take_rings().ok_or("no rings")?;
-    // Under emulation a guest may be interrupted, and so leave, many times more often than it does by itself.
+    let mut rings = live.take_rings().ok_or("no rings")?;
+    // The rings are read while the guest runs. Under emulation, interrupts can cause many more exits than the guest's code.
     let guest = thread::spawn(move || guest.run().map(drop));
     let mut batches = Vec::new();
     while !guest.is_finished() {
         thread::sleep(Duration::from_millis(1));
-        drain(&mut ring, &mut batches);
+        drain(&mut rings, &mut batches);
     }
     guest.join().map_err(|_| "the guest's thread panicked")??;
     live.stop()?;
-    drain(&mut ring, &mut batches);
+    drain(&mut rings, &mut batches);
     let lost = live
         .read_event_counts()?
         .into_iter()
         .filter(|it| it.lost > 0);
     let lost: Vec<_> = lost.collect();
     ensure(lost.is_empty(), || {
-        format!("not compared, since events found no room: {lost:?}")
+        format!("events were lost, so the results cannot be compared: {lost:?}")
     })?;
 
-    let mut replay = Replay::new(ReplayOptions::new(pairing()?, &events))?;
-    let slow = feed(&mut replay, &events, &batches)?;
-    let by_user_space: Vec<_> = replay.drain_slow_exits().collect();
-    let by_user_space = Account::of(
+    let mut replay = Replay::new(ReplayOptions::new(timing()?, &events))?;
+    let slow_in_kernel = feed(&mut replay, &events, &batches)?;
+    let slow_in_replay: Vec<_> = replay.drain_slow_exits().collect();
+    let replayed = Measured::read(
         |each| Ok::<_, Failed>(replay.read_exits(each)),
-        by_user_space,
+        slow_in_replay,
     )?;
-    let by_kernel = Account::of(|each| live.read_exits(each), slow)?;
-    compare(&by_user_space, &by_kernel)
+    let in_kernel = Measured::read(|each| live.read_exits(each), slow_in_kernel)?;
+    compare(&replayed, &in_kernel)
 }
 
-/// Takes what is in the ring.
-fn drain(ring: &mut Rings, batches: &mut Vec<Batch>) {
+/// Reads all records of the rings.
+fn drain(rings: &mut Rings, batches: &mut Vec<Batch>) {
     loop {
-        let batch = ring.drain();
+        let batch = rings.drain();
         if batch.is_empty() {
             return;
         }
@@ -193,33 +195,33 @@ fn drain(ring: &mut Rings, batches: &mut Vec<Batch>) {
     }
 }
 
-fn compare(got: &Account, expected: &Account) -> Result<(), Failed> {
-    let keys = |it: &Account| it.exits.keys().copied().collect::<Vec<_>>();
-    equal("keys", keys(got), keys(expected))?;
+fn compare(replayed: &Measured, in_kernel: &Measured) -> Result<(), Failed> {
+    let keys = |it: &Measured| it.exits.keys().copied().collect::<Vec<_>>();
+    ensure_equal("keys", keys(replayed), keys(in_kernel))?;
     let mut count = 0;
-    for (key, of_kernel) in &expected.exits {
-        let of_user = &got.exits[key];
-        ensure(of_user == of_kernel, || {
-            format!("{key:?}: got {of_user:?}, expected {of_kernel:?}")
+    for (key, expected) in &in_kernel.exits {
+        let exits = &replayed.exits[key];
+        ensure(exits == expected, || {
+            format!("{key:?}: replayed {exits:?}, expected {expected:?}")
         })?;
         ensure(
-            of_kernel.totals.timed_count() == 0 || of_kernel.recent != MinMax::NONE,
+            expected.totals.timed_count() == 0 || expected.recent != MinMax::NONE,
             || format!("{key:?} has no extremes"),
         )?;
-        count += of_kernel.totals.timed_count();
+        count += expected.totals.timed_count();
     }
-    equal("time in the guest", &got.guest_ns, &expected.guest_ns)?;
-    let of_kernel = Loss {
-        // Events that ran no program: of a stream, nobody can say.
+    ensure_equal("guest time", &replayed.guest_ns, &in_kernel.guest_ns)?;
+    let expected_loss = Loss {
+        // A stream does not contain the number of events for which the kernel ran no program.
         missed: Some(0),
-        ..expected.reading.loss
+        ..in_kernel.reading.loss
     };
-    equal("loss", got.reading.loss, of_kernel)?;
-    equal("slow exits", &got.slow, &expected.slow)?;
-    ensure(count > 0, || "there were none: this tests nothing".into())
+    ensure_equal("loss", replayed.reading.loss, expected_loss)?;
+    ensure_equal("slow exits", &replayed.slow, &in_kernel.slow)?;
+    ensure(count > 0, || "no timed exits: nothing was tested".into())
 }
 
-/// Replays what came through the ring. Returns the slow exits that the kernel half reported there.
+/// Replays the events of the rings. Returns the slow exits that the eBPF programs reported there.
 fn feed(
     replay: &mut Replay,
     events: &[Format],
@@ -238,7 +240,7 @@ fn feed(
     Ok(slow)
 }
 
-fn pairing(tracefs: &Tracefs, kind: &str, causes: &[&str]) -> Result<TimingRequest, Failed> {
+fn timing_request(tracefs: &Tracefs, kind: &str, causes: &[&str]) -> Result<TimingRequest, Failed> {
     let detail = |name: &str| -> Result<DetailEvent, Failed> {
         let kind = EventKind::from_name(name)?;
         Ok(DetailEvent {
@@ -263,11 +265,11 @@ fn pairing(tracefs: &Tracefs, kind: &str, causes: &[&str]) -> Result<TimingReque
     })
 }
 
-/// Each event once.
-fn events(pairing: &TimingRequest, entry: &Format) -> Vec<Format> {
+/// Returns the formats of all events of a request, each once.
+fn events(request: &TimingRequest, entry: &Format) -> Vec<Format> {
     let mut events: Vec<Format> = Vec::new();
-    let formats = [&pairing.exit, &pairing.userspace_exit, &pairing.wakeup];
-    let details = pairing.counted_event.iter().chain(&pairing.cause_events);
+    let formats = [&request.exit, &request.userspace_exit, &request.wakeup];
+    let details = request.counted_event.iter().chain(&request.cause_events);
     let all = formats.into_iter().flatten().chain([entry]);
     for format in all.chain(details.map(|it| &it.format)) {
         if events.iter().all(|it| it.id != format.id) {

@@ -1,9 +1,9 @@
-//! `--self`: what it says of its own cost.
+//! The report of `--self` about the collector's own cost.
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, number},
+    check::{ensure, get_number},
     guest::Guest,
     requirements::{Requirement, test},
     running_collector::RunningCollector,
@@ -13,43 +13,43 @@ const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requ
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("self_says_each_programs_runs", REQUIREMENTS, runs),
-        test("self_says_the_rings_memory", REQUIREMENTS, rings),
+        test("self_reports_the_runs_of_each_program", REQUIREMENTS, runs),
+        test("self_reports_the_memory_of_the_rings", REQUIREMENTS, rings),
     ]
 }
 
-/// A number as people read it, in a column of a line.
-fn column(line: &str, index: usize) -> Option<u64> {
+/// Parses the number in a column of a line. It has thousands separators.
+fn parse_column(line: &str, index: usize) -> Option<u64> {
     let word = line.split_whitespace().nth(index)?;
     word.replace(',', "").parse().ok()
 }
 
-/// The kernel ran the program for each event that was counted, and for those before counting began.
+/// The kernel ran the program for each counted event, and for the events before the measurement started.
 fn runs() -> Result<(), Failed> {
     let event = "kvm_userspace_exit";
     let guest = Guest::prepare(&["-k", "io", "-n", "3000"])?;
-    let watch = RunningCollector::start(&["stat", "--self", "--json", "-e", event])?;
-    let made = guest.run()?.userspace_exits()?;
-    let ended = watch.end()?.expect_code(0)?;
-    let count = number(&ended.report()?["events"][0], "count")?;
+    let collector = RunningCollector::start(&["stat", "--self", "--json", "-e", event])?;
+    let exits = guest.run()?.userspace_exits()?;
+    let ended = collector.end()?.expect_code(0)?;
+    let count = get_number(&ended.report()?["events"][0], "count")?;
     let line = ended
         .stderr
         .lines()
         .find(|it| it.contains("kvm:kvm_userspace_exit"));
-    let line = line.ok_or_else(|| format!("no line of the program: {}", ended.stderr))?;
-    let runs = column(line, 2).ok_or_else(|| format!("no runs: {line}"))?;
+    let line = line.ok_or_else(|| format!("no line for the program: {}", ended.stderr))?;
+    let runs = parse_column(line, 2).ok_or_else(|| format!("no runs: {line}"))?;
     ensure(
-        made <= count && count <= runs && runs < count + count / 2,
-        || format!("{made} exits were made, {count} counted, in {runs} runs"),
+        exits <= count && count <= runs && runs < count + count / 2,
+        || format!("{exits} exits, {count} counted, in {runs} runs"),
     )?;
-    for what in [
+    for text in [
         "of the time of",
         "this process",
         "peak resident memory",
         "kernel",
     ] {
-        ensure(ended.stderr.contains(what), || {
-            format!("no `{what}`: {}", ended.stderr)
+        ensure(ended.stderr.contains(text), || {
+            format!("no `{text}`: {}", ended.stderr)
         })?;
     }
     Ok(())
@@ -71,7 +71,8 @@ fn rings() -> Result<(), Failed> {
         .stderr
         .lines()
         .find(|it| it.trim_start().starts_with("kernel "));
-    let line = line.ok_or_else(|| format!("no line of the kernel's memory: {}", ended.stderr))?;
+    let line =
+        line.ok_or_else(|| format!("no line for the memory of the kernel: {}", ended.stderr))?;
     let mib = |index| {
         let word = line.split_whitespace().nth(index);
         word.and_then(|it| it.parse::<f64>().ok())

@@ -1,4 +1,4 @@
-//! A ring buffer too small for what happens: what was delivered and what was lost are together what was produced, per event.
+//! A ring that overflows: for each event, the delivered and the lost events are together all events.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -6,8 +6,8 @@ use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
 
 use crate::{
-    check::{ensure, equal, number},
-    ftrace::Instance,
+    check::{ensure, ensure_equal, get_number},
+    ftrace_instance::FtraceInstance,
     guest::Guest,
     process::FinishedProcess,
     requirements::{Requirement, test},
@@ -16,7 +16,7 @@ use crate::{
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 
-/// What each exit of the guest makes several of. Where KVM virtualizes in software, not all of them happen.
+/// Events of each exit of the guest. Without hardware virtualization, not all of them occur.
 const EVENTS: [&str; 5] = [
     "kvm_userspace_exit",
     "kvm_pio",
@@ -27,13 +27,13 @@ const EVENTS: [&str; 5] = [
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("delivered_and_lost_is_produced", REQUIREMENTS, || {
-            delivered_and_lost(Reader::Awake)
+        test("delivered_and_lost_are_all_events", REQUIREMENTS, || {
+            delivered_and_lost(Reader::Running)
         }),
         test(
-            "delivered_and_lost_is_produced_asleep",
+            "delivered_and_lost_are_all_events_of_a_stopped_reader",
             REQUIREMENTS,
-            || delivered_and_lost(Reader::Asleep),
+            || delivered_and_lost(Reader::Stopped),
         ),
         test(
             "lost_events_are_exit_code_3_when_strict",
@@ -43,44 +43,43 @@ pub(crate) fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Does the collector get to read while the guest runs? Asleep, loss is certain.
+/// Whether the collector runs while the guest runs. A stopped collector certainly loses events.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
-    Awake,
-    Asleep,
+    Running,
+    Stopped,
 }
 
 fn delivered_and_lost(reader: Reader) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,mmio", "-n", "1000", "--vcpus", "2"])?;
-    let mut oracle = Instance::new()?;
+    let mut ftrace = FtraceInstance::new()?;
     let recorded = EVENTS.map(|event| format!("kvm/{event}"));
     let recorded: Vec<_> = recorded.iter().map(String::as_str).collect();
-    oracle.record(&recorded, &guest.tids, 16 << 10)?;
+    ftrace.start_recording(&recorded, &guest.tids, 16 << 10)?;
     let (pid, events) = (guest.pid.clone(), EVENTS.join(","));
-    let watch =
+    let collector =
         RunningCollector::start(&["trace", "--json", "--ring", "4K", "-e", &events, "-p", &pid])?;
-    let made = run_with(guest, &watch, reader)?;
-    let (delivered, lost) = delivered_and_lost_counts(&watch.end()?.expect_code(0)?)?;
-    let produced = oracle.recorded()?;
+    let userspace_exits = run_with(guest, &collector, reader)?;
+    let (delivered, lost) = count_delivered_and_lost(&collector.end()?.expect_code(0)?)?;
+    let produced = ftrace.count_recorded_events()?;
 
     let mut sums = delivered.clone();
     for (event, count) in &lost {
         *sums.entry(event.clone()).or_default() += count;
     }
-    equal(
-        "delivered and lost, by ftrace's count",
+    ensure_equal(
+        "delivered and lost events, compared with ftrace",
         sums.clone(),
         produced,
     )?;
-    // And by the guest's own.
-    equal(
-        "kvm_userspace_exit",
+    ensure_equal(
+        "kvm_userspace_exit, compared with the guest",
         sums.get("kvm_userspace_exit").copied(),
-        Some(made),
+        Some(userspace_exits),
     )?;
-    ensure(sums.len() >= 3, || format!("too few kinds: {sums:?}"))?;
+    ensure(sums.len() >= 3, || format!("too few events: {sums:?}"))?;
     ensure(!delivered.is_empty() && !lost.is_empty(), || {
-        format!("this tests nothing: delivered {delivered:?}, lost {lost:?}")
+        format!("nothing was tested: delivered {delivered:?}, lost {lost:?}")
     })
 }
 
@@ -89,42 +88,44 @@ fn strict() -> Result<(), Failed> {
     let args = ["trace", "--json", "--strict", "-e", "kvm_userspace_exit"];
     let pid = guest.pid.clone();
     let small = RunningCollector::start(&[&args[..], &["--ring", "4K", "-p", &pid]].concat())?;
-    run_with(guest, &small, Reader::Asleep)?;
+    run_with(guest, &small, Reader::Stopped)?;
     small.end()?.expect_code(3)?;
 
     let guest = Guest::prepare(&["-k", "io", "-n", "2000"])?;
     let pid = guest.pid.clone();
     let large = RunningCollector::start(&[&args[..], &["--ring", "8M", "-p", &pid]].concat())?;
-    run_with(guest, &large, Reader::Asleep)?;
+    run_with(guest, &large, Reader::Stopped)?;
     large.end()?.expect_code(0)?;
     Ok(())
 }
 
-/// Returns to user space that the guest made.
-fn run_with(guest: Guest, watch: &RunningCollector, reader: Reader) -> Result<u64, Failed> {
-    if reader == Reader::Asleep {
-        watch.signal(Signal::STOP)?;
-        // A process stops at its next step to user space.
+/// Runs the guest, and returns the number of its exits to user space.
+fn run_with(guest: Guest, collector: &RunningCollector, reader: Reader) -> Result<u64, Failed> {
+    if reader == Reader::Stopped {
+        collector.signal(Signal::STOP)?;
+        // A process stops when it next returns to user space.
         thread::sleep(Duration::from_millis(50));
     }
-    let made = guest.run();
-    watch.signal(Signal::CONT)?;
-    made?.userspace_exits()
+    let report = guest.run();
+    collector.signal(Signal::CONT)?;
+    report?.userspace_exits()
 }
 
-pub(crate) type Counts = BTreeMap<String, u64>;
+/// Numbers of events by event name.
+pub(crate) type EventCounts = BTreeMap<String, u64>;
 
-pub(crate) fn delivered_and_lost_counts(
-    ended: &FinishedProcess,
-) -> Result<(Counts, Counts), Failed> {
-    let (mut delivered, mut lost) = (Counts::new(), Counts::new());
-    for line in ended.json()? {
+/// Returns the numbers of delivered and of lost events, by event name, from the output of `trace --json`.
+pub(crate) fn count_delivered_and_lost(
+    collector: &FinishedProcess,
+) -> Result<(EventCounts, EventCounts), Failed> {
+    let (mut delivered, mut lost) = (EventCounts::new(), EventCounts::new());
+    for line in collector.json()? {
         let event = line["event"].as_str().ok_or("no event")?;
         if line["lost"].is_null() {
             *delivered.entry(event.to_owned()).or_default() += 1;
         } else {
             let event = event.strip_prefix("kvm:").ok_or("no system")?;
-            *lost.entry(event.to_owned()).or_default() += number(&line, "lost")?;
+            *lost.entry(event.to_owned()).or_default() += get_number(&line, "lost")?;
         }
     }
     Ok((delivered, lost))

@@ -1,4 +1,4 @@
-//! The least that can be asked: the collector starts, and the VM is the machine it is meant to be.
+//! The collector starts, and the test VM has the events of VM exits.
 
 use std::fs;
 

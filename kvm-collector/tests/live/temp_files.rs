@@ -21,6 +21,7 @@ fn unique_path(name: &str) -> PathBuf {
 pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
+    /// Creates the directory. Its name contains `name`.
     pub(crate) fn new(name: &str) -> Result<Self, Failed> {
         let path = unique_path(name);
         fs::create_dir_all(&path)?;
@@ -48,6 +49,7 @@ impl Drop for TempDir {
 pub(crate) struct TempFile(PathBuf);
 
 impl TempFile {
+    /// Chooses a path. Its file name contains `name`.
     pub(crate) fn new(name: &str) -> Self {
         Self(unique_path(name))
     }
@@ -64,7 +66,7 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // Fails if the file was not created, for example because perf did not start.
+        // Fails if the file was never created, for example because perf did not start.
         let _ = fs::remove_file(&self.0);
     }
 }

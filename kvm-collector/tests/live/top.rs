@@ -1,4 +1,4 @@
-//! `top`, in a terminal that tmux is.
+//! `top` in a terminal of tmux.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     requirements::{Requirement, collector_command, test},
 };
 
-/// Set in this program's own environment, it is to panic while it has the terminal.
+/// Environment variable that makes this test program panic while it uses the terminal.
 const PANIC: &str = "KVM_TEST_PANIC_IN_TERMINAL";
 
 const REQUIREMENTS: &[Requirement] = &[
@@ -51,22 +51,30 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("top_drills_down", REQUIREMENTS, drills_down),
         test("top_drills_down_to_reasons", WITH_EXITS, to_reasons),
         test("top_ends_with_a_signal", REQUIREMENTS, ends_with_a_signal),
-        test("top_ends_with_its_time", REQUIREMENTS, ends_with_its_time),
-        test("top_stops_and_goes_on", REQUIREMENTS, stops_and_goes_on),
-        test("top_panics_in_order", &[Requirement::Tmux], panics_in_order),
+        test(
+            "top_ends_after_its_duration",
+            REQUIREMENTS,
+            ends_after_duration,
+        ),
+        test("top_stops_and_continues", REQUIREMENTS, stops_and_continues),
+        test(
+            "a_panic_restores_the_terminal",
+            &[Requirement::Tmux],
+            panic_restores,
+        ),
     ]
 }
 
-/// Panics in the terminal if this program was started for that.
+/// Panics in the terminal if the environment variable [`PANIC`] is set.
 pub(crate) fn panic_if_requested() {
     if std::env::var_os(PANIC).is_some() {
         let _screen = Screen::open().expect("a terminal");
-        println!("on the other screen");
-        panic!("as asked");
+        println!("on the alternate screen");
+        panic!("as requested");
     }
 }
 
-/// A guest that goes on writing to a port as long as anybody watches.
+/// Starts a guest that writes to a port for longer than any test takes.
 fn guest() -> Result<Guest, Failed> {
     let mut guest = Guest::prepare(&[
         "--name",
@@ -80,7 +88,7 @@ fn guest() -> Result<Guest, Failed> {
         "--sleep",
         "1ms",
     ])?;
-    guest.release()?;
+    guest.start()?;
     Ok(guest)
 }
 
@@ -94,7 +102,10 @@ fn once() -> Result<(), Failed> {
         })?;
     }
     ensure(!ended.stdout.contains('\x1b'), || {
-        format!("escape codes in what is no terminal: {}", ended.stdout)
+        format!(
+            "escape codes although stdout is no terminal: {}",
+            ended.stdout
+        )
     })
 }
 
@@ -122,7 +133,7 @@ fn drills_down() -> Result<(), Failed> {
     tmux.wait_for(&["all > web-1", "by vCPU"])?;
     tmux.keys(&["Space"])?;
     tmux.wait_for(&["PAUSED", "Space resume"])?;
-    // As soon as the terminal is larger, so is the picture.
+    // The screen is drawn in the new size at once.
     tmux.tmux(&["resize-window", "-t", "it", "-x", "120", "-y", "30"])?;
     tmux.wait_for(&["H histogram"])?;
     tmux.keys(&["q"])?;
@@ -138,9 +149,9 @@ fn to_reasons() -> Result<(), Failed> {
     tmux.wait_for(&["all > web-1", "by vCPU", "vCPU 0", "vCPU 1"])?;
     tmux.keys(&["Enter"])?;
     tmux.wait_for(&["all > web-1 > vCPU", "by exit reason"])?;
-    tmux.wait_until("a row of io", |picture| {
-        let mut lines = picture.lines();
-        // svm's name and vmx's.
+    tmux.wait_until("a row of io", |screen| {
+        let mut lines = screen.lines();
+        // The names of SVM and of VMX.
         lines.any(|line| line.starts_with("io ") || line.starts_with("IO_INSTRUCTION "))
     })?;
     tmux.keys(&["q"])?;
@@ -159,16 +170,16 @@ fn ends_with_a_signal() -> Result<(), Failed> {
     Ok(())
 }
 
-fn ends_with_its_time() -> Result<(), Failed> {
+fn ends_after_duration() -> Result<(), Failed> {
     let tmux = Tmux::new("time")?;
     tmux.start("$TOP top --kind pio -d 1s")?;
     tmux.ended_with(0)
 }
 
-fn stops_and_goes_on() -> Result<(), Failed> {
+fn stops_and_continues() -> Result<(), Failed> {
     let _guest = guest()?;
     let tmux = Tmux::new("stop")?;
-    // Only a shell with jobs continues what stopped.
+    // Only a shell with job control can continue a stopped command.
     tmux.keys(&["set -m", "Enter"])?;
     tmux.top()?;
     tmux.wait_for(&["web-1"])?;
@@ -178,7 +189,7 @@ fn stops_and_goes_on() -> Result<(), Failed> {
     tmux.wait_for_words(&["icanon", "echo"])?;
     tmux.keys(&["fg", "Enter"])?;
     tmux.wait_for(&["web-1", "? help"])?;
-    // Drawn from scratch, it is the same picture.
+    // Ctrl-L draws the same screen again.
     tmux.keys(&["C-l"])?;
     tmux.keys(&["Enter"])?;
     tmux.wait_for(&["all > web-1", "? help"])?;
@@ -186,15 +197,15 @@ fn stops_and_goes_on() -> Result<(), Failed> {
     tmux.wait_for_no("? help")
 }
 
-fn panics_in_order() -> Result<(), Failed> {
+fn panic_restores() -> Result<(), Failed> {
     let tmux = Tmux::new("panic")?;
     let this = std::env::current_exe()?;
     tmux.start(&format!("RUST_BACKTRACE=0 {PANIC}=1 {}", this.display()))?;
-    tmux.wait_for(&["panicked", "as asked"])?;
+    tmux.wait_for(&["panicked", "as requested"])?;
     tmux.ended_with(101)
 }
 
-/// A terminal of 80 times 24 with a shell in it, as long as this lives.
+/// A terminal of 80x24 with a shell. It is closed when dropped.
 struct Tmux {
     socket: PathBuf,
 }
@@ -205,7 +216,7 @@ impl Tmux {
         let tmux = Self {
             socket: std::env::temp_dir().join(file),
         };
-        // Nothing of this machine's own settings, and the shell that every machine has.
+        // Without the settings of this machine, and with the shell that every machine has.
         tmux.tmux(&[
             "-f",
             "/dev/null",
@@ -244,7 +255,7 @@ impl Tmux {
         Ok(())
     }
 
-    /// Runs a command, and then says how it ended and what the terminal is like.
+    /// Starts a command in the shell. Afterwards, the shell prints its exit code and the settings of the terminal.
     fn start(&self, command: &str) -> Result<(), Failed> {
         let line = format!("{command}; echo \"ended: $?\"; stty -a");
         self.keys(&[&line, "Enter"])
@@ -254,67 +265,69 @@ impl Tmux {
         self.start("$TOP top --kind pio -I 200ms")
     }
 
-    fn picture(&self) -> Result<String, Failed> {
+    /// Returns the text on the screen.
+    fn screen(&self) -> Result<String, Failed> {
         self.tmux(&["capture-pane", "-p", "-t", "it"])
     }
 
-    /// Waits until all of these are on the screen.
-    fn wait_for(&self, words: &[&str]) -> Result<(), Failed> {
-        self.wait_until(&format!("{words:?}"), |picture| {
-            words.iter().all(|word| picture.contains(word))
+    /// Waits until all of these texts are on the screen.
+    fn wait_for(&self, texts: &[&str]) -> Result<(), Failed> {
+        self.wait_until(&format!("{texts:?}"), |screen| {
+            texts.iter().all(|text| screen.contains(text))
         })
     }
 
-    /// Waits until all of these are on the screen, each by itself: `-echo` is not `echo`.
+    /// Waits until all of these are on the screen as whole words: `-echo` is not `echo`.
     fn wait_for_words(&self, words: &[&str]) -> Result<(), Failed> {
-        self.wait_until(&format!("{words:?}"), |picture| {
+        self.wait_until(&format!("{words:?}"), |screen| {
             words
                 .iter()
-                .all(|word| picture.split_whitespace().any(|it| it == *word))
+                .all(|word| screen.split_whitespace().any(|it| it == *word))
         })
     }
 
-    /// Waits until this is not on the screen.
-    fn wait_for_no(&self, word: &str) -> Result<(), Failed> {
-        self.wait_until(&format!("no {word}"), |picture| !picture.contains(word))
+    /// Waits until the text is not on the screen.
+    fn wait_for_no(&self, text: &str) -> Result<(), Failed> {
+        self.wait_until(&format!("no {text}"), |screen| !screen.contains(text))
     }
 
-    fn wait_until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> Result<(), Failed> {
-        let patience = Instant::now() + Duration::from_secs(20);
+    fn wait_until(&self, expected: &str, matches: impl Fn(&str) -> bool) -> Result<(), Failed> {
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            let picture = self.picture()?;
-            if is_so(&picture) {
+            let screen = self.screen()?;
+            if matches(&screen) {
                 return Ok(());
             }
-            ensure(Instant::now() < patience, || {
-                format!("{what}: not in\n{picture}")
+            ensure(Instant::now() < deadline, || {
+                format!("expected {expected}, the screen is\n{screen}")
             })?;
             thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// The shell's screen is back, with the cursor, and lines are read as they were.
+    /// Waits until the command has ended with this exit code. Checks that the screen, the cursor and the settings of the
+    /// terminal are restored.
     fn ended_with(&self, code: i32) -> Result<(), Failed> {
         let ended = format!("ended: {code}");
         self.wait_for(&[&ended])?;
         self.wait_for_words(&["icanon", "echo", "opost"])?;
-        let of_terminal = self.tmux(&[
+        let state = self.tmux(&[
             "display",
             "-p",
             "-t",
             "it",
             "#{alternate_on} #{cursor_flag}",
         ])?;
-        ensure(of_terminal.trim() == "0 1", || {
-            format!("alternate screen, cursor: {of_terminal}")
+        ensure(state.trim() == "0 1", || {
+            format!("alternate screen, cursor: {state}")
         })?;
-        let picture = self.picture()?;
-        ensure(!picture.contains("? help"), || {
-            format!("something is left:\n{picture}")
+        let screen = self.screen()?;
+        ensure(!screen.contains("? help"), || {
+            format!("text of `top` is left on the screen:\n{screen}")
         })
     }
 
-    /// Sends a signal to what the shell runs.
+    /// Sends a signal to the command that the shell runs.
     fn signal(&self, signal: &str) -> Result<(), Failed> {
         let shell = self.tmux(&["display", "-p", "-t", "it", "#{pane_pid}"])?;
         let shell = shell.trim();
@@ -330,7 +343,7 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
-        // It may have ended with its shell.
+        // Fails if the server has ended together with its shell.
         let _ = self.tmux(&["kill-server"]);
         let _ = fs::remove_file(&self.socket);
     }

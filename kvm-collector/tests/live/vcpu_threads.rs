@@ -1,11 +1,11 @@
-//! vCPU threads: where all of their time goes, and that they come and go without anything being lost.
+//! The time of vCPU threads is complete, and more threads than table entries can run one after the other.
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     exit_reasons,
-    exits::{REQUIREMENTS, by_code},
+    exits::{REQUIREMENTS, counts_by_code},
     guest::Guest,
     requirements::test,
     running_collector::RunningCollector,
@@ -13,17 +13,17 @@ use crate::{
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("a_vcpus_time_is_all_accounted_for", REQUIREMENTS, all_time),
+        test("the_time_of_a_vcpu_is_complete", REQUIREMENTS, check_times),
         test(
-            "places_of_ended_threads_are_used_again",
+            "entries_of_ended_threads_are_reused",
             REQUIREMENTS,
-            come_and_go,
+            reuse_entries,
         ),
     ]
 }
 
-/// Guest, kernel, VMM and halted: from its first exit to its end a vCPU is in one of them.
-fn all_time() -> Result<(), Failed> {
+/// From its first exit to its end, all time of a vCPU is guest, kernel, VMM or halted time.
+fn check_times() -> Result<(), Failed> {
     let guest = Guest::prepare(&[
         "-k",
         "io,cpuid,msr,page-fault",
@@ -34,49 +34,53 @@ fn all_time() -> Result<(), Failed> {
         "--sleep",
         "100us",
     ])?;
-    let watch =
+    let collector =
         RunningCollector::start(&["exits", "--json", "--by", "vcpu,reason", "-p", &guest.pid])?;
-    let began = std::time::Instant::now();
-    let made = guest.run()?;
-    let took = u64::try_from(began.elapsed().as_nanos())?;
-    let report = watch.end()?.expect_code(0)?.report()?;
-    let vcpus = list(&report, "vcpus")?;
-    equal("vCPUs", vcpus.len(), made.indices()?.len())?;
+    let start = std::time::Instant::now();
+    let guest_report = guest.run()?;
+    let elapsed_ns = u64::try_from(start.elapsed().as_nanos())?;
+    let report = collector.end()?.expect_code(0)?.report()?;
+    let vcpus = get_list(&report, "vcpus")?;
+    ensure_equal("vCPUs", vcpus.len(), guest_report.indices()?.len())?;
     for vcpu in vcpus {
         let mut sum = 0;
         for part in ["guest_ns", "kernel_ns", "vmm_ns", "halted_ns"] {
-            sum += number(vcpu, part)?;
+            sum += get_number(vcpu, part)?;
         }
-        ensure(number(vcpu, "guest_ns")? > 0, || {
-            format!("never in the guest: {vcpu}")
+        ensure(get_number(vcpu, "guest_ns")? > 0, || {
+            format!("no guest time: {vcpu}")
         })?;
-        // The guest's process began before and ends after its vCPUs.
-        ensure(sum <= took && sum >= took / 2, || {
-            format!("{sum} ns of {took}: {vcpu}")
+        // The guest's process starts before its vCPUs and ends after them.
+        ensure(sum <= elapsed_ns && sum >= elapsed_ns / 2, || {
+            format!("{sum} ns of {elapsed_ns} ns: {vcpu}")
         })?;
-        // And the parts are the rows'.
-        let mut of_rows = [0; 3];
-        for row in list(&report, "rows")? {
+        // The parts of the vCPU are the sums of its rows.
+        let mut row_sums = [0; 3];
+        for row in get_list(&report, "rows")? {
             if row["vcpu"] == vcpu["vcpu"] {
-                for (sum, part) in of_rows.iter_mut().zip(["kernel_ns", "vmm_ns", "halted_ns"]) {
-                    *sum += number(row, part)?;
+                for (sum, part) in row_sums
+                    .iter_mut()
+                    .zip(["kernel_ns", "vmm_ns", "halted_ns"])
+                {
+                    *sum += get_number(row, part)?;
                 }
-                let parts =
-                    number(row, "kernel_ns")? + number(row, "vmm_ns")? + number(row, "halted_ns")?;
-                equal("the parts' sum", parts, number(row, "time_ns")?)?;
+                let parts = get_number(row, "kernel_ns")?
+                    + get_number(row, "vmm_ns")?
+                    + get_number(row, "halted_ns")?;
+                ensure_equal("sum of the parts", parts, get_number(row, "time_ns")?)?;
             }
         }
-        let of_vcpu = ["kernel_ns", "vmm_ns", "halted_ns"].map(|part| number(vcpu, part));
-        for (of_rows, of_vcpu) in of_rows.iter().zip(of_vcpu) {
-            equal("a part", *of_rows, of_vcpu?)?;
+        let vcpu_sums = ["kernel_ns", "vmm_ns", "halted_ns"].map(|part| get_number(vcpu, part));
+        for (row_sum, vcpu_sum) in row_sums.iter().zip(vcpu_sums) {
+            ensure_equal("a part", *row_sum, vcpu_sum?)?;
         }
     }
     Ok(())
 }
 
-/// More threads and rows, one after the other, than the tables have room for.
-fn come_and_go() -> Result<(), Failed> {
-    let watch =
+/// Runs more threads one after the other than the tables have entries and rows.
+fn reuse_entries() -> Result<(), Failed> {
+    let collector =
         RunningCollector::start(&["exits", "--json", "--by", "vm,reason", "--max-rows", "48"])?;
     let mut expected = Vec::new();
     for round in 0..12 {
@@ -90,27 +94,28 @@ fn come_and_go() -> Result<(), Failed> {
         ])?;
         let pid = guest.pid.parse::<u64>()?;
         expected.push((pid, guest.run()?.exits()?));
-        // As long as the collector may take to look.
+        // The collector frees the entries of ended threads within this time.
         std::thread::sleep(std::time::Duration::from_millis(450));
     }
-    let report = watch.end()?.expect_code(0)?.report()?;
-    nothing_lost(&report)?;
-    for (pid, made) in expected {
-        let mut of_vm = report.clone();
-        let rows = list(&report, "rows")?.iter();
-        of_vm["rows"] = rows.filter(|row| row["pid"] == pid).cloned().collect();
-        let mut counted = exit_reasons::without_host_exits(by_code(&of_vm)?);
-        // vCPUs that start together may fault more than once for a page.
+    let report = collector.end()?.expect_code(0)?.report()?;
+    ensure_nothing_lost(&report)?;
+    for (pid, guest_counts) in expected {
+        let mut vm_report = report.clone();
+        let rows = get_list(&report, "rows")?.iter();
+        vm_report["rows"] = rows.filter(|row| row["pid"] == pid).cloned().collect();
+        let mut counts = exit_reasons::without_host_exits(counts_by_code(&vm_report)?);
+        // Several vCPUs that start at the same time may fault for the same page.
         for fault in ["npf", "EPT_VIOLATION"] {
             let code = exit_reasons::reason_code(fault)?;
-            if let (Some(counted), Some(made)) = (counted.get_mut(&code), made.get(&code)) {
-                ensure((*made..=*made + 5 * 4).contains(counted), || {
-                    format!("{counted} page faults, of which the guest made {made}")
+            if let (Some(count), Some(expected)) = (counts.get_mut(&code), guest_counts.get(&code))
+            {
+                ensure((*expected..=*expected + 5 * 4).contains(count), || {
+                    format!("{count} page faults, of which the guest knows {expected}")
                 })?;
-                *counted = *made;
+                *count = *expected;
             }
         }
-        equal(&format!("exits of {pid}"), counted, made)?;
+        ensure_equal(&format!("exits of {pid}"), counts, guest_counts)?;
     }
     Ok(())
 }

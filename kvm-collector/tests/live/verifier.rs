@@ -1,11 +1,12 @@
-//! Every program passes the verifier of this kernel, and none has become much more work for it than on record.
+//! Every program passes the verifier of this kernel, and needs at most a fifth more verified instructions than recorded in
+//! `docs/verifier.md`.
 
 use std::{collections::BTreeMap, fs};
 
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, equal},
+    check::{ensure, ensure_equal},
     guest::Guest,
     process::run_collector,
     requirements::{Requirement, test},
@@ -13,20 +14,20 @@ use crate::{
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 
-/// `| settings | program | kernel | ... |`, and what each kernel's verifier went through.
-const RECORD: &str = include_str!("../../../docs/verifier.md");
+/// Document with a table of `| command | settings | program | kernel | instructions |`.
+const RECORDED: &str = include_str!("../../../docs/verifier.md");
 
-/// A command, as the record calls it, and its arguments.
+/// The name of a command in the document, and its arguments.
 type Case = (&'static str, &'static [&'static str]);
 
-/// All events: each of their slots' programs.
+/// Commands with all events, so that the programs of all slots are loaded.
 const ALL: [Case; 3] = [
     ("exits", &["exits"]),
     ("stat", &["stat", "-e", "*"]),
     ("trace", &["trace", "-e", "*"]),
 ];
 
-/// What `exits` can be asked for besides.
+/// `exits` with further options.
 const EXITS: [Case; 3] = [
     (
         "exits --preempt --slow",
@@ -36,7 +37,7 @@ const EXITS: [Case; 3] = [
     ("exits --kind userspace", &["exits", "--kind", "userspace"]),
 ];
 
-/// Few events. The slots' programs differ in nothing but a number, and loading all of them takes its time.
+/// Commands with few events. The programs of the slots differ only in the slot's number, and loading all of them takes long.
 const FEW: [Case; 4] = [
     ("exits", &["exits"]),
     (
@@ -53,15 +54,15 @@ const FEW: [Case; 4] = [
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("programs_pass_the_verifier", REQUIREMENTS, || {
-            checked("plain", &ALL, &["-v"])
+            check_programs("plain", &ALL, &["-v"])
         }),
         test(
-            "programs_pass_the_verifier_with_more_of_exits",
+            "programs_pass_the_verifier_with_options_of_exits",
             REQUIREMENTS,
-            || checked("plain", &EXITS, &["-v"]),
+            || check_programs("plain", &EXITS, &["-v"]),
         ),
         test("programs_pass_the_verifier_per_vm", REQUIREMENTS, || {
-            checked("plain", &FEW, &["-v"])
+            check_programs("plain", &FEW, &["-v"])
         }),
         test(
             "programs_pass_the_verifier_with_filters",
@@ -70,57 +71,57 @@ pub(crate) fn tests() -> Vec<Trial> {
                 let guest = Guest::prepare(&[])?;
                 let tid = guest.tids[0].to_string();
                 let filters = ["-v", "--vcpu", "0", "-p", &guest.pid, "--tid", &tid];
-                checked("filters", &FEW, &filters)
+                check_programs("filters", &FEW, &filters)
             },
         ),
         test("programs_pass_the_verifier_with_log", REQUIREMENTS, || {
-            checked("log", &FEW, &["-vv"])
+            check_programs("log", &FEW, &["-vv"])
         }),
     ]
 }
 
-/// Loads all programs with some settings. Fails where one needs a fifth more than the most on record.
-fn checked(settings: &str, cases: &[Case], options: &[&str]) -> Result<(), Failed> {
+/// Loads the programs of each command. Fails if a program needs over a fifth more instructions than the recorded maximum.
+fn check_programs(settings: &str, cases: &[Case], options: &[&str]) -> Result<(), Failed> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let kernel: Vec<_> = release.trim().splitn(3, '.').take(2).collect();
     let kernel = kernel.join(".");
-    let mut over = Vec::new();
+    let mut too_expensive = Vec::new();
     println!();
     for (command, args) in cases {
         let ended =
             run_collector(&[args, options, &["--json", "-d", "100ms"]].concat())?.expect_code(0)?;
         let slots = verified_lines(&ended.stderr).filter(|(program, _)| program.ends_with("_N"));
         if args.contains(&"*") {
-            equal("programs of slots", slots.count(), events()?)?;
+            ensure_equal("programs of slots", slots.count(), events()?)?;
         }
-        let mut most = BTreeMap::new();
+        let mut maxima = BTreeMap::new();
         for (program, instructions) in verified_lines(&ended.stderr) {
-            let most = most.entry(program).or_default();
-            *most = instructions.max(*most);
+            let maximum = maxima.entry(program).or_default();
+            *maximum = instructions.max(*maximum);
         }
-        ensure(!most.is_empty(), || format!("no program: {ended:?}"))?;
-        for (program, instructions) in most {
+        ensure(!maxima.is_empty(), || format!("no program: {ended:?}"))?;
+        for (program, instructions) in maxima {
             println!(
                 "verifier: | {command} | {settings} | {program} | {kernel} | {instructions} |"
             );
-            match on_record(command, settings, &program) {
-                Some(record) if instructions <= record + record / 5 => {}
-                record => over.push(format!(
-                    "{command}, {settings}: {program} took {instructions} instructions to verify, on record is {record:?}"
+            match recorded_maximum(command, settings, &program) {
+                Some(recorded) if instructions <= recorded + recorded / 5 => {}
+                recorded => too_expensive.push(format!(
+                    "{command}, {settings}: {program}: {instructions} verified instructions, recorded are {recorded:?}"
                 )),
             }
         }
     }
-    ensure(over.is_empty(), || {
-        format!("{over:#?}; if it is right so, put it on record in docs/verifier.md")
+    ensure(too_expensive.is_empty(), || {
+        format!("{too_expensive:#?}; if this is intended, record it in docs/verifier.md")
     })
 }
 
 fn verified_lines(stderr: &str) -> impl Iterator<Item = (String, u64)> {
-    stderr.lines().filter_map(verified)
+    stderr.lines().filter_map(parse_verified_line)
 }
 
-/// How many KVM events this kernel has.
+/// Returns the number of KVM events of this kernel.
 fn events() -> Result<usize, Failed> {
     let mut count = 0;
     for system in ["kvm", "kvmmmu"] {
@@ -131,9 +132,9 @@ fn events() -> Result<usize, Failed> {
     Ok(count)
 }
 
-/// `kvm-collector: info: vm_exit on kvm:kvm_exit: 520 instructions verified, 712 bytes of machine code`; the programs of all
-/// slots are one, written `slot_N`.
-fn verified(line: &str) -> Option<(String, u64)> {
+/// Parses a line such as `kvm-collector: info: vm_exit on kvm:kvm_exit: 520 instructions verified, 712 bytes of machine code`.
+/// The programs of all slots have the same name, `slot_N`.
+fn parse_verified_line(line: &str) -> Option<(String, u64)> {
     let (head, _) = line.split_once(" instructions verified")?;
     let (head, instructions) = head.rsplit_once(": ")?;
     let program = head.rsplit_once(" on ")?.0.rsplit(' ').next()?;
@@ -146,16 +147,22 @@ fn verified(line: &str) -> Option<(String, u64)> {
     Some((program, instructions.parse().ok()?))
 }
 
-/// The most on record for a program, over all kernels.
-fn on_record(command: &str, settings: &str, program: &str) -> Option<u64> {
-    RECORD
+/// Returns the recorded maximum for a program over all kernels.
+fn recorded_maximum(command: &str, settings: &str, program: &str) -> Option<u64> {
+    RECORDED
         .lines()
         .filter_map(|line| {
             let cells: Vec<_> = line.split('|').map(str::trim).collect();
             match cells[..] {
-                ["", of_command, of_settings, of_program, _, instructions, ""]
-                    if (of_command, of_settings, of_program) == (command, settings, program) =>
-                {
+                [
+                    "",
+                    row_command,
+                    row_settings,
+                    row_program,
+                    _,
+                    instructions,
+                    "",
+                ] if (row_command, row_settings, row_program) == (command, settings, program) => {
                     instructions.parse().ok()
                 }
                 _ => None,

@@ -109,7 +109,7 @@ fn notices(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
     let mut all = Vec::new();
     if let Some(defect) = &overview.facts.defect {
         all.push(format!(
-            "This is only part of a recording: {defect}. The page shows the events before that point."
+            "The recording is incomplete: {defect}. Only the events before that are used."
         ));
     }
     for LossEntry {

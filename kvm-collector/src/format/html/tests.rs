@@ -197,7 +197,7 @@ fn losses_and_defects_are_reported() {
     overview.facts.defect = Some("it ends too early".into());
     let html = page(&overview);
     assert!(html.contains("1,000 events did not fit into the buffer"));
-    assert!(html.contains("only part of a recording: it ends too early"));
+    assert!(html.contains("The recording is incomplete: it ends too early"));
     assert!(!html.contains("damaged or cut off"));
     assert!(!html.contains("Complete:"));
 }

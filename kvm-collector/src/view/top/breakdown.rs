@@ -7,7 +7,7 @@ pub struct ExitCounters {
     pub count: u64,
     /// Total duration of the completed exits.
     pub total_ns: u64,
-    /// Part of `total_ns` that was breakdown in the VMM's user space.
+    /// Part of `total_ns` that was spent in the VMM's user space.
     pub vmm_ns: u64,
     /// Part of `total_ns` during which the vCPU was halted.
     pub halted_ns: u64,

@@ -14,8 +14,8 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, list, number},
-    container::{Container, inside},
+    check::{ensure, ensure_equal, get_list, get_number},
+    container::{Container, command_in_namespaces},
     guest::Guest,
     process::{ChildGuard, FinishedProcess, run_collector, run_command},
     requirements::{Requirement, collector_command, test},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
-const EXIT_NEEDS: &[Requirement] = &[
+const EXIT_REQUIREMENTS: &[Requirement] = &[
     Requirement::Root,
     Requirement::Kvm,
     Requirement::Tracefs,
@@ -60,7 +60,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("a_user_namespace_is_said", REQUIREMENTS, user_namespace),
         test("a_time_namespace_ahead", REQUIREMENTS, || times(100_000)),
         test("a_time_namespace_behind", REQUIREMENTS, || times(behind()?)),
-        test("exits_in_a_time_namespace", EXIT_NEEDS, exit_times),
+        test("exits_in_a_time_namespace", EXIT_REQUIREMENTS, exit_times),
         test(
             "a_vm_without_main_thread_is_listed",
             REQUIREMENTS,
@@ -83,8 +83,8 @@ fn collect(args: &[&str], more: &[&str]) -> Command {
 }
 
 fn endless(command: Command, name: &str) -> Result<Guest, Failed> {
-    let mut guest = Guest::start(command, &[&["--name", name], ENDLESS].concat())?;
-    guest.release()?;
+    let mut guest = Guest::prepare_with(command, &[&["--name", name], ENDLESS].concat())?;
+    guest.start()?;
     Ok(guest)
 }
 
@@ -92,9 +92,9 @@ fn endless(command: Command, name: &str) -> Result<Guest, Failed> {
 fn vms(report: &Value) -> Result<Vec<(String, u64)>, Failed> {
     let vm = |vm: &Value| {
         let name = vm["vm"].as_str().ok_or("a VM without a name")?;
-        Ok((name.to_owned(), number(vm, "pid")?))
+        Ok((name.to_owned(), get_number(vm, "pid")?))
     };
-    list(report, "vms")?.iter().map(vm).collect()
+    get_list(report, "vms")?.iter().map(vm).collect()
 }
 
 /// A VM in a container has the same process id there as another one on the host.
@@ -103,7 +103,7 @@ fn container() -> Result<(), Failed> {
     let container = Container::new("pid mount uts ipc proc")?;
     let inner = container.command_with_id(&outer.pid, &collector_command())?;
     let inner = endless(inner, "inner")?;
-    equal("the inner VM's id", &inner.pid, &outer.pid)?;
+    ensure_equal("the inner VM's id", &inner.pid, &outer.pid)?;
     let recording = TempFile::new("recording");
 
     let tid = inner.tids[0].to_string();
@@ -118,7 +118,7 @@ fn container() -> Result<(), Failed> {
     for (args, option) in refused {
         let ended = container.run(&collect(args, &["-d", "100ms"]))?;
         let words = [option, "pid namespace", "--pid=host", "/proc"];
-        equal(
+        ensure_equal(
             "stdout",
             ended
                 .expect_code(1)?
@@ -137,7 +137,7 @@ fn container() -> Result<(), Failed> {
     };
     let stat = collect(&["stat", "--per-vm", "--json", "-d", "500ms"], EVENT);
     let ended = warned(container.run(&stat)?)?;
-    equal("warnings", ended.stderr.matches("warn").count(), 1)?;
+    ensure_equal("warnings", ended.stderr.matches("warn").count(), 1)?;
     let seen = vms(&ended.report()?)?;
     ensure(seen.len() >= 2, || format!("VMs are missing: {seen:?}"))?;
     let is_of_kernel = |(name, pid): &(String, u64)| *name == format!("CPU 0/KVM-{pid}");
@@ -194,7 +194,7 @@ fn container() -> Result<(), Failed> {
         container.run(&of_recording)?,
     ] {
         let seen = vms(&ended.expect_code(0)?.report()?)?;
-        equal("VMs", seen, vec![("?".to_owned(), outer.pid.parse()?)])?;
+        ensure_equal("VMs", seen, vec![("?".to_owned(), outer.pid.parse()?)])?;
     }
 
     let listed = container.run(&collect(&["list", "vms"], &[]))?;
@@ -220,9 +220,9 @@ fn hosts_proc() -> Result<(), Failed> {
         let args = ["stat", "--per-vm", "--json", "-d", "300ms"];
         let stat = collect(&[&args[..], &selection].concat(), EVENT);
         let ended = container.run(&stat)?.expect_code(0)?;
-        equal("stderr", ended.stderr.as_str(), "")?;
+        ensure_equal("stderr", ended.stderr.as_str(), "")?;
         let seen = vms(&ended.report()?)?;
-        equal("VMs", seen, vec![("outer".into(), guest.pid.parse()?)])?;
+        ensure_equal("VMs", seen, vec![("outer".into(), guest.pid.parse()?)])?;
     }
     let trace = ["trace", "--json", "-d", "300ms", "--tid"];
     let trace = collect(&[&trace[..], &[&guest.tids[0].to_string()]].concat(), EVENT);
@@ -234,7 +234,7 @@ fn hosts_proc() -> Result<(), Failed> {
     // The doctor's own guest is found by the kernel's ids.
     let doctor = container.run(&collect(&["doctor", "--json"], &[]))?;
     let diagnosis: Value = serde_json::from_str(&doctor.expect_code(0)?.stdout)?;
-    for check in list(&diagnosis, "checks")? {
+    for check in get_list(&diagnosis, "checks")? {
         if check["name"] == "exits fire" {
             let found = check["found"].as_str().unwrap_or_default();
             ensure(!found.contains("kvm_userspace_exit 0"), || found.to_owned())?;
@@ -252,11 +252,15 @@ fn user_namespace() -> Result<(), Failed> {
         &["record", "-o", "/dev/null"],
     ] {
         let command = collect(args, &["-d", "100ms"]);
-        run_command(&mut inside("user", &command)?)?
+        run_command(&mut command_in_namespaces("user", &command)?)?
             .expect_code(1)?
             .expect_message(&["user namespace", "root of the host"])?;
     }
-    let doctor = run_command(&mut inside("user", &collect(&["doctor"], &[]))?)?.expect_code(1)?;
+    let doctor = run_command(&mut command_in_namespaces(
+        "user",
+        &collect(&["doctor"], &[]),
+    )?)?
+    .expect_code(1)?;
     ensure(doctor.stdout.contains("in a user namespace"), || {
         doctor.stdout
     })
@@ -273,7 +277,10 @@ fn run_at(
     command: &Command,
 ) -> Result<(FinishedProcess, std::ops::RangeInclusive<u64>), Failed> {
     let before_ns = monotonic_ns();
-    let ended = run_command(&mut inside(&format!("time clock={seconds}"), command)?)?;
+    let ended = run_command(&mut command_in_namespaces(
+        &format!("time clock={seconds}"),
+        command,
+    )?)?;
     Ok((ended.expect_code(0)?, before_ns..=monotonic_ns()))
 }
 
@@ -284,7 +291,7 @@ fn times(seconds: i64) -> Result<(), Failed> {
     let lines = trace.json()?;
     ensure(!lines.is_empty(), || "no events".into())?;
     for line in &lines {
-        let time_ns = number(line, "time_ns")?;
+        let time_ns = get_number(line, "time_ns")?;
         ensure(expected.contains(&time_ns), || {
             format!("{time_ns} is not within {expected:?}")
         })?;
@@ -308,7 +315,7 @@ fn times(seconds: i64) -> Result<(), Failed> {
         }
     }
     let (stat, _) = run_at(seconds, &collect(&["stat", "--json"], selected))?;
-    let elapsed_ns = number(&stat.report()?, "elapsed_ns")?;
+    let elapsed_ns = get_number(&stat.report()?, "elapsed_ns")?;
     ensure(elapsed_ns < 10_000_000_000, || {
         format!("{elapsed_ns} ns of half a second")
     })
@@ -329,7 +336,7 @@ fn exit_times() -> Result<(), Failed> {
     // It is out of the guest nearly all the time, so a share that is too large is seen to be.
     let halted = ["-k", "timer", "--timer", "20ms", "-n", "100000000"];
     let mut guest = Guest::prepare(&[&["--name", "web"], &halted[..]].concat())?;
-    guest.release()?;
+    guest.start()?;
     for seconds in [100_000, behind()?] {
         let selected = &["-p", &guest.pid, "-d", "1s"];
         let (exits, _) = run_at(
@@ -337,9 +344,9 @@ fn exit_times() -> Result<(), Failed> {
             &collect(&["exits", "--json", "--by", "vm"], selected),
         )?;
         let report = exits.report()?;
-        let elapsed_ns = number(&report, "elapsed_ns")?;
-        let row = &list(&report, "rows")?[0];
-        let total_ns = number(row, "time_ns")?;
+        let elapsed_ns = get_number(&report, "elapsed_ns")?;
+        let row = &get_list(&report, "rows")?[0];
+        let total_ns = get_number(row, "time_ns")?;
         ensure((1..=elapsed_ns).contains(&total_ns), || {
             format!("{total_ns} ns of one vCPU in {elapsed_ns} ns")
         })?;
@@ -433,8 +440,8 @@ fn listed(pids: &[u32]) -> Result<Vec<(u64, String)>, Failed> {
         .expect_code(0)?
         .report()?;
     let mut listed = Vec::new();
-    for vm in list(&report, "vms")? {
-        let pid = number(vm, "tgid")?;
+    for vm in get_list(&report, "vms")? {
+        let pid = get_number(vm, "tgid")?;
         if pids.iter().any(|it| u64::from(*it) == pid) {
             listed.push((pid, vm["name"].as_str().unwrap_or_default().to_owned()));
         }
@@ -455,7 +462,7 @@ fn no_main_thread() -> Result<(), Failed> {
     }
     ensure(is_ended(), || "its main thread goes on".into())?;
     let expected = vec![(u64::from(pid), "leaderless".to_owned())];
-    equal("listed", listed(&[pid])?, expected)?;
+    ensure_equal("listed", listed(&[pid])?, expected)?;
     run_collector(&["stat", "--vm", "leaderless", "--no-wait", "-d", "100ms"])?.expect_code(0)?;
     drop(vmm.stdin);
     Ok(())
@@ -473,7 +480,7 @@ fn forked_child() -> Result<(), Failed> {
         || "the child has not inherited the VM".into(),
     )?;
     let expected = vec![(u64::from(pid), "forking".to_owned())];
-    equal("listed", listed(&[pid, child])?, expected)?;
+    ensure_equal("listed", listed(&[pid, child])?, expected)?;
     drop(vmm.stdin);
     Ok(())
 }

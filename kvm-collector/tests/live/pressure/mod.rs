@@ -22,16 +22,16 @@ use rustix::{
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, list, nothing_lost, number},
-    counts::count_of,
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    counts::event_count,
     exit_reasons,
-    exits::by_code,
+    exits::counts_by_code,
     guest::{Guest, GuestReport},
     process::{FinishedProcess, join_reader, run_collector},
     pty::Pty,
     requirements::{Requirement, collector_command, test},
     running_collector::RunningCollector,
-    small_ring::{Counts, delivered_and_lost_counts},
+    small_ring::{EventCounts, count_delivered_and_lost},
     temp_files::TempDir,
 };
 
@@ -61,13 +61,17 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("pressure_stopped_stat", REQUIREMENTS, stopped_stat),
         test("pressure_stopped_exits_of_a_kind", REQUIREMENTS, || {
             stopped_exits(&["--kind", "pio"], |report, made| {
-                equal("accesses", number(report, "count")?, made.made_by(0, "io")?)
+                ensure_equal(
+                    "accesses",
+                    get_number(report, "count")?,
+                    made.operation_count(0, "io")?,
+                )
             })
         }),
         test("pressure_stopped_exits", WITH_EXITS, || {
             stopped_exits(&[], |report, made| {
-                let exits = exit_reasons::without_host_exits(by_code(report)?);
-                equal("exits per reason", exits, made.exits()?)
+                let exits = exit_reasons::without_host_exits(counts_by_code(report)?);
+                ensure_equal("exits per reason", exits, made.exits()?)
             })
         }),
         test("pressure_stopped_trace", REQUIREMENTS, stopped_trace),
@@ -129,7 +133,7 @@ struct Load {
 /// What the guest did: by its own account, and by event.
 struct Happened {
     made: GuestReport,
-    events: Counts,
+    events: EventCounts,
 }
 
 impl Load {
@@ -147,15 +151,15 @@ impl Load {
     fn run(self) -> Result<Happened, Failed> {
         let made = self.guest.run()?;
         let report = self.oracle.end()?.expect_code(0)?.report()?;
-        nothing_lost(&report)?;
-        let mut events = Counts::new();
-        for row in list(&report, "events")? {
+        ensure_nothing_lost(&report)?;
+        let mut events = EventCounts::new();
+        for row in get_list(&report, "events")? {
             let name = row["event"].as_str().ok_or("no event")?;
             let name = name.strip_prefix("kvm:").ok_or("no system")?;
-            events.insert(name.to_owned(), number(row, "count")?);
+            events.insert(name.to_owned(), get_number(row, "count")?);
         }
         events.retain(|_, count| *count > 0);
-        equal(
+        ensure_equal(
             "userspace exits by stat and by the guest",
             events.get("kvm_userspace_exit").copied(),
             Some(made.userspace_exits()?),
@@ -166,12 +170,12 @@ impl Load {
 
 /// Each event that happened was shown or said to be lost, and there was some of both.
 fn accounted(shown: &FinishedProcess, happened: &Happened) -> Result<(), Failed> {
-    let (delivered, lost) = delivered_and_lost_counts(shown)?;
+    let (delivered, lost) = count_delivered_and_lost(shown)?;
     let mut sums = delivered.clone();
     for (event, count) in &lost {
         *sums.entry(event.clone()).or_default() += count;
     }
-    equal("shown and lost", sums, happened.events.clone())?;
+    ensure_equal("shown and lost", sums, happened.events.clone())?;
     ensure(!delivered.is_empty() && !lost.is_empty(), || {
         format!("this was no pressure: shown {delivered:?}, lost {lost:?}")
     })
@@ -245,9 +249,9 @@ fn stopped(load: Load, watch: RunningCollector) -> Result<(Happened, FinishedPro
     let memory = Memory::of(watch.pid())?;
     watch.signal(Signal::STOP)?;
     let is_stopped = || Ok::<_, Failed>(status(watch.pid(), "State")?.starts_with('T'));
-    let patience = Instant::now() + SOON;
+    let deadline = Instant::now() + SOON;
     while !is_stopped()? {
-        ensure(Instant::now() < patience, || "it does not stop".into())?;
+        ensure(Instant::now() < deadline, || "it does not stop".into())?;
         thread::sleep(Duration::from_millis(5));
     }
     let happened = load.run();
@@ -267,11 +271,11 @@ fn stopped_stat() -> Result<(), Failed> {
     let watch = RunningCollector::start(&[&args[..], &[&load.pid()]].concat())?;
     let (happened, ended) = stopped(load, watch)?;
     let report = ended.report()?;
-    nothing_lost(&report)?;
-    for of in [&report, &list(&report, "vms")?[0]] {
-        equal(
+    ensure_nothing_lost(&report)?;
+    for of in [&report, &get_list(&report, "vms")?[0]] {
+        ensure_equal(
             "userspace exits",
-            count_of(of, "kvm:kvm_userspace_exit")?,
+            event_count(of, "kvm:kvm_userspace_exit")?,
             happened.made.userspace_exits()?,
         )?;
     }
@@ -288,7 +292,7 @@ fn stopped_exits(
     let watch = RunningCollector::start(&[&fixed, args].concat())?;
     let (happened, ended) = stopped(load, watch)?;
     let report = ended.report()?;
-    nothing_lost(&report)?;
+    ensure_nothing_lost(&report)?;
     is_exact(&report, &happened.made)
 }
 
@@ -457,7 +461,7 @@ fn slow_terminal() -> Result<(), Failed> {
     // With the end of the line: what comes after it is the reader's.
     pty.wait_for("attached\r\n")?;
     let memory = Memory::of(watch.pid())?;
-    let reader = Reader::begin(pty.far.try_clone()?, Pace::Slowly);
+    let reader = Reader::begin(pty.master.try_clone()?, Pace::Slowly);
     let happened = load.run()?;
     memory.is_bounded()?;
     reader.set(Pace::AtOnce);
@@ -481,7 +485,7 @@ fn soon(asked: Instant) -> Result<(), Failed> {
 
 /// Waits until a thread of a process waits for the reader of a pipe.
 fn waits_for_pipe(pid: u32) -> Result<(), Failed> {
-    let patience = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let mut waits = Vec::new();
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -491,7 +495,7 @@ fn waits_for_pipe(pid: u32) -> Result<(), Failed> {
         if waits.iter().any(|it| it.contains("pipe")) {
             return Ok(());
         }
-        ensure(Instant::now() < patience, || {
+        ensure(Instant::now() < deadline, || {
             format!("it does not wait for its reader, but in {waits:?}")
         })?;
         thread::sleep(Duration::from_millis(20));
@@ -520,9 +524,9 @@ fn stalled(args: &[&str]) -> Result<(Happened, Vec<u8>), Failed> {
 
 /// All events that happened were shown.
 fn complete(shown: &FinishedProcess, happened: &Happened) -> Result<(), Failed> {
-    let (delivered, lost) = delivered_and_lost_counts(shown)?;
-    equal("lost", lost, Counts::new())?;
-    equal("shown", delivered, happened.events.clone())
+    let (delivered, lost) = count_delivered_and_lost(shown)?;
+    ensure_equal("lost", lost, EventCounts::new())?;
+    ensure_equal("shown", delivered, happened.events.clone())
 }
 
 fn stalled_trace() -> Result<(), Failed> {
@@ -594,9 +598,9 @@ fn names_while_stopped() -> Result<(), Failed> {
             let file = folder.file("kvm.data");
             fs::write(&file, written)?;
             let stat = run_collector(&["stat", "--json", "--per-vm", "-i", &file])?.report()?;
-            let vms = list(&stat, "vms")?.iter();
+            let vms = get_list(&stat, "vms")?.iter();
             // A stream has no table with the names of VMs: they have their processes' names.
-            equal("VMs", vms.count(), 2)?;
+            ensure_equal("VMs", vms.count(), 2)?;
             run_collector(&["trace", "--json", "-i", &file])?.expect_code(0)?
         } else {
             FinishedProcess::new(Some(0), String::from_utf8(written)?, String::new())?
@@ -607,7 +611,7 @@ fn names_while_stopped() -> Result<(), Failed> {
             ensure(line["comm"] != "<...>", || format!("no name: {line}"))?;
             of_second += u64::from(line["pid"] == pid);
         }
-        equal("events of the second VM", of_second, made)?;
+        ensure_equal("events of the second VM", of_second, made)?;
     }
     Ok(())
 }
@@ -628,7 +632,7 @@ fn end_while_stopped() -> Result<(), Failed> {
         let oracle = RunningCollector::start(&[&["stat", "--json"], &few[..]].concat())?;
         let watch = disk.watch(&[args, SMALL, &few].concat())?;
         disk.reader.set(Pace::Never);
-        guest.release()?;
+        guest.start()?;
         waits_for_pipe(watch.pid())?;
         if args.contains(&"60s") {
             watch.signal(Signal::INT)?;
@@ -636,7 +640,7 @@ fn end_while_stopped() -> Result<(), Failed> {
         // The guest goes on, and what it does after the end is not of interest.
         thread::sleep(Duration::from_millis(1500));
         let made = oracle.end()?.expect_code(0)?.report()?;
-        let made = count_of(&made, "kvm:kvm_userspace_exit")?;
+        let made = event_count(&made, "kvm:kvm_userspace_exit")?;
         let before = Instant::now();
         disk.reader.set(Pace::AtOnce);
         let ended = watch.wait()?.expect_code(0)?;
@@ -649,8 +653,8 @@ fn end_while_stopped() -> Result<(), Failed> {
         } else {
             FinishedProcess::new(Some(0), String::from_utf8(written)?, String::new())?
         };
-        let (delivered, lost) = delivered_and_lost_counts(&shown)?;
-        let sum = |counts: &Counts| counts.values().sum::<u64>();
+        let (delivered, lost) = count_delivered_and_lost(&shown)?;
+        let sum = |counts: &EventCounts| counts.values().sum::<u64>();
         let (shown, lost) = (sum(&delivered), sum(&lost));
         ensure(shown > 0 && shown + lost < made / 5 * 4, || {
             format!("{args:?}: {shown} shown and {lost} lost of {made}: it did not end in time")
@@ -685,7 +689,7 @@ fn never_taken() -> Result<(), Failed> {
         watch.signal(Signal::TERM)?;
         thread::sleep(Duration::from_millis(700));
         let asked = Instant::now();
-        equal(
+        ensure_equal(
             "the exit code",
             watch.end_with_signal(Signal::TERM)?.code,
             None,
@@ -709,9 +713,9 @@ fn twice_at_once() -> Result<(), Failed> {
         .end_with_signal(Signal::INT)?
         .expect_code(0)?
         .report()?;
-    equal(
+    ensure_equal(
         "userspace exits",
-        count_of(&report, "kvm:kvm_userspace_exit")?,
+        event_count(&report, "kvm:kvm_userspace_exit")?,
         happened.made.userspace_exits()?,
     )
 }
@@ -731,9 +735,9 @@ fn dead_terminal() -> Result<(), Failed> {
             pty.wait_for("pio/s")?;
             pty.fill()?;
         }
-        let patience = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while pty.settings()? == before {
-            ensure(Instant::now() < patience, || "it is not there".into())?;
+            ensure(Instant::now() < deadline, || "it is not there".into())?;
             thread::sleep(Duration::from_millis(20));
         }
         let memory = Memory::of(top.pid())?;
@@ -745,9 +749,9 @@ fn dead_terminal() -> Result<(), Failed> {
         memory.is_bounded()?;
         top.signal(Signal::TERM)?;
         let asked = Instant::now();
-        equal("the exit code", top.wait()?, Some(0))?;
+        ensure_equal("the exit code", top.wait()?, Some(0))?;
         soon(asked)?;
-        equal("the terminal", pty.settings()?, before)?;
+        ensure_equal("the terminal", pty.settings()?, before)?;
         // What it had not taken is gone, and in its place it is told to show what it showed before.
         pty.wait_for("\x1b[?1049l")?;
     }
@@ -763,7 +767,7 @@ fn many_vms() -> Result<(), Failed> {
     let args = ["top", "--kind", "pio", "-I", "1ms", "-p", &guest.pid];
     let mut top = pty.spawn(collector_command().args(args))?;
     pty.wait_for("pio/s")?;
-    guest.release()?;
+    guest.start()?;
     // Until it has seen all of them. Each picture hides the cursor.
     let until = Instant::now() + Duration::from_secs(2);
     while Instant::now() < until {
@@ -780,7 +784,7 @@ fn many_vms() -> Result<(), Failed> {
     ensure(typed > 4 << 10, || format!("only {typed} keys were typed"))?;
     top.signal(Signal::TERM)?;
     let asked = Instant::now();
-    equal("the exit code", top.wait()?, Some(0))?;
+    ensure_equal("the exit code", top.wait()?, Some(0))?;
     soon(asked)
 }
 
@@ -832,7 +836,7 @@ fn busy_cpus() -> Result<(), Failed> {
     let happened = load.run()?;
     drop(busy);
     let report = exits.end()?.expect_code(0)?.report()?;
-    let made = happened.made.made_by(0, "io")?;
-    equal("exits", number(&report, "count")?, made)?;
+    let made = happened.made.operation_count(0, "io")?;
+    ensure_equal("exits", get_number(&report, "count")?, made)?;
     accounted(&trace.end()?.expect_code(0)?, &happened)
 }

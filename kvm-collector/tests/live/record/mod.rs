@@ -7,13 +7,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, equal, number},
+    check::{ensure, ensure_equal, get_number},
     guest::Guest,
-    line::Line,
     process::{FinishedProcess, run_collector, run_command},
     requirements::{Requirement, collector_command, test},
     running_collector::RunningCollector,
     temp_files::TempDir,
+    trace_line::TraceLine,
 };
 
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
@@ -64,14 +64,14 @@ fn whole(file: &str, args: &[&str]) -> Result<FinishedProcess, Failed> {
     run_collector(&[&["trace", "--strict", "-i", file], args].concat())?.expect_code(0)
 }
 
-fn lines(text: &str) -> Result<Vec<Line>, Failed> {
+fn lines(text: &str) -> Result<Vec<TraceLine>, Failed> {
     text.lines()
-        .map(|line| Line::parse(line).ok_or_else(|| format!("no event: `{line}`").into()))
+        .map(|line| TraceLine::parse(line).ok_or_else(|| format!("no event: `{line}`").into()))
         .collect()
 }
 
 /// What happened in each thread, in order. The times of two recordings of one event differ: each reads the clock itself.
-fn by_thread(lines: &[Line]) -> BTreeMap<u32, Vec<String>> {
+fn by_thread(lines: &[TraceLine]) -> BTreeMap<u32, Vec<String>> {
     let mut threads: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for line in lines {
         threads
@@ -97,15 +97,15 @@ fn is_stat_later() -> Result<(), Failed> {
     let later = later.expect_code(0)?.report()?;
     let counts = |report: &Value| {
         let events = report["events"].as_array().into_iter().flatten();
-        let counts = events.map(|it| Ok((it["event"].to_string(), number(it, "count")?)));
+        let counts = events.map(|it| Ok((it["event"].to_string(), get_number(it, "count")?)));
         let counts: BTreeMap<_, _> = counts.collect::<Result<_, Failed>>()?;
         Ok::<_, Failed>(counts.into_iter().filter(|it| it.1 > 0).collect::<Vec<_>>())
     };
     ensure(counts(&live)?.len() > 3, || {
         format!("too few events: {live}")
     })?;
-    equal("events", counts(&later)?, counts(&live)?)?;
-    equal(
+    ensure_equal("events", counts(&later)?, counts(&live)?)?;
+    ensure_equal(
         "of the VM",
         counts(&later["vms"][0])?,
         counts(&live["vms"][0])?,
@@ -130,13 +130,13 @@ fn is_trace_later() -> Result<(), Failed> {
             .expect_message(&["events recorded to"])?;
         let later = whole(&file, &[])?;
         let (live, later) = (lines(&live.stdout)?, lines(&later.stdout)?);
-        let exits = |lines: &[Line]| {
+        let exits = |lines: &[TraceLine]| {
             lines
                 .iter()
                 .filter(|it| it.event == "kvm_userspace_exit")
                 .count() as u64
         };
-        equal(
+        ensure_equal(
             "userspace exits recorded",
             exits(&later),
             made.userspace_exits()?,
@@ -150,16 +150,16 @@ fn is_trace_later() -> Result<(), Failed> {
                 )
             })?;
         }
-        equal("threads", later.len(), live.len())?;
+        ensure_equal("threads", later.len(), live.len())?;
         // As a stream, and counted.
         let stat = run_collector(&["stat", "--json", "--strict", "-i", &file])?
             .expect_code(0)?
             .report()?;
-        let total: u64 = crate::check::list(&stat, "events")?
+        let total: u64 = crate::check::get_list(&stat, "events")?
             .iter()
             .filter_map(|it| it["count"].as_u64())
             .sum();
-        equal(
+        ensure_equal(
             "events counted",
             total,
             later.values().map(Vec::len).sum::<usize>() as u64,
@@ -176,7 +176,7 @@ fn kill_one(file: &str) -> Result<u64, Failed> {
     // It writes five times a second.
     thread::sleep(Duration::from_secs(1));
     let ended = record.kill()?;
-    equal("the exit code of who was killed", ended.code, None)?;
+    ensure_equal("the exit code of who was killed", ended.code, None)?;
     made.userspace_exits()
 }
 
@@ -253,7 +253,7 @@ fn full_disk() -> Result<(), Failed> {
             .find_map(|it| it.split_once(" events recorded")?.0.parse().ok())
             .ok_or("no number")?;
         let shown = lines(&whole(&file, &[])?.stdout)?.len();
-        equal("events in the file", shown, said)?;
+        ensure_equal("events in the file", shown, said)?;
         ensure(shown > 1000, || format!("only {shown} events"))?;
         fs::remove_file(&file)?;
     }
@@ -331,13 +331,13 @@ fn flight_trigger() -> Result<(), Failed> {
 }
 
 /// A line of `perf script` in our layout: `comm tid [cpu] time: system:event: text`.
-fn of_perf_script(line: &str) -> Option<Line> {
+fn of_perf_script(line: &str) -> Option<TraceLine> {
     let (before, rest) = line.split_once("] ")?;
     let (thread, cpu) = before.rsplit_once(" [")?;
     let (comm, tid) = thread.trim_end().rsplit_once(' ')?;
     let (time, rest) = rest.trim_start().split_once(": ")?;
     let (_, event) = rest.trim_start().split_once(':')?;
-    Line::parse(&format!("{}-{tid} [{cpu}] {time}: {event}", comm.trim()))
+    TraceLine::parse(&format!("{}-{tid} [{cpu}] {time}: {event}", comm.trim()))
 }
 
 /// The events whose text libtraceevent makes as the kernel does.
@@ -351,10 +351,10 @@ fn compare(ours: &str, perfs: &str) -> Result<(), Failed> {
         .lines()
         .map(|line| of_perf_script(line).ok_or_else(|| format!("no event: `{line}`")))
         .collect::<Result<_, _>>()?;
-    equal("lines", ours.len(), perfs.len())?;
+    ensure_equal("lines", ours.len(), perfs.len())?;
     let mut plain = 0;
     for (ours, perfs) in ours.iter().zip(&perfs) {
-        let key = |line: &Line| (line.tid, line.cpu, line.time_ns, line.event.clone());
+        let key = |line: &TraceLine| (line.tid, line.cpu, line.time_ns, line.event.clone());
         ensure(key(ours) == key(perfs), || {
             format!("ours: {ours}\nperf's: {perfs}")
         })?;

@@ -1,4 +1,4 @@
-//! The kernel's own tracing as the other oracle: an ftrace instance, recording or with hist triggers, of its own and gone after.
+//! An ftrace instance as a reference: it records events, or counts them with hist triggers.
 
 use std::{
     collections::BTreeMap,
@@ -9,34 +9,36 @@ use std::{
 
 use libtest_mimic::Failed;
 
-use crate::check::{ensure, equal};
+use crate::check::{ensure, ensure_equal};
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// An ftrace instance.
-pub(crate) struct Instance {
+/// An ftrace instance, which is removed on drop.
+pub(crate) struct FtraceInstance {
     root: PathBuf,
+    /// The recorded events, as `kvm/kvm_exit`.
     enabled: Vec<String>,
+    /// Each event with a hist trigger, and the trigger.
     triggers: Vec<(String, String)>,
 }
 
-/// A line of the trace.
+/// A recorded event: one line of the file `trace`.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct FtraceEvent {
     pub(crate) tid: u32,
     pub(crate) time_us: u64,
     pub(crate) event: String,
     pub(crate) text: String,
 }
 
-impl Instance {
+impl FtraceInstance {
     pub(crate) fn new() -> Result<Self, Failed> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("kvm-collector-test-{}-{number}", std::process::id());
         let root = Path::new(TRACEFS).join("instances").join(name);
         fs::create_dir(&root)
-            .map_err(|error| format!("cannot make an ftrace instance: {error}"))?;
+            .map_err(|error| format!("cannot create an ftrace instance: {error}"))?;
         let instance = Self {
             root,
             enabled: Vec::new(),
@@ -46,8 +48,8 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Records these events, as `kvm/kvm_exit`, of these threads, into a buffer of so many KiB per CPU.
-    pub(crate) fn record(
+    /// Starts to record events, named like `kvm/kvm_exit`, of some threads, with a buffer of `buffer_kib` KiB per CPU.
+    pub(crate) fn start_recording(
         &mut self,
         events: &[&str],
         tids: &[u32],
@@ -55,40 +57,40 @@ impl Instance {
     ) -> Result<(), Failed> {
         self.write("buffer_size_kb", &buffer_kib.to_string())?;
         for event in events {
-            self.write(&format!("events/{event}/filter"), &filter(tids))?;
+            self.write(&format!("events/{event}/filter"), &thread_filter(tids))?;
             self.write(&format!("events/{event}/enable"), "1")?;
             self.enabled.push((*event).to_owned());
         }
         Ok(())
     }
 
-    /// Counts an event by these of its fields.
-    pub(crate) fn count(&mut self, event: &str, keys: &str) -> Result<(), Failed> {
+    /// Starts to count an event. `keys` lists the fields to group the counts by.
+    pub(crate) fn add_histogram(&mut self, event: &str, keys: &str) -> Result<(), Failed> {
         let trigger = format!("hist:keys={keys}:size=4096");
         self.write(&format!("events/{event}/trigger"), &trigger)?;
         self.triggers.push((event.to_owned(), trigger));
         Ok(())
     }
 
-    /// The counts so far: the fields' values in the order of `keys`, and how often.
-    pub(crate) fn counted(
+    /// Returns the rows of an event's histogram: the values of `keys`, in this order, and the count.
+    pub(crate) fn read_histogram(
         &self,
         event: &str,
         keys: &[&str],
     ) -> Result<Vec<(Vec<u64>, u64)>, Failed> {
         let text = self.read(&format!("events/{event}/hist"))?;
         ensure(text.contains("Dropped: 0"), || {
-            format!("the hist trigger dropped some: {text}")
+            format!("the hist trigger dropped events: {text}")
         })?;
         Ok(text
             .lines()
-            .filter_map(|line| hist_row(line, keys))
+            .filter_map(|line| parse_histogram_row(line, keys))
             .collect())
     }
 
-    /// How often the event happened in these threads.
-    pub(crate) fn counted_in(&self, event: &str, tids: &[u32]) -> Result<u64, Failed> {
-        let rows = self.counted(event, &["common_pid"])?;
+    /// Returns how often the event happened in these threads, from a histogram by `common_pid`.
+    pub(crate) fn count_in_threads(&self, event: &str, tids: &[u32]) -> Result<u64, Failed> {
+        let rows = self.read_histogram(event, &["common_pid"])?;
         Ok(rows
             .iter()
             .filter(|(keys, _)| tids.iter().any(|tid| keys[0] == u64::from(*tid)))
@@ -96,15 +98,15 @@ impl Instance {
             .sum())
     }
 
-    /// All that was recorded, in order; an error if the buffer was too small for it.
-    pub(crate) fn lines(&self) -> Result<Vec<Line>, Failed> {
+    /// Returns all recorded events in order. Fails if the buffer was too small for them.
+    pub(crate) fn read_events(&self) -> Result<Vec<FtraceEvent>, Failed> {
         for cpu in fs::read_dir(self.root.join("per_cpu"))? {
             let stats = fs::read_to_string(cpu?.path().join("stats"))?;
             for line in stats.lines() {
                 if let Some((name, count)) = line.split_once(": ")
                     && matches!(name, "overrun" | "commit overrun" | "dropped events")
                 {
-                    equal(name, count.trim(), "0")?;
+                    ensure_equal(name, count.trim(), "0")?;
                 }
             }
         }
@@ -112,16 +114,16 @@ impl Instance {
         text.lines()
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
             .map(|line| {
-                parse(line).ok_or_else(|| format!("not understood, of ftrace: `{line}`").into())
+                parse_event(line).ok_or_else(|| format!("not a line of ftrace: `{line}`").into())
             })
             .collect()
     }
 
-    /// How often each event was recorded.
-    pub(crate) fn recorded(&self) -> Result<BTreeMap<String, u64>, Failed> {
+    /// Returns how often each event was recorded.
+    pub(crate) fn count_recorded_events(&self) -> Result<BTreeMap<String, u64>, Failed> {
         let mut counts = BTreeMap::new();
-        for line in self.lines()? {
-            *counts.entry(line.event).or_default() += 1;
+        for event in self.read_events()? {
+            *counts.entry(event.event).or_default() += 1;
         }
         Ok(counts)
     }
@@ -139,7 +141,7 @@ impl Instance {
     }
 }
 
-impl Drop for Instance {
+impl Drop for FtraceInstance {
     fn drop(&mut self) {
         for event in &self.enabled {
             let _ = self.write(&format!("events/{event}/enable"), "0");
@@ -148,12 +150,16 @@ impl Drop for Instance {
             let _ = self.write(&format!("events/{event}/trigger"), &format!("!{trigger}"));
         }
         if let Err(error) = fs::remove_dir(&self.root) {
-            eprintln!("the ftrace instance {} stays: {error}", self.root.display());
+            eprintln!(
+                "cannot remove the ftrace instance {}: {error}",
+                self.root.display()
+            );
         }
     }
 }
 
-fn filter(tids: &[u32]) -> String {
+/// Returns an ftrace filter that selects the events of these threads.
+fn thread_filter(tids: &[u32]) -> String {
     let terms: Vec<_> = tids
         .iter()
         .map(|tid| format!("common_pid == {tid}"))
@@ -161,8 +167,8 @@ fn filter(tids: &[u32]) -> String {
     terms.join(" || ")
 }
 
-/// `{ common_pid:        106, exit_reason:        123 } hitcount:       1001`
-fn hist_row(line: &str, keys: &[&str]) -> Option<(Vec<u64>, u64)> {
+/// Parses a line such as `{ common_pid:        106, exit_reason:        123 } hitcount:       1001`.
+fn parse_histogram_row(line: &str, keys: &[&str]) -> Option<(Vec<u64>, u64)> {
     let (fields, rest) = line.trim().strip_prefix('{')?.split_once('}')?;
     let value = |key| {
         fields
@@ -179,15 +185,16 @@ fn hist_row(line: &str, keys: &[&str]) -> Option<(Vec<u64>, u64)> {
     Some((values, count.split_whitespace().next()?.parse().ok()?))
 }
 
-/// `       CPU 0/KVM-106     [001] d..1.    12.345678: kvm_exit: vcpu 0 reason io ...`; a thread's name may have blanks in it.
-fn parse(line: &str) -> Option<Line> {
+/// Parses a line such as `       CPU 0/KVM-106     [001] d..1.    12.345678: kvm_exit: vcpu 0 reason io ...`. The name of a
+/// thread may contain spaces.
+fn parse_event(line: &str) -> Option<FtraceEvent> {
     let (thread, rest) = line.split_once(" [")?;
     let tid = thread.trim_end().rsplit('-').next()?.parse().ok()?;
     let (_, rest) = rest.split_once("] ")?;
     let (head, rest) = rest.split_once(": ")?;
     let (seconds, micros) = head.split_whitespace().last()?.split_once('.')?;
     let (event, text) = rest.split_once(": ").unwrap_or((rest, ""));
-    Some(Line {
+    Some(FtraceEvent {
         tid,
         time_us: seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?,
         event: event.trim_end_matches(':').to_owned(),

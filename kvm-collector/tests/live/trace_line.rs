@@ -1,24 +1,24 @@
-//! A line of a trace, in the layout that `trace` and ftrace (without its flags) share.
+//! Lines of a trace, in the format that `trace` and ftrace without `irq-info` share.
 
 use std::fmt;
 
-/// `      comm-tid   [cpu]   seconds: event: text`
+/// A line such as `      comm-tid   [cpu]   seconds: event: text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct TraceLine {
     pub(crate) tid: u32,
     pub(crate) cpu: u32,
     pub(crate) time_ns: u64,
     pub(crate) event: String,
-    /// All that follows, with the blanks that end it.
+    /// Everything after the event, including trailing spaces.
     pub(crate) text: String,
-    /// What was taken out of the text by [`Line::take_pointers`].
+    /// The pointers that [`TraceLine::extract_pointers`] removed from the text.
     pub(crate) pointers: Vec<String>,
 }
 
-impl Line {
-    /// `None` for what is no such line. Times have the µs that ftrace prints.
+impl TraceLine {
+    /// Parses a line; `None` if it is not a line of a trace. Times have a resolution of 1 µs, as ftrace prints them.
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        // A thread's name may be anything, brackets and dashes included; what follows it cannot.
+        // The name of a thread may contain brackets and dashes; the rest of the line up to the event may not.
         let (at, cpu) = line.match_indices(" [").find_map(|(at, _)| {
             let (cpu, _) = line[at + 2..].split_once("] ")?;
             Some((at, cpu.parse().ok()?))
@@ -39,10 +39,10 @@ impl Line {
         })
     }
 
-    /// Takes what looks like a pointer, 16 hexadecimal digits, out of the text.
-    pub(crate) fn take_pointers(&mut self) {
+    /// Moves all pointers, which are words of 16 hexadecimal digits, from `text` to `pointers`.
+    pub(crate) fn extract_pointers(&mut self) {
         let is_pointer =
-            |word: &str| word.len() == 16 && word.bytes().all(|it| it.is_ascii_hexdigit());
+            |word: &str| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         let text = self.text.split_inclusive([' ', ':', ',']).map(|word| {
             let digits = word.trim_end_matches([' ', ':', ',']);
             if !is_pointer(digits) {
@@ -54,14 +54,14 @@ impl Line {
         self.text = text.collect();
     }
 
-    /// The same event of the same thread, in the same words.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
+    /// Returns whether two lines have the same thread, CPU, event and text. Times and pointers may differ.
+    pub(crate) fn matches(&self, other: &Self) -> bool {
         let key = |line: &Self| (line.tid, line.cpu);
         key(self) == key(other) && self.event == other.event && self.text == other.text
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for TraceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             tid,
@@ -71,7 +71,7 @@ impl fmt::Display for Line {
             text,
             ..
         } = self;
-        // In Debug's form, where one sees blanks and what is not text.
+        // The debug format shows trailing spaces and control characters.
         write!(f, "{tid} [{cpu}] {time_ns} {event}: {text:?}")
     }
 }
