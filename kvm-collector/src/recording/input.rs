@@ -189,7 +189,7 @@ impl Input {
                 "it ends at byte {}, {remaining} bytes too early",
                 self.offset + self.buffer.bytes().len() as u64
             )),
-            (rest, _) => self.damaged(&format!("the {rest} bytes of a record that is cut off")),
+            (rest, _) => self.damaged(&format!("an incomplete record of {rest} bytes")),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: runs all tests on the host and in VMs, and prints one summary.
 
 mod report;
+mod unfinished;
 
 use std::{
     io::{self, Write},
@@ -18,6 +19,7 @@ use crate::{
     vm::{PreparedVm, Series, Vm},
 };
 use report::{Counts, Part};
+use unfinished::UnfinishedRun;
 
 /// Package of `perf`, the reference tool: tests compare its counts and times of the same events.
 const PERF: &str = "linux-perf";
@@ -36,6 +38,9 @@ const LIVE_IN_VM: &str = "/bin/live";
 
 /// Time limit of the live tests. They take ten minutes, or twenty if two VMs share two busy CPUs.
 const TIMEOUT: Duration = Duration::from_secs(2400);
+
+/// A VM that prints nothing for this long has hung. No test takes half of that.
+const MAX_SILENCE: Duration = Duration::from_secs(300);
 
 /// Run the tests on this host and, with kvm_amd, in VMs, and print one summary
 ///
@@ -146,6 +151,7 @@ fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<Tested>> {
     for (index, &kernel) in kernels.iter().enumerate() {
         let mut vm = Vm::new(kernel);
         vm.timeout = TIMEOUT;
+        vm.max_silence = MAX_SILENCE;
         let vm = vm
             .with_file(&built.collector, collector::IN_VM)
             .with_file(&built.live_tests, LIVE_IN_VM)
@@ -168,7 +174,7 @@ fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<Tested>> {
 }
 
 fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut output: Tee) -> Part {
-    let mut name = format!("VM {}", kernel.name());
+    let name = format!("VM {}", kernel.name());
     let vm = match vm {
         Ok(vm) => vm,
         Err(err) => return Part::skipped(name, &format!("{err:#}")),
@@ -177,37 +183,65 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
         "running the live tests on Linux {} with kvm_amd, in a VM",
         kernel.name()
     );
-    let command: Vec<_> = [LIVE_IN_VM]
-        .into_iter()
-        .chain(filter)
-        .map(str::to_owned)
-        .collect();
-    let mut run = || {
-        output.bytes.clear();
-        vm.run(&command, &mut output)
-    };
-    let ran = run().or_else(|err| {
-        // Usually QEMU's fault: it does not emulate every patched instruction of a kernel correctly. A VM that dies
-        // is booted once more; a test that fails is not repeated.
-        say!("{err:#}");
-        say!("the VM died before the tests ended: trying once more");
-        name.push_str(" (in a second VM; the first died)");
-        run()
-    });
-    output.show();
-    match ran {
-        Ok(code) => Part::from_output(name, &output.text(), code == 0),
+    let part = match run_live_tests(&vm, &name, filter, &[], &mut output) {
+        Ok(part) => part,
         Err(err) => {
+            // QEMU does not emulate SVM without errors: now and then a VM hangs or its kernel panics. The remaining
+            // tests get another VM. A test that failed is not repeated.
+            let unfinished = UnfinishedRun::parse(&output.text());
             say!("{err:#}");
-            let first_line = err
-                .to_string()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            Part::failed(name, &first_line)
+            say!(
+                "the VM with Linux {} died after {} tests; another VM runs the rest",
+                kernel.name(),
+                unfinished.finished.len()
+            );
+            let name = format!("{name} (in two VMs; the first died)");
+            // Names of tests can only be excluded exactly if no filter is given.
+            let is_resumable = filter.is_none();
+            let done = if is_resumable {
+                &unfinished.finished[..]
+            } else {
+                &[]
+            };
+            let rest = run_live_tests(&vm, &name, filter, done, &mut output);
+            let mut part = rest.unwrap_or_else(|err| {
+                say!("{err:#}");
+                let text = err.to_string();
+                Part::failed(name, text.lines().next().unwrap_or_default())
+            });
+            if is_resumable {
+                part.add_unfinished(unfinished);
+            }
+            part
         }
+    };
+    output.show();
+    part
+}
+
+/// Boots the VM and runs the live tests that match the filter and are not in `done`.
+///
+/// # Errors
+/// If the VM dies or hangs.
+fn run_live_tests(
+    vm: &PreparedVm,
+    name: &str,
+    filter: Option<&str>,
+    done: &[String],
+    output: &mut Tee,
+) -> Result<Part> {
+    let mut command = vec![LIVE_IN_VM.to_owned()];
+    command.extend(filter.map(str::to_owned));
+    if !done.is_empty() {
+        command.push("--exact".to_owned());
     }
+    for test in done {
+        command.extend(["--skip".to_owned(), test.clone()]);
+    }
+    let start = output.bytes.len();
+    let code = vm.run(&command, output)?;
+    let text = String::from_utf8_lossy(&output.bytes[start..]);
+    Ok(Part::from_output(name.to_owned(), &text, code == 0))
 }
 
 /// Prints the summary without its last line, the total. Returns the total.

@@ -26,6 +26,8 @@ pub(crate) struct Vm {
     pub(crate) counts_instructions: bool,
     /// Time limit of a command, including the boot.
     pub(crate) timeout: Duration,
+    /// The VM is stopped if the command prints nothing for this long, because it has hung.
+    pub(crate) max_silence: Duration,
 }
 
 /// A file of the host and its absolute path in the VM.
@@ -48,6 +50,7 @@ impl Vm {
             tracefs: true,
             counts_instructions: false,
             timeout: Duration::from_secs(600),
+            max_silence: Duration::MAX,
         }
     }
 

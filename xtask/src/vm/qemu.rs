@@ -44,7 +44,7 @@ pub(crate) fn run(vm: &Vm, kernel: &Path, initramfs: &[u8], output: &mut dyn Wri
         .stderr(files.create_emulator_log()?)
         .spawn()
         .with_context(|| format!("cannot run {PROGRAM}"))?;
-    if let Err(err) = copy_output(&mut child, Instant::now() + vm.timeout, output) {
+    if let Err(err) = copy_output(&mut child, vm, output) {
         child.kill()?;
         child.wait()?;
         return Err(files.failure(err));
@@ -91,8 +91,12 @@ fn command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
     qemu
 }
 
-/// Copies until the VM is off.
-fn copy_output(child: &mut Child, deadline: Instant, output: &mut dyn Write) -> Result<()> {
+/// Copies the output until the VM is off.
+///
+/// # Errors
+/// If a time limit of the VM passes, or the output cannot be written.
+fn copy_output(child: &mut Child, vm: &Vm, output: &mut dyn Write) -> Result<()> {
+    let deadline = Instant::now() + vm.timeout;
     let mut pipe = child.stdout.take().context("QEMU's output is piped")?;
     let (sender, receiver) = mpsc::channel();
     // Reading has no timeout of its own, so a thread reads, and this one watches the clock.
@@ -106,13 +110,21 @@ fn copy_output(child: &mut Child, deadline: Instant, output: &mut dyn Write) -> 
     });
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match receiver.recv_timeout(left) {
+        match receiver.recv_timeout(left.min(vm.max_silence)) {
             Ok(chunk) => {
                 output.write_all(&chunk)?;
                 output.flush()?;
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => bail!("the VM took too long and was stopped"),
+            Err(RecvTimeoutError::Timeout) if left > vm.max_silence => {
+                bail!(
+                    "the VM printed nothing for {:?} and was stopped",
+                    vm.max_silence
+                )
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the VM was stopped at the time limit of {:?}", vm.timeout)
+            }
         }
     }
 }

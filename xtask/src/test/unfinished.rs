@@ -1,0 +1,87 @@
+//! The tests that a VM finished before it died, parsed from the output so far.
+
+use super::report::Counts;
+
+/// Results of the tests that ended before the VM died. There is no summary, so they are parsed line by line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct UnfinishedRun {
+    pub(super) counts: Counts,
+    /// Names of all tests that ended, with any result.
+    pub(super) finished: Vec<String>,
+    pub(super) failures: Vec<String>,
+    /// `test: reason` for each skipped test.
+    pub(super) skips: Vec<String>,
+}
+
+impl UnfinishedRun {
+    /// Parses the output of a test program that runs one test at a time.
+    pub(super) fn parse(output: &str) -> Self {
+        let mut run = Self::default();
+        // Name of the latest test, and the last text that it or the harness printed.
+        let mut latest: Option<(&str, &str)> = None;
+        for line in output.lines() {
+            if let Some(started) = parse_start(line) {
+                run.add(latest.replace(started));
+            } else if let Some((_, text)) = &mut latest
+                && !line.trim().is_empty()
+            {
+                *text = line;
+            }
+        }
+        run.add(latest);
+        run
+    }
+
+    fn add(&mut self, test: Option<(&str, &str)>) {
+        let Some((name, text)) = test else { return };
+        let text = text.trim();
+        // Output without a newline may precede the result.
+        if text.ends_with("ok") {
+            self.counts.passed += 1;
+        } else if text.ends_with("FAILED") {
+            self.counts.failed += 1;
+            let failure = format!("{name}: its message was lost when the VM died");
+            self.failures.push(failure);
+        } else if let Some((_, reason)) = text.split_once("ignored") {
+            self.counts.skipped += 1;
+            let reason = reason.trim().trim_matches(['(', ')']);
+            self.skips.push(format!("{name}: {reason}"));
+        } else {
+            return;
+        }
+        self.finished.push(name.to_owned());
+    }
+}
+
+/// Parses the start of `test NAME   ... RESULT`. Returns the name and the result, which may be missing.
+fn parse_start(line: &str) -> Option<(&str, &str)> {
+    let (name, result) = line.strip_prefix("test ")?.split_once(" ...")?;
+    let name = name.trim_end();
+    (!name.contains(' ')).then_some((name, result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_without_a_result_is_not_finished() {
+        let output = "running 6 tests
+test plain      ... ok
+test needs_vmx  ... ignored (no vmx)
+test prints     ...
+verifier: | exits | 520 |
+ok
+test broken     ... FAILED
+test hangs      ... halfway";
+        let run = UnfinishedRun::parse(output);
+        assert_eq!(run.counts.to_string(), "2 passed, 1 failed, 1 skipped");
+        assert_eq!(run.finished, ["plain", "needs_vmx", "prints", "broken"]);
+        assert_eq!(
+            run.failures,
+            ["broken: its message was lost when the VM died"]
+        );
+        assert_eq!(run.skips, ["needs_vmx: no vmx"]);
+        assert_eq!(UnfinishedRun::parse(""), UnfinishedRun::default());
+    }
+}
