@@ -1,4 +1,4 @@
-//! The kernel's own tracing, watching the same run: it must have counted the same and measured the same.
+//! Counts and times of the collector equal those of ftrace in the same run.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,8 +17,8 @@ use crate::{
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("hist_triggers_count_the_same", REQUIREMENTS, counts_agree),
-        test("ftrace_measures_the_same_times", REQUIREMENTS, times_agree),
+        test("counts_equal_hist_triggers", REQUIREMENTS, counts_agree),
+        test("times_equal_ftrace", REQUIREMENTS, times_agree),
     ]
 }
 
@@ -49,7 +49,7 @@ fn counts_agree() -> Result<(), Failed> {
     }
     let all: u64 = reasons.values().sum();
     ensure(all >= 2 * 5 * 2000, || format!("too few exits: {all}"))?;
-    // Interrupts too: what they are is the host's affair, but both must have seen the same.
+    // The exits that the host causes by interrupts are included, since ftrace counts them as well.
     ensure_equal("exits per reason", counts_by_code(&exits)?, reasons)?;
     ensure_nothing_lost(&exits)?;
     ensure_equal("kvm_exit of stat", event_count(&stat, "kvm:kvm_exit")?, all)?;
@@ -61,47 +61,48 @@ fn counts_agree() -> Result<(), Failed> {
     ensure_nothing_lost(&stat)
 }
 
-/// Exits that ftrace timed.
+/// The exits with one reason, timed with ftrace.
 #[derive(Debug, Default, Clone, Copy)]
 struct Times {
     count: u64,
     total_us: u64,
 }
 
-/// Exits this long are not made noticeably longer by being watched by two.
+/// The mean duration from which the overhead of two tools is negligible.
 const LONG_US: f64 = 200.0;
 
-/// Two who watch the same exit cannot both be the first: whoever is called first at `kvm_exit` also measures what the other one
-/// does there. Under emulation that is 2 to 8 us, which the 20 to 50 us of an exit that the kernel handles by itself feel and the
-/// hundreds of one with a sleeping user space do not. So the long ones must agree within 5 %, and the short ones, for which the
-/// measurement of the measurement is no better, within 25 %.
+/// Returns the maximum relative difference of two means.
+///
+/// The tool whose probe runs first at `kvm_exit` also measures the overhead of the other tool's probe. Under emulation this
+/// is 2 to 8 us. An exit that the kernel handles takes 20 to 50 us, so 25 % are allowed. An exit in which user space sleeps
+/// takes hundreds of us, so 5 % are allowed.
 fn tolerance(mean_us: f64) -> f64 {
     if mean_us >= LONG_US { 0.05 } else { 0.25 }
 }
 
 fn times_agree() -> Result<(), Failed> {
-    // User space's exits take 200 us and more, cpuid and msr as long as the kernel needs.
+    // With the sleep, exits to user space take at least 200 us. The kernel handles cpuid and msr.
     let kinds = "io,cpuid,mmio,msr,hlt";
     let guest = Guest::prepare(&["-k", kinds, "-n", "1500", "--sleep", "200us"])?;
-    // We come first: ftrace's longer work is then outside of what we measure.
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
+    // The collector attaches first, so its times do not include the longer work of ftrace.
+    let collector = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let mut oracle = FtraceInstance::new()?;
     oracle.start_recording(&["kvm/kvm_exit", "kvm/kvm_entry"], &guest.tids, 16 << 10)?;
     guest.run()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
     ensure_nothing_lost(&report)?;
 
     let mut expected: BTreeMap<u64, Times> = BTreeMap::new();
     let mut open: HashMap<u32, (u64, u64)> = HashMap::new();
     for line in oracle.read_events()? {
         if line.event == "kvm_exit" {
-            let code = exit_reasons::reason_code(reason_in(&line.text)?)?;
+            let code = exit_reasons::reason_code(parse_reason(&line.text)?)?;
             let before = open.insert(line.tid, (line.time_us, code));
             ensure(before.is_none(), || format!("two exits in a row: {line:?}"))?;
-        } else if let Some((began_us, code)) = open.remove(&line.tid) {
+        } else if let Some((start_us, code)) = open.remove(&line.tid) {
             let times = expected.entry(code).or_default();
             times.count += 1;
-            times.total_us += line.time_us - began_us;
+            times.total_us += line.time_us - start_us;
         }
     }
     let mut long = 0;
@@ -110,9 +111,9 @@ fn times_agree() -> Result<(), Failed> {
         let code = get_number(row, "reason_code")?;
         let times = expected.remove(&code).unwrap_or_default();
         let timed = get_number(row, "count")? - get_number(row, "open")?;
-        ensure_equal("exits that were entered from", timed, times.count)?;
+        ensure_equal("exits with an entry", timed, times.count)?;
         if timed < 1000 {
-            // Too few for a mean: interrupts.
+            // Too few for a mean. These are interrupts.
             continue;
         }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -120,26 +121,24 @@ fn times_agree() -> Result<(), Failed> {
             get_number(row, "time_ns")? as f64 / timed as f64 / 1000.0,
             times.total_us as f64 / times.count as f64,
         );
-        let off = (ours - theirs) / theirs;
+        let difference = (ours - theirs) / theirs;
         println!(
-            "times: reason {code:#x}: {timed} exits, mean {ours:.2} us, by ftrace {theirs:.2} us, {:+.2} %",
-            off * 100.0
+            "times: reason {code:#x}: {timed} exits, mean {ours:.2} us, ftrace {theirs:.2} us, {:+.2} %",
+            difference * 100.0
         );
-        ensure(off.abs() <= tolerance(theirs), || {
-            format!("the means of reason {code:#x} differ: {ours:.2} us, by ftrace {theirs:.2} us")
+        ensure(difference.abs() <= tolerance(theirs), || {
+            format!("the means of reason {code:#x} differ: {ours:.2} us, ftrace {theirs:.2} us")
         })?;
         long += u32::from(theirs >= LONG_US);
     }
-    ensure(long >= 2, || {
-        format!("{long} reasons with long exits: this tests too little")
-    })?;
+    ensure(long >= 2, || format!("only {long} reasons with long exits"))?;
     ensure(expected.is_empty(), || {
-        format!("exits only ftrace saw: {expected:?}")
+        format!("exits that only ftrace counted: {expected:?}")
     })
 }
 
-/// `vcpu 0 reason io rip 0x...`
-fn reason_in(text: &str) -> Result<&str, Failed> {
+/// Parses the exit reason from a text such as `vcpu 0 reason io rip 0x...`.
+fn parse_reason(text: &str) -> Result<&str, Failed> {
     text.split_once("reason ")
         .and_then(|(_, rest)| rest.split_whitespace().next())
         .ok_or_else(|| format!("no reason in `{text}`").into())

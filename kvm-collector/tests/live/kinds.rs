@@ -1,4 +1,4 @@
-//! `exits --kind`, `--causes` and `--slow`, against what the guest knows that it did.
+//! `exits --kind`, `--causes` and `--slow`, compared with the report of the guest.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,41 @@ use crate::{
     running_collector::RunningCollector,
 };
 
-/// Events of these kinds happen on any KVM; their times are known only where `kvm_exit` happens too.
+/// The events of these kinds fire on every KVM. Their times are known only if `kvm_exit` fires as well.
 const REQUIREMENTS: &[Requirement] = &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs];
 
-/// Of `kvm_pio.rw`, `kvm_mmio.type` and `kvm_msr.write`.
+/// Value of `kvm_pio.rw` for `out`.
 const OUT: u64 = 1;
+
+/// Values of `kvm_mmio.type`.
 const MMIO_READ: u64 = 1;
 const MMIO_WRITE: u64 = 2;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("ports_are_counted", REQUIREMENTS, ports),
-        test("mmio_addresses_are_counted", REQUIREMENTS, addresses),
+        test("mmio_addresses_are_counted", REQUIREMENTS, mmio_addresses),
         test(
-            "msrs_and_leaves_are_counted",
+            "msrs_and_cpuid_leaves_are_counted",
             EXIT_REQUIREMENTS,
-            msrs_and_leaves,
+            msrs_and_cpuid_leaves,
         ),
-        test("userspace_exits_are_counted", REQUIREMENTS, userspace),
-        test("any_field_is_counted", REQUIREMENTS, any_field),
-        test("unknown_kinds_are_errors", REQUIREMENTS, unknown),
-        test("kinds_divide_the_same_time", EXIT_REQUIREMENTS, same_time),
-        test("causes_are_under_their_reasons", EXIT_REQUIREMENTS, causes),
-        test("slow_exits_are_reported", EXIT_REQUIREMENTS, slow),
         test(
-            "intervals_add_up_to_the_total",
+            "userspace_exit_reasons_are_counted",
+            REQUIREMENTS,
+            userspace_exits,
+        ),
+        test("values_of_any_field_are_counted", REQUIREMENTS, any_field),
+        test("unknown_kinds_are_errors", REQUIREMENTS, unknown_kinds),
+        test(
+            "time_is_the_same_by_kind_and_by_reason",
+            EXIT_REQUIREMENTS,
+            same_time,
+        ),
+        test("causes_add_up_to_their_reason", EXIT_REQUIREMENTS, causes),
+        test("slow_exits_are_reported", EXIT_REQUIREMENTS, slow_exits),
+        test(
+            "intervals_of_exits_add_up_to_the_total",
             EXIT_REQUIREMENTS,
             intervals,
         ),
@@ -48,17 +58,20 @@ pub(crate) fn tests() -> Vec<Trial> {
 /// Counts per code and class.
 type Counts = BTreeMap<(u64, u64), u64>;
 
-fn watch(kind: &str, guest: &Guest) -> Result<RunningCollector, Failed> {
+/// Starts `exits` with a kind.
+fn start_exits(kind: &str, guest: &Guest) -> Result<RunningCollector, Failed> {
     RunningCollector::start(&["exits", "--json", "--kind", kind, "-p", &guest.pid])
 }
 
-fn report_of(watch: RunningCollector) -> Result<Value, Failed> {
-    let report = watch.end()?.expect_code(0)?.report()?;
+/// Ends a collector, and returns its report. Fails if events were lost.
+fn end_and_read_report(collector: RunningCollector) -> Result<Value, Failed> {
+    let report = collector.end()?.expect_code(0)?.report()?;
     ensure_nothing_lost(&report)?;
     Ok(report)
 }
 
-fn counts(report: &Value) -> Result<Counts, Failed> {
+/// Returns the counts of all rows.
+fn read_counts(report: &Value) -> Result<Counts, Failed> {
     let mut counts = Counts::new();
     for row in get_list(report, "rows")? {
         let key = (get_number(row, "code")?, get_number(row, "class")?);
@@ -67,33 +80,38 @@ fn counts(report: &Value) -> Result<Counts, Failed> {
     Ok(counts)
 }
 
-fn made(made: &GuestReport, kind: &str) -> Result<u64, Failed> {
+/// Returns how many operations of this kind all vCPUs did.
+fn count_operations(guest: &GuestReport, kind: &str) -> Result<u64, Failed> {
     let mut sum = 0;
-    for vcpu in made.indices()? {
-        sum += made.operation_count(vcpu, kind)?;
+    for vcpu in guest.indices()? {
+        sum += guest.operation_count(vcpu, kind)?;
     }
     Ok(sum)
 }
 
 fn ports() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,io-read", "-n", "700", "--vcpus", "2"])?;
-    let watch = watch("pio", &guest)?;
+    let collector = start_exits("pio", &guest)?;
     let guest = guest.run()?;
-    let counts = counts(&report_of(watch)?)?;
-    // Which ports is the guest's affair; how often in and out is known.
-    let of = |class| -> u64 {
-        let of_class = counts.iter().filter(|((_, it), _)| *it == class);
+    let counts = read_counts(&end_and_read_report(collector)?)?;
+    // The guest does not report its ports, but the number of `in` and `out` instructions.
+    let count_of_class = |class| -> u64 {
+        let of_class = counts.iter().filter(|((_, other), _)| *other == class);
         of_class.map(|(_, count)| count).sum()
     };
-    ensure_equal("outs", of(OUT), made(&guest, "io")?)?;
-    ensure_equal("ins", of(0), made(&guest, "io-read")?)
+    ensure_equal("outs", count_of_class(OUT), count_operations(&guest, "io")?)?;
+    ensure_equal(
+        "ins",
+        count_of_class(0),
+        count_operations(&guest, "io-read")?,
+    )
 }
 
-fn addresses() -> Result<(), Failed> {
+fn mmio_addresses() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "mmio,mmio-read", "-n", "600"])?;
-    let watch = watch("mmio", &guest)?;
+    let collector = start_exits("mmio", &guest)?;
     guest.run()?;
-    let counts = counts(&report_of(watch)?)?;
+    let counts = read_counts(&end_and_read_report(collector)?)?;
     let classes: Vec<_> = counts
         .iter()
         .map(|((_, class), count)| (*class, *count))
@@ -102,58 +120,63 @@ fn addresses() -> Result<(), Failed> {
         counts.len() == 2
             && classes.contains(&(MMIO_READ, 600))
             && classes.contains(&(MMIO_WRITE, 600)),
-        || format!("one address read and one written, 600 times each: {counts:?}"),
+        || format!("expected one address read and one written, 600 times each: {counts:?}"),
     )
 }
 
-fn msrs_and_leaves() -> Result<(), Failed> {
+fn msrs_and_cpuid_leaves() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "msr,msr-read,cpuid", "-n", "500"])?;
-    let msrs = watch("msr", &guest)?;
-    let leaves = watch("cpuid", &guest)?;
+    let msrs = start_exits("msr", &guest)?;
+    let leaves = start_exits("cpuid", &guest)?;
     guest.run()?;
-    let msrs = counts(&report_of(msrs)?)?;
-    let of = |class| -> u64 {
+    let msrs = read_counts(&end_and_read_report(msrs)?)?;
+    let count_of_class = |class| -> u64 {
         msrs.iter()
-            .filter(|it| it.0.1 == class)
-            .map(|it| it.1)
+            .filter(|((_, other), _)| *other == class)
+            .map(|(_, count)| count)
             .sum()
     };
-    ensure_equal("reads and writes", (of(0), of(1)), (500, 500))?;
-    let leaves: u64 = counts(&report_of(leaves)?)?.values().sum();
+    let (reads, writes) = (count_of_class(0), count_of_class(1));
+    ensure_equal("reads and writes", (reads, writes), (500, 500))?;
+    let leaves: u64 = read_counts(&end_and_read_report(leaves)?)?.values().sum();
     ensure_equal("leaves", leaves, 500)
 }
 
-fn userspace() -> Result<(), Failed> {
+fn userspace_exits() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,mmio", "-n", "400"])?;
-    let watch = watch("userspace", &guest)?;
+    let collector = start_exits("userspace", &guest)?;
     let guest = guest.run()?;
-    let report = report_of(watch)?;
-    // The class is errno, which is not 0 where a signal came.
-    let clean: u64 = counts(&report)?
+    let report = end_and_read_report(collector)?;
+    // The class is errno, which is not 0 if a signal interrupted KVM_RUN.
+    let without_error: u64 = read_counts(&report)?
         .iter()
-        .filter(|it| it.0.1 == 0)
-        .map(|it| it.1)
+        .filter(|((_, errno), _)| *errno == 0)
+        .map(|(_, count)| count)
         .sum();
     ensure_equal(
         "returns of KVM_RUN",
         get_number(&report, "count")?,
         guest.userspace_exits()?,
     )?;
-    ensure(clean >= 800, || {
-        format!("too few without an error: {report}")
+    ensure(without_error >= 800, || {
+        format!("too few exits without an error: {report}")
     })
 }
 
 fn any_field() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "300"])?;
-    let watch = watch("kvm_pio.size", &guest)?;
+    let collector = start_exits("kvm_pio.size", &guest)?;
     let guest = guest.run()?;
-    let report = report_of(watch)?;
+    let report = end_and_read_report(collector)?;
     ensure_equal("kind", &report["kind"], &Value::from("kvm_pio.size"))?;
-    ensure_equal("events", get_number(&report, "count")?, made(&guest, "io")?)
+    ensure_equal(
+        "events",
+        get_number(&report, "count")?,
+        count_operations(&guest, "io")?,
+    )
 }
 
-fn unknown() -> Result<(), Failed> {
+fn unknown_kinds() -> Result<(), Failed> {
     run_collector(&["exits", "--kind", "pci", "-d", "10ms"])?
         .expect_code(1)?
         .expect_message(&["`pci`", "mmio", "EVENT.FIELD"])?;
@@ -169,8 +192,8 @@ fn unknown() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Exits that all are of one kind take the same time whatever they are counted by. (The two observers each read the clock; neither
-/// sees what the other costs but at one end.)
+/// If all exits have a cause of one kind, the total time by kind equals the total time by reason. Each of the two collectors
+/// reads the clock itself, so the times differ slightly.
 fn same_time() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io", "-n", "1000", "--sleep", "200us"])?;
     let by_reason = RunningCollector::start(&[
@@ -181,16 +204,19 @@ fn same_time() -> Result<(), Failed> {
         "--reason",
         "io,IO_INSTRUCTION",
     ])?;
-    let by_port = watch("pio", &guest)?;
+    let by_port = start_exits("pio", &guest)?;
     guest.run()?;
-    let (by_reason, by_port) = (report_of(by_reason)?, report_of(by_port)?);
+    let (by_reason, by_port) = (
+        end_and_read_report(by_reason)?,
+        end_and_read_report(by_port)?,
+    );
     ensure_equal(
         "counts",
         get_number(&by_port, "count")?,
         get_number(&by_reason, "count")?,
     )?;
     ensure_equal(
-        "open ones",
+        "open exits",
         get_number(&by_port, "open")?,
         get_number(&by_reason, "open")?,
     )?;
@@ -211,18 +237,22 @@ fn same_time() -> Result<(), Failed> {
 
 fn causes() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,io-read,msr,cpuid", "-n", "500"])?;
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--causes", "8"])?;
+    let collector =
+        RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--causes", "8"])?;
     let by_rip = RunningCollector::start(&[
         "exits", "--json", "-p", &guest.pid, "--causes", "8", "--cause", "rip",
     ])?;
     guest.run()?;
-    for (report, events) in [(report_of(watch)?, true), (report_of(by_rip)?, false)] {
+    for (report, events) in [
+        (end_and_read_report(collector)?, true),
+        (end_and_read_report(by_rip)?, false),
+    ] {
         for row in get_list(&report, "rows")? {
             let name = row["reason"].as_str().unwrap_or_default();
             if !["io", "msr", "cpuid", "IO_INSTRUCTION", "MSR_WRITE", "CPUID"].contains(&name) {
                 continue;
             }
-            // All that have a time have a cause, and few ones are told exactly.
+            // Every exit with a time has a cause. With so few different causes, the counts are exact.
             let timed = get_number(row, "count")? - get_number(row, "open")?;
             let mut sum = 0;
             for cause in get_list(row, "causes")? {
@@ -236,15 +266,13 @@ fn causes() -> Result<(), Failed> {
             ensure_equal(&format!("causes of {name}"), sum, timed)?;
             ensure_equal("others", get_number(row, "other_causes_at_most")?, 0)?;
             if events && name == "io" {
-                let ports = get_list(row, "causes")?
-                    .iter()
-                    .map(|it| it["cause"].to_string());
-                let ports: Vec<_> = ports.collect();
-                ensure(ports.iter().all(|it| it.contains("port 0x")), || {
-                    format!("{ports:?}")
+                let causes = get_list(row, "causes")?.iter();
+                let ports: Vec<_> = causes.map(|cause| cause["cause"].to_string()).collect();
+                ensure(ports.iter().all(|port| port.contains("port 0x")), || {
+                    format!("not all causes are ports: {ports:?}")
                 })?;
-                ensure(ports.iter().any(|it| it.contains(" in")), || {
-                    format!("{ports:?}")
+                ensure(ports.iter().any(|port| port.contains(" in")), || {
+                    format!("no cause is an `in`: {ports:?}")
                 })?;
             }
         }
@@ -252,12 +280,13 @@ fn causes() -> Result<(), Failed> {
     Ok(())
 }
 
-fn slow() -> Result<(), Failed> {
+fn slow_exits() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "50", "--sleep", "20ms"])?;
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--slow", "15ms"])?;
+    let collector =
+        RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "--slow", "15ms"])?;
     let pid = guest.pid.clone();
     guest.run()?;
-    let mut lines = watch.end()?.expect_code(0)?.json()?;
+    let mut lines = collector.end()?.expect_code(0)?.json()?;
     let report = lines.pop().ok_or("no report")?;
     ensure_nothing_lost(&report)?;
     ensure(lines.len() >= 50, || {
@@ -269,18 +298,18 @@ fn slow() -> Result<(), Failed> {
         ensure_equal("pid", line["pid"].to_string(), pid.clone())?;
         let parts: u64 = ["kernel_ns", "vmm_ns", "halted_ns", "preempted_ns"]
             .iter()
-            .map(|it| get_number(line, it))
+            .map(|part| get_number(line, part))
             .sum::<Result<_, _>>()?;
         let time = get_number(line, "time_ns")?;
-        ensure_equal("the parts' sum", parts, time)?;
+        ensure_equal("the sum of the parts", parts, time)?;
         ensure(time > 15_000_000, || format!("not slow: {line}"))?;
         if line["cause"]
             .as_str()
-            .is_some_and(|it| it.contains("port 0x3f8 out"))
+            .is_some_and(|cause| cause.contains("port 0x3f8 out"))
         {
             io += 1;
             ensure(get_number(line, "vmm_ns")? >= 20_000_000, || {
-                format!("the VMM slept: {line}")
+                format!("the VMM slept for 20 ms: {line}")
             })?;
             ensure(get_number(line, "guest_rip")? > 0, || {
                 format!("no rip: {line}")
@@ -288,20 +317,22 @@ fn slow() -> Result<(), Failed> {
         }
     }
     ensure_equal("slow outs", io, 50)?;
-    // The others, whatever the machine was doing, are in the table too.
-    let longer: u64 = get_list(&report, "rows")?
+    // The table also contains the slow exits that the guest did not cause.
+    let slow_count: u64 = get_list(&report, "rows")?
         .iter()
         .map(|row| get_number(row, "count"))
         .sum::<Result<_, _>>()?;
-    ensure(longer >= lines.len() as u64, || format!("{report}"))
+    ensure(slow_count >= lines.len() as u64, || {
+        format!("more slow exits reported than counted: {report}")
+    })
 }
 
 fn intervals() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "400", "--sleep", "1ms"])?;
-    let watch =
+    let collector =
         RunningCollector::start(&["exits", "--json", "-p", &guest.pid, "-I", "100ms", "--hist"])?;
     guest.run()?;
-    let mut lines = watch.end()?.expect_code(0)?.json()?;
+    let mut lines = collector.end()?.expect_code(0)?.json()?;
     let total = lines.pop().ok_or("no total")?;
     ensure(lines.len() >= 3, || format!("{} intervals", lines.len()))?;
     let mut sums: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
@@ -320,7 +351,7 @@ fn intervals() -> Result<(), Failed> {
             sum.1 += get_number(row, "time_ns")?;
             let timed: u64 = get_list(row, "histogram")?
                 .iter()
-                .map(|it| get_number(it, "count"))
+                .map(|bucket| get_number(bucket, "count"))
                 .sum::<Result<_, _>>()?;
             if timed > 0 {
                 let (min, mean, max) = (
@@ -328,7 +359,7 @@ fn intervals() -> Result<(), Failed> {
                     get_number(row, "mean_ns")?,
                     get_number(row, "max_ns")?,
                 );
-                // A row is read while it is counted in: the mean may be of one more or less.
+                // The programs update the row while it is read, so the mean may include one exit more or less.
                 ensure(min <= max && mean <= max + max / 10, || format!("{row}"))?;
                 let seen = extremes
                     .entry(get_number(row, "reason_code")?)
@@ -340,12 +371,20 @@ fn intervals() -> Result<(), Failed> {
     for row in get_list(&total, "rows")? {
         let code = get_number(row, "reason_code")?;
         let (count, time) = sums.get(&code).copied().unwrap_or_default();
-        ensure_equal("exits in intervals", count, get_number(row, "count")?)?;
-        ensure_equal("their time", time, get_number(row, "time_ns")?)?;
+        ensure_equal(
+            "the exits of all intervals",
+            count,
+            get_number(row, "count")?,
+        )?;
+        ensure_equal(
+            "the time of all intervals",
+            time,
+            get_number(row, "time_ns")?,
+        )?;
         if let Some(&(min, max)) = extremes.get(&code) {
             let of_total = (get_number(row, "min_ns")?, get_number(row, "max_ns")?);
-            ensure_equal("the extremes in intervals", (min, max), of_total)?;
+            ensure_equal("minimum and maximum of all intervals", (min, max), of_total)?;
         }
     }
-    ensure_equal("the total's start", get_number(&total, "start_ns")?, 0)
+    ensure_equal("the start of the total", get_number(&total, "start_ns")?, 0)
 }

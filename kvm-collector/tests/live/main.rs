@@ -1,13 +1,11 @@
-//! Tests of the collector, from outside, on a real KVM: whatever this host can do, and all of it in the VM of `cargo xtask test`.
-//!
-//! A test says what it needs. Where that is not there, it ends as ignored with the reason, never as passed.
+//! Tests that run the collector on real KVM events. Each test lists its requirements. A test whose requirements this machine
+//! does not meet is reported as ignored, with the reason. All of them are met in the VM of `cargo xtask test`.
 
 mod check;
 mod churn;
 mod container;
 mod counts;
 mod ending;
-mod engine;
 mod errors;
 mod event_text;
 mod exit_reasons;
@@ -19,6 +17,7 @@ mod ftrace_oracle;
 mod ftrace_recording;
 mod guest;
 mod kinds;
+mod live_and_recorded;
 mod modules;
 mod namespaces;
 mod other_subsystems;
@@ -48,16 +47,16 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    // Before anything else: they fork, and must have one thread.
+    // First of all, since these functions fork, and the process must have only one thread then.
     if let Some(code) = container::run_if_requested().or_else(namespaces::run_vmm_if_requested) {
         return code;
     }
     top::panic_if_requested();
     let mut arguments = Arguments::from_args();
-    // The tests share one kernel and its counters: two at once would count each other's events.
+    // One test at a time, since concurrent tests would count each other's events.
     arguments.test_threads = Some(1);
-    // On a fresh machine tracefs is not mounted. The collector mounts it where it may, which is a test of its own; here it
-    // only has to be there, or the tests that need it say that it is not.
+    // On a fresh machine, tracefs is not mounted. This command mounts it if it may. Otherwise, the tests that require
+    // tracefs are ignored.
     let _ = requirements::collector_command()
         .args(["list", "events"])
         .output();
@@ -68,7 +67,6 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> Vec<Trial> {
-    // One line per file of tests.
     [
         smoke::tests(),
         counts::tests(),
@@ -82,7 +80,7 @@ fn tests() -> Vec<Trial> {
         probe::tests(),
         churn::tests(),
         replay::tests(),
-        engine::tests(),
+        live_and_recorded::tests(),
         small_ring::tests(),
         pressure::tests(),
         ending::tests(),
@@ -95,9 +93,9 @@ fn tests() -> Vec<Trial> {
         record::tests(),
         verifier::tests(),
         namespaces::tests(),
-        // Nearly last, since they take KVM away.
+        // Near the end, since they unload KVM.
         modules::tests(),
-        // Last, since nothing can be tested after them.
+        // At the end, since no test can run after them.
         namespaces::last_tests(),
     ]
     .into_iter()

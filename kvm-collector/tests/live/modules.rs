@@ -1,4 +1,5 @@
-//! Without tracefs, without KVM, and with KVM going away: only in a machine that may be wrecked. Each test leaves it as it was.
+//! The collector without tracefs, without privileges, without KVM, and while KVM is unloaded. These tests run only in the
+//! disposable VM, and restore its state.
 
 use std::{
     path::Path,
@@ -31,18 +32,26 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("tracefs_is_mounted_and_said", REQUIREMENTS, no_tracefs),
-        test("no_privilege_is_said", REQUIREMENTS, no_privilege),
-        test("kvm_not_loaded_is_said", REQUIREMENTS, kvm_not_loaded),
         test(
-            "kvm_unloaded_meanwhile",
+            "the_collector_mounts_tracefs",
             REQUIREMENTS,
-            kvm_unloaded_meanwhile,
+            tracefs_not_mounted,
+        ),
+        test(
+            "missing_privileges_are_an_error",
+            REQUIREMENTS,
+            no_privileges,
+        ),
+        test("kvm_not_loaded_is_an_error", REQUIREMENTS, kvm_not_loaded),
+        test(
+            "counting_continues_after_kvm_was_unloaded",
+            REQUIREMENTS,
+            kvm_unloaded,
         ),
     ]
 }
 
-/// Puts the machine back in order, also after a failure.
+/// Calls a function on drop, to restore the state of the machine even if the test fails.
 struct Restore(fn());
 
 impl Drop for Restore {
@@ -51,53 +60,53 @@ impl Drop for Restore {
     }
 }
 
-fn shell(program: &str, args: &[&str]) -> Result<(), Failed> {
+fn run_program(program: &str, args: &[&str]) -> Result<(), Failed> {
     let output = Command::new(program).args(args).output()?;
     ensure(output.status.success(), || {
         format!("{program} {args:?}: {output:?}")
     })
 }
 
-fn mount() {
+fn mount_tracefs() {
     if !Path::new(TRACEFS).join("events").exists() {
-        let _ = shell("mount", &["-t", "tracefs", "tracefs", TRACEFS]);
+        let _ = run_program("mount", &["-t", "tracefs", "tracefs", TRACEFS]);
     }
 }
 
-fn load() {
-    let _ = shell("modprobe", &["kvm_amd"]);
+fn load_kvm() {
+    let _ = run_program("modprobe", &["kvm_amd"]);
     resident_vm::create();
 }
 
-fn no_tracefs() -> Result<(), Failed> {
-    let _restore = Restore(mount);
-    shell("umount", &[TRACEFS])?;
+fn tracefs_not_mounted() -> Result<(), Failed> {
+    let _restore = Restore(mount_tracefs);
+    run_program("umount", &[TRACEFS])?;
     run_as_nobody(&["stat", "-d", "100ms"])?
         .expect_code(1)?
         .expect_message(&["mount -t tracefs tracefs /sys/kernel/tracing", "root"])?;
     ensure(!Path::new(TRACEFS).join("events").exists(), || {
-        "nobody mounted it".into()
+        "a user without privileges mounted tracefs".into()
     })?;
-    let ended = run_collector(&["stat", "-d", "100ms", "-e", "kvm_userspace_exit", "--json"])?
+    let output = run_collector(&["stat", "-d", "100ms", "-e", "kvm_userspace_exit", "--json"])?
         .expect_code(0)?
         .expect_message(&["tracefs was not mounted", "mounted it at", TRACEFS])?;
-    ensure_equal("the report", &ended.report()?["view"], &"stat".into())?;
+    ensure_equal("the report", &output.report()?["view"], &"stat".into())?;
     ensure(Path::new(TRACEFS).join("events").exists(), || {
-        "it was not mounted".into()
+        "tracefs was not mounted".into()
     })
 }
 
-/// tracefs may be read by everybody; loading programs stays a privilege.
-fn no_privilege() -> Result<(), Failed> {
+/// Every user may read tracefs, but loading programs still requires privileges.
+fn no_privileges() -> Result<(), Failed> {
     let _restore = Restore(|| {
-        let _ = shell("mount", &["-o", "remount,mode=700", TRACEFS]);
-        let _ = shell(
+        let _ = run_program("mount", &["-o", "remount,mode=700", TRACEFS]);
+        let _ = run_program(
             "sh",
             &["-c", "find /sys/kernel/tracing -exec chmod o-rx {} + "],
         );
     });
-    shell("mount", &["-o", "remount,mode=755", TRACEFS])?;
-    shell(
+    run_program("mount", &["-o", "remount,mode=755", TRACEFS])?;
+    run_program(
         "sh",
         &[
             "-c",
@@ -113,7 +122,7 @@ fn no_privilege() -> Result<(), Failed> {
 }
 
 fn kvm_not_loaded() -> Result<(), Failed> {
-    let _restore = Restore(load);
+    let _restore = Restore(load_kvm);
     resident_vm::close();
     unload("kvm_amd")?;
     unload("kvm")?;
@@ -128,12 +137,12 @@ fn kvm_not_loaded() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The module for the processor can go while its tracepoints are watched. kvm.ko itself, in which they are, cannot: the attached
-/// programs hold it. So "kvm unloaded meanwhile" is kvm_amd unloaded, and counting goes on when it is back.
-fn kvm_unloaded_meanwhile() -> Result<(), Failed> {
-    let _restore = Restore(load);
+/// kvm_amd can be unloaded while the collector runs. kvm.ko cannot, since it defines the tracepoints and the attached programs
+/// hold a reference to it. Counting continues when kvm_amd is loaded again.
+fn kvm_unloaded() -> Result<(), Failed> {
+    let _restore = Restore(load_kvm);
     resident_vm::close();
-    let watch = RunningCollector::start(&[
+    let collector = RunningCollector::start(&[
         "stat",
         "-I",
         "200ms",
@@ -141,35 +150,35 @@ fn kvm_unloaded_meanwhile() -> Result<(), Failed> {
         "-e",
         "kvm_userspace_exit,kvm_exit",
     ])?;
-    let guest = || {
+    let run_guest = || {
         Guest::prepare(&["-k", "io", "-n", "600"])?
             .run()?
             .userspace_exits()
     };
-    let before = guest()?;
+    let before = run_guest()?;
     thread::sleep(Duration::from_millis(300));
     unload("kvm_amd")?;
-    let kvm = shell("rmmod", &["kvm"]);
+    let result = run_program("rmmod", &["kvm"]);
     ensure(
-        kvm.is_err() && Path::new("/sys/module/kvm").exists(),
-        || "kvm was removed while its tracepoints were watched".into(),
+        result.is_err() && Path::new("/sys/module/kvm").exists(),
+        || "kvm was unloaded although programs are attached to its tracepoints".into(),
     )?;
     thread::sleep(Duration::from_millis(600));
-    shell("modprobe", &["kvm_amd"])?;
+    run_program("modprobe", &["kvm_amd"])?;
     thread::sleep(Duration::from_millis(600));
-    let after = guest()?;
-    let ended = watch
+    let after = run_guest()?;
+    let output = collector
         .end()?
         .expect_code(0)?
         .expect_message(&["kvm_amd was unloaded: no VM can run", "kvm_amd was loaded"])?;
-    ensure_equal("the total", check_intervals_sum(&ended)?, before + after)
+    ensure_equal("the total", check_intervals_sum(&output)?, before + after)
 }
 
-/// Removes a module. One that was just used is held a little longer: by a guest's last references, or by programs being detached.
+/// Unloads a module. Retries for a while, since closing VMs and detaching programs release their references late.
 fn unload(module: &str) -> Result<(), Failed> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        match shell("rmmod", &[module]) {
+        match run_program("rmmod", &[module]) {
             Ok(()) => return Ok(()),
             Err(failed) if Instant::now() > deadline => return Err(failed),
             Err(_) => thread::sleep(Duration::from_millis(100)),

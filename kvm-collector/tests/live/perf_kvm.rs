@@ -1,10 +1,10 @@
-//! `perf kvm stat`, watching the same run: it must have counted the same and measured the same; and perf must go on seeing what
-//! we watch.
+//! Counts and times of the collector equal those of `perf kvm stat` in the same run, and the collector does not keep events
+//! from perf.
 //!
-//! What perf counts is an exit and the next entry of the same thread, as we do. It takes a thread for a vCPU's only from its first
-//! `kvm_entry` on, which costs it nothing here: a guest is held at its start until both watch, and a vCPU begins by being entered.
-//! An exit that nothing was entered from has no time, so perf leaves it out: with us those are `open`. So per reason
-//! perf's samples are our `count - open`, to the unit.
+//! Like the collector, perf times from an exit to the next entry of the same thread. perf knows a vCPU thread only after its
+//! first `kvm_entry`. It misses no exit here, because both tools start before the guest, and the first event of a vCPU is an
+//! entry. perf omits an exit without an entry, which the collector counts as `open`. So for each reason, the number of samples
+//! of perf is exactly `count - open`.
 
 use std::collections::BTreeMap;
 
@@ -28,16 +28,8 @@ const REQUIREMENTS: &[Requirement] = &[
     Requirement::Perf,
 ];
 
-const KINDS: &[Requirement] = &[
-    Requirement::Root,
-    Requirement::Kvm,
-    Requirement::ExitEvents,
-    Requirement::Tracefs,
-    Requirement::Perf,
-];
-
-/// Events without which there can be no exits fire on any KVM, also where kvm_exit does not.
-const NEEDS_ANY_KVM: &[Requirement] = &[
+/// For tests with `kvm_userspace_exit`, which fires on every KVM.
+const WITHOUT_EXIT_EVENTS: &[Requirement] = &[
     Requirement::Root,
     Requirement::Kvm,
     Requirement::Tracefs,
@@ -46,52 +38,52 @@ const NEEDS_ANY_KVM: &[Requirement] = &[
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("perf_sees_what_trace_watches", NEEDS_ANY_KVM, || {
-            perf_sees("kvm_userspace_exit", &["trace", "-e", "kvm_userspace_exit"])
+        test("perf_sees_the_events_of_trace", WITHOUT_EXIT_EVENTS, || {
+            check_perf_sees("kvm_userspace_exit", &["trace", "-e", "kvm_userspace_exit"])
         }),
-        test("perf_sees_what_stat_watches", NEEDS_ANY_KVM, || {
-            perf_sees("kvm_userspace_exit", &["stat", "-e", "kvm_userspace_exit"])
+        test("perf_sees_the_events_of_stat", WITHOUT_EXIT_EVENTS, || {
+            check_perf_sees("kvm_userspace_exit", &["stat", "-e", "kvm_userspace_exit"])
         }),
-        test("perf_sees_what_exits_watches", REQUIREMENTS, || {
-            perf_sees("kvm_exit", &["exits"])?;
-            perf_sees("kvm_entry", &["exits", "--vcpu", "0"])
+        test("perf_sees_the_events_of_exits", REQUIREMENTS, || {
+            check_perf_sees("kvm_exit", &["exits"])?;
+            check_perf_sees("kvm_entry", &["exits", "--vcpu", "0"])
         }),
-        test("perf_kvm_counts_the_same", REQUIREMENTS, counts_agree),
+        test("counts_equal_perf_kvm", REQUIREMENTS, counts_agree),
+        test("times_equal_perf_kvm", REQUIREMENTS, times_agree),
+        test("counts_of_two_vms_equal_perf_kvm", REQUIREMENTS, two_vms),
         test(
-            "perf_kvm_measures_the_same_times",
+            "lost_events_of_perf_are_detected",
             REQUIREMENTS,
-            times_agree,
+            lost_events,
         ),
-        test("perf_kvm_counts_two_vms_the_same", REQUIREMENTS, two_vms),
-        test("losses_of_perf_are_noticed", REQUIREMENTS, losses),
-        test("perf_kvm_counts_the_same_mmio", KINDS, || {
-            kind_agrees("mmio", "mmio")
+        test("counts_of_mmio_equal_perf_kvm", REQUIREMENTS, || {
+            check_kind("mmio", "mmio")
         }),
-        test("perf_kvm_counts_the_same_pio", KINDS, || {
-            kind_agrees("pio", "ioport")
+        test("counts_of_pio_equal_perf_kvm", REQUIREMENTS, || {
+            check_kind("pio", "ioport")
         }),
-        test("perf_kvm_counts_the_same_msr", KINDS, || {
-            kind_agrees("msr", "msr")
+        test("counts_of_msr_equal_perf_kvm", REQUIREMENTS, || {
+            check_kind("msr", "msr")
         }),
     ]
 }
 
-/// A program of ours on a tracepoint can keep its events from perf: it must not.
-fn perf_sees(event: &str, args: &[&str]) -> Result<(), Failed> {
+/// Fails if perf misses events while the collector runs. (A program on a tracepoint can keep its events from perf.)
+fn check_perf_sees(event: &str, args: &[&str]) -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "500"])?;
     let pid = guest.pid.clone();
-    let alone = PerfStat::start(&format!("kvm:{event}"), &pid)?;
-    let watch = RunningCollector::start(&[args, &["--json", "-p", &pid]].concat())?;
-    let made = guest.run()?;
-    watch.end()?.expect_code(0)?;
-    let seen = alone.end()?;
+    let perf = PerfStat::start(&format!("kvm:{event}"), &pid)?;
+    let collector = RunningCollector::start(&[args, &["--json", "-p", &pid]].concat())?;
+    let guest = guest.run()?;
+    collector.end()?.expect_code(0)?;
+    let count = perf.end()?;
     if event == "kvm_userspace_exit" {
-        ensure_equal("perf's count", seen, made.userspace_exits()?)
+        ensure_equal("the count of perf", count, guest.userspace_exits()?)
     } else {
-        // Interrupts come on top.
-        let least: u64 = made.exits()?.values().sum();
-        ensure(seen >= least, || {
-            format!("perf saw {seen} {event} while {args:?} ran, of {least}")
+        // Interrupts of the host cause additional exits.
+        let min: u64 = guest.exits()?.values().sum();
+        ensure(count >= min, || {
+            format!("perf counted {count} {event} while {args:?} ran, expected at least {min}")
         })
     }
 }
@@ -100,18 +92,22 @@ fn counts_agree() -> Result<(), Failed> {
     let kinds = "io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,page-fault,wbinvd";
     let guest = Guest::prepare(&["-k", kinds, "-n", "500", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
+    let collector = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
     let perf = Recording::start()?;
-    let made = guest.run()?;
+    let guest = guest.run()?;
     let perf = perf.end()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
     ensure_nothing_lost(&report)?;
-    // The one exit of each vCPU by which its program ended.
+    // The last exit of each vCPU, which ends its program.
     ensure_equal("exits without an entry", get_number(&report, "open")?, 2)?;
-    let theirs = counts(&perf.run_report(VMEXIT, &pid)?);
-    ensure_equal("exits per reason, ours and perf's", timed(&report)?, theirs)?;
-    let least: u64 = made.exits_by_name()?.values().sum();
-    ensure(get_number(&report, "count")? >= least, || {
+    let theirs = sample_counts(&perf.run_report(VMEXIT, &pid)?);
+    ensure_equal(
+        "exits per reason, compared with perf",
+        timed_counts(get_list(&report, "rows")?)?,
+        theirs,
+    )?;
+    let min: u64 = guest.exits_by_name()?.values().sum();
+    ensure(get_number(&report, "count")? >= min, || {
         format!("too few exits: {report}")
     })
 }
@@ -121,7 +117,7 @@ fn two_vms() -> Result<(), Failed> {
     let one = Guest::prepare(&["-k", kinds, "-n", "400", "--vcpus", "2", "--name", "one"])?;
     let two = Guest::prepare(&["-k", kinds, "-n", "700", "--name", "two"])?;
     let pids = [one.pid.clone(), two.pid.clone()];
-    let watch = RunningCollector::start(&[
+    let collector = RunningCollector::start(&[
         "exits",
         "--json",
         "--by",
@@ -138,7 +134,7 @@ fn two_vms() -> Result<(), Failed> {
         guest.finish()?;
     }
     let perf = perf.end()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
     ensure_nothing_lost(&report)?;
     for pid in &pids {
         let ours: Vec<_> = get_list(&report, "rows")?
@@ -146,30 +142,34 @@ fn two_vms() -> Result<(), Failed> {
             .filter(|row| row["pid"].as_u64() == pid.parse().ok())
             .collect();
         ensure(ours.len() >= 5, || format!("too few rows: {report}"))?;
-        let theirs = counts(&perf.run_report(VMEXIT, pid)?);
-        ensure_equal("exits of a VM, ours and perf's", timed_of(ours)?, theirs)?;
+        let theirs = sample_counts(&perf.run_report(VMEXIT, pid)?);
+        ensure_equal(
+            "exits of a VM, compared with perf",
+            timed_counts(ours)?,
+            theirs,
+        )?;
     }
     Ok(())
 }
 
-/// A number of perf's this long.
+/// The duration from which the overhead of two tools is negligible.
 const LONG_US: f64 = 200.0;
 
-/// By how much what two observers measured of the same exits may differ, as a ratio.
+/// Returns the maximum relative difference of two times.
 ///
-/// Both are called at the same tracepoints, we first. What the one does there after it has looked at the clock, the other one
-/// measures, at the exit as time more and at the entry as time less. The two nearly cancel out: under emulation, what remains
-/// is 2 to 5 us. The hundreds of us of an exit that user space handles do not feel that; the 30 to 90 us of one that the kernel handles
-/// by itself do, and there the measurement of the measurement is no better.
+/// Both tools have a probe at the same tracepoints, and the collector's probe runs first. The work of one tool after its
+/// clock reading is measured by the other tool: it adds time at the exit and removes time at the entry. The two nearly
+/// cancel out; under emulation, 2 to 5 us remain. An exit that user space handles takes hundreds of us, so 2 % are allowed.
+/// An exit that the kernel handles takes 30 to 90 us, so 15 % are allowed.
 fn tolerance(us: f64) -> f64 {
     if us >= LONG_US { 0.02 } else { 0.15 }
 }
 
-/// How often a time may be found different before it is.
+/// The number of runs in which a time must differ before the test fails.
 ///
-/// Whatever stops the emulated processor between the two observers' looks at the clock (the host's scheduler above all) is in what
-/// the one measured and not in what the other did. That is chance, and strikes another number in the next run; what is measured
-/// wrongly is wrong in every run. Counts have no such excuse, and are compared in every run.
+/// If the emulated processor is stopped between the clock readings of the two tools, for example by the scheduler of the
+/// host, only one of them measures that. This happens by chance and affects a different number in each run, while a wrong
+/// measurement is wrong in every run. Counts are compared in every run.
 const RUNS: usize = 3;
 
 fn times_agree() -> Result<(), Failed> {
@@ -182,29 +182,33 @@ fn times_agree() -> Result<(), Failed> {
         differing.retain(|number, _| again.contains_key(number));
     }
     ensure(differing.is_empty(), || {
-        format!("different from perf's in {RUNS} runs: {differing:?}")
+        format!("different from perf in {RUNS} runs: {differing:?}")
     })
 }
 
-/// A reason, and which of its numbers.
-type Number = (String, &'static str);
+/// A reason, and the name of one of its times.
+type TimeKey = (String, &'static str);
 
-/// The times that differ from perf's: ours and theirs.
-fn differing_times() -> Result<BTreeMap<Number, (f64, f64)>, Failed> {
-    // User space's exits take 200 us and more, cpuid and msr as long as the kernel needs.
+/// Runs a guest. Returns the times that differ from those of perf: ours and theirs.
+fn differing_times() -> Result<BTreeMap<TimeKey, (f64, f64)>, Failed> {
+    // With the sleep, exits to user space take at least 200 us. The kernel handles cpuid and msr.
     let kinds = "io,cpuid,mmio,msr,hlt";
-    // One vCPU: with two busy processors, the emulator's single thread takes turns of some ms between them, and a turn that falls
-    // between the two observers' looks at the clock is no rare chance.
+    // One vCPU: the emulator's single thread switches between two busy processors every few ms, so a switch between the
+    // clock readings of the two tools would be frequent.
     let guest = Guest::prepare(&["-k", kinds, "-n", "1000", "--sleep", "200us"])?;
     let pid = guest.pid.clone();
-    let watch = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
+    let collector = RunningCollector::start(&["exits", "--json", "-p", &pid])?;
     let perf = Recording::start()?;
     guest.run()?;
     let perf = perf.end()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
     ensure_nothing_lost(&report)?;
     let theirs = perf.run_report(VMEXIT, &pid)?;
-    ensure_equal("exits per reason", timed(&report)?, counts(&theirs))?;
+    ensure_equal(
+        "exits per reason",
+        timed_counts(get_list(&report, "rows")?)?,
+        sample_counts(&theirs),
+    )?;
 
     let mut differing = BTreeMap::new();
     let mut long = 0;
@@ -213,36 +217,34 @@ fn differing_times() -> Result<BTreeMap<Number, (f64, f64)>, Failed> {
         let name = row["reason"].as_str().ok_or("no reason")?;
         let timed = get_number(row, "count")? - get_number(row, "open")?;
         if timed < 1000 {
-            // Too few for a mean: interrupts.
+            // Too few for a mean. These are interrupts.
             continue;
         }
-        let theirs = theirs.get(name).ok_or("perf has all reasons")?;
+        let theirs = theirs.get(name).ok_or("perf lacks a reason")?;
         long += u32::from(theirs.mean_us >= LONG_US);
         println!("times: {name}: {timed} exits");
-        for (what, ours, theirs) in [
-            ("total", us(row, "time_ns")?, theirs.total_us()),
-            ("min", us(row, "min_ns")?, theirs.min_us),
-            ("max", us(row, "max_ns")?, theirs.max_us),
+        for (time, ours, theirs) in [
+            ("total", read_us(row, "time_ns")?, theirs.total_us()),
+            ("min", read_us(row, "min_ns")?, theirs.min_us),
+            ("max", read_us(row, "max_ns")?, theirs.max_us),
         ] {
-            let off = (ours - theirs) / theirs;
+            let difference = (ours - theirs) / theirs;
             println!(
-                "  {what:5} {ours:12.2} us, by perf {theirs:12.2} us, {:+.2} %",
-                off * 100.0
+                "  {time:5} {ours:12.2} us, perf {theirs:12.2} us, {:+.2} %",
+                difference * 100.0
             );
-            // A total is as exact as what it is the total of.
-            let one = if what == "total" {
+            // The tolerance of a total depends on the duration of one exit.
+            let one_us = if time == "total" {
                 mean(theirs, timed)
             } else {
                 theirs
             };
-            if off.abs() > tolerance(one) {
-                differing.insert((name.to_owned(), what), (ours, theirs));
+            if difference.abs() > tolerance(one_us) {
+                differing.insert((name.to_owned(), time), (ours, theirs));
             }
         }
     }
-    ensure(long >= 3, || {
-        format!("{long} reasons with long exits: this tests too little")
-    })?;
+    ensure(long >= 3, || format!("only {long} reasons with long exits"))?;
     Ok(differing)
 }
 
@@ -251,35 +253,35 @@ fn mean(total_us: f64, count: u64) -> f64 {
     total_us / count as f64
 }
 
-/// `exits --kind` against `perf kvm stat report --event`, per address, port or MSR, and direction.
-fn kind_agrees(kind: &str, event: &str) -> Result<(), Failed> {
+/// Compares `exits --kind` with `perf kvm stat report --event`, per address, port or MSR, and direction.
+fn check_kind(kind: &str, event: &str) -> Result<(), Failed> {
     let kinds = "io,io-read,mmio,mmio-read,msr,msr-read";
     let guest = Guest::prepare(&["-k", kinds, "-n", "300", "--vcpus", "2"])?;
     let pid = guest.pid.clone();
-    let watch = RunningCollector::start(&["exits", "--json", "--kind", kind, "-p", &pid])?;
+    let collector = RunningCollector::start(&["exits", "--json", "--kind", kind, "-p", &pid])?;
     let perf = Recording::start()?;
     guest.run()?;
     let perf = perf.end()?;
-    let report = watch.end()?.expect_code(0)?.report()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
     ensure_nothing_lost(&report)?;
     let mut theirs = BTreeMap::new();
     for (key, row) in perf.run_report(event, &pid)? {
-        *theirs.entry(access(&key)?).or_default() += row.count;
+        *theirs.entry(parse_access(&key)?).or_default() += row.count;
     }
-    // Both directions, at least.
+    // At least one key for each direction.
     ensure(theirs.len() >= 2, || format!("too few keys: {theirs:?}"))?;
     ensure_equal(
-        "counts per key, ours and perf's",
-        by_access(&report, kind)?,
+        "counts per key, compared with perf",
+        counts_by_access(&report, kind)?,
         theirs,
     )
 }
 
-/// What was accessed, and whether it was written.
+/// The address, port or MSR of an access, and whether it was a write.
 type Access = (u64, bool);
 
-/// Counts of the rows of a kind, of what was entered from: of the last `out` of a guest, which is not, perf says nothing.
-fn by_access(report: &Value, kind: &str) -> Result<BTreeMap<Access, u64>, Failed> {
+/// Returns the timed counts of the rows per access. perf omits the last `out` of a guest, since no entry follows.
+fn counts_by_access(report: &Value, kind: &str) -> Result<BTreeMap<Access, u64>, Failed> {
     ensure_equal("the kind", report["kind"].as_str(), Some(kind))?;
     // `kvm_mmio.type` is 2 for a write, `kvm_pio.rw` and `kvm_msr.write` are 1.
     let write = if kind == "mmio" { 2 } else { 1 };
@@ -294,9 +296,9 @@ fn by_access(report: &Value, kind: &str) -> Result<BTreeMap<Access, u64>, Failed
     Ok(counts)
 }
 
-/// `0xADDRESS:DIRECTION`, as perf writes it.
-fn access(key: &str) -> Result<Access, Failed> {
-    let understood = || {
+/// Parses a key of perf, such as `0xADDRESS:DIRECTION`.
+fn parse_access(key: &str) -> Result<Access, Failed> {
+    let parse = || {
         let (address, direction) = key.trim().split_once(':')?;
         let address = u64::from_str_radix(address.strip_prefix("0x")?, 16).ok()?;
         let is_write = match direction.to_ascii_lowercase().as_str() {
@@ -306,40 +308,37 @@ fn access(key: &str) -> Result<Access, Failed> {
         };
         Some((address, is_write))
     };
-    understood().ok_or_else(|| format!("no key of an access: `{key}`").into())
+    parse().ok_or_else(|| format!("not the key of an access: `{key}`").into())
 }
 
-fn losses() -> Result<(), Failed> {
+fn lost_events() -> Result<(), Failed> {
     let guest = Guest::prepare(&["-k", "io,cpuid", "-n", "1000"])?;
     let perf = Recording::start_with(&["-m", "1"])?;
-    // Asleep, it cannot empty its one page.
+    // While perf is stopped, it cannot empty its buffer of one page.
     perf.signal(Signal::STOP)?;
-    let made = guest.run();
+    let result = guest.run();
     perf.signal(Signal::CONT)?;
-    made?;
+    result?;
     let losses = perf.end_allowing_losses()?.read_losses()?;
     ensure(losses.values().sum::<u64>() > 0, || {
-        "perf must have lost events, and does not say so".to_owned()
+        "perf must have lost events, but does not report it".to_owned()
     })
 }
 
-fn us(row: &Value, name: &str) -> Result<f64, Failed> {
+/// Reads a time in ns. Returns it in us.
+fn read_us(row: &Value, name: &str) -> Result<f64, Failed> {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     Ok(get_number(row, name)? as f64 / 1000.0)
 }
 
-fn counts(rows: &BTreeMap<String, Row>) -> BTreeMap<String, u64> {
+fn sample_counts(rows: &BTreeMap<String, Row>) -> BTreeMap<String, u64> {
     rows.iter()
         .map(|(name, row)| (name.clone(), row.count))
         .collect()
 }
 
-/// Exits that were entered from, by reason.
-fn timed(report: &Value) -> Result<BTreeMap<String, u64>, Failed> {
-    timed_of(get_list(report, "rows")?)
-}
-
-fn timed_of<'a>(
+/// Returns the number of exits with an entry, by reason.
+fn timed_counts<'a>(
     rows: impl IntoIterator<Item = &'a Value>,
 ) -> Result<BTreeMap<String, u64>, Failed> {
     let mut counts = BTreeMap::new();

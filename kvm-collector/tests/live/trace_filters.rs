@@ -1,12 +1,16 @@
-//! What `trace` shows of all that happens, and in which order: compared with what a guest made, and with a second collector
-//! that shows everything.
+//! The order of the events of `trace`, and its filters `--reason`, `--filter` and `--min-duration`. The results are compared
+//! with the report of a guest, and with a second `trace` that shows all events.
 
-use std::{collections::HashMap, env, fs, process};
+use std::{collections::HashMap, fs};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::requirements::{Requirement, collector_command, test};
+use crate::{
+    check::{ensure, ensure_equal, get_number},
+    requirements::{Requirement, collector_command, test},
+    temp_files::TempFile,
+};
 
 const REQUIREMENTS: &[Requirement] = &[
     Requirement::Root,
@@ -17,23 +21,27 @@ const REQUIREMENTS: &[Requirement] = &[
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("trace_is_in_order", REQUIREMENTS, in_order),
-        test("trace_reason_and_filter", REQUIREMENTS, reason_and_filter),
-        test("trace_min_duration", REQUIREMENTS, min_duration),
+        test("trace_is_ordered_by_time", REQUIREMENTS, ordered_by_time),
+        test(
+            "trace_selects_by_reason_and_filter",
+            REQUIREMENTS,
+            reason_and_filter,
+        ),
+        test("trace_selects_by_min_duration", REQUIREMENTS, min_duration),
     ]
 }
 
-/// Two vCPUs on two CPUs: each has its own way into the ring.
-fn in_order() -> Result<(), Failed> {
-    let guest = guest("-k io,cpuid,mmio -n 500 --vcpus 2");
+/// The events of two vCPUs, which come from the rings of two CPUs, are merged in the order of time.
+fn ordered_by_time() -> Result<(), Failed> {
+    let guest = guest_command("-k io,cpuid,mmio -n 500 --vcpus 2");
     let trace = Trace::run(&["-e", "*"], &guest)?;
     let times: Vec<_> = trace
         .events
         .iter()
-        .map(|it| number(&it["time_ns"]))
-        .collect();
+        .map(|event| get_number(event, "time_ns"))
+        .collect::<Result<_, _>>()?;
     let backwards = times.windows(2).filter(|pair| pair[0] > pair[1]).count();
-    // An emulated CPU may stand still for longer than the window; what is late then is said to be.
+    // An emulated CPU may stop for longer than the reorder window. `trace` then reports late events.
     if backwards > 0 && !trace.stderr.contains("too late to be put in order of time") {
         return Err(format!("{backwards} of {} times go backwards", times.len()).into());
     }
@@ -41,72 +49,74 @@ fn in_order() -> Result<(), Failed> {
 }
 
 fn reason_and_filter() -> Result<(), Failed> {
-    let guest = guest("-k io,cpuid,msr -n 100");
+    let guest = guest_command("-k io,cpuid,msr -n 100");
     let by_reason = Trace::run(&["-e", "kvm_exit", "--reason", "io"], &guest)?;
-    expect(by_reason.of_guest("kvm_exit").len(), 102, "exits for io")?;
+    ensure_equal("exits for io", by_reason.of_guest("kvm_exit").len(), 102)?;
     let by_filter = Trace::run(
         &["-e", "kvm_pio,kvm_cpuid", "--filter", "port == 0x3f8"],
         &guest,
     )?;
-    expect(
+    ensure_equal(
+        "accesses to the port",
         by_filter.of_guest("kvm_pio").len(),
         100,
-        "accesses to the port",
     )?;
-    expect(
+    ensure_equal(
+        "kvm_cpuid events, to which the filter does not apply",
         by_filter.of_guest("kvm_cpuid").len(),
         100,
-        "cpuids, which have no port",
     )
 }
 
-/// One collector shows the long exits, another one all. They read the clock one after the other, between which an
-/// emulated CPU may stand still for ms: so what is about as long as the limit may be on either side of it.
+/// One collector shows only long exits, another one all exits. Each reads the clock itself, and an emulated CPU may stop for
+/// some ms between the two readings. So exits whose duration is near the limit may be shown or not.
 fn min_duration() -> Result<(), Failed> {
     const LIMIT_NS: u64 = 10_000_000;
     const MARGIN_NS: u64 = 5_000_000;
-    /// Each io but the last.
+    /// User space sleeps in every io exit except the last.
     const SLEEPS: usize = 21;
-    let file = File::new("long");
+    let file = TempFile::new("long");
     let program = collector_command();
     let inner = format!(
         "{} trace -q --strict --json -e kvm_exit,kvm_pio --min-duration 10ms -o {} -- {}",
         program.get_program().display(),
-        file.0.display(),
-        guest("-k io,cpuid -n 20 --sleep 20ms"),
+        file.path().display(),
+        guest_command("-k io,cpuid -n 20 --sleep 20ms"),
     );
     let all = Trace::run(&["-e", "kvm_exit,kvm_entry"], &inner)?;
     let long = Trace {
-        events: events(&fs::read_to_string(&file.0)?)?,
+        events: parse_events(&fs::read_to_string(file.path())?)?,
         ..all.clone()
     };
 
-    let shown = long.durations();
-    if let Some(short) = shown.iter().find(|it| **it < LIMIT_NS) {
+    let shown = long.durations()?;
+    if let Some(short) = shown.iter().find(|duration| **duration < LIMIT_NS) {
         return Err(format!("an exit of {short} ns was shown").into());
     }
-    let at_least = |ns: u64| all.durations().iter().filter(|it| **it >= ns).count();
-    let (least, most) = (
-        at_least(LIMIT_NS + MARGIN_NS),
-        at_least(LIMIT_NS - MARGIN_NS),
+    let all_durations = all.durations()?;
+    let count_from = |ns: u64| all_durations.iter().filter(|it| **it >= ns).count();
+    let (min, max) = (
+        count_from(LIMIT_NS + MARGIN_NS),
+        count_from(LIMIT_NS - MARGIN_NS),
     );
-    if least < SLEEPS || !(least..=most).contains(&shown.len()) {
+    ensure(min >= SLEEPS && (min..=max).contains(&shown.len()), || {
         let shown = shown.len();
-        return Err(format!("{shown} exits were shown, of {least} to {most} so long").into());
-    }
-    expect(
+        format!("{shown} exits were shown, expected {min} to {max}, and at least {SLEEPS}")
+    })?;
+    ensure_equal(
+        "kvm_pio events in long exits",
         long.of_guest("kvm_pio").len(),
         SLEEPS,
-        "kvm_pio within them",
     )
 }
 
-fn guest(args: &str) -> String {
+/// Returns a shell command that runs a guest.
+fn guest_command(args: &str) -> String {
     let program = collector_command();
     format!("{} guest --json {args}", program.get_program().display())
 }
 
-/// What one run of `trace --json` showed, and the guest that ran.
+/// The output of `trace --json`, and the report of the guest that ran meanwhile.
 #[derive(Debug, Clone)]
 struct Trace {
     events: Vec<Value>,
@@ -115,11 +125,12 @@ struct Trace {
 }
 
 impl Trace {
+    /// Runs `trace` with a shell command that prints the report of a guest.
     fn run(args: &[&str], command: &str) -> Result<Self, Failed> {
-        let file = File::new("trace");
+        let file = TempFile::new("trace");
         let output = collector_command()
             .args(["trace", "--strict", "--json", "--ring", "64M", "-o"])
-            .arg(&file.0)
+            .arg(file.path())
             .args(args)
             .args(["--", "sh", "-c", command])
             .output()?;
@@ -127,65 +138,38 @@ impl Trace {
             return Err(format!("trace {args:?}: {output:?}").into());
         }
         Ok(Self {
-            events: events(&fs::read_to_string(&file.0)?)?,
+            events: parse_events(&fs::read_to_string(file.path())?)?,
             guest: serde_json::from_slice(&output.stdout)?,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
 
-    fn of_guest(&self, event: &str) -> Vec<&Value> {
-        let ours = |it: &&Value| it["pid"] == self.guest["pid"] && it["event"] == event;
-        self.events.iter().filter(ours).collect()
+    /// Returns the events of the guest with this name.
+    fn of_guest(&self, name: &str) -> Vec<&Value> {
+        let is_selected =
+            |event: &&Value| event["pid"] == self.guest["pid"] && event["event"] == name;
+        self.events.iter().filter(is_selected).collect()
     }
 
-    /// From each exit of the guest to the entry of the same thread that follows.
-    fn durations(&self) -> Vec<u64> {
-        let mut left = HashMap::new();
+    /// Returns the times from each exit of the guest to the next entry of the same thread.
+    fn durations(&self) -> Result<Vec<u64>, Failed> {
+        let mut open_exits = HashMap::new();
         let mut durations = Vec::new();
-        let ours = self
-            .events
-            .iter()
-            .filter(|it| it["pid"] == self.guest["pid"]);
-        for event in ours {
-            let (tid, time) = (number(&event["tid"]), number(&event["time_ns"]));
+        for event in &self.events {
+            if event["pid"] != self.guest["pid"] {
+                continue;
+            }
+            let (tid, time_ns) = (get_number(event, "tid")?, get_number(event, "time_ns")?);
             if event["event"] == "kvm_exit" {
-                left.insert(tid, time);
+                open_exits.insert(tid, time_ns);
             } else if event["event"] == "kvm_entry" {
-                durations.extend(left.remove(&tid).map(|exit| time - exit));
+                durations.extend(open_exits.remove(&tid).map(|exit_ns| time_ns - exit_ns));
             }
         }
-        durations
+        Ok(durations)
     }
 }
 
-/// A file that is gone when dropped.
-#[derive(Debug)]
-struct File(std::path::PathBuf);
-
-impl File {
-    fn new(name: &str) -> Self {
-        Self(env::temp_dir().join(format!("kvm-collector-{name}-{}", process::id())))
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-fn events(text: &str) -> Result<Vec<Value>, serde_json::Error> {
+fn parse_events(text: &str) -> Result<Vec<Value>, serde_json::Error> {
     text.lines().map(serde_json::from_str).collect()
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_default()
-}
-
-fn expect(found: usize, expected: usize, what: &str) -> Result<(), Failed> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(format!("{found} {what} instead of {expected}").into())
-    }
 }
