@@ -1,4 +1,4 @@
-//! Loading the kernel half's object and attaching what the plan says.
+//! Loads the eBPF object and attaches its programs.
 
 use std::{
     io,
@@ -15,18 +15,18 @@ use kvm_ebpf_common::{
 };
 
 use super::{
+    background_detach::BackgroundDetach,
     barrier, bind,
-    counted::CountedThreadTables,
-    error::{ProbeError, not_attached, not_loaded, refused},
+    counted_threads::CountedThreadTables,
+    error::{ProbeError, is_permission_error, not_attached, not_loaded},
     mapped::MappedArray,
-    notices::{NOTIFICATION_RING_BYTES, Notifications},
-    plan::{OF_VCPU_THREADS, Plan},
-    programs::TimingPrograms,
-    release::Release,
+    notifications::{NOTIFICATION_RING_BYTES, Notifications},
+    plan::{Plan, VCPU_THREAD_EVENTS},
     request::Request,
     ring::Rings,
     sizes::possible_cpus,
     tables::{self, ExitTables},
+    timing_programs::TimingPrograms,
     tracepoint,
 };
 use crate::{timing::THREAD_END_EVENT, tracefs::EventName};
@@ -37,28 +37,28 @@ pub(super) const SKIPPED_PROCESSES: &str = "SKIPPED_PROCESSES";
 /// Maximum number of skipped processes.
 const MAX_SKIPPED_PROCESSES: u32 = 16_384;
 
-/// The kernel half, put here by `build.rs`; empty when it had not been built.
+/// The eBPF object, from `build.rs`. Empty if it was not built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
 
-/// What the kernel says of one loaded program.
+/// The kernel's information about a loaded program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramReport {
-    /// Its name in the object.
+    /// Name in the object.
     pub program: String,
-    /// The event it is attached to.
+    /// The event that the program is attached to.
     pub event: String,
-    /// Instructions the verifier went through; `None` where the kernel does not say (before 5.16).
+    /// Number of instructions that the verifier processed; `None` before Linux 5.16, which does not report it.
     pub verified_instructions: Option<u32>,
-    /// Length of the machine code, in bytes.
+    /// Size of the machine code, in bytes.
     pub jited_bytes: u32,
 }
 
-/// A program in its place.
+/// An attached program.
 #[derive(Debug)]
 pub(super) struct AttachedProgram {
-    /// Its name in the object.
+    /// Name in the object.
     pub(super) name: String,
-    /// Its event, as `kvm:kvm_exit`; or its events, with commas between them.
+    /// The event, such as `kvm:kvm_exit`. Several events are separated by commas.
     pub(super) event: String,
 }
 
@@ -68,28 +68,28 @@ pub struct AttachedPrograms {
     pub(super) events: usize,
     pub(super) programs: Vec<AttachedProgram>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// All programs are raw, and count events in `RAW_SLOT_COUNTS`.
+    /// Whether all programs are raw, and count events in `RAW_SLOT_COUNTS`.
     pub(super) is_raw: bool,
-    /// Counters of events, by CPU, otherwise.
+    /// Event counters per CPU, if the programs are not raw.
     pub(super) slot_counts: MappedArray<SlotTable>,
-    /// Counters of what could not be counted or timed, by CPU.
-    pub(super) pairing_counters: MappedArray<TimingCounters>,
-    /// The tables of threads and their exits, if threads have to be known.
+    /// Counters per CPU of what could not be counted or timed.
+    pub(super) timing_counters: MappedArray<TimingCounters>,
+    /// The tables of vCPU threads and their exits, if vCPU threads have to be known.
     pub(super) tables: Option<ExitTables>,
-    /// The tables of threads whose events are counted by themselves, if that was requested.
+    /// The tables of threads with event counts of their own, if requested.
     pub(super) counted: Option<CountedThreadTables>,
-    /// Which threads come and go, if one of the two is there.
-    pub(super) notices: Option<Notifications>,
-    /// The rings, if anything is shipped, until they are taken.
+    /// Notifications about new and ended threads, if there is a table of threads.
+    pub(super) notifications: Option<Notifications>,
+    /// The rings, if events are sent to user space, until they are taken.
     rings: Option<Rings>,
-    /// What they take, in bytes.
+    /// Size of the rings in bytes.
     ring_bytes: u64,
     /// The current epoch; see [`AttachedPrograms::next_epoch`].
     epoch: u64,
-    /// Of programs that take long to detach.
+    /// Links of programs that take long to detach.
     slow_links: Vec<OwnedFd>,
-    /// Dropped after the programs and links.
-    release: Option<Release>,
+    /// Detaches the programs of `slow_links`. Dropped after the programs and links.
+    background_detach: Option<BackgroundDetach>,
 }
 
 impl std::fmt::Debug for AttachedPrograms {
@@ -103,14 +103,13 @@ impl std::fmt::Debug for AttachedPrograms {
 impl Drop for AttachedPrograms {
     fn drop(&mut self) {
         if self.slow_links.len() > 1 {
-            self.release = Release::begin(&self.slow_links);
+            self.background_detach = BackgroundDetach::begin(&self.slow_links);
         }
     }
 }
 
 impl AttachedPrograms {
-    /// Loads and attaches what the request needs, and nothing else. Nothing is counted before
-    /// [`AttachedPrograms::start`].
+    /// Loads and attaches the programs that the request needs. They count nothing before [`AttachedPrograms::start`].
     ///
     /// # Errors
     /// See [`ProbeError`].
@@ -122,11 +121,11 @@ impl AttachedPrograms {
         if REORDERS_WRITES && kernel < KernelVersion::new(5, 18, 0) {
             return Err(ProbeError::Unordered(kernel));
         }
-        let plan = Plan::of(request)?;
+        let plan = Plan::new(request)?;
         let mut ebpf = load(request, &plan)?;
         let logger = if request.log {
             EbpfLogger::init(&mut ebpf)
-                .inspect_err(|error| log::warn!("no diagnostics of the kernel half: {error}"))
+                .inspect_err(|error| log::warn!("no log messages of the eBPF programs: {error}"))
                 .ok()
         } else {
             None
@@ -139,29 +138,29 @@ impl AttachedPrograms {
             .per_thread
             .then(|| CountedThreadTables::open(&ebpf, request.events.len()))
             .transpose()?;
-        let notices = (tables.is_some() || counted.is_some())
+        let notifications = (tables.is_some() || counted.is_some())
             .then(|| Notifications::take_from(&mut ebpf))
             .transpose()?;
         let rings = plan
-            .ships(request)
-            .then(|| Rings::of(&ebpf, request.events))
+            .sends_records(request)
+            .then(|| Rings::open(&ebpf, request.events))
             .transpose()?;
         let mut attached = Self {
             is_raw: plan.is_raw,
             slot_counts: MappedArray::open(&ebpf, "SLOT_COUNTS")?,
-            pairing_counters: MappedArray::open(&ebpf, "TIMING_COUNTERS")?,
+            timing_counters: MappedArray::open(&ebpf, "TIMING_COUNTERS")?,
             ebpf,
             events: request.events.len(),
             programs: Vec::new(),
             logger,
             tables,
             counted,
-            notices,
+            notifications,
             ring_bytes: rings.as_ref().map_or(0, Rings::bytes),
             rings,
             epoch: 0,
             slow_links: Vec::new(),
-            release: None,
+            background_detach: None,
         };
         if let Some(entry) = request.entry_format
             && let Some(id) = plan.learn_vcpus
@@ -169,19 +168,19 @@ impl AttachedPrograms {
             attached.attach("learn_vcpu", &entry.event_name(), id)?;
         }
         if plan.learn_threads {
-            for event in OF_VCPU_THREADS {
+            for event in VCPU_THREAD_EVENTS {
                 attached.attach("learn_thread", &event.into(), 0)?;
             }
         }
-        if plan.knows_threads() && plan.pairing.is_none() {
+        if plan.knows_threads() && plan.timing.is_none() {
             attached.attach("vcpu_thread_end", &THREAD_END_EVENT.into(), 0)?;
         }
-        let mut taken: &[usize] = &[];
-        if let Some(pairing) = &plan.pairing {
-            for it in &pairing.uses {
+        let mut handled_slots: &[usize] = &[];
+        if let Some(timing) = &plan.timing {
+            for it in &timing.attachments {
                 attached.attach(&it.program, &it.event, it.id)?;
             }
-            taken = &pairing.slots_taken;
+            handled_slots = &timing.handled_slots;
         }
         if request.per_thread {
             attached.attach("counted_thread_end", &THREAD_END_EVENT.into(), 0)?;
@@ -193,14 +192,14 @@ impl AttachedPrograms {
             attached.attach("thread_end", &THREAD_END_EVENT.into(), 0)?;
         }
         for (slot, event) in request.events.iter().enumerate() {
-            if !taken.contains(&slot) {
-                attached.attach(&plan.program_of(slot), &event.event_name(), event.id)?;
+            if !handled_slots.contains(&slot) {
+                attached.attach(&plan.slot_program(slot), &event.event_name(), event.id)?;
             }
         }
         Ok(attached)
     }
 
-    /// Loads a program and attaches it to an event, by its id if it is a classic tracepoint program.
+    /// Loads a program and attaches it to an event. `id` is the event's id, which a classic tracepoint program needs.
     fn attach(&mut self, program: &str, event: &EventName, id: u16) -> Result<(), ProbeError> {
         let name = event.to_string();
         match self.ebpf.program_mut(program) {
@@ -211,9 +210,9 @@ impl AttachedPrograms {
                     .map_err(|error| not_attached(&name, error))?;
                 self.slow_links.push(link);
             }
-            // A raw tracepoint has the event's name, without a system.
+            // A raw tracepoint has the name of the event without the system.
             Some(Program::RawTracePoint(it)) => {
-                // One may be for several events.
+                // A program that is attached to several events is loaded only once.
                 if it.fd().is_err() {
                     it.load().map_err(|error| not_loaded(&name, error))?;
                 }
@@ -232,42 +231,42 @@ impl AttachedPrograms {
         Ok(())
     }
 
-    /// Begins to count and to ship, for all events at once.
+    /// Starts the measurement, for all events at the same time.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// If the map with the epoch cannot be written.
     pub fn start(&mut self) -> Result<(), ProbeError> {
         self.next_epoch().map(drop)
     }
 
-    /// Stops counting and shipping, and waits until no program is running: what was counted is final, and can be read.
+    /// Stops the measurement, and waits until no program is running. Afterwards the counts are final.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// If the map with the epoch cannot be written, or the kernel cannot wait.
     pub fn stop(&mut self) -> Result<(), ProbeError> {
         self.set_epoch(0)?;
         barrier::wait_for_programs().map_err(ProbeError::Wait)
     }
 
-    /// Begins another epoch, and returns the one before, whose extremes are final now (but for
-    /// exits that are just being counted).
+    /// Starts the next epoch. Returns the previous one, in which minimum and maximum durations are now final, except for
+    /// exits that a program is counting at this moment.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// If the map with the epoch cannot be written.
     pub fn next_epoch(&mut self) -> Result<u64, ProbeError> {
         self.set_epoch(self.epoch + 1)?;
         self.epoch += 1;
         Ok(self.epoch - 1)
     }
 
-    /// The current epoch, or the last one.
+    /// Returns the current epoch. After the end, it is the last one.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
     fn set_epoch(&mut self, epoch: u64) -> Result<(), ProbeError> {
-        // The kernel half's only global that changes.
+        // The section of global variables. The epoch is the only one that changes.
         const NAME: &str = ".bss";
         let map = self.ebpf.map_mut(NAME);
         let map = map.ok_or_else(|| ProbeError::Missing(NAME.to_owned()))?;
@@ -276,7 +275,7 @@ impl AttachedPrograms {
             .map_err(|source| ProbeError::Map { name: NAME, source })
     }
 
-    /// What the kernel says of each attached program.
+    /// Returns the kernel's information about each attached program.
     #[must_use]
     pub fn programs(&self) -> Vec<ProgramReport> {
         self.programs
@@ -293,30 +292,30 @@ impl AttachedPrograms {
             .collect()
     }
 
-    /// Takes the rings that shipped events arrive in; `None` the second time, or if nothing is shipped.
+    /// Takes the rings in which events arrive. `None` at the second call, or if no events are sent to user space.
     pub fn take_rings(&mut self) -> Option<Rings> {
         self.rings.take()
     }
 
-    /// What the rings take, in bytes.
+    /// Returns the size of the rings in bytes.
     #[must_use]
     pub fn ring_bytes(&self) -> u64 {
         self.ring_bytes
     }
 
-    /// A descriptor that is readable when [`AttachedPrograms::read_notices`] has something to read; `None` if threads need not be
-    /// known.
+    /// Returns a descriptor that is readable when [`AttachedPrograms::read_notifications`] has something to read. `None` if
+    /// threads need not be known.
     ///
     /// # Errors
-    /// When there can be no further descriptor.
+    /// If the process cannot have another file descriptor.
     pub fn notifications_fd(&self) -> io::Result<Option<OwnedFd>> {
-        self.notices
+        self.notifications
             .as_ref()
             .map(Notifications::readable_fd)
             .transpose()
     }
 
-    /// Passes the kernel half's diagnostics, if they were asked for, on to the log.
+    /// Passes log messages of the eBPF programs on to the log, if they were requested.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -327,54 +326,57 @@ impl AttachedPrograms {
 fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     let sizes = request.sizes;
     let cpus = possible_cpus();
-    // A map that is not needed costs one entry.
+    // A map cannot be left out. One that is not needed gets one entry.
     let if_needed = |needed: bool, size: u32| if needed { size } else { 1 };
-    let pairs = plan.pairing.is_some();
+    let times_exits = plan.timing.is_some();
     let knows_threads = plan.knows_threads();
     let threads = if_needed(knows_threads, sizes.threads);
-    let rows = if_needed(pairs, sizes.exit_rows);
-    let mut pairing = TimingSettings::NONE;
+    let rows = if_needed(times_exits, sizes.exit_rows);
+    let mut timing = TimingSettings::NONE;
     let mut details = [DetailSettings::NONE; MAX_DETAILS];
-    if let Some(plan) = &plan.pairing {
-        (pairing, details) = (plan.settings, plan.details);
+    if let Some(plan) = &plan.timing {
+        (timing, details) = (plan.settings, plan.details);
     }
-    let turns = if_needed(knows_turns(plan), turn_slots(threads));
-    pairing.last_thread_mask = turns - 1;
+    let last_threads = if_needed(sees_moving_vcpus(plan), last_thread_entries(threads));
+    timing.last_thread_mask = last_threads - 1;
     let filter = FilterSettings {
         skip_processes: u32::from(request.skip_processes),
         ..plan.filter
     };
-    let causes = if_needed(pairing.stores_causes != 0, rows);
+    let causes = if_needed(timing.stores_causes != 0, rows);
     let counted = if_needed(request.per_thread, sizes.counted_threads);
-    let interrupts_itself = kernel_version() < RAW_GUARD_SINCE;
-    let ship = GeneralSettings {
+    let raw_can_nest = kernel_version() < RAW_GUARD_SINCE;
+    let general = GeneralSettings {
         weakly_ordered: u32::from(REORDERS_WRITES),
-        raw_can_nest: u32::from(interrupts_itself),
-        plain_increment: u32::from(plan.ship.needs_task == 0 && !interrupts_itself),
-        ..plan.ship
+        raw_can_nest: u32::from(raw_can_nest),
+        plain_increment: u32::from(plan.general.needs_task == 0 && !raw_can_nest),
+        ..plan.general
     };
-    let has_notices = knows_threads || request.per_thread;
-    let ring = plan.ships(request);
+    let has_notifications = knows_threads || request.per_thread;
+    let has_rings = plan.sends_records(request);
     let chunks = sizes.ring_bytes >> CHUNK_BYTES.ilog2();
     let mut ebpf = EbpfLoader::new()
-        // The kernel's own types are 50 MB here, and no program refers to them.
+        // Parsing the kernel's own types takes 50 MB, and no program refers to them.
         .btf(None)
         .override_global("SLOTS", &plan.slots[..], true)
         .override_global("FILTER", &filter, true)
-        .override_global("TIMING", &pairing, true)
+        .override_global("TIMING", &timing, true)
         .override_global("DETAILS", &details[..], true)
-        .override_global("GENERAL", &ship, true)
+        .override_global("GENERAL", &general, true)
         .override_global(
             aya_log::LEVEL,
             if request.log { &u8::MAX } else { &0 },
             false,
         )
-        .map_max_entries("RING_CHUNKS", if_needed(ring, cpus.saturating_mul(chunks)))
-        .map_max_entries("RING_POSITIONS", if_needed(ring, cpus))
+        .map_max_entries(
+            "RING_CHUNKS",
+            if_needed(has_rings, cpus.saturating_mul(chunks)),
+        )
+        .map_max_entries("RING_POSITIONS", if_needed(has_rings, cpus))
         .map_max_entries("LAST_THREAD_ON_CPU", cpus)
         .map_max_entries("VCPU_THREADS", threads)
         .map_max_entries("VCPU_THREAD_BY_TID", threads)
-        .map_max_entries("LAST_THREAD_OF_VCPU", turns)
+        .map_max_entries("LAST_THREAD_OF_VCPU", last_threads)
         .map_max_entries("FREE_VCPU_THREADS", threads)
         .map_max_entries("ROWS", rows)
         .map_max_entries("ROW_BY_KEY", rows)
@@ -388,7 +390,7 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("TIMING_COUNTERS", cpus)
         .map_max_entries(
             "NOTIFICATIONS",
-            if has_notices {
+            if has_notifications {
                 NOTIFICATION_RING_BYTES
             } else {
                 4096
@@ -399,12 +401,12 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
         .map_max_entries("FREE_COUNTED_THREADS", counted)
         .map_max_entries(
             "THREAD_COUNTS",
-            counted.saturating_mul(ship.slot_count.max(1)),
+            counted.saturating_mul(general.slot_count.max(1)),
         )
         .map_max_entries("AYA_LOGS", if request.log { 1 << 17 } else { 4096 })
-        .load(&bind::bind(OBJECT, &plan.places)?)
+        .load(&bind::bind(OBJECT, &plan.locations)?)
         .map_err(|error| {
-            if refused(&error) {
+            if is_permission_error(&error) {
                 ProbeError::Privilege(error.into())
             } else {
                 ProbeError::Load(error)
@@ -420,28 +422,31 @@ fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeError> {
     Ok(ebpf)
 }
 
-/// Does this processor make writes visible in another order than they were made in?
+/// Whether other CPUs may see this processor's writes in another order.
 const REORDERS_WRITES: bool = cfg!(not(target_arch = "x86_64"));
 
-/// Since this version, a raw tracepoint program does not interrupt itself (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
+/// Since this version, the kernel does not run a raw tracepoint program while the same program runs on that CPU
+/// (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
 const RAW_GUARD_SINCE: KernelVersion = KernelVersion::new(6, 1, 0);
 
-/// The running kernel's version; the oldest where it cannot be read.
+/// Returns the version of the running kernel, or 0.0.0 if it cannot be read.
 fn kernel_version() -> KernelVersion {
     KernelVersion::current().unwrap_or(KernelVersion::new(0, 0, 0))
 }
 
-/// Can the programs know that a vCPU has moved to another thread? The kernel's events have to say which vCPU they are of,
-/// and when a thread returns to user space.
-fn knows_turns(plan: &Plan) -> bool {
-    plan.pairing
+/// Returns whether the programs notice that a vCPU has moved to another thread.
+fn sees_moving_vcpus(plan: &Plan) -> bool {
+    plan.timing
         .as_ref()
-        .is_some_and(TimingPrograms::knows_turns)
+        .is_some_and(TimingPrograms::sees_moving_vcpus)
 }
 
-/// The size of the table of who entered a vCPU last, for so many threads: a power of two, and four times as many, so that
-/// few vCPUs share an entry.
-fn turn_slots(threads: u32) -> u32 {
-    const MOST: u32 = 1 << 24;
-    threads.saturating_mul(4).clamp(4, MOST).next_power_of_two()
+/// Returns the size of the table of the thread that entered each vCPU last. It is a power of two of at least four times the
+/// number of threads, so that few vCPUs share an entry.
+fn last_thread_entries(threads: u32) -> u32 {
+    const MAX_ENTRIES: u32 = 1 << 24;
+    threads
+        .saturating_mul(4)
+        .clamp(4, MAX_ENTRIES)
+        .next_power_of_two()
 }

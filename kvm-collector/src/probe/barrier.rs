@@ -1,4 +1,4 @@
-//! Waiting for programs that are running.
+//! Waits until no program is running.
 
 use std::{
     io,
@@ -8,15 +8,14 @@ use std::{
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
 use rustix::thread::{MembarrierCommand, membarrier};
 
-/// Waits until every eBPF program that is running now, on any CPU, has ended; what they wrote is visible afterwards.
+/// Waits until every eBPF program that is running now, on any CPU, has ended. Afterwards their writes are visible.
 ///
-/// Programs run as RCU readers, so this is the kernel's `synchronize_rcu`: `membarrier(MEMBARRIER_CMD_GLOBAL)` waits for
-/// one. Where there are CPUs without a clock tick (`nohz_full`), it refuses (kernel/sched/membarrier.c). Then a map of maps
-/// is changed: the kernel returns when no program can use the old one any more (`maybe_wait_bpf_programs`,
-/// kernel/bpf/syscall.c, since 4.20).
+/// Programs run as RCU readers, so `membarrier(MEMBARRIER_CMD_GLOBAL)`, which calls `synchronize_rcu`, waits for them. It
+/// fails on kernels with `nohz_full` CPUs (kernel/sched/membarrier.c). Changing a map of maps works there too: the kernel
+/// returns when no program can use the old map any more (`maybe_wait_bpf_programs`, kernel/bpf/syscall.c, since 4.20).
 ///
 /// # Errors
-/// When the kernel refuses both.
+/// If both fail.
 pub(super) fn wait_for_programs() -> io::Result<()> {
     if let Err(error) = membarrier(MembarrierCommand::Global) {
         log::debug!("membarrier: {error}");
@@ -39,7 +38,7 @@ fn change_map_of_maps() -> io::Result<()> {
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
-/// Creates an array of one value; `inner` is an example of the maps that an array of maps has.
+/// Creates an array of one value. For an array of maps, `inner` is an example of the maps in it.
 fn create_map(
     kind: bpf_map_type,
     value_bytes: u32,
@@ -55,7 +54,7 @@ fn create_map(
     create.max_entries = 1;
     create.inner_map_fd = inner.map_or(0, fd_number);
     let fd = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?;
-    // SAFETY: a new descriptor, which nobody else has.
+    // SAFETY: the descriptor is new, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -63,9 +62,9 @@ fn fd_number(fd: &OwnedFd) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 
-/// The `bpf` system call.
+/// Calls the `bpf` system call.
 pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_int> {
-    // SAFETY: the attribute is what the kernel knows by this name, and memory that it names lives until the call returns.
+    // SAFETY: the attribute has the kernel's layout, and the memory that it points to lives until the call returns.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -85,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn either_way_of_waiting_returns() {
+    fn both_ways_of_waiting_return() {
         wait_for_programs().expect("one of the two works");
         // Only root may create maps.
         match change_map_of_maps() {

@@ -1,30 +1,32 @@
-//! Writes the real offsets and sizes of fields into the instructions of the eBPF programs, before the
-//! object is loaded. See [`FieldId`].
+//! Writes the real offsets and sizes of fields into the instructions of the eBPF programs before they are loaded. See
+//! [`FieldId`].
 
 use kvm_ebpf_common::{FieldId, FieldLocation, NO_OFFSET};
 use object::{Object as _, ObjectSection as _, SectionKind};
 
 use crate::timing::FieldLocations;
 
-/// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h): opcode, registers (destination in the lower half), offset, immediate.
+/// Bytes of an instruction (`struct bpf_insn`, include/uapi/linux/bpf.h): opcode, registers (the destination in the lower
+/// half), offset, immediate.
 const INSN_BYTES: usize = 8;
 
-/// `BPF_LDX | BPF_MEM`, without the length.
+/// `BPF_LDX | BPF_MEM` without the length.
 const LOAD: u8 = 0x61 & !LENGTH;
-/// The bits of an opcode that say how long a load is.
+/// The bits of an opcode that contain the length of a load.
 const LENGTH: u8 = 0x18;
 /// `BPF_DW`: 8 bytes.
 const DOUBLE_WORD: u8 = 0x18;
-/// `BPF_LD | BPF_IMM | BPF_DW`, which is followed by a second one with the other half of the immediate.
+/// `BPF_LD | BPF_IMM | BPF_DW`. The next instruction contains the other half of the immediate.
 const WIDE: u8 = 0x18;
-/// `BPF_ALU | BPF_MOV | BPF_K`: 32 bits, the others are zeroed.
+/// `BPF_ALU | BPF_MOV | BPF_K`: sets the lower 32 bits and clears the others.
 const MOVE: u8 = 0xb4;
 
-/// The object with the fields' places in its instructions.
+/// Returns a copy of the object in which each load of a placeholder is replaced: by a load of the field, or by a constant if
+/// the event has no such field.
 ///
 /// # Errors
-/// When it is no object, or its sections lie nowhere.
-pub(super) fn bind(object: &[u8], places: &FieldLocations) -> Result<Vec<u8>, object::Error> {
+/// If the object cannot be parsed.
+pub(super) fn bind(object: &[u8], locations: &FieldLocations) -> Result<Vec<u8>, object::Error> {
     let mut bound = object.to_vec();
     for section in object::File::parse(object)?.sections() {
         if section.kind() != SectionKind::Text {
@@ -38,13 +40,13 @@ pub(super) fn bind(object: &[u8], places: &FieldLocations) -> Result<Vec<u8>, ob
             .zip(usize::try_from(length).ok())
             .and_then(|(start, length)| Some(start..start.checked_add(length)?));
         if let Some(code) = range.and_then(|range| bound.get_mut(range)) {
-            bind_section(code, places);
+            bind_section(code, locations);
         }
     }
     Ok(bound)
 }
 
-fn bind_section(code: &mut [u8], places: &FieldLocations) {
+fn bind_section(code: &mut [u8], locations: &FieldLocations) {
     let mut insns = code.chunks_exact_mut(INSN_BYTES);
     while let Some(insn) = insns.next() {
         if insn[0] == WIDE {
@@ -54,18 +56,18 @@ fn bind_section(code: &mut [u8], places: &FieldLocations) {
             let number = usize::try_from(offset)
                 .ok()
                 .and_then(FieldId::number_of_placeholder);
-            if let Some(place) = number.and_then(|number| places.by_number(number)) {
-                bind_load(insn, place);
+            if let Some(location) = number.and_then(|number| locations.by_number(number)) {
+                bind_load(insn, location);
             }
         }
     }
 }
 
-fn bind_load(insn: &mut [u8], place: &FieldLocation) {
-    let offset = u16::try_from(place.offset)
+fn bind_load(insn: &mut [u8], location: &FieldLocation) {
+    let offset = u16::try_from(location.offset)
         .ok()
-        .filter(|_| place.offset != NO_OFFSET);
-    match (offset, length(place.bytes)) {
+        .filter(|_| location.offset != NO_OFFSET);
+    match (offset, length_bits(location.bytes)) {
         (Some(offset), Some(length)) => {
             insn[0] = LOAD | length;
             insn[2..4].copy_from_slice(&offset.to_le_bytes());
@@ -75,12 +77,13 @@ fn bind_load(insn: &mut [u8], place: &FieldLocation) {
             // No source register, no offset.
             insn[1] &= 0x0f;
             insn[2..4].fill(0);
-            insn[4..8].copy_from_slice(&place.default_value.to_le_bytes());
+            insn[4..8].copy_from_slice(&location.default_value.to_le_bytes());
         }
     }
 }
 
-fn length(bytes: u32) -> Option<u8> {
+/// Returns the bits of an opcode for a load of this length.
+fn length_bits(bytes: u32) -> Option<u8> {
     match bytes {
         4 => Some(0x00),
         2 => Some(0x08),
@@ -102,51 +105,51 @@ mod tests {
         [0x79, 0x17, offset[0], offset[1], 0, 0, 0, 0]
     }
 
-    fn places() -> FieldLocations {
+    fn locations() -> FieldLocations {
         FieldLocations::default()
     }
 
     #[test]
     fn a_load_gets_the_fields_offset_and_length() {
         for (bytes, opcode) in [(1, 0x71), (2, 0x69), (4, 0x61), (8, 0x79)] {
-            let mut places = places();
-            let there = FieldLocation {
+            let mut locations = locations();
+            let location = FieldLocation {
                 offset: 56,
                 bytes,
                 default_value: 0,
             };
-            places.set(FieldId::ExitVcpu, there);
+            locations.set(FieldId::ExitVcpu, location);
             let mut code = load(FieldId::ExitVcpu);
-            bind_section(&mut code, &places);
+            bind_section(&mut code, &locations);
             assert_eq!(code, [opcode, 0x17, 56, 0, 0, 0, 0, 0]);
         }
     }
 
     #[test]
-    fn a_field_that_is_not_there_is_a_constant() {
-        let mut places = places();
-        places.set(FieldId::SlotVcpu(3), FieldLocation::absent(u32::MAX));
+    fn an_absent_field_is_a_constant() {
+        let mut locations = locations();
+        locations.set(FieldId::SlotVcpu(3), FieldLocation::absent(u32::MAX));
         let mut code = load(FieldId::SlotVcpu(3));
-        bind_section(&mut code, &places);
+        bind_section(&mut code, &locations);
         assert_eq!(code, [0xb4, 0x07, 0, 0, 0xff, 0xff, 0xff, 0xff]);
     }
 
     #[test]
-    fn all_else_stays_as_it_is() {
-        // A load of a map's value, one from beyond all stand-ins, a 64-bit constant whose second half
-        // looks like a load, and half an instruction.
+    fn other_instructions_are_not_changed() {
+        // A load of a map's value, a load behind all placeholders, a 64-bit constant with a second half that looks like a
+        // load, and half an instruction.
         let mut code = vec![0x79, 0x07, 0x28, 0, 0, 0, 0, 0];
         code.extend([0x79, 0x07, 0xf8, 0x7f, 0, 0, 0, 0]);
         code.extend([0x18, 0x01, 0, 0, 1, 2, 3, 4]);
         code.extend(load(FieldId::ExitCode));
         code.extend([0x79, 0x17, 0, 0x10]);
         let before = code.clone();
-        bind_section(&mut code, &places());
+        bind_section(&mut code, &locations());
         assert_eq!(code, before);
     }
 
     #[test]
-    fn no_object_is_an_error() {
-        assert!(bind(b"no object", &places()).is_err());
+    fn an_invalid_object_is_an_error() {
+        assert!(bind(b"no object", &locations()).is_err());
     }
 }

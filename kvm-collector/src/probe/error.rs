@@ -7,25 +7,25 @@ use aya::{EbpfError, maps::MapError, programs::ProgramError, util::KernelVersion
 use super::request::PlanError;
 use crate::host;
 
-/// Why nothing could be attached.
+/// An error of the eBPF programs or their maps.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
-    /// Built without the kernel half.
+    /// The collector was built without the eBPF object.
     #[error(
         "this kvm-collector was built without its eBPF object: run `cargo xtask build-ebpf`, then build it again"
     )]
     NoObject,
-    /// The request cannot be met.
+    /// The request cannot be satisfied.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The kernel does not allow it.
+    /// The process lacks the privilege.
     #[error(
         "the kernel does not let this process load eBPF programs: {}",
         host::privileges::remedy()
     )]
     Privilege(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The object is none.
+    /// The object cannot be parsed.
     #[error(
         "the eBPF object is damaged: run `cargo xtask build-ebpf`, then build kvm-collector again"
     )]
@@ -36,57 +36,57 @@ pub enum ProbeError {
     /// A program was rejected.
     #[error("cannot load the eBPF program for `{event}`")]
     Program {
-        /// The event it is for.
+        /// The program's event.
         event: String,
-        /// Why.
+        /// The kernel's or aya's error.
         #[source]
         source: ProgramError,
     },
-    /// The event is not there, or may not be watched.
+    /// A program could not be attached.
     #[error("cannot attach to the tracepoint `{event}`: was the kvm module unloaded?")]
     Attach {
         /// The event.
         event: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A map could not be read.
     #[error("cannot read the eBPF map `{name}`")]
     Map {
-        /// Its name.
+        /// Name of the map.
         name: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: MapError,
     },
-    /// The kernel does not say when programs have ended.
+    /// The kernel cannot wait until running programs have ended.
     #[error("cannot wait until the eBPF programs have ended")]
     Wait(#[source] io::Error),
-    /// The processor reorders writes, and the kernel cannot keep the order of what the programs write.
+    /// The processor reorders writes, and the kernel does not support the instructions that prevent it.
     #[error(
         "Linux {0} cannot compile the eBPF instructions that keep the order of writes on this processor: use Linux 5.18 or later"
     )]
     Unordered(KernelVersion),
-    /// A map could not be made part of this process's memory.
+    /// A map could not be mapped into memory.
     #[error("cannot map the eBPF map `{name}` into memory")]
     Mapping {
-        /// Its name.
+        /// Name of the map.
         name: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The object is not the one this program was written for.
+    /// The object lacks a program or map.
     #[error(
         "the eBPF object has no `{0}`: run `cargo xtask build-ebpf`, then build kvm-collector again"
     )]
     Missing(String),
 }
 
-/// Why an event's program was not loaded.
+/// Returns the error for a program that was not loaded.
 pub(super) fn not_loaded(event: &str, source: ProgramError) -> ProbeError {
-    if refused(&source) {
+    if is_permission_error(&source) {
         return ProbeError::Privilege(source.into());
     }
     ProbeError::Program {
@@ -95,12 +95,12 @@ pub(super) fn not_loaded(event: &str, source: ProgramError) -> ProbeError {
     }
 }
 
-/// Why an event's program was not attached.
+/// Returns the error for a program that was not attached.
 pub(super) fn not_attached(
     event: &str,
     source: impl std::error::Error + Send + Sync + 'static,
 ) -> ProbeError {
-    if refused(&source) {
+    if is_permission_error(&source) {
         return ProbeError::Privilege(source.into());
     }
     ProbeError::Attach {
@@ -109,9 +109,8 @@ pub(super) fn not_attached(
     }
 }
 
-/// Did the kernel say EPERM or EACCES anywhere below? (A rejection by the verifier is EACCES too,
-/// but comes with a log.)
-pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Returns whether the cause is EPERM or EACCES. A rejection by the verifier is EACCES too, but has a log.
+pub(super) fn is_permission_error(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()

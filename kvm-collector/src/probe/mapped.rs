@@ -1,7 +1,7 @@
-//! Array maps as memory: what the eBPF programs write is read without a system call.
+//! Array maps that are mapped into this process, so that they are read without a system call.
 //!
-//! The memory is shared with programs that write to it at any time, so it is only read and written as atomic words: a
-//! value of several words may be read while it is changed, and then has old and new words.
+//! Programs write to this memory at any time, so it is only accessed as atomic words. A value of several words that is read
+//! while it changes may have old and new words.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use super::error::ProbeError;
 /// Bytes of a word.
 const WORD_BYTES: usize = size_of::<u64>();
 
-/// An array map of values, as memory that the eBPF programs write to.
+/// An array map of values in shared memory.
 #[derive(Debug)]
 pub(super) struct MappedArray<T> {
     start: NonNull<AtomicU64>,
@@ -29,17 +29,17 @@ pub(super) struct MappedArray<T> {
     values: PhantomData<T>,
 }
 
-// SAFETY: the memory is the map's, not any thread's, and is accessed as atomic words only.
+// SAFETY: the memory belongs to no thread, and is accessed as atomic words only.
 unsafe impl<T> Send for MappedArray<T> {}
 
 impl<T: FromBytes + IntoBytes> MappedArray<T> {
-    /// The words of a value. The kernel's array has values of a multiple of 8 bytes.
+    /// Number of words of a value. In the kernel's array, the size of a value is a multiple of 8 bytes.
     const WORDS: usize = {
         assert!(size_of::<T>().is_multiple_of(WORD_BYTES));
         size_of::<T>() / WORD_BYTES
     };
 
-    /// The array of a name.
+    /// Opens the map with this name.
     pub(super) fn open(ebpf: &Ebpf, name: &'static str) -> Result<Self, ProbeError> {
         let map = ebpf
             .map(name)
@@ -60,40 +60,40 @@ impl<T: FromBytes + IntoBytes> MappedArray<T> {
         })
     }
 
-    /// How many values it has.
+    /// Returns the number of values.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// All words of all values.
+    /// Returns the words of all values.
     pub(super) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping has so many words, page-aligned, for as long as `self` lives; any bits are valid, and nobody
-        // accesses them but atomically. (The programs' stores of a word are single instructions.)
+        // SAFETY: the mapping has this many words, is page-aligned, and lives as long as `self`. Any bits are valid. All
+        // accesses are atomic; programs store a word with one instruction.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len * Self::WORDS) }
     }
 
-    /// The words of a value.
+    /// Returns the words of a value.
     ///
     /// # Panics
-    /// If there is no value of this index.
+    /// If there is no value with this index.
     pub(super) fn value_words(&self, index: usize) -> &[AtomicU64] {
         &self.words()[index * Self::WORDS..][..Self::WORDS]
     }
 
-    /// A word of a value, by its offset in bytes.
+    /// Returns a word of a value, by its offset in bytes.
     pub(super) fn word(&self, index: usize, offset: usize) -> &AtomicU64 {
         debug_assert!(offset.is_multiple_of(WORD_BYTES));
         &self.value_words(index)[offset / WORD_BYTES]
     }
 
-    /// A value as it is now, word by word.
+    /// Reads a value word by word.
     pub(super) fn read(&self, index: usize) -> T {
         let mut value = T::new_zeroed();
         copy_words(self.value_words(index), value.as_mut_bytes());
         value
     }
 
-    /// Zeroes a value that the programs do not use.
+    /// Clears a value that no program uses.
     pub(super) fn clear(&self, index: usize) {
         for word in self.value_words(index) {
             word.store(0, Ordering::Relaxed);
@@ -101,7 +101,7 @@ impl<T: FromBytes + IntoBytes> MappedArray<T> {
     }
 }
 
-/// Copies words to as many bytes.
+/// Copies words to bytes. Stops at the end of the shorter one.
 fn copy_words(words: &[AtomicU64], to: &mut [u8]) {
     for (word, bytes) in words.iter().zip(to.chunks_exact_mut(WORD_BYTES)) {
         bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
@@ -110,19 +110,19 @@ fn copy_words(words: &[AtomicU64], to: &mut [u8]) {
 
 impl<T> Drop for MappedArray<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping made by `new`, which nothing refers to any more.
+        // SAFETY: `map` created this mapping, and nothing refers to it any more.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
     }
 }
 
 fn mmap_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: a mapping of its own, at an address the kernel chooses.
+    // SAFETY: a new mapping, at an address that the kernel chooses.
     let start = unsafe {
         mmap(
             std::ptr::null_mut(),
             bytes,
             ProtFlags::READ | ProtFlags::WRITE,
-            // Populated, or the first reading would take a fault for every page.
+            // Populated, because otherwise the first reading causes a page fault for each page.
             MapFlags::SHARED | MapFlags::POPULATE,
             fd,
             0,

@@ -1,7 +1,7 @@
-//! Events that the kernel did not run a program for.
+//! Counts events for which the kernel did not run the program.
 //!
-//! A tracepoint program does not run when another one is running on that CPU already, as happens
-//! when an interrupt's tracepoint lands inside one. The kernel counts these since 6.7.
+//! The kernel skips a tracepoint program if another one is running on that CPU, for example if an interrupt with a
+//! tracepoint occurs meanwhile. It counts these cases since 6.7.
 
 use std::{
     io,
@@ -14,8 +14,9 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 use super::{AttachedPrograms, barrier::bpf};
 
 impl AttachedPrograms {
-    /// Events that ran no program, over all attached programs. `None` where the kernel does not count them: classic
-    /// tracepoint programs before Linux 6.7 (`trace_call_bpf`, kernel/trace/bpf_trace.c), or where it does not say.
+    /// Returns the number of events for which a program was skipped, summed over all programs. `None` if the kernel does not
+    /// count them for classic tracepoint programs (before Linux 6.7; `trace_call_bpf`, kernel/trace/bpf_trace.c), or if it
+    /// does not report the count.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
         let has_classic = self
@@ -36,13 +37,13 @@ impl AttachedPrograms {
     }
 }
 
-/// No file says so, and the number is 0 in any case: the release is all there is to go by.
+/// Returns whether the kernel counts skipped classic tracepoint programs. Only its version shows that: older kernels report 0.
 fn counts_classic_misses() -> bool {
     KernelVersion::current().is_ok_and(|it| it >= KernelVersion::new(6, 7, 0))
 }
 
 fn recursion_misses(fd: libc::c_int) -> io::Result<u64> {
-    // SAFETY: all bytes of both may be zero. A kernel whose structure is shorter leaves the rest zero.
+    // SAFETY: all bytes of both may be zero. A kernel with a shorter structure leaves the rest zero.
     let (mut info, mut attr): (bpf_prog_info, bpf_attr) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
     attr.info.bpf_fd = u32::try_from(fd).map_err(io::Error::other)?;

@@ -1,20 +1,19 @@
-//! The only module that names aya: host facts -> [`Request`] -> plan -> loaded and attached programs,
-//! and reading what they wrote.
+//! Loads and attaches the eBPF programs that a [`Request`] needs, and reads their maps and rings. Only this module uses
+//! aya.
 
 mod attach;
+mod background_detach;
 mod barrier;
 mod bind;
-mod counted;
-mod entries;
-mod error;
+mod counted_threads;
 #[cfg(feature = "test-api")]
-mod floor;
+mod empty_programs;
+mod error;
 mod mapped;
 mod misses;
-mod notices;
+mod notifications;
 mod plan;
-mod programs;
-mod release;
+
 mod request;
 mod ring;
 mod runs;
@@ -23,12 +22,14 @@ mod skip;
 mod snapshot;
 mod tables;
 mod thread_table;
+mod timing_programs;
 mod tracepoint;
+mod used_entries;
 
 pub use attach::{AttachedPrograms, ProgramReport};
-pub use error::ProbeError;
 #[cfg(feature = "test-api")]
-pub use floor::EmptyPrograms;
+pub use empty_programs::EmptyPrograms;
+pub use error::ProbeError;
 pub use request::{PlanError, Request};
 pub use ring::{BATCH_BYTES, RingLoss, Rings};
 pub use runs::{ProgramRuns, RunStatistics, map_memory_bytes};

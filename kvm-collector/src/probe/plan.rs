@@ -7,75 +7,77 @@ use kvm_ebpf_common::{
 };
 
 use super::{
-    programs::TimingPrograms,
     request::{PlanError, Request},
     sizes::MAX_RING_BYTES,
+    timing_programs::TimingPrograms,
 };
 use crate::{
     timing::{FieldLocations, Filter, locate_u32},
     tracefs::{Format, ReasonNames},
 };
 
-/// How many bytes are shipped behind a record's fixed part when the event has fields of variable
-/// length (`__data_loc`): the record does not say how long it is before it is read.
+/// Number of bytes that are copied behind the fixed part of an event with fields of variable length (`__data_loc`). A
+/// program cannot know the length of the event.
 const DYNAMIC_BYTES: usize = 256;
 
-/// The kernel half's settings.
+/// Settings of the eBPF programs, and which of them to attach.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) slots: [SlotSettings; MAX_SLOTS],
     pub(super) filter: FilterSettings,
-    pub(super) pairing: Option<TimingPrograms>,
-    /// Where the fields are that the programs read.
-    pub(super) places: FieldLocations,
-    pub(super) ship: GeneralSettings,
-    /// All programs are raw tracepoint programs that only count: no event's record is needed, and nothing is timed.
+    /// The programs that time exits, if requested.
+    pub(super) timing: Option<TimingPrograms>,
+    /// Locations of the fields that the programs read.
+    pub(super) locations: FieldLocations,
+    pub(super) general: GeneralSettings,
+    /// Whether all programs are raw tracepoint programs that only count. Then no record of an event is needed, and nothing
+    /// is timed.
     pub(super) is_raw: bool,
-    /// Attach the program that learns vCPU indices, to the event of this id.
+    /// Id of the event for the program that learns vCPU indices; `None` if it is not needed.
     pub(super) learn_vcpus: Option<u16>,
-    /// Attach the program that learns which threads are vCPUs'.
+    /// Whether the program is needed that learns which threads run vCPUs.
     pub(super) learn_threads: bool,
 }
 
-/// Events that only a vCPU's thread has.
-pub(super) const OF_VCPU_THREADS: [(&str, &str); 2] =
+/// Events that only occur in vCPU threads.
+pub(super) const VCPU_THREAD_EVENTS: [(&str, &str); 2] =
     [("kvm", "kvm_exit"), ("kvm", "kvm_userspace_exit")];
 
 impl Plan {
-    /// Has the kernel half to know which threads are vCPUs'?
+    /// Returns whether the programs must know which threads run vCPUs.
     pub(super) fn knows_threads(&self) -> bool {
-        self.pairing.is_some() || self.learn_vcpus.is_some() || self.learn_threads
+        self.timing.is_some() || self.learn_vcpus.is_some() || self.learn_threads
     }
 
-    /// The program for the event of a slot, if none of those that time exits is.
-    pub(super) fn program_of(&self, slot: usize) -> String {
-        let flavour = if self.is_raw { "count" } else { "slot" };
-        format!("{flavour}_{slot}")
+    /// Returns the program for the event of a slot that no timing program handles.
+    pub(super) fn slot_program(&self, slot: usize) -> String {
+        let variant = if self.is_raw { "count" } else { "slot" };
+        format!("{variant}_{slot}")
     }
 
-    /// Is anything sent to user space?
-    pub(super) fn ships(&self, request: &Request<'_>) -> bool {
-        let slow_ns = self.pairing.as_ref().map(|it| it.settings.slow_ns);
+    /// Returns whether events or slow exits are sent to user space.
+    pub(super) fn sends_records(&self, request: &Request<'_>) -> bool {
+        let slow_ns = self.timing.as_ref().map(|it| it.settings.slow_ns);
         request.emit || slow_ns.is_some_and(|it| it != u64::MAX)
     }
 
-    pub(super) fn of(request: &Request<'_>) -> Result<Self, PlanError> {
+    pub(super) fn new(request: &Request<'_>) -> Result<Self, PlanError> {
         let ring_bytes = request.sizes.ring_bytes;
         if !ring_bytes.is_power_of_two() || !(4096..=MAX_RING_BYTES).contains(&ring_bytes) {
             return Err(PlanError::RingBytes(ring_bytes));
         }
-        let (pairing, mut places) = match request.timing {
-            Some(pairing) => {
-                let (programs, places) = TimingPrograms::of(pairing, request)?;
-                (Some(programs), places)
+        let (timing, mut locations) = match request.timing {
+            Some(timing) => {
+                let (programs, locations) = TimingPrograms::new(timing, request)?;
+                (Some(programs), locations)
             }
             None => (None, FieldLocations::default()),
         };
         let entry_vcpu = locate_u32(request.entry_format, "vcpu_id", VCPU_UNKNOWN);
-        places.set(FieldId::EntryVcpu, entry_vcpu);
-        let slots = slots(request, &mut places)?;
+        locations.set(FieldId::EntryVcpu, entry_vcpu);
+        let slots = slots(request, &mut locations)?;
         let is_raw = !request.emit
-            && pairing.is_none()
+            && timing.is_none()
             && request.filter.vcpus.is_empty()
             && slots
                 .iter()
@@ -85,9 +87,9 @@ impl Plan {
             learn_threads: slots.iter().any(|it| it.vcpu_threads_only != 0),
             slots,
             filter: filter(request.filter)?,
-            pairing,
-            places,
-            ship: GeneralSettings {
+            timing,
+            locations,
+            general: GeneralSettings {
                 ring_shift: ring_bytes.ilog2(),
                 per_thread: u32::from(request.per_thread),
                 needs_task: u32::from(request.per_thread || request.needs_task()),
@@ -95,7 +97,7 @@ impl Plan {
                 slot_count: u32::try_from(request.events.len()).unwrap_or(u32::MAX),
                 ..GeneralSettings::default()
             },
-            // Timing has a step for that, where it is needed. Otherwise only a filter by vCPU uses what is learnt.
+            // If exits are timed, a timing program does this. Otherwise only the selection of vCPUs needs the index.
             learn_vcpus: request
                 .entry_format
                 .filter(|_| request.timing.is_none() && !request.filter.vcpus.is_empty())
@@ -107,27 +109,27 @@ impl Plan {
 
 fn slots(
     request: &Request<'_>,
-    places: &mut FieldLocations,
+    locations: &mut FieldLocations,
 ) -> Result<[SlotSettings; MAX_SLOTS], PlanError> {
-    let asked = request.events.len();
-    if asked > MAX_SLOTS {
-        return Err(PlanError::TooManyEvents { asked });
+    let selected = request.events.len();
+    if selected > MAX_SLOTS {
+        return Err(PlanError::TooManyEvents { selected });
     }
     let mut slots = [SlotSettings::NONE; MAX_SLOTS];
     for (index, (slot, event)) in slots.iter_mut().zip(request.events).enumerate() {
         slot.event_id = u32::from(event.id);
         let vcpu = locate_u32(Some(event), "vcpu_id", VCPU_UNKNOWN);
-        places.set(FieldId::SlotVcpu(index), vcpu);
+        locations.set(FieldId::SlotVcpu(index), vcpu);
         if request.filter.reasons.is_some() && event.name == "kvm_exit" {
             let value = locate_u32(Some(event), ReasonNames::reason_fields(Some(event)).1, 0);
             slot.checks_value = u32::from(value.offset != NO_OFFSET);
-            places.set(FieldId::SlotValue(index), value);
+            locations.set(FieldId::SlotValue(index), value);
         }
         if !event.is_kvm_event() {
             slot.vcpu_threads_only = 1;
             let others = ["next_pid", "pid"].map(|field| locate_u32(Some(event), field, 0));
             let other = others.into_iter().find(|it| it.offset != NO_OFFSET);
-            places.set(
+            locations.set(
                 FieldId::SlotOtherTid(index),
                 other.unwrap_or(FieldLocation::absent(0)),
             );
@@ -140,19 +142,20 @@ fn slots(
     Ok(slots)
 }
 
-/// Header, fixed part and room for what varies, as a multiple of 8.
+/// Returns the length of a record: header, fixed part and space for the variable part, as a multiple of 8.
 fn record_bytes(event: &Format) -> u32 {
     let mut raw = event.fixed_size();
     if event.has_dynamic_fields() {
         raw += DYNAMIC_BYTES;
     }
     let bytes = RECORD_HEADER_BYTES + raw.saturating_sub(COMMON_FIELDS_BYTES);
-    // No event of KVM's comes near; a record that is cut off is said to be.
+    // No event of KVM is nearly as long as a chunk. A truncated event is marked when it is printed.
     u32::try_from(bytes.next_multiple_of(8).min(CHUNK_BYTES)).unwrap_or(u32::MAX)
 }
 
-/// How much of a record the kernel half may read itself: up to the end of the last field, as the kernel has it
-/// (`trace_event_get_offsets`, kernel/trace/trace_event_perf.c). 0 for what it cannot or need not read.
+/// Returns how many bytes of an event a program may read directly: up to the end of the last field, the limit that the
+/// kernel checks (`trace_event_get_offsets`, kernel/trace/trace_event_perf.c). 0 if the program must copy the event in
+/// another way.
 fn copied_bytes(event: &Format) -> u32 {
     let end = event
         .fields
@@ -182,7 +185,7 @@ fn fill(
 ) -> Result<u32, PlanError> {
     let too_many = PlanError::TooManyIds {
         what,
-        asked: from.len(),
+        selected: from.len(),
     };
     let Some(to) = to.get_mut(..from.len()) else {
         return Err(too_many);

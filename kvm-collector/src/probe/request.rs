@@ -44,21 +44,21 @@ impl Request<'_> {
 pub enum PlanError {
     /// More events are selected than slots exist.
     #[error(
-        "{asked} events selected, but at most {MAX_SLOTS} can be counted at once: select fewer with -e"
+        "{selected} events selected, but at most {MAX_SLOTS} can be counted at once: select fewer with -e"
     )]
     TooManyEvents {
         /// Number of selected items.
-        asked: usize,
+        selected: usize,
     },
     /// More ids are selected than the filter can hold.
     #[error(
-        "{asked} {what} selected, but a filter holds at most {MAX_FILTER_IDS}: select fewer, or all"
+        "{selected} {what} selected, but a filter holds at most {MAX_FILTER_IDS}: select fewer, or all"
     )]
     TooManyIds {
         /// Kind of the ids, for the message.
         what: &'static str,
         /// Number of selected items.
-        asked: usize,
+        selected: usize,
     },
     /// Exits cannot be timed as requested.
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! How often the programs ran, and for how long, as the kernel counts it.
+//! Reads how often and for how long the programs ran, and the size of the maps, from the kernel.
 
 use std::{fs, io, os::fd::OwnedFd, path::Path, time::Duration};
 
@@ -6,15 +6,17 @@ use aya::sys::{Stats, enable_stats};
 
 use super::{AttachedPrograms, ProbeError};
 
-/// The kernel counts runs while this is there; it takes two more readings of the clock for each.
+/// Keeps the kernel's run statistics enabled. They cost two readings of the clock for each run of a program.
 #[derive(Debug)]
-pub struct RunStatistics(#[expect(dead_code, reason = "closing it ends the counting")] OwnedFd);
+pub struct RunStatistics(
+    #[expect(dead_code, reason = "closing the descriptor disables the statistics")] OwnedFd,
+);
 
 impl RunStatistics {
-    /// Begins to count, for all programs on this machine.
+    /// Enables the statistics for all programs on this machine.
     ///
     /// # Errors
-    /// Where the kernel does not allow it, or cannot (before Linux 5.8).
+    /// If the kernel does not permit it, or is older than 5.8.
     pub fn enable() -> io::Result<Self> {
         enable_stats(Stats::RunTime)
             .map(Self)
@@ -22,24 +24,24 @@ impl RunStatistics {
     }
 }
 
-/// Of one program, all its runs while [`RunStatistics`] were kept.
+/// The runs of one program while [`RunStatistics`] were enabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramRuns {
-    /// Its name in the object.
+    /// Name in the object.
     pub program: String,
-    /// The event it is attached to, as `kvm:kvm_exit`.
+    /// The event that the program is attached to, such as `kvm:kvm_exit`.
     pub event: String,
-    /// How often it ran.
+    /// Number of runs.
     pub runs: u64,
-    /// How long that took.
+    /// Total time of these runs.
     pub time: Duration,
 }
 
 impl AttachedPrograms {
-    /// The runs of each attached program.
+    /// Returns the runs of each attached program.
     ///
     /// # Errors
-    /// When the kernel does not say.
+    /// If the kernel does not report them.
     pub fn runs(&self) -> Result<Vec<ProgramRuns>, ProbeError> {
         let runs = |program: &super::attach::AttachedProgram| {
             let missing = || ProbeError::Missing(program.name.clone());
@@ -59,15 +61,15 @@ impl AttachedPrograms {
     }
 }
 
-/// What the maps of this process take of the kernel's memory, in bytes, as the kernel says it of each descriptor
-/// (`memlock`; before Linux 6.4, its estimate).
+/// Returns how much kernel memory the maps of this process use, in bytes. The kernel reports it for each descriptor
+/// (`memlock`; an estimate before Linux 6.4).
 ///
 /// # Errors
-/// When `/proc` cannot be read.
+/// If `/proc` cannot be read.
 pub fn map_memory_bytes() -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(Path::new("/proc/self/fdinfo"))? {
-        // A descriptor may be gone by now: that of this very folder is.
+        // A descriptor may be closed by now. That of this folder always is.
         let text = fs::read_to_string(entry?.path()).unwrap_or_default();
         let value = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,4 +1,4 @@
-//! Reading the counters and tables that the programs keep.
+//! Reads the counters and tables of the programs.
 
 use std::sync::atomic::Ordering;
 
@@ -11,10 +11,10 @@ use kvm_ebpf_common::{
 use super::{AttachedPrograms, ProbeError};
 
 impl AttachedPrograms {
-    /// Counters per slot, summed over CPUs.
+    /// Returns the counters of each slot, summed over CPUs.
     ///
     /// # Errors
-    /// When the map cannot be read.
+    /// If the map cannot be read.
     pub fn slot_counts(&self) -> Result<Vec<SlotCounts>, ProbeError> {
         if self.is_raw {
             return self.raw_slot_counts();
@@ -46,12 +46,12 @@ impl AttachedPrograms {
         Ok(sums)
     }
 
-    /// What could not be counted properly, summed over CPUs.
+    /// Returns the counters of what could not be counted or timed, summed over CPUs.
     #[must_use]
     pub fn timing_counters(&self) -> TimingCounters {
         let mut sum = TimingCounters::default();
-        for cpu in 0..self.pairing_counters.len() {
-            let cpu = self.pairing_counters.read(cpu);
+        for cpu in 0..self.timing_counters.len() {
+            let cpu = self.timing_counters.read(cpu);
             sum.unmatched += cpu.unmatched;
             sum.rows_full += cpu.rows_full;
             sum.threads_full += cpu.threads_full;
@@ -64,23 +64,23 @@ impl AttachedPrograms {
         sum
     }
 
-    /// Reads which threads have come and gone since the last call. Returns those that are new in a table; a thread may be
-    /// in two tables, and a name may be missing (all zeros) where notices were lost.
+    /// Reads the notifications since the latest call. Returns those of threads that are new in a table. A thread may be in
+    /// two tables. A name may be missing (all zeros) if notifications were lost.
     pub fn read_notifications(&mut self) -> Vec<ThreadNotification> {
         let mut new = Vec::new();
-        let Some(notices) = &mut self.notices else {
+        let Some(notifications) = &mut self.notifications else {
             return new;
         };
-        while let Some(notice) = notices.next() {
-            match (notice.kind, &mut self.tables, &mut self.counted) {
+        while let Some(it) = notifications.next() {
+            match (it.kind, &mut self.tables, &mut self.counted) {
                 (VCPU_THREAD_ADDED, Some(tables), _) => {
-                    new.extend(tables.threads.begin(&notice).then_some(notice));
+                    new.extend(tables.threads.add(&it).then_some(it));
                 }
-                (VCPU_THREAD_ENDED, Some(tables), _) => tables.threads.end(&notice),
+                (VCPU_THREAD_ENDED, Some(tables), _) => tables.threads.mark_ended(&it),
                 (COUNTED_THREAD_ADDED, _, Some(counted)) => {
-                    new.extend(counted.threads.begin(&notice).then_some(notice));
+                    new.extend(counted.threads.add(&it).then_some(it));
                 }
-                (COUNTED_THREAD_ENDED, _, Some(counted)) => counted.threads.end(&notice),
+                (COUNTED_THREAD_ENDED, _, Some(counted)) => counted.threads.mark_ended(&it),
                 _ => {}
             }
         }
@@ -88,17 +88,17 @@ impl AttachedPrograms {
         new
     }
 
-    /// Searches the tables if notices were lost.
+    /// Searches the tables if notifications were lost.
     fn search_after_lost_notifications(&mut self, new: &mut Vec<ThreadNotification>) {
         let lost = self.timing_counters().notifications_lost;
         if !self
-            .notices
+            .notifications
             .as_mut()
             .is_some_and(|it| it.has_new_losses(lost))
         {
             return;
         }
-        log::debug!("{lost} notices of threads were lost: searching the tables");
+        log::debug!("{lost} notifications of threads were lost: searching the tables");
         if let Some(tables) = &mut self.tables {
             new.extend(tables.threads.search(VCPU_THREAD_ADDED));
         }
@@ -107,19 +107,20 @@ impl AttachedPrograms {
         }
     }
 
-    /// Looks at some threads that are not known to have ended, others with each call: what happened in a thread after it had
-    /// ended may have given it an entry. `is_gone` says whether a thread of a process is.
-    pub fn mark_gone_threads_ended(&mut self, is_gone: impl Fn(u32, u32) -> bool) {
+    /// Checks the next batch of threads that are not known to have ended, and marks those that have. An event in a thread
+    /// after its end was notified may have given it a new entry. `has_ended` returns whether a thread (process id, thread id)
+    /// has ended.
+    pub fn mark_ended_threads(&mut self, has_ended: impl Fn(u32, u32) -> bool) {
         if let Some(tables) = &mut self.tables {
-            tables.threads.end_gone(&is_gone);
+            tables.threads.mark_ended_batch(&has_ended);
         }
         if let Some(counted) = &mut self.counted {
-            counted.threads.end_gone(&is_gone);
+            counted.threads.mark_ended_batch(&has_ended);
         }
     }
 
-    /// The entries of vCPU threads that have left a guest, with their indices, and those that have ended and were not
-    /// freed yet; as of the last [`AttachedPrograms::read_notices`]. None unless it has to be known which threads are vCPUs'.
+    /// Returns the entries of vCPU threads and their indices, including ended threads until they are freed. It is the state
+    /// of the latest [`AttachedPrograms::read_notifications`]. Empty if the programs do not track vCPU threads.
     pub fn vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
         tables.flat_map(|tables| {
@@ -131,7 +132,7 @@ impl AttachedPrograms {
         })
     }
 
-    /// As [`AttachedPrograms::vcpu_threads`], of those that have ended.
+    /// Like [`AttachedPrograms::vcpu_threads`], but only the threads that have ended.
     pub fn ended_vcpu_threads(&self) -> impl Iterator<Item = (u32, VcpuThread)> {
         let tables = self.tables.iter();
         tables.flat_map(|tables| {
@@ -143,7 +144,7 @@ impl AttachedPrograms {
         })
     }
 
-    /// The rows of a vCPU thread's exits, with their own indices, and with their causes if those were requested.
+    /// Returns the exit rows of a vCPU thread: index, row, and causes if requested.
     pub fn exit_rows(&self, thread: u32) -> impl Iterator<Item = (usize, Row, Option<CauseTable>)> {
         let tables = self.tables.iter();
         tables.flat_map(move |tables| {
@@ -152,10 +153,10 @@ impl AttachedPrograms {
         })
     }
 
-    /// Frees the entry of a vCPU thread in which nothing happens any more, and its rows.
+    /// Frees the entry of a vCPU thread that has ended, and its rows.
     ///
     /// # Errors
-    /// When a map cannot be written.
+    /// If a map cannot be written.
     pub fn free_vcpu_thread(&mut self, index: u32) -> Result<(), ProbeError> {
         match &mut self.tables {
             Some(tables) => tables.free(&mut self.ebpf, index),
@@ -163,8 +164,7 @@ impl AttachedPrograms {
         }
     }
 
-    /// The threads whose events are counted by themselves, with the indices of their entries; as
-    /// [`AttachedPrograms::vcpu_threads`].
+    /// Returns the threads with event counts of their own, like [`AttachedPrograms::vcpu_threads`].
     pub fn counted_threads(&self) -> impl Iterator<Item = CountedThreadEntry> {
         let counted = self.counted.iter();
         counted.flat_map(|counted| {
@@ -176,7 +176,7 @@ impl AttachedPrograms {
         })
     }
 
-    /// As [`AttachedPrograms::counted_threads`], of those that have ended.
+    /// Like [`AttachedPrograms::counted_threads`], but only the threads that have ended.
     pub fn ended_counted_threads(&self) -> impl Iterator<Item = CountedThreadEntry> {
         let counted = self.counted.iter();
         counted.flat_map(|counted| {
@@ -188,16 +188,16 @@ impl AttachedPrograms {
         })
     }
 
-    /// How often each event has happened in a counted thread, by slot.
+    /// Returns the number of events in a counted thread, by slot.
     pub fn thread_counts(&self, index: u32) -> impl Iterator<Item = u64> {
         let counted = self.counted.iter();
         counted.flat_map(move |counted| counted.counts(index))
     }
 
-    /// Frees the entry of a counted thread that is gone.
+    /// Frees the entry of a counted thread that has ended.
     ///
     /// # Errors
-    /// When a map cannot be written.
+    /// If a map cannot be written.
     pub fn free_counted_thread(&mut self, index: u32) -> Result<(), ProbeError> {
         match &mut self.counted {
             Some(counted) => counted.free(&mut self.ebpf, index),
@@ -212,14 +212,14 @@ fn add_counts(sum: &mut SlotCounts, counts: &SlotCounts) {
     sum.unattributed += counts.unattributed;
 }
 
-/// A thread whose events are counted by themselves.
+/// A thread with event counts of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct CountedThreadEntry {
-    /// Its entry.
+    /// Index of its entry.
     pub index: u32,
-    /// The process.
+    /// Process id.
     pub tgid: u32,
-    /// The thread.
+    /// Thread id.
     pub tid: u32,
 }
 

@@ -1,7 +1,6 @@
-//! The tables of vCPU threads and their exits, read without a system call: they are part of this process's memory.
+//! The tables of vCPU threads and their exits, in memory that is shared with the eBPF programs.
 //!
-//! Entries of threads that have ended are freed here: the eBPF programs cannot do that, since user space has to read
-//! them before.
+//! User space frees the entries of ended threads, because it must read them before.
 
 use std::{mem::offset_of, sync::atomic::Ordering};
 
@@ -13,7 +12,7 @@ use kvm_ebpf_common::{CauseTable, Row, RowKey, VcpuThread};
 
 use super::{ProbeError, mapped::MappedArray, thread_table::ThreadTable};
 
-/// The tables of exits.
+/// The tables of vCPU threads, of their exit rows, and of the causes of each row.
 #[derive(Debug)]
 pub(super) struct ExitTables {
     pub(super) threads: ThreadTable<VcpuThread>,
@@ -24,19 +23,19 @@ pub(super) struct ExitTables {
 impl ExitTables {
     pub(super) fn open(ebpf: &Ebpf) -> Result<Self, ProbeError> {
         Ok(Self {
-            threads: ThreadTable::of(ebpf, "VCPU_THREADS")?,
+            threads: ThreadTable::open(ebpf, "VCPU_THREADS")?,
             rows: MappedArray::open(ebpf, "ROWS")?,
             causes: MappedArray::open(ebpf, "CAUSES")?,
         })
     }
 
-    /// The rows of a thread, with their indices: the newest first.
+    /// Returns the rows of a thread with their indices, the newest first.
     pub(super) fn rows(&self, thread: u32) -> impl Iterator<Item = (usize, Row)> {
         let first = self.threads.word(thread, offset_of!(VcpuThread, first_row));
         let mut next = first.load(Ordering::Acquire);
         let mut left = self.rows.len();
         std::iter::from_fn(move || {
-            // The list ends before a row comes twice, also in damaged memory.
+            // A list with a cycle, which only damaged memory has, ends as well.
             left = left.checked_sub(1)?;
             let index = usize::try_from(next).ok()?.checked_sub(1)?;
             let row = (index < self.rows.len()).then(|| self.rows.read(index))?;
@@ -45,16 +44,16 @@ impl ExitTables {
         })
     }
 
-    /// The causes under a row; `None` if they were not asked for.
+    /// Returns the causes of a row; `None` if they were not requested.
     pub(super) fn causes(&self, row: usize) -> Option<CauseTable> {
         (row < self.causes.len() && self.causes.len() == self.rows.len())
             .then(|| self.causes.read(row))
     }
 
     #[cfg(feature = "test-api")]
-    /// Makes the programs forget what is in progress in a process's threads: an exit, or the time in the guest.
+    /// Discards what is in progress in the threads of a process: an exit, or time in the guest.
     ///
-    /// They must not run for this process meanwhile.
+    /// No program may change the threads of this process at the same time.
     pub(super) fn discard_open_intervals(&mut self, tgid: u32) {
         for index in self.threads.entries.used() {
             let task = self.threads.word(index, offset_of!(VcpuThread, task));
@@ -72,13 +71,13 @@ impl ExitTables {
         }
     }
 
-    /// Frees the entry of a thread in which nothing happens any more, and its rows.
+    /// Frees the entry of a thread that has ended, and its rows.
     ///
-    /// A program that still has the entry can only be one for `sched_switch` from the thread. At most it stores when that
-    /// was, which the first exit of the entry's next thread sets again.
+    /// Only a program for the final `sched_switch` of the thread can still use the entry. It stores at most the time of the
+    /// switch, which the first exit of the entry's next thread overwrites.
     pub(super) fn free(&mut self, ebpf: &mut Ebpf, index: u32) -> Result<(), ProbeError> {
         let thread = self.threads.thread(index);
-        remove_if(ebpf, "VCPU_THREAD_BY_TID", thread.tid(), index)?;
+        remove_if_index(ebpf, "VCPU_THREAD_BY_TID", thread.tid(), index)?;
         let rows: Vec<_> = self.rows(index).map(|(row, it)| (row, it.key)).collect();
         for (row, key) in &rows {
             let key = RowKey {
@@ -98,7 +97,7 @@ impl ExitTables {
     }
 }
 
-/// Puts all indices into a stack of free ones, the first one on top.
+/// Pushes all indices on a stack of free indices, with index 0 on top.
 pub(super) fn push_all_indices(
     ebpf: &mut Ebpf,
     name: &'static str,
@@ -107,7 +106,7 @@ pub(super) fn push_all_indices(
     push(ebpf, name, (0..len).rev())
 }
 
-/// Puts indices into a stack of free ones.
+/// Pushes indices on a stack of free indices.
 pub(super) fn push(
     ebpf: &mut Ebpf,
     name: &'static str,
@@ -121,8 +120,8 @@ pub(super) fn push(
     Ok(())
 }
 
-/// Removes a tid from a table of indices, if it still leads to this one and not to that of a newer thread.
-pub(super) fn remove_if(
+/// Removes a thread id from a table of indices if it has this index. A new thread with the same id has another one.
+pub(super) fn remove_if_index(
     ebpf: &mut Ebpf,
     name: &'static str,
     tid: u32,

@@ -1,4 +1,4 @@
-//! A table of threads: which of its entries are in use, and whose each is.
+//! A table of threads, and which of its entries are in use.
 
 use std::{
     mem::offset_of,
@@ -9,13 +9,13 @@ use aya::Ebpf;
 use kvm_ebpf_common::{CountedThread, ThreadNotification, VcpuThread, tgid_of, tid_of};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{ProbeError, entries::UsedEntries, mapped::MappedArray};
+use super::{ProbeError, mapped::MappedArray, used_entries::UsedEntries};
 
 /// An entry of a table of threads.
 pub(super) trait ThreadEntry: FromBytes + IntoBytes {
-    /// The offset of the word that says whose the entry is (`tgid << 32 | tid`), 0 for one that is free.
+    /// Offset of the word with the thread of the entry (`tgid << 32 | tid`). The word is 0 if the entry is free.
     const OWNER: usize;
-    /// The offset of the word that is not 0 when the thread has ended.
+    /// Offset of the word that is not 0 if the thread has ended.
     const ENDED: usize;
 }
 
@@ -29,7 +29,7 @@ impl ThreadEntry for CountedThread {
     const ENDED: usize = offset_of!(Self, ended);
 }
 
-/// A table of threads, with what is known of its entries.
+/// A table of threads, and the state of its entries.
 #[derive(Debug)]
 pub(super) struct ThreadTable<T> {
     threads: MappedArray<T>,
@@ -37,72 +37,72 @@ pub(super) struct ThreadTable<T> {
 }
 
 impl<T: ThreadEntry> ThreadTable<T> {
-    /// The table of a name.
-    pub(super) fn of(ebpf: &Ebpf, name: &'static str) -> Result<Self, ProbeError> {
+    /// Opens the table with this name.
+    pub(super) fn open(ebpf: &Ebpf, name: &'static str) -> Result<Self, ProbeError> {
         Ok(Self {
             threads: MappedArray::open(ebpf, name)?,
             entries: UsedEntries::default(),
         })
     }
 
-    /// A word of an entry, by its offset in bytes.
+    /// Returns a word of an entry, by its offset in bytes.
     pub(super) fn word(&self, index: u32, offset: usize) -> &AtomicU64 {
         self.threads.word(index as usize, offset)
     }
 
-    /// An entry as it is now.
+    /// Reads an entry.
     pub(super) fn thread(&self, index: u32) -> T {
         self.threads.read(index as usize)
     }
 
-    /// Receives the notice of a new thread. Returns whether the entry is this thread's: one that was found and freed after
-    /// notices were lost may be free, or another thread's by now.
-    pub(super) fn begin(&mut self, notice: &ThreadNotification) -> bool {
-        let index = notice.index;
-        let owner = u64::from(notice.tgid) << 32 | u64::from(notice.tid);
-        let is_of = self.contains(index) && self.owner(index) == owner;
-        if is_of {
+    /// Adds the entry of a new thread. Returns whether the entry belongs to this thread. If notifications were lost, the
+    /// entry may have been found by a search and freed, so it may be free or belong to another thread by now.
+    pub(super) fn add(&mut self, notification: &ThreadNotification) -> bool {
+        let index = notification.index;
+        let owner = u64::from(notification.tgid) << 32 | u64::from(notification.tid);
+        let belongs = self.contains(index) && self.owner(index) == owner;
+        if belongs {
             self.entries.add(index);
         }
-        is_of
+        belongs
     }
 
-    /// Receives the notice that a thread has ended; as [`ThreadTable::begin`].
-    pub(super) fn end(&mut self, notice: &ThreadNotification) {
-        if self.contains(notice.index) && self.has_ended(notice.index) {
-            self.entries.mark_ended(notice.index);
+    /// Marks the entry of a thread that has ended, unless the entry belongs to another thread by now.
+    pub(super) fn mark_ended(&mut self, notification: &ThreadNotification) {
+        if self.contains(notification.index) && self.has_ended(notification.index) {
+            self.entries.mark_ended(notification.index);
         }
     }
 
-    /// Searches the whole table, after notices were lost. Returns notices of the entries that were not known.
+    /// Searches the whole table after notifications were lost. Returns notifications for the entries that were not known.
     pub(super) fn search(&mut self, kind: u32) -> Vec<ThreadNotification> {
         let mut entries = std::mem::take(&mut self.entries);
         let found = entries.search(self.threads.len(), |index| {
             (self.owner(index) != 0, self.has_ended(index))
         });
         self.entries = entries;
-        let notice = |index| ThreadNotification {
+        let notification = |index| ThreadNotification {
             tgid: tgid_of(self.owner(index)),
             tid: tid_of(self.owner(index)),
             index,
             kind,
             ..ThreadNotification::default()
         };
-        found.into_iter().map(notice).collect()
+        found.into_iter().map(notification).collect()
     }
 
-    /// Looks at some threads that are not known to have ended, others with each call. `is_gone` says whether a thread of a
-    /// process is.
-    pub(super) fn end_gone(&mut self, is_gone: impl Fn(u32, u32) -> bool) {
+    /// Checks the next batch of threads that are not known to have ended, and marks those that have. `has_ended` returns
+    /// whether a thread (process id, thread id) has ended.
+    pub(super) fn mark_ended_batch(&mut self, has_ended: impl Fn(u32, u32) -> bool) {
         for index in self.entries.next_alive_batch() {
             let owner = self.owner(index);
-            if is_gone(tgid_of(owner), tid_of(owner)) {
+            if has_ended(tgid_of(owner), tid_of(owner)) {
                 self.entries.mark_ended(index);
             }
         }
     }
 
-    /// Zeroes an entry that the programs do not use any more.
+    /// Clears an entry that no program uses any more.
     pub(super) fn clear(&mut self, index: u32) {
         self.threads.clear(index as usize);
         self.entries.remove(index);

@@ -1,8 +1,7 @@
-//! Attaching classic tracepoint programs.
+//! Attaches classic tracepoint programs.
 //!
-//! A program is attached to a tracepoint by way of a perf event. It runs whether that event is enabled or
-//! not. An enabled one costs the most of all, as the kernel then prepares a sample for each event,
-//! which nobody reads; so it never is.
+//! A program is attached to a tracepoint through a perf event, and runs even if that perf event is disabled. It is never
+//! enabled, because the kernel would prepare a sample for each event, which costs more than the program.
 
 use std::{
     io,
@@ -11,9 +10,9 @@ use std::{
 
 /// `PERF_TYPE_TRACEPOINT` (include/uapi/linux/perf_event.h).
 const PERF_TYPE_TRACEPOINT: u32 = 2;
-/// `PERF_ATTR_SIZE_VER0`, which every kernel takes.
+/// `PERF_ATTR_SIZE_VER0`, which every kernel accepts.
 const ATTR_BYTES: u32 = 64;
-/// The first of the attribute's flags: not enabled.
+/// The flag `disabled` of the attribute.
 const DISABLED: u64 = 1;
 /// `PERF_FLAG_FD_CLOEXEC`.
 const FD_CLOEXEC: libc::c_ulong = 8;
@@ -36,10 +35,10 @@ struct Attr {
     breakpoint: u64,
 }
 
-/// Attaches a loaded program to the tracepoint of an id. It is detached when the descriptor is closed.
+/// Attaches a loaded program to the tracepoint with this id. It is detached when the descriptor is closed.
 ///
 /// # Errors
-/// As the kernel says: EACCES or EPERM without the privilege, EINVAL for an id that is none (any more).
+/// The kernel's error: EACCES or EPERM without the privilege, EINVAL if there is no such tracepoint.
 pub(super) fn attach(program: BorrowedFd<'_>, id: u16) -> io::Result<OwnedFd> {
     let attr = Attr {
         kind: PERF_TYPE_TRACEPOINT,
@@ -49,7 +48,7 @@ pub(super) fn attach(program: BorrowedFd<'_>, id: u16) -> io::Result<OwnedFd> {
         ..Attr::default()
     };
     let event = open(&attr)?;
-    // SAFETY: an ioctl with a number on a descriptor of our own.
+    // SAFETY: an ioctl with a number, on a descriptor that `event` owns.
     let result = unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_BPF as _, program.as_raw_fd()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -57,7 +56,7 @@ pub(super) fn attach(program: BorrowedFd<'_>, id: u16) -> io::Result<OwnedFd> {
     Ok(event)
 }
 
-/// Opens an event on some CPU that is online. Which one does not matter: the program runs on all.
+/// Opens a perf event on any CPU that is online. The program runs on all CPUs anyway.
 fn open(attr: &Attr) -> io::Result<OwnedFd> {
     const { assert!(size_of::<Attr>() == ATTR_BYTES as usize) };
     // SAFETY: a system call without arguments.
@@ -66,7 +65,7 @@ fn open(attr: &Attr) -> io::Result<OwnedFd> {
     for cpu in 0..cpus {
         const ALL_PROCESSES: libc::pid_t = -1;
         const NO_GROUP: libc::c_int = -1;
-        // SAFETY: the attribute is `size` bytes long and only read.
+        // SAFETY: the kernel only reads the attribute, which is `size` bytes long.
         let fd = unsafe {
             libc::syscall(
                 libc::SYS_perf_event_open,
@@ -78,7 +77,7 @@ fn open(attr: &Attr) -> io::Result<OwnedFd> {
             )
         };
         if let Ok(fd @ 0..) = i32::try_from(fd) {
-            // SAFETY: a new descriptor that nobody else has.
+            // SAFETY: the descriptor is new, and nothing else owns it.
             return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
         }
         error = io::Error::last_os_error();
@@ -94,8 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_is_none_is_an_error() {
-        let program = std::fs::File::open("/dev/null").expect("it is everywhere");
+    fn an_unknown_id_is_an_error() {
+        let program = std::fs::File::open("/dev/null").expect("every machine has it");
         let error =
             attach(std::os::fd::AsFd::as_fd(&program), u16::MAX).expect_err("no such event");
         assert!(error.raw_os_error().is_some());

@@ -112,8 +112,8 @@ impl<'l> StreamReader<'l> {
         let mut complete_until_ns = self.complete_until_ns;
         let has_capacity = || queue.has_capacity();
         let Ok(outcome) = drain(&mut self.rings, has_capacity, |rings, read| {
-            last_batch_ns = Some(rings.looked_ns());
-            complete_until_ns = rings.looked_ns().saturating_sub(REORDER_DELAY_NS);
+            last_batch_ns = Some(rings.latest_poll_ns());
+            complete_until_ns = rings.latest_poll_ns().saturating_sub(REORDER_DELAY_NS);
             let names = names.read(&read.batch, |tgid| live.vm_name(tgid));
             new_processes.extend(names.vms.iter().map(|it| it.0));
             queue.send_batch(QueuedBatch {
@@ -131,7 +131,7 @@ impl<'l> StreamReader<'l> {
             && self.complete_until_ns < self.last_batch_read_ns
         {
             // There is nothing new, but the writing thread can now release older events.
-            self.complete_until_ns = self.rings.looked_ns().saturating_sub(REORDER_DELAY_NS);
+            self.complete_until_ns = self.rings.latest_poll_ns().saturating_sub(REORDER_DELAY_NS);
             self.queue.send_update(Update {
                 complete_until_ns: self.complete_until_ns,
                 ..Update::default()

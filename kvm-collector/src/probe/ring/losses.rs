@@ -1,42 +1,41 @@
-//! When each CPU lost records.
+//! Determines when each CPU lost records.
 
-/// Records of one CPU that the eBPF programs could not put into its ring.
+/// Records of one CPU that did not fit into its ring.
 ///
-/// They were lost between two looks at the ring: a program counts a record as lost after the event, before any later
-/// record of the CPU. So every record of this CPU, or of a thread that runs there, with an earlier time than `from_ns`
-/// comes before them, and with a later time than `to_ns` after them.
+/// They were lost between two polls of the ring. A program counts a lost record after the event, and before any later
+/// record of the CPU. So records of this CPU, or of a thread that runs there, are older than the lost ones if their time is
+/// before `from_ns`, and newer if it is after `to_ns`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingLoss {
     /// The CPU.
     pub cpu: u32,
-    /// How many records were lost.
+    /// Number of lost records.
     pub count: u64,
-    /// `CLOCK_MONOTONIC` before the previous look, which did not see this loss yet.
+    /// Start of the previous poll, which did not see this loss yet. In ns of `CLOCK_MONOTONIC`.
     pub from_ns: u64,
-    /// `CLOCK_MONOTONIC` after the look that saw it.
+    /// Time after the poll that saw the loss. In ns of `CLOCK_MONOTONIC`.
     pub to_ns: u64,
 }
 
-/// Compares how much every CPU has lost with what the look before saw.
+/// Finds losses by comparing the counter of each CPU with its value at the previous poll.
 #[derive(Debug)]
 pub(super) struct LossTracker {
     cpus: Vec<CpuLosses>,
-    /// When the last look began.
+    /// Start of the latest poll.
     from_ns: u64,
 }
 
-/// What one CPU has lost.
+/// The losses of one CPU.
 #[derive(Debug, Clone, Copy, Default)]
 struct CpuLosses {
-    /// How much at the last look.
+    /// Value of the counter at the latest poll.
     seen: u64,
-    /// What nobody has received yet. Losses of several looks become one, so that this takes no more memory when nobody
-    /// receives them.
+    /// A loss that was not taken yet. Losses of several polls are merged, so that memory stays bounded.
     found: Option<RingLoss>,
 }
 
 impl LossTracker {
-    /// For so many CPUs, before any of them writes a record.
+    /// Creates a tracker, before any CPU writes a record.
     pub(super) fn new(cpus: usize, now_ns: u64) -> Self {
         Self {
             cpus: vec![CpuLosses::default(); cpus],
@@ -44,10 +43,11 @@ impl LossTracker {
         }
     }
 
-    /// Compares with a look that began at a time. `lost` reads how much a CPU has lost, `now_ns` the clock.
-    pub(super) fn look(
+    /// Records the losses that a poll sees, which started at `start_ns`. `lost` reads the counter of a CPU, `now_ns` the
+    /// clock.
+    pub(super) fn update(
         &mut self,
-        began_ns: u64,
+        start_ns: u64,
         lost: impl Fn(usize) -> u64,
         now_ns: impl Fn() -> u64,
     ) {
@@ -66,14 +66,15 @@ impl LossTracker {
             loss.to_ns = now_ns();
             losses.seen = lost;
         }
-        self.from_ns = began_ns;
+        self.from_ns = start_ns;
     }
 
-    /// When the last look began.
-    pub(super) fn looked_ns(&self) -> u64 {
+    /// Returns the start of the latest poll.
+    pub(super) fn latest_poll_ns(&self) -> u64 {
         self.from_ns
     }
 
+    /// Takes the losses that were found since the latest call.
     pub(super) fn take(&mut self) -> impl Iterator<Item = RingLoss> {
         self.cpus.iter_mut().filter_map(|it| it.found.take())
     }
@@ -91,31 +92,31 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_between_the_look_before_and_the_one_that_sees_it() {
+    fn a_loss_is_between_two_polls() {
         let mut losses = LossTracker::new(3, 100);
-        losses.look(200, |_| 0, || 210);
+        losses.update(200, |_| 0, || 210);
         assert_eq!(found(&mut losses), []);
-        losses.look(300, |cpu| [0, 5, 0][cpu], || 310);
+        losses.update(300, |cpu| [0, 5, 0][cpu], || 310);
         assert_eq!(found(&mut losses), [(1, 5, 200, 310)]);
-        losses.look(400, |cpu| [1, 7, 0][cpu], || 410);
+        losses.update(400, |cpu| [1, 7, 0][cpu], || 410);
         assert_eq!(found(&mut losses), [(0, 1, 300, 410), (1, 2, 300, 410)]);
-        losses.look(500, |cpu| [1, 7, 0][cpu], || 510);
+        losses.update(500, |cpu| [1, 7, 0][cpu], || 510);
         assert_eq!(found(&mut losses), []);
     }
 
     #[test]
-    fn a_loss_before_the_first_look_is_since_the_rings_were_made() {
+    fn a_loss_before_the_first_poll_starts_with_the_rings() {
         let mut losses = LossTracker::new(1, 100);
-        losses.look(200, |_| 1, || 210);
+        losses.update(200, |_| 1, || 210);
         assert_eq!(found(&mut losses), [(0, 1, 100, 210)]);
     }
 
     #[test]
-    fn losses_that_nobody_receives_become_one() {
+    fn losses_that_are_not_taken_are_merged() {
         let mut losses = LossTracker::new(1, 100);
-        losses.look(200, |_| 1, || 210);
-        losses.look(300, |_| 3, || 310);
-        losses.look(400, |_| 3, || 410);
+        losses.update(200, |_| 1, || 210);
+        losses.update(300, |_| 3, || 310);
+        losses.update(400, |_| 3, || 410);
         assert_eq!(found(&mut losses), [(0, 3, 100, 310)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Emptying the rings: records are copied out in batches, so that there is room again before anything is decoded.
+//! Copies records out of the rings in batches, so that there is space again before anything is decoded.
 
 mod losses;
 mod reader;
@@ -27,34 +27,34 @@ use crate::{host::clock::monotonic_ns, model::Batch, tracefs::Format};
 
 pub use losses::RingLoss;
 
-/// A batch ends at this size, so that busy rings do not keep the reader from its other work. The buffer behind a batch
-/// has this size as well.
+/// Maximum size of a batch, so that busy rings do not keep the reader from its other work. It is also the size of the
+/// buffer behind a batch.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// How long records may wait when there are few.
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+/// Maximum time between two polls of the rings.
+const MAX_PAUSE: Duration = Duration::from_millis(10);
 
-/// Looking more often than this is no use.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// Minimum time between two polls of the rings.
+const MIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// The rings that shipped events arrive in, one for each CPU.
+/// The rings in which events arrive, one per CPU.
 #[derive(Debug)]
 pub struct Rings {
     chunks: MappedArray<Chunk>,
     positions: MappedArray<RingPosition>,
     rings: Vec<RingReader>,
-    /// Rings with something left of what was seen at the last look, by the time of their next record: what
-    /// is read is in the order of time, but for what comes while it is read.
+    /// Time of the next record and CPU, for each ring that has records from before the latest poll. They are read in time
+    /// order. Newer records may be older than these.
     next: BinaryHeap<Reverse<(u64, usize)>>,
     buffer: BytesMut,
-    looked: Instant,
+    latest_poll: Instant,
     pause: Duration,
     losses: LossTracker,
     tails: RecordTails,
 }
 
 impl Rings {
-    pub(super) fn of(ebpf: &Ebpf, events: &[Format]) -> Result<Self, ProbeError> {
+    pub(super) fn open(ebpf: &Ebpf, events: &[Format]) -> Result<Self, ProbeError> {
         let positions: MappedArray<RingPosition> = MappedArray::open(ebpf, "RING_POSITIONS")?;
         Ok(Self {
             losses: LossTracker::new(positions.len(), monotonic_ns()),
@@ -63,30 +63,29 @@ impl Rings {
             positions,
             next: BinaryHeap::new(),
             buffer: BytesMut::new(),
-            looked: Instant::now(),
-            pause: LONGEST_PAUSE,
-            tails: RecordTails::of(events),
+            latest_poll: Instant::now(),
+            pause: MAX_PAUSE,
+            tails: RecordTails::new(events),
         })
     }
 
-    /// What they take, in bytes.
+    /// Returns the size of all rings in bytes.
     pub(super) fn bytes(&self) -> u64 {
         (self.chunks.len() * CHUNK_BYTES) as u64
     }
 
-    /// Waits until there may be something to read. The kernel half wakes nobody: that would be a part of what it
-    /// measures.
+    /// Waits until the next poll is due. Programs do not wake user space, because that would disturb the measurement.
     pub async fn ready(&mut self) {
         if self.next.is_empty() {
             tokio::time::sleep(self.pause).await;
         }
     }
 
-    /// What has arrived, in the order of time but for what arrives meanwhile; an empty batch when there is
-    /// nothing. The memory is used again once the batch and all its records are dropped.
+    /// Returns the records that have arrived. They are in time order, except for records that arrive meanwhile. The batch is
+    /// empty if there are none. Its memory is reused when the batch and all its records are dropped.
     pub fn drain(&mut self) -> Batch {
         if self.next.is_empty() {
-            self.look();
+            self.poll();
         }
         if !self.next.is_empty() {
             self.buffer.reserve(BATCH_BYTES);
@@ -95,59 +94,59 @@ impl Rings {
             && let Some(Reverse((_, cpu))) = self.next.pop()
         {
             let others_ns = self.next.peek().map_or(u64::MAX, |it| it.0.0);
-            self.take(cpu, others_ns);
+            self.copy_records(cpu, others_ns);
         }
         Batch::new(self.buffer.split().freeze())
     }
 
-    /// The losses that were found since the last call.
+    /// Takes the losses that were found since the latest call.
     ///
-    /// Call it after each [`Rings::drain`], before the batch is read: every loss that precedes a record of the batch has
-    /// been found by then. The number includes records that are no events (names of ended threads, slow exits).
+    /// Call it after each [`Rings::drain`] and before the batch is decoded: every loss before a record of the batch has been
+    /// found by then. The count includes records that are not events (names of ended threads, slow exits).
     pub fn take_losses(&mut self) -> impl Iterator<Item = RingLoss> {
         self.losses.take()
     }
 
-    /// When the last look at the rings began, `CLOCK_MONOTONIC`: all records that were stored before have been read, or
-    /// are the next to be read.
+    /// Returns the start of the latest poll, in ns of `CLOCK_MONOTONIC`. All records that were stored before it have been
+    /// read or are read next.
     #[must_use]
-    pub fn looked_ns(&self) -> u64 {
-        self.losses.looked_ns()
+    pub fn latest_poll_ns(&self) -> u64 {
+        self.losses.latest_poll_ns()
     }
 
-    /// Looks how far all rings are written.
-    fn look(&mut self) {
-        let began_ns = monotonic_ns();
-        let mut most_waiting = 0;
+    /// Polls the heads and the loss counters of all rings.
+    fn poll(&mut self) {
+        let start_ns = monotonic_ns();
+        let mut max_waiting = 0;
         for cpu in 0..self.rings.len() {
             let memory = memory(&self.chunks, &self.positions, cpu);
-            most_waiting = most_waiting.max(self.rings[cpu].look(memory));
+            max_waiting = max_waiting.max(self.rings[cpu].poll(memory));
         }
-        // After the heads: a program counts a loss before it publishes any later record, so what precedes a record below
-        // one of these heads is seen now. Were this read before the heads, a record could be read first and the loss
-        // before it only at the next look. A loss after the heads may be seen as well; then it is known early.
+        // The counters are read after the heads. A program counts a loss before it publishes any later record, so all losses
+        // before the records below these heads are seen now. If the counters were read first, a record could be read
+        // before an older loss is known. Some losses after the heads may be seen early, which is harmless.
         let lost = |cpu| memory(&self.chunks, &self.positions, cpu).lost();
-        self.losses.look(began_ns, lost, monotonic_ns);
+        self.losses.update(start_ns, lost, monotonic_ns);
         for cpu in 0..self.rings.len() {
-            if let Some(header) = self.next_of(cpu) {
+            if let Some(header) = self.next_record(cpu) {
                 self.next.push(Reverse((header.time_ns, cpu)));
             }
         }
-        // So that a ring is a quarter full at the next look.
+        // At the same rate, the fullest ring is a quarter full at the next poll.
         let ring_bytes = self.chunks.len() / self.rings.len().max(1) * CHUNK_BYTES;
-        let waited = self.looked.elapsed().as_nanos();
-        let pause_ns = waited * (ring_bytes as u128 / 4) / u128::from(most_waiting.max(1));
+        let elapsed_ns = self.latest_poll.elapsed().as_nanos();
+        let pause_ns = elapsed_ns * (ring_bytes as u128 / 4) / u128::from(max_waiting.max(1));
         self.pause = u64::try_from(pause_ns)
-            .map_or(LONGEST_PAUSE, Duration::from_nanos)
-            .clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        self.looked = Instant::now();
+            .map_or(MAX_PAUSE, Duration::from_nanos)
+            .clamp(MIN_PAUSE, MAX_PAUSE);
+        self.latest_poll = Instant::now();
     }
 
-    /// Takes a CPU's records up to a time, or until the batch is full.
-    fn take(&mut self, cpu: usize, until_ns: u64) {
-        while let Some(header) = self.next_of(cpu) {
-            let full = self.buffer.len() + CHUNK_BYTES > BATCH_BYTES;
-            if header.time_ns > until_ns || full {
+    /// Copies the records of a CPU up to a time, or until the batch is full.
+    fn copy_records(&mut self, cpu: usize, until_ns: u64) {
+        while let Some(header) = self.next_record(cpu) {
+            let is_full = self.buffer.len() + CHUNK_BYTES > BATCH_BYTES;
+            if header.time_ns > until_ns || is_full {
                 self.next.push(Reverse((header.time_ns, cpu)));
                 break;
             }
@@ -159,14 +158,14 @@ impl Rings {
         self.rings[cpu].release(memory(&self.chunks, &self.positions, cpu));
     }
 
-    /// The header of a CPU's next record, if there is one of those seen at the last look.
-    fn next_of(&mut self, cpu: usize) -> Option<RecordHeader> {
+    /// Returns the header of a CPU's next record from before the latest poll.
+    fn next_record(&mut self, cpu: usize) -> Option<RecordHeader> {
         let memory = memory(&self.chunks, &self.positions, cpu);
         match self.rings[cpu].next(memory) {
             Next::Record(header) => Some(header),
             Next::None => None,
             Next::Damaged(bytes) => {
-                log::warn!("the ring of CPU {cpu} is damaged: {bytes} bytes of it are left out");
+                log::warn!("the ring of CPU {cpu} is damaged: {bytes} bytes of it are ignored");
                 self.rings[cpu].release(memory);
                 None
             }
@@ -174,7 +173,7 @@ impl Rings {
     }
 }
 
-/// The memory of a CPU's ring.
+/// Returns the memory of a CPU's ring.
 fn memory<'m>(
     chunks: &'m MappedArray<Chunk>,
     positions: &'m MappedArray<RingPosition>,

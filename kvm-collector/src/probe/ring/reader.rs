@@ -1,4 +1,4 @@
-//! One CPU's ring, as its reader sees it: positions and words, and nothing of the kernel.
+//! Reads the ring of one CPU. It depends on nothing but the memory, so tests can run it with a model of the writer.
 //!
 //! The writer stores a record, and then the new `head` with release ordering. The reader loads `head` with acquire
 //! ordering, copies the records before it, and stores `tail` with release ordering. The writer does not write between
@@ -50,12 +50,12 @@ impl<W> Clone for RingMemory<'_, W> {
 impl<W> Copy for RingMemory<'_, W> {}
 
 impl<W: Word> RingMemory<'_, W> {
-    /// How many records the writer has lost.
+    /// Returns the number of records that the writer has lost.
     pub(super) fn lost(&self) -> u64 {
         self.position[offset_of!(RingPosition, lost) / 8].load(Ordering::Relaxed)
     }
 
-    /// So many bytes of words at a position, which is counted in bytes since the beginning. They lie in one chunk.
+    /// Returns the words of `bytes` bytes at a position, which counts all bytes ever written. They must be in one chunk.
     fn words(&self, position: u64, bytes: usize) -> &[W] {
         let words = self.records.len() as u64;
         let index = (position / 8 % words) as usize;
@@ -63,18 +63,18 @@ impl<W: Word> RingMemory<'_, W> {
     }
 }
 
-/// What comes next in a ring.
+/// The next item of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nothing, as of the last look.
+    /// There were no more records at the latest poll.
     None,
     /// A record.
     Record(RecordHeader),
-    /// So many bytes that cannot be records. Only damaged memory has them; they are skipped.
+    /// This number of bytes cannot be records, and is skipped. Only damaged memory has them.
     Damaged(u64),
 }
 
-/// How far a ring was written at the last look, and has been read.
+/// Positions up to which a ring was written at the latest poll, and has been read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RingReader {
     head: u64,
@@ -82,7 +82,7 @@ pub(super) struct RingReader {
 }
 
 impl RingReader {
-    /// A reader that begins at a position.
+    /// Creates a reader that starts at a position.
     #[cfg(test)]
     pub(super) fn at(position: u64) -> Self {
         Self {
@@ -91,20 +91,20 @@ impl RingReader {
         }
     }
 
-    /// Looks how far the ring is written. Returns how many bytes there are to read.
-    pub(super) fn look<W: Word>(&mut self, memory: RingMemory<'_, W>) -> u64 {
+    /// Reads the head of the ring. Returns the number of bytes to read.
+    pub(super) fn poll<W: Word>(&mut self, memory: RingMemory<'_, W>) -> u64 {
         self.head = memory.position[offset_of!(RingPosition, head) / 8].load(Ordering::Acquire);
         self.head.wrapping_sub(self.tail)
     }
 
-    /// The next record of those seen at the last look.
+    /// Returns the next record from before the latest poll.
     pub(super) fn next<W: Word>(&mut self, memory: RingMemory<'_, W>) -> Next {
         loop {
             let waiting = self.head.wrapping_sub(self.tail);
             if waiting == 0 {
                 return Next::None;
             }
-            // A record lies in one chunk.
+            // A record does not cross the end of a chunk.
             let left = CHUNK_BYTES as u64 - self.tail % CHUNK_BYTES as u64;
             if waiting > memory.records.len() as u64 * 8 || !self.tail.is_multiple_of(8) {
                 return self.skip_damaged(waiting);
@@ -121,7 +121,7 @@ impl RingReader {
                     return Next::Record(header);
                 }
             }
-            // Nothing more in this chunk.
+            // There are no more records in this chunk.
             self.tail += left.min(waiting);
         }
     }
@@ -131,7 +131,7 @@ impl RingReader {
         Next::Damaged(bytes)
     }
 
-    /// Copies the record that [`RingReader::next`] has returned, and goes on behind it.
+    /// Copies the record that [`RingReader::next`] returned, and advances behind it.
     pub(super) fn copy<W: Word>(
         &mut self,
         memory: RingMemory<'_, W>,
@@ -148,7 +148,7 @@ impl RingReader {
         self.tail += length as u64;
     }
 
-    /// Lets the writer write over what has been read.
+    /// Permits the writer to overwrite what has been read.
     pub(super) fn release<W: Word>(&self, memory: RingMemory<'_, W>) {
         memory.position[offset_of!(RingPosition, tail) / 8].store(self.tail, Ordering::Release);
     }

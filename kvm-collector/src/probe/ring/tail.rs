@@ -1,30 +1,30 @@
-//! What lies behind the end of a record whose length varies.
+//! Clears the bytes behind the end of records of variable length.
 //!
-//! A program copies a fixed number of bytes, since it cannot know how long such a record is. What lies behind the record
-//! in the kernel's memory is of other events, which nobody selected: it must not get into files.
+//! A program cannot know the length of such a record, so it copies a fixed number of bytes. The bytes behind the record belong
+//! to other events, which may not be selected and must not get into files.
 
 use kvm_ebpf_common::{RECORD_RAW_OFFSET, RecordHeader};
 
 use crate::tracefs::{FieldKind, Format};
 
-/// Where the records of each slot say how long they are.
+/// Finds the ends of the records of each slot.
 #[derive(Debug)]
 pub(super) struct RecordTails {
     slots: Vec<Option<Tail>>,
 }
 
-/// Of events with fields of variable length.
+/// How to find the end of an event with fields of variable length.
 #[derive(Debug)]
 struct Tail {
-    /// The length of the fixed part.
+    /// Length of the fixed part.
     fixed_bytes: usize,
-    /// Where the fields are that say where an array lies, and whether they count from their own end.
+    /// Offset of each field that describes an array, and whether the array's position is relative to the end of the field.
     fields: Vec<(usize, bool)>,
 }
 
 impl RecordTails {
-    /// Of events by their slot.
-    pub(super) fn of(events: &[Format]) -> Self {
+    /// Creates it for events, in the order of their slots.
+    pub(super) fn new(events: &[Format]) -> Self {
         let tail = |event: &Format| {
             event.has_dynamic_fields().then(|| Tail {
                 fixed_bytes: event.fixed_size(),
@@ -41,7 +41,7 @@ impl RecordTails {
         }
     }
 
-    /// Zeroes what lies behind the end of a record, which begins with its header.
+    /// Clears the bytes behind the end of a record, which starts with its header.
     #[inline]
     pub(super) fn clear(&self, header: &RecordHeader, record: &mut [u8]) {
         if let Some(Some(tail)) = self.slots.get(usize::from(header.slot))
@@ -54,16 +54,16 @@ impl RecordTails {
 }
 
 impl Tail {
-    /// Where a record ends.
+    /// Returns the offset of a record's end.
     fn end(&self, raw: &[u8]) -> usize {
         let mut end = self.fixed_bytes;
         for (offset, is_relative) in &self.fields {
             let word = raw.get(*offset..).and_then(<[u8]>::first_chunk);
             let word = word.map_or(0, |it| u32::from_ne_bytes(*it));
-            // The length in the upper half, the place in the lower one (include/trace/stages/stage2_data_offsets.h).
-            let (bytes, place) = ((word >> 16) as usize, (word & 0xffff) as usize);
+            // The upper half is the length, the lower half the position (include/trace/stages/stage2_data_offsets.h).
+            let (bytes, position) = ((word >> 16) as usize, (word & 0xffff) as usize);
             let base = if *is_relative { offset + 4 } else { 0 };
-            end = end.max(base + place + bytes);
+            end = end.max(base + position + bytes);
         }
         end
     }
@@ -81,7 +81,7 @@ mod tests {
         \tfield:__rel_loc u8[] b;\toffset:12;\tsize:4;\tsigned:0;\n\n\
         print fmt: \"%s\", __get_str(a)\n";
 
-    /// A record with 3 bytes for `a` at its offset 16, and so many for `b` behind them; all else is filled up.
+    /// Returns a record with 3 bytes for `a` at offset 16, and `b_bytes` bytes for `b` behind them. All other bytes are 0xaa.
     fn record(b_bytes: u32) -> Vec<u8> {
         let mut record = vec![0xaa; RECORD_HEADER_BYTES + 40];
         let raw = &mut record[RECORD_RAW_OFFSET..];
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn cleared(slot: u16, b_bytes: u32) -> Vec<u8> {
-        let tails = RecordTails::of(&[Format::parse("x", FORMAT).unwrap()]);
+        let tails = RecordTails::new(&[Format::parse("x", FORMAT).unwrap()]);
         let mut record = record(b_bytes);
         let header = RecordHeader {
             slot,
@@ -102,19 +102,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_other_events_is_left_behind_a_record() {
+    fn bytes_behind_a_record_are_cleared() {
         let raw = cleared(0, 5);
         assert_eq!(raw[16..24], [0xaa; 8], "3 bytes of a, 5 of b");
         assert!(raw[24..].iter().all(|it| *it == 0), "{raw:?}");
     }
 
     #[test]
-    fn a_record_that_was_cut_off_stays_whole() {
+    fn a_truncated_record_is_not_changed() {
         assert!(cleared(0, 5_000)[16..].iter().all(|it| *it == 0xaa));
     }
 
     #[test]
-    fn other_slots_are_left_alone() {
+    fn records_of_other_slots_are_not_changed() {
         assert!(cleared(1, 5)[16..].iter().all(|it| *it == 0xaa));
         assert!(cleared(u16::MAX, 5)[16..].iter().all(|it| *it == 0xaa));
     }

@@ -1,4 +1,4 @@
-//! The reader against a model of the writer, which is `kvm-ebpf/src/rings.rs` with this memory in place of a map's.
+//! Runs the reader with a model of the writer, which does the same as `kvm-ebpf/src/ring.rs`.
 
 use std::{
     mem::offset_of,
@@ -24,7 +24,7 @@ impl Word for loom::sync::atomic::AtomicU64 {
     }
 }
 
-/// A ring's memory, with positions that begin somewhere.
+/// The memory of a ring, with positions that start anywhere.
 struct Memory<W> {
     records: Vec<W>,
     position: Vec<W>,
@@ -64,7 +64,7 @@ impl<W: Word> Memory<W> {
     }
 }
 
-/// A record whose words all follow from its number.
+/// Returns a word of a record. It is determined by the record's number.
 fn word_of(number: u64, bytes: u64, index: u64) -> u64 {
     match index {
         0 => number,
@@ -73,16 +73,16 @@ fn word_of(number: u64, bytes: u64, index: u64) -> u64 {
     }
 }
 
-/// The programs' side.
+/// The model of the programs.
 struct Writer<'m, W> {
     memory: &'m Memory<W>,
-    /// The number of the next record.
+    /// Number of the next record.
     number: u64,
     busy: bool,
     lost: u64,
 }
 
-/// Room for a record.
+/// Space for a record.
 struct Reserved {
     at: u64,
     bytes: u64,
@@ -113,18 +113,18 @@ impl<'m, W: Word> Writer<'m, W> {
 
     fn at_head(&mut self, bytes: u64) -> Option<Reserved> {
         let head = self.memory.head().load(Ordering::Relaxed);
-        // The programs have a volatile load here. What they store depends on it, which processors keep in order.
+        // The programs have a volatile load here. Their stores depend on it, so processors keep the order.
         let tail = self.memory.tail().load(Ordering::Acquire);
         let mut at = head;
-        let passed_over = head % CHUNK > CHUNK - bytes;
-        if passed_over {
+        let skips_rest = head % CHUNK > CHUNK - bytes;
+        if skips_rest {
             at += CHUNK - head % CHUNK;
         }
         if at + bytes - tail > self.memory.records.len() as u64 * 8 {
             return None;
         }
-        if passed_over && head % CHUNK <= CHUNK - HEADER {
-            // A length of 0.
+        if skips_rest && head % CHUNK <= CHUNK - HEADER {
+            // A length of 0 marks the end of the chunk.
             self.memory.word(head + 8).store(0, Ordering::Relaxed);
         }
         Some(Reserved { at, bytes })
@@ -150,11 +150,16 @@ impl<'m, W: Word> Writer<'m, W> {
     }
 }
 
-/// Reads what there is, at most so many records, and checks it. Returns how many there were.
-fn read<W: Word>(reader: &mut RingReader, memory: &Memory<W>, first: u64, most: usize) -> u64 {
+/// Reads and checks up to `max_records` records, of which the first has the number `first`. Returns how many there were.
+fn read<W: Word>(
+    reader: &mut RingReader,
+    memory: &Memory<W>,
+    first: u64,
+    max_records: usize,
+) -> u64 {
     let memory = memory.memory();
     let mut number = first;
-    for _ in 0..most {
+    for _ in 0..max_records {
         let header: RecordHeader = match reader.next(memory) {
             Next::None => break,
             Next::Record(header) => header,
@@ -173,11 +178,13 @@ fn read<W: Word>(reader: &mut RingReader, memory: &Memory<W>, first: u64, most: 
 
 #[derive(Debug, Clone)]
 enum Action {
-    /// A record of so many words.
+    /// Writes a record of this many words.
     Write(u64),
-    /// The same, while another one is written: it is lost.
+    /// Writes a record of this many words, and another one while it is not complete. The other one is lost.
     Interrupt(u64),
-    Look,
+    /// Reads the head of the ring.
+    Poll,
+    /// Reads up to this number of records.
     Read(usize),
 }
 
@@ -186,14 +193,14 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => words.clone().prop_map(Action::Write),
         1 => words.prop_map(Action::Interrupt),
-        2 => Just(Action::Look),
+        2 => Just(Action::Poll),
         2 => (0usize..60).prop_map(Action::Read),
     ]
 }
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_and_what_is_not_is_counted(
+    fn each_record_is_read_or_counted_as_lost(
         chunks in prop_oneof![Just(1usize), Just(2), Just(4)],
         begin in 0u64..100_000,
         actions in prop::collection::vec(action(), 0..300),
@@ -217,19 +224,19 @@ proptest! {
                         writer.publish(&reserved);
                     }
                 }
-                Action::Look => {
-                    reader.look(memory.memory());
+                Action::Poll => {
+                    reader.poll(memory.memory());
                 }
-                Action::Read(most) => reads += read(&mut reader, &memory, reads, most),
+                Action::Read(records) => reads += read(&mut reader, &memory, reads, records),
             }
         }
-        reader.look(memory.memory());
+        reader.poll(memory.memory());
         reads += read(&mut reader, &memory, reads, usize::MAX);
         prop_assert_eq!(reads, writer.number);
         prop_assert_eq!(memory.memory().lost(), writes - reads);
     }
 
-    /// Whatever is in the memory, reading it ends, and within it.
+    /// With any contents of the memory, reading ends and stays within the memory.
     #[test]
     fn damaged_memory_is_skipped(
         begin in any::<u64>(),
@@ -242,7 +249,7 @@ proptest! {
         }
         memory.head().store(head, Ordering::Relaxed);
         let mut reader = RingReader::at(begin);
-        reader.look(memory.memory());
+        reader.poll(memory.memory());
         let mut record = BytesMut::new();
         let mut records = 0;
         while let Next::Record(header) = reader.next(memory.memory()) {
@@ -251,17 +258,17 @@ proptest! {
             records += 1;
         }
         prop_assert!(records <= CHUNK / HEADER);
-        prop_assert_eq!(reader.look(memory.memory()), 0);
+        prop_assert_eq!(reader.poll(memory.memory()), 0);
     }
 }
 
-/// Runs a writer and a reader at the same time, in all orders that the memory model of C11 allows. Before the first look,
-/// the reader has so many bytes that it has read and not released.
-fn concurrently(begin: u64, unreleased: u64, writes: &'static [u64], looks: usize) {
+/// Runs a writer and a reader at the same time, in all orders that the memory model of C11 permits. At the start, the reader
+/// has read `unreleased` bytes that it has not released.
+fn run_concurrently(begin: u64, unreleased: u64, writes: &'static [u64], polls: usize) {
     use loom::sync::{Arc, atomic::AtomicU64};
 
     let mut model = loom::model::Builder::new();
-    // All orders with so many switches: with more, the number explodes.
+    // All orders with at most this many preemptions. With more, there are too many orders.
     model.preemption_bound = Some(3);
     model.check(move || {
         let memory = Memory::new(1, begin, AtomicU64::new);
@@ -279,12 +286,12 @@ fn concurrently(begin: u64, unreleased: u64, writes: &'static [u64], looks: usiz
         };
         let mut reader = RingReader::at(begin);
         let mut reads = 0;
-        for _ in 0..looks {
-            reader.look(memory.memory());
+        for _ in 0..polls {
+            reader.poll(memory.memory());
             reads += read(&mut reader, &memory, reads, usize::MAX);
         }
         let (written, lost) = writing.join().unwrap();
-        reader.look(memory.memory());
+        reader.poll(memory.memory());
         reads += read(&mut reader, &memory, reads, usize::MAX);
         assert_eq!(reads, written);
         assert_eq!(reads + lost, writes.len() as u64);
@@ -292,16 +299,16 @@ fn concurrently(begin: u64, unreleased: u64, writes: &'static [u64], looks: usiz
 }
 
 #[test]
-fn a_record_is_seen_whole_or_not_at_all() {
-    concurrently(0, 0, &[HEADER, HEADER + 8], 2);
+fn a_record_is_read_completely_or_not_at_all() {
+    run_concurrently(0, 0, &[HEADER, HEADER + 8], 2);
 }
 
 #[test]
-fn a_record_that_does_not_fit_into_the_chunk_begins_the_next_one() {
-    concurrently(CHUNK - 32, 0, &[HEADER, HEADER, HEADER], 2);
+fn a_record_that_does_not_fit_into_the_chunk_starts_the_next_one() {
+    run_concurrently(CHUNK - 32, 0, &[HEADER, HEADER, HEADER], 2);
 }
 
 #[test]
-fn a_full_ring_is_written_over_only_where_it_was_read() {
-    concurrently(2 * CHUNK - 24, CHUNK - 48, &[HEADER, HEADER, HEADER], 2);
+fn only_released_records_are_overwritten() {
+    run_concurrently(2 * CHUNK - 24, CHUNK - 48, &[HEADER, HEADER, HEADER], 2);
 }

@@ -153,8 +153,7 @@ impl Live {
         self.attached.flush_log();
         self.handle_notifications()?;
         if host::namespaces::check_kernel_ids().is_ok() {
-            self.attached
-                .mark_gone_threads_ended(host::process::has_ended);
+            self.attached.mark_ended_threads(host::process::has_ended);
         }
         self.store_exited_threads(self.attached.epoch())
     }

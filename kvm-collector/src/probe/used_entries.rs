@@ -1,21 +1,21 @@
-//! Which entries of a table of threads are in use, as the eBPF programs' notices say it.
+//! Tracks which entries of a table of threads are in use, from the notifications of the eBPF programs.
 
 use std::collections::BTreeSet;
 
-/// The entries in use.
+/// Indices of the entries in use.
 #[derive(Debug, Default)]
 pub(super) struct UsedEntries {
     used: BTreeSet<u32>,
     ended: BTreeSet<u32>,
-    /// Where [`UsedEntries::some_living`] goes on.
+    /// The index at which [`UsedEntries::next_alive_batch`] continues.
     next_batch_start: u32,
 }
 
 impl UsedEntries {
-    /// Searches a whole table, after notices were lost: `read` says whether an entry is in use, and whether its thread has
-    /// ended.
+    /// Searches the whole table after notifications were lost. `read` returns whether an entry is in use, and whether its
+    /// thread has ended.
     ///
-    /// Returns those that were not known to be in use.
+    /// Returns the entries that were not known to be in use.
     pub(super) fn search(&mut self, len: usize, read: impl Fn(u32) -> (bool, bool)) -> Vec<u32> {
         let mut new = Vec::new();
         for index in 0..u32::try_from(len).unwrap_or(u32::MAX) {
@@ -32,43 +32,43 @@ impl UsedEntries {
         new
     }
 
-    /// A thread has an entry. Returns whether that was not known.
+    /// Adds the entry of a new thread. Returns whether it was not known.
     pub(super) fn add(&mut self, index: u32) -> bool {
         self.used.insert(index)
     }
 
-    /// Some of the entries whose threads are not known to have ended; others with each call.
+    /// Returns the next batch of entries with threads that are not known to have ended. Consecutive calls cover all entries.
     pub(super) fn next_alive_batch(&mut self) -> Vec<u32> {
-        const SOME: usize = 32;
+        const BATCH: usize = 32;
         let (next, used) = (self.next_batch_start, &self.used);
-        let some: Vec<_> = used.range(next..).take(SOME).copied().collect();
-        self.next_batch_start = match some.last() {
-            Some(last) if some.len() == SOME => last + 1,
+        let batch: Vec<_> = used.range(next..).take(BATCH).copied().collect();
+        self.next_batch_start = match batch.last() {
+            Some(last) if batch.len() == BATCH => last + 1,
             _ => 0,
         };
         let ended = &self.ended;
-        some.into_iter().filter(|it| !ended.contains(it)).collect()
+        batch.into_iter().filter(|it| !ended.contains(it)).collect()
     }
 
-    /// The thread of an entry has ended.
+    /// Marks an entry whose thread has ended.
     pub(super) fn mark_ended(&mut self, index: u32) {
         if self.used.contains(&index) {
             self.ended.insert(index);
         }
     }
 
-    /// The entry is free.
+    /// Removes an entry that is free again.
     pub(super) fn remove(&mut self, index: u32) {
         self.used.remove(&index);
         self.ended.remove(&index);
     }
 
-    /// All entries in use, those of ended threads included.
+    /// Returns all entries in use, including those of ended threads.
     pub(super) fn used(&self) -> impl Iterator<Item = u32> {
         self.used.iter().copied()
     }
 
-    /// The entries of threads that have ended.
+    /// Returns the entries of threads that have ended.
     pub(super) fn ended(&self) -> impl Iterator<Item = u32> {
         self.ended.iter().copied()
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_living_threads_are_looked_at_in_turn() {
+    fn batches_cover_all_threads_that_have_not_ended() {
         let mut entries = UsedEntries::default();
         for index in 0..100 {
             entries.add(index);
@@ -91,11 +91,15 @@ mod tests {
         }
         seen.sort_unstable();
         assert!(seen.into_iter().eq((0..100).filter(|it| *it != 7)));
-        assert_eq!(entries.next_alive_batch()[0], 0, "from the first again");
+        assert_eq!(
+            entries.next_alive_batch()[0],
+            0,
+            "starts again at the first entry"
+        );
     }
 
     #[test]
-    fn a_search_finds_what_is_in_use_and_what_has_ended() {
+    fn a_search_finds_used_and_ended_entries() {
         let mut entries = UsedEntries::default();
         entries.add(0);
         assert_eq!(entries.search(4, |it| (it < 2 || it == 3, it == 3)), [1, 3]);
@@ -107,7 +111,7 @@ mod tests {
     fn an_entry_is_in_use_until_it_is_freed() {
         let mut entries = UsedEntries::default();
         entries.mark_ended(3);
-        assert_eq!(entries.ended().count(), 0, "nobody has it");
+        assert_eq!(entries.ended().count(), 0, "the entry is not in use");
         entries.add(3);
         entries.add(1);
         entries.mark_ended(3);

@@ -1,4 +1,4 @@
-//! Threads that come and go, as the eBPF programs report it.
+//! Notifications of the eBPF programs about new and ended threads.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -11,22 +11,22 @@ use zerocopy::FromBytes as _;
 
 use super::error::ProbeError;
 
-/// The map's name.
+/// Name of the map.
 const NAME: &str = "NOTIFICATIONS";
 
-/// The size of the kernel's ring buffer where threads have to be known, in bytes: for some 5,400 notices.
+/// Size of the kernel's ring buffer in bytes, enough for about 5,400 notifications.
 pub(super) const NOTIFICATION_RING_BYTES: u32 = 256 << 10;
 
-/// The notices that have not been read.
+/// Reads the notifications.
 pub(super) struct Notifications {
     ring: RingBuf<MapData>,
-    /// How many could not be sent, when the tables were searched last.
+    /// Number of lost notifications at the latest search of the tables.
     lost: u64,
 }
 
 impl std::fmt::Debug for Notifications {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Notices").finish_non_exhaustive()
+        f.debug_struct("Notifications").finish_non_exhaustive()
     }
 }
 
@@ -41,21 +41,21 @@ impl Notifications {
         Ok(Self { ring, lost: 0 })
     }
 
-    /// The next one; `None` when all have been read.
+    /// Returns the next notification; `None` if all have been read.
     pub(super) fn next(&mut self) -> Option<ThreadNotification> {
         let item = self.ring.next()?;
-        // What is no notice is ignored: only damaged memory has it.
+        // An invalid item becomes a notification of no kind, which is ignored.
         Some(ThreadNotification::read_from_bytes(&item).unwrap_or_default())
     }
 
-    /// Have more been lost since the last call, given how many have been in all?
+    /// Returns whether notifications were lost since the latest call. `lost` is the total number so far.
     pub(super) fn has_new_losses(&mut self, lost: u64) -> bool {
         std::mem::replace(&mut self.lost, lost) != lost
     }
 
-    /// A descriptor that is readable when there are notices.
+    /// Returns a descriptor that is readable when there are notifications.
     pub(super) fn readable_fd(&self) -> std::io::Result<OwnedFd> {
-        // SAFETY: the map's descriptor, which `self` keeps open.
+        // SAFETY: the descriptor belongs to the map, which `self` keeps open.
         unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
             .as_fd()
             .try_clone_to_owned()

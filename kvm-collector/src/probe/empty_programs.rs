@@ -1,4 +1,4 @@
-//! What watching costs at the least: programs that do nothing.
+//! Programs that do nothing. They show the minimum cost of any program on an event.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::tracefs::Format;
 
-/// A program that does nothing, attached to some events until this is dropped.
+/// A program that does nothing, attached to events. It is detached when dropped.
 pub struct EmptyPrograms {
     _ebpf: Ebpf,
     _links: Vec<OwnedFd>,
@@ -20,12 +20,12 @@ pub struct EmptyPrograms {
 
 impl std::fmt::Debug for EmptyPrograms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Floor").finish_non_exhaustive()
+        f.debug_struct("EmptyPrograms").finish_non_exhaustive()
     }
 }
 
 impl EmptyPrograms {
-    /// Attaches it to events, as a raw or as a classic tracepoint program.
+    /// Attaches the program to events: with `raw` as a raw tracepoint program, otherwise as a classic one.
     ///
     /// # Errors
     /// See [`ProbeError`].
