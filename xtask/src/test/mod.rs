@@ -210,7 +210,7 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
                 Part::failed(name, text.lines().next().unwrap_or_default())
             });
             if is_resumable {
-                part.add_unfinished(unfinished);
+                unfinished.add_to(&mut part);
             }
             part
         }

@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use super::unfinished::UnfinishedRun;
-
 /// Numbers of tests by result.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -90,13 +88,6 @@ impl Part {
             skips: vec![format!("all: {reason}")],
             ..Self::default()
         }
-    }
-
-    /// Adds the results of the tests that another VM finished before it died.
-    pub(super) fn add_unfinished(&mut self, run: UnfinishedRun) {
-        self.counts.add(run.counts);
-        self.failures.extend(run.failures);
-        self.skips.extend(run.skips);
     }
 
     /// Returns whether any test ran.

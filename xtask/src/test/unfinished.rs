@@ -1,6 +1,6 @@
 //! The tests that a VM finished before it died, parsed from the output so far.
 
-use super::report::Counts;
+use super::report::{Counts, Part};
 
 /// Results of the tests that ended before the VM died. There is no summary, so they are parsed line by line.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,13 @@ impl UnfinishedRun {
         }
         run.add(latest);
         run
+    }
+
+    /// Adds these results to those of the VM that ran the other tests.
+    pub(super) fn add_to(self, part: &mut Part) {
+        part.counts.add(self.counts);
+        part.failures.extend(self.failures);
+        part.skips.extend(self.skips);
     }
 
     fn add(&mut self, test: Option<(&str, &str)>) {
