@@ -1,20 +1,21 @@
 //! kvm-collector: an eBPF-based KVM event collector.
 //!
-//! A `source` gives samples and events, a `view` turns them into rows, a `format` writes rows as
-//! bytes. `probe` is the only module that knows of eBPF, `tracefs` the only one that knows what the
-//! kernel calls things; `cli` wires them together. See ARCHITECTURE.md.
+//! `source` provides readings and events from the running kernel or a recording, `view` turns them into rows, and `format`
+//! writes the rows. Only `probe` uses eBPF, and only `tracefs` reads the kernel's names of events and fields. `cli` connects the
+//! modules. See ARCHITECTURE.md.
 
 #![cfg_attr(
     not(feature = "test-api"),
     expect(
         unused_imports,
         unreachable_pub,
-        reason = "`pub` says what a module shows others; only the tests see it from outside"
+        reason = "`pub` marks the interface of a module; outside this crate, only tests use it"
     )
 )]
 
-/// Modules that only this crate's own tests, benchmarks and fuzz targets see from outside. The feature `test-api` makes
-/// them public; without it, the compiler sees what nothing uses.
+/// Declares modules that only the tests, benchmarks and fuzz targets of this crate use from outside.
+///
+/// The feature `test-api` makes the modules public. Without it they are private, so the compiler warns about unused items.
 macro_rules! modules {
     ($($module:ident),* $(,)?) => {$(
         #[cfg(feature = "test-api")]

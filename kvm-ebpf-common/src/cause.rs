@@ -18,7 +18,7 @@ pub const CAUSES_PER_ROW: usize = 16;
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cause {
-    /// The cause; [`Key::kind`] says of which kind it is.
+    /// The cause. [`Key::kind`] is its kind.
     pub key: Key,
     /// Upper bound of the number of occurrences. 0 if the entry is unused.
     pub count: u64,

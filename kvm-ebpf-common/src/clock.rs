@@ -63,7 +63,7 @@ impl Span {
 /// Returns whether the previous thread of a `sched_switch` is waiting. Otherwise it is runnable.
 ///
 /// `prev_state` is the event's field of that name. The tested bits are those of `TASK_REPORT`
-/// (include/linux/sched.h). A higher bit tells preemption from yielding.
+/// (include/linux/sched.h). A higher bit distinguishes preemption from yielding.
 #[inline(always)]
 #[must_use]
 pub const fn is_waiting(prev_state: u64) -> bool {

@@ -1,10 +1,10 @@
-//! Log-linear histograms of nanoseconds, and the one function that says which bucket a duration is in.
+//! Log-linear histograms of durations in nanoseconds.
 //!
-//! Each power of two from 128 ns to 137 s is divided into [`BUCKETS_PER_OCTAVE`] buckets of equal width, so that a
-//! bucket is at most a tenth as wide as the durations in it are long, and a duration that is only known
-//! by its bucket is known to within 5 %.
+//! Each power of two from 128 ns to 137 s is divided into [`BUCKETS_PER_OCTAVE`] buckets of equal
+//! width. So the width of a bucket is at most a tenth of the durations in it, and the middle of a
+//! bucket differs from them by at most 5 %.
 
-/// Buckets a power of two is divided into.
+/// Number of buckets into which a power of two is divided.
 pub const BUCKETS_PER_OCTAVE: usize = 10;
 
 /// First power of two that is divided. All durations below 128 ns share one bucket, because even an
@@ -17,7 +17,7 @@ const OCTAVES: u32 = 30;
 /// Number of buckets of a histogram.
 pub const BUCKETS: usize = 2 + OCTAVES as usize * BUCKETS_PER_OCTAVE;
 
-/// Counts by bucket; see [`bucket_index`].
+/// Number of durations in each bucket; see [`bucket_index`].
 pub type Histogram = [u64; BUCKETS];
 
 /// Returns the index of the bucket for a duration.

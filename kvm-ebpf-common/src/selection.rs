@@ -81,7 +81,7 @@ pub fn decide_vcpu(selection: &impl Selection, vcpu: impl FnOnce() -> u32) -> De
     }
 }
 
-/// Returns the vCPU thread to which an event of another system than KVM belongs, for example `sched:sched_switch`.
+/// Returns the vCPU thread to which an event of another subsystem than KVM belongs, for example `sched:sched_switch`.
 ///
 /// `current` is the thread in which the event occurred. `named` returns the other thread that the event names. Each is
 /// `None` if it is not a known vCPU thread. The event belongs to the first of the two that is selected, and is not
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn an_empty_selection_selects_all_without_looking_up_the_vcpu() {
-        let decision = decide(&Lists::default(), 1, 2, || panic!("nobody needs it"));
+        let decision = decide(&Lists::default(), 1, 2, || panic!("the vCPU is not needed"));
         assert_eq!(decision, Decision::Selected);
     }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_another_system_belongs_to_the_current_thread_first() {
+    fn an_event_of_another_subsystem_belongs_to_the_current_thread_first() {
         let all = Lists::default();
         let (current, named) = (Some(thread(1, 2, 0)), Some(thread(3, 4, VCPU_UNKNOWN)));
         assert_eq!(subject_of(&all, current, named), current);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_another_system_belongs_only_to_a_selected_thread() {
+    fn an_event_of_another_subsystem_belongs_only_to_a_selected_thread() {
         let (current, named) = (Some(thread(1, 2, 0)), Some(thread(3, 4, 1)));
         let second = Lists {
             vcpus: &[1],

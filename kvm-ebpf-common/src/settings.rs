@@ -26,7 +26,7 @@ pub struct SlotSettings {
     pub copied_bytes: u32,
     /// 1 if a field of the event must have one of [`FilterSettings::values`].
     pub checks_value: u32,
-    /// 1 if the event is not one of KVM. It is then selected only for vCPU threads.
+    /// 1 if the event is not a KVM event. It is then selected only for vCPU threads.
     pub vcpu_threads_only: u32,
 }
 

@@ -54,7 +54,7 @@ mod tests {
             classify_index_reuse(&previous, false),
             VcpuIndexReuse::Moved
         );
-        // It is not known to have run at all, or it has ended, in whatever state.
+        // The previous thread has not been seen to run, or it has ended in any state.
         assert_eq!(
             classify_index_reuse(&VcpuClock::default(), false),
             VcpuIndexReuse::Moved

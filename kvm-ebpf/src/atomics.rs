@@ -20,11 +20,11 @@ use crate::settings;
 #[inline(always)]
 pub(crate) unsafe fn store_release(to: *mut u64, word: u64) {
     if settings::weakly_ordered() {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { instructions::swap(to, word) };
     } else {
         compiler_fence(Ordering::Release);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { write_volatile(to, word) };
     }
 }
@@ -35,7 +35,7 @@ pub(crate) unsafe fn store_release(to: *mut u64, word: u64) {
 /// `counter` is valid, aligned, and in the value of a map.
 #[inline(always)]
 pub(crate) unsafe fn add(counter: *mut u64, number: u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { instructions::add(counter, number) };
 }
 
@@ -47,13 +47,13 @@ mod instructions {
 
     #[inline(always)]
     pub(super) unsafe fn swap(to: *mut u64, word: u64) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(to, word) };
     }
 
     #[inline(always)]
     pub(super) unsafe fn add(counter: *mut u64, number: u64) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, number) };
     }
 }
@@ -64,12 +64,12 @@ mod instructions {
     use core::sync::atomic::{AtomicU64, Ordering};
 
     pub(super) unsafe fn swap(to: *mut u64, word: u64) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { AtomicU64::from_ptr(to) }.swap(word, Ordering::SeqCst);
     }
 
     pub(super) unsafe fn add(counter: *mut u64, number: u64) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { AtomicU64::from_ptr(counter) }.fetch_add(number, Ordering::Relaxed);
     }
 }

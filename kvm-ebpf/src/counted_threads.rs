@@ -28,8 +28,8 @@ pub(crate) fn add_event(slot: usize, task: Task) -> bool {
         return false;
     };
     // SAFETY: in the value of the map. Usually only the program of this slot changes the counter, in
-    // this thread, which runs on one CPU at a time. But an event that is not one of KVM is also
-    // counted for the thread that it names, on the CPU of another thread.
+    // this thread, which runs on one CPU at a time. But an event of another subsystem, such as
+    // `sched_wakeup`, may be counted for a thread that runs on another CPU.
     unsafe {
         if settings::vcpu_threads_only(slot) || settings::raw_can_nest() {
             atomics::add(counter, 1);

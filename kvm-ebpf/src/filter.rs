@@ -94,7 +94,7 @@ pub(crate) fn vcpu_of_event(recorded: u32, task: Task) -> u32 {
     }
 }
 
-/// Returns the selected vCPU thread to which an event belongs that is not one of KVM.
+/// Returns the selected vCPU thread to which an event of another subsystem than KVM belongs.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the field has 4 bytes")]
 pub(crate) fn vcpu_thread_of_event<const SLOT: usize>(

@@ -34,7 +34,7 @@ pub(crate) struct StaticBuild {
     /// The live tests, `kvm-collector/tests/live`.
     pub(crate) live_tests: PathBuf,
     /// The example that attaches empty eBPF programs, as the baseline of benchmarks.
-    pub(crate) floor: PathBuf,
+    pub(crate) empty_programs: PathBuf,
 }
 
 /// Builds the eBPF programs, the collector and the live tests, linked statically.
@@ -44,12 +44,12 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
     let made = cargo::build(
         linked_statically(cargo::cargo().args(["test", "--no-run", "--release"]))
             .args(["--package", "kvm-collector", "--test", "live"])
-            .args(["--example", "floor"]),
+            .args(["--example", "empty_programs"]),
     )?;
     Ok(StaticBuild {
         collector: find(&made, "kvm-collector", false)?,
         live_tests: find(&made, "live", true)?,
-        floor: find(&made, "floor", false)?,
+        empty_programs: find(&made, "empty_programs", false)?,
     })
 }
 

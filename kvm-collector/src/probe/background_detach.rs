@@ -32,7 +32,7 @@ impl BackgroundDetach {
     fn fork(slow: &[OwnedFd]) -> io::Result<Self> {
         let (wait, end) = pipe()?;
         // Sorted before the fork, because the child must not allocate memory.
-        let mut kept: Vec<_> = slow.iter().map(|it| it.as_raw_fd()).collect();
+        let mut kept: Vec<_> = slow.iter().map(|fd| fd.as_raw_fd()).collect();
         kept.push(wait.as_raw_fd());
         kept.sort_unstable();
         // SAFETY: the child only makes system calls, so the state of other threads does not matter.

@@ -28,7 +28,7 @@ impl CountedThreadTables {
     /// Returns the counters of an entry, by slot.
     pub(super) fn counts(&self, index: u32) -> impl Iterator<Item = u64> {
         let counts = &self.counts.words()[index as usize * self.slots..][..self.slots];
-        counts.iter().map(|it| it.load(Ordering::Relaxed))
+        counts.iter().map(|counter| counter.load(Ordering::Relaxed))
     }
 
     /// Frees the entry of a thread that has ended.
@@ -38,7 +38,7 @@ impl CountedThreadTables {
         tables::remove_if_index(ebpf, "COUNTED_THREAD_BY_TID", thread.tid(), index)?;
         self.threads.clear(index);
         let counts = &self.counts.words()[index as usize * self.slots..][..self.slots];
-        let clear = |it: &AtomicU64| it.store(0, Ordering::Relaxed);
+        let clear = |counter: &AtomicU64| counter.store(0, Ordering::Relaxed);
         counts.iter().for_each(clear);
         tables::push(ebpf, "FREE_COUNTED_THREADS", [index])
     }

@@ -6,8 +6,8 @@ use aya::{Ebpf, EbpfLoader, programs::Program};
 
 use super::{
     ProbeError,
-    attach::OBJECT,
     error::{not_attached, not_loaded},
+    load::OBJECT,
     tracepoint,
 };
 use crate::tracefs::Format;
@@ -39,19 +39,19 @@ impl EmptyPrograms {
         let mut links = Vec::new();
         let all = "all events";
         match ebpf.program_mut(name) {
-            Some(Program::TracePoint(it)) => {
-                it.load().map_err(|error| not_loaded(all, error))?;
-                let fd = it.fd().map_err(|error| not_loaded(all, error))?;
+            Some(Program::TracePoint(classic)) => {
+                classic.load().map_err(|error| not_loaded(all, error))?;
+                let fd = classic.fd().map_err(|error| not_loaded(all, error))?;
                 for event in events {
                     let link = tracepoint::attach(fd.as_fd(), event.id)
                         .map_err(|error| not_attached(&event.event_name().to_string(), error))?;
                     links.push(link);
                 }
             }
-            Some(Program::RawTracePoint(it)) => {
-                it.load().map_err(|error| not_loaded(all, error))?;
+            Some(Program::RawTracePoint(raw)) => {
+                raw.load().map_err(|error| not_loaded(all, error))?;
                 for event in events {
-                    it.attach(&event.name)
+                    raw.attach(&event.name)
                         .map_err(|error| not_attached(&event.event_name().to_string(), error))?;
                 }
             }

@@ -19,10 +19,12 @@ impl AttachedPrograms {
     /// does not report the count.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
-        let has_classic = self
-            .programs
-            .iter()
-            .any(|it| matches!(self.ebpf.program(&it.name), Some(Program::TracePoint(_))));
+        let has_classic = self.programs.iter().any(|program| {
+            matches!(
+                self.ebpf.program(&program.name),
+                Some(Program::TracePoint(_))
+            )
+        });
         if has_classic && !counts_classic_misses() {
             return None;
         }
@@ -39,7 +41,7 @@ impl AttachedPrograms {
 
 /// Returns whether the kernel counts skipped classic tracepoint programs. Only its version shows that: older kernels report 0.
 fn counts_classic_misses() -> bool {
-    KernelVersion::current().is_ok_and(|it| it >= KernelVersion::new(6, 7, 0))
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 7, 0))
 }
 
 fn recursion_misses(fd: libc::c_int) -> io::Result<u64> {

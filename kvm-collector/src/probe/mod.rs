@@ -9,11 +9,11 @@ mod counted_threads;
 #[cfg(feature = "test-api")]
 mod empty_programs;
 mod error;
+mod load;
 mod mapped;
 mod misses;
 mod notifications;
 mod plan;
-
 mod request;
 mod ring;
 mod runs;

@@ -57,10 +57,11 @@ impl Plan {
 
     /// Returns whether events or slow exits are sent to user space.
     pub(super) fn sends_records(&self, request: &Request<'_>) -> bool {
-        let slow_ns = self.timing.as_ref().map(|it| it.settings.slow_ns);
-        request.emit || slow_ns.is_some_and(|it| it != u64::MAX)
+        let slow_ns = self.timing.as_ref().map(|timing| timing.settings.slow_ns);
+        request.emit || slow_ns.is_some_and(|limit_ns| limit_ns != u64::MAX)
     }
 
+    /// Plans the settings and programs for a request.
     pub(super) fn new(request: &Request<'_>) -> Result<Self, PlanError> {
         let ring_bytes = request.sizes.ring_bytes;
         if !ring_bytes.is_power_of_two() || !(4096..=MAX_RING_BYTES).contains(&ring_bytes) {
@@ -81,10 +82,10 @@ impl Plan {
             && request.filter.vcpus.is_empty()
             && slots
                 .iter()
-                .all(|it| it.vcpu_threads_only == 0 && it.checks_value == 0);
+                .all(|slot| slot.vcpu_threads_only == 0 && slot.checks_value == 0);
         Ok(Self {
             is_raw,
-            learn_threads: slots.iter().any(|it| it.vcpu_threads_only != 0),
+            learn_threads: slots.iter().any(|slot| slot.vcpu_threads_only != 0),
             slots,
             filter: filter(request.filter)?,
             timing,
@@ -107,6 +108,7 @@ impl Plan {
     }
 }
 
+/// Returns the settings of all slots, and stores the locations of the fields that their programs read.
 fn slots(
     request: &Request<'_>,
     locations: &mut FieldLocations,
@@ -128,7 +130,9 @@ fn slots(
         if !event.is_kvm_event() {
             slot.vcpu_threads_only = 1;
             let others = ["next_pid", "pid"].map(|field| locate_u32(Some(event), field, 0));
-            let other = others.into_iter().find(|it| it.offset != NO_OFFSET);
+            let other = others
+                .into_iter()
+                .find(|location| location.offset != NO_OFFSET);
             locations.set(
                 FieldId::SlotOtherTid(index),
                 other.unwrap_or(FieldLocation::absent(0)),
@@ -168,6 +172,7 @@ fn copied_bytes(event: &Format) -> u32 {
     u32::try_from(bytes).unwrap_or(0)
 }
 
+/// Returns the settings of the filter.
 fn filter(filter: &Filter) -> Result<FilterSettings, PlanError> {
     let mut settings = FilterSettings::ALL;
     settings.tgid_count = fill(&mut settings.tgids, &filter.tgids, "processes")?;
@@ -178,13 +183,10 @@ fn filter(filter: &Filter) -> Result<FilterSettings, PlanError> {
     Ok(settings)
 }
 
-fn fill(
-    to: &mut [u32; MAX_FILTER_IDS],
-    from: &[u32],
-    what: &'static str,
-) -> Result<u32, PlanError> {
+/// Copies a list of ids to the filter, and returns its length. `ids` names them in the error message.
+fn fill(to: &mut [u32; MAX_FILTER_IDS], from: &[u32], ids: &'static str) -> Result<u32, PlanError> {
     let too_many = PlanError::TooManyIds {
-        what,
+        ids,
         selected: from.len(),
     };
     let Some(to) = to.get_mut(..from.len()) else {

@@ -52,11 +52,11 @@ pub enum PlanError {
     },
     /// More ids are selected than the filter can hold.
     #[error(
-        "{selected} {what} selected, but a filter holds at most {MAX_FILTER_IDS}: select fewer, or all"
+        "{selected} {ids} selected, but a filter holds at most {MAX_FILTER_IDS}: select fewer, or all"
     )]
     TooManyIds {
         /// Kind of the ids, for the message.
-        what: &'static str,
+        ids: &'static str,
         /// Number of selected items.
         selected: usize,
     },

@@ -8,10 +8,7 @@ use std::io;
 
 use aya::maps::{HashMap, MapData, MapError};
 
-use super::{
-    attach::{AttachedPrograms, SKIPPED_PROCESSES},
-    error::ProbeError,
-};
+use super::{attach::AttachedPrograms, error::ProbeError, load::SKIPPED_PROCESSES};
 use crate::host;
 
 impl AttachedPrograms {
@@ -37,11 +34,11 @@ impl AttachedPrograms {
         }
     }
 
-    #[cfg(feature = "test-api")]
     /// Stops skipping a process. An exit that was in progress when the process was skipped is not counted.
     ///
     /// # Errors
     /// If the map cannot be written.
+    #[cfg(feature = "test-api")]
     pub fn unskip_process(&mut self, tgid: u32) -> Result<(), ProbeError> {
         if self.skipped()?.get(&tgid, 0).is_err() {
             return Ok(());
@@ -53,11 +50,11 @@ impl AttachedPrograms {
         self.remove_skipped(tgid)
     }
 
-    #[cfg(feature = "test-api")]
-    /// Process ids that are skipped.
+    /// Returns the ids of the processes that are skipped.
     ///
     /// # Errors
     /// If the map cannot be read.
+    #[cfg(feature = "test-api")]
     pub fn skipped_processes(&self) -> Result<Vec<u32>, ProbeError> {
         let map = self.ebpf.map(SKIPPED_PROCESSES);
         let map = map.ok_or_else(|| ProbeError::Missing(SKIPPED_PROCESSES.to_owned()))?;

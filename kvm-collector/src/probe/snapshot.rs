@@ -23,7 +23,8 @@ impl AttachedPrograms {
         for cpu in 0..self.slot_counts.len() {
             let words = self.slot_counts.value_words(cpu).chunks_exact(3);
             for (sum, words) in sums.iter_mut().zip(words) {
-                let counts = [&words[0], &words[1], &words[2]].map(|it| it.load(Ordering::Relaxed));
+                let counts =
+                    [&words[0], &words[1], &words[2]].map(|word| word.load(Ordering::Relaxed));
                 add_counts(sum, &zerocopy::transmute!(counts));
             }
         }
@@ -71,16 +72,18 @@ impl AttachedPrograms {
         let Some(notifications) = &mut self.notifications else {
             return new;
         };
-        while let Some(it) = notifications.next() {
-            match (it.kind, &mut self.tables, &mut self.counted) {
+        while let Some(notification) = notifications.next() {
+            match (notification.kind, &mut self.tables, &mut self.counted) {
                 (VCPU_THREAD_ADDED, Some(tables), _) => {
-                    new.extend(tables.threads.add(&it).then_some(it));
+                    new.extend(tables.threads.add(&notification).then_some(notification));
                 }
-                (VCPU_THREAD_ENDED, Some(tables), _) => tables.threads.mark_ended(&it),
+                (VCPU_THREAD_ENDED, Some(tables), _) => tables.threads.mark_ended(&notification),
                 (COUNTED_THREAD_ADDED, _, Some(counted)) => {
-                    new.extend(counted.threads.add(&it).then_some(it));
+                    new.extend(counted.threads.add(&notification).then_some(notification));
                 }
-                (COUNTED_THREAD_ENDED, _, Some(counted)) => counted.threads.mark_ended(&it),
+                (COUNTED_THREAD_ENDED, _, Some(counted)) => {
+                    counted.threads.mark_ended(&notification)
+                }
                 _ => {}
             }
         }
@@ -94,7 +97,7 @@ impl AttachedPrograms {
         if !self
             .notifications
             .as_mut()
-            .is_some_and(|it| it.has_new_losses(lost))
+            .is_some_and(|notifications| notifications.has_new_losses(lost))
         {
             return;
         }
@@ -128,7 +131,7 @@ impl AttachedPrograms {
                 .threads
                 .entries
                 .used()
-                .map(|it| (it, tables.threads.thread(it)))
+                .map(|index| (index, tables.threads.thread(index)))
         })
     }
 
@@ -140,7 +143,7 @@ impl AttachedPrograms {
                 .threads
                 .entries
                 .ended()
-                .map(|it| (it, tables.threads.thread(it)))
+                .map(|index| (index, tables.threads.thread(index)))
         })
     }
 
@@ -172,7 +175,7 @@ impl AttachedPrograms {
                 .threads
                 .entries
                 .used()
-                .map(|it| counted_thread_entry(it, counted.threads.thread(it)))
+                .map(|index| counted_thread_entry(index, counted.threads.thread(index)))
         })
     }
 
@@ -184,7 +187,7 @@ impl AttachedPrograms {
                 .threads
                 .entries
                 .ended()
-                .map(|it| counted_thread_entry(it, counted.threads.thread(it)))
+                .map(|index| counted_thread_entry(index, counted.threads.thread(index)))
         })
     }
 

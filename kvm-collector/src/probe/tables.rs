@@ -35,7 +35,7 @@ impl ExitTables {
         let mut next = first.load(Ordering::Acquire);
         let mut left = self.rows.len();
         std::iter::from_fn(move || {
-            // A list with a cycle, which only damaged memory has, ends as well.
+            // The limit ends a list that is a cycle, which only damaged memory can be.
             left = left.checked_sub(1)?;
             let index = usize::try_from(next).ok()?.checked_sub(1)?;
             let row = (index < self.rows.len()).then(|| self.rows.read(index))?;
@@ -50,10 +50,10 @@ impl ExitTables {
             .then(|| self.causes.read(row))
     }
 
-    #[cfg(feature = "test-api")]
     /// Discards what is in progress in the threads of a process: an exit, or time in the guest.
     ///
     /// No program may change the threads of this process at the same time.
+    #[cfg(feature = "test-api")]
     pub(super) fn discard_open_intervals(&mut self, tgid: u32) {
         for index in self.threads.entries.used() {
             let task = self.threads.word(index, offset_of!(VcpuThread, task));
@@ -78,7 +78,10 @@ impl ExitTables {
     pub(super) fn free(&mut self, ebpf: &mut Ebpf, index: u32) -> Result<(), ProbeError> {
         let thread = self.threads.thread(index);
         remove_if_index(ebpf, "VCPU_THREAD_BY_TID", thread.tid(), index)?;
-        let rows: Vec<_> = self.rows(index).map(|(row, it)| (row, it.key)).collect();
+        let rows: Vec<_> = self
+            .rows(index)
+            .map(|(index, row)| (index, row.key))
+            .collect();
         for (row, key) in &rows {
             let key = RowKey {
                 thread: u64::from(index),
@@ -136,7 +139,7 @@ pub(super) fn remove_if_index(
     }
 }
 
-/// Removes a key.
+/// Removes a key from a map.
 fn remove<K: aya::Pod>(ebpf: &mut Ebpf, name: &'static str, key: &K) -> Result<(), ProbeError> {
     HashMap::try_from(map_mut(ebpf, name)?)
         .and_then(|mut map: HashMap<_, K, u32>| map.remove(key))

@@ -51,7 +51,7 @@ impl TimingPrograms {
         let plain = timing.is_by_reason_only() && !request.needs_task() && !request.log;
         let raw = if plain { "_plain" } else { "_raw" };
         for (step, event) in &plan.steps {
-            let id = timing.format_of(event).map_or(0, |it| it.id);
+            let id = timing.format_of(event).map_or(0, |format| format.id);
             let mut attach = |program: &str, suffix: &str| {
                 programs.attach(program, suffix, event, id, request.events)
             };
@@ -95,7 +95,9 @@ impl TimingPrograms {
         id: u16,
         events: &[Format],
     ) -> u32 {
-        let slot = events.iter().position(|it| it.event_name() == *event);
+        let slot = events
+            .iter()
+            .position(|format| format.event_name() == *event);
         self.handled_slots.extend(slot);
         let suffix = if slot.is_none() { suffix } else { "" };
         self.attach_without_slot(&format!("{program}{suffix}"), event, id);

@@ -47,7 +47,10 @@ impl UsedEntries {
             _ => 0,
         };
         let ended = &self.ended;
-        batch.into_iter().filter(|it| !ended.contains(it)).collect()
+        batch
+            .into_iter()
+            .filter(|index| !ended.contains(index))
+            .collect()
     }
 
     /// Marks an entry whose thread has ended.
@@ -90,7 +93,7 @@ mod tests {
             seen.extend(entries.next_alive_batch());
         }
         seen.sort_unstable();
-        assert!(seen.into_iter().eq((0..100).filter(|it| *it != 7)));
+        assert!(seen.into_iter().eq((0..100).filter(|index| *index != 7)));
         assert_eq!(
             entries.next_alive_batch()[0],
             0,
@@ -102,7 +105,10 @@ mod tests {
     fn a_search_finds_used_and_ended_entries() {
         let mut entries = UsedEntries::default();
         entries.add(0);
-        assert_eq!(entries.search(4, |it| (it < 2 || it == 3, it == 3)), [1, 3]);
+        assert_eq!(
+            entries.search(4, |index| (index < 2 || index == 3, index == 3)),
+            [1, 3]
+        );
         assert_eq!(entries.used().collect::<Vec<_>>(), [0, 1, 3]);
         assert_eq!(entries.ended().collect::<Vec<_>>(), [3]);
     }

@@ -1,61 +1,62 @@
-//! What a watcher may cost (`xtask/budgets.json`), and what it should.
+//! Budgets and goals for the overhead of kvm-collector's commands, from `xtask/budgets.json`.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::counted::Counted;
+use super::instructions::InstructionCosts;
 
-/// The kernel that absolute budgets are of: each version takes a few instructions more or less.
-const OF_KERNEL: &str = "6.1.";
+/// Start of the release of the kernel that budgets apply to. Other kernels need a few instructions more or less.
+const KERNEL: &str = "6.1.";
 
 const FILE: &str = include_str!("../../budgets.json");
 
-/// What one watcher may cost.
+/// The budget and the goals of one command.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    pub(crate) watcher: String,
-    /// Instructions an exit at most, on Linux 6.1: what it takes today and some 3 %. More is a regression.
-    pub(crate) most: f64,
+    pub(crate) tool: String,
+    /// Maximum number of instructions per exit on Linux 6.1: today's cost plus about 3 %. More is a regression.
+    pub(crate) max_instructions: f64,
     pub(crate) goals: Vec<Goal>,
 }
 
-/// What the project wants: at most so many times what another one costs. That one is missed is said, and no error.
+/// A maximum cost in relation to another tool. A missed goal is reported, but is not an error.
 #[derive(Debug)]
 pub(crate) struct Goal {
-    pub(crate) of: String,
-    pub(crate) ratio: f64,
+    /// Name of the other tool.
+    pub(crate) reference: String,
+    pub(crate) max_ratio: f64,
 }
 
 impl Budget {
-    /// All of them.
+    /// Returns all budgets.
     pub(crate) fn all() -> Result<Vec<Self>> {
         parse(FILE).context("in xtask/budgets.json")
     }
 
-    /// Says so if it is exceeded.
-    pub(crate) fn exceeded(&self, counted: &Counted) -> Option<String> {
-        let cost = *counted.per_exit.get(self.watcher.as_str())?;
-        if !counted.kernel.starts_with(OF_KERNEL) {
+    /// Returns a message if the budget is exceeded.
+    pub(crate) fn exceeded(&self, costs: &InstructionCosts) -> Option<String> {
+        let cost = *costs.per_exit.get(self.tool.as_str())?;
+        if !costs.kernel.starts_with(KERNEL) {
             return None;
         }
-        (cost > self.most).then(|| {
+        (cost > self.max_instructions).then(|| {
             format!(
-                "`{}` costs {cost:.0} instructions an exit, {:.1} % more than its budget of {:.0}",
-                self.watcher,
-                (cost / self.most - 1.0) * 100.0,
-                self.most
+                "`{}` costs {cost:.0} instructions per exit, {:.1} % more than its budget of {:.0}",
+                self.tool,
+                (cost / self.max_instructions - 1.0) * 100.0,
+                self.max_instructions
             )
         })
     }
 }
 
 impl Goal {
-    /// What it is compared with, and whether it is met; `None` if one of the two was not measured.
-    pub(crate) fn met(&self, watcher: &str, counted: &Counted) -> Option<(f64, bool)> {
-        let cost = counted.per_exit.get(watcher)?;
-        let other = counted.per_exit.get(self.of.as_str())?;
-        let ratio = cost / other;
-        Some((ratio, ratio <= self.ratio))
+    /// Returns the ratio to the other tool, and whether the goal is met; `None` if one of the two was not measured.
+    pub(crate) fn met(&self, tool: &str, costs: &InstructionCosts) -> Option<(f64, bool)> {
+        let cost = costs.per_exit.get(tool)?;
+        let reference = costs.per_exit.get(self.reference.as_str())?;
+        let ratio = cost / reference;
+        Some((ratio, ratio <= self.max_ratio))
     }
 }
 
@@ -76,13 +77,13 @@ fn budget(value: &Value) -> Result<Budget> {
     let goals = value["goals"].as_array().map_or(&[][..], Vec::as_slice);
     let goal = |value: &Value| {
         Ok(Goal {
-            of: name(value, "of")?,
-            ratio: number(value, "ratio")?,
+            reference: name(value, "reference")?,
+            max_ratio: number(value, "max_ratio")?,
         })
     };
     Ok(Budget {
-        watcher: name(value, "watcher")?,
-        most: number(value, "most")?,
+        tool: name(value, "tool")?,
+        max_instructions: number(value, "max_instructions")?,
         goals: goals.iter().map(goal).collect::<Result<_>>()?,
     })
 }
@@ -90,57 +91,57 @@ fn budget(value: &Value) -> Result<Budget> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::watchers::ALL;
+    use crate::bench::tools::ALL;
 
-    fn counted(costs: &[(&'static str, f64)]) -> Counted {
-        Counted {
+    fn costs(costs: &[(&'static str, f64)]) -> InstructionCosts {
+        InstructionCosts {
             kernel: "6.1.0".into(),
             per_exit: costs.iter().copied().collect(),
-            ..Counted::default()
+            ..InstructionCosts::default()
         }
     }
 
     #[test]
-    fn budgets_are_of_watchers_there_are() {
-        let is_one = |name: &str| ALL.iter().any(|it| it.name == name);
+    fn budgets_and_goals_name_measured_tools() {
+        let is_known = |name: &str| ALL.iter().any(|it| it.name == name);
         for budget in Budget::all().unwrap() {
-            assert!(is_one(&budget.watcher), "{}", budget.watcher);
+            assert!(is_known(&budget.tool), "{}", budget.tool);
             for goal in &budget.goals {
-                assert!(is_one(&goal.of), "{}", goal.of);
+                assert!(is_known(&goal.reference), "{}", goal.reference);
             }
         }
     }
 
     #[test]
-    fn more_than_the_budget_is_said() {
-        let budget = &parse(r#"[{"watcher": "stat", "most": 100}]"#).unwrap()[0];
-        assert_eq!(budget.exceeded(&counted(&[("stat", 100.0)])), None);
-        assert_eq!(budget.exceeded(&counted(&[])), None);
-        let said = budget.exceeded(&counted(&[("stat", 110.0)])).unwrap();
+    fn an_exceeded_budget_is_reported() {
+        let budget = &parse(r#"[{"tool": "stat", "max_instructions": 100}]"#).unwrap()[0];
+        assert_eq!(budget.exceeded(&costs(&[("stat", 100.0)])), None);
+        assert_eq!(budget.exceeded(&costs(&[])), None);
+        let message = budget.exceeded(&costs(&[("stat", 110.0)])).unwrap();
         assert!(
-            said.contains("110 instructions") && said.contains("10.0 % more"),
-            "{said}"
+            message.contains("110 instructions") && message.contains("10.0 % more"),
+            "{message}"
         );
     }
 
     #[test]
-    fn goals_compare() {
+    fn goals_compare_two_tools() {
         let goal = Goal {
-            of: "exits".into(),
-            ratio: 1.5,
+            reference: "exits".into(),
+            max_ratio: 1.5,
         };
-        let counted = counted(&[("stat", 30.0), ("exits", 20.0), ("trace", 31.0)]);
-        assert_eq!(goal.met("stat", &counted), Some((1.5, true)));
-        assert_eq!(goal.met("trace", &counted), Some((1.55, false)));
-        assert_eq!(goal.met("top", &counted), None);
+        let costs = costs(&[("stat", 30.0), ("exits", 20.0), ("trace", 31.0)]);
+        assert_eq!(goal.met("stat", &costs), Some((1.5, true)));
+        assert_eq!(goal.met("trace", &costs), Some((1.55, false)));
+        assert_eq!(goal.met("top", &costs), None);
     }
 
     #[test]
-    fn what_is_no_budget_is_said() {
+    fn invalid_budgets_are_errors() {
         for text in [
             "{}",
-            r#"[{"most": 1}]"#,
-            r#"[{"watcher": "stat", "most": "1"}]"#,
+            r#"[{"max_instructions": 1}]"#,
+            r#"[{"tool": "stat", "max_instructions": "1"}]"#,
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -1,10 +1,10 @@
-//! `cargo xtask bench`: what watching costs.
+//! `cargo xtask bench`: measures how much longer each VM exit takes while a tool measures.
 
 mod budgets;
-mod counted;
-mod document;
-mod host;
-mod watchers;
+mod instructions;
+mod overhead_document;
+mod real_time;
+mod tools;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -13,43 +13,45 @@ use clap::Args;
 
 use crate::{process::say, vm::Series};
 use budgets::Budget;
-use counted::Counted;
-use watchers::{Group, Watcher};
+use instructions::InstructionCosts;
+use tools::{Group, Tool};
 
-/// Measure what watching costs, beside what people would use instead
+/// Measure the overhead of kvm-collector and of other tools
 ///
-/// In a VM whose clock counts instructions, a guest's exits take the same time on any machine, to 0.1 %: so many
-/// instructions more with each of those who watch. With --host, in real time, on this machine's own KVM.
+/// Counts how many more instructions an exit takes with each tool, in a VM whose clock counts instructions. The results
+/// are the same to 0.1 % on any machine. With --host, measures real time on this machine's KVM.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  cargo xtask bench                               a table, of Linux 6.1; two minutes
-  cargo xtask bench --check                       fails if anything costs more than xtask/budgets.json says
-  cargo xtask bench --smp 8 --kernel 6.12         eight vCPUs exiting at once
+  cargo xtask bench                               a table for Linux 6.1, in two minutes
+  cargo xtask bench --check                       fails if a command exceeds its budget in xtask/budgets.json
+  cargo xtask bench --smp 8 --kernel 6.12         eight vCPUs that exit at the same time
   cargo xtask bench --kernel 6.1 --kernel 6.12 --write --json target/bench.json
-  cargo xtask bench --host --write                in real time, on this machine")]
+  cargo xtask bench --host --write                real time, on this machine")]
 pub(crate) struct BenchArgs {
-    /// The VM's kernel; may be given twice
+    /// Kernel of the VM; can be given more than once
     #[arg(long, value_enum, default_value = "6.1")]
     kernel: Vec<Series>,
-    /// How many CPUs the VM has, and vCPUs the guest in it; if more than one, compared with a guest of one
+    /// Number of CPUs of the VM, and of vCPUs of the guest in it
+    ///
+    /// With more than one, the results are compared with those of a guest with one vCPU.
     #[arg(long, default_value_t = 1)]
     smp: u32,
-    /// On this machine, in real time
+    /// Measure real time on this machine
     #[arg(long, conflicts_with_all = ["smp", "check", "json"])]
     host: bool,
-    /// Fail if anything is over its budget
+    /// Fail if a command exceeds its budget
     #[arg(long, conflicts_with = "smp")]
     check: bool,
-    /// Put the tables into docs/overhead.md
+    /// Write the tables to docs/overhead.md
     #[arg(long)]
     write: bool,
-    /// Write the results to this file, for programs
+    /// Write the results to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 impl BenchArgs {
-    /// As it can be typed again.
+    /// Returns the command line that repeats the measurement.
     fn command(&self, kernel: Option<Series>) -> String {
         let mut command = "cargo xtask bench".to_owned();
         if self.host {
@@ -67,21 +69,21 @@ impl BenchArgs {
 
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if args.host {
-        let text = host::run(&args.command(None))?;
+        let text = real_time::run(&args.command(None))?;
         print!("{text}");
         if args.write {
-            document::write("host", &text)?;
+            overhead_document::write("host", &text)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    // Budgets are of ours alone.
-    let ours_alone = args.check && !args.write;
-    let is_needed = |it: &&Watcher| !ours_alone || it.group != Group::Others;
-    let watchers: Vec<_> = watchers::ALL.iter().filter(is_needed).copied().collect();
+    // Only kvm-collector has budgets.
+    let skips_other_tools = args.check && !args.write;
+    let is_needed = |it: &&Tool| !skips_other_tools || it.group != Group::OtherTools;
+    let tools: Vec<_> = tools::ALL.iter().filter(is_needed).copied().collect();
     let mut all = Vec::new();
     for &kernel in &args.kernel {
-        let counted = counted::run(kernel, args.smp, &watchers)?;
-        let text = document::table(&counted, &args.command(Some(kernel)))?;
+        let costs = instructions::run(kernel, args.smp, &tools)?;
+        let text = overhead_document::table(&costs, &args.command(Some(kernel)))?;
         println!("{text}");
         if args.write {
             let smp = if args.smp == 1 {
@@ -89,12 +91,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
             } else {
                 format!(" smp {}", args.smp)
             };
-            document::write(&format!("{}{smp}", kernel.name()), &text)?;
+            overhead_document::write(&format!("{}{smp}", kernel.name()), &text)?;
         }
-        all.push(counted);
+        all.push(costs);
     }
     if let Some(path) = &args.json {
-        document::to_json(&all, &args.command(None), path)?;
+        overhead_document::to_json(&all, &args.command(None), path)?;
     }
     if args.check {
         return check(&all);
@@ -102,15 +104,17 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is over its budget is said.
-fn check(all: &[Counted]) -> Result<ExitCode> {
+/// Prints the budgets that are exceeded. Fails if there are any.
+fn check(all: &[InstructionCosts]) -> Result<ExitCode> {
     let budgets = Budget::all()?;
     let exceeded: Vec<_> = all
         .iter()
-        .flat_map(|counted| budgets.iter().filter_map(|it| it.exceeded(counted)))
+        .flat_map(|costs| budgets.iter().filter_map(|it| it.exceeded(costs)))
         .collect();
     for text in &exceeded {
-        say!("{text}: make it cheaper, or say in xtask/budgets.json why it is worth that");
+        say!(
+            "{text}: make it cheaper, or change the budget in xtask/budgets.json and give the reason there"
+        );
     }
     println!("{} of {} budgets exceeded", exceeded.len(), budgets.len());
     Ok(if exceeded.is_empty() {

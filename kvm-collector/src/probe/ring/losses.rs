@@ -76,7 +76,9 @@ impl LossTracker {
 
     /// Takes the losses that were found since the latest call.
     pub(super) fn take(&mut self) -> impl Iterator<Item = RingLoss> {
-        self.cpus.iter_mut().filter_map(|it| it.found.take())
+        self.cpus
+            .iter_mut()
+            .filter_map(|losses| losses.found.take())
     }
 }
 
@@ -87,7 +89,7 @@ mod tests {
     fn found(losses: &mut LossTracker) -> Vec<(u32, u64, u64, u64)> {
         losses
             .take()
-            .map(|it| (it.cpu, it.count, it.from_ns, it.to_ns))
+            .map(|loss| (loss.cpu, loss.count, loss.from_ns, loss.to_ns))
             .collect()
     }
 

@@ -93,7 +93,10 @@ impl Rings {
         while self.buffer.len() + CHUNK_BYTES <= BATCH_BYTES
             && let Some(Reverse((_, cpu))) = self.next.pop()
         {
-            let others_ns = self.next.peek().map_or(u64::MAX, |it| it.0.0);
+            let others_ns = self
+                .next
+                .peek()
+                .map_or(u64::MAX, |Reverse((time_ns, _))| *time_ns);
             self.copy_records(cpu, others_ns);
         }
         Batch::new(self.buffer.split().freeze())

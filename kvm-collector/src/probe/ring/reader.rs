@@ -111,7 +111,8 @@ impl RingReader {
             }
             if left >= RECORD_HEADER_BYTES as u64 {
                 let words = memory.words(self.tail, RECORD_HEADER_BYTES);
-                let words = [&words[0], &words[1], &words[2]].map(|it| it.load(Ordering::Relaxed));
+                let words =
+                    [&words[0], &words[1], &words[2]].map(|word| word.load(Ordering::Relaxed));
                 let header: RecordHeader = zerocopy::transmute!(words);
                 let length = u64::from(header.length);
                 if length > left.min(waiting) || !length.is_multiple_of(8) {

@@ -59,7 +59,7 @@ impl Tail {
         let mut end = self.fixed_bytes;
         for (offset, is_relative) in &self.fields {
             let word = raw.get(*offset..).and_then(<[u8]>::first_chunk);
-            let word = word.map_or(0, |it| u32::from_ne_bytes(*it));
+            let word = word.map_or(0, |bytes| u32::from_ne_bytes(*bytes));
             // The upper half is the length, the lower half the position (include/trace/stages/stage2_data_offsets.h).
             let (bytes, position) = ((word >> 16) as usize, (word & 0xffff) as usize);
             let base = if *is_relative { offset + 4 } else { 0 };
@@ -105,17 +105,17 @@ mod tests {
     fn bytes_behind_a_record_are_cleared() {
         let raw = cleared(0, 5);
         assert_eq!(raw[16..24], [0xaa; 8], "3 bytes of a, 5 of b");
-        assert!(raw[24..].iter().all(|it| *it == 0), "{raw:?}");
+        assert!(raw[24..].iter().all(|byte| *byte == 0), "{raw:?}");
     }
 
     #[test]
     fn a_truncated_record_is_not_changed() {
-        assert!(cleared(0, 5_000)[16..].iter().all(|it| *it == 0xaa));
+        assert!(cleared(0, 5_000)[16..].iter().all(|byte| *byte == 0xaa));
     }
 
     #[test]
     fn records_of_other_slots_are_not_changed() {
-        assert!(cleared(1, 5)[16..].iter().all(|it| *it == 0xaa));
-        assert!(cleared(u16::MAX, 5)[16..].iter().all(|it| *it == 0xaa));
+        assert!(cleared(1, 5)[16..].iter().all(|byte| *byte == 0xaa));
+        assert!(cleared(u16::MAX, 5)[16..].iter().all(|byte| *byte == 0xaa));
     }
 }

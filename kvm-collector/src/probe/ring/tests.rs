@@ -168,7 +168,7 @@ fn read<W: Word>(
         let mut record = BytesMut::new();
         reader.copy(memory, &header, &mut record);
         let bytes = u64::from(header.length);
-        let expected = (0..bytes / 8).flat_map(|it| word_of(number, bytes, it).to_ne_bytes());
+        let expected = (0..bytes / 8).flat_map(|index| word_of(number, bytes, index).to_ne_bytes());
         assert!(record.iter().copied().eq(expected), "record {number}");
         number += 1;
     }
@@ -241,7 +241,7 @@ proptest! {
     fn damaged_memory_is_skipped(
         begin in any::<u64>(),
         head in any::<u64>(),
-        words in prop::collection::vec(prop_oneof![any::<u64>(), (0u64..600).prop_map(|it| it << 48)], CHUNK_BYTES / 8),
+        words in prop::collection::vec(prop_oneof![any::<u64>(), (0u64..600).prop_map(|length| length << 48)], CHUNK_BYTES / 8),
     ) {
         let memory = Memory::new(1, begin, AtomicU64::new);
         for (to, word) in memory.records.iter().zip(&words) {

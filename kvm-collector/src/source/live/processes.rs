@@ -42,7 +42,7 @@ impl Processes {
     /// Adds all VMs that run now, and decides about them. VMs that are not found now are decided at
     /// their first event.
     pub(super) fn add_running_vms(&mut self) {
-        let vms = host::vm::list(Path::new("/proc")).map_or(Vec::new(), |it| it.vms);
+        let vms = host::vm::list(Path::new("/proc")).map_or(Vec::new(), |list| list.vms);
         for vm in &vms {
             self.add(vm.tgid);
         }
@@ -70,11 +70,12 @@ impl Processes {
     /// Decides whether a process is selected. `None` if that depends on its name, which is unknown.
     pub(super) fn decide(&mut self, process: u32) -> Option<bool> {
         let names = &self.names;
-        self.selector
-            .decide_process(process, &|it| names.find_name(it).map(str::to_owned))
+        self.selector.decide_process(process, &|process| {
+            names.find_name(process).map(str::to_owned)
+        })
     }
 
-    /// Decides whether the latest process with a number is selected.
+    /// Decides whether the latest process with this number is selected.
     pub(super) fn decide_latest(&mut self, pid: u32) -> Option<bool> {
         self.decide(self.names.latest(pid))
     }

@@ -1,4 +1,5 @@
-//! The extremes of rows over all epochs. The programs' tables have only those of the latest epochs.
+//! Minimum and maximum durations of rows over all epochs. The tables of the programs have only those
+//! of the latest epochs.
 
 use crate::model::MinMax;
 
@@ -14,7 +15,7 @@ impl RowExtremes {
         *extremes
     }
 
-    /// As [`RowExtremes::merge`], for a row that will be reused by another thread.
+    /// Does the same as [`RowExtremes::merge`], and resets the row, because another thread may reuse it.
     pub(super) fn take(&mut self, row: usize, recent: MinMax) -> MinMax {
         let mut extremes = std::mem::replace(self.entry(row), MinMax::NONE);
         extremes.merge(recent);

@@ -1,4 +1,4 @@
-//! The real-time part, on this machine: what a guest's exits take with each of those who watch, in turn, and what comes of the events.
+//! Measures the overhead of tools in real time on this machine, and how many events they record and lose.
 
 use std::{
     fmt::Write as _,
@@ -13,25 +13,25 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::document::today;
+use super::overhead_document::today;
 use crate::{
     collector,
     process::{self, say},
     workspace,
 };
 
-/// Each is measured so often, in turn with the others.
+/// Number of measurements of each tool. The tools take turns.
 const ROUNDS: usize = 7;
 
-/// Exits of the guest in each.
+/// Number of exits of the guest in each measurement.
 const EXITS: &str = "60000";
 
-/// Until programs are attached, or buffers are there.
-const ATTACHING: Duration = Duration::from_millis(2500);
+/// Time for a tool to attach programs or to allocate buffers.
+const START_TIME: Duration = Duration::from_millis(2500);
 
-/// Who watches: a name, a command, and the file it records to. All have half a MiB of buffers for each CPU.
-const WATCHERS: [(&str, &str, Option<&str>); 8] = [
-    ("nobody", "sleep 1000", None),
+/// The tools: name, command, and the file that it records to. All have buffers of 512 KiB per CPU.
+const TOOLS: [(&str, &str, Option<&str>); 8] = [
+    ("no tool", "sleep 1000", None),
     ("stat", "kvm-collector stat", None),
     ("perf stat", "perf stat -e 'kvm:*' -a sleep 1000", None),
     (
@@ -61,35 +61,38 @@ const WATCHERS: [(&str, &str, Option<&str>); 8] = [
     ),
 ];
 
-/// What was measured of one of them.
+/// Measurements of one tool.
 #[derive(Debug, Default)]
 struct Measured {
-    /// CPU time of the vCPU's thread for each exit.
+    /// CPU time of the vCPU thread per exit.
     ns_per_exit: Vec<f64>,
     exits_per_s: Vec<f64>,
-    /// CPU time of the watcher, in seconds.
+    /// CPU time of the tool's process.
     cpu_s: Vec<f64>,
-    /// Of what was recorded: events, those lost, bytes.
+    /// Recorded events, lost events, and bytes of each recording.
     recorded: Vec<(u64, u64, u64)>,
-    /// Why there is nothing.
-    absent: Option<String>,
+    /// Why the tool was not measured.
+    failure: Option<String>,
 }
 
 /// Measures, and returns the table.
 pub(crate) fn run(command: &str) -> Result<String> {
-    ensure(process::is_root(), "measuring here takes root")?;
+    ensure(
+        process::is_root(),
+        "run this as root to measure on this machine",
+    )?;
     let collector = collector::build()?;
     let folder = workspace::target("bench");
     fs::create_dir_all(&folder)?;
-    let mut all: Vec<Measured> = WATCHERS.iter().map(|_| Measured::default()).collect();
+    let mut all: Vec<Measured> = TOOLS.iter().map(|_| Measured::default()).collect();
     for round in 1..=ROUNDS {
         say!("round {round} of {ROUNDS}");
-        for ((name, command, file), measured) in WATCHERS.iter().zip(&mut all) {
-            if measured.absent.is_none() {
+        for ((name, command, file), measured) in TOOLS.iter().zip(&mut all) {
+            if measured.failure.is_none() {
                 let result = measure(&collector, &folder, command, *file, measured);
                 if let Err(error) = result {
                     say!("{name}: {error:#}");
-                    measured.absent = Some(format!("{error:#}"));
+                    measured.failure = Some(format!("{error:#}"));
                 }
             }
         }
@@ -97,8 +100,8 @@ pub(crate) fn run(command: &str) -> Result<String> {
     table(&all, command)
 }
 
-fn ensure(holds: bool, why: &str) -> Result<()> {
-    ensure!(holds, "{why}");
+fn ensure(condition: bool, message: &str) -> Result<()> {
+    ensure!(condition, "{message}");
     Ok(())
 }
 
@@ -112,22 +115,23 @@ fn measure(
     let program = command.split(' ').next().unwrap_or_default();
     ensure(
         program == "kvm-collector" || process::find(program).is_some(),
-        &format!("{program} is not here"),
+        &format!("{program} is not installed"),
     )?;
-    let said = folder.join("said");
-    let mut watcher = begin(collector, folder, command, &said)?;
-    thread::sleep(ATTACHING);
-    ensure(watcher.try_wait()?.is_none(), &refusal(&said))?;
-    let began = Instant::now();
+    let output = folder.join("output");
+    let mut tool = start_tool(collector, folder, command, &output)?;
+    thread::sleep(START_TIME);
+    ensure(tool.try_wait()?.is_none(), &failure_message(&output))?;
+    let start = Instant::now();
     let guest = Command::new(collector)
         .args(["guest", "-k", "io", "-n", EXITS, "--json"])
         .output()?;
-    let elapsed = began.elapsed();
-    // The shell stays for the times; all others of its group end.
-    let group = format!("-{}", watcher.id());
+    let elapsed = start.elapsed();
+    // The shell ignores the signal and then prints the times. The other processes of its group end.
+    let group = format!("-{}", tool.id());
     process::run(Command::new("kill").args(["-INT", "--", &group]))?;
-    watcher.wait()?;
-    let guest: Value = serde_json::from_slice(&guest.stdout).context("the guest said nothing")?;
+    tool.wait()?;
+    let guest: Value =
+        serde_json::from_slice(&guest.stdout).context("the guest printed nothing")?;
     let vcpu = &guest["vms"][0]["vcpus"][0];
     let number = |value: &Value| {
         value
@@ -136,49 +140,51 @@ fn measure(
     };
     let exits = vcpu["userspace_exits"].as_object().context("no exits")?;
     let exits: u64 = exits.values().filter_map(Value::as_u64).sum();
-    let exits = precise(exits);
+    let exits = to_f64(exits);
     measured
         .ns_per_exit
-        .push(precise(number(&vcpu["cpu_ns"])?) / exits);
+        .push(to_f64(number(&vcpu["cpu_ns"])?) / exits);
     measured.exits_per_s.push(exits / elapsed.as_secs_f64());
     measured
         .cpu_s
-        .push(cpu_time(&fs::read_to_string(folder.join("times"))?)?);
+        .push(parse_cpu_time(&fs::read_to_string(folder.join("times"))?)?);
     if let Some(file) = file {
         measured
             .recorded
-            .push(recorded(collector, &folder.join(file))?);
+            .push(read_recording(collector, &folder.join(file))?);
     }
     Ok(())
 }
 
-/// Starts a watcher in a group of its own, with a shell that says in the end what CPU time it took.
-fn begin(collector: &Path, folder: &Path, command: &str, said: &Path) -> Result<Child> {
+/// Starts a tool in a new process group, in a shell that prints its CPU time at the end.
+fn start_tool(collector: &Path, folder: &Path, command: &str, output: &Path) -> Result<Child> {
     let path = std::env::var("PATH").unwrap_or_default();
     let programs = collector
         .parent()
-        .context("the collector lies in a folder")?;
-    let said = File::create(said)?;
+        .context("the collector's path has no folder")?;
+    let output = File::create(output)?;
     Command::new("sh")
         .args(["-c", &format!("trap : INT; {command}; times > times")])
         .env("PATH", format!("{}:{path}", programs.display()))
         .current_dir(folder)
         .stdin(Stdio::null())
-        .stdout(said.try_clone()?)
-        .stderr(said)
+        .stdout(output.try_clone()?)
+        .stderr(output)
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot run `{command}`"))
 }
 
-fn refusal(said: &PathBuf) -> String {
-    let said = fs::read_to_string(said).unwrap_or_default();
-    let line = said.lines().rfind(|it| !it.trim().is_empty());
-    format!("it ended at once: {}", line.unwrap_or("it said nothing"))
+/// Returns the message for a tool that ended at once: the last line of its output.
+fn failure_message(output: &PathBuf) -> String {
+    let output = fs::read_to_string(output).unwrap_or_default();
+    let line = output.lines().rfind(|it| !it.trim().is_empty());
+    format!("it ended at once: {}", line.unwrap_or("without a message"))
 }
 
-/// What the shell says of its children: `0m1.50s 0m0.25s`, in the second line.
-fn cpu_time(times: &str) -> Result<f64> {
+/// Parses the output of the shell's `times`. The second line is the CPU time of its children, such as `0m1.50s 0m0.25s`.
+/// Returns seconds.
+fn parse_cpu_time(times: &str) -> Result<f64> {
     let children = times.lines().nth(1).context("no times")?;
     let seconds = children.split_whitespace().map(|time| {
         let (minutes, seconds) = time.trim_end_matches('s').split_once('m')?;
@@ -189,8 +195,8 @@ fn cpu_time(times: &str) -> Result<f64> {
         .with_context(|| format!("no times: {children}"))
 }
 
-/// Events, those lost, and bytes of a recording. Of what only trace-cmd reads, only the bytes.
-fn recorded(collector: &Path, file: &Path) -> Result<(u64, u64, u64)> {
+/// Returns the numbers of events, lost events and bytes of a recording. For trace-cmd's format, only the bytes are known.
+fn read_recording(collector: &Path, file: &Path) -> Result<(u64, u64, u64)> {
     let bytes = fs::metadata(file)?.len();
     if file.extension().is_some_and(|it| it == "dat") {
         return Ok((0, 0, bytes));
@@ -212,11 +218,11 @@ fn recorded(collector: &Path, file: &Path) -> Result<(u64, u64, u64)> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn precise(number: u64) -> f64 {
+fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// The middle one, the least and the most.
+/// Returns the median, the minimum and the maximum.
 fn spread(numbers: &[f64]) -> (f64, f64, f64) {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -232,33 +238,28 @@ fn table(all: &[Measured], command: &str) -> Result<String> {
     let kernel = process::read(Command::new("uname").arg("-r"))?;
     let base = spread(&all[0].ns_per_exit).0;
     let mut text = format!(
-        "Linux {}, {} CPUs; kvm-collector {}; {}; medians of {ROUNDS} rounds (least to most). `{command}`\n\n\
-         | who watches | ns of CPU time an exit takes more | exits/s | CPU of the watcher, s | events recorded | lost | bytes an event |\n\
+        "Linux {}, {} CPUs; kvm-collector {}; {}; medians of {ROUNDS} rounds (minimum to maximum). `{command}`\n\n\
+         | tool | additional CPU time per exit, ns | exits/s | CPU time of the tool, s | recorded events | lost | bytes per event |\n\
          |---|---:|---:|---:|---:|---:|---:|\n",
         kernel.trim(),
         thread::available_parallelism()?,
         env!("CARGO_PKG_VERSION"),
         today()?,
     );
-    for ((name, _, _), it) in WATCHERS.iter().zip(all) {
-        if let Some(why) = &it.absent {
+    for ((name, _, _), it) in TOOLS.iter().zip(all) {
+        if let Some(reason) = &it.failure {
             writeln!(
                 text,
                 "| {name} | not measured: {} |||||||",
-                why.replace('|', "/")
+                reason.replace('|', "/")
             )?;
             continue;
         }
-        let (ns, least, most) = spread(&it.ns_per_exit);
-        let cost = if *name == "nobody" {
-            format!("({ns:.0} in all, {least:.0} to {most:.0})")
+        let (ns, min, max) = spread(&it.ns_per_exit);
+        let cost = if *name == "no tool" {
+            format!("({ns:.0} in total, {min:.0} to {max:.0})")
         } else {
-            format!(
-                "{:.0} ({:.0} to {:.0})",
-                ns - base,
-                least - base,
-                most - base
-            )
+            format!("{:.0} ({:.0} to {:.0})", ns - base, min - base, max - base)
         };
         write!(
             text,
@@ -269,11 +270,11 @@ fn table(all: &[Measured], command: &str) -> Result<String> {
         let mut recorded = it.recorded.clone();
         recorded.sort_unstable();
         match recorded.get(recorded.len() / 2) {
-            Some((0, _, bytes)) => writeln!(text, "  | | {bytes} bytes in all |")?,
+            Some((0, _, bytes)) => writeln!(text, "  | | {bytes} bytes in total |")?,
             Some((events, lost, bytes)) => writeln!(
                 text,
                 " {events} | {lost} | {:.1} |",
-                precise(*bytes) / precise(*events)
+                to_f64(*bytes) / to_f64(*events)
             )?,
             None => writeln!(text, " | | |")?,
         }
@@ -286,15 +287,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shells_times_are_seconds() {
+    fn times_of_the_shell_are_parsed() {
         let times = "0m0.00s 0m0.00s\n1m2.50s 0m0.25s\n";
-        assert_eq!(cpu_time(times).unwrap(), 62.75);
-        assert!(cpu_time("").is_err());
-        assert!(cpu_time("0m0.00s 0m0.00s\nx y\n").is_err());
+        assert_eq!(parse_cpu_time(times).unwrap(), 62.75);
+        assert!(parse_cpu_time("").is_err());
+        assert!(parse_cpu_time("0m0.00s 0m0.00s\nx y\n").is_err());
     }
 
     #[test]
-    fn the_middle_is_the_middle() {
+    fn the_spread_has_median_minimum_and_maximum() {
         assert_eq!(spread(&[3.0, 1.0, 2.0]), (2.0, 1.0, 3.0));
     }
 }

@@ -1,9 +1,8 @@
-//! The deterministic part: in a VM whose clock counts instructions, what watching costs a guest per exit.
+//! Measures how many more instructions an exit takes with each tool, in a VM whose clock counts instructions.
 //!
-//! The guest's vCPU thread says how much CPU time it took, by its own clock, so what the watcher itself does on the CPU meanwhile is
-//! not in it. A VM of more than one CPU has one clock for all of them, which goes on while any other CPU's instructions are
-//! emulated. But that is done for thousands of instructions at a time: the median of the times between two returns to user space has
-//! none of another CPU in it.
+//! The guest reports the CPU time of its vCPU thread, which does not include the tool's process. A VM with several CPUs has
+//! one clock for all of them, which also advances while another CPU is emulated. But QEMU emulates thousands of instructions
+//! of one CPU at a time, so the median time between two exits to user space contains no instruction of other CPUs.
 
 use std::{
     collections::BTreeMap,
@@ -15,69 +14,67 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::watchers::Watcher;
+use super::tools::Tool;
 use crate::{
     collector,
     process::say,
     vm::{PreparedVm, Series, Vm},
 };
 
-/// Rounds of one `out` (which user space handles) and one `cpuid` (which the kernel handles).
+/// Number of rounds of the guest. A round is one `out`, which user space handles, and one `cpuid`, which the kernel handles.
 const ROUNDS: u64 = 2000;
 
-/// What a line of the script's begins with that says a result.
+/// Start of the lines with results in the output of the script.
 const RESULT: &str = "bench-result";
 
-/// What was measured in one VM.
+/// Results of one VM.
 #[derive(Debug, Default)]
-pub(crate) struct Counted {
-    /// The VM's kernel, as `uname -r` has it.
+pub(crate) struct InstructionCosts {
+    /// Release of the VM's kernel, from `uname -r`.
     pub(crate) kernel: String,
-    /// Of the other tools.
+    /// Versions of the other tools.
     pub(crate) versions: Vec<String>,
     pub(crate) cpus: u32,
-    /// Of a guest with a vCPU on each CPU.
+    /// Costs with a guest that has one vCPU on each CPU.
     pub(crate) per_exit: PerExit,
-    /// Of a guest with one vCPU, where the VM has more CPUs than that.
+    /// Costs with a guest that has one vCPU, if the VM has several CPUs.
     pub(crate) one_vcpu: PerExit,
 }
 
-/// Instructions an exit takes more with each watcher than with nobody watching, by its name; with nobody, all it takes.
+/// By tool name: how many more instructions an exit takes than without a tool. For the baseline, all instructions of an exit.
 pub(crate) type PerExit = BTreeMap<&'static str, f64>;
 
-/// Measures watchers, the first of which is nobody.
-pub(crate) fn run(kernel: Series, cpus: u32, watchers: &[Watcher]) -> Result<Counted> {
+/// Measures the tools, of which the first is the baseline.
+pub(crate) fn run(kernel: Series, cpus: u32, tools: &[Tool]) -> Result<InstructionCosts> {
     let built = collector::build_static()?;
     let mut vm = Vm::new(kernel)
         .with_file(&built.collector, collector::IN_VM)
-        .with_file(&built.floor, "/bin/floor");
+        .with_file(&built.empty_programs, "/bin/empty_programs");
     vm.cpus = cpus;
     vm.counts_instructions = true;
-    // The file systems lie in memory, bpftrace with all of LLVM.
+    // The file system is in memory. It includes bpftrace with LLVM.
     vm.memory_mib = 3072;
     vm.timeout = Duration::from_secs(1800);
-    let mut packages: Vec<&str> = watchers.iter().filter_map(|it| it.package).collect();
+    let mut packages: Vec<&str> = tools.iter().filter_map(|it| it.package).collect();
     packages.dedup();
     vm.packages = packages.iter().map(|it| (*it).to_owned()).collect();
     let vm = PreparedVm::fetch(vm)?;
-    say!(
-        "measuring on Linux {}, where a nanosecond is an instruction",
-        kernel.name()
-    );
+    say!("counting instructions on Linux {}", kernel.name());
     let mut output = Progress {
-        watchers,
+        tools,
         text: Vec::new(),
-        said: 0,
+        reported: 0,
     };
-    let script = script(watchers, cpus);
+    let script = script(tools, cpus);
     let code = vm.run(&["sh".to_owned(), "-c".to_owned(), script], &mut output)?;
     let output = String::from_utf8_lossy(&output.text).into_owned();
     ensure!(code == 0, "the measurement failed:\n{output}");
-    read(&output, watchers, cpus).with_context(|| format!("in what the VM printed:\n{output}"))
+    parse_results(&output, tools, cpus)
+        .with_context(|| format!("in the output of the VM:\n{output}"))
 }
 
-/// The shell's part: each watcher in turn, and the guest while it watches.
-fn script(watchers: &[Watcher], cpus: u32) -> String {
+/// Returns the shell script, which runs each tool in turn, and the guest while the tool runs.
+fn script(tools: &[Tool], cpus: u32) -> String {
     let guest = |vcpus: u32| {
         let cpu_list: Vec<_> = (0..vcpus).map(|cpu| cpu.to_string()).collect();
         format!(
@@ -93,15 +90,15 @@ fn script(watchers: &[Watcher], cpus: u32) -> String {
             "{program} 2>&1 | grep -i version | head -1 | sed 's/^/bench-version /'"
         );
     }
-    // Once for nothing, so that everything is in memory.
+    // A first run without a measurement fills the caches.
     let _ = writeln!(script, "{} > /dev/null", guest(cpus));
-    for (index, Watcher { name, command, .. }) in watchers.iter().enumerate() {
-        // A shell of its own, in the background; its input stays open.
+    for (index, Tool { name, command, .. }) in tools.iter().enumerate() {
+        // The tool runs in the background. Its standard input stays open.
         let _ = writeln!(
             script,
-            "mkfifo /tmp/in{index}; sleep 100000 > /tmp/in{index} & holder=$!\n\
-             sh -c {} < /tmp/in{index} > /tmp/out 2>&1 & watcher=$!\n\
-             sleep 20; kill -0 $watcher 2> /dev/null || {{ echo \"{name} ended at once:\"; tail -3 /tmp/out; exit 1; }}",
+            "mkfifo /tmp/in{index}; sleep 100000 > /tmp/in{index} & stdin_holder=$!\n\
+             sh -c {} < /tmp/in{index} > /tmp/out 2>&1 & tool=$!\n\
+             sleep 20; kill -0 $tool 2> /dev/null || {{ echo \"{name} ended at once:\"; tail -3 /tmp/out; exit 1; }}",
             quoted(&format!("exec {}", only_command(command)))
         );
         for &vcpus in &guests {
@@ -113,7 +110,7 @@ fn script(watchers: &[Watcher], cpus: u32) -> String {
         }
         let _ = writeln!(
             script,
-            "kill -INT $watcher; sleep 1; kill $holder; sleep 1; kill $watcher 2> /dev/null; wait $watcher\n\
+            "kill -INT $tool; sleep 1; kill $stdin_holder; sleep 1; kill $tool 2> /dev/null; wait $tool\n\
              echo 0 > /sys/kernel/tracing/events/enable; sleep 2"
         );
     }
@@ -121,11 +118,11 @@ fn script(watchers: &[Watcher], cpus: u32) -> String {
     script
 }
 
-/// Keeps what the VM prints, and says how far it is.
+/// Stores the output of the VM, and reports progress.
 struct Progress<'a> {
-    watchers: &'a [Watcher],
+    tools: &'a [Tool],
     text: Vec<u8>,
-    said: usize,
+    reported: usize,
 }
 
 impl Write for Progress<'_> {
@@ -135,11 +132,11 @@ impl Write for Progress<'_> {
         let last = text.lines().rfind(|line| line.starts_with(RESULT));
         let index = last.and_then(|line| line[RESULT.len()..].split_whitespace().next());
         let measured = index.map_or(0, |index| index.parse::<usize>().map_or(0, |it| it + 1));
-        for number in self.said..measured.min(self.watchers.len()) {
-            let name = self.watchers[number].name;
-            say!("{} of {}: {name}", number + 1, self.watchers.len());
+        for number in self.reported..measured.min(self.tools.len()) {
+            let name = self.tools[number].name;
+            say!("{} of {}: {name}", number + 1, self.tools.len());
         }
-        self.said = measured;
+        self.reported = measured;
         Ok(bytes.len())
     }
 
@@ -148,7 +145,7 @@ impl Write for Progress<'_> {
     }
 }
 
-/// A list of commands cannot be executed in the shell's place.
+/// Wraps a list of commands in a shell, because `exec` takes only one command.
 fn only_command(command: &str) -> String {
     if command.contains(';') && !command.starts_with("bpftrace") {
         format!("sh -c {}", quoted(command))
@@ -161,46 +158,45 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-fn read(output: &str, watchers: &[Watcher], cpus: u32) -> Result<Counted> {
-    let mut counted = Counted {
+fn parse_results(output: &str, tools: &[Tool], cpus: u32) -> Result<InstructionCosts> {
+    let mut costs = InstructionCosts {
         cpus,
-        ..Counted::default()
+        ..InstructionCosts::default()
     };
     for line in output.lines() {
         if let Some(kernel) = line.strip_prefix("bench-kernel ") {
-            counted.kernel = kernel.trim().to_owned();
+            costs.kernel = kernel.trim().to_owned();
         } else if let Some(version) = line.strip_prefix("bench-version ") {
-            counted.versions.push(version.trim().to_owned());
+            costs.versions.push(version.trim().to_owned());
         } else if let Some(result) = line.strip_prefix(RESULT) {
             let mut parts = result.trim().splitn(3, ' ');
             let mut part = || parts.next().context("no result");
             let (index, vcpus, guest) = (part()?, part()?, part()?);
-            let watcher = watchers
-                .get(index.parse::<usize>()?)
-                .context("no watcher")?;
+            let tool = tools.get(index.parse::<usize>()?).context("no tool")?;
             let measured = if vcpus.parse::<u32>()? == cpus {
-                &mut counted.per_exit
+                &mut costs.per_exit
             } else {
-                &mut counted.one_vcpu
+                &mut costs.one_vcpu
             };
-            measured.insert(watcher.name, per_exit(&serde_json::from_str(guest)?, cpus)?);
+            measured.insert(tool.name, per_exit(&serde_json::from_str(guest)?, cpus)?);
         }
     }
-    for measured in [&mut counted.per_exit, &mut counted.one_vcpu] {
-        let nothing = measured.get(watchers[0].name).copied().unwrap_or_default();
-        for watcher in &watchers[1..] {
-            if let Some(cost) = measured.get_mut(watcher.name) {
-                *cost -= nothing;
+    for measured in [&mut costs.per_exit, &mut costs.one_vcpu] {
+        let baseline = measured.get(tools[0].name).copied().unwrap_or_default();
+        for tool in &tools[1..] {
+            if let Some(cost) = measured.get_mut(tool.name) {
+                *cost -= baseline;
             }
         }
     }
-    if counted.per_exit.len() != watchers.len() {
-        bail!("{} results of {}", counted.per_exit.len(), watchers.len());
+    if costs.per_exit.len() != tools.len() {
+        bail!("{} results of {}", costs.per_exit.len(), tools.len());
     }
-    Ok(counted)
+    Ok(costs)
 }
 
-/// Instructions by exits: all of the vCPUs' threads, or where there is more than one CPU those of most exits.
+/// Returns the instructions per exit. With several CPUs, they are computed from the median time between two exits to user
+/// space.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn per_exit(guest: &Value, cpus: u32) -> Result<f64> {
     let (mut exits, mut instructions) = (0, 0);
@@ -222,7 +218,7 @@ fn per_exit(guest: &Value, cpus: u32) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::watchers::ALL;
+    use crate::bench::tools::ALL;
 
     fn guest(vcpus: &[(u64, u64)]) -> Value {
         let vcpus: Vec<_> = vcpus
@@ -239,19 +235,19 @@ mod tests {
         serde_json::json!({ "vms": [{ "vcpus": vcpus }] })
     }
 
-    fn near(value: f64, expected: f64) {
+    fn assert_near(value: f64, expected: f64) {
         assert!((value - expected).abs() < 1e-9, "{value}");
     }
 
     #[test]
-    fn one_cpus_instructions_are_the_threads_own() {
-        near(per_exit(&guest(&[(300, 50)]), 1).unwrap(), 30.0);
-        near(per_exit(&guest(&[(300, 50), (300, 70)]), 2).unwrap(), 30.0);
+    fn with_one_cpu_the_threads_cpu_time_counts() {
+        assert_near(per_exit(&guest(&[(300, 50)]), 1).unwrap(), 30.0);
+        assert_near(per_exit(&guest(&[(300, 50), (300, 70)]), 2).unwrap(), 30.0);
         assert!(per_exit(&serde_json::json!({ "vms": [{ "vcpus": [{}] }] }), 1).is_err());
     }
 
     #[test]
-    fn what_a_watcher_costs_is_what_an_exit_takes_more() {
+    fn the_cost_of_a_tool_is_the_difference_to_the_baseline() {
         let text = format!(
             "bench-kernel 6.12.1\n{RESULT} 0 1 {}\n{RESULT} 0 2 {}\n{RESULT} 1 1 {}\n{RESULT} 1 2 {}\n",
             guest(&[(0, 20)]),
@@ -259,12 +255,15 @@ mod tests {
             guest(&[(0, 30)]),
             guest(&[(0, 32), (0, 34)]),
         );
-        let counted = read(&text, &ALL[..2], 2).unwrap();
+        let costs = parse_results(&text, &ALL[..2], 2).unwrap();
         let name = ALL[1].name;
-        near(counted.one_vcpu["nothing"], 10.0);
-        near(counted.one_vcpu[name], 5.0);
-        near(counted.per_exit["nothing"], 10.5);
-        near(counted.per_exit[name], 6.0);
-        assert!(read(&text, &ALL[..3], 2).is_err(), "one is missing");
+        assert_near(costs.one_vcpu["no tool"], 10.0);
+        assert_near(costs.one_vcpu[name], 5.0);
+        assert_near(costs.per_exit["no tool"], 10.5);
+        assert_near(costs.per_exit[name], 6.0);
+        assert!(
+            parse_results(&text, &ALL[..3], 2).is_err(),
+            "a result is missing"
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! Attaches a program that does nothing to kvm events, as a raw or a classic tracepoint program, until its input ends: what watching
-//! costs at the least. `cargo xtask bench` measures the collector's own programs by it.
+//! Attaches an empty program to KVM events, as a raw or a classic tracepoint program, until standard input ends.
+//! `cargo xtask bench` measures with it the minimum cost of any program on these events.
 //!
-//!     floor raw|classic EVENT...
+//!     empty_programs raw|classic EVENT...
 
 use std::io::Read as _;
 
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let raw = match args.next().as_deref() {
         Some("raw") => true,
         Some("classic") => false,
-        _ => return Err("usage: floor raw|classic EVENT...".into()),
+        _ => return Err("usage: empty_programs raw|classic EVENT...".into()),
     };
     let tracefs = Tracefs::find_or_mount()?;
     let patterns: Vec<_> = args.collect();
@@ -23,9 +23,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .map(|event| tracefs.read_format(event))
         .collect::<Result<Vec<_>, _>>()?;
-    let floor = EmptyPrograms::attach(&formats, raw)?;
+    let programs = EmptyPrograms::attach(&formats, raw)?;
     println!("attached");
     std::io::stdin().read_to_end(&mut Vec::new())?;
-    drop(floor);
+    drop(programs);
     Ok(())
 }

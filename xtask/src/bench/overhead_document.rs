@@ -1,4 +1,4 @@
-//! Results in `docs/overhead.md`, between marks, and as JSON: nobody types figures.
+//! Writes the results to `docs/overhead.md`, between marks, and as JSON.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 
 use super::{
     budgets::Budget,
-    counted::Counted,
-    watchers::{ALL, Watcher},
+    instructions::InstructionCosts,
+    tools::{ALL, Tool},
 };
 use crate::workspace;
 
-/// Puts text between the marks of a name in `docs/overhead.md`.
+/// Replaces the text between the marks with this name in `docs/overhead.md`.
 pub(crate) fn write(name: &str, text: &str) -> Result<()> {
     let path = workspace::root().join("docs/overhead.md");
     let document =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let document = put(&document, name, text)?;
+    let document = replace_marked(&document, name, text)?;
     fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn put(document: &str, name: &str, text: &str) -> Result<String> {
+fn replace_marked(document: &str, name: &str, text: &str) -> Result<String> {
     let (begin, end) = (format!("<!-- bench {name} -->\n"), "<!-- bench end -->");
     let missing = || format!("docs/overhead.md has no marks `{}`", begin.trim_end());
     let (before, rest) = document.split_once(&begin).with_context(missing)?;
@@ -29,106 +29,106 @@ fn put(document: &str, name: &str, text: &str) -> Result<String> {
     Ok(format!("{before}{begin}{text}{end}{after}"))
 }
 
-/// Today, as `date` has it.
+/// Returns the date of today in UTC.
 pub(crate) fn today() -> Result<String> {
     let date = crate::process::read(std::process::Command::new("date").arg("-u").arg("+%F"))?;
     Ok(date.trim().to_owned())
 }
 
-/// The table of what was counted.
-pub(crate) fn table(counted: &Counted, command: &str) -> Result<String> {
+/// Returns the table for a VM.
+pub(crate) fn table(costs: &InstructionCosts, command: &str) -> Result<String> {
     let mut text = format!(
         "Linux {}, {} CPU{}, {}; kvm-collector {}; {}. `{command}`\n\n",
-        counted.kernel,
-        counted.cpus,
-        if counted.cpus == 1 { "" } else { "s" },
-        counted.versions.join(", "),
+        costs.kernel,
+        costs.cpus,
+        if costs.cpus == 1 { "" } else { "s" },
+        costs.versions.join(", "),
         env!("CARGO_PKG_VERSION"),
         today()?,
     );
-    if counted.cpus == 1 {
-        of_one_cpu(counted, &mut text)?;
+    if costs.cpus == 1 {
+        write_cost_table(costs, &mut text)?;
     } else {
-        of_cpus(counted, &mut text)?;
+        write_scaling_table(costs, &mut text)?;
     }
     Ok(text)
 }
 
-/// What was measured of whom, as the tables have them in turn.
-fn measured(counted: &Counted) -> impl Iterator<Item = (&'static Watcher, f64)> {
-    let cost = |watcher: &'static Watcher| Some((watcher, *counted.per_exit.get(watcher.name)?));
+/// Returns the measured tools and their costs, in the order of the tables.
+fn measured(costs: &InstructionCosts) -> impl Iterator<Item = (&'static Tool, f64)> {
+    let cost = |tool: &'static Tool| Some((tool, *costs.per_exit.get(tool.name)?));
     ALL.iter().filter_map(cost)
 }
 
-/// What each costs, and whether it should.
-fn of_one_cpu(counted: &Counted, text: &mut String) -> Result<()> {
-    let pair = counted.per_exit.get("empty classic pair");
+/// Writes the cost of each tool, and whether it meets its goals.
+fn write_cost_table(costs: &InstructionCosts, text: &mut String) -> Result<()> {
+    let reference = costs.per_exit.get("empty classic, exit+entry");
     let budgets = Budget::all()?;
-    text.push_str("| who watches | | instructions an exit | of the empty classic pair | goals |\n|---|---|---:|---:|---|\n");
-    for (watcher, cost) in measured(counted) {
-        let ratio = pair.map_or(String::new(), |pair| format!("{:.2}", cost / pair));
-        let goals = budgets.iter().filter(|it| it.watcher == watcher.name);
+    text.push_str("| tool | group | instructions per exit | relative to empty classic | goals |\n|---|---|---:|---:|---|\n");
+    for (tool, cost) in measured(costs) {
+        let ratio = reference.map_or(String::new(), |it| format!("{:.2}", cost / it));
+        let goals = budgets.iter().filter(|it| it.tool == tool.name);
         let goals: Vec<_> = goals
             .flat_map(|it| &it.goals)
             .filter_map(|goal| {
-                let (ratio, met) = goal.met(watcher.name, counted)?;
+                let (ratio, met) = goal.met(tool.name, costs)?;
                 let word = if met { "" } else { "**missed**: " };
                 Some(format!(
                     "{word}{ratio:.2} of {} (goal {:.2})",
-                    goal.of, goal.ratio
+                    goal.reference, goal.max_ratio
                 ))
             })
             .collect();
         writeln!(
             text,
             "| {} | {} | {cost:.0} | {ratio} | {} |",
-            watcher.name,
-            watcher.group.name(),
+            tool.name,
+            tool.group.name(),
             goals.join("; ")
         )?;
     }
     Ok(())
 }
 
-/// Whether an exit of one vCPU costs more when others exit at the same time.
-fn of_cpus(counted: &Counted, text: &mut String) -> Result<()> {
+/// Writes whether an exit costs more if other vCPUs exit at the same time.
+fn write_scaling_table(costs: &InstructionCosts, text: &mut String) -> Result<()> {
     writeln!(
         text,
-        "| who watches | | instructions an exit, one vCPU | {} vCPUs | more |\n|---|---|---:|---:|---:|",
-        counted.cpus
+        "| tool | group | instructions per exit, 1 vCPU | {} vCPUs | difference |\n|---|---|---:|---:|---:|",
+        costs.cpus
     )?;
-    for (watcher, cost) in measured(counted) {
-        let one = counted.one_vcpu.get(watcher.name);
-        let one = one.with_context(|| format!("`{}` was not measured", watcher.name))?;
+    for (tool, cost) in measured(costs) {
+        let one = costs.one_vcpu.get(tool.name);
+        let one = one.with_context(|| format!("`{}` was not measured", tool.name))?;
         writeln!(
             text,
             "| {} | {} | {one:.0} | {cost:.0} | {:+.0} |",
-            watcher.name,
-            watcher.group.name(),
+            tool.name,
+            tool.group.name(),
             cost.round() - one.round()
         )?;
     }
     Ok(())
 }
 
-/// The same for programs.
-pub(crate) fn to_json(counted: &[Counted], command: &str, path: &Path) -> Result<()> {
-    let runs: Vec<Value> = counted
+/// Writes the results as JSON.
+pub(crate) fn to_json(costs: &[InstructionCosts], command: &str, path: &Path) -> Result<()> {
+    let runs: Vec<Value> = costs
         .iter()
         .map(|it| {
-            let watchers = measured(it).map(|(watcher, cost)| {
+            let tools = measured(it).map(|(tool, cost)| {
                 json!({
-                    "watcher": watcher.name,
-                    "group": watcher.group.name(),
+                    "tool": tool.name,
+                    "group": tool.group.name(),
                     "instructions_per_exit": cost,
-                    "instructions_per_exit_of_one_vcpu": it.one_vcpu.get(watcher.name),
+                    "instructions_per_exit_of_one_vcpu": it.one_vcpu.get(tool.name),
                 })
             });
             json!({
                 "kernel": it.kernel,
                 "cpus": it.cpus,
                 "versions": it.versions,
-                "watchers": watchers.collect::<Vec<_>>(),
+                "tools": tools.collect::<Vec<_>>(),
             })
         })
         .collect();
@@ -149,47 +149,47 @@ mod tests {
     #[test]
     fn text_between_marks_is_replaced() {
         let document = "a\n<!-- bench x -->\nold\n<!-- bench end -->\nb\n<!-- bench y -->\n<!-- bench end -->\n";
-        let once = put(document, "x", "new\n").unwrap();
+        let once = replace_marked(document, "x", "new\n").unwrap();
         assert_eq!(once, document.replace("old", "new"));
-        assert_eq!(put(&once, "x", "new\n").unwrap(), once);
+        assert_eq!(replace_marked(&once, "x", "new\n").unwrap(), once);
         assert!(
-            put(&once, "y", "1\n")
+            replace_marked(&once, "y", "1\n")
                 .unwrap()
                 .ends_with("<!-- bench y -->\n1\n<!-- bench end -->\n")
         );
-        assert!(put(document, "z", "").is_err());
+        assert!(replace_marked(document, "z", "").is_err());
     }
 
     #[test]
-    fn a_table_of_cpus_compares_them_with_one() {
-        let counted = Counted {
+    fn the_table_of_several_cpus_compares_with_one() {
+        let costs = InstructionCosts {
             cpus: 8,
             per_exit: [("stat", 110.0)].into(),
             one_vcpu: [("stat", 120.0)].into(),
-            ..Counted::default()
+            ..InstructionCosts::default()
         };
-        let table = table(&counted, "cargo xtask bench --smp 8").unwrap();
+        let table = table(&costs, "cargo xtask bench --smp 8").unwrap();
         assert!(
-            table.contains("| 8 vCPUs | more |")
+            table.contains("| 8 vCPUs | difference |")
                 && table.contains("| stat | kvm-collector | 120 | 110 | -10 |"),
             "{table}"
         );
     }
 
     #[test]
-    fn a_table_has_what_was_measured() {
-        let counted = Counted {
+    fn the_table_has_the_costs_and_goals() {
+        let costs = InstructionCosts {
             kernel: "6.1.0".into(),
             cpus: 1,
             per_exit: [
                 ("stat", 100.0),
                 ("empty raw, all events", 50.0),
-                ("empty classic pair", 200.0),
+                ("empty classic, exit+entry", 200.0),
             ]
             .into(),
-            ..Counted::default()
+            ..InstructionCosts::default()
         };
-        let table = table(&counted, "cargo xtask bench").unwrap();
+        let table = table(&costs, "cargo xtask bench").unwrap();
         assert!(table.contains("| stat | kvm-collector | 100 | 0.50 | **missed**: 2.00 of empty raw, all events (goal 1.15) |"), "{table}");
     }
 }
