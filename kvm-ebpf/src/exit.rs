@@ -30,7 +30,7 @@ use crate::{
 
 /// Counts and emits the current event in a slot, if it has one.
 ///
-/// The event has passed all filters, except possibly the one by vCPU: threads whose vCPU is not
+/// The event has passed all filters, except possibly the one by vCPU: threads with a vCPU that is not
 /// selected have no entry.
 #[inline(always)]
 pub(crate) fn count_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_ns: u64) {

@@ -34,7 +34,7 @@ pub(crate) static TIMING_COUNTERS: Array<TimingCounters> =
 #[map]
 pub(crate) static NOTIFICATIONS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Set of process ids whose events are skipped, because user space has excluded them by name. The
+/// Set of ids of processes that are skipped, because user space has excluded them by name. The
 /// values are not used.
 #[map]
 pub(crate) static SKIPPED_PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);

@@ -1,4 +1,4 @@
-//! Debian packages: what the workshop needs and the machine lacks.
+//! Installs and downloads Debian packages.
 
 use std::{path::Path, process::Command, sync::OnceLock};
 
@@ -9,10 +9,10 @@ use crate::{
     workspace,
 };
 
-/// Installs `packages` for the sake of `why`.
+/// Installs packages. `why` is their purpose, for the message.
 ///
 /// # Errors
-/// Where this may not be done (no apt, or not root), the message is the command to type.
+/// If there is no apt, or the user is not root. The message contains the command to run.
 pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     let by_hand = format!("apt-get install {}", packages.join(" "));
     if !is_available() {
@@ -38,7 +38,7 @@ pub(crate) fn is_available() -> bool {
     process::find("apt-get").is_some()
 }
 
-/// Refreshes the package lists before their first use: a fresh machine has none, and old ones name files that are gone.
+/// Updates the package lists before their first use. A fresh machine has none, and old ones name files that no longer exist.
 pub(crate) fn update_once() -> Result<()> {
     static UPDATED: OnceLock<()> = OnceLock::new();
     if UPDATED.set(()).is_err() || !process::is_root() {
@@ -48,7 +48,7 @@ pub(crate) fn update_once() -> Result<()> {
     process::run(Command::new("apt-get").args(["update", "-qq"]))
 }
 
-/// The names of the packages on offer that match an extended regular expression.
+/// Returns the names of available packages that match an extended regular expression.
 pub(crate) fn search(pattern: &str) -> Result<Vec<String>> {
     let found = process::read(Command::new("apt-cache").args(["search", "--names-only", pattern]))?;
     Ok(found
@@ -58,7 +58,7 @@ pub(crate) fn search(pattern: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// `package` and everything it depends on, as if nothing at all were installed.
+/// Returns the package and all its dependencies, including installed ones.
 pub(crate) fn closure(package: &str) -> Result<Vec<String>> {
     let plan = process::read(
         Command::new("apt-get")
@@ -73,14 +73,14 @@ pub(crate) fn closure(package: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Downloads `packages` and unpacks them into `dir`, without installing anything.
+/// Downloads packages and unpacks them to `dir`, without installing them.
 pub(crate) fn unpack(packages: &[String], dir: &Path) -> Result<()> {
     let debs = workspace::draft_of(dir, "debs");
     std::fs::create_dir_all(&debs)?;
     process::run(
         Command::new("apt-get")
             .current_dir(&debs)
-            // The folder may be closed to apt's own download user; apt would warn about it at length.
+            // Otherwise apt warns if its own download user has no access to the folder.
             .args(["download", "-qq", "-o", "APT::Sandbox::User=root"])
             .args(packages),
     )?;

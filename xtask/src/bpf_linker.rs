@@ -1,4 +1,4 @@
-//! Builds bpf-linker with the LLVM of the compiler that writes the bitcode.
+//! Builds bpf-linker with the same LLVM version as the compiler.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use crate::{
 
 const VERSION: &str = "0.13.0";
 
-/// The folder's name says which LLVM it is for, so a compiler update makes a new linker instead of an unreadable link error.
+/// Returns the folder of the linker. Its name contains the LLVM version, so that a compiler update builds a new linker.
 pub(crate) fn find_or_build(llvm: u32) -> Result<PathBuf> {
     let root = workspace::target(&format!("tools/llvm-{llvm}"));
     let linker = root.join("bin/bpf-linker");
@@ -40,7 +40,7 @@ fn build(llvm: u32, root: &Path) -> Result<()> {
             .arg(format!("llvm-{llvm}"))
             .arg("--root")
             .arg(root)
-            // Without it the build script finds no libLLVM to link with.
+            // The build script needs this to find libLLVM.
             .env("LLVM_PREFIX", prefix),
     )
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: the kernel half, compiled for the BPF target and laid where the collector's build script finds it.
+//! `cargo xtask build-ebpf`: builds the eBPF object that the collector's build script embeds.
 
 use std::fs;
 
@@ -13,18 +13,18 @@ use crate::{
 const TARGET: &str = "bpfel-unknown-none";
 
 const RUSTFLAGS: [&str; 4] = [
-    // Types reach the kernel as BTF, which the linker makes out of full debug information.
+    // The linker creates the BTF types for the kernel from full debug information.
     "-Cdebuginfo=2",
     "-Clink-arg=--btf",
-    // 32-bit registers and all comparisons, which Linux has since 5.1: a third fewer instructions than without. (Ring buffers,
-    // without which nothing works here, came with 5.8.)
+    // With 32-bit registers and all comparisons, programs have a third fewer instructions. Linux has these since 5.1, and
+    // ring buffers, which the collector needs anyway, since 5.8.
     "-Ctarget-cpu=v3",
-    // As it would be otherwise, zeroing 16 bytes is a call of a function that stores one byte after the other.
+    // Otherwise clearing 16 bytes is a call of a function that stores byte by byte.
     "-Clink-arg=--disable-expand-memcpy-in-order",
 ];
 
 pub(crate) fn run() -> Result<()> {
-    // A directory of its own: another compiler in the usual one would make cargo rebuild everything at every change of hands.
+    // A separate folder, because two compilers in one folder make cargo rebuild everything each time.
     let target_dir = workspace::target("ebpf");
     let mut cargo = Toolchain::find_or_install()?.cargo();
     cargo
@@ -39,7 +39,7 @@ pub(crate) fn run() -> Result<()> {
     let built = target_dir.join(TARGET).join("release/kvm-ebpf");
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let object = workspace::ebpf_object();
-    // An untouched file keeps its time, and so keeps cargo from rebuilding the collector.
+    // A file that is not written keeps its time, so cargo does not rebuild the collector.
     if fs::read(&object).is_ok_and(|old| old == bytes) {
         say!("{} is up to date", object.display());
         return Ok(());

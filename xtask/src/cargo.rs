@@ -1,4 +1,4 @@
-//! Running cargo and asking it what it built: where cargo puts its files is its own affair.
+//! Runs cargo, and reads from its messages which programs it built.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::{process, workspace};
 
-/// A program that cargo built.
+/// A program that cargo has built.
 #[derive(Debug)]
 pub(crate) struct Executable {
     /// Name of the target in Cargo.toml.
     pub(crate) name: String,
-    /// Built with the test harness, or as a test: `kind` in cargo's words.
+    /// Whether it is a test program.
     pub(crate) is_test: bool,
     pub(crate) path: PathBuf,
 }
@@ -27,7 +27,7 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Runs a cargo build and returns the programs it made.
+/// Runs a cargo build. Returns the programs that it built.
 pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Executable>> {
     cargo
         .arg("--message-format=json-render-diagnostics")

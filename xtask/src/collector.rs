@@ -22,9 +22,9 @@ pub(crate) const IN_VM: &str = "/bin/kvm-collector";
 pub(crate) fn build() -> Result<PathBuf> {
     build_ebpf::run()?;
     say!("building the collector");
-    let made =
+    let built =
         cargo::build(cargo::cargo().args(["build", "--release", "--package", "kvm-collector"]))?;
-    find(&made, "kvm-collector", false)
+    find(&built, "kvm-collector", false)
 }
 
 /// Statically linked programs for the VM, which has no C library.
@@ -41,24 +41,24 @@ pub(crate) struct StaticBuild {
 pub(crate) fn build_static() -> Result<StaticBuild> {
     build_ebpf::run()?;
     say!("building the collector and its tests for the VM (the first time takes minutes)");
-    let made = cargo::build(
+    let built = cargo::build(
         linked_statically(cargo::cargo().args(["test", "--no-run", "--release"]))
             .args(["--package", "kvm-collector", "--test", "live"])
             .args(["--example", "empty_programs"]),
     )?;
     Ok(StaticBuild {
-        collector: find(&made, "kvm-collector", false)?,
-        live_tests: find(&made, "live", true)?,
-        empty_programs: find(&made, "empty_programs", false)?,
+        collector: find(&built, "kvm-collector", false)?,
+        live_tests: find(&built, "live", true)?,
+        empty_programs: find(&built, "empty_programs", false)?,
     })
 }
 
 /// Builds xtask itself, linked statically, to run it in the VM.
 pub(crate) fn build_xtask_static() -> Result<PathBuf> {
-    let made = cargo::build(
+    let built = cargo::build(
         linked_statically(cargo::cargo().args(["build", "--release"])).args(["--package", "xtask"]),
     )?;
-    find(&made, "xtask", false)
+    find(&built, "xtask", false)
 }
 
 fn linked_statically(cargo: &mut Command) -> &mut Command {
@@ -71,8 +71,9 @@ fn linked_statically(cargo: &mut Command) -> &mut Command {
         .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
 }
 
-fn find(made: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {
-    made.iter()
+fn find(built: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {
+    built
+        .iter()
         .find(|it| it.name == name && it.is_test == is_test)
         .map(|it| it.path.clone())
         .with_context(|| format!("cargo did not say where it put {name}"))

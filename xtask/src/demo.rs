@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the collector's main commands on the built-in guest, wherever its events really happen.
+//! `cargo xtask demo`: runs the collector's main commands with the built-in guest, on this host or in a VM.
 
 use std::{io, path::Path, process::ExitCode};
 
@@ -10,8 +10,8 @@ use crate::{
     vm::{PreparedVm, Series, Vm},
 };
 
-/// What is shown: a view of the collector's, and a guest's kinds of exits, enough of each for the view to say something and
-/// few enough to be read.
+/// The commands, and the kinds and numbers of the guest's exits. There are enough exits for a meaningful report, and few
+/// enough for a readable trace.
 type Show = (&'static str, &'static str, &'static str);
 const STAT: Show = ("stat", "io,cpuid", "20000");
 const EXITS: Show = ("exits", "io,cpuid,mmio,msr,hlt", "2000");
@@ -66,7 +66,7 @@ fn show_in_vm(views: &[Show]) -> Result<()> {
     Ok(())
 }
 
-/// `COLLECTOR VIEW -- COLLECTOR guest ...`
+/// Returns `COLLECTOR VIEW -- COLLECTOR guest ...`.
 fn words(collector: &str, (view, kinds, exits): Show) -> Vec<String> {
     [
         collector, view, "--", collector, "guest", "--kind", kinds, "--exits", exits,

@@ -1,6 +1,6 @@
-//! The workshop: everything that is done to the collector but is not part of it.
+//! Developer commands: `cargo xtask COMMAND`. There is one file or folder per command.
 //!
-//! `cargo xtask COMMAND`, one file per command. The commands install what they need where they may, and say what they do on stderr.
+//! The commands install what they need, if permitted, and print what they do on stderr.
 
 mod apt;
 mod bench;
@@ -30,17 +30,17 @@ use clap::Parser;
 enum Command {
     /// Build the eBPF object that the collector embeds
     BuildEbpf,
-    /// Build both halves and run the collector, as root
+    /// Build the eBPF object and the collector, and run it as root
     Run(run::RunArgs),
     /// Show the collector's main commands on real KVM events
     Demo,
-    /// Run all tests: here, and in VMs with a real kvm_amd
+    /// Run all tests, on this host and in VMs with kvm_amd
     Test(test::TestArgs),
-    /// Measure what watching costs, beside what people would use instead
+    /// Measure the overhead of kvm-collector and of other tools
     Bench(bench::BenchArgs),
     Soak(soak::SoakArgs),
     Names(names::NamesArgs),
-    /// Run a command, or a shell, in a disposable VM with a real kvm_amd
+    /// Run a command or a shell in a disposable VM with kvm_amd
     Vm(vm::command::VmArgs),
 }
 

@@ -1,6 +1,6 @@
-//! Which compiler can build the kernel half on this machine.
+//! Finds or installs a compiler that can build the eBPF programs.
 //!
-//! The BPF target has no prebuilt `core`, so whichever compiler it is must come with the source of exactly its own library.
+//! There is no prebuilt `core` for the BPF target, so the compiler needs the library source of exactly its version.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use crate::{
     workspace::RUST_VERSION,
 };
 
-/// Where Debian's rustc-web puts its compiler.
+/// Path of the compiler in Debian's package rustc-web.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
@@ -26,7 +26,7 @@ install what `cargo xtask build-ebpf` needs, either
 or, on Debian 12 and as root (this command then does it by itself),
     apt-get install rustc-web rust-web-src";
 
-/// A compiler with its library source, and a linker that reads its bitcode.
+/// A compiler with its library source, and a linker for its bitcode.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
     compiler: Compiler,
@@ -40,8 +40,8 @@ enum Compiler {
 }
 
 impl Toolchain {
-    /// Takes what is there, and completes it where that is allowed. Rustup's nightly goes first: where it is complete, nothing at
-    /// all need be installed.
+    /// Finds an installed toolchain, and installs what is missing, if permitted. Rustup's nightly is preferred, because if it
+    /// is complete, nothing has to be installed.
     pub(crate) fn find_or_install() -> Result<Self> {
         let compiler = if Compiler::Nightly.is_complete() {
             Compiler::Nightly
@@ -59,19 +59,19 @@ impl Toolchain {
         };
         let llvm = compiler.version()?.llvm;
         let linker = match compiler {
-            // Whoever has a nightly has bpf-linker's release build as a rule, which carries a recent LLVM of its own.
+            // Users of a nightly usually have a release build of bpf-linker, which contains a recent LLVM.
             Compiler::Nightly => match process::find("bpf-linker") {
                 Some(linker) => linker,
                 None => bpf_linker::find_or_build(llvm)?,
             },
-            // A linker that happens to lie on PATH may know less than Debian's LLVM.
+            // A linker in PATH may be older than Debian's LLVM.
             Compiler::Debian => bpf_linker::find_or_build(llvm)?,
         };
-        say!("kernel half: {}", compiler.description());
+        say!("compiler for eBPF: {}", compiler.description());
         Ok(Self { compiler, linker })
     }
 
-    /// A cargo that compiles with this toolchain.
+    /// Returns a cargo command that uses this toolchain.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = self.compiler.cargo();
         let linker_dir = self.linker.parent().unwrap_or(Path::new("/"));
@@ -85,7 +85,7 @@ impl Toolchain {
 }
 
 impl Compiler {
-    /// Recent enough, and with the library source that matches.
+    /// Returns whether the compiler is recent enough and has the matching library source.
     fn is_complete(&self) -> bool {
         let Some(required) = parse_release(RUST_VERSION) else {
             return false;
@@ -113,7 +113,7 @@ impl Compiler {
 
     fn rustc(&self) -> Command {
         match self {
-            // Unlike `rustc +nightly`, this never sets out to download a toolchain.
+            // Unlike `rustc +nightly`, this never downloads a toolchain.
             Self::Nightly => command("rustup", &["run", "nightly", "rustc"]),
             Self::Debian => command(DEBIAN_RUSTC, &[]),
         }
@@ -124,7 +124,7 @@ impl Compiler {
             Self::Nightly => command("rustup", &["run", "nightly", "cargo"]),
             Self::Debian => {
                 let mut cargo = command("cargo", &[]);
-                // Debian's compiler is a stable one; building `core` is behind a gate that this opens.
+                // Debian's compiler is a stable version. This enables the unstable option to build `core`.
                 cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 cargo
             }
@@ -138,7 +138,7 @@ fn command(program: &str, args: &[&str]) -> Command {
     command
 }
 
-/// As `process::read`, but quiet: here a failure is an answer.
+/// Like `process::read`, but prints no errors, because a failure is a valid result here.
 fn read(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::null()).output()?;
     if !output.status.success() {
@@ -150,11 +150,11 @@ fn read(command: &mut Command) -> Result<String> {
 #[derive(Debug, PartialEq, Eq)]
 struct Version {
     release: (u32, u32),
-    /// Major version of the LLVM that writes its bitcode.
+    /// Major version of the compiler's LLVM.
     llvm: u32,
 }
 
-/// From `rustc -vV`.
+/// Versions from `rustc -vV`.
 fn parse_version(text: &str) -> Option<Version> {
     let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
     Some(Version {
@@ -163,7 +163,7 @@ fn parse_version(text: &str) -> Option<Version> {
     })
 }
 
-/// `1.95`, `1.96.0` or `1.97.0-nightly`, as (major, minor).
+/// Parses `1.95`, `1.96.0` or `1.97.0-nightly`. Returns the major and the minor version.
 fn parse_release(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

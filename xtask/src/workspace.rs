@@ -1,8 +1,8 @@
-//! Where things lie. Everything the workshop makes is under `target/`, so `cargo clean` (or `rm -r target`) forgets it all.
+//! Paths. Everything that xtask creates is under `target/`, so `cargo clean` removes it.
 
 use std::path::{Path, PathBuf};
 
-/// The lowest rustc the workspace builds with, from its `rust-version`.
+/// Minimum version of rustc, from the workspace's `rust-version`.
 pub(crate) const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
 pub(crate) fn root() -> &'static Path {
@@ -11,20 +11,19 @@ pub(crate) fn root() -> &'static Path {
         .expect("xtask lies in the workspace root")
 }
 
-/// A path under the workspace's own `target`.
+/// Returns a path under the workspace's `target`.
 ///
-/// Deliberately blind to `CARGO_TARGET_DIR`: the collector's build script looks for the eBPF object here, whatever directory
-/// cargo was told to build in.
+/// It ignores `CARGO_TARGET_DIR`, because the collector's build script always looks for the eBPF object here.
 pub(crate) fn target(path: &str) -> PathBuf {
     root().join("target").join(path)
 }
 
-/// The object that `build-ebpf` makes and the collector's build script embeds.
+/// Returns the path of the eBPF object, which `build-ebpf` writes and the collector's build script embeds.
 pub(crate) fn ebpf_object() -> PathBuf {
     target("bpf/kvm-ebpf.o")
 }
 
-/// A place beside `path` to make it in before it gets its name: a half-made thing must never be taken for a whole one.
+/// Returns a path next to `path` for an incomplete version of it. It is renamed when complete.
 pub(crate) fn draft_of(path: &Path, what: &str) -> PathBuf {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{what}-{}", std::process::id()));

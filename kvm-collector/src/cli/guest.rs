@@ -61,7 +61,7 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     spin: u32,
 
-    /// Set the APIC timer to this time for kind `timer`, whose hlt lasts this long
+    /// Set the APIC timer to this time for kind `timer`; its hlt lasts this long
     #[arg(long, value_name = "TIME", default_value = "200us", value_parser = humantime::parse_duration)]
     timer: Duration,
 

@@ -16,7 +16,7 @@ use super::{
     timing_programs::TimingPrograms,
 };
 
-/// Name of the map of processes whose events are skipped.
+/// Name of the map of skipped processes.
 pub(super) const SKIPPED_PROCESSES: &str = "SKIPPED_PROCESSES";
 
 /// Maximum number of skipped processes.

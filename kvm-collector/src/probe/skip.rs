@@ -1,4 +1,4 @@
-//! Processes whose events the eBPF programs skip, because user space has excluded them.
+//! Processes that the eBPF programs skip, because user space has excluded them.
 //!
 //! User space reads a VM's name some time after the first event of its process. Until then the process is not skipped,
 //! so no event is lost, and user space drops the events of VMs that are not selected. Afterwards an excluded VM costs

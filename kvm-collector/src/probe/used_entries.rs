@@ -53,7 +53,7 @@ impl UsedEntries {
             .collect()
     }
 
-    /// Marks an entry whose thread has ended.
+    /// Marks the entry of a thread that has ended.
     pub(super) fn mark_ended(&mut self, index: u32) {
         if self.used.contains(&index) {
             self.ended.insert(index);

@@ -346,7 +346,7 @@ fn events_in_interrupts() -> Result<(), Failed> {
     )
 }
 
-/// A cgroup whose processes get 2 % of a CPU. It is removed on drop.
+/// A cgroup that gets 2 % of a CPU. It is removed on drop.
 struct CpuQuota(PathBuf);
 
 impl CpuQuota {

@@ -1,4 +1,4 @@
-//! The parts of the time of exits, compared with guests whose times are known: from their arguments, and from measurements by
+//! The parts of the time of exits, compared with guests with known times: from their arguments, and from measurements by
 //! the guest process that do not use KVM's events.
 
 use std::{

@@ -73,7 +73,7 @@ const LONG_US: f64 = 200.0;
 
 /// Returns the maximum relative difference of two means.
 ///
-/// The tool whose probe runs first at `kvm_exit` also measures the overhead of the other tool's probe. Under emulation this
+/// The tool with the probe that runs first at `kvm_exit` also measures the overhead of the other tool's probe. Under emulation this
 /// is 2 to 8 us. An exit that the kernel handles takes 20 to 50 us, so 25 % are allowed. An exit in which user space sleeps
 /// takes hundreds of us, so 5 % are allowed.
 fn tolerance(mean_us: f64) -> f64 {

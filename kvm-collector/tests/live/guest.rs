@@ -16,7 +16,7 @@ use crate::{
     requirements::collector_command,
 };
 
-/// A process with one or more VMs, whose vCPUs wait for [`Guest::start`].
+/// A process with one or more VMs. Their vCPUs wait for [`Guest::start`].
 pub(crate) struct Guest {
     child: ChildGuard,
     stdin: ChildStdin,

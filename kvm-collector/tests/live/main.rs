@@ -1,4 +1,4 @@
-//! Tests that run the collector on real KVM events. Each test lists its requirements. A test whose requirements this machine
+//! Tests that run the collector on real KVM events. Each test lists its requirements. A test with requirements that this machine
 //! does not meet is reported as ignored, with the reason. All of them are met in the VM of `cargo xtask test`.
 
 mod check;

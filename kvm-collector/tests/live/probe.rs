@@ -77,7 +77,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Resu
 #[repr(align(4096))]
 struct Page([u8; 4096]);
 
-/// A VM whose vCPUs write to a port for ever, in real mode.
+/// A VM with vCPUs that write to a port in an endless loop, in real mode.
 pub(crate) struct Vm(VmFd);
 
 impl Vm {

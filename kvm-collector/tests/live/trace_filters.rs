@@ -69,7 +69,7 @@ fn reason_and_filter() -> Result<(), Failed> {
 }
 
 /// One collector shows only long exits, another one all exits. Each reads the clock itself, and an emulated CPU may stop for
-/// some ms between the two readings. So exits whose duration is near the limit may be shown or not.
+/// some ms between the two readings. So exits with a duration near the limit may be shown or not.
 fn min_duration() -> Result<(), Failed> {
     const LIMIT_NS: u64 = 10_000_000;
     const MARGIN_NS: u64 = 5_000_000;

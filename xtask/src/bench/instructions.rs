@@ -1,4 +1,4 @@
-//! Measures how many more instructions an exit takes with each tool, in a VM whose clock counts instructions.
+//! Measures how many more instructions an exit takes with each tool, in a VM with a clock that counts instructions.
 //!
 //! The guest reports the CPU time of its vCPU thread, which does not include the tool's process. A VM with several CPUs has
 //! one clock for all of them, which also advances while another CPU is emulated. But QEMU emulates thousands of instructions

@@ -18,7 +18,7 @@ use tools::{Group, Tool};
 
 /// Measure the overhead of kvm-collector and of other tools
 ///
-/// Counts how many more instructions an exit takes with each tool, in a VM whose clock counts instructions. The results
+/// Counts how many more instructions an exit takes with each tool, in a VM with a clock that counts instructions. The results
 /// are the same to 0.1 % on any machine. With --host, measures real time on this machine's KVM.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -1,4 +1,4 @@
-//! The tools whose overhead is measured.
+//! The measured tools.
 
 /// Groups of tools, in the order of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

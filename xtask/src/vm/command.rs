@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: one command, or a shell, in the disposable VM.
+//! `cargo xtask vm`: runs a command or a shell in a disposable VM.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -14,19 +14,19 @@ use crate::{collector, process::say};
 
 #[derive(Debug, Args)]
 pub(crate) struct VmArgs {
-    /// Which of Debian's kernels
+    /// Linux version
     #[arg(long, value_enum, default_value = "6.12")]
     kernel: Series,
-    /// How many CPUs
+    /// Number of CPUs
     #[arg(long, default_value_t = 2)]
     smp: u32,
-    /// How much memory, in MiB
+    /// Memory in MiB
     #[arg(long, default_value_t = 1024)]
     memory: u32,
-    /// Put a file inside, at DEST or in /root
+    /// Copy a file into the VM, to DEST or to /root
     #[arg(long, value_name = "FILE[:DEST]")]
     with: Vec<GuestFile>,
-    /// Put a Debian package inside, with the libraries it needs
+    /// Install a Debian package in the VM, with the libraries that it needs
     #[arg(long, value_name = "DEB")]
     with_package: Vec<String>,
     /// Do not load kvm_amd
@@ -35,13 +35,13 @@ pub(crate) struct VmArgs {
     /// Do not mount tracefs
     #[arg(long)]
     no_tracefs: bool,
-    /// Let the clock count instructions, a nanosecond each: what is timed repeats to within 0.1 %
+    /// Advance the clock by 1 ns per instruction, so that measured times repeat to within 0.1 %
     #[arg(long)]
     icount: bool,
-    /// Stop the VM when CMD takes longer, boot included
+    /// Stop the VM after this many seconds, including the boot
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
-    /// What to run; without it, a shell
+    /// Command to run [default: a shell]
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }

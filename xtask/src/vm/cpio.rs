@@ -1,4 +1,4 @@
-//! The cpio "newc" format, as far as a kernel reads it from an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
+//! Writes the cpio format "newc" of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ const DIRECTORY: u32 = 0o040_755;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_777;
 
-/// An archive in the making. Folders above an entry are made as needed; where a path comes twice, the first stays.
+/// An archive. Parent folders of entries are added automatically. If a path is added twice, the first entry is used.
 #[derive(Debug, Default)]
 pub(crate) struct Archive {
     bytes: Vec<u8>,
@@ -60,7 +60,7 @@ impl Archive {
         self.pad();
     }
 
-    /// Names and contents start at multiples of four.
+    /// Adds padding, because names and contents start at multiples of four.
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }

@@ -1,4 +1,4 @@
-//! The VM's whole file system: busybox, modules, the caller's files, and the script that runs it all.
+//! Builds the file system of the VM: busybox, modules, files, packages, and the init script.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{apt, process};
 
 const INIT: &str = include_str!("init.sh");
 
-/// What happens after boot.
+/// What the VM runs after the boot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Session<'a> {
     Command(&'a [String]),
@@ -33,7 +33,7 @@ pub(crate) fn ensure_installed() -> Result<()> {
     Ok(())
 }
 
-/// The host's busybox, if it is the static one: inside there is no library for any other.
+/// Returns the path of the host's busybox, if it is statically linked. The VM has no libraries for others.
 fn find_busybox() -> Option<PathBuf> {
     let busybox = process::find("busybox")?;
     let bytes = fs::read(&busybox).ok()?;
@@ -79,7 +79,7 @@ fn settings(vm: &Vm, kernel: &Kernel) -> String {
     format!("MODULES=\"{}\"\nTRACEFS={tracefs}\n", modules.join(" "))
 }
 
-/// The words as a shell command that is exactly these words.
+/// Quotes words for the shell.
 fn command_line(words: &[String]) -> String {
     let quoted: Vec<_> = words
         .iter()

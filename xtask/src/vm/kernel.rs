@@ -1,4 +1,4 @@
-//! Debian's kernels: fetched once, cut down to the image and the modules the VM needs.
+//! Fetches Debian's kernels once, and stores the image and the modules that the VM needs.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::{
     workspace,
 };
 
-/// The kernels Debian 12 has: its own, and the next one, from its security updates.
+/// The kernel series of Debian 12: its own, and a newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Series {
     #[value(name = "6.1")]
@@ -36,23 +36,24 @@ impl Series {
     }
 }
 
-/// Modules that go inside, where they are not built in: KVM itself, and what carries the command's output out.
+/// Modules for the VM, unless they are built in: KVM, and the drivers for the output.
 const WANTED: [&str; 3] = ["virtio_pci", "virtio_console", "kvm_amd"];
 
-/// The cloud kernels are the same source with fewer drivers: smaller and quicker to boot, with all that KVM and tracing need.
+/// The cloud kernels have the same source with fewer drivers, so they are smaller and boot faster. They have all that KVM
+/// and tracing need.
 const FLAVOUR: &str = "cloud-amd64";
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
-    /// A folder with `lib/modules/VERSION` in it.
+    /// A folder that contains `lib/modules/VERSION`.
     pub(crate) root: PathBuf,
-    /// Those of [`WANTED`] that are modules in this kernel; the others are built in.
+    /// Names of the [`WANTED`] modules that are not built into this kernel.
     pub(crate) loadable: Vec<&'static str>,
 }
 
 impl Kernel {
-    /// From the cache if any kernel of the series is in there, else the newest on offer.
+    /// Returns a cached kernel of the series, or fetches the newest one.
     pub(crate) fn fetch(series: Series) -> Result<Self> {
         let cache = workspace::target("vm/kernels").join(series.name());
         if !cache.exists() {
@@ -116,7 +117,8 @@ pub(crate) fn newest_package(series: Series) -> Result<String> {
     })
 }
 
-/// The newest of the packages that are a kernel of this series; neither unsigned ones, nor debug symbols, nor real-time kernels.
+/// Returns the newest kernel package of this series among `names`, without unsigned kernels, debug symbols and real-time
+/// kernels.
 fn newest(names: &[String], series: &str) -> Option<String> {
     names
         .iter()
@@ -136,7 +138,7 @@ fn newest(names: &[String], series: &str) -> Option<String> {
         .map(|(_, name)| name.clone())
 }
 
-/// Copies the wanted modules, unpacked, from a whole kernel package to `root`.
+/// Copies the wanted modules from a complete kernel package to `root`, decompressed.
 fn cut_down(package: &Path, root: &Path) -> Result<()> {
     let from = modules_dir(package)?;
     let version = from.file_name().context("a modules folder has a name")?;
@@ -158,7 +160,7 @@ fn cut_down(package: &Path, root: &Path) -> Result<()> {
     depmod(root, version.as_ref())
 }
 
-/// Compressed modules are unpacked here: inside, under emulation, it would be done anew at every boot.
+/// Copies a module and decompresses it, because the emulated VM would do that slowly at every boot.
 fn copy_module(from: &Path, to: &Path) -> Result<()> {
     if let Some(dir) = to.parent() {
         fs::create_dir_all(dir)?;
@@ -175,7 +177,7 @@ fn depmod(root: &Path, version: &Path) -> Result<()> {
     process::run(Command::new(depmod).arg("-b").arg(root).arg(version))
 }
 
-/// `ROOT/lib/modules/VERSION`; newer Debian packages have it under `usr`.
+/// Returns `ROOT/lib/modules/VERSION`, which is under `usr` in newer Debian packages.
 pub(crate) fn modules_dir(root: &Path) -> Result<PathBuf> {
     for modules in ["lib/modules", "usr/lib/modules"] {
         if let Ok(mut versions) = fs::read_dir(root.join(modules))

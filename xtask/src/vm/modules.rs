@@ -1,9 +1,9 @@
-//! Kernel modules: which files one needs, by depmod's `modules.dep`.
+//! Finds the files that a kernel module needs, from depmod's `modules.dep`.
 
-/// The files of `module` and of all it depends on, relative to the folder that `modules_dep` lies in; `None` if there is no such
-/// module, which as a rule means that it is built in.
+/// Returns the files of `module` and of all its dependencies, relative to the folder of `modules.dep`. `None` if there is no
+/// such module, which usually means that it is built in.
 ///
-/// depmod lists dependencies of dependencies too, so one line says it all.
+/// depmod also lists indirect dependencies, so one line is enough.
 pub(crate) fn files_of<'a>(modules_dep: &'a str, module: &str) -> Option<Vec<&'a str>> {
     modules_dep.lines().find_map(|line| {
         let (file, dependencies) = line.split_once(':')?;
@@ -15,7 +15,7 @@ pub(crate) fn files_of<'a>(modules_dep: &'a str, module: &str) -> Option<Vec<&'a
     })
 }
 
-/// `kernel/arch/x86/kvm/kvm-amd.ko.xz` is `kvm_amd`: the kernel knows no dashes.
+/// Returns the module name for a file: `kvm_amd` for `kernel/arch/x86/kvm/kvm-amd.ko.xz`. Module names have no dashes.
 fn name_of(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     base.split('.').next().unwrap_or(base).replace('-', "_")

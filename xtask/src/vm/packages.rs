@@ -1,4 +1,4 @@
-//! Debian packages inside the VM: tools to check the collector against, such as linux-perf, trace-cmd or bpftrace.
+//! Debian packages for the VM: tools that the collector is compared with, such as linux-perf, trace-cmd and bpftrace.
 
 use std::{
     fs,
@@ -18,12 +18,12 @@ use crate::{
     workspace,
 };
 
-/// A package and all it depends on, unpacked side by side.
+/// A package and its dependencies, in separate folders.
 #[derive(Debug)]
 pub(crate) struct Package {
-    /// The package's own files: all of them go inside.
+    /// Files of the package, which are all copied to the VM.
     own: PathBuf,
-    /// What it depends on: only the libraries that are really linked go inside. Whole, they would fill the VM's memory.
+    /// Files of its dependencies. Only linked libraries are copied, because all files would fill the VM's memory.
     dependencies: PathBuf,
 }
 
@@ -60,7 +60,7 @@ impl Package {
         add_file(archive, &self.loader()?, LOADER)
     }
 
-    /// The shared libraries a program is linked with, as its own dynamic loader resolves them.
+    /// Returns the shared libraries of a program, as its dynamic loader resolves them.
     fn libraries_of(&self, program: &Path) -> Result<Vec<PathBuf>> {
         let search: Vec<_> = [&self.dependencies, &self.own]
             .iter()
@@ -73,7 +73,7 @@ impl Package {
                 .arg("--list")
                 .arg(program),
         )?;
-        // `libelf.so.1 => /path/libelf.so.1 (0x...)`; the lines without an arrow are the loader and the vDSO.
+        // `libelf.so.1 => /path/libelf.so.1 (0x...)`. The loader and the vDSO have lines without an arrow.
         Ok(list
             .lines()
             .filter_map(|line| line.split_once(" => ")?.1.split(" (").next())
@@ -91,7 +91,7 @@ impl Package {
     }
 }
 
-/// Where every dynamically linked program looks for its loader.
+/// Path at which every dynamically linked program looks for its loader.
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 
 const LIBRARY_DIRS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
@@ -111,7 +111,7 @@ fn download(name: &str, dir: &Path) -> Result<()> {
     apt::unpack(&dependencies, &dir.join("dependencies"))
 }
 
-/// The dynamically linked programs of an unpacked package.
+/// Returns the dynamically linked programs of an unpacked package.
 fn programs(root: &Path) -> Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
     for dir in ["bin", "sbin", "usr/bin", "usr/sbin"] {

@@ -1,6 +1,6 @@
-//! One run of QEMU: output streamed out, exit code brought back, panics and timeouts told apart.
+//! Runs QEMU: copies the output of the command, and returns its exit code or why the VM died.
 //!
-//! The command's output leaves on a virtio port and the kernel's log on the serial line, so neither ever gets into the other.
+//! The output of the command and the kernel's log use different devices, so they are not mixed.
 
 use std::{
     fs,
@@ -22,8 +22,8 @@ use crate::{apt, process, workspace};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Lines of the console that are shown when a run went wrong.
-const TAIL: usize = 30;
+/// Number of log lines that are shown if the VM dies.
+const LOG_LINES: usize = 30;
 
 pub(crate) fn ensure_installed() -> Result<()> {
     if process::find(PROGRAM).is_none() {
@@ -37,7 +37,7 @@ pub(crate) fn run(vm: &Vm, kernel: &Path, initramfs: &[u8], output: &mut dyn Wri
     let files = RunFiles::create(initramfs)?;
     let mut qemu = command(vm, kernel, &files);
     qemu.args(["-device", "virtserialport,chardev=out,nr=1"])
-        // Never written to, but open: at the end of its input QEMU takes the port's host side for gone, and the guest waits.
+        // An open pipe without data: at the end of its input, QEMU closes the host side of the port, and the guest blocks.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let mut child = qemu
@@ -63,11 +63,11 @@ pub(crate) fn shell(vm: &Vm, kernel: &Path, initramfs: &[u8]) -> Result<u8> {
 }
 
 fn command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
-    // The kernel kills QEMU when xtask dies, however it dies: no emulator is left behind eating a CPU.
+    // The kernel kills QEMU when xtask ends for any reason.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", PROGRAM])
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
-        // One thread for all processors: with one each, QEMU's nested paging now and then shuts a guest down, or hangs.
+        // One thread for all CPUs. With one thread per CPU, QEMU's nested paging sometimes hangs or shuts a guest down.
         .args(["-accel", "tcg,thread=single", "-cpu", "EPYC-Rome,svm=on"])
         .args(["-smp", &vm.cpus.to_string()])
         .args(["-m", &vm.memory_mib.to_string()])
@@ -75,7 +75,7 @@ fn command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
         .arg(kernel)
         .arg("-initrd")
         .arg(files.initramfs())
-        // A panic, and an oops too, ends the run at once: with -no-reboot a reboot is an exit.
+        // A panic or an oops ends the VM at once, because -no-reboot makes a reboot an exit.
         .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
         .arg("-serial")
         .arg(format!("file:{}", files.console().display()))
@@ -85,7 +85,7 @@ fn command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
         .arg(format!("file,id=status,path={}", files.status().display()))
         .args(["-device", "virtserialport,chardev=status,nr=2"]);
     if vm.counts_instructions {
-        // Every instruction takes a nanosecond, whatever else this machine does, and waiting takes no time.
+        // Every instruction takes 1 ns, and idle time is skipped.
         qemu.args(["-icount", "shift=0,sleep=off"]);
     }
     qemu
@@ -99,7 +99,7 @@ fn copy_output(child: &mut Child, vm: &Vm, output: &mut dyn Write) -> Result<()>
     let deadline = Instant::now() + vm.timeout;
     let mut pipe = child.stdout.take().context("QEMU's output is piped")?;
     let (sender, receiver) = mpsc::channel();
-    // Reading has no timeout of its own, so a thread reads, and this one watches the clock.
+    // A read has no timeout, so another thread reads.
     thread::spawn(move || {
         let mut buffer = [0; 8192];
         while let Ok(length @ 1..) = pipe.read(&mut buffer) {
@@ -129,7 +129,7 @@ fn copy_output(child: &mut Child, vm: &Vm, output: &mut dyn Write) -> Result<()>
     }
 }
 
-/// The files of one run, in a folder of its own.
+/// The files of one run, in a separate folder.
 #[derive(Debug)]
 struct RunFiles {
     dir: PathBuf,
@@ -137,7 +137,7 @@ struct RunFiles {
 
 impl RunFiles {
     fn create(initramfs: &[u8]) -> Result<Self> {
-        // Two may run at once.
+        // Several VMs may run at the same time.
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let (process, run) = (std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
         let dir = workspace::target(&format!("vm/run-{process}-{run}"));
@@ -159,7 +159,7 @@ impl RunFiles {
         self.dir.join("status")
     }
 
-    /// For what QEMU itself has to say: as a rule, at length, which features of the CPU it does not emulate.
+    /// Path of QEMU's own messages.
     fn emulator_log(&self) -> PathBuf {
         self.dir.join("qemu.log")
     }
@@ -168,7 +168,10 @@ impl RunFiles {
         Ok(fs::File::create(self.emulator_log())?)
     }
 
-    /// What the init script wrote last. A VM that ended without a word did not end well.
+    /// Returns the exit code that the init script has written.
+    ///
+    /// # Errors
+    /// If there is none, because the VM died.
     fn exit_code(self) -> Result<u8> {
         let status = fs::read_to_string(self.status()).unwrap_or_default();
         match status.trim().parse() {
@@ -176,11 +179,11 @@ impl RunFiles {
                 fs::remove_dir_all(&self.dir)?;
                 Ok(code)
             }
-            Err(_) => Err(self.failure(anyhow!("the VM went down before its command ended"))),
+            Err(_) => Err(self.failure(anyhow!("the VM stopped before its command ended"))),
         }
     }
 
-    /// Adds what the machine had to say. The files stay, to be looked at.
+    /// Adds the end of the logs to an error. The files are kept.
     fn failure(&self, err: anyhow::Error) -> anyhow::Error {
         let console = fs::read(self.console()).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
@@ -191,10 +194,10 @@ impl RunFiles {
             .collect();
         log.extend(console.lines().map(str::trim_end));
         let what = match panic_message(&console) {
-            Some(panic) => format!("the VM's kernel died: {panic}"),
+            Some(panic) => format!("the kernel of the VM panicked: {panic}"),
             None => err.to_string(),
         };
-        let end = log[log.len().saturating_sub(TAIL)..].join("\n");
+        let end = log[log.len().saturating_sub(LOG_LINES)..].join("\n");
         anyhow!("{what} (logs: {})\n{end}", self.dir.display())
     }
 }

@@ -110,7 +110,7 @@ topics! {
     "The guest uses debug registers, for a debugger or watchpoints. Only the first access exits: then the guest has the registers until its next exit. Stop the debugger if nobody needs it."
 
     TSC "tsc"
-    "Reading the TSC exits because the VMM asked for it, or because the host cannot scale its TSC to the guest's frequency, usually after a migration. Use a host with the same TSC frequency, or one with TSC scaling."
+    "Reading the TSC exits because the VMM requested that, or because the host cannot scale its TSC to the guest's frequency, usually after a migration. Use a host with the same TSC frequency, or one with TSC scaling."
 
     PMU "pmu"
     "The guest uses performance counters, which KVM emulates. Stop perf or the NMI watchdog in the guest (nmi_watchdog=0), or start the VM without a PMU (QEMU: -cpu ...,pmu=off)."

@@ -12,7 +12,7 @@ use crate::{
     temp_files::TempDir,
 };
 
-/// The fields of a row whose sum over all intervals is their total.
+/// The fields of a row that add up over all intervals to the total.
 const SUMMED_FIELDS: [&str; 7] = [
     "count",
     "untimed",

@@ -1,4 +1,4 @@
-//! Ids, names and times in namespaces of the collector's own, and VMMs whose processes are unusual.
+//! Ids, names and times when the collector runs in namespaces, and VMMs with unusual processes.
 
 use std::{
     env, fs,
@@ -266,7 +266,7 @@ fn user_namespace() -> Result<(), Failed> {
     })
 }
 
-/// An offset with which the clock begins about now, as in a container whose uptime is short.
+/// Returns an offset with which the clock starts at about 0, as in a container with a short uptime.
 fn behind() -> Result<i64, Failed> {
     Ok(1 - i64::try_from(monotonic_ns() / 1_000_000_000)?)
 }

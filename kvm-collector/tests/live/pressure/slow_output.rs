@@ -69,7 +69,7 @@ pub(super) fn slow_terminal() -> Result<(), Failed> {
     )
 }
 
-/// Runs the load and a collector whose output is not read for half a second. Returns everything that the collector wrote.
+/// Runs the load and a collector, and does not read the collector's output for half a second. Returns everything that the collector wrote.
 fn run_stalled(args: &[&str]) -> Result<(LoadReport, Vec<u8>), Failed> {
     let disk = SlowDisk::new("stalled")?;
     // So many events fill the ring ten times, and their JSON text fits into the memory of the test VM.

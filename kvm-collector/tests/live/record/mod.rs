@@ -290,7 +290,7 @@ fn flight_signal() -> Result<(), Failed> {
     let made = guest.run()?;
     thread::sleep(Duration::from_millis(300));
     ensure(!Path::new(&file).exists(), || {
-        "written before it was asked for".to_owned()
+        "written before the signal".to_owned()
     })?;
     record.signal(Signal::USR1)?;
     thread::sleep(Duration::from_millis(500));
@@ -340,7 +340,7 @@ fn of_perf_script(line: &str) -> Option<TraceLine> {
     TraceLine::parse(&format!("{}-{tid} [{cpu}] {time}: {event}", comm.trim()))
 }
 
-/// The events whose text libtraceevent makes as the kernel does.
+/// The events that libtraceevent prints like the kernel.
 const PLAIN: [&str; 4] = ["kvm_userspace_exit", "kvm_pio", "kvm_msr", "kvm_fpu"];
 
 /// perf's lines and ours of one file are of the same events, in the same order, and in the same words where perf has the
