@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::doctor::{Facts, diagnose, probe, write_text};
 
-/// Check what this host supports, and show how to fix what it does not
+/// Check whether this host is supported, and show how to fix problems
 ///
 /// Runs the built-in guest for a moment to check that the events fire. The exit code is 0 if the
 /// collector works here.

@@ -15,9 +15,9 @@ use crate::guest::{
 
 /// Run a tiny guest that makes a known number of exits, and print that number
 ///
-/// Each vCPU executes N rounds. A round makes one exit of each kind in --kind, in that order. Two
-/// io exits come in addition, one before the first round and one after the last. With nested paging
-/// there is also one page-fault exit per page that the guest runs on: one in real mode (code), four
+/// Each vCPU executes N rounds. A round makes one exit of each kind in --kind, in that order. There
+/// are two more io exits, one before the first round and one after the last. With nested paging
+/// there is also one page-fault exit per page that the guest uses: one in real mode (code), four
 /// in long mode (code and page tables). The only other exits are interrupts, and repeated page
 /// faults if two vCPUs access a new page at the same time.
 #[derive(Args, Clone, Debug)]
@@ -53,7 +53,7 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     vcpus: u32,
 
-    /// Sleep this long in each exit to user space (100us)
+    /// Sleep this long in each exit to user space, such as 100us
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     sleep: Option<Duration>,
 

@@ -41,7 +41,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Print more on stderr; -vv adds log messages of the eBPF programs
+    /// Print more on stderr; -vv adds log messages from the eBPF programs
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 

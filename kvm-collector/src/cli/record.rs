@@ -36,7 +36,8 @@ use crate::{
 ///
 /// The file contains each event as the kernel wrote it, and the event formats to decode it on
 /// another machine. `stat`, `exits`, `trace` and `convert` read it with -i; so do `perf script`,
-/// `perf kvm stat report` and `perf report`. A crash costs at most the last 0.2 seconds.
+/// `perf kvm stat report` and `perf report`. If the collector is
+/// killed, at most the events of the last 0.2 seconds are missing, or more if the disk is too slow.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector record                               to kvm.data, until Ctrl-C
@@ -67,7 +68,7 @@ pub(super) struct RecordArgs {
     )]
     output: PathBuf,
 
-    /// Compress with zstd at this level, 1 to 22; 1 if omitted
+    /// Compress with zstd at this level, 1 to 22; level 1 if LEVEL is omitted
     #[arg(short = 'z', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1",
         require_equals = true, value_parser = clap::value_parser!(i32).range(1..=22), help_heading = "Output")]
     compress: Option<i32>,
@@ -86,8 +87,8 @@ pub(super) struct RecordArgs {
 
     /// Write when an exit takes longer than this, excluding halted time: 'exit > 1ms'
     ///
-    /// Writes at most twice per --flight-recorder time. Keeps the last 10 files, or the number of
-    /// --rotate.
+    /// Writes at most twice per --flight-recorder time. Keeps the last 10 files, or the number given
+    /// with --rotate.
     #[arg(long, value_name = "CONDITION", value_parser = ExitTrigger::parse, requires = "flight_recorder", help_heading = "Output")]
     trigger: Option<Duration>,
 

@@ -21,8 +21,8 @@ use crate::{
 
 /// Count events, per event and per VM
 ///
-/// Counts every kvm event in the kernel, on all CPUs. An event costs one increment of a per-CPU
-/// counter. Counts are exact: events are not sampled, and counters do not overflow.
+/// Counts every kvm event in the kernel, on all CPUs. A small eBPF program increments a per-CPU
+/// counter for each event. Counts are exact: events are not sampled, and counters do not overflow.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector stat                          count all kvm events until Ctrl-C

@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct StopArgs {
     /// Stop after this time (500ms, 10s, 1h) [default: when CMD ends or at Ctrl-C]
     ///
-    /// With -i, the time starts at the first event of the recording.
+    /// In a recording, the time starts at the first selected event.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
 

@@ -30,7 +30,7 @@ use crate::{
     view::TopReading,
 };
 
-/// Show VM exits live: VMs, their vCPUs and exit reasons, as top does for processes
+/// Show VM exits live by VM, vCPU and exit reason, like top
 ///
 /// Enter opens a row, Esc goes back, ? shows all keys. Cost is non-idle time outside the guest: in
 /// the kernel, in the VMM and, with --preempt, preempted. Percentages are shares of the vCPUs'

@@ -30,7 +30,7 @@ use crate::{
   kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o exits.json
   kvm-collector convert -i kvm.data --to html --vm 'web-*' -o web.html")]
 pub(in crate::cli) struct ConvertArgs {
-    /// Read this recording, of `kvm-collector record` or `perf record`; - is stdin
+    /// Read this recording, written by `kvm-collector record` or `perf record`; - is stdin
     #[arg(short, long, value_name = "FILE")]
     pub(super) input: PathBuf,
 
@@ -38,7 +38,7 @@ pub(in crate::cli) struct ConvertArgs {
     #[arg(long, value_name = "FORMAT")]
     pub(super) to: TargetFormat,
 
-    /// Write one row for each of these (parquet, csv, json and text)
+    /// What each row represents (parquet, csv, json and text)
     #[arg(
         long,
         value_name = "WHAT",

@@ -85,7 +85,7 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) by: Vec<GroupKey>,
 
-    /// Sort rows by this key, largest first [default: time; with --baseline, change of busy time]
+    /// Sort rows by this key, largest first [default: time; with --baseline, change in busy time]
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(super) sort: Option<SortArg>,
 
@@ -93,7 +93,7 @@ pub(in crate::cli) struct ExitsArgs {
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(super) top: Option<usize>,
 
-    /// Show these percentiles instead of the 50th and 99th, such as 90,99.9
+    /// Show these percentiles (90,99.9) instead of the 50th and 99th
     #[arg(
         long,
         value_name = "PERCENT",
@@ -120,7 +120,7 @@ pub(in crate::cli) struct ExitsArgs {
 
     /// Collect these kinds of causes [default: mmio,pio,msr,hypercall,cpuid,page-fault]
     ///
-    /// Kinds: rip (the instruction pointer of the guest), or a kind of --kind other than vmexit.
+    /// Kinds: rip (the instruction pointer of the guest), or any value of --kind except vmexit.
     #[arg(
         long,
         value_name = "KIND",

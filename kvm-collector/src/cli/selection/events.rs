@@ -11,7 +11,7 @@ use crate::tracefs::{EventsError, Format, Tracefs, events};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Selection")]
 pub(in crate::cli) struct EventArgs {
-    /// Select events by name, with globs: kvm_exit, 'kvm:*' [default: kvm:*; with -i all events]
+    /// Select events by name, with globs: kvm_exit, 'kvm:*' [default: kvm:*; in a recording, all]
     ///
     /// A name can have a system prefix ('kvmmmu:*', sched:sched_switch). Events of systems other
     /// than kvm and kvmmmu are limited to vCPU threads.

@@ -21,7 +21,7 @@ pub(in crate::cli) struct TargetArgs {
 
     /// Select VMs by name, with globs
     ///
-    /// `kvm-collector list` shows the names. VMs that start later are included.
+    /// `kvm-collector list` shows the names of running VMs. VMs that start later are included.
     #[arg(long = "vm", value_name = "GLOB", value_delimiter = ',')]
     vms: Vec<String>,
 
