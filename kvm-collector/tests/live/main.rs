@@ -6,6 +6,7 @@ mod churn;
 mod container;
 mod counts;
 mod ending;
+mod endless_vm;
 mod errors;
 mod event_text;
 mod exit_reasons;
@@ -48,7 +49,9 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     // First of all, since these functions fork, and the process must have only one thread then.
-    if let Some(code) = container::run_if_requested().or_else(namespaces::run_vmm_if_requested) {
+    if let Some(code) =
+        container::run_if_requested().or_else(namespaces::unusual_vmm::run_vmm_if_requested)
+    {
         return code;
     }
     top::panic_if_requested();

@@ -19,8 +19,8 @@ use self::{
     selectors::live_equals_recorded,
 };
 use crate::{
+    endless_vm::{run_in_new_threads, run_in_turns},
     exits::REQUIREMENTS,
-    probe::{run_in_new_threads, run_in_turns},
     requirements::test,
 };
 

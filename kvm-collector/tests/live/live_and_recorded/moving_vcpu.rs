@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::compare::compare_losses;
 use crate::{
     check::{ensure, ensure_equal, get_list, get_number},
-    probe::Vm,
+    endless_vm::EndlessVm,
     process::run_collector,
     running_collector::RunningCollector,
     temp_files::TempDir,
@@ -16,7 +16,7 @@ use crate::{
 
 /// `exits` gives the same numbers live and from a recording if several threads of this process run one vCPU.
 pub(super) fn live_equals_recorded_while_vcpu_moves(
-    run_vcpu: fn(&Vm) -> crate::probe::Result<()>,
+    run_vcpu: fn(&EndlessVm) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let folder = TempDir::new("live-and-recorded-moves")?;
     let file = folder.file("kvm.data");
@@ -24,8 +24,8 @@ pub(super) fn live_equals_recorded_while_vcpu_moves(
     let record = RunningCollector::start(&["record", "--strict", "-p", &pid, "-o", &file])?;
     let options = ["exits", "--json", "--by", "vcpu", "-p", &pid];
     let live = RunningCollector::start(&options)?;
-    let vm = Vm::new().map_err(|error| error.to_string())?;
-    run_vcpu(&vm).map_err(|error| error.to_string())?;
+    let vm = EndlessVm::new()?;
+    run_vcpu(&vm)?;
     let live = live.end()?.expect_code(0)?.report()?;
     record.end()?.expect_code(0)?;
     let recorded = run_collector(&[&options[..], &["-i", &file]].concat())?.expect_code(0)?;
