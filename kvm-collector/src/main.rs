@@ -2,18 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use kvm_collector::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line();
     cli.init_log();
     match cli::run(cli) {
         Ok(code) => code,
         Err(error) if cli::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kvm-collector: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cli::report_error(&error),
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use super::usage::bail_usage;
 use crate::view::{Baseline, DiffReport, GroupBy, SortKey};
 
 /// Options of the comparison with an earlier report.
@@ -46,7 +47,7 @@ impl BaselineArgs {
             return Ok(None);
         };
         if sort.is_some_and(|sort| !DiffReport::can_sort(sort)) {
-            bail!(
+            bail_usage!(
                 "rows of --baseline can be sorted by count, time, busy, mean, p99 and name: give --sort one of these"
             );
         }

@@ -8,7 +8,9 @@ mod exits;
 mod global;
 mod guest;
 mod list;
+mod origin;
 mod output;
+mod output_file;
 mod record;
 mod recording;
 mod selection;
@@ -19,10 +21,11 @@ mod timing;
 mod top;
 mod trace;
 mod tracefs;
+mod usage;
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 use global::{Color, GlobalOptions, block_on};
 
@@ -30,6 +33,8 @@ use global::{Color, GlobalOptions, block_on};
 ///
 /// Shows how often VMs exit to the hypervisor, for which reasons, and how long that takes. Counts are
 /// exact unless the report lists lost events. Times are in nanoseconds of CLOCK_MONOTONIC.
+///
+/// Exit codes: 0 success, 1 failure, 2 error in the command line, 3 incomplete data (with --strict).
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -68,6 +73,21 @@ enum Command {
 }
 
 impl Cli {
+    /// Parses the command line of this process. On an error, prints it and ends the process.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        let args: Vec<_> = std::env::args_os().collect();
+        Self::try_parse_from(&args).unwrap_or_else(|mut error| {
+            let is_command = |arg: &&std::ffi::OsString| {
+                let name = arg.to_str().unwrap_or_default();
+                Self::command().find_subcommand(name).is_some()
+            };
+            let command = args.iter().skip(1).find(is_command);
+            usage::add_tip(&mut error, command.and_then(|it| it.to_str()));
+            error.exit()
+        })
+    }
+
     /// Sets up logging to stderr at the level of `--verbose` and `--quiet`.
     pub fn init_log(&self) {
         let level = match (self.quiet, self.verbose) {
@@ -110,6 +130,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Guest(args) => guest::run(args),
+    }
+}
+
+/// Prints an error. Returns the exit code: 2 if the command line is the cause, otherwise 1.
+#[must_use]
+pub fn report_error(error: &anyhow::Error) -> ExitCode {
+    eprintln!("kvm-collector: {error:#}");
+    match usage::is_usage_error(error) {
+        true => ExitCode::from(usage::EXIT_USAGE),
+        false => ExitCode::FAILURE,
     }
 }
 

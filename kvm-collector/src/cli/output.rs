@@ -1,7 +1,6 @@
 //! Output options of reports, and the writer for the output file or stdout.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
     path::PathBuf,
     process::ExitCode,
@@ -10,7 +9,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::global::{Color, EXIT_INCOMPLETE, GlobalOptions};
+use super::{
+    global::{Color, EXIT_INCOMPLETE, GlobalOptions},
+    output_file::ReplacedFile,
+};
 use crate::{format::text::TextStyle, model::Loss};
 
 /// Output format of a report.
@@ -59,7 +61,7 @@ impl OutputArgs {
     }
 
     /// Opens the output. This happens before the measurement, so that a file that cannot be written does
-    /// not waste one.
+    /// not waste one. A file keeps its content until the first report is written.
     pub(super) fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
         open_output(self.output.as_ref())
     }
@@ -88,7 +90,8 @@ pub(super) fn open_output(
     let out: Box<dyn Write + Send> = match file {
         Some(path) => {
             let name = path.display().to_string();
-            let file = File::create(path).with_context(|| format!("cannot write to {name}"))?;
+            let file =
+                ReplacedFile::open(path).with_context(|| format!("cannot write to {name}"))?;
             Box::new(NamedOutput { name, inner: file })
         }
         None => Box::new(NamedOutput {

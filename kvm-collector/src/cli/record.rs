@@ -17,6 +17,7 @@ use super::{
     size::{QUEUE_BYTES, parse_bytes, parse_queue_bytes, parse_ring_bytes},
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
     tracefs::{find_kvm_format, open_tracefs},
+    usage::bail_usage,
 };
 use crate::{
     format::units,
@@ -136,10 +137,12 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
     if !is_file
         && (args.max_size.is_some() || args.rotate.is_some() || args.flight_recorder.is_some())
     {
-        bail!("--max-size, --rotate and --flight-recorder need a regular file: give one with -o");
+        bail_usage!(
+            "--max-size, --rotate and --flight-recorder need a regular file: give one with -o"
+        );
     }
     if args.rotate.is_some() && args.max_size.is_none() && args.flight_recorder.is_none() {
-        bail!("--rotate needs --max-size or --flight-recorder");
+        bail_usage!("--rotate needs --max-size or --flight-recorder");
     }
     let tracefs = open_tracefs()?;
     let mut selection = args.target.for_running_kernel()?;

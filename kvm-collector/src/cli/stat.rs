@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{
     global::GlobalOptions,
+    origin,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, TargetArgs},
@@ -16,7 +17,7 @@ use crate::{
     format::{csv, json, text, text::TextStyle},
     session::{self, ReportPeriod},
     source::{Live, LiveOptions, PlaybackOptions},
-    view::StatReport,
+    view::{ReportOrigin, SelectedBy, StatReport},
 };
 
 /// Count events, per event and per VM
@@ -79,10 +80,11 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         Some(command) => format!("KVM events{} while `{command}` runs", args.target.heading()),
         None => format!("KVM events{}", args.target.heading()),
     };
-    let mut writer = args.writer(global, heading);
+    let origin = origin::of_host(args.selected_by());
+    let mut writer = args.writer(origin, global, heading);
     let mut schedule = conditions.start(args.interval)?;
-    let total = session::stat::live(&mut live, &mut schedule, |period, report| {
-        writer.write(period, report, &mut out)
+    let total = session::stat::live(&mut live, &mut schedule, |period, start_ns, report| {
+        writer.write(period, start_ns, report, &mut out)
     })
     .await?;
     if let Some(overhead) = overhead {
@@ -106,22 +108,32 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
     };
     let mut out = args.output.open()?;
     let heading = format!("Events{} in {}", args.target.heading(), path.display());
-    let mut writer = args.writer(global, heading);
-    let (total, summary) = session::stat::recorded(
+    let origin = origin::of_recording(path, selected.recording.metadata(), args.selected_by());
+    let mut writer = args.writer(origin, global, heading);
+    let total = session::stat::recorded(
         selected.recording,
         &selected.formats,
         &options,
         args.per_vm,
         !global.quiet && args.interval.is_none(),
-        |period, report| writer.write(period, report, &mut out),
+        |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
+        |summary| recording::report_end(summary, &args.target, path),
     )?;
-    recording::report_end(&summary, &args.target, path)?;
     Ok(args.output.exit_code(&total.loss))
 }
 
 impl StatArgs {
-    fn writer(&self, global: GlobalOptions, heading: String) -> Writer {
+    /// Returns the values of the options that select.
+    fn selected_by(&self) -> SelectedBy {
+        SelectedBy {
+            event: self.events.given().to_vec(),
+            ..self.target.selected_by()
+        }
+    }
+
+    fn writer(&self, origin: ReportOrigin, global: GlobalOptions, heading: String) -> Writer {
         Writer {
+            origin,
             format: self.output.format(),
             style: self.output.text_style(global, self.zeros),
             header_written: false,
@@ -132,6 +144,7 @@ impl StatArgs {
 }
 
 struct Writer {
+    origin: ReportOrigin,
     format: OutputFormat,
     style: TextStyle,
     header_written: bool,
@@ -143,13 +156,18 @@ impl Writer {
     fn write(
         &mut self,
         period: ReportPeriod,
+        start_ns: u64,
         report: &StatReport,
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
         let first = !self.header_written;
         self.header_written = true;
         match self.format {
-            OutputFormat::Json => json::write_line(report, out)?,
+            OutputFormat::Json => {
+                let report_start_ns = start_ns + report.start_ns;
+                let times_ns = (report_start_ns, report_start_ns + report.elapsed_ns);
+                json::write_report(report, &self.origin, period.name(), times_ns, out)?
+            }
             OutputFormat::Csv => csv::write_stat(report, first, out)?,
             OutputFormat::Text => {
                 if first {

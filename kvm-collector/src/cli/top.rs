@@ -18,6 +18,7 @@ use super::{
     stop::parse_duration,
     timing,
     tracefs::{find_format, open_tracefs},
+    usage::bail_usage,
 };
 use crate::{
     model::{EventKind, VMEXIT},
@@ -179,7 +180,7 @@ impl TopArgs {
 
 pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     if matches!(args.sort, Sort::Preempted) && !args.preempt {
-        bail!("--sort preempted needs --preempt: give both");
+        bail_usage!("--sort preempted needs --preempt: give both");
     }
     if args.once {
         return block_on(run_once(args, global));

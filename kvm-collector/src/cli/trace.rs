@@ -201,17 +201,17 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         ..selected.options
     };
     let shows_progress = !global.quiet && args.output.is_some();
-    let (summary, recording) = session::trace::recorded(
+    let summary = session::trace::recorded(
         selected.recording,
         &options,
         shows_progress,
         &mut printer,
         &mut out,
+        |recording| recording::report_end(recording, &args.target, path),
     )?;
     if !global.quiet {
         print_summary(args, &summary);
     }
-    recording::report_end(&recording, &args.target, path)?;
     Ok(args.exit_code(&summary.loss))
 }
 

@@ -4,11 +4,47 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Writes a report as one line of JSON.
+use crate::view::ReportOrigin;
+
+/// Writes an object as one line of JSON.
 ///
 /// # Errors
 /// When writing fails.
-pub fn write_line(report: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, report)?;
+pub fn write_line(object: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, object)?;
     out.write_all(b"\n")
+}
+
+/// What every report has in front of its own fields.
+#[derive(Serialize)]
+struct WithOrigin<'a, R> {
+    #[serde(flatten)]
+    origin: &'a ReportOrigin,
+    period: &'static str,
+    start: Option<String>,
+    end: Option<String>,
+    #[serde(flatten)]
+    report: &'a R,
+}
+
+/// Writes a report as one line of JSON, with its origin and its start and end in UTC. `period` is `interval` or `total`.
+/// `start_ns` and `end_ns` are times of the clock of the events.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_report(
+    report: &impl Serialize,
+    origin: &ReportOrigin,
+    period: &'static str,
+    (start_ns, end_ns): (u64, u64),
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let report = WithOrigin {
+        origin,
+        period,
+        start: origin.utc(start_ns),
+        end: origin.utc(end_ns),
+        report,
+    };
+    write_line(&report, out)
 }

@@ -1,5 +1,16 @@
 //! Human-readable numbers. Only this module rounds.
 
+/// Returns a count and its unit in singular or plural: `1 VM`, `2 VMs`, `1,234 processes`.
+#[must_use]
+pub fn plural(number: u64, unit: &str) -> String {
+    let suffix = match number {
+        1 => "",
+        _ if unit.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {unit}{suffix}", count(number))
+}
+
 /// Formats a count with thousands separators: `1,234,567`.
 #[must_use]
 pub fn count(number: u64) -> String {

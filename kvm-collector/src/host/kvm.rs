@@ -63,6 +63,17 @@ pub fn read(root: &Path) -> Kvm {
     }
 }
 
+/// Returns the value of the field `isa` of `kvm_exit` on this host (`KVM_ISA_VMX` or `KVM_ISA_SVM`, arch/x86/kvm/trace.h),
+/// from the vendor module. `None` if neither module is loaded.
+#[must_use]
+pub fn isa() -> Option<u32> {
+    match flavour(Path::new("/sys/module"))?.name.as_str() {
+        "kvm_intel" => Some(1),
+        "kvm_amd" => Some(2),
+        _ => None,
+    }
+}
+
 fn device(path: &Path) -> Device {
     match fs::File::options().read(true).write(true).open(path) {
         Ok(_) => Device::Usable,

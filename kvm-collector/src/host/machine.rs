@@ -29,7 +29,6 @@ pub struct Machine {
 #[must_use]
 pub fn read(root: &Path) -> Machine {
     let uname = rustix::system::uname();
-    let text = |it: &std::ffi::CStr| it.to_string_lossy().into_owned();
     let cpuinfo = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
     let cpu_field = |name: &str| value(&cpuinfo, name);
     let cpus = |file: &str| {
@@ -47,9 +46,9 @@ pub fn read(root: &Path) -> Machine {
     };
     let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
     Machine {
-        hostname: text(uname.nodename()),
-        release: text(uname.release()),
-        arch: text(uname.machine()),
+        hostname: hostname(),
+        release: release(),
+        arch: uname.machine().to_string_lossy().into_owned(),
         cpus: (cpus("present"), cpus("online")),
         cpu_desc: cpu_field("model name").map(str::to_owned),
         cpu_id: x86_id().or_else(midr),
@@ -57,6 +56,26 @@ pub fn read(root: &Path) -> Machine {
             .and_then(|it| it.split(' ').next()?.parse().ok())
             .unwrap_or(0),
     }
+}
+
+/// Returns the name of this host.
+#[must_use]
+pub fn hostname() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().into_owned()
+}
+
+/// Returns the release of the running kernel, as `uname -r` prints it.
+#[must_use]
+pub fn release() -> String {
+    let uname = rustix::system::uname();
+    uname.release().to_string_lossy().into_owned()
+}
+
+/// Returns the id of the boot of the host below `root`. It is unique, so it distinguishes hosts with the same name.
+#[must_use]
+pub fn boot_id(root: &Path) -> Option<String> {
+    read_line(root.join("proc/sys/kernel/random/boot_id"))
 }
 
 /// Value in the first line `name : value`.

@@ -22,6 +22,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Vm {
     /// Process id.
+    #[serde(rename = "pid")]
     pub tgid: u32,
     /// Name from the command line or the cgroup, otherwise `comm-tgid`.
     pub name: String,

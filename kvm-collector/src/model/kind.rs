@@ -125,6 +125,12 @@ impl EventKind {
         Key { code, ..key }
     }
 
+    /// Returns all built-in kinds.
+    #[must_use]
+    pub fn builtin_kinds() -> Vec<Self> {
+        BUILTIN_KINDS.iter().map(Self::from_builtin).collect()
+    }
+
     /// Returns the built-in kinds that can be the cause of an exit.
     #[must_use]
     pub fn cause_kinds() -> Vec<Self> {

@@ -20,7 +20,7 @@ use crate::{
 /// Cumulative exit counters at one time.
 pub type Snapshot = (ExitGroups, ExitReading);
 
-/// Looks up the names of exit reasons and VMs.
+/// What a report needs besides the counters: its start, and the names of exit reasons and VMs.
 #[derive(Clone, Copy)]
 #[cfg_attr(
     feature = "test-api",
@@ -29,7 +29,9 @@ pub type Snapshot = (ExitGroups, ExitReading);
         reason = "functions do not implement Debug"
     )
 )]
-pub struct NameLookup<'a> {
+pub struct ReportContext<'a> {
+    /// Start of the measurement, in ns of the clock of the events.
+    pub start_ns: u64,
     /// Request that has the event formats, which contain the names of reasons.
     pub timing: &'a TimingRequest,
     /// Returns the name of a VM by the process id of its VMM.
@@ -50,14 +52,18 @@ pub trait ExitsOutput {
         period: ReportPeriod,
         earlier: &Snapshot,
         now: &Snapshot,
-        names: NameLookup<'_>,
+        context: ReportContext<'_>,
     ) -> anyhow::Result<()>;
 
     /// Writes a slow exit, when it has ended.
     ///
     /// # Errors
     /// When writing fails.
-    fn write_slow_exit(&mut self, exit: &SlowExit, names: NameLookup<'_>) -> anyhow::Result<()>;
+    fn write_slow_exit(
+        &mut self,
+        exit: &SlowExit,
+        context: ReportContext<'_>,
+    ) -> anyhow::Result<()>;
 
     /// Flushes the output.
     ///
@@ -88,9 +94,13 @@ pub async fn live(
                 WakeReason::Interval => {
                     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
                     let vm = |tgid| live.names().display_name(tgid).to_owned();
-                    let names = NameLookup { timing, vm_name: &vm };
+                    let report_context = ReportContext {
+                        start_ns: live.start_ns(),
+                        timing,
+                        vm_name: &vm,
+                    };
                     intervals.end_interval(&now, |earlier, now| {
-                        output.write_report(ReportPeriod::Interval, earlier, now, names)
+                        output.write_report(ReportPeriod::Interval, earlier, now, report_context)
                     })?;
                 }
                 WakeReason::End => break,
@@ -105,16 +115,17 @@ pub async fn live(
     while write_slow_exits(&mut rings, live, timing, output)? == DrainOutcome::MayHaveMore {}
     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
     let vm = |tgid| live.names().display_name(tgid).to_owned();
-    let names = NameLookup {
+    let report_context = ReportContext {
+        start_ns: live.start_ns(),
         timing,
         vm_name: &vm,
     };
     if schedule.has_intervals() {
         intervals.end_interval(&now, |earlier, now| {
-            output.write_report(ReportPeriod::Interval, earlier, now, names)
+            output.write_report(ReportPeriod::Interval, earlier, now, report_context)
         })?;
     }
-    output.write_report(ReportPeriod::Total, intervals.first(), &now, names)
+    output.write_report(ReportPeriod::Total, intervals.first(), &now, report_context)
 }
 
 /// Waits until the rings may have slow exits; forever if slow exits are not requested.
@@ -148,7 +159,8 @@ fn write_slow_exits(
                     let vm = |pid| names.display_name(names.latest(pid)).to_owned();
                     output.write_slow_exit(
                         &exit,
-                        NameLookup {
+                        ReportContext {
+                            start_ns: live.start_ns(),
                             timing,
                             vm_name: &vm,
                         },
@@ -164,6 +176,8 @@ fn write_slow_exits(
 
 /// Times the exits of a recording. Reports each interval and the total.
 ///
+/// At the end of the recording, `check` can reject it.
+///
 /// # Errors
 /// When the recording cannot be read, exits cannot be timed, or the output cannot be written.
 pub fn recorded(
@@ -172,6 +186,7 @@ pub fn recorded(
     options: &PlaybackOptions,
     shows_progress: bool,
     output: &mut impl ExitsOutput,
+    check: impl FnOnce(&RecordingSummary) -> anyhow::Result<()>,
 ) -> anyhow::Result<RecordingSummary> {
     let timing = replay.timing.clone();
     let timing = &timing;
@@ -184,13 +199,14 @@ pub fn recorded(
             return Ok(());
         }
         let vm = |tgid| context.names.vm_name(tgid);
-        let names = NameLookup {
+        let report_context = ReportContext {
+            start_ns: context.start_ns.unwrap_or_default(),
             timing,
             vm_name: &vm,
         };
         if has_slow {
             for exit in replay.drain_slow_exits() {
-                output.write_slow_exit(&exit, names)?;
+                output.write_slow_exit(&exit, report_context)?;
             }
         }
         if let StreamItem::IntervalEnd { .. } = item {
@@ -199,22 +215,24 @@ pub fn recorded(
             })?;
             now.1.loss = now.1.loss.plus(context.loss);
             intervals.end_interval(&now, |earlier, now| {
-                output.write_report(ReportPeriod::Interval, earlier, now, names)
+                output.write_report(ReportPeriod::Interval, earlier, now, report_context)
             })?;
         }
         Ok::<_, anyhow::Error>(())
     })?;
+    check(&summary)?;
     replay.advance(summary.end_ns);
     let mut now = take_snapshot(timing, output, |each| {
         Ok::<_, Infallible>(replay.read_exits(each))
     })?;
     now.1.loss = now.1.loss.plus(&summary.loss);
     let vm = |tgid| summary.names.vm_name(tgid);
-    let names = NameLookup {
+    let report_context = ReportContext {
+        start_ns: summary.start_ns.unwrap_or(summary.end_ns),
         timing,
         vm_name: &vm,
     };
-    output.write_report(ReportPeriod::Total, intervals.first(), &now, names)?;
+    output.write_report(ReportPeriod::Total, intervals.first(), &now, report_context)?;
     Ok(summary)
 }
 

@@ -9,6 +9,17 @@ pub enum ReportPeriod {
     Total,
 }
 
+impl ReportPeriod {
+    /// Returns the name for JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interval => "interval",
+            Self::Total => "total",
+        }
+    }
+}
+
 /// Stores the first and the previous reading of cumulative counters.
 #[derive(Debug)]
 pub struct IntervalTracker<T> {

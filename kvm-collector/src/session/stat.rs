@@ -9,15 +9,15 @@ use crate::{
     view::{EventCounter, StatReport},
 };
 
-/// Counts events of the running kernel until the schedule ends. Calls `report` for each interval of the
-/// schedule and for the total. Returns the total.
+/// Counts events of the running kernel until the schedule ends. Calls `report` with the start of the measurement for each
+/// interval of the schedule and for the total. Returns the total.
 ///
 /// # Errors
 /// When the kernel cannot be read, or the first error of `report`.
 pub async fn live(
     live: &mut Live,
     schedule: &mut Schedule,
-    mut report: impl FnMut(ReportPeriod, &StatReport) -> anyhow::Result<()>,
+    mut report: impl FnMut(ReportPeriod, u64, &StatReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
     schedule.set_thread_notifications(live.notifications_fd()?)?;
     let start_ns = live.start_ns();
@@ -34,7 +34,7 @@ pub async fn live(
                 let interval = intervals.end_interval(&live.read_counts()?, |earlier, now| {
                     StatReport::between(start_ns, earlier, now)
                 });
-                report(ReportPeriod::Interval, &interval)?;
+                report(ReportPeriod::Interval, start_ns, &interval)?;
             }
             WakeReason::End => break,
         }
@@ -45,15 +45,16 @@ pub async fn live(
         let interval = intervals.end_interval(&now, |earlier, now| {
             StatReport::between(start_ns, earlier, now)
         });
-        report(ReportPeriod::Interval, &interval)?;
+        report(ReportPeriod::Interval, start_ns, &interval)?;
     }
     let total = StatReport::between(start_ns, intervals.first(), &now);
-    report(ReportPeriod::Total, &total)?;
+    report(ReportPeriod::Total, start_ns, &total)?;
     Ok(total)
 }
 
 /// Counts the selected events of a recording. `formats` are their formats, in the order of their slots.
-/// Calls `report` for each interval of the options and for the total. Returns the total.
+/// Calls `report` with the start of the measurement for each interval of the options and for the total. Before the total, `check` can
+/// reject the recording. Returns the total.
 ///
 /// # Errors
 /// When the recording cannot be read, or the first error of `report`.
@@ -63,8 +64,9 @@ pub fn recorded(
     options: &PlaybackOptions,
     per_vm: bool,
     shows_progress: bool,
-    mut report: impl FnMut(ReportPeriod, &StatReport) -> anyhow::Result<()>,
-) -> anyhow::Result<(StatReport, RecordingSummary)> {
+    mut report: impl FnMut(ReportPeriod, u64, &StatReport) -> anyhow::Result<()>,
+    check: impl FnOnce(&RecordingSummary) -> anyhow::Result<()>,
+) -> anyhow::Result<StatReport> {
     let mut counter = EventCounter::new(formats, per_vm);
     let zero_counts = |time_ns| CountsSnapshot {
         time_ns,
@@ -84,12 +86,13 @@ pub fn recorded(
         let interval = intervals.end_interval(&now, |earlier, now| {
             StatReport::between(start_ns, earlier, now)
         });
-        report(ReportPeriod::Interval, &interval)
+        report(ReportPeriod::Interval, start_ns, &interval)
     })?;
+    check(&summary)?;
     let start_ns = summary.start_ns.unwrap_or(summary.end_ns);
     let vm_name = |tgid| summary.names.vm_name(tgid);
     let now = counter.counts(summary.end_ns, &vm_name, summary.loss);
     let total = StatReport::between(start_ns, &zero_counts(start_ns), &now);
-    report(ReportPeriod::Total, &total)?;
-    Ok((total, summary))
+    report(ReportPeriod::Total, start_ns, &total)?;
+    Ok(total)
 }

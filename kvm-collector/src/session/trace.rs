@@ -239,6 +239,8 @@ impl<W: Write> Writer<W> {
 
 /// Prints events of a recording.
 ///
+/// At the end of the recording, `check` can reject it.
+///
 /// # Errors
 /// When the recording cannot be read or the output cannot be written.
 pub fn recorded(
@@ -247,7 +249,8 @@ pub fn recorded(
     shows_progress: bool,
     printer: &mut Printer,
     out: &mut impl Write,
-) -> anyhow::Result<(TraceSummary, RecordingSummary)> {
+    check: impl FnOnce(&RecordingSummary) -> anyhow::Result<()>,
+) -> anyhow::Result<TraceSummary> {
     let summary = read_recording(recording, options, shows_progress, |item, context| {
         let comm = match item {
             StreamItem::Event(event) => context.names.comm(event.thread()),
@@ -255,5 +258,6 @@ pub fn recorded(
         };
         Ok::<_, anyhow::Error>(printer.print(item, comm, out)?)
     })?;
-    Ok((printer.finish(summary.loss, out)?, summary))
+    check(&summary)?;
+    Ok(printer.finish(summary.loss, out)?)
 }

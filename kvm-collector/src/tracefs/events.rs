@@ -4,7 +4,7 @@ use std::{fmt, fs, io, path::PathBuf};
 
 use globset::{Glob, GlobMatcher};
 
-use super::{Format, FormatError, Tracefs};
+use super::{Format, FormatError, Tracefs, did_you_mean, similar_names};
 
 /// The event systems of KVM: `events/kvm` and, for x86's MMU, `events/kvmmmu`.
 pub const KVM_SYSTEMS: [&str; 2] = ["kvm", "kvmmmu"];
@@ -54,16 +54,22 @@ pub enum EventsError {
     },
     /// A pattern matches no event.
     #[error(
-        "no event matches `{pattern}`: this kernel has {event_count} {system} events{suggestion}; `kvm-collector list events` shows those of KVM"
+        "no event matches `{pattern}`{suggestion} (`kvm-collector list events` shows all KVM events)"
     )]
     Unknown {
         /// The pattern.
         pattern: String,
-        /// Number of events that the pattern was compared with.
-        event_count: usize,
-        /// The system of these events: `KVM`, or the system that the pattern names.
+        /// Similar names, as `: did you mean ...?`; empty if there are none.
+        suggestion: String,
+    },
+    /// A pattern names an event system that the kernel does not have.
+    #[error("no event matches `{pattern}`: this kernel has no event system `{system}`{suggestion}")]
+    UnknownSystem {
+        /// The pattern.
+        pattern: String,
+        /// The system that the pattern names.
         system: String,
-        /// Similar names, as `, among them ...`; empty if there are none.
+        /// Similar names, as `: did you mean ...?`; empty if there are none.
         suggestion: String,
     },
     /// A file or directory cannot be read.
@@ -139,7 +145,11 @@ impl Tracefs {
             .partition(|it| non_kvm_system(it).is_some());
         let mut selected = select(&kvm_events, &kvm_patterns)?;
         for pattern in other_patterns {
-            let events = self.system_events(non_kvm_system(&pattern).unwrap_or_default())?;
+            let system = non_kvm_system(&pattern).unwrap_or_default();
+            let events = self.system_events(system)?;
+            if events.is_empty() {
+                return Err(self.unknown_system(&pattern, system));
+            }
             for event in select(&events, &[pattern])? {
                 if !selected.contains(&event) {
                     selected.push(event);
@@ -147,6 +157,22 @@ impl Tracefs {
             }
         }
         Ok(selected)
+    }
+
+    fn unknown_system(&self, pattern: &str, system: &str) -> EventsError {
+        let entries = fs::read_dir(self.root().join("events"));
+        let names: Vec<_> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        let similar = similar_names(names.iter().map(String::as_str), system);
+        EventsError::UnknownSystem {
+            pattern: pattern.to_owned(),
+            system: system.to_owned(),
+            suggestion: did_you_mean(&similar),
+        }
     }
 
     /// Returns the events of a system. Empty if there is no such system.
@@ -216,8 +242,6 @@ pub fn select(events: &[EventName], patterns: &[String]) -> Result<Vec<EventName
         if !has_match {
             return Err(EventsError::Unknown {
                 pattern: pattern.clone(),
-                event_count: events.len(),
-                system: non_kvm_system(pattern).unwrap_or("KVM").to_owned(),
                 suggestion: suggestion(events, pattern),
             });
         }
@@ -260,27 +284,17 @@ fn matcher(pattern: &str) -> Result<impl Fn(&EventName) -> bool, EventsError> {
     })
 }
 
-/// Returns up to three event names similar to the pattern, as `, among them ...`.
+/// Returns event names similar to the pattern, as `: did you mean ...?`.
 fn suggestion(events: &[EventName], pattern: &str) -> String {
-    /// The minimum similarity. Lower values match names that only share the prefix `kvm_`.
-    const MIN_SIMILARITY: f64 = 0.88;
     let name = pattern.rsplit(':').next().unwrap_or(pattern);
-    let mut similar: Vec<_> = events
-        .iter()
-        .map(|event| (strsim::jaro_winkler(&event.name, name), event))
-        .filter(|(similarity, event)| *similarity >= MIN_SIMILARITY || event.name.contains(name))
+    let similar = similar_names(events.iter().map(|event| event.name.as_str()), name);
+    let full_names: Vec<_> = similar
+        .into_iter()
+        .filter_map(|name| events.iter().find(|event| event.name == name))
+        .map(ToString::to_string)
         .collect();
-    similar.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let names: Vec<_> = similar
-        .iter()
-        .take(3)
-        .map(|(_, event)| event.to_string())
-        .collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!(", among them {}", names.join(", "))
-    }
+    let full_names: Vec<_> = full_names.iter().map(String::as_str).collect();
+    did_you_mean(&full_names)
 }
 
 #[cfg(test)]
@@ -335,7 +349,7 @@ mod tests {
     fn errors_for_unknown_events_suggest_similar_names() {
         assert_eq!(
             selected(&["kvm_exti"]),
-            "error: no event matches `kvm_exti`: this kernel has 4 KVM events, among them kvm:kvm_exit, kvm:kvm_entry; `kvm-collector list events` shows those of KVM"
+            "error: no event matches `kvm_exti`: did you mean kvm:kvm_exit or kvm:kvm_entry? (`kvm-collector list events` shows all KVM events)"
         );
         assert!(selected(&["kvm_e[xit"]).contains("not a valid event pattern"));
     }

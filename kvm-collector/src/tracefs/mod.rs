@@ -10,9 +10,11 @@ mod number;
 mod print_fmt;
 mod reasons;
 mod record;
+mod similar;
 
 pub use events::{EventName, EventsError};
 pub use field::{Field, FieldKind};
 pub use format::{Format, FormatError, FormatProblem};
 pub use mount::{Tracefs, TracefsError};
 pub use reasons::{ReasonNames, UnknownReason};
+pub use similar::{did_you_mean, similar_names};

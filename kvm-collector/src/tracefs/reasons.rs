@@ -2,7 +2,7 @@
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::Format;
+use super::{Format, did_you_mean, similar_names};
 
 /// The text before the exit reason in the print format, on x86.
 const X86_LABEL: &str = "reason ";
@@ -75,25 +75,33 @@ impl<'a> ReasonNames<'a> {
         )
     }
 
-    /// Returns the number and name of every named exit reason of this architecture, for VMX as well as
-    /// SVM. Sorted by name.
+    /// Returns the number and name of every named exit reason in one of the kernel's tables, by number. On x86, 1 is VMX and
+    /// 2 is SVM. On arm64 there is one table, for traps (2).
     #[must_use]
-    pub fn all(&self) -> Vec<(u32, String)> {
+    pub fn of_isa(&self, isa: u32) -> Vec<(u32, String)> {
         let Some(exit) = self.exit else {
             return Vec::new();
         };
-        // This field selects one of the kernel's tables. On x86, 1 is VMX and 2 is SVM. On arm64 there
-        // is one table, for traps (2).
         let (selector, _) = Self::reason_fields(Some(exit));
         let label = if selector == "isa" {
             X86_LABEL
         } else {
             ARM64_LABEL
         };
-        let mut all: Vec<(u32, String)> = (1..=3)
-            .flat_map(|isa| exit.symbolic_names(label, &[(selector, isa)]))
+        let names = exit.symbolic_names(label, &[(selector, u64::from(isa))]);
+        let mut names: Vec<_> = names
+            .into_iter()
             .filter_map(|(code, name)| Some((u32::try_from(code).ok()?, name)))
             .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Returns the number and name of every named exit reason of this architecture, for VMX as well as
+    /// SVM. Sorted by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<(u32, String)> {
+        let mut all: Vec<_> = (1..=3).flat_map(|isa| self.of_isa(isa)).collect();
         all.sort_by(|a, b| (&a.1, a.0).cmp(&(&b.1, b.0)));
         all.dedup();
         all
@@ -118,15 +126,10 @@ impl<'a> ReasonNames<'a> {
                     .map(|(code, _)| *code),
             );
             if codes.len() == count_before {
-                let mut names: Vec<_> = all.iter().map(|(_, name)| name.as_str()).collect();
-                names.dedup();
+                let names = all.iter().map(|(_, name)| name.as_str());
                 return Err(UnknownReason {
                     pattern: pattern.clone(),
-                    known_names: if names.is_empty() {
-                        "none by name".into()
-                    } else {
-                        names.join(", ")
-                    },
+                    suggestion: did_you_mean(&similar_names(names, pattern)),
                 });
             }
         }
@@ -138,11 +141,11 @@ impl<'a> ReasonNames<'a> {
 
 /// A pattern that matches no exit reason.
 #[derive(Debug, thiserror::Error)]
-#[error("no exit reason matches `{pattern}`: this kernel knows {known_names}")]
+#[error("no exit reason matches `{pattern}`{suggestion} (`kvm-collector list reasons` shows all)")]
 pub struct UnknownReason {
     /// The pattern.
     pub pattern: String,
-    known_names: String,
+    suggestion: String,
 }
 
 /// Compiles a case-insensitive glob. A pattern that is not a valid glob matches itself literally.
@@ -202,11 +205,12 @@ mod tests {
         assert_eq!(codes("Hlt").unwrap(), [12, 0x78]);
         assert_eq!(codes("EPT_*").unwrap(), [48, 49]);
         assert_eq!(codes("UNKNOWN(0x7b)").unwrap(), [0x7b]);
-        let error = codes("nope").unwrap_err().to_string();
+        let error = codes("nfp").unwrap_err().to_string();
         assert!(
-            error.starts_with("no exit reason matches `nope`: this kernel knows "),
+            error.starts_with("no exit reason matches `nfp`: did you mean npf"),
             "{error}"
         );
-        assert!(error.contains("npf"), "{error}");
+        let error = codes("frobnicate").unwrap_err().to_string();
+        assert!(error.contains("list reasons"), "{error}");
     }
 }

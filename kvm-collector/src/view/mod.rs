@@ -3,6 +3,7 @@
 
 mod event_counter;
 mod exits;
+mod origin;
 mod overview;
 mod stat;
 mod timeline;
@@ -15,6 +16,7 @@ pub use exits::{
     ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile,
     RateChange, SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
 };
+pub use origin::{ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use stat::{StatEvent, StatReport, StatVm};
 pub use timeline::{MAX_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};

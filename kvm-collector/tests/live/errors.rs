@@ -83,16 +83,18 @@ fn without_root() -> Result<(), Failed> {
 }
 
 fn unknown_names() -> Result<(), Failed> {
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str], i32); 9] = [
         (
             &["stat", "-e", "kvm_exti"],
             &["kvm_exti", "kvm-collector list"],
+            2,
         ),
-        (&["trace", "-e", "kvm:no_such"], &["kvm:no_such"]),
-        (&["stat", "-e", "kvm_userspace_exit,other*"], &["other*"]),
+        (&["trace", "-e", "kvm:no_such"], &["kvm:no_such"], 2),
+        (&["stat", "-e", "kvm_userspace_exit,other*"], &["other*"], 2),
         (
             &["stat", "--vm", "no-such-vm", "--no-wait"],
             &["no VM is named `no-such-vm`"],
+            1,
         ),
         (
             &[
@@ -104,17 +106,23 @@ fn unknown_names() -> Result<(), Failed> {
                 "/dev/null",
             ],
             &["no VM is named `no-such-*`"],
+            1,
         ),
         (
             &["trace", "-p", UNUSED_PID],
             &["no process", UNUSED_PID, "VM"],
+            1,
         ),
-        (&["stat", "-p", UNUSED_PID], &["no process", UNUSED_PID]),
-        (&["trace", "--tid", UNUSED_PID], &["no thread", UNUSED_PID]),
-        (&["stat", "--vm", "[broken"], &["[broken"]),
+        (&["stat", "-p", UNUSED_PID], &["no process", UNUSED_PID], 1),
+        (
+            &["trace", "--tid", UNUSED_PID],
+            &["no thread", UNUSED_PID],
+            1,
+        ),
+        (&["stat", "--vm", "[broken"], &["[broken"], 2),
     ];
-    for (args, words) in cases {
-        let output = run_collector(&[args, &["-d", "100ms"]].concat())?.expect_code(1)?;
+    for (args, words, code) in cases {
+        let output = run_collector(&[args, &["-d", "100ms"]].concat())?.expect_code(code)?;
         ensure_equal("stdout", output.stdout.as_str(), "")?;
         output.expect_message(words)?;
     }
@@ -134,7 +142,7 @@ fn unknown_names() -> Result<(), Failed> {
 
 fn unknown_reason() -> Result<(), Failed> {
     run_collector(&["exits", "--reason", "no_such_reason", "-d", "100ms"])?
-        .expect_code(1)?
+        .expect_code(2)?
         .expect_message(&["no_such_reason"])?;
     Ok(())
 }

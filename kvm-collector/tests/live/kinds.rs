@@ -178,7 +178,7 @@ fn any_field() -> Result<(), Failed> {
 
 fn unknown_kinds() -> Result<(), Failed> {
     run_collector(&["exits", "--kind", "pci", "-d", "10ms"])?
-        .expect_code(1)?
+        .expect_code(2)?
         .expect_message(&["`pci`", "mmio", "EVENT.FIELD"])?;
     run_collector(&["exits", "--kind", "kvm_nothing.at_all", "-d", "10ms"])?
         .expect_code(1)?
@@ -187,7 +187,7 @@ fn unknown_kinds() -> Result<(), Failed> {
         .expect_code(1)?
         .expect_message(&["`at_all`", "port"])?;
     run_collector(&["exits", "--kind", "pio", "--reason", "io", "-d", "10ms"])?
-        .expect_code(1)?
+        .expect_code(2)?
         .expect_message(&["--reason"])?;
     Ok(())
 }

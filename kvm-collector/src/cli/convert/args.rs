@@ -1,7 +1,6 @@
 //! Arguments of `convert`.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -12,10 +11,12 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     cli::{
+        output_file::CompleteFile,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
     },
-    source::TimeLimits,
+    model::Loss,
+    source::{RecordingSummary, TimeLimits},
 };
 
 /// Convert a recording for other tools (Perfetto, Parquet, CSV, HTML)
@@ -86,6 +87,28 @@ pub(super) enum TargetFormat {
     Html,
 }
 
+/// The buffered output.
+pub(super) type Writer = BufWriter<Box<dyn Write + Send>>;
+
+/// The output file, which is not visible before it is complete; `None` for stdout.
+pub(super) struct Output(Option<CompleteFile>);
+
+impl Output {
+    /// Makes the output file visible.
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.0.map_or(Ok(()), CompleteFile::finish)
+    }
+}
+
+/// Result of a conversion.
+pub(super) struct Converted {
+    pub(super) summary: RecordingSummary,
+    /// The loss of the recording and of the conversion.
+    pub(super) loss: Loss,
+    /// The output, which is complete.
+    pub(super) output: Output,
+}
+
 /// What a row of the output represents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum RowContents {
@@ -108,12 +131,15 @@ impl ConvertArgs {
         format!("cannot write to {}", self.output.display())
     }
 
-    pub(super) fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
-        let out: Box<dyn Write + Send> = if self.output == Path::new("-") {
-            Box::new(io::stdout())
+    /// Opens the output. [`Output::finish`] must be called when it is complete.
+    pub(super) fn open(&self) -> anyhow::Result<(Output, Writer)> {
+        let (file, out): (_, Box<dyn Write + Send>) = if self.output == Path::new("-") {
+            (None, Box::new(io::stdout()))
         } else {
-            Box::new(File::create(&self.output).with_context(|| self.write_error())?)
+            let created = CompleteFile::create(&self.output);
+            let (complete, file) = created.with_context(|| self.write_error())?;
+            (Some(complete), Box::new(file))
         };
-        Ok(BufWriter::with_capacity(256 << 10, out))
+        Ok((Output(file), BufWriter::with_capacity(256 << 10, out)))
     }
 }

@@ -2,15 +2,15 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::{
-    super::{global::GlobalOptions, timing},
-    args::ConvertArgs,
+    super::{global::GlobalOptions, timing, usage::bail_usage},
+    args::{ConvertArgs, Converted},
 };
 use crate::{
     format::html,
-    model::{Loss, StreamItem},
+    model::StreamItem,
     recording::Metadata,
     session,
     source::{PlaybackOptions, Recording, RecordingSummary},
@@ -26,9 +26,9 @@ pub(super) fn run(
     args: &ConvertArgs,
     mut recording: Recording,
     global: GlobalOptions,
-) -> anyhow::Result<(RecordingSummary, Loss)> {
+) -> anyhow::Result<Converted> {
     if !args.reasons.is_empty() {
-        bail!(
+        bail_usage!(
             "--reason cannot be used with --to html: the page always has all reasons. Filter its tables in the browser, or use another --to"
         );
     }
@@ -80,12 +80,15 @@ pub(super) fn run(
     facts.defect = summary.defect.clone();
     let overview = page.overview(facts, &formats, &summary);
     let loss = overview.loss();
-    // Create the file last, so that an unreadable recording does not overwrite an existing file.
-    let mut out = args.open()?;
+    let (output, mut out) = args.open()?;
     html::write_overview(&overview, &mut out)
         .and_then(|()| out.flush())
         .with_context(|| args.write_error())?;
-    Ok((summary, loss))
+    Ok(Converted {
+        summary,
+        loss,
+        output,
+    })
 }
 
 fn recording_facts(metadata: &Metadata) -> RecordingFacts {

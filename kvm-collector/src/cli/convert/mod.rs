@@ -6,7 +6,7 @@ mod stream;
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 pub(super) use args::ConvertArgs;
 
@@ -15,7 +15,7 @@ use super::{
     recording,
 };
 use crate::source::Recording;
-use args::TargetFormat;
+use args::{Converted, TargetFormat};
 use stream::StreamTarget;
 
 pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
@@ -27,7 +27,11 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
         );
     }
     let stream = |recording, to| stream::run(args, recording, to, global);
-    let (summary, loss) = match args.to {
+    let Converted {
+        summary,
+        loss,
+        output,
+    } = match args.to {
         TargetFormat::Perfetto => stream(recording, StreamTarget::Perfetto),
         TargetFormat::Parquet => stream(recording, StreamTarget::Parquet),
         TargetFormat::Csv => stream(recording, StreamTarget::Csv),
@@ -36,6 +40,7 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
         TargetFormat::Html => html::run(args, recording, global),
     }?;
     recording::report_end(&summary, &args.target, &args.input)?;
+    output.finish().with_context(|| args.write_error())?;
     Ok(if args.strict && !loss.is_empty() {
         ExitCode::from(EXIT_INCOMPLETE)
     } else {

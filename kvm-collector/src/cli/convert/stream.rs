@@ -4,16 +4,15 @@ use anyhow::{Context as _, bail};
 
 use super::{
     super::{global::GlobalOptions, timing},
-    args::{ConvertArgs, RowContents},
+    args::{ConvertArgs, Converted, RowContents, Writer},
 };
 use crate::{
     convert::{
         ConvertError, ConvertOptions, ConvertSummary, Csv, Parquet, Perfetto, RowSink, RowType,
         Sink, Text, convert_recording,
     },
-    model::Loss,
     session,
-    source::{PlaybackOptions, Recording, RecordingSummary},
+    source::{PlaybackOptions, Recording},
     tracefs::Format,
 };
 
@@ -34,9 +33,10 @@ pub(super) fn run(
     recording: Recording,
     to: StreamTarget,
     global: GlobalOptions,
-) -> anyhow::Result<(RecordingSummary, Loss)> {
+) -> anyhow::Result<Converted> {
     let conversion = convert_options(args, to, &recording)?;
-    let mut sink = new_sink(args, to, &recording, &conversion)?;
+    let (output, out) = args.open()?;
+    let mut sink = new_sink(args, to, &recording, &conversion, out)?;
     let result = convert_recording(
         recording,
         conversion,
@@ -51,7 +51,11 @@ pub(super) fn run(
     if !global.quiet {
         print_summary(args, &summary);
     }
-    Ok((summary.recording, summary.loss))
+    Ok(Converted {
+        summary: summary.recording,
+        loss: summary.loss,
+        output,
+    })
 }
 
 /// Returns the options of the conversion.
@@ -108,6 +112,7 @@ fn new_sink(
     to: StreamTarget,
     recording: &Recording,
     conversion: &ConvertOptions,
+    out: Writer,
 ) -> anyhow::Result<Box<dyn Sink>> {
     let metadata = recording.metadata();
     // The wall-clock time is known only if the recording has it for the clock of its events.
@@ -129,7 +134,6 @@ fn new_sink(
         .as_ref()
         .is_some_and(|it| it.timing.switch.is_some());
     let offset_ns = clocks.map(|(wall_ns, time_ns)| wall_ns.wrapping_sub(time_ns));
-    let out = args.open()?;
     Ok(match to {
         StreamTarget::Perfetto => {
             Box::new(Perfetto::new(exit, metadata.sample_clock(), clocks, out)?)

@@ -17,7 +17,7 @@ use crate::{
     },
     model::{EventKind, VMEXIT},
     timing::{DetailEvent, TimingRequest},
-    view::{ExitsOptions, GroupBy, SortKey},
+    view::{ExitsOptions, GroupBy, ReportOrigin, SelectedBy, SortKey},
 };
 
 /// Show count and time of VM exits per reason, VM and vCPU
@@ -275,10 +275,19 @@ impl ExitsArgs {
         Ok(request)
     }
 
+    /// Returns the values of the options that select.
+    pub(super) fn selected_by(&self) -> SelectedBy {
+        SelectedBy {
+            reason: self.reasons.patterns().to_vec(),
+            ..self.target.selected_by()
+        }
+    }
+
     pub(super) fn writer(
         &self,
         reasons: Option<Vec<u32>>,
         request: &TimingRequest,
+        origin: ReportOrigin,
         global: GlobalOptions,
     ) -> anyhow::Result<Writer<impl Write + use<>>> {
         let kind = request
@@ -296,6 +305,7 @@ impl ExitsArgs {
             style: self.output.text_style(global, false),
             header_written: false,
             has_intervals: self.interval.is_some(),
+            origin,
             out: self.output.open()?,
             total: None,
         })

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::{
     super::{
         global::GlobalOptions,
+        origin,
         timing::map_sizes,
         tracefs::{find_format, open_tracefs},
     },
@@ -20,7 +21,8 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     let find = |system: &str, name: &str| find_format(&tracefs, system, name);
     let timing = args.timing_request(&find)?;
     let reasons = args.reasons.codes(timing.exit.as_ref())?;
-    let mut writer = args.writer(reasons, &timing, global)?;
+    let origin = origin::of_host(args.selected_by());
+    let mut writer = args.writer(reasons, &timing, origin, global)?;
     let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         entry: timing.entry.clone(),

@@ -7,21 +7,19 @@ mod writer;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 pub(super) use args::ExitsArgs;
 
-use super::{global::GlobalOptions, output::OutputFormat};
+use super::{global::GlobalOptions, output::OutputFormat, usage::bail_usage};
 use crate::model::VMEXIT;
 
 pub(super) async fn run(args: ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     if args.slow.is_some() && args.output.format() == OutputFormat::Csv {
-        bail!(
+        bail_usage!(
             "--slow cannot be used with CSV output, where all lines have the same columns: use --json"
         );
     }
     if !args.reasons.is_empty() && args.kind != VMEXIT {
-        bail!(
+        bail_usage!(
             "--reason cannot be used with --kind {}: it selects VM exits by reason",
             args.kind
         );

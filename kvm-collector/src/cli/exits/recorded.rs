@@ -5,14 +5,14 @@ use std::{path::Path, process::ExitCode};
 use super::{
     super::{
         global::GlobalOptions,
-        recording,
+        origin, recording,
         timing::{self, FindFormat},
     },
     args::ExitsArgs,
 };
 use crate::{
     session,
-    source::{PlaybackOptions, Recording},
+    source::{PlaybackOptions, Recording, RecordingSummary},
 };
 
 pub(super) fn run(
@@ -26,16 +26,23 @@ pub(super) fn run(
     recording.select_events(&selected);
     replay.is_sampled = recording.is_sampled(&selected);
     let reasons = args.reasons.codes(replay.timing.exit.as_ref())?;
-    let mut writer = args.writer(reasons, &replay.timing, global)?;
+    let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
+    let mut writer = args.writer(reasons, &replay.timing, origin, global)?;
     let options = PlaybackOptions {
         selection: args.target.for_recording()?,
         limits: args.stop.limits(args.interval),
         without_raw: false,
     };
     let shows_progress = !global.quiet && args.interval.is_none() && args.slow.is_none();
-    let summary =
-        session::exits::recorded(recording, replay, &options, shows_progress, &mut writer)?;
-    recording::report_end(&summary, &args.target, path)?;
+    let check = |summary: &RecordingSummary| recording::report_end(summary, &args.target, path);
+    session::exits::recorded(
+        recording,
+        replay,
+        &options,
+        shows_progress,
+        &mut writer,
+        check,
+    )?;
     let (_, loss) = writer.total.unwrap_or_default();
     Ok(args.output.exit_code(&loss))
 }

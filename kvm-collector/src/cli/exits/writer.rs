@@ -10,10 +10,11 @@ use crate::{
     model::Loss,
     session::{
         ReportPeriod,
-        exits::{ExitsOutput, NameLookup, Snapshot},
+        exits::{ExitsOutput, ReportContext, Snapshot},
     },
     view::{
-        Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, SlowExitRow, SortKey,
+        Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, ReportOrigin,
+        SlowExitRow, SortKey,
     },
 };
 
@@ -26,6 +27,7 @@ pub(super) struct Writer<W> {
     pub(super) style: TextStyle,
     pub(super) header_written: bool,
     pub(super) has_intervals: bool,
+    pub(super) origin: ReportOrigin,
     pub(super) out: W,
     /// Number of rows and loss of the total.
     pub(super) total: Option<(usize, Loss)>,
@@ -41,7 +43,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
         period: ReportPeriod,
         (earlier_groups, earlier_reading): &Snapshot,
         (groups, reading): &Snapshot,
-        names: NameLookup<'_>,
+        context: ReportContext<'_>,
     ) -> anyhow::Result<()> {
         let since;
         let groups = if earlier_reading.time_ns == 0 {
@@ -55,8 +57,12 @@ impl<W: Write> ExitsOutput for Writer<W> {
             (earlier_reading.time_ns, reading.time_ns),
             reading.loss.since(&earlier_reading.loss),
             &self.options,
-            &KeyNames::new(names.timing),
-            names.vm_name,
+            &KeyNames::new(context.timing),
+            context.vm_name,
+        );
+        let times_ns = (
+            context.start_ns + earlier_reading.time_ns,
+            context.start_ns + reading.time_ns,
         );
         let (first, out) = (!self.header_written, &mut self.out);
         self.header_written = true;
@@ -69,13 +75,17 @@ impl<W: Write> ExitsOutput for Writer<W> {
         if let Some((baseline, sort, top)) = &self.baseline {
             let diff = DiffReport::compare(&report, baseline, *sort, *top);
             match self.format {
-                OutputFormat::Json => json::write_line(&diff, out)?,
+                OutputFormat::Json => {
+                    json::write_report(&diff, &self.origin, period.name(), times_ns, out)?
+                }
                 OutputFormat::Csv => csv::write_exits_diff(&diff, first, out)?,
                 OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
             }
         } else {
             match self.format {
-                OutputFormat::Json => json::write_line(&report, out)?,
+                OutputFormat::Json => {
+                    json::write_report(&report, &self.origin, period.name(), times_ns, out)?
+                }
                 OutputFormat::Csv => csv::write_exits(&report, first, out)?,
                 OutputFormat::Text => text::write_exits(&report, self.style, out)?,
             }
@@ -88,13 +98,17 @@ impl<W: Write> ExitsOutput for Writer<W> {
     }
 
     /// Writes a slow exit if its reason is selected.
-    fn write_slow_exit(&mut self, exit: &SlowExit, names: NameLookup<'_>) -> anyhow::Result<()> {
+    fn write_slow_exit(
+        &mut self,
+        exit: &SlowExit,
+        context: ReportContext<'_>,
+    ) -> anyhow::Result<()> {
         let reasons = self.options.reasons.as_ref();
         let code = exit.span.key.code;
         if reasons.is_some_and(|it| !it.iter().any(|wanted| u64::from(*wanted) == code)) {
             return Ok(());
         }
-        let row = SlowExitRow::from_record(exit, &KeyNames::new(names.timing), names.vm_name);
+        let row = SlowExitRow::from_record(exit, &KeyNames::new(context.timing), context.vm_name);
         match self.format {
             OutputFormat::Json => json::write_line(&row, &mut self.out)?,
             _ => text::write_slow_exit(&row, &mut self.out)?,

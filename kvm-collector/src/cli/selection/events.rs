@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::anyhow;
 use clap::Args;
 
+use crate::cli::usage::UsageError;
 use crate::tracefs::{EventsError, Format, Tracefs, events};
 
 /// The option that selects events.
@@ -20,6 +20,18 @@ pub(in crate::cli) struct EventArgs {
 }
 
 impl EventArgs {
+    /// Returns the option with these patterns.
+    pub(in crate::cli) fn with_patterns(patterns: &[String]) -> Self {
+        Self {
+            events: patterns.to_vec(),
+        }
+    }
+
+    /// Returns the given patterns.
+    pub(in crate::cli) fn given(&self) -> &[String] {
+        &self.events
+    }
+
     /// Reads the formats of the selected events from tracefs.
     pub(in crate::cli) fn formats(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
         self.formats_with(tracefs, &[])
@@ -62,17 +74,17 @@ impl EventArgs {
     ) -> anyhow::Result<Vec<Format>> {
         let all: Vec<_> = formats.iter().map(Format::event_name).collect();
         let describe = |error| match error {
-            EventsError::Unknown { pattern, .. } => {
-                let names: Vec<_> = all.iter().take(8).map(ToString::to_string).collect();
-                let more = if all.len() > 8 { ", ..." } else { "" };
-                anyhow!(
-                    "no event matches `{pattern}`: {} has {} events: {}{more}",
-                    file.display(),
-                    all.len(),
-                    names.join(", ")
-                )
+            EventsError::Unknown {
+                pattern,
+                suggestion,
+            } => {
+                let file = file.display();
+                let message = format!(
+                    "no event in {file} matches `{pattern}`{suggestion} (`kvm-collector list events -i {file}` shows all)"
+                );
+                UsageError(message).into()
             }
-            other => other.into(),
+            other => anyhow::Error::from(other),
         };
         let selected = events::select(&all, &self.patterns(required, "*")).map_err(describe)?;
         let is_selected = |format: &&Format| selected.contains(&format.event_name());

@@ -19,6 +19,11 @@ impl ReasonArgs {
         self.reasons.is_empty()
     }
 
+    /// Returns the given patterns.
+    pub(in crate::cli) fn patterns(&self) -> &[String] {
+        &self.reasons
+    }
+
     /// Returns the codes of the selected reasons; `None` if the option was not given.
     ///
     /// # Errors

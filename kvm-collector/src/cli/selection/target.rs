@@ -1,14 +1,18 @@
 //! Options that select VMs, vCPUs and threads.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
+use kvm_ebpf_common::MAX_FILTER_IDS;
 
 use crate::{
+    cli::usage::UsageError,
     host::{self, clock, namespaces, vm::VmList},
+    probe::PlanError,
     timing::{Filter, Selection},
+    view::SelectedBy,
 };
 
 /// Options that select VMs, vCPUs and threads.
@@ -16,7 +20,7 @@ use crate::{
 #[command(next_help_heading = "Selection")]
 pub(in crate::cli) struct TargetArgs {
     /// Select VMs by the process id of the VMM
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
     pids: Vec<u32>,
 
     /// Select VMs by name, with globs
@@ -29,16 +33,61 @@ pub(in crate::cli) struct TargetArgs {
     #[arg(long, requires = "vms")]
     no_wait: bool,
 
-    /// Select vCPUs by index
-    #[arg(long = "vcpu", value_name = "N", value_delimiter = ',')]
-    vcpus: Vec<u32>,
+    /// Select vCPUs by index; lists and ranges work (0-3,8)
+    #[arg(long = "vcpu", value_name = "N", value_delimiter = ',', value_parser = parse_range)]
+    vcpus: Vec<IdRange>,
 
     /// Select threads by thread id
-    #[arg(long = "tid", value_name = "TID", value_delimiter = ',')]
+    #[arg(long = "tid", value_name = "TID", value_delimiter = ',', value_parser = parse_tid)]
     tids: Vec<u32>,
 }
 
+/// A range of numbers, including both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct IdRange(u32, u32);
+
+impl fmt::Display for IdRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self(first, last) if first == last => write!(f, "{first}"),
+            Self(first, last) => write!(f, "{first}-{last}"),
+        }
+    }
+}
+
+/// Parses `3` or `0-3`.
+fn parse_range(text: &str) -> Result<IdRange, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let parse = |number: &str| number.trim().parse().ok();
+    match (parse(first), parse(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(IdRange(first, last)),
+        (Some(_), Some(_)) => Err("the first number of a range is the smaller one".to_owned()),
+        _ => Err("give numbers and ranges, such as 0-3,8".to_owned()),
+    }
+}
+
+fn parse_pid(text: &str) -> Result<u32, String> {
+    let error = |_| "a process id is a number; --vm selects VMs by name".to_owned();
+    text.parse().map_err(error)
+}
+
+fn parse_tid(text: &str) -> Result<u32, String> {
+    let error = |_| "a thread id is a number; `kvm-collector list` shows those of vCPUs".to_owned();
+    text.parse().map_err(error)
+}
+
 impl TargetArgs {
+    /// Returns the options that select all VMs by name.
+    pub(in crate::cli) fn any_vm() -> Self {
+        Self {
+            pids: Vec::new(),
+            vms: vec!["*".to_owned()],
+            no_wait: false,
+            vcpus: Vec::new(),
+            tids: Vec::new(),
+        }
+    }
+
     /// Returns the selection for the running kernel.
     ///
     /// # Errors
@@ -81,10 +130,21 @@ impl TargetArgs {
         Ok(())
     }
 
+    /// Returns the values of these options.
+    pub(in crate::cli) fn selected_by(&self) -> SelectedBy {
+        SelectedBy {
+            vm: self.vms.clone(),
+            pid: self.pids.clone(),
+            vcpu: self.vcpus.iter().map(IdRange::to_string).collect(),
+            tid: self.tids.clone(),
+            ..SelectedBy::default()
+        }
+    }
+
     /// Describes the selection for a heading: ` of VM web-1, vCPU 0`. Empty if everything is selected.
     pub(in crate::cli) fn heading(&self) -> String {
         let pids: Vec<_> = self.pids.iter().map(u32::to_string).collect();
-        let vcpus: Vec<_> = self.vcpus.iter().map(u32::to_string).collect();
+        let vcpus: Vec<_> = self.vcpus.iter().map(IdRange::to_string).collect();
         let tids: Vec<_> = self.tids.iter().map(u32::to_string).collect();
         let options = [
             ("VM", &self.vms),
@@ -102,6 +162,23 @@ impl TargetArgs {
         }
     }
 
+    /// Returns the indices of the selected vCPUs, sorted.
+    fn vcpu_indices(&self) -> Result<Vec<u32>, PlanError> {
+        // Not more than the filter could hold anyway, so that a large range takes no memory.
+        let selected = |it: &IdRange| (it.1 - it.0) as usize + 1;
+        let count: usize = self.vcpus.iter().map(selected).sum();
+        if count > MAX_FILTER_IDS {
+            return Err(PlanError::TooManyIds {
+                ids: "vCPUs",
+                selected: count,
+            });
+        }
+        let mut indices: Vec<u32> = self.vcpus.iter().flat_map(|it| it.0..=it.1).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        Ok(indices)
+    }
+
     /// Returns the selection for a recording. Only after reading is it known whether it matches anything.
     ///
     /// # Errors
@@ -112,7 +189,7 @@ impl TargetArgs {
             filter: Filter {
                 tgids: self.pids.clone(),
                 tids: self.tids.clone(),
-                vcpus: self.vcpus.clone(),
+                vcpus: self.vcpu_indices()?,
                 reasons: None,
             },
             vms: vms.collect::<anyhow::Result<_>>()?,
@@ -178,7 +255,11 @@ impl TargetArgs {
 
 fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
     let glob = GlobBuilder::new(pattern).build();
-    let glob = glob.with_context(|| format!("`{pattern}` is not a valid glob for VM names"))?;
+    let glob = glob.map_err(|error| {
+        UsageError(format!(
+            "`{pattern}` is not a valid glob for VM names: {error}"
+        ))
+    })?;
     Ok(glob.compile_matcher())
 }
 
@@ -229,9 +310,32 @@ mod tests {
         assert_eq!(all.heading(), "");
         let some = TargetArgs {
             vms: vec!["web-*".to_owned()],
-            vcpus: vec![0, 1],
+            vcpus: vec![IdRange(0, 3), IdRange(8, 8)],
             ..all
         };
-        assert_eq!(some.heading(), " of VM web-*, vCPU 0 or 1");
+        assert_eq!(some.heading(), " of VM web-*, vCPU 0-3 or 8");
+        assert_eq!(some.vcpu_indices().unwrap(), [0, 1, 2, 3, 8]);
+    }
+
+    #[test]
+    fn ranges_are_parsed() {
+        assert_eq!(parse_range("0-3"), Ok(IdRange(0, 3)));
+        assert_eq!(parse_range("8"), Ok(IdRange(8, 8)));
+        assert!(parse_range("3-0").unwrap_err().contains("smaller"));
+        for text in ["", "foo", "-", "1-", "-1", "0-3-5", "4294967296"] {
+            assert!(parse_range(text).unwrap_err().contains("0-3,8"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_too_many_vcpus_is_an_error() {
+        let args = TargetArgs {
+            pids: Vec::new(),
+            vms: Vec::new(),
+            no_wait: false,
+            vcpus: vec![IdRange(0, u32::MAX), IdRange(0, u32::MAX)],
+            tids: Vec::new(),
+        };
+        assert!(args.vcpu_indices().is_err());
     }
 }

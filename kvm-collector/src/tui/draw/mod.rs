@@ -50,10 +50,7 @@ pub fn draw(app: &App, buffer: &mut Buffer) {
 }
 
 fn draw_title(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
-    let number = |number: usize, unit: &str| {
-        let plural = if number == 1 { "" } else { "s" };
-        format!("{} {unit}{plural}", units::count(number as u64))
-    };
+    let number = |number: usize, unit: &str| units::plural(number as u64, unit);
     let mut texts = vec![("kvm-collector top".to_owned(), TextRole::Strong)];
     let mut add = |text: String, role| texts.push((text, role));
     if app.paused {

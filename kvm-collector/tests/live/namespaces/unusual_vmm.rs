@@ -103,7 +103,7 @@ fn list_vms(pids: &[u32]) -> Result<Vec<(u64, String)>, Failed> {
         .report()?;
     let mut listed = Vec::new();
     for vm in get_list(&report, "vms")? {
-        let pid = get_number(vm, "tgid")?;
+        let pid = get_number(vm, "pid")?;
         if pids.iter().any(|it| u64::from(*it) == pid) {
             listed.push((pid, vm["name"].as_str().unwrap_or_default().to_owned()));
         }

@@ -1,0 +1,203 @@
+//! Collects what `list` prints, from the running kernel or from a recording.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::{
+    cli::{
+        selection::{EventArgs, TargetArgs},
+        tracefs::{find_kvm_format, open_tracefs},
+    },
+    host::{self, namespaces, vm::VmList},
+    model::{EventKind, VMEXIT},
+    source::{PlaybackOptions, Recording},
+    tracefs::{Format, ReasonNames},
+};
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Subject {
+    /// Events of the kvm and kvmmmu systems, with their fields
+    #[value(alias = "event")]
+    Events,
+    /// VMs with their vCPUs
+    #[value(alias = "vm")]
+    Vms,
+    /// Names of exit reasons, for --reason
+    #[value(alias = "reason")]
+    Reasons,
+    /// Kinds of events, for --kind and --cause
+    #[value(alias = "kind")]
+    Kinds,
+}
+
+/// What `list` prints. Subjects that are not requested are absent.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Listing {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) events: Option<Vec<Event>>,
+    #[serde(flatten)]
+    pub(super) vms: Option<VmList>,
+    /// The VMs of a recording, which does not contain their vCPU threads.
+    #[serde(rename = "vms", skip_serializing_if = "Option::is_none")]
+    pub(super) recorded_vms: Option<Vec<RecordedVm>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasons: Option<Vec<Reason>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kinds: Option<Vec<Kind>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Event {
+    pub(super) event: String,
+    pub(super) fields: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RecordedVm {
+    pub(super) name: String,
+    pub(super) pid: u32,
+}
+
+/// An exit reason.
+#[derive(Debug, Serialize)]
+pub(super) struct Reason {
+    /// `vmx`, `svm` or `arm64`.
+    pub(super) isa: &'static str,
+    pub(super) code: u32,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Kind {
+    pub(super) kind: String,
+    /// The event that is counted, and the fields by which.
+    pub(super) event: String,
+    pub(super) fields: Vec<String>,
+}
+
+impl Listing {
+    /// Lists what the running kernel has.
+    pub(super) fn of_host(subjects: &[Subject], patterns: &[String]) -> anyhow::Result<Self> {
+        let mut listing = Self::default();
+        for subject in subjects {
+            match subject {
+                Subject::Events => listing.events = Some(host_events(patterns)?),
+                Subject::Vms => {
+                    if let Err(foreign) = namespaces::check_kernel_ids() {
+                        log::warn!(
+                            "VMs may be missing, and their ids differ from those in events: {foreign}"
+                        );
+                    }
+                    listing.vms = Some(host::vm::list(Path::new("/proc"))?);
+                }
+                Subject::Reasons => {
+                    let exit = find_kvm_format(&open_tracefs()?, "kvm_exit")?;
+                    listing.reasons = Some(reasons(exit.as_ref(), host::kvm::isa()));
+                }
+                Subject::Kinds => listing.kinds = Some(kinds()),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Lists what a recording has.
+    pub(super) fn of_recording(
+        path: &Path,
+        subjects: &[Subject],
+        patterns: &[String],
+    ) -> anyhow::Result<Self> {
+        let mut recording = Recording::open(path)?;
+        let formats = recording.formats().to_vec();
+        let selected = EventArgs::with_patterns(patterns).select_from(&formats, &[], path)?;
+        let mut listing = Self::default();
+        for subject in subjects {
+            match subject {
+                Subject::Events => listing.events = Some(selected.iter().map(event).collect()),
+                Subject::Reasons => {
+                    let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
+                    listing.reasons = Some(reasons(exit, None));
+                }
+                Subject::Kinds => listing.kinds = Some(kinds()),
+                // Last, because it reads the recording to its end.
+                Subject::Vms => {}
+            }
+        }
+        if subjects.contains(&Subject::Vms) {
+            recording.select_events(&selected);
+            let options = PlaybackOptions {
+                // Names of VMs are only collected if they select.
+                selection: TargetArgs::any_vm().for_recording()?,
+                without_raw: false,
+                ..PlaybackOptions::default()
+            };
+            let summary = recording.play(&options, |_, _| Ok::<_, anyhow::Error>(()))?;
+            let vms = summary.processes.into_iter();
+            listing.recorded_vms = Some(vms.map(|(pid, name)| RecordedVm { name, pid }).collect());
+        }
+        Ok(listing)
+    }
+}
+
+fn host_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
+    let tracefs = open_tracefs()?;
+    let selected = if patterns.is_empty() {
+        tracefs.kvm_events()?
+    } else {
+        tracefs.select_events(patterns)?
+    };
+    let formats = selected.iter().map(|event| tracefs.read_format(event));
+    Ok(formats
+        .map(|format| Ok(event(&format?)))
+        .collect::<Result<_, crate::tracefs::EventsError>>()?)
+}
+
+fn event(format: &Format) -> Event {
+    Event {
+        event: format.event_name().to_string(),
+        fields: format.fields.iter().map(|it| it.name.clone()).collect(),
+    }
+}
+
+/// Returns the exit reasons that `kvm_exit` can name, of one instruction set if it is known.
+fn reasons(exit: Option<&Format>, isa: Option<u32>) -> Vec<Reason> {
+    let names = ReasonNames::new(exit);
+    let isas = match (names.is_x86(), isa) {
+        (false, _) => vec![2],
+        (true, Some(isa)) => vec![isa],
+        (true, None) => vec![1, 2],
+    };
+    let mut reasons = Vec::new();
+    for isa in isas {
+        let isa_name = match (names.is_x86(), isa) {
+            (false, _) => "arm64",
+            (true, 1) => "vmx",
+            (true, _) => "svm",
+        };
+        reasons.extend(names.of_isa(isa).into_iter().map(|(code, name)| Reason {
+            isa: isa_name,
+            code,
+            name,
+        }));
+    }
+    reasons
+}
+
+fn kinds() -> Vec<Kind> {
+    let by_reason = Kind {
+        kind: VMEXIT.to_owned(),
+        event: "kvm:kvm_exit".to_owned(),
+        fields: vec!["exit_reason".to_owned()],
+    };
+    let builtin = EventKind::builtin_kinds().into_iter().map(|kind| Kind {
+        fields: [Some(kind.code_field), kind.subcode_field]
+            .into_iter()
+            .flatten()
+            .collect(),
+        event: format!("kvm:{}", kind.event),
+        kind: kind.name,
+    });
+    std::iter::once(by_reason).chain(builtin).collect()
+}

@@ -1,0 +1,58 @@
+//! `kvm-collector list`.
+
+mod listing;
+mod text;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::output;
+use crate::format::json;
+use listing::{Listing, Subject};
+
+/// List the events, VMs, exit reasons and kinds that other commands can select
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kvm-collector list                      the events and VMs of this host
+  kvm-collector list vms
+  kvm-collector list reasons              values of --reason
+  kvm-collector list kinds                values of --kind
+  kvm-collector list events -e 'kvmmmu:*'
+  kvm-collector list -i kvm.data          the events and VMs of a recording")]
+pub(super) struct ListArgs {
+    /// List only this [default: events and vms]
+    #[arg(value_name = "WHAT")]
+    what: Option<Subject>,
+
+    /// Select events by name; globs work (kvm_exit, 'kvmmmu:*')
+    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
+    events: Vec<String>,
+
+    /// Read a recording instead of the running kernel; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let subjects = match &args.what {
+        Some(subject) => vec![*subject],
+        None => vec![Subject::Events, Subject::Vms],
+    };
+    let listing = match &args.input {
+        Some(path) => Listing::of_recording(path, &subjects, &args.events)?,
+        None => Listing::of_host(&subjects, &args.events)?,
+    };
+    let mut out = output::open_output(None)?;
+    if args.json {
+        json::write_line(&listing, &mut out)?;
+    } else {
+        text::write(&listing, &mut out)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

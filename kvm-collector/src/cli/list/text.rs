@@ -1,0 +1,81 @@
+//! The text output of `list`.
+
+use std::io::{self, Write};
+
+use super::listing::Listing;
+use crate::{format::units::plural, host::vm::VmList};
+
+/// Writes all subjects of a listing, with an empty line between them.
+pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
+    let mut is_first = true;
+    let mut heading = |out: &mut dyn Write, text: &str| {
+        let separator = if std::mem::take(&mut is_first) {
+            ""
+        } else {
+            "\n"
+        };
+        writeln!(out, "{separator}{text}")
+    };
+    if let Some(events) = &listing.events {
+        heading(out, &format!("{}:", plural(events.len() as u64, "event")))?;
+        let rows = events
+            .iter()
+            .map(|it| [it.event.clone(), it.fields.join(" ")]);
+        write_columns(rows.collect(), out)?;
+    }
+    if let Some(VmList { vms, unreadable }) = &listing.vms {
+        heading(out, &format!("{}:", plural(vms.len() as u64, "VM")))?;
+        if *unreadable > 0 {
+            let processes = plural(u64::from(*unreadable), "process");
+            writeln!(
+                out,
+                "  ({processes} cannot be read: run as root to list all VMs)"
+            )?;
+        }
+        for vm in vms {
+            writeln!(out, "  {} (pid {}, {})", vm.name, vm.tgid, vm.vmm)?;
+            for vcpu in &vm.vcpus {
+                let index = vcpu.index.map_or("?".into(), |index| index.to_string());
+                writeln!(out, "    vCPU {index}  tid {}  {}", vcpu.tid, vcpu.comm)?;
+            }
+        }
+    }
+    if let Some(vms) = &listing.recorded_vms {
+        heading(out, &format!("{}:", plural(vms.len() as u64, "VM")))?;
+        for vm in vms {
+            writeln!(out, "  {} (pid {})", vm.name, vm.pid)?;
+        }
+    }
+    if let Some(reasons) = &listing.reasons {
+        heading(
+            out,
+            &format!("{}:", plural(reasons.len() as u64, "exit reason")),
+        )?;
+        let rows = reasons.iter().map(|it| {
+            let code = format!("{:#x}", it.code);
+            [format!("{} {code:>10}", it.isa), it.name.clone()]
+        });
+        write_columns(rows.collect(), out)?;
+    }
+    if let Some(kinds) = &listing.kinds {
+        heading(
+            out,
+            "kinds (or the field of any kvm event, such as kvm_eoi.vector):",
+        )?;
+        let rows = kinds.iter().map(|it| {
+            let event = format!("{} by {}", it.event, it.fields.join(" and "));
+            [it.kind.clone(), event]
+        });
+        write_columns(rows.collect(), out)?;
+    }
+    Ok(())
+}
+
+/// Writes two columns, indented.
+fn write_columns(rows: Vec<[String; 2]>, out: &mut impl Write) -> io::Result<()> {
+    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
+    for [first, second] in rows {
+        writeln!(out, "{}", format!("  {first:width$}  {second}").trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Where and when a report was measured, and what was selected.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+
+/// Version of the JSON reports. It changes when the meaning of a field changes.
+const SCHEMA_VERSION: u32 = 1;
+
+/// Describes the measurement of which reports are made.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportOrigin {
+    /// Version of the JSON reports.
+    pub schema_version: u32,
+    /// Version of kvm-collector.
+    pub tool_version: &'static str,
+    /// Name of the measured host; `None` if a recording does not contain it.
+    pub host: Option<String>,
+    /// Id of the host's boot, which is unique; `None` for recordings, which do not contain it.
+    pub boot_id: Option<String>,
+    /// Release of the host's kernel.
+    pub kernel: Option<String>,
+    /// Path of the recording; `None` for live measurements.
+    pub input: Option<String>,
+    /// What was selected.
+    pub selection: SelectedBy,
+    /// Difference between the date, in ns since the epoch, and the clock of the events; `None` if a recording does not contain
+    /// the date.
+    #[serde(skip)]
+    pub wall_offset_ns: Option<u64>,
+}
+
+/// The values of the options that select. Options that were not given are empty.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SelectedBy {
+    /// Patterns of VM names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vm: Vec<String>,
+    /// Process ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pid: Vec<u32>,
+    /// Indices of vCPUs, and ranges of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vcpu: Vec<String>,
+    /// Thread ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tid: Vec<u32>,
+    /// Patterns of exit reasons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reason: Vec<String>,
+    /// Patterns of events.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub event: Vec<String>,
+}
+
+impl ReportOrigin {
+    /// Describes a measurement by this version of kvm-collector. The other fields are empty.
+    #[must_use]
+    pub fn new(selection: SelectedBy) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION"),
+            host: None,
+            boot_id: None,
+            kernel: None,
+            input: None,
+            selection,
+            wall_offset_ns: None,
+        }
+    }
+
+    /// Converts a time of the clock of the events to UTC (RFC 3339), if the date is known.
+    #[must_use]
+    pub fn utc(&self, time_ns: u64) -> Option<String> {
+        let wall_ns = self.wall_offset_ns?.checked_add(time_ns)?;
+        let time = UNIX_EPOCH.checked_add(Duration::from_nanos(wall_ns))?;
+        Some(humantime::format_rfc3339_nanos(time).to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc() {
+        let mut origin = ReportOrigin::new(SelectedBy::default());
+        assert_eq!(origin.utc(0), None);
+        origin.wall_offset_ns = Some(1_795_612_627_613_208_100);
+        let time = origin.utc(1_000_000_000);
+        assert_eq!(time.as_deref(), Some("2026-11-25T13:17:08.613208100Z"));
+        assert_eq!(origin.utc(u64::MAX), None);
+    }
+}

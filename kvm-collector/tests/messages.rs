@@ -1,0 +1,191 @@
+//! Messages about wrong command lines and empty results name the next step, and the exit code tells errors of the command line
+//! (2) from other failures (1).
+
+#[path = "common/raw_event.rs"]
+mod raw_event;
+#[path = "common/raw_record.rs"]
+mod raw_record;
+#[path = "common/temporary_folder.rs"]
+mod temporary_folder;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use bytes::BytesMut;
+use kvm_collector::{
+    model::Batch,
+    recording::{HostFacts, Recorder, RecorderOptions},
+};
+use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
+
+use crate::{
+    raw_event::raw_event,
+    raw_record::{RecordHeader, push_record, recorded_events},
+    temporary_folder::TemporaryFolder,
+};
+
+const EVENTS: [(&str, &str); 2] = [("kvm", "kvm_entry"), ("kvm", "kvm_exit")];
+
+/// A process id that no real process has.
+const TGID: u32 = 1 << 30;
+
+/// Writes a recording of 20 exits with the reason `hlt` of SVM.
+fn write_recording(path: &Path) {
+    let (events, formats) = recorded_events(&EVENTS);
+    let options = RecorderOptions {
+        path: Some(path.to_owned()),
+        ..RecorderOptions::default()
+    };
+    let mut recorder = Recorder::new(options, &events, &HostFacts::default()).expect("a file");
+    let mut bytes = BytesMut::new();
+    for number in 0..40u16 {
+        let slot = number % 2;
+        let format = &formats[usize::from(slot)];
+        let fields: &[_] = match slot {
+            0 => &[("vcpu_id", 0)],
+            _ => &[("vcpu_id", 0), ("isa", 2), ("exit_reason", 0x78)],
+        };
+        let header = RecordHeader {
+            time_ns: 5_000_000_000 + u64::from(number) * 1000,
+            thread: (TGID, TGID),
+            cpu: 0,
+            slot,
+            id: format.id,
+        };
+        let raw = raw_event(format, fields);
+        push_record(
+            &mut bytes,
+            header,
+            &raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..],
+        );
+    }
+    let batch = Batch::new(bytes.freeze());
+    recorder.record_batch(&batch).expect("cannot write");
+    recorder.finish().expect("cannot write");
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kvm-collector"))
+        .args(args)
+        .output()
+        .expect("the collector runs")
+}
+
+/// Runs the collector. Checks the exit code, and that stderr contains all of `texts`.
+fn check(args: &[&str], code: i32, texts: &[&str]) {
+    let output = run(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    for text in texts {
+        assert!(stderr.contains(text), "{args:?}: no `{text}` in: {stderr}");
+    }
+    assert!(stderr.len() < 600, "{args:?}: too long: {stderr}");
+}
+
+#[test]
+fn an_argument_without_its_option_gets_a_tip() {
+    check(&["stat", "sleep", "1"], 2, &["`-- sleep ...`"]);
+    check(&["exits", "k.data"], 2, &["`-i k.data`"]);
+    check(&["trace", "./k.data"], 2, &["`-i ./k.data`"]);
+    check(&["-q", "convert", "k.data"], 2, &["`-i k.data`"]);
+    check(&["record", "x.data"], 2, &["`-o x.data`"]);
+}
+
+#[test]
+fn invalid_selectors_say_what_is_expected() {
+    check(&["exits", "--vcpu", "foo"], 2, &["foo", "0-3,8"]);
+    check(&["exits", "--vcpu", "3-0"], 2, &["smaller"]);
+    check(&["exits", "-p", "web-1"], 2, &["number", "--vm"]);
+    check(&["trace", "--tid", "x"], 2, &["number", "list"]);
+}
+
+#[test]
+fn options_that_do_not_fit_together_are_usage_errors() {
+    check(&["record", "--rotate", "3"], 2, &["--max-size"]);
+    check(&["exits", "--slow", "1ms", "--csv"], 2, &["--json"]);
+    check(&["top", "--sort", "preempted"], 2, &["--preempt"]);
+    let args = ["exits", "--kind", "pio", "--reason", "io"];
+    check(&args, 2, &["--reason", "--kind pio"]);
+}
+
+#[test]
+fn unknown_names_get_suggestions() {
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_recording(&file);
+    let file = file.to_str().expect("UTF-8");
+    let on_recording = |args: &[&str], texts: &[&str]| {
+        check(&[&args[..1], &["-i", file], &args[1..]].concat(), 2, texts);
+    };
+    on_recording(
+        &["stat", "-e", "kvm_exti"],
+        &["did you mean kvm:kvm_exit", "list events -i"],
+    );
+    on_recording(&["trace", "-e", "kvm_nothing_like_it"], &["list events -i"]);
+    on_recording(
+        &["exits", "--reason", "hltt"],
+        &["did you mean", "hlt", "list reasons"],
+    );
+    on_recording(&["exits", "--reason", "frobnicate"], &["list reasons"]);
+    on_recording(&["exits", "--kind", "iop"], &["`iop`", "mmio"]);
+}
+
+#[test]
+fn an_absent_vm_or_process_is_an_error_without_a_report() {
+    let folder = TemporaryFolder::new();
+    let (file, out) = (folder.file("kvm.data"), folder.file("out"));
+    write_recording(&file);
+    fs::write(&out, "old").expect("a file");
+    let (file, out_arg) = (file.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
+    for selector in [["--vm", "nosuch"], ["-p", "17"]] {
+        let commands: [&[&str]; 5] = [
+            &["stat"],
+            &["exits"],
+            &["convert", "--to", "html"],
+            &["convert", "--to", "parquet"],
+            &["convert", "--to", "csv"],
+        ];
+        for command in commands {
+            let args = [command, &["-i", file, "-o", out_arg], &selector].concat();
+            check(&args, 1, &[selector[1], "it has events of"]);
+            assert_eq!(fs::read_to_string(&out).expect("a file"), "old", "{args:?}");
+            if command[0] != "convert" {
+                let output = run(&[command, &["-i", file], &selector].concat());
+                assert!(output.stdout.is_empty(), "{command:?}");
+            }
+        }
+    }
+    let names = fs::read_dir(out.parent().expect("a folder")).expect("a folder");
+    assert_eq!(names.count(), 2, "no other files are left");
+}
+
+#[test]
+fn list_shows_what_a_recording_has() {
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_recording(&file);
+    let file = file.to_str().expect("UTF-8");
+    let list = |args: &[&str]| {
+        let output = run(&[&["list", "--json", "-i", file], args].concat());
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let all = list(&[]);
+    assert_eq!(all["events"][0]["event"], "kvm:kvm_entry");
+    assert_eq!(all["events"].as_array().map(Vec::len), Some(2));
+    assert_eq!(all["vms"][0]["pid"], TGID);
+    assert_eq!(list(&["vms", "-e", "kvm_exit"])["vms"][0]["pid"], TGID);
+    let reasons = list(&["reasons"]);
+    let reasons = reasons["reasons"].as_array().expect("reasons");
+    let hlt = |isa: &str, name: &str, code: u64| {
+        let found = reasons
+            .iter()
+            .find(|it| it["isa"] == isa && it["name"] == name);
+        assert_eq!(found.expect("a reason")["code"], code);
+    };
+    hlt("svm", "hlt", 0x78);
+    hlt("vmx", "HLT", 12);
+    assert!(list(&["kinds"])["kinds"].to_string().contains("page-fault"));
+}
