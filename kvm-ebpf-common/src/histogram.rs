@@ -7,8 +7,8 @@
 /// Number of buckets into which a power of two is divided.
 pub const BUCKETS_PER_OCTAVE: usize = 10;
 
-/// First power of two that is divided. All durations below 128 ns share one bucket, because even an
-/// immediate re-entry of the guest takes longer.
+/// Exponent of the first power of two that is divided: 2^7 = 128 ns. All durations below
+/// share one bucket, because even an immediate re-entry of the guest takes longer.
 const FIRST_OCTAVE: u32 = 7;
 
 /// Number of powers of two that are divided. Durations from 2^37 ns (137 s) share the last bucket.
@@ -25,7 +25,7 @@ pub type Histogram = [u64; BUCKETS];
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "a step is below BUCKETS_PER_OCTAVE"
+    reason = "a bucket_in_octave is below BUCKETS_PER_OCTAVE"
 )]
 pub const fn bucket_index(ns: u64) -> usize {
     if ns < 1 << FIRST_OCTAVE {
@@ -35,11 +35,12 @@ pub const fn bucket_index(ns: u64) -> usize {
         return BUCKETS - 1;
     }
     let octave = log2(ns);
-    let step = ((ns ^ (1 << octave)) * BUCKETS_PER_OCTAVE as u64) >> octave;
-    1 + (octave - FIRST_OCTAVE) as usize * BUCKETS_PER_OCTAVE + step as usize
+    let bucket_in_octave = ((ns ^ (1 << octave)) * BUCKETS_PER_OCTAVE as u64) >> octave;
+    1 + (octave - FIRST_OCTAVE) as usize * BUCKETS_PER_OCTAVE + bucket_in_octave as usize
 }
 
-/// Returns the binary logarithm of a duration, which is below 2^40 and not 0.
+/// Returns the binary logarithm of a duration, rounded down. The duration must not be 0, and must be
+/// below 2^40.
 ///
 /// BPF has no instruction to count leading zeros. This finds the highest byte that is not zero, and
 /// its logarithm in a table. The branches favour durations from 256 ns to 16 ms, which most exits have.
@@ -71,14 +72,17 @@ static LOG2: [u8; 256] = {
 
 /// Returns the shortest duration in a bucket, in ns.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "there are OCTAVES octaves")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "an index has at most OCTAVES octaves"
+)]
 pub const fn bucket_start(index: usize) -> u64 {
     if index == 0 {
         return 0;
     }
     let octave = FIRST_OCTAVE + ((index - 1) / BUCKETS_PER_OCTAVE) as u32;
-    let step = ((index - 1) % BUCKETS_PER_OCTAVE) as u64;
-    (1 << octave) + (step << octave).div_ceil(BUCKETS_PER_OCTAVE as u64)
+    let bucket_in_octave = ((index - 1) % BUCKETS_PER_OCTAVE) as u64;
+    (1 << octave) + (bucket_in_octave << octave).div_ceil(BUCKETS_PER_OCTAVE as u64)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! The key of counted spans and causes.
+//! The key by which exits, other timed spans and causes are counted.
 
-/// Key under which spans or causes are counted: two fields of an event.
+/// The key by which exits, other spans ([`Span`](crate::Span)) and causes are counted: the values of two
+/// fields of an event.
 #[repr(C)]
 #[cfg_attr(
     feature = "user",

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, sync::OnceLock};
 use anyhow::{Result, bail};
 
 use crate::{
-    process::{self, say},
+    process::{self, info},
     workspace,
 };
 
@@ -14,17 +14,17 @@ use crate::{
 /// # Errors
 /// If there is no apt, or the user is not root. The message contains the command to run.
 pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
-    let by_hand = format!("apt-get install {}", packages.join(" "));
+    let manual_command = format!("apt-get install {}", packages.join(" "));
     if !is_available() {
         bail!(
-            "{why} needs what Debian gets with `{by_hand}`: install it by this system's own means"
+            "{why} needs more packages, and this system has no apt-get to install them (on Debian: `{manual_command}`): install them with this system's package manager"
         );
     }
     if !process::is_root() {
-        bail!("{why} needs more packages: run `sudo {by_hand}`, or this command as root");
+        bail!("{why} needs more packages: run `sudo {manual_command}`, or this command as root");
     }
     update_once()?;
-    say!("installing {} for {why}", packages.join(" "));
+    info!("installing {} for {why}", packages.join(" "));
     process::run(
         Command::new("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -34,23 +34,26 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     )
 }
 
+/// Returns whether this system has apt.
 pub(crate) fn is_available() -> bool {
-    process::find("apt-get").is_some()
+    process::find_program("apt-get").is_some()
 }
 
-/// Updates the package lists before their first use. A fresh machine has none, and old ones name files that no longer exist.
+/// Updates the package lists before their first use. A fresh machine has none, and old lists name files that no longer
+/// exist.
 pub(crate) fn update_once() -> Result<()> {
     static UPDATED: OnceLock<()> = OnceLock::new();
     if UPDATED.set(()).is_err() || !process::is_root() {
         return Ok(());
     }
-    say!("refreshing the package lists");
+    info!("updating the package lists");
     process::run(Command::new("apt-get").args(["update", "-qq"]))
 }
 
 /// Returns the names of available packages that match an extended regular expression.
 pub(crate) fn search(pattern: &str) -> Result<Vec<String>> {
-    let found = process::read(Command::new("apt-cache").args(["search", "--names-only", pattern]))?;
+    let found =
+        process::read_stdout(Command::new("apt-cache").args(["search", "--names-only", pattern]))?;
     Ok(found
         .lines()
         .filter_map(|line| line.split_whitespace().next())
@@ -60,7 +63,7 @@ pub(crate) fn search(pattern: &str) -> Result<Vec<String>> {
 
 /// Returns the package and all its dependencies, including installed ones.
 pub(crate) fn closure(package: &str) -> Result<Vec<String>> {
-    let plan = process::read(
+    let plan = process::read_stdout(
         Command::new("apt-get")
             .args(["install", "--simulate", "-qq", "--no-install-recommends"])
             .args(["-o", "Dir::State::status=/dev/null"])
@@ -75,7 +78,7 @@ pub(crate) fn closure(package: &str) -> Result<Vec<String>> {
 
 /// Downloads packages and unpacks them to `dir`, without installing them.
 pub(crate) fn unpack(packages: &[String], dir: &Path) -> Result<()> {
-    let debs = workspace::draft_of(dir, "debs");
+    let debs = workspace::temporary_path(dir, "debs");
     std::fs::create_dir_all(&debs)?;
     process::run(
         Command::new("apt-get")

@@ -9,13 +9,15 @@ use anyhow::Result;
 
 use crate::{
     apt,
-    process::{self, say},
+    process::{self, info},
     workspace,
 };
 
+/// Version of bpf-linker.
 const VERSION: &str = "0.13.0";
 
-/// Returns the folder of the linker. Its name contains the LLVM version, so that a compiler update builds a new linker.
+/// Returns the path of the linker, and builds it if necessary. The path contains the LLVM version, so a compiler with another
+/// LLVM gets its own linker.
 pub(crate) fn find_or_build(llvm: u32) -> Result<PathBuf> {
     let root = workspace::target(&format!("tools/llvm-{llvm}"));
     let linker = root.join("bin/bpf-linker");
@@ -31,7 +33,7 @@ fn build(llvm: u32, root: &Path) -> Result<()> {
     if !llvm_config.exists() {
         apt::install(&[&format!("llvm-{llvm}-dev")], "building bpf-linker")?;
     }
-    say!("building bpf-linker {VERSION} for LLVM {llvm} (about a minute, once)");
+    info!("building bpf-linker {VERSION} for LLVM {llvm} (about a minute, once)");
     process::run(
         Command::new("cargo")
             .args(["install", "--quiet", "--locked"])

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    process::{self, say},
+    process::{self, info},
     toolchain::Toolchain,
     workspace,
 };
@@ -23,6 +23,7 @@ const RUSTFLAGS: [&str; 4] = [
     "-Clink-arg=--disable-expand-memcpy-in-order",
 ];
 
+/// Builds the eBPF object. Writes it only if it has changed.
 pub(crate) fn run() -> Result<()> {
     // A separate folder, because two compilers in one folder make cargo rebuild everything each time.
     let target_dir = workspace::target("ebpf");
@@ -36,18 +37,19 @@ pub(crate) fn run() -> Result<()> {
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
     process::run(&mut cargo)?;
 
-    let built = target_dir.join(TARGET).join("release/kvm-ebpf");
-    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let built_object = target_dir.join(TARGET).join("release/kvm-ebpf");
+    let bytes = fs::read(&built_object)
+        .with_context(|| format!("cannot read {}", built_object.display()))?;
     let object = workspace::ebpf_object();
-    // A file that is not written keeps its time, so cargo does not rebuild the collector.
+    // An unchanged file is not written: its new modification time would make cargo rebuild the collector.
     if fs::read(&object).is_ok_and(|old| old == bytes) {
-        say!("{} is up to date", object.display());
+        info!("{} is up to date", object.display());
         return Ok(());
     }
     if let Some(dir) = object.parent() {
         fs::create_dir_all(dir)?;
     }
     fs::write(&object, bytes).with_context(|| format!("cannot write {}", object.display()))?;
-    say!("wrote {}", object.display());
+    info!("wrote {}", object.display());
     Ok(())
 }

@@ -21,6 +21,7 @@ pub(crate) struct Executable {
     pub(crate) path: PathBuf,
 }
 
+/// Returns a cargo command that runs in the workspace root.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root());
@@ -34,7 +35,7 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Executable>> {
         .stdout(Stdio::piped());
     let mut child = cargo
         .spawn()
-        .with_context(|| format!("cannot run {}", process::show(cargo)))?;
+        .with_context(|| format!("cannot run {}", process::format_command(cargo)))?;
     let stdout = child.stdout.take().context("cargo's output is piped")?;
     let mut executables = Vec::new();
     for line in BufReader::new(stdout).lines() {
@@ -42,11 +43,12 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Executable>> {
     }
     let status = child.wait()?;
     if !status.success() {
-        bail!("{} failed: {status}", process::show(cargo));
+        bail!("{} failed: {status}", process::format_command(cargo));
     }
     Ok(executables)
 }
 
+/// Parses a message of cargo. Returns `None` if it is not about a program.
 fn parse_message(line: &str) -> Option<Executable> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = &message["target"];
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_programs_count() {
+    fn only_messages_about_programs_are_used() {
         let program = r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"live"},"executable":"/t/live-1"}"#;
         let executable = parse_message(program).unwrap();
         assert_eq!(executable.name, "live");

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     build_ebpf,
     cargo::{self, Executable},
-    process::{as_root, say},
+    process::{as_root, info},
     workspace,
 };
 
@@ -21,10 +21,10 @@ pub(crate) const IN_VM: &str = "/bin/kvm-collector";
 /// Builds the eBPF programs and the collector for this machine. Returns the path of the collector.
 pub(crate) fn build() -> Result<PathBuf> {
     build_ebpf::run()?;
-    say!("building the collector");
-    let built =
+    info!("building the collector");
+    let programs =
         cargo::build(cargo::cargo().args(["build", "--release", "--package", "kvm-collector"]))?;
-    find(&built, "kvm-collector", false)
+    find_executable(&programs, "kvm-collector", false)
 }
 
 /// Statically linked programs for the VM, which has no C library.
@@ -40,28 +40,28 @@ pub(crate) struct StaticBuild {
 /// Builds the eBPF programs, the collector and the live tests, linked statically.
 pub(crate) fn build_static() -> Result<StaticBuild> {
     build_ebpf::run()?;
-    say!("building the collector and its tests for the VM (the first time takes minutes)");
-    let built = cargo::build(
-        linked_statically(cargo::cargo().args(["test", "--no-run", "--release"]))
+    info!("building the collector and its tests for the VM (the first time takes minutes)");
+    let programs = cargo::build(
+        link_statically(cargo::cargo().args(["test", "--no-run", "--release"]))
             .args(["--package", "kvm-collector", "--test", "live"])
             .args(["--example", "empty_programs"]),
     )?;
     Ok(StaticBuild {
-        collector: find(&built, "kvm-collector", false)?,
-        live_tests: find(&built, "live", true)?,
-        empty_programs: find(&built, "empty_programs", false)?,
+        collector: find_executable(&programs, "kvm-collector", false)?,
+        live_tests: find_executable(&programs, "live", true)?,
+        empty_programs: find_executable(&programs, "empty_programs", false)?,
     })
 }
 
 /// Builds xtask itself, linked statically, to run it in the VM.
 pub(crate) fn build_xtask_static() -> Result<PathBuf> {
-    let built = cargo::build(
-        linked_statically(cargo::cargo().args(["build", "--release"])).args(["--package", "xtask"]),
+    let programs = cargo::build(
+        link_statically(cargo::cargo().args(["build", "--release"])).args(["--package", "xtask"]),
     )?;
-    find(&built, "xtask", false)
+    find_executable(&programs, "xtask", false)
 }
 
-fn linked_statically(cargo: &mut Command) -> &mut Command {
+fn link_statically(cargo: &mut Command) -> &mut Command {
     cargo
         // With an explicit target, cargo does not apply RUSTFLAGS to build scripts and macros.
         .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
@@ -71,12 +71,12 @@ fn linked_statically(cargo: &mut Command) -> &mut Command {
         .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
 }
 
-fn find(built: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {
-    built
+fn find_executable(programs: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {
+    programs
         .iter()
-        .find(|it| it.name == name && it.is_test == is_test)
-        .map(|it| it.path.clone())
-        .with_context(|| format!("cargo did not say where it put {name}"))
+        .find(|program| program.name == name && program.is_test == is_test)
+        .map(|program| program.path.clone())
+        .with_context(|| format!("cargo did not report the path of {name}"))
 }
 
 /// Returns whether kvm_exit fires on this host, as `kvm-collector doctor` finds out by running a guest.

@@ -1,6 +1,6 @@
 //! Developer commands: `cargo xtask COMMAND`. There is one file or folder per command.
 //!
-//! The commands install what they need, if permitted, and print what they do on stderr.
+//! The commands install the packages that they need, if they run as root, and print their progress on stderr.
 
 mod apt;
 mod bench;
@@ -34,9 +34,7 @@ enum Command {
     Run(run::RunArgs),
     /// Show the collector's main commands on real KVM events
     Demo,
-    /// Run all tests, on this host and in VMs with kvm_amd
     Test(test::TestArgs),
-    /// Measure the overhead of kvm-collector and of other tools
     Bench(bench::BenchArgs),
     Soak(soak::SoakArgs),
     Names(names::NamesArgs),

@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::{
     apt, build_ebpf, cargo,
-    process::{self, say},
+    process::{self, info},
     vm::{Series, modules_dir, newest_package},
     workspace,
 };
@@ -61,25 +61,25 @@ pub(crate) fn run(args: &NamesArgs) -> Result<ExitCode> {
     if !args.check {
         test.env("KVM_TEST_LIST_MISSING", "1");
     }
-    let is_same = process::status(&mut test)?.success();
-    Ok(if is_same || !args.check {
+    let succeeded = process::status(&mut test)?.success();
+    Ok(if succeeded || !args.check {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-/// Downloads the packages of a kernel and keeps what the test reads.
+/// Downloads the packages of a kernel and extracts the files that the test reads.
 fn fetch(series: Series, folder: &Path) -> Result<()> {
-    if process::find("modinfo").is_none() {
+    if process::find_program("modinfo").is_none() {
         apt::install(&["kmod"], "reading the parameters of modules")?;
     }
     let image = newest_package(series)?;
-    let headers = headers_of(&image)?;
-    say!("fetching {headers} and {image} (once)");
-    let unpacked = workspace::draft_of(folder, "unpacked");
+    let headers = headers_package(&image)?;
+    info!("fetching {headers} and {image} (once)");
+    let unpacked = workspace::temporary_path(folder, "unpacked");
     apt::unpack(&[headers.clone(), image], &unpacked)?;
-    let prepared = workspace::draft_of(folder, "prepared");
+    let prepared = workspace::temporary_path(folder, "prepared");
     let source = unpacked.join("usr/src").join(&headers);
     for name in FOLDERS {
         let target = prepared.join(name);
@@ -90,8 +90,8 @@ fn fetch(series: Series, folder: &Path) -> Result<()> {
     fs::create_dir_all(&parameters)?;
     for (file, module) in MODULES {
         let path = find_module(&unpacked, file)?;
-        let list = process::read(
-            Command::new(process::find("modinfo").context("modinfo is not installed")?)
+        let list = process::read_stdout(
+            Command::new(process::find_program("modinfo").context("modinfo is not installed")?)
                 .arg("--parameters")
                 .arg(&path),
         )?;
@@ -103,7 +103,7 @@ fn fetch(series: Series, folder: &Path) -> Result<()> {
 }
 
 /// Returns the package with the headers that all flavours of a kernel share.
-fn headers_of(image: &str) -> Result<String> {
+fn headers_package(image: &str) -> Result<String> {
     // `linux-image-6.1.0-56-cloud-amd64` belongs to `linux-headers-6.1.0-56-common`.
     image
         .strip_prefix("linux-image-")
@@ -131,9 +131,9 @@ mod tests {
     #[test]
     fn headers_have_the_version_of_the_image() {
         assert_eq!(
-            headers_of("linux-image-6.12.117+deb12-cloud-amd64").unwrap(),
+            headers_package("linux-image-6.12.117+deb12-cloud-amd64").unwrap(),
             "linux-headers-6.12.117+deb12-common"
         );
-        assert!(headers_of("linux-image-6.1.0-56-amd64").is_err());
+        assert!(headers_package("linux-image-6.1.0-56-amd64").is_err());
     }
 }

@@ -12,10 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Prints progress on stderr; stdout is for results.
-macro_rules! say {
+macro_rules! info {
     ($($arg:tt)*) => { eprintln!("xtask: {}", format_args!($($arg)*)) };
 }
-pub(crate) use say;
+pub(crate) use info;
 
 /// Runs a command, with its output on stderr.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     command.stdout(Stdio::from(stderr()));
     let status = status(command)?;
     if !status.success() {
-        bail!("{} failed: {status}", show(command));
+        bail!("{} failed: {status}", format_command(command));
     }
     Ok(())
 }
@@ -34,27 +34,27 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     command
         .status()
-        .with_context(|| format!("cannot run {}", show(command)))
+        .with_context(|| format!("cannot run {}", format_command(command)))
 }
 
 /// Runs a command and returns its stdout.
 ///
 /// # Errors
 /// If it cannot be run, fails, or prints something that is not UTF-8.
-pub(crate) fn read(command: &mut Command) -> Result<String> {
+pub(crate) fn read_stdout(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("cannot run {}", show(command)))?;
+        .with_context(|| format!("cannot run {}", format_command(command)))?;
     if !output.status.success() {
-        bail!("{} failed: {}", show(command), output.status);
+        bail!("{} failed: {}", format_command(command), output.status);
     }
     String::from_utf8(output.stdout)
-        .with_context(|| format!("{} did not print text", show(command)))
+        .with_context(|| format!("{} did not print text", format_command(command)))
 }
 
 /// Finds a program on PATH, or in /usr/sbin and /sbin, which an ordinary user's PATH often lacks.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
@@ -78,7 +78,7 @@ pub(crate) fn as_root(program: &Path) -> Command {
 }
 
 /// Formats a command as a user would type it, without its environment.
-pub(crate) fn show(command: &Command) -> String {
+pub(crate) fn format_command(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(command.get_args().map(|arg| arg.to_string_lossy()));
     format!("`{}`", words.join(" "))

@@ -26,5 +26,8 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: &RunArgs) -> Result<std::process::ExitCode> {
     let mut collector = as_root(&collector::build()?);
     let err = collector.args(&args.args).exec();
-    Err(anyhow!(err).context(format!("cannot run {}", process::show(&collector))))
+    Err(anyhow!(err).context(format!(
+        "cannot run {}",
+        process::format_command(&collector)
+    )))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     apt, bpf_linker,
-    process::{self, say},
+    process::{self, info},
     workspace::RUST_VERSION,
 };
 
@@ -19,11 +19,11 @@ use crate::{
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
-const ELSEWHERE: &str = "\
-install what `cargo xtask build-ebpf` needs, either
+const INSTALL_HINT: &str = "\
+to install a compiler for `cargo xtask build-ebpf`, run either
     rustup toolchain install nightly --component rust-src
     cargo binstall bpf-linker
-or, on Debian 12 and as root (this command then does it by itself),
+or, on Debian 12 as root (where this command does it for you),
     apt-get install rustc-web rust-web-src";
 
 /// A compiler with its library source, and a linker for its bitcode.
@@ -35,7 +35,9 @@ pub(crate) struct Toolchain {
 
 #[derive(Debug)]
 enum Compiler {
+    /// Rustup's nightly.
     Nightly,
+    /// Debian's package rustc-web.
     Debian,
 }
 
@@ -48,11 +50,11 @@ impl Toolchain {
         } else {
             if !Compiler::Debian.is_complete() {
                 apt::install(&DEBIAN_PACKAGES, "a compiler for the BPF target")
-                    .map_err(|err| anyhow!("{err:#}\n{ELSEWHERE}"))?;
+                    .map_err(|err| anyhow!("{err:#}\n{INSTALL_HINT}"))?;
             }
             if !Compiler::Debian.is_complete() {
                 bail!(
-                    "{DEBIAN_RUSTC} is older than {RUST_VERSION} or has no library source\n{ELSEWHERE}"
+                    "{DEBIAN_RUSTC} is older than {RUST_VERSION} or has no library source\n{INSTALL_HINT}"
                 );
             }
             Compiler::Debian
@@ -60,14 +62,14 @@ impl Toolchain {
         let llvm = compiler.version()?.llvm;
         let linker = match compiler {
             // Users of a nightly usually have a release build of bpf-linker, which contains a recent LLVM.
-            Compiler::Nightly => match process::find("bpf-linker") {
+            Compiler::Nightly => match process::find_program("bpf-linker") {
                 Some(linker) => linker,
                 None => bpf_linker::find_or_build(llvm)?,
             },
             // A linker in PATH may be older than Debian's LLVM.
             Compiler::Debian => bpf_linker::find_or_build(llvm)?,
         };
-        say!("compiler for eBPF: {}", compiler.description());
+        info!("compiler for eBPF: {}", compiler.description());
         Ok(Self { compiler, linker })
     }
 
@@ -95,13 +97,15 @@ impl Compiler {
                 .join("lib/rustlib/src/rust/library")
                 .exists()
         });
-        has_source && self.version().is_ok_and(|it| it.release >= required)
+        has_source
+            && self
+                .version()
+                .is_ok_and(|version| version.release >= required)
     }
 
     fn version(&self) -> Result<Version> {
         let text = read(self.rustc().arg("-vV"))?;
-        parse_version(&text)
-            .with_context(|| format!("cannot make sense of rustc's version:\n{text}"))
+        parse_version(&text).with_context(|| format!("cannot parse rustc's version:\n{text}"))
     }
 
     fn description(&self) -> &'static str {
@@ -138,23 +142,24 @@ fn command(program: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Like `process::read`, but prints no errors, because a failure is a valid result here.
+/// Like `process::read_stdout`, but prints no errors, because a failure is a valid result here.
 fn read(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::null()).output()?;
     if !output.status.success() {
-        bail!("{} failed", process::show(command));
+        bail!("{} failed", process::format_command(command));
     }
     Ok(String::from_utf8(output.stdout)?)
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Version {
+    /// Major and minor version of the compiler.
     release: (u32, u32),
     /// Major version of the compiler's LLVM.
     llvm: u32,
 }
 
-/// Versions from `rustc -vV`.
+/// Parses the output of `rustc -vV`.
 fn parse_version(text: &str) -> Option<Version> {
     let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
     Some(Version {
@@ -174,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_of_a_nightly() {
+    fn the_version_of_a_nightly_is_parsed() {
         let text = "rustc 1.97.0-nightly (e50aa6fba 2026-05-19)\nbinary: rustc\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n";
         let expected = Version {
             release: (1, 97),

@@ -1,14 +1,15 @@
-//! Paths. Everything that xtask creates is under `target/`, so `cargo clean` removes it.
+//! Paths in the workspace. Everything that xtask creates is under `target/`, so `cargo clean` removes it.
 
 use std::path::{Path, PathBuf};
 
 /// Minimum version of rustc, from the workspace's `rust-version`.
 pub(crate) const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
+/// Returns the root folder of the workspace.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("xtask lies in the workspace root")
+        .expect("xtask is a folder in the workspace root")
 }
 
 /// Returns a path under the workspace's `target`.
@@ -23,9 +24,9 @@ pub(crate) fn ebpf_object() -> PathBuf {
     target("bpf/kvm-ebpf.o")
 }
 
-/// Returns a path next to `path` for an incomplete version of it. It is renamed when complete.
-pub(crate) fn draft_of(path: &Path, what: &str) -> PathBuf {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{what}-{}", std::process::id()));
-    draft.into()
+/// Returns a path next to `path` for a file or folder that is not complete yet. The caller renames it when it is complete.
+pub(crate) fn temporary_path(path: &Path, suffix: &str) -> PathBuf {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{suffix}-{}", std::process::id()));
+    temporary.into()
 }

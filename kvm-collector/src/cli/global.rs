@@ -24,7 +24,7 @@ pub(super) struct GlobalOptions {
     pub(super) color: Color,
     pub(super) quiet: bool,
     /// Log messages of the eBPF programs are requested.
-    pub(super) kernel_log: bool,
+    pub(super) ebpf_log: bool,
 }
 
 /// Runs a command on a single-threaded runtime. One thread is enough, because the command mostly waits.

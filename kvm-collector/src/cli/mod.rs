@@ -1,5 +1,5 @@
-//! The command line: parses arguments and runs the subcommand. There is one file or folder per
-//! subcommand; the others have options that several share.
+//! The command line: parses arguments and runs the subcommand. Each subcommand has a module of its
+//! own; the other modules have shared options.
 
 mod baseline;
 mod convert;
@@ -118,7 +118,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = GlobalOptions {
         color: cli.color,
         quiet: cli.quiet,
-        kernel_log: cli.verbose >= 2,
+        ebpf_log: cli.verbose >= 2,
     };
     match cli.command {
         Command::Stat(args) => block_on(stat::run(args, global)),
@@ -143,17 +143,17 @@ pub fn report_error(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Returns whether an error is a closed pipe. The reader of the output has ended then, which is not a
-/// failure.
+/// Returns whether an error is a closed pipe. It means that the reader of the output has ended, which
+/// is not a failure.
 #[must_use]
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let io = cause
+        let io_kind = cause
             .downcast_ref::<std::io::Error>()
             .map(std::io::Error::kind);
-        let json = cause
+        let json_kind = cause
             .downcast_ref::<serde_json::Error>()
             .and_then(serde_json::Error::io_error_kind);
-        io.or(json) == Some(std::io::ErrorKind::BrokenPipe)
+        io_kind.or(json_kind) == Some(std::io::ErrorKind::BrokenPipe)
     })
 }

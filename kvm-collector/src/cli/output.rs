@@ -60,8 +60,8 @@ impl OutputArgs {
         }
     }
 
-    /// Opens the output. This happens before the measurement, so that a file that cannot be written does
-    /// not waste one. A file keeps its content until the first report is written.
+    /// Opens the output. Called before the measurement, so that a file that cannot be written is an error
+    /// before time is spent on measuring. A file keeps its content until the first report is written.
     pub(super) fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
         open_output(self.output.as_ref())
     }

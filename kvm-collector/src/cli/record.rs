@@ -186,7 +186,7 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
         entry: find_kvm_format(&tracefs, "kvm_entry")?,
         emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
-        logs_programs: global.kernel_log,
+        logs_programs: global.ebpf_log,
         ..LiveOptions::default()
     })?;
     let session = RecordSession {

@@ -72,7 +72,7 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         selection: args.target.for_running_kernel()?,
         entry: find_kvm_format(&tracefs, "kvm_entry")?,
         per_vm: args.per_vm,
-        logs_programs: global.kernel_log,
+        logs_programs: global.ebpf_log,
         ..LiveOptions::default()
     })?;
     let conditions = args.stop.conditions();

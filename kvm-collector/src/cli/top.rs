@@ -162,7 +162,7 @@ impl TopArgs {
             timing: Some(timing::timing_request(&find, counted, self.preempt)?),
             selection: self.target.for_running_kernel()?,
             sizes: timing::map_sizes(self.max_rows),
-            logs_programs: global.kernel_log,
+            logs_programs: global.ebpf_log,
             ..LiveOptions::default()
         })?)
     }

@@ -151,7 +151,7 @@ pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Resul
         entry: find_kvm_format(&tracefs, "kvm_entry")?,
         emits_events: true,
         sizes: MapSizes::default().with_rings(args.ring),
-        logs_programs: global.kernel_log,
+        logs_programs: global.ebpf_log,
         ..LiveOptions::default()
     })?;
     let mut schedule = args.stop.conditions().start(None)?;

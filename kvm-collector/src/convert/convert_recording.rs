@@ -1,4 +1,4 @@
-//! Plays a recording into a target.
+//! Replays a recording, and writes it to a [`Sink`].
 
 use super::{
     error::ConvertError,
@@ -14,9 +14,9 @@ use crate::{
 /// What to convert.
 #[derive(Debug)]
 pub struct ConvertOptions {
-    /// The selected events, in the order of their slots.
+    /// Formats of the selected events, by slot.
     pub formats: Vec<Format>,
-    /// The part of the recording, and the VMs.
+    /// The time range and the VMs to convert.
     pub playback: PlaybackOptions,
     /// How to time exits. `None` converts events.
     pub exit_replay: Option<ReplayOptions>,
@@ -29,17 +29,17 @@ pub struct ConvertOptions {
 pub struct ConvertSummary {
     /// Facts about the recording.
     pub recording: RecordingSummary,
-    /// What the output lacks.
+    /// Data that is missing from the output, such as lost events.
     pub loss: Loss,
     /// Number of exits written. `None` if events were converted.
     pub exits_written: Option<u64>,
 }
 
-/// Plays a recording into a target. `player` is [`Recording::play`], or a function that calls it and
+/// Replays a recording, and writes it to a sink. `player` is [`Recording::play`], or a function that calls it and
 /// reports progress.
 ///
 /// # Errors
-/// If the recording cannot be read or the target cannot be written.
+/// If the recording cannot be read or the sink cannot be written.
 pub fn convert_recording(
     mut recording: Recording,
     options: ConvertOptions,
@@ -80,7 +80,7 @@ pub fn convert_recording(
     })
 }
 
-/// Times exits, and writes them to the target when they are complete.
+/// Times exits, and writes them to the sink when they are complete.
 struct ExitConverter {
     replay: Replay,
     assembler: ExitAssembler,

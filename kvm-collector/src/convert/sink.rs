@@ -1,4 +1,4 @@
-//! The interface of a conversion's target.
+//! The interface of what a conversion writes to.
 
 use std::io;
 
@@ -95,7 +95,7 @@ pub trait Sink {
         Ok(())
     }
 
-    /// Returns the loss that the target itself causes or detects. Complete after [`Sink::finish`].
+    /// Returns the loss that the sink itself causes or detects. Complete after [`Sink::finish`].
     fn own_loss(&self) -> Loss {
         Loss::default()
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::sink::{Gap, RecordingEnd};
 
-/// What the rows of a table are.
+/// What a row of a table represents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowType {
     /// One row per exit.
@@ -70,15 +70,17 @@ const EVENT_COLUMNS: [Column; 4] = [
 impl RowType {
     /// Returns the columns in order.
     pub fn columns(self) -> impl Iterator<Item = Column> {
-        let own = match self {
+        let specific_columns = match self {
             Self::Exits => &EXIT_COLUMNS[..],
             Self::Events => &EVENT_COLUMNS[..],
         };
-        COMMON_COLUMNS.into_iter().chain(own.iter().copied())
+        COMMON_COLUMNS
+            .into_iter()
+            .chain(specific_columns.iter().copied())
     }
 
-    /// Returns the name of the column that identifies what a row is about. Rows about lost events have a
-    /// label there.
+    /// Returns the name of the column that identifies what a row is about. In rows about lost events, it
+    /// contains a label.
     #[must_use]
     pub const fn subject_column(self) -> &'static str {
         match self {

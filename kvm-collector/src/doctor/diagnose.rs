@@ -8,7 +8,7 @@ use crate::host::namespaces::ForeignIds;
 use crate::host::privileges::{Barrier, Privileges};
 use crate::host::tracefs::Tracefs;
 
-/// Returns the checks for these facts and this result of the probe.
+/// Builds the diagnosis from the facts about the host and the event counts of the test guest.
 #[must_use]
 pub fn diagnose(facts: &Facts, counts: &Result<EventCounts, ProbeError>) -> Diagnosis {
     let checks = vec![
@@ -19,7 +19,7 @@ pub fn diagnose(facts: &Facts, counts: &Result<EventCounts, ProbeError>) -> Diag
         lockdown(facts.kernel.lockdown),
         btf(facts.kernel.btf),
         tracefs(facts.tracefs.as_ref(), facts.kernel.lockdown),
-        module(&facts.kvm),
+        kvm_modules(&facts.kvm),
         device(facts.kvm.device),
         events(facts.tracefs.as_ref()),
         exit_events(counts, &facts.kvm),
@@ -168,7 +168,7 @@ fn tracefs(tracefs: Option<&Tracefs>, lockdown: Option<Lockdown>) -> Check {
     }
 }
 
-fn module(kvm: &Kvm) -> Check {
+fn kvm_modules(kvm: &Kvm) -> Check {
     const NAME: &str = "kvm";
     let presence = |presence| match presence {
         Presence::Module => "module",

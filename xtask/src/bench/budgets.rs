@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::instructions::InstructionCosts;
 
-/// Start of the release of the kernel that budgets apply to. Other kernels need a few instructions more or less.
+/// Prefix of the release of the kernel that budgets apply to. On other kernels the costs differ by a few instructions.
 const KERNEL: &str = "6.1.";
 
 const FILE: &str = include_str!("../../budgets.json");
@@ -34,7 +34,7 @@ impl Budget {
     }
 
     /// Returns a message if the budget is exceeded.
-    pub(crate) fn exceeded(&self, costs: &InstructionCosts) -> Option<String> {
+    pub(crate) fn check(&self, costs: &InstructionCosts) -> Option<String> {
         let cost = *costs.per_exit.get(self.tool.as_str())?;
         if !costs.kernel.starts_with(KERNEL) {
             return None;
@@ -52,7 +52,7 @@ impl Budget {
 
 impl Goal {
     /// Returns the ratio to the other tool, and whether the goal is met; `None` if one of the two was not measured.
-    pub(crate) fn met(&self, tool: &str, costs: &InstructionCosts) -> Option<(f64, bool)> {
+    pub(crate) fn check(&self, tool: &str, costs: &InstructionCosts) -> Option<(f64, bool)> {
         let cost = costs.per_exit.get(tool)?;
         let reference = costs.per_exit.get(self.reference.as_str())?;
         let ratio = cost / reference;
@@ -62,10 +62,10 @@ impl Goal {
 
 fn parse(text: &str) -> Result<Vec<Budget>> {
     let list: Vec<Value> = serde_json::from_str(text)?;
-    list.iter().map(budget).collect()
+    list.iter().map(parse_budget).collect()
 }
 
-fn budget(value: &Value) -> Result<Budget> {
+fn parse_budget(value: &Value) -> Result<Budget> {
     let name = |value: &Value, key: &str| {
         let text = value[key].as_str().map(str::to_owned);
         text.with_context(|| format!("no `{key}` in {value}"))
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn budgets_and_goals_name_measured_tools() {
-        let is_known = |name: &str| ALL.iter().any(|it| it.name == name);
+        let is_known = |name: &str| ALL.iter().any(|tool| tool.name == name);
         for budget in Budget::all().unwrap() {
             assert!(is_known(&budget.tool), "{}", budget.tool);
             for goal in &budget.goals {
@@ -115,9 +115,9 @@ mod tests {
     #[test]
     fn an_exceeded_budget_is_reported() {
         let budget = &parse(r#"[{"tool": "stat", "max_instructions": 100}]"#).unwrap()[0];
-        assert_eq!(budget.exceeded(&costs(&[("stat", 100.0)])), None);
-        assert_eq!(budget.exceeded(&costs(&[])), None);
-        let message = budget.exceeded(&costs(&[("stat", 110.0)])).unwrap();
+        assert_eq!(budget.check(&costs(&[("stat", 100.0)])), None);
+        assert_eq!(budget.check(&costs(&[])), None);
+        let message = budget.check(&costs(&[("stat", 110.0)])).unwrap();
         assert!(
             message.contains("110 instructions") && message.contains("10.0 % more"),
             "{message}"
@@ -131,9 +131,9 @@ mod tests {
             max_ratio: 1.5,
         };
         let costs = costs(&[("stat", 30.0), ("exits", 20.0), ("trace", 31.0)]);
-        assert_eq!(goal.met("stat", &costs), Some((1.5, true)));
-        assert_eq!(goal.met("trace", &costs), Some((1.55, false)));
-        assert_eq!(goal.met("top", &costs), None);
+        assert_eq!(goal.check("stat", &costs), Some((1.5, true)));
+        assert_eq!(goal.check("trace", &costs), Some((1.55, false)));
+        assert_eq!(goal.check("top", &costs), None);
     }
 
     #[test]

@@ -17,14 +17,14 @@ use serde_json::Value;
 use super::tools::Tool;
 use crate::{
     collector,
-    process::say,
+    process::info,
     vm::{PreparedVm, Series, Vm},
 };
 
 /// Number of rounds of the guest. A round is one `out`, which user space handles, and one `cpuid`, which the kernel handles.
 const ROUNDS: u64 = 2000;
 
-/// Start of the lines with results in the output of the script.
+/// Prefix of the lines with results in the output of the script.
 const RESULT: &str = "bench-result";
 
 /// Results of one VM.
@@ -55,17 +55,20 @@ pub(crate) fn run(kernel: Series, cpus: u32, tools: &[Tool]) -> Result<Instructi
     // The file system is in memory. It includes bpftrace with LLVM.
     vm.memory_mib = 3072;
     vm.timeout = Duration::from_secs(1800);
-    let mut packages: Vec<&str> = tools.iter().filter_map(|it| it.package).collect();
+    let mut packages: Vec<&str> = tools.iter().filter_map(|tool| tool.package).collect();
     packages.dedup();
-    vm.packages = packages.iter().map(|it| (*it).to_owned()).collect();
+    vm.packages = packages
+        .iter()
+        .map(|package| (*package).to_owned())
+        .collect();
     let vm = PreparedVm::fetch(vm)?;
-    say!("counting instructions on Linux {}", kernel.name());
-    let mut output = Progress {
+    info!("counting instructions on Linux {}", kernel.name());
+    let mut output = Output {
         tools,
         text: Vec::new(),
         reported: 0,
     };
-    let script = script(tools, cpus);
+    let script = format_script(tools, cpus);
     let code = vm.run(&["sh".to_owned(), "-c".to_owned(), script], &mut output)?;
     let output = String::from_utf8_lossy(&output.text).into_owned();
     ensure!(code == 0, "the measurement failed:\n{output}");
@@ -74,7 +77,7 @@ pub(crate) fn run(kernel: Series, cpus: u32, tools: &[Tool]) -> Result<Instructi
 }
 
 /// Returns the shell script, which runs each tool in turn, and the guest while the tool runs.
-fn script(tools: &[Tool], cpus: u32) -> String {
+fn format_script(tools: &[Tool], cpus: u32) -> String {
     let guest = |vcpus: u32| {
         let cpu_list: Vec<_> = (0..vcpus).map(|cpu| cpu.to_string()).collect();
         format!(
@@ -99,7 +102,7 @@ fn script(tools: &[Tool], cpus: u32) -> String {
             "mkfifo /tmp/in{index}; sleep 100000 > /tmp/in{index} & stdin_holder=$!\n\
              sh -c {} < /tmp/in{index} > /tmp/out 2>&1 & tool=$!\n\
              sleep 20; kill -0 $tool 2> /dev/null || {{ echo \"{name} ended at once:\"; tail -3 /tmp/out; exit 1; }}",
-            quoted(&format!("exec {}", only_command(command)))
+            quote(&format!("exec {}", as_single_command(command)))
         );
         for &vcpus in &guests {
             let _ = writeln!(
@@ -118,25 +121,27 @@ fn script(tools: &[Tool], cpus: u32) -> String {
     script
 }
 
-/// Stores the output of the VM, and reports progress.
-struct Progress<'a> {
+/// Stores the output of the VM and prints the progress.
+struct Output<'a> {
     tools: &'a [Tool],
     text: Vec<u8>,
     reported: usize,
 }
 
-impl Write for Progress<'_> {
+impl Write for Output<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
         let text = String::from_utf8_lossy(&self.text);
         let last = text.lines().rfind(|line| line.starts_with(RESULT));
         let index = last.and_then(|line| line[RESULT.len()..].split_whitespace().next());
-        let measured = index.map_or(0, |index| index.parse::<usize>().map_or(0, |it| it + 1));
-        for number in self.reported..measured.min(self.tools.len()) {
+        let finished = index.map_or(0, |index| {
+            index.parse::<usize>().map_or(0, |index| index + 1)
+        });
+        for number in self.reported..finished.min(self.tools.len()) {
             let name = self.tools[number].name;
-            say!("{} of {}: {name}", number + 1, self.tools.len());
+            info!("{} of {}: {name}", number + 1, self.tools.len());
         }
-        self.reported = measured;
+        self.reported = finished;
         Ok(bytes.len())
     }
 
@@ -146,15 +151,15 @@ impl Write for Progress<'_> {
 }
 
 /// Wraps a list of commands in a shell, because `exec` takes only one command.
-fn only_command(command: &str) -> String {
+fn as_single_command(command: &str) -> String {
     if command.contains(';') && !command.starts_with("bpftrace") {
-        format!("sh -c {}", quoted(command))
+        format!("sh -c {}", quote(command))
     } else {
         command.to_owned()
     }
 }
 
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
@@ -173,18 +178,21 @@ fn parse_results(output: &str, tools: &[Tool], cpus: u32) -> Result<InstructionC
             let mut part = || parts.next().context("no result");
             let (index, vcpus, guest) = (part()?, part()?, part()?);
             let tool = tools.get(index.parse::<usize>()?).context("no tool")?;
-            let measured = if vcpus.parse::<u32>()? == cpus {
+            let per_exit_costs = if vcpus.parse::<u32>()? == cpus {
                 &mut costs.per_exit
             } else {
                 &mut costs.one_vcpu
             };
-            measured.insert(tool.name, per_exit(&serde_json::from_str(guest)?, cpus)?);
+            per_exit_costs.insert(tool.name, per_exit(&serde_json::from_str(guest)?, cpus)?);
         }
     }
-    for measured in [&mut costs.per_exit, &mut costs.one_vcpu] {
-        let baseline = measured.get(tools[0].name).copied().unwrap_or_default();
+    for per_exit_costs in [&mut costs.per_exit, &mut costs.one_vcpu] {
+        let baseline = per_exit_costs
+            .get(tools[0].name)
+            .copied()
+            .unwrap_or_default();
         for tool in &tools[1..] {
-            if let Some(cost) = measured.get_mut(tool.name) {
+            if let Some(cost) = per_exit_costs.get_mut(tool.name) {
                 *cost -= baseline;
             }
         }
@@ -247,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_of_a_tool_is_the_difference_to_the_baseline() {
+    fn the_cost_of_a_tool_is_its_difference_from_the_baseline() {
         let text = format!(
             "bench-kernel 6.12.1\n{RESULT} 0 1 {}\n{RESULT} 0 2 {}\n{RESULT} 1 1 {}\n{RESULT} 1 2 {}\n",
             guest(&[(0, 20)]),

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures how much longer each VM exit takes while a tool measures.
+//! `cargo xtask bench`: measures how much longer each VM exit takes with each tool.
 
 mod budgets;
 mod instructions;
@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use crate::{process::say, vm::Series};
+use crate::{process::info, vm::Series};
 use budgets::Budget;
 use instructions::InstructionCosts;
 use tools::{Group, Tool};
@@ -23,7 +23,7 @@ use tools::{Group, Tool};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench                               a table for Linux 6.1, in two minutes
-  cargo xtask bench --check                       fails if a command exceeds its budget in xtask/budgets.json
+  cargo xtask bench --check                       fails if a command exceeds its budget
   cargo xtask bench --smp 8 --kernel 6.12         eight vCPUs that exit at the same time
   cargo xtask bench --kernel 6.1 --kernel 6.12 --write --json target/bench.json
   cargo xtask bench --host --write                real time, on this machine")]
@@ -39,7 +39,7 @@ pub(crate) struct BenchArgs {
     /// Measure real time on this machine
     #[arg(long, conflicts_with_all = ["smp", "check", "json"])]
     host: bool,
-    /// Fail if a command exceeds its budget
+    /// Fail if a command exceeds its budget in xtask/budgets.json
     #[arg(long, conflicts_with = "smp")]
     check: bool,
     /// Write the tables to docs/overhead.md
@@ -78,12 +78,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     }
     // Only kvm-collector has budgets.
     let skips_other_tools = args.check && !args.write;
-    let is_needed = |it: &&Tool| !skips_other_tools || it.group != Group::OtherTools;
+    let is_needed = |tool: &&Tool| !skips_other_tools || tool.group != Group::OtherTools;
     let tools: Vec<_> = tools::ALL.iter().filter(is_needed).copied().collect();
     let mut all = Vec::new();
     for &kernel in &args.kernel {
         let costs = instructions::run(kernel, args.smp, &tools)?;
-        let text = overhead_document::table(&costs, &args.command(Some(kernel)))?;
+        let text = overhead_document::format_table(&costs, &args.command(Some(kernel)))?;
         println!("{text}");
         if args.write {
             let smp = if args.smp == 1 {
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         all.push(costs);
     }
     if let Some(path) = &args.json {
-        overhead_document::to_json(&all, &args.command(None), path)?;
+        overhead_document::write_json(&all, &args.command(None), path)?;
     }
     if args.check {
         return check(&all);
@@ -109,11 +109,11 @@ fn check(all: &[InstructionCosts]) -> Result<ExitCode> {
     let budgets = Budget::all()?;
     let exceeded: Vec<_> = all
         .iter()
-        .flat_map(|costs| budgets.iter().filter_map(|it| it.exceeded(costs)))
+        .flat_map(|costs| budgets.iter().filter_map(|budget| budget.check(costs)))
         .collect();
     for text in &exceeded {
-        say!(
-            "{text}: make it cheaper, or change the budget in xtask/budgets.json and give the reason there"
+        info!(
+            "{text}: make the command cheaper, or change its budget and the reason in xtask/budgets.json"
         );
     }
     println!("{} of {} budgets exceeded", exceeded.len(), budgets.len());

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::overhead_document::today;
 use crate::{
     collector,
-    process::{self, say},
+    process::{self, info},
     workspace,
 };
 
@@ -63,7 +63,7 @@ const TOOLS: [(&str, &str, Option<&str>); 8] = [
 
 /// Measurements of one tool.
 #[derive(Debug, Default)]
-struct Measured {
+struct Measurements {
     /// CPU time of the vCPU thread per exit.
     ns_per_exit: Vec<f64>,
     exits_per_s: Vec<f64>,
@@ -84,20 +84,20 @@ pub(crate) fn run(command: &str) -> Result<String> {
     let collector = collector::build()?;
     let folder = workspace::target("bench");
     fs::create_dir_all(&folder)?;
-    let mut all: Vec<Measured> = TOOLS.iter().map(|_| Measured::default()).collect();
+    let mut all: Vec<Measurements> = TOOLS.iter().map(|_| Measurements::default()).collect();
     for round in 1..=ROUNDS {
-        say!("round {round} of {ROUNDS}");
-        for ((name, command, file), measured) in TOOLS.iter().zip(&mut all) {
-            if measured.failure.is_none() {
-                let result = measure(&collector, &folder, command, *file, measured);
+        info!("round {round} of {ROUNDS}");
+        for ((name, command, file), measurements) in TOOLS.iter().zip(&mut all) {
+            if measurements.failure.is_none() {
+                let result = measure(&collector, &folder, command, *file, measurements);
                 if let Err(error) = result {
-                    say!("{name}: {error:#}");
-                    measured.failure = Some(format!("{error:#}"));
+                    info!("{name}: {error:#}");
+                    measurements.failure = Some(format!("{error:#}"));
                 }
             }
         }
     }
-    table(&all, command)
+    format_table(&all, command)
 }
 
 fn ensure(condition: bool, message: &str) -> Result<()> {
@@ -105,16 +105,17 @@ fn ensure(condition: bool, message: &str) -> Result<()> {
     Ok(())
 }
 
+/// Runs a guest while a tool runs, and adds the measurements.
 fn measure(
     collector: &Path,
     folder: &Path,
     command: &str,
     file: Option<&str>,
-    measured: &mut Measured,
+    measurements: &mut Measurements,
 ) -> Result<()> {
     let program = command.split(' ').next().unwrap_or_default();
     ensure(
-        program == "kvm-collector" || process::find(program).is_some(),
+        program == "kvm-collector" || process::find_program(program).is_some(),
         &format!("{program} is not installed"),
     )?;
     let output = folder.join("output");
@@ -141,15 +142,15 @@ fn measure(
     let exits = vcpu["userspace_exits"].as_object().context("no exits")?;
     let exits: u64 = exits.values().filter_map(Value::as_u64).sum();
     let exits = to_f64(exits);
-    measured
+    measurements
         .ns_per_exit
         .push(to_f64(number(&vcpu["cpu_ns"])?) / exits);
-    measured.exits_per_s.push(exits / elapsed.as_secs_f64());
-    measured
+    measurements.exits_per_s.push(exits / elapsed.as_secs_f64());
+    measurements
         .cpu_s
         .push(parse_cpu_time(&fs::read_to_string(folder.join("times"))?)?);
     if let Some(file) = file {
-        measured
+        measurements
             .recorded
             .push(read_recording(collector, &folder.join(file))?);
     }
@@ -178,7 +179,7 @@ fn start_tool(collector: &Path, folder: &Path, command: &str, output: &Path) -> 
 /// Returns the message for a tool that ended at once: the last line of its output.
 fn failure_message(output: &PathBuf) -> String {
     let output = fs::read_to_string(output).unwrap_or_default();
-    let line = output.lines().rfind(|it| !it.trim().is_empty());
+    let line = output.lines().rfind(|line| !line.trim().is_empty());
     format!("it ended at once: {}", line.unwrap_or("without a message"))
 }
 
@@ -198,7 +199,7 @@ fn parse_cpu_time(times: &str) -> Result<f64> {
 /// Returns the numbers of events, lost events and bytes of a recording. For trace-cmd's format, only the bytes are known.
 fn read_recording(collector: &Path, file: &Path) -> Result<(u64, u64, u64)> {
     let bytes = fs::metadata(file)?.len();
-    if file.extension().is_some_and(|it| it == "dat") {
+    if file.extension().is_some_and(|extension| extension == "dat") {
         return Ok((0, 0, bytes));
     }
     let output = Command::new(collector)
@@ -213,7 +214,10 @@ fn read_recording(collector: &Path, file: &Path) -> Result<(u64, u64, u64)> {
         )
     })?;
     let events = report["events"].as_array().context("no events")?;
-    let events = events.iter().filter_map(|it| it["count"].as_u64()).sum();
+    let events = events
+        .iter()
+        .filter_map(|event| event["count"].as_u64())
+        .sum();
     Ok((events, report["loss"]["lost"].as_u64().unwrap_or(0), bytes))
 }
 
@@ -234,8 +238,9 @@ fn spread(numbers: &[f64]) -> (f64, f64, f64) {
     )
 }
 
-fn table(all: &[Measured], command: &str) -> Result<String> {
-    let kernel = process::read(Command::new("uname").arg("-r"))?;
+/// Formats the measurements as a table.
+fn format_table(all: &[Measurements], command: &str) -> Result<String> {
+    let kernel = process::read_stdout(Command::new("uname").arg("-r"))?;
     let base = spread(&all[0].ns_per_exit).0;
     let mut text = format!(
         "Linux {}, {} CPUs; kvm-collector {}; {}; medians of {ROUNDS} rounds (minimum to maximum). `{command}`\n\n\
@@ -246,8 +251,8 @@ fn table(all: &[Measured], command: &str) -> Result<String> {
         env!("CARGO_PKG_VERSION"),
         today()?,
     );
-    for ((name, _, _), it) in TOOLS.iter().zip(all) {
-        if let Some(reason) = &it.failure {
+    for ((name, _, _), measurements) in TOOLS.iter().zip(all) {
+        if let Some(reason) = &measurements.failure {
             writeln!(
                 text,
                 "| {name} | not measured: {} |||||||",
@@ -255,7 +260,7 @@ fn table(all: &[Measured], command: &str) -> Result<String> {
             )?;
             continue;
         }
-        let (ns, min, max) = spread(&it.ns_per_exit);
+        let (ns, min, max) = spread(&measurements.ns_per_exit);
         let cost = if *name == "no tool" {
             format!("({ns:.0} in total, {min:.0} to {max:.0})")
         } else {
@@ -264,10 +269,10 @@ fn table(all: &[Measured], command: &str) -> Result<String> {
         write!(
             text,
             "| {name} | {cost} | {:.0} | {:.2} |",
-            spread(&it.exits_per_s).0,
-            spread(&it.cpu_s).0
+            spread(&measurements.exits_per_s).0,
+            spread(&measurements.cpu_s).0
         )?;
-        let mut recorded = it.recorded.clone();
+        let mut recorded = measurements.recorded.clone();
         recorded.sort_unstable();
         match recorded.get(recorded.len() / 2) {
             Some((0, _, bytes)) => writeln!(text, "  | | {bytes} bytes in total |")?,

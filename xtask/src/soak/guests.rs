@@ -95,11 +95,11 @@ impl Guests {
             command.args(["-n", &rounds.to_string()]);
             command
         };
-        let took = slowest_ns(&serde_json::from_str(&process::read(&mut guest(
+        let slowest = slowest_ns(&serde_json::from_str(&process::read_stdout(&mut guest(
             CALIBRATION_ROUNDS,
         ))?)?)?;
         let part_ns = duration.as_nanos() / u128::from(GUESTS);
-        let rounds = u128::from(CALIBRATION_ROUNDS) * part_ns / u128::from(took.max(1));
+        let rounds = u128::from(CALIBRATION_ROUNDS) * part_ns / u128::from(slowest.max(1));
         let rounds = u32::try_from(rounds.max(1)).unwrap_or(u32::MAX);
         let mut guests = Self {
             waiting: Vec::new(),
@@ -129,7 +129,7 @@ impl Guests {
         Ok(guests)
     }
 
-    /// Process ids of all guests, separated by commas.
+    /// Returns the process ids of all guests, separated by commas.
     pub(super) fn pids(&self) -> String {
         let pids: Vec<_> = self.pids.iter().map(ToString::to_string).collect();
         pids.join(",")
@@ -166,10 +166,10 @@ impl Guests {
     }
 }
 
-/// Elapsed time of the slowest vCPU.
+/// Returns the elapsed time of the slowest vCPU.
 fn slowest_ns(report: &Value) -> Result<u64> {
     vcpus(report)?
         .into_iter()
         .map(|vcpu| number(vcpu, "elapsed_ns"))
-        .try_fold(0, |slowest, it| Ok(slowest.max(it?)))
+        .try_fold(0, |slowest, elapsed| Ok(slowest.max(elapsed?)))
 }

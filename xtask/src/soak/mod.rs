@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: runs `stat`, `exits`, `trace` and `record` for a long time beside guests at full rate. Counts must equal those of
-//! the guests, and no memory, open files or maps may grow.
+//! `cargo xtask soak`: runs `stat`, `exits`, `trace` and `record` for a long time while guests exit at full speed. The counts must
+//! equal those of the guests, and memory, open files and maps must not grow.
 
 mod guests;
 mod json;
@@ -19,7 +19,7 @@ use clap::Args;
 
 use crate::{
     collector,
-    process::{is_root, say},
+    process::{info, is_root},
     vm::{PreparedVm, Series, Vm},
 };
 use guests::{GuestTotals, Guests};
@@ -29,20 +29,20 @@ use tool::{EventCounts, Tool};
 /// Maximum size of a recording: small, so that it is rotated often.
 const MAX_FILE_SIZE: &str = "16M";
 
-/// Run the collector beside busy guests for a long time, and fail if a count is wrong or memory grows
+/// Run the collector with busy guests for a long time, and fail if a count is wrong or memory grows
 ///
-/// `stat`, `exits`, `trace` and `record` run at the same time, while built-in guests make exits at full speed, one guest after the
-/// other. At the end, the counts of each command (with its lost events) must equal those of the guests. Memory, open files and maps of
-/// the commands are sampled. After a warm-up of a tenth of the time (15 s or more) they must not grow: memory by at most 2 MiB, or
-/// 10 MiB for `trace` and `record`. The exit code is 1 if a check fails. If kvm_exit does not fire on this host, `exits` counts port
-/// accesses instead.
+/// `stat`, `exits`, `trace` and `record` run at the same time, while built-in guests exit at full speed, one guest after the
+/// other. At the end, the counts of each command (with its lost events) must equal those of the guests. The memory, open
+/// files and maps of the commands are sampled. After a warm-up of a tenth of the time (15 s or more), memory may grow by at
+/// most 2 MiB (10 MiB for `trace` and `record`), and open files and maps must not grow. The exit code is 1 if a check fails.
+/// If kvm_exit does not fire on this host, `exits` counts port accesses instead.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sudo cargo xtask soak                          ten minutes, on this host
-  sudo cargo xtask soak --duration 20s           enough to see that all of it works
+  sudo cargo xtask soak --duration 20s           a short check that everything works
   cargo xtask soak --kernel 6.1 --duration 5m    in a VM with kvm_amd: needs neither root nor KVM")]
 pub(crate) struct SoakArgs {
-    /// Duration (20s, 10m, 2h). The guest that runs at the end finishes first
+    /// Duration (20s, 10m, 2h). The last guest finishes its exits, so the run takes a little longer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     duration: Duration,
     /// Run in a VM with this kernel instead of on this host
@@ -64,8 +64,8 @@ fn duration(text: &str) -> Result<Duration, String> {
                 .map(|n: u32| (n, *seconds))
         })
         .map(|(n, seconds)| Duration::from_secs(u64::from(n) * seconds))
-        .filter(|it| *it >= Duration::from_secs(20))
-        .ok_or_else(|| "give 20s or more: 20s, 10m or 2h".into())
+        .filter(|duration| *duration >= Duration::from_secs(20))
+        .ok_or_else(|| "must be at least 20 s, for example 20s, 10m or 2h".into())
 }
 
 pub(crate) fn run(args: &SoakArgs) -> Result<ExitCode> {
@@ -100,7 +100,7 @@ fn in_vm(kernel: Series, duration: Duration) -> Result<ExitCode> {
         "--collector",
         collector::IN_VM,
     ];
-    say!("Linux {} with kvm_amd, in a VM", kernel.name());
+    info!("Linux {} with kvm_amd, in a VM", kernel.name());
     let vm = PreparedVm::fetch(vm)?;
     let code = vm.run(&words.map(str::to_owned), &mut io::stdout())?;
     Ok(ExitCode::from(code))
@@ -129,7 +129,7 @@ fn soak(collector: &Path, duration: Duration, folder: &Path) -> Result<ExitCode>
     let recording = folder.join("kvm.data").display().to_string();
     let mut exits = vec!["exits", "--json", "-I", "1s"];
     if !exits_fire {
-        say!("kvm_exit does not fire here: `exits` counts port accesses instead");
+        info!("kvm_exit does not fire here: `exits` counts port accesses instead");
         exits.extend(["--kind", "pio"]);
     }
     let commands = [
@@ -152,8 +152,8 @@ fn soak(collector: &Path, duration: Duration, folder: &Path) -> Result<ExitCode>
         .iter()
         .map(|args| Tool::start(collector, args, &pids))
         .collect::<Result<Vec<_>>>()?;
-    say!(
-        "all commands run; this takes {} s and the rest of a guest",
+    info!(
+        "all commands are running; this takes {} s plus the time of the last guest",
         duration.as_secs()
     );
     let begin = Instant::now();
@@ -161,11 +161,11 @@ fn soak(collector: &Path, duration: Duration, folder: &Path) -> Result<ExitCode>
         while !guests.is_done()? {
             tools
                 .iter_mut()
-                .try_for_each(|it| it.sample(begin.elapsed()))?;
+                .try_for_each(|tool| tool.sample(begin.elapsed()))?;
             thread::sleep(Duration::from_millis(200));
         }
     }
-    let took = begin.elapsed();
+    let elapsed = begin.elapsed();
     let mut results = Vec::new();
     for tool in tools {
         results.push(tool.finish()?);
@@ -211,7 +211,7 @@ fn soak(collector: &Path, duration: Duration, folder: &Path) -> Result<ExitCode>
             record.growth,
         ),
     ];
-    Ok(report(&rows, &totals, took))
+    Ok(report(&rows, &totals, elapsed))
 }
 
 /// Result of one tool and the expected count.
@@ -249,12 +249,12 @@ impl Row {
 }
 
 /// Prints the table and the failed checks.
-fn report(rows: &[Row], totals: &GuestTotals, took: Duration) -> ExitCode {
+fn report(rows: &[Row], totals: &GuestTotals, elapsed: Duration) -> ExitCode {
     println!(
         "{} guests made {} exits to user space in {} s",
         totals.guests,
         totals.userspace_exits,
-        took.as_secs()
+        elapsed.as_secs()
     );
     println!(
         "{:8}{:>14}{:>14}{:>14}  {:>24}{:>12}{:>18}",

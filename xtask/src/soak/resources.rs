@@ -45,7 +45,7 @@ impl Resources {
         let folder = format!("/proc/{}", self.pid);
         let status = fs::read_to_string(format!("{folder}/status"))
             .with_context(|| format!("process {} has ended early", self.pid))?;
-        let rss_kib = line(&status, "VmRSS:").context("the process has ended")?;
+        let rss_kib = parse_field(&status, "VmRSS:").context("the process has ended")?;
         let mut files = 0;
         let mut maps = BTreeMap::new();
         for file in fs::read_dir(format!("{folder}/fdinfo"))? {
@@ -55,8 +55,8 @@ impl Resources {
                 continue;
             };
             // A map or program may be open twice.
-            let id = line(&info, "map_id:").or_else(|| line(&info, "prog_id:"));
-            if let (Some(id), Some(bytes)) = (id, line(&info, "memlock:")) {
+            let id = parse_field(&info, "map_id:").or_else(|| parse_field(&info, "prog_id:"));
+            if let (Some(id), Some(bytes)) = (id, parse_field(&info, "memlock:")) {
                 maps.insert((info.contains("map_id:"), id), bytes);
             }
         }
@@ -71,20 +71,28 @@ impl Resources {
 
     pub(super) fn growth(&self) -> Growth {
         Growth {
-            rss_kib: self.course(|it| it.rss_kib),
-            files: self.course(|it| it.files),
-            maps_kib: self.course(|it| it.maps_kib),
+            rss_kib: self.course(|sample| sample.rss_kib),
+            files: self.course(|sample| sample.files),
+            maps_kib: self.course(|sample| sample.maps_kib),
         }
     }
 
     fn course(&self, value: fn(&Sample) -> u64) -> Course {
-        let tenth = self.samples.last().map_or(Duration::ZERO, |it| it.at) / 10;
+        let tenth = self
+            .samples
+            .last()
+            .map_or(Duration::ZERO, |sample| sample.at)
+            / 10;
         let warm = tenth.max(MIN_WARM_UP);
-        let in_warm_up = self.samples.iter().filter(|it| it.at <= warm).map(value);
+        let in_warm_up = self
+            .samples
+            .iter()
+            .filter(|sample| sample.at <= warm)
+            .map(value);
         let at_end = self
             .samples
             .iter()
-            .filter(|it| it.at >= tenth * 9)
+            .filter(|sample| sample.at >= tenth * 9)
             .map(value);
         Course {
             warm: in_warm_up.max().unwrap_or(0),
@@ -94,8 +102,8 @@ impl Resources {
     }
 }
 
-/// Number after a name at the start of a line.
-fn line(text: &str, name: &str) -> Option<u64> {
+/// Returns the number in the line that starts with this name.
+fn parse_field(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }
@@ -128,7 +136,9 @@ impl Growth {
         let mut violations: Vec<_> = bounds
             .iter()
             .filter(|(_, course, most)| course.end > course.warm + most)
-            .map(|(what, course, _)| format!("{what} grew from {} to {}", course.warm, course.end))
+            .map(|(resource, course, _)| {
+                format!("{resource} grew from {} to {}", course.warm, course.end)
+            })
             .collect();
         let memory = self.rss_kib;
         if memory.peak > memory.warm + MAX_PEAK_KIB {

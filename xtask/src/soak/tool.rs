@@ -16,7 +16,7 @@ use super::{
     json::number,
     resources::{Growth, Resources},
 };
-use crate::process::say;
+use crate::process::info;
 
 /// The command that the collector starts once its programs are attached. It ends at the end of its stdin.
 const COMMAND: [&str; 4] = ["--", "sh", "-c", "echo attached; exec cat"];
@@ -44,7 +44,7 @@ impl Tool {
     /// Starts the command and returns when its programs are attached.
     pub(super) fn start(collector: &Path, args: &[&str], pids: &str) -> Result<Self> {
         let name = args.join(" ");
-        say!("{name}");
+        info!("{name}");
         let mut command = Command::new(collector);
         command.args(args).args(["-p", pids]).args(COMMAND);
         command
@@ -130,7 +130,7 @@ impl ToolResult {
             .as_object()
             .context("a report without `loss`")?;
         ensure!(
-            loss.values().all(|it| it.as_u64() == Some(0)),
+            loss.values().all(|count| count.as_u64() == Some(0)),
             "`{}` reports loss: {}",
             self.name,
             report["loss"]
@@ -170,7 +170,7 @@ pub(super) fn exit_counts(
     let is_wanted = |row: &&Value| {
         row["reason"]
             .as_str()
-            .is_some_and(|it| reasons.contains_key(it))
+            .is_some_and(|reason| reasons.contains_key(reason))
     };
     let counts = rows
         .iter()
@@ -188,10 +188,11 @@ pub(super) fn port_access_counts(result: &ToolResult) -> Result<EventCounts> {
     Ok(EventCounts { shown, lost: 0 })
 }
 
-/// Parses the last message of `trace` and `record`: `12 events printed, 3 events lost`, `12 events recorded to 2 files ..., 3 lost`.
+/// Parses the last message of `trace` and `record`, such as `12 events printed, 3 events lost` or
+/// `12 events recorded to 2 files ..., 3 lost`.
 pub(super) fn summary_counts(result: &ToolResult, verb: &str) -> Result<EventCounts> {
     let summary = || {
-        let line = result.stderr.lines().find(|it| it.contains(verb))?;
+        let line = result.stderr.lines().find(|line| line.contains(verb))?;
         let (shown, _) = line
             .strip_prefix("kvm-collector: ")?
             .split_once(" events ")?;

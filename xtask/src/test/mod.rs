@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::{
     apt, build_ebpf, cargo, collector,
-    process::{self, say},
+    process::{self, info},
     vm::{PreparedVm, Series, Vm},
 };
 use report::{Counts, Part};
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     let error = missing_tests(args, &parts);
     // The last line of the output is the total, so errors come first.
     if let Some(error) = &error {
-        say!("failed: {error}");
+        info!("failed: {error}");
     }
     println!("{total}");
     Ok(if total.failed > 0 || error.is_some() {
@@ -91,15 +91,15 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
 }
 
 /// Returns an error if no test ran that should have: a summary of nothing must not look like success.
-fn missing_tests(args: &TestArgs, parts: &[Tested]) -> Option<String> {
+fn missing_tests(args: &TestArgs, parts: &[EnvironmentResults]) -> Option<String> {
     let has_run = |in_vm: bool| {
         parts
             .iter()
-            .any(|it| it.in_vm == in_vm && it.part.has_run())
+            .any(|part| part.in_vm == in_vm && part.part.has_run())
     };
     let can_match_in_vm = parts
         .iter()
-        .any(|it| it.in_vm && it.part.counts.skipped == 0);
+        .any(|part| part.in_vm && part.part.counts.skipped == 0);
     match &args.filter {
         Some(filter) if !has_run(false) && !has_run(true) => Some(format!(
             "no test ran: no name contains `{filter}`, or all such tests were skipped"
@@ -112,32 +112,32 @@ fn missing_tests(args: &TestArgs, parts: &[Tested]) -> Option<String> {
     }
 }
 
-/// Results of one environment.
+/// Results of one environment, and whether it is a VM.
 #[derive(Debug)]
-struct Tested {
+struct EnvironmentResults {
     part: Part,
     in_vm: bool,
 }
 
-fn on_host(filter: Option<&str>) -> Result<Tested> {
+fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
     build_ebpf::run()?;
-    for (program, what) in [
+    for (program, purpose) in [
         (TMUX, "a test of `top` in a terminal"),
         (CHROMIUM, "tests of the HTML report in a browser"),
     ] {
-        if process::find(program).is_none()
-            && let Err(error) = apt::install(&[program], what)
+        if process::find_program(program).is_none()
+            && let Err(error) = apt::install(&[program], purpose)
         {
             // The tests that need it are reported as skipped, with the reason.
-            say!("{error:#}");
+            info!("{error:#}");
         }
     }
-    say!("running the tests on this host");
+    info!("running the tests on this host");
     let mut output = Tee::new(true);
     let mut cargo = cargo::cargo();
     cargo.args(["test", "--no-fail-fast"]).args(filter);
     let succeeded = stream(&mut cargo, &mut output)?;
-    Ok(Tested {
+    Ok(EnvironmentResults {
         part: Part::from_output("host".to_owned(), &output.text(), succeeded),
         in_vm: false,
     })
@@ -145,7 +145,7 @@ fn on_host(filter: Option<&str>) -> Result<Tested> {
 
 /// Runs the live tests in one VM per kernel, all VMs at the same time. Shows the output of the first one as it runs, and
 /// then that of the others.
-fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<Tested>> {
+fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<EnvironmentResults>> {
     let built = collector::build_static()?;
     let mut prepared = Vec::new();
     for (index, &kernel) in kernels.iter().enumerate() {
@@ -163,13 +163,13 @@ fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<Tested>> {
     let parts = thread::scope(|scope| {
         let start = |(kernel, vm, output)| scope.spawn(move || in_vm(kernel, vm, filter, output));
         let running: Vec<_> = prepared.into_iter().map(start).collect();
-        let ended = running.into_iter().map(|it| it.join());
+        let ended = running.into_iter().map(|thread| thread.join());
         ended.collect::<thread::Result<Vec<_>>>()
     });
     let parts = parts.map_err(|_| anyhow!("a thread that runs a VM panicked"))?;
     Ok(parts
         .into_iter()
-        .map(|part| Tested { part, in_vm: true })
+        .map(|part| EnvironmentResults { part, in_vm: true })
         .collect())
 }
 
@@ -179,7 +179,7 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
         Ok(vm) => vm,
         Err(err) => return Part::skipped(name, &format!("{err:#}")),
     };
-    say!(
+    info!(
         "running the live tests on Linux {} with kvm_amd, in a VM",
         kernel.name()
     );
@@ -189,8 +189,8 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
             // QEMU does not emulate SVM without errors: now and then a VM hangs or its kernel panics. The remaining
             // tests get another VM. A test that failed is not repeated.
             let unfinished = UnfinishedRun::parse(&output.text());
-            say!("{err:#}");
-            say!(
+            info!("{err:#}");
+            info!(
                 "the VM with Linux {} died after {} tests; another VM runs the rest",
                 kernel.name(),
                 unfinished.finished.len()
@@ -205,7 +205,7 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
             };
             let rest = run_live_tests(&vm, &name, filter, done, &mut output);
             let mut part = rest.unwrap_or_else(|err| {
-                say!("{err:#}");
+                info!("{err:#}");
                 let text = err.to_string();
                 Part::failed(name, text.lines().next().unwrap_or_default())
             });
@@ -245,10 +245,10 @@ fn run_live_tests(
 }
 
 /// Prints the summary without its last line, the total. Returns the total.
-fn summarize(parts: &[Tested], out: &mut dyn Write) -> Result<Counts> {
+fn summarize(parts: &[EnvironmentResults], out: &mut dyn Write) -> Result<Counts> {
     let mut total = Counts::default();
     writeln!(out, "\nsummary")?;
-    for Tested { part, .. } in parts {
+    for EnvironmentResults { part, .. } in parts {
         writeln!(out, "  {:8} {}", part.name, part.counts)?;
         total.add(part.counts);
     }
@@ -259,10 +259,14 @@ fn summarize(parts: &[Tested], out: &mut dyn Write) -> Result<Counts> {
 }
 
 /// Prints a table of the test programs, the slowest first.
-fn write_times(parts: &[Tested], out: &mut dyn Write) -> Result<()> {
-    let groups = parts
-        .iter()
-        .flat_map(|it| it.part.groups.iter().map(|group| (&it.part.name, group)));
+fn write_times(parts: &[EnvironmentResults], out: &mut dyn Write) -> Result<()> {
+    let groups = parts.iter().flat_map(|results| {
+        results
+            .part
+            .groups
+            .iter()
+            .map(|group| (&results.part.name, group))
+    });
     let mut groups: Vec<_> = groups.collect();
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.elapsed));
     writeln!(
@@ -289,14 +293,14 @@ fn write_times(parts: &[Tested], out: &mut dyn Write) -> Result<()> {
 fn list(
     out: &mut dyn Write,
     title: &str,
-    parts: &[Tested],
+    parts: &[EnvironmentResults],
     lines: fn(&Part) -> &[String],
 ) -> Result<()> {
-    if parts.iter().all(|it| lines(&it.part).is_empty()) {
+    if parts.iter().all(|results| lines(&results.part).is_empty()) {
         return Ok(());
     }
     writeln!(out, "{title}")?;
-    for Tested { part, .. } in parts {
+    for EnvironmentResults { part, .. } in parts {
         for line in lines(part) {
             writeln!(out, "  {:8} {line}", part.name)?;
         }
@@ -316,7 +320,7 @@ fn stream(command: &mut Command, output: &mut dyn Write) -> Result<bool> {
     Ok(child.wait()?.success())
 }
 
-/// Stores what is written to it, and shows it at once or later.
+/// Stores the output that is written to it, and prints it at once or later.
 #[derive(Debug)]
 struct Tee {
     bytes: Vec<u8>,

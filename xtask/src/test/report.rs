@@ -198,7 +198,7 @@ test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; fin
         let groups = part
             .groups
             .iter()
-            .map(|it| (&*it.name, it.elapsed.as_millis()));
+            .map(|group| (&*group.name, group.elapsed.as_millis()));
         assert_eq!(
             groups.collect::<Vec<_>>(),
             [("tests/live/main.rs", 0), ("Doc-tests kvm_collector", 1500)]

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{GuestFile, PreparedVm, Series, Vm};
-use crate::{collector, process::say};
+use crate::{collector, process::info};
 
 #[derive(Debug, Args)]
 pub(crate) struct VmArgs {
@@ -48,7 +48,9 @@ pub(crate) struct VmArgs {
 
 pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
     if args.command.is_empty() && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        bail!("a shell in the VM needs a terminal: give a command, `cargo xtask vm -- CMD`");
+        bail!(
+            "a shell in the VM needs a terminal; without one, run a command: `cargo xtask vm -- CMD`"
+        );
     }
     let mut vm = Vm {
         cpus: args.smp,
@@ -63,7 +65,7 @@ pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
     };
     vm = vm.with_file(collector::build_static()?.collector, collector::IN_VM);
     let vm = PreparedVm::fetch(vm)?;
-    say!("booting Linux {}", args.kernel.name());
+    info!("booting Linux {}", args.kernel.name());
     let code = if args.command.is_empty() {
         vm.shell()?
     } else {

@@ -100,10 +100,10 @@ mod tests {
 
     #[test]
     fn a_file_goes_to_root_by_default() {
-        let placed: GuestFile = "some/tool".parse().unwrap();
-        assert_eq!(placed.guest, format!("{DEFAULT_FOLDER}/tool"));
-        let placed: GuestFile = "some/tool:/bin/other".parse().unwrap();
-        assert_eq!(placed.guest, "/bin/other");
+        let file: GuestFile = "some/tool".parse().unwrap();
+        assert_eq!(file.guest, format!("{DEFAULT_FOLDER}/tool"));
+        let file: GuestFile = "some/tool:/bin/other".parse().unwrap();
+        assert_eq!(file.guest, "/bin/other");
         assert!("tool:relative".parse::<GuestFile>().is_err());
     }
 }

@@ -14,36 +14,37 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    pub(crate) fn directory(&mut self, path: &str) {
-        self.entry(path, DIRECTORY, b"");
+    pub(crate) fn add_directory(&mut self, path: &str) {
+        self.add_entry(path, DIRECTORY, b"");
     }
 
-    pub(crate) fn file(&mut self, path: &str, permissions: u32, content: &[u8]) {
-        self.entry(path, REGULAR | (permissions & 0o7777), content);
+    pub(crate) fn add_file(&mut self, path: &str, permissions: u32, content: &[u8]) {
+        self.add_entry(path, REGULAR | (permissions & 0o7777), content);
     }
 
-    pub(crate) fn symlink(&mut self, path: &str, target: &str) {
-        self.entry(path, SYMLINK, target.as_bytes());
+    pub(crate) fn add_symlink(&mut self, path: &str, target: &str) {
+        self.add_entry(path, SYMLINK, target.as_bytes());
     }
 
+    /// Returns the bytes of the complete archive.
     pub(crate) fn finish(mut self) -> Vec<u8> {
-        self.record("TRAILER!!!", 0, b"");
+        self.write_entry("TRAILER!!!", 0, b"");
         self.bytes
     }
 
-    fn entry(&mut self, path: &str, mode: u32, content: &[u8]) {
+    fn add_entry(&mut self, path: &str, mode: u32, content: &[u8]) {
         let path = path.trim_matches('/');
         if path.is_empty() || self.paths.contains(path) {
             return;
         }
         if let Some((parent, _)) = path.rsplit_once('/') {
-            self.directory(parent);
+            self.add_directory(parent);
         }
         self.paths.insert(path.to_owned());
-        self.record(path, mode, content);
+        self.write_entry(path, mode, content);
     }
 
-    fn record(&mut self, path: &str, mode: u32, content: &[u8]) {
+    fn write_entry(&mut self, path: &str, mode: u32, content: &[u8]) {
         let inode = self.paths.len();
         let size = content.len();
         let name_size = path.len() + 1;
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn entries_are_aligned_and_parents_come_first() {
         let mut archive = Archive::default();
-        archive.file("/a/b", 0o755, b"xyz");
+        archive.add_file("/a/b", 0o755, b"xyz");
         let bytes = archive.finish();
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8_lossy(&bytes);
@@ -83,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_two_entries_stays() {
+    fn the_first_entry_of_a_path_is_used() {
         let mut archive = Archive::default();
-        archive.file("bin/sh", 0o755, b"mine");
-        archive.symlink("/bin/sh", "busybox");
+        archive.add_file("bin/sh", 0o755, b"first");
+        archive.add_symlink("/bin/sh", "busybox");
         assert!(!String::from_utf8_lossy(&archive.finish()).contains("busybox"));
     }
 }

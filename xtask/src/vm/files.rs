@@ -14,7 +14,7 @@ use super::cpio::Archive;
 pub(super) fn add_file(archive: &mut Archive, host: &Path, guest: &str) -> Result<()> {
     let bytes = fs::read(host).with_context(|| format!("cannot read {}", host.display()))?;
     let permissions = fs::metadata(host)?.permissions().mode();
-    archive.file(guest, permissions, &bytes);
+    archive.add_file(guest, permissions, &bytes);
     Ok(())
 }
 
@@ -30,7 +30,7 @@ pub(super) fn add_tree(archive: &mut Archive, root: &Path, folder: &Path) -> Res
         let host = root.join(&path);
         let guest = path.to_string_lossy();
         if host.is_symlink() {
-            archive.symlink(&guest, &fs::read_link(&host)?.to_string_lossy());
+            archive.add_symlink(&guest, &fs::read_link(&host)?.to_string_lossy());
         } else if host.is_dir() {
             add_tree(archive, root, &path)?;
         } else {

@@ -1,10 +1,10 @@
 #!/bin/sh
-# PID 1 of the disposable VM. /vm/settings says what to load and mount, /vm/command what to run.
-# stdout and stderr of this script are the kernel's console, which the host keeps as a log.
+# PID 1 of the disposable VM. /vm/settings contains the modules to load and whether to mount tracefs, /vm/command the command
+# to run. stdout and stderr of this script are the kernel's console, which the host writes to a log file.
 
 . /vm/settings
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-linux}
-# For the tests: where they are, and where the collector is.
+# For the live tests: a sign that they run in the VM, and the path of the collector.
 export KVM_TEST_VM=1 KVM_COLLECTOR=/bin/kvm-collector
 
 mount -t proc proc /proc
@@ -22,7 +22,7 @@ for module in $MODULES; do
     modprobe "$module" || echo "vm: cannot load $module"
 done
 
-# The driver makes the ports, or the terminal, after modprobe has returned.
+# The driver creates the ports, or the terminal, after modprobe has returned.
 if [ -f /vm/command ]; then output=/dev/vport0p1; else output=/dev/hvc0; fi
 tries=0
 until [ -c $output ] && [ -c /dev/vport0p2 ] || [ $tries = 1000 ]; do
@@ -34,7 +34,7 @@ cd /root
 if [ -f /vm/command ]; then
     sh /vm/command </dev/null >$output 2>&1
 else
-    # A session leader gets the terminal it opens as its own: Ctrl-C and job control work.
+    # A session leader that opens a terminal gets it as its controlling terminal, so Ctrl-C and job control work.
     setsid sh -c 'exec sh <>/dev/hvc0 >&0 2>&1'
 fi
 echo $? >/dev/vport0p2

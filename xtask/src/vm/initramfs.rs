@@ -19,13 +19,14 @@ use crate::{apt, process};
 
 const INIT: &str = include_str!("init.sh");
 
-/// What the VM runs after the boot.
+/// The program that the VM runs after the boot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Session<'a> {
     Command(&'a [String]),
     Shell,
 }
 
+/// Installs busybox if it is missing.
 pub(crate) fn ensure_installed() -> Result<()> {
     if find_busybox().is_none() {
         apt::install(&["busybox-static"], "the VM's user space")?;
@@ -35,13 +36,14 @@ pub(crate) fn ensure_installed() -> Result<()> {
 
 /// Returns the path of the host's busybox, if it is statically linked. The VM has no libraries for others.
 fn find_busybox() -> Option<PathBuf> {
-    let busybox = process::find("busybox")?;
+    let busybox = process::find_program("busybox")?;
     let bytes = fs::read(&busybox).ok()?;
     let loader = b"/ld-linux";
     let is_dynamic = bytes.windows(loader.len()).any(|window| window == loader);
     (!is_dynamic).then_some(busybox)
 }
 
+/// Builds the initramfs.
 pub(crate) fn build(
     vm: &Vm,
     kernel: &Kernel,
@@ -50,12 +52,12 @@ pub(crate) fn build(
 ) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for dir in ["dev", "proc", "root", "sys", "tmp", "run", "etc"] {
-        archive.directory(dir);
+        archive.add_directory(dir);
     }
-    archive.file("init", 0o755, INIT.as_bytes());
-    archive.file("vm/settings", 0o644, settings(vm, kernel).as_bytes());
+    archive.add_file("init", 0o755, INIT.as_bytes());
+    archive.add_file("vm/settings", 0o644, format_settings(vm, kernel).as_bytes());
     if let Session::Command(words) = session {
-        archive.file("vm/command", 0o644, command_line(words).as_bytes());
+        archive.add_file("vm/command", 0o644, format_command_line(words).as_bytes());
     }
     for GuestFile { host, guest } in &vm.files {
         add_file(&mut archive, host, guest)?;
@@ -68,7 +70,8 @@ pub(crate) fn build(
     Ok(archive.finish())
 }
 
-fn settings(vm: &Vm, kernel: &Kernel) -> String {
+/// Formats the settings for the init script, as shell variables.
+fn format_settings(vm: &Vm, kernel: &Kernel) -> String {
     let modules: Vec<_> = kernel
         .loadable
         .iter()
@@ -79,8 +82,8 @@ fn settings(vm: &Vm, kernel: &Kernel) -> String {
     format!("MODULES=\"{}\"\nTRACEFS={tracefs}\n", modules.join(" "))
 }
 
-/// Quotes words for the shell.
-fn command_line(words: &[String]) -> String {
+/// Formats a command for the shell, with quoted words.
+fn format_command_line(words: &[String]) -> String {
     let quoted: Vec<_> = words
         .iter()
         .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
@@ -88,11 +91,12 @@ fn command_line(words: &[String]) -> String {
     format!("exec {}\n", quoted.join(" "))
 }
 
+/// Adds busybox and a symbolic link for each of its commands.
 fn add_busybox(archive: &mut Archive) -> Result<()> {
-    let busybox = find_busybox().context("busybox-static is not there")?;
+    let busybox = find_busybox().context("busybox-static is not installed")?;
     add_file(archive, &busybox, "bin/busybox")?;
-    for applet in process::read(Command::new(&busybox).arg("--list"))?.lines() {
-        archive.symlink(&format!("bin/{applet}"), "busybox");
+    for applet in process::read_stdout(Command::new(&busybox).arg("--list"))?.lines() {
+        archive.add_symlink(&format!("bin/{applet}"), "busybox");
     }
     Ok(())
 }
@@ -102,10 +106,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_stay_words() {
+    fn words_are_quoted_for_the_shell() {
         let words = ["echo", "two words", "it's $HOME"].map(str::to_owned);
         assert_eq!(
-            command_line(&words),
+            format_command_line(&words),
             "exec 'echo' 'two words' 'it'\\''s $HOME'\n"
         );
     }

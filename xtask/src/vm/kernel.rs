@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::modules;
 use crate::{
     apt,
-    process::{self, say},
+    process::{self, info},
     workspace,
 };
 
@@ -36,19 +36,20 @@ impl Series {
     }
 }
 
-/// Modules for the VM, unless they are built in: KVM, and the drivers for the output.
-const WANTED: [&str; 3] = ["virtio_pci", "virtio_console", "kvm_amd"];
+/// Modules that the VM needs, unless they are built in: KVM, and the drivers for the output.
+const REQUIRED_MODULES: [&str; 3] = ["virtio_pci", "virtio_console", "kvm_amd"];
 
-/// The cloud kernels have the same source with fewer drivers, so they are smaller and boot faster. They have all that KVM
-/// and tracing need.
+/// The cloud kernels have the same source with fewer drivers, so they are smaller and boot faster. They support KVM
+/// and tracing.
 const FLAVOUR: &str = "cloud-amd64";
 
+/// A kernel in the cache.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// A folder that contains `lib/modules/VERSION`.
     pub(crate) root: PathBuf,
-    /// Names of the [`WANTED`] modules that are not built into this kernel.
+    /// Names of the [`REQUIRED_MODULES`] that are not built into this kernel.
     pub(crate) loadable: Vec<&'static str>,
 }
 
@@ -65,7 +66,7 @@ impl Kernel {
     fn open(dir: &Path) -> Result<Self> {
         let root = dir.join("root");
         let modules_dep = fs::read_to_string(modules_dir(&root)?.join("modules.dep"))?;
-        let loadable = WANTED
+        let loadable = REQUIRED_MODULES
             .into_iter()
             .filter(|module| modules::files_of(&modules_dep, module).is_some())
             .collect();
@@ -79,18 +80,18 @@ impl Kernel {
 
 fn download(series: Series, cache: &Path) -> Result<()> {
     let package = newest_package(series)?;
-    if process::find("depmod").is_none() {
+    if process::find_program("depmod").is_none() {
         apt::install(&["kmod"], "preparing a kernel's modules")?;
     }
-    if process::find("xz").is_none() {
+    if process::find_program("xz").is_none() {
         apt::install(&["xz-utils"], "preparing a kernel's modules")?;
     }
-    say!("fetching {package} (about 30 MB, once)");
-    let unpacked = workspace::draft_of(cache, "unpacked");
+    info!("fetching {package} (about 30 MB, once)");
+    let unpacked = workspace::temporary_path(cache, "unpacked");
     apt::unpack(std::slice::from_ref(&package), &unpacked)?;
-    let prepared = workspace::draft_of(cache, "prepared");
+    let prepared = workspace::temporary_path(cache, "prepared");
     let root = prepared.join("root");
-    cut_down(&unpacked, &root).with_context(|| format!("cannot prepare {package}"))?;
+    extract_modules(&unpacked, &root).with_context(|| format!("cannot prepare {package}"))?;
     fs::copy(find_image(&unpacked)?, prepared.join("vmlinuz"))?;
     fs::remove_dir_all(&unpacked)?;
     fs::rename(&prepared, cache)?;
@@ -101,7 +102,7 @@ fn download(series: Series, cache: &Path) -> Result<()> {
 pub(crate) fn newest_package(series: Series) -> Result<String> {
     if !apt::is_available() {
         bail!(
-            "the VM's kernels are Debian packages, and this system has no apt-get to fetch them with"
+            "the VM's kernels are Debian packages, and this system has no apt-get to download them"
         );
     }
     apt::update_once()?;
@@ -109,9 +110,9 @@ pub(crate) fn newest_package(series: Series) -> Result<String> {
         "^linux-image-{}\\.",
         series.name().replace('.', "\\.")
     ))?;
-    newest(&names, series.name()).with_context(|| {
+    find_newest(&names, series.name()).with_context(|| {
         format!(
-            "no package linux-image-{}.*-{FLAVOUR} on offer: is Debian 12 (with its security updates) in apt's sources?",
+            "apt has no package linux-image-{}.*-{FLAVOUR}: add Debian 12 (with its security updates) to apt's sources",
             series.name()
         )
     })
@@ -119,7 +120,7 @@ pub(crate) fn newest_package(series: Series) -> Result<String> {
 
 /// Returns the newest kernel package of this series among `names`, without unsigned kernels, debug symbols and real-time
 /// kernels.
-fn newest(names: &[String], series: &str) -> Option<String> {
+fn find_newest(names: &[String], series: &str) -> Option<String> {
     names
         .iter()
         .filter_map(|name| {
@@ -138,14 +139,14 @@ fn newest(names: &[String], series: &str) -> Option<String> {
         .map(|(_, name)| name.clone())
 }
 
-/// Copies the wanted modules from a complete kernel package to `root`, decompressed.
-fn cut_down(package: &Path, root: &Path) -> Result<()> {
+/// Copies the required modules from a complete kernel package to `root`, decompressed.
+fn extract_modules(package: &Path, root: &Path) -> Result<()> {
     let from = modules_dir(package)?;
     let version = from.file_name().context("a modules folder has a name")?;
     let to = root.join("lib/modules").join(version);
     depmod(package, version.as_ref())?;
     let modules_dep = fs::read_to_string(from.join("modules.dep"))?;
-    for module in WANTED {
+    for module in REQUIRED_MODULES {
         for file in modules::files_of(&modules_dep, module).unwrap_or_default() {
             copy_module(&from.join(file), &to.join(file))?;
         }
@@ -173,7 +174,8 @@ fn copy_module(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn depmod(root: &Path, version: &Path) -> Result<()> {
-    let depmod = process::find("depmod").context("depmod is not there: install kmod")?;
+    let depmod =
+        process::find_program("depmod").context("depmod is not installed: install kmod")?;
     process::run(Command::new(depmod).arg("-b").arg(root).arg(version))
 }
 
@@ -218,13 +220,13 @@ mod tests {
         ]
         .map(str::to_owned);
         assert_eq!(
-            newest(&names, "6.12").as_deref(),
+            find_newest(&names, "6.12").as_deref(),
             Some("linux-image-6.12.117+deb12-cloud-amd64")
         );
     }
 
     #[test]
-    fn one_series_is_not_another() {
+    fn kernels_of_other_series_are_ignored() {
         let names = [
             "linux-image-6.1.0-9-cloud-amd64",
             "linux-image-6.1.0-56-cloud-amd64",
@@ -232,9 +234,9 @@ mod tests {
         ]
         .map(str::to_owned);
         assert_eq!(
-            newest(&names, "6.1").as_deref(),
+            find_newest(&names, "6.1").as_deref(),
             Some("linux-image-6.1.0-56-cloud-amd64")
         );
-        assert_eq!(newest(&names, "6.6"), None);
+        assert_eq!(find_newest(&names, "6.6"), None);
     }
 }

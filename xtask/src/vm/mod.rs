@@ -24,7 +24,7 @@ use initramfs::Session;
 use kernel::Kernel;
 use packages::Package;
 
-use crate::process::say;
+use crate::process::info;
 
 /// A virtual machine with everything fetched, ready to boot any number of times.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl PreparedVm {
     /// Fetches the kernel and the packages of a VM.
     ///
     /// # Errors
-    /// If something cannot be fetched or QEMU cannot be installed: nothing that the collector could cause.
+    /// If something cannot be fetched or QEMU cannot be installed. Such an error never means that the collector is broken.
     pub(crate) fn fetch(config: Vm) -> Result<Self> {
         if config.counts_instructions && config.cpus > 1 && config.kernel == Series::V6_1 {
             bail!(
@@ -56,7 +56,7 @@ impl PreparedVm {
         for name in &config.extras {
             match Package::fetch(name) {
                 Ok(package) => packages.push(package),
-                Err(err) => say!("continuing without {name}: {err:#}"),
+                Err(err) => info!("continuing without {name}: {err:#}"),
             }
         }
         Ok(Self {
@@ -72,8 +72,8 @@ impl PreparedVm {
     /// # Errors
     /// If the kernel panics, the time limit passes, or the boot fails before the command. A command that
     /// fails is not an error.
-    pub(crate) fn run(&self, words: &[String], output: &mut dyn Write) -> Result<u8> {
-        let initramfs = self.initramfs(Session::Command(words))?;
+    pub(crate) fn run(&self, command: &[String], output: &mut dyn Write) -> Result<u8> {
+        let initramfs = self.initramfs(Session::Command(command))?;
         qemu::run(&self.config, &self.kernel.image, &initramfs, output)
     }
 

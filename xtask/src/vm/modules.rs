@@ -7,7 +7,7 @@
 pub(crate) fn files_of<'a>(modules_dep: &'a str, module: &str) -> Option<Vec<&'a str>> {
     modules_dep.lines().find_map(|line| {
         let (file, dependencies) = line.split_once(':')?;
-        (name_of(file) == module).then(|| {
+        (module_name(file) == module).then(|| {
             std::iter::once(file)
                 .chain(dependencies.split_whitespace())
                 .collect()
@@ -16,7 +16,7 @@ pub(crate) fn files_of<'a>(modules_dep: &'a str, module: &str) -> Option<Vec<&'a
 }
 
 /// Returns the module name for a file: `kvm_amd` for `kernel/arch/x86/kvm/kvm-amd.ko.xz`. Module names have no dashes.
-fn name_of(file: &str) -> String {
+fn module_name(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     base.split('.').next().unwrap_or(base).replace('-', "_")
 }
@@ -40,7 +40,7 @@ kernel/virt/lib/irqbypass.ko.xz:
     }
 
     #[test]
-    fn what_is_built_in_has_no_files() {
+    fn a_built_in_module_has_no_files() {
         assert_eq!(files_of(MODULES_DEP, "virtio_pci"), None);
     }
 }

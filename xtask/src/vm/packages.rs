@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     apt,
-    process::{self, say},
+    process::{self, info},
     workspace,
 };
 
@@ -28,10 +28,11 @@ pub(crate) struct Package {
 }
 
 impl Package {
+    /// Returns a package from the cache, or downloads it.
     pub(crate) fn fetch(name: &str) -> Result<Self> {
         let cache = workspace::target("vm/packages").join(name);
         if !cache.exists() {
-            let unpacked = workspace::draft_of(&cache, "unpacked");
+            let unpacked = workspace::temporary_path(&cache, "unpacked");
             download(name, &unpacked).with_context(|| format!("cannot fetch package {name}"))?;
             fs::rename(&unpacked, &cache)?;
         }
@@ -41,6 +42,7 @@ impl Package {
         })
     }
 
+    /// Adds the files of the package, the libraries that its programs need, and their loader.
     pub(super) fn add_to(&self, archive: &mut Archive) -> Result<()> {
         for entry in fs::read_dir(&self.own)? {
             let folder = PathBuf::from(entry?.file_name());
@@ -48,26 +50,31 @@ impl Package {
                 add_tree(archive, &self.own, &folder)?;
             }
         }
-        for program in programs(&self.own)? {
-            for library in self.libraries_of(&program)? {
+        for program in find_programs(&self.own)? {
+            for library in self.find_libraries(&program)? {
                 let guest = library
                     .strip_prefix(&self.dependencies)
                     .or_else(|_| library.strip_prefix(&self.own))
-                    .with_context(|| format!("{} is the host's own", library.display()))?;
+                    .with_context(|| {
+                        format!(
+                            "{} is a library of this host, not of a package",
+                            library.display()
+                        )
+                    })?;
                 add_file(archive, &library, &guest.to_string_lossy())?;
             }
         }
-        add_file(archive, &self.loader()?, LOADER)
+        add_file(archive, &self.find_loader()?, LOADER)
     }
 
     /// Returns the shared libraries of a program, as its dynamic loader resolves them.
-    fn libraries_of(&self, program: &Path) -> Result<Vec<PathBuf>> {
+    fn find_libraries(&self, program: &Path) -> Result<Vec<PathBuf>> {
         let search: Vec<_> = [&self.dependencies, &self.own]
             .iter()
             .flat_map(|root| LIBRARY_DIRS.map(|dir| root.join(dir)))
             .collect();
-        let list = process::read(
-            Command::new(self.loader()?)
+        let list = process::read_stdout(
+            Command::new(self.find_loader()?)
                 .arg("--library-path")
                 .arg(std::env::join_paths(search)?)
                 .arg("--list")
@@ -82,7 +89,7 @@ impl Package {
             .collect())
     }
 
-    fn loader(&self) -> Result<PathBuf> {
+    fn find_loader(&self) -> Result<PathBuf> {
         LIBRARY_DIRS
             .iter()
             .map(|dir| self.dependencies.join(dir).join("ld-linux-x86-64.so.2"))
@@ -99,11 +106,12 @@ const LIBRARY_DIRS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-g
 fn download(name: &str, dir: &Path) -> Result<()> {
     apt::update_once()?;
     let closure = apt::closure(name)?;
-    let (own, dependencies): (Vec<_>, Vec<_>) = closure.into_iter().partition(|it| it == name);
+    let (own, dependencies): (Vec<_>, Vec<_>) =
+        closure.into_iter().partition(|package| package == name);
     if own.is_empty() {
         bail!("there is no such package, or it is a virtual one");
     }
-    say!(
+    info!(
         "fetching {name} and the {} packages it depends on (once)",
         dependencies.len()
     );
@@ -112,7 +120,7 @@ fn download(name: &str, dir: &Path) -> Result<()> {
 }
 
 /// Returns the dynamically linked programs of an unpacked package.
-fn programs(root: &Path) -> Result<Vec<PathBuf>> {
+fn find_programs(root: &Path) -> Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
     for dir in ["bin", "sbin", "usr/bin", "usr/sbin"] {
         let Ok(entries) = fs::read_dir(root.join(dir)) else {

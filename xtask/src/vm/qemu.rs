@@ -25,8 +25,9 @@ const PROGRAM: &str = "qemu-system-x86_64";
 /// Number of log lines that are shown if the VM dies.
 const LOG_LINES: usize = 30;
 
+/// Installs QEMU if it is missing.
 pub(crate) fn ensure_installed() -> Result<()> {
-    if process::find(PROGRAM).is_none() {
+    if process::find_program(PROGRAM).is_none() {
         apt::install(&["qemu-system-x86"], "the test VM")?;
     }
     Ok(())
@@ -35,7 +36,7 @@ pub(crate) fn ensure_installed() -> Result<()> {
 /// Runs the VM's command to its end and returns its exit code.
 pub(crate) fn run(vm: &Vm, kernel: &Path, initramfs: &[u8], output: &mut dyn Write) -> Result<u8> {
     let files = RunFiles::create(initramfs)?;
-    let mut qemu = command(vm, kernel, &files);
+    let mut qemu = qemu_command(vm, kernel, &files);
     qemu.args(["-device", "virtserialport,chardev=out,nr=1"])
         // An open pipe without data: at the end of its input, QEMU closes the host side of the port, and the guest blocks.
         .stdin(Stdio::piped())
@@ -47,22 +48,23 @@ pub(crate) fn run(vm: &Vm, kernel: &Path, initramfs: &[u8], output: &mut dyn Wri
     if let Err(err) = copy_output(&mut child, vm, output) {
         child.kill()?;
         child.wait()?;
-        return Err(files.failure(err));
+        return Err(files.add_logs(err));
     }
     child.wait()?;
-    files.exit_code()
+    files.read_exit_code()
 }
 
 /// Runs the VM on this terminal.
 pub(crate) fn shell(vm: &Vm, kernel: &Path, initramfs: &[u8]) -> Result<u8> {
     let files = RunFiles::create(initramfs)?;
-    let mut qemu = command(vm, kernel, &files);
+    let mut qemu = qemu_command(vm, kernel, &files);
     qemu.args(["-device", "virtconsole,chardev=out,nr=0"]);
     process::status(qemu.stderr(files.create_emulator_log()?))?;
-    files.exit_code()
+    files.read_exit_code()
 }
 
-fn command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
+/// Returns the QEMU command without a device for the output of the VM's command.
+fn qemu_command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
     // The kernel kills QEMU when xtask ends for any reason.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", PROGRAM])
@@ -159,7 +161,7 @@ impl RunFiles {
         self.dir.join("status")
     }
 
-    /// Path of QEMU's own messages.
+    /// Path of the log with QEMU's own messages.
     fn emulator_log(&self) -> PathBuf {
         self.dir.join("qemu.log")
     }
@@ -171,20 +173,20 @@ impl RunFiles {
     /// Returns the exit code that the init script has written.
     ///
     /// # Errors
-    /// If there is none, because the VM died.
-    fn exit_code(self) -> Result<u8> {
+    /// If the script has written none, because the VM died.
+    fn read_exit_code(self) -> Result<u8> {
         let status = fs::read_to_string(self.status()).unwrap_or_default();
         match status.trim().parse() {
             Ok(code) => {
                 fs::remove_dir_all(&self.dir)?;
                 Ok(code)
             }
-            Err(_) => Err(self.failure(anyhow!("the VM stopped before its command ended"))),
+            Err(_) => Err(self.add_logs(anyhow!("the VM stopped before its command ended"))),
         }
     }
 
     /// Adds the end of the logs to an error. The files are kept.
-    fn failure(&self, err: anyhow::Error) -> anyhow::Error {
+    fn add_logs(&self, err: anyhow::Error) -> anyhow::Error {
         let console = fs::read(self.console()).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         let emulator = fs::read_to_string(self.emulator_log()).unwrap_or_default();
@@ -193,16 +195,16 @@ impl RunFiles {
             .filter(|line| !line.contains("TCG doesn't support requested feature"))
             .collect();
         log.extend(console.lines().map(str::trim_end));
-        let what = match panic_message(&console) {
+        let message = match find_panic(&console) {
             Some(panic) => format!("the kernel of the VM panicked: {panic}"),
             None => err.to_string(),
         };
         let end = log[log.len().saturating_sub(LOG_LINES)..].join("\n");
-        anyhow!("{what} (logs: {})\n{end}", self.dir.display())
+        anyhow!("{message} (logs: {})\n{end}", self.dir.display())
     }
 }
 
-fn panic_message(console: &str) -> Option<&str> {
+fn find_panic(console: &str) -> Option<&str> {
     let start = console.find("Kernel panic - ")?;
     console[start..].lines().next().map(str::trim)
 }
@@ -215,9 +217,9 @@ mod tests {
     fn a_panic_is_found_in_the_console() {
         let console = "[    1.0] fine\r\n[    2.0] Kernel panic - not syncing: Attempted to kill init!\r\n[    2.1] CPU: 0\r\n";
         assert_eq!(
-            panic_message(console),
+            find_panic(console),
             Some("Kernel panic - not syncing: Attempted to kill init!")
         );
-        assert_eq!(panic_message("all is well"), None);
+        assert_eq!(find_panic("all is well"), None);
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
         timing: Some(timing.clone()),
         selection: args.target.for_running_kernel()?,
         sizes: map_sizes(args.max_rows),
-        logs_programs: global.kernel_log,
+        logs_programs: global.ebpf_log,
         ..LiveOptions::default()
     })?;
     let mut schedule = args.stop.conditions().start(args.interval)?;

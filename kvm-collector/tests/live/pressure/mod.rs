@@ -24,7 +24,9 @@ use self::{
     load::{Load, check_all_accounted, check_all_accounted_in},
     slow_output::{slow_record, slow_terminal, slow_trace, stalled_record, stalled_trace},
     stopped_collector::{stopped_exits, stopped_record, stopped_stat, stopped_trace},
-    stopped_output::{end_while_stopped, names_while_stopped, output_never_read, stopped_output},
+    stopped_output::{
+        end_while_output_blocks, names_while_output_blocks, output_never_read, stopped_output,
+    },
 };
 use crate::{
     check::{ensure, ensure_equal, get_number},
@@ -96,12 +98,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         test(
             "pressure_names_while_output_is_stopped",
             REQUIREMENTS,
-            names_while_stopped,
+            names_while_output_blocks,
         ),
         test(
             "pressure_end_while_output_is_stopped",
             REQUIREMENTS,
-            end_while_stopped,
+            end_while_output_blocks,
         ),
         test(
             "pressure_output_never_read",

@@ -1,4 +1,4 @@
-//! The output is not read for a long time, or never again.
+//! Tests in which the collector's output is not read for a long time, or never.
 
 use std::{
     fs::{self},
@@ -54,8 +54,8 @@ pub(super) fn stopped_output() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A VM that starts and ends while the output is stopped is selected by its name, and its threads have names.
-pub(super) fn names_while_stopped() -> Result<(), Failed> {
+/// A VM that starts and ends while the output blocks is still selected by its name, and the names of its threads are known.
+pub(super) fn names_while_output_blocks() -> Result<(), Failed> {
     for args in [&["trace", "--json"][..], &["record"]] {
         let folder = TempDir::new("names")?;
         let disk = SlowDisk::new("names")?;
@@ -67,7 +67,7 @@ pub(super) fn names_while_stopped() -> Result<(), Failed> {
         disk.reader.set_speed(Speed::Stopped);
         first.run()?;
         wait_until_blocked_on_pipe(collector.pid())?;
-        // The VM exists long stop for the collector to read its name: the rings are polled.
+        // The VM runs long enough for the collector, which polls the rings, to read its name.
         let slow = ["--sleep", "2ms", "--name", "second-1"];
         let second = Guest::prepare(&[&["-k", "io", "-n", "100"], &slow[..]].concat())?;
         let pid: u64 = second.pid.parse()?;
@@ -98,7 +98,7 @@ pub(super) fn names_while_stopped() -> Result<(), Failed> {
 }
 
 /// The collector stops measuring at the signal or after its duration, not when its output is read again.
-pub(super) fn end_while_stopped() -> Result<(), Failed> {
+pub(super) fn end_while_output_blocks() -> Result<(), Failed> {
     for args in [
         &["trace", "--json", "-d", "60s"][..],
         &["trace", "--json", "-d", "500ms"],

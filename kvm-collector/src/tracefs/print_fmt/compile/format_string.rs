@@ -83,7 +83,7 @@ impl Compiler<'_> {
     fn compile_address(&mut self, ast: &Ast) -> Result<IntExpr, String> {
         match self.compile_value(ast)? {
             Value::Int(expr, _) => Ok(expr),
-            _ => Err("prints the address of a part of the record".to_owned()),
+            _ => Err("prints the address of data in the record".to_owned()),
         }
     }
 }

@@ -82,7 +82,7 @@ impl<'f> Compiler<'f> {
         self.compile_int(ast)?
             .0
             .as_constant()
-            .ok_or_else(|| "has a table that is not constant".to_owned())
+            .ok_or_else(|| "uses a value in a table that is not constant".to_owned())
     }
 
     fn compile_string_literal(&mut self, ast: &Ast) -> Result<Box<[u8]>, String> {
