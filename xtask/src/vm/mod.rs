@@ -72,8 +72,8 @@ impl PreparedVm {
     /// # Errors
     /// If the kernel panics, the time limit passes, or the boot fails before the command. A command that
     /// fails is not an error.
-    pub(crate) fn run(&self, command: &[String], output: &mut dyn Write) -> Result<u8> {
-        let initramfs = self.initramfs(Session::Command(command))?;
+    pub(crate) fn run(&self, command_line: &[String], output: &mut dyn Write) -> Result<u8> {
+        let initramfs = self.initramfs(Session::Command(command_line))?;
         qemu::run(&self.config, &self.kernel.image, &initramfs, output)
     }
 
