@@ -1,6 +1,9 @@
 //! A limit for the growth of the memory of a process.
 
-use std::fs::{self};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::Failed;
 
@@ -27,13 +30,9 @@ pub(super) struct MemoryLimit {
 impl MemoryLimit {
     /// Reads the current size, from which growth is measured.
     pub(super) fn new(pid: u32) -> Result<Self, Failed> {
+        let before_kib = wait_until_started(pid)?;
         // Resets the peak (VmHWM), which was reached when the programs were loaded.
         fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
-        // Before Linux 6.2, VmRSS lacks pages that a thread has not yet accounted for, even those of a whole mapped table.
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let resident = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
-        let resident = resident.and_then(|size| size.trim().strip_suffix(" kB"));
-        let before_kib = resident.ok_or("no Rss")?.parse()?;
         Ok(Self { pid, before_kib })
     }
 
@@ -45,4 +44,28 @@ impl MemoryLimit {
             format!("memory grew from {} KiB to {peak_kib}", self.before_kib)
         })
     }
+}
+
+/// Waits until the collector touches no more code and data for the first time: its size is the same for 300 ms, or 5 s have
+/// passed. Returns the size in KiB.
+fn wait_until_started(pid: u32) -> Result<u64, Failed> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut latest_kib = resident_kib(pid)?;
+    loop {
+        thread::sleep(Duration::from_millis(300));
+        let resident_kib = resident_kib(pid)?;
+        if resident_kib == latest_kib || Instant::now() >= deadline {
+            return Ok(resident_kib);
+        }
+        latest_kib = resident_kib;
+    }
+}
+
+/// Returns the resident memory of a process.
+fn resident_kib(pid: u32) -> Result<u64, Failed> {
+    // Before Linux 6.2, VmRSS lacks pages that a thread has not yet accounted for, even those of a whole mapped table.
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let resident = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let resident = resident.and_then(|size| size.trim().strip_suffix(" kB"));
+    Ok(resident.ok_or("no Rss")?.parse()?)
 }
