@@ -37,7 +37,7 @@ pub(crate) struct StaticBuild {
     pub(crate) empty_programs: PathBuf,
 }
 
-/// Builds the eBPF programs, the collector and the live tests, linked statically.
+/// Builds the eBPF programs. Then builds the collector, the live tests and the example `empty_programs`, linked statically.
 pub(crate) fn build_static() -> Result<StaticBuild> {
     build_ebpf::run()?;
     info!("building the collector and its tests for the VM (the first time takes minutes)");
@@ -67,7 +67,7 @@ fn link_statically(cargo: &mut Command) -> &mut Command {
         .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
         .arg(workspace::target("static"))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // All files of the VM are in its memory.
+        // The programs must be small, because all files of the VM are in its memory.
         .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
 }
 

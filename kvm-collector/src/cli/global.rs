@@ -1,4 +1,4 @@
-//! Items that all subcommands use: global options, the exit code for incomplete data, and the runtime.
+//! Items that several subcommands use: global options, the exit code for incomplete data, and the runtime.
 
 use std::process::ExitCode;
 

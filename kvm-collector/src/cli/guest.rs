@@ -15,10 +15,10 @@ use crate::guest::{
 
 /// Run a tiny guest that makes a known number of exits, and print that number
 ///
-/// Each vCPU executes N rounds. A round makes one exit of each kind in --kind, in that order. There
-/// are two more io exits, one before the first round and one after the last. With nested paging
-/// there is also one page-fault exit per page that the guest uses: one in real mode (code), four
-/// in long mode (code and page tables). The only other exits are interrupts, and repeated page
+/// Each vCPU executes as many rounds as --exits says. A round makes one exit of each kind in --kind,
+/// in that order. There are two more io exits, one before the first round and one after the last.
+/// With nested paging there is also one page-fault exit per page that the guest uses: one in real
+/// mode (code), four in long mode (code and page tables). The only other exits are interrupts, and repeated page
 /// faults if two vCPUs access a new page at the same time.
 #[derive(Args, Clone, Debug)]
 pub(super) struct GuestArgs {
@@ -26,8 +26,8 @@ pub(super) struct GuestArgs {
     ///
     /// Kinds: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall, page-fault,
     /// wbinvd, exception (wrmsr to a nonexistent MSR: #GP), cr, pvclock, dirty (write a page, read
-    /// the dirty log). With interrupt controllers in the kernel: apic, apic-read, ipi (to itself),
-    /// timer (with hlt), pit, irq (PIC), ioapic, msi.
+    /// the dirty log). These make KVM emulate the interrupt controllers: apic, apic-read, ipi (to
+    /// itself), timer (with hlt), pit, irq (PIC), ioapic, msi.
     #[arg(
         short,
         long,

@@ -32,7 +32,7 @@ use global::{Color, GlobalOptions, block_on};
 /// Count, time and trace VM exits and other KVM events with eBPF.
 ///
 /// Shows how often VMs exit to the hypervisor, for which reasons, and how long that takes. Counts are
-/// exact unless the report lists lost events. Times are in nanoseconds of CLOCK_MONOTONIC.
+/// exact unless the report lists lost events.
 ///
 /// Exit codes: 0 success, 1 failure, 2 error in the command line, 3 incomplete data (with --strict).
 #[derive(Debug, Parser)]

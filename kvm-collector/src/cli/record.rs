@@ -37,8 +37,8 @@ use crate::{
 ///
 /// The file contains each event as the kernel wrote it, and the event formats to decode it on
 /// another machine. `stat`, `exits`, `trace` and `convert` read it with -i; so do `perf script`,
-/// `perf kvm stat report` and `perf report`. If the collector is
-/// killed, at most the events of the last 0.2 seconds are missing, or more if the disk is too slow.
+/// `perf kvm stat report` and `perf report`. If the collector is killed, the events of the last 0.2
+/// seconds are missing, and more if the disk is too slow.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector record                               to kvm.data, until Ctrl-C
@@ -86,7 +86,7 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "max_size", help_heading = "Output")]
     flight_recorder: Option<Duration>,
 
-    /// Write when an exit takes longer than this, excluding halted time: 'exit > 1ms'
+    /// Write when this condition holds: 'exit > 1ms' (time of an exit, excluding halted time)
     ///
     /// Writes at most twice per --flight-recorder time. Keeps the last 10 files, or the number given
     /// with --rotate.
@@ -97,7 +97,7 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_size, help_heading = "Output")]
     memory: u64,
 
-    /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M / CPUs, 256K to 4M]
+    /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M divided by the number of CPUs, at least 256K, at most 4M]
     #[arg(long, value_name = "SIZE", value_parser = parse_ring_bytes, help_heading = "Output")]
     ring: Option<u32>,
 

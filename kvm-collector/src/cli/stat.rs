@@ -20,7 +20,7 @@ use crate::{
     view::{ReportOrigin, SelectedBy, StatReport},
 };
 
-/// Count events, per event and per VM
+/// Count KVM events by name, and by VM with --per-vm
 ///
 /// Counts every kvm event in the kernel, on all CPUs. A small eBPF program increments a per-CPU
 /// counter for each event. Counts are exact: events are not sampled, and counters do not overflow.

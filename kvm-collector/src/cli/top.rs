@@ -35,7 +35,7 @@ use crate::{
 ///
 /// Enter opens a row, Esc goes back, ? shows all keys. Cost is non-idle time outside the guest: in
 /// the kernel, in the VMM and, with --preempt, preempted. Percentages are shares of the vCPUs'
-/// time; busy% is the share of their non-idle time.
+/// time; busy% is cost as a share of their non-idle time.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector top                               all VMs, every second

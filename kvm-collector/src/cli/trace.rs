@@ -66,7 +66,7 @@ pub(super) struct TraceArgs {
     #[arg(long, conflicts_with = "fields", help_heading = "Output")]
     per_exit: bool,
 
-    /// Clock of the printed times
+    /// How to print times
     #[arg(
         long,
         value_name = "CLOCK",
@@ -96,7 +96,7 @@ pub(super) struct TraceArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<std::path::PathBuf>,
 
-    /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M / CPUs, 256K to 4M]
+    /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M divided by the number of CPUs, at least 256K, at most 4M]
     #[arg(long, value_name = "SIZE", value_parser = parse_ring_bytes, conflicts_with = "input", help_heading = "Output")]
     ring: Option<u32>,
 

@@ -12,7 +12,7 @@ use super::{MinMax, percentile_ns};
 pub struct ExitTotals {
     /// Number of exits.
     pub count: u64,
-    /// Exits that were in progress when they were read. They have no duration.
+    /// Exits that were still in progress at the reading. They have no duration.
     pub open: u64,
     /// Exits without a duration, because their start or their end is unknown.
     pub untimed: u64,
@@ -47,8 +47,8 @@ impl Default for ExitTotals {
 }
 
 impl ExitTotals {
-    /// Converts the statistics of a row. `extremes` are those of all epochs; `stats` has only the
-    /// latest ones.
+    /// Converts the statistics of a row. `extremes` cover the whole measurement; those in `stats` cover
+    /// only the latest epoch, which is the time between two readings.
     #[must_use]
     pub fn from_stats(stats: &ExitStats, extremes: MinMax) -> Self {
         Self {

@@ -17,7 +17,7 @@ const INTERVALS_MS: [u64; 9] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000,
 /// Options that do not change while the screen is shown.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Kind of events to count: `vmexit` or a value of `--kind`.
+    /// Kind of events to count: a value of `--kind`.
     pub kind: String,
     /// Preempted time is measured.
     pub preempt_watched: bool,
@@ -34,7 +34,7 @@ pub enum Overlay {
     None,
     /// The help, scrolled to this line.
     Help(u16),
-    /// The prompt for the filter. The previous filter is stored for Esc.
+    /// The prompt for the filter. Contains the previous filter, which Esc restores.
     Filter(String),
 }
 
@@ -64,7 +64,7 @@ pub struct App {
     pub(super) paused: bool,
     pub(super) interval: Duration,
     pub(super) overlay: Overlay,
-    /// Whether the user has opened or closed the histogram pane. `None`: it depends on the screen width.
+    /// The user's choice to open or to close the histogram pane. Without one, it depends on the screen width.
     pub(super) pane: Option<bool>,
     /// Width and height of the screen.
     pub(super) size: (u16, u16),
@@ -110,7 +110,7 @@ impl App {
         self.update_rows();
     }
 
-    /// Sets the histograms of the current scope that later readings are compared with.
+    /// Sets the histograms that are subtracted from those of the next reading of the current scope.
     pub fn set_histogram_base(&mut self, mut reading: TopReading) {
         self.history.add_names(&reading.names);
         self.histograms.set_base(&mut reading);
@@ -175,7 +175,7 @@ impl App {
             .unwrap_or(0)
     }
 
-    /// Returns whether the scope is a VM or vCPU, not the whole host.
+    /// Returns whether the scope is only a part of the host: a VM, a vCPU or a reason.
     pub(super) fn has_scope(&self) -> bool {
         self.scope().within != GroupKey::default()
     }
@@ -194,7 +194,8 @@ impl App {
         }
     }
 
-    /// Returns the key that rows are sorted by: exits while no durations are known.
+    /// Returns the key that rows are sorted by: the user's choice, or exits if that needs durations and
+    /// none are known.
     #[must_use]
     pub fn effective_sort(&self) -> Sort {
         let needs_times = !matches!(self.sort, Sort::Exits | Sort::Name);

@@ -150,8 +150,8 @@ pub(crate) fn live_lines(batches: &[Batch]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Replaces the thread names in lines. In a large recording, the name of a thread is known only at its end, and earlier
-/// lines were read without it. Names of real threads are read from `/proc` when the thread appears.
+/// Replaces the thread names in lines. In a large recording, the name of a thread is known only when the thread ends, so
+/// earlier lines are read without it. Names of real threads are read from `/proc` when the thread appears.
 pub(crate) fn without_names(text: &str) -> String {
     text.replace("CPU 0/KVM", "    <...>")
 }

@@ -77,7 +77,7 @@ pub(super) enum TargetFormat {
     Perfetto,
     /// A table with typed columns, for DuckDB, pandas and others
     Parquet,
-    /// One JSON object per line, as `trace --json`
+    /// One JSON object per line, as `trace --json` prints it
     Json,
     /// One line per row, with the columns of parquet
     Csv,

@@ -1,4 +1,4 @@
-//! Targets that are written while the recording is read: one row per exit or event.
+//! Targets that are written while the recording is read: all except HTML.
 
 use anyhow::{Context as _, bail};
 

@@ -29,7 +29,7 @@ pub(in crate::cli) struct TargetArgs {
     #[arg(long = "vm", value_name = "GLOB", value_delimiter = ',')]
     vms: Vec<String>,
 
-    /// Fail if no running VM matches --vm
+    /// Fail if a glob of --vm matches no running VM
     #[arg(long, requires = "vms")]
     no_wait: bool,
 

@@ -48,7 +48,7 @@ pub(super) struct PacketWriter<W> {
     /// The id of the last name.
     last_name_id: u64,
     annotation_name_ids: HashMap<&'static str, u64>,
-    /// Names to be written with the next packet.
+    /// Names to be written with the next event.
     unwritten_names: InternedData,
 }
 
@@ -98,8 +98,7 @@ impl<W: Write> PacketWriter<W> {
         Ok(packets)
     }
 
-    /// Returns the id of a name. Clears the table of names when it is full, so that a name can have several
-    /// ids.
+    /// Returns the id of a name. Clears the table of names when it is full, so a name may get several ids.
     pub(super) fn name_id(&mut self, name: &str) -> u64 {
         if let Some(iid) = self.name_ids.get(name) {
             return *iid;

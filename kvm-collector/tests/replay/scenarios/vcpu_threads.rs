@@ -73,8 +73,8 @@ fn entries_name_the_vcpu_if_exits_do_not() {
     let mut vcpus = Vec::new();
     replay.read_exits(&mut |it| vcpus.push((it.vcpu_id.vcpu, it.totals.count)));
     assert_eq!(vcpus, [(5, 2)]);
-    // Without capacity for the thread, its exit is counted as lost. So is the entry: it would add the vCPU, for which
-    // further exits would be counted.
+    // Without capacity for the thread, its exit is counted as lost. So is the entry, which would have told the vCPU of the
+    // thread's later exits.
     let options = ReplayOptions {
         max_threads: 0,
         ..ReplayOptions::new(TimingRequest::from_formats(&formats), &formats)
@@ -148,8 +148,8 @@ fn a_vcpu_that_many_threads_run_has_one_exit_in_progress() {
     assert_eq!(read(&mut feeder).1.loss.moved, 59);
 }
 
-/// If too many threads have ended, it is no longer stored which thread entered a vCPU last. An exit that may have
-/// started before is untimed then.
+/// If the table of vCPUs is full, entries of ended threads are removed. It is then unknown which thread entered such a vCPU
+/// last, so an exit that may have started before another thread ran the vCPU is untimed.
 #[test]
 fn an_exit_is_untimed_if_the_last_thread_of_its_vcpu_is_unknown() {
     let mut events = vec![
