@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Path of the collector in the VM.
-pub(crate) const IN_VM: &str = "/bin/kvm-collector";
+pub(crate) const PATH_IN_VM: &str = "/bin/kvm-collector";
 
 /// Builds the eBPF programs and the collector for this machine. Returns the path of the collector.
 pub(crate) fn build() -> Result<PathBuf> {
@@ -80,7 +80,7 @@ fn find_executable(programs: &[Executable], name: &str, is_test: bool) -> Result
 }
 
 /// Returns whether kvm_exit fires on this host, as `kvm-collector doctor` finds out by running a guest.
-pub(crate) fn reports_exits(collector: &Path) -> bool {
+pub(crate) fn host_reports_exits(collector: &Path) -> bool {
     as_root(collector)
         .args(["doctor", "--json"])
         .stderr(Stdio::null())

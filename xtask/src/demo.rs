@@ -19,7 +19,7 @@ const TRACE: Demonstration = ("trace", "io,cpuid", "3");
 
 pub(crate) fn run() -> Result<ExitCode> {
     let collector = collector::build()?;
-    if collector::reports_exits(&collector) {
+    if collector::host_reports_exits(&collector) {
         info!("this host's KVM reports VM exits: all commands run here");
         show_on_host(&collector, &[STAT, EXITS, TRACE])?;
     } else if Path::new("/dev/kvm").exists() {
@@ -50,10 +50,10 @@ fn show_on_host(collector: &Path, demonstrations: &[Demonstration]) -> Result<()
 
 fn show_in_vm(demonstrations: &[Demonstration]) -> Result<()> {
     let kernel = Series::V6_12;
-    let vm = Vm::new(kernel).with_file(collector::build_static()?.collector, collector::IN_VM);
+    let vm = Vm::new(kernel).with_file(collector::build_static()?.collector, collector::PATH_IN_VM);
     let vm = PreparedVm::fetch(vm)?;
     for &demonstration in demonstrations {
-        let words = command_line(collector::IN_VM, demonstration);
+        let words = command_line(collector::PATH_IN_VM, demonstration);
         announce(
             &words,
             &format!("in a VM with Linux {} (takes some seconds)", kernel.name()),

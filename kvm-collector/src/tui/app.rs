@@ -120,7 +120,7 @@ impl App {
     /// Returns the areas of the screen in the current state.
     pub(super) fn layout(&self) -> Layout {
         let optional = OptionalAreas {
-            scope_totals: self.has_scope(),
+            scope_totals: self.is_narrowed(),
             loss: !self.history.total_and_recent_loss().0.is_empty(),
             keys: self.setup.interactive,
             pane: self.wants_pane(),
@@ -176,7 +176,7 @@ impl App {
     }
 
     /// Returns whether the scope is only a part of the host: a VM, a vCPU or a reason.
-    pub(super) fn has_scope(&self) -> bool {
+    pub(super) fn is_narrowed(&self) -> bool {
         self.scope().within != GroupKey::default()
     }
 

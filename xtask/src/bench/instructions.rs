@@ -48,7 +48,7 @@ pub(crate) type PerExit = BTreeMap<&'static str, f64>;
 pub(crate) fn run(kernel: Series, cpus: u32, tools: &[Tool]) -> Result<InstructionCosts> {
     let built = collector::build_static()?;
     let mut vm = Vm::new(kernel)
-        .with_file(&built.collector, collector::IN_VM)
+        .with_file(&built.collector, collector::PATH_IN_VM)
         .with_file(&built.empty_programs, "/bin/empty_programs");
     vm.cpus = cpus;
     vm.counts_instructions = true;

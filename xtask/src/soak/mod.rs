@@ -87,7 +87,7 @@ pub(crate) fn run(args: &SoakArgs) -> Result<ExitCode> {
 fn in_vm(kernel: Series, duration: Duration) -> Result<ExitCode> {
     const XTASK_IN_VM: &str = "/bin/xtask";
     let mut vm = Vm::new(kernel)
-        .with_file(collector::build_static()?.collector, collector::IN_VM)
+        .with_file(collector::build_static()?.collector, collector::PATH_IN_VM)
         .with_file(collector::build_xtask_static()?, XTASK_IN_VM);
     // Time for the boot and for the last guest.
     vm.timeout = duration * 2 + Duration::from_secs(300);
@@ -98,7 +98,7 @@ fn in_vm(kernel: Series, duration: Duration) -> Result<ExitCode> {
         "--duration",
         &seconds,
         "--collector",
-        collector::IN_VM,
+        collector::PATH_IN_VM,
     ];
     info!("Linux {} with kvm_amd, in a VM", kernel.name());
     let vm = PreparedVm::fetch(vm)?;
@@ -124,7 +124,7 @@ impl Drop for TempFolder {
 }
 
 fn soak(collector: &Path, duration: Duration, folder: &Path) -> Result<ExitCode> {
-    let exits_fire = collector::reports_exits(collector);
+    let exits_fire = collector::host_reports_exits(collector);
     let mut guests = Guests::prepare(collector, duration)?;
     let recording = folder.join("kvm.data").display().to_string();
     let mut exits = vec!["exits", "--json", "-I", "1s"];

@@ -153,7 +153,7 @@ fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<EnvironmentRes
         vm.timeout = TIMEOUT;
         vm.max_silence = MAX_SILENCE;
         let vm = vm
-            .with_file(&built.collector, collector::IN_VM)
+            .with_file(&built.collector, collector::PATH_IN_VM)
             .with_file(&built.live_tests, LIVE_IN_VM)
             .with_extra(PERF)
             .with_extra(TMUX)

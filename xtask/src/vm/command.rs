@@ -63,7 +63,7 @@ pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
         timeout: Duration::from_secs(args.timeout),
         ..Vm::new(args.kernel)
     };
-    vm = vm.with_file(collector::build_static()?.collector, collector::IN_VM);
+    vm = vm.with_file(collector::build_static()?.collector, collector::PATH_IN_VM);
     let vm = PreparedVm::fetch(vm)?;
     info!("booting Linux {}", args.kernel.name());
     let code = if args.command.is_empty() {

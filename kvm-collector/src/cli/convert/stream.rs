@@ -34,7 +34,7 @@ pub(super) fn run(
     to: StreamTarget,
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
-    let conversion = convert_options(args, to, &recording)?;
+    let conversion = conversion_options(args, to, &recording)?;
     let (output, out) = args.open()?;
     let mut sink = new_sink(args, to, &recording, &conversion, out)?;
     let result = convert_recording(
@@ -59,7 +59,7 @@ pub(super) fn run(
 }
 
 /// Returns the options of the conversion.
-fn convert_options(
+fn conversion_options(
     args: &ConvertArgs,
     to: StreamTarget,
     recording: &Recording,

@@ -136,7 +136,7 @@ impl<W: Write> Perfetto<W> {
         let (packets, exit_format) = (&mut self.packets, self.exit_format.as_ref());
         *self.reason_name_ids.entry(key).or_insert_with(|| {
             let code = u32::try_from(key.code).unwrap_or(u32::MAX);
-            packets.name_id(&ReasonNames::new(exit_format).name(key.subcode, code))
+            packets.intern_name(&ReasonNames::new(exit_format).name(key.subcode, code))
         })
     }
 
@@ -192,7 +192,7 @@ impl<W: Write> Perfetto<W> {
             })?,
         };
         self.lost_track = Some(track);
-        let name = self.packets.name_id(name);
+        let name = self.packets.intern_name(name);
         self.packets
             .write_instant(track, time_ns, name, annotations)
     }
@@ -239,7 +239,7 @@ impl<W: Write> Perfetto<W> {
                 open_slices.last().copied().unwrap_or((from_ns, to_ns));
             let part_from_ns = part.from_ns.clamp(outer_from_ns, outer_to_ns);
             let part_to_ns = part.to_ns.clamp(part_from_ns, outer_to_ns);
-            let name = self.packets.name_id(match kind {
+            let name = self.packets.intern_name(match kind {
                 ExitPart::Vmm => "VMM user space",
                 ExitPart::Halted => "halted",
                 ExitPart::Preempted => "preempted",
@@ -259,7 +259,7 @@ impl<W: Write> Sink for Perfetto<W> {
         let Some(track) = self.vcpu_track(&guest.vcpu_id, names)? else {
             return Ok(());
         };
-        let name = self.packets.name_id("guest");
+        let name = self.packets.intern_name("guest");
         self.packets.begin_slice(track, guest.from_ns, name, &[])?;
         self.packets.end_slice(track, guest.to_ns)
     }

@@ -93,13 +93,13 @@ impl<W: Write> PacketWriter<W> {
                 clocks: snapshot,
                 primary_trace_clock: Some(clock),
             }),
-            ..empty_packet()
+            ..new_packet()
         })?;
         Ok(packets)
     }
 
     /// Returns the id of a name. Clears the table of names when it is full, so a name may get several ids.
-    pub(super) fn name_id(&mut self, name: &str) -> u64 {
+    pub(super) fn intern_name(&mut self, name: &str) -> u64 {
         if let Some(iid) = self.name_ids.get(name) {
             return *iid;
         }
@@ -123,7 +123,7 @@ impl<W: Write> PacketWriter<W> {
                 uuid: Some(self.last_track),
                 ..descriptor
             }),
-            ..empty_packet()
+            ..new_packet()
         })?;
         Ok(self.last_track)
     }
@@ -171,7 +171,7 @@ impl<W: Write> PacketWriter<W> {
     ) -> io::Result<()> {
         let debug_annotations = annotations
             .iter()
-            .map(|annotation| self.debug_annotation(annotation))
+            .map(|annotation| self.build_annotation(annotation))
             .collect();
         let interned_data = if self.unwritten_names == InternedData::default() {
             None
@@ -188,11 +188,11 @@ impl<W: Write> PacketWriter<W> {
                 track_uuid: Some(track),
                 counter_value: value.map(|it| i64::try_from(it).unwrap_or(i64::MAX)),
             }),
-            ..empty_packet()
+            ..new_packet()
         })
     }
 
-    fn debug_annotation(&mut self, annotation: &Annotation<'_>) -> DebugAnnotation {
+    fn build_annotation(&mut self, annotation: &Annotation<'_>) -> DebugAnnotation {
         let (Annotation::Number(name, _)
         | Annotation::Address(name, _)
         | Annotation::Bool(name, _)
@@ -227,7 +227,7 @@ impl<W: Write> PacketWriter<W> {
     }
 }
 
-fn empty_packet() -> TracePacket {
+fn new_packet() -> TracePacket {
     TracePacket {
         trusted_packet_sequence_id: Some(SEQUENCE_ID),
         sequence_flags: Some(NEEDS_INCREMENTAL_STATE),

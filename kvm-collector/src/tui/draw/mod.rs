@@ -183,7 +183,7 @@ fn draw_empty_message(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         ));
     } else if app.hidden_by_filter > 0 {
         lines.push("no name matches the filter: Esc removes it".into());
-    } else if app.has_scope() {
+    } else if app.is_narrowed() {
         lines.push("no events here: Esc goes back".into());
     } else {
         lines.push(if app.setup.interactive {

@@ -167,11 +167,11 @@ fn an_exit_is_untimed_if_the_last_thread_of_its_vcpu_is_unknown() {
     // A third thread runs many other vCPUs.
     events.extend((1..100).map(|vcpu| event(100, 0, 3, exit_of_vcpu(vcpu))));
     events.push(event(9_000, 0, 1, EventType::Entry));
-    let few_threads = ReplayOptions {
+    let options = ReplayOptions {
         max_threads: 4,
         ..default_options()
     };
-    let (mut feeder, rows) = feed(few_threads, &events);
+    let (mut feeder, rows) = feed(options, &events);
     let longest = rows.values().map(|it| it.totals.extremes.max_ns).max();
     assert_eq!(longest, Some(10), "{rows:?}");
     let loss = read(&mut feeder).1.loss;
