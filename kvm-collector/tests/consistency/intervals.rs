@@ -74,3 +74,39 @@ fn a_duration_limits_the_elapsed_time() {
     let exits = report(&file, &["exits", "--json", "-d", "250us"]);
     assert_eq!(exits["elapsed_ns"], 250_000);
 }
+
+#[test]
+fn reports_say_what_they_cover() {
+    let file = RecordingFile::new(&contended_vms());
+    for command in ["stat", "exits"] {
+        let args = [command, "--json", "-I", "300us", "--vcpu", "0-3,8"];
+        let mut reports = reports(&file, &args);
+        let total = reports.pop().expect("a total");
+        assert_eq!(total["period"], "total");
+        assert!(reports.len() > 2, "{command}");
+        for report in reports.iter().chain([&total]) {
+            assert_eq!(report["view"], command);
+            assert_eq!(report["schema_version"], 1);
+            assert_eq!(report["tool_version"], env!("CARGO_PKG_VERSION"));
+            assert_eq!(report["input"], file.path().to_str().expect("UTF-8"));
+            assert_eq!(
+                report["selection"],
+                serde_json::json!({"vcpu": ["0-3", "8"]})
+            );
+        }
+        // In UTC too, each interval starts where the previous one ends, and they cover the total.
+        let mut start = total["start"].clone();
+        assert!(
+            start
+                .as_str()
+                .is_some_and(|it| it.ends_with('Z') && it.contains('T')),
+            "{start}"
+        );
+        for interval in &reports {
+            assert_eq!(interval["period"], "interval");
+            assert_eq!(interval["start"], start);
+            start = interval["end"].clone();
+        }
+        assert_eq!(start, total["end"], "{command}");
+    }
+}
