@@ -10,12 +10,11 @@ use crate::{
 
 /// Describes a measurement of this host.
 pub(super) fn of_host(selection: SelectedBy) -> ReportOrigin {
-    let (wall_ns, time_ns) = clock::real_and_monotonic_ns();
     ReportOrigin {
         host: Some(host::machine::hostname()),
         boot_id: host::machine::boot_id(Path::new("/")),
         kernel: Some(host::machine::release()),
-        wall_offset_ns: Some(wall_ns.wrapping_sub(time_ns)),
+        wall_offset_ns: Some(clock::real_offset_ns()),
         ..ReportOrigin::new(selection)
     }
 }
@@ -26,13 +25,11 @@ pub(super) fn of_recording(
     metadata: &Metadata,
     selection: SelectedBy,
 ) -> ReportOrigin {
-    let clock_pair = metadata.clock_pair;
-    let known = clock_pair.filter(|it| metadata.sample_clock() == Some(it.0));
     ReportOrigin {
         host: metadata.hostname.clone(),
         kernel: metadata.release.clone(),
         input: Some(path.display().to_string()),
-        wall_offset_ns: known.map(|(_, wall_ns, time_ns)| wall_ns.wrapping_sub(time_ns)),
+        wall_offset_ns: metadata.wall_offset_ns(),
         ..ReportOrigin::new(selection)
     }
 }

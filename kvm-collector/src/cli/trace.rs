@@ -179,15 +179,10 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         &args.target,
         Some(&args.reasons),
     )?;
-    let (event_clock, clock_pair) = (
-        selected.recording.metadata().sample_clock(),
-        selected.recording.metadata().clock_pair,
-    );
-    let offset_ns = || match clock_pair {
-        Some((clock, wall_ns, time_ns)) if event_clock == Some(clock) => {
-            Ok(wall_ns.saturating_sub(time_ns))
-        }
-        _ => anyhow::bail!(
+    let clocks = selected.recording.metadata().wall_and_event_ns();
+    let offset_ns = || match clocks {
+        Some((wall_ns, event_ns)) => Ok(wall_ns.saturating_sub(event_ns)),
+        None => anyhow::bail!(
             "--time wall: {} does not contain the wall-clock time; recordings of `kvm-collector record` and `perf record -k mono` do",
             path.display()
         ),

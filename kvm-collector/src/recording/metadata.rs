@@ -75,6 +75,22 @@ impl Metadata {
         self.attrs.first().and_then(|attr| attr.clock)
     }
 
+    /// Returns `CLOCK_REALTIME` and the clock of the events, read at the same time, in ns. `None` if the
+    /// recording does not contain the date for this clock.
+    #[must_use]
+    pub fn wall_and_event_ns(&self) -> Option<(u64, u64)> {
+        let (clock, wall_ns, event_ns) = self.clock_pair?;
+        (self.sample_clock() == Some(clock)).then_some((wall_ns, event_ns))
+    }
+
+    /// Returns the offset from the clock of the events to `CLOCK_REALTIME`, which is to be added with
+    /// wrapping. `None` if the recording does not contain it.
+    #[must_use]
+    pub fn wall_offset_ns(&self) -> Option<u64> {
+        let (wall_ns, event_ns) = self.wall_and_event_ns()?;
+        Some(wall_ns.wrapping_sub(event_ns))
+    }
+
     /// Adds the attribute of an event and the ids that identify the event in samples. Returns false if
     /// the attribute is malformed or there are too many ids.
     pub(super) fn add_attr(&mut self, attr: &[u8], ids: &[u8]) -> bool {

@@ -66,7 +66,7 @@ pub(super) fn run(
         Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
         _ => "standard input".to_owned(),
     };
-    let clocks = recording.metadata().clock_pair;
+    let clocks = recording.metadata().wall_and_event_ns();
     let mut page = PageData::new(&formats, counted, exits)?;
     let summary = session::read_recording(recording, &options, !global.quiet, |item, _| {
         page.add_item(item);
@@ -74,8 +74,8 @@ pub(super) fn run(
     })?;
     facts.start_wall_ns = clocks
         .zip(summary.start_ns)
-        .map(|((_, wall_ns, time_ns), start_ns)| {
-            wall_ns.saturating_add(start_ns).saturating_sub(time_ns)
+        .map(|((wall_ns, event_ns), start_ns)| {
+            wall_ns.saturating_add(start_ns).saturating_sub(event_ns)
         });
     facts.defect = summary.defect.clone();
     let overview = page.overview(facts, &formats, &summary);

@@ -115,11 +115,7 @@ fn new_sink(
     out: Writer,
 ) -> anyhow::Result<Box<dyn Sink>> {
     let metadata = recording.metadata();
-    // The wall-clock time is known only if the recording has it for the clock of its events.
-    let clocks = metadata
-        .clock_pair
-        .filter(|it| metadata.sample_clock() == Some(it.0))
-        .map(|it| (it.1, it.2));
+    let clocks = metadata.wall_and_event_ns();
     let exit = recording
         .formats()
         .iter()
@@ -133,7 +129,7 @@ fn new_sink(
         .exit_replay
         .as_ref()
         .is_some_and(|it| it.timing.switch.is_some());
-    let offset_ns = clocks.map(|(wall_ns, time_ns)| wall_ns.wrapping_sub(time_ns));
+    let offset_ns = metadata.wall_offset_ns();
     Ok(match to {
         StreamTarget::Perfetto => {
             Box::new(Perfetto::new(exit, metadata.sample_clock(), clocks, out)?)
