@@ -148,7 +148,7 @@ fn parse_result(line: &str) -> Option<(Counts, Duration)> {
 }
 
 /// Parses `test some::name ... ignored, reason` of libtest, or ` ... ignored (reason)` of libtest-mimic.
-fn parse_skip(line: &str) -> Option<String> {
+pub(super) fn parse_skip(line: &str) -> Option<String> {
     let (test, reason) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
     let reason = reason
         .strip_prefix(", ")

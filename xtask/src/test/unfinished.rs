@@ -1,6 +1,6 @@
 //! The tests that a VM finished before it died, parsed from the output so far.
 
-use super::report::{Counts, Part};
+use super::report::{Counts, Part, parse_skip};
 
 /// Results of the tests that ended before the VM died. There is no summary, so they are parsed line by line.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,15 +17,15 @@ impl UnfinishedRun {
     /// Parses the output of a test program that runs one test at a time.
     pub(super) fn parse(output: &str) -> Self {
         let mut run = Self::default();
-        // Name of the latest test, and the last text that it or the harness printed.
+        // Name of the latest test, and the last line that it or the harness printed.
         let mut latest: Option<(&str, &str)> = None;
         for line in output.lines() {
-            if let Some(started) = parse_start(line) {
-                run.add(latest.replace(started));
-            } else if let Some((_, text)) = &mut latest
+            if let Some(name) = parse_start(line) {
+                run.add(latest.replace((name, line)));
+            } else if let Some((_, last_line)) = &mut latest
                 && !line.trim().is_empty()
             {
-                *text = line;
+                *last_line = line;
             }
         }
         run.add(latest);
@@ -40,19 +40,20 @@ impl UnfinishedRun {
     }
 
     fn add(&mut self, test: Option<(&str, &str)>) {
-        let Some((name, text)) = test else { return };
-        let text = text.trim();
+        let Some((name, last_line)) = test else {
+            return;
+        };
+        let last_line = last_line.trim();
         // Output without a newline may precede the result.
-        if text.ends_with("ok") {
+        if last_line.ends_with("ok") {
             self.counts.passed += 1;
-        } else if text.ends_with("FAILED") {
+        } else if last_line.ends_with("FAILED") {
             self.counts.failed += 1;
             let failure = format!("{name}: its message was lost when the VM died");
             self.failures.push(failure);
-        } else if let Some((_, reason)) = text.split_once("ignored") {
+        } else if let Some(skip) = parse_skip(last_line) {
             self.counts.skipped += 1;
-            let reason = reason.trim().trim_matches(['(', ')']);
-            self.skips.push(format!("{name}: {reason}"));
+            self.skips.push(skip);
         } else {
             return;
         }
@@ -60,11 +61,10 @@ impl UnfinishedRun {
     }
 }
 
-/// Parses the start of `test NAME   ... RESULT`. Returns the name and the result, which may be missing.
-fn parse_start(line: &str) -> Option<(&str, &str)> {
-    let (name, result) = line.strip_prefix("test ")?.split_once(" ...")?;
-    let name = name.trim_end();
-    (!name.contains(' ')).then_some((name, result))
+/// Parses the start of `test NAME   ... RESULT`, of which the result may be missing. Returns the name.
+fn parse_start(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("test ")?.split_once(" ...")?.0.trim_end();
+    (!name.contains(' ')).then_some(name)
 }
 
 #[cfg(test)]
