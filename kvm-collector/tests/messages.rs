@@ -188,4 +188,7 @@ fn list_shows_what_a_recording_has() {
     hlt("svm", "hlt", 0x78);
     hlt("vmx", "HLT", 12);
     assert!(list(&["kinds"])["kinds"].to_string().contains("page-fault"));
+    let bytes = fs::read(file).expect("a file");
+    fs::write(file, &bytes[..bytes.len() - 64]).expect("a file");
+    check(&["list", "vms", "-i", file], 0, &["is incomplete"]);
 }

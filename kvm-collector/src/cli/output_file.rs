@@ -78,6 +78,8 @@ impl CompleteFile {
     /// # Errors
     /// If the file cannot be created.
     pub(super) fn create(path: &Path) -> io::Result<(Self, File)> {
+        // The target of a link is replaced, not the link.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let is_special = fs::metadata(path).is_ok_and(|it| !it.is_file());
         let name = path.file_name().map(|name| {
             let mut hidden = std::ffi::OsString::from(".");
@@ -156,6 +158,14 @@ mod tests {
         file.write_all(b"whole").unwrap();
         complete.finish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        let link = path.with_extension("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let (complete, mut file) = CompleteFile::create(&link).unwrap();
+        file.write_all(b"linked").unwrap();
+        complete.finish().unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "linked");
+        fs::remove_file(&link).unwrap();
         fs::remove_file(&path).unwrap();
         let (device, _) = CompleteFile::create(Path::new("/dev/null")).unwrap();
         device.finish().unwrap();

@@ -66,6 +66,12 @@ pub(super) fn report_end(
     target: &TargetArgs,
     path: &Path,
 ) -> anyhow::Result<()> {
+    warn_if_damaged(summary, path);
+    target.check_all_seen(&summary.processes, path)
+}
+
+/// Warns if the recording is damaged.
+pub(super) fn warn_if_damaged(summary: &RecordingSummary, path: &Path) {
     if let Some(defect) = &summary.defect {
         log::warn!(
             "{} is incomplete: {defect}; only the events before that are used",
@@ -79,5 +85,4 @@ pub(super) fn report_end(
             path.display()
         );
     }
-    target.check_all_seen(&summary.processes, path)
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{
+        recording::warn_if_damaged,
         selection::{EventArgs, TargetArgs},
         tracefs::{find_kvm_format, open_tracefs},
     },
@@ -134,6 +135,7 @@ impl Listing {
                 ..PlaybackOptions::default()
             };
             let summary = recording.play(&options, |_, _| Ok::<_, anyhow::Error>(()))?;
+            warn_if_damaged(&summary, path);
             let vms = summary.processes.into_iter();
             listing.recorded_vms = Some(vms.map(|(pid, name)| RecordedVm { name, pid }).collect());
         }
