@@ -48,7 +48,7 @@ impl BaselineArgs {
         };
         if sort.is_some_and(|sort| !DiffReport::can_sort(sort)) {
             bail_usage!(
-                "rows of --baseline can be sorted by count, time, busy, mean, p99 and name: give --sort one of these"
+                "rows of --baseline can be sorted by count, time, cost, mean, p99 and name: give --sort one of these"
             );
         }
         let by: Vec<_> = by.iter().map(|group| group.name()).collect();

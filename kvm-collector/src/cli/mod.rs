@@ -17,6 +17,7 @@ mod selection;
 mod size;
 mod stat;
 mod stop;
+mod text_heading;
 mod timing;
 mod top;
 mod trace;

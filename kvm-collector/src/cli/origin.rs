@@ -9,12 +9,13 @@ use crate::{
 };
 
 /// Describes a measurement of this host.
-pub(super) fn of_host(selection: SelectedBy) -> ReportOrigin {
+pub(super) fn of_host(selection: SelectedBy, command: Option<String>) -> ReportOrigin {
     ReportOrigin {
-        host: Some(host::machine::hostname()),
+        host: known_name(Some(host::machine::hostname())),
         boot_id: host::machine::boot_id(Path::new("/")),
         kernel: Some(host::machine::release()),
         wall_offset_ns: Some(clock::real_offset_ns()),
+        command,
         ..ReportOrigin::new(selection)
     }
 }
@@ -26,10 +27,15 @@ pub(super) fn of_recording(
     selection: SelectedBy,
 ) -> ReportOrigin {
     ReportOrigin {
-        host: metadata.hostname.clone(),
+        host: known_name(metadata.hostname.clone()),
         kernel: metadata.release.clone(),
         input: Some(path.display().to_string()),
         wall_offset_ns: metadata.wall_offset_ns(),
         ..ReportOrigin::new(selection)
     }
+}
+
+/// Returns the name of a host; `None` for the name that the kernel has until one is set.
+fn known_name(name: Option<String>) -> Option<String> {
+    name.filter(|name| name != "(none)")
 }

@@ -13,7 +13,11 @@ use super::{
     global::{Color, EXIT_INCOMPLETE, GlobalOptions},
     output_file::ReplacedFile,
 };
-use crate::{format::text::TextStyle, model::Loss};
+use crate::{
+    format::{describe_loss, json, text::TextStyle},
+    session::ReportPeriod,
+    view::{LossReport, ReportOrigin},
+};
 
 /// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,7 +50,19 @@ pub(super) struct OutputArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
+    /// Also write the losses to this file, as a line of JSON
+    ///
+    /// CSV has no losses, because all its lines have the same columns. Other formats have them anyway.
+    #[arg(long, value_name = "FILE")]
+    loss: Option<PathBuf>,
+
     /// Exit with code 3 if the data is incomplete
+    ///
+    /// Incomplete means that one of these counts is not 0. lost: events that did not fit into a
+    /// buffer. unmatched: exits without a following entry. moved: exits after which another thread
+    /// entered the vCPU. map_full: exits that had no row. unattributed: events of an unknown VM or
+    /// vCPU. missed: events for which the kernel ran no eBPF program. damaged, late, sampled: of a
+    /// recording. An exit in progress at the end is not a loss.
     #[arg(long)]
     strict: bool,
 }
@@ -70,16 +86,52 @@ impl OutputArgs {
         TextStyle {
             color: use_color(global.color, self.output.is_none()),
             show_zeros: zeros,
+            max_width: self.max_width(),
         }
     }
 
-    /// Returns the exit code for a report with this loss.
-    pub(super) fn exit_code(&self, loss: &Loss) -> ExitCode {
-        if self.strict && !loss.is_empty() {
+    /// Returns the width of the terminal, or the value of COLUMNS if stdout is not a terminal. There is no limit in a file.
+    fn max_width(&self) -> Option<usize> {
+        if self.output.is_some() {
+            return None;
+        }
+        let terminal = io::stdout();
+        if terminal.is_terminal() {
+            let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+            return Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
+        }
+        std::env::var("COLUMNS").ok()?.parse().ok()
+    }
+
+    /// Reports the losses of a measurement where its reports do not. Returns the exit code.
+    ///
+    /// # Errors
+    /// When the file of --loss cannot be written.
+    pub(super) fn finish(
+        &self,
+        total: &LossReport,
+        origin: &ReportOrigin,
+    ) -> anyhow::Result<ExitCode> {
+        if let Some(path) = &self.loss {
+            let mut out = open_output(Some(path))?;
+            let times_ns = (total.start_ns, total.end_ns);
+            let period = ReportPeriod::Total.name();
+            json::write_report(total, origin, period, times_ns, &mut out)?;
+            out.flush()?;
+        }
+        let loss = &total.loss;
+        if self.format() == OutputFormat::Csv {
+            for entry in loss.entries() {
+                if let Some(number) = entry.count.filter(|number| *number > 0) {
+                    log::warn!("incomplete: {}", describe_loss(&entry, number));
+                }
+            }
+        }
+        Ok(if self.strict && !loss.is_empty() {
             ExitCode::from(EXIT_INCOMPLETE)
         } else {
             ExitCode::SUCCESS
-        }
+        })
     }
 }
 

@@ -11,13 +11,15 @@ use super::{
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, TargetArgs},
     stop::{OverheadArgs, StopArgs, parse_duration},
+    text_heading::TextHeading,
     tracefs::{find_kvm_format, open_tracefs},
 };
 use crate::{
     format::{csv, json, text, text::TextStyle},
-    session::{self, ReportPeriod},
+    model::Loss,
+    session::{self, ProgressLine, ReportPeriod},
     source::{Live, LiveOptions, PlaybackOptions},
-    view::{ReportOrigin, SelectedBy, StatReport},
+    view::{LossReport, ReportOrigin, SelectedBy, StatReport},
 };
 
 /// Count KVM events by name, and by VM with --per-vm
@@ -47,7 +49,7 @@ pub(super) struct StatArgs {
 
     /// Print a report after each interval (100ms, 1s) and the total at the end
     ///
-    /// The last interval may be shorter.
+    /// The last interval may be shorter. CSV has no total, because the intervals add up to it.
     #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     interval: Option<Duration>,
 
@@ -76,26 +78,23 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         ..LiveOptions::default()
     })?;
     let conditions = args.stop.conditions();
-    let heading = match conditions.command_line() {
-        Some(command) => format!("KVM events{} while `{command}` runs", args.target.heading()),
-        None => format!("KVM events{}", args.target.heading()),
-    };
-    let origin = origin::of_host(args.selected_by());
-    let mut writer = args.writer(origin, global, heading);
+    let origin = origin::of_host(args.selected_by(), conditions.command_line());
+    let mut writer = args.writer(origin, global);
     let mut schedule = conditions.start(args.interval)?;
-    let total = session::stat::live(&mut live, &mut schedule, |period, start_ns, report| {
-        writer.write(period, start_ns, report, &mut out)
-    })
+    let mut progress = ProgressLine::new(global.quiet || args.interval.is_some());
+    session::stat::live(
+        &mut live,
+        &mut schedule,
+        &mut progress,
+        |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
+    )
     .await?;
     if let Some(overhead) = overhead {
         overhead.print(&live)?;
     }
     let failed = schedule.finish().await?;
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        args.output.exit_code(&total.loss)
-    })
+    let exit_code = args.output.finish(&writer.total, &writer.origin)?;
+    Ok(if failed { ExitCode::FAILURE } else { exit_code })
 }
 
 /// Runs the command on a recording. The measured time is from its first to its last event.
@@ -107,10 +106,9 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         ..selected.options
     };
     let mut out = args.output.open()?;
-    let heading = format!("Events{} in {}", args.target.heading(), path.display());
     let origin = origin::of_recording(path, selected.recording.metadata(), args.selected_by());
-    let mut writer = args.writer(origin, global, heading);
-    let total = session::stat::recorded(
+    let mut writer = args.writer(origin, global);
+    session::stat::recorded(
         selected.recording,
         &selected.formats,
         &options,
@@ -119,7 +117,7 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
         |summary| recording::report_end(summary, &args.target, path),
     )?;
-    Ok(args.output.exit_code(&total.loss))
+    args.output.finish(&writer.total, &writer.origin)
 }
 
 impl StatArgs {
@@ -131,14 +129,21 @@ impl StatArgs {
         }
     }
 
-    fn writer(&self, origin: ReportOrigin, global: GlobalOptions, heading: String) -> Writer {
+    fn writer(&self, origin: ReportOrigin, global: GlobalOptions) -> Writer {
+        let style = self.output.text_style(global, self.zeros);
+        let what = if self.events.given().is_empty() {
+            "KVM events"
+        } else {
+            "events"
+        };
         Writer {
             origin,
             format: self.output.format(),
-            style: self.output.text_style(global, self.zeros),
+            style,
             header_written: false,
             has_intervals: self.interval.is_some(),
-            heading,
+            heading: TextHeading::new(what.to_owned(), self.interval.is_some(), style),
+            total: LossReport::new((0, 0), Loss::default()),
         }
     }
 }
@@ -149,7 +154,9 @@ struct Writer {
     style: TextStyle,
     header_written: bool,
     has_intervals: bool,
-    heading: String,
+    heading: TextHeading,
+    /// Losses of the total.
+    total: LossReport,
 }
 
 impl Writer {
@@ -160,24 +167,26 @@ impl Writer {
         report: &StatReport,
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
-        let first = !self.header_written;
-        self.header_written = true;
+        let report_start_ns = start_ns + report.start_ns;
+        let times_ns = (report_start_ns, report_start_ns + report.elapsed_ns);
+        if period == ReportPeriod::Total {
+            self.total = LossReport::new(times_ns, report.loss);
+        }
         match self.format {
             OutputFormat::Json => {
-                let report_start_ns = start_ns + report.start_ns;
-                let times_ns = (report_start_ns, report_start_ns + report.elapsed_ns);
                 json::write_report(report, &self.origin, period.name(), times_ns, out)?
             }
-            OutputFormat::Csv => csv::write_stat(report, first, out)?,
+            // The total would be another kind of row: the intervals add up to it.
+            OutputFormat::Csv if self.has_intervals && period == ReportPeriod::Total => {}
+            OutputFormat::Csv => {
+                let first = !std::mem::replace(&mut self.header_written, true);
+                let flags = (first, self.style.show_zeros);
+                csv::write_stat(report, &self.origin, report_start_ns, flags, out)?
+            }
             OutputFormat::Text => {
-                if first {
-                    writeln!(out, "\n  {}\n", self.heading)?;
-                }
-                if period == ReportPeriod::Total && self.has_intervals {
-                    writeln!(out, "  total\n")?;
-                }
+                self.heading
+                    .begin_report(&self.origin, period, times_ns, out)?;
                 text::write_stat(report, self.style, out)?;
-                writeln!(out)?;
             }
         }
         out.flush()?;

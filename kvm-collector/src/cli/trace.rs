@@ -14,6 +14,7 @@ use super::{
     tracefs::{find_kvm_format, open_tracefs},
 };
 use crate::{
+    format::describe_loss,
     host::clock,
     model::Loss,
     probe::MapSizes,
@@ -222,7 +223,7 @@ fn print_summary(args: &TraceArgs, summary: &TraceSummary) {
     for entry in loss.entries() {
         match entry.count {
             Some(count) if count > 0 && entry.name != "lost" => {
-                text += &format!("; {count} {}", entry.meaning);
+                text += &format!("; {}", describe_loss(&entry, count));
             }
             _ => {}
         }

@@ -1,85 +1,99 @@
-//! CSV reports: a header line and a line per row. Numbers have no separators, times are in ns.
+//! CSV reports: one table per file, with a header line and a line per row. Every row has the same kind of content, so columns can be
+//! summed. Numbers have no separators, times are in ns, dates are in UTC (RFC 3339).
 //!
-//! Each kind of loss has a row of its own, so that every reader of the file sees it.
+//! Losses are not in the table: they would be another kind of row.
 
 use std::io::{self, Write};
 
 use csv::Writer;
 
-use crate::{
-    model::Loss,
-    view::{DiffReport, ExitsReport, StatReport, TimeChange},
-};
-
-/// Returns the name and count of each kind of loss, including those that are 0. The count is empty if
-/// it is not known.
-fn loss_rows(loss: &Loss) -> impl Iterator<Item = (&'static str, String)> {
-    let entries = loss.entries().into_iter();
-    entries.map(|it| (it.name, cell(it.count)))
-}
+use crate::view::{DiffReport, ExitsReport, ReportOrigin, StatReport, TimeChange};
 
 fn cell(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// Writes a `stat` report. `header` is false for all but the first of several interval reports.
+/// Columns of every table: when and where a row was measured.
+const PERIOD_COLUMNS: [&str; 4] = ["time", "host", "start_ns", "elapsed_ns"];
+
+/// The cells of [`PERIOD_COLUMNS`]. `start_ns` is the start of the interval, in ns of the clock of the events; `offset_ns` and
+/// `elapsed_ns` are its start, in ns since the start of the measurement, and its length.
+fn period_cells(
+    origin: &ReportOrigin,
+    start_ns: u64,
+    offset_ns: u64,
+    elapsed_ns: u64,
+) -> [String; 4] {
+    [
+        cell(origin.utc(start_ns)),
+        cell(origin.host.as_ref()),
+        offset_ns.to_string(),
+        elapsed_ns.to_string(),
+    ]
+}
+
+/// Writes a `stat` report: a row per event, or per VM and event if the report has VMs. Events that did not occur are omitted
+/// unless `zeros` is true. `header` is false for all but the first of several interval reports. `start_ns` is the start of the
+/// interval, in ns of the clock of the events.
 ///
 /// # Errors
 /// When writing fails.
-pub fn write_stat(report: &StatReport, header: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn write_stat(
+    report: &StatReport,
+    origin: &ReportOrigin,
+    start_ns: u64,
+    (header, zeros): (bool, bool),
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
     if header {
-        csv.write_record([
-            "start_ns",
-            "elapsed_ns",
-            "vm",
-            "pid",
-            "event",
-            "count",
-            "rate_per_s",
-        ])?;
+        let columns = ["vm", "pid", "event", "count", "rate_per_s"];
+        csv.write_record(PERIOD_COLUMNS.iter().chain(&columns))?;
     }
-    let start = report.start_ns.to_string();
-    let elapsed = report.elapsed_ns.to_string();
-    let mut row = |vm: &str, pid: &str, event: &str, count: &str, rate: Option<f64>| {
-        let rate = cell(rate.map(|rate| format!("{rate:.3}")));
-        csv.write_record([&start, &elapsed, vm, pid, event, count, &rate])
-    };
-    for event in &report.events {
-        let count = event.count.to_string();
-        row("", "", &event.event, &count, Some(event.rate_per_s))?;
-    }
-    for vm in &report.vms {
-        for event in &vm.events {
-            let pid = vm.pid.to_string();
-            row(
-                &vm.vm,
-                &pid,
-                &event.event,
-                &event.count.to_string(),
-                Some(event.rate_per_s),
-            )?;
+    let period = period_cells(origin, start_ns, report.start_ns, report.elapsed_ns);
+    let of_vms = report.vms.iter().flat_map(|vm| {
+        let events = vm.events.iter();
+        events.map(move |event| (vm.vm.clone(), vm.pid.to_string(), event))
+    });
+    // The events of the VMs add up to all events, so a table has either.
+    let of_all = report.events.iter().filter(|_| report.vms.is_empty());
+    let of_all = of_all.map(|event| (String::new(), String::new(), event));
+    for (vm, pid, event) in of_vms.chain(of_all) {
+        if event.count == 0 && !zeros {
+            continue;
         }
-    }
-    for (kind, count) in loss_rows(&report.loss) {
-        row("", "", &format!("loss:{kind}"), &count, None)?;
+        let cells = [
+            vm,
+            pid,
+            event.event.clone(),
+            event.count.to_string(),
+            format!("{:.3}", event.rate_per_s),
+        ];
+        csv.write_record(period.iter().chain(&cells))?;
     }
     csv.flush()
 }
 
-/// Writes an `exits` report. `header` is false for all but the first of several interval reports.
+/// Writes an `exits` report. `header` is false for all but the first of several interval reports. `start_ns` is the start of the
+/// interval, in ns of the clock of the events. `percentiles` are the requested ones, which are further columns.
 ///
 /// # Errors
 /// When writing fails.
-pub fn write_exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn write_exits(
+    report: &ExitsReport,
+    origin: &ReportOrigin,
+    start_ns: u64,
+    percentiles: &[f64],
+    header: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
-    let span = [report.start_ns, report.elapsed_ns].map(|it| it.to_string());
-    // The requested percentiles are further columns. Every row has the same ones.
-    let percentiles = report.rows.first().map_or(&[][..], |row| &row.percentiles);
     if header {
-        let names = percentiles.iter().map(|it| format!("p{}_ns", it.percent));
-        csv.write_record(EXIT_COLUMNS.iter().map(|it| (*it).to_owned()).chain(names))?;
+        let percentiles = percentiles.iter().map(|percent| format!("p{percent}_ns"));
+        let names = PERIOD_COLUMNS.iter().chain(&EXIT_COLUMNS);
+        csv.write_record(names.map(|it| (*it).to_owned()).chain(percentiles))?;
     }
+    let period = period_cells(origin, start_ns, report.start_ns, report.elapsed_ns);
     for row in &report.rows {
         let cells = [
             cell(row.vm.as_ref()),
@@ -99,7 +113,7 @@ pub fn write_exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> 
             format!("{:.6}", row.count_ratio),
             row.time_ns.to_string(),
             format!("{:.6}", row.time_ratio),
-            format!("{:.6}", row.busy_ratio),
+            format!("{:.6}", row.cost_ratio),
             row.idle_ns.to_string(),
             row.kernel_ns.to_string(),
             row.vmm_ns.to_string(),
@@ -112,46 +126,36 @@ pub fn write_exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> 
             row.p99_ns.to_string(),
         ];
         let percentiles = row.percentiles.iter().map(|it| it.ns.to_string());
-        csv.write_record(span.iter().cloned().chain(cells).chain(percentiles))?;
-    }
-    for (kind, count) in loss_rows(&report.loss) {
-        let mut record = vec![String::new(); EXIT_COLUMNS.len() + percentiles.len()];
-        record[..2].clone_from_slice(&span);
-        for (column, value) in [
-            ("reason", format!("loss:{kind}")),
-            ("count", count.to_string()),
-        ] {
-            if let Some(at) = EXIT_COLUMNS.iter().position(|it| *it == column) {
-                record[at] = value;
-            }
-        }
-        csv.write_record(record)?;
+        csv.write_record(period.iter().cloned().chain(cells).chain(percentiles))?;
     }
     csv.flush()
 }
 
 /// Writes a comparison with a baseline. `header` is false for all but the first of several interval
-/// reports.
+/// reports. `start_ns` is the start of the interval, in ns of the clock of the events.
 ///
 /// # Errors
 /// When writing fails.
-pub fn write_exits_diff(report: &DiffReport, header: bool, out: &mut impl Write) -> io::Result<()> {
+pub fn write_exits_diff(
+    report: &DiffReport,
+    origin: &ReportOrigin,
+    start_ns: u64,
+    header: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
     if header {
         let times = DIFF_TIMES
             .iter()
             .flat_map(|time| ["before", "now", "change"].map(|which| format!("{time}_{which}")));
-        csv.write_record(DIFF_COLUMNS.iter().map(|it| (*it).to_owned()).chain(times))?;
+        let names = PERIOD_COLUMNS.iter().chain(&DIFF_COLUMNS);
+        csv.write_record(names.map(|it| (*it).to_owned()).chain(times))?;
     }
-    let span = [
-        report.start_ns,
-        report.elapsed_ns,
-        report.baseline_elapsed_ns,
-    ]
-    .map(|it| it.to_string());
+    let period = period_cells(origin, start_ns, report.start_ns, report.elapsed_ns);
     for row in &report.rows {
         let rate = row.rate_per_s;
         let cells = [
+            report.baseline_elapsed_ns.to_string(),
             cell(row.vm.as_ref()),
             cell(row.vcpu),
             cell(row.reason.as_ref()),
@@ -166,7 +170,7 @@ pub fn write_exits_diff(report: &DiffReport, header: bool, out: &mut impl Write)
         ];
         let times = [
             &row.time_ns_per_s,
-            &row.busy_ns_per_s,
+            &row.cost_ns_per_s,
             &row.mean_ns,
             &row.p99_ns,
         ]
@@ -178,27 +182,12 @@ pub fn write_exits_diff(report: &DiffReport, header: bool, out: &mut impl Write)
                  change,
              }| [cell(*before), cell(*now), cell(*change)],
         );
-        csv.write_record(span.iter().cloned().chain(cells).chain(times))?;
-    }
-    for (kind, count) in loss_rows(&report.loss) {
-        let mut record = vec![String::new(); DIFF_COLUMNS.len() + 3 * DIFF_TIMES.len()];
-        record[..3].clone_from_slice(&span);
-        for (column, value) in [
-            ("reason", format!("loss:{kind}")),
-            ("count", count.to_string()),
-        ] {
-            if let Some(at) = DIFF_COLUMNS.iter().position(|it| *it == column) {
-                record[at] = value;
-            }
-        }
-        csv.write_record(record)?;
+        csv.write_record(period.iter().cloned().chain(cells).chain(times))?;
     }
     csv.flush()
 }
 
-const DIFF_COLUMNS: [&str; 14] = [
-    "start_ns",
-    "elapsed_ns",
+const DIFF_COLUMNS: [&str; 12] = [
     "baseline_elapsed_ns",
     "vm",
     "vcpu",
@@ -214,11 +203,9 @@ const DIFF_COLUMNS: [&str; 14] = [
 ];
 
 /// Times with three columns each: `_before`, `_now` and `_change`.
-const DIFF_TIMES: [&str; 4] = ["time_ns_per_s", "busy_ns_per_s", "mean_ns", "p99_ns"];
+const DIFF_TIMES: [&str; 4] = ["time_ns_per_s", "cost_ns_per_s", "mean_ns", "p99_ns"];
 
-const EXIT_COLUMNS: [&str; 30] = [
-    "start_ns",
-    "elapsed_ns",
+const EXIT_COLUMNS: [&str; 28] = [
     "vm",
     "pid",
     "vcpu",
@@ -236,7 +223,7 @@ const EXIT_COLUMNS: [&str; 30] = [
     "count_ratio",
     "time_ns",
     "time_ratio",
-    "busy_ratio",
+    "cost_ratio",
     "idle_ns",
     "kernel_ns",
     "vmm_ns",
@@ -252,7 +239,10 @@ const EXIT_COLUMNS: [&str; 30] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{DiffRow, DiffState, RateChange, StatEvent};
+    use crate::{
+        model::Loss,
+        view::{DiffRow, DiffState, RateChange, SelectedBy, StatEvent, StatVm},
+    };
 
     #[test]
     fn a_diff_has_one_column_per_number() {
@@ -284,7 +274,7 @@ mod tests {
                     change: 1.5,
                 },
                 time_ns_per_s: times,
-                busy_ns_per_s: times,
+                cost_ns_per_s: times,
                 mean_ns: times,
                 p99_ns: times,
             }],
@@ -293,50 +283,63 @@ mod tests {
             loss: Loss::default(),
         };
         let mut out = Vec::new();
-        write_exits_diff(&report, true, &mut out).unwrap();
+        let origin = ReportOrigin::new(SelectedBy::default());
+        write_exits_diff(&report, &origin, 5, true, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].ends_with(",mean_ns_change,p99_ns_before,p99_ns_now,p99_ns_change"));
         assert_eq!(
             lines[1],
-            "0,10,20,,,hlt,,,new,0,3,0.000,1.500,1.500,,5,,,5,,,5,,,5,"
+            ",,0,10,20,,,hlt,,,new,0,3,0.000,1.500,1.500,,5,,,5,,,5,,,5,"
         );
-        assert!(
-            lines[2].starts_with("0,10,20,,,loss:lost,,,,,0,"),
-            "{}",
-            lines[2]
-        );
-        assert_eq!(lines.len(), 2 + Loss::default().entries().len());
+        assert_eq!(lines.len(), 2);
+    }
+
+    fn event(name: &str, count: u64) -> StatEvent {
+        StatEvent {
+            event: name.into(),
+            count,
+            rate_per_s: 2.5,
+        }
     }
 
     #[test]
-    fn stat_has_one_line_per_event_and_kind_of_loss() {
-        let report = StatReport {
+    fn stat_has_one_kind_of_row() {
+        let mut origin = ReportOrigin::new(SelectedBy::default());
+        origin.host = Some("host1".into());
+        origin.wall_offset_ns = Some(1_795_612_627_000_000_000);
+        let mut report = StatReport {
             view: "stat",
             start_ns: 0,
             elapsed_ns: 2_000_000_000,
-            events: vec![StatEvent {
-                event: "kvm:kvm_exit".into(),
-                count: 5,
-                rate_per_s: 2.5,
-            }],
+            events: vec![event("kvm:kvm_exit", 5), event("kvm:kvm_msr", 0)],
             vms: Vec::new(),
             loss: Loss {
                 lost: 1,
                 ..Loss::default()
             },
         };
-        let mut out = Vec::new();
-        write_stat(&report, true, &mut out).unwrap();
-        write_stat(&report, false, &mut out).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        let lines: Vec<_> = text.lines().collect();
+        let lines = |report: &StatReport, header, zeros| {
+            let mut out = Vec::new();
+            write_stat(report, &origin, 0, (header, zeros), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let period = "2026-11-25T13:17:07.000000000Z,host1,0,2000000000";
         assert_eq!(
-            lines[0],
-            "start_ns,elapsed_ns,vm,pid,event,count,rate_per_s"
+            lines(&report, true, false),
+            format!(
+                "time,host,start_ns,elapsed_ns,vm,pid,event,count,rate_per_s\n{period},,,kvm:kvm_exit,5,2.500\n"
+            )
         );
-        assert_eq!(lines[1], "0,2000000000,,,kvm:kvm_exit,5,2.500");
-        assert_eq!(lines[2], "0,2000000000,,,loss:lost,1,");
-        assert_eq!(lines.len(), 1 + 2 * (1 + Loss::default().entries().len()));
+        assert_eq!(lines(&report, false, true).lines().count(), 2);
+        report.vms = vec![StatVm {
+            vm: "web".into(),
+            pid: 7,
+            events: vec![event("kvm:kvm_exit", 5)],
+        }];
+        assert_eq!(
+            lines(&report, false, false),
+            format!("{period},web,7,kvm:kvm_exit,5,2.500\n")
+        );
     }
 }

@@ -3,5 +3,9 @@
 pub mod csv;
 pub mod html;
 pub mod json;
+pub mod local_time;
+mod loss;
 pub mod text;
 pub mod units;
+
+pub use loss::describe_loss;

@@ -71,6 +71,27 @@ pub fn duration(ns: u64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// Formats a duration that is accurate to 5 % with two significant digits: `35 us`, `7.8 ms`, `380 us`.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+pub fn rough_duration(ns: u64) -> String {
+    let mut value = ns as f64;
+    let mut unit = "ns";
+    for next in ["us", "ms", "s"] {
+        // A value that would round to 1000 gets the next unit.
+        if value < 995.0 {
+            break;
+        }
+        value /= 1e3;
+        unit = next;
+    }
+    match value {
+        value if unit != "ns" && value < 9.95 => format!("{value:.1} {unit}"),
+        value if value < 99.5 => format!("{value:.0} {unit}"),
+        value => format!("{:.0} {unit}", (value / 10.0).round() * 10.0),
+    }
+}
+
 /// Formats a ratio as a percentage with two decimals.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
@@ -177,6 +198,23 @@ mod tests {
             (7_200_000_000_000, "7200.0 s"),
         ] {
             assert_eq!(duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn rough_durations_have_two_digits() {
+        for (ns, text) in [
+            (0, "0 ns"),
+            (7, "7 ns"),
+            (354, "350 ns"),
+            (996, "1.0 us"),
+            (7_754, "7.8 us"),
+            (9_960, "10 us"),
+            (353_400, "350 us"),
+            (7_754_000, "7.8 ms"),
+            (137_000_000_000, "140 s"),
+        ] {
+            assert_eq!(rough_duration(ns), text);
         }
     }
 

@@ -37,8 +37,10 @@ pub struct LossEntry {
     pub name: &'static str,
     /// The count; `None` if the kernel does not count it.
     pub count: Option<u64>,
-    /// What is counted: the rest of a sentence that starts with the number.
-    pub meaning: &'static str,
+    /// What is counted, in the singular.
+    pub unit: &'static str,
+    /// What happened to it: the rest of a sentence that starts with the number and the unit.
+    pub text: &'static str,
 }
 
 impl Default for Loss {
@@ -61,56 +63,66 @@ impl Loss {
     /// Returns every kind of loss, in the order in which reports show them.
     #[must_use]
     pub fn entries(&self) -> [LossEntry; 9] {
-        let entry = |name, count, meaning| LossEntry {
+        let entry = |name, count, unit, text| LossEntry {
             name,
             count,
-            meaning,
+            unit,
+            text,
         };
         [
             entry(
                 "lost",
                 Some(self.lost),
-                "events did not fit into the buffer: they are not shown, and in no row of a recording",
+                "event",
+                "did not fit into the buffer: not shown, and in no row of a recording",
             ),
             entry(
                 "unmatched",
                 Some(self.unmatched),
-                "exits have no entry after them, or events are missing in between: they are counted, but have no time",
+                "exit",
+                "without a following entry, or with missing events in between: counted, without a time",
             ),
             entry(
                 "moved",
                 Some(self.moved),
-                "exits have no time because another thread entered their vCPU, which several threads run in turn",
+                "exit",
+                "without a time, because another thread entered the vCPU, which several threads run in turn",
             ),
             entry(
                 "map_full",
                 Some(self.map_full),
-                "exits are in no row because the table was full: use a larger --max-rows",
+                "exit",
+                "in no row because the table was full: use a larger --max-rows",
             ),
             entry(
                 "unattributed",
                 Some(self.unattributed),
-                "events were omitted because their thread's VM or vCPU is unknown",
+                "event",
+                "omitted because the VM or vCPU of the thread is unknown",
             ),
             entry(
                 "missed",
                 self.missed,
-                "events were missed because another eBPF program was running on that CPU",
+                "event",
+                "missed because another eBPF program was running on that CPU",
             ),
             entry(
                 "damaged",
                 Some(self.damaged),
-                "records of the recording are damaged or cut off: their events are in no row",
+                "damaged record",
+                "in the recording: the events in it are in no row",
             ),
             entry(
                 "late",
                 Some(self.late),
-                "events arrived too late to be put into time order",
+                "event",
+                "arrived too late to be put into time order",
             ),
             entry(
                 "sampled",
                 Some(self.sampled),
-                "events are an estimate: the recording contains only a sample of them, and exits have no times",
+                "event",
+                "estimated: the recording contains only a sample of them, and exits have no times",
             ),
         ]
     }

@@ -5,13 +5,14 @@ use std::convert::Infallible;
 use kvm_ebpf_common::SlowExit;
 
 use super::{
-    IntervalTracker, ReportPeriod, Schedule, WakeReason,
+    IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
     drain::{DrainOutcome, drain},
+    progress::progress_text,
     read_recording,
 };
 use crate::{
     model::{EventKind, ExitReading, StreamItem, ThreadExits},
-    probe::Rings,
+    probe::{ProbeError, Rings},
     source::{Live, PlaybackOptions, Recording, RecordingSummary},
     timing::{Replay, ReplayOptions, TimingRequest},
     view::{ExitGroups, GroupBy},
@@ -72,7 +73,8 @@ pub trait ExitsOutput {
     fn flush(&mut self) -> anyhow::Result<()>;
 }
 
-/// Times exits of the running kernel until the schedule ends. Reports each interval and the total.
+/// Times exits of the running kernel until the schedule ends. Reports each interval and the total. Shows the
+/// progress until the end.
 ///
 /// # Errors
 /// When the kernel cannot be read or the output cannot be written.
@@ -80,6 +82,7 @@ pub async fn live(
     live: &mut Live,
     timing: &TimingRequest,
     schedule: &mut Schedule,
+    progress: &mut ProgressLine,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<()> {
     schedule.set_thread_notifications(live.notifications_fd()?)?;
@@ -90,7 +93,14 @@ pub async fn live(
             biased;
             reason = schedule.next() => match reason? {
                 WakeReason::ThreadNotifications => live.handle_notifications()?,
-                WakeReason::Refresh => live.update_threads()?,
+                WakeReason::Refresh => {
+                    live.update_threads()?;
+                    progress.show(|elapsed| {
+                        let mut count = 0;
+                        live.read_exits(&mut |exits| count += exits.totals.count)?;
+                        Ok::<_, ProbeError>(progress_text(elapsed, count, "exit"))
+                    })?;
+                }
                 WakeReason::Interval => {
                     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
                     let vm = |tgid| live.names().display_name(tgid).to_owned();
@@ -110,6 +120,7 @@ pub async fn live(
         // Always read the rings: they have the lowest priority above, and would starve otherwise.
         write_slow_exits(&mut rings, live, timing, output)?;
     }
+    progress.erase();
     live.stop()?;
     // The programs are stopped, so this loop ends.
     while write_slow_exits(&mut rings, live, timing, output)? == DrainOutcome::MayHaveMore {}

@@ -1,4 +1,4 @@
-//! The progress line of `record` on the terminal.
+//! The progress line on the terminal.
 
 use std::{
     fs::File,
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{format::units::mebibytes, recording::RecordingStats};
+use crate::format::units::plural;
 
 /// Minimum time between two updates of the line.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -20,33 +20,38 @@ const ERASE: &str = "\r\x1b[K";
 /// Writes do not block, because the thread that shows the line also reads the rings. If the terminal
 /// accepts no output, an update is dropped.
 #[derive(Debug)]
-pub(super) struct ProgressLine {
+pub struct ProgressLine {
     /// `None` if there is no terminal, or with `--quiet`.
     terminal: Option<File>,
     last_shown: Option<Instant>,
+    start: Instant,
 }
 
 impl ProgressLine {
-    pub(super) fn new(quiet: bool) -> Self {
+    /// Starts the clock of the line. The line is never shown if `quiet` is true or stderr is not a terminal.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
         let is_on = !quiet && std::io::stderr().is_terminal();
         Self {
             // A new open file description: O_NONBLOCK must not affect other users of the terminal.
             terminal: is_on.then(|| open("/proc/self/fd/2").ok()).flatten(),
             last_shown: None,
+            start: Instant::now(),
         }
     }
 
     /// Updates the line if the last update is [`PERIOD`] ago.
-    pub(super) fn show(&mut self, start: Instant, recorded: RecordingStats, lost: u64) {
-        if self.last_shown.is_none_or(|it| it.elapsed() >= PERIOD) {
+    /// `text` gets the time since the start.
+    pub(super) fn show<E>(
+        &mut self,
+        text: impl FnOnce(Duration) -> Result<String, E>,
+    ) -> Result<(), E> {
+        if self.terminal.is_some() && self.last_shown.is_none_or(|it| it.elapsed() >= PERIOD) {
             self.last_shown = Some(Instant::now());
-            let seconds = start.elapsed().as_secs();
-            let RecordingStats { events, bytes, .. } = recorded;
-            let size = mebibytes(bytes);
-            self.write(&format!(
-                "{ERASE}{seconds} s, {events} events, {size}, {lost} lost"
-            ));
+            let text = text(self.start.elapsed())?;
+            self.write(&format!("{ERASE}{text}"));
         }
+        Ok(())
     }
 
     /// Erases the line.
@@ -62,6 +67,15 @@ impl ProgressLine {
             let _ = terminal.write(text.as_bytes());
         }
     }
+}
+
+/// Describes the progress of counting: the time, the number of events so far, and how to end.
+pub(super) fn progress_text(elapsed: Duration, count: u64, unit: &str) -> String {
+    let seconds = elapsed.as_secs();
+    format!(
+        "{seconds} s, {} so far; Ctrl-C ends and reports",
+        plural(count, unit)
+    )
 }
 
 /// Opens a terminal for non-blocking writes.
@@ -84,7 +98,7 @@ pub(super) fn print_message(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
+    use std::{convert::Infallible, os::fd::AsRawFd as _};
 
     use super::*;
 
@@ -95,11 +109,13 @@ mod tests {
         let mut progress = ProgressLine {
             terminal: Some(open(&format!("/proc/self/fd/{}", pipe.as_raw_fd())).unwrap()),
             last_shown: None,
+            start: Instant::now(),
         };
         // A pipe has a capacity of 64 KiB.
         for _ in 0..2000 {
             progress.last_shown = None;
-            progress.show(Instant::now(), RecordingStats::default(), 0);
+            let shown = progress.show(|elapsed| Ok::<_, Infallible>(format!("{elapsed:?}")));
+            shown.unwrap();
         }
         progress.erase();
     }

@@ -1,22 +1,27 @@
 //! Counts events of the running kernel or of a recording.
 
-use super::{IntervalTracker, ReportPeriod, Schedule, WakeReason, read_recording};
+use super::{
+    IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason, progress::progress_text,
+    read_recording,
+};
 use crate::{
     host::watch::ModuleWatch,
     model::{CountsSnapshot, Loss, StreamItem},
+    probe::ProbeError,
     source::{Live, PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
     view::{EventCounter, StatReport},
 };
 
 /// Counts events of the running kernel until the schedule ends. Calls `report` with the start of the measurement for each
-/// interval of the schedule and for the total. Returns the total.
+/// interval of the schedule and for the total. Shows the progress until the end. Returns the total.
 ///
 /// # Errors
 /// When the kernel cannot be read, or the first error of `report`.
 pub async fn live(
     live: &mut Live,
     schedule: &mut Schedule,
+    progress: &mut ProgressLine,
     mut report: impl FnMut(ReportPeriod, u64, &StatReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
     schedule.set_thread_notifications(live.notifications_fd()?)?;
@@ -29,6 +34,11 @@ pub async fn live(
             WakeReason::Refresh => {
                 live.update_threads()?;
                 modules.check();
+                progress.show(|elapsed| {
+                    let counts = live.read_event_counts()?;
+                    let events = counts.iter().map(|it| it.count).sum();
+                    Ok::<_, ProbeError>(progress_text(elapsed, events, "event"))
+                })?;
             }
             WakeReason::Interval => {
                 let interval = intervals.end_interval(&live.read_counts()?, |earlier, now| {
@@ -39,6 +49,7 @@ pub async fn live(
             WakeReason::End => break,
         }
     }
+    progress.erase();
     live.stop()?;
     let now = live.read_counts()?;
     if schedule.has_intervals() {

@@ -3,6 +3,7 @@
 
 mod event_counter;
 mod exits;
+mod loss_report;
 mod origin;
 mod overview;
 mod stat;
@@ -16,6 +17,7 @@ pub use exits::{
     ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile,
     RateChange, SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
 };
+pub use loss_report::LossReport;
 pub use origin::{ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use stat::{StatEvent, StatReport, StatVm};

@@ -22,6 +22,9 @@ pub struct ReportOrigin {
     pub kernel: Option<String>,
     /// Path of the recording; `None` for live measurements.
     pub input: Option<String>,
+    /// Command that ran during the measurement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// What was selected.
     pub selection: SelectedBy,
     /// Difference between the date, in ns since the epoch, and the clock of the events; `None` if a recording does not contain
@@ -64,6 +67,7 @@ impl ReportOrigin {
             boot_id: None,
             kernel: None,
             input: None,
+            command: None,
             selection,
             wall_offset_ns: None,
         }

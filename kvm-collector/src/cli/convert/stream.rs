@@ -11,6 +11,7 @@ use crate::{
         ConvertError, ConvertOptions, ConvertSummary, Csv, Parquet, Perfetto, RowSink, RowType,
         Sink, Text, convert_recording,
     },
+    format::describe_loss,
     session,
     source::{PlaybackOptions, Recording},
     tracefs::Format,
@@ -158,7 +159,7 @@ fn print_summary(args: &ConvertArgs, summary: &ConvertSummary) {
     for entry in summary.loss.entries() {
         match entry.count {
             Some(count) if count > 0 && entry.name != "lost" => {
-                text += &format!("; {count} {}", entry.meaning);
+                text += &format!("; {}", describe_loss(&entry, count));
             }
             _ => {}
         }

@@ -9,15 +9,18 @@ use crate::{
     cli::{
         baseline::BaselineArgs,
         global::GlobalOptions,
-        output::OutputArgs,
+        output::{OutputArgs, OutputFormat},
         recording::InputArgs,
         selection::{ReasonArgs, TargetArgs},
         stop::{OverheadArgs, StopArgs, parse_duration},
+        text_heading::TextHeading,
         timing::{self, FindFormat, read_detail_format},
+        usage::bail_usage,
     },
-    model::{EventKind, VMEXIT},
+    format::text::exit_column_names,
+    model::{EventKind, Loss, VMEXIT},
     timing::{DetailEvent, TimingRequest},
-    view::{ExitsOptions, GroupBy, ReportOrigin, SelectedBy, SortKey},
+    view::{ExitsOptions, GroupBy, LossReport, ReportOrigin, SelectedBy, SortKey},
 };
 
 /// Show count and time of VM exits per reason, VM and vCPU
@@ -56,7 +59,7 @@ pub(in crate::cli) struct ExitsArgs {
 
     /// Print a report after each interval (100ms, 1s) and the total at the end
     ///
-    /// The last interval may be shorter.
+    /// The last interval may be shorter. CSV has no total, because the intervals add up to it.
     #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     pub(super) interval: Option<Duration>,
 
@@ -85,7 +88,7 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) by: Vec<GroupKey>,
 
-    /// Sort rows by this key, largest first [default: time; with --baseline, change in busy time]
+    /// Sort rows by this key, largest first [default: time; with --baseline, change in cost]
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(super) sort: Option<SortArg>,
 
@@ -102,6 +105,19 @@ pub(in crate::cli) struct ExitsArgs {
         help_heading = "Output"
     )]
     pub(super) percentiles: Vec<f64>,
+
+    /// Show these columns of numbers (count,time,p99), in this order
+    ///
+    /// By default, all usual columns that fit into the width of the terminal are shown. In a file or
+    /// a pipe, all of them are. idle, in-progress and untimed are shown only if requested here.
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        value_delimiter = ',',
+        conflicts_with = "baseline",
+        help_heading = "Output"
+    )]
+    pub(super) columns: Vec<String>,
 
     /// Also show a histogram for each row
     #[arg(long, help_heading = "Output")]
@@ -142,7 +158,7 @@ pub(in crate::cli) struct ExitsArgs {
 
     /// Also print each exit that takes longer than this, excluding halted time
     ///
-    /// An exit is printed when it ends.
+    /// An exit is printed when it ends, above the report of its interval.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Output")]
     pub(super) slow: Option<Duration>,
 
@@ -177,8 +193,8 @@ pub(super) enum SortArg {
     Count,
     /// Total time
     Time,
-    /// Non-idle time
-    Busy,
+    /// Time without idle time
+    Cost,
     /// Shortest time
     Min,
     /// Mean time
@@ -214,7 +230,7 @@ impl ExitsArgs {
         self.sort.map(|sort| match sort {
             SortArg::Count => SortKey::Count,
             SortArg::Time => SortKey::Time,
-            SortArg::Busy => SortKey::Busy,
+            SortArg::Cost => SortKey::Cost,
             SortArg::Min => SortKey::Min,
             SortArg::Mean => SortKey::Mean,
             SortArg::Max => SortKey::Max,
@@ -275,6 +291,31 @@ impl ExitsArgs {
         Ok(request)
     }
 
+    /// Returns what the reports are about, for their heading.
+    fn heading(&self) -> String {
+        match self.kind.as_str() {
+            VMEXIT => "VM exits".to_owned(),
+            kind => format!("events of kind {kind}"),
+        }
+    }
+
+    /// Fails unless all names in --columns are columns.
+    fn check_columns(&self) -> anyhow::Result<()> {
+        let names = exit_column_names(&self.percentiles);
+        for name in &self.columns {
+            if !names.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+                bail_usage!(
+                    "there is no column `{name}`: --columns accepts {}",
+                    names.join(", ")
+                );
+            }
+        }
+        if !self.columns.is_empty() && self.output.format() != OutputFormat::Text {
+            bail_usage!("--columns selects columns of text: JSON and CSV always have all of them");
+        }
+        Ok(())
+    }
+
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
         SelectedBy {
@@ -290,6 +331,7 @@ impl ExitsArgs {
         origin: ReportOrigin,
         global: GlobalOptions,
     ) -> anyhow::Result<Writer<impl Write + use<>>> {
+        self.check_columns()?;
         let kind = request
             .counted_event
             .as_ref()
@@ -297,17 +339,23 @@ impl ExitsArgs {
         let baseline = self
             .baseline
             .read(kind, &self.group_by(), self.sort_key())?;
+        let style = self.output.text_style(global, false);
         Ok(Writer {
             group_by: self.group_by(),
             options: self.view_options(reasons),
             baseline: baseline.map(|it| (it, self.sort_key(), self.top)),
             format: self.output.format(),
-            style: self.output.text_style(global, false),
+            style,
             header_written: false,
             has_intervals: self.interval.is_some(),
             origin,
+            heading: TextHeading::new(self.heading(), self.interval.is_some(), style),
+            columns: self.columns.clone(),
+            slow_limit: self.slow,
+            in_slow_section: false,
             out: self.output.open()?,
-            total: None,
+            rows: 0,
+            total: LossReport::new((0, 0), Loss::default()),
         })
     }
 }

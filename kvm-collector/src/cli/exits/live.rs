@@ -12,7 +12,7 @@ use super::{
     args::ExitsArgs,
 };
 use crate::{
-    session,
+    session::{self, ProgressLine},
     source::{Live, LiveOptions},
 };
 
@@ -21,7 +21,8 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     let find = |system: &str, name: &str| find_format(&tracefs, system, name);
     let timing = args.timing_request(&find)?;
     let reasons = args.reasons.codes(timing.exit.as_ref())?;
-    let origin = origin::of_host(args.selected_by());
+    let conditions = args.stop.conditions();
+    let origin = origin::of_host(args.selected_by(), conditions.command_line());
     let mut writer = args.writer(reasons, &timing, origin, global)?;
     let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
@@ -32,10 +33,18 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
         logs_programs: global.ebpf_log,
         ..LiveOptions::default()
     })?;
-    let mut schedule = args.stop.conditions().start(args.interval)?;
-    session::exits::live(&mut live, &timing, &mut schedule, &mut writer).await?;
-    let (rows, loss) = writer.total.unwrap_or_default();
-    if rows == 0 {
+    let mut schedule = conditions.start(args.interval)?;
+    let is_quiet = global.quiet || args.interval.is_some() || args.slow.is_some();
+    let mut progress = ProgressLine::new(is_quiet);
+    session::exits::live(
+        &mut live,
+        &timing,
+        &mut schedule,
+        &mut progress,
+        &mut writer,
+    )
+    .await?;
+    if writer.rows == 0 {
         log::warn!(
             "no VM exits: `kvm-collector list` shows the running VMs, and `kvm-collector doctor` checks whether this host reports their exits"
         );
@@ -44,9 +53,6 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
         overhead.print(&live)?;
     }
     let failed = schedule.finish().await?;
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        args.output.exit_code(&loss)
-    })
+    let exit_code = args.output.finish(&writer.total, &writer.origin)?;
+    Ok(if failed { ExitCode::FAILURE } else { exit_code })
 }

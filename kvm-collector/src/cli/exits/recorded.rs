@@ -43,6 +43,5 @@ pub(super) fn run(
         &mut writer,
         check,
     )?;
-    let (_, loss) = writer.total.unwrap_or_default();
-    Ok(args.output.exit_code(&loss))
+    args.output.finish(&writer.total, &writer.origin)
 }

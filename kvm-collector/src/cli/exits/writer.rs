@@ -1,20 +1,19 @@
 //! Writes the reports of `exits`, for the running kernel and for recordings.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use kvm_ebpf_common::SlowExit;
 
-use super::super::output::OutputFormat;
+use super::super::{output::OutputFormat, stop::saturating_ns, text_heading::TextHeading};
 use crate::{
     format::{csv, json, text, text::TextStyle},
-    model::Loss,
     session::{
         ReportPeriod,
         exits::{ExitsOutput, ReportContext, Snapshot},
     },
     view::{
-        Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, ReportOrigin,
-        SlowExitRow, SortKey,
+        Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, LossReport,
+        ReportOrigin, SlowExitRow, SortKey,
     },
 };
 
@@ -28,9 +27,17 @@ pub(super) struct Writer<W> {
     pub(super) header_written: bool,
     pub(super) has_intervals: bool,
     pub(super) origin: ReportOrigin,
+    pub(super) heading: TextHeading,
+    /// Columns of the table that were requested.
+    pub(super) columns: Vec<String>,
+    pub(super) slow_limit: Option<Duration>,
+    /// Whether the latest lines are slow exits.
+    pub(super) in_slow_section: bool,
     pub(super) out: W,
-    /// Number of rows and loss of the total.
-    pub(super) total: Option<(usize, Loss)>,
+    /// Number of rows of the total.
+    pub(super) rows: usize,
+    /// Losses of the total.
+    pub(super) total: LossReport,
 }
 
 impl<W: Write> ExitsOutput for Writer<W> {
@@ -64,13 +71,20 @@ impl<W: Write> ExitsOutput for Writer<W> {
             context.start_ns + earlier_reading.time_ns,
             context.start_ns + reading.time_ns,
         );
-        let (first, out) = (!self.header_written, &mut self.out);
-        self.header_written = true;
+        if period == ReportPeriod::Total {
+            self.rows = report.row_count;
+            self.total = LossReport::new(times_ns, report.loss);
+        }
+        let out = &mut self.out;
+        // Only one kind of row can be in a table of CSV, and the intervals add up to the total.
+        if self.format == OutputFormat::Csv && self.has_intervals && period == ReportPeriod::Total {
+            return Ok(out.flush()?);
+        }
+        let first = !std::mem::replace(&mut self.header_written, true);
         if self.format == OutputFormat::Text {
-            if period == ReportPeriod::Total && self.has_intervals {
-                writeln!(out, "\n  total")?;
-            }
-            writeln!(out)?;
+            self.in_slow_section = false;
+            self.heading
+                .begin_report(&self.origin, period, times_ns, out)?;
         }
         if let Some((baseline, sort, top)) = &self.baseline {
             let diff = DiffReport::compare(&report, baseline, *sort, *top);
@@ -78,7 +92,9 @@ impl<W: Write> ExitsOutput for Writer<W> {
                 OutputFormat::Json => {
                     json::write_report(&diff, &self.origin, period.name(), times_ns, out)?
                 }
-                OutputFormat::Csv => csv::write_exits_diff(&diff, first, out)?,
+                OutputFormat::Csv => {
+                    csv::write_exits_diff(&diff, &self.origin, times_ns.0, first, out)?
+                }
                 OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
             }
         } else {
@@ -86,14 +102,15 @@ impl<W: Write> ExitsOutput for Writer<W> {
                 OutputFormat::Json => {
                     json::write_report(&report, &self.origin, period.name(), times_ns, out)?
                 }
-                OutputFormat::Csv => csv::write_exits(&report, first, out)?,
-                OutputFormat::Text => text::write_exits(&report, self.style, out)?,
+                OutputFormat::Csv => {
+                    let percentiles = &self.options.percentiles;
+                    let start_ns = times_ns.0;
+                    csv::write_exits(&report, &self.origin, start_ns, percentiles, first, out)?
+                }
+                OutputFormat::Text => text::write_exits(&report, &self.columns, self.style, out)?,
             }
         }
         out.flush()?;
-        if period == ReportPeriod::Total {
-            self.total = Some((report.row_count, report.loss));
-        }
         Ok(())
     }
 
@@ -111,7 +128,14 @@ impl<W: Write> ExitsOutput for Writer<W> {
         let row = SlowExitRow::from_record(exit, &KeyNames::new(context.timing), context.vm_name);
         match self.format {
             OutputFormat::Json => json::write_line(&row, &mut self.out)?,
-            _ => text::write_slow_exit(&row, &mut self.out)?,
+            _ => {
+                if !std::mem::replace(&mut self.in_slow_section, true) {
+                    self.heading.begin_section(&self.origin, &mut self.out)?;
+                    let limit = self.slow_limit.map_or(0, saturating_ns);
+                    text::write_slow_exits_heading(limit, self.style, &mut self.out)?;
+                }
+                text::write_slow_exit(&row, &self.origin, &mut self.out)?;
+            }
         }
         Ok(())
     }

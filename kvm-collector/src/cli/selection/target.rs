@@ -141,27 +141,6 @@ impl TargetArgs {
         }
     }
 
-    /// Describes the selection for a heading: ` of VM web-1, vCPU 0`. Empty if everything is selected.
-    pub(in crate::cli) fn heading(&self) -> String {
-        let pids: Vec<_> = self.pids.iter().map(u32::to_string).collect();
-        let vcpus: Vec<_> = self.vcpus.iter().map(IdRange::to_string).collect();
-        let tids: Vec<_> = self.tids.iter().map(u32::to_string).collect();
-        let options = [
-            ("VM", &self.vms),
-            ("process", &pids),
-            ("vCPU", &vcpus),
-            ("thread", &tids),
-        ];
-        let given = options.into_iter().filter(|(_, values)| !values.is_empty());
-        let words: Vec<_> = given
-            .map(|(what, values)| format!("{what} {}", values.join(" or ")))
-            .collect();
-        match words.is_empty() {
-            true => String::new(),
-            false => format!(" of {}", words.join(", ")),
-        }
-    }
-
     /// Returns the indices of the selected vCPUs, sorted.
     fn vcpu_indices(&self) -> Result<Vec<u32>, PlanError> {
         // Not more than the filter could hold anyway, so that a large range takes no memory.
@@ -299,21 +278,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heading_describes_the_selection() {
-        let all = TargetArgs {
+    fn ranges_of_vcpus_are_expanded() {
+        let some = TargetArgs {
             pids: Vec::new(),
             vms: Vec::new(),
             no_wait: false,
-            vcpus: Vec::new(),
+            vcpus: vec![IdRange(0, 3), IdRange(8, 8)],
             tids: Vec::new(),
         };
-        assert_eq!(all.heading(), "");
-        let some = TargetArgs {
-            vms: vec!["web-*".to_owned()],
-            vcpus: vec![IdRange(0, 3), IdRange(8, 8)],
-            ..all
-        };
-        assert_eq!(some.heading(), " of VM web-*, vCPU 0-3 or 8");
         assert_eq!(some.vcpu_indices().unwrap(), [0, 1, 2, 3, 8]);
     }
 

@@ -8,8 +8,10 @@ use super::{
     tables, vcpu_times,
 };
 use crate::{
-    format::units::{count, duration, rate},
-    model::LossEntry,
+    format::{
+        describe_loss,
+        units::{count, duration, rate},
+    },
     view::{Overview, RecordedExits},
 };
 
@@ -112,17 +114,12 @@ fn notices(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
             "The recording is incomplete: {defect}. Only the events before that are used."
         ));
     }
-    for LossEntry {
-        name,
-        count: number,
-        meaning,
-    } in loss.entries()
-    {
+    for entry in loss.entries() {
         // `damaged` includes the defect, which is reported above.
-        let reported = u64::from(name == "damaged" && overview.facts.defect.is_some());
-        match number {
+        let reported = u64::from(entry.name == "damaged" && overview.facts.defect.is_some());
+        match entry.count {
             Some(number) if number > reported => {
-                all.push(format!("{} {meaning}.", count(number - reported)));
+                all.push(format!("{}.", describe_loss(&entry, number - reported)));
             }
             _ => {}
         }

@@ -134,7 +134,7 @@ fn exit(row: &ExitRow, preempt_watched: bool, out: &mut impl Write) -> io::Resul
     ratio(row.count_ratio, out)?;
     number(row.time_ns, &duration(row.time_ns), out)?;
     ratio(row.time_ratio, out)?;
-    ratio(row.busy_ratio, out)?;
+    ratio(row.cost_ratio, out)?;
     for ns in [
         Some(row.kernel_ns),
         Some(row.vmm_ns),

@@ -50,7 +50,7 @@ fn report() -> ExitsReport {
         count_ratio: 1.0,
         time_ns: 5_000_000,
         time_ratio: 1.0,
-        busy_ratio: 1.0,
+        cost_ratio: 1.0,
         idle_ns: 0,
         kernel_ns: 5_000_000,
         vmm_ns: 0,

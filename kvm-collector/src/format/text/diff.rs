@@ -2,14 +2,16 @@
 
 use std::io::{self, Write};
 
+use comfy_table::Table;
+
 use super::{
     loss::write_loss,
     row_names::with_name,
     style::TextStyle,
-    table::{INDENT, new_table, write_table},
+    table::{INDENT, fit_width, new_table, write_table},
 };
 use crate::{
-    format::units::{count, duration, percent, rate},
+    format::units::{count, duration, percent, plural, rate, rough_duration},
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
 };
 
@@ -25,15 +27,24 @@ pub fn write_exits_diff(
     if report.rows.is_empty() {
         writeln!(out, "{INDENT}no VM exits, neither in the baseline nor now")?;
     } else {
-        write_rows(report, style, out)?;
+        let (table, hidden) = diff_table(report, style);
+        write_table(&table, style, out)?;
+        if !hidden.is_empty() {
+            writeln!(
+                out,
+                "{INDENT}(not shown in this width: {})",
+                hidden.join(", ")
+            )?;
+        }
     }
     let hidden = report.row_count - report.rows.len();
     if hidden > 0 {
-        writeln!(out, "{INDENT}{hidden} more rows (hidden by --top)")?;
+        let rows = plural(hidden as u64, "more row");
+        writeln!(out, "{INDENT}{rows} (hidden by --top)")?;
     }
     writeln!(
         out,
-        "\n{INDENT}{}, compared with a baseline of {}; busy excludes idle time",
+        "\n{INDENT}{}, compared with a baseline of {}; cost excludes idle time",
         duration(report.elapsed_ns),
         duration(report.baseline_elapsed_ns)
     )?;
@@ -51,7 +62,8 @@ pub fn write_exits_diff(
     write_loss(&report.loss, 0, style, out)
 }
 
-fn write_rows(report: &DiffReport, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
+/// Creates the table with the columns that fit into a line. Also returns the headings of those that do not fit.
+fn diff_table(report: &DiffReport, style: TextStyle) -> (Table, Vec<&'static str>) {
     let mut header = Vec::new();
     for by in &report.by {
         header.push(match *by {
@@ -63,7 +75,7 @@ fn write_rows(report: &DiffReport, style: TextStyle, out: &mut impl Write) -> io
     }
     let names = header.len();
     header.extend([
-        "exits/s", "change", "busy/s", "change", "mean", "change", "p99", "change",
+        "exits/s", "change", "cost/s", "change", "mean", "change", "p99", "change",
     ]);
     let mut table = new_table(&header, 0..names);
     for row in &report.rows {
@@ -72,13 +84,29 @@ fn write_rows(report: &DiffReport, style: TextStyle, out: &mut impl Write) -> io
             state, rate_per_s, ..
         } = row;
         cells.extend([rate(rate_per_s.now), rate_change(*state, rate_per_s)]);
-        for times in [&row.busy_ns_per_s, &row.mean_ns, &row.p99_ns] {
-            cells.extend([times.now.map_or_else(String::new, duration), change(times)]);
+        for (times, format) in [
+            (&row.cost_ns_per_s, duration as fn(u64) -> String),
+            (&row.mean_ns, duration),
+            (&row.p99_ns, rough_duration),
+        ] {
+            let now = times.now.map_or_else(String::new, format);
+            cells.extend([now, change(times, format)]);
         }
         table.add_row(cells);
     }
-    write_table(&table, style, out)
+    let mut hidden = Vec::new();
+    if let Some(max_width) = style.max_width {
+        // A number and its change have the same rank, so both are hidden.
+        let ranks: Vec<u8> = vec![0; names].into_iter().chain(RANKS).collect();
+        let positions = fit_width(&mut table, &ranks, max_width);
+        hidden.extend(positions.iter().map(|at| header[*at]));
+        hidden.retain(|name| *name != "change");
+    }
+    (table, hidden)
 }
+
+/// Ranks of the columns with numbers: those with the highest rank are hidden first.
+const RANKS: [u8; 8] = [0, 0, 1, 1, 3, 3, 2, 2];
 
 fn name_cell(row: &DiffRow, by: &str) -> String {
     match by {
@@ -108,10 +136,10 @@ fn rate_change(state: DiffState, change: &RateChange) -> String {
     clippy::cast_precision_loss,
     reason = "a share needs no more precision"
 )]
-fn change(times: &TimeChange) -> String {
+fn change(times: &TimeChange, format: fn(u64) -> String) -> String {
     match (times.change, times.before) {
         (Some(change), Some(before)) => {
-            let number = format!("{}{}", sign(change < 0), duration(change.unsigned_abs()));
+            let number = format!("{}{}", sign(change < 0), format(change.unsigned_abs()));
             with_share(number, change as f64, before as f64)
         }
         _ => String::new(),
@@ -172,7 +200,7 @@ mod tests {
                 change: 100.0,
             },
             time_ns_per_s: times(1_000_000, 500_000),
-            busy_ns_per_s: times(1_000_000, 500_000),
+            cost_ns_per_s: times(1_000_000, 500_000),
             mean_ns: times(5_000, 1_667),
             p99_ns: NONE,
         };
@@ -185,7 +213,7 @@ mod tests {
                 now: 0.0,
                 change: -7.0,
             },
-            busy_ns_per_s: times(7_000, 0),
+            cost_ns_per_s: times(7_000, 0),
             mean_ns: TimeChange {
                 before: Some(1000),
                 ..NONE
@@ -215,15 +243,15 @@ mod tests {
         assert_eq!(
             text.lines().collect::<Vec<_>>(),
             [
-                "  VM   vCPU     event                           exits/s          change    busy/s                change      mean               change  p99  change",
+                "  VM   vCPU     event                           exits/s          change    cost/s                change      mean               change  p99  change",
                 "  web  unknown  msr 0x6e0 write (TSC_DEADLINE)      300  +100 (+50.00%)  500.0 us   -500.0 us (-50.00%)  1.667 us  -3.333 us (-66.66%)",
                 "  web  unknown  msr 0x10 read                         0     gone (-7.0)      0 ns  -7.000 us (-100.00%)",
-                "  1 more rows (hidden by --top)",
+                "  1 more row (hidden by --top)",
                 "",
-                "  1.000 s, compared with a baseline of 2.000 s; busy excludes idle time",
+                "  1.000 s, compared with a baseline of 2.000 s; cost excludes idle time",
                 "  incomplete: --top hid 4 rows of the baseline; rows marked new may be among them",
                 "  incomplete: the baseline reports losses",
-                "  lost 0, unmatched 0, map full 0",
+                "  complete: no events were lost",
             ]
         );
     }

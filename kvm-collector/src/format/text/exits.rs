@@ -12,27 +12,41 @@ use super::{
     vcpu_table::vcpu_table,
 };
 use crate::{
-    format::units::{count, duration},
+    format::units::{duration, plural},
     model::VMEXIT,
     view::{ExitRow, ExitsReport},
 };
 
-/// Writes an `exits` report.
+/// Writes an `exits` report. `columns` are the requested ones; empty for the usual ones that fit into a line.
 ///
 /// # Errors
 /// When writing fails.
-pub fn write_exits(report: &ExitsReport, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
+pub fn write_exits(
+    report: &ExitsReport,
+    columns: &[String],
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
     if report.rows.is_empty() {
         match report.kind.as_str() {
             VMEXIT => writeln!(out, "{INDENT}no VM exits")?,
             kind => writeln!(out, "{INDENT}no events of kind {kind}")?,
         }
     } else {
-        write_table(&exits_table(report), style, out)?;
+        let (table, hidden) = exits_table(report, columns, style);
+        write_table(&table, style, out)?;
+        if !hidden.is_empty() {
+            let hidden = hidden.join(", ");
+            writeln!(
+                out,
+                "{INDENT}(not shown in this width: {hidden}; --columns selects)"
+            )?;
+        }
     }
     let hidden = report.row_count - report.rows.len();
     if hidden > 0 {
-        writeln!(out, "{INDENT}{hidden} more rows (hidden by --top)")?;
+        let rows = plural(hidden as u64, "more row");
+        writeln!(out, "{INDENT}{rows} (hidden by --top)")?;
     }
     for row in report.rows.iter().filter(|row| !row.histogram.is_empty()) {
         write_histogram(row, style, out)?;
@@ -49,22 +63,44 @@ pub fn write_exits(report: &ExitsReport, style: TextStyle, out: &mut impl Write)
     write_advice(&report.rows, style, out)?;
     writeln!(
         out,
-        "\n{INDENT}{} exits in {}; {} from exit to next entry, {} of it idle",
-        count(report.count),
+        "\n{INDENT}{} in {}; {} from exit to next entry: cost {}, idle {}{}",
+        plural(report.count, "exit"),
         duration(report.elapsed_ns),
         duration(report.time_ns),
-        duration(report.idle_ns)
+        duration(report.time_ns.saturating_sub(report.idle_ns)),
+        duration(report.idle_ns),
+        idle_parts(report)
     )?;
-    let untimed = report.rows.iter().map(|row| row.untimed);
-    let untimed = untimed.fold(0, u64::saturating_add);
+    let untimed = sum(report, |row| row.untimed);
     if untimed > 0 {
         writeln!(
             out,
-            "{INDENT}{} of them have no duration: the exit or the next entry was not seen",
-            count(untimed)
+            "{INDENT}{} without a duration: the exit or the next entry was not seen",
+            plural(untimed, "exit")
         )?;
     }
     write_loss(&report.loss, report.open, style, out)
+}
+
+/// Explains idle time that is not in the column `halted`: without an interrupt controller in the kernel, the guest's halts wait
+/// in the VMM. Empty if there is none, or if --top hides rows.
+fn idle_parts(report: &ExitsReport) -> String {
+    let halted_ns = sum(report, |row| row.halted_ns);
+    if report.idle_ns <= halted_ns || report.rows.len() < report.row_count {
+        return String::new();
+    }
+    format!(
+        " (halted {}, waiting in the VMM because of a halt {})",
+        duration(halted_ns),
+        duration(report.idle_ns - halted_ns)
+    )
+}
+
+fn sum(report: &ExitsReport, field: fn(&ExitRow) -> u64) -> u64 {
+    report
+        .rows
+        .iter()
+        .fold(0, |sum, row| sum.saturating_add(field(row)))
 }
 
 #[cfg(test)]
@@ -94,7 +130,7 @@ mod tests {
             count_ratio: 0.5,
             time_ns,
             time_ratio: 0.25,
-            busy_ratio: 0.125,
+            cost_ratio: 0.125,
             idle_ns: 0,
             kernel_ns: time_ns,
             vmm_ns: 0,
@@ -165,7 +201,7 @@ mod tests {
 
     fn text(loss: Loss) -> String {
         let mut out = Vec::new();
-        write_exits(&report(loss), TextStyle::default(), &mut out).unwrap();
+        write_exits(&report(loss), &[], TextStyle::default(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -176,14 +212,14 @@ mod tests {
         assert_eq!(
             lines[..9],
             [
-                "  VM           vCPU  exit reason       count  count%      time   time%   busy%    kernel   VMM  halted   min      mean       max     p50       p99",
-                "  web (pid 7)  0     hlt               1,000  50.00%  4.000 ms  25.00%  12.50%  4.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
+                "  VM           vCPU  exit reason       count  count%      time   time%   cost%    kernel   VMM  halted   min      mean       max     p50     p99",
+                "  web (pid 7)  0     hlt               1,000  50.00%  4.000 ms  25.00%  12.50%  4.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.9 ms",
                 "                       port 0x3f8 out  90-95          1.000 us",
                 "                       others, each      <=5",
-                "  web (pid 7)  0     UNKNOWN(0x99)       234  50.00%  1.000 ms  25.00%  12.50%  1.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.900 ms",
+                "  web (pid 7)  0     UNKNOWN(0x99)       234  50.00%  1.000 ms  25.00%  12.50%  1.000 ms  0 ns    0 ns  1 ns  1.500 us  2.000 ms  900 ns  1.9 ms",
                 "                       port 0x3f8 out  90-95          1.000 us",
                 "                       others, each      <=5",
-                "  1 more rows (hidden by --top)",
+                "  1 more row (hidden by --top)",
                 "",
             ]
         );
@@ -191,11 +227,11 @@ mod tests {
         assert_eq!(
             lines[10],
             format!(
-                "      512 ns .. 1.024 us              100  {}",
+                "      512 ns .. 564 ns                 60  {}",
                 "#".repeat(50)
             )
         );
-        assert_eq!(lines[11], "    1.024 us .. 2.048 us                1  #");
+        assert_eq!(lines[12], "    1.024 us .. 1.127 us                1  #");
         assert!(
             text.contains(
                 "  web (pid 7)  0     1,234  50.00%   0.25%  0.00%   0.00%     3.000 us\n"
@@ -208,7 +244,7 @@ mod tests {
         );
         assert_eq!(
             lines.last(),
-            Some(&"  lost 0, unmatched 0, map full 0, in progress 1")
+            Some(&"  1 exit in progress at the end: counted, without a duration")
         );
     }
 
@@ -221,13 +257,13 @@ mod tests {
             ..row("io", 7, 0)
         }];
         let mut out = Vec::new();
-        write_exits(&report, TextStyle::default(), &mut out).unwrap();
+        write_exits(&report, &[], TextStyle::default(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let line = text.lines().nth(1).unwrap();
         let cells: Vec<_> = line.split_whitespace().skip(6).collect();
         assert_eq!(cells[0], "50.00%");
         assert_eq!(cells[1..], ["-"; 11]);
-        assert!(text.contains("6 of them have no duration"), "{text}");
+        assert!(text.contains("6 exits without a duration"), "{text}");
     }
 
     #[test]
@@ -244,11 +280,14 @@ mod tests {
             sampled: 9,
         };
         let text = text(loss);
-        assert!(
-            text.contains("lost 1, unmatched 2,000, map full 3"),
-            "{text}"
-        );
+        for line in [
+            "incomplete: 1 event did not fit",
+            "incomplete: 2,000 exits without a following entry",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
         assert_eq!(text.matches("incomplete: ").count(), 9, "{text}");
+        assert!(!text.contains("no events were lost"), "{text}");
         let unknown = Loss {
             missed: None,
             ..Loss::default()

@@ -3,21 +3,20 @@
 use comfy_table::Table;
 
 use super::{
+    exits_columns::{NumberColumn, number_columns},
     row_names::{key_name, vcpu_name, with_name},
-    table::new_table,
+    style::TextStyle,
+    table::{fit_width, new_table},
 };
-use crate::{
-    format::units::{count, duration, percent},
-    view::{CauseRow, ExitRow, ExitsReport},
-};
+use crate::view::{ExitRow, ExitsReport};
 
 /// A column's header, and the function that returns its cell of a row.
-type Column = (&'static str, fn(&ExitRow) -> String);
+type NameColumn = (&'static str, fn(&ExitRow) -> String);
 
 /// Returns the columns that identify a row.
-fn name_columns(report: &ExitsReport) -> Vec<Column> {
+fn name_columns(report: &ExitsReport) -> Vec<NameColumn> {
     let has = |field: fn(&ExitRow) -> bool| report.rows.iter().any(field);
-    let mut columns: Vec<Column> = Vec::new();
+    let mut columns: Vec<NameColumn> = Vec::new();
     if has(|row| row.vm.is_some()) {
         columns.push(("VM", |row| match (&row.vm, row.pid) {
             (Some(vm), Some(0)) => vm.clone(),
@@ -39,76 +38,47 @@ fn name_columns(report: &ExitsReport) -> Vec<Column> {
     columns
 }
 
-/// Creates the table.
-pub(super) fn exits_table(report: &ExitsReport) -> Table {
+/// Creates the table with the requested columns, or the usual ones that fit into a line. Also returns the headings of those that
+/// do not fit.
+pub(super) fn exits_table(
+    report: &ExitsReport,
+    requested: &[String],
+    style: TextStyle,
+) -> (Table, Vec<String>) {
     let names = name_columns(report);
-    let percentiles: Vec<String> = report.rows.first().map_or(Vec::new(), |row| {
-        let percentiles = row.percentiles.iter();
-        percentiles.map(|it| format!("p{}", it.percent)).collect()
+    let percentiles: Vec<f64> = report.rows.first().map_or(Vec::new(), |row| {
+        row.percentiles.iter().map(|it| it.percent).collect()
     });
+    let numbers = number_columns(requested, &percentiles, report.preempt_watched);
     let mut header: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-    header.extend([
-        "count", "count%", "time", "time%", "busy%", "kernel", "VMM", "halted",
-    ]);
-    if report.preempt_watched {
-        header.push("preempted");
-    }
-    header.extend(["min", "mean", "max"]);
-    if percentiles.is_empty() {
-        header.extend(["p50", "p99"]);
-    }
-    header.extend(percentiles.iter().map(String::as_str));
-    let width = header.len();
+    header.extend(numbers.iter().map(|it| it.heading.as_str()));
     let mut table = new_table(&header, 0..names.len());
+    // What is not a row of its own has its name in the last column of names.
+    let sub_row = |name: String, cell: &dyn Fn(&NumberColumn) -> String| {
+        let mut cells = vec![String::new(); names.len().saturating_sub(1)];
+        cells.push(name);
+        cells.extend(numbers.iter().map(cell));
+        cells
+    };
     for row in &report.rows {
         let mut cells: Vec<String> = names.iter().map(|(_, cell)| cell(row)).collect();
-        cells.extend([count(row.count), percent(row.count_ratio)]);
-        if row.is_timed() {
-            cells.extend([
-                duration(row.time_ns),
-                percent(row.time_ratio),
-                percent(row.busy_ratio),
-            ]);
-            cells.extend([row.kernel_ns, row.vmm_ns, row.halted_ns].map(duration));
-            if report.preempt_watched {
-                cells.push(duration(row.preempted_ns));
-            }
-            cells.extend([row.min_ns, row.mean_ns, row.max_ns].map(duration));
-            if percentiles.is_empty() {
-                cells.extend([row.p50_ns, row.p99_ns].map(duration));
-            }
-            cells.extend(row.percentiles.iter().map(|it| duration(it.ns)));
-        } else {
-            // "-" means that no exit has a duration, in contrast to a duration of 0.
-            cells.resize(width, "-".into());
-        }
+        cells.extend(numbers.iter().map(|it| it.cell(row)));
         table.add_row(cells);
         for cause in &row.causes {
-            table.add_row(cause_cells(cause, names.len()));
+            let name = format!("  {}", with_name(&cause.cause, cause.name.as_deref()));
+            table.add_row(sub_row(name, &|it| it.cause_cell(cause)));
         }
         if let Some(at_most) = row.other_causes_at_most.filter(|it| *it > 0) {
-            let mut cells = vec![String::new(); names.len().saturating_sub(1)];
-            cells.push("  others, each".into());
-            cells.push(format!("<={}", count(at_most)));
-            table.add_row(cells);
+            let name = "  others, each".into();
+            table.add_row(sub_row(name, &|it| it.other_causes_cell(at_most)));
         }
     }
-    table
-}
-
-/// Returns the cells of a cause. It is below its row, in the last of the columns that identify the row.
-fn cause_cells(cause: &CauseRow, name_columns: usize) -> Vec<String> {
-    let mut cells = vec![String::new(); name_columns.saturating_sub(1)];
-    let number = if cause.at_least == cause.at_most {
-        count(cause.at_least)
-    } else {
-        format!("{}-{}", count(cause.at_least), count(cause.at_most))
-    };
-    cells.extend([
-        format!("  {}", with_name(&cause.cause, cause.name.as_deref())),
-        number,
-        String::new(),
-        duration(cause.time_ns),
-    ]);
-    cells
+    let mut hidden = Vec::new();
+    if let Some(max_width) = style.max_width {
+        let ranks = names.iter().map(|_| 0);
+        let ranks: Vec<u8> = ranks.chain(numbers.iter().map(|it| it.rank)).collect();
+        let positions = fit_width(&mut table, &ranks, max_width);
+        hidden.extend(positions.iter().map(|at| header[*at].to_owned()));
+    }
+    (table, hidden)
 }

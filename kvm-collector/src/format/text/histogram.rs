@@ -1,6 +1,8 @@
-//! Histograms of durations as text, with a bar per power of two.
+//! Histograms of durations as text, with a bar per bucket, or per group of adjacent buckets.
 
 use std::io::{self, Write};
+
+use kvm_ebpf_common::{BUCKETS_PER_OCTAVE, bucket_index, bucket_start};
 
 use super::{row_names::row_name, style::TextStyle, table::INDENT};
 use crate::{
@@ -8,10 +10,13 @@ use crate::{
     view::{Bucket, ExitRow},
 };
 
+/// Maximum number of lines that are finer than powers of two.
+const MAX_LINES: usize = 24;
+
 /// Length of the longest bar, in characters.
 const BAR: u64 = 50;
 
-/// Writes the histogram of a row with one line per power of two. JSON and CSV have finer buckets.
+/// Writes the histogram of a row with at most [`MAX_LINES`] lines, or one per power of two. JSON has all buckets.
 pub(super) fn write_histogram(
     row: &ExitRow,
     style: TextStyle,
@@ -19,7 +24,7 @@ pub(super) fn write_histogram(
 ) -> io::Result<()> {
     let title = format!("{}: time from exit to next entry", row_name(row));
     writeln!(out, "\n{INDENT}{}", style.bold(&title))?;
-    let buckets = merge_by_power_of_two(&row.histogram);
+    let buckets = merge(&row.histogram);
     let largest = buckets.iter().map(|it| it.count).max().unwrap_or(0).max(1);
     for Bucket {
         from_ns,
@@ -45,29 +50,93 @@ pub(super) fn write_histogram(
     Ok(())
 }
 
-/// Merges buckets into one per power of two.
-fn merge_by_power_of_two(buckets: &[Bucket]) -> Vec<Bucket> {
-    let mut merged: Vec<Bucket> = Vec::new();
-    for bucket in buckets {
-        let power = bucket.from_ns.checked_ilog2();
-        match merged.last_mut() {
-            Some(last) if last.from_ns.checked_ilog2() == power => {
-                last.to_ns = bucket.to_ns;
-                last.count = last.count.saturating_add(bucket.count);
-            }
-            _ => merged.push(Bucket {
-                from_ns: power.map_or(0, |power| 1 << power),
-                ..*bucket
-            }),
-        }
-    }
-    // The last buckets of a power of two may be empty and therefore absent.
-    for bucket in &mut merged {
-        if let Some(power) = bucket.from_ns.checked_ilog2()
-            && bucket.to_ns != u64::MAX
-        {
-            bucket.to_ns = 1 << (power + 1);
+/// Merges adjacent buckets until there are at most [`MAX_LINES`], or one per power of two.
+fn merge(buckets: &[Bucket]) -> Vec<Bucket> {
+    let sizes = (1..=BUCKETS_PER_OCTAVE).filter(|size| BUCKETS_PER_OCTAVE.is_multiple_of(*size));
+    let mut merged = Vec::new();
+    for size in sizes {
+        merged = merge_by(buckets, size);
+        if merged.len() <= MAX_LINES {
+            break;
         }
     }
     merged
+}
+
+/// Merges `size` buckets into one. The bounds of the merged buckets are multiples of their length.
+fn merge_by(buckets: &[Bucket], size: usize) -> Vec<Bucket> {
+    let mut merged: Vec<Bucket> = Vec::new();
+    for bucket in buckets {
+        let index = bucket_index(bucket.from_ns);
+        // The first bucket is below the first power of two, the last one is unbounded.
+        let (first, end) = match index.checked_sub(1) {
+            Some(position) if bucket.to_ns != u64::MAX => {
+                let first = position / size * size + 1;
+                (bucket_start(first), bucket_start(first + size))
+            }
+            _ => (bucket.from_ns, bucket.to_ns),
+        };
+        match merged.last_mut() {
+            Some(last) if last.from_ns == first => {
+                last.count = last.count.saturating_add(bucket.count);
+            }
+            _ => merged.push(Bucket {
+                from_ns: first,
+                to_ns: end,
+                count: bucket.count,
+            }),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use kvm_ebpf_common::BUCKETS;
+
+    use super::*;
+
+    /// Returns consecutive buckets with one exit each.
+    fn buckets(indices: std::ops::Range<usize>) -> Vec<Bucket> {
+        indices
+            .map(|index| Bucket {
+                from_ns: bucket_start(index),
+                to_ns: bucket_start(index + 1),
+                count: 1,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_as_fine_as_their_number_permits() {
+        assert_eq!(merge(&buckets(1..25)), buckets(1..25));
+        for end in [25, 60, 200] {
+            let merged = merge(&buckets(1..end));
+            let counts: u64 = merged.iter().map(|it| it.count).sum();
+            assert_eq!(counts, end as u64 - 1);
+            assert!(merged.len() <= MAX_LINES, "{end}");
+            assert!(
+                merged
+                    .windows(2)
+                    .all(|pair| pair[0].to_ns == pair[1].from_ns)
+            );
+        }
+    }
+
+    #[test]
+    fn unbounded_buckets_stay_alone() {
+        let ends = [
+            Bucket {
+                from_ns: 0,
+                to_ns: bucket_start(1),
+                count: 1,
+            },
+            Bucket {
+                from_ns: bucket_start(BUCKETS - 1),
+                to_ns: u64::MAX,
+                count: 2,
+            },
+        ];
+        assert_eq!(merge_by(&ends, BUCKETS_PER_OCTAVE), ends);
+    }
 }

@@ -3,28 +3,28 @@
 use std::io::{self, Write};
 
 use super::{style::TextStyle, table::INDENT};
-use crate::{format::units::count, model::Loss};
+use crate::{
+    format::{describe_loss, units::plural},
+    model::Loss,
+};
 
-/// Writes the main loss counters, the number of exits in progress, and a line per kind of loss that
-/// is not 0.
+/// Writes that nothing was lost, or a line per kind of loss that is not 0, and the number of exits in progress.
 pub(super) fn write_loss(
     loss: &Loss,
     in_progress: u64,
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    writeln!(
-        out,
-        "{INDENT}lost {}, unmatched {}, map full {}{}",
-        count(loss.lost),
-        count(loss.unmatched),
-        count(loss.map_full),
-        if in_progress > 0 {
-            format!(", in progress {}", count(in_progress))
-        } else {
-            String::new()
-        },
-    )?;
+    if loss.is_empty() {
+        writeln!(out, "{INDENT}complete: no events were lost")?;
+    }
+    if in_progress > 0 {
+        let exits = plural(in_progress, "exit");
+        writeln!(
+            out,
+            "{INDENT}{exits} in progress at the end: counted, without a duration"
+        )?;
+    }
     for entry in loss.entries() {
         match entry.count {
             None => {
@@ -36,7 +36,7 @@ pub(super) fn write_loss(
             }
             Some(0) => {}
             Some(number) => {
-                let text = format!("{INDENT}incomplete: {} {}", count(number), entry.meaning);
+                let text = format!("{INDENT}incomplete: {}", describe_loss(&entry, number));
                 writeln!(out, "{}", style.warning(&text))?;
             }
         }

@@ -3,7 +3,9 @@
 mod advice;
 mod diff;
 mod exits;
+mod exits_columns;
 mod exits_table;
+mod heading;
 mod histogram;
 mod loss;
 mod row_names;
@@ -15,6 +17,8 @@ mod vcpu_table;
 
 pub use diff::write_exits_diff;
 pub use exits::write_exits;
-pub use slow_exit::write_slow_exit;
+pub use exits_columns::exit_column_names;
+pub use heading::{write_heading, write_period};
+pub use slow_exit::{write_slow_exit, write_slow_exits_heading};
 pub use stat::write_stat;
 pub use style::TextStyle;

@@ -4,21 +4,51 @@ use std::io::{self, Write};
 
 use super::{
     row_names::{vcpu_name, with_name},
+    style::TextStyle,
     table::INDENT,
 };
-use crate::{format::units::duration, view::SlowExitRow};
+use crate::{
+    format::{local_time, units::duration},
+    view::{ReportOrigin, SlowExitRow},
+};
 
-/// Writes one line about a slow exit.
+/// Writes the heading of a section of slow exits.
 ///
 /// # Errors
 /// When writing fails.
-pub fn write_slow_exit(row: &SlowExitRow, out: &mut impl Write) -> io::Result<()> {
-    let (seconds, ns) = (row.end_ns / 1_000_000_000, row.end_ns % 1_000_000_000);
+pub fn write_slow_exits_heading(
+    limit_ns: u64,
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let limit = duration(limit_ns);
+    let heading = format!("exits that took longer than {limit}, without halted time");
+    writeln!(out, "{INDENT}{}", style.bold(&heading))
+}
+
+/// Writes one line about a slow exit: when it ended, in local time, or in seconds of the clock of the events if a recording does
+/// not contain the date.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_slow_exit(
+    row: &SlowExitRow,
+    origin: &ReportOrigin,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let unix_ns = origin
+        .wall_offset_ns
+        .and_then(|offset_ns| offset_ns.checked_add(row.end_ns));
+    let end = unix_ns
+        .and_then(local_time::date_and_time)
+        .unwrap_or_else(|| {
+            let (seconds, ns) = (row.end_ns / 1_000_000_000, row.end_ns % 1_000_000_000);
+            format!("{seconds}.{:06}", ns / 1000)
+        });
     let vcpu = vcpu_name(row.vcpu, Some(row.tid)).unwrap_or_default();
     write!(
         out,
-        "{INDENT}{seconds}.{:06} {} (pid {}), vCPU {vcpu}: {} took {}",
-        ns / 1000,
+        "{INDENT}{end} {} (pid {}), vCPU {vcpu}: {} took {}",
         row.vm,
         row.pid,
         with_name(&row.what, row.what_name.as_deref()),

@@ -8,7 +8,7 @@ use super::{
     table::{INDENT, new_table, write_table},
 };
 use crate::{
-    format::units::{count, duration, rate},
+    format::units::{count, plural, rate},
     view::{StatEvent, StatReport},
 };
 
@@ -27,8 +27,9 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
     if zeros > 0 && !style.show_zeros {
         writeln!(
             out,
-            "{INDENT}{zeros} of {} events did not occur (--zeros shows them)",
-            report.events.len()
+            "{INDENT}{zeros} of {} did not occur (--zeros shows {})",
+            plural(report.events.len() as u64, "event"),
+            if zeros == 1 { "it" } else { "them" }
         )?;
     }
     for vm in &report.vms {
@@ -36,7 +37,7 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
         writeln!(out, "\n{}", style.bold(&title))?;
         write_events(vm.events.iter(), style, out)?;
     }
-    writeln!(out, "\n{INDENT}{} elapsed", duration(report.elapsed_ns))?;
+    writeln!(out)?;
     write_loss(&report.loss, 0, style, out)
 }
 

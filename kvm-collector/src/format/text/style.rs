@@ -7,6 +7,8 @@ pub struct TextStyle {
     pub color: bool,
     /// Show events with a count of 0.
     pub show_zeros: bool,
+    /// Maximum number of characters per line; tables omit columns that do not fit.
+    pub max_width: Option<usize>,
 }
 
 impl TextStyle {

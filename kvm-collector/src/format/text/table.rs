@@ -5,7 +5,7 @@ use std::{
     ops::Range,
 };
 
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use comfy_table::{CellAlignment, ColumnConstraint, Table, presets::NOTHING};
 
 use super::style::TextStyle;
 
@@ -24,6 +24,31 @@ pub(super) fn new_table(header: &[&str], left: Range<usize>) -> Table {
         }
     }
     table
+}
+
+/// Hides columns until the lines have at most `max_width` characters, those with the highest rank first. Columns of rank 0 are
+/// never hidden. Returns the positions of the hidden columns.
+pub(super) fn fit_width(table: &mut Table, ranks: &[u8], max_width: usize) -> Vec<usize> {
+    let widths = table.column_max_content_widths();
+    // Each column is followed by two spaces, or preceded by the indentation.
+    let mut width: usize = widths.iter().map(|it| usize::from(*it) + 2).sum();
+    let mut order: Vec<usize> = (0..ranks.len()).filter(|at| ranks[*at] > 0).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(ranks[*at]));
+    let mut hidden = Vec::new();
+    for at in order {
+        if width <= max_width {
+            break;
+        }
+        width -= usize::from(widths[at]) + 2;
+        hidden.push(at);
+    }
+    for at in &hidden {
+        if let Some(column) = table.column_mut(*at) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+    hidden.sort_unstable();
+    hidden
 }
 
 /// Writes a table with an indented, bold header.

@@ -6,19 +6,18 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    OverheadMeter, Schedule, WakeReason,
-    progress::ProgressLine,
+    OverheadMeter, ProgressLine, Schedule, WakeReason,
     queue::{Update, channel},
     stream::{StreamReader, join_writer, spawn_writer},
 };
 use crate::{
+    format::units::{mebibytes, plural},
     host::clock,
     recording::{Recorder, RecordingStats},
     source::Live,
@@ -72,7 +71,6 @@ impl RecordSession {
         overhead: Option<&OverheadMeter>,
     ) -> anyhow::Result<RecordSummary> {
         let mut progress = ProgressLine::new(self.quiet);
-        let start = Instant::now();
         let mut live = self.live;
         schedule.set_thread_notifications(live.notifications_fd()?)?;
         let (sender, receiver) = channel(self.queue_bytes);
@@ -94,7 +92,14 @@ impl RecordSession {
                     WakeReason::Refresh | WakeReason::Interval => {
                         let lost = reader.refresh(true)?;
                         let recorded = *recorded.lock().unwrap_or_else(PoisonError::into_inner);
-                        progress.show(start, recorded, lost);
+                        progress.show(|elapsed| {
+                            let RecordingStats { events, bytes, .. } = recorded;
+                            let (seconds, size) = (elapsed.as_secs(), mebibytes(bytes));
+                            Ok::<_, anyhow::Error>(format!(
+                                "{seconds} s, {}, {size}, {lost} lost",
+                                plural(events, "event")
+                            ))
+                        })?;
                     }
                 },
                 _ = usr1.recv() => reader.send_update(Update {

@@ -128,7 +128,7 @@ impl Baseline {
                 name: row.name,
                 count: row.count,
                 time_ns: row.time_ns,
-                busy_ns: row.time_ns.saturating_sub(row.idle_ns),
+                cost_ns: row.time_ns.saturating_sub(row.idle_ns),
                 mean_ns: is_timed.then_some(row.mean_ns),
                 p99_ns: is_timed.then_some(row.p99_ns),
             };
@@ -212,7 +212,7 @@ mod tests {
                 name: None,
                 count: 16,
                 time_ns: 800,
-                busy_ns: 500,
+                cost_ns: 500,
                 mean_ns: Some(40),
                 p99_ns: None,
             }

@@ -66,7 +66,7 @@ pub struct DiffRow {
     /// Time from exit to next entry, per second.
     pub time_ns_per_s: TimeChange,
     /// Non-idle part of `time_ns_per_s`.
-    pub busy_ns_per_s: TimeChange,
+    pub cost_ns_per_s: TimeChange,
     /// Mean duration.
     pub mean_ns: TimeChange,
     /// 99th percentile of the durations, accurate to 5 %.
@@ -174,7 +174,7 @@ fn diff_row(
         baseline_count: before.count,
         rate_per_s: RateChange::new(rate(before.count, before_ns), rate(now.count, now_ns)),
         time_ns_per_s: per_s(|it| it.time_ns),
-        busy_ns_per_s: per_s(|it| it.busy_ns),
+        cost_ns_per_s: per_s(|it| it.cost_ns),
         mean_ns: TimeChange::new(before.mean_ns, now.mean_ns),
         p99_ns: TimeChange::new(before.p99_ns, now.p99_ns),
     }
@@ -188,7 +188,7 @@ fn sort_rows(rows: &mut [DiffRow], sort: Option<SortKey>) {
         }
     };
     // The rows are sorted by name. The sort is stable, so equal rows keep this order.
-    match sort.unwrap_or(SortKey::Busy) {
+    match sort.unwrap_or(SortKey::Cost) {
         SortKey::Count => rows.sort_by(|a, b| {
             let size = |row: &DiffRow| row.rate_per_s.change.abs();
             size(b).total_cmp(&size(a))
@@ -196,8 +196,8 @@ fn sort_rows(rows: &mut [DiffRow], sort: Option<SortKey>) {
         SortKey::Time => rows.sort_by(by(|row| &row.time_ns_per_s)),
         SortKey::Mean => rows.sort_by(by(|row| &row.mean_ns)),
         SortKey::P99 => rows.sort_by(by(|row| &row.p99_ns)),
-        SortKey::Busy | SortKey::Min | SortKey::Max | SortKey::P50 => {
-            rows.sort_by(by(|row| &row.busy_ns_per_s));
+        SortKey::Cost | SortKey::Min | SortKey::Max | SortKey::P50 => {
+            rows.sort_by(by(|row| &row.cost_ns_per_s));
         }
         SortKey::Name => {}
     }
@@ -279,7 +279,7 @@ mod tests {
             assert_eq!(row.rate_per_s.change, 0.0);
             for change in [
                 row.time_ns_per_s,
-                row.busy_ns_per_s,
+                row.cost_ns_per_s,
                 row.mean_ns,
                 row.p99_ns,
             ] {
@@ -315,7 +315,7 @@ mod tests {
             ]
         );
         let (new, gone) = (&diff.rows[0], &diff.rows[2]);
-        assert_eq!(new.busy_ns_per_s.change, Some(1_000_000));
+        assert_eq!(new.cost_ns_per_s.change, Some(1_000_000));
         assert_eq!((new.mean_ns.before, new.mean_ns.now), (None, Some(1000)));
         assert_eq!((gone.count, gone.baseline_count), (0, 5));
         assert_eq!((gone.mean_ns.now, gone.mean_ns.change), (None, None));

@@ -14,7 +14,7 @@ const MIN_PART_OF_ELAPSED: u64 = 1000;
 #[derive(Debug, Clone, Copy, Default)]
 struct Totals {
     count: u64,
-    busy_ns: u64,
+    cost_ns: u64,
 }
 
 /// Compares rows with the totals of their VM or vCPU.
@@ -41,14 +41,14 @@ impl HotRowDetector {
     }
 
     /// Adds a row to the totals. All rows must be added before [`HotRowDetector::is_hot`] is called.
-    pub(super) fn add_row(&mut self, key: &GroupKey, count: u64, busy_ns: u64) {
+    pub(super) fn add_row(&mut self, key: &GroupKey, count: u64, cost_ns: u64) {
         let totals = self.totals.entry(totals_key(key)).or_default();
         totals.count = totals.count.saturating_add(count);
-        totals.busy_ns = totals.busy_ns.saturating_add(busy_ns);
+        totals.cost_ns = totals.cost_ns.saturating_add(cost_ns);
     }
 
     /// Returns whether a row is hot.
-    pub(super) fn is_hot(&self, key: &GroupKey, count: u64, busy_ns: u64) -> bool {
+    pub(super) fn is_hot(&self, key: &GroupKey, count: u64, cost_ns: u64) -> bool {
         let totals = self
             .totals
             .get(&totals_key(key))
@@ -56,8 +56,8 @@ impl HotRowDetector {
             .unwrap_or_default();
         let is_large =
             |part: u64, total: u64| part > 0 && part.saturating_mul(MIN_PART_OF_TOTAL) >= total;
-        (is_large(count, totals.count) || is_large(busy_ns, totals.busy_ns))
-            && busy_ns.saturating_mul(MIN_PART_OF_ELAPSED) >= self.elapsed_ns
+        (is_large(count, totals.count) || is_large(cost_ns, totals.cost_ns))
+            && cost_ns.saturating_mul(MIN_PART_OF_ELAPSED) >= self.elapsed_ns
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
         let mut detector = HotRowDetector::new(1_000_000_000);
         detector.add_row(&vm(1), 1000, 500_000_000);
         detector.add_row(&vm(2), 100, 10_000_000);
-        let is_hot = |tgid, count, busy_ns| detector.is_hot(&vm(tgid), count, busy_ns);
+        let is_hot = |tgid, count, cost_ns| detector.is_hot(&vm(tgid), count, cost_ns);
         assert!(is_hot(1, 50, 1_000_000), "5 % of the exits");
         assert!(!is_hot(1, 49, 24_000_000), "less than 5 % of both");
         assert!(is_hot(1, 1, 25_000_000), "5 % of the time");

@@ -8,7 +8,7 @@ pub enum SortKey {
     /// By total time.
     Time,
     /// By non-idle time.
-    Busy,
+    Cost,
     /// By shortest duration.
     Min,
     /// By mean duration.

@@ -77,8 +77,8 @@ impl ExitsReport {
         let mut rows: Vec<_> = selected_groups()
             .map(|(key, group)| {
                 let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, vm_name);
-                let busy_ns = row.time_ns.saturating_sub(row.idle_ns);
-                if options.advice && hot_rows.is_hot(key, row.count, busy_ns) {
+                let cost_ns = row.time_ns.saturating_sub(row.idle_ns);
+                if options.advice && hot_rows.is_hot(key, row.count, cost_ns) {
                     row.advice = advice(key, group, row.idle_ns, names);
                 }
                 row
@@ -115,7 +115,7 @@ fn sort(rows: &mut [ExitRow], key: SortKey) {
     match key {
         SortKey::Count => rows.sort_by(by(|row| row.count)),
         SortKey::Time => rows.sort_by(by(|row| row.time_ns)),
-        SortKey::Busy => rows.sort_by(by(|row| row.time_ns.saturating_sub(row.idle_ns))),
+        SortKey::Cost => rows.sort_by(by(|row| row.time_ns.saturating_sub(row.idle_ns))),
         SortKey::Min => rows.sort_by(by(|row| row.min_ns)),
         SortKey::Mean => rows.sort_by(by(|row| row.mean_ns)),
         SortKey::Max => rows.sort_by(by(|row| row.max_ns)),

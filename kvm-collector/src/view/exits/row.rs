@@ -63,7 +63,7 @@ pub struct ExitRow {
     /// Share of `time_ns` in that of all rows, 0 to 1.
     pub time_ratio: f64,
     /// Share of the non-idle time in that of all rows, 0 to 1.
-    pub busy_ratio: f64,
+    pub cost_ratio: f64,
     /// Part of `time_ns` during which the guest was idle: halted in the kernel, or in the VMM because
     /// of a halt.
     pub idle_ns: u64,
@@ -160,7 +160,7 @@ pub(super) fn exit_row(
         count_ratio: ratio(totals.count, all.count),
         time_ns: totals.total_ns,
         time_ratio: ratio(totals.total_ns, all.total_ns),
-        busy_ratio: ratio(
+        cost_ratio: ratio(
             totals.total_ns.saturating_sub(idle_ns),
             all.total_ns.saturating_sub(all_idle_ns),
         ),

@@ -27,7 +27,7 @@ pub(super) struct RowStats {
     /// Total duration.
     pub time_ns: u64,
     /// Part of `time_ns` during which the guest was not idle.
-    pub busy_ns: u64,
+    pub cost_ns: u64,
     /// Mean duration; `None` if no exit has a duration.
     pub mean_ns: Option<u64>,
     /// 99th percentile; `None` also after a merge, because percentiles cannot be merged.
@@ -51,7 +51,7 @@ impl RowStats {
             .and_then(|mean_ns| u64::try_from(mean_ns).ok());
         self.count = self.count.saturating_add(other.count);
         self.time_ns = self.time_ns.saturating_add(other.time_ns);
-        self.busy_ns = self.busy_ns.saturating_add(other.busy_ns);
+        self.cost_ns = self.cost_ns.saturating_add(other.cost_ns);
         self.p99_ns = None;
     }
 }
@@ -79,7 +79,7 @@ pub(super) fn stats_by_row<'a>(
             name: row.name.clone(),
             count: row.count,
             time_ns: row.time_ns,
-            busy_ns: row.time_ns.saturating_sub(row.idle_ns),
+            cost_ns: row.time_ns.saturating_sub(row.idle_ns),
             mean_ns: is_timed.then_some(row.mean_ns),
             p99_ns: is_timed.then_some(row.p99_ns),
         };

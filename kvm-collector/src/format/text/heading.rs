@@ -1,0 +1,130 @@
+//! The lines above a report: what was measured, on which host, what was selected, and from when to when.
+
+use std::io::{self, Write};
+
+use super::{style::TextStyle, table::INDENT};
+use crate::{
+    format::{local_time, units::duration},
+    view::{ReportOrigin, SelectedBy},
+};
+
+/// Writes the line above the first report: `VM exits of host1, Linux 6.12.57, recorded in kvm.data; VM web-*`.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_heading(
+    what: &str,
+    origin: &ReportOrigin,
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut line = what.to_owned();
+    if let Some(host) = &origin.host {
+        line += &format!(" of {host}");
+    }
+    if let Some(kernel) = &origin.kernel {
+        line += &format!(", Linux {kernel}");
+    }
+    if let Some(input) = &origin.input {
+        line += &format!(", recorded in {input}");
+    }
+    if let Some(command) = &origin.command {
+        line += &format!(", while `{command}` ran");
+    }
+    for (name, values) in selected(&origin.selection) {
+        line += &format!("; {name} {}", values.join(" or "));
+    }
+    writeln!(out, "\n{INDENT}{}", style.bold(&line))
+}
+
+/// Writes the line above each report: the time that it covers. `is_sum` is true for the total of several intervals.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_period(
+    origin: &ReportOrigin,
+    (start_ns, end_ns): (u64, u64),
+    is_sum: bool,
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let length = duration(end_ns.saturating_sub(start_ns));
+    let unix_ns = |time_ns| origin.wall_offset_ns?.checked_add(time_ns);
+    let range = unix_ns(start_ns)
+        .zip(unix_ns(end_ns))
+        .and_then(|(start, end)| local_time::range(start, end));
+    let prefix = if is_sum { "total: " } else { "" };
+    let line = match range {
+        Some(range) => format!("{prefix}{range} ({length})"),
+        None => format!("{prefix}{length}"),
+    };
+    writeln!(out, "{INDENT}{}\n", style.bold(&line))
+}
+
+/// Returns the names and values of what was selected.
+fn selected(selection: &SelectedBy) -> impl Iterator<Item = (&'static str, Vec<String>)> {
+    let SelectedBy {
+        vm,
+        pid,
+        vcpu,
+        tid,
+        reason,
+        event,
+    } = selection.clone();
+    let numbers = |ids: Vec<u32>| ids.iter().map(u32::to_string).collect::<Vec<_>>();
+    [
+        ("VM", vm),
+        ("process", numbers(pid)),
+        ("vCPU", vcpu),
+        ("thread", numbers(tid)),
+        ("reason", reason),
+        ("event", event),
+    ]
+    .into_iter()
+    .filter(|(_, values)| !values.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_heading_names_host_kernel_recording_and_selection() {
+        let mut origin = ReportOrigin::new(SelectedBy::default());
+        let style = TextStyle::default();
+        let heading =
+            |origin: &ReportOrigin| written(|out| write_heading("VM exits", origin, style, out));
+        assert_eq!(heading(&origin), "\n  VM exits\n");
+        origin.host = Some("host1".into());
+        origin.kernel = Some("6.12.57".into());
+        origin.command = Some("sleep 1".into());
+        origin.selection.vm = vec!["web-*".into(), "db-1".into()];
+        origin.selection.pid = vec![7];
+        assert_eq!(
+            heading(&origin),
+            "\n  VM exits of host1, Linux 6.12.57, while `sleep 1` ran; VM web-* or db-1; process 7\n"
+        );
+        origin.input = Some("k.data".into());
+        assert!(heading(&origin).contains(", recorded in k.data"));
+    }
+
+    #[test]
+    fn a_period_has_date_zone_and_length() {
+        let mut origin = ReportOrigin::new(SelectedBy::default());
+        let style = TextStyle::default();
+        let period = |origin: &ReportOrigin, is_sum| {
+            written(|out| write_period(origin, (1_000_000_000, 3_000_000_000), is_sum, style, out))
+        };
+        assert_eq!(period(&origin, false), "  2.000 s\n\n");
+        origin.wall_offset_ns = Some(1_795_612_627_613_208_100);
+        let text = period(&origin, true);
+        assert!(text.starts_with("  total: 2026-11-2"), "{text}");
+        assert!(text.ends_with(" (2.000 s)\n\n"), "{text}");
+    }
+}
