@@ -11,6 +11,7 @@ mod list;
 mod origin;
 mod output;
 mod output_file;
+mod part;
 mod record;
 mod recording;
 mod selection;

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::selection::{EventArgs, ReasonArgs, TargetArgs};
+use super::{
+    part::PartArgs,
+    selection::{EventArgs, ReasonArgs, TargetArgs},
+};
 use crate::{
     source::{PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
@@ -19,6 +22,9 @@ pub(super) struct InputArgs {
     /// The file can come from `kvm-collector record` or `perf record`.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "report_overhead"])]
     pub(super) input: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) part: PartArgs,
 }
 
 /// An opened recording and the selected events.

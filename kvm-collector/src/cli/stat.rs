@@ -101,8 +101,11 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
 /// Runs the command on a recording. The measured time is from its first to its last event.
 fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let selected = SelectedRecording::open(path, &args.events, &[], &args.target, None)?;
+    let (limits, part) = (args.stop.limits(args.interval), &args.input.part);
+    let metadata = selected.recording.metadata();
+    let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
-        limits: args.stop.limits(args.interval),
+        limits: part.apply(limits, metadata, path)?,
         without_raw: true,
         ..selected.options
     };
@@ -117,7 +120,10 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         args.per_vm,
         !global.quiet && args.interval.is_none(),
         |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
-        |summary| recording::report_end(summary, &args.target, path),
+        |summary| {
+            part.check(summary, wall_offset_ns, path)?;
+            recording::report_end(summary, &args.target, path)
+        },
     )?;
     Ok(args.output.exit_code(&total.loss))
 }

@@ -191,8 +191,11 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let is_sampled = selected.recording.is_sampled(formats);
     let mut printer = args.printer(formats, global, is_sampled, offset_ns)?;
     let mut out = output::open_output(args.output.as_ref())?;
+    let (limits, part) = (args.stop.limits(None), &args.input.part);
+    let metadata = selected.recording.metadata();
+    let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
-        limits: args.stop.limits(None),
+        limits: part.apply(limits, metadata, path)?,
         ..selected.options
     };
     let shows_progress = !global.quiet && args.output.is_some();
@@ -202,7 +205,10 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         shows_progress,
         &mut printer,
         &mut out,
-        |recording| recording::report_end(recording, &args.target, path),
+        |recording| {
+            part.check(recording, wall_offset_ns, path)?;
+            recording::report_end(recording, &args.target, path)
+        },
     )?;
     if !global.quiet {
         print_summary(args, &summary);

@@ -12,10 +12,12 @@ use clap::{Args, ValueEnum};
 use crate::{
     cli::{
         output_file::CompleteFile,
+        part::PartArgs,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
     },
     model::Loss,
+    recording::Metadata,
     source::{RecordingSummary, TimeLimits},
 };
 
@@ -56,9 +58,13 @@ pub(in crate::cli) struct ConvertArgs {
     #[arg(long, help_heading = "Output")]
     pub(super) strict: bool,
 
-    /// Convert only this much time (500ms, 10s) from the first event on
+    /// Convert only this much time (500ms, 10s) from the first event or --from on
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Selection")]
     pub(super) duration: Option<Duration>,
+
+    // `--to` is the output format.
+    #[command(flatten)]
+    pub(super) part: PartArgs<false>,
 
     #[command(flatten)]
     pub(super) events: EventArgs,
@@ -119,11 +125,13 @@ pub(super) enum RowContents {
 }
 
 impl ConvertArgs {
-    pub(super) fn limits(&self) -> TimeLimits {
-        TimeLimits {
+    /// Returns the part of the recording to convert.
+    pub(super) fn limits(&self, metadata: &Metadata) -> anyhow::Result<TimeLimits> {
+        let limits = TimeLimits {
             duration_ns: self.duration.map(saturating_ns),
-            interval_ns: None,
-        }
+            ..TimeLimits::default()
+        };
+        self.part.apply(limits, metadata, &self.input)
     }
 
     /// Returns the context of a write error.

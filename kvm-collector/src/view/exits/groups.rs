@@ -146,12 +146,22 @@ impl ExitGroups {
     /// they cover the whole measurement.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
+        self.since_with(earlier, |group| group.recent.unwrap_or(MinMax::NONE))
+    }
+
+    /// Returns the exits since the requested part of a recording started, when `start` was read. The
+    /// extremes are those since then already: the replay has reset them.
+    #[must_use]
+    pub fn since_part_start(&self, start: &Self) -> Self {
+        self.since_with(start, |group| group.totals.extremes)
+    }
+
+    fn since_with(&self, earlier: &Self, extremes: impl Fn(&GroupStats) -> MinMax) -> Self {
         let zero = ExitTotals::default();
         let groups = self.groups.iter().map(|(key, group)| {
             let before = earlier.groups.get(key).map_or(&zero, |it| &it.totals);
-            let recent = group.recent.unwrap_or(MinMax::NONE);
             let since = GroupStats {
-                totals: group.totals.since(before, recent),
+                totals: group.totals.since(before, extremes(group)),
                 causes: group.causes.clone(),
                 recent: group.recent,
             };
@@ -174,7 +184,11 @@ impl ExitGroups {
             by: self.by.clone(),
             kind: self.kind.clone(),
             groups: groups
-                .filter(|(_, group)| group.totals.count > 0 || group.totals.timed_count() > 0)
+                .filter(|(_, group)| {
+                    let totals = &group.totals;
+                    // An exit that ends in the interval may have been counted in an earlier one.
+                    totals.count > 0 || totals.untimed > 0 || totals.timed_count() > 0
+                })
                 .collect(),
             vcpus: vcpus.collect(),
         }
