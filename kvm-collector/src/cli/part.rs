@@ -187,6 +187,21 @@ impl<const TO: bool> PartArgs<TO> {
         Ok(limits)
     }
 
+    /// Checks that the part can be that of several recordings.
+    ///
+    /// # Errors
+    /// If a time is one of the clock of the events, which is another one on each host.
+    pub(super) fn check_for_several(&self) -> anyhow::Result<()> {
+        let given = [&self.from, &self.until].into_iter().flatten();
+        for time in given.filter(|it| matches!(it.time, Time::OfClock(_))) {
+            bail_usage!(
+                "{} cannot be used with several recordings: each host has its own clock. Use the time of day, a date with time, or the time since the start of each recording (1.5s)",
+                time.text
+            );
+        }
+        Ok(())
+    }
+
     /// Checks that the part has started in the recording.
     ///
     /// # Errors

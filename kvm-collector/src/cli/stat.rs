@@ -1,15 +1,22 @@
 //! `kvm-collector stat`.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 
 use super::{
     global::GlobalOptions,
+    inputs::Inputs,
     origin,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, TargetArgs},
+    several::{self, SeveralRecordings},
     stop::{OverheadArgs, StopArgs, parse_duration},
     tracefs::{find_kvm_format, open_tracefs},
 };
@@ -17,7 +24,7 @@ use crate::{
     format::{csv, json, text, text::TextStyle},
     session::{self, ReportPeriod},
     source::{Live, LiveOptions, PlaybackOptions},
-    view::{ReportOrigin, SelectedBy, StatReport},
+    view::{MergedCounts, ReportOrigin, SelectedBy, StatReport},
 };
 
 /// Count KVM events by name, and by VM with --per-vm
@@ -30,6 +37,7 @@ use crate::{
   kvm-collector stat -d 10s --per-vm          ten seconds, also per VM
   kvm-collector stat -I 1s -e 'kvm_exit,kvm_entry,kvmmmu:*'
   kvm-collector stat -i kvm.data --per-vm     from a recording
+  kvm-collector stat -i recordings/           the sum of all recordings in a directory
   kvm-collector stat --json -- kvm-collector guest --kind io --exits 1000")]
 pub(super) struct StatArgs {
     #[command(flatten)]
@@ -61,8 +69,10 @@ pub(super) struct StatArgs {
 }
 
 pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if let Some(path) = args.input.input.clone() {
-        return run_recorded(&args, &path, global);
+    match Inputs::find(&args.input.input)? {
+        Inputs::None => {}
+        Inputs::One(path) => return run_recorded(&args, &path, global),
+        Inputs::Several(paths) => return run_several(&args, &paths, global),
     }
     let tracefs = open_tracefs()?;
     let mut out = args.output.open()?;
@@ -128,6 +138,57 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
     Ok(args.output.exit_code(&total.loss))
 }
 
+/// Runs the command on several recordings, and reports the sum.
+fn run_several(
+    args: &StatArgs,
+    paths: &[PathBuf],
+    global: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
+    let part = &args.input.part;
+    several::check_options(args.interval, part)?;
+    let mut recordings = SeveralRecordings::open(paths)?;
+    let has_hosts = recordings.has_several_hosts();
+    let mut sum = MergedCounts::default();
+    for index in 0..recordings.files() {
+        let file = recordings.file(index);
+        let (path, host) = (file.path.clone(), file.host());
+        let selected = SelectedRecording::open(&path, &args.events, &[], &args.target, None)?;
+        let metadata = selected.recording.metadata();
+        let options = PlaybackOptions {
+            limits: part.apply(args.stop.limits(None), metadata, &path)?,
+            without_raw: true,
+            ..selected.options
+        };
+        let is_left_out = Cell::new(false);
+        session::stat::recorded(
+            selected.recording,
+            &selected.formats,
+            &options,
+            args.per_vm,
+            !global.quiet,
+            |_, _, report| match is_left_out.get() {
+                true => Ok(()),
+                false => Ok(sum.add(&host, report)?),
+            },
+            |summary| {
+                is_left_out.set(!recordings.add_summary(index, summary, part));
+                Ok(())
+            },
+        )?;
+    }
+    let (origin, times_ns) = recordings.finish(&args.target, part, args.selected_by())?;
+    let report = sum.report(has_hosts);
+    let heading = format!(
+        "Events{} in {} recordings",
+        args.target.heading(),
+        paths.len()
+    );
+    let mut out = args.output.open()?;
+    let mut writer = args.writer(origin, global, heading);
+    writer.write_at(ReportPeriod::Total, times_ns, &report, &mut out)?;
+    Ok(args.output.exit_code(&report.loss))
+}
+
 impl StatArgs {
     /// Returns the values of the options that select.
     fn selected_by(&self) -> SelectedBy {
@@ -166,18 +227,30 @@ impl Writer {
         report: &StatReport,
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
+        let report_start_ns = start_ns + report.start_ns;
+        let times_ns = (report_start_ns, report_start_ns + report.elapsed_ns);
+        self.write_at(period, times_ns, report, out)
+    }
+
+    /// Writes a report with this start and end, which are those of the clock of the events.
+    fn write_at(
+        &mut self,
+        period: ReportPeriod,
+        times_ns: (u64, u64),
+        report: &StatReport,
+        out: &mut impl std::io::Write,
+    ) -> anyhow::Result<()> {
         let first = !self.header_written;
         self.header_written = true;
         match self.format {
             OutputFormat::Json => {
-                let report_start_ns = start_ns + report.start_ns;
-                let times_ns = (report_start_ns, report_start_ns + report.elapsed_ns);
                 json::write_report(report, &self.origin, period.name(), times_ns, out)?
             }
             OutputFormat::Csv => csv::write_stat(report, first, out)?,
             OutputFormat::Text => {
                 if first {
                     writeln!(out, "\n  {}\n", self.heading)?;
+                    text::write_inputs(&self.origin.inputs, self.style, out)?;
                 }
                 if period == ReportPeriod::Total && self.has_intervals {
                     writeln!(out, "  total\n")?;

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    inputs::Inputs,
     output::{self, use_color},
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, ReasonArgs, TargetArgs},
@@ -133,7 +134,7 @@ enum Time {
 const EXIT_EVENTS: &[&str] = &["kvm_exit", "kvm_entry"];
 
 pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if let Some(path) = args.input.input.clone() {
+    if let Some(path) = Inputs::find_one(&args.input.input, "trace")? {
         return run_recorded(&args, &path, global);
     }
     let tracefs = open_tracefs()?;

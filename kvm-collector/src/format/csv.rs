@@ -32,6 +32,7 @@ pub fn write_stat(report: &StatReport, header: bool, out: &mut impl Write) -> io
         csv.write_record([
             "start_ns",
             "elapsed_ns",
+            "host",
             "vm",
             "pid",
             "event",
@@ -41,20 +42,19 @@ pub fn write_stat(report: &StatReport, header: bool, out: &mut impl Write) -> io
     }
     let start = report.start_ns.to_string();
     let elapsed = report.elapsed_ns.to_string();
-    let mut row = |vm: &str, pid: &str, event: &str, count: &str, rate: Option<f64>| {
+    let mut row = |[host, vm, pid]: [&str; 3], event: &str, count: &str, rate: Option<f64>| {
         let rate = cell(rate.map(|rate| format!("{rate:.3}")));
-        csv.write_record([&start, &elapsed, vm, pid, event, count, &rate])
+        csv.write_record([&start, &elapsed, host, vm, pid, event, count, &rate])
     };
     for event in &report.events {
         let count = event.count.to_string();
-        row("", "", &event.event, &count, Some(event.rate_per_s))?;
+        row([""; 3], &event.event, &count, Some(event.rate_per_s))?;
     }
     for vm in &report.vms {
         for event in &vm.events {
             let pid = vm.pid.to_string();
             row(
-                &vm.vm,
-                &pid,
+                [vm.host.as_deref().unwrap_or_default(), &vm.vm, &pid],
                 &event.event,
                 &event.count.to_string(),
                 Some(event.rate_per_s),
@@ -62,7 +62,7 @@ pub fn write_stat(report: &StatReport, header: bool, out: &mut impl Write) -> io
         }
     }
     for (kind, count) in loss_rows(&report.loss) {
-        row("", "", &format!("loss:{kind}"), &count, None)?;
+        row([""; 3], &format!("loss:{kind}"), &count, None)?;
     }
     csv.flush()
 }
@@ -82,6 +82,7 @@ pub fn write_exits(report: &ExitsReport, header: bool, out: &mut impl Write) -> 
     }
     for row in &report.rows {
         let cells = [
+            cell(row.host.as_ref()),
             cell(row.vm.as_ref()),
             cell(row.pid),
             cell(row.vcpu),
@@ -216,9 +217,10 @@ const DIFF_COLUMNS: [&str; 14] = [
 /// Times with three columns each: `_before`, `_now` and `_change`.
 const DIFF_TIMES: [&str; 4] = ["time_ns_per_s", "busy_ns_per_s", "mean_ns", "p99_ns"];
 
-const EXIT_COLUMNS: [&str; 30] = [
+const EXIT_COLUMNS: [&str; 31] = [
     "start_ns",
     "elapsed_ns",
+    "host",
     "vm",
     "pid",
     "vcpu",

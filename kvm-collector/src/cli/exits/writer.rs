@@ -14,12 +14,13 @@ use crate::{
     },
     view::{
         Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, ReportOrigin,
-        SlowExitRow, SortKey,
+        RowLabels, SlowExitRow, SortKey,
     },
 };
 
 pub(super) struct Writer<W> {
     pub(super) group_by: Vec<GroupBy>,
+    pub(super) is_by_host: bool,
     pub(super) options: ExitsOptions,
     /// Earlier report, sort key and maximum number of rows of the comparison.
     pub(super) baseline: Option<(Baseline, Option<SortKey>, Option<usize>)>,
@@ -31,6 +32,49 @@ pub(super) struct Writer<W> {
     pub(super) out: W,
     /// Number of rows and loss of the total.
     pub(super) total: Option<(usize, Loss)>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes a report. Its start and end are those of the clock of the events.
+    pub(super) fn write(
+        &mut self,
+        report: &ExitsReport,
+        period: ReportPeriod,
+        times_ns: (u64, u64),
+    ) -> anyhow::Result<()> {
+        let (first, out) = (!self.header_written, &mut self.out);
+        self.header_written = true;
+        if self.format == OutputFormat::Text {
+            if period == ReportPeriod::Total && self.has_intervals {
+                writeln!(out, "\n  total")?;
+            }
+            writeln!(out)?;
+            text::write_inputs(&self.origin.inputs, self.style, out)?;
+        }
+        if let Some((baseline, sort, top)) = &self.baseline {
+            let diff = DiffReport::compare(report, baseline, *sort, *top);
+            match self.format {
+                OutputFormat::Json => {
+                    json::write_report(&diff, &self.origin, period.name(), times_ns, out)?
+                }
+                OutputFormat::Csv => csv::write_exits_diff(&diff, first, out)?,
+                OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
+            }
+        } else {
+            match self.format {
+                OutputFormat::Json => {
+                    json::write_report(report, &self.origin, period.name(), times_ns, out)?
+                }
+                OutputFormat::Csv => csv::write_exits(report, first, out)?,
+                OutputFormat::Text => text::write_exits(report, self.style, out)?,
+            }
+        }
+        out.flush()?;
+        if period == ReportPeriod::Total {
+            self.total = Some((report.row_count, report.loss));
+        }
+        Ok(())
+    }
 }
 
 impl<W: Write> ExitsOutput for Writer<W> {
@@ -52,49 +96,24 @@ impl<W: Write> ExitsOutput for Writer<W> {
             since = groups.since(earlier_groups);
             &since
         };
-        let report = ExitsReport::from_groups(
+        let host = self.origin.host.as_deref().unwrap_or("?");
+        let labels = RowLabels::OneHost {
+            host: self.is_by_host.then_some(host),
+            vm_name: context.vm_name,
+        };
+        let report = ExitsReport::with_labels(
             groups,
             (earlier_reading.time_ns, reading.time_ns),
             reading.loss.since(&earlier_reading.loss),
             &self.options,
             &KeyNames::new(context.timing),
-            context.vm_name,
+            labels,
         );
         let times_ns = (
             context.start_ns + earlier_reading.time_ns,
             context.start_ns + reading.time_ns,
         );
-        let (first, out) = (!self.header_written, &mut self.out);
-        self.header_written = true;
-        if self.format == OutputFormat::Text {
-            if period == ReportPeriod::Total && self.has_intervals {
-                writeln!(out, "\n  total")?;
-            }
-            writeln!(out)?;
-        }
-        if let Some((baseline, sort, top)) = &self.baseline {
-            let diff = DiffReport::compare(&report, baseline, *sort, *top);
-            match self.format {
-                OutputFormat::Json => {
-                    json::write_report(&diff, &self.origin, period.name(), times_ns, out)?
-                }
-                OutputFormat::Csv => csv::write_exits_diff(&diff, first, out)?,
-                OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
-            }
-        } else {
-            match self.format {
-                OutputFormat::Json => {
-                    json::write_report(&report, &self.origin, period.name(), times_ns, out)?
-                }
-                OutputFormat::Csv => csv::write_exits(&report, first, out)?,
-                OutputFormat::Text => text::write_exits(&report, self.style, out)?,
-            }
-        }
-        out.flush()?;
-        if period == ReportPeriod::Total {
-            self.total = Some((report.row_count, report.loss));
-        }
-        Ok(())
+        self.write(&report, period, times_ns)
     }
 
     /// Writes a slow exit if its reason is selected.

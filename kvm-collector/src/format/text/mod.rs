@@ -5,6 +5,7 @@ mod diff;
 mod exits;
 mod exits_table;
 mod histogram;
+mod inputs;
 mod loss;
 mod row_names;
 mod slow_exit;
@@ -15,6 +16,7 @@ mod vcpu_table;
 
 pub use diff::write_exits_diff;
 pub use exits::write_exits;
+pub use inputs::write_inputs;
 pub use slow_exit::write_slow_exit;
 pub use stat::write_stat;
 pub use style::TextStyle;

@@ -32,6 +32,8 @@ impl GroupBy {
 /// The key of a group. A field is `None` if the exits are not grouped by it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
+    /// The host, by its index in the exits of several recordings ([`MergedExits`](super::MergedExits)).
+    pub host: Option<u32>,
     /// TGID of the VMM.
     pub tgid: Option<u32>,
     /// Index and TID of the vCPU. The TID is 0 if the index is known, else the index is
@@ -81,6 +83,22 @@ pub struct VcpuTotals {
     pub open_ns: u64,
 }
 
+impl VcpuTotals {
+    fn add(&mut self, other: &Self) {
+        for (to, from) in [
+            (&mut self.exits, other.exits),
+            (&mut self.guest_ns, other.guest_ns),
+            (&mut self.kernel_ns, other.kernel_ns),
+            (&mut self.vmm_ns, other.vmm_ns),
+            (&mut self.halted_ns, other.halted_ns),
+            (&mut self.preempted_ns, other.preempted_ns),
+            (&mut self.open_ns, other.open_ns),
+        ] {
+            *to = to.saturating_add(from);
+        }
+    }
+}
+
 impl ExitGroups {
     /// Creates an empty set of groups. `kind` is the counted kind of event, or `None` for exit
     /// reasons.
@@ -124,6 +142,7 @@ impl ExitGroups {
             .as_ref()
             .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         GroupKey {
+            host: None,
             tgid: has(GroupBy::Vm).then_some(tgid),
             vcpu: has(GroupBy::Vcpu).then_some((vcpu, tid)),
             key: has(GroupBy::Reason).then_some(key),
@@ -140,6 +159,33 @@ impl ExitGroups {
             vcpu.guest_ns = vcpu.guest_ns.saturating_add(times.guest_ns);
             vcpu.open_ns = vcpu.open_ns.saturating_add(times.open_ns);
         }
+    }
+
+    /// Adds the exits of another reading, with other ids: `group_id` and `vcpu_id` return those to use
+    /// for its groups and vCPUs, and `cause_kind` returns the one to use for a kind of cause.
+    pub(super) fn merge_with_ids(
+        &mut self,
+        other: &Self,
+        mut group_id: impl FnMut(&GroupKey) -> GroupKey,
+        mut vcpu_id: impl FnMut(VcpuId) -> VcpuId,
+        cause_kind: impl Fn(u32) -> u32,
+    ) {
+        for (key, from) in &other.groups {
+            let to = self.groups.entry(group_id(key)).or_default();
+            to.totals.merge(&from.totals);
+            if let Some(causes) = &from.causes {
+                let causes = causes.with_kinds(&cause_kind);
+                to.causes.get_or_insert_default().merge(&causes);
+            }
+        }
+        for (id, from) in &other.vcpus {
+            self.vcpus.entry(vcpu_id(*id)).or_default().add(from);
+        }
+    }
+
+    /// Returns the number of groups, and that of vCPUs.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.groups.len(), self.vcpus.len())
     }
 
     /// Returns the exits since an earlier reading with the same grouping. Causes are not subtracted:
