@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{
-    part::PartArgs,
     selection::{EventArgs, ReasonArgs, TargetArgs},
+    time_range::RangeArgs,
 };
 use crate::{
     source::{PlaybackOptions, Recording, RecordingSummary},
@@ -25,7 +25,7 @@ pub(super) struct InputArgs {
     pub(super) input: Vec<PathBuf>,
 
     #[command(flatten)]
-    pub(super) part: PartArgs,
+    pub(super) range: RangeArgs,
 }
 
 /// An opened recording and the selected events.

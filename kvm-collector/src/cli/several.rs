@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::bail;
 
-use super::{part::PartArgs, recording::warn_if_damaged, selection::TargetArgs, usage::bail_usage};
+use super::{
+    recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs, usage::bail_usage,
+};
 use crate::{
     source::{Recording, RecordingSummary},
     tracefs::{Format, ReasonNames},
@@ -28,13 +30,13 @@ pub(super) struct RecordingFile {
 ///
 /// # Errors
 /// When one of these is given.
-pub(super) fn check_options(interval: Option<Duration>, part: &PartArgs) -> anyhow::Result<()> {
+pub(super) fn check_options(interval: Option<Duration>, range: &RangeArgs) -> anyhow::Result<()> {
     if interval.is_some() {
         bail_usage!(
             "-I cannot be used with several recordings: each starts at another time, so their intervals cannot be added. Read them one by one, or use --from and --until"
         );
     }
-    part.check_for_several()
+    range.check_for_several()
 }
 
 /// Several recordings, and what has been read of them.
@@ -134,17 +136,17 @@ impl SeveralRecordings {
     }
 
     /// Adds what has been read of a recording. Returns false if it is left out, because it has no
-    /// selected events in the requested part.
+    /// selected events in the requested range.
     pub(super) fn add_summary(
         &mut self,
         index: usize,
         summary: &RecordingSummary,
-        part: &PartArgs,
+        range: &RangeArgs,
     ) -> bool {
         let file = &self.files[index];
         warn_if_damaged(summary, &file.path);
         self.processes.extend(summary.processes.iter().cloned());
-        if let Err(outside) = part.check(summary, file.wall_offset_ns, &file.path) {
+        if let Err(outside) = range.check(summary, file.wall_offset_ns, &file.path) {
             log::warn!("{}: left out: {outside}", file.path.display());
             return false;
         }
@@ -173,15 +175,15 @@ impl SeveralRecordings {
     /// latest, in ns since the epoch.
     ///
     /// # Errors
-    /// When no recording has events in the requested part, or a selected VM or process occurs in none.
+    /// When no recording has events in the requested range, or a selected VM or process occurs in none.
     pub(super) fn finish(
         self,
         target: &TargetArgs,
-        part: &PartArgs,
+        range: &RangeArgs,
         selection: SelectedBy,
     ) -> anyhow::Result<(ReportOrigin, (u64, u64))> {
         if self.inputs.is_empty() {
-            bail_usage!("{part} is outside of all {} recordings", self.files.len());
+            bail_usage!("{range} is outside of all {} recordings", self.files.len());
         }
         let processes: Vec<_> = self.processes.iter().cloned().collect();
         target.check_all_seen(&processes, Path::new("the recordings"))?;
@@ -222,18 +224,17 @@ impl SeveralRecordings {
             .filter_map(|(input, time)| Some((input.host.as_ref()?, (*time)?, &input.path)))
             .collect();
         all.sort();
-        for pair in all.windows(2) {
-            let [
-                (host, (_, end_ns), path),
-                (next_host, (next_ns, _), next_path),
-            ] = pair
-            else {
-                continue;
-            };
-            if host == next_host && next_ns < end_ns {
+        // The recording with the latest end so far: its host, end and path.
+        let mut latest: Option<(&String, u64, &String)> = None;
+        for (host, (start_ns, end_ns), path) in all {
+            let of_host = latest.filter(|it| it.0 == host);
+            if let Some((_, _, other)) = of_host.filter(|it| start_ns < it.1) {
                 log::warn!(
-                    "{path} and {next_path} are of the host {host} at the same time: events that are in both are counted twice"
+                    "{other} and {path} are of the host {host} at the same time: events that are in both are counted twice"
                 );
+            }
+            if of_host.is_none_or(|it| it.1 < end_ns) {
+                latest = Some((host, end_ns, path));
             }
         }
     }

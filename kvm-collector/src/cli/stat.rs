@@ -111,11 +111,11 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
 /// Runs the command on a recording. The measured time is from its first to its last event.
 fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let selected = SelectedRecording::open(path, &args.events, &[], &args.target, None)?;
-    let (limits, part) = (args.stop.limits(args.interval), &args.input.part);
+    let (limits, range) = (args.stop.limits(args.interval), &args.input.range);
     let metadata = selected.recording.metadata();
     let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
-        limits: part.apply(limits, metadata, path)?,
+        limits: range.apply(limits, metadata, path)?,
         without_raw: true,
         ..selected.options
     };
@@ -131,7 +131,7 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         !global.quiet && args.interval.is_none(),
         |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
         |summary| {
-            part.check(summary, wall_offset_ns, path)?;
+            range.check(summary, wall_offset_ns, path)?;
             recording::report_end(summary, &args.target, path)
         },
     )?;
@@ -144,8 +144,8 @@ fn run_several(
     paths: &[PathBuf],
     global: GlobalOptions,
 ) -> anyhow::Result<ExitCode> {
-    let part = &args.input.part;
-    several::check_options(args.interval, part)?;
+    let range = &args.input.range;
+    several::check_options(args.interval, range)?;
     let mut recordings = SeveralRecordings::open(paths)?;
     let has_hosts = recordings.has_several_hosts();
     let mut sum = MergedCounts::default();
@@ -155,7 +155,7 @@ fn run_several(
         let selected = SelectedRecording::open(&path, &args.events, &[], &args.target, None)?;
         let metadata = selected.recording.metadata();
         let options = PlaybackOptions {
-            limits: part.apply(args.stop.limits(None), metadata, &path)?,
+            limits: range.apply(args.stop.limits(None), metadata, &path)?,
             without_raw: true,
             ..selected.options
         };
@@ -171,12 +171,12 @@ fn run_several(
                 false => Ok(sum.add(&host, report)?),
             },
             |summary| {
-                is_left_out.set(!recordings.add_summary(index, summary, part));
+                is_left_out.set(!recordings.add_summary(index, summary, range));
                 Ok(())
             },
         )?;
     }
-    let (origin, times_ns) = recordings.finish(&args.target, part, args.selected_by())?;
+    let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
     let report = sum.report(has_hosts);
     let heading = format!(
         "Events{} in {} recordings",

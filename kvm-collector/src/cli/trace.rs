@@ -192,11 +192,11 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let is_sampled = selected.recording.is_sampled(formats);
     let mut printer = args.printer(formats, global, is_sampled, offset_ns)?;
     let mut out = output::open_output(args.output.as_ref())?;
-    let (limits, part) = (args.stop.limits(None), &args.input.part);
+    let (limits, range) = (args.stop.limits(None), &args.input.range);
     let metadata = selected.recording.metadata();
     let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
-        limits: part.apply(limits, metadata, path)?,
+        limits: range.apply(limits, metadata, path)?,
         ..selected.options
     };
     let shows_progress = !global.quiet && args.output.is_some();
@@ -207,7 +207,7 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         &mut printer,
         &mut out,
         |recording| {
-            part.check(recording, wall_offset_ns, path)?;
+            range.check(recording, wall_offset_ns, path)?;
             recording::report_end(recording, &args.target, path)
         },
     )?;

@@ -28,7 +28,7 @@ pub trait Sink {
         }
     }
 
-    /// Receives an item before the requested part of the recording. Exits in progress may end later.
+    /// Receives an item before the requested range of the recording. Exits in progress may end later.
     ///
     /// # Errors
     /// If the item cannot be stored.

@@ -335,10 +335,10 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "start_ns,elapsed_ns,vm,pid,event,count,rate_per_s"
+            "start_ns,elapsed_ns,host,vm,pid,event,count,rate_per_s"
         );
-        assert_eq!(lines[1], "0,2000000000,,,kvm:kvm_exit,5,2.500");
-        assert_eq!(lines[2], "0,2000000000,,,loss:lost,1,");
+        assert_eq!(lines[1], "0,2000000000,,,,kvm:kvm_exit,5,2.500");
+        assert_eq!(lines[2], "0,2000000000,,,,loss:lost,1,");
         assert_eq!(lines.len(), 1 + 2 * (1 + Loss::default().entries().len()));
     }
 }

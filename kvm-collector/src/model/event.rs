@@ -73,9 +73,9 @@ pub enum StreamItem<'a> {
         /// The thread's number.
         tid: u32,
     },
-    /// The requested part of a recording starts. The items before it are not part of the result: they
+    /// The requested range of a recording starts. The items before it are not part of the result: they
     /// only say what the threads are doing at that time.
-    PartStart {
+    RangeStart {
         /// When it starts, in ns.
         start_ns: u64,
     },

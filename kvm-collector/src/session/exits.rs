@@ -193,7 +193,7 @@ pub fn recorded(
     let has_slow = timing.slow_threshold.is_some();
     let mut replay = Replay::new(replay)?;
     let mut intervals = IntervalTracker::new(Snapshot::default());
-    // The exits before the requested part.
+    // The exits before the requested range.
     let mut before: Option<ExitGroups> = None;
     let summary = read_recording(recording, options, shows_progress, |item, context| {
         replay.add_item(item);
@@ -208,13 +208,13 @@ pub fn recorded(
         };
         if has_slow {
             for exit in replay.drain_slow_exits() {
-                if context.is_before_part {
+                if context.is_before_range {
                     continue;
                 }
                 output.write_slow_exit(&exit, report_context)?;
             }
         }
-        if let StreamItem::PartStart { .. } = item {
+        if let StreamItem::RangeStart { .. } = item {
             before = Some(take_recorded_snapshot(&mut replay, output, None)?.0);
         }
         if let StreamItem::IntervalEnd { .. } = item {
@@ -240,7 +240,7 @@ pub fn recorded(
     Ok(summary)
 }
 
-/// Reads all exits from a replay and groups them, without those `before` the requested part.
+/// Reads all exits from a replay and groups them, without those `before` the requested range.
 fn take_recorded_snapshot(
     replay: &mut Replay,
     output: &impl ExitsOutput,
@@ -251,7 +251,7 @@ fn take_recorded_snapshot(
         Ok::<_, Infallible>(replay.read_exits(each))
     })?;
     Ok(match before {
-        Some(before) => (groups.since_part_start(before), reading),
+        Some(before) => (groups.since_range_start(before), reading),
         None => (groups, reading),
     })
 }

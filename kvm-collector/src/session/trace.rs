@@ -83,7 +83,7 @@ impl Printer {
         })
     }
 
-    /// Times the exits in progress before the requested part of a recording. Prints nothing.
+    /// Times the exits in progress before the requested range of a recording. Prints nothing.
     fn skip(&mut self, item: &StreamItem<'_>, comm: &str) -> io::Result<()> {
         let Some(exits) = &mut self.exits else {
             return Ok(());
@@ -268,10 +268,11 @@ pub fn recorded(
             StreamItem::Event(event) => context.names.comm(event.thread()),
             _ => "",
         };
-        Ok::<_, anyhow::Error>(match context.is_before_part {
+        match context.is_before_range {
             true => printer.skip(item, comm)?,
             false => printer.print(item, comm, out)?,
-        })
+        }
+        Ok::<_, anyhow::Error>(())
     })?;
     check(&summary)?;
     Ok(printer.finish(summary.loss, out)?)

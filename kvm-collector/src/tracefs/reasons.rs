@@ -201,6 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn several_kernels_complement_each_other() {
+        const OLD: &str = include_str!("../../tests/fixtures/formats/6.1-x86_64/kvm/kvm_exit");
+        let new = Format::parse("kvm", EXIT).unwrap();
+        // An old kernel that does not name HLT.
+        let old = Format::parse(
+            "kvm",
+            &OLD.replace("\"HLT\"", "\"OTHER\"")
+                .replace("{ 12,", "{ 7712,"),
+        );
+        let formats = [old.unwrap(), new];
+        let of_old = ReasonNames::new(Some(&formats[0]));
+        let names = ReasonNames::of_several(&formats);
+        assert_eq!(of_old.name(1, 12), "UNKNOWN(0xc)");
+        assert_eq!(names.name(1, 12), "HLT");
+        assert_eq!(names.name(2, 0x78), "hlt");
+        assert_eq!(
+            names.matching_codes(&["HLT".to_owned()]).unwrap(),
+            [12, 0x78]
+        );
+    }
+
+    #[test]
     fn names_of_vmx_flags_follow_the_reason() {
         let exit = Format::parse("kvm", EXIT).unwrap();
         let names = ReasonNames::new(Some(&exit));

@@ -6,7 +6,6 @@ mod collector;
 mod intervals;
 mod limits;
 mod losses;
-mod parts;
 mod random_streams;
 #[path = "../common/raw_event.rs"]
 mod raw_event;
@@ -14,4 +13,8 @@ mod raw_event;
 mod raw_record;
 mod recording_file;
 mod selection;
+mod several;
+#[path = "../common/temporary_folder.rs"]
+mod temporary_folder;
 mod threads;
+mod time_ranges;

@@ -12,9 +12,9 @@ use clap::{Args, ValueEnum};
 use crate::{
     cli::{
         output_file::CompleteFile,
-        part::PartArgs,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
+        time_range::RangeArgs,
     },
     model::Loss,
     recording::Metadata,
@@ -64,7 +64,7 @@ pub(in crate::cli) struct ConvertArgs {
 
     // `--to` is the output format.
     #[command(flatten)]
-    pub(super) part: PartArgs<false>,
+    pub(super) range: RangeArgs<false>,
 
     #[command(flatten)]
     pub(super) events: EventArgs,
@@ -125,13 +125,13 @@ pub(super) enum RowContents {
 }
 
 impl ConvertArgs {
-    /// Returns the part of the recording to convert.
+    /// Returns the range of the recording to convert.
     pub(super) fn limits(&self, metadata: &Metadata) -> anyhow::Result<TimeLimits> {
         let limits = TimeLimits {
             duration_ns: self.duration.map(saturating_ns),
             ..TimeLimits::default()
         };
-        self.part.apply(limits, metadata, &self.input)
+        self.range.apply(limits, metadata, &self.input)
     }
 
     /// Returns the context of a write error.

@@ -69,7 +69,7 @@ pub(super) fn run(
     let clocks = recording.metadata().wall_and_event_ns();
     let mut page = PageData::new(&formats, counted, exits)?;
     let summary = session::read_recording(recording, &options, !global.quiet, |item, context| {
-        page.add_item(item, context.is_before_part);
+        page.add_item(item, context.is_before_range);
         Ok::<_, anyhow::Error>(())
     })?;
     facts.start_wall_ns = clocks
@@ -114,7 +114,7 @@ struct PageData {
     timeline: Timeline,
     /// The timed exits, or the reason why exits cannot be timed.
     exits: Result<Replay, String>,
-    /// The exits before the requested part of the recording.
+    /// The exits before the requested range of the recording.
     before: Option<ExitTables>,
 }
 
@@ -140,20 +140,20 @@ impl PageData {
         })
     }
 
-    fn add_item(&mut self, item: &StreamItem<'_>, is_before_part: bool) {
-        if !is_before_part {
+    fn add_item(&mut self, item: &StreamItem<'_>, is_before_range: bool) {
+        if !is_before_range {
             self.counter.add_item(item);
             self.timeline.add_item(item);
         }
         if let Ok(replay) = &mut self.exits {
             replay.add_item(item);
             for segment in replay.drain_segments() {
-                match is_before_part {
+                match is_before_range {
                     true => self.timeline.skip_segment(&segment),
                     false => self.timeline.add_segment(&segment),
                 }
             }
-            if let StreamItem::PartStart { .. } = item {
+            if let StreamItem::RangeStart { .. } = item {
                 self.before = Some(ExitTables::read(replay).0);
             }
         }
@@ -222,8 +222,8 @@ fn exit_reports(
 ) -> RecordedExits {
     let (mut tables, reading) = ExitTables::read(replay);
     if let Some(before) = before {
-        tables.rows = tables.rows.since_part_start(&before.rows);
-        tables.reasons = tables.reasons.since_part_start(&before.reasons);
+        tables.rows = tables.rows.since_range_start(&before.rows);
+        tables.reasons = tables.reasons.since_range_start(&before.reasons);
     }
     let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
     let names = KeyNames {

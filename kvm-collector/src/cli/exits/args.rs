@@ -168,7 +168,7 @@ pub(in crate::cli) struct ExitsArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum GroupKey {
-    /// The host; without it, rows by VM of recordings of several hosts have it too
+    /// The host. Rows by VM have it too if recordings are of several hosts
     Host,
     /// The VM
     Vm,

@@ -32,7 +32,7 @@ pub(super) fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<ExitCode> {
     check_options(args)?;
-    let part = &args.input.part;
+    let range = &args.input.range;
     let mut recordings = SeveralRecordings::open(paths)?;
     // A process id identifies a VM only on its host.
     let is_by_vm = args.group_by().contains(&GroupBy::Vm);
@@ -60,7 +60,7 @@ pub(super) fn run(
         replay.is_sampled = recording.is_sampled(&selected);
         let options = PlaybackOptions {
             selection: args.target.for_recording()?,
-            limits: part.apply(args.stop.limits(None), recording.metadata(), &path)?,
+            limits: range.apply(args.stop.limits(None), recording.metadata(), &path)?,
             without_raw: false,
         };
         let is_left_out = Cell::new(false);
@@ -70,7 +70,7 @@ pub(super) fn run(
             sum: &mut sum,
         };
         let check = |summary: &RecordingSummary| {
-            is_left_out.set(!recordings.add_summary(index, summary, part));
+            is_left_out.set(!recordings.add_summary(index, summary, range));
             Ok(())
         };
         session::exits::recorded(
@@ -83,7 +83,7 @@ pub(super) fn run(
         )?;
     }
     let exit_formats = recordings.exit_formats().to_vec();
-    let (origin, times_ns) = recordings.finish(&args.target, part, args.selected_by())?;
+    let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
     let Sum {
         merged,
         timing,
@@ -114,7 +114,7 @@ fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
             "--slow cannot be used with several recordings: the order of their exits is unknown. Read them one by one"
         );
     }
-    several::check_options(args.interval, &args.input.part)
+    several::check_options(args.interval, &args.input.range)
 }
 
 /// The sum of the recordings read so far.
@@ -204,5 +204,40 @@ impl ExitsOutput for AddToSum<'_> {
 
     fn flush(&mut self) -> anyhow::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::EventKind, timing::DetailEvent, tracefs::Format};
+
+    const MSR: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_msr");
+
+    fn request(kinds: &[&str]) -> TimingRequest {
+        let cause_events = kinds.iter().map(|kind| DetailEvent {
+            kind: EventKind::from_name(kind).unwrap(),
+            format: Format::parse("kvm", MSR).unwrap(),
+        });
+        TimingRequest {
+            cause_events: cause_events.collect(),
+            ..TimingRequest::default()
+        }
+    }
+
+    #[test]
+    fn kinds_of_causes_have_one_number_in_all_recordings() {
+        let mut sum = Sum {
+            group_by: Vec::new(),
+            merged: MergedExits::default(),
+            timing: None,
+            loss: Loss::default(),
+            elapsed_ns: 0,
+            is_by_host: false,
+        };
+        assert_eq!(sum.cause_kinds(&request(&["msr", "pio"])), [1, 2]);
+        assert_eq!(sum.cause_kinds(&request(&["pio", "cpuid"])), [2, 3]);
+        assert_eq!(sum.cause_kinds(&request(&["cpuid", "msr"])), [3, 1]);
+        assert_eq!(sum.timing.unwrap().cause_events.len(), 3);
     }
 }

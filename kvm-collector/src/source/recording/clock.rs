@@ -1,4 +1,4 @@
-//! The time of a recording that is played: when the requested part starts and ends, and when report
+//! The time of a recording that is played: when the requested range starts and ends, and when report
 //! intervals end.
 
 use super::time_limits::TimeLimits;
@@ -9,19 +9,19 @@ pub(super) struct RecordingClock {
     limits: TimeLimits,
     /// The time of the first event.
     first_ns: Option<u64>,
-    /// The start and the end of the requested part. Empty if it is outside of the recording.
-    part_ns: (u64, u64),
+    /// The start and the end of the requested range. Empty if it is outside of the recording.
+    range_ns: (u64, u64),
     phase: Phase,
     newest_ns: u64,
     /// When the current interval started.
     interval_start_ns: u64,
     /// Whether there was an event or a loss since then.
     has_unreported: bool,
-    /// The next time at which the requested part starts or ends, or an interval ends.
+    /// The next time at which the requested range starts or ends, or an interval ends.
     next_step_ns: u64,
 }
 
-/// Where the clock is, relative to the requested part of the recording.
+/// Where the clock is, relative to the requested range of the recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Before,
@@ -32,8 +32,8 @@ enum Phase {
 /// What happens before an item, in this order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ClockStep {
-    /// The requested part starts after the first event, and has started at this time.
-    pub(super) part_start_ns: Option<u64>,
+    /// The requested range starts after the first event, and has started at this time.
+    pub(super) range_start_ns: Option<u64>,
     /// The ends of the intervals that have ended. These are at most two, because consecutive
     /// intervals without items are reported as one.
     pub(super) interval_ends_ns: [Option<u64>; 2],
@@ -45,7 +45,7 @@ impl RecordingClock {
         Self {
             limits,
             first_ns: None,
-            part_ns: (0, 0),
+            range_ns: (0, 0),
             phase: Phase::Before,
             newest_ns: 0,
             interval_start_ns: 0,
@@ -66,43 +66,43 @@ impl RecordingClock {
         has_no_step
     }
 
-    /// Returns the start of the requested part: the time of the first event, or a later one.
+    /// Returns the start of the requested range: the time of the first event, or a later one.
     pub(super) fn start_ns(&self) -> Option<u64> {
-        self.first_ns.map(|_| self.part_ns.0)
+        self.first_ns.map(|_| self.range_ns.0)
     }
 
-    /// Returns the end of the requested part if it has passed, otherwise the latest time.
+    /// Returns the end of the requested range if it has passed, otherwise the latest time.
     pub(super) fn end_ns(&self) -> u64 {
         match self.phase {
-            Phase::After => self.part_ns.1,
+            Phase::After => self.range_ns.1,
             Phase::Before | Phase::Within => self.newest_ns,
         }
     }
 
-    /// Returns whether there was an event, but the requested part has not started.
+    /// Returns whether there was an event, but the requested range has not started.
     #[inline]
-    pub(super) fn is_before_part(&self) -> bool {
+    pub(super) fn is_before_range(&self) -> bool {
         self.phase == Phase::Before && self.first_ns.is_some()
     }
 
-    /// Returns whether the requested part has ended.
+    /// Returns whether the requested range has ended.
     pub(super) fn is_finished(&self) -> bool {
         self.phase == Phase::After
     }
 
-    /// Returns the times of the first and of the last event, if the requested part has not started.
+    /// Returns the times of the first and of the last event, if the requested range has not started.
     pub(super) fn outside(&self) -> Option<(u64, u64)> {
         let first_ns = self.first_ns?;
-        self.is_before_part().then_some((first_ns, self.newest_ns))
+        self.is_before_range().then_some((first_ns, self.newest_ns))
     }
 
     /// Advances to `time_ns`. Returns what happens before.
     pub(super) fn advance(&mut self, time_ns: u64, is_event: bool) -> ClockStep {
         let step = self.advance_to(time_ns, is_event);
-        let (start_ns, end_ns) = self.part_ns;
+        let (start_ns, end_ns) = self.range_ns;
         self.next_step_ns = match (self.first_ns, self.phase) {
             (None, _) => 0,
-            // A part that is outside of the recording never starts.
+            // A range that is outside of the recording never starts.
             (_, Phase::Before) if start_ns >= end_ns => u64::MAX,
             (_, Phase::Before) => start_ns,
             (_, Phase::Within | Phase::After) => {
@@ -122,19 +122,19 @@ impl RecordingClock {
             if is_event {
                 self.first_ns = Some(time_ns);
                 self.newest_ns = time_ns;
-                self.part_ns = self.limits.part(time_ns);
-                self.interval_start_ns = self.part_ns.0;
-                if self.part_ns.0 == time_ns && self.part_ns.1 > time_ns {
+                self.range_ns = self.limits.range(time_ns);
+                self.interval_start_ns = self.range_ns.0;
+                if self.range_ns.0 == time_ns && self.range_ns.1 > time_ns {
                     self.phase = Phase::Within;
                 }
             }
             return step;
         }
-        let (start_ns, end_ns) = self.part_ns;
+        let (start_ns, end_ns) = self.range_ns;
         if self.phase == Phase::Before && start_ns <= time_ns && start_ns < end_ns {
             self.phase = Phase::Within;
             self.newest_ns = start_ns;
-            step.part_start_ns = Some(start_ns);
+            step.range_start_ns = Some(start_ns);
         }
         if self.phase == Phase::Within {
             if time_ns >= end_ns {
@@ -168,7 +168,9 @@ impl RecordingClock {
 
     /// Ends the last interval, which may be shorter than the others. Returns its end.
     pub(super) fn finish(&mut self) -> Option<u64> {
-        self.limits.interval_ns.filter(|_| !self.is_before_part())?;
+        self.limits
+            .interval_ns
+            .filter(|_| !self.is_before_range())?;
         let end_ns = self.end_ns();
         (self.has_unreported || end_ns > self.interval_start_ns).then(|| {
             self.interval_start_ns = end_ns;
@@ -191,7 +193,7 @@ mod tests {
         for time_ns in times {
             if !clock.try_advance(*time_ns) {
                 let step = clock.advance(*time_ns, true);
-                assert!(step.part_start_ns.is_none() || ends.is_empty());
+                assert!(step.range_start_ns.is_none() || ends.is_empty());
                 ends.extend(step.interval_ends_ns.into_iter().flatten());
             }
             if clock.is_finished() {
@@ -240,7 +242,7 @@ mod tests {
     #[test]
     fn requested_part_includes_its_start_and_excludes_its_end() {
         use RecordingTime::{OfClock, SinceStart};
-        let part = |from, until, times: &[u64]| {
+        let range = |from, until, times: &[u64]| {
             let limits = TimeLimits {
                 from,
                 until,
@@ -251,22 +253,28 @@ mod tests {
             (clock.start_ns(), clock.end_ns(), clock.outside(), ends)
         };
         let times = [100, 105, 125, 130, 160];
-        let whole = part(None, None, &times);
-        assert_eq!(whole, (Some(100), 160, None, vec![110, 120, 130, 160, 160]));
-        assert_eq!(part(Some(SinceStart(0)), Some(OfClock(161)), &times), whole);
-        // Times before the recording and after it are limited to it.
-        assert_eq!(part(Some(OfClock(5)), Some(OfClock(500)), &times), whole);
+        let whole = range(None, None, &times);
         assert_eq!(
-            part(Some(SinceStart(25)), Some(SinceStart(30)), &times),
+            whole,
+            (Some(100), 160, None, vec![110, 120, 130, 140, 160, 160])
+        );
+        assert_eq!(
+            range(Some(SinceStart(0)), Some(OfClock(161)), &times),
+            whole
+        );
+        // Times before the recording and after it are limited to it.
+        assert_eq!(range(Some(OfClock(5)), Some(OfClock(500)), &times), whole);
+        assert_eq!(
+            range(Some(SinceStart(25)), Some(SinceStart(30)), &times),
             (Some(125), 130, None, vec![130])
         );
-        // There may be no event in the part.
+        // There may be no event in the range.
         assert_eq!(
-            part(Some(OfClock(140)), Some(OfClock(155)), &times),
+            range(Some(OfClock(140)), Some(OfClock(155)), &times),
             (Some(140), 155, None, vec![150, 155])
         );
         for (from, until) in [(161, 200), (20, 100), (130, 130), (130, 120)] {
-            let (_, _, outside, ends) = part(Some(OfClock(from)), Some(OfClock(until)), &times);
+            let (_, _, outside, ends) = range(Some(OfClock(from)), Some(OfClock(until)), &times);
             assert_eq!(outside, Some((100, 160)), "{from} {until}");
             assert_eq!(ends, [0u64; 0]);
         }

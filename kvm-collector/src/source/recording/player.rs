@@ -30,7 +30,7 @@ const MAX_HELD_BYTES: usize = 512 << 20;
 enum PlaybackStop<E> {
     /// The receiver of the items returned an error.
     Error(E),
-    /// The requested part has ended.
+    /// The requested range has ended.
     LimitReached,
 }
 
@@ -50,11 +50,11 @@ pub(super) struct Player<'a> {
     clock: RecordingClock,
     names: RecordedNames,
     loss: Loss,
-    /// Number of unattributed events before the requested part.
+    /// Number of unattributed events before the requested range.
     unattributed_before: u64,
     /// Why the recording is incomplete.
     defect: Option<String>,
-    /// Number of events in the requested part so far.
+    /// Number of events in the requested range so far.
     events: u64,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Player<'a> {
     }
 
     /// Reads chunks with `next` and passes items to `each`, until the recording ends or the
-    /// requested part has ended.
+    /// requested range has ended.
     ///
     /// # Errors
     /// The first error of `next` or `each`.
@@ -140,7 +140,7 @@ impl<'a> Player<'a> {
         mut self,
         each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<RecordingSummary, E> {
-        // At the end of the requested part, only the losses up to there matter, as at the end of an
+        // At the end of the requested range, only the losses up to there matter, as at the end of an
         // interval.
         if !self.losses.is_empty() && !self.clock.is_finished() {
             match self.emit_losses(u64::MAX, each) {
@@ -196,7 +196,7 @@ impl<'a> Player<'a> {
             loss: &self.loss,
             events: self.events,
             start_ns: self.clock.start_ns(),
-            is_before_part: self.clock.is_before_part(),
+            is_before_range: self.clock.is_before_range(),
         };
         each(item, &context).map_err(PlaybackStop::Error)
     }
@@ -341,7 +341,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Advances the clock past the start or the end of the requested part or past the end of an
+    /// Advances the clock past the start or the end of the requested range or past the end of an
     /// interval, and emits these.
     #[cold]
     fn advance_clock<E>(
@@ -352,11 +352,11 @@ impl<'a> Player<'a> {
     ) -> Result<(), PlaybackStop<E>> {
         self.update_unattributed();
         let step = self.clock.advance(time_ns, is_event);
-        if let Some(start_ns) = step.part_start_ns {
+        if let Some(start_ns) = step.range_start_ns {
             self.unattributed_before = self.attribution.unattributed();
             self.loss = Loss::default();
             self.events = 0;
-            self.emit(&StreamItem::PartStart { start_ns }, each)?;
+            self.emit(&StreamItem::RangeStart { start_ns }, each)?;
         }
         for end_ns in step.interval_ends_ns.into_iter().flatten() {
             self.emit(&StreamItem::IntervalEnd { end_ns }, each)?;
@@ -395,7 +395,7 @@ impl<'a> Player<'a> {
     }
 }
 
-/// Returns whether the playback stopped because the requested part has ended.
+/// Returns whether the playback stopped because the requested range has ended.
 fn is_limit_reached<E>(result: Result<(), PlaybackStop<E>>) -> Result<bool, E> {
     match result {
         Ok(()) => Ok(false),

@@ -1,13 +1,13 @@
 //! Limits for the time of a measurement.
 
-/// Which part of a recording is read, and the length of the report intervals.
+/// Which range of a recording is read, and the length of the report intervals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeLimits {
-    /// The start of the part; `None` is the first selected event.
+    /// The start of the range; `None` is the first selected event.
     pub from: Option<RecordingTime>,
-    /// The end of the part, which is not included; `None` is the end of the recording.
+    /// The end of the range, which is not included; `None` is the end of the recording.
     pub until: Option<RecordingTime>,
-    /// The maximum length of the part, in ns; `None` is unlimited.
+    /// The maximum length of the range, in ns; `None` is unlimited.
     pub duration_ns: Option<u64>,
     /// The length of a report interval, in ns; `None` has no intervals.
     pub interval_ns: Option<u64>,
@@ -34,9 +34,9 @@ impl RecordingTime {
 }
 
 impl TimeLimits {
-    /// Returns the start and the end of the part in ns of the clock of the events, given the time of
-    /// the first selected event. The part is empty if the end is not after the start.
-    pub(super) fn part(&self, first_ns: u64) -> (u64, u64) {
+    /// Returns the start and the end of the range in ns of the clock of the events, given the time of
+    /// the first selected event. The range is empty if the end is not after the start.
+    pub(super) fn range(&self, first_ns: u64) -> (u64, u64) {
         let clock_ns = |time: RecordingTime| time.clock_ns(first_ns);
         let start_ns = self.from.map_or(first_ns, clock_ns).max(first_ns);
         let duration_end_ns = self

@@ -38,9 +38,9 @@ pub struct Replay {
     options: ReplayOptions,
     executor: StepExecutor,
     damaged: u64,
-    /// Losses before the requested part of the stream.
+    /// Losses before the requested range of the stream.
     loss_before: Loss,
-    /// The time of the first event, or the start of the requested part.
+    /// The time of the first event, or the start of the requested range.
     start_ns: Option<u64>,
     now_ns: u64,
 }
@@ -93,7 +93,7 @@ impl Replay {
             }
             StreamItem::Lost { slot, cpu, .. } => self.executor.add_loss(slot, cpu),
             StreamItem::ThreadEnd { tid } => self.executor.remove_tid(tid),
-            StreamItem::PartStart { start_ns } => self.start_part(start_ns),
+            StreamItem::RangeStart { start_ns } => self.start_range(start_ns),
             StreamItem::IntervalEnd { end_ns } => self.advance(end_ns),
         }
     }
@@ -105,9 +105,9 @@ impl Replay {
         }
     }
 
-    /// Starts the requested part of the stream: losses, causes and extremes are those since then.
+    /// Starts the requested range of the stream: losses, causes and extremes are those since then.
     /// Counts and times go on; [`ExitReading`]s are compared with one at this time.
-    fn start_part(&mut self, start_ns: u64) {
+    fn start_range(&mut self, start_ns: u64) {
         self.advance(start_ns);
         self.start_ns = Some(start_ns);
         let (_, migrated) = self.executor.read_exits(self.now_ns, &mut |_| {});

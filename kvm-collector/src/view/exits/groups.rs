@@ -195,10 +195,10 @@ impl ExitGroups {
         self.since_with(earlier, |group| group.recent.unwrap_or(MinMax::NONE))
     }
 
-    /// Returns the exits since the requested part of a recording started, when `start` was read. The
+    /// Returns the exits since the requested range of a recording started, when `start` was read. The
     /// extremes are those since then already: the replay has reset them.
     #[must_use]
-    pub fn since_part_start(&self, start: &Self) -> Self {
+    pub fn since_range_start(&self, start: &Self) -> Self {
         self.since_with(start, |group| group.totals.extremes)
     }
 

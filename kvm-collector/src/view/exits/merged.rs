@@ -173,17 +173,16 @@ mod tests {
     fn vms_of_different_hosts_or_names_are_different() {
         let by = [GroupBy::Vm, GroupBy::Reason];
         let mut merged = MergedExits::new(&by, None, true);
-        let (web, db) = (|_: u32| "web".to_owned(), |_: u32| "db".to_owned());
-        let names: [(&str, u32, &dyn Fn(u32) -> String); 5] = [
-            ("a", 7, &web),
-            ("b", 7, &web),
-            ("a", 7, &web),
-            ("a", 7, &db),
-            ("a", 8, &web),
-        ];
-        for (host, tgid, vm_name) in names {
-            let groups = groups(tgid, &by);
-            assert_eq!(merged.add(host, &groups, vm_name, |kind| kind), Ok(()));
+        for (host, tgid, name) in [
+            ("a", 7, "web"),
+            ("b", 7, "web"),
+            ("a", 7, "web"),
+            ("a", 7, "db"),
+            ("a", 8, "web"),
+        ] {
+            let vm_name = |_: u32| name.to_owned();
+            let result = merged.add(host, &groups(tgid, &by), &vm_name, |kind| kind);
+            assert_eq!(result, Ok(()));
         }
         let rows: Vec<_> = merged
             .groups()

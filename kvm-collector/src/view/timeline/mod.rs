@@ -92,14 +92,14 @@ impl Timeline {
                 let bin = self.extend_to((*time_ns).max(self.newest_ns));
                 add_to_bin(&mut self.lost, bin, *count);
             }
-            StreamItem::PartStart { start_ns } => {
+            StreamItem::RangeStart { start_ns } => {
                 self.extend_to(*start_ns);
             }
             _ => {}
         }
     }
 
-    /// Stores a segment before the requested part of a recording: it may be a part of an exit that ends
+    /// Stores a segment before the requested range of a recording: it may be a part of an exit that ends
     /// later.
     pub fn skip_segment(&mut self, segment: &Segment) {
         self.assembler.add(segment, |_| ());
@@ -269,8 +269,8 @@ impl Timeline {
                 .saturating_add(start_ns);
             let until_ns = to_ns.min(bin_end_ns);
             if let Some(bin) = self.track_bin(track, bin) {
-                let part_ns = &mut bin.parts_ns[part as usize];
-                *part_ns = part_ns.saturating_add(until_ns - from_ns);
+                let range_ns = &mut bin.parts_ns[part as usize];
+                *range_ns = range_ns.saturating_add(until_ns - from_ns);
             }
             if until_ns == from_ns {
                 return;

@@ -152,7 +152,7 @@ impl ExitLines {
         Ok(())
     }
 
-    /// Adds an item before the requested part of a recording: as [`ExitLines::add_item`], but exits
+    /// Adds an item before the requested range of a recording: as [`ExitLines::add_item`], but exits
     /// that end are not written.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `--from` and `--until`: the part of a recording that is read.
+//! `--from` and `--until`: the time range of a recording that is read.
 
 use std::{fmt, path::Path};
 
@@ -13,10 +13,10 @@ use crate::{
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// The options that select a part of a recording. `TO` makes `--to` an alias of `--until`.
+/// The options that select a time range of a recording. `TO` makes `--to` an alias of `--until`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Duration")]
-pub(super) struct PartArgs<const TO: bool = true> {
+pub(super) struct RangeArgs<const TO: bool = true> {
     /// Read a recording from this time on: 1.5s (since its first selected event), 13:17:09, or
     /// @SECONDS as `trace` prints them
     ///
@@ -52,7 +52,7 @@ enum Time {
     OfDay(u64),
 }
 
-/// Parses a time of [`PartArgs`].
+/// Parses a time of [`RangeArgs`].
 fn parse_time(text: &str) -> Result<GivenTime, String> {
     let time = parse_since_start(text)
         .map(Time::SinceStart)
@@ -151,8 +151,8 @@ fn parse_zone(text: &str) -> Option<i64> {
     Some(sign * (hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60))
 }
 
-impl<const TO: bool> PartArgs<TO> {
-    /// Adds the part to the limits of reading a recording.
+impl<const TO: bool> RangeArgs<TO> {
+    /// Adds the range to the limits of reading a recording.
     ///
     /// # Errors
     /// If a time is a date, and the recording does not contain the date; or if the end is before the
@@ -177,7 +177,8 @@ impl<const TO: bool> PartArgs<TO> {
         let is_reversed = match (limits.from, limits.until) {
             (Some(RecordingTime::SinceStart(from)), Some(RecordingTime::SinceStart(until)))
             | (Some(RecordingTime::OfClock(from)), Some(RecordingTime::OfClock(until))) => {
-                from >= until
+                // Dates before the zero of the clock are 0.
+                from >= until && until > 0
             }
             _ => false,
         };
@@ -187,25 +188,25 @@ impl<const TO: bool> PartArgs<TO> {
         Ok(limits)
     }
 
-    /// Checks that the part can be that of several recordings.
+    /// Checks that the range can be that of several recordings.
     ///
     /// # Errors
     /// If a time is one of the clock of the events, which is another one on each host.
     pub(super) fn check_for_several(&self) -> anyhow::Result<()> {
-        let given = [&self.from, &self.until].into_iter().flatten();
-        for time in given.filter(|it| matches!(it.time, Time::OfClock(_))) {
-            bail_usage!(
+        let mut given = [&self.from, &self.until].into_iter().flatten();
+        match given.find(|it| matches!(it.time, Time::OfClock(_))) {
+            Some(time) => bail_usage!(
                 "{} cannot be used with several recordings: each host has its own clock. Use the time of day, a date with time, or the time since the start of each recording (1.5s)",
                 time.text
-            );
+            ),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Checks that the part has started in the recording.
+    /// Checks that the range has started in the recording.
     ///
     /// # Errors
-    /// If the whole part is before the first or after the last selected event.
+    /// If the whole range is before the first or after the last selected event.
     pub(super) fn check(
         &self,
         summary: &RecordingSummary,
@@ -239,7 +240,7 @@ impl<const TO: bool> PartArgs<TO> {
     }
 }
 
-impl<const TO: bool> fmt::Display for PartArgs<TO> {
+impl<const TO: bool> fmt::Display for RangeArgs<TO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = [("--from", &self.from), ("--until", &self.until)];
         let mut separator = "";

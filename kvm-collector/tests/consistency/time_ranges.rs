@@ -1,4 +1,4 @@
-//! `--from` and `--until`: parts of a recording.
+//! `--from` and `--until`: time ranges of a recording.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ fn bounds(report: &Value) -> (u64, u64) {
 }
 
 #[test]
-fn a_part_equals_the_intervals_in_it() {
+fn a_range_equals_the_intervals_in_it() {
     let file = eventful_recording();
     for command in [
         &["stat", "--json", "--per-vm"][..],
@@ -142,7 +142,7 @@ fn a_part_equals_the_intervals_in_it() {
             ];
             let part = report(&file, &[command, &part].concat());
             assert_eq!(
-                sums(&[part.clone()]),
+                sums(std::slice::from_ref(&part)),
                 sums(covered),
                 "{command:?} {from} {until}"
             );
@@ -161,7 +161,7 @@ fn a_part_equals_the_intervals_in_it() {
 }
 
 #[test]
-fn all_ways_to_write_a_time_select_the_same_part() {
+fn all_ways_to_write_a_time_select_the_same_range() {
     let file = eventful_recording();
     let exits = |from: &str, to: &str| {
         let mut report = report(&file, &["exits", "--json", "--from", from, "--to", to]);
@@ -186,7 +186,7 @@ fn all_ways_to_write_a_time_select_the_same_part() {
 }
 
 #[test]
-fn traces_of_parts_add_up_to_the_whole_trace() {
+fn traces_of_ranges_add_up_to_the_whole_trace() {
     let file = eventful_recording();
     let text = |args: &[&str]| {
         let output = run(&file, args);
@@ -234,7 +234,7 @@ fn traces_of_parts_add_up_to_the_whole_trace() {
 }
 
 #[test]
-fn extremes_and_causes_are_those_of_the_part() {
+fn extremes_and_causes_are_those_of_the_range() {
     let thread = (VM_A, VM_A + 1);
     let mut items = Vec::new();
     for (at, time_ns, port) in [
@@ -265,7 +265,7 @@ fn extremes_and_causes_are_those_of_the_part() {
 }
 
 #[test]
-fn a_part_outside_of_the_recording_is_an_error_that_says_what_it_covers() {
+fn a_range_outside_of_the_recording_is_an_error_that_says_what_it_covers() {
     let file = eventful_recording();
     let folder_file = std::env::temp_dir().join(format!("kvm-part-{}.html", std::process::id()));
     let html = folder_file.to_str().expect("UTF-8");
