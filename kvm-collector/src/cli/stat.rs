@@ -192,8 +192,11 @@ fn run_several(
 impl StatArgs {
     /// Returns the values of the options that select.
     fn selected_by(&self) -> SelectedBy {
+        let SelectedBy { from, until, .. } = self.input.range.selected_by();
         SelectedBy {
             event: self.events.given().to_vec(),
+            from,
+            until,
             ..self.target.selected_by()
         }
     }

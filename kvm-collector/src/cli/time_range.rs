@@ -9,6 +9,7 @@ use crate::{
     host::local_time,
     recording::Metadata,
     source::{RecordingSummary, RecordingTime, TimeLimits},
+    view::SelectedBy,
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -152,6 +153,21 @@ fn parse_zone(text: &str) -> Option<i64> {
 }
 
 impl<const TO: bool> RangeArgs<TO> {
+    /// Returns whether no option was given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.from.is_none() && self.until.is_none()
+    }
+
+    /// Returns the values of these options.
+    pub(super) fn selected_by(&self) -> SelectedBy {
+        let text = |given: &Option<GivenTime>| given.as_ref().map(|it| it.text.clone());
+        SelectedBy {
+            from: text(&self.from),
+            until: text(&self.until),
+            ..SelectedBy::default()
+        }
+    }
+
     /// Adds the range to the limits of reading a recording.
     ///
     /// # Errors

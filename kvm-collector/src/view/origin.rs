@@ -74,6 +74,12 @@ pub struct SelectedBy {
     /// Patterns of events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub event: Vec<String>,
+    /// Start of the time range of a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// End of the time range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 impl ReportOrigin {

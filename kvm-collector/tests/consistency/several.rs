@@ -414,8 +414,8 @@ fn a_selection_need_not_match_in_every_recording() {
     let paths: Vec<_> = files.iter().map(RecordingFile::path).collect();
     // Only one recording has this process.
     let pid = VM_B.to_string();
-    let report = report_on(&["exits", "--json", "-p", &pid], &paths);
-    assert_eq!(report["count"], 11);
+    let selected = report_on(&["exits", "--json", "-p", &pid], &paths);
+    assert_eq!(selected["count"], 11);
     let output = run(&["exits", "-p", "1"], &paths);
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -423,20 +423,41 @@ fn a_selection_need_not_match_in_every_recording() {
         "{message}"
     );
     // A recording that has no events in the requested range is left out, with a warning.
-    let args = [
-        "exits",
-        "--json",
-        "--from",
-        "2026-11-25T13:17:08Z",
-        "--until",
-        "2026-11-25T13:17:08.5Z",
-    ];
-    let output = run(&args, &paths);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(message.matches("left out").count(), 2, "{message}");
-    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(report["inputs"].as_array().map(Vec::len), Some(1));
-    assert_eq!(report["count"], 3);
+    for command in ["stat", "exits"] {
+        let args = [
+            command,
+            "--json",
+            "--from",
+            "2026-11-25T13:17:08Z",
+            "--until",
+            "2026-11-25T13:17:08.5Z",
+        ];
+        let output = run(&args, &paths);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(message.matches("left out").count(), 2, "{message}");
+        let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(all["inputs"].as_array().map(Vec::len), Some(1));
+        let single = report(&files[0], &[command, "--json"]);
+        for field in ["count", "rows", "events", "elapsed_ns", "start"] {
+            assert_eq!(all[field], single[field], "{command} {field}");
+        }
+    }
+}
+
+#[test]
+fn the_sum_can_be_compared_with_an_earlier_report() {
+    let files = recordings();
+    let paths: Vec<_> = files.iter().map(RecordingFile::path).collect();
+    let folder = TemporaryFolder::new();
+    let earlier = folder.file("earlier.json");
+    let all = run(&["exits", "--json"], &paths);
+    fs::write(&earlier, all.stdout).expect("cannot write");
+    let baseline = earlier.to_str().expect("UTF-8");
+    let diff = report_on(&["exits", "--json", "--baseline", baseline], &paths);
+    assert_eq!(diff["view"], "exits_diff");
+    for row in diff["rows"].as_array().expect("rows") {
+        assert_eq!(row["count"], row["baseline_count"], "{row}");
+    }
 }
 
 #[test]

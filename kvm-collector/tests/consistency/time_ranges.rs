@@ -165,9 +165,11 @@ fn all_ways_to_write_a_time_select_the_same_range() {
     let file = eventful_recording();
     let exits = |from: &str, to: &str| {
         let mut report = report(&file, &["exits", "--json", "--from", from, "--to", to]);
-        report["input"] = Value::Null;
+        report["selection"] = Value::Null;
         report
     };
+    let selection = &report(&file, &["stat", "--json", "--from", "1us"])["selection"];
+    assert_eq!(*selection, serde_json::json!({"from": "1us"}));
     // The first event is at 1 us, and the clock is at 0 when it is 1970.
     let part = exits("209us", "419us");
     assert!(part["rows"].as_array().is_some_and(|it| !it.is_empty()));
@@ -322,4 +324,26 @@ fn a_range_outside_of_the_recording_is_an_error_that_says_what_it_covers() {
         .output()
         .expect("cannot run kvm-collector");
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn list_has_the_vms_with_events_in_the_range() {
+    let file = RecordingFile::new(&[
+        exit(1_000, (VM_A, VM_A + 1), 0, CPUID),
+        entry(2_000, (VM_A, VM_A + 1), 0),
+        exit(50_000, (VM_B, VM_B + 1), 0, CPUID),
+        entry(51_000, (VM_B, VM_B + 1), 0),
+    ]);
+    for (args, expected) in [
+        (&[][..], &[VM_A, VM_B][..]),
+        (&["--from", "10us"], &[VM_B]),
+        (&["--to", "10us"], &[VM_A]),
+        (&["--from", "10us", "--until", "20us"], &[]),
+    ] {
+        let listing = report(&file, &[&["list", "vms", "--json"], args].concat());
+        let vms = listing["vms"].as_array().expect("VMs");
+        let pids: Vec<_> = vms.iter().map(|it| it["pid"].as_u64().unwrap()).collect();
+        let expected: Vec<_> = expected.iter().map(|it| u64::from(*it)).collect();
+        assert_eq!(pids, expected, "{args:?}");
+    }
 }
