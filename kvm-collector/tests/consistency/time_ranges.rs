@@ -347,3 +347,38 @@ fn list_has_the_vms_with_events_in_the_range() {
         assert_eq!(pids, expected, "{args:?}");
     }
 }
+
+#[test]
+fn the_page_of_a_range_has_the_exits_of_the_range() {
+    let file = eventful_recording();
+    let page = std::env::temp_dir().join(format!("kvm-range-{}.html", std::process::id()));
+    let path = page.to_str().expect("UTF-8");
+    for (from, until) in [
+        ("@0.0002", "@0.0007"),
+        ("@0", "@0.00049"),
+        ("@0.0003", "@9"),
+    ] {
+        let range = ["--from", from, "--until", until];
+        let convert = ["convert", "--to", "html", "-o", path];
+        let output = run(&file, &[&convert[..], &range].concat());
+        assert!(output.status.success(), "{output:?}");
+        let html = std::fs::read_to_string(&page).expect("a page");
+        std::fs::remove_file(&page).expect("cannot remove");
+        let (_, json) = html
+            .split_once("<script type=\"application/json\" id=\"data\">")
+            .expect("data");
+        let (json, _) = json.split_once("</script>").expect("the end of the data");
+        let timeline: Value = serde_json::from_str(json).expect("JSON");
+        let exits = report(&file, &[&["exits", "--json"][..], &range].concat());
+        let tracks = timeline["tracks"].as_array().expect("tracks");
+        let bins = tracks.iter().flat_map(|it| it["exits"].as_array().unwrap());
+        let timeline_exits: u64 = bins.map(|it| it.as_u64().unwrap()).sum();
+        assert_eq!(exits["count"], timeline_exits, "{from} {until}");
+        assert!(timeline_exits > 10);
+        let events = &report(&file, &[&["stat", "--json"][..], &range].concat())["events"];
+        let events = events.as_array().expect("events").iter();
+        let counts: u64 = events.map(|it| it["count"].as_u64().unwrap()).sum();
+        let bins = timeline["events"].as_array().expect("events").iter();
+        assert_eq!(bins.map(|it| it.as_u64().unwrap()).sum::<u64>(), counts);
+    }
+}
