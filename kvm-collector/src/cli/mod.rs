@@ -5,6 +5,7 @@ mod baseline;
 mod convert;
 mod doctor;
 mod exits;
+mod given_time;
 mod global;
 mod guest;
 mod inputs;

@@ -128,6 +128,7 @@ fn csv_equals_json() -> Result<(), Failed> {
         vec![
             "start_ns",
             "elapsed_ns",
+            "host",
             "vm",
             "pid",
             "event",
@@ -139,8 +140,8 @@ fn csv_equals_json() -> Result<(), Failed> {
     for record in reader.records() {
         let record = record?;
         rows.insert(
-            (record[3].to_owned(), record[4].to_owned()),
-            record[5].to_owned(),
+            (record[4].to_owned(), record[5].to_owned()),
+            record[6].to_owned(),
         );
     }
     let mut expected = BTreeMap::new();
