@@ -36,6 +36,6 @@ pub(super) fn of_recording(
 }
 
 /// Returns the name of a host; `None` for the name that the kernel has until one is set.
-fn known_name(name: Option<String>) -> Option<String> {
-    name.filter(|name| name != "(none)")
+pub(super) fn known_name(name: Option<String>) -> Option<String> {
+    name.filter(|name| !matches!(name.as_str(), "" | "(none)"))
 }

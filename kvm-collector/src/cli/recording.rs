@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::selection::{EventArgs, ReasonArgs, TargetArgs};
+use super::{
+    selection::{EventArgs, ReasonArgs, TargetArgs},
+    time_range::RangeArgs,
+};
 use crate::{
     source::{PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
@@ -16,9 +19,13 @@ use crate::{
 pub(super) struct InputArgs {
     /// Read a recording instead of the running kernel; - is stdin
     ///
-    /// The file can come from `kvm-collector record` or `perf record`.
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "report_overhead"])]
-    pub(super) input: Option<PathBuf>,
+    /// The file can come from `kvm-collector record` or `perf record`. `stat` and `exits` sum up several
+    /// recordings: all in a directory, those that match a glob, or several files.
+    #[arg(short, long = "input", value_name = "FILE", num_args = 1.., conflicts_with_all = ["command", "report_overhead"])]
+    pub(super) input: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) range: RangeArgs,
 }
 
 /// An opened recording and the selected events.

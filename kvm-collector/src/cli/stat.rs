@@ -1,15 +1,22 @@
 //! `kvm-collector stat`.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 
 use super::{
     global::GlobalOptions,
+    inputs::Inputs,
     origin,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, TargetArgs},
+    several::{self, SeveralRecordings},
     stop::{OverheadArgs, StopArgs, parse_duration},
     text_heading::TextHeading,
     tracefs::{find_kvm_format, open_tracefs},
@@ -19,7 +26,7 @@ use crate::{
     model::Loss,
     session::{self, ProgressLine, ReportPeriod},
     source::{Live, LiveOptions, PlaybackOptions},
-    view::{LossReport, ReportOrigin, SelectedBy, StatReport},
+    view::{LossReport, MergedCounts, ReportOrigin, SelectedBy, StatReport},
 };
 
 /// Count KVM events by name, and by VM with --per-vm
@@ -32,6 +39,7 @@ use crate::{
   kvm-collector stat -d 10s --per-vm          ten seconds, also per VM
   kvm-collector stat -I 1s -e 'kvm_exit,kvm_entry,kvmmmu:*'
   kvm-collector stat -i kvm.data --per-vm     from a recording
+  kvm-collector stat -i recordings/           the sum of all recordings in a directory
   kvm-collector stat --json -- kvm-collector guest --kind io --exits 1000")]
 pub(super) struct StatArgs {
     #[command(flatten)]
@@ -63,8 +71,10 @@ pub(super) struct StatArgs {
 }
 
 pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if let Some(path) = args.input.input.clone() {
-        return run_recorded(&args, &path, global);
+    match Inputs::find(&args.input.input)? {
+        Inputs::None => {}
+        Inputs::One(path) => return run_recorded(&args, &path, global),
+        Inputs::Several(paths) => return run_several(&args, &paths, global),
     }
     let tracefs = open_tracefs()?;
     let mut out = args.output.open()?;
@@ -100,8 +110,11 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
 /// Runs the command on a recording. The measured time is from its first to its last event.
 fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let selected = SelectedRecording::open(path, &args.events, &[], &args.target, None)?;
+    let (limits, range) = (args.stop.limits(args.interval), &args.input.range);
+    let metadata = selected.recording.metadata();
+    let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
-        limits: args.stop.limits(args.interval),
+        limits: range.apply(limits, metadata, path)?,
         without_raw: true,
         ..selected.options
     };
@@ -115,16 +128,68 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         args.per_vm,
         !global.quiet && args.interval.is_none(),
         |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
-        |summary| recording::report_end(summary, &args.target, path),
+        |summary| {
+            range.check(summary, wall_offset_ns, path)?;
+            recording::report_end(summary, &args.target, path)
+        },
     )?;
+    args.output.finish(&writer.total, &writer.origin)
+}
+
+/// Runs the command on several recordings, and reports the sum.
+fn run_several(
+    args: &StatArgs,
+    paths: &[PathBuf],
+    global: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
+    let range = &args.input.range;
+    several::check_options(args.interval, range)?;
+    let mut recordings = SeveralRecordings::open(paths)?;
+    let has_hosts = recordings.has_several_hosts();
+    let mut sum = MergedCounts::default();
+    for index in 0..recordings.files() {
+        let file = recordings.file(index);
+        let (path, host) = (file.path.clone(), file.host());
+        let selected = SelectedRecording::open(&path, &args.events, &[], &args.target, None)?;
+        let metadata = selected.recording.metadata();
+        let options = PlaybackOptions {
+            limits: range.apply(args.stop.limits(None), metadata, &path)?,
+            without_raw: true,
+            ..selected.options
+        };
+        let is_left_out = Cell::new(false);
+        session::stat::recorded(
+            selected.recording,
+            &selected.formats,
+            &options,
+            args.per_vm,
+            !global.quiet,
+            |_, _, report| match is_left_out.get() {
+                true => Ok(()),
+                false => Ok(sum.add(&host, report)?),
+            },
+            |summary| {
+                is_left_out.set(!recordings.add_summary(index, summary, range));
+                Ok(())
+            },
+        )?;
+    }
+    let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
+    let report = sum.report(has_hosts);
+    let mut out = args.output.open()?;
+    let mut writer = args.writer(origin, global);
+    writer.write_at(ReportPeriod::Total, times_ns, &report, &mut out)?;
     args.output.finish(&writer.total, &writer.origin)
 }
 
 impl StatArgs {
     /// Returns the values of the options that select.
     fn selected_by(&self) -> SelectedBy {
+        let SelectedBy { from, until, .. } = self.input.range.selected_by();
         SelectedBy {
             event: self.events.given().to_vec(),
+            from,
+            until,
             ..self.target.selected_by()
         }
     }
@@ -169,6 +234,17 @@ impl Writer {
     ) -> anyhow::Result<()> {
         let report_start_ns = start_ns + report.start_ns;
         let times_ns = (report_start_ns, report_start_ns + report.elapsed_ns);
+        self.write_at(period, times_ns, report, out)
+    }
+
+    /// Writes a report with this start and end, which are those of the clock of the events.
+    fn write_at(
+        &mut self,
+        period: ReportPeriod,
+        times_ns: (u64, u64),
+        report: &StatReport,
+        out: &mut impl std::io::Write,
+    ) -> anyhow::Result<()> {
         if period == ReportPeriod::Total {
             self.total = LossReport::new(times_ns, report.loss);
         }
@@ -181,7 +257,7 @@ impl Writer {
             OutputFormat::Csv => {
                 let first = !std::mem::replace(&mut self.header_written, true);
                 let flags = (first, self.style.show_zeros);
-                csv::write_stat(report, &self.origin, report_start_ns, flags, out)?
+                csv::write_stat(report, &self.origin, times_ns.0, flags, out)?
             }
             OutputFormat::Text => {
                 self.heading

@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct StopArgs {
     /// Stop after this time (500ms, 10s, 1h) [default: when CMD ends or at Ctrl-C]
     ///
-    /// In a recording, the time starts at the first selected event.
+    /// In a recording, the time starts at the first selected event, or at --from.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
 
@@ -40,6 +40,7 @@ impl StopArgs {
         TimeLimits {
             duration_ns: self.duration.map(saturating_ns),
             interval_ns: interval.map(saturating_ns),
+            ..TimeLimits::default()
         }
     }
 }

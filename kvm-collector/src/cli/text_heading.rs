@@ -61,6 +61,7 @@ impl TextHeading {
         if std::mem::replace(&mut self.is_written, true) {
             return Ok(());
         }
-        text::write_heading(&self.what, origin, self.style, out)
+        text::write_heading(&self.what, origin, self.style, out)?;
+        text::write_inputs(&origin.inputs, self.style, out)
     }
 }

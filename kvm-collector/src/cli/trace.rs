@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    inputs::Inputs,
     output::{self, use_color},
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, ReasonArgs, TargetArgs},
@@ -134,7 +135,7 @@ enum Time {
 const EXIT_EVENTS: &[&str] = &["kvm_exit", "kvm_entry"];
 
 pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if let Some(path) = args.input.input.clone() {
+    if let Some(path) = Inputs::find_one(&args.input.input, "trace")? {
         return run_recorded(&args, &path, global);
     }
     let tracefs = open_tracefs()?;
@@ -192,8 +193,11 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let is_sampled = selected.recording.is_sampled(formats);
     let mut printer = args.printer(formats, global, is_sampled, offset_ns)?;
     let mut out = output::open_output(args.output.as_ref())?;
+    let (limits, range) = (args.stop.limits(None), &args.input.range);
+    let metadata = selected.recording.metadata();
+    let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
-        limits: args.stop.limits(None),
+        limits: range.apply(limits, metadata, path)?,
         ..selected.options
     };
     let shows_progress = !global.quiet && args.output.is_some();
@@ -203,7 +207,10 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         shows_progress,
         &mut printer,
         &mut out,
-        |recording| recording::report_end(recording, &args.target, path),
+        |recording| {
+            range.check(recording, wall_offset_ns, path)?;
+            recording::report_end(recording, &args.target, path)
+        },
     )?;
     if !global.quiet {
         print_summary(args, &summary);

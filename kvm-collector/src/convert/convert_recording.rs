@@ -58,7 +58,9 @@ pub fn convert_recording(
     };
     let summary = player(recording, &options.playback, &mut |item, context| {
         match &mut exits {
+            Some(exits) if context.is_before_range => exits.skip_item(item),
             Some(exits) => exits.add_item(item, &formats, context.names, sink)?,
+            None if context.is_before_range => sink.skip_item(item, &formats, context.names)?,
             None => sink.item(item, &formats, context.names)?,
         }
         Ok(())
@@ -101,6 +103,14 @@ impl ExitConverter {
             reasons,
             written: 0,
         })
+    }
+
+    /// Times the exits in progress before the requested range of the recording. Writes nothing.
+    fn skip_item(&mut self, item: &StreamItem<'_>) {
+        self.replay.add_item(item);
+        for segment in self.replay.drain_segments() {
+            self.assembler.add(&segment, |_| ());
+        }
     }
 
     fn add_item(

@@ -28,6 +28,19 @@ pub trait Sink {
         }
     }
 
+    /// Receives an item before the requested range of the recording. Exits in progress may end later.
+    ///
+    /// # Errors
+    /// If the item cannot be stored.
+    fn skip_item(
+        &mut self,
+        _item: &StreamItem<'_>,
+        _formats: &[Format],
+        _names: &RecordedNames,
+    ) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Calls [`Sink::gap`] if the item is a number of lost events. Ignores markers and other items.
     ///
     /// # Errors

@@ -87,6 +87,22 @@ impl<W: Write> Sink for Text<W> {
         }
     }
 
+    fn skip_item(
+        &mut self,
+        item: &StreamItem<'_>,
+        formats: &[Format],
+        names: &RecordedNames,
+    ) -> io::Result<()> {
+        let Some(exit_lines) = &mut self.exit_lines else {
+            return Ok(());
+        };
+        let (is_event, comm) = match item {
+            StreamItem::Event(event) => (true, names.comm(event.thread())),
+            _ => (false, ""),
+        };
+        exit_lines.skip_item(item, is_event, formats, comm, &mut self.lines)
+    }
+
     fn event(
         &mut self,
         event: &Event<'_>,

@@ -16,17 +16,18 @@ fn cell(value: Option<impl ToString>) -> String {
 /// Columns of every table: when and where a row was measured.
 const PERIOD_COLUMNS: [&str; 4] = ["time", "host", "start_ns", "elapsed_ns"];
 
-/// The cells of [`PERIOD_COLUMNS`]. `start_ns` is the start of the interval, in ns of the clock of the events; `offset_ns` and
+/// The cells of [`PERIOD_COLUMNS`]. `host` is that of the row, if the rows have different ones. `start_ns` is the start of the interval, in ns of the clock of the events; `offset_ns` and
 /// `elapsed_ns` are its start, in ns since the start of the measurement, and its length.
 fn period_cells(
     origin: &ReportOrigin,
+    host: Option<&String>,
     start_ns: u64,
     offset_ns: u64,
     elapsed_ns: u64,
 ) -> [String; 4] {
     [
         cell(origin.utc(start_ns)),
-        cell(origin.host.as_ref()),
+        cell(host.or(origin.host.as_ref())),
         offset_ns.to_string(),
         elapsed_ns.to_string(),
     ]
@@ -50,18 +51,18 @@ pub fn write_stat(
         let columns = ["vm", "pid", "event", "count", "rate_per_s"];
         csv.write_record(PERIOD_COLUMNS.iter().chain(&columns))?;
     }
-    let period = period_cells(origin, start_ns, report.start_ns, report.elapsed_ns);
     let of_vms = report.vms.iter().flat_map(|vm| {
         let events = vm.events.iter();
-        events.map(move |event| (vm.vm.clone(), vm.pid.to_string(), event))
+        events.map(move |event| (vm.host.as_ref(), vm.vm.clone(), vm.pid.to_string(), event))
     });
     // The events of the VMs add up to all events, so a table has either.
     let of_all = report.events.iter().filter(|_| report.vms.is_empty());
-    let of_all = of_all.map(|event| (String::new(), String::new(), event));
-    for (vm, pid, event) in of_vms.chain(of_all) {
+    let of_all = of_all.map(|event| (None, String::new(), String::new(), event));
+    for (host, vm, pid, event) in of_vms.chain(of_all) {
         if event.count == 0 && !zeros {
             continue;
         }
+        let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
         let cells = [
             vm,
             pid,
@@ -93,8 +94,9 @@ pub fn write_exits(
         let names = PERIOD_COLUMNS.iter().chain(&EXIT_COLUMNS);
         csv.write_record(names.map(|it| (*it).to_owned()).chain(percentiles))?;
     }
-    let period = period_cells(origin, start_ns, report.start_ns, report.elapsed_ns);
     for row in &report.rows {
+        let host = row.host.as_ref();
+        let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
         let cells = [
             cell(row.vm.as_ref()),
             cell(row.pid),
@@ -151,7 +153,7 @@ pub fn write_exits_diff(
         let names = PERIOD_COLUMNS.iter().chain(&DIFF_COLUMNS);
         csv.write_record(names.map(|it| (*it).to_owned()).chain(times))?;
     }
-    let period = period_cells(origin, start_ns, report.start_ns, report.elapsed_ns);
+    let period = period_cells(origin, None, start_ns, report.start_ns, report.elapsed_ns);
     for row in &report.rows {
         let rate = row.rate_per_s;
         let cells = [
@@ -333,6 +335,7 @@ mod tests {
         );
         assert_eq!(lines(&report, false, true).lines().count(), 2);
         report.vms = vec![StatVm {
+            host: None,
             vm: "web".into(),
             pid: 7,
             events: vec![event("kvm:kvm_exit", 5)],

@@ -9,6 +9,7 @@ pub(crate) mod fake;
 mod files;
 pub mod kernel;
 pub mod kvm;
+pub mod local_time;
 pub mod machine;
 pub mod namespaces;
 pub mod privileges;

@@ -27,6 +27,12 @@ pub const MAX_KNOWN_TASKS: usize = 1 << 18;
 /// Processes for which each event is counted.
 pub const MAX_COUNTED_VMS: usize = 1 << 15;
 
+/// Rows of an `exits` report on several recordings.
+pub const MAX_MERGED_ROWS: usize = 1 << 18;
+
+/// vCPUs of an `exits` report, and VMs of a `stat` report on several recordings.
+pub const MAX_MERGED_VCPUS: usize = 1 << 20;
+
 /// Bytes of text that is stored for exits in progress.
 pub const MAX_EXIT_TEXT_BYTES: usize = 64 << 20;
 

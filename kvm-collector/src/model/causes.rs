@@ -70,6 +70,20 @@ impl Causes {
         }
     }
 
+    /// Returns the causes with other kinds of events, which `kind` returns.
+    #[must_use]
+    pub fn with_kinds(&self, kind: impl Fn(u32) -> u32) -> Self {
+        let with_kind = |key: &Key| Key {
+            kind: kind(key.kind),
+            ..*key
+        };
+        let counters = self.counters.iter();
+        Self {
+            counters: counters.map(|(key, it)| (with_kind(key), *it)).collect(),
+            unseen: self.unseen,
+        }
+    }
+
     /// Returns the number of causes.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -73,6 +73,12 @@ pub enum StreamItem<'a> {
         /// The thread's number.
         tid: u32,
     },
+    /// The requested range of a recording starts. The items before it are not part of the result: they
+    /// only say what the threads are doing at that time.
+    RangeStart {
+        /// When it starts, in ns.
+        start_ns: u64,
+    },
     /// A report interval has ended. The following items belong to the next interval.
     IntervalEnd {
         /// When it ended, in ns.

@@ -38,6 +38,8 @@ pub struct Metadata {
     pub version: Option<String>,
     /// The id of a clock, then `CLOCK_REALTIME` and this clock, read at the same time, in ns.
     pub clock_pair: Option<(u32, u64, u64)>,
+    /// The times of the first and the last sample, in ns.
+    pub sample_times_ns: Option<(u64, u64)>,
     /// The names of the VMs, in the format of `host::VmNames`.
     pub vm_names: String,
 }
@@ -129,7 +131,7 @@ impl Metadata {
     }
 
     /// The features that [`Metadata::add_feature`] uses.
-    pub(super) const USED_FEATURES: [u32; 9] = [
+    pub(super) const USED_FEATURES: [u32; 10] = [
         feature::TRACING_DATA,
         feature::HOSTNAME,
         feature::CPUDESC,
@@ -137,6 +139,7 @@ impl Metadata {
         feature::CMDLINE,
         feature::OSRELEASE,
         feature::VERSION,
+        feature::SAMPLE_TIME,
         feature::CLOCK_DATA,
         feature::VM_NAMES,
     ];
@@ -151,6 +154,9 @@ impl Metadata {
             feature::CMDLINE => self.command = read_strings(content),
             feature::OSRELEASE => self.release = read_string(content),
             feature::VERSION => self.version = read_string(content),
+            feature::SAMPLE_TIME => {
+                self.sample_times_ns = u64_at(content, 0).zip(u64_at(content, 8));
+            }
             feature::CLOCK_DATA => {
                 self.clock_pair = u32_at(content, 4)
                     .zip(u64_at(content, 8))

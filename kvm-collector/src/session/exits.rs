@@ -204,6 +204,8 @@ pub fn recorded(
     let has_slow = timing.slow_threshold.is_some();
     let mut replay = Replay::new(replay)?;
     let mut intervals = IntervalTracker::new(Snapshot::default());
+    // The exits before the requested range.
+    let mut before: Option<ExitGroups> = None;
     let summary = read_recording(recording, options, shows_progress, |item, context| {
         replay.add_item(item);
         if !has_slow && matches!(item, StreamItem::Event(_)) {
@@ -217,13 +219,17 @@ pub fn recorded(
         };
         if has_slow {
             for exit in replay.drain_slow_exits() {
+                if context.is_before_range {
+                    continue;
+                }
                 output.write_slow_exit(&exit, report_context)?;
             }
         }
+        if let StreamItem::RangeStart { .. } = item {
+            before = Some(take_recorded_snapshot(&mut replay, output, None)?.0);
+        }
         if let StreamItem::IntervalEnd { .. } = item {
-            let mut now = take_snapshot(timing, output, |each| {
-                Ok::<_, Infallible>(replay.read_exits(each))
-            })?;
+            let mut now = take_recorded_snapshot(&mut replay, output, before.as_ref())?;
             now.1.loss = now.1.loss.plus(context.loss);
             intervals.end_interval(&now, |earlier, now| {
                 output.write_report(ReportPeriod::Interval, earlier, now, report_context)
@@ -233,9 +239,7 @@ pub fn recorded(
     })?;
     check(&summary)?;
     replay.advance(summary.end_ns);
-    let mut now = take_snapshot(timing, output, |each| {
-        Ok::<_, Infallible>(replay.read_exits(each))
-    })?;
+    let mut now = take_recorded_snapshot(&mut replay, output, before.as_ref())?;
     now.1.loss = now.1.loss.plus(&summary.loss);
     let vm = |tgid| summary.names.vm_name(tgid);
     let report_context = ReportContext {
@@ -245,6 +249,22 @@ pub fn recorded(
     };
     output.write_report(ReportPeriod::Total, intervals.first(), &now, report_context)?;
     Ok(summary)
+}
+
+/// Reads all exits from a replay and groups them, without those `before` the requested range.
+fn take_recorded_snapshot(
+    replay: &mut Replay,
+    output: &impl ExitsOutput,
+    before: Option<&ExitGroups>,
+) -> anyhow::Result<Snapshot> {
+    let timing = replay.options().timing.clone();
+    let (groups, reading) = take_snapshot(&timing, output, |each| {
+        Ok::<_, Infallible>(replay.read_exits(each))
+    })?;
+    Ok(match before {
+        Some(before) => (groups.since_range_start(before), reading),
+        None => (groups, reading),
+    })
 }
 
 /// Reads all exits from a source and groups them.

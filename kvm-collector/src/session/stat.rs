@@ -85,6 +85,9 @@ pub fn recorded(
     };
     let mut intervals: Option<IntervalTracker<CountsSnapshot>> = None;
     let summary = read_recording(recording, options, shows_progress, |item, context| {
+        if context.is_before_range {
+            return Ok(());
+        }
         let StreamItem::IntervalEnd { end_ns } = item else {
             counter.add_item(item);
             return Ok::<_, anyhow::Error>(());

@@ -83,6 +83,18 @@ impl Printer {
         })
     }
 
+    /// Times the exits in progress before the requested range of a recording. Prints nothing.
+    fn skip(&mut self, item: &StreamItem<'_>, comm: &str) -> io::Result<()> {
+        let Some(exits) = &mut self.exits else {
+            return Ok(());
+        };
+        let is_shown = match item {
+            StreamItem::Event(event) => self.filters.matches(event.slot, event.raw),
+            _ => false,
+        };
+        exits.skip_item(item, is_shown, &self.formats, comm, &mut self.lines)
+    }
+
     fn print(&mut self, item: &StreamItem<'_>, comm: &str, out: &mut impl Write) -> io::Result<()> {
         let is_shown = match item {
             StreamItem::Event(event) => self.filters.matches(event.slot, event.raw),
@@ -256,7 +268,11 @@ pub fn recorded(
             StreamItem::Event(event) => context.names.comm(event.thread()),
             _ => "",
         };
-        Ok::<_, anyhow::Error>(printer.print(item, comm, out)?)
+        match context.is_before_range {
+            true => printer.skip(item, comm)?,
+            false => printer.print(item, comm, out)?,
+        }
+        Ok::<_, anyhow::Error>(())
     })?;
     check(&summary)?;
     Ok(printer.finish(summary.loss, out)?)

@@ -11,5 +11,6 @@ mod vm_event_counts;
 pub use live::{Live, LiveOptions};
 pub use ordered_stream::{OrderedStream, REORDER_DELAY_NS};
 pub use recording::{
-    PlaybackContext, PlaybackOptions, RecordedNames, Recording, RecordingSummary, TimeLimits,
+    PlaybackContext, PlaybackOptions, RecordedNames, Recording, RecordingSummary, RecordingTime,
+    TimeLimits,
 };

@@ -18,20 +18,31 @@ const ARM64_TRAP: u32 = 2;
 /// Looks up names of exit reasons.
 #[derive(Debug)]
 pub struct ReasonNames<'a> {
-    exit: Option<&'a Format>,
+    exits: Vec<&'a Format>,
 }
 
 impl<'a> ReasonNames<'a> {
     /// Uses the names in the format of `kvm_exit`. Without the format, there are only numbers.
     #[must_use]
     pub fn new(exit: Option<&'a Format>) -> Self {
-        Self { exit }
+        Self {
+            exits: exit.into_iter().collect(),
+        }
+    }
+
+    /// Uses the names in several formats of `kvm_exit`, of kernels of the same architecture. The first
+    /// format that names a reason is used for it.
+    #[must_use]
+    pub fn of_several(exits: &'a [Format]) -> Self {
+        Self {
+            exits: exits.iter().collect(),
+        }
     }
 
     /// Whether the format is from an x86 kernel. True if there is no format.
     #[must_use]
     pub fn is_x86(&self) -> bool {
-        Self::reason_fields(self.exit).0 == "isa"
+        Self::reason_fields(self.exits.first().copied()).0 == "isa"
     }
 
     /// Returns the names of the two fields of `kvm_exit` that identify an exit reason. On x86 these
@@ -55,7 +66,11 @@ impl<'a> ReasonNames<'a> {
     }
 
     fn known_name(&self, isa: u32, reason: u32) -> Option<String> {
-        let exit = self.exit?;
+        let mut exits = self.exits.iter();
+        exits.find_map(|exit| Self::name_in(exit, isa, reason))
+    }
+
+    fn name_in(exit: &Format, isa: u32, reason: u32) -> Option<String> {
         let (selector, code) = Self::reason_fields(Some(exit));
         let values = [(selector, u64::from(isa)), (code, u64::from(reason))];
         if selector == "ret" {
@@ -79,9 +94,17 @@ impl<'a> ReasonNames<'a> {
     /// 2 is SVM. On arm64 there is one table, for traps (2).
     #[must_use]
     pub fn of_isa(&self, isa: u32) -> Vec<(u32, String)> {
-        let Some(exit) = self.exit else {
-            return Vec::new();
-        };
+        let mut names: Vec<_> = self
+            .exits
+            .iter()
+            .flat_map(|exit| Self::names_in(exit, isa))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn names_in(exit: &Format, isa: u32) -> Vec<(u32, String)> {
         let (selector, _) = Self::reason_fields(Some(exit));
         let label = if selector == "isa" {
             X86_LABEL
@@ -89,12 +112,10 @@ impl<'a> ReasonNames<'a> {
             ARM64_LABEL
         };
         let names = exit.symbolic_names(label, &[(selector, u64::from(isa))]);
-        let mut names: Vec<_> = names
+        names
             .into_iter()
             .filter_map(|(code, name)| Some((u32::try_from(code).ok()?, name)))
-            .collect();
-        names.sort_unstable();
-        names
+            .collect()
     }
 
     /// Returns the number and name of every named exit reason of this architecture, for VMX as well as
@@ -177,6 +198,28 @@ mod tests {
         assert_eq!(names.name(2, 0x400), "npf");
         assert_eq!(names.name(2, 0x7777), "UNKNOWN(0x7777)");
         assert_eq!(ReasonNames::new(None).name(2, 0x78), "UNKNOWN(0x78)");
+    }
+
+    #[test]
+    fn several_kernels_complement_each_other() {
+        const OLD: &str = include_str!("../../tests/fixtures/formats/6.1-x86_64/kvm/kvm_exit");
+        let new = Format::parse("kvm", EXIT).unwrap();
+        // An old kernel that does not name HLT.
+        let old = Format::parse(
+            "kvm",
+            &OLD.replace("\"HLT\"", "\"OTHER\"")
+                .replace("{ 12,", "{ 7712,"),
+        );
+        let formats = [old.unwrap(), new];
+        let of_old = ReasonNames::new(Some(&formats[0]));
+        let names = ReasonNames::of_several(&formats);
+        assert_eq!(of_old.name(1, 12), "UNKNOWN(0xc)");
+        assert_eq!(names.name(1, 12), "HLT");
+        assert_eq!(names.name(2, 0x78), "hlt");
+        assert_eq!(
+            names.matching_codes(&["HLT".to_owned()]).unwrap(),
+            [12, 0x78]
+        );
     }
 
     #[test]

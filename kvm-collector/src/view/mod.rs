@@ -14,13 +14,14 @@ mod trace;
 pub use event_counter::EventCounter;
 pub use exits::{
     Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
-    ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile,
-    RateChange, SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
+    ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, MergedExits,
+    Percentile, RateChange, RowLabels, SlowExitRow, SortKey, TimeChange, TooManyRows, VcpuRow,
+    VcpuTotals,
 };
 pub use loss_report::LossReport;
-pub use origin::{ReportOrigin, SelectedBy};
+pub use origin::{ReportInput, ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
-pub use stat::{StatEvent, StatReport, StatVm};
+pub use stat::{MergedCounts, StatEvent, StatReport, StatVm, TooManyVms};
 pub use timeline::{MAX_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
     DurationStats, ExitBreakdown, ExitCounters, KeyName, PendingReading, PendingReadings,

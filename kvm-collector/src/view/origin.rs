@@ -14,23 +14,46 @@ pub struct ReportOrigin {
     pub schema_version: u32,
     /// Version of kvm-collector.
     pub tool_version: &'static str,
-    /// Name of the measured host; `None` if a recording does not contain it.
+    /// Name of the measured host; `None` if a recording does not contain it, or if recordings are of
+    /// several hosts.
     pub host: Option<String>,
     /// Id of the host's boot, which is unique; `None` for recordings, which do not contain it.
     pub boot_id: Option<String>,
     /// Release of the host's kernel.
     pub kernel: Option<String>,
-    /// Path of the recording; `None` for live measurements.
+    /// Path of the recording; `None` for live measurements and for several recordings.
     pub input: Option<String>,
     /// Command that ran during the measurement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// The recordings, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<ReportInput>,
     /// What was selected.
     pub selection: SelectedBy,
     /// Difference between the date, in ns since the epoch, and the clock of the events; `None` if a recording does not contain
     /// the date.
     #[serde(skip)]
     pub wall_offset_ns: Option<u64>,
+}
+
+/// One of several recordings of which a report is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportInput {
+    /// Path of the recording.
+    pub path: String,
+    /// Name of the host; `None` if the recording does not contain it.
+    pub host: Option<String>,
+    /// Id of the host's boot; `None` if the recording does not contain it.
+    pub boot_id: Option<String>,
+    /// Release of the host's kernel.
+    pub kernel: Option<String>,
+    /// Start in UTC; `None` if the recording does not contain the date.
+    pub start: Option<String>,
+    /// End in UTC.
+    pub end: Option<String>,
+    /// Duration in ns.
+    pub elapsed_ns: u64,
 }
 
 /// The values of the options that select. Options that were not given are empty.
@@ -54,6 +77,12 @@ pub struct SelectedBy {
     /// Patterns of events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub event: Vec<String>,
+    /// Start of the time range of a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// End of the time range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 impl ReportOrigin {
@@ -68,6 +97,7 @@ impl ReportOrigin {
             kernel: None,
             input: None,
             command: None,
+            inputs: Vec::new(),
             selection,
             wall_offset_ns: None,
         }

@@ -1,8 +1,10 @@
 //! The `stat` view: turns event counters into counts and rates per event and per VM.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::model::{CountsSnapshot, EventCount, Loss, pid_of};
+use crate::model::{CountsSnapshot, EventCount, Loss, capacity::MAX_MERGED_VCPUS, pid_of};
 
 /// Count and rate of one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +20,9 @@ pub struct StatEvent {
 /// Events of one VM.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatVm {
+    /// Name of the host; only for recordings of several hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Name of the VM. If it is not known, program and PID of the VMM.
     pub vm: String,
     /// PID of the VMM.
@@ -61,6 +66,7 @@ impl StatReport {
             rate_per_s: rate_per_s(count, elapsed_ns),
         };
         let vms = delta.vms.iter().map(|vm| StatVm {
+            host: None,
             vm: vm.name.clone(),
             pid: pid_of(vm.tgid),
             events: delta
@@ -102,6 +108,78 @@ impl StatReport {
             loss: Loss::default(),
         };
         Self::between(measurement_start_ns, &zero, total)
+    }
+}
+
+/// Sums of the counts of several recordings, which may be of several hosts.
+#[derive(Debug, Default)]
+pub struct MergedCounts {
+    elapsed_ns: u64,
+    events: BTreeMap<String, u64>,
+    /// By host, VM name and process id.
+    vms: BTreeMap<(String, String, u32), BTreeMap<String, u64>>,
+    loss: Loss,
+}
+
+/// The recordings have more VMs than fit into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the recordings have more than {MAX_MERGED_VCPUS} VMs: select some, or read fewer recordings"
+)]
+pub struct TooManyVms;
+
+impl MergedCounts {
+    /// Adds the report on a recording of a host.
+    ///
+    /// # Errors
+    /// [`TooManyVms`] if the limit is exceeded.
+    pub fn add(&mut self, host: &str, report: &StatReport) -> Result<(), TooManyVms> {
+        self.elapsed_ns = self.elapsed_ns.saturating_add(report.elapsed_ns);
+        self.loss = self.loss.plus(&report.loss);
+        let add = |sums: &mut BTreeMap<String, u64>, events: &[StatEvent]| {
+            for event in events {
+                let sum = sums.entry(event.event.clone()).or_default();
+                *sum = sum.saturating_add(event.count);
+            }
+        };
+        add(&mut self.events, &report.events);
+        for vm in &report.vms {
+            let id = (host.to_owned(), vm.vm.clone(), vm.pid);
+            add(self.vms.entry(id).or_default(), &vm.events);
+        }
+        match self.vms.len() > MAX_MERGED_VCPUS {
+            true => Err(TooManyVms),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the report on all recordings. Its time is the sum of their times, and rates are per second
+    /// of that. `has_hosts` tells whether VMs have their host.
+    #[must_use]
+    pub fn report(self, has_hosts: bool) -> StatReport {
+        let elapsed_ns = self.elapsed_ns;
+        let rows = |sums: BTreeMap<String, u64>| {
+            let row = |(event, count)| StatEvent {
+                event,
+                count,
+                rate_per_s: rate_per_s(count, elapsed_ns),
+            };
+            sums.into_iter().map(row).collect()
+        };
+        let vms = self.vms.into_iter().map(|((host, vm, pid), sums)| StatVm {
+            host: has_hosts.then_some(host),
+            vm,
+            pid,
+            events: rows(sums),
+        });
+        StatReport {
+            view: "stat",
+            start_ns: 0,
+            elapsed_ns,
+            vms: vms.collect(),
+            events: rows(self.events),
+            loss: self.loss,
+        }
     }
 }
 

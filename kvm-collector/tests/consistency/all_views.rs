@@ -39,7 +39,7 @@ pub(crate) fn run_all_views(recording: Recording) {
     let playback = PlaybackOptions {
         limits: TimeLimits {
             interval_ns: Some(1_000_000),
-            duration_ns: None,
+            ..TimeLimits::default()
         },
         ..PlaybackOptions::default()
     };

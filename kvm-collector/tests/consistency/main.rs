@@ -13,4 +13,8 @@ mod raw_event;
 mod raw_record;
 mod recording_file;
 mod selection;
+mod several;
+#[path = "../common/temporary_folder.rs"]
+mod temporary_folder;
 mod threads;
+mod time_ranges;

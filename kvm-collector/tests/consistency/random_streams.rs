@@ -4,10 +4,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kvm_collector::{
-    model::{Event, ExitEnd, StreamItem, ThreadId, VcpuState},
+    model::{Event, ExitEnd, Loss, StreamItem, ThreadId, VcpuState},
     timing::{Attribution, ExitTrigger, Filter, Replay, ReplayOptions, Selection, TimingRequest},
     tracefs::Format,
-    view::{ExitLineOptions, ExitLines, TimePart, Timeline, TraceClock, TraceFormat, TraceLines},
+    view::{
+        ExitGroups, ExitLineOptions, ExitLines, GroupBy, TimePart, Timeline, TraceClock,
+        TraceFormat, TraceLines,
+    },
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -146,6 +149,40 @@ fn timing_request(formats: &[Format], preempt: bool) -> TimingRequest {
     }
 }
 
+/// Reads the exits of a replay by VM, vCPU and reason, and the losses.
+fn read_groups(replay: &mut Replay) -> (ExitGroups, Loss) {
+    let mut groups = ExitGroups::new(&[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason], None);
+    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits));
+    groups.add_vcpus(&reading.vcpus);
+    (groups, reading.loss)
+}
+
+/// Adds all numbers that add up over intervals, by name. Guest time does not quite: an interval includes
+/// that of a vCPU in the guest, which becomes unknown if events are lost before the next exit.
+fn add_sums(groups: &ExitGroups, sums: &mut BTreeMap<String, u64>) {
+    let mut add = |name: String, number: u64| {
+        if number > 0 {
+            *sums.entry(name).or_default() += number;
+        }
+    };
+    for (key, group) in groups.iter() {
+        let totals = &group.totals;
+        add(format!("{key:?} count"), totals.count);
+        add(format!("{key:?} untimed"), totals.untimed);
+        add(format!("{key:?} time"), totals.total_ns);
+        add(format!("{key:?} VMM"), totals.vmm_ns);
+        add(format!("{key:?} halted"), totals.halted_ns);
+        add(format!("{key:?} preempted"), totals.preempted_ns);
+        for (bucket, count) in totals.histogram.iter().enumerate() {
+            add(format!("{key:?} bucket {bucket}"), *count);
+        }
+    }
+    for (id, times) in groups.vcpus() {
+        add(format!("{id:?} exits"), times.exits);
+        add(format!("{id:?} kernel"), times.kernel_ns);
+    }
+}
+
 /// Number and total time of the timed exits, by reason.
 type ExitSums = BTreeMap<u64, (u64, u64)>;
 
@@ -229,6 +266,61 @@ proptest! {
         }
         let exits: u64 = report.tracks.iter().flat_map(|it| &it.exits).sum();
         prop_assert_eq!(exits, by_end.iter().sum::<u64>());
+    }
+
+    /// A time range is the sum of the intervals in it. Each thread runs a vCPU of its own here: whether an exit
+    /// has moved to another thread may be decided again after the end of an interval.
+    #[test]
+    fn a_range_is_the_sum_of_its_intervals(seeds in streams(), cuts in prop::array::uniform3(0usize..200), preempt in any::<bool>()) {
+        let formats = recorded_events().1;
+        let options = ReplayOptions::new(timing_request(&formats, preempt), &formats);
+        let seeds: Vec<_> = seeds.iter().map(|seed| Seed { vcpu: seed.tid, ..*seed }).collect();
+        let items = create_items(&seeds, &formats);
+        let mut cuts = cuts.map(|it| it % items.len());
+        cuts.sort_unstable();
+        let [from, middle, until] = cuts;
+        let mut in_intervals = Replay::new(options.clone()).unwrap();
+        let mut in_range = Replay::new(options).unwrap();
+        let (mut readings, mut before) = (Vec::new(), None);
+        for (index, item) in items.iter().enumerate().take(until + 1) {
+            let end_ns = item.time_ns;
+            for _ in cuts.iter().filter(|it| **it == index) {
+                in_intervals.add_item(&StreamItem::IntervalEnd { end_ns });
+                readings.push(read_groups(&mut in_intervals));
+            }
+            if index == from {
+                in_range.add_item(&StreamItem::RangeStart { start_ns: end_ns });
+                before = Some(read_groups(&mut in_range).0);
+            }
+            if index == until {
+                in_range.advance(end_ns);
+                break;
+            }
+            in_intervals.add_item(&item.as_item());
+            in_range.add_item(&item.as_item());
+        }
+        let (range, loss) = read_groups(&mut in_range);
+        let range = range.since_range_start(&before.unwrap());
+        let [first, second, third] = &readings[..] else { panic!("three readings") };
+        let mut sums = BTreeMap::new();
+        for interval in [second.0.since(&first.0), third.0.since(&second.0)] {
+            add_sums(&interval, &mut sums);
+        }
+        let mut range_sums = BTreeMap::new();
+        add_sums(&range, &mut range_sums);
+        let names: std::collections::BTreeSet<_> = range_sums.keys().chain(sums.keys()).collect();
+        for name in names {
+            prop_assert_eq!(range_sums.get(name), sums.get(name), "{} {} {} {}", name, from, middle, until);
+        }
+        prop_assert_eq!(loss, third.1.since(&first.1));
+        // The extremes are those of exits that end in the range.
+        for (_, group) in range.iter().filter(|it| it.1.totals.timed_count() > 0) {
+            let totals = &group.totals;
+            let mean_ns = totals.total_ns / totals.timed_count();
+            prop_assert!(totals.extremes.min_ns <= mean_ns && mean_ns <= totals.extremes.max_ns);
+            let first = totals.histogram.iter().position(|it| *it > 0).unwrap();
+            prop_assert_eq!(kvm_ebpf_common::bucket_index(totals.extremes.min_ns), first);
+        }
     }
 
     /// Compares the selection with a simple model of the eBPF programs, which know only the events so far.

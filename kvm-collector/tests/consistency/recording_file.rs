@@ -104,6 +104,10 @@ impl Drop for RecordingFile {
 
 impl RecordingFile {
     pub(crate) fn new(items: &[RecordedItem]) -> Self {
+        Self::of_host(&HostFacts::default(), items)
+    }
+
+    pub(crate) fn of_host(facts: &HostFacts, items: &[RecordedItem]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!(
@@ -116,7 +120,7 @@ impl RecordingFile {
             path: Some(file.0.clone()),
             ..RecorderOptions::default()
         };
-        let mut recorder = Recorder::new(options, &events, &HostFacts::default()).expect("a file");
+        let mut recorder = Recorder::new(options, &events, facts).expect("a file");
         for item in items {
             match item {
                 RecordedItem::Lost {

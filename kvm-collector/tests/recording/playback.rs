@@ -50,7 +50,7 @@ fn reading_stops_at_the_time_limit() {
             let options = PlaybackOptions {
                 limits: TimeLimits {
                     duration_ns: Some(duration_ns),
-                    interval_ns: None,
+                    ..TimeLimits::default()
                 },
                 ..PlaybackOptions::default()
             };

@@ -14,8 +14,10 @@ use crate::{
         output_file::CompleteFile,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
+        time_range::RangeArgs,
     },
     model::Loss,
+    recording::Metadata,
     source::{RecordingSummary, TimeLimits},
 };
 
@@ -56,9 +58,13 @@ pub(in crate::cli) struct ConvertArgs {
     #[arg(long, help_heading = "Output")]
     pub(super) strict: bool,
 
-    /// Convert only this much time (500ms, 10s) from the first event on
+    /// Convert only this much time (500ms, 10s) from the first event or --from on
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Selection")]
     pub(super) duration: Option<Duration>,
+
+    // `--to` is the output format.
+    #[command(flatten)]
+    pub(super) range: RangeArgs<false>,
 
     #[command(flatten)]
     pub(super) events: EventArgs,
@@ -119,11 +125,13 @@ pub(super) enum RowContents {
 }
 
 impl ConvertArgs {
-    pub(super) fn limits(&self) -> TimeLimits {
-        TimeLimits {
+    /// Returns the range of the recording to convert.
+    pub(super) fn limits(&self, metadata: &Metadata) -> anyhow::Result<TimeLimits> {
+        let limits = TimeLimits {
             duration_ns: self.duration.map(saturating_ns),
-            interval_ns: None,
-        }
+            ..TimeLimits::default()
+        };
+        self.range.apply(limits, metadata, &self.input)
     }
 
     /// Returns the context of a write error.

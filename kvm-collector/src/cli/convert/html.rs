@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     format::html,
-    model::StreamItem,
+    model::{ExitReading, StreamItem},
     recording::Metadata,
     session,
     source::{PlaybackOptions, Recording, RecordingSummary},
@@ -58,7 +58,7 @@ pub(super) fn run(
     recording.select_events(&formats);
     let options = PlaybackOptions {
         selection: args.target.for_recording()?,
-        limits: args.limits(),
+        limits: args.limits(recording.metadata())?,
         without_raw: false,
     };
     let mut facts = recording_facts(recording.metadata());
@@ -68,8 +68,8 @@ pub(super) fn run(
     };
     let clocks = recording.metadata().wall_and_event_ns();
     let mut page = PageData::new(&formats, counted, exits)?;
-    let summary = session::read_recording(recording, &options, !global.quiet, |item, _| {
-        page.add_item(item);
+    let summary = session::read_recording(recording, &options, !global.quiet, |item, context| {
+        page.add_item(item, context.is_before_range);
         Ok::<_, anyhow::Error>(())
     })?;
     facts.start_wall_ns = clocks
@@ -114,6 +114,8 @@ struct PageData {
     timeline: Timeline,
     /// The timed exits, or the reason why exits cannot be timed.
     exits: Result<Replay, String>,
+    /// The exits before the requested range of the recording.
+    before: Option<ExitTables>,
 }
 
 impl PageData {
@@ -134,16 +136,25 @@ impl PageData {
             counter: EventCounter::new(&formats[..counted], true),
             timeline: Timeline::default(),
             exits,
+            before: None,
         })
     }
 
-    fn add_item(&mut self, item: &StreamItem<'_>) {
-        self.counter.add_item(item);
-        self.timeline.add_item(item);
+    fn add_item(&mut self, item: &StreamItem<'_>, is_before_range: bool) {
+        if !is_before_range {
+            self.counter.add_item(item);
+            self.timeline.add_item(item);
+        }
         if let Ok(replay) = &mut self.exits {
             replay.add_item(item);
             for segment in replay.drain_segments() {
-                self.timeline.add_segment(&segment);
+                match is_before_range {
+                    true => self.timeline.skip_segment(&segment),
+                    false => self.timeline.add_segment(&segment),
+                }
+            }
+            if let StreamItem::RangeStart { .. } = item {
+                self.before = Some(ExitTables::read(replay).0);
             }
         }
     }
@@ -167,9 +178,11 @@ impl PageData {
                 self.timeline.add_segment(&segment);
             }
         }
-        let exits = self
-            .exits
-            .map(|mut replay| exit_reports(&mut replay, formats, end_ns - start_ns, &vm_name));
+        let before = self.before;
+        let exits = self.exits.map(|mut replay| {
+            let elapsed_ns = end_ns.saturating_sub(start_ns);
+            exit_reports(&mut replay, before, formats, elapsed_ns, &vm_name)
+        });
         Overview {
             facts,
             stat,
@@ -179,19 +192,39 @@ impl PageData {
     }
 }
 
+/// The exits of the tables of the page.
+struct ExitTables {
+    /// By VM, vCPU and reason.
+    rows: ExitGroups,
+    /// By reason.
+    reasons: ExitGroups,
+}
+
+impl ExitTables {
+    fn read(replay: &mut Replay) -> (Self, ExitReading) {
+        let mut rows = ExitGroups::new(&[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason], None);
+        let mut reasons = ExitGroups::new(&[GroupBy::Reason], None);
+        let reading = replay.read_exits(&mut |exits| {
+            rows.add_exits(exits);
+            reasons.add_exits(exits);
+        });
+        rows.add_vcpus(&reading.vcpus);
+        (Self { rows, reasons }, reading)
+    }
+}
+
 fn exit_reports(
     replay: &mut Replay,
+    before: Option<ExitTables>,
     formats: &[Format],
     elapsed_ns: u64,
     vm_name: &dyn Fn(u32) -> String,
 ) -> RecordedExits {
-    let mut rows = ExitGroups::new(&[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason], None);
-    let mut reasons = ExitGroups::new(&[GroupBy::Reason], None);
-    let reading = replay.read_exits(&mut |exits| {
-        rows.add_exits(exits);
-        reasons.add_exits(exits);
-    });
-    rows.add_vcpus(&reading.vcpus);
+    let (mut tables, reading) = ExitTables::read(replay);
+    if let Some(before) = before {
+        tables.rows = tables.rows.since_range_start(&before.rows);
+        tables.reasons = tables.reasons.since_range_start(&before.reasons);
+    }
     let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
     let names = KeyNames {
         reasons: ReasonNames::new(formats.iter().find(is_exit)),
@@ -213,7 +246,7 @@ fn exit_reports(
         ExitsReport::from_groups(groups, time, reading.loss, &options, &names, vm_name)
     };
     RecordedExits {
-        rows: report(&rows, false),
-        reasons: report(&reasons, true),
+        rows: report(&tables.rows, false),
+        reasons: report(&tables.reasons, true),
     }
 }

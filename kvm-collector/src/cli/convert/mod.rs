@@ -26,6 +26,7 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
             args.output.display()
         );
     }
+    let wall_offset_ns = recording.metadata().wall_offset_ns();
     let stream = |recording, to| stream::run(args, recording, to, global);
     let Converted {
         summary,
@@ -39,6 +40,7 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
         TargetFormat::Text => stream(recording, StreamTarget::Lines { json: false }),
         TargetFormat::Html => html::run(args, recording, global),
     }?;
+    args.range.check(&summary, wall_offset_ns, &args.input)?;
     recording::report_end(&summary, &args.target, &args.input)?;
     output.finish().with_context(|| args.write_error())?;
     Ok(if args.strict && !loss.is_empty() {

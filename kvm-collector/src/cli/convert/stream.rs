@@ -99,7 +99,7 @@ fn conversion_options(
         formats: selected,
         playback: PlaybackOptions {
             selection,
-            limits: args.limits(),
+            limits: args.limits(recording.metadata())?,
             without_raw: false,
         },
         exit_replay: exits,

@@ -41,7 +41,11 @@ use crate::{
   kvm-collector exits -d 10s --baseline before.json
                                                   compare with the earlier report
   kvm-collector exits --slow 1ms                  also print each exit that takes longer
-  kvm-collector exits -i perf.data --by vm        from a recording")]
+  kvm-collector exits -i perf.data --by vm        from a recording
+  kvm-collector exits -i perf.data --from 10s --until 12s
+                                                  from a part of it
+  kvm-collector exits -i 'hosts/*.data' --by host,reason
+                                                  the sum of recordings of several hosts")]
 pub(in crate::cli) struct ExitsArgs {
     #[command(flatten)]
     pub(super) input: InputArgs,
@@ -179,6 +183,8 @@ pub(in crate::cli) struct ExitsArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum GroupKey {
+    /// The host. Rows by VM have it too if recordings are of several hosts
+    Host,
     /// The VM
     Vm,
     /// The vCPU
@@ -217,13 +223,30 @@ fn parse_percentile(text: &str) -> Result<f64, String> {
 }
 
 impl ExitsArgs {
-    fn group_by(&self) -> Vec<GroupBy> {
+    /// Returns the grouping, without the host.
+    pub(super) fn group_by(&self) -> Vec<GroupBy> {
         let group = |by: &GroupKey| match by {
-            GroupKey::Vm => GroupBy::Vm,
-            GroupKey::Vcpu => GroupBy::Vcpu,
-            GroupKey::Reason => GroupBy::Reason,
+            GroupKey::Host => None,
+            GroupKey::Vm => Some(GroupBy::Vm),
+            GroupKey::Vcpu => Some(GroupBy::Vcpu),
+            GroupKey::Reason => Some(GroupBy::Reason),
         };
-        self.by.iter().map(group).collect()
+        self.by.iter().filter_map(group).collect()
+    }
+
+    /// Returns whether rows are grouped by host.
+    pub(super) fn is_by_host(&self) -> bool {
+        self.by.iter().any(|it| matches!(it, GroupKey::Host))
+    }
+
+    /// Checks that no comparison is requested, because rows of hosts cannot be compared.
+    pub(super) fn check_without_baseline(&self) -> anyhow::Result<()> {
+        if self.baseline.is_given() {
+            bail_usage!(
+                "--baseline cannot be used with rows by host: select one host, or group by reason only"
+            );
+        }
+        Ok(())
     }
 
     fn sort_key(&self) -> Option<SortKey> {
@@ -318,8 +341,11 @@ impl ExitsArgs {
 
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
+        let SelectedBy { from, until, .. } = self.input.range.selected_by();
         SelectedBy {
             reason: self.reasons.patterns().to_vec(),
+            from,
+            until,
             ..self.target.selected_by()
         }
     }
@@ -342,6 +368,7 @@ impl ExitsArgs {
         let style = self.output.text_style(global, false);
         Ok(Writer {
             group_by: self.group_by(),
+            is_by_host: self.is_by_host(),
             options: self.view_options(reasons),
             baseline: baseline.map(|it| (it, self.sort_key(), self.top)),
             format: self.output.format(),

@@ -3,13 +3,14 @@
 mod args;
 mod live;
 mod recorded;
+mod several;
 mod writer;
 
 use std::process::ExitCode;
 
 pub(super) use args::ExitsArgs;
 
-use super::{global::GlobalOptions, output::OutputFormat, usage::bail_usage};
+use super::{global::GlobalOptions, inputs::Inputs, output::OutputFormat, usage::bail_usage};
 use crate::model::VMEXIT;
 
 pub(super) async fn run(args: ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
@@ -24,8 +25,12 @@ pub(super) async fn run(args: ExitsArgs, global: GlobalOptions) -> anyhow::Resul
             args.kind
         );
     }
-    match &args.input.input {
-        Some(path) => recorded::run(&args, path, global),
-        None => live::run(&args, global).await,
+    if args.is_by_host() {
+        args.check_without_baseline()?;
+    }
+    match Inputs::find(&args.input.input)? {
+        Inputs::None => live::run(&args, global).await,
+        Inputs::One(path) => recorded::run(&args, &path, global),
+        Inputs::Several(paths) => several::run(&args, &paths, global),
     }
 }

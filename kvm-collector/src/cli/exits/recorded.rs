@@ -28,13 +28,19 @@ pub(super) fn run(
     let reasons = args.reasons.codes(replay.timing.exit.as_ref())?;
     let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
     let mut writer = args.writer(reasons, &replay.timing, origin, global)?;
+    let (limits, range) = (args.stop.limits(args.interval), &args.input.range);
+    let limits = range.apply(limits, recording.metadata(), path)?;
+    let wall_offset_ns = recording.metadata().wall_offset_ns();
     let options = PlaybackOptions {
         selection: args.target.for_recording()?,
-        limits: args.stop.limits(args.interval),
+        limits,
         without_raw: false,
     };
     let shows_progress = !global.quiet && args.interval.is_none() && args.slow.is_none();
-    let check = |summary: &RecordingSummary| recording::report_end(summary, &args.target, path);
+    let check = |summary: &RecordingSummary| {
+        range.check(summary, wall_offset_ns, path)?;
+        recording::report_end(summary, &args.target, path)
+    };
     session::exits::recorded(
         recording,
         replay,

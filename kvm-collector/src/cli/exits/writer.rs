@@ -13,12 +13,13 @@ use crate::{
     },
     view::{
         Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, LossReport,
-        ReportOrigin, SlowExitRow, SortKey,
+        ReportOrigin, RowLabels, SlowExitRow, SortKey,
     },
 };
 
 pub(super) struct Writer<W> {
     pub(super) group_by: Vec<GroupBy>,
+    pub(super) is_by_host: bool,
     pub(super) options: ExitsOptions,
     /// Earlier report, sort key and maximum number of rows of the comparison.
     pub(super) baseline: Option<(Baseline, Option<SortKey>, Option<usize>)>,
@@ -40,6 +41,58 @@ pub(super) struct Writer<W> {
     pub(super) total: LossReport,
 }
 
+impl<W: Write> Writer<W> {
+    /// Writes a report. Its start and end are those of the clock of the events.
+    pub(super) fn write(
+        &mut self,
+        report: &ExitsReport,
+        period: ReportPeriod,
+        times_ns: (u64, u64),
+    ) -> anyhow::Result<()> {
+        if period == ReportPeriod::Total {
+            self.rows = report.row_count;
+            self.total = LossReport::new(times_ns, report.loss);
+        }
+        let out = &mut self.out;
+        // Only one kind of row can be in a table of CSV, and the intervals add up to the total.
+        if self.format == OutputFormat::Csv && self.has_intervals && period == ReportPeriod::Total {
+            return Ok(out.flush()?);
+        }
+        let first = !std::mem::replace(&mut self.header_written, true);
+        if self.format == OutputFormat::Text {
+            self.in_slow_section = false;
+            self.heading
+                .begin_report(&self.origin, period, times_ns, out)?;
+        }
+        if let Some((baseline, sort, top)) = &self.baseline {
+            let diff = DiffReport::compare(report, baseline, *sort, *top);
+            match self.format {
+                OutputFormat::Json => {
+                    json::write_report(&diff, &self.origin, period.name(), times_ns, out)?
+                }
+                OutputFormat::Csv => {
+                    csv::write_exits_diff(&diff, &self.origin, times_ns.0, first, out)?
+                }
+                OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
+            }
+        } else {
+            match self.format {
+                OutputFormat::Json => {
+                    json::write_report(report, &self.origin, period.name(), times_ns, out)?
+                }
+                OutputFormat::Csv => {
+                    let percentiles = &self.options.percentiles;
+                    let start_ns = times_ns.0;
+                    csv::write_exits(report, &self.origin, start_ns, percentiles, first, out)?
+                }
+                OutputFormat::Text => text::write_exits(report, &self.columns, self.style, out)?,
+            }
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
 impl<W: Write> ExitsOutput for Writer<W> {
     fn grouping(&self) -> &[GroupBy] {
         &self.group_by
@@ -59,59 +112,24 @@ impl<W: Write> ExitsOutput for Writer<W> {
             since = groups.since(earlier_groups);
             &since
         };
-        let report = ExitsReport::from_groups(
+        let host = self.origin.host.as_deref().unwrap_or("?");
+        let labels = RowLabels::OneHost {
+            host: self.is_by_host.then_some(host),
+            vm_name: context.vm_name,
+        };
+        let report = ExitsReport::with_labels(
             groups,
             (earlier_reading.time_ns, reading.time_ns),
             reading.loss.since(&earlier_reading.loss),
             &self.options,
             &KeyNames::new(context.timing),
-            context.vm_name,
+            labels,
         );
         let times_ns = (
             context.start_ns + earlier_reading.time_ns,
             context.start_ns + reading.time_ns,
         );
-        if period == ReportPeriod::Total {
-            self.rows = report.row_count;
-            self.total = LossReport::new(times_ns, report.loss);
-        }
-        let out = &mut self.out;
-        // Only one kind of row can be in a table of CSV, and the intervals add up to the total.
-        if self.format == OutputFormat::Csv && self.has_intervals && period == ReportPeriod::Total {
-            return Ok(out.flush()?);
-        }
-        let first = !std::mem::replace(&mut self.header_written, true);
-        if self.format == OutputFormat::Text {
-            self.in_slow_section = false;
-            self.heading
-                .begin_report(&self.origin, period, times_ns, out)?;
-        }
-        if let Some((baseline, sort, top)) = &self.baseline {
-            let diff = DiffReport::compare(&report, baseline, *sort, *top);
-            match self.format {
-                OutputFormat::Json => {
-                    json::write_report(&diff, &self.origin, period.name(), times_ns, out)?
-                }
-                OutputFormat::Csv => {
-                    csv::write_exits_diff(&diff, &self.origin, times_ns.0, first, out)?
-                }
-                OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
-            }
-        } else {
-            match self.format {
-                OutputFormat::Json => {
-                    json::write_report(&report, &self.origin, period.name(), times_ns, out)?
-                }
-                OutputFormat::Csv => {
-                    let percentiles = &self.options.percentiles;
-                    let start_ns = times_ns.0;
-                    csv::write_exits(&report, &self.origin, start_ns, percentiles, first, out)?
-                }
-                OutputFormat::Text => text::write_exits(&report, &self.columns, self.style, out)?,
-            }
-        }
-        out.flush()?;
-        Ok(())
+        self.write(&report, period, times_ns)
     }
 
     /// Writes a slow exit if its reason is selected.

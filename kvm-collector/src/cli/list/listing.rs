@@ -1,6 +1,6 @@
 //! Collects what `list` prints, from the running kernel or from a recording.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -9,11 +9,13 @@ use crate::{
     cli::{
         recording::warn_if_damaged,
         selection::{EventArgs, TargetArgs},
+        time_range::RangeArgs,
         tracefs::{find_kvm_format, open_tracefs},
     },
     host::{self, namespaces, vm::VmList},
-    model::{EventKind, VMEXIT},
-    source::{PlaybackOptions, Recording},
+    model::{EventKind, StreamItem, VMEXIT},
+    source::{PlaybackOptions, Recording, TimeLimits},
+    timing::Selection,
     tracefs::{Format, ReasonNames},
 };
 
@@ -104,11 +106,12 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Lists what a recording has.
+    /// Lists what a recording has. `range` limits the VMs to those with events in a time range.
     pub(super) fn of_recording(
         path: &Path,
         subjects: &[Subject],
         patterns: &[String],
+        range: &RangeArgs,
     ) -> anyhow::Result<Self> {
         let mut recording = Recording::open(path)?;
         let formats = recording.formats().to_vec();
@@ -129,14 +132,33 @@ impl Listing {
         if subjects.contains(&Subject::Vms) {
             recording.select_events(&selected);
             let options = PlaybackOptions {
-                // Names of VMs are only collected if they select.
-                selection: TargetArgs::any_vm().for_recording()?,
+                // Processes are only collected if they select. Those in a range are collected here.
+                selection: match range.is_empty() {
+                    true => TargetArgs::any_vm().for_recording()?,
+                    false => Selection::default(),
+                },
                 without_raw: false,
-                ..PlaybackOptions::default()
+                limits: range.apply(TimeLimits::default(), recording.metadata(), path)?,
             };
-            let summary = recording.play(&options, |_, _| Ok::<_, anyhow::Error>(()))?;
+            let wall_offset_ns = recording.metadata().wall_offset_ns();
+            let mut in_range = BTreeSet::new();
+            let summary = recording.play(&options, |item, context| {
+                if let StreamItem::Event(event) = item
+                    && !context.is_before_range
+                {
+                    in_range.insert(event.tgid);
+                }
+                Ok::<_, anyhow::Error>(())
+            })?;
             warn_if_damaged(&summary, path);
-            let vms = summary.processes.into_iter();
+            range.check(&summary, wall_offset_ns, path)?;
+            let names = &summary.names;
+            let in_range = in_range.iter().map(|pid| (*pid, names.vm_name(*pid)));
+            let vms = match range.is_empty() {
+                true => summary.processes,
+                false => in_range.collect(),
+            };
+            let vms = vms.into_iter();
             listing.recorded_vms = Some(vms.map(|(pid, name)| RecordedVm { name, pid }).collect());
         }
         Ok(listing)

@@ -7,7 +7,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::output;
+use super::{output, time_range::RangeArgs};
 use crate::format::json;
 use listing::{Listing, Subject};
 
@@ -19,7 +19,9 @@ use listing::{Listing, Subject};
   kvm-collector list reasons              values of --reason
   kvm-collector list kinds                values of --kind
   kvm-collector list events -e 'kvmmmu:*'
-  kvm-collector list -i kvm.data          the events and VMs of a recording")]
+  kvm-collector list -i kvm.data          the events and VMs of a recording
+  kvm-collector list vms -i kvm.data --from 10s --until 12s
+                                          the VMs that had events in this time")]
 pub(super) struct ListArgs {
     /// List only this [default: events and vms]
     #[arg(value_name = "WHAT")]
@@ -33,6 +35,9 @@ pub(super) struct ListArgs {
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
 
+    #[command(flatten)]
+    range: RangeArgs,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -44,7 +49,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         None => vec![Subject::Events, Subject::Vms],
     };
     let listing = match &args.input {
-        Some(path) => Listing::of_recording(path, &subjects, &args.events)?,
+        Some(path) => Listing::of_recording(path, &subjects, &args.events, &args.range)?,
         None => Listing::of_host(&subjects, &args.events)?,
     };
     let mut out = output::open_output(None)?;

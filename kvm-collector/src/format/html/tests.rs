@@ -23,6 +23,7 @@ fn stat() -> StatReport {
         elapsed_ns: 2_000_000_000,
         events: vec![event()],
         vms: vec![StatVm {
+            host: None,
             vm: HOSTILE.into(),
             pid: 7,
             events: vec![event()],
@@ -33,6 +34,7 @@ fn stat() -> StatReport {
 
 fn report() -> ExitsReport {
     let row = ExitRow {
+        host: None,
         vm: Some(HOSTILE.into()),
         pid: Some(7),
         vcpu: None,
@@ -83,6 +85,7 @@ fn report() -> ExitsReport {
         row_count: 1,
         rows: vec![row],
         vcpus: vec![VcpuRow {
+            host: None,
             vm: HOSTILE.into(),
             pid: 7,
             vcpu: None,

@@ -113,6 +113,7 @@ mod tests {
 
     fn row(reason: &str, count: u64, time_ns: u64) -> ExitRow {
         ExitRow {
+            host: None,
             vm: Some("web".into()),
             pid: Some(7),
             vcpu: Some(0),
@@ -181,6 +182,7 @@ mod tests {
                 row("UNKNOWN(0x99)", 234, 1_000_000),
             ],
             vcpus: vec![VcpuRow {
+                host: None,
                 vm: "web".into(),
                 pid: 7,
                 vcpu: Some(0),

@@ -17,6 +17,9 @@ type NameColumn = (&'static str, fn(&ExitRow) -> String);
 fn name_columns(report: &ExitsReport) -> Vec<NameColumn> {
     let has = |field: fn(&ExitRow) -> bool| report.rows.iter().any(field);
     let mut columns: Vec<NameColumn> = Vec::new();
+    if has(|row| row.host.is_some()) {
+        columns.push(("host", |row| row.host.clone().unwrap_or_default()));
+    }
     if has(|row| row.vm.is_some()) {
         columns.push(("VM", |row| match (&row.vm, row.pid) {
             (Some(vm), Some(0)) => vm.clone(),

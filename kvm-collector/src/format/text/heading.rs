@@ -70,6 +70,8 @@ fn selected(selection: &SelectedBy) -> impl Iterator<Item = (&'static str, Vec<S
         tid,
         reason,
         event,
+        from,
+        until,
     } = selection.clone();
     let numbers = |ids: Vec<u32>| ids.iter().map(u32::to_string).collect::<Vec<_>>();
     [
@@ -79,6 +81,8 @@ fn selected(selection: &SelectedBy) -> impl Iterator<Item = (&'static str, Vec<S
         ("thread", numbers(tid)),
         ("reason", reason),
         ("event", event),
+        ("from", from.into_iter().collect()),
+        ("until", until.into_iter().collect()),
     ]
     .into_iter()
     .filter(|(_, values)| !values.is_empty())

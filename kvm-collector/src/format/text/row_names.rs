@@ -19,13 +19,19 @@ pub(super) fn with_name(key: &str, name: Option<&str>) -> String {
     name.map_or_else(|| key.to_owned(), |name| format!("{key} ({name})"))
 }
 
-/// Returns the name of a row: its VM, vCPU, exit reason and key, as far as it has them.
+/// Returns the name of a row: its host, VM, vCPU, exit reason and key, as far as it has them.
 pub(super) fn row_name(row: &ExitRow) -> String {
     let vcpu = vcpu_name(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));
-    let names: Vec<_> = [row.vm.clone(), vcpu, row.reason.clone(), key_name(row)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let names: Vec<_> = [
+        row.host.clone(),
+        row.vm.clone(),
+        vcpu,
+        row.reason.clone(),
+        key_name(row),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     if names.is_empty() {
         "all exits".into()
     } else {

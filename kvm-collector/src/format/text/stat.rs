@@ -33,7 +33,8 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
         )?;
     }
     for vm in &report.vms {
-        let title = format!("{} (pid {})", vm.vm, vm.pid);
+        let host = vm.host.as_ref().map(|host| format!("{host}: "));
+        let title = format!("{}{} (pid {})", host.unwrap_or_default(), vm.vm, vm.pid);
         writeln!(out, "\n{}", style.bold(&title))?;
         write_events(vm.events.iter(), style, out)?;
     }

@@ -10,12 +10,17 @@ use crate::{
 
 /// Creates the table. Times are shares of the report's time, except for the time of an exit in progress.
 pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
-    let mut header = vec!["VM", "vCPU", "exits", "guest", "kernel", "VMM", "halted"];
+    let has_hosts = report.vcpus.iter().any(|row| row.host.is_some());
+    let mut header = Vec::new();
+    if has_hosts {
+        header.push("host");
+    }
+    header.extend(["VM", "vCPU", "exits", "guest", "kernel", "VMM", "halted"]);
     if report.preempt_watched {
         header.push("preempted");
     }
     header.push("in progress");
-    let mut table = new_table(&header, 0..2);
+    let mut table = new_table(&header, 0..2 + usize::from(has_hosts));
     // The shares add up to less than 100 % if the vCPU was created later or had no exits for some time.
     let share = |ns: u64| percent(ratio(ns, report.elapsed_ns));
     for row in &report.vcpus {
@@ -26,11 +31,15 @@ pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
             halted_ns,
             ..
         } = *row;
-        let mut cells = vec![
+        let mut cells = Vec::new();
+        if has_hosts {
+            cells.push(row.host.clone().unwrap_or_default());
+        }
+        cells.extend([
             format!("{} (pid {})", row.vm, row.pid),
             vcpu_name(row.vcpu, row.tid).unwrap_or_default(),
             count(row.count),
-        ];
+        ]);
         cells.extend([guest_ns, kernel_ns, vmm_ns, halted_ns].map(share));
         if report.preempt_watched {
             cells.push(share(row.preempted_ns));

@@ -1,5 +1,5 @@
-//! The time of a recording that is played: when report intervals end, and when the requested time
-//! has passed.
+//! The time of a recording that is played: when the requested range starts and ends, and when report
+//! intervals end.
 
 use super::time_limits::TimeLimits;
 
@@ -7,16 +7,36 @@ use super::time_limits::TimeLimits;
 #[derive(Debug)]
 pub(super) struct RecordingClock {
     limits: TimeLimits,
-    start_ns: Option<u64>,
+    /// The time of the first event.
+    first_ns: Option<u64>,
+    /// The start and the end of the requested range. Empty if it is outside of the recording.
+    range_ns: (u64, u64),
+    phase: Phase,
     newest_ns: u64,
     /// When the current interval started.
     interval_start_ns: u64,
     /// Whether there was an event or a loss since then.
     has_unreported: bool,
-    /// Whether the requested time has passed.
-    is_finished: bool,
-    /// The next time at which an interval or the requested time ends.
-    next_end_ns: u64,
+    /// The next time at which the requested range starts or ends, or an interval ends.
+    next_step_ns: u64,
+}
+
+/// Where the clock is, relative to the requested range of the recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Before,
+    Within,
+    After,
+}
+
+/// What happens before an item, in this order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ClockStep {
+    /// The requested range starts after the first event, and has started at this time.
+    pub(super) range_start_ns: Option<u64>,
+    /// The ends of the intervals that have ended. These are at most two, because consecutive
+    /// intervals without items are reported as one.
+    pub(super) interval_ends_ns: [Option<u64>; 2],
 }
 
 impl RecordingClock {
@@ -24,82 +44,109 @@ impl RecordingClock {
     pub(super) fn new(limits: TimeLimits) -> Self {
         Self {
             limits,
-            start_ns: None,
+            first_ns: None,
+            range_ns: (0, 0),
+            phase: Phase::Before,
             newest_ns: 0,
             interval_start_ns: 0,
             has_unreported: false,
-            is_finished: false,
-            next_end_ns: 0,
+            next_step_ns: 0,
         }
     }
 
-    /// Advances to `time_ns` if no interval ends before. Otherwise returns false, and
+    /// Advances to `time_ns` if nothing happens before. Otherwise returns false, and
     /// [`RecordingClock::advance`] must be called.
     #[inline]
     pub(super) fn try_advance(&mut self, time_ns: u64) -> bool {
-        let is_within_interval = time_ns < self.next_end_ns;
-        if is_within_interval {
+        let has_no_step = time_ns < self.next_step_ns;
+        if has_no_step {
             self.newest_ns = self.newest_ns.max(time_ns);
             self.has_unreported = true;
         }
-        is_within_interval
+        has_no_step
     }
 
-    /// Returns the time of the first event.
+    /// Returns the start of the requested range: the time of the first event, or a later one.
     pub(super) fn start_ns(&self) -> Option<u64> {
-        self.start_ns
+        self.first_ns.map(|_| self.range_ns.0)
     }
 
-    /// Returns the end of the requested time if it has passed, otherwise the latest time.
+    /// Returns the end of the requested range if it has passed, otherwise the latest time.
     pub(super) fn end_ns(&self) -> u64 {
-        match (self.is_finished, self.start_ns, self.limits.duration_ns) {
-            (true, Some(start_ns), Some(duration_ns)) => start_ns.saturating_add(duration_ns),
-            _ => self.newest_ns,
+        match self.phase {
+            Phase::After => self.range_ns.1,
+            Phase::Before | Phase::Within => self.newest_ns,
         }
     }
 
-    /// Returns whether the requested time has passed.
+    /// Returns whether there was an event, but the requested range has not started.
+    #[inline]
+    pub(super) fn is_before_range(&self) -> bool {
+        self.phase == Phase::Before && self.first_ns.is_some()
+    }
+
+    /// Returns whether the requested range has ended.
     pub(super) fn is_finished(&self) -> bool {
-        self.is_finished
+        self.phase == Phase::After
     }
 
-    /// Advances to `time_ns`. Returns the ends of the intervals that have ended by then. These are
-    /// at most two, because consecutive intervals without items are reported as one.
-    pub(super) fn advance(&mut self, time_ns: u64, is_event: bool) -> [Option<u64>; 2] {
-        let ends = self.advance_to(time_ns, is_event);
-        self.next_end_ns = match self.start_ns {
-            Some(start_ns) => {
-                let after = |from_ns: u64, ns: Option<u64>| {
-                    ns.map_or(u64::MAX, |ns| from_ns.saturating_add(ns))
-                };
-                let interval_ns = after(self.interval_start_ns, self.limits.interval_ns);
-                after(start_ns, self.limits.duration_ns).min(interval_ns)
-            }
-            None => 0,
-        };
-        ends
+    /// Returns the times of the first and of the last event, if the requested range has not started.
+    pub(super) fn outside(&self) -> Option<(u64, u64)> {
+        let first_ns = self.first_ns?;
+        self.is_before_range().then_some((first_ns, self.newest_ns))
     }
 
-    fn advance_to(&mut self, time_ns: u64, is_event: bool) -> [Option<u64>; 2] {
-        let Some(start_ns) = self.start_ns else {
-            if is_event {
-                self.start_ns = Some(time_ns);
-                self.newest_ns = time_ns;
-                self.interval_start_ns = time_ns;
+    /// Advances to `time_ns`. Returns what happens before.
+    pub(super) fn advance(&mut self, time_ns: u64, is_event: bool) -> ClockStep {
+        let step = self.advance_to(time_ns, is_event);
+        let (start_ns, end_ns) = self.range_ns;
+        self.next_step_ns = match (self.first_ns, self.phase) {
+            (None, _) => 0,
+            // A range that is outside of the recording never starts.
+            (_, Phase::Before) if start_ns >= end_ns => u64::MAX,
+            (_, Phase::Before) => start_ns,
+            (_, Phase::Within | Phase::After) => {
+                let interval_ns = self.limits.interval_ns.unwrap_or(u64::MAX);
+                self.interval_start_ns
+                    .saturating_add(interval_ns)
+                    .min(end_ns)
             }
-            self.has_unreported = true;
-            return [None, None];
         };
-        if let Some(duration_ns) = self.limits.duration_ns
-            && time_ns.saturating_sub(start_ns) >= duration_ns
-        {
-            self.is_finished = true;
-            return self.interval_ends_before(start_ns.saturating_add(duration_ns));
-        }
-        let ends = self.interval_ends_before(time_ns);
-        self.newest_ns = self.newest_ns.max(time_ns);
+        step
+    }
+
+    fn advance_to(&mut self, time_ns: u64, is_event: bool) -> ClockStep {
+        let mut step = ClockStep::default();
         self.has_unreported = true;
-        ends
+        if self.first_ns.is_none() {
+            if is_event {
+                self.first_ns = Some(time_ns);
+                self.newest_ns = time_ns;
+                self.range_ns = self.limits.range(time_ns);
+                self.interval_start_ns = self.range_ns.0;
+                if self.range_ns.0 == time_ns && self.range_ns.1 > time_ns {
+                    self.phase = Phase::Within;
+                }
+            }
+            return step;
+        }
+        let (start_ns, end_ns) = self.range_ns;
+        if self.phase == Phase::Before && start_ns <= time_ns && start_ns < end_ns {
+            self.phase = Phase::Within;
+            self.newest_ns = start_ns;
+            step.range_start_ns = Some(start_ns);
+        }
+        if self.phase == Phase::Within {
+            if time_ns >= end_ns {
+                self.phase = Phase::After;
+            }
+            step.interval_ends_ns = self.interval_ends_before(time_ns.min(end_ns));
+        }
+        if self.phase != Phase::After {
+            self.newest_ns = self.newest_ns.max(time_ns);
+            self.has_unreported = true;
+        }
+        step
     }
 
     fn interval_ends_before(&mut self, time_ns: u64) -> [Option<u64>; 2] {
@@ -121,7 +168,9 @@ impl RecordingClock {
 
     /// Ends the last interval, which may be shorter than the others. Returns its end.
     pub(super) fn finish(&mut self) -> Option<u64> {
-        self.limits.interval_ns?;
+        self.limits
+            .interval_ns
+            .filter(|_| !self.is_before_range())?;
         let end_ns = self.end_ns();
         (self.has_unreported || end_ns > self.interval_start_ns).then(|| {
             self.interval_start_ns = end_ns;
@@ -136,20 +185,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::source::recording::time_limits::RecordingTime;
 
-    fn ends(limits: TimeLimits, times: &[u64]) -> Vec<u64> {
+    fn play(limits: TimeLimits, times: &[u64]) -> (RecordingClock, Vec<u64>) {
         let mut clock = RecordingClock::new(limits);
         let mut ends = Vec::new();
         for time_ns in times {
             if !clock.try_advance(*time_ns) {
-                ends.extend(clock.advance(*time_ns, true).into_iter().flatten());
+                let step = clock.advance(*time_ns, true);
+                assert!(step.range_start_ns.is_none() || ends.is_empty());
+                ends.extend(step.interval_ends_ns.into_iter().flatten());
             }
             if clock.is_finished() {
                 break;
             }
         }
         ends.extend(clock.finish());
-        ends
+        (clock, ends)
+    }
+
+    fn ends(limits: TimeLimits, times: &[u64]) -> Vec<u64> {
+        play(limits, times).1
     }
 
     fn every(interval_ns: u64) -> TimeLimits {
@@ -177,9 +233,51 @@ mod tests {
         let limits = TimeLimits {
             duration_ns: Some(25),
             interval_ns: Some(10),
+            ..TimeLimits::default()
         };
         assert_eq!(ends(limits, &[100, 101, 130]), [110, 120, 125]);
         assert_eq!(ends(limits, &[100, 101, 124]), [110, 120, 124]);
+    }
+
+    #[test]
+    fn requested_part_includes_its_start_and_excludes_its_end() {
+        use RecordingTime::{OfClock, SinceStart};
+        let range = |from, until, times: &[u64]| {
+            let limits = TimeLimits {
+                from,
+                until,
+                interval_ns: Some(10),
+                ..TimeLimits::default()
+            };
+            let (clock, ends) = play(limits, times);
+            (clock.start_ns(), clock.end_ns(), clock.outside(), ends)
+        };
+        let times = [100, 105, 125, 130, 160];
+        let whole = range(None, None, &times);
+        assert_eq!(
+            whole,
+            (Some(100), 160, None, vec![110, 120, 130, 140, 160, 160])
+        );
+        assert_eq!(
+            range(Some(SinceStart(0)), Some(OfClock(161)), &times),
+            whole
+        );
+        // Times before the recording and after it are limited to it.
+        assert_eq!(range(Some(OfClock(5)), Some(OfClock(500)), &times), whole);
+        assert_eq!(
+            range(Some(SinceStart(25)), Some(SinceStart(30)), &times),
+            (Some(125), 130, None, vec![130])
+        );
+        // There may be no event in the range.
+        assert_eq!(
+            range(Some(OfClock(140)), Some(OfClock(155)), &times),
+            (Some(140), 155, None, vec![150, 155])
+        );
+        for (from, until) in [(161, 200), (20, 100), (130, 130), (130, 120)] {
+            let (_, _, outside, ends) = range(Some(OfClock(from)), Some(OfClock(until)), &times);
+            assert_eq!(outside, Some((100, 160)), "{from} {until}");
+            assert_eq!(ends, [0u64; 0]);
+        }
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use self::{attr_selection::AttrSelection, player::Player, prefetch::with_prefetc
 pub use self::{
     names::RecordedNames,
     playback::{PlaybackContext, PlaybackOptions, RecordingSummary},
-    time_limits::TimeLimits,
+    time_limits::{RecordingTime, TimeLimits},
 };
 use crate::{
     model::StreamItem,

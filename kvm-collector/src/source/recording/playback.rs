@@ -8,7 +8,7 @@ use crate::{model::Loss, timing::Selection};
 pub struct PlaybackOptions {
     /// The selected events.
     pub selection: Selection,
-    /// The requested time, and the report intervals.
+    /// The requested range of the recording, and the report intervals.
     pub limits: TimeLimits,
     /// Whether the records of events are not needed. Leaving them out takes less time and memory.
     pub without_raw: bool,
@@ -23,20 +23,26 @@ pub struct PlaybackContext<'a> {
     pub loss: &'a Loss,
     /// Number of events emitted so far.
     pub events: u64,
-    /// The time of the first event.
+    /// The start of the requested range: the time of the first event, or a later one.
     pub start_ns: Option<u64>,
+    /// Whether the item is before the requested range.
+    pub is_before_range: bool,
 }
 
 /// What a recording contained.
 #[derive(Debug, Default)]
 pub struct RecordingSummary {
-    /// The time of the first selected event; `None` if there was none.
+    /// The start of the requested range: the time of the first selected event, or a later one;
+    /// `None` if no event is selected.
     pub start_ns: Option<u64>,
-    /// The time of the last selected event, or the end of the requested time.
+    /// The time of the last selected event, or the end of the requested range.
     pub end_ns: u64,
-    /// Number of events emitted.
+    /// The times of the first and the last selected event, if the requested range has not started by
+    /// then or has ended before.
+    pub outside: Option<(u64, u64)>,
+    /// Number of events in the requested range.
     pub events: u64,
-    /// Lost events and damaged records.
+    /// Lost events and damaged records in the requested range.
     pub loss: Loss,
     /// A message that says why the recording is incomplete; `None` if it is complete.
     pub defect: Option<String>,

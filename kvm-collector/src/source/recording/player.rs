@@ -30,7 +30,7 @@ const MAX_HELD_BYTES: usize = 512 << 20;
 enum PlaybackStop<E> {
     /// The receiver of the items returned an error.
     Error(E),
-    /// The requested time has passed.
+    /// The requested range has ended.
     LimitReached,
 }
 
@@ -50,9 +50,11 @@ pub(super) struct Player<'a> {
     clock: RecordingClock,
     names: RecordedNames,
     loss: Loss,
+    /// Number of unattributed events before the requested range.
+    unattributed_before: u64,
     /// Why the recording is incomplete.
     defect: Option<String>,
-    /// Number of events emitted.
+    /// Number of events in the requested range so far.
     events: u64,
 }
 
@@ -76,13 +78,14 @@ impl<'a> Player<'a> {
             clock: RecordingClock::new(options.limits),
             names: RecordedNames::from_vm_lines(&metadata.vm_names),
             loss: Loss::default(),
+            unattributed_before: 0,
             defect: None,
             events: 0,
         }
     }
 
     /// Reads chunks with `next` and passes items to `each`, until the recording ends or the
-    /// requested time has passed.
+    /// requested range has ended.
     ///
     /// # Errors
     /// The first error of `next` or `each`.
@@ -129,7 +132,7 @@ impl<'a> Player<'a> {
             is_limit_reached(emitted)?;
         }
         self.loss.late = buffer.late();
-        self.loss.unattributed = self.attribution.unattributed();
+        self.update_unattributed();
         self.finish(each)
     }
 
@@ -137,7 +140,9 @@ impl<'a> Player<'a> {
         mut self,
         each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<RecordingSummary, E> {
-        if !self.losses.is_empty() {
+        // At the end of the requested range, only the losses up to there matter, as at the end of an
+        // interval.
+        if !self.losses.is_empty() && !self.clock.is_finished() {
             match self.emit_losses(u64::MAX, each) {
                 Ok(()) | Err(PlaybackStop::LimitReached) => {}
                 Err(PlaybackStop::Error(error)) => return Err(error),
@@ -153,6 +158,7 @@ impl<'a> Player<'a> {
         Ok(RecordingSummary {
             start_ns: self.clock.start_ns(),
             end_ns: self.clock.end_ns(),
+            outside: self.clock.outside(),
             events: self.events,
             loss: self.loss,
             defect: self.defect,
@@ -163,6 +169,11 @@ impl<'a> Player<'a> {
                 .collect(),
             names,
         })
+    }
+
+    fn update_unattributed(&mut self) {
+        let unattributed = self.attribution.unattributed();
+        self.loss.unattributed = unattributed.saturating_sub(self.unattributed_before);
     }
 
     /// Handles the records without a time, which are not held back.
@@ -185,6 +196,7 @@ impl<'a> Player<'a> {
             loss: &self.loss,
             events: self.events,
             start_ns: self.clock.start_ns(),
+            is_before_range: self.clock.is_before_range(),
         };
         each(item, &context).map_err(PlaybackStop::Error)
     }
@@ -329,8 +341,8 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Advances the clock past the end of an interval or of the requested time, and emits the ends
-    /// of intervals.
+    /// Advances the clock past the start or the end of the requested range or past the end of an
+    /// interval, and emits these.
     #[cold]
     fn advance_clock<E>(
         &mut self,
@@ -338,8 +350,15 @@ impl<'a> Player<'a> {
         is_event: bool,
         each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<(), PlaybackStop<E>> {
-        self.loss.unattributed = self.attribution.unattributed();
-        for end_ns in self.clock.advance(time_ns, is_event).into_iter().flatten() {
+        self.update_unattributed();
+        let step = self.clock.advance(time_ns, is_event);
+        if let Some(start_ns) = step.range_start_ns {
+            self.unattributed_before = self.attribution.unattributed();
+            self.loss = Loss::default();
+            self.events = 0;
+            self.emit(&StreamItem::RangeStart { start_ns }, each)?;
+        }
+        for end_ns in step.interval_ends_ns.into_iter().flatten() {
             self.emit(&StreamItem::IntervalEnd { end_ns }, each)?;
         }
         match self.clock.is_finished() {
@@ -376,7 +395,7 @@ impl<'a> Player<'a> {
     }
 }
 
-/// Returns whether the playback stopped because the requested time has passed.
+/// Returns whether the playback stopped because the requested range has ended.
 fn is_limit_reached<E>(result: Result<(), PlaybackStop<E>>) -> Result<bool, E> {
     match result {
         Ok(()) => Ok(false),

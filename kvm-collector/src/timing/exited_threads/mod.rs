@@ -314,6 +314,16 @@ impl ExitedThreads {
         }
     }
 
+    /// Resets the extremes and the causes of all rows.
+    pub(crate) fn reset_extremes_and_causes(&mut self) {
+        for row in self.rows.values_mut() {
+            row.totals.extremes = MinMax::NONE;
+            row.recent = MinMax::NONE;
+            row.causes = None;
+        }
+        self.causes = 0;
+    }
+
     /// Iterates over the guest times of all exited threads.
     pub(crate) fn vcpu_times(&self) -> impl Iterator<Item = VcpuTimes> {
         self.guest_ns.iter().map(|(vcpu_id, guest_ns)| VcpuTimes {

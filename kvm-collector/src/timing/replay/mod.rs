@@ -38,7 +38,9 @@ pub struct Replay {
     options: ReplayOptions,
     executor: StepExecutor,
     damaged: u64,
-    /// The time of the first event.
+    /// Losses before the requested range of the stream.
+    loss_before: Loss,
+    /// The time of the first event, or the start of the requested range.
     start_ns: Option<u64>,
     now_ns: u64,
 }
@@ -59,6 +61,7 @@ impl Replay {
             executor: StepExecutor::new(steps, options.max_threads, max_rows),
             options,
             damaged: 0,
+            loss_before: Loss::default(),
             start_ns: None,
             now_ns: 0,
         })
@@ -90,6 +93,7 @@ impl Replay {
             }
             StreamItem::Lost { slot, cpu, .. } => self.executor.add_loss(slot, cpu),
             StreamItem::ThreadEnd { tid } => self.executor.remove_tid(tid),
+            StreamItem::RangeStart { start_ns } => self.start_range(start_ns),
             StreamItem::IntervalEnd { end_ns } => self.advance(end_ns),
         }
     }
@@ -99,6 +103,18 @@ impl Replay {
         if is_valid_time(now_ns) {
             self.now_ns = self.now_ns.max(now_ns);
         }
+    }
+
+    /// Starts the requested range of the stream: losses, causes and extremes are those since then.
+    /// Counts and times go on; [`ExitReading`]s are compared with one at this time.
+    fn start_range(&mut self, start_ns: u64) {
+        self.advance(start_ns);
+        self.start_ns = Some(start_ns);
+        let (_, migrated) = self.executor.read_exits(self.now_ns, &mut |_| {});
+        self.executor.reset_extremes_and_causes();
+        self.executor.drain_slow_exits();
+        self.loss_before = self.loss();
+        self.loss_before.moved += migrated;
     }
 
     /// Advances the time, which starts with the first event.
@@ -145,6 +161,7 @@ impl Replay {
         let (vcpus, migrated) = self.executor.read_exits(self.now_ns, each);
         let mut loss = self.loss();
         loss.moved += migrated;
+        let loss = loss.since(&self.loss_before);
         let start_ns = self.start_ns.unwrap_or(self.now_ns);
         ExitReading {
             time_ns: self.now_ns.saturating_sub(start_ns),
@@ -153,10 +170,9 @@ impl Replay {
         }
     }
 
-    /// Returns the losses that the replay itself noticed. Losses that the stream reports are
-    /// counted where the stream is read.
-    #[must_use]
-    pub fn loss(&self) -> Loss {
+    /// Returns the losses that the replay itself noticed since its start. Losses that the stream
+    /// reports are counted where the stream is read.
+    fn loss(&self) -> Loss {
         Loss {
             damaged: self.damaged,
             ..self.executor.loss()

@@ -13,7 +13,7 @@ use super::{
     threads::{ReplayThread, Task, Threads},
 };
 use crate::{
-    model::{Event, Loss, ThreadExits, VcpuTimes},
+    model::{Event, Loss, MinMax, ThreadExits, VcpuTimes},
     timing::{RunningVcpus, Step, open_exits::has_migrated, read_open_exit},
 };
 
@@ -161,6 +161,15 @@ impl StepExecutor {
         exited.read_rows(&running, each);
         vcpus.extend(exited.vcpu_times());
         (vcpus, migrated)
+    }
+
+    /// Resets the extremes and the causes of all rows.
+    pub(super) fn reset_extremes_and_causes(&mut self) {
+        for row in self.threads.iter_mut().flat_map(|it| &mut it.rows) {
+            row.extremes = MinMax::NONE;
+            row.causes = None;
+        }
+        self.recorder.exited.reset_extremes_and_causes();
     }
 
     /// Returns the losses of the recorder.

@@ -32,6 +32,8 @@ impl GroupBy {
 /// The key of a group. A field is `None` if the exits are not grouped by it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupKey {
+    /// The host, by its index in the exits of several recordings ([`MergedExits`](super::MergedExits)).
+    pub host: Option<u32>,
     /// TGID of the VMM.
     pub tgid: Option<u32>,
     /// Index and TID of the vCPU. The TID is 0 if the index is known, else the index is
@@ -81,6 +83,22 @@ pub struct VcpuTotals {
     pub open_ns: u64,
 }
 
+impl VcpuTotals {
+    fn add(&mut self, other: &Self) {
+        for (to, from) in [
+            (&mut self.exits, other.exits),
+            (&mut self.guest_ns, other.guest_ns),
+            (&mut self.kernel_ns, other.kernel_ns),
+            (&mut self.vmm_ns, other.vmm_ns),
+            (&mut self.halted_ns, other.halted_ns),
+            (&mut self.preempted_ns, other.preempted_ns),
+            (&mut self.open_ns, other.open_ns),
+        ] {
+            *to = to.saturating_add(from);
+        }
+    }
+}
+
 impl ExitGroups {
     /// Creates an empty set of groups. `kind` is the counted kind of event, or `None` for exit
     /// reasons.
@@ -124,6 +142,7 @@ impl ExitGroups {
             .as_ref()
             .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         GroupKey {
+            host: None,
             tgid: has(GroupBy::Vm).then_some(tgid),
             vcpu: has(GroupBy::Vcpu).then_some((vcpu, tid)),
             key: has(GroupBy::Reason).then_some(key),
@@ -142,16 +161,53 @@ impl ExitGroups {
         }
     }
 
+    /// Adds the exits of another reading, with other ids: `group_id` and `vcpu_id` return those to use
+    /// for its groups and vCPUs, and `cause_kind` returns the one to use for a kind of cause.
+    pub(super) fn merge_with_ids(
+        &mut self,
+        other: &Self,
+        mut group_id: impl FnMut(&GroupKey) -> GroupKey,
+        mut vcpu_id: impl FnMut(VcpuId) -> VcpuId,
+        cause_kind: impl Fn(u32) -> u32,
+    ) {
+        for (key, from) in &other.groups {
+            let to = self.groups.entry(group_id(key)).or_default();
+            to.totals.merge(&from.totals);
+            if let Some(causes) = &from.causes {
+                let causes = causes.with_kinds(&cause_kind);
+                to.causes.get_or_insert_default().merge(&causes);
+            }
+        }
+        for (id, from) in &other.vcpus {
+            self.vcpus.entry(vcpu_id(*id)).or_default().add(from);
+        }
+    }
+
+    /// Returns the number of groups, and that of vCPUs.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.groups.len(), self.vcpus.len())
+    }
+
     /// Returns the exits since an earlier reading with the same grouping. Causes are not subtracted:
     /// they cover the whole measurement.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
+        self.since_with(earlier, |group| group.recent.unwrap_or(MinMax::NONE))
+    }
+
+    /// Returns the exits since the requested range of a recording started, when `start` was read. The
+    /// extremes are those since then already: the replay has reset them.
+    #[must_use]
+    pub fn since_range_start(&self, start: &Self) -> Self {
+        self.since_with(start, |group| group.totals.extremes)
+    }
+
+    fn since_with(&self, earlier: &Self, extremes: impl Fn(&GroupStats) -> MinMax) -> Self {
         let zero = ExitTotals::default();
         let groups = self.groups.iter().map(|(key, group)| {
             let before = earlier.groups.get(key).map_or(&zero, |it| &it.totals);
-            let recent = group.recent.unwrap_or(MinMax::NONE);
             let since = GroupStats {
-                totals: group.totals.since(before, recent),
+                totals: group.totals.since(before, extremes(group)),
                 causes: group.causes.clone(),
                 recent: group.recent,
             };
@@ -174,7 +230,11 @@ impl ExitGroups {
             by: self.by.clone(),
             kind: self.kind.clone(),
             groups: groups
-                .filter(|(_, group)| group.totals.count > 0 || group.totals.timed_count() > 0)
+                .filter(|(_, group)| {
+                    let totals = &group.totals;
+                    // An exit that ends in the interval may have been counted in an earlier one.
+                    totals.count > 0 || totals.untimed > 0 || totals.timed_count() > 0
+                })
                 .collect(),
             vcpus: vcpus.collect(),
         }

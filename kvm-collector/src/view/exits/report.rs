@@ -6,6 +6,7 @@ use super::{
     advice::advice,
     groups::{ExitGroups, GroupKey},
     hot_rows::HotRowDetector,
+    labels::RowLabels,
     names::KeyNames,
     options::{ExitsOptions, SortKey},
     row::{ExitRow, exit_row, idle_ns},
@@ -20,7 +21,7 @@ pub struct ExitsReport {
     pub view: &'static str,
     /// What is counted: `vmexit`, or another kind of event.
     pub kind: String,
-    /// The grouping of the rows: `vm`, `vcpu`, `reason`.
+    /// The grouping of the rows: `host`, `vm`, `vcpu`, `reason`.
     pub by: Vec<&'static str>,
     /// Start of the interval, in ns since the start of the measurement.
     pub start_ns: u64,
@@ -58,6 +59,23 @@ impl ExitsReport {
         names: &KeyNames<'_>,
         vm_name: &dyn Fn(u32) -> String,
     ) -> Self {
+        let labels = RowLabels::OneHost {
+            host: None,
+            vm_name,
+        };
+        Self::with_labels(groups, (start_ns, end_ns), loss, options, names, labels)
+    }
+
+    /// As [`ExitsReport::from_groups`], with the names of hosts and VMs in `labels`.
+    #[must_use]
+    pub fn with_labels(
+        groups: &ExitGroups,
+        (start_ns, end_ns): (u64, u64),
+        loss: Loss,
+        options: &ExitsOptions,
+        names: &KeyNames<'_>,
+        labels: RowLabels<'_>,
+    ) -> Self {
         let is_selected = |key: &GroupKey| match (&options.reasons, key.key) {
             (Some(reasons), Some(key)) => reasons.iter().any(|it| u64::from(*it) == key.code),
             _ => true,
@@ -76,7 +94,7 @@ impl ExitsReport {
         }
         let mut rows: Vec<_> = selected_groups()
             .map(|(key, group)| {
-                let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, vm_name);
+                let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, labels);
                 let cost_ns = row.time_ns.saturating_sub(row.idle_ns);
                 if options.advice && hot_rows.is_hot(key, row.count, cost_ns) {
                     row.advice = advice(key, group, row.idle_ns, names);
@@ -92,7 +110,12 @@ impl ExitsReport {
             kind: names
                 .counted_event
                 .map_or_else(|| VMEXIT.to_owned(), |(kind, _)| kind.name.clone()),
-            by: groups.by().iter().map(|group| group.name()).collect(),
+            by: labels
+                .has_hosts()
+                .then_some("host")
+                .into_iter()
+                .chain(groups.by().iter().map(|group| group.name()))
+                .collect(),
             start_ns,
             elapsed_ns,
             count: all.count,
@@ -100,7 +123,7 @@ impl ExitsReport {
             idle_ns: all_idle_ns,
             row_count,
             rows,
-            vcpus: vcpu_rows(groups, vm_name),
+            vcpus: vcpu_rows(groups, labels),
             preempt_watched: options.preempt_watched,
             open: all.open,
             loss,
@@ -111,7 +134,7 @@ impl ExitsReport {
 fn sort(rows: &mut [ExitRow], key: SortKey) {
     let by =
         |number: fn(&ExitRow) -> u64| move |a: &ExitRow, b: &ExitRow| number(b).cmp(&number(a));
-    // The groups are sorted by VM, vCPU and code. The sort is stable, so equal rows keep this order.
+    // The groups are sorted by host, VM, vCPU and code. The sort is stable, so equal rows keep this order.
     match key {
         SortKey::Count => rows.sort_by(by(|row| row.count)),
         SortKey::Time => rows.sort_by(by(|row| row.time_ns)),
@@ -124,7 +147,7 @@ fn sort(rows: &mut [ExitRow], key: SortKey) {
         SortKey::Name => rows.sort_by(|a, b| {
             let name = |row: &ExitRow| {
                 let (vm, reason, key) = (row.vm.clone(), row.reason.clone(), row.key.clone());
-                (vm, row.vcpu, row.tid, reason, key)
+                (row.host.clone(), vm, row.vcpu, row.tid, reason, key)
             };
             name(a).cmp(&name(b))
         }),

@@ -6,17 +6,21 @@ use serde::Serialize;
 use super::{
     details::{Bucket, CauseRow, Percentile, buckets, causes},
     groups::{GroupKey, GroupStats},
+    labels::RowLabels,
     names::KeyNames,
     options::ExitsOptions,
 };
 use crate::{
     knowledge::advice::Advice,
-    model::{ExitTotals, MinMax, pid_of},
+    model::{ExitTotals, MinMax},
 };
 
 /// Exits of one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExitRow {
+    /// Name of the host; only if grouped by host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Name of the VM; only if grouped by VM. If the name is not known, program and PID of the VMM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
@@ -127,7 +131,7 @@ pub(super) fn exit_row(
     (all, all_idle_ns): (&ExitTotals, u64),
     options: &ExitsOptions,
     names: &KeyNames<'_>,
-    vm_name: &dyn Fn(u32) -> String,
+    labels: RowLabels<'_>,
 ) -> ExitRow {
     let totals = &group.totals;
     let is_exit_reason = names.counted_event.is_none();
@@ -137,8 +141,9 @@ pub(super) fn exit_row(
     let idle_ns = idle_ns(key, totals, names);
     let MinMax { min_ns, max_ns } = totals.extremes;
     ExitRow {
-        vm: key.tgid.map(vm_name),
-        pid: key.tgid.map(pid_of),
+        host: labels.host(key),
+        vm: key.tgid.map(|vm| labels.vm_name(vm)),
+        pid: key.tgid.map(|vm| labels.pid(vm)),
         vcpu: key
             .vcpu
             .map(|(index, _)| index)

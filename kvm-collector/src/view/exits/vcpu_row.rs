@@ -3,12 +3,14 @@
 use kvm_ebpf_common::VCPU_UNKNOWN;
 use serde::Serialize;
 
-use super::groups::ExitGroups;
-use crate::model::pid_of;
+use super::{groups::ExitGroups, labels::RowLabels};
 
 /// Number of exits of a vCPU, and where its time went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VcpuRow {
+    /// Name of the host, if there are several or rows are grouped by host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Name of the VM.
     pub vm: String,
     /// PID of the VMM.
@@ -36,12 +38,13 @@ pub struct VcpuRow {
 }
 
 /// Returns a row per vCPU.
-pub(super) fn vcpu_rows(groups: &ExitGroups, vm_name: &dyn Fn(u32) -> String) -> Vec<VcpuRow> {
+pub(super) fn vcpu_rows(groups: &ExitGroups, labels: RowLabels<'_>) -> Vec<VcpuRow> {
     groups
         .vcpus()
         .map(|(vcpu_id, times)| VcpuRow {
-            vm: vm_name(vcpu_id.tgid),
-            pid: pid_of(vcpu_id.tgid),
+            host: labels.host_of_vm(vcpu_id.tgid),
+            vm: labels.vm_name(vcpu_id.tgid),
+            pid: labels.pid(vcpu_id.tgid),
             vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),
             tid: (vcpu_id.vcpu == VCPU_UNKNOWN).then_some(vcpu_id.tid),
             count: times.exits,

@@ -92,11 +92,21 @@ impl Timeline {
                 let bin = self.extend_to((*time_ns).max(self.newest_ns));
                 add_to_bin(&mut self.lost, bin, *count);
             }
+            StreamItem::RangeStart { start_ns } => {
+                self.extend_to(*start_ns);
+            }
             _ => {}
         }
     }
 
-    /// Adds a segment of a vCPU thread: counts exits, and adds times.
+    /// Stores a segment before the requested range of a recording: it may be a part of an exit that ends
+    /// later.
+    pub fn skip_segment(&mut self, segment: &Segment) {
+        self.assembler.add(segment, |_| ());
+    }
+
+    /// Adds a segment of a vCPU thread: counts exits, and adds times. Segments before the start of the
+    /// timeline are left out.
     pub fn add_segment(&mut self, segment: &Segment) {
         let mut assembler = std::mem::take(&mut self.assembler);
         assembler.add(segment, |assembled| match assembled {
@@ -109,7 +119,9 @@ impl Timeline {
                 let track = self.track_index(segment.vcpu_id);
                 self.extend_to(segment.to_ns);
                 let bin = self.bin_index(segment.from_ns);
-                if let Some(bin) = self.track_bin(track, bin) {
+                if self.start_ns.is_some_and(|it| it <= segment.from_ns)
+                    && let Some(bin) = self.track_bin(track, bin)
+                {
                     bin.exits += 1;
                 }
                 match exit.end {
@@ -257,8 +269,8 @@ impl Timeline {
                 .saturating_add(start_ns);
             let until_ns = to_ns.min(bin_end_ns);
             if let Some(bin) = self.track_bin(track, bin) {
-                let part_ns = &mut bin.parts_ns[part as usize];
-                *part_ns = part_ns.saturating_add(until_ns - from_ns);
+                let range_ns = &mut bin.parts_ns[part as usize];
+                *range_ns = range_ns.saturating_add(until_ns - from_ns);
             }
             if until_ns == from_ns {
                 return;

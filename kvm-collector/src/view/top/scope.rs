@@ -89,7 +89,9 @@ impl Scope {
     /// Returns the groupings with which the `exits` view makes the same rows.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupBy> {
-        let GroupKey { tgid, vcpu, key } = self.row_key(VcpuId::default(), Key::default());
+        let GroupKey {
+            tgid, vcpu, key, ..
+        } = self.row_key(VcpuId::default(), Key::default());
         [
             tgid.map(|_| GroupBy::Vm),
             vcpu.map(|_| GroupBy::Vcpu),

@@ -57,6 +57,8 @@ pub struct ExitLines {
     segments: Vec<Segment>,
     untimed: u64,
     in_progress: u64,
+    /// Whether the exits that end are not written.
+    is_muted: bool,
     /// Losses found by the replay. It is set at the end of the stream.
     loss: Loss,
 }
@@ -86,6 +88,7 @@ impl ExitLines {
             segments: Vec::new(),
             untimed: 0,
             in_progress: 0,
+            is_muted: false,
             loss: Loss::default(),
         })
     }
@@ -147,6 +150,25 @@ impl ExitLines {
             self.start_exit(event, is_shown, format, comm, lines)?;
         }
         Ok(())
+    }
+
+    /// Adds an item before the requested range of a recording: as [`ExitLines::add_item`], but exits
+    /// that end are not written.
+    ///
+    /// # Errors
+    /// When an event cannot be printed.
+    pub fn skip_item(
+        &mut self,
+        item: &StreamItem<'_>,
+        is_shown: bool,
+        formats: &[Format],
+        comm: &str,
+        lines: &mut TraceLines,
+    ) -> io::Result<()> {
+        self.is_muted = true;
+        let result = self.add_item(item, is_shown, formats, comm, lines, &mut io::sink());
+        self.is_muted = false;
+        result
     }
 
     /// Ends the stream: counts the exits that are still in progress.
@@ -249,6 +271,7 @@ impl ExitLines {
                 continue;
             };
             match exit.end {
+                _ if self.is_muted => {}
                 ExitEnd::Entry => self.write_exit(&segment, exit, formats, lines, out)?,
                 ExitEnd::UnknownEnd => self.untimed += 1,
                 ExitEnd::InProgress => self.in_progress += 1,

@@ -1,0 +1,243 @@
+//! `exits` of several recordings: their sum.
+
+use std::{cell::Cell, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use kvm_ebpf_common::SlowExit;
+
+use super::{
+    super::{
+        global::GlobalOptions,
+        several::{self, SeveralRecordings},
+        timing::{self, FindFormat},
+        usage::bail_usage,
+    },
+    args::ExitsArgs,
+};
+use crate::{
+    model::Loss,
+    session::{
+        self, ReportPeriod,
+        exits::{ExitsOutput, ReportContext, Snapshot},
+    },
+    source::{PlaybackOptions, Recording, RecordingSummary},
+    timing::TimingRequest,
+    tracefs::ReasonNames,
+    view::{ExitsReport, GroupBy, KeyNames, MergedExits, RowLabels},
+};
+
+pub(super) fn run(
+    args: &ExitsArgs,
+    paths: &[PathBuf],
+    global: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
+    check_options(args)?;
+    let range = &args.input.range;
+    let mut recordings = SeveralRecordings::open(paths)?;
+    // A process id identifies a VM only on its host.
+    let is_by_vm = args.group_by().contains(&GroupBy::Vm);
+    let is_by_host = args.is_by_host() || is_by_vm && recordings.has_several_hosts();
+    if is_by_host {
+        args.check_without_baseline()?;
+    }
+    let reasons = match args.reasons.patterns() {
+        [] => None,
+        patterns => {
+            let names = ReasonNames::of_several(recordings.exit_formats());
+            Some(names.matching_codes(patterns)?)
+        }
+    };
+    let mut sum = Sum::new(args, is_by_host);
+    for index in 0..recordings.files() {
+        let file = recordings.file(index);
+        let (path, host) = (file.path.clone(), file.host());
+        let in_file = || path.display().to_string();
+        let mut recording = Recording::open(&path)?;
+        let request = |find: &FindFormat<'_>| args.timing_request(find);
+        let (selected, mut replay) =
+            timing::replay_options(recording.formats(), &path, request).with_context(in_file)?;
+        recording.select_events(&selected);
+        replay.is_sampled = recording.is_sampled(&selected);
+        let options = PlaybackOptions {
+            selection: args.target.for_recording()?,
+            limits: range.apply(args.stop.limits(None), recording.metadata(), &path)?,
+            without_raw: false,
+        };
+        let is_left_out = Cell::new(false);
+        let mut output = AddToSum {
+            host: &host,
+            is_left_out: &is_left_out,
+            sum: &mut sum,
+        };
+        let check = |summary: &RecordingSummary| {
+            is_left_out.set(!recordings.add_summary(index, summary, range));
+            Ok(())
+        };
+        session::exits::recorded(
+            recording,
+            replay,
+            &options,
+            !global.quiet,
+            &mut output,
+            check,
+        )?;
+    }
+    let exit_formats = recordings.exit_formats().to_vec();
+    let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
+    let Sum {
+        merged,
+        timing,
+        loss,
+        elapsed_ns,
+        ..
+    } = sum;
+    let timing = timing.unwrap_or_default();
+    let mut writer = args.writer(reasons, &timing, origin, global)?;
+    let mut names = KeyNames::new(&timing);
+    names.reasons = ReasonNames::of_several(&exit_formats);
+    let report = ExitsReport::with_labels(
+        merged.groups(),
+        (0, elapsed_ns),
+        loss,
+        &writer.options,
+        &names,
+        RowLabels::Merged(&merged),
+    );
+    writer.write(&report, ReportPeriod::Total, times_ns)?;
+    args.output.finish(&writer.total, &writer.origin)
+}
+
+/// Refuses options that make no sense for several recordings.
+fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
+    if args.slow.is_some() {
+        bail_usage!(
+            "--slow cannot be used with several recordings: the order of their exits is unknown. Read them one by one"
+        );
+    }
+    several::check_options(args.interval, &args.input.range)
+}
+
+/// The sum of the recordings read so far.
+struct Sum {
+    group_by: Vec<GroupBy>,
+    merged: MergedExits,
+    /// The request of the first recording, with the kinds of causes of all.
+    timing: Option<TimingRequest>,
+    loss: Loss,
+    elapsed_ns: u64,
+    is_by_host: bool,
+}
+
+impl Sum {
+    fn new(args: &ExitsArgs, is_by_host: bool) -> Self {
+        Self {
+            group_by: args.group_by(),
+            merged: MergedExits::default(),
+            timing: None,
+            loss: Loss::default(),
+            elapsed_ns: 0,
+            is_by_host,
+        }
+    }
+
+    /// Returns the number of each of a recording's kinds of causes in `timing`. Adds new kinds to it.
+    fn cause_kinds(&mut self, request: &TimingRequest) -> Vec<u32> {
+        let timing = self.timing.get_or_insert_with(|| request.clone());
+        let kinds = request.cause_events.iter().map(|cause| {
+            let known = timing.cause_events.iter();
+            let index = known.clone().position(|it| it.kind == cause.kind);
+            let index = index.unwrap_or_else(|| {
+                timing.cause_events.push(cause.clone());
+                timing.cause_events.len() - 1
+            });
+            // The number of a kind is its index plus 1.
+            u32::try_from(index + 1).unwrap_or_default()
+        });
+        kinds.collect()
+    }
+}
+
+/// Adds the exits of a recording to the sum.
+struct AddToSum<'a> {
+    host: &'a str,
+    is_left_out: &'a Cell<bool>,
+    sum: &'a mut Sum,
+}
+
+impl ExitsOutput for AddToSum<'_> {
+    fn grouping(&self) -> &[GroupBy] {
+        &self.sum.group_by
+    }
+
+    fn write_report(
+        &mut self,
+        _: ReportPeriod,
+        _: &Snapshot,
+        (groups, reading): &Snapshot,
+        context: ReportContext<'_>,
+    ) -> anyhow::Result<()> {
+        let sum = &mut *self.sum;
+        if sum.timing.is_none() {
+            let counted = context.timing.counted_event.as_ref();
+            let kind = counted.map(|it| &it.kind);
+            sum.merged = MergedExits::new(&sum.group_by, kind, sum.is_by_host);
+        }
+        let kinds = sum.cause_kinds(context.timing);
+        if self.is_left_out.get() {
+            return Ok(());
+        }
+        let cause_kind = |kind: u32| {
+            let index = (kind as usize).checked_sub(1);
+            // The guest's instruction pointer has the same number in all recordings.
+            index.and_then(|it| kinds.get(it)).copied().unwrap_or(kind)
+        };
+        let merged = &mut sum.merged;
+        merged.add(self.host, groups, context.vm_name, cause_kind)?;
+        sum.loss = sum.loss.plus(&reading.loss);
+        sum.elapsed_ns = sum.elapsed_ns.saturating_add(reading.time_ns);
+        Ok(())
+    }
+
+    fn write_slow_exit(&mut self, _: &SlowExit, _: ReportContext<'_>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::EventKind, timing::DetailEvent, tracefs::Format};
+
+    const MSR: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_msr");
+
+    fn request(kinds: &[&str]) -> TimingRequest {
+        let cause_events = kinds.iter().map(|kind| DetailEvent {
+            kind: EventKind::from_name(kind).unwrap(),
+            format: Format::parse("kvm", MSR).unwrap(),
+        });
+        TimingRequest {
+            cause_events: cause_events.collect(),
+            ..TimingRequest::default()
+        }
+    }
+
+    #[test]
+    fn kinds_of_causes_have_one_number_in_all_recordings() {
+        let mut sum = Sum {
+            group_by: Vec::new(),
+            merged: MergedExits::default(),
+            timing: None,
+            loss: Loss::default(),
+            elapsed_ns: 0,
+            is_by_host: false,
+        };
+        assert_eq!(sum.cause_kinds(&request(&["msr", "pio"])), [1, 2]);
+        assert_eq!(sum.cause_kinds(&request(&["pio", "cpuid"])), [2, 3]);
+        assert_eq!(sum.cause_kinds(&request(&["cpuid", "msr"])), [3, 1]);
+        assert_eq!(sum.timing.unwrap().cause_events.len(), 3);
+    }
+}
