@@ -3,5 +3,6 @@
 pub mod csv;
 pub mod html;
 pub mod json;
+mod row_names;
 pub mod text;
 pub mod units;

@@ -13,8 +13,9 @@ mod trace;
 pub use event_counter::EventCounter;
 pub use exits::{
     Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
-    ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile,
-    RateChange, SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
+    ExitRow, ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames,
+    Percentile, RateChange, SlowExitRow, SlowestExits, SortKey, TimeChange, VcpuRow, VcpuTotals,
+    findings,
 };
 pub use origin::{ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};

@@ -1,26 +1,36 @@
 //! `--to html`: reads the recording once and collects everything that the page shows.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use anyhow::Context as _;
 
 use super::{
-    super::{global::GlobalOptions, timing, usage::bail_usage},
+    super::{
+        global::GlobalOptions,
+        timing::{self, FindFormat},
+        usage::bail_usage,
+    },
     args::{ConvertArgs, Converted},
 };
 use crate::{
-    format::html,
+    format::{html, units::exact_duration},
     model::StreamItem,
     recording::Metadata,
     session,
     source::{PlaybackOptions, Recording, RecordingSummary},
-    timing::{Replay, ReplayOptions},
-    tracefs::{Format, ReasonNames},
+    timing::{Replay, ReplayOptions, TimingRequest},
+    tracefs::Format,
     view::{
         EventCounter, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames, Overview,
-        RecordedExits, RecordingFacts, SortKey, StatReport, Timeline,
+        RecordedExits, RecordingFacts, SlowestExits, SortKey, StatReport, Timeline,
     },
 };
+
+/// Number of slowest exits on the page.
+const SLOWEST_EXITS: usize = 20;
+
+/// Maximum number of causes below a row, as in `exits --causes`.
+const CAUSES: usize = 5;
 
 pub(super) fn run(
     args: &ConvertArgs,
@@ -36,8 +46,7 @@ pub(super) fn run(
         .events
         .select_from(recording.formats(), &[], &args.input)?;
     let counted = formats.len();
-    let request = timing::recorded_timing_request;
-    let exits = match timing::replay_options(recording.formats(), &args.input, request) {
+    let exits = match timing::replay_options(recording.formats(), &args.input, timing_request) {
         Ok((timing_formats, _)) if recording.is_sampled(&timing_formats) => {
             Err("The recording contains only a sample of the events.".to_owned())
         }
@@ -61,24 +70,14 @@ pub(super) fn run(
         limits: args.limits(),
         without_raw: false,
     };
-    let mut facts = recording_facts(recording.metadata());
-    facts.file = match args.input.file_name() {
-        Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
-        _ => "standard input".to_owned(),
-    };
-    let clocks = recording.metadata().wall_and_event_ns();
+    let mut facts = recording_facts(args, recording.metadata());
     let mut page = PageData::new(&formats, counted, exits)?;
     let summary = session::read_recording(recording, &options, !global.quiet, |item, _| {
         page.add_item(item);
         Ok::<_, anyhow::Error>(())
     })?;
-    facts.start_wall_ns = clocks
-        .zip(summary.start_ns)
-        .map(|((wall_ns, event_ns), start_ns)| {
-            wall_ns.saturating_add(start_ns).saturating_sub(event_ns)
-        });
     facts.defect = summary.defect.clone();
-    let overview = page.overview(facts, &formats, &summary);
+    let overview = page.overview(facts, &summary);
     let loss = overview.loss();
     let (output, mut out) = args.open()?;
     html::write_overview(&overview, &mut out)
@@ -91,21 +90,56 @@ pub(super) fn run(
     })
 }
 
-fn recording_facts(metadata: &Metadata) -> RecordingFacts {
+/// Builds the request to time exits by reason, with their causes. All exits pass the threshold of slow
+/// exits; [`SlowestExits`] selects from them.
+fn timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+    Ok(TimingRequest {
+        cause_events: timing::default_cause_events(find)?,
+        slow_threshold: Some(Duration::ZERO),
+        ..timing::recorded_timing_request(find)?
+    })
+}
+
+fn recording_facts(args: &ConvertArgs, metadata: &Metadata) -> RecordingFacts {
     let mut others = Vec::new();
-    let mut add = |name, text: Option<String>| others.extend(text.map(|text| (name, text)));
-    add("host", metadata.hostname.clone());
+    let mut add = |name, text: Option<String>| {
+        let known = text.filter(|it| !it.is_empty());
+        others.extend(known.map(|text| (name, text)));
+    };
+    // `(none)` is the kernel's name of a host without one.
+    let host = metadata.hostname.clone();
+    add("host", host.filter(|it| it != "(none)"));
     add("kernel", metadata.release.clone());
     add("CPU", metadata.cpu.clone());
     let online = metadata.cpus_online.filter(|it| *it > 0);
     add("CPUs online", online.map(|it| it.to_string()));
     add("recorded by", metadata.version.clone());
-    let command = Some(metadata.command.join(" ")).filter(|it| !it.is_empty());
-    add("command", command);
+    add("command", Some(metadata.command.join(" ")));
+    add("selection", Some(selection(args)));
+    let file = match args.input.file_name() {
+        Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
+        _ => "standard input".to_owned(),
+    };
     RecordingFacts {
+        file,
+        wall_offset_ns: metadata.wall_offset_ns(),
         details: others,
-        ..RecordingFacts::default()
+        defect: None,
     }
+}
+
+/// Describes what is selected from the recording. Empty if everything is.
+fn selection(args: &ConvertArgs) -> String {
+    let mut all = Vec::new();
+    let target = args.target.heading();
+    all.extend(target.strip_prefix(" of ").map(ToOwned::to_owned));
+    if !args.events.given().is_empty() {
+        all.push(format!("events {}", args.events.given().join(", ")));
+    }
+    if let Some(duration_ns) = args.limits().duration_ns {
+        all.push(format!("the first {}", exact_duration(duration_ns)));
+    }
+    all.join(", ")
 }
 
 /// Everything about the events that the page shows.
@@ -114,6 +148,7 @@ struct PageData {
     timeline: Timeline,
     /// The timed exits, or the reason why exits cannot be timed.
     exits: Result<Replay, String>,
+    slowest: SlowestExits,
 }
 
 impl PageData {
@@ -134,6 +169,7 @@ impl PageData {
             counter: EventCounter::new(&formats[..counted], true),
             timeline: Timeline::default(),
             exits,
+            slowest: SlowestExits::new(SLOWEST_EXITS),
         })
     }
 
@@ -142,18 +178,16 @@ impl PageData {
         self.timeline.add_item(item);
         if let Ok(replay) = &mut self.exits {
             replay.add_item(item);
+            for exit in replay.drain_slow_exits() {
+                self.slowest.add(&exit);
+            }
             for segment in replay.drain_segments() {
                 self.timeline.add_segment(&segment);
             }
         }
     }
 
-    fn overview(
-        mut self,
-        facts: RecordingFacts,
-        formats: &[Format],
-        summary: &RecordingSummary,
-    ) -> Overview {
+    fn overview(mut self, facts: RecordingFacts, summary: &RecordingSummary) -> Overview {
         let vm_name = |tgid| summary.names.vm_name(tgid);
         let end_ns = summary.end_ns;
         let start_ns = summary.start_ns.unwrap_or(end_ns);
@@ -167,9 +201,10 @@ impl PageData {
                 self.timeline.add_segment(&segment);
             }
         }
+        let (elapsed_ns, slowest) = (end_ns - start_ns, &self.slowest);
         let exits = self
             .exits
-            .map(|mut replay| exit_reports(&mut replay, formats, end_ns - start_ns, &vm_name));
+            .map(|mut replay| exit_reports(&mut replay, slowest, elapsed_ns, &vm_name));
         Overview {
             facts,
             stat,
@@ -181,39 +216,54 @@ impl PageData {
 
 fn exit_reports(
     replay: &mut Replay,
-    formats: &[Format],
+    slowest: &SlowestExits,
     elapsed_ns: u64,
     vm_name: &dyn Fn(u32) -> String,
 ) -> RecordedExits {
-    let mut rows = ExitGroups::new(&[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason], None);
-    let mut reasons = ExitGroups::new(&[GroupBy::Reason], None);
-    let reading = replay.read_exits(&mut |exits| {
-        rows.add_exits(exits);
-        reasons.add_exits(exits);
-    });
-    rows.add_vcpus(&reading.vcpus);
-    let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
-    let names = KeyNames {
-        reasons: ReasonNames::new(formats.iter().find(is_exit)),
-        counted_event: None,
-        cause_events: Vec::new(),
+    let timing = replay.options().timing.clone();
+    let names = KeyNames::new(&timing);
+    let plain = ExitsOptions {
+        sort: SortKey::Time,
+        top: None,
+        reasons: None,
+        percentiles: Vec::new(),
+        histograms: false,
+        causes: 0,
+        advice: false,
+        preempt_watched: timing.switch.is_some(),
     };
-    let report = |groups, histograms| {
-        let options = ExitsOptions {
-            sort: SortKey::Time,
-            top: None,
-            reasons: None,
-            percentiles: Vec::new(),
-            histograms,
-            causes: 0,
-            advice: false,
-            preempt_watched: replay.options().timing.switch.is_some(),
-        };
+    // Groups take much more memory than rows, so each grouping is read separately.
+    let mut report = |by: &[GroupBy], options: &ExitsOptions| {
+        let mut groups = ExitGroups::new(by, None);
+        let reading = replay.read_exits(&mut |exits| groups.add_exits(exits));
+        groups.add_vcpus(&reading.vcpus);
         let time = (0, elapsed_ns);
-        ExitsReport::from_groups(groups, time, reading.loss, &options, &names, vm_name)
+        ExitsReport::from_groups(&groups, time, reading.loss, options, &names, vm_name)
     };
     RecordedExits {
-        rows: report(&rows, false),
-        reasons: report(&reasons, true),
+        rows: report(
+            &[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason],
+            &ExitsOptions {
+                causes: CAUSES,
+                ..plain.clone()
+            },
+        ),
+        vms: report(
+            &[GroupBy::Vm, GroupBy::Reason],
+            &ExitsOptions {
+                sort: SortKey::Busy,
+                causes: 1,
+                advice: true,
+                ..plain.clone()
+            },
+        ),
+        reasons: report(
+            &[GroupBy::Reason],
+            &ExitsOptions {
+                histograms: true,
+                ..plain.clone()
+            },
+        ),
+        slowest: slowest.rows(&names, vm_name),
     }
 }

@@ -6,9 +6,14 @@
 mod cells;
 mod chart_data;
 mod escape;
+mod events_table;
+mod exits_table;
+mod findings;
 mod page;
-mod tables;
+mod slowest;
+mod sortable;
 mod vcpu_times;
+mod wall_time;
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,8 @@
     return `${+value.toPrecision(3)}`;
   };
 
+  const plural = (count, unit) => `${count.toLocaleString("en")} ${unit}${count === 1 ? "" : "s"}`;
+
   // Rounds up to a round number, for the upper end of an axis.
   const roundUp = (value) => {
     if (!(value > 0)) return 1;
@@ -34,7 +36,107 @@
     return [1, 2, 4, 5, 8, 10].map((it) => it * power).find((it) => it >= value * 0.999) || value;
   };
 
+  // Rounds up to 1, 2 or 5 times a power of ten, for the step of an axis.
+  const roundStep = (value) => {
+    const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
+    return [1, 2, 5, 10].map((it) => it * power).find((it) => it >= value * 0.999);
+  };
+
   const data = () => JSON.parse(document.getElementById("data").textContent);
+
+  // ---- dates and times of day
+
+  const UTC = { name: () => "UTC", offsetMs: () => 0 };
+  const LOCAL = {
+    name: (date) => {
+      const parts = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(date);
+      return parts.find((part) => part.type === "timeZoneName").value;
+    },
+    offsetMs: (date) => -60000 * date.getTimezoneOffset(),
+  };
+
+  // Returns the date and the time of day in a time zone.
+  const inZone = (date, zone) => {
+    const text = new Date(date.getTime() + zone.offsetMs(date)).toISOString();
+    return [text.slice(0, 10), text.slice(11, 19)];
+  };
+
+  // Adds the time of the reader's zone to the times in the page, which are in UTC.
+  const localTimes = () => {
+    const local = (element) => {
+      const date = new Date(element.dateTime);
+      const [day, time] = inZone(date, LOCAL);
+      return LOCAL.offsetMs(date) && `${day} ${time}${element.dateTime.slice(19, -1)} ${LOCAL.name(date)}`;
+    };
+    for (const element of document.querySelectorAll("td time")) {
+      const text = local(element);
+      if (text) element.title = text;
+    }
+    const period = document.getElementById("period");
+    if (!period) return;
+    const [from, to] = [...period.querySelectorAll("time")].map(local);
+    if (!from) return;
+    const note = document.createElement("small");
+    note.textContent = ` (in your time zone: ${from.replace(/\.\d+/, "")} to ${to.replace(/\.\d+/, "")})`;
+    period.append(note);
+  };
+
+  // Number of decimals of a second in which a step is visible.
+  const decimals = (stepNs) => Math.max(0, Math.ceil(9 - Math.log10(stepNs) - 1e-9));
+
+  // Steps of an axis above a second, in seconds.
+  const LONG_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
+
+  // Returns a clock for an axis that starts at `start`: seconds since 1970, and ns of that second.
+  const wallClock = (start, zone) => {
+    const startDate = new Date(start[0] * 1000);
+    const split = (ns) => {
+      const total = start[1] + ns;
+      const date = new Date((start[0] + Math.floor(total / 1e9)) * 1000);
+      return [date, String(Math.floor(total % 1e9)).padStart(9, "0")];
+    };
+    const text = (ns, stepNs) => {
+      const [date, fraction] = split(ns);
+      const digits = decimals(stepNs);
+      return inZone(date, zone)[1] + (digits ? `.${fraction.slice(0, digits)}` : "");
+    };
+    return {
+      title: () => `${inZone(startDate, zone)[0]}, ${zone.name(startDate)}`,
+      text: (ns, stepNs) => `${text(ns, stepNs)} ${zone.name(startDate)}`,
+      label: (ns, stepNs) => {
+        if (stepNs >= 86400e9) return inZone(split(ns)[0], zone)[0];
+        return stepNs >= 60e9 ? text(ns, stepNs).slice(0, 5) : text(ns, stepNs);
+      },
+      step: (minNs) => {
+        if (minNs <= 1e9) return roundStep(minNs);
+        const step = LONG_STEPS.find((it) => it * 1e9 >= minNs);
+        return step ? step * 1e9 : 86400e9 * roundStep(minNs / 86400e9);
+      },
+      // The first time at which a multiple of the step is reached.
+      first: (stepNs) => {
+        const seconds = start[0] + zone.offsetMs(startDate) / 1000;
+        const phase = stepNs < 1e9 ? start[1] % stepNs : (seconds % (stepNs / 1e9)) * 1e9 + start[1];
+        return (stepNs - phase) % stepNs;
+      },
+    };
+  };
+
+  const START_CLOCK = {
+    title: () => "from the start",
+    text: (ns) => `${time(ns)} from the start`,
+    label: (ns) => (ns ? time(ns) : "0"),
+    step: (minNs) => roundStep(minNs),
+    first: () => 0,
+  };
+
+  // Returns the clocks that the reader can choose from, with their names.
+  const clocksFor = (start) => {
+    if (!start) return [["from the start", START_CLOCK]];
+    const date = new Date(start[0] * 1000);
+    const clocks = [["in UTC", wallClock(start, UTC)]];
+    if (LOCAL.offsetMs(date)) clocks.push([`in ${LOCAL.name(date)} (local)`, wallClock(start, LOCAL)]);
+    return [...clocks, ["from the start", START_CLOCK]];
+  };
 
   // ---- the timeline
 
@@ -60,7 +162,11 @@
   const timeline = (it) => {
     const box = document.getElementById("timeline");
     const select = document.getElementById("track");
+    const clockSelect = document.getElementById("clock");
     const readout = document.getElementById("readout");
+    const clocks = clocksFor(it.start);
+    clocks.forEach(([name], index) => clockSelect.append(new Option(name, index)));
+    if (clocks.length < 2) clockSelect.closest("label").remove();
     if (!it.bins) {
       box.textContent = "The recording contains no events.";
       select.closest("p").remove();
@@ -69,7 +175,8 @@
     const tracks = [mergeTracks(it)];
     if (it.tracks.length > 1) tracks.push(...it.tracks);
     tracks.forEach((track, index) => select.append(new Option(track.name, index)));
-    if (tracks.length < 2) select.closest("p").remove();
+    if (tracks.length < 2) select.closest("label").remove();
+    const clock = () => clocks[clockSelect.value || 0][1];
     const seconds = (bin) => Math.max(1, Math.min(it.bin_ns, it.elapsed_ns - bin * it.bin_ns)) / 1e9;
     // A last bin shorter than a quarter of the others is omitted: its rate would be misleading.
     const bins = it.bins > 1 && seconds(it.bins - 1) < it.bin_ns / 1e9 / 4 ? it.bins - 1 : it.bins;
@@ -82,13 +189,13 @@
 
     const showReadout = (bin) => {
       const track = tracks[select.value || 0];
-      const text = [`at ${time(bin * it.bin_ns)}:`, `${number(track.exits[bin] / seconds(bin))} ${rateUnit}`];
+      const text = [`at ${clock().text(bin * it.bin_ns, it.bin_ns)}:`, `${number(track.exits[bin] / seconds(bin))} ${rateUnit}`];
       const binFraction = seconds(bin) / (it.bin_ns / 1e9);
       track.parts.forEach((part, index) => {
         const share = (part[bin] || 0) / 10 / binFraction;
         if (share >= 0.05) text.push(`${it.parts[index]} ${share.toFixed(1)} %`);
       });
-      if (it.lost[bin]) text.push(`${it.lost[bin]} events lost`);
+      if (it.lost[bin]) text.push(`${plural(it.lost[bin], "event")} lost`);
       readout.textContent = `${text[0]} ${text.slice(1).join(", ")}`;
     };
 
@@ -111,15 +218,21 @@
         make(svg, "line", { x1: LEFT, x2: width - RIGHT, y1: y, y2: y, class: "rule" });
         make(svg, "text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, number(top * part) + unit);
       }
-      // Ticks at round times. Labels near the right edge are aligned to their end, so they are not cut off.
-      const minStep = shownNs / (width < 500 ? 4 : 8);
-      const power = 10 ** Math.floor(Math.log10(minStep));
-      const step = [1, 2, 5, 10].map((it) => it * power).find((it) => it >= minStep);
-      for (let ns = 0; ns <= shownNs; ns += step) {
-        const at = LEFT + (ns / shownNs) * (width - LEFT - RIGHT);
+      const date = clock().title();
+      if ((title.length + date.length) * 7 < width - LEFT) {
+        make(svg, "text", { x: width - RIGHT, y: 11, "text-anchor": "end" }, date);
+      }
+      // Ticks at round times, with space for their labels. A label that does not fit at an edge is omitted.
+      const span = width - LEFT - RIGHT;
+      const labelWidth = (stepNs) => 6.5 * clock().label(0, stepNs).length + 16;
+      let step = clock().step(shownNs / 8);
+      while ((step / shownNs) * span < labelWidth(step)) step = clock().step(step * 1.01);
+      for (let ns = clock().first(step); ns <= shownNs; ns += step) {
+        const at = LEFT + (ns / shownNs) * span;
         make(svg, "line", { x1: at, x2: at, y1: bottom, y2: bottom + 3, class: "rule" });
-        const anchor = ns === 0 ? "start" : at > width - 40 ? "end" : "middle";
-        make(svg, "text", { x: at, y: height - 4, "text-anchor": anchor }, ns ? time(ns) : "0");
+        const half = labelWidth(step) / 2 - 8;
+        if (at - half < 0 || at + half > width) continue;
+        make(svg, "text", { x: at, y: height - 4, "text-anchor": "middle" }, clock().label(ns, step));
       }
       return [svg, bottom];
     };
@@ -131,7 +244,7 @@
         const group = make(svg, "g");
         make(group, "line", { x1: at, x2: at, y1: 20, y2: bottom, class: "lost" });
         make(group, "path", { d: `M${at - 5} 13h10l-5 7z`, class: "lost-mark" });
-        make(group, "title", {}, `${lost} events lost`);
+        make(group, "title", {}, `${plural(lost, "event")} lost`);
       });
       cursors.push(make(svg, "line", { x1: 0, x2: 0, y1: 20, y2: bottom, class: "cursor", visibility: "hidden" }));
     };
@@ -196,6 +309,7 @@
       moveCursor(to);
     });
     select.addEventListener("change", draw);
+    clockSelect.addEventListener("change", draw);
     draw();
     new ResizeObserver(() => {
       if (Math.abs(box.clientWidth - drawnWidth) > 1) draw();
@@ -224,7 +338,7 @@
       const caption = document.createElement("figcaption");
       const name = document.createElement("strong");
       name.textContent = histogram.reason;
-      const summary = ` ${histogram.count.toLocaleString("en")} exits, median ${time(histogram.p50_ns)}, p99 ${time(histogram.p99_ns)}`;
+      const summary = ` ${plural(histogram.count, "exit")}, median ${time(histogram.p50_ns)}, p99 ${time(histogram.p99_ns)}`;
       caption.append(name, summary);
       figure.append(caption);
       const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": histogram.reason + summary });
@@ -251,10 +365,10 @@
     }
   };
 
-  // ---- the tables
+  // ---- the tables. Each row is a tbody, which may have further lines about the row.
 
   const value = (row, column) => {
-    const cell = row.cells[column];
+    const cell = row.rows[0].cells[column];
     return cell.dataset.v === undefined ? cell.textContent.toLowerCase() : Number(cell.dataset.v);
   };
 
@@ -262,11 +376,11 @@
     const headings = [...table.tHead.rows[0].cells];
     const column = headings.findIndex((heading) => heading.dataset.key === key);
     if (column < 0) return false;
-    const rows = [...table.tBodies[0].rows];
+    const rows = [...table.tBodies];
     const sign = direction === "ascending" ? 1 : -1;
     const keyed = rows.map((row) => [value(row, column), row]);
     keyed.sort(([a], [b]) => sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true })));
-    table.tBodies[0].append(...keyed.map(([, row]) => row));
+    table.append(...keyed.map(([, row]) => row));
     headings.forEach((heading) => heading.removeAttribute("aria-sort"));
     headings[column].setAttribute("aria-sort", direction);
     return true;
@@ -290,15 +404,15 @@
       input.addEventListener("input", () => {
         const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
         let count = 0;
-        const rows = [...table.tBodies[0].rows];
+        const rows = [...table.tBodies];
         for (const row of rows) {
           // Search only in names, so that digits match a PID and not part of a duration.
-          const names = [...row.cells].filter((cell, index) => index < 3 && cell.dataset.v === undefined);
+          const names = [...row.querySelectorAll("td:not(.n)")];
           const text = names.map((cell) => cell.textContent).join(" ").toLowerCase();
           row.hidden = !words.every((word) => text.includes(word));
           count += row.hidden ? 0 : 1;
         }
-        shown.textContent = words.length ? `${count} of ${rows.length} rows` : "";
+        shown.textContent = words.length ? `${count} of ${plural(rows.length, "row")}` : "";
       });
     }
   };
@@ -322,6 +436,7 @@
   addEventListener("error", (event) => reportError(event.message));
   try {
     const it = data();
+    localTimes();
     timeline(it);
     histograms(it);
     tables();

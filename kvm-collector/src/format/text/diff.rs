@@ -4,12 +4,14 @@ use std::io::{self, Write};
 
 use super::{
     loss::write_loss,
-    row_names::with_name,
     style::TextStyle,
     table::{INDENT, new_table, write_table},
 };
 use crate::{
-    format::units::{count, duration, percent, rate},
+    format::{
+        row_names::with_name,
+        units::{count, duration, percent, rate},
+    },
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
 };
 

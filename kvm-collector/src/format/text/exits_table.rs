@@ -2,12 +2,12 @@
 
 use comfy_table::Table;
 
-use super::{
-    row_names::{key_name, vcpu_name, with_name},
-    table::new_table,
-};
+use super::table::new_table;
 use crate::{
-    format::units::{count, duration, percent},
+    format::{
+        row_names::{key_name, vcpu_name, with_name},
+        units::{count, duration, percent},
+    },
     view::{CauseRow, ExitRow, ExitsReport},
 };
 

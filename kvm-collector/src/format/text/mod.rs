@@ -6,7 +6,6 @@ mod exits;
 mod exits_table;
 mod histogram;
 mod loss;
-mod row_names;
 mod slow_exit;
 mod stat;
 mod style;

@@ -2,11 +2,14 @@
 
 use std::io::{self, Write};
 
-use super::{
-    row_names::{vcpu_name, with_name},
-    table::INDENT,
+use super::table::INDENT;
+use crate::{
+    format::{
+        row_names::{vcpu_name, with_name},
+        units::duration,
+    },
+    view::SlowExitRow,
 };
-use crate::{format::units::duration, view::SlowExitRow};
 
 /// Writes one line about a slow exit.
 ///
