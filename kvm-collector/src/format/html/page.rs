@@ -10,7 +10,7 @@ use super::{
 use crate::{
     format::units::{count, duration, exact_duration, rate},
     model::LossEntry,
-    view::{Overview, RecordedExits},
+    view::{Overview, RecordedExits, TimePart},
 };
 
 const STYLE: &str = include_str!("page.css");
@@ -205,8 +205,12 @@ fn timeline(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
 <h2 id="h-timeline">Over time</h2>
 <p class="note">Each step of the chart is {bin} long. Arrow keys move the cursor; Home and End move it to the ends.</p>"#
     )?;
-    if let Ok(exits) = &overview.exits {
-        vcpu_times::legend(&exits.rows, out)?;
+    if overview.exits.is_ok() {
+        let is_used = |part: TimePart| {
+            let mut all = overview.timeline.tracks.iter();
+            all.any(|track| track.parts_ns[part as usize].iter().any(|ns| *ns > 0))
+        };
+        vcpu_times::legend(is_used, out)?;
     }
     writeln!(
         out,

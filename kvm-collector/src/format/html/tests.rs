@@ -230,6 +230,7 @@ fn columns_and_legends_have_only_what_was_recorded() {
     let exits = overview.exits.as_mut().expect("exits");
     exits.rows.preempt_watched = true;
     exits.rows.vcpus[0].preempted_ns = 1;
+    overview.timeline.tracks[0].parts_ns[4] = vec![0, 1];
     let html = page(&overview);
     assert_eq!(html.matches(column).count(), 2);
     assert_eq!(html.matches(entry).count(), 2);

@@ -51,7 +51,11 @@ pub(super) fn section(report: &ExitsReport, out: &mut impl Write) -> io::Result<
         out,
         "<section aria-labelledby=\"h-split\">\n<h2 id=\"h-split\">Where the vCPUs' time went</h2>"
     )?;
-    legend(report, out)?;
+    let is_used = |part: TimePart| {
+        let mut all = report.vcpus.iter().flat_map(parts);
+        all.any(|(it, ns)| it == part && ns > 0)
+    };
+    legend(is_used, out)?;
     let mut rows: Vec<_> = report.vcpus.iter().collect();
     if rows.len() > MAX_BARS {
         rows.sort_by_key(|it| std::cmp::Reverse(it.count));
@@ -70,14 +74,10 @@ pub(super) fn section(report: &ExitsReport, out: &mut impl Write) -> io::Result<
     writeln!(out, "</section>")
 }
 
-/// Writes the legend of the parts of time, without those in which no vCPU has spent time.
-pub(super) fn legend(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
+/// Writes the legend of the parts of time that are used.
+pub(super) fn legend(is_used: impl Fn(TimePart) -> bool, out: &mut impl Write) -> io::Result<()> {
     write!(out, "<ul class=\"legend\">")?;
-    let is_used = |part: &TimePart| {
-        let mut all = report.vcpus.iter().flat_map(parts);
-        all.any(|(it, ns)| it == *part && ns > 0)
-    };
-    for part in TimePart::ALL.into_iter().filter(is_used) {
+    for part in TimePart::ALL.into_iter().filter(|it| is_used(*it)) {
         let meaning = match part {
             TimePart::Guest => "in the guest",
             TimePart::Kernel => "in the kernel, on behalf of the guest",
