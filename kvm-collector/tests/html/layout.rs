@@ -1,11 +1,11 @@
 //! The layout of the page in a browser: widths, causes, time zones; screenshots.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use libtest_mimic::Failed;
 
 use crate::{
-    COMPLETE, browser::Browser, check, create_page, simulated_recording::RecordingContents,
+    COMPLETE, between, browser::Browser, check, create_page, simulated_recording::RecordingContents,
 };
 
 const WITH_LOSS: RecordingContents = RecordingContents {
@@ -123,6 +123,21 @@ pub(crate) fn check_time_zones(browser: &Browser, folder: &Path) -> Result<(), F
     check(
         texts[3].contains("(in your time zone: 2025-10-09 14:23:20 GMT+5:30 to"),
         texts[3],
+    )?;
+    // A recording without a date.
+    let html = fs::read_to_string(&page)?;
+    let start = format!(
+        "\"start\":{},",
+        between(&html, "\"start\":", ",\"elapsed_ns\"")?
+    );
+    fs::write(&page, html.replace(&start, "\"start\":null,"))?;
+    let dateless = "
+        const labels = [...document.querySelectorAll('#timeline svg:first-child text')];
+        result = labels.map((it) => it.textContent).join(' | ') + document.querySelectorAll('#clock').length";
+    let axis = elsewhere.run_script(&page, dateless, 1280)?;
+    check(
+        axis.contains("from the start | 0 | 1 s") && axis.ends_with('0'),
+        axis,
     )
 }
 
