@@ -1,6 +1,6 @@
 //! The HTML report of a recording: one file that loads nothing from the network.
 //!
-//! Tables and bars are written as HTML and work without a script. `page.js` draws the charts from JSON
+//! Tables and bars are written as HTML and work without a script. The files in `script/` draw the charts from JSON
 //! in the page. All text from outside goes through [`escape`].
 
 mod cells;

@@ -14,7 +14,18 @@ use crate::{
 };
 
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+
+/// The parts of the script. They share one function, so that their names are not global.
+const SCRIPT: &str = concat!(
+    "(() => {\n\"use strict\";\n",
+    include_str!("script/units.js"),
+    include_str!("script/clocks.js"),
+    include_str!("script/timeline.js"),
+    include_str!("script/histograms.js"),
+    include_str!("script/tables.js"),
+    include_str!("script/main.js"),
+    "})();\n",
+);
 
 /// Forbids all network access, as a second line of defense behind the escaping.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
