@@ -51,13 +51,13 @@ mod tests {
     use kvm_ebpf_common::{Key, RecordHeader, Span, SpanBreakdown};
 
     use super::*;
-    use crate::tracefs::ReasonNames;
+    use crate::{model::next_process_id, tracefs::ReasonNames};
 
     fn exit(end_ns: u64, total_ns: u64, halted_ns: u64) -> SlowExit {
         SlowExit {
             header: RecordHeader {
                 time_ns: end_ns,
-                tgid: 7,
+                tgid: next_process_id(7),
                 tid: 9,
                 ..RecordHeader::default()
             },
@@ -95,8 +95,11 @@ mod tests {
             cause_events: Vec::new(),
         };
         let rows = slowest.rows(&names, &|tgid| format!("vm-{tgid}"));
-        let rows: Vec<_> = rows.iter().map(|it| (it.end_ns, it.time_ns)).collect();
-        assert_eq!(rows, [(3, 300), (6, 200), (1, 100)]);
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|it| (it.end_ns, it.time_ns, it.pid))
+            .collect();
+        assert_eq!(rows, [(3, 300, 7), (6, 200, 7), (1, 100, 7)]);
         assert!(slowest.exits.capacity() <= 3);
     }
 }
