@@ -9,7 +9,8 @@ use std::{
 use anyhow::bail;
 
 use super::{
-    origin::known_name, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs, usage::bail_usage,
+    origin::known_name, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
+    usage::bail_usage,
 };
 use crate::{
     source::{Recording, RecordingSummary},

@@ -118,6 +118,17 @@ pub(super) fn recorded_timing_request(find: &FindFormat<'_>) -> anyhow::Result<T
     timing_request(find, None, has_switches)
 }
 
+/// Returns the events by which exits are given causes by default: those that the kernel or recording has.
+pub(super) fn default_cause_events(find: &FindFormat<'_>) -> anyhow::Result<Vec<DetailEvent>> {
+    let mut events = Vec::new();
+    for kind in EventKind::cause_kinds() {
+        if let Some(format) = find("kvm", &kind.event)? {
+            events.push(DetailEvent { kind, format });
+        }
+    }
+    Ok(events)
+}
+
 /// Returns map sizes for the number of vCPUs of this host. `max_rows` overrides the number of exit rows.
 pub(super) fn map_sizes(max_rows: Option<u32>) -> MapSizes {
     let vms = host::vm::list(Path::new("/proc")).unwrap_or_default().vms;

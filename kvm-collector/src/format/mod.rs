@@ -5,6 +5,7 @@ pub mod html;
 pub mod json;
 pub mod local_time;
 mod loss;
+mod row_names;
 pub mod text;
 pub mod units;
 

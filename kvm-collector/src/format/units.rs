@@ -92,6 +92,17 @@ pub fn rough_duration(ns: u64) -> String {
     }
 }
 
+/// Formats a duration exactly, as a whole number of the largest possible unit: `10 ms`, `2500 us`.
+#[must_use]
+pub fn exact_duration(ns: u64) -> String {
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us")];
+    let unit = units
+        .into_iter()
+        .find(|(size, _)| ns >= *size && ns.is_multiple_of(*size));
+    let (size, unit) = unit.unwrap_or((1, "ns"));
+    format!("{} {unit}", ns / size)
+}
+
 /// Formats a ratio as a percentage with two decimals.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
@@ -215,6 +226,19 @@ mod tests {
             (137_000_000_000, "140 s"),
         ] {
             assert_eq!(rough_duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn exact_durations_are_not_rounded() {
+        for (ns, text) in [
+            (0, "0 ns"),
+            (10_000_000, "10 ms"),
+            (2_500_000, "2500 us"),
+            (120_000_000_000, "120 s"),
+            (1_000_001, "1000001 ns"),
+        ] {
+            assert_eq!(exact_duration(ns), text);
         }
     }
 

@@ -14,9 +14,9 @@ mod trace;
 pub use event_counter::EventCounter;
 pub use exits::{
     Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
-    ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, MergedExits,
-    Percentile, RateChange, RowLabels, SlowExitRow, SortKey, TimeChange, TooManyRows, VcpuRow,
-    VcpuTotals,
+    ExitRow, ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames,
+    MergedExits, Percentile, RateChange, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange,
+    TooManyRows, VcpuRow, VcpuTotals, findings,
 };
 pub use loss_report::LossReport;
 pub use origin::{ReportInput, ReportOrigin, SelectedBy};

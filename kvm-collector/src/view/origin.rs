@@ -85,6 +85,29 @@ pub struct SelectedBy {
     pub until: Option<String>,
 }
 
+impl SelectedBy {
+    /// Describes each option that was given, such as `VM web-* or db-1`.
+    #[must_use]
+    pub fn descriptions(&self) -> Vec<String> {
+        let numbers = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>();
+        let times = |time: &Option<String>| time.iter().cloned().collect::<Vec<_>>();
+        let options = [
+            ("VM", self.vm.clone()),
+            ("process", numbers(&self.pid)),
+            ("vCPU", self.vcpu.clone()),
+            ("thread", numbers(&self.tid)),
+            ("reason", self.reason.clone()),
+            ("event", self.event.clone()),
+            ("from", times(&self.from)),
+            ("until", times(&self.until)),
+        ];
+        let given = options.into_iter().filter(|(_, values)| !values.is_empty());
+        given
+            .map(|(name, values)| format!("{name} {}", values.join(" or ")))
+            .collect()
+    }
+}
+
 impl ReportOrigin {
     /// Describes a measurement by this version of kvm-collector. The other fields are empty.
     #[must_use]

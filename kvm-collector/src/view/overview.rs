@@ -1,6 +1,6 @@
 //! Everything that the HTML report of a recording shows.
 
-use super::{ExitsReport, StatReport, TimelineReport};
+use super::{ExitsReport, SlowExitRow, StatReport, TimelineReport};
 use crate::model::Loss;
 
 /// Metadata of a recording.
@@ -8,21 +8,35 @@ use crate::model::Loss;
 pub struct RecordingFacts {
     /// Name of the file.
     pub file: String,
-    /// Start of the recording in ns since 1970; `None` if its clock cannot be converted to a date.
-    pub start_wall_ns: Option<u64>,
-    /// Further facts as pairs of name and text: host, kernel, command, ...
+    /// Difference between the date, in ns since 1970, and the clock of the events, to be added with
+    /// wrapping. `None` if the recording does not contain it.
+    pub wall_offset_ns: Option<u64>,
+    /// Further facts as pairs of name and text: host, kernel, command, ... Unknown ones are left out.
     pub details: Vec<(&'static str, String)>,
     /// Why the file is damaged or incomplete; `None` if it is intact.
     pub defect: Option<String>,
 }
 
+impl RecordingFacts {
+    /// Returns the date of a time of the clock of the events, in ns since 1970.
+    #[must_use]
+    pub fn wall_ns(&self, time_ns: u64) -> Option<u64> {
+        let offset_ns = self.wall_offset_ns?;
+        Some(time_ns.wrapping_add(offset_ns))
+    }
+}
+
 /// Reports on the exits of a recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedExits {
-    /// Rows by VM, vCPU and reason, sorted by total time in descending order.
+    /// Rows by VM, vCPU and reason with their causes, sorted by total time in descending order.
     pub rows: ExitsReport,
+    /// Rows by VM and reason with advice, sorted by non-idle time in descending order.
+    pub vms: ExitsReport,
     /// Rows by reason, with histograms.
     pub reasons: ExitsReport,
+    /// The exits with the most time without halted time, in descending order.
+    pub slowest: Vec<SlowExitRow>,
 }
 
 /// Content of the HTML report of a recording.

@@ -15,6 +15,7 @@ const MIN_WIDTH: u32 = 500;
 pub(crate) struct Browser {
     program: &'static str,
     profile: PathBuf,
+    time_zone: &'static str,
 }
 
 impl Browser {
@@ -28,8 +29,17 @@ impl Browser {
             Some(program) => Ok(Self {
                 program,
                 profile: folder.join("profile"),
+                time_zone: "UTC",
             }),
             None => Err("no Chromium to open the page with (Debian's chromium)"),
+        }
+    }
+
+    /// Returns a browser of a user in this time zone.
+    pub(crate) fn in_time_zone(&self, time_zone: &'static str) -> Self {
+        Self {
+            time_zone,
+            ..self.clone()
         }
     }
 
@@ -37,6 +47,7 @@ impl Browser {
         // The profile stays locked for a moment after Chromium ends. So each run has a new profile.
         let _ = std::fs::remove_dir_all(&self.profile);
         Command::new(self.program)
+            .env("TZ", self.time_zone)
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -44,11 +55,7 @@ impl Browser {
                 "--disable-quic",
             ])
             .args(["--no-first-run", "--disable-background-networking"])
-            .args([
-                "--disable-component-update",
-                "--disable-sync",
-                "--hide-scrollbars",
-            ])
+            .args(["--disable-component-update", "--disable-sync"])
             .arg(format!("--user-data-dir={}", self.profile.display()))
             .arg("--virtual-time-budget=5000")
             .args(args)
@@ -63,6 +70,35 @@ impl Browser {
         ];
         let output = self.run(&args)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a script at the end of the page, in a window of this width. Returns the text that the script
+    /// assigns to `result`.
+    pub(crate) fn run_script(
+        &self,
+        page: &Path,
+        script: &str,
+        width: u32,
+    ) -> std::io::Result<String> {
+        let copy = page.with_extension("script.html");
+        let html = std::fs::read_to_string(page)?;
+        let script = format!(
+            "<script>let result = ''; {script}; document.body.dataset.result = result;</script></body>"
+        );
+        std::fs::write(&copy, html.replace("</body>", &script))?;
+        let output = self.run(&[
+            "--dump-dom".to_owned(),
+            format!("--window-size={width},900"),
+            format!("file://{}", copy.display()),
+        ])?;
+        let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+        let result = dom.split_once("data-result=\"").map(|it| it.1);
+        let result = result.and_then(|it| it.split_once('"')).map(|it| it.0);
+        std::fs::remove_file(copy)?;
+        match result {
+            Some(result) => Ok(result.to_owned()),
+            None => Err(std::io::Error::other("the script failed")),
+        }
     }
 
     /// Writes a screenshot of the page. A page that is narrower than the minimum width is shown in a frame.

@@ -26,10 +26,12 @@ pub(crate) const VM_NAMES: [&str; 3] = ["</script><b>x", "<img src=x>\"'&", "web
 
 const WAKEUP: (&str, &str) = ("kvm", "kvm_vcpu_wakeup");
 
-const EVENTS: [(&str, &str); 4] = [
+const EVENTS: [(&str, &str); 6] = [
     ("kvm", "kvm_entry"),
     ("kvm", "kvm_exit"),
     ("kvm", "kvm_userspace_exit"),
+    ("kvm", "kvm_pio"),
+    ("kvm", "kvm_msr"),
     WAKEUP,
 ];
 
@@ -40,6 +42,8 @@ pub(crate) struct RecordingContents {
     pub(crate) has_loss: bool,
     /// Whether exits are recorded. Without them, the only event is `kvm_vcpu_wakeup`.
     pub(crate) has_exits: bool,
+    /// Whether the host has no name.
+    pub(crate) is_anonymous: bool,
 }
 
 /// Generates the events of a recording.
@@ -102,8 +106,14 @@ impl EventGenerator {
                     self.add_event(now_ns, thread, "kvm_vcpu_wakeup", &[("ns", halted_ns)]);
                 }
                 0x7b => {
+                    let port = 0x3f8 + self.random(2);
+                    self.add_event(now_ns, thread, "kvm_pio", &[("port", port), ("rw", 1)]);
                     self.add_event(now_ns, thread, "kvm_userspace_exit", &[("reason", 2)]);
                     now_ns += 15_000 + self.random(400_000);
+                }
+                0x7c => {
+                    let register = [("ecx", 0x80b), ("write", 1)];
+                    self.add_event(now_ns, thread, "kvm_msr", &register);
                 }
                 _ => {}
             }
@@ -170,7 +180,10 @@ pub(crate) fn write_recording(path: &Path, contents: RecordingContents) {
     }
     let facts = HostFacts {
         machine: Machine {
-            hostname: "<host> & \"co\"".into(),
+            hostname: match contents.is_anonymous {
+                true => "(none)".into(),
+                false => "<host> & \"co\"".into(),
+            },
             release: "6.18.0".into(),
             arch: "x86_64".into(),
             cpus: (8, 8),

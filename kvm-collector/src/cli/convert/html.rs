@@ -1,26 +1,38 @@
 //! `--to html`: reads the recording once and collects everything that the page shows.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use anyhow::Context as _;
 
 use super::{
-    super::{global::GlobalOptions, timing, usage::bail_usage},
+    super::{
+        global::GlobalOptions,
+        origin::known_name,
+        stop::saturating_ns,
+        timing::{self, FindFormat},
+        usage::bail_usage,
+    },
     args::{ConvertArgs, Converted},
 };
 use crate::{
-    format::html,
+    format::{html, units::exact_duration},
     model::{ExitReading, StreamItem},
     recording::Metadata,
     session,
     source::{PlaybackOptions, Recording, RecordingSummary},
-    timing::{Replay, ReplayOptions},
-    tracefs::{Format, ReasonNames},
+    timing::{Replay, ReplayOptions, TimingRequest},
+    tracefs::Format,
     view::{
         EventCounter, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames, Overview,
-        RecordedExits, RecordingFacts, SortKey, StatReport, Timeline,
+        RecordedExits, RecordingFacts, SelectedBy, SlowestExits, SortKey, StatReport, Timeline,
     },
 };
+
+/// Number of slowest exits on the page.
+const SLOWEST_EXITS: usize = 20;
+
+/// Maximum number of causes below a row, as in `exits --causes`.
+const CAUSES: usize = 5;
 
 pub(super) fn run(
     args: &ConvertArgs,
@@ -36,8 +48,7 @@ pub(super) fn run(
         .events
         .select_from(recording.formats(), &[], &args.input)?;
     let counted = formats.len();
-    let request = timing::recorded_timing_request;
-    let exits = match timing::replay_options(recording.formats(), &args.input, request) {
+    let exits = match timing::replay_options(recording.formats(), &args.input, timing_request) {
         Ok((timing_formats, _)) if recording.is_sampled(&timing_formats) => {
             Err("The recording contains only a sample of the events.".to_owned())
         }
@@ -61,24 +72,14 @@ pub(super) fn run(
         limits: args.limits(recording.metadata())?,
         without_raw: false,
     };
-    let mut facts = recording_facts(recording.metadata());
-    facts.file = match args.input.file_name() {
-        Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
-        _ => "standard input".to_owned(),
-    };
-    let clocks = recording.metadata().wall_and_event_ns();
+    let mut facts = recording_facts(args, recording.metadata());
     let mut page = PageData::new(&formats, counted, exits)?;
     let summary = session::read_recording(recording, &options, !global.quiet, |item, context| {
         page.add_item(item, context.is_before_range);
         Ok::<_, anyhow::Error>(())
     })?;
-    facts.start_wall_ns = clocks
-        .zip(summary.start_ns)
-        .map(|((wall_ns, event_ns), start_ns)| {
-            wall_ns.saturating_add(start_ns).saturating_sub(event_ns)
-        });
     facts.defect = summary.defect.clone();
-    let overview = page.overview(facts, &formats, &summary);
+    let overview = page.overview(facts, &summary);
     let loss = overview.loss();
     let (output, mut out) = args.open()?;
     html::write_overview(&overview, &mut out)
@@ -91,21 +92,59 @@ pub(super) fn run(
     })
 }
 
-fn recording_facts(metadata: &Metadata) -> RecordingFacts {
+/// Builds the request to time exits by reason, with their causes. All exits pass the threshold of slow
+/// exits; [`SlowestExits`] selects from them.
+fn timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+    Ok(TimingRequest {
+        cause_events: timing::default_cause_events(find)?,
+        slow_threshold: Some(Duration::ZERO),
+        ..timing::recorded_timing_request(find)?
+    })
+}
+
+fn recording_facts(args: &ConvertArgs, metadata: &Metadata) -> RecordingFacts {
     let mut others = Vec::new();
-    let mut add = |name, text: Option<String>| others.extend(text.map(|text| (name, text)));
-    add("host", metadata.hostname.clone());
+    let mut add = |name, text: Option<String>| {
+        let known = text.filter(|it| !it.is_empty());
+        others.extend(known.map(|text| (name, text)));
+    };
+    add("host", known_name(metadata.hostname.clone()));
     add("kernel", metadata.release.clone());
     add("CPU", metadata.cpu.clone());
     let online = metadata.cpus_online.filter(|it| *it > 0);
     add("CPUs online", online.map(|it| it.to_string()));
     add("recorded by", metadata.version.clone());
-    let command = Some(metadata.command.join(" ")).filter(|it| !it.is_empty());
-    add("command", command);
+    add("command", Some(metadata.command.join(" ")));
+    add("selection", Some(selection(args)));
+    let file = match args.input.file_name() {
+        Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
+        _ => "standard input".to_owned(),
+    };
     RecordingFacts {
+        file,
+        wall_offset_ns: metadata.wall_offset_ns(),
         details: others,
-        ..RecordingFacts::default()
+        defect: None,
     }
+}
+
+/// Describes what is selected from the recording. Empty if everything is.
+fn selection(args: &ConvertArgs) -> String {
+    let SelectedBy { from, until, .. } = args.range.selected_by();
+    let selected = SelectedBy {
+        event: args.events.given().to_vec(),
+        from,
+        until,
+        ..args.target.selected_by()
+    };
+    let mut all = selected.descriptions();
+    if let Some(duration) = args.duration {
+        all.push(format!(
+            "the first {}",
+            exact_duration(saturating_ns(duration))
+        ));
+    }
+    all.join("; ")
 }
 
 /// Everything about the events that the page shows.
@@ -114,8 +153,9 @@ struct PageData {
     timeline: Timeline,
     /// The timed exits, or the reason why exits cannot be timed.
     exits: Result<Replay, String>,
-    /// The exits before the requested range of the recording.
-    before: Option<ExitTables>,
+    slowest: SlowestExits,
+    /// The exits before the requested range of the recording, by each of [`GROUPINGS`].
+    before: Option<Vec<ExitGroups>>,
 }
 
 impl PageData {
@@ -136,6 +176,7 @@ impl PageData {
             counter: EventCounter::new(&formats[..counted], true),
             timeline: Timeline::default(),
             exits,
+            slowest: SlowestExits::new(SLOWEST_EXITS),
             before: None,
         })
     }
@@ -147,6 +188,11 @@ impl PageData {
         }
         if let Ok(replay) = &mut self.exits {
             replay.add_item(item);
+            for exit in replay.drain_slow_exits() {
+                if !is_before_range {
+                    self.slowest.add(&exit);
+                }
+            }
             for segment in replay.drain_segments() {
                 match is_before_range {
                     true => self.timeline.skip_segment(&segment),
@@ -154,17 +200,13 @@ impl PageData {
                 }
             }
             if let StreamItem::RangeStart { .. } = item {
-                self.before = Some(ExitTables::read(replay).0);
+                let groupings = 0..GROUPINGS.len();
+                self.before = Some(groupings.map(|it| read_groups(replay, it).0).collect());
             }
         }
     }
 
-    fn overview(
-        mut self,
-        facts: RecordingFacts,
-        formats: &[Format],
-        summary: &RecordingSummary,
-    ) -> Overview {
+    fn overview(mut self, facts: RecordingFacts, summary: &RecordingSummary) -> Overview {
         let vm_name = |tgid| summary.names.vm_name(tgid);
         let end_ns = summary.end_ns;
         let start_ns = summary.start_ns.unwrap_or(end_ns);
@@ -178,11 +220,11 @@ impl PageData {
                 self.timeline.add_segment(&segment);
             }
         }
-        let before = self.before;
-        let exits = self.exits.map(|mut replay| {
-            let elapsed_ns = end_ns.saturating_sub(start_ns);
-            exit_reports(&mut replay, before, formats, elapsed_ns, &vm_name)
-        });
+        let (elapsed_ns, slowest) = (end_ns.saturating_sub(start_ns), &self.slowest);
+        let before = self.before.as_deref();
+        let exits = self
+            .exits
+            .map(|mut replay| exit_reports(&mut replay, before, slowest, elapsed_ns, &vm_name));
         Overview {
             facts,
             stat,
@@ -192,61 +234,73 @@ impl PageData {
     }
 }
 
-/// The exits of the tables of the page.
-struct ExitTables {
-    /// By VM, vCPU and reason.
-    rows: ExitGroups,
-    /// By reason.
-    reasons: ExitGroups,
-}
+/// The keys that the rows of the tables are grouped by: all exits, the exits of each VM, and reasons.
+const GROUPINGS: [&[GroupBy]; 3] = [
+    &[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason],
+    &[GroupBy::Vm, GroupBy::Reason],
+    &[GroupBy::Reason],
+];
 
-impl ExitTables {
-    fn read(replay: &mut Replay) -> (Self, ExitReading) {
-        let mut rows = ExitGroups::new(&[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason], None);
-        let mut reasons = ExitGroups::new(&[GroupBy::Reason], None);
-        let reading = replay.read_exits(&mut |exits| {
-            rows.add_exits(exits);
-            reasons.add_exits(exits);
-        });
-        rows.add_vcpus(&reading.vcpus);
-        (Self { rows, reasons }, reading)
-    }
+/// Reads all exits and groups them by one of [`GROUPINGS`].
+fn read_groups(replay: &mut Replay, grouping: usize) -> (ExitGroups, ExitReading) {
+    let mut groups = ExitGroups::new(GROUPINGS[grouping], None);
+    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits));
+    groups.add_vcpus(&reading.vcpus);
+    (groups, reading)
 }
 
 fn exit_reports(
     replay: &mut Replay,
-    before: Option<ExitTables>,
-    formats: &[Format],
+    before: Option<&[ExitGroups]>,
+    slowest: &SlowestExits,
     elapsed_ns: u64,
     vm_name: &dyn Fn(u32) -> String,
 ) -> RecordedExits {
-    let (mut tables, reading) = ExitTables::read(replay);
-    if let Some(before) = before {
-        tables.rows = tables.rows.since_range_start(&before.rows);
-        tables.reasons = tables.reasons.since_range_start(&before.reasons);
-    }
-    let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
-    let names = KeyNames {
-        reasons: ReasonNames::new(formats.iter().find(is_exit)),
-        counted_event: None,
-        cause_events: Vec::new(),
+    let timing = replay.options().timing.clone();
+    let names = KeyNames::new(&timing);
+    let plain = ExitsOptions {
+        sort: SortKey::Time,
+        top: None,
+        reasons: None,
+        percentiles: Vec::new(),
+        histograms: false,
+        causes: 0,
+        advice: false,
+        preempt_watched: timing.switch.is_some(),
     };
-    let report = |groups, histograms| {
-        let options = ExitsOptions {
-            sort: SortKey::Time,
-            top: None,
-            reasons: None,
-            percentiles: Vec::new(),
-            histograms,
-            causes: 0,
-            advice: false,
-            preempt_watched: replay.options().timing.switch.is_some(),
-        };
+    // Groups take much more memory than rows, so each grouping is read separately.
+    let mut report = |grouping, options: &ExitsOptions| {
+        let (mut groups, reading) = read_groups(replay, grouping);
+        if let Some(before) = before.and_then(|it| it.get(grouping)) {
+            groups = groups.since_range_start(before);
+        }
         let time = (0, elapsed_ns);
-        ExitsReport::from_groups(groups, time, reading.loss, &options, &names, vm_name)
+        ExitsReport::from_groups(&groups, time, reading.loss, options, &names, vm_name)
     };
     RecordedExits {
-        rows: report(&tables.rows, false),
-        reasons: report(&tables.reasons, true),
+        rows: report(
+            0,
+            &ExitsOptions {
+                causes: CAUSES,
+                ..plain.clone()
+            },
+        ),
+        vms: report(
+            1,
+            &ExitsOptions {
+                sort: SortKey::Cost,
+                causes: 1,
+                advice: true,
+                ..plain.clone()
+            },
+        ),
+        reasons: report(
+            2,
+            &ExitsOptions {
+                histograms: true,
+                ..plain.clone()
+            },
+        ),
+        slowest: slowest.rows(&names, vm_name),
     }
 }

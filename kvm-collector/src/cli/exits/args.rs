@@ -297,12 +297,7 @@ impl ExitsArgs {
             }
         }
         if self.cause.is_empty() {
-            for kind in EventKind::cause_kinds() {
-                // Some kernels and recordings do not have all of these events.
-                if let Some(format) = find("kvm", &kind.event)? {
-                    request.cause_events.push(DetailEvent { kind, format });
-                }
-            }
+            request.cause_events = timing::default_cause_events(find)?;
         }
         let counted = request
             .counted_event

@@ -5,13 +5,18 @@ use std::io;
 use serde::Serialize;
 
 use super::escape;
-use crate::view::{ExitRow, Overview, TimePart, TimelineTrack};
+use crate::{
+    format::units::plural,
+    view::{ExitRow, Overview, TimePart, TimelineTrack},
+};
 
 /// Maximum number of histograms; the reasons with the most time come first.
 pub(super) const MAX_HISTOGRAMS: usize = 24;
 
 #[derive(Serialize)]
 struct Data<'a> {
+    /// Date of the start: seconds since 1970, and ns of that second; `None` if it is not known.
+    start: Option<(u64, u64)>,
     elapsed_ns: u64,
     bin_ns: u64,
     bins: usize,
@@ -56,7 +61,9 @@ pub(super) fn json(overview: &Overview) -> io::Result<String> {
     };
     let rows = overview.exits.as_ref().ok();
     let rows = rows.map_or(&[][..], |it| &it.reasons.rows);
+    let start_ns = overview.facts.wall_ns(timeline.start_ns);
     escape::json(&Data {
+        start: start_ns.map(|ns| (ns / 1_000_000_000, ns % 1_000_000_000)),
         elapsed_ns: timeline.elapsed_ns,
         bin_ns: timeline.bin_ns,
         bins: timeline.bins,
@@ -82,7 +89,7 @@ pub(super) fn json(overview: &Overview) -> io::Result<String> {
 
 fn track_name(track: &TimelineTrack, merged_vcpus: usize) -> String {
     match (track.pid, track.vcpu) {
-        (0, _) => format!("{merged_vcpus} other vCPUs"),
+        (0, _) => plural(merged_vcpus as u64, "other vCPU"),
         (_, Some(vcpu)) => format!("{} (pid {}) vCPU {vcpu}", track.vm, track.pid),
         (_, None) => format!("{} (pid {}) thread {}", track.vm, track.pid, track.tid),
     }

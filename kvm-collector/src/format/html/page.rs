@@ -5,18 +5,29 @@ use std::io::{self, Write};
 use super::{
     chart_data::{self, MAX_HISTOGRAMS},
     escape::Text,
-    tables, vcpu_times,
+    events_table, exits_table, findings, slowest, vcpu_times, wall_time,
 };
 use crate::{
     format::{
         describe_loss,
-        units::{count, duration, rate},
+        units::{count, duration, exact_duration, rate},
     },
-    view::{Overview, RecordedExits},
+    view::{Overview, RecordedExits, TimePart},
 };
 
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+
+/// The parts of the script. They share one function, so that their names are not global.
+const SCRIPT: &str = concat!(
+    "(() => {\n\"use strict\";\n",
+    include_str!("script/units.js"),
+    include_str!("script/clocks.js"),
+    include_str!("script/timeline.js"),
+    include_str!("script/histograms.js"),
+    include_str!("script/tables.js"),
+    include_str!("script/main.js"),
+    "})();\n",
+);
 
 /// Forbids all network access, as a second line of defense behind the escaping.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -56,14 +67,16 @@ pub fn write_overview(overview: &Overview, out: &mut impl Write) -> io::Result<(
     notices(overview, out)?;
     if let Ok(exits) = &overview.exits {
         tiles(overview, exits, out)?;
+        findings::section(&exits.vms, out)?;
         vcpu_times::section(&exits.rows, out)?;
     }
     timeline(overview, out)?;
     if let Ok(exits) = &overview.exits {
+        slowest::section(overview, exits, out)?;
         histograms(exits, out)?;
-        tables::exits(&exits.rows, out)?;
+        exits_table::section(&exits.rows, out)?;
     }
-    tables::events(&overview.stat, out)?;
+    events_table::section(&overview.stat, out)?;
     write!(
         out,
         r#"</main>
@@ -83,24 +96,24 @@ pub fn write_overview(overview: &Overview, out: &mut impl Write) -> io::Result<(
 fn facts(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
     let facts = &overview.facts;
     writeln!(out, "<dl class=\"facts\">")?;
-    let mut fact = |name: &str, text: &str| {
-        writeln!(
-            out,
-            "<div><dt>{}</dt><dd>{}</dd></div>",
-            Text(name),
-            Text(text)
-        )
-    };
-    if let Some(wall_ns) = facts.start_wall_ns {
-        let since = std::time::Duration::from_nanos(wall_ns);
-        if let Some(time) = std::time::UNIX_EPOCH.checked_add(since) {
-            let time = humantime::format_rfc3339_seconds(time);
-            fact("start", &time.to_string())?;
-        }
+    let mut fact =
+        |name: &str, html: &str| writeln!(out, "<div><dt>{}</dt><dd>{html}</dd></div>", Text(name));
+    let (start_ns, elapsed_ns) = (overview.timeline.start_ns, overview.timeline.elapsed_ns);
+    let end_ns = start_ns.saturating_add(elapsed_ns);
+    if let Some((from_ns, to_ns)) = facts.wall_ns(start_ns).zip(facts.wall_ns(end_ns)) {
+        let from = wall_time::date_and_time(from_ns, 3);
+        let to = match wall_time::is_same_day(from_ns, to_ns) {
+            true => wall_time::time_of_day(to_ns, 3),
+            false => wall_time::date_and_time(to_ns, 3),
+        };
+        fact(
+            "time",
+            &format!("<span id=\"period\">{from} to {to} UTC</span>"),
+        )?;
     }
-    fact("length", &duration(overview.timeline.elapsed_ns))?;
+    fact("duration", &duration(elapsed_ns))?;
     for (name, text) in &facts.details {
-        fact(name, text)?;
+        fact(name, &Text(text).to_string())?;
     }
     writeln!(out, "</dl>")
 }
@@ -164,7 +177,7 @@ fn tiles(overview: &Overview, exits: &RecordedExits, out: &mut impl Write) -> io
             rate(per_s(rows.count, overview.timeline.elapsed_ns)),
         ),
         (
-            "non-idle time in exits",
+            "cost (time in exits without idle time)",
             duration(rows.time_ns.saturating_sub(rows.idle_ns)),
         ),
         ("idle time, all vCPUs", duration(rows.idle_ns)),
@@ -193,19 +206,23 @@ fn per_s(number: u64, elapsed_ns: u64) -> f64 {
 
 /// Writes the section in which the script draws the timeline.
 fn timeline(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
-    let bin = duration(overview.timeline.bin_ns);
+    let bin = exact_duration(overview.timeline.bin_ns);
     writeln!(
         out,
         r#"<section aria-labelledby="h-timeline">
 <h2 id="h-timeline">Over time</h2>
-<p class="note">Each step of the chart is {bin}. Arrow keys move the cursor; Home and End move it to the ends.</p>"#
+<p class="note">Each step of the chart is {bin} long. Arrow keys move the cursor; Home and End move it to the ends.</p>"#
     )?;
     if overview.exits.is_ok() {
-        vcpu_times::legend(out)?;
+        let is_used = |part: TimePart| {
+            let mut all = overview.timeline.tracks.iter();
+            all.any(|track| track.parts_ns[part as usize].iter().any(|ns| *ns > 0))
+        };
+        vcpu_times::legend(is_used, out)?;
     }
     writeln!(
         out,
-        r#"<p class="script-only"><label>Show <select id="track"></select></label></p>
+        r#"<p class="script-only choices"><label>Show <select id="track"></select></label> <label>Times <select id="clock"></select></label></p>
 <div id="timeline" class="charts"></div>
 <p id="readout" class="readout" role="status"></p>
 <noscript><p>The charts need JavaScript. The tables are complete without it.</p></noscript>

@@ -4,8 +4,8 @@ use super::write_overview;
 use crate::{
     model::Loss,
     view::{
-        Bucket, ExitRow, ExitsReport, Overview, RecordedExits, RecordingFacts, StatEvent,
-        StatReport, StatVm, TimelineReport, TimelineTrack, VcpuRow,
+        Advice, Bucket, CauseRow, ExitRow, ExitsReport, Overview, RecordedExits, RecordingFacts,
+        SlowExitRow, StatEvent, StatReport, StatVm, TimelineReport, TimelineTrack, VcpuRow,
     },
 };
 
@@ -69,9 +69,19 @@ fn report() -> ExitsReport {
             to_ns: u64::MAX,
             count: 4_321,
         }],
-        causes: Vec::new(),
-        other_causes_at_most: None,
-        advice: Vec::new(),
+        causes: vec![CauseRow {
+            cause: HOSTILE.into(),
+            name: Some(HOSTILE.into()),
+            code: 0,
+            at_least: 4_000,
+            at_most: 4_100,
+            time_ns: 4_500_000,
+        }],
+        other_causes_at_most: Some(300),
+        advice: vec![Advice {
+            topic: "serial",
+            text: "Log less",
+        }],
     };
     ExitsReport {
         view: "exits",
@@ -104,20 +114,44 @@ fn report() -> ExitsReport {
     }
 }
 
+fn slow_exit() -> SlowExitRow {
+    SlowExitRow {
+        view: "slow_exit",
+        end_ns: 5_500_000_000,
+        vm: HOSTILE.into(),
+        pid: 7,
+        tid: 9,
+        vcpu: None,
+        what: HOSTILE.into(),
+        what_name: None,
+        cause: Some(HOSTILE.into()),
+        cause_name: Some(HOSTILE.into()),
+        guest_rip: 0xffff_8000,
+        time_ns: 3_000_000,
+        kernel_ns: 1_000_000,
+        vmm_ns: 0,
+        halted_ns: 2_000_000,
+        preempted_ns: 0,
+    }
+}
+
 fn sample_overview() -> Overview {
     Overview {
         facts: RecordingFacts {
             file: HOSTILE.into(),
-            start_wall_ns: Some(1_760_000_000_000_000_000),
+            wall_offset_ns: Some(1_759_999_995_000_000_000),
             details: vec![("host", HOSTILE.into())],
             ..RecordingFacts::default()
         },
         stat: stat(),
         exits: Ok(RecordedExits {
             rows: report(),
+            vms: report(),
             reasons: report(),
+            slowest: vec![slow_exit()],
         }),
         timeline: TimelineReport {
+            start_ns: 5_000_000_000,
             elapsed_ns: 2_000_000_000,
             bin_ns: 1_000_000_000,
             bins: 2,
@@ -156,7 +190,7 @@ fn names_are_escaped_everywhere() {
     assert!(!html.contains("<i id=x>"));
     assert_eq!(html.matches("</script>").count(), 2);
     // In the title, the heading, the facts, the tables and the bars.
-    assert!(html.matches("&lt;i id=x&gt;").count() >= 9);
+    assert!(html.matches("&lt;i id=x&gt;").count() >= 17);
     overview.exits = Err(HOSTILE.into());
     overview.facts.defect = Some(HOSTILE.into());
     let html = page(&overview);
@@ -167,7 +201,16 @@ fn names_are_escaped_everywhere() {
 fn numbers_are_readable_without_a_script() {
     let html = page(&sample_overview());
     for text in [
-        "2025-10-09T08:53:20Z",
+        ">2025-10-09 08:53:20.000</time> to <time",
+        ">08:53:22.000</time> UTC",
+        ">08:53:20.497000</time>",
+        ">3.000 ms</td>",
+        ">0xffff8000</td>",
+        "<dt>serial</dt>",
+        "Log less",
+        "<td class=\"n\">4,000-4,100</td>",
+        "others, each</td><td class=\"n\">&lt;=300</td>",
+        "Each step of the chart is 1 s long.",
         "Complete: no event was lost",
         ">4,321</td>",
         "data-v=\"5000000\">5.000 ms</td>",
@@ -181,12 +224,56 @@ fn numbers_are_readable_without_a_script() {
 }
 
 #[test]
+fn columns_and_legends_have_only_what_was_recorded() {
+    let mut overview = sample_overview();
+    let column = "data-key=\"preempted\"";
+    let entry = "<i class=\"p-preempted\"></i>";
+    let html = page(&overview);
+    assert!(!html.contains(column) && !html.contains(entry));
+    let exits = overview.exits.as_mut().expect("exits");
+    exits.rows.preempt_watched = true;
+    exits.rows.vcpus[0].preempted_ns = 1;
+    overview.timeline.tracks[0].parts_ns[4] = vec![0, 1];
+    let html = page(&overview);
+    assert_eq!(html.matches(column).count(), 2);
+    assert_eq!(html.matches(entry).count(), 2);
+    assert!(!html.contains("<dt>kernel</dt>"));
+}
+
+#[test]
+fn exits_without_times_have_none() {
+    let mut overview = sample_overview();
+    let exits = overview.exits.as_mut().expect("exits");
+    exits.vms.rows.clear();
+    exits.slowest.clear();
+    let row = &mut exits.rows.rows[0];
+    (row.count, row.untimed, row.time_ns) = (1, 1, 0);
+    let html = page(&overview);
+    assert!(html.contains("There is no advice"));
+    assert!(!html.contains("Slowest exits"));
+    let cells = html.split_once("id=\"exits\"").expect("a table").1;
+    let cells = cells.split_once("</tbody>").expect("a row").0;
+    assert_eq!(cells.matches("title=\"not recorded\"").count(), 11);
+}
+
+#[test]
+fn a_recording_without_a_date_has_times_from_its_start() {
+    let mut overview = sample_overview();
+    overview.facts.wall_offset_ns = None;
+    let html = page(&overview);
+    assert!(!html.contains("<time"));
+    assert!(html.contains("data-v=\"497000000\">497.0 ms</td>"));
+    assert!(html.contains("\"start\":null"));
+}
+
+#[test]
 fn chart_data_is_json() {
     let html = page(&sample_overview());
     let data = html.split_once("id=\"data\">").expect("data").1;
     let data = data.split_once("</script>").expect("an end").0;
     let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(data["tracks"][0]["parts"][0][0], 750);
+    assert_eq!(data["start"][0], 1_760_000_000);
     assert_eq!(data["histograms"][0]["reason"], HOSTILE);
     // The unbounded last bucket ends at the longest duration.
     assert_eq!(data["histograms"][0]["buckets"][0][1], 2_001);

@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{
-    cells::{self, UNKNOWN},
-    escape::Text,
-};
+use super::{cells, escape::Text};
 use crate::{
     format::units::{count, duration, percent},
     view::{ExitsReport, TimePart, VcpuRow},
@@ -54,7 +51,11 @@ pub(super) fn section(report: &ExitsReport, out: &mut impl Write) -> io::Result<
         out,
         "<section aria-labelledby=\"h-split\">\n<h2 id=\"h-split\">Where the vCPUs' time went</h2>"
     )?;
-    legend(out)?;
+    let is_used = |part: TimePart| {
+        let mut all = report.vcpus.iter().flat_map(parts);
+        all.any(|(it, ns)| it == part && ns > 0)
+    };
+    legend(is_used, out)?;
     let mut rows: Vec<_> = report.vcpus.iter().collect();
     if rows.len() > MAX_BARS {
         rows.sort_by_key(|it| std::cmp::Reverse(it.count));
@@ -73,18 +74,16 @@ pub(super) fn section(report: &ExitsReport, out: &mut impl Write) -> io::Result<
     writeln!(out, "</section>")
 }
 
-/// Writes the legend of the parts of time.
-pub(super) fn legend(out: &mut impl Write) -> io::Result<()> {
+/// Writes the legend of the parts of time that are used.
+pub(super) fn legend(is_used: impl Fn(TimePart) -> bool, out: &mut impl Write) -> io::Result<()> {
     write!(out, "<ul class=\"legend\">")?;
-    for part in TimePart::ALL {
+    for part in TimePart::ALL.into_iter().filter(|it| is_used(*it)) {
         let meaning = match part {
             TimePart::Guest => "in the guest",
             TimePart::Kernel => "in the kernel, on behalf of the guest",
             TimePart::Vmm => "in the VMM's user space",
             TimePart::Halted => "halted: the guest had nothing to do",
-            TimePart::Preempted => {
-                "runnable, but not running; known only if sched_switch was recorded"
-            }
+            TimePart::Preempted => "runnable, but not running",
             TimePart::Open => "in an exit that was still in progress at the end",
         };
         let name = part.name();
@@ -130,7 +129,8 @@ fn table(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
         "<details>\n<summary>As numbers</summary>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Time of each vCPU\">\n\
          <table>\n<thead><tr><th scope=\"col\">VM</th><th scope=\"col\">vCPU</th><th scope=\"col\" class=\"n\">exits</th>"
     )?;
-    for part in TimePart::ALL {
+    let is_known = |part: &TimePart| *part != TimePart::Preempted || report.preempt_watched;
+    for part in TimePart::ALL.into_iter().filter(is_known) {
         write!(out, "<th scope=\"col\" class=\"n\">{}</th>", part.name())?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
@@ -144,11 +144,7 @@ fn table(report: &ExitsReport, out: &mut impl Write) -> io::Result<()> {
             Text(vcpu(row)),
             count(row.count),
         )?;
-        for (part, ns) in parts {
-            if part == TimePart::Preempted && !report.preempt_watched {
-                write!(out, "<td class=\"n\">{UNKNOWN}</td>")?;
-                continue;
-            }
+        for (_, ns) in parts.into_iter().filter(|(part, _)| is_known(part)) {
             write!(
                 out,
                 "<td class=\"n\">{} <small>{}</small></td>",

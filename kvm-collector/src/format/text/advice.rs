@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::{row_names::row_name, style::TextStyle, table::INDENT};
-use crate::view::{Advice, ExitRow};
+use super::{style::TextStyle, table::INDENT};
+use crate::{
+    format::row_names::row_name,
+    view::{Advice, ExitRow, Finding, findings},
+};
 
 /// Maximum number of rows that are listed with a text. The rest is counted.
 const MAX_ROWS: usize = 4;
@@ -17,21 +20,15 @@ pub(super) fn write_advice(
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut rows_by_advice: Vec<(Advice, Vec<&ExitRow>)> = Vec::new();
-    for row in rows {
-        for advice in &row.advice {
-            match rows_by_advice.iter_mut().find(|(it, _)| it == advice) {
-                Some((_, rows)) => rows.push(row),
-                None => rows_by_advice.push((*advice, vec![row])),
-            }
-        }
-    }
-    if rows_by_advice.is_empty() {
+    let findings = findings(rows);
+    if findings.is_empty() {
         return Ok(());
     }
     let title = style.bold("advice");
     writeln!(out, "\n{INDENT}{title} (explained in docs/advice.md)")?;
-    for (Advice { topic, text }, rows) in rows_by_advice {
+    for finding in findings {
+        let Finding { advice, rows } = finding;
+        let Advice { topic, text } = advice;
         let mut names: Vec<_> = rows
             .iter()
             .take(MAX_ROWS)

@@ -6,12 +6,14 @@ use comfy_table::Table;
 
 use super::{
     loss::write_loss,
-    row_names::with_name,
     style::TextStyle,
     table::{INDENT, fit_width, new_table, write_table},
 };
 use crate::{
-    format::units::{count, duration, percent, plural, rate, rough_duration},
+    format::{
+        row_names::with_name,
+        units::{count, duration, percent, plural, rate, rough_duration},
+    },
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
 };
 

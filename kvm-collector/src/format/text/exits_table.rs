@@ -4,11 +4,13 @@ use comfy_table::Table;
 
 use super::{
     exits_columns::{NumberColumn, number_columns},
-    row_names::{key_name, vcpu_name, with_name},
     style::TextStyle,
     table::{fit_width, new_table},
 };
-use crate::view::{ExitRow, ExitsReport};
+use crate::{
+    format::row_names::{key_name, vcpu_name, with_name},
+    view::{ExitRow, ExitsReport},
+};
 
 /// A column's header, and the function that returns its cell of a row.
 type NameColumn = (&'static str, fn(&ExitRow) -> String);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{style::TextStyle, table::INDENT};
 use crate::{
     format::{local_time, units::duration},
-    view::{ReportOrigin, SelectedBy},
+    view::ReportOrigin,
 };
 
 /// Writes the line above the first report: `VM exits of host1, Linux 6.12.57, recorded in kvm.data; VM web-*`.
@@ -31,8 +31,8 @@ pub fn write_heading(
     if let Some(command) = &origin.command {
         line += &format!(", while `{command}` ran");
     }
-    for (name, values) in selected(&origin.selection) {
-        line += &format!("; {name} {}", values.join(" or "));
+    for selected in origin.selection.descriptions() {
+        line += &format!("; {selected}");
     }
     writeln!(out, "\n{INDENT}{}", style.bold(&line))
 }
@@ -61,36 +61,10 @@ pub fn write_period(
     writeln!(out, "{INDENT}{}\n", style.bold(&line))
 }
 
-/// Returns the names and values of what was selected.
-fn selected(selection: &SelectedBy) -> impl Iterator<Item = (&'static str, Vec<String>)> {
-    let SelectedBy {
-        vm,
-        pid,
-        vcpu,
-        tid,
-        reason,
-        event,
-        from,
-        until,
-    } = selection.clone();
-    let numbers = |ids: Vec<u32>| ids.iter().map(u32::to_string).collect::<Vec<_>>();
-    [
-        ("VM", vm),
-        ("process", numbers(pid)),
-        ("vCPU", vcpu),
-        ("thread", numbers(tid)),
-        ("reason", reason),
-        ("event", event),
-        ("from", from.into_iter().collect()),
-        ("until", until.into_iter().collect()),
-    ]
-    .into_iter()
-    .filter(|(_, values)| !values.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::SelectedBy;
 
     fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();

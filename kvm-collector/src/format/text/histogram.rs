@@ -4,9 +4,12 @@ use std::io::{self, Write};
 
 use kvm_ebpf_common::{BUCKETS_PER_OCTAVE, bucket_index, bucket_start};
 
-use super::{row_names::row_name, style::TextStyle, table::INDENT};
+use super::{style::TextStyle, table::INDENT};
 use crate::{
-    format::units::{count, duration},
+    format::{
+        row_names::row_name,
+        units::{count, duration},
+    },
     view::{Bucket, ExitRow},
 };
 

@@ -9,7 +9,6 @@ mod heading;
 mod histogram;
 mod inputs;
 mod loss;
-mod row_names;
 mod slow_exit;
 mod stat;
 mod style;

@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use super::{
-    row_names::{vcpu_name, with_name},
-    style::TextStyle,
-    table::INDENT,
-};
+use super::{style::TextStyle, table::INDENT};
 use crate::{
-    format::{local_time, units::duration},
+    format::{
+        local_time,
+        row_names::{vcpu_name, with_name},
+        units::duration,
+    },
     view::{ReportOrigin, SlowExitRow},
 };
 

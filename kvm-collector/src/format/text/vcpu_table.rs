@@ -2,9 +2,12 @@
 
 use comfy_table::Table;
 
-use super::{row_names::vcpu_name, table::new_table};
+use super::table::new_table;
 use crate::{
-    format::units::{count, duration, percent},
+    format::{
+        row_names::vcpu_name,
+        units::{count, duration, percent},
+    },
     view::{ExitsReport, VcpuRow},
 };
 

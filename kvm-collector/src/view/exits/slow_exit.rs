@@ -4,6 +4,7 @@ use kvm_ebpf_common::{SlowExit, VCPU_UNKNOWN};
 use serde::Serialize;
 
 use super::KeyNames;
+use crate::model::pid_of;
 
 /// An exit that took longer than the requested threshold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,7 +62,7 @@ impl SlowExitRow {
             view: "slow_exit",
             end_ns: exit.header.time_ns,
             vm: vm_name(exit.header.tgid),
-            pid: exit.header.tgid,
+            pid: pid_of(exit.header.tgid),
             tid: exit.header.tid,
             vcpu: (exit.vcpu != VCPU_UNKNOWN).then_some(exit.vcpu),
             what: names.label(exit.span.key),

@@ -1,7 +1,8 @@
 //! The timeline of a recording: events, exits and where each vCPU's time went, per interval (bin).
 //!
 //! The length of a recording is not known in advance. Bins are short at first. When there are more than
-//! [`MAX_BINS`], each pair is merged into one bin of twice the length.
+//! [`MAX_STORED_BINS`], they are merged. Their length is always 1 or 5 times a power of ten, so that the
+//! bins of a report have a length of 1, 2 or 5 times a power of ten: a round number for readers.
 
 mod report;
 
@@ -10,19 +11,23 @@ use std::collections::HashMap;
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{
-    model::{ExitEnd, ExitPart, Segment, StreamItem, VcpuId},
+    model::{ExitEnd, ExitPart, Segment, StreamItem, VcpuId, pid_of},
     timing::{CompleteSegment, ExitAssembler, TimeSlice},
     view::exits::normalize_vcpu_id,
 };
 pub use report::{TimePart, TimelineReport, TimelineTrack};
 
-/// Maximum number of bins.
+/// Maximum number of bins of a report.
 pub const MAX_BINS: usize = 600;
 
-/// Initial length of a bin. 600 of them cover 39 ms.
-const FIRST_BIN_NS: u64 = 1 << 16;
+/// Maximum number of bins while a recording is read. A report merges pairs if there are more than
+/// [`MAX_BINS`], so it has at least 240 bins if the recording has had enough.
+const MAX_STORED_BINS: usize = 2 * MAX_BINS;
 
-/// Maximum number of vCPUs with a track of their own. 128 tracks take 5 MB. All other vCPUs share one
+/// Initial length of a bin. 600 of them cover 6 ms.
+const FIRST_BIN_NS: u64 = 10_000;
+
+/// Maximum number of vCPUs with a track of their own. 128 tracks take 9 MB. All other vCPUs share one
 /// more track.
 const MAX_TRACKS: usize = 128;
 
@@ -152,10 +157,14 @@ impl Timeline {
     pub fn report(mut self, vm_name: &dyn Fn(u32) -> String) -> TimelineReport {
         let end_ns = self.newest_ns;
         let elapsed_ns = end_ns.saturating_sub(self.start_ns.unwrap_or(end_ns));
-        let bins = match self.start_ns {
+        let mut bins = match self.start_ns {
             Some(_) => self.bin_index(end_ns) + 1,
             None => 0,
         };
+        if bins > MAX_BINS {
+            bins = bins.div_ceil(2);
+            self.merge_bins(2);
+        }
         let pad = |mut counts: Vec<u64>| {
             counts.resize(bins, 0);
             counts
@@ -172,7 +181,7 @@ impl Timeline {
                     } else {
                         vm_name(vcpu_id.tgid)
                     },
-                    pid: vcpu_id.tgid,
+                    pid: pid_of(vcpu_id.tgid),
                     vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),
                     tid: vcpu_id.tid,
                     exits: track.bins.iter().map(|it| it.exits).collect(),
@@ -186,6 +195,7 @@ impl Timeline {
         let key = |it: &TimelineTrack| (it.pid == 0, it.pid, it.vcpu.unwrap_or(u32::MAX), it.tid);
         tracks.sort_by_key(key);
         TimelineReport {
+            start_ns: self.start_ns.unwrap_or(end_ns),
             elapsed_ns,
             bin_ns: self.bin_ns,
             bins,
@@ -200,20 +210,28 @@ impl Timeline {
     fn extend_to(&mut self, time_ns: u64) -> usize {
         self.start_ns.get_or_insert(time_ns);
         self.newest_ns = self.newest_ns.max(time_ns);
-        while self.bin_index(time_ns) >= MAX_BINS {
-            merge_pairs(&mut self.events, |to, from| *to = to.saturating_add(from));
-            merge_pairs(&mut self.lost, |to, from| *to = to.saturating_add(from));
-            for track in &mut self.tracks {
-                merge_pairs(&mut track.bins, |to, from| {
-                    to.exits += from.exits;
-                    for (to, from) in to.parts_ns.iter_mut().zip(from.parts_ns) {
-                        *to = to.saturating_add(from);
-                    }
-                });
-            }
-            self.bin_ns = self.bin_ns.saturating_mul(2);
+        while self.bin_index(time_ns) >= MAX_STORED_BINS {
+            let is_power_of_ten = self.bin_ns == 10_u64.pow(self.bin_ns.ilog10());
+            self.merge_bins(if is_power_of_ten { 5 } else { 2 });
         }
         self.bin_index(time_ns)
+    }
+
+    /// Merges each group of `factor` bins into one.
+    fn merge_bins(&mut self, factor: u32) {
+        let add = |to: &mut u64, from: u64| *to = to.saturating_add(from);
+        let group = factor as usize;
+        merge_groups(&mut self.events, group, add);
+        merge_groups(&mut self.lost, group, add);
+        for track in &mut self.tracks {
+            merge_groups(&mut track.bins, group, |to, from| {
+                to.exits += from.exits;
+                for (to, from) in to.parts_ns.iter_mut().zip(from.parts_ns) {
+                    add(to, from);
+                }
+            });
+        }
+        self.bin_ns = self.bin_ns.saturating_mul(factor.into());
     }
 
     fn bin_index(&self, time_ns: u64) -> usize {
@@ -288,17 +306,18 @@ fn add_to_bin(bins: &mut Vec<u64>, bin: usize, number: u64) {
     bins[bin] = bins[bin].saturating_add(number);
 }
 
-/// Merges each pair of bins into one.
-fn merge_pairs<T: Copy>(bins: &mut Vec<T>, merge: impl Fn(&mut T, T)) {
-    let half = bins.len().div_ceil(2);
-    for index in 0..half {
-        let mut bin = bins[2 * index];
-        if let Some(next) = bins.get(2 * index + 1) {
+/// Merges each group of `factor` bins into one.
+fn merge_groups<T: Copy>(bins: &mut Vec<T>, factor: usize, merge: impl Fn(&mut T, T)) {
+    let merged = bins.len().div_ceil(factor);
+    for index in 0..merged {
+        let first = index * factor;
+        let mut bin = bins[first];
+        for next in bins.iter().take(first + factor).skip(first + 1) {
             merge(&mut bin, *next);
         }
         bins[index] = bin;
     }
-    bins.truncate(half);
+    bins.truncate(merged);
 }
 
 #[cfg(test)]

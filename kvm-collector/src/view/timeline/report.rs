@@ -64,9 +64,11 @@ pub struct TimelineTrack {
 /// A recording in bins of equal length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimelineReport {
+    /// Time of the first event, in ns of the clock of the events.
+    pub start_ns: u64,
     /// Time from the first to the last event.
     pub elapsed_ns: u64,
-    /// Length of a bin. The last one may be shorter.
+    /// Length of a bin: 1, 2 or 5 times a power of ten. The last bin may be shorter.
     pub bin_ns: u64,
     /// Number of bins.
     pub bins: usize,

@@ -128,11 +128,7 @@ fn merging_bins_preserves_all_counts_and_times() {
         feeder.add_event(5 + number * 10_000_000 + 4_000_000, 9, "kvm_entry", &vcpu);
     }
     let report = feeder.report();
-    assert!(
-        (MAX_BINS / 2..=MAX_BINS).contains(&report.bins),
-        "{}",
-        report.bins
-    );
+    assert_eq!((report.bins, report.bin_ns), (501, 20_000_000));
     assert_eq!(report.events.iter().sum::<u64>(), 2_002);
     let track = &report.tracks[0];
     assert_eq!(track.exits.iter().sum::<u64>(), 1_001);
@@ -146,6 +142,24 @@ fn merging_bins_preserves_all_counts_and_times() {
         let sum: u64 = track.parts_ns.iter().map(|it| it[bin]).sum();
         assert_eq!(sum, report.bin_ns, "bin {bin}");
     }
+}
+
+#[test]
+fn bins_have_round_lengths() {
+    let mut lengths = std::collections::BTreeSet::new();
+    for elapsed_ns in (0..44).map(|power| 3_u64 << power) {
+        let mut feeder = Feeder::new();
+        feeder.add_event(0, 9, "kvm_exit", &[("vcpu_id", 0)]);
+        feeder.add_event(elapsed_ns, 9, "kvm_entry", &[("vcpu_id", 0)]);
+        let report = feeder.report();
+        let is_short = elapsed_ns < 600 * FIRST_BIN_NS;
+        assert!(report.bins >= 240 || is_short, "{elapsed_ns} ns");
+        assert!(report.bins <= MAX_BINS, "{elapsed_ns} ns");
+        let power = 10_u64.pow(report.bin_ns.ilog10());
+        assert_eq!(report.bin_ns % power, 0);
+        lengths.insert(report.bin_ns / power);
+    }
+    assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [1, 2, 5]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Names of VMs, vCPUs and keys, as text reports show them.
+//! Names of VMs, vCPUs and keys, as reports show them.
 
 use crate::view::ExitRow;
 
