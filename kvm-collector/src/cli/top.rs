@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     global::{GlobalOptions, block_on},
+    locale,
     output::use_color,
     selection::TargetArgs,
     stop::parse_duration,
@@ -33,9 +34,9 @@ use crate::{
 
 /// Show VM exits live by VM, vCPU and exit reason, like top
 ///
-/// Enter opens a row, Esc goes back, ? shows all keys. Cost is non-idle time outside the guest: in
-/// the kernel, in the VMM and, with --preempt, preempted. Percentages are shares of the vCPUs'
-/// time; busy% is cost as a share of their non-idle time.
+/// Enter opens a row, Esc goes back, ? shows all keys. Cost is time outside the guest without idle
+/// time: in the kernel, in the VMM and, with --preempt, preempted. overhead% is cost / (cost + guest
+/// time). The other percentages are shares of the vCPUs' time.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector top                               all VMs, every second
@@ -100,20 +101,20 @@ pub(super) struct TopArgs {
 enum Sort {
     /// Exits per second
     Exits,
-    /// Non-idle time outside the guest
+    /// Time outside the guest without idle time
     Cost,
-    /// Cost as a share of the vCPUs' non-idle time
-    Busy,
+    /// cost / (cost + guest time)
+    Overhead,
     /// Time outside the guest, including idle
     Out,
     /// Time in the guest
     Guest,
     /// Time in the kernel
     Kernel,
-    /// Time in the VMM's user space
+    /// Time in the VMM's user space, except during halts
     Vmm,
-    /// Time halted
-    Halted,
+    /// Time halted, and the VMM's part of halts
+    Idle,
     /// Time preempted (with --preempt)
     Preempted,
     /// Mean time of an exit
@@ -133,12 +134,12 @@ impl From<Sort> for tui::Sort {
         match sort {
             Sort::Exits => Self::Exits,
             Sort::Cost => Self::Cost,
-            Sort::Busy => Self::Busy,
+            Sort::Overhead => Self::Overhead,
             Sort::Out => Self::Out,
             Sort::Guest => Self::Guest,
             Sort::Kernel => Self::Kernel,
             Sort::Vmm => Self::Vmm,
-            Sort::Halted => Self::Halted,
+            Sort::Idle => Self::Idle,
             Sort::Preempted => Self::Preempted,
             Sort::Mean => Self::Mean,
             Sort::P50 => Self::P50,
@@ -172,6 +173,8 @@ impl TopArgs {
             kind: self.kind.to_ascii_lowercase(),
             preempt_watched: self.preempt,
             color: use_color(global.color, true),
+            unicode: locale::is_utf8(),
+            recording: None,
             interactive: !self.once,
         };
         App::new(setup, self.sort.into(), self.interval, size)

@@ -6,9 +6,12 @@ use super::{
     Control, Sort,
     layout::{Layout, OptionalAreas},
 };
-use crate::view::{
-    GroupKey, ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TopReading, TopRow, TrendMetric,
-    Window,
+use crate::{
+    model::VMEXIT,
+    view::{
+        GroupBy, GroupKey, ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TopReading, TopRow,
+        TrendMetric, Window,
+    },
 };
 
 /// Intervals that `+` and `-` step through.
@@ -23,6 +26,10 @@ pub struct Setup {
     pub preempt_watched: bool,
     /// Use colours.
     pub color: bool,
+    /// Use symbols that are not ASCII.
+    pub unicode: bool,
+    /// Name of the recording that is played; `None` for the running kernel.
+    pub recording: Option<String>,
     /// The screen is on a terminal. False for `--once`, which prints all rows and no keys.
     pub interactive: bool,
 }
@@ -62,6 +69,10 @@ pub struct App {
     pub(super) reverse: bool,
     pub(super) window: Window,
     pub(super) paused: bool,
+    /// The recording has ended: there are no more readings.
+    pub(super) source_ended: bool,
+    /// A short message in the place of the keys, until the next key.
+    pub(super) message: Option<String>,
     pub(super) interval: Duration,
     pub(super) overlay: Overlay,
     /// The user's choice to open or to close the histogram pane. Without one, it depends on the screen width.
@@ -91,6 +102,8 @@ impl App {
             reverse: false,
             window: Window::Recent,
             paused: false,
+            source_ended: false,
+            message: None,
             interval,
             overlay: Overlay::None,
             pane: None,
@@ -115,6 +128,40 @@ impl App {
         self.history.add_names(&reading.names);
         self.histograms.set_base(&mut reading);
         self.update_rows();
+    }
+
+    /// Shows that the recording has ended.
+    pub fn set_source_ended(&mut self) {
+        self.source_ended = true;
+    }
+
+    /// Returns whether a message is shown, which disappears with the next key or after some seconds.
+    #[must_use]
+    pub fn has_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Removes the message.
+    pub fn clear_message(&mut self) {
+        self.message = None;
+    }
+
+    /// Returns the heading of the names.
+    pub(super) fn name_heading(&self) -> &str {
+        match self.scope().by {
+            GroupBy::Vm => "VM",
+            GroupBy::Vcpu => "vCPU",
+            GroupBy::Reason if self.setup.kind == VMEXIT => "exit reason",
+            GroupBy::Reason => &self.setup.kind,
+        }
+    }
+
+    /// Returns what a row is, in singular.
+    pub(super) fn row_noun(&self) -> &str {
+        match self.scope().by {
+            GroupBy::Reason if self.setup.kind != VMEXIT => "row",
+            _ => self.name_heading(),
+        }
     }
 
     /// Returns the areas of the screen in the current state.
@@ -184,13 +231,13 @@ impl App {
         self.rows.get(self.cursor())
     }
 
-    /// Returns the metric of the trends: exits if rows are sorted by exits, otherwise busy time.
+    /// Returns the metric of the trends: exits if rows are sorted by exits, otherwise cost.
     #[must_use]
     pub fn trend_metric(&self) -> TrendMetric {
         if self.effective_sort() == Sort::Exits {
             TrendMetric::Exits
         } else {
-            TrendMetric::Busy
+            TrendMetric::Cost
         }
     }
 

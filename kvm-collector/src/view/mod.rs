@@ -14,7 +14,7 @@ pub use event_counter::EventCounter;
 pub use exits::{
     Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
     ExitRow, ExitsOptions, ExitsReport, GroupBy, GroupKey, GroupStats, KeyNames, Percentile,
-    RateChange, SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals,
+    RateChange, SlowExitRow, SortKey, TimeChange, VcpuRow, VcpuTotals, with_known_name,
 };
 pub use origin::{ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};

@@ -72,6 +72,8 @@ pub(crate) struct SimulatedHost {
     /// Returns the total loss up to a second.
     pub(crate) loss: Option<fn(u64) -> Loss>,
     pub(crate) preempt_watched: bool,
+    /// The terminal shows only ASCII.
+    pub(crate) is_ascii: bool,
 }
 
 /// A host with five VMs: one has a long name, one has a name of wide characters.
@@ -213,6 +215,8 @@ impl SimulatedHost {
             kind: self.kind.unwrap_or("vmexit").into(),
             preempt_watched: self.preempt_watched,
             color: true,
+            unicode: !self.is_ascii,
+            recording: None,
             interactive: true,
         };
         App::new(setup, Sort::Cost, Duration::from_secs(1), size)

@@ -25,7 +25,7 @@ pub use details::{Bucket, CauseRow, Percentile};
 pub use diff::{DiffReport, DiffRow, DiffState};
 pub(in crate::view) use groups::normalize_vcpu_id;
 pub use groups::{ExitGroups, GroupBy, GroupKey, GroupStats, VcpuTotals};
-pub use names::KeyNames;
+pub use names::{KeyNames, with_known_name};
 pub use options::{ExitsOptions, SortKey};
 pub use report::ExitsReport;
 pub use row::ExitRow;

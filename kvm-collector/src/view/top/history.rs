@@ -102,13 +102,13 @@ impl ReadingHistory {
         for row in &mut self.rows {
             #[expect(clippy::cast_precision_loss, reason = "a sparkline shows eight levels")]
             let rate = |number: u64| number as f32 * per_s;
-            let (exits, busy) = (
+            let (exits, cost) = (
                 rate(row.recent_breakdown.exits),
-                rate(row.recent_breakdown.busy_ns()),
+                rate(row.recent_breakdown.cost_ns()),
             );
             for sample in 0..samples {
                 let index = (self.samples + sample) % TREND_SAMPLES;
-                row.trend.set(index, exits, busy);
+                row.trend.set(index, exits, cost);
             }
         }
         self.samples += samples;

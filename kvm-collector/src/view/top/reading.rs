@@ -26,7 +26,7 @@ pub struct ThreadCounters {
 /// The name of a key, and whether the key is a halt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyName {
-    /// The exit reason, or the label of the counted event.
+    /// The exit reason, or the label of the counted event with its known name.
     pub name: String,
     /// Whether the guest has nothing to do during these exits.
     pub is_halt: bool,
@@ -140,7 +140,7 @@ impl TopReading {
         for counters in &self.thread_counters {
             if seen.insert(counters.key) {
                 let name = KeyName {
-                    name: names.label(counters.key),
+                    name: names.full_name(counters.key),
                     is_halt: names.is_halt(counters.key),
                 };
                 self.names.keys.insert(counters.key, name);

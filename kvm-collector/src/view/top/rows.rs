@@ -36,8 +36,8 @@ pub struct TopRow {
     pub guest_ns: Option<u64>,
     /// Sum of the vCPUs' lifetimes within the window. Shares of time refer to it.
     pub wall_ns: u64,
-    /// Idle time of the row's vCPUs in exits of any key. Shares of non-idle time exclude it.
-    pub wall_idle_ns: u64,
+    /// Guest time plus the cost of the row's vCPUs, in exits of any key. Overhead refers to it.
+    pub active_ns: u64,
     /// Number of vCPUs, and how many of them have not ended.
     pub vcpus: (usize, usize),
     /// Statistics on the exits' durations; `None` until the histograms of the scope are read.
@@ -89,8 +89,8 @@ pub struct ScopeTotals {
     pub guest_ns: u64,
     /// Sum of the vCPUs' lifetimes within the window.
     pub wall_ns: u64,
-    /// Part of `wall_ns` during which the vCPUs were idle.
-    pub wall_idle_ns: u64,
+    /// Guest time plus the cost of the scope's vCPUs, in exits of any key. Overhead refers to it.
+    pub active_ns: u64,
     /// Number of VMs that have not ended.
     pub vms: usize,
     /// Number of vCPUs that have not ended.
@@ -109,7 +109,7 @@ struct RowSums {
 struct VcpuSums {
     guest_ns: u64,
     wall_ns: u64,
-    idle_ns: u64,
+    cost_ns: u64,
     count: usize,
     /// Number of vCPUs that have not ended.
     alive: usize,
@@ -117,7 +117,7 @@ struct VcpuSums {
 
 impl ReadingHistory {
     /// Returns the totals of a selection. If it selects a key, `guest_ns`, `wall_ns` and
-    /// `wall_idle_ns` still cover all exits of its vCPUs.
+    /// `active_ns` still cover all exits of its vCPUs.
     #[must_use]
     pub fn totals(&self, within: &GroupKey, window: Window) -> ScopeTotals {
         let scope = Scope {
@@ -131,7 +131,7 @@ impl ReadingHistory {
                 totals.breakdown.merge(&breakdown);
             }
             if scope.contains_vcpu(row.vcpu_id) {
-                totals.wall_idle_ns += breakdown.idle_ns;
+                totals.active_ns += breakdown.cost_ns();
             }
         }
         // The vCPUs of a VM follow each other.
@@ -141,6 +141,7 @@ impl ReadingHistory {
                 continue;
             }
             totals.guest_ns += vcpu.guest_in(window);
+            totals.active_ns += vcpu.guest_in(window);
             totals.wall_ns += self.wall_ns(vcpu, window);
             if vcpu.ended_ns.is_none() {
                 totals.vcpus += 1;
@@ -202,7 +203,7 @@ impl ReadingHistory {
                     breakdown: sum.breakdown,
                     guest_ns: has_whole_vcpus.then_some(vcpus.guest_ns),
                     wall_ns: vcpus.wall_ns,
-                    wall_idle_ns: vcpus.idle_ns,
+                    active_ns: vcpus.guest_ns + vcpus.cost_ns,
                     vcpus: (vcpus.count, vcpus.alive),
                     durations: None,
                     trend: sum.trend.to_vec(),
@@ -227,7 +228,7 @@ impl ReadingHistory {
         for row in &self.rows {
             if scope.contains_vcpu(row.vcpu_id) {
                 let sum = vcpu_sums.entry(row_of(row.vcpu_id)).or_default();
-                sum.idle_ns += row.breakdown_in(window).idle_ns;
+                sum.cost_ns += row.breakdown_in(window).cost_ns();
             }
         }
         vcpu_sums
