@@ -208,6 +208,25 @@ fn without_utf8() {
 }
 
 #[test]
+fn end_of_a_recording() {
+    let host = SimulatedHost {
+        recording: Some("web.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(4, SMALL);
+    press(&mut app, &[KeyCode::Enter]);
+    app.set_source_ended();
+    check_screen("recording-ended", &app, SMALL);
+    let host = SimulatedHost {
+        vms: Vec::new(),
+        ..host
+    };
+    let mut app = host.new_app(SMALL);
+    app.set_source_ended();
+    check_screen("recording-empty", &app, SMALL);
+}
+
+#[test]
 fn unknown_key() {
     let mut app = small_host().app_after(3, SMALL);
     press(&mut app, &[KeyCode::Char('x')]);

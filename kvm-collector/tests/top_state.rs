@@ -502,3 +502,33 @@ fn printed_text_ends_with_its_last_row() {
         );
     }
 }
+
+#[test]
+fn a_vcpu_is_named_by_its_index_if_its_thread_shows_it() {
+    let host = SimulatedHost {
+        hides_vcpu_indices: true,
+        vms: vec![SimulatedVm::new(7, "web", 3, &[IO])],
+        ..SimulatedHost::default()
+    };
+    let mut app = host.app_after(3, SIZE);
+    press(&mut app, KeyCode::Enter);
+    press_char(&mut app, 'S');
+    press_char(&mut app, 'S');
+    assert_eq!(row_names(&app), ["tid 20007", "vCPU 0", "vCPU 2"]);
+    press(&mut app, KeyCode::End);
+    press(&mut app, KeyCode::Enter);
+    assert!(draw_text(&app, SIZE).contains("all > web > vCPU 2  by exit reason"));
+}
+
+#[test]
+fn the_interval_of_a_recording_does_not_change() {
+    let host = SimulatedHost {
+        recording: Some("web.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(3, SIZE);
+    for key in ['+', '-'] {
+        assert_eq!(press_char(&mut app, key), Action::None);
+        assert!(draw_text(&app, SIZE).contains("the interval of a recording is set with -I"));
+    }
+}

@@ -2,22 +2,25 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use tokio::runtime::{Builder, Runtime};
 
 use super::{
     global::{GlobalOptions, block_on},
     locale,
     output::use_color,
+    recording,
     selection::TargetArgs,
-    stop::parse_duration,
-    timing,
+    stop::{parse_duration, saturating_ns},
+    timing::{self, FindFormat},
     tracefs::{find_format, open_tracefs},
     usage::bail_usage,
 };
@@ -25,9 +28,10 @@ use crate::{
     model::{EventKind, VMEXIT},
     session::{
         self,
-        top::{ControlQueue, TopOutput, TopReader},
+        top::{ControlQueue, TopOutput, TopPlayer, TopReader},
     },
-    source::{Live, LiveOptions},
+    source::{Live, LiveOptions, PlaybackOptions, Recording, RecordingSummary, TimeLimits},
+    timing::{ReplayOptions, TimingRequest},
     tui::{self, App, Mailbox, Screen, Setup},
     view::TopReading,
 };
@@ -43,8 +47,16 @@ use crate::{
   kvm-collector top --vm 'web-*' -I 500ms         these VMs, twice a second
   kvm-collector top --once -d 5s                  print five seconds as text and exit
   kvm-collector top --sort p99 --preempt          also show preempted time
-  kvm-collector top --kind mmio                   by address; also pio, msr, userspace, ...")]
+  kvm-collector top --kind mmio                   by address; also pio, msr, userspace, ...
+  kvm-collector top -i perf.data                  play a recording; Space pauses")]
 pub(super) struct TopArgs {
+    /// Play a recording instead of reading the running kernel; - is stdin
+    ///
+    /// Shows the intervals of the recording (-I) at the pace at which they passed. With --once,
+    /// prints the whole recording. The file can come from `kvm-collector record` or `perf record`.
+    #[arg(short, long, value_name = "FILE", help_heading = "Selection")]
+    input: Option<PathBuf>,
+
     #[command(flatten)]
     target: TargetArgs,
 
@@ -68,6 +80,8 @@ pub(super) struct TopArgs {
     preempt: bool,
 
     /// Stop after this time (10s, 1h) [default: until q]
+    ///
+    /// In a recording, the time starts at the first selected event.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     duration: Option<Duration>,
 
@@ -75,6 +89,11 @@ pub(super) struct TopArgs {
     #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = parse_duration,
           help_heading = "Duration")]
     interval: Duration,
+
+    /// Play a recording N times as fast
+    #[arg(long, value_name = "N", default_value = "1", requires = "input", conflicts_with = "once",
+          value_parser = parse_speed, help_heading = "Duration")]
+    speed: f64,
 
     /// Print all rows of one interval (or --duration) as text and exit
     #[arg(long, help_heading = "Output")]
@@ -92,7 +111,7 @@ pub(super) struct TopArgs {
     /// Maximum number of (thread, reason) rows [default: 25 per vCPU, at least 4096]
     ///
     /// A row takes 2.5 KB of kernel memory.
-    #[arg(long, value_name = "N", help_heading = "Output",
+    #[arg(long, value_name = "N", help_heading = "Output", conflicts_with = "input",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_rows: Option<u32>,
 }
@@ -150,17 +169,28 @@ impl From<Sort> for tui::Sort {
     }
 }
 
+/// A recording that is opened, and what is read of it.
+struct OpenedRecording {
+    recording: Recording,
+    playback: PlaybackOptions,
+    replay: ReplayOptions,
+}
+
 impl TopArgs {
-    fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
-        let tracefs = open_tracefs()?;
-        let find = |system: &str, name: &str| find_format(&tracefs, system, name);
+    fn timing_request(&self, find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
         let counted = match self.kind.as_str() {
             VMEXIT => None,
             name => Some(EventKind::from_name(name)?),
         };
+        timing::timing_request(find, counted, self.preempt)
+    }
+
+    fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
+        let tracefs = open_tracefs()?;
+        let find = |system: &str, name: &str| find_format(&tracefs, system, name);
         Ok(Live::start(LiveOptions {
             entry: find("kvm", "kvm_entry")?,
-            timing: Some(timing::timing_request(&find, counted, self.preempt)?),
+            timing: Some(self.timing_request(&find)?),
             selection: self.target.for_running_kernel()?,
             sizes: timing::map_sizes(self.max_rows),
             logs_programs: global.ebpf_log,
@@ -168,13 +198,42 @@ impl TopArgs {
         })?)
     }
 
+    fn open(&self, path: &Path) -> anyhow::Result<OpenedRecording> {
+        let mut recording = Recording::open(path)?;
+        let request = |find: &FindFormat<'_>| self.timing_request(find);
+        let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
+        recording.select_events(&selected);
+        replay.is_sampled = recording.is_sampled(&selected);
+        let interval = (!self.once).then_some(self.interval);
+        let playback = PlaybackOptions {
+            selection: self.target.for_recording()?,
+            limits: TimeLimits {
+                duration_ns: self.duration.map(saturating_ns),
+                interval_ns: interval.map(saturating_ns),
+            },
+            without_raw: false,
+        };
+        Ok(OpenedRecording {
+            recording,
+            playback,
+            replay,
+        })
+    }
+
     fn app(&self, global: GlobalOptions, size: (u16, u16)) -> App {
+        let recording = self.input.as_deref().map(|path| {
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            match name.to_string_lossy() {
+                name if name == "-" => "stdin".to_owned(),
+                name => name.into_owned(),
+            }
+        });
         let setup = Setup {
             kind: self.kind.to_ascii_lowercase(),
             preempt_watched: self.preempt,
             color: use_color(global.color, true),
             unicode: locale::is_utf8(),
-            recording: None,
+            recording,
             interactive: !self.once,
         };
         App::new(setup, self.sort.into(), self.interval, size)
@@ -186,29 +245,76 @@ pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCo
         bail_usage!("--sort preempted needs --preempt: give both");
     }
     if args.once {
-        return block_on(run_once(args, global));
+        return match &args.input {
+            Some(path) => print_recording(&args, path, global),
+            None => block_on(print_running_kernel(args, global)),
+        };
     }
     if !io::stdout().is_terminal() {
         bail!(
             "stdout is not a terminal: use `kvm-collector top --once` to print one interval as text, or `kvm-collector exits -I 1s` to print one report per second"
         );
     }
+    match &args.input {
+        Some(path) => play_recording(&args, path, global),
+        None => show_running_kernel(&args, global),
+    }
+}
+
+fn show_running_kernel(args: &TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let live = args.start(global)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let (interval, duration) = (args.interval, args.duration);
+    show(args, global, move |runtime, controls, output| {
+        let _runtime = runtime.enter();
+        let reader = TopReader::new(live, interval, duration, controls, output)?;
+        Ok(move |runtime: Runtime| runtime.block_on(reader.run()))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let OpenedRecording {
+        recording,
+        playback,
+        replay,
+    } = args.open(path)?;
+    let pace = Duration::try_from_secs_f64(args.interval.as_secs_f64() / args.speed);
+    let pace = pace.unwrap_or(Duration::MAX);
+    let (target, file) = (args.target.clone(), path.to_owned());
+    let summary = show(args, global, move |runtime, controls, output| {
+        let _runtime = runtime.enter();
+        let player = TopPlayer::new(pace, controls, output)?;
+        let check =
+            move |summary: &RecordingSummary| target.check_all_seen(&summary.processes, &file);
+        Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
+    })?;
+    // Not earlier: the screen would hide the warning.
+    if let Some(summary) = summary {
+        recording::warn_if_damaged(&summary, path);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the screen until the user quits or its source ends.
+///
+/// `prepare` returns the source of readings, which runs in a thread of its own.
+fn show<T: Send + 'static, S>(
+    args: &TopArgs,
+    global: GlobalOptions,
+    prepare: impl FnOnce(&Runtime, ControlQueue, ScreenOutput) -> io::Result<S>,
+) -> anyhow::Result<T>
+where
+    S: FnOnce(Runtime) -> anyhow::Result<T> + Send + 'static,
+{
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let mailbox = Arc::new(Mailbox::default());
     let controls = ControlQueue::default();
-    let source = {
-        let _runtime = runtime.enter();
-        let output = ScreenOutput(Arc::clone(&mailbox));
-        let (interval, duration) = (args.interval, args.duration);
-        TopReader::new(live, interval, duration, controls.clone(), output)?
-    };
     // Install the signal handlers before waiting for the terminal.
-    let source = thread::Builder::new()
+    let output = ScreenOutput(Arc::clone(&mailbox));
+    let source = prepare(&runtime, controls.clone(), output)?;
+    let source: JoinHandle<anyhow::Result<T>> = thread::Builder::new()
         .name("source".into())
-        .spawn(move || runtime.block_on(source.run()))?;
+        .spawn(move || source(runtime))?;
     let mut screen = Screen::open().context("cannot use the terminal")?;
     let mut app = args.app(global, screen.size()?);
     tui::start_input_thread(Arc::clone(&mailbox))?;
@@ -218,21 +324,37 @@ pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCo
     // Restore the terminal first, because detaching the programs takes some time.
     drop(screen);
     controls.end();
-    let reader_result = source.join().unwrap_or_else(|_| {
+    let source_result = source.join().unwrap_or_else(|_| {
         // The panic hook has printed the message.
-        Err(anyhow::anyhow!(
-            "the thread that reads from the kernel panicked"
-        ))
+        Err(anyhow::anyhow!("the thread that reads exits panicked"))
     });
-    reader_result?;
+    let result = source_result?;
     screen_result.context("cannot write to the terminal")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(result)
 }
 
-async fn run_once(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let mut live = args.start(global)?;
     let duration = args.duration.unwrap_or(args.interval);
     let reading = session::top::read_once(&mut live, duration).await?;
+    print(&args, global, reading)
+}
+
+fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let OpenedRecording {
+        recording,
+        playback,
+        replay,
+    } = args.open(path)?;
+    let shows_progress = !global.quiet;
+    let (reading, summary) =
+        session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
+    recording::report_end(&summary, &args.target, path)?;
+    print(args, global, reading)
+}
+
+/// Prints a reading as text.
+fn print(args: &TopArgs, global: GlobalOptions, reading: TopReading) -> anyhow::Result<ExitCode> {
     let mut app = args.app(global, (0, 0));
     app.add_reading(reading);
     let mut out = super::output::open_output(None)?;
@@ -240,6 +362,13 @@ async fn run_once(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCo
     tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
     io::Write::flush(&mut out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(speed) if speed > 0.0 && f64::is_finite(speed) => Ok(speed),
+        _ => Err("the speed must be a number greater than 0, such as 10 or 0.5".into()),
+    }
 }
 
 /// Sends readings to the screen. Ends the screen when dropped, also after a panic.
@@ -252,6 +381,10 @@ impl TopOutput for ScreenOutput {
 
     fn send_histograms(&mut self, reading: Box<TopReading>) {
         self.0.add_readings(|unread| unread.add_histograms(reading));
+    }
+
+    fn send_end(&mut self) {
+        self.0.end_source();
     }
 }
 

@@ -133,6 +133,9 @@ impl App {
     /// Shows that the recording has ended.
     pub fn set_source_ended(&mut self) {
         self.source_ended = true;
+        if !self.rows.is_empty() {
+            self.message = Some("end of the recording: `a` shows all of it".into());
+        }
     }
 
     /// Returns whether a message is shown, which disappears with the next key or after some seconds.

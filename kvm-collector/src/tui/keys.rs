@@ -38,7 +38,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("r", "reverse the order"),
     ("/", "filter rows by name; Esc removes the filter"),
     ("a", "show totals since the start, or the last interval"),
-    ("Space p", "pause the screen; counting continues"),
+    ("Space p", "pause: counting continues, a recording stops"),
     ("+ -", "longer or shorter interval"),
     ("H", "show or hide the histogram of the row"),
     ("Ctrl-L", "redraw the screen"),

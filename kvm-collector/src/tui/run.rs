@@ -64,7 +64,7 @@ pub fn run(
             return Ok(());
         }
         // Input first: it refers to the screen that the user sees.
-        let has_input = !mail.input.is_empty();
+        let may_have_message = !mail.input.is_empty() || mail.is_source_ended;
         for event in mail.input {
             match handle_input(app, &event) {
                 Action::None => {}
@@ -74,10 +74,6 @@ pub fn run(
                 Action::Control(what) => control(what),
             }
         }
-        if has_input {
-            let end = || Instant::now().checked_add(MESSAGE_TIME);
-            message_end = app.has_message().then(end).flatten();
-        }
         for pending in mail.readings {
             match pending {
                 PendingReading::Reading(reading) => app.add_reading(*reading),
@@ -86,6 +82,10 @@ pub fn run(
         }
         if mail.is_source_ended {
             app.set_source_ended();
+        }
+        if may_have_message {
+            let end = || Instant::now().checked_add(MESSAGE_TIME);
+            message_end = app.has_message().then(end).flatten();
         }
     }
 }

@@ -14,3 +14,4 @@ mod raw_record;
 mod recording_file;
 mod selection;
 mod threads;
+mod top;

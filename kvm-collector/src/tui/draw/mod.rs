@@ -57,11 +57,11 @@ fn draw_title(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let number = |number: usize, unit: &str| units::plural(number as u64, unit);
     let mut texts = vec![("kvm-collector top".to_owned(), TextRole::Strong)];
     let mut add = |text: String, role| texts.push((text, role));
-    if let Some(name) = &app.setup.recording {
-        add(name.clone(), TextRole::Plain);
-    }
     if app.paused {
         add("PAUSED".into(), TextRole::Warning);
+    }
+    if app.source_ended {
+        add("END OF RECORDING".into(), TextRole::Warning);
     }
     add(number(app.totals.vms, "VM"), TextRole::Plain);
     add(number(app.totals.vcpus, "vCPU"), TextRole::Plain);
@@ -74,14 +74,14 @@ fn draw_title(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
             None => format!("running {elapsed}"),
         };
         add(age, TextRole::Plain);
-        if app.source_ended {
-            add("END OF RECORDING".into(), TextRole::Warning);
-        }
     } else {
         add(
             format!("in {}", units::duration(app.window_ns())),
             TextRole::Plain,
         );
+    }
+    if let Some(name) = &app.setup.recording {
+        add(name.clone(), TextRole::Plain);
     }
     canvas.text_list(canvas::skip_cells(area, 1), &texts);
     canvas.apply_style(area, TextRole::Bar);
@@ -185,7 +185,7 @@ fn draw_empty_message(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         format!("events of kind {}", app.setup.kind)
     };
     let mut lines: Vec<String> = Vec::new();
-    if app.history.time_ns() == 0 {
+    if app.history.time_ns() == 0 && !app.source_ended && app.setup.interactive {
         lines.push(format!(
             "counting {event_name}: results follow after the first interval"
         ));

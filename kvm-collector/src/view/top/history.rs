@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kvm_ebpf_common::Key;
+use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 use super::{
     ExitBreakdown, ExitCounters, TopNames, TopReading, trend::TREND_SAMPLES, trend::Trend,
@@ -160,6 +160,10 @@ impl ReadingHistory {
         self.names.vms.retain(|tgid, _| vms.contains(tgid));
         let keys: HashSet<Key> = self.rows.iter().map(|it| it.key).collect();
         self.names.keys.retain(|key, _| keys.contains(key));
+        let vcpus = &self.vcpus;
+        self.names
+            .vcpu_indices
+            .retain(|vcpu_id, _| vcpus.contains_key(vcpu_id));
     }
 
     fn update_vcpus(&mut self, reading: &TopReading, before_ns: u64) {
@@ -197,6 +201,7 @@ impl ReadingHistory {
         self.names.vms.extend(vms);
         let keys = names.keys.iter().map(|(key, name)| (*key, name.clone()));
         self.names.keys.extend(keys);
+        self.names.vcpu_indices.extend(&names.vcpu_indices);
     }
 
     /// Returns the name of a VM, or its PID if the name is not known.
@@ -207,6 +212,19 @@ impl ReadingHistory {
             (Some(name), _) => name.clone(),
             (None, tgid) => format!("pid {tgid}"),
         }
+    }
+
+    /// Returns the name of a vCPU: its index, or the id of its thread if the index is not known.
+    #[must_use]
+    pub fn vcpu_name(&self, vcpu_id: VcpuId) -> String {
+        let index = match vcpu_id.vcpu {
+            VCPU_UNKNOWN => self.names.vcpu_indices.get(&vcpu_id).copied(),
+            index => Some(index),
+        };
+        index.map_or_else(
+            || format!("tid {}", vcpu_id.tid),
+            |index| format!("vCPU {index}"),
+        )
     }
 
     /// Returns the name of a key, or its code if the name is not known.

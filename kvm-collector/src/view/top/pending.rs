@@ -160,9 +160,9 @@ mod tests {
                 },
             });
             let request = TimingRequest::default();
-            reading.add_names(&mut self.seen, &KeyNames::new(&request), &|_| {
-                Some("web".into())
-            });
+            let names = KeyNames::new(&request);
+            let vm_name = |_| Some("web".into());
+            reading.add_names(&mut self.seen, &names, &vm_name, &mut |_| None);
             reading
         }
     }

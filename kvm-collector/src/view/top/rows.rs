@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::VCPU_UNKNOWN;
-
 use super::{
     ExitBreakdown, ReadingHistory, Scope,
     history::Vcpu,
@@ -247,8 +245,8 @@ impl ReadingHistory {
     fn row_name(&self, scope: &Scope, row: &GroupKey) -> String {
         match scope.by {
             GroupBy::Vm => row.tgid.map(|tgid| self.vm_name(tgid)),
-            GroupBy::Vcpu => row.vcpu.map(|vcpu| {
-                let name = vcpu_name(vcpu);
+            GroupBy::Vcpu => vcpu_of(row).map(|vcpu_id| {
+                let name = self.vcpu_name(vcpu_id);
                 match (scope.within.tgid, row.tgid) {
                     (None, Some(tgid)) => format!("{} {name}", self.vm_name(tgid)),
                     _ => name,
@@ -265,7 +263,7 @@ impl ReadingHistory {
     pub fn scope_path(&self, within: &GroupKey) -> Vec<String> {
         [
             within.tgid.map(|tgid| self.vm_name(tgid)),
-            within.vcpu.map(vcpu_name),
+            vcpu_of(within).map(|it| self.vcpu_name(it)),
             within.key.map(|key| self.key_name(key)),
         ]
         .into_iter()
@@ -288,12 +286,11 @@ fn vcpus_key(scope: &Scope, row: GroupKey) -> GroupKey {
     }
 }
 
-fn vcpu_name((index, tid): (u32, u32)) -> String {
-    if index == VCPU_UNKNOWN {
-        format!("tid {tid}")
-    } else {
-        format!("vCPU {index}")
-    }
+/// Returns the vCPU of a row, if it has only one.
+fn vcpu_of(key: &GroupKey) -> Option<VcpuId> {
+    let (vcpu, tid) = key.vcpu?;
+    let tgid = key.tgid.unwrap_or_default();
+    Some(VcpuId { tgid, vcpu, tid })
 }
 
 impl super::history::Row {
