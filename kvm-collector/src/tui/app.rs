@@ -5,57 +5,16 @@ use std::time::Duration;
 use super::{
     Control, Sort,
     layout::{Layout, OptionalAreas},
+    level::{Level, Overlay},
+    setup::Setup,
 };
-use crate::{
-    model::VMEXIT,
-    view::{
-        GroupBy, GroupKey, ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TopReading, TopRow,
-        TrendMetric, Window,
-    },
+use crate::view::{
+    GroupKey, ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TopReading, TopRow, TrendMetric,
+    Window,
 };
 
 /// Intervals that `+` and `-` step through.
 const INTERVALS_MS: [u64; 9] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000];
-
-/// Options that do not change while the screen is shown.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// Kind of events to count: a value of `--kind`.
-    pub kind: String,
-    /// Preempted time is measured.
-    pub preempt_watched: bool,
-    /// Use colours.
-    pub color: bool,
-    /// Use symbols that are not ASCII.
-    pub unicode: bool,
-    /// Name of the recording that is played; `None` for the running kernel.
-    pub recording: Option<String>,
-    /// The screen is on a terminal. False for `--once`, which prints all rows and no keys.
-    pub interactive: bool,
-}
-
-/// A window on top of the screen. It receives the keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Overlay {
-    /// No window.
-    None,
-    /// The help, scrolled to this line.
-    Help(u16),
-    /// The prompt for the filter. Contains the previous filter, which Esc restores.
-    Filter(String),
-}
-
-/// One level of drilling down.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Level {
-    pub(super) scope: Scope,
-    /// Row of the cursor. If `None`, the cursor stays on the first row while rows are re-sorted.
-    pub(super) selected: Option<GroupKey>,
-    /// Only rows with this text in their name are shown. Case does not matter.
-    pub(super) filter: String,
-    /// Number of rows above the first visible one.
-    pub(super) offset: usize,
-}
 
 /// The state of the screen.
 #[derive(Debug)]
@@ -147,24 +106,6 @@ impl App {
     /// Removes the message.
     pub fn clear_message(&mut self) {
         self.message = None;
-    }
-
-    /// Returns the heading of the names.
-    pub(super) fn name_heading(&self) -> &str {
-        match self.scope().by {
-            GroupBy::Vm => "VM",
-            GroupBy::Vcpu => "vCPU",
-            GroupBy::Reason if self.setup.kind == VMEXIT => "exit reason",
-            GroupBy::Reason => &self.setup.kind,
-        }
-    }
-
-    /// Returns what a row is, in singular.
-    pub(super) fn row_noun(&self) -> &str {
-        match self.scope().by {
-            GroupBy::Reason if self.setup.kind != VMEXIT => "row",
-            _ => self.name_heading(),
-        }
     }
 
     /// Returns the areas of the screen in the current state.

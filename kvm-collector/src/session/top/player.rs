@@ -11,8 +11,9 @@ use tokio::{
 
 use super::{
     super::{read_recording, termination_signals, wait_until},
-    Control, ControlQueue, TopOutput,
+    control::{Control, ControlQueue},
     names::{NameCache, new_reading},
+    output::TopOutput,
 };
 use crate::{
     model::{Loss, StreamItem, ThreadId, pid_of},

@@ -9,8 +9,9 @@ use tokio::{
 
 use super::{
     super::{REFRESH_PERIOD, ThreadNotifications, interval_timer, termination_signals, wait_until},
-    Control, ControlQueue, TopOutput,
+    control::{Control, ControlQueue},
     names::{NameCache, new_reading},
+    output::TopOutput,
 };
 use crate::{
     host::process,
