@@ -6,7 +6,7 @@ mod simulated_host;
 use std::{collections::HashSet, time::Duration};
 
 use kvm_collector::{
-    model::Loss,
+    model::{Loss, process_id},
     tui::{self, Action, App, Control, Sort},
     view::{GroupBy, ReadingHistory, Scope, TrendMetric, Window},
 };
@@ -531,4 +531,42 @@ fn the_interval_of_a_recording_does_not_change() {
         assert_eq!(press_char(&mut app, key), Action::None);
         assert!(draw_text(&app, SIZE).contains("the interval of a recording is set with -I"));
     }
+}
+
+#[test]
+fn a_recording_that_has_ended_cannot_be_paused() {
+    let host = SimulatedHost {
+        recording: Some("web.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(3, SIZE);
+    app.set_source_ended();
+    assert!(draw_text(&app, SIZE).contains("end of the recording: `a` shows all of it"));
+    assert_eq!(press_char(&mut app, ' '), Action::None);
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("the recording has ended") && text.contains("END OF RECORDING"));
+    assert!(!text.contains("PAUSED"));
+}
+
+#[test]
+fn a_vm_without_a_name_is_called_by_its_pid() {
+    let history = ReadingHistory::default();
+    for reuses in [0, 3] {
+        assert_eq!(history.vm_name(process_id(77, reuses)), "pid 77");
+    }
+}
+
+#[test]
+fn a_vcpu_without_a_known_index_ends() {
+    let mut host = SimulatedHost {
+        hides_vcpu_indices: true,
+        ..small_host()
+    };
+    host.vms[0].ended_s = Some(3);
+    let app = host.app_after(5, SIZE);
+    let text = draw_text(&app, SIZE);
+    assert!(
+        text.contains("web-1 (ended)") && text.contains("4 VMs  13 vCPUs"),
+        "{text}"
+    );
 }

@@ -112,6 +112,9 @@ impl App {
                 self.overlay = Overlay::Filter(self.level().filter.clone());
             }
             KeyCode::Char('a') => self.toggle_window(),
+            KeyCode::Char('p' | ' ') if self.source_ended => {
+                self.message = Some("the recording has ended".into());
+            }
             KeyCode::Char('p' | ' ') => return Action::Control(self.toggle_pause()),
             KeyCode::Char('+' | '=' | '-') if self.setup.recording.is_some() => {
                 self.message = Some("the interval of a recording is set with -I".into());

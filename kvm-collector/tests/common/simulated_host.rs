@@ -167,7 +167,7 @@ impl SimulatedHost {
                     } else {
                         vcpu
                     },
-                    tid: if has_ended {
+                    tid: if has_ended && !self.hides_vcpu_indices {
                         0
                     } else {
                         vm.tgid + 10_000 * (vcpu + 1)
@@ -194,6 +194,7 @@ impl SimulatedHost {
                     vcpu_id,
                     guest_ns: if kind.is_none() { guest_ns } else { 0 },
                     open_ns: 0,
+                    has_ended,
                 });
             }
         }

@@ -8,7 +8,7 @@ use super::{
     ExitBreakdown, ExitCounters, TopNames, TopReading, trend::TREND_SAMPLES, trend::Trend,
 };
 use crate::{
-    model::{Loss, VcpuId},
+    model::{Loss, VcpuId, pid_of},
     view::exits::normalize_vcpu_id,
 };
 
@@ -178,8 +178,8 @@ impl ReadingHistory {
                 ..Vcpu::default()
             });
             it.guest_now_ns += times.guest_ns;
-            // The source reports exited threads of a vCPU with the TID 0.
-            *is_alive_by_vcpu.entry(vcpu_id).or_default() |= times.vcpu_id.tid != 0;
+            // Another thread may run the vCPU of a thread that has ended.
+            *is_alive_by_vcpu.entry(vcpu_id).or_default() |= !times.has_ended;
         }
         self.vcpus
             .retain(|vcpu_id, it| match is_alive_by_vcpu.get(vcpu_id) {
@@ -210,7 +210,7 @@ impl ReadingHistory {
         match (self.names.vms.get(&tgid), tgid) {
             (_, 0) => "ended VMs".into(),
             (Some(name), _) => name.clone(),
-            (None, tgid) => format!("pid {tgid}"),
+            (None, tgid) => format!("pid {}", pid_of(tgid)),
         }
     }
 

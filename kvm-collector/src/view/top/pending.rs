@@ -153,6 +153,7 @@ mod tests {
                     vcpu_id: VCPU,
                     guest_ns: self.epoch,
                     open_ns: 0,
+                    has_ended: false,
                 }],
                 loss: Loss {
                     unmatched: self.epoch,
