@@ -100,7 +100,7 @@ fn top(criterion: &mut Criterion) {
             ..Scope::default()
         };
         group.bench_function(format!("rows by {by:?}"), |bencher| {
-            bencher.iter(|| history.rows(&scope, Window::Recent, TrendMetric::Busy));
+            bencher.iter(|| history.rows(&scope, Window::Recent, TrendMetric::Cost));
         });
     }
     group.finish();

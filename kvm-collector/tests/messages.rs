@@ -107,6 +107,13 @@ fn options_that_do_not_fit_together_are_usage_errors() {
     check(&["record", "--rotate", "3"], 2, &["--max-size"]);
     check(&["exits", "--slow", "1ms", "--csv"], 2, &["--json"]);
     check(&["top", "--sort", "preempted"], 2, &["--preempt"]);
+    check(&["top", "--speed", "2"], 2, &["--input"]);
+    check(&["top", "-i", "x", "--speed", "0"], 2, &["greater than 0"]);
+    check(
+        &["top", "-i", "x", "--max-rows", "5"],
+        2,
+        &["--max-rows", "--input"],
+    );
     let args = ["exits", "--kind", "pio", "--reason", "io"];
     check(&args, 2, &["--reason", "--kind pio"]);
 }

@@ -199,6 +199,57 @@ fn event_kind_without_times() {
 }
 
 #[test]
+fn without_utf8() {
+    let host = SimulatedHost {
+        is_ascii: true,
+        ..small_host()
+    };
+    check_both_sizes("ascii", &host, &[KeyCode::Char('H')]);
+}
+
+#[test]
+fn end_of_a_recording() {
+    let host = SimulatedHost {
+        recording: Some("web.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(4, SMALL);
+    press(&mut app, &[KeyCode::Enter]);
+    app.set_source_ended();
+    check_screen("recording-ended", &app, SMALL);
+    let host = SimulatedHost {
+        vms: Vec::new(),
+        ..host
+    };
+    let mut app = host.new_app(SMALL);
+    app.set_source_ended();
+    check_screen("recording-empty", &app, SMALL);
+}
+
+#[test]
+fn unknown_key() {
+    let mut app = small_host().app_after(3, SMALL);
+    press(&mut app, &[KeyCode::Char('x')]);
+    check_screen("unknown-key", &app, SMALL);
+}
+
+#[test]
+fn names_of_ports() {
+    let port = |code, per_s| ExitLoad { code, per_s, ..IO };
+    let host = SimulatedHost {
+        kind: Some("pio"),
+        vms: vec![SimulatedVm::new(
+            77,
+            "web-1",
+            2,
+            &[port(0x3f8, 400), port(0x70, 2)],
+        )],
+        ..SimulatedHost::default()
+    };
+    check_both_sizes("ports", &host, &[KeyCode::Enter, KeyCode::Enter]);
+}
+
+#[test]
 fn no_vms() {
     let host = SimulatedHost::default();
     check_screen("before", &host.new_app(SMALL), SMALL);
@@ -257,6 +308,8 @@ fn without_color_no_cell_is_colored() {
         kind: "vmexit".into(),
         preempt_watched: false,
         color: false,
+        unicode: true,
+        recording: None,
         interactive: true,
     };
     let mut app = App::new(

@@ -6,13 +6,15 @@ mod simulated_host;
 use std::{collections::HashSet, time::Duration};
 
 use kvm_collector::{
-    model::Loss,
-    tui::{Action, App, Control, Sort},
+    model::{Loss, process_id},
+    tui::{self, Action, App, Control, Sort},
     view::{GroupBy, ReadingHistory, Scope, TrendMetric, Window},
 };
 use kvm_ebpf_common::Key;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use simulated_host::{HLT, IO, SECOND, SimulatedHost, SimulatedVm, draw_text, small_host};
+use simulated_host::{
+    ExitLoad, HLT, IO, SECOND, SimulatedHost, SimulatedVm, draw_text, small_host,
+};
 
 const SIZE: (u16, u16) = (80, 24);
 
@@ -136,11 +138,11 @@ fn keys_select_the_sort_column() {
     press_char(&mut app, 's');
     assert_eq!(
         (app.effective_sort(), app.trend_metric()),
-        (Sort::Cost, TrendMetric::Busy)
+        (Sort::Cost, TrendMetric::Cost)
     );
     assert!(
         app.rows()
-            .is_sorted_by_key(|row| std::cmp::Reverse(row.breakdown.busy_ns()))
+            .is_sorted_by_key(|row| std::cmp::Reverse(row.breakdown.cost_ns()))
     );
 }
 
@@ -257,11 +259,11 @@ fn parts_add_up_to_the_wall_time() {
                 by,
                 ..Scope::default()
             };
-            for row in history.rows(&scope, window, TrendMetric::Busy) {
+            for row in history.rows(&scope, window, TrendMetric::Cost) {
                 let breakdown = row.breakdown;
                 let sum_ns = breakdown.kernel_ns
                     + breakdown.vmm_ns
-                    + breakdown.halted_ns
+                    + breakdown.idle_ns
                     + breakdown.preempted_ns;
                 assert_eq!(sum_ns, breakdown.time_ns, "{}", row.name);
                 let wall_ns = row.guest_ns.expect("guest time") + breakdown.time_ns;
@@ -357,4 +359,214 @@ fn new_losses_are_shown_separately() {
     assert!(draw_text(&app, SIZE).contains("unmatched 7 (+7)"));
     host.add_readings(&mut app, 4..=4);
     assert!(draw_text(&app, SIZE).contains("unmatched 7\n"));
+}
+
+#[test]
+fn an_unknown_key_shows_a_message_until_the_next_key() {
+    let mut app = small_host().app_after(3, SIZE);
+    for (key, message) in [
+        (KeyCode::Char('x'), "no key `x`: ? shows the keys"),
+        (KeyCode::F(5), "no key `F5`: ? shows the keys"),
+    ] {
+        assert_eq!(press(&mut app, key), Action::None);
+        assert!(app.has_message());
+        assert!(draw_text(&app, SIZE).contains(message));
+        press(&mut app, KeyCode::Down);
+        assert!(!app.has_message());
+        assert!(!draw_text(&app, SIZE).contains(message));
+    }
+    press_ctrl(&mut app, 'x');
+    assert!(draw_text(&app, SIZE).contains("no key `Ctrl-x`"));
+    app.clear_message();
+    assert!(draw_text(&app, SIZE).contains("? help"));
+}
+
+#[test]
+fn an_arrow_marks_the_sort_column_and_its_order() {
+    for (is_ascii, down, up) in [(false, '▼', '▲'), (true, 'v', '^')] {
+        let host = SimulatedHost {
+            is_ascii,
+            ..small_host()
+        };
+        let mut app = host.app_after(3, SIZE);
+        assert!(draw_text(&app, SIZE).contains(&format!(" {down}cost/s")));
+        press_char(&mut app, 'r');
+        assert!(draw_text(&app, SIZE).contains(&format!(" {up}cost/s")));
+        for _ in 0..2 {
+            press_char(&mut app, '<');
+        }
+        assert!(draw_text(&app, SIZE).contains(&format!("\n{down}VM ")));
+        press_char(&mut app, 'r');
+        assert!(draw_text(&app, SIZE).contains(&format!("\n{up}VM ")));
+    }
+}
+
+#[test]
+fn the_filter_says_what_it_hides() {
+    let mut app = small_host().app_after(3, SIZE);
+    let type_filter = |app: &mut App, text: &str| {
+        for c in text.chars() {
+            press_char(app, c);
+        }
+        press(app, KeyCode::Enter);
+    };
+    type_filter(&mut app, "/web");
+    assert!(draw_text(&app, SIZE).contains("filter `web` hides 3 VMs\n"));
+    press(&mut app, KeyCode::Enter);
+    type_filter(&mut app, "/web");
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("no vCPU matches `web`: Esc removes the filter"));
+    assert!(text.contains("filter `web` hides 4 vCPUs"));
+}
+
+/// The sum of the columns of time is the time of the vCPU, also if the VMM waits during halts.
+#[test]
+fn a_halt_in_the_vmm_is_idle_time() {
+    let in_vmm = ExitLoad {
+        parts: [96, 0, 0],
+        ..HLT
+    };
+    let host = SimulatedHost {
+        vms: vec![SimulatedVm::new(7, "web", 1, &[in_vmm, IO])],
+        ..SimulatedHost::default()
+    };
+    let mut app = host.app_after(3, SIZE);
+    press(&mut app, KeyCode::Tab);
+    press(&mut app, KeyCode::Tab);
+    for (name, is_idle) in [("hlt", true), ("io", false)] {
+        let mut rows = app.rows().iter();
+        let row = rows.find(|row| row.name == name).expect("a row");
+        let breakdown = row.breakdown;
+        assert_eq!(breakdown.idle_ns > 0, is_idle);
+        assert_eq!(breakdown.vmm_ns > 0, !is_idle);
+        assert_eq!(breakdown.cost_ns() + breakdown.idle_ns, breakdown.time_ns);
+    }
+    // Overhead is cost / (cost + guest time), and the rows of reasons add up to the vCPU.
+    let cost_ns: u64 = app.rows().iter().map(|it| it.breakdown.cost_ns()).sum();
+    let active_ns = app.rows()[0].active_ns;
+    press(&mut app, KeyCode::Tab);
+    let vm = &app.rows()[0];
+    assert_eq!(vm.breakdown.cost_ns(), cost_ns);
+    assert_eq!(vm.active_ns, active_ns);
+    assert_eq!(vm.active_ns, cost_ns + vm.guest_ns.expect("guest time"));
+    assert!(draw_text(&app, SIZE).contains("idle%"));
+}
+
+#[test]
+fn without_utf8_the_screen_is_ascii() {
+    let mut host = SimulatedHost {
+        is_ascii: true,
+        ..small_host()
+    };
+    host.vms.retain(|vm| vm.name.is_ascii());
+    for (size, keys) in [
+        (SIZE, ""),
+        ((160, 50), ""),
+        (SIZE, "H"),
+        (SIZE, "?"),
+        (SIZE, "/w"),
+    ] {
+        let mut app = host.app_after(3, size);
+        for key in keys.chars() {
+            press_char(&mut app, key);
+        }
+        let text = draw_text(&app, size);
+        assert!(text.is_ascii(), "{text}");
+    }
+}
+
+#[test]
+fn printed_text_ends_with_its_last_row() {
+    for (host, last) in [
+        (small_host(), "idle "),
+        (SimulatedHost::default(), "`kvm-collector doctor`"),
+    ] {
+        let setup = tui::Setup {
+            kind: "vmexit".into(),
+            preempt_watched: false,
+            color: false,
+            unicode: true,
+            recording: None,
+            interactive: false,
+        };
+        let mut app = App::new(setup, Sort::Cost, Duration::from_secs(1), (0, 0));
+        host.add_readings(&mut app, 1..=1);
+        let mut text = Vec::new();
+        tui::print(&mut app, 120, &mut text).expect("text");
+        let text = String::from_utf8(text).expect("text");
+        assert!(
+            text.lines()
+                .last()
+                .is_some_and(|line| line.trim().starts_with(last)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_vcpu_is_named_by_its_index_if_its_thread_shows_it() {
+    let host = SimulatedHost {
+        hides_vcpu_indices: true,
+        vms: vec![SimulatedVm::new(7, "web", 3, &[IO])],
+        ..SimulatedHost::default()
+    };
+    let mut app = host.app_after(3, SIZE);
+    press(&mut app, KeyCode::Enter);
+    press_char(&mut app, 'S');
+    press_char(&mut app, 'S');
+    assert_eq!(row_names(&app), ["tid 20007", "vCPU 0", "vCPU 2"]);
+    press(&mut app, KeyCode::End);
+    press(&mut app, KeyCode::Enter);
+    assert!(draw_text(&app, SIZE).contains("all > web > vCPU 2  by exit reason"));
+}
+
+#[test]
+fn the_interval_of_a_recording_does_not_change() {
+    let host = SimulatedHost {
+        recording: Some("web.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(3, SIZE);
+    for key in ['+', '-'] {
+        assert_eq!(press_char(&mut app, key), Action::None);
+        assert!(draw_text(&app, SIZE).contains("the interval of a recording is set with -I"));
+    }
+}
+
+#[test]
+fn a_recording_that_has_ended_cannot_be_paused() {
+    let host = SimulatedHost {
+        recording: Some("web.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(3, SIZE);
+    app.set_source_ended();
+    assert!(draw_text(&app, SIZE).contains("end of the recording: `a` shows all of it"));
+    assert_eq!(press_char(&mut app, ' '), Action::None);
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("the recording has ended") && text.contains("END OF RECORDING"));
+    assert!(!text.contains("PAUSED"));
+}
+
+#[test]
+fn a_vm_without_a_name_is_called_by_its_pid() {
+    let history = ReadingHistory::default();
+    for reuses in [0, 3] {
+        assert_eq!(history.vm_name(process_id(77, reuses)), "pid 77");
+    }
+}
+
+#[test]
+fn a_vcpu_without_a_known_index_ends() {
+    let mut host = SimulatedHost {
+        hides_vcpu_indices: true,
+        ..small_host()
+    };
+    host.vms[0].ended_s = Some(3);
+    let app = host.app_after(5, SIZE);
+    let text = draw_text(&app, SIZE);
+    assert!(
+        text.contains("web-1 (ended)") && text.contains("4 VMs  13 vCPUs"),
+        "{text}"
+    );
 }

@@ -10,6 +10,7 @@ mod global;
 mod guest;
 mod inputs;
 mod list;
+mod locale;
 mod origin;
 mod output;
 mod output_file;

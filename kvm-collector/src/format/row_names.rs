@@ -1,6 +1,7 @@
 //! Names of VMs, vCPUs and keys, as reports show them.
 
 use crate::view::ExitRow;
+pub(super) use crate::view::with_known_name as with_name;
 
 /// Returns the index of a vCPU, or its thread's id if the index is not known.
 pub(super) fn vcpu_name(vcpu: Option<u32>, tid: Option<u32>) -> Option<String> {
@@ -12,11 +13,6 @@ pub(super) fn vcpu_name(vcpu: Option<u32>, tid: Option<u32>) -> Option<String> {
 pub(super) fn key_name(row: &ExitRow) -> Option<String> {
     let key = row.key.as_ref()?;
     Some(with_name(key, row.name.as_deref()))
-}
-
-/// Returns a key, followed by its known name in parentheses.
-pub(super) fn with_name(key: &str, name: Option<&str>) -> String {
-    name.map_or_else(|| key.to_owned(), |name| format!("{key} ({name})"))
 }
 
 /// Returns the name of a row: its host, VM, vCPU, exit reason and key, as far as it has them.

@@ -142,21 +142,26 @@ pub fn short_duration(ns: u64) -> String {
         value /= factor;
         unit = next;
     }
+    three_digits(value) + unit
+}
+
+/// Formats a number from 1 to 1000 with three significant digits.
+fn three_digits(value: f64) -> String {
     let decimals = match value {
         value if value < 9.995 => 2,
         value if value < 99.95 => 1,
         _ => 0,
     };
-    format!("{value:.decimals$}{unit}")
+    format!("{value:.decimals$}")
 }
 
-/// Formats a rate per second for a column of nine characters: as [`rate`], but in millions from ten
-/// million on.
+/// Formats a rate per second for a column of eight characters: as [`rate`], but with three significant
+/// digits from a million on: `1.23M`.
 #[must_use]
 pub fn short_rate(per_s: f64) -> String {
     match per_s {
-        it if it >= 9.995e9 => format!("{:.1}G", it / 1e9),
-        it if it >= 9_999_999.5 => format!("{:.1}M", it / 1e6),
+        it if it >= 999.5e6 => three_digits(it / 1e9) + "G",
+        it if it >= 999_999.5 => three_digits(it / 1e6) + "M",
         it => rate(it),
     }
 }
@@ -277,7 +282,12 @@ mod tests {
         ] {
             assert_eq!(short_duration(ns), text);
         }
-        for (per_s, text) in [(9_999_999.0, "9,999,999"), (12_345_678.0, "12.3M")] {
+        for (per_s, text) in [
+            (999_999.0, "999,999"),
+            (999_999.9, "1.00M"),
+            (12_345_678.0, "12.3M"),
+            (1.5e9, "1.50G"),
+        ] {
             assert_eq!(short_rate(per_s), text);
         }
         for (s, text) in [

@@ -25,4 +25,5 @@ mod vm_names;
 pub mod watch;
 
 pub use process_id::{next_process_id, pid_of, process_id};
+pub use vcpu_thread::vcpu_index_in_comm;
 pub use vm_names::VmNames;

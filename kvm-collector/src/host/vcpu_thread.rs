@@ -38,7 +38,7 @@ const KERNEL_WORKERS: [&str; 3] = ["kvm-nx-lpage-re", "vhost-", "kvm-pit/"];
 pub(super) fn read(files: &VmFiles, tid: u32, is_main: bool, task: &Path) -> Option<Vcpu> {
     let comm = read_line(task.join("comm"))?;
     // The main thread of a process that a vCPU thread forked has that thread's name.
-    if !is_main && let Some(index) = index_in_name(&comm) {
+    if !is_main && let Some(index) = vcpu_index_in_comm(&comm) {
         return Some(Vcpu {
             index: Some(index),
             tid,
@@ -60,8 +60,9 @@ pub(super) fn read(files: &VmFiles, tid: u32, is_main: bool, task: &Path) -> Opt
     Some(Vcpu { index, tid, comm })
 }
 
-/// vCPU index in a thread name that VMMs use only for vCPU threads.
-fn index_in_name(comm: &str) -> Option<u32> {
+/// vCPU index in a thread name (comm) that VMMs use only for vCPU threads.
+#[must_use]
+pub fn vcpu_index_in_comm(comm: &str) -> Option<u32> {
     let number = match comm.strip_prefix("CPU ") {
         Some(rest) => rest.strip_suffix("/KVM")?, // QEMU
         None => ["fc_vcpu ", "crosvm_vcpu", "kvm-vcpu-", "vcpu"]
@@ -104,7 +105,7 @@ mod tests {
             ("vcpu", None),
             ("qemu-system-x86", None),
         ] {
-            assert_eq!(index_in_name(comm), index, "{comm}");
+            assert_eq!(vcpu_index_in_comm(comm), index, "{comm}");
         }
     }
 }

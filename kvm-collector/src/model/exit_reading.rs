@@ -29,6 +29,8 @@ pub struct VcpuTimes {
     pub guest_ns: u64,
     /// Duration so far of the exit in progress; 0 if there is none.
     pub open_ns: u64,
+    /// The thread has ended.
+    pub has_ended: bool,
 }
 
 /// What a reading contains besides its rows.

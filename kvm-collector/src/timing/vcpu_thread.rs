@@ -44,6 +44,7 @@ pub(super) fn vcpu_times(thread: &VcpuThread, now_ns: u64) -> VcpuTimes {
             0 => 0,
             _ => since(thread.clock.span_start_ns),
         },
+        has_ended: false,
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::{
     Control, Sort,
     layout::{Layout, OptionalAreas},
+    level::{Level, Overlay},
+    setup::Setup,
 };
 use crate::view::{
     GroupKey, ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TopReading, TopRow, TrendMetric,
@@ -13,42 +15,6 @@ use crate::view::{
 
 /// Intervals that `+` and `-` step through.
 const INTERVALS_MS: [u64; 9] = [100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000];
-
-/// Options that do not change while the screen is shown.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// Kind of events to count: a value of `--kind`.
-    pub kind: String,
-    /// Preempted time is measured.
-    pub preempt_watched: bool,
-    /// Use colours.
-    pub color: bool,
-    /// The screen is on a terminal. False for `--once`, which prints all rows and no keys.
-    pub interactive: bool,
-}
-
-/// A window on top of the screen. It receives the keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Overlay {
-    /// No window.
-    None,
-    /// The help, scrolled to this line.
-    Help(u16),
-    /// The prompt for the filter. Contains the previous filter, which Esc restores.
-    Filter(String),
-}
-
-/// One level of drilling down.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Level {
-    pub(super) scope: Scope,
-    /// Row of the cursor. If `None`, the cursor stays on the first row while rows are re-sorted.
-    pub(super) selected: Option<GroupKey>,
-    /// Only rows with this text in their name are shown. Case does not matter.
-    pub(super) filter: String,
-    /// Number of rows above the first visible one.
-    pub(super) offset: usize,
-}
 
 /// The state of the screen.
 #[derive(Debug)]
@@ -62,6 +28,10 @@ pub struct App {
     pub(super) reverse: bool,
     pub(super) window: Window,
     pub(super) paused: bool,
+    /// The recording has ended: there are no more readings.
+    pub(super) source_ended: bool,
+    /// A short message in the place of the keys, until the next key.
+    pub(super) message: Option<String>,
     pub(super) interval: Duration,
     pub(super) overlay: Overlay,
     /// The user's choice to open or to close the histogram pane. Without one, it depends on the screen width.
@@ -91,6 +61,8 @@ impl App {
             reverse: false,
             window: Window::Recent,
             paused: false,
+            source_ended: false,
+            message: None,
             interval,
             overlay: Overlay::None,
             pane: None,
@@ -115,6 +87,25 @@ impl App {
         self.history.add_names(&reading.names);
         self.histograms.set_base(&mut reading);
         self.update_rows();
+    }
+
+    /// Shows that the recording has ended.
+    pub fn set_source_ended(&mut self) {
+        self.source_ended = true;
+        if !self.rows.is_empty() {
+            self.message = Some("end of the recording: `a` shows all of it".into());
+        }
+    }
+
+    /// Returns whether a message is shown, which disappears with the next key or after some seconds.
+    #[must_use]
+    pub fn has_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Removes the message.
+    pub fn clear_message(&mut self) {
+        self.message = None;
     }
 
     /// Returns the areas of the screen in the current state.
@@ -184,13 +175,13 @@ impl App {
         self.rows.get(self.cursor())
     }
 
-    /// Returns the metric of the trends: exits if rows are sorted by exits, otherwise busy time.
+    /// Returns the metric of the trends: exits if rows are sorted by exits, otherwise cost.
     #[must_use]
     pub fn trend_metric(&self) -> TrendMetric {
         if self.effective_sort() == Sort::Exits {
             TrendMetric::Exits
         } else {
-            TrendMetric::Busy
+            TrendMetric::Cost
         }
     }
 

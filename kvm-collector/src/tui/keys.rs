@@ -38,42 +38,48 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("r", "reverse the order"),
     ("/", "filter rows by name; Esc removes the filter"),
     ("a", "show totals since the start, or the last interval"),
-    ("Space p", "pause the screen; counting continues"),
+    ("Space p", "pause: counting continues, a recording stops"),
     ("+ -", "longer or shorter interval"),
     ("H", "show or hide the histogram of the row"),
     ("Ctrl-L", "redraw the screen"),
     ("?", "show this help"),
     ("q", "quit"),
     ("", ""),
-    ("cost/s", "non-idle time outside the guest, per second"),
-    ("busy%", "cost as a share of the non-idle vCPU time"),
-    ("out%", "time outside the guest, including idle"),
-    ("guest%", "time in the guest"),
-    ("kern% VMM%", "time in the kernel, in VMM user space"),
-    ("halt%", "halted time (idle)"),
     (
-        "prmt%",
-        "time runnable while another thread had the CPU (--preempt)",
+        "cost/s",
+        "time outside the guest without idle time, per second",
     ),
+    ("overhead%", "cost / (cost + guest time)"),
+    ("out%", "time outside the guest: cost and idle time"),
+    ("guest%", "time in the guest"),
+    ("kern%", "time in the kernel"),
+    ("VMM%", "time in the VMM's user space, except during halts"),
+    ("idle%", "halted: time waiting, in the kernel or in the VMM"),
+    ("prmt%", "time runnable, but not running (--preempt)"),
     ("open%", "time of exits still in progress"),
     (
         "mean .. max",
         "exit durations; dim: since the start, not the interval",
     ),
     ("trend", "cost or exits of the last 120 intervals"),
-    ("", "Shares are of the vCPU time unless noted."),
+    (
+        "",
+        "The shares of time from guest% to open% add up to 100 %.",
+    ),
 ];
 
 impl App {
     /// Handles a key.
     pub fn handle_key(&mut self, key: KeyEvent) -> Action {
+        self.clear_message();
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return match key.code {
-                KeyCode::Char('c') => Action::Quit,
-                KeyCode::Char('l') => Action::Redraw,
-                KeyCode::Char('z') => Action::Suspend,
-                _ => Action::None,
-            };
+            match key.code {
+                KeyCode::Char('c') => return Action::Quit,
+                KeyCode::Char('l') => return Action::Redraw,
+                KeyCode::Char('z') => return Action::Suspend,
+                code => self.report_unknown_key(&format!("Ctrl-{code}")),
+            }
+            return Action::None;
         }
         match self.overlay.clone() {
             Overlay::None => self.main_key(key.code),
@@ -106,14 +112,24 @@ impl App {
                 self.overlay = Overlay::Filter(self.level().filter.clone());
             }
             KeyCode::Char('a') => self.toggle_window(),
+            KeyCode::Char('p' | ' ') if self.source_ended => {
+                self.message = Some("the recording has ended".into());
+            }
             KeyCode::Char('p' | ' ') => return Action::Control(self.toggle_pause()),
+            KeyCode::Char('+' | '=' | '-') if self.setup.recording.is_some() => {
+                self.message = Some("the interval of a recording is set with -I".into());
+            }
             KeyCode::Char('+' | '=') => return self.step_interval(true).into(),
             KeyCode::Char('-') => return self.step_interval(false).into(),
             KeyCode::Char('H') => self.toggle_pane(),
             KeyCode::Char('?') | KeyCode::F(1) => self.overlay = Overlay::Help(0),
-            _ => {}
+            code => self.report_unknown_key(&code.to_string()),
         }
         Action::None
+    }
+
+    fn report_unknown_key(&mut self, key: &str) {
+        self.message = Some(format!("no key `{key}`: ? shows the keys"));
     }
 
     fn step_sort(&mut self, forward: bool) {

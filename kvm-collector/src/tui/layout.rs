@@ -27,7 +27,7 @@ pub(super) struct OptionalAreas {
 /// Areas of the screen. An area that does not fit has no height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Name of the program, number of VMs and vCPUs, interval and uptime.
+    /// Name of the program, number of VMs and vCPUs, interval and elapsed time.
     pub(super) title: Rect,
     /// Totals of the host.
     pub(super) totals: Rect,

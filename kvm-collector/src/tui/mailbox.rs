@@ -6,6 +6,7 @@
 use std::{
     mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use ratatui::crossterm::event::Event;
@@ -22,13 +23,15 @@ pub(super) struct Mail {
     pub(super) input: Vec<Event>,
     /// Readings from the kernel.
     pub(super) readings: PendingReadings,
+    /// There will be no more readings.
+    pub(super) is_source_ended: bool,
     /// The screen must end.
     pub(super) is_ended: bool,
 }
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.readings.is_empty() && !self.is_ended
+        self.input.is_empty() && self.readings.is_empty() && !self.is_source_ended && !self.is_ended
     }
 }
 
@@ -65,23 +68,36 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
+    /// Reports that there will be no more readings. Does not block.
+    pub fn end_source(&self) {
+        self.mail().is_source_ended = true;
+        self.arrived.notify_one();
+    }
+
     /// Ends the screen. Does not block.
     pub fn end(&self) {
         self.mail().is_ended = true;
         self.arrived.notify_one();
     }
 
-    /// Waits until there is something, and takes all of it.
-    pub(super) fn take(&self) -> Mail {
+    /// Waits until there is something, and takes all of it. Returns `None` at the time `until`.
+    pub(super) fn take(&self, until: Option<Instant>) -> Option<Mail> {
         let mut mail = self.mail();
         while mail.is_empty() {
-            mail = self
-                .arrived
-                .wait(mail)
-                .unwrap_or_else(PoisonError::into_inner);
+            mail = match until {
+                None => self
+                    .arrived
+                    .wait(mail)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.checked_duration_since(Instant::now())?;
+                    let waited = self.arrived.wait_timeout(mail, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
         self.input_taken.notify_one();
-        mem::take(&mut *mail)
+        Some(mem::take(&mut *mail))
     }
 }
 
@@ -105,13 +121,24 @@ mod tests {
             mailbox.add_readings(|it| it.add_reading(reading(time_ns)));
         }
         mailbox.end();
-        let mail = mailbox.take();
+        let mail = mailbox.take(None).unwrap();
         assert!(mail.is_ended);
         let times = mail.readings.into_iter().map(|pending| match pending {
             PendingReading::Reading(reading) => reading.time_ns,
             PendingReading::Histograms(_) => 0,
         });
         assert_eq!(times.collect::<Vec<_>>(), [9999]);
+    }
+
+    #[test]
+    fn waiting_ends_at_the_time_limit() {
+        let mailbox = Mailbox::default();
+        let limit = Instant::now() + Duration::from_millis(20);
+        assert!(mailbox.take(Some(limit)).is_none());
+        assert!(Instant::now() >= limit);
+        mailbox.end_source();
+        let mail = mailbox.take(Some(limit)).expect("the end of the source");
+        assert!(mail.is_source_ended && !mail.is_ended);
     }
 
     #[test]
@@ -131,7 +158,7 @@ mod tests {
         mailbox.end();
         let mut all = Vec::new();
         while all.len() < 1000 {
-            all.extend(mailbox.take().input);
+            all.extend(mailbox.take(None).unwrap().input);
         }
         typing.join().unwrap();
         let expected: Vec<_> = (0..1000).map(|it| Event::Resize(it, 1)).collect();

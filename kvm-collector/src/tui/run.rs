@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use ratatui::{
@@ -14,7 +15,10 @@ use ratatui::{
 };
 
 use super::{Action, App, Control, Mailbox, Screen, draw};
-use crate::view::PendingReading;
+use crate::{format::units, view::PendingReading};
+
+/// How long a message is shown if no key is pressed.
+const MESSAGE_TIME: Duration = Duration::from_secs(4);
 
 /// Starts a thread that passes input of the terminal to the mailbox. It runs until the process ends.
 ///
@@ -44,17 +48,23 @@ pub fn run(
     mailbox: &Mailbox,
     control: &mut dyn FnMut(Control),
 ) -> io::Result<()> {
+    let mut message_end = None;
     loop {
         screen.draw(|buffer| {
             app.resize(buffer.area.width, buffer.area.height);
             draw(app, buffer);
         })?;
         // Handle everything that has arrived before drawing again.
-        let mail = mailbox.take();
+        let Some(mail) = mailbox.take(message_end) else {
+            app.clear_message();
+            message_end = None;
+            continue;
+        };
         if mail.is_ended {
             return Ok(());
         }
         // Input first: it refers to the screen that the user sees.
+        let may_have_message = !mail.input.is_empty() || mail.is_source_ended;
         for event in mail.input {
             match handle_input(app, &event) {
                 Action::None => {}
@@ -69,6 +79,13 @@ pub fn run(
                 PendingReading::Reading(reading) => app.add_reading(*reading),
                 PendingReading::Histograms(reading) => app.set_histogram_base(*reading),
             }
+        }
+        if mail.is_source_ended {
+            app.set_source_ended();
+        }
+        if may_have_message {
+            let end = || Instant::now().checked_add(MESSAGE_TIME);
+            message_end = app.has_message().then(end).flatten();
         }
     }
 }
@@ -100,7 +117,11 @@ pub fn print(app: &mut App, width: u16, out: &mut impl Write) -> io::Result<()> 
     app.fit_rows(width.clamp(1, 200), MAX_LINES);
     let mut buffer = Buffer::empty(Rect::new(0, 0, app.size.0, app.size.1));
     draw(app, &mut buffer);
-    for line in text_lines(&buffer) {
+    let mut lines: Vec<_> = text_lines(&buffer).collect();
+    while lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
+    for line in lines {
         writeln!(out, "{line}")?;
     }
     let hidden = app
@@ -108,7 +129,7 @@ pub fn print(app: &mut App, width: u16, out: &mut impl Write) -> io::Result<()> 
         .len()
         .saturating_sub(usize::from(app.layout().rows.height));
     if hidden > 0 && !app.rows.is_empty() {
-        writeln!(out, "{hidden} more rows")?;
+        writeln!(out, "{}", units::plural(hidden as u64, "more row"))?;
     }
     Ok(())
 }

@@ -9,20 +9,20 @@ use crate::view::TopRow;
 pub enum Sort {
     /// Exits per second.
     Exits,
-    /// Non-idle time outside the guest.
+    /// Time outside the guest without idle time.
     Cost,
-    /// Non-idle time outside the guest, as a share of the non-idle time of the vCPUs.
-    Busy,
+    /// Cost as a share of cost and guest time.
+    Overhead,
     /// Time outside the guest, as a share of the time of the vCPUs.
     Out,
     /// Time in the guest, as a share of the time of the vCPUs.
     Guest,
     /// Time in the kernel, as a share of the time of the vCPUs.
     Kernel,
-    /// Time in the user space of the VMM, as a share of the time of the vCPUs.
+    /// Time in the user space of the VMM except during halts, as a share of the time of the vCPUs.
     Vmm,
-    /// Halted time, as a share of the time of the vCPUs.
-    Halted,
+    /// Idle time, as a share of the time of the vCPUs.
+    Idle,
     /// Preempted time, as a share of the time of the vCPUs.
     Preempted,
     /// Mean time of an exit.
@@ -43,12 +43,12 @@ impl Sort {
         Self::Name,
         Self::Exits,
         Self::Cost,
-        Self::Busy,
+        Self::Overhead,
         Self::Out,
         Self::Guest,
         Self::Kernel,
         Self::Vmm,
-        Self::Halted,
+        Self::Idle,
         Self::Preempted,
         Self::Mean,
         Self::P50,
@@ -62,12 +62,12 @@ impl Sort {
         match self {
             Self::Exits => "exits/s",
             Self::Cost => "cost/s",
-            Self::Busy => "busy%",
+            Self::Overhead => "overhead%",
             Self::Out => "out%",
             Self::Guest => "guest%",
             Self::Kernel => "kern%",
             Self::Vmm => "VMM%",
-            Self::Halted => "halt%",
+            Self::Idle => "idle%",
             Self::Preempted => "prmt%",
             Self::Mean => "mean",
             Self::P50 => "p50",
@@ -94,13 +94,13 @@ impl Sort {
             |field: fn(&crate::view::DurationStats) -> u64| row.durations.as_ref().map_or(0, field);
         match self {
             Self::Exits => to_f64(row.breakdown.exits),
-            Self::Cost => to_f64(row.breakdown.busy_ns()),
-            Self::Busy => busy_share(row),
+            Self::Cost => to_f64(row.breakdown.cost_ns()),
+            Self::Overhead => overhead(row),
             Self::Out => share(row.breakdown.time_ns, row.wall_ns),
             Self::Guest => share(row.guest_ns.unwrap_or(0), row.wall_ns),
             Self::Kernel => share(row.breakdown.kernel_ns, row.wall_ns),
             Self::Vmm => share(row.breakdown.vmm_ns, row.wall_ns),
-            Self::Halted => share(row.breakdown.halted_ns, row.wall_ns),
+            Self::Idle => share(row.breakdown.idle_ns, row.wall_ns),
             Self::Preempted => share(row.breakdown.preempted_ns, row.wall_ns),
             Self::Mean => to_f64(time(|it| it.mean_ns)),
             Self::P50 => to_f64(time(|it| it.p50_ns)),
@@ -108,6 +108,12 @@ impl Sort {
             Self::Max => to_f64(time(|it| it.max_ns)),
             Self::Name => 0.0,
         }
+    }
+
+    /// Returns whether rows with the smallest values come first.
+    #[must_use]
+    pub fn is_ascending(self, reverse: bool) -> bool {
+        (self == Self::Name) != reverse
     }
 
     /// Sorts rows by this key, then by the number of exits, then by name.
@@ -128,12 +134,9 @@ impl Sort {
     }
 }
 
-/// Returns the non-idle time outside the guest as a share of the non-idle time of the vCPUs.
-pub(super) fn busy_share(row: &TopRow) -> f64 {
-    share(
-        row.breakdown.busy_ns(),
-        row.wall_ns.saturating_sub(row.wall_idle_ns),
-    )
+/// Returns the row's cost as a share of the cost and the guest time of its vCPUs.
+pub(super) fn overhead(row: &TopRow) -> f64 {
+    share(row.breakdown.cost_ns(), row.active_ns)
 }
 
 pub(super) fn share(part_ns: u64, whole_ns: u64) -> f64 {

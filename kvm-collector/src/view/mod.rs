@@ -16,7 +16,7 @@ pub use exits::{
     Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
     ExitRow, ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames,
     MergedExits, Percentile, RateChange, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange,
-    TooManyRows, VcpuRow, VcpuTotals, findings,
+    TooManyRows, VcpuRow, VcpuTotals, findings, with_known_name,
 };
 pub use loss_report::LossReport;
 pub use origin::{ReportInput, ReportOrigin, SelectedBy};

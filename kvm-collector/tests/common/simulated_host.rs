@@ -8,7 +8,7 @@ use kvm_collector::{
     tui::{self, App, Setup, Sort},
     view::{KeyNames, Scope, TopReading},
 };
-use kvm_ebpf_common::{Key, bucket_index};
+use kvm_ebpf_common::{Key, VCPU_UNKNOWN, bucket_index};
 use ratatui::{Terminal, backend::TestBackend};
 
 const EXIT: &str = include_str!("../fixtures/formats/6.18-x86_64/kvm/kvm_exit");
@@ -72,6 +72,12 @@ pub(crate) struct SimulatedHost {
     /// Returns the total loss up to a second.
     pub(crate) loss: Option<fn(u64) -> Loss>,
     pub(crate) preempt_watched: bool,
+    /// Events do not show the index of their vCPU.
+    pub(crate) hides_vcpu_indices: bool,
+    /// The name of the recording that is played.
+    pub(crate) recording: Option<&'static str>,
+    /// The terminal shows only ASCII.
+    pub(crate) is_ascii: bool,
 }
 
 /// A host with five VMs: one has a long name, one has a name of wide characters.
@@ -156,8 +162,12 @@ impl SimulatedHost {
                 let has_ended = lived_s < seconds;
                 let vcpu_id = VcpuId {
                     tgid: vm.tgid,
-                    vcpu,
-                    tid: if has_ended {
+                    vcpu: if self.hides_vcpu_indices {
+                        VCPU_UNKNOWN
+                    } else {
+                        vcpu
+                    },
+                    tid: if has_ended && !self.hides_vcpu_indices {
                         0
                     } else {
                         vm.tgid + 10_000 * (vcpu + 1)
@@ -184,6 +194,7 @@ impl SimulatedHost {
                     vcpu_id,
                     guest_ns: if kind.is_none() { guest_ns } else { 0 },
                     open_ns: 0,
+                    has_ended,
                 });
             }
         }
@@ -203,7 +214,12 @@ impl SimulatedHost {
             let vm = self.vms.iter().find(|vm| vm.tgid == tgid);
             vm.map(|vm| vm.name.clone())
         };
-        reading.add_names(named_keys, &names, &vm_name);
+        // The names of the threads of all vCPUs but the second show the index.
+        let mut vcpu_index = |it: VcpuId| match it.tid.saturating_sub(it.tgid) / 10_000 {
+            0 | 2 => None,
+            number => Some(number - 1),
+        };
+        reading.add_names(named_keys, &names, &vm_name, &mut vcpu_index);
         reading
     }
 
@@ -213,6 +229,8 @@ impl SimulatedHost {
             kind: self.kind.unwrap_or("vmexit").into(),
             preempt_watched: self.preempt_watched,
             color: true,
+            unicode: !self.is_ascii,
+            recording: self.recording.map(str::to_owned),
             interactive: true,
         };
         App::new(setup, Sort::Cost, Duration::from_secs(1), size)

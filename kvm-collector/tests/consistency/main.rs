@@ -18,3 +18,4 @@ mod several;
 mod temporary_folder;
 mod threads;
 mod time_ranges;
+mod top;

@@ -16,6 +16,7 @@ use crate::{
     guest::Guest,
     process::run_collector,
     requirements::{Requirement, collector_command, test},
+    temp_files::TempFile,
 };
 
 /// Environment variable that makes this test program panic while it uses the terminal.
@@ -50,6 +51,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         test("top_drills_down", REQUIREMENTS, drills_down),
         test("top_drills_down_to_reasons", WITH_EXITS, to_reasons),
+        test("top_plays_a_recording", REQUIREMENTS, plays_a_recording),
         test("top_ends_with_a_signal", REQUIREMENTS, ends_with_a_signal),
         test(
             "top_ends_after_its_duration",
@@ -154,6 +156,18 @@ fn to_reasons() -> Result<(), Failed> {
         // The names of SVM and of VMX.
         lines.any(|line| line.starts_with("io ") || line.starts_with("IO_INSTRUCTION "))
     })?;
+    tmux.keys(&["q"])?;
+    tmux.ended_with(0)
+}
+
+fn plays_a_recording() -> Result<(), Failed> {
+    let _guest = guest()?;
+    let file = TempFile::new("top");
+    let path = file.arg()?;
+    run_collector(&["record", "-o", path, "-d", "500ms"])?.expect_code(0)?;
+    let tmux = Tmux::new("recording")?;
+    tmux.start(&format!("$TOP top -i {path} -I 100ms"))?;
+    tmux.wait_for(&["END OF RECORDING", "every 100ms"])?;
     tmux.keys(&["q"])?;
     tmux.ended_with(0)
 }

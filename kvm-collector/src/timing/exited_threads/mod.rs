@@ -330,6 +330,7 @@ impl ExitedThreads {
             vcpu_id: *vcpu_id,
             guest_ns: *guest_ns,
             open_ns: 0,
+            has_ended: true,
         })
     }
 }

@@ -7,6 +7,8 @@ use ratatui::{
     text::Span,
 };
 
+use super::symbols::Symbols;
+
 /// Meaning of a text, which determines its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TextRole {
@@ -30,7 +32,7 @@ pub(super) enum TextRole {
     Kernel,
     /// Time in the VMM.
     Vmm,
-    /// Halted time.
+    /// Idle time.
     Idle,
     /// Preempted time.
     Preempted,
@@ -67,6 +69,7 @@ impl TextRole {
 pub(super) struct Canvas<'a> {
     pub(super) buffer: &'a mut Buffer,
     pub(super) color: bool,
+    pub(super) symbols: &'static Symbols,
 }
 
 impl Canvas<'_> {
@@ -84,7 +87,8 @@ impl Canvas<'_> {
             let (x, y) = self
                 .buffer
                 .set_stringn(area.x, area.y, text, width - 1, style);
-            self.buffer.set_stringn(x, y, "…", 1, style)
+            self.buffer
+                .set_stringn(x, y, self.symbols.ellipsis, 1, style)
         };
         end - area.x
     }

@@ -3,13 +3,14 @@
 use super::{
     super::{
         App, Sort,
-        sort::{busy_share, share, to_f64},
+        sort::{overhead, share, to_f64},
     },
     canvas::{TextRole, text_width},
 };
 use crate::{
     format::units,
-    view::{DurationStats, TREND_SAMPLES, TopRow, Window},
+    model::VMEXIT,
+    view::{DurationStats, GroupBy, TREND_SAMPLES, TopRow, Window},
 };
 
 /// A column of numbers.
@@ -28,16 +29,18 @@ pub(super) enum Column {
 pub(super) struct Columns {
     /// Width of the names.
     pub(super) name: u16,
-    /// Columns of numbers, in the order of the screen.
-    pub(super) numbers: Vec<Column>,
+    /// Columns of numbers with their widths, in the order of the screen.
+    pub(super) numbers: Vec<(Column, u16)>,
     /// Width of the trend; 0 if it does not fit.
     pub(super) trend: u16,
 }
 
 /// Minimum width of the names.
 const MIN_NAME_WIDTH: u16 = 14;
+/// Maximum width that long names of numbers get before other columns: `port 0x3f8 out (COM1 data)`.
+const NUMBER_NAME_WIDTH: u16 = 26;
 /// Minimum width of a trend on screens narrower than [`WIDE_SCREEN`].
-const MIN_TREND_WIDTH: u16 = 8;
+const MIN_TREND_WIDTH: u16 = 6;
 /// Minimum width of a trend on other screens.
 const MIN_TREND_WIDTH_ON_WIDE_SCREEN: u16 = 20;
 /// Minimum width of a wide screen.
@@ -50,7 +53,15 @@ impl Columns {
     /// Selects the columns for a width. The most important ones are selected first.
     pub(super) fn fit(app: &App, width: u16) -> Self {
         let columns = columns_by_importance(app);
-        let mut left = width.saturating_sub(MIN_NAME_WIDTH);
+        let longest = app.rows.iter().map(|row| text_width(&row_label(row)));
+        let longest = u16::try_from(longest.max().unwrap_or(0)).unwrap_or(u16::MAX);
+        let has_number_names = app.scope().by == GroupBy::Reason && app.setup.kind != VMEXIT;
+        let min_name = if has_number_names {
+            longest.clamp(MIN_NAME_WIDTH, NUMBER_NAME_WIDTH)
+        } else {
+            MIN_NAME_WIDTH
+        };
+        let mut left = width.saturating_sub(min_name);
         let mut selected = Vec::new();
         let min_trend = if !app.setup.interactive {
             // `--once` has one reading, so there is no trend.
@@ -68,21 +79,19 @@ impl Columns {
                 trend = min_trend;
                 left -= min_trend + 1;
             }
-            let needed = column.width() + 1;
-            if needed > left {
+            let cells = column.width(app);
+            if cells + 1 > left {
                 break;
             }
-            left -= needed;
-            selected.push(*column);
+            left -= cells + 1;
+            selected.push((*column, cells));
         }
         if trend == 0 && left > min_trend {
             trend = min_trend;
             left -= min_trend + 1;
         }
-        selected.sort_by_key(Column::position);
-        let longest = app.rows.iter().map(|row| text_width(&row_label(row)));
-        let longest = u16::try_from(longest.max().unwrap_or(0)).unwrap_or(u16::MAX);
-        let name = width.min(MIN_NAME_WIDTH);
+        selected.sort_by_key(|(column, _)| column.position());
+        let name = width.min(min_name);
         let more_name = left.min(longest.saturating_sub(name));
         if trend > 0 {
             trend = (trend + left - more_name).min(MAX_TREND_WIDTH);
@@ -108,15 +117,15 @@ pub(super) fn row_label(row: &TopRow) -> String {
 fn columns_by_importance(app: &App) -> Vec<Column> {
     use Column::Number;
     let whole_vcpus = app.rows.iter().any(|row| row.guest_ns.is_some());
-    let mut columns = vec![Number(Sort::Exits), Number(Sort::Cost), Number(Sort::Busy)];
+    let mut columns = vec![
+        Number(Sort::Exits),
+        Number(Sort::Cost),
+        Number(Sort::Overhead),
+    ];
     if whole_vcpus {
         columns.push(Number(Sort::Guest));
     }
-    columns.extend([
-        Number(Sort::Kernel),
-        Number(Sort::Vmm),
-        Number(Sort::Halted),
-    ]);
+    columns.extend([Number(Sort::Kernel), Number(Sort::Vmm), Number(Sort::Idle)]);
     if app.setup.preempt_watched {
         columns.push(Number(Sort::Preempted));
     }
@@ -128,7 +137,7 @@ fn columns_by_importance(app: &App) -> Vec<Column> {
         Number(Sort::Mean),
         Column::Open,
     ]);
-    if app.scope().by == crate::view::GroupBy::Vm {
+    if app.scope().by == GroupBy::Vm {
         columns.push(Column::Vcpus);
     }
     if app.has_no_durations() {
@@ -154,20 +163,27 @@ impl Column {
         }
     }
 
-    pub(super) fn width(self) -> u16 {
-        match self {
-            Self::Number(Sort::Exits) => 9,
+    /// Returns whether rows are sorted by this column.
+    pub(super) fn is_sorted(self, app: &App) -> bool {
+        self == Self::Number(app.effective_sort())
+    }
+
+    /// Returns the width: that of the numbers, or of the heading with the arrow if rows are sorted by it.
+    fn width(self, app: &App) -> u16 {
+        let numbers = match self {
+            Self::Number(Sort::Exits) => 8,
             Self::Number(Sort::Cost | Sort::Mean | Sort::P50 | Sort::P99 | Sort::Max) => 6,
-            Self::Number(Sort::Guest) => 6,
             Self::Number(_) | Self::Open | Self::Vcpus => 5,
-        }
+        };
+        let heading = text_width(self.title()) + usize::from(self.is_sorted(app));
+        numbers.max(u16::try_from(heading).unwrap_or(u16::MAX))
     }
 
     /// Position of the column on the screen.
-    fn position(&self) -> usize {
+    fn position(self) -> usize {
         let place = |sort| Sort::ALL.iter().position(|it| *it == sort).unwrap_or(0) * 2;
         match self {
-            Self::Number(sort) => place(*sort),
+            Self::Number(sort) => place(sort),
             Self::Vcpus => place(Sort::Name) + 1,
             Self::Open => place(Sort::Preempted) + 1,
         }
@@ -199,13 +215,13 @@ impl Column {
                 let rate = to_f64(row.breakdown.exits) / seconds;
                 (units::short_rate(rate), TextRole::Plain)
             }
-            Self::Number(Sort::Cost) => cost_cell(row.breakdown.busy_ns(), seconds),
-            Self::Number(Sort::Busy) => (units::share(busy_share(row)), TextRole::Strong),
+            Self::Number(Sort::Cost) => cost_cell(row.breakdown.cost_ns(), seconds),
+            Self::Number(Sort::Overhead) => (units::share(overhead(row)), TextRole::Strong),
             Self::Number(Sort::Out) => part(row.breakdown.time_ns, TextRole::Plain),
             Self::Number(Sort::Guest) => part(row.guest_ns.unwrap_or(0), TextRole::Guest),
             Self::Number(Sort::Kernel) => part(row.breakdown.kernel_ns, TextRole::Kernel),
             Self::Number(Sort::Vmm) => part(row.breakdown.vmm_ns, TextRole::Vmm),
-            Self::Number(Sort::Halted) => part(row.breakdown.halted_ns, TextRole::Idle),
+            Self::Number(Sort::Idle) => part(row.breakdown.idle_ns, TextRole::Idle),
             Self::Number(Sort::Preempted) => part(row.breakdown.preempted_ns, TextRole::Preempted),
             Self::Open => part(row.breakdown.open_ns, TextRole::Dim),
             Self::Number(Sort::Mean) => time(|it| it.mean_ns),
@@ -218,7 +234,7 @@ impl Column {
     }
 }
 
-/// Formats non-idle time per second.
+/// Formats cost per second.
 fn cost_cell(ns: u64, seconds: f64) -> (String, TextRole) {
     if ns == 0 {
         return ("-".into(), TextRole::Dim);

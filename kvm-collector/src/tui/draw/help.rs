@@ -17,8 +17,10 @@ pub(super) fn draw(from: u16, (width, height): (u16, u16), canvas: &mut Canvas<'
     let high = (lines + 4).min(height);
     let frame = Rect::new((width - wide) / 2, (height - high) / 2, wide, high);
     canvas.clear(frame);
-    draw_edge(line(frame, 0), ['╭', '╮'], canvas);
-    draw_edge(line(frame, high.saturating_sub(1)), ['╰', '╯'], canvas);
+    let [above_left, above_right, below_left, below_right] = canvas.symbols.corners;
+    draw_edge(line(frame, 0), [above_left, above_right], canvas);
+    let edge = line(frame, high.saturating_sub(1));
+    draw_edge(edge, [below_left, below_right], canvas);
     let title = skip_cells(line(frame, 0), 2);
     canvas.text(title, " kvm-collector top ", TextRole::Heading);
     let inside = high.saturating_sub(2);
@@ -26,8 +28,8 @@ pub(super) fn draw(from: u16, (width, height): (u16, u16), canvas: &mut Canvas<'
     let from = from.min(lines.saturating_sub(inside));
     for at in 0..inside {
         let area = line(frame, at + 1);
-        canvas.text(area, "│", TextRole::Dim);
-        canvas.text_right(area, "│", TextRole::Dim);
+        canvas.text(area, canvas.symbols.vertical, TextRole::Dim);
+        canvas.text_right(area, canvas.symbols.vertical, TextRole::Dim);
         let Some((key, meaning)) = HELP.get(usize::from(from + at)) else {
             continue;
         };
@@ -49,7 +51,10 @@ pub(super) fn draw(from: u16, (width, height): (u16, u16), canvas: &mut Canvas<'
     }
 }
 
-fn draw_edge(area: Rect, [left, right]: [char; 2], canvas: &mut Canvas<'_>) {
-    let middle = "─".repeat(usize::from(area.width.saturating_sub(2)));
+fn draw_edge(area: Rect, [left, right]: [&str; 2], canvas: &mut Canvas<'_>) {
+    let middle = canvas
+        .symbols
+        .horizontal
+        .repeat(usize::from(area.width.saturating_sub(2)));
     canvas.text(area, &format!("{left}{middle}{right}"), TextRole::Dim);
 }

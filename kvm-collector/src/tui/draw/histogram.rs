@@ -1,13 +1,10 @@
 //! Draws the pane with the histogram of the selected row.
 
-use kvm_ebpf_common::{BUCKETS, BUCKETS_PER_OCTAVE, bucket_start};
 use ratatui::layout::Rect;
 
 use super::{
-    super::{
-        App,
-        sort::{share, to_f64},
-    },
+    super::{App, sort::share},
+    bins::bins,
     canvas::{Canvas, TextRole, line, skip_cells},
 };
 use crate::{
@@ -21,7 +18,7 @@ pub(super) fn draw(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if area.x > 0 {
         // Separate the pane from the rows at its left.
         for at in 0..area.height {
-            canvas.text(line(area, at), "│", TextRole::Dim);
+            canvas.text(line(area, at), canvas.symbols.vertical, TextRole::Dim);
         }
     }
     let area = skip_cells(area, if area.x > 0 { 2 } else { 0 });
@@ -41,13 +38,12 @@ pub(super) fn draw(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         Window::Recent => format!("in the last {}", units::short_duration(app.window_ns())),
         Window::All => "since the start".to_owned(),
     };
-    let counted = units::count(totals.count);
     let unit = if app.setup.kind == VMEXIT {
-        "exits"
+        "exit"
     } else {
-        "events"
+        "event"
     };
-    let text = format!("{counted} {unit} {since}");
+    let text = format!("{} {since}", units::plural(totals.count, unit));
     canvas.text(line(area, 1), &text, TextRole::Plain);
     let mut at = 2;
     // A high pane also shows the time breakdown and percentiles.
@@ -75,7 +71,7 @@ fn draw_time_breakdown(row: &TopRow, area: Rect, canvas: &mut Canvas<'_>) -> u16
         ("guest", row.guest_ns.unwrap_or(0), TextRole::Guest),
         ("kernel", breakdown.kernel_ns, TextRole::Kernel),
         ("VMM", breakdown.vmm_ns, TextRole::Vmm),
-        ("halted", breakdown.halted_ns, TextRole::Idle),
+        ("idle", breakdown.idle_ns, TextRole::Idle),
         ("preempted", breakdown.preempted_ns, TextRole::Preempted),
         ("in progress", breakdown.open_ns, TextRole::Dim),
     ] {
@@ -90,11 +86,8 @@ fn draw_time_breakdown(row: &TopRow, area: Rect, canvas: &mut Canvas<'_>) -> u16
             units::share(share)
         );
         let used = canvas.text(area, &text, role);
-        canvas.text(
-            skip_cells(area, used),
-            &bar_text(share, area.width - used),
-            role,
-        );
+        let bar = canvas.symbols.bar(share, area.width - used);
+        canvas.text(skip_cells(area, used), &bar, role);
         lines += 1;
     }
     lines
@@ -131,99 +124,31 @@ fn draw_percentiles(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) ->
     5
 }
 
-/// Draws one bar per power of two; if they do not fit, several powers share a bar.
+/// Draws one bar per range of durations. The height of the area determines how fine the ranges are.
 fn draw_bars(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) {
-    let counts = &totals.histogram;
-    let (Some(first), Some(last)) = (
-        counts.iter().position(|it| *it > 0),
-        counts.iter().rposition(|it| *it > 0),
-    ) else {
+    let bins = bins(&totals.histogram, usize::from(area.height));
+    if bins.is_empty() {
         canvas.text(line(area, 0), "no durations are known", TextRole::Dim);
         return;
-    };
-    let (first, last) = (power_of_bucket(first), power_of_bucket(last));
-    let powers = last - first + 1;
-    let height = usize::from(area.height).max(1);
-    let powers_per_line = powers.div_ceil(height);
-    let all: u64 = counts.iter().sum();
-    let sums: Vec<(usize, u64)> = (first..=last)
-        .step_by(powers_per_line)
-        .map(|power| {
-            let buckets = first_bucket(power)..first_bucket(power + powers_per_line);
-            (power, counts[buckets].iter().sum())
-        })
-        .collect();
-    let max = sums.iter().map(|(_, sum)| *sum).max().unwrap_or(0).max(1);
-    for (index, (power, sum)) in (0..).zip(sums) {
+    }
+    let all: u64 = bins.iter().map(|bin| bin.count).sum();
+    let most = bins.iter().map(|bin| bin.count).max().unwrap_or(0);
+    let label_width = bins.iter().map(|bin| bin.label().len()).max().unwrap_or(0);
+    let count_width = units::count(most).len();
+    for (index, bin) in (0..).zip(&bins) {
         let area = line(area, index);
-        let from = units::short_duration(bucket_start(first_bucket(power)));
-        let share = match sum {
+        let share_of_all = match bin.count {
             0 => String::new(),
-            _ => units::share(share(sum, all)) + "%",
+            _ => units::share(share(bin.count, all)) + "%",
         };
-        let text = format!("{from:>6} {:>11} {share:>6} ", units::count(sum));
+        let text = format!(
+            "{:>label_width$} {:>count_width$} {share_of_all:>6} ",
+            bin.label(),
+            units::count(bin.count)
+        );
         let used = canvas.text(area, &text, TextRole::Plain);
         let width = area.width - used;
-        let bar = bar_text(to_f64(sum) / to_f64(max), width);
+        let bar = canvas.symbols.bar(share(bin.count, most), width);
         canvas.text(skip_cells(area, used), &bar, TextRole::Trend);
-    }
-}
-
-/// Returns the power of two of a bucket, counted from that of the first bucket.
-fn power_of_bucket(bucket: usize) -> usize {
-    bucket.div_ceil(BUCKETS_PER_OCTAVE)
-}
-
-/// Returns the first bucket of a power of two.
-fn first_bucket(power: usize) -> usize {
-    match power {
-        0 => 0,
-        power => (1 + (power - 1) * BUCKETS_PER_OCTAVE).min(BUCKETS),
-    }
-}
-
-/// Returns a bar with a resolution of 1/8 cell. A share above zero is always visible.
-fn bar_text(share: f64, width: u16) -> String {
-    const PARTS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "from 0 to eight times a width"
-    )]
-    let eighths = (share.clamp(0.0, 1.0) * f64::from(width) * 8.0).ceil() as usize;
-    let mut bar = "█".repeat(eighths / 8);
-    if let Some(part) = (eighths % 8).checked_sub(1) {
-        bar.push(PARTS[part]);
-    }
-    bar
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use kvm_ebpf_common::bucket_index;
-
-    #[test]
-    fn buckets_start_at_powers_of_two() {
-        assert_eq!(power_of_bucket(bucket_index(5)), 0);
-        for exponent in 7..37 {
-            let bucket = bucket_index(1 << exponent);
-            assert_eq!(first_bucket(power_of_bucket(bucket)), bucket);
-            assert_eq!(
-                power_of_bucket(bucket_index((1 << (exponent + 1)) - 1)),
-                power_of_bucket(bucket)
-            );
-        }
-        assert_eq!(first_bucket(power_of_bucket(BUCKETS - 1)), BUCKETS - 1);
-        assert_eq!(first_bucket(1000), BUCKETS);
-    }
-
-    #[test]
-    fn a_bar_shows_the_smallest_share() {
-        assert_eq!(bar_text(0.0, 10), "");
-        assert_eq!(bar_text(0.0001, 10), "▏");
-        assert_eq!(bar_text(0.5, 3), "█▌");
-        assert_eq!(bar_text(1.0, 3), "███");
-        assert_eq!(bar_text(f64::NAN, 3), "");
     }
 }

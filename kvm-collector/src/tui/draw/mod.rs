@@ -1,10 +1,12 @@
 //! Draws the state into a buffer of cells. The same state always gives the same screen.
 
+mod bins;
 mod canvas;
 mod columns;
 mod help;
 mod histogram;
 mod sparkline;
+mod symbols;
 mod table;
 
 use ratatui::{buffer::Buffer, layout::Rect};
@@ -19,6 +21,7 @@ use crate::{
     view::{GroupBy, ScopeTotals, Window},
 };
 use canvas::{Canvas, TextRole, line};
+use symbols::Symbols;
 
 /// Time without events after which the screen shows what to check.
 const HINT_AFTER_NS: u64 = 5_000_000_000;
@@ -29,6 +32,7 @@ pub fn draw(app: &App, buffer: &mut Buffer) {
     let mut canvas = Canvas {
         buffer,
         color: app.setup.color,
+        symbols: Symbols::new(app.setup.unicode),
     };
     let canvas = &mut canvas;
     draw_title(app, layout.title, canvas);
@@ -56,18 +60,28 @@ fn draw_title(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if app.paused {
         add("PAUSED".into(), TextRole::Warning);
     }
+    if app.source_ended {
+        add("END OF RECORDING".into(), TextRole::Warning);
+    }
     add(number(app.totals.vms, "VM"), TextRole::Plain);
     add(number(app.totals.vcpus, "vCPU"), TextRole::Plain);
     if app.setup.interactive {
         let every = humantime::format_duration(app.interval);
         add(format!("every {every}"), TextRole::Plain);
-        let up = units::elapsed(app.history.time_ns());
-        add(format!("up {up}"), TextRole::Plain);
+        let elapsed = units::elapsed(app.history.time_ns());
+        let age = match app.setup.recording {
+            Some(_) => format!("at {elapsed}"),
+            None => format!("running {elapsed}"),
+        };
+        add(age, TextRole::Plain);
     } else {
         add(
             format!("in {}", units::duration(app.window_ns())),
             TextRole::Plain,
         );
+    }
+    if let Some(name) = &app.setup.recording {
+        add(name.clone(), TextRole::Plain);
     }
     canvas.text_list(canvas::skip_cells(area, 1), &texts);
     canvas.apply_style(area, TextRole::Bar);
@@ -84,17 +98,14 @@ fn draw_totals(app: &App, totals: &ScopeTotals, area: Rect, canvas: &mut Canvas<
         app.setup.kind.as_str()
     };
     let mut texts = vec![(format!("{rate} {event_name}/s"), TextRole::Strong)];
-    let busy = share(
-        breakdown.busy_ns(),
-        totals.wall_ns.saturating_sub(totals.wall_idle_ns),
-    );
+    let overhead = share(breakdown.cost_ns(), totals.active_ns);
     let part = |name, ns, role| (name, share(ns, totals.wall_ns), role);
     for (name, share, role) in [
-        ("busy", busy, TextRole::Strong),
+        ("overhead", overhead, TextRole::Strong),
         part("guest", totals.guest_ns, TextRole::Guest),
         part("kernel", breakdown.kernel_ns, TextRole::Kernel),
         part("VMM", breakdown.vmm_ns, TextRole::Vmm),
-        part("halted", breakdown.halted_ns, TextRole::Idle),
+        part("idle", breakdown.idle_ns, TextRole::Idle),
         part("preempted", breakdown.preempted_ns, TextRole::Preempted),
         part("in progress", breakdown.open_ns, TextRole::Dim),
     ] {
@@ -105,7 +116,7 @@ fn draw_totals(app: &App, totals: &ScopeTotals, area: Rect, canvas: &mut Canvas<
     canvas.text_list(area, &texts);
 }
 
-/// Draws the path to the scope, grouping, sort key, window and filter.
+/// Draws the path to the scope, grouping, window and filter.
 fn draw_path(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let scope = app.scope();
     let mut path = vec!["all".to_owned()];
@@ -117,16 +128,13 @@ fn draw_path(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         GroupBy::Reason => format!("by {}", app.setup.kind),
     };
     let mut settings = vec![(by, TextRole::Plain)];
-    let order = if app.reverse { " reversed" } else { "" };
-    let sorted = format!("sorted by {}{order}", app.effective_sort().name());
-    settings.push((sorted, TextRole::Plain));
     if app.window == Window::All {
         settings.push(("since the start".into(), TextRole::Warning));
     }
     let filter = &app.level().filter;
     if !filter.is_empty() {
-        let hidden = units::count(app.hidden_by_filter as u64);
-        let text = format!("filter \"{filter}\" hides {hidden}");
+        let hidden = units::plural(app.hidden_by_filter as u64, app.row_noun());
+        let text = format!("filter `{filter}` hides {hidden}");
         settings.push((text, TextRole::Warning));
     }
     // A long path must leave space for the settings.
@@ -177,14 +185,22 @@ fn draw_empty_message(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         format!("events of kind {}", app.setup.kind)
     };
     let mut lines: Vec<String> = Vec::new();
-    if app.history.time_ns() == 0 {
+    if app.history.time_ns() == 0 && !app.source_ended && app.setup.interactive {
         lines.push(format!(
             "counting {event_name}: results follow after the first interval"
         ));
     } else if app.hidden_by_filter > 0 {
-        lines.push("no name matches the filter: Esc removes it".into());
+        let (noun, filter) = (app.row_noun(), &app.level().filter);
+        lines.push(format!(
+            "no {noun} matches `{filter}`: Esc removes the filter"
+        ));
     } else if app.is_narrowed() {
         lines.push("no events here: Esc goes back".into());
+    } else if app.setup.recording.is_some() {
+        lines.push(match app.source_ended || !app.setup.interactive {
+            true => format!("no {event_name} in this recording"),
+            false => format!("no {event_name} so far"),
+        });
     } else {
         lines.push(if app.setup.interactive {
             format!("waiting for {event_name}")
@@ -213,9 +229,13 @@ fn draw_empty_message(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
 
 fn draw_keys(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if let Overlay::Filter(_) = app.overlay {
-        let prompt = format!("/{}▏", app.level().filter);
+        let prompt = format!("/{}{}", app.level().filter, canvas.symbols.cursor);
         let hints = "Enter: apply, Esc: cancel".to_owned();
         canvas.text_list(area, &[(prompt, TextRole::Strong), (hints, TextRole::Dim)]);
+        return;
+    }
+    if let Some(message) = &app.message {
+        canvas.text(area, message, TextRole::Warning);
         return;
     }
     let pause = if app.paused { "resume" } else { "pause" };

@@ -1,11 +1,14 @@
 //! Draws a trend as a line of bar characters.
 
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
-/// Returns a line of up to `cells` bars. Each bar shows the largest of its samples; the newest sample is
+/// Returns a line of up to `cells` bars of these levels. Each bar shows the largest of its samples; the newest sample is
 /// at the right. `sample_count` is the number of samples since the start. It keeps samples in the same
 /// bar from one call to the next, so bars do not flicker.
-pub(super) fn sparkline(samples: &[f32], cells: usize, sample_count: usize) -> String {
+pub(super) fn sparkline(
+    samples: &[f32],
+    cells: usize,
+    sample_count: usize,
+    levels: &[char; 8],
+) -> String {
     if cells == 0 || samples.is_empty() {
         return String::new();
     }
@@ -18,16 +21,17 @@ pub(super) fn sparkline(samples: &[f32], cells: usize, sample_count: usize) -> S
     let highest = |samples: &[f32]| samples.iter().copied().fold(0.0, f32::max);
     let top = highest(samples);
     let (rest, last) = samples.split_at(samples.len().saturating_sub(in_last));
-    let mut line = vec![bar(highest(last), top)];
+    let bar = |sample| bar(sample, top, levels);
+    let mut line = vec![bar(highest(last))];
     line.extend(
         rest.rchunks(in_cell)
             .take(cells - 1)
-            .map(|chunk| bar(highest(chunk), top)),
+            .map(|chunk| bar(highest(chunk))),
     );
     line.iter().rev().collect()
 }
 
-fn bar(sample: f32, top: f32) -> char {
+fn bar(sample: f32, top: f32, levels: &[char; 8]) -> char {
     if sample <= 0.0 || top <= 0.0 {
         return ' ';
     }
@@ -37,12 +41,16 @@ fn bar(sample: f32, top: f32) -> char {
         reason = "from 0 to 8"
     )]
     let level = (sample / top * 8.0).ceil() as usize;
-    BARS[level.clamp(1, 8) - 1]
+    levels[level.clamp(1, 8) - 1]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::symbols::UNICODE;
+
+    fn sparkline(samples: &[f32], cells: usize, sample_count: usize) -> String {
+        super::sparkline(samples, cells, sample_count, &UNICODE.levels)
+    }
 
     #[test]
     fn the_newest_sample_is_at_the_right_and_zero_is_blank() {

@@ -5,13 +5,10 @@ use ratatui::layout::Rect;
 use super::{
     super::{App, Sort},
     canvas::{Canvas, TextRole, line, skip_cells},
-    columns::{Column, Columns, row_label},
+    columns::{Columns, row_label},
     sparkline,
 };
-use crate::{
-    model::VMEXIT,
-    view::{GroupBy, TopRow, TrendMetric},
-};
+use crate::view::{TopRow, TrendMetric};
 
 /// Draws the headings and the visible rows.
 pub(super) fn draw(app: &App, header: Rect, rows: Rect, canvas: &mut Canvas<'_>) {
@@ -37,29 +34,30 @@ fn draw_header(app: &App, columns: &Columns, area: Rect, canvas: &mut Canvas<'_>
             TextRole::Heading
         }
     };
-    let name = match app.scope().by {
-        GroupBy::Vm => "VM",
-        GroupBy::Vcpu => "vCPU",
-        GroupBy::Reason if app.setup.kind == VMEXIT => "exit reason",
-        GroupBy::Reason => &app.setup.kind,
+    let arrow = if app.effective_sort().is_ascending(app.reverse) {
+        canvas.symbols.ascending
+    } else {
+        canvas.symbols.descending
+    };
+    let heading = |title: &str, sorted: bool| match sorted {
+        true => format!("{arrow}{title}"),
+        false => title.to_owned(),
     };
     let mut left = area;
-    canvas.text(
-        first_cells(left, columns.name),
-        name,
-        role(app.effective_sort() == Sort::Name),
-    );
+    let sorted = app.effective_sort() == Sort::Name;
+    let name = heading(app.name_heading(), sorted);
+    canvas.text(first_cells(left, columns.name), &name, role(sorted));
     left = skip_cells(left, columns.name + 1);
-    for column in &columns.numbers {
-        let cell = first_cells(left, column.width());
-        let sorted = *column == Column::Number(app.effective_sort());
-        canvas.text_right(cell, column.title(), role(sorted));
-        left = skip_cells(left, column.width() + 1);
+    for (column, width) in &columns.numbers {
+        let sorted = column.is_sorted(app);
+        let title = heading(column.title(), sorted);
+        canvas.text_right(first_cells(left, *width), &title, role(sorted));
+        left = skip_cells(left, width + 1);
     }
     if columns.trend > 0 {
         let metric = match app.trend_metric() {
             TrendMetric::Exits => "exits/s",
-            TrendMetric::Busy => "cost/s",
+            TrendMetric::Cost => "cost/s",
         };
         let title = if columns.trend >= 16 {
             format!("trend of {metric}")
@@ -82,17 +80,18 @@ fn draw_row(app: &App, row: &TopRow, columns: &Columns, area: Rect, canvas: &mut
     };
     canvas.text(first_cells(left, columns.name), &row_label(row), role);
     left = skip_cells(left, columns.name + 1);
-    for column in &columns.numbers {
+    for (column, width) in &columns.numbers {
         let (text, role) = column.cell(row, app);
         let role = if dimmed { TextRole::Dim } else { role };
-        canvas.text_right(first_cells(left, column.width()), &text, role);
-        left = skip_cells(left, column.width() + 1);
+        canvas.text_right(first_cells(left, *width), &text, role);
+        left = skip_cells(left, width + 1);
     }
     if columns.trend > 0 {
         let trend = sparkline::sparkline(
             &row.trend,
             usize::from(columns.trend),
             app.history.sample_count(),
+            &canvas.symbols.levels,
         );
         let role = if dimmed {
             TextRole::Dim

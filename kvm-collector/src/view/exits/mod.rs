@@ -32,7 +32,7 @@ pub(in crate::view) use groups::normalize_vcpu_id;
 pub use groups::{ExitGroups, GroupBy, GroupKey, GroupStats, VcpuTotals};
 pub use labels::RowLabels;
 pub use merged::{MergedExits, TooManyRows};
-pub use names::KeyNames;
+pub use names::{KeyNames, with_known_name};
 pub use options::{ExitsOptions, SortKey};
 pub use report::ExitsReport;
 pub use row::ExitRow;

@@ -52,6 +52,12 @@ impl<'a> KeyNames<'a> {
         self.name_of_kind(kind, format, key)
     }
 
+    /// Returns [`KeyNames::label`] with [`KeyNames::known_name`].
+    #[must_use]
+    pub fn full_name(&self, key: Key) -> String {
+        with_known_name(&self.label(key), self.known_name(key).as_deref())
+    }
+
     /// Returns the name of the exit reason of a key.
     #[must_use]
     pub fn reason(&self, key: Key) -> String {
@@ -121,6 +127,12 @@ impl<'a> KeyNames<'a> {
             _ => format.value_name(&kind.code_field, code),
         }
     }
+}
+
+/// Returns a label, followed by its known name in parentheses: `port 0x3f8 out (COM1 data)`.
+#[must_use]
+pub fn with_known_name(label: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| label.to_owned(), |name| format!("{label} ({name})"))
 }
 
 /// Returns the label of a key of a kind of event.

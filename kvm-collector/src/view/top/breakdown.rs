@@ -34,20 +34,18 @@ impl ExitCounters {
 pub struct ExitBreakdown {
     /// Number of exits that started.
     pub exits: u64,
-    /// Time outside the guest: the sum of the following fields except `idle_ns`.
+    /// Time outside the guest: the sum of the following fields.
     pub time_ns: u64,
     /// Time in the kernel.
     pub kernel_ns: u64,
-    /// Time in the VMM's user space.
+    /// Time in the VMM's user space, except during halts.
     pub vmm_ns: u64,
-    /// Time halted.
-    pub halted_ns: u64,
+    /// Time during which the guest had nothing to do: halted time, and the VMM's part of halts.
+    pub idle_ns: u64,
     /// Time during which the thread was runnable, but not running.
     pub preempted_ns: u64,
     /// Time of exits in progress. It moves to the other fields when the exit ends.
     pub open_ns: u64,
-    /// Time during which the guest had nothing to do. It overlaps `halted_ns` and `vmm_ns`.
-    pub idle_ns: u64,
 }
 
 impl ExitBreakdown {
@@ -70,25 +68,24 @@ impl ExitBreakdown {
                 ns
             }
         };
-        let vmm_ns = part(since(|it| it.vmm_ns));
-        let mut halted_ns = part(since(|it| it.halted_ns));
+        let mut vmm_ns = part(since(|it| it.vmm_ns));
+        let mut idle_ns = part(since(|it| it.halted_ns));
         let preempted_ns = part(since(|it| it.preempted_ns));
         let mut open_ns = time_ns.saturating_sub(completed_ns);
-        let kernel_ns = time_ns.saturating_sub(vmm_ns + halted_ns + preempted_ns + open_ns);
+        let kernel_ns = time_ns.saturating_sub(vmm_ns + idle_ns + preempted_ns + open_ns);
         if is_halt {
-            halted_ns += open_ns;
-            open_ns = 0;
+            // Without an in-kernel interrupt controller, the VMM waits for the next interrupt.
+            idle_ns += vmm_ns + open_ns;
+            (vmm_ns, open_ns) = (0, 0);
         }
         Self {
             exits: since(|it| it.count),
             time_ns,
             kernel_ns,
             vmm_ns,
-            halted_ns,
+            idle_ns,
             preempted_ns,
             open_ns,
-            // Without an in-kernel interrupt controller, the VMM waits for the next interrupt.
-            idle_ns: halted_ns + if is_halt { vmm_ns } else { 0 },
         }
     }
 
@@ -98,15 +95,14 @@ impl ExitBreakdown {
         self.time_ns += other.time_ns;
         self.kernel_ns += other.kernel_ns;
         self.vmm_ns += other.vmm_ns;
-        self.halted_ns += other.halted_ns;
+        self.idle_ns += other.idle_ns;
         self.preempted_ns += other.preempted_ns;
         self.open_ns += other.open_ns;
-        self.idle_ns += other.idle_ns;
     }
 
-    /// Returns the non-idle time outside the guest.
+    /// Returns the cost: the time outside the guest without idle time.
     #[must_use]
-    pub fn busy_ns(&self) -> u64 {
+    pub fn cost_ns(&self) -> u64 {
         self.time_ns.saturating_sub(self.idle_ns)
     }
 }
@@ -119,7 +115,7 @@ mod tests {
     fn sum(breakdown: &ExitBreakdown) -> u64 {
         breakdown.kernel_ns
             + breakdown.vmm_ns
-            + breakdown.halted_ns
+            + breakdown.idle_ns
             + breakdown.preempted_ns
             + breakdown.open_ns
     }
@@ -132,10 +128,7 @@ mod tests {
             ..ExitCounters::default()
         };
         let first = ExitBreakdown::between(&ExitCounters::default(), &in_progress, true);
-        assert_eq!(
-            (first.halted_ns, first.idle_ns, first.busy_ns()),
-            (900, 900, 0)
-        );
+        assert_eq!((first.idle_ns, first.cost_ns()), (900, 0));
         let completed = ExitCounters {
             count: 1,
             total_ns: 1000,
@@ -143,10 +136,7 @@ mod tests {
             ..ExitCounters::default()
         };
         let last = ExitBreakdown::between(&in_progress, &completed, true);
-        assert_eq!(
-            (last.time_ns, last.halted_ns, last.kernel_ns),
-            (100, 80, 20)
-        );
+        assert_eq!((last.time_ns, last.idle_ns, last.kernel_ns), (100, 80, 20));
         assert_eq!(last.exits, 0, "it was counted when it started");
     }
 
@@ -170,6 +160,27 @@ mod tests {
             (600, 300, 200, 100)
         );
         assert_eq!(breakdown.idle_ns, 0);
+    }
+
+    #[test]
+    fn the_vmms_part_of_a_halt_is_idle() {
+        let now = ExitCounters {
+            count: 1,
+            total_ns: 1000,
+            vmm_ns: 700,
+            halted_ns: 200,
+            ..ExitCounters::default()
+        };
+        let halt = ExitBreakdown::between(&ExitCounters::default(), &now, true);
+        assert_eq!(
+            (halt.vmm_ns, halt.idle_ns, halt.kernel_ns, halt.cost_ns()),
+            (0, 900, 100, 100)
+        );
+        let other = ExitBreakdown::between(&ExitCounters::default(), &now, false);
+        assert_eq!(
+            (other.vmm_ns, other.idle_ns, other.cost_ns()),
+            (700, 200, 800)
+        );
     }
 
     prop_compose! {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kvm_ebpf_common::Key;
+use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 use super::{
     ExitBreakdown, ExitCounters, TopNames, TopReading, trend::TREND_SAMPLES, trend::Trend,
 };
 use crate::{
-    model::{Loss, VcpuId},
+    model::{Loss, VcpuId, pid_of},
     view::exits::normalize_vcpu_id,
 };
 
@@ -102,13 +102,13 @@ impl ReadingHistory {
         for row in &mut self.rows {
             #[expect(clippy::cast_precision_loss, reason = "a sparkline shows eight levels")]
             let rate = |number: u64| number as f32 * per_s;
-            let (exits, busy) = (
+            let (exits, cost) = (
                 rate(row.recent_breakdown.exits),
-                rate(row.recent_breakdown.busy_ns()),
+                rate(row.recent_breakdown.cost_ns()),
             );
             for sample in 0..samples {
                 let index = (self.samples + sample) % TREND_SAMPLES;
-                row.trend.set(index, exits, busy);
+                row.trend.set(index, exits, cost);
             }
         }
         self.samples += samples;
@@ -160,6 +160,10 @@ impl ReadingHistory {
         self.names.vms.retain(|tgid, _| vms.contains(tgid));
         let keys: HashSet<Key> = self.rows.iter().map(|it| it.key).collect();
         self.names.keys.retain(|key, _| keys.contains(key));
+        let vcpus = &self.vcpus;
+        self.names
+            .vcpu_indices
+            .retain(|vcpu_id, _| vcpus.contains_key(vcpu_id));
     }
 
     fn update_vcpus(&mut self, reading: &TopReading, before_ns: u64) {
@@ -174,8 +178,8 @@ impl ReadingHistory {
                 ..Vcpu::default()
             });
             it.guest_now_ns += times.guest_ns;
-            // The source reports exited threads of a vCPU with the TID 0.
-            *is_alive_by_vcpu.entry(vcpu_id).or_default() |= times.vcpu_id.tid != 0;
+            // Another thread may run the vCPU of a thread that has ended.
+            *is_alive_by_vcpu.entry(vcpu_id).or_default() |= !times.has_ended;
         }
         self.vcpus
             .retain(|vcpu_id, it| match is_alive_by_vcpu.get(vcpu_id) {
@@ -197,6 +201,7 @@ impl ReadingHistory {
         self.names.vms.extend(vms);
         let keys = names.keys.iter().map(|(key, name)| (*key, name.clone()));
         self.names.keys.extend(keys);
+        self.names.vcpu_indices.extend(&names.vcpu_indices);
     }
 
     /// Returns the name of a VM, or its PID if the name is not known.
@@ -205,8 +210,21 @@ impl ReadingHistory {
         match (self.names.vms.get(&tgid), tgid) {
             (_, 0) => "ended VMs".into(),
             (Some(name), _) => name.clone(),
-            (None, tgid) => format!("pid {tgid}"),
+            (None, tgid) => format!("pid {}", pid_of(tgid)),
         }
+    }
+
+    /// Returns the name of a vCPU: its index, or the id of its thread if the index is not known.
+    #[must_use]
+    pub fn vcpu_name(&self, vcpu_id: VcpuId) -> String {
+        let index = match vcpu_id.vcpu {
+            VCPU_UNKNOWN => self.names.vcpu_indices.get(&vcpu_id).copied(),
+            index => Some(index),
+        };
+        index.map_or_else(
+            || format!("tid {}", vcpu_id.tid),
+            |index| format!("vCPU {index}"),
+        )
     }
 
     /// Returns the name of a key, or its code if the name is not known.

@@ -153,6 +153,7 @@ mod tests {
                     vcpu_id: VCPU,
                     guest_ns: self.epoch,
                     open_ns: 0,
+                    has_ended: false,
                 }],
                 loss: Loss {
                     unmatched: self.epoch,
@@ -160,9 +161,9 @@ mod tests {
                 },
             });
             let request = TimingRequest::default();
-            reading.add_names(&mut self.seen, &KeyNames::new(&request), &|_| {
-                Some("web".into())
-            });
+            let names = KeyNames::new(&request);
+            let vm_name = |_| Some("web".into());
+            reading.add_names(&mut self.seen, &names, &vm_name, &mut |_| None);
             reading
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kvm_ebpf_common::Key;
+use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 use super::{ExitCounters, Scope};
 use crate::{
@@ -26,7 +26,7 @@ pub struct ThreadCounters {
 /// The name of a key, and whether the key is a halt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyName {
-    /// The exit reason, or the label of the counted event.
+    /// The exit reason, or the label of the counted event with its known name.
     pub name: String,
     /// Whether the guest has nothing to do during these exits.
     pub is_halt: bool,
@@ -39,6 +39,8 @@ pub struct TopNames {
     pub vms: HashMap<u32, String>,
     /// Key names. A reading has only those that no earlier reading had.
     pub keys: HashMap<Key, KeyName>,
+    /// Indices of vCPUs that the events do not show, if the names of their threads do.
+    pub vcpu_indices: HashMap<VcpuId, u32>,
 }
 
 /// Cumulative counters of all exits at one point in time.
@@ -59,7 +61,7 @@ pub struct TopReading {
     pub scope: Scope,
     /// The exits in the scope with their histograms, grouped as the scope's rows.
     pub groups: ExitGroups,
-    /// Names of all VMs, and of keys that no earlier reading had.
+    /// Names of all VMs and vCPUs, and of keys that no earlier reading had.
     pub names: TopNames,
     kind: Option<EventKind>,
     /// Threads with an exit in progress, with its index in `thread_counters`.
@@ -127,12 +129,14 @@ impl TopReading {
 
     /// Adds the names of keys that are not in `seen`, and adds these keys to `seen`.
     ///
-    /// Names of VMs are always added, because a VM may get its name late.
+    /// Names of VMs are always added, because a VM may get its name late. `vcpu_index` returns the index of
+    /// a vCPU that the events do not show.
     pub fn add_names(
         &mut self,
         seen: &mut HashSet<Key>,
         names: &KeyNames<'_>,
         vm_name: &dyn Fn(u32) -> Option<String>,
+        vcpu_index: &mut dyn FnMut(VcpuId) -> Option<u32>,
     ) {
         // `ReadingHistory` removes the names of absent keys, so a key that returns needs its name again.
         let present: HashSet<Key> = self.thread_counters.iter().map(|it| it.key).collect();
@@ -140,13 +144,18 @@ impl TopReading {
         for counters in &self.thread_counters {
             if seen.insert(counters.key) {
                 let name = KeyName {
-                    name: names.label(counters.key),
+                    name: names.full_name(counters.key),
                     is_halt: names.is_halt(counters.key),
                 };
                 self.names.keys.insert(counters.key, name);
             }
         }
         for times in &self.vcpus {
+            if times.vcpu_id.vcpu == VCPU_UNKNOWN
+                && let Some(index) = vcpu_index(times.vcpu_id)
+            {
+                self.names.vcpu_indices.insert(times.vcpu_id, index);
+            }
             let tgid = times.vcpu_id.tgid;
             if !self.names.vms.contains_key(&tgid)
                 && let Some(name) = vm_name(tgid)

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::VCPU_UNKNOWN;
-
 use super::{
     ExitBreakdown, ReadingHistory, Scope,
     history::Vcpu,
@@ -36,8 +34,8 @@ pub struct TopRow {
     pub guest_ns: Option<u64>,
     /// Sum of the vCPUs' lifetimes within the window. Shares of time refer to it.
     pub wall_ns: u64,
-    /// Idle time of the row's vCPUs in exits of any key. Shares of non-idle time exclude it.
-    pub wall_idle_ns: u64,
+    /// Guest time plus the cost of the row's vCPUs, in exits of any key. Overhead refers to it.
+    pub active_ns: u64,
     /// Number of vCPUs, and how many of them have not ended.
     pub vcpus: (usize, usize),
     /// Statistics on the exits' durations; `None` until the histograms of the scope are read.
@@ -89,8 +87,8 @@ pub struct ScopeTotals {
     pub guest_ns: u64,
     /// Sum of the vCPUs' lifetimes within the window.
     pub wall_ns: u64,
-    /// Part of `wall_ns` during which the vCPUs were idle.
-    pub wall_idle_ns: u64,
+    /// Guest time plus the cost of the scope's vCPUs, in exits of any key. Overhead refers to it.
+    pub active_ns: u64,
     /// Number of VMs that have not ended.
     pub vms: usize,
     /// Number of vCPUs that have not ended.
@@ -109,7 +107,7 @@ struct RowSums {
 struct VcpuSums {
     guest_ns: u64,
     wall_ns: u64,
-    idle_ns: u64,
+    cost_ns: u64,
     count: usize,
     /// Number of vCPUs that have not ended.
     alive: usize,
@@ -117,7 +115,7 @@ struct VcpuSums {
 
 impl ReadingHistory {
     /// Returns the totals of a selection. If it selects a key, `guest_ns`, `wall_ns` and
-    /// `wall_idle_ns` still cover all exits of its vCPUs.
+    /// `active_ns` still cover all exits of its vCPUs.
     #[must_use]
     pub fn totals(&self, within: &GroupKey, window: Window) -> ScopeTotals {
         let scope = Scope {
@@ -131,7 +129,7 @@ impl ReadingHistory {
                 totals.breakdown.merge(&breakdown);
             }
             if scope.contains_vcpu(row.vcpu_id) {
-                totals.wall_idle_ns += breakdown.idle_ns;
+                totals.active_ns += breakdown.cost_ns();
             }
         }
         // The vCPUs of a VM follow each other.
@@ -141,6 +139,7 @@ impl ReadingHistory {
                 continue;
             }
             totals.guest_ns += vcpu.guest_in(window);
+            totals.active_ns += vcpu.guest_in(window);
             totals.wall_ns += self.wall_ns(vcpu, window);
             if vcpu.ended_ns.is_none() {
                 totals.vcpus += 1;
@@ -202,7 +201,7 @@ impl ReadingHistory {
                     breakdown: sum.breakdown,
                     guest_ns: has_whole_vcpus.then_some(vcpus.guest_ns),
                     wall_ns: vcpus.wall_ns,
-                    wall_idle_ns: vcpus.idle_ns,
+                    active_ns: vcpus.guest_ns + vcpus.cost_ns,
                     vcpus: (vcpus.count, vcpus.alive),
                     durations: None,
                     trend: sum.trend.to_vec(),
@@ -227,7 +226,7 @@ impl ReadingHistory {
         for row in &self.rows {
             if scope.contains_vcpu(row.vcpu_id) {
                 let sum = vcpu_sums.entry(row_of(row.vcpu_id)).or_default();
-                sum.idle_ns += row.breakdown_in(window).idle_ns;
+                sum.cost_ns += row.breakdown_in(window).cost_ns();
             }
         }
         vcpu_sums
@@ -246,8 +245,8 @@ impl ReadingHistory {
     fn row_name(&self, scope: &Scope, row: &GroupKey) -> String {
         match scope.by {
             GroupBy::Vm => row.tgid.map(|tgid| self.vm_name(tgid)),
-            GroupBy::Vcpu => row.vcpu.map(|vcpu| {
-                let name = vcpu_name(vcpu);
+            GroupBy::Vcpu => vcpu_of(row).map(|vcpu_id| {
+                let name = self.vcpu_name(vcpu_id);
                 match (scope.within.tgid, row.tgid) {
                     (None, Some(tgid)) => format!("{} {name}", self.vm_name(tgid)),
                     _ => name,
@@ -264,7 +263,7 @@ impl ReadingHistory {
     pub fn scope_path(&self, within: &GroupKey) -> Vec<String> {
         [
             within.tgid.map(|tgid| self.vm_name(tgid)),
-            within.vcpu.map(vcpu_name),
+            vcpu_of(within).map(|it| self.vcpu_name(it)),
             within.key.map(|key| self.key_name(key)),
         ]
         .into_iter()
@@ -287,12 +286,11 @@ fn vcpus_key(scope: &Scope, row: GroupKey) -> GroupKey {
     }
 }
 
-fn vcpu_name((index, tid): (u32, u32)) -> String {
-    if index == VCPU_UNKNOWN {
-        format!("tid {tid}")
-    } else {
-        format!("vCPU {index}")
-    }
+/// Returns the vCPU of a row, if it has only one.
+fn vcpu_of(key: &GroupKey) -> Option<VcpuId> {
+    let (vcpu, tid) = key.vcpu?;
+    let tgid = key.tgid.unwrap_or_default();
+    Some(VcpuId { tgid, vcpu, tid })
 }
 
 impl super::history::Row {

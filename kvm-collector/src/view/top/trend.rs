@@ -9,7 +9,7 @@ pub const TREND_SAMPLES: usize = 120;
 #[derive(Debug, Clone)]
 pub(super) struct Trend {
     exits: [u16; TREND_SAMPLES],
-    busy: [u16; TREND_SAMPLES],
+    cost: [u16; TREND_SAMPLES],
 }
 
 /// The rate that a trend shows.
@@ -17,34 +17,34 @@ pub(super) struct Trend {
 pub enum TrendMetric {
     /// Exits per second.
     Exits,
-    /// Non-idle time outside the guest, in ns per second.
-    Busy,
+    /// Cost in ns per second.
+    Cost,
 }
 
 impl Trend {
     pub(super) fn new() -> Self {
         Self {
             exits: [0; TREND_SAMPLES],
-            busy: [0; TREND_SAMPLES],
+            cost: [0; TREND_SAMPLES],
         }
     }
 
     /// Sets a sample. The sample of an interval has the same index in all rows.
-    pub(super) fn set(&mut self, index: usize, exits: f32, busy: f32) {
+    pub(super) fn set(&mut self, index: usize, exits: f32, cost: f32) {
         self.exits[index] = pack(exits);
-        self.busy[index] = pack(busy);
+        self.cost[index] = pack(cost);
     }
 
     pub(super) fn is_flat(&self) -> bool {
         let zero = |samples: &[u16; TREND_SAMPLES]| samples.iter().all(|it| *it == 0);
-        zero(&self.exits) && zero(&self.busy)
+        zero(&self.exits) && zero(&self.cost)
     }
 
     /// Adds each sample to the sum at the same index.
     pub(super) fn add_to(&self, sums: &mut [f32; TREND_SAMPLES], metric: TrendMetric) {
         let samples = match metric {
             TrendMetric::Exits => &self.exits,
-            TrendMetric::Busy => &self.busy,
+            TrendMetric::Cost => &self.cost,
         };
         for (sum, sample) in sums.iter_mut().zip(samples) {
             *sum += unpack(*sample);

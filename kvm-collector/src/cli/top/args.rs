@@ -1,0 +1,239 @@
+//! Arguments of `top`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    cli::{
+        global::GlobalOptions,
+        locale,
+        output::use_color,
+        selection::TargetArgs,
+        stop::{parse_duration, saturating_ns},
+        timing::{self, FindFormat},
+        tracefs::{find_format, open_tracefs},
+    },
+    model::{EventKind, VMEXIT},
+    source::{Live, LiveOptions, PlaybackOptions, Recording, TimeLimits},
+    timing::{ReplayOptions, TimingRequest},
+    tui::{self, App, Setup},
+};
+
+/// Show VM exits live by VM, vCPU and exit reason, like top
+///
+/// Enter opens a row, Esc goes back, ? shows all keys. Cost is time outside the guest without idle
+/// time: in the kernel, in the VMM and, with --preempt, preempted. overhead% is cost / (cost + guest
+/// time). The other percentages are shares of the vCPUs' time.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kvm-collector top                               all VMs, every second
+  kvm-collector top --vm 'web-*' -I 500ms         these VMs, twice a second
+  kvm-collector top --once -d 5s                  print five seconds as text and exit
+  kvm-collector top --sort p99 --preempt          also show preempted time
+  kvm-collector top --kind mmio                   by address; also pio, msr, userspace, ...
+  kvm-collector top -i perf.data                  play a recording; Space pauses")]
+pub(in crate::cli) struct TopArgs {
+    /// Play a recording instead of reading the running kernel; - is stdin
+    ///
+    /// Shows the intervals of the recording (-I) at the pace at which they passed. With --once,
+    /// prints the whole recording. The file can come from `kvm-collector record` or `perf record`.
+    #[arg(short, long, value_name = "FILE", help_heading = "Selection")]
+    pub(super) input: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+
+    /// Count this kind of event
+    ///
+    /// Kinds: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or a
+    /// field of any kvm event (kvm_eoi.vector).
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = VMEXIT,
+        help_heading = "Selection"
+    )]
+    pub(super) kind: String,
+
+    /// Measure preemption: the time a runnable vCPU thread waits for a CPU
+    ///
+    /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
+    /// more.
+    #[arg(long, help_heading = "Selection")]
+    pub(super) preempt: bool,
+
+    /// Stop after this time (10s, 1h) [default: until q]
+    ///
+    /// In a recording, the time starts at the first selected event.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
+    pub(super) duration: Option<Duration>,
+
+    /// Time between two updates (100ms, 1s); the keys + and - change it
+    #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = parse_duration,
+          help_heading = "Duration")]
+    pub(super) interval: Duration,
+
+    /// Play a recording N times as fast
+    #[arg(long, value_name = "N", default_value = "1", requires = "input", conflicts_with = "once",
+          value_parser = parse_speed, help_heading = "Duration")]
+    pub(super) speed: f64,
+
+    /// Print all rows of one interval (or --duration) as text and exit
+    #[arg(long, help_heading = "Output")]
+    pub(super) once: bool,
+
+    /// Sort rows by this key, largest first
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "cost",
+        help_heading = "Output"
+    )]
+    pub(super) sort: Sort,
+
+    /// Maximum number of (thread, reason) rows [default: 25 per vCPU, at least 4096]
+    ///
+    /// A row takes 2.5 KB of kernel memory.
+    #[arg(long, value_name = "N", help_heading = "Output", conflicts_with = "input",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) max_rows: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Sort {
+    /// Exits per second
+    Exits,
+    /// Time outside the guest without idle time
+    Cost,
+    /// cost / (cost + guest time)
+    Overhead,
+    /// Time outside the guest, including idle
+    Out,
+    /// Time in the guest
+    Guest,
+    /// Time in the kernel
+    Kernel,
+    /// Time in the VMM's user space, except during halts
+    Vmm,
+    /// Time halted, and the VMM's part of halts
+    Idle,
+    /// Time preempted (with --preempt)
+    Preempted,
+    /// Mean time of an exit
+    Mean,
+    /// Median time of an exit
+    P50,
+    /// 99th percentile of an exit's time
+    P99,
+    /// Longest exit
+    Max,
+    /// Name
+    Name,
+}
+
+impl From<Sort> for tui::Sort {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Exits => Self::Exits,
+            Sort::Cost => Self::Cost,
+            Sort::Overhead => Self::Overhead,
+            Sort::Out => Self::Out,
+            Sort::Guest => Self::Guest,
+            Sort::Kernel => Self::Kernel,
+            Sort::Vmm => Self::Vmm,
+            Sort::Idle => Self::Idle,
+            Sort::Preempted => Self::Preempted,
+            Sort::Mean => Self::Mean,
+            Sort::P50 => Self::P50,
+            Sort::P99 => Self::P99,
+            Sort::Max => Self::Max,
+            Sort::Name => Self::Name,
+        }
+    }
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(speed) if speed > 0.0 && f64::is_finite(speed) => Ok(speed),
+        _ => Err("the speed must be a number greater than 0, such as 10 or 0.5".into()),
+    }
+}
+
+/// A recording that is opened, and what is read of it.
+pub(super) struct OpenedRecording {
+    pub(super) recording: Recording,
+    pub(super) playback: PlaybackOptions,
+    pub(super) replay: ReplayOptions,
+}
+
+impl TopArgs {
+    fn timing_request(&self, find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+        let counted = match self.kind.as_str() {
+            VMEXIT => None,
+            name => Some(EventKind::from_name(name)?),
+        };
+        timing::timing_request(find, counted, self.preempt)
+    }
+
+    /// Starts to count the exits of the running kernel.
+    pub(super) fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
+        let tracefs = open_tracefs()?;
+        let find = |system: &str, name: &str| find_format(&tracefs, system, name);
+        Ok(Live::start(LiveOptions {
+            entry: find("kvm", "kvm_entry")?,
+            timing: Some(self.timing_request(&find)?),
+            selection: self.target.for_running_kernel()?,
+            sizes: timing::map_sizes(self.max_rows),
+            logs_programs: global.ebpf_log,
+            ..LiveOptions::default()
+        })?)
+    }
+
+    /// Opens the recording.
+    pub(super) fn open(&self, path: &Path) -> anyhow::Result<OpenedRecording> {
+        let mut recording = Recording::open(path)?;
+        let request = |find: &FindFormat<'_>| self.timing_request(find);
+        let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
+        recording.select_events(&selected);
+        replay.is_sampled = recording.is_sampled(&selected);
+        let interval = (!self.once).then_some(self.interval);
+        let playback = PlaybackOptions {
+            selection: self.target.for_recording()?,
+            limits: TimeLimits {
+                duration_ns: self.duration.map(saturating_ns),
+                interval_ns: interval.map(saturating_ns),
+                ..TimeLimits::default()
+            },
+            without_raw: false,
+        };
+        Ok(OpenedRecording {
+            recording,
+            playback,
+            replay,
+        })
+    }
+
+    /// Creates the state of the screen.
+    pub(super) fn app(&self, global: GlobalOptions, size: (u16, u16)) -> App {
+        let recording = self.input.as_deref().map(|path| {
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            match name.to_string_lossy() {
+                name if name == "-" => "stdin".to_owned(),
+                name => name.into_owned(),
+            }
+        });
+        let setup = Setup {
+            kind: self.kind.to_ascii_lowercase(),
+            preempt_watched: self.preempt,
+            color: use_color(global.color, true),
+            unicode: locale::is_utf8(),
+            recording,
+            interactive: !self.once,
+        };
+        App::new(setup, self.sort.into(), self.interval, size)
+    }
+}

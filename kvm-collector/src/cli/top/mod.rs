@@ -1,0 +1,182 @@
+//! `kvm-collector top`.
+
+mod args;
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    global::{GlobalOptions, block_on},
+    output::open_output,
+    recording,
+    usage::bail_usage,
+};
+use crate::{
+    session::{
+        self,
+        top::{ControlQueue, TopOutput, TopPlayer, TopReader},
+    },
+    source::RecordingSummary,
+    tui::{self, Mailbox, Screen},
+    view::TopReading,
+};
+pub(super) use args::TopArgs;
+use args::{OpenedRecording, Sort};
+
+pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    if matches!(args.sort, Sort::Preempted) && !args.preempt {
+        bail_usage!("--sort preempted needs --preempt: give both");
+    }
+    if args.once {
+        return match &args.input {
+            Some(path) => print_recording(&args, path, global),
+            None => block_on(print_running_kernel(args, global)),
+        };
+    }
+    if !io::stdout().is_terminal() {
+        bail!(
+            "stdout is not a terminal: use `kvm-collector top --once` to print one interval as text, or `kvm-collector exits -I 1s` to print one report per second"
+        );
+    }
+    match &args.input {
+        Some(path) => play_recording(&args, path, global),
+        None => show_running_kernel(&args, global),
+    }
+}
+
+fn show_running_kernel(args: &TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let live = args.start(global)?;
+    let (interval, duration) = (args.interval, args.duration);
+    show(args, global, move |runtime, controls, output| {
+        let _runtime = runtime.enter();
+        let reader = TopReader::new(live, interval, duration, controls, output)?;
+        Ok(move |runtime: Runtime| runtime.block_on(reader.run()))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let OpenedRecording {
+        recording,
+        playback,
+        replay,
+    } = args.open(path)?;
+    let pace = Duration::try_from_secs_f64(args.interval.as_secs_f64() / args.speed);
+    let pace = pace.unwrap_or(Duration::MAX);
+    let (target, file) = (args.target.clone(), path.to_owned());
+    let summary = show(args, global, move |runtime, controls, output| {
+        let _runtime = runtime.enter();
+        let player = TopPlayer::new(pace, controls, output)?;
+        let check =
+            move |summary: &RecordingSummary| target.check_all_seen(&summary.processes, &file);
+        Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
+    })?;
+    // Not earlier: the screen would hide the warning.
+    if let Some(summary) = summary {
+        recording::warn_if_damaged(&summary, path);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the screen until the user quits or its source ends.
+///
+/// `prepare` returns the source of readings, which runs in a thread of its own.
+fn show<T: Send + 'static, S>(
+    args: &TopArgs,
+    global: GlobalOptions,
+    prepare: impl FnOnce(&Runtime, ControlQueue, ScreenOutput) -> io::Result<S>,
+) -> anyhow::Result<T>
+where
+    S: FnOnce(Runtime) -> anyhow::Result<T> + Send + 'static,
+{
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mailbox = Arc::new(Mailbox::default());
+    let controls = ControlQueue::default();
+    // Install the signal handlers before waiting for the terminal.
+    let output = ScreenOutput(Arc::clone(&mailbox));
+    let source = prepare(&runtime, controls.clone(), output)?;
+    let source: JoinHandle<anyhow::Result<T>> = thread::Builder::new()
+        .name("source".into())
+        .spawn(move || source(runtime))?;
+    let mut screen = Screen::open().context("cannot use the terminal")?;
+    let mut app = args.app(global, screen.size()?);
+    tui::start_input_thread(Arc::clone(&mailbox))?;
+    let screen_result = tui::run(&mut app, &mut screen, &mailbox, &mut |control| {
+        controls.send(control);
+    });
+    // Restore the terminal first, because detaching the programs takes some time.
+    drop(screen);
+    controls.end();
+    let source_result = source.join().unwrap_or_else(|_| {
+        // The panic hook has printed the message.
+        Err(anyhow::anyhow!("the thread that reads exits panicked"))
+    });
+    let result = source_result?;
+    screen_result.context("cannot write to the terminal")?;
+    Ok(result)
+}
+
+async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let mut live = args.start(global)?;
+    let duration = args.duration.unwrap_or(args.interval);
+    let reading = session::top::read_once(&mut live, duration).await?;
+    print(&args, global, reading)
+}
+
+fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let OpenedRecording {
+        recording,
+        playback,
+        replay,
+    } = args.open(path)?;
+    let shows_progress = !global.quiet;
+    let (reading, summary) =
+        session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
+    recording::report_end(&summary, &args.target, path)?;
+    print(args, global, reading)
+}
+
+/// Prints a reading as text.
+fn print(args: &TopArgs, global: GlobalOptions, reading: TopReading) -> anyhow::Result<ExitCode> {
+    let mut app = args.app(global, (0, 0));
+    app.add_reading(reading);
+    let mut out = open_output(None)?;
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
+    tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
+    io::Write::flush(&mut out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends readings to the screen. Ends the screen when dropped, also after a panic.
+struct ScreenOutput(Arc<Mailbox>);
+
+impl TopOutput for ScreenOutput {
+    fn send_reading(&mut self, reading: Box<TopReading>) {
+        self.0.add_readings(|unread| unread.add_reading(reading));
+    }
+
+    fn send_histograms(&mut self, reading: Box<TopReading>) {
+        self.0.add_readings(|unread| unread.add_histograms(reading));
+    }
+
+    fn send_end(&mut self) {
+        self.0.end_source();
+    }
+}
+
+impl Drop for ScreenOutput {
+    fn drop(&mut self) {
+        // The screen may be waiting for a terminal that accepts no output.
+        tui::stop_waiting();
+        self.0.end();
+    }
+}

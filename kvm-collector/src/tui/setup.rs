@@ -1,0 +1,18 @@
+//! Options of the screen.
+
+/// Options that do not change while the screen is shown.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Kind of events to count: a value of `--kind`.
+    pub kind: String,
+    /// Preempted time is measured.
+    pub preempt_watched: bool,
+    /// Use colours.
+    pub color: bool,
+    /// Use symbols that are not ASCII.
+    pub unicode: bool,
+    /// Name of the recording that is played; `None` for the running kernel.
+    pub recording: Option<String>,
+    /// The screen is on a terminal. False for `--once`, which prints all rows and no keys.
+    pub interactive: bool,
+}
