@@ -72,6 +72,7 @@ fn play(path: &Path, pace: Duration, prepare: impl FnOnce(&ControlQueue)) -> Pla
         limits: TimeLimits {
             interval_ns: Some(INTERVAL_NS),
             duration_ns: None,
+            ..TimeLimits::default()
         },
         ..PlaybackOptions::default()
     };
