@@ -149,5 +149,5 @@ fn a_sample_is_an_estimate_and_has_no_times() {
     let out = std::env::temp_dir().join("kvm-collector-consistency-none.csv");
     let args = ["convert", "--to", "csv", "-o", out.to_str().unwrap()];
     let messages = String::from_utf8(run(&file, &args).stderr).expect("text");
-    assert!(messages.contains("only a sample of them"), "{messages}");
+    assert!(messages.contains("a sample of the events"), "{messages}");
 }
