@@ -35,7 +35,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     } else {
         write_text(out, &diagnosis)?;
     }
-    Ok(if diagnosis.is_usable() {
+    Ok(if diagnosis.usable {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -24,10 +24,8 @@ pub fn diagnose(facts: &Facts, counts: &Result<EventCounts, ProbeError>) -> Diag
         events(facts.tracefs.as_ref()),
         exit_events(counts, &facts.kvm),
     ];
-    Diagnosis {
-        exits_fire: counts.as_ref().ok().map(EventCounts::exit_events_fire),
-        checks,
-    }
+    let exits_fire = counts.as_ref().ok().map(EventCounts::exit_events_fire);
+    Diagnosis::new(exits_fire, checks)
 }
 
 fn kernel(kernel: &Kernel) -> Check {
@@ -342,7 +340,7 @@ mod tests {
     fn healthy_host_passes_all_checks() {
         let diagnosis = diagnose(&healthy_host(), &ALL_EVENTS_FIRE);
         assert!(
-            diagnosis.is_usable() && diagnosis.exits_fire == Some(true),
+            diagnosis.usable && diagnosis.exits_fire == Some(true),
             "{diagnosis:?}"
         );
         assert_eq!(statuses(&healthy_host(), &ALL_EVENTS_FIRE), []);
@@ -358,7 +356,7 @@ mod tests {
         });
         let diagnosis = diagnose(&healthy_host(), &counts);
         assert!(
-            diagnosis.is_usable() && diagnosis.exits_fire == Some(false),
+            diagnosis.usable && diagnosis.exits_fire == Some(false),
             "{diagnosis:?}"
         );
         assert_eq!(
@@ -409,7 +407,7 @@ mod tests {
             tracefs: None,
         };
         let diagnosis = diagnose(&nothing, &Err(ProbeError::NoTracefs));
-        assert!(!diagnosis.is_usable() && diagnosis.exits_fire.is_none());
+        assert!(!diagnosis.usable && diagnosis.exits_fire.is_none());
         let expected = [
             ("privileges", Status::Fail),
             ("pid namespace", Status::Warn),

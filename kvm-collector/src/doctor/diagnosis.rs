@@ -72,6 +72,8 @@ impl Check {
 /// Results of all checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
+    /// Whether the collector works on this host: no check failed.
+    pub usable: bool,
     /// Whether `kvm_exit` and `kvm_entry` fire for a guest on this host; `None` if the probe failed.
     pub exits_fire: Option<bool>,
     /// All checks. A cause comes before its consequences.
@@ -79,9 +81,13 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Returns whether the collector works on this host: no check failed.
+    /// Summarizes the checks.
     #[must_use]
-    pub fn is_usable(&self) -> bool {
-        self.checks.iter().all(|check| check.status != Status::Fail)
+    pub fn new(exits_fire: Option<bool>, checks: Vec<Check>) -> Self {
+        Self {
+            usable: checks.iter().all(|check| check.status != Status::Fail),
+            exits_fire,
+            checks,
+        }
     }
 }

@@ -21,10 +21,6 @@ pub fn write_text(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()>
             writeln!(out, "      {:<width$}  -> {advice}", "")?;
         }
     }
-    let works = if diagnosis.is_usable() {
-        "can"
-    } else {
-        "cannot"
-    };
+    let works = if diagnosis.usable { "can" } else { "cannot" };
     writeln!(out, "\nkvm-collector {works} work here.")
 }

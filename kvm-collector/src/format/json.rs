@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::view::ReportOrigin;
+use crate::view::{ReportOrigin, SlowExitRow};
 
 /// Writes an object as one line of JSON.
 ///
@@ -25,6 +25,29 @@ struct WithOrigin<'a, R> {
     end: Option<String>,
     #[serde(flatten)]
     report: &'a R,
+}
+
+/// What every exit that is reported alone has in front of its own fields.
+#[derive(Serialize)]
+struct ExitWithOrigin<'a> {
+    #[serde(flatten)]
+    origin: &'a ReportOrigin,
+    end: Option<String>,
+    #[serde(flatten)]
+    exit: &'a SlowExitRow,
+}
+
+/// Writes a slow exit as one line of JSON, with its origin and its end in UTC.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_slow_exit(
+    exit: &SlowExitRow,
+    origin: &ReportOrigin,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let end = origin.utc(exit.end_ns);
+    write_line(&ExitWithOrigin { origin, end, exit }, out)
 }
 
 /// Writes a report as one line of JSON, with its origin and its start and end in UTC. `period` is `interval` or `total`.

@@ -3,6 +3,15 @@
 use crate::view::ExitRow;
 pub(super) use crate::view::with_known_name as with_name;
 
+/// Returns the name of a VM, followed by the pid of its VMM unless the name ends with it. The pid is 0 for VMs that are merged.
+pub(super) fn vm_name(name: &str, pid: u32) -> String {
+    if pid == 0 || name.ends_with(&format!("-{pid}")) {
+        name.to_owned()
+    } else {
+        format!("{name} (pid {pid})")
+    }
+}
+
 /// Returns the index of a vCPU, or its thread's id if the index is not known.
 pub(super) fn vcpu_name(vcpu: Option<u32>, tid: Option<u32>) -> Option<String> {
     vcpu.map(|index| index.to_string())

@@ -3,7 +3,8 @@
 //! Perfetto and DuckDB are Python packages, which the tests install from PyPI. Without them, their tests are ignored.
 
 mod perfetto_and_duckdb;
-mod python_tools;
+#[path = "../common/python.rs"]
+mod python;
 #[path = "../common/raw_event.rs"]
 mod raw_event;
 #[path = "../common/raw_record.rs"]
@@ -24,7 +25,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use perfetto_and_duckdb::{
     check_duckdb_events, check_duckdb_exits, check_perfetto_counts, check_perfetto_slices,
 };
-use python_tools::python_test;
+use python::python_test;
 use sample_recording::{write_many_exits, write_one_exit_of_each_kind};
 use temporary_folder::TemporaryFolder;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::temporary_folder::TemporaryFolder;
 use crate::{
-    convert, python_tools, run,
+    convert, python, run,
     sample_recording::{START_NS, TGID, write_many_exits, write_one_exit_of_each_kind},
 };
 
@@ -16,7 +16,7 @@ pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {
     let (path, out) = (folder.file("kvm.data"), folder.file("kvm.pftrace"));
     write_one_exit_of_each_kind(&path);
     convert(&["--to", "perfetto"], &path, &out)?;
-    let trace = python_tools::run_script("read_trace.py", &out.to_string_lossy())?;
+    let trace = python::run_script("convert/read_trace.py", &out.to_string_lossy())?;
     assert_eq!(trace["clock"], 3, "CLOCK_MONOTONIC");
     let tracks: Vec<_> = trace["tracks"].as_array().into_iter().flatten().collect();
     let tracks_of_kind = |kind: &str| -> Vec<_> {
@@ -89,7 +89,7 @@ pub(crate) fn check_perfetto_counts() -> Result<(), Failed> {
     let (path, out) = (folder.file("kvm.data"), folder.file("kvm.pftrace"));
     write_many_exits(&path, 25_000);
     convert(&["--to", "perfetto"], &path, &out)?;
-    let trace = python_tools::run_script("read_trace.py", &out.to_string_lossy())?;
+    let trace = python::run_script("convert/read_trace.py", &out.to_string_lossy())?;
     let counts = trace["counts"].as_array().into_iter().flatten();
     // The recording has one exit per us for 25 ms. Exits without an entry end at the next exit.
     let counts: Vec<_> = counts.map(|it| it["value"].as_u64().unwrap_or(0)).collect();
@@ -115,8 +115,8 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         String::from_utf8_lossy(&output.stderr)
     );
     let report: Value = serde_json::from_slice(&fs::read(&json)?)?;
-    let rows = python_tools::run_script(
-        "run_query.py",
+    let rows = python::run_script(
+        "convert/run_query.py",
         &format!(
             "select reason, count(*), sum(duration_ns), sum(vmm_ns), sum(halted_ns), sum(kernel_ns), min(duration_ns), \
              max(duration_ns), count(*) filter (untimed or open) {from} group by reason"
@@ -157,7 +157,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         .collect();
     assert_eq!(rows.len(), 5);
     assert_eq!(rows, expected);
-    let types = python_tools::run_script("run_query.py", &format!("describe select * {from}"))?;
+    let types = python::run_script("convert/run_query.py", &format!("describe select * {from}"))?;
     let types: BTreeMap<_, _> = types
         .as_array()
         .into_iter()
@@ -180,7 +180,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         out.display()
     );
     assert_eq!(
-        python_tools::run_script("run_query.py", &groups)?[0][0],
+        python::run_script("convert/run_query.py", &groups)?[0][0],
         2,
         "rows are written while the recording is read"
     );
@@ -199,7 +199,7 @@ pub(crate) fn check_duckdb_events() -> Result<(), Failed> {
         "select event, count(*) from '{}' group by event order by event",
         out.display()
     );
-    let counts = python_tools::run_script("run_query.py", &counts)?;
+    let counts = python::run_script("convert/run_query.py", &counts)?;
     let mut counted: Vec<_> = report["events"].as_array().into_iter().flatten().collect();
     counted.retain(|it| it["count"] != 0);
     counted.sort_by_key(|it| it["event"].as_str().map(ToOwned::to_owned));
@@ -213,7 +213,7 @@ pub(crate) fn check_duckdb_events() -> Result<(), Failed> {
         "select text, fields->>'$.exit_reason.name' from '{}' where event = 'kvm_exit' order by time_ns limit 1",
         out.display()
     );
-    let row = &python_tools::run_script("run_query.py", &fields)?[0];
+    let row = &python::run_script("convert/run_query.py", &fields)?[0];
     assert!(
         row[0]
             .as_str()
@@ -225,7 +225,7 @@ pub(crate) fn check_duckdb_events() -> Result<(), Failed> {
         "select value::varchar from parquet_kv_metadata('{}') where key::varchar like '%loss%'",
         out.display()
     );
-    let metadata = python_tools::run_script("run_query.py", &metadata)?;
+    let metadata = python::run_script("convert/run_query.py", &metadata)?;
     assert!(metadata.to_string().contains("42"), "{metadata}");
     Ok(())
 }

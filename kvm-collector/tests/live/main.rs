@@ -33,6 +33,8 @@ mod replay;
 mod requirements;
 mod resident_vm;
 mod running_collector;
+#[path = "../common/schema.rs"]
+mod schema;
 mod self_cost;
 mod small_ring;
 mod smoke;

@@ -10,10 +10,13 @@ use std::{
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use crate::{check::ensure, requirements::collector_command};
+use crate::{check::ensure, requirements::collector_command, schema::check_schema};
 
 /// No process of these tests runs longer, also under emulation.
 const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Maximum number of objects at the start of an output that are validated with the schema.
+const SCHEMA_CHECKS: usize = 20;
 
 /// The exit code and the output of a process that has ended.
 #[derive(Debug)]
@@ -58,14 +61,18 @@ impl FinishedProcess {
 
     /// Parses each line of stdout as JSON.
     pub(crate) fn json(&self) -> Result<Vec<Value>, Failed> {
-        self.stdout
-            .lines()
-            .map(|line| {
-                serde_json::from_str(line).map_err(|error| {
-                    Failed::from(format!("{error} in `{line}`; stderr: {}", self.stderr))
-                })
+        let parse = |line| {
+            serde_json::from_str(line).map_err(|error| {
+                Failed::from(format!("{error} in `{line}`; stderr: {}", self.stderr))
             })
-            .collect()
+        };
+        let objects: Vec<Value> = self.stdout.lines().map(parse).collect::<Result<_, _>>()?;
+        // Streams may have very many objects, which are all alike.
+        let some = objects.iter().take(SCHEMA_CHECKS).chain(objects.last());
+        for object in some {
+            check_schema(object).map_err(|error| format!("{error} in {object}"))?;
+        }
+        Ok(objects)
     }
 
     /// Parses the last line of stdout as JSON: the report, or with several reports that of the whole run.

@@ -123,6 +123,7 @@ fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
     build_ebpf::run()?;
     for (program, purpose) in [
         (TMUX, "a test of `top` in a terminal"),
+        ("jq", "tests of docs/cookbook.md"),
         (CHROMIUM, "tests of the HTML report in a browser"),
     ] {
         if process::find_program(program).is_none()

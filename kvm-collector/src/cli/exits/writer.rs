@@ -145,7 +145,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
         }
         let row = SlowExitRow::from_record(exit, &KeyNames::new(context.timing), context.vm_name);
         match self.format {
-            OutputFormat::Json => json::write_line(&row, &mut self.out)?,
+            OutputFormat::Json => json::write_slow_exit(&row, &self.origin, &mut self.out)?,
             _ => {
                 if !std::mem::replace(&mut self.in_slow_section, true) {
                     self.heading.begin_section(&self.origin, &mut self.out)?;

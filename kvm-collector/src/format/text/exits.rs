@@ -58,7 +58,7 @@ pub fn write_exits(
             "\n{INDENT}{}",
             style.bold("where the vCPUs' time went")
         )?;
-        write_table(&vcpu_table(report), style, out)?;
+        write_table(&vcpu_table(report, style), style, out)?;
     }
     write_advice(&report.rows, style, out)?;
     writeln!(

@@ -8,7 +8,7 @@ use super::{
     table::{fit_width, new_table},
 };
 use crate::{
-    format::row_names::{key_name, vcpu_name, with_name},
+    format::row_names::{key_name, vcpu_name, vm_name, with_name},
     view::{ExitRow, ExitsReport},
 };
 
@@ -23,10 +23,9 @@ fn name_columns(report: &ExitsReport) -> Vec<NameColumn> {
         columns.push(("host", |row| row.host.clone().unwrap_or_default()));
     }
     if has(|row| row.vm.is_some()) {
-        columns.push(("VM", |row| match (&row.vm, row.pid) {
-            (Some(vm), Some(0)) => vm.clone(),
-            (Some(vm), Some(pid)) => format!("{vm} (pid {pid})"),
-            _ => String::new(),
+        columns.push(("VM", |row| {
+            let vm = row.vm.as_deref().zip(row.pid);
+            vm.map_or_else(String::new, |(name, pid)| vm_name(name, pid))
         }));
     }
     if has(|row| row.vcpu.is_some() || row.tid.is_some()) {

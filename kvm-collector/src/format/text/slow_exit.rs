@@ -6,7 +6,7 @@ use super::{style::TextStyle, table::INDENT};
 use crate::{
     format::{
         local_time,
-        row_names::{vcpu_name, with_name},
+        row_names::{vcpu_name, vm_name, with_name},
         units::duration,
     },
     view::{ReportOrigin, SlowExitRow},
@@ -48,9 +48,8 @@ pub fn write_slow_exit(
     let vcpu = vcpu_name(row.vcpu, Some(row.tid)).unwrap_or_default();
     write!(
         out,
-        "{INDENT}{end} {} (pid {}), vCPU {vcpu}: {} took {}",
-        row.vm,
-        row.pid,
+        "{INDENT}{end} {}, vCPU {vcpu}: {} took {}",
+        vm_name(&row.vm, row.pid),
         with_name(&row.what, row.what_name.as_deref()),
         duration(row.time_ns)
     )?;

@@ -8,7 +8,10 @@ use super::{
     table::{INDENT, new_table, write_table},
 };
 use crate::{
-    format::units::{count, plural, rate},
+    format::{
+        row_names::vm_name,
+        units::{count, plural, rate},
+    },
     view::{StatEvent, StatReport},
 };
 
@@ -34,8 +37,9 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
     }
     for vm in &report.vms {
         let host = vm.host.as_ref().map(|host| format!("{host}: "));
-        let title = format!("{}{} (pid {})", host.unwrap_or_default(), vm.vm, vm.pid);
-        writeln!(out, "\n{}", style.bold(&title))?;
+        let name = vm_name(&vm.vm, vm.pid);
+        let title = format!("{}{name}", host.unwrap_or_default());
+        writeln!(out, "\n{INDENT}{}", style.bold(&title))?;
         write_events(vm.events.iter(), style, out)?;
     }
     writeln!(out)?;

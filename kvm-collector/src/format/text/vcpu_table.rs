@@ -2,17 +2,21 @@
 
 use comfy_table::Table;
 
-use super::table::new_table;
+use super::{
+    style::TextStyle,
+    table::{fit_width, new_table},
+};
 use crate::{
     format::{
-        row_names::vcpu_name,
+        row_names::{vcpu_name, vm_name},
         units::{count, duration, percent},
     },
     view::{ExitsReport, VcpuRow},
 };
 
-/// Creates the table. Times are shares of the report's time, except for the time of an exit in progress.
-pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
+/// Creates the table with the columns that fit into a line. Times are shares of the report's time, except for the time of an exit
+/// in progress.
+pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> Table {
     let has_hosts = report.vcpus.iter().any(|row| row.host.is_some());
     let mut header = Vec::new();
     if has_hosts {
@@ -39,7 +43,7 @@ pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
             cells.push(row.host.clone().unwrap_or_default());
         }
         cells.extend([
-            format!("{} (pid {})", row.vm, row.pid),
+            vm_name(&row.vm, row.pid),
             vcpu_name(row.vcpu, row.tid).unwrap_or_default(),
             count(row.count),
         ]);
@@ -52,6 +56,18 @@ pub(super) fn vcpu_table(report: &ExitsReport) -> Table {
             ns => duration(ns),
         });
         table.add_row(cells);
+    }
+    if let Some(max_width) = style.max_width {
+        // The share in the guest and the exit in progress are most important, because no other table has them.
+        let ranks = header.iter().map(|name| match *name {
+            "kernel" => 5,
+            "exits" => 4,
+            "halted" => 3,
+            "VMM" => 2,
+            "preempted" => 1,
+            _ => 0,
+        });
+        fit_width(&mut table, &ranks.collect::<Vec<_>>(), max_width);
     }
     table
 }

@@ -10,17 +10,17 @@ use libtest_mimic::{Completion, Failed, Trial};
 
 /// The virtual environment with the packages. Later runs use it again.
 fn venv_folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("convert-python")
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("python")
 }
 
 /// Returns a Python interpreter that has the packages, or why there is none.
-fn python() -> Result<&'static Path, &'static str> {
+pub(crate) fn python() -> Result<&'static Path, &'static str> {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = PYTHON.get_or_init(|| {
         let python = venv_folder().join("bin/python");
         let has_all = |python: &Path| {
             let mut command = Command::new(python);
-            command.args(["-c", "import duckdb, perfetto, google.protobuf"]);
+            command.args(["-c", "import duckdb, pandas, perfetto, google.protobuf"]);
             command.output().is_ok_and(|it| it.status.success())
         };
         if has_all(&python) {
@@ -45,16 +45,14 @@ fn python() -> Result<&'static Path, &'static str> {
         ];
         let pip = Command::new(&python)
             .args(pip)
-            .args(["perfetto", "duckdb", "protobuf"])
+            .args(["perfetto", "duckdb", "duckdb-cli", "pandas", "protobuf"])
             .output();
         match pip {
             Ok(output) if output.status.success() && has_all(&python) => Ok(python),
             Ok(output) => {
                 let messages = String::from_utf8_lossy(&output.stderr).into_owned();
                 let last_line = messages.lines().last().unwrap_or_default();
-                Err(format!(
-                    "pip cannot install perfetto and duckdb: {last_line}"
-                ))
+                Err(format!("pip cannot install the packages: {last_line}"))
             }
             Err(error) => Err(format!("no pip: {error}")),
         }
@@ -70,10 +68,10 @@ pub(crate) fn python_test(name: &str, run: fn() -> Result<(), Failed>) -> Trial 
     })
 }
 
-/// Runs a script of this test. Returns the JSON that it prints.
+/// Runs a script, whose path is relative to `tests`. Returns the JSON that it prints.
 pub(crate) fn run_script(name: &str, argument: &str) -> Result<serde_json::Value, Failed> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/convert")
+        .join("tests")
         .join(name);
     let output = Command::new(python()?).arg(script).arg(argument).output()?;
     if !output.status.success() {

@@ -1,0 +1,35 @@
+//! Reports as users and programs read them, of a simulated recording: text in several widths, JSON and CSV, compared with the files
+//! in `tests/fixtures/reports`, with the schema, and with the sums of other programs.
+//!
+//! `KVM_COLLECTOR_WRITE_REPORTS=1 cargo test -p kvm-collector --test reports` rewrites the files.
+
+mod cookbook;
+mod golden;
+#[path = "../common/python.rs"]
+mod python;
+#[path = "../common/raw_event.rs"]
+mod raw_event;
+#[path = "../common/raw_record.rs"]
+mod raw_record;
+mod recording_folder;
+#[path = "../common/schema.rs"]
+mod schema;
+#[path = "../html/simulated_recording.rs"]
+mod simulated_recording;
+mod sums;
+mod valid_json;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let tests = [
+        golden::tests(),
+        valid_json::tests(),
+        sums::tests(),
+        cookbook::tests(),
+    ];
+    let tests = tests.into_iter().flatten().collect();
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}

@@ -1,0 +1,68 @@
+//! DuckDB and pandas sum the intervals of CSV and JSON to the total.
+
+use std::fs;
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::{Value, json};
+
+use crate::{
+    python::{python_test, run_script},
+    recording_folder::{recording_folder, stdout},
+};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![python_test(
+        "intervals_add_up_in_duckdb_and_pandas",
+        intervals_add_up,
+    )]
+}
+
+fn intervals_add_up() -> Result<(), Failed> {
+    let folder = recording_folder();
+    let write = |name: &str, command: &str| -> Result<(), Failed> {
+        let args: Vec<_> = command.split(' ').collect();
+        Ok(fs::write(folder.join(name), stdout(&args, None)?)?)
+    };
+    write(
+        "exits.csv",
+        "exits -i kvm.data -I 700ms --by vm,vcpu,reason --csv",
+    )?;
+    write(
+        "exits.jsonl",
+        "exits -i kvm.data -I 700ms --by vm,vcpu,reason --json",
+    )?;
+    write("stat.csv", "stat -i kvm.data -I 700ms --per-vm --csv")?;
+    write("stat.jsonl", "stat -i kvm.data -I 700ms --json")?;
+    let total = |command: &str| -> Result<Value, Failed> {
+        let args: Vec<_> = command.split(' ').collect();
+        Ok(serde_json::from_str(&stdout(&args, None)?)?)
+    };
+    let exits = total("exits -i kvm.data --json")?;
+    let stat = total("stat -i kvm.data --json")?;
+    let events = stat["events"].as_array().ok_or("no events")?;
+    let events: u64 = events.iter().filter_map(|it| it["count"].as_u64()).sum();
+    let expected = json!({
+        "exits": exits["count"],
+        "time_ns": exits["time_ns"],
+        "events": events,
+    });
+    let sums = run_script("reports/sum_intervals.py", &folder.to_string_lossy())?;
+    for reader in ["duckdb_csv", "pandas_csv", "duckdb_json", "pandas_json"] {
+        if sums[reader] != expected {
+            return Err(format!("{reader}: {} instead of {expected}", sums[reader]).into());
+        }
+    }
+    // Every CSV cell of these columns is an integer or a time, so no reader converts it to something else.
+    for (column, types) in [
+        ("count", ["BIGINT", "int64"]),
+        ("time_ns", ["BIGINT", "int64"]),
+        ("elapsed_ns", ["BIGINT", "int64"]),
+        ("pid", ["BIGINT", "int64"]),
+        ("time", ["TIMESTAMP WITH TIME ZONE", "datetime64[ns, UTC]"]),
+    ] {
+        if sums["types"][column] != json!(types) {
+            return Err(format!("{column}: {} instead of {types:?}", sums["types"][column]).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! All JSON is valid according to `docs/schema.json`.
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+use crate::{recording_folder::stdout, schema::check_schema};
+
+const COMMANDS: [&str; 14] = [
+    "exits -i kvm.data --json -I 1s",
+    "exits -i lossy.data --json --by vm,vcpu,reason --hist --percentiles 50,99.9 --advice --causes 3",
+    "exits -i kvm.data --json --kind msr --by vm,reason",
+    "exits -i kvm.data --json --slow 100us",
+    "exits -i kvm.data --json --baseline before.json",
+    "exits -i kvm.data lossy.data --json --by host,vm",
+    "exits -i kvm.data --json --from 1s --until 2s --vm web-1* --reason io",
+    "stat -i kvm.data --json -I 1s --per-vm",
+    "stat -i lossy.data --json -e kvm_exit",
+    "trace -i lossy.data --json",
+    "list -i kvm.data --json",
+    "list -i kvm.data --json vms",
+    "list --json kinds",
+    "exits -i kvm.data --json --vcpu 0-1 --pid 1073741824",
+];
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let valid = COMMANDS.iter().map(|command| {
+        Trial::test(
+            format!("schema_of_{}", command.replace(' ', "_")),
+            move || check(command),
+        )
+    });
+    let invalid = Trial::test("schema_refuses_unknown_fields", refuse_unknown_fields);
+    valid.chain([invalid]).collect()
+}
+
+fn check(command: &str) -> Result<(), Failed> {
+    let args: Vec<_> = command.split(' ').collect();
+    let text = stdout(&args, None)?;
+    let mut objects = 0;
+    for line in text.lines() {
+        let object: Value = serde_json::from_str(line)?;
+        check_schema(&object)?;
+        objects += 1;
+    }
+    if objects == 0 {
+        return Err("no object".into());
+    }
+    Ok(())
+}
+
+fn refuse_unknown_fields() -> Result<(), Failed> {
+    let text = stdout(&["stat", "-i", "kvm.data", "--json"], None)?;
+    let mut object: Value = serde_json::from_str(&text)?;
+    object["loss"]["another"] = 1.into();
+    match check_schema(&object) {
+        Err(error) if error.contains("another") => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    }
+}
