@@ -8,6 +8,7 @@ mod exits;
 mod global;
 mod guest;
 mod list;
+mod number;
 mod origin;
 mod output;
 mod output_file;

@@ -13,6 +13,7 @@ use clap::Args;
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    number::parse_number,
     selection::{EventArgs, ReasonArgs, TargetArgs},
     size::{QUEUE_BYTES, parse_bytes, parse_queue_bytes, parse_ring_bytes},
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
@@ -71,7 +72,7 @@ pub(super) struct RecordArgs {
 
     /// Compress with zstd at this level, 1 to 22; level 1 if LEVEL is omitted
     #[arg(short = 'z', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1",
-        require_equals = true, value_parser = clap::value_parser!(i32).range(1..=22), help_heading = "Output")]
+        require_equals = true, value_parser = parse_level, help_heading = "Output")]
     compress: Option<i32>,
 
     /// Stop at this file size (100M, 2G); with --rotate, continue in a new file
@@ -79,8 +80,8 @@ pub(super) struct RecordArgs {
     max_size: Option<u64>,
 
     /// Keep the last N files: FILE is the newest, FILE.1 the one before
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = "Output")]
-    rotate: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = parse_rotate, help_heading = "Output")]
+    rotate: Option<u32>,
 
     /// Keep the events of the last TIME in memory; write them at --trigger or SIGUSR1
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "max_size", help_heading = "Output")]
@@ -94,7 +95,7 @@ pub(super) struct RecordArgs {
     trigger: Option<Duration>,
 
     /// Maximum memory of the flight recorder; when it is full, the oldest events are dropped
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_size, help_heading = "Output")]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_size, requires = "flight_recorder", help_heading = "Output")]
     memory: u64,
 
     /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M divided by the number of CPUs, at least 256K, at most 4M]
@@ -114,6 +115,14 @@ pub(super) struct RecordArgs {
 
 /// Number of flight-recorder files to keep if `--rotate` is not given.
 const DEFAULT_FLIGHT_FILES: usize = 10;
+
+fn parse_rotate(text: &str) -> Result<u32, String> {
+    parse_number(text, 1..=1000)
+}
+
+fn parse_level(text: &str) -> Result<i32, String> {
+    parse_number(text, 1..=22).map(u32::cast_signed)
+}
 
 fn parse_max_size(text: &str) -> Result<u64, String> {
     // The file must hold the formats of all events and one batch of the rings.
@@ -164,7 +173,7 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
         .transpose()?;
     let max_files = args
         .rotate
-        .map(usize::from)
+        .map(|files| files as usize)
         .or(flight_recorder.as_ref().map(|_| DEFAULT_FLIGHT_FILES));
     let options = RecorderOptions {
         path: (!to_stdout).then(|| args.output.clone()),

@@ -17,7 +17,7 @@ pub(super) struct InputArgs {
     /// Read a recording instead of the running kernel; - is stdin
     ///
     /// The file can come from `kvm-collector record` or `perf record`.
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "report_overhead"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "report_overhead", "no_wait"])]
     pub(super) input: Option<PathBuf>,
 }
 

@@ -12,6 +12,7 @@ use super::{
     selection::{EventArgs, TargetArgs},
     stop::{OverheadArgs, StopArgs, parse_duration},
     tracefs::{find_kvm_format, open_tracefs},
+    usage::bail_usage,
 };
 use crate::{
     format::{csv, json, text, text::TextStyle},
@@ -61,6 +62,9 @@ pub(super) struct StatArgs {
 }
 
 pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    if args.zeros && args.output.format() == OutputFormat::Json {
+        bail_usage!("--zeros cannot be used with JSON output, which always has all events");
+    }
     if let Some(path) = args.input.input.clone() {
         return run_recorded(&args, &path, global);
     }

@@ -12,6 +12,7 @@ use super::{
     size::{QUEUE_BYTES, parse_queue_bytes, parse_ring_bytes},
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
     tracefs::{find_kvm_format, open_tracefs},
+    usage::bail_usage,
 };
 use crate::{
     host::clock,
@@ -133,6 +134,7 @@ enum Time {
 const EXIT_EVENTS: &[&str] = &["kvm_exit", "kvm_entry"];
 
 pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    args.check_options()?;
     if let Some(path) = args.input.input.clone() {
         return run_recorded(&args, &path, global);
     }
@@ -234,6 +236,23 @@ fn print_summary(args: &TraceArgs, summary: &TraceSummary) {
 }
 
 impl TraceArgs {
+    /// Checks that every option has an effect.
+    fn check_options(&self) -> anyhow::Result<()> {
+        if self.is_json() && self.fields {
+            bail_usage!("--fields cannot be used with JSON output, which always has the fields");
+        }
+        if self.is_json() && self.time != Time::Mono {
+            bail_usage!(
+                "--time cannot be used with JSON output, which always has `time_ns` of CLOCK_MONOTONIC"
+            );
+        }
+        Ok(())
+    }
+
+    fn is_json(&self) -> bool {
+        self.json || self.format == LineFormat::Json
+    }
+
     fn required_events(&self) -> &'static [&'static str] {
         if self.prints_whole_exits() {
             EXIT_EVENTS
@@ -267,7 +286,7 @@ impl TraceArgs {
         for warning in formats.iter().filter_map(Format::print_warning) {
             log::warn!("{warning}");
         }
-        let json = self.json || self.format == LineFormat::Json;
+        let json = self.is_json();
         let format = match (json, self.fields) {
             (true, _) => TraceFormat::Json,
             (false, true) => TraceFormat::Fields,

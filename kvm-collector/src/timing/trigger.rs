@@ -21,7 +21,7 @@ impl ExitTrigger {
         let expected = || format!("expected `exit > TIME`, such as `exit > 1ms`, not `{text}`");
         let rest = text.trim().strip_prefix("exit").ok_or_else(expected)?;
         let time = rest.trim_start().strip_prefix('>').ok_or_else(expected)?;
-        humantime::parse_duration(time.trim()).map_err(|error| format!("{}: {error}", expected()))
+        humantime::parse_duration(time.trim()).map_err(|_| expected())
     }
 
     /// Creates a trigger for a stream of events with these formats.

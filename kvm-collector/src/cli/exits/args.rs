@@ -9,6 +9,7 @@ use crate::{
     cli::{
         baseline::BaselineArgs,
         global::GlobalOptions,
+        number::{parse_count, parse_number},
         output::OutputArgs,
         recording::InputArgs,
         selection::{ReasonArgs, TargetArgs},
@@ -86,11 +87,14 @@ pub(in crate::cli) struct ExitsArgs {
     pub(super) by: Vec<GroupKey>,
 
     /// Sort rows by this key, largest first [default: time; with --baseline, change in busy time]
-    #[arg(long, value_name = "KEY", help_heading = "Output")]
+    ///
+    /// Keys: count, time, busy, min, mean, max, p50, p99, name, or a percentile of --percentiles
+    /// (p95).
+    #[arg(long, value_name = "KEY", value_parser = parse_sort, help_heading = "Output")]
     pub(super) sort: Option<SortArg>,
 
     /// Show only the first N rows
-    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Output")]
     pub(super) top: Option<usize>,
 
     /// Show these percentiles (90,99.9) instead of the 50th and 99th
@@ -114,6 +118,7 @@ pub(in crate::cli) struct ExitsArgs {
         num_args = 0..=1,
         require_equals = false,
         default_missing_value = "5",
+        value_parser = parse_count,
         help_heading = "Output"
     )]
     pub(super) causes: Option<usize>,
@@ -157,7 +162,7 @@ pub(in crate::cli) struct ExitsArgs {
     ///
     /// A row takes 2.5 KB of kernel memory.
     #[arg(long, value_name = "N", help_heading = "Output",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = parse_max_rows, conflicts_with = "input")]
     pub(super) max_rows: Option<u32>,
 }
 
@@ -171,8 +176,17 @@ pub(super) enum GroupKey {
     Reason,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// Value of `--sort`.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum SortArg {
+    /// A key that needs no other option.
+    Key(SortName),
+    /// A percentile, in percent.
+    Percentile(f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub(super) enum SortName {
     /// Number of exits
     Count,
     /// Total time
@@ -185,23 +199,41 @@ pub(super) enum SortArg {
     Mean,
     /// Longest time
     Max,
-    /// Median time
-    P50,
-    /// 99th percentile
-    P99,
     /// VM, vCPU and reason
     Name,
 }
 
+/// Parses `count`, or a percentile such as `p99`.
+fn parse_sort(text: &str) -> Result<SortArg, String> {
+    if let Ok(name) = SortName::from_str(text, true) {
+        return Ok(SortArg::Key(name));
+    }
+    let percentile = text.starts_with(['p', 'P']).then(|| parse_percentile(text));
+    if let Some(Ok(percent)) = percentile {
+        return Ok(SortArg::Percentile(percent));
+    }
+    let names = SortName::value_variants().iter();
+    let names = names.filter_map(|it| Some(it.to_possible_value()?.get_name().to_owned()));
+    Err(format!(
+        "give {}, or a percentile such as p99",
+        names.collect::<Vec<_>>().join(", ")
+    ))
+}
+
 fn parse_percentile(text: &str) -> Result<f64, String> {
-    match text.parse() {
+    let number = text.strip_prefix(['p', 'P']).unwrap_or(text);
+    match number.parse() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => Err("a percentile is a number from 0 to 100".into()),
+        _ => Err("a percentile is a number from 0 to 100, such as 95, p95 or 99.9".into()),
     }
 }
 
+fn parse_max_rows(text: &str) -> Result<u32, String> {
+    parse_number(text, 1..=1_000_000)
+}
+
 impl ExitsArgs {
-    fn group_by(&self) -> Vec<GroupBy> {
+    pub(super) fn group_by(&self) -> Vec<GroupBy> {
         let group = |by: &GroupKey| match by {
             GroupKey::Vm => GroupBy::Vm,
             GroupKey::Vcpu => GroupBy::Vcpu,
@@ -211,17 +243,30 @@ impl ExitsArgs {
     }
 
     fn sort_key(&self) -> Option<SortKey> {
-        self.sort.map(|sort| match sort {
-            SortArg::Count => SortKey::Count,
-            SortArg::Time => SortKey::Time,
-            SortArg::Busy => SortKey::Busy,
-            SortArg::Min => SortKey::Min,
-            SortArg::Mean => SortKey::Mean,
-            SortArg::Max => SortKey::Max,
-            SortArg::P50 => SortKey::P50,
-            SortArg::P99 => SortKey::P99,
-            SortArg::Name => SortKey::Name,
+        let name = match self.sort? {
+            SortArg::Key(name) => name,
+            SortArg::Percentile(percent) => return Some(self.percentile_key(percent)),
+        };
+        Some(match name {
+            SortName::Count => SortKey::Count,
+            SortName::Time => SortKey::Time,
+            SortName::Busy => SortKey::Busy,
+            SortName::Min => SortKey::Min,
+            SortName::Mean => SortKey::Mean,
+            SortName::Max => SortKey::Max,
+            SortName::Name => SortKey::Name,
         })
+    }
+
+    /// Returns the key for a percentile. [`check_options`](super::conflicts::check_options) ensures that a
+    /// percentile other than the 50th and 99th is requested.
+    fn percentile_key(&self, percent: f64) -> SortKey {
+        let index = self.percentiles.iter().position(|it| *it == percent);
+        match index {
+            Some(index) => SortKey::Percentile(index),
+            None if percent < 99.0 => SortKey::P50,
+            None => SortKey::P99,
+        }
     }
 
     fn view_options(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {

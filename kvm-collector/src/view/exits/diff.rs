@@ -140,7 +140,10 @@ impl DiffReport {
     /// Returns whether rows can be sorted by a key, that is, whether they have this number.
     #[must_use]
     pub fn can_sort(sort: SortKey) -> bool {
-        !matches!(sort, SortKey::Min | SortKey::Max | SortKey::P50)
+        !matches!(
+            sort,
+            SortKey::Min | SortKey::Max | SortKey::P50 | SortKey::Percentile(_)
+        )
     }
 }
 
@@ -196,7 +199,7 @@ fn sort_rows(rows: &mut [DiffRow], sort: Option<SortKey>) {
         SortKey::Time => rows.sort_by(by(|row| &row.time_ns_per_s)),
         SortKey::Mean => rows.sort_by(by(|row| &row.mean_ns)),
         SortKey::P99 => rows.sort_by(by(|row| &row.p99_ns)),
-        SortKey::Busy | SortKey::Min | SortKey::Max | SortKey::P50 => {
+        SortKey::Busy | SortKey::Min | SortKey::Max | SortKey::P50 | SortKey::Percentile(_) => {
             rows.sort_by(by(|row| &row.busy_ns_per_s));
         }
         SortKey::Name => {}

@@ -19,6 +19,8 @@ pub enum SortKey {
     P50,
     /// By 99th percentile of the durations.
     P99,
+    /// By the requested percentile with this index; see [`ExitsOptions::percentiles`].
+    Percentile(usize),
     /// By VM, vCPU and reason.
     Name,
 }

@@ -111,6 +111,7 @@ impl ExitsReport {
 fn sort(rows: &mut [ExitRow], key: SortKey) {
     let by =
         |number: fn(&ExitRow) -> u64| move |a: &ExitRow, b: &ExitRow| number(b).cmp(&number(a));
+    let percentile_ns = |row: &ExitRow, index: usize| row.percentiles.get(index).map(|it| it.ns);
     // The groups are sorted by VM, vCPU and code. The sort is stable, so equal rows keep this order.
     match key {
         SortKey::Count => rows.sort_by(by(|row| row.count)),
@@ -121,6 +122,9 @@ fn sort(rows: &mut [ExitRow], key: SortKey) {
         SortKey::Max => rows.sort_by(by(|row| row.max_ns)),
         SortKey::P50 => rows.sort_by(by(|row| row.p50_ns)),
         SortKey::P99 => rows.sort_by(by(|row| row.p99_ns)),
+        SortKey::Percentile(index) => {
+            rows.sort_by(|a, b| percentile_ns(b, index).cmp(&percentile_ns(a, index)));
+        }
         SortKey::Name => rows.sort_by(|a, b| {
             let name = |row: &ExitRow| {
                 let (vm, reason, key) = (row.vm.clone(), row.reason.clone(), row.key.clone());
