@@ -156,7 +156,7 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
     let tracefs = open_tracefs()?;
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
-    selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
+    selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
     let required: &[&str] = if args.trigger.is_some() {
         &["kvm_exit", "kvm_entry"]
     } else {

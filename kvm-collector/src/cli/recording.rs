@@ -44,7 +44,8 @@ impl SelectedRecording {
         let mut selection = target.for_recording()?;
         if let Some(reasons) = reasons {
             let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
-            selection.filter.reasons = reasons.codes(recording.formats().iter().find(is_exit))?;
+            let exit = recording.formats().iter().find(is_exit);
+            selection.filter.reasons = reasons.codes(exit, recording.metadata().isa())?;
         }
         Ok(Self {
             recording,

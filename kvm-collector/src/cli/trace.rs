@@ -15,7 +15,7 @@ use super::{
     usage::bail_usage,
 };
 use crate::{
-    host::clock,
+    host::{self, clock},
     model::Loss,
     probe::MapSizes,
     session::{
@@ -141,7 +141,7 @@ pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Resul
     let tracefs = open_tracefs()?;
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
-    selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
+    selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
     let events = args.events.formats_with(&tracefs, args.required_events())?;
     let offset_ns = || Ok(clock::real_offset_ns());
     let printer = args.printer(&events, global, false, offset_ns)?;

@@ -202,7 +202,6 @@ fn exit_reports(
         let options = ExitsOptions {
             sort: SortKey::Time,
             top: None,
-            reasons: None,
             percentiles: Vec::new(),
             histograms,
             causes: 0,

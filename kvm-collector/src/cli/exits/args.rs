@@ -269,12 +269,11 @@ impl ExitsArgs {
         }
     }
 
-    fn view_options(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
+    fn view_options(&self) -> ExitsOptions {
         ExitsOptions {
             sort: self.sort_key().unwrap_or(SortKey::Time),
             // A comparison needs all rows. --top limits the rows of the result.
             top: self.top.filter(|_| !self.baseline.is_given()),
-            reasons,
             percentiles: self.percentiles.clone(),
             histograms: self.hist,
             causes: self.causes.unwrap_or(0),
@@ -344,7 +343,8 @@ impl ExitsArgs {
             .read(kind, &self.group_by(), self.sort_key())?;
         Ok(Writer {
             group_by: self.group_by(),
-            options: self.view_options(reasons),
+            reasons,
+            options: self.view_options(),
             baseline: baseline.map(|it| (it, self.sort_key(), self.top)),
             format: self.output.format(),
             style: self.output.text_style(global, false),

@@ -12,7 +12,7 @@ use super::{
     args::ExitsArgs,
 };
 use crate::{
-    session,
+    host, session,
     source::{Live, LiveOptions},
 };
 
@@ -20,7 +20,7 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     let tracefs = open_tracefs()?;
     let find = |system: &str, name: &str| find_format(&tracefs, system, name);
     let timing = args.timing_request(&find)?;
-    let reasons = args.reasons.codes(timing.exit.as_ref())?;
+    let reasons = args.reasons.codes(timing.exit.as_ref(), host::kvm::isa())?;
     let origin = origin::of_host(args.selected_by());
     let mut writer = args.writer(reasons, &timing, origin, global)?;
     let overhead = args.overhead.start()?;

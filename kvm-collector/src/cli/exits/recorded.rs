@@ -25,7 +25,8 @@ pub(super) fn run(
     let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
     recording.select_events(&selected);
     replay.is_sampled = recording.is_sampled(&selected);
-    let reasons = args.reasons.codes(replay.timing.exit.as_ref())?;
+    let isa = recording.metadata().isa();
+    let reasons = args.reasons.codes(replay.timing.exit.as_ref(), isa)?;
     let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
     let mut writer = args.writer(reasons, &replay.timing, origin, global)?;
     let options = PlaybackOptions {

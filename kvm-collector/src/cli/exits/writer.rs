@@ -20,6 +20,8 @@ use crate::{
 
 pub(super) struct Writer<W> {
     pub(super) group_by: Vec<GroupBy>,
+    /// Codes of the selected exit reasons; `None` for all.
+    pub(super) reasons: Option<Vec<u32>>,
     pub(super) options: ExitsOptions,
     /// Earlier report, sort key and maximum number of rows of the comparison.
     pub(super) baseline: Option<(Baseline, Option<SortKey>, Option<usize>)>,
@@ -36,6 +38,10 @@ pub(super) struct Writer<W> {
 impl<W: Write> ExitsOutput for Writer<W> {
     fn grouping(&self) -> &[GroupBy] {
         &self.group_by
+    }
+
+    fn reasons(&self) -> Option<&[u32]> {
+        self.reasons.as_deref()
     }
 
     fn write_report(
@@ -103,7 +109,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
         exit: &SlowExit,
         context: ReportContext<'_>,
     ) -> anyhow::Result<()> {
-        let reasons = self.options.reasons.as_ref();
+        let reasons = self.reasons.as_ref();
         let code = exit.span.key.code;
         if reasons.is_some_and(|it| !it.iter().any(|wanted| u64::from(*wanted) == code)) {
             return Ok(());

@@ -24,19 +24,21 @@ impl ReasonArgs {
         &self.reasons
     }
 
-    /// Returns the codes of the selected reasons; `None` if the option was not given.
+    /// Returns the codes of the selected reasons; `None` if the option was not given. `isa` is the
+    /// instruction set of the exits, if it is known.
     ///
     /// # Errors
     /// When no reason matches a pattern.
     pub(in crate::cli) fn codes(
         &self,
         exit: Option<&Format>,
+        isa: Option<u32>,
     ) -> Result<Option<Vec<u32>>, UnknownReason> {
         if self.reasons.is_empty() {
             return Ok(None);
         }
         ReasonNames::new(exit)
-            .matching_codes(&self.reasons)
+            .matching_codes(&self.reasons, isa)
             .map(Some)
     }
 }

@@ -248,7 +248,6 @@ mod tests {
         let options = ExitsOptions {
             sort: SortKey::Time,
             top: None,
-            reasons: None,
             percentiles: Vec::new(),
             histograms: false,
             causes: 0,

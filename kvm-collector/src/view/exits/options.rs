@@ -32,8 +32,6 @@ pub struct ExitsOptions {
     pub sort: SortKey,
     /// Maximum number of rows. Totals and percentages include the hidden rows.
     pub top: Option<usize>,
-    /// Codes of the exit reasons to show; `None` for all.
-    pub reasons: Option<Vec<u32>>,
     /// Percentiles to show, in percent.
     pub percentiles: Vec<f64>,
     /// Whether rows have a histogram.

@@ -58,23 +58,19 @@ impl ExitsReport {
         names: &KeyNames<'_>,
         vm_name: &dyn Fn(u32) -> String,
     ) -> Self {
-        let is_selected = |key: &GroupKey| match (&options.reasons, key.key) {
-            (Some(reasons), Some(key)) => reasons.iter().any(|it| u64::from(*it) == key.code),
-            _ => true,
-        };
-        let selected_groups = || groups.iter().filter(|(key, _)| is_selected(key));
         let mut all = ExitTotals::default();
         let mut all_idle_ns = 0;
         let elapsed_ns = end_ns.saturating_sub(start_ns);
         let mut hot_rows = HotRowDetector::new(elapsed_ns);
-        for (key, group) in selected_groups() {
+        for (key, group) in groups.iter() {
             let totals = &group.totals;
             let idle_ns = idle_ns(key, totals, names);
             all.merge(totals);
             all_idle_ns = u64::saturating_add(all_idle_ns, idle_ns);
             hot_rows.add_row(key, totals.count, totals.total_ns.saturating_sub(idle_ns));
         }
-        let mut rows: Vec<_> = selected_groups()
+        let mut rows: Vec<_> = groups
+            .iter()
             .map(|(key, group)| {
                 let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, vm_name);
                 let busy_ns = row.time_ns.saturating_sub(row.idle_ns);
