@@ -8,6 +8,7 @@ mod exits;
 mod global;
 mod guest;
 mod list;
+mod no_match;
 mod number;
 mod origin;
 mod output;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     global::GlobalOptions,
-    origin,
+    no_match, origin,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, TargetArgs},
@@ -91,6 +91,9 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         writer.write(period, start_ns, report, &mut out)
     })
     .await?;
+    if total.is_empty() {
+        log::warn!("{}", no_match::explain_live(&args.no_match_request(), &[]));
+    }
     if let Some(overhead) = overhead {
         overhead.print(&live)?;
     }
@@ -123,10 +126,28 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
         |summary| recording::report_end(summary, &args.target, path),
     )?;
+    if total.is_empty() {
+        let request = args.no_match_request();
+        let message = no_match::explain_recorded(path, &request, None, &selected.formats);
+        log::warn!(
+            "{}",
+            message.unwrap_or_else(|| no_match::explain_input(&request, &[]))
+        );
+    }
     Ok(args.output.exit_code(&total.loss))
 }
 
 impl StatArgs {
+    /// Returns what was requested, to say why there is none.
+    fn no_match_request(&self) -> no_match::Request<'_> {
+        no_match::Request {
+            requested: no_match::Requested::Events,
+            target: &self.target,
+            reasons: None,
+            events: Some(&self.events),
+        }
+    }
+
     /// Returns the values of the options that select.
     fn selected_by(&self) -> SelectedBy {
         SelectedBy {

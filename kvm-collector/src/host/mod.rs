@@ -24,4 +24,5 @@ mod vm_names;
 pub mod watch;
 
 pub use process_id::{next_process_id, pid_of, process_id};
+pub use vcpu_thread::Vcpu;
 pub use vm_names::VmNames;

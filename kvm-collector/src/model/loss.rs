@@ -37,7 +37,7 @@ pub struct LossEntry {
     pub name: &'static str,
     /// The count; `None` if the kernel does not count it.
     pub count: Option<u64>,
-    /// What is counted: the rest of a sentence that starts with the number.
+    /// What is counted: the rest of a sentence that starts with the number, in singular or plural.
     pub meaning: &'static str,
 }
 
@@ -61,56 +61,83 @@ impl Loss {
     /// Returns every kind of loss, in the order in which reports show them.
     #[must_use]
     pub fn entries(&self) -> [LossEntry; 9] {
-        let entry = |name, count, meaning| LossEntry {
+        let entry = |name, count: Option<u64>, (one, several)| LossEntry {
             name,
             count,
-            meaning,
+            meaning: if count == Some(1) { one } else { several },
         };
         [
             entry(
                 "lost",
                 Some(self.lost),
-                "events did not fit into the buffer: they are not shown, and in no row of a recording",
+                (
+                    "event did not fit into the buffer: it is not shown, and in no row of a recording",
+                    "events did not fit into the buffer: they are not shown, and in no row of a recording",
+                ),
             ),
             entry(
                 "unmatched",
                 Some(self.unmatched),
-                "exits have no entry after them, or events are missing in between: they are counted, but have no time",
+                (
+                    "exit has no entry after it, or events are missing in between: it is counted, but has no time",
+                    "exits have no entry after them, or events are missing in between: they are counted, but have no time",
+                ),
             ),
             entry(
                 "moved",
                 Some(self.moved),
-                "exits have no time because another thread entered their vCPU, which several threads run in turn",
+                (
+                    "exit has no time because another thread entered its vCPU, which several threads run in turn",
+                    "exits have no time because another thread entered their vCPU, which several threads run in turn",
+                ),
             ),
             entry(
                 "map_full",
                 Some(self.map_full),
-                "exits are in no row because the table was full: use a larger --max-rows",
+                (
+                    "exit is in no row because the table was full: use a larger --max-rows",
+                    "exits are in no row because the table was full: use a larger --max-rows",
+                ),
             ),
             entry(
                 "unattributed",
                 Some(self.unattributed),
-                "events were omitted because their thread's VM or vCPU is unknown",
+                (
+                    "event was omitted because its thread's VM or vCPU is unknown",
+                    "events were omitted because their thread's VM or vCPU is unknown",
+                ),
             ),
             entry(
                 "missed",
                 self.missed,
-                "events were missed because another eBPF program was running on that CPU",
+                (
+                    "event was missed because another eBPF program was running on that CPU",
+                    "events were missed because another eBPF program was running on that CPU",
+                ),
             ),
             entry(
                 "damaged",
                 Some(self.damaged),
-                "records of the recording are damaged or cut off: their events are in no row",
+                (
+                    "record of the recording is damaged or cut off: its event is in no row",
+                    "records of the recording are damaged or cut off: their events are in no row",
+                ),
             ),
             entry(
                 "late",
                 Some(self.late),
-                "events arrived too late to be put into time order",
+                (
+                    "event arrived too late to be put into time order",
+                    "events arrived too late to be put into time order",
+                ),
             ),
             entry(
                 "sampled",
                 Some(self.sampled),
-                "events are an estimate: the recording contains only a sample of them, and exits have no times",
+                (
+                    "event is an estimate: the recording contains only a sample, and exits have no times",
+                    "events are an estimate: the recording contains only a sample of them, and exits have no times",
+                ),
             ),
         ]
     }

@@ -18,7 +18,9 @@ use crate::{
     source::{Live, OrderedStream, PlaybackOptions, Recording, RecordingSummary},
     timing::TimingError,
     tracefs::{EventName, Format},
-    view::{ExitLineOptions, ExitLines, Filters, TraceClock, TraceFormat, TraceLines},
+    view::{
+        ExitLineOptions, ExitLines, Filters, ShorterExits, TraceClock, TraceFormat, TraceLines,
+    },
 };
 
 /// How events are printed.
@@ -42,6 +44,8 @@ pub struct Printer {
     lines: TraceLines,
     exits: Option<ExitLines>,
     filters: Filters,
+    /// Number of events that do not match the filters.
+    filtered: u64,
 }
 
 /// Number of printed lines, and losses.
@@ -53,6 +57,10 @@ pub struct TraceSummary {
     pub loss: Loss,
     /// Exits in progress at the end of the stream. They are not printed.
     pub in_progress: u64,
+    /// Number of events that do not match the filters.
+    pub filtered: u64,
+    /// Exits that are too short to be printed.
+    pub shorter: ShorterExits,
 }
 
 impl Printer {
@@ -80,12 +88,17 @@ impl Printer {
             formats,
             lines,
             filters,
+            filtered: 0,
         })
     }
 
     fn print(&mut self, item: &StreamItem<'_>, comm: &str, out: &mut impl Write) -> io::Result<()> {
         let is_shown = match item {
-            StreamItem::Event(event) => self.filters.matches(event.slot, event.raw),
+            StreamItem::Event(event) => {
+                let matches = self.filters.matches(event.slot, event.raw);
+                self.filtered += u64::from(!matches);
+                matches
+            }
             StreamItem::Lost {
                 slot,
                 count,
@@ -113,12 +126,14 @@ impl Printer {
     fn finish(&mut self, loss: Loss, out: &mut impl Write) -> io::Result<TraceSummary> {
         let mut summary = TraceSummary {
             loss,
+            filtered: self.filtered,
             ..TraceSummary::default()
         };
         if let Some(exits) = &mut self.exits {
             exits.finish(&self.formats, &mut self.lines, out)?;
             summary.loss = loss.plus(&exits.loss());
             summary.in_progress = exits.in_progress();
+            summary.shorter = exits.shorter();
         }
         summary.printed = self.lines.printed();
         out.flush()?;

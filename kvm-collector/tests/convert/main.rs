@@ -69,7 +69,7 @@ fn check_csv() -> Result<(), Failed> {
     write_one_exit_of_each_kind(&path);
     let messages = convert(&["--to", "csv"], &path, &out)?;
     assert!(
-        messages.contains("42 events lost; 1 exits have no entry after them"),
+        messages.contains("42 events lost; 1 exit has no entry after it"),
         "{messages}"
     );
     let text = fs::read_to_string(&out)?;

@@ -1,71 +1,24 @@
 //! Messages about wrong command lines and empty results name the next step, and the exit code tells errors of the command line
 //! (2) from other failures (1).
 
+mod empty_results;
 #[path = "../common/raw_event.rs"]
 mod raw_event;
 #[path = "../common/raw_record.rs"]
 mod raw_record;
+mod sample;
 #[path = "../common/temporary_folder.rs"]
 mod temporary_folder;
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Output},
 };
 
-use bytes::BytesMut;
-use kvm_collector::{
-    model::Batch,
-    recording::{HostFacts, Recorder, RecorderOptions},
-};
-use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
-
 use crate::{
-    raw_event::raw_event,
-    raw_record::{RecordHeader, push_record, recorded_events},
+    sample::{TGID, write_recording},
     temporary_folder::TemporaryFolder,
 };
-
-const EVENTS: [(&str, &str); 2] = [("kvm", "kvm_entry"), ("kvm", "kvm_exit")];
-
-/// A process id that no real process has.
-const TGID: u32 = 1 << 30;
-
-/// Writes a recording of 20 exits with the reason `hlt` of SVM.
-fn write_recording(path: &Path) {
-    let (events, formats) = recorded_events(&EVENTS);
-    let options = RecorderOptions {
-        path: Some(path.to_owned()),
-        ..RecorderOptions::default()
-    };
-    let mut recorder = Recorder::new(options, &events, &HostFacts::default()).expect("a file");
-    let mut bytes = BytesMut::new();
-    for number in 0..40u16 {
-        let slot = number % 2;
-        let format = &formats[usize::from(slot)];
-        let fields: &[_] = match slot {
-            0 => &[("vcpu_id", 0)],
-            _ => &[("vcpu_id", 0), ("isa", 2), ("exit_reason", 0x78)],
-        };
-        let header = RecordHeader {
-            time_ns: 5_000_000_000 + u64::from(number) * 1000,
-            thread: (TGID, TGID),
-            cpu: 0,
-            slot,
-            id: format.id,
-        };
-        let raw = raw_event(format, fields);
-        push_record(
-            &mut bytes,
-            header,
-            &raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..],
-        );
-    }
-    let batch = Batch::new(bytes.freeze());
-    recorder.record_batch(&batch).expect("cannot write");
-    recorder.finish().expect("cannot write");
-}
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kvm-collector"))

@@ -4,11 +4,12 @@ use std::{io::Write, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::writer::Writer;
+use super::writer::{Total, Writer};
 use crate::{
     cli::{
         baseline::BaselineArgs,
         global::GlobalOptions,
+        no_match,
         number::{parse_count, parse_number},
         output::OutputArgs,
         recording::InputArgs,
@@ -319,6 +320,17 @@ impl ExitsArgs {
         Ok(request)
     }
 
+    /// Returns what was requested, to say why there is none.
+    pub(super) fn no_match_request(&self, timing: &TimingRequest) -> no_match::Request<'_> {
+        let kind = timing.counted_event.as_ref().map(|it| it.kind.clone());
+        no_match::Request {
+            requested: kind.map_or(no_match::Requested::Exits, no_match::Requested::Kind),
+            target: &self.target,
+            reasons: Some(&self.reasons),
+            events: None,
+        }
+    }
+
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
         SelectedBy {
@@ -352,7 +364,7 @@ impl ExitsArgs {
             has_intervals: self.interval.is_some(),
             origin,
             out: self.output.open()?,
-            total: None,
+            total: Total::default(),
         })
     }
 }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use super::{
     super::{
         global::GlobalOptions,
-        origin,
+        no_match, origin,
         timing::map_sizes,
         tracefs::{find_format, open_tracefs},
     },
     args::ExitsArgs,
+    writer::Total,
 };
 use crate::{
     host, session,
@@ -34,11 +35,14 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     })?;
     let mut schedule = args.stop.conditions().start(args.interval)?;
     session::exits::live(&mut live, &timing, &mut schedule, &mut writer).await?;
-    let (rows, loss) = writer.total.unwrap_or_default();
-    if rows == 0 {
-        log::warn!(
-            "no VM exits: `kvm-collector list` shows the running VMs, and `kvm-collector doctor` checks whether this host reports their exits"
-        );
+    let Total {
+        row_count,
+        loss,
+        unselected,
+    } = writer.total;
+    if row_count == 0 {
+        let request = args.no_match_request(&timing);
+        log::warn!("{}", no_match::explain_live(&request, &unselected));
     }
     if let Some(overhead) = overhead {
         overhead.print(&live)?;

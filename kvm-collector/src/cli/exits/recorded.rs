@@ -5,10 +5,11 @@ use std::{path::Path, process::ExitCode};
 use super::{
     super::{
         global::GlobalOptions,
-        origin, recording,
+        no_match, origin, recording,
         timing::{self, FindFormat},
     },
     args::ExitsArgs,
+    writer::Total,
 };
 use crate::{
     session,
@@ -28,7 +29,8 @@ pub(super) fn run(
     let isa = recording.metadata().isa();
     let reasons = args.reasons.codes(replay.timing.exit.as_ref(), isa)?;
     let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
-    let mut writer = args.writer(reasons, &replay.timing, origin, global)?;
+    let timing = replay.timing.clone();
+    let mut writer = args.writer(reasons, &timing, origin, global)?;
     let options = PlaybackOptions {
         selection: args.target.for_recording()?,
         limits: args.stop.limits(args.interval),
@@ -44,6 +46,19 @@ pub(super) fn run(
         &mut writer,
         check,
     )?;
-    let (_, loss) = writer.total.unwrap_or_default();
+    let Total {
+        row_count,
+        loss,
+        unselected,
+    } = writer.total;
+    if row_count == 0 {
+        let request = args.no_match_request(&timing);
+        let codes = writer.reasons.as_deref();
+        let message = no_match::explain_recorded(path, &request, codes, &[]);
+        log::warn!(
+            "{}",
+            message.unwrap_or_else(|| no_match::explain_input(&request, &unselected))
+        );
+    }
     Ok(args.output.exit_code(&loss))
 }

@@ -18,6 +18,15 @@ use crate::{
     },
 };
 
+/// What is needed of the total after it is written.
+#[derive(Debug, Default)]
+pub(super) struct Total {
+    pub(super) row_count: usize,
+    pub(super) loss: Loss,
+    /// Names and numbers of exit reasons that occurred but are not selected.
+    pub(super) unselected: Vec<(String, u64)>,
+}
+
 pub(super) struct Writer<W> {
     pub(super) group_by: Vec<GroupBy>,
     /// Codes of the selected exit reasons; `None` for all.
@@ -31,8 +40,8 @@ pub(super) struct Writer<W> {
     pub(super) has_intervals: bool,
     pub(super) origin: ReportOrigin,
     pub(super) out: W,
-    /// Number of rows and loss of the total.
-    pub(super) total: Option<(usize, Loss)>,
+    /// What remains of the total after it is written.
+    pub(super) total: Total,
 }
 
 impl<W: Write> ExitsOutput for Writer<W> {
@@ -98,7 +107,15 @@ impl<W: Write> ExitsOutput for Writer<W> {
         }
         out.flush()?;
         if period == ReportPeriod::Total {
-            self.total = Some((report.row_count, report.loss));
+            let names = KeyNames::new(context.timing);
+            let unselected = groups.unselected();
+            self.total = Total {
+                row_count: report.row_count,
+                loss: report.loss,
+                unselected: unselected
+                    .map(|(key, count)| (names.reason(key), count))
+                    .collect(),
+            };
         }
         Ok(())
     }

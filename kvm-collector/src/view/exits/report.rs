@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     advice::advice,
-    groups::{ExitGroups, GroupKey},
+    groups::ExitGroups,
     hot_rows::HotRowDetector,
     names::KeyNames,
     options::{ExitsOptions, SortKey},

@@ -38,6 +38,15 @@ pub struct ExitLineOptions {
     pub is_sampled: bool,
 }
 
+/// Exits below [`ExitLineOptions::min_ns`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShorterExits {
+    /// Number of exits.
+    pub count: u64,
+    /// Duration of the longest of them.
+    pub longest_ns: u64,
+}
+
 /// Collects the events of each thread's exit, and writes them when the exit ends.
 #[derive(Debug)]
 pub struct ExitLines {
@@ -57,6 +66,7 @@ pub struct ExitLines {
     segments: Vec<Segment>,
     untimed: u64,
     in_progress: u64,
+    shorter: ShorterExits,
     /// Losses found by the replay. It is set at the end of the stream.
     loss: Loss,
 }
@@ -86,6 +96,7 @@ impl ExitLines {
             segments: Vec::new(),
             untimed: 0,
             in_progress: 0,
+            shorter: ShorterExits::default(),
             loss: Loss::default(),
         })
     }
@@ -101,6 +112,12 @@ impl ExitLines {
     #[must_use]
     pub fn in_progress(&self) -> u64 {
         self.in_progress
+    }
+
+    /// Returns the exits that are not written because they are too short.
+    #[must_use]
+    pub fn shorter(&self) -> ShorterExits {
+        self.shorter
     }
 
     /// Returns the losses that timing the exits has found. It is empty until
@@ -273,6 +290,8 @@ impl ExitLines {
         };
         let duration_ns = segment.to_ns - segment.from_ns;
         if duration_ns < self.options.min_ns {
+            self.shorter.count += 1;
+            self.shorter.longest_ns = self.shorter.longest_ns.max(duration_ns);
             return Ok(());
         }
         if !self.options.per_exit {

@@ -1,5 +1,7 @@
 //! `kvm-collector trace`.
 
+mod summary;
+
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum};
@@ -20,7 +22,7 @@ use crate::{
     probe::MapSizes,
     session::{
         self,
-        trace::{PrintOptions, Printer, TraceSummary},
+        trace::{PrintOptions, Printer},
     },
     source::{Live, LiveOptions, PlaybackOptions},
     tracefs::Format,
@@ -38,7 +40,7 @@ use crate::{
   kvm-collector trace -e kvm_exit,kvm_pio --vm web-1 --vcpu 0
   kvm-collector trace -i kvm.data --per-exit      from a recording
   kvm-collector trace --json -d 1s -e 'kvmmmu:*'")]
-pub(super) struct TraceArgs {
+pub(in crate::cli) struct TraceArgs {
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
@@ -133,7 +135,10 @@ enum Time {
 /// Events that are read for --per-exit and --min-duration even if they are not selected.
 const EXIT_EVENTS: &[&str] = &["kvm_exit", "kvm_entry"];
 
-pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) async fn run(
+    args: TraceArgs,
+    global: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
     args.check_options()?;
     if let Some(path) = args.input.input.clone() {
         return run_recorded(&args, &path, global);
@@ -159,8 +164,9 @@ pub(super) async fn run(args: TraceArgs, global: GlobalOptions) -> anyhow::Resul
     let mut schedule = args.stop.conditions().start(None)?;
     let summary = session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
     if !global.quiet {
-        print_summary(&args, &summary);
+        summary::print(&args, &summary);
     }
+    summary::warn_if_empty(&args, &summary, None);
     if let Some(overhead) = overhead {
         overhead.print(&live)?;
     }
@@ -195,7 +201,7 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let mut out = output::open_output(args.output.as_ref())?;
     let options = PlaybackOptions {
         limits: args.stop.limits(None),
-        ..selected.options
+        ..selected.options.clone()
     };
     let shows_progress = !global.quiet && args.output.is_some();
     let summary = session::trace::recorded(
@@ -207,32 +213,11 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         |recording| recording::report_end(recording, &args.target, path),
     )?;
     if !global.quiet {
-        print_summary(args, &summary);
+        summary::print(args, &summary);
     }
+    let codes = selected.options.selection.filter.reasons.as_deref();
+    summary::warn_if_empty(args, &summary, Some((path, codes, formats)));
     Ok(args.exit_code(&summary.loss))
-}
-
-/// Prints the summary on stderr.
-fn print_summary(args: &TraceArgs, summary: &TraceSummary) {
-    let TraceSummary {
-        printed,
-        loss,
-        in_progress,
-    } = summary;
-    let unit = if args.per_exit { "exits" } else { "events" };
-    let mut text = format!("{printed} {unit} printed, {} events lost", loss.lost);
-    for entry in loss.entries() {
-        match entry.count {
-            Some(count) if count > 0 && entry.name != "lost" => {
-                text += &format!("; {count} {}", entry.meaning);
-            }
-            _ => {}
-        }
-    }
-    if *in_progress > 0 {
-        text += &format!("; {in_progress} exits were still in progress at the end");
-    }
-    eprintln!("kvm-collector: {text}");
 }
 
 impl TraceArgs {
@@ -283,6 +268,7 @@ impl TraceArgs {
         offset_ns: impl Fn() -> anyhow::Result<u64>,
     ) -> anyhow::Result<Printer> {
         let filters = Filters::new(&self.filters, formats)?;
+        summary::warn_about_other_events(self, &filters, formats);
         for warning in formats.iter().filter_map(Format::print_warning) {
             log::warn!("{warning}");
         }

@@ -1,0 +1,117 @@
+//! What `trace` prints on stderr: the summary, and why nothing was printed.
+
+use std::path::Path;
+
+use super::TraceArgs;
+use crate::{
+    cli::no_match::{self, Request, Requested},
+    format::units::{count, duration, plural},
+    session::trace::TraceSummary,
+    tracefs::Format,
+    view::Filters,
+};
+
+/// Prints the summary.
+pub(super) fn print(args: &TraceArgs, summary: &TraceSummary) {
+    eprintln!("kvm-collector: {}", text(args, summary));
+}
+
+fn text(args: &TraceArgs, summary: &TraceSummary) -> String {
+    let loss = &summary.loss;
+    let unit = if args.per_exit { "exit" } else { "event" };
+    let mut text = format!(
+        "{} printed, {} lost",
+        plural(summary.printed, unit),
+        plural(loss.lost, "event")
+    );
+    for entry in loss.entries() {
+        match entry.count {
+            Some(number) if number > 0 && entry.name != "lost" => {
+                text += &format!("; {} {}", count(number), entry.meaning);
+            }
+            _ => {}
+        }
+    }
+    match summary.in_progress {
+        0 => {}
+        1 => text += "; 1 exit was still in progress at the end",
+        number => {
+            text += &format!(
+                "; {} exits were still in progress at the end",
+                count(number)
+            )
+        }
+    }
+    text
+}
+
+/// Warns if nothing was printed. `recording` is the file with the selected exit reasons and events; `None` for the
+/// running kernel.
+pub(super) fn warn_if_empty(
+    args: &TraceArgs,
+    summary: &TraceSummary,
+    recording: Option<(&Path, Option<&[u32]>, &[Format])>,
+) {
+    if summary.printed > 0 {
+        return;
+    }
+    let shorter = summary.shorter;
+    if shorter.count > 0 {
+        let name = if args.per_exit { "exits" } else { "events" };
+        log::warn!(
+            "no {name} matched: {} {} shorter than --min-duration; the longest took {}",
+            plural(shorter.count, "VM exit"),
+            if shorter.count == 1 { "was" } else { "were" },
+            duration(shorter.longest_ns)
+        );
+        return;
+    }
+    if summary.filtered > 0 {
+        log::warn!(
+            "no events matched: {} occurred, none of them with --filter",
+            plural(summary.filtered, "event")
+        );
+        return;
+    }
+    let request = Request {
+        requested: match args.prints_whole_exits() {
+            true => Requested::Exits,
+            false => Requested::Events,
+        },
+        target: &args.target,
+        reasons: Some(&args.reasons),
+        // Exits are shown whatever events are selected.
+        events: (!args.prints_whole_exits()).then_some(&args.events),
+    };
+    let message = match recording {
+        None => no_match::explain_live(&request, &[]),
+        Some((path, codes, formats)) => no_match::explain_recorded(path, &request, codes, formats)
+            .unwrap_or_else(|| no_match::explain_input(&request, &[])),
+    };
+    log::warn!("{message}");
+}
+
+/// Warns that a filter does not concern all events, unless events are selected.
+pub(super) fn warn_about_other_events(args: &TraceArgs, filters: &Filters, formats: &[Format]) {
+    if args.filters.is_empty() || !args.events.given().is_empty() {
+        return;
+    }
+    let is_concerned = |(slot, format): (usize, &Format)| {
+        filters
+            .concerns(slot)
+            .then(|| format.event_name().to_string())
+    };
+    let concerned: Vec<_> = formats
+        .iter()
+        .enumerate()
+        .filter_map(is_concerned)
+        .collect();
+    if concerned.len() == formats.len() {
+        return;
+    }
+    let names = no_match::list(&concerned);
+    log::warn!(
+        "--filter applies to {names}; all other events are shown, too: select events with -e, such as -e {}",
+        concerned.first().map_or("kvm_exit", |it| it.as_str())
+    );
+}
