@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    advice::advice,
+    advice::AdviceFinder,
     groups::ExitGroups,
     hot_rows::HotRowDetector,
     names::KeyNames,
@@ -62,12 +62,16 @@ impl ExitsReport {
         let mut all_idle_ns = 0;
         let elapsed_ns = end_ns.saturating_sub(start_ns);
         let mut hot_rows = HotRowDetector::new(elapsed_ns);
+        let mut advice = AdviceFinder::default();
         for (key, group) in groups.iter() {
             let totals = &group.totals;
             let idle_ns = idle_ns(key, totals, names);
             all.merge(totals);
             all_idle_ns = u64::saturating_add(all_idle_ns, idle_ns);
             hot_rows.add_row(key, totals.count, totals.total_ns.saturating_sub(idle_ns));
+            if options.advice {
+                advice.add(key, group);
+            }
         }
         let mut rows: Vec<_> = groups
             .iter()
@@ -75,7 +79,7 @@ impl ExitsReport {
                 let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, vm_name);
                 let busy_ns = row.time_ns.saturating_sub(row.idle_ns);
                 if options.advice && hot_rows.is_hot(key, row.count, busy_ns) {
-                    row.advice = advice(key, group, row.idle_ns, names);
+                    row.advice = advice.find(key, names);
                 }
                 row
             })
