@@ -30,7 +30,7 @@ pub(super) struct SelectedRecording {
 }
 
 impl SelectedRecording {
-    /// Opens a recording. The kvm events in `required` are read even if they are not selected.
+    /// Opens a recording. The events in `required` are read even if they are not selected.
     pub(super) fn open(
         path: &Path,
         events: &EventArgs,

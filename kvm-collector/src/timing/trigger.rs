@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kvm_ebpf_common::SlowExit;
+
 use super::{Replay, ReplayOptions, TimingError, TimingRequest};
 use crate::{model::StreamItem, tracefs::Format};
 
@@ -41,10 +43,10 @@ impl ExitTrigger {
         })
     }
 
-    /// Adds the next item of the stream. Returns whether an exit above the threshold ended with it.
-    pub fn add_item(&mut self, item: &StreamItem<'_>) -> bool {
+    /// Adds the next item of the stream. Returns the exit above the threshold that ended with it.
+    pub fn add_item(&mut self, item: &StreamItem<'_>) -> Option<SlowExit> {
         self.replay.add_item(item);
-        self.replay.drain_slow_exits().count() > 0
+        self.replay.drain_slow_exits().next()
     }
 }
 

@@ -77,7 +77,7 @@ fn conversion_options(
     } else {
         selection.filter.reasons = reasons.take();
         let required: &[&str] = match args.rows {
-            RowContents::Exits => &["kvm_exit", "kvm_entry"],
+            RowContents::Exits => &["kvm:kvm_exit", "kvm:kvm_entry"],
             RowContents::Events => &[],
         };
         (

@@ -133,7 +133,7 @@ enum Time {
 }
 
 /// Events that are read for --per-exit and --min-duration even if they are not selected.
-const EXIT_EVENTS: &[&str] = &["kvm_exit", "kvm_entry"];
+const EXIT_EVENTS: &[&str] = &["kvm:kvm_exit", "kvm:kvm_entry"];
 
 pub(in crate::cli) async fn run(
     args: TraceArgs,

@@ -1,5 +1,7 @@
 //! `kvm-collector record`.
 
+mod summary;
+
 use std::{
     fs,
     io::{IsTerminal as _, Read as _},
@@ -21,12 +23,10 @@ use super::{
     usage::bail_usage,
 };
 use crate::{
-    format::units,
     host::{self, clock},
     probe::MapSizes,
     recording::{
         FlightRecorderOptions, HostFacts, KernelFormats, RecordedEvent, Recorder, RecorderOptions,
-        RecordingStats,
     },
     session::record::{RecordSession, RecordSummary},
     source::{Live, LiveOptions},
@@ -45,8 +45,9 @@ use crate::{
   kvm-collector record                               to kvm.data, until Ctrl-C
   kvm-collector record -d 10s -e kvm_exit,kvm_entry --vm web-1 -z
   kvm-collector record --max-size 1G --rotate 4      the last 4 GiB
+  kvm-collector record --preempt -d 10s              for `exits --preempt -i kvm.data`
   kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'")]
-pub(super) struct RecordArgs {
+pub(in crate::cli) struct RecordArgs {
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
@@ -57,6 +58,13 @@ pub(super) struct RecordArgs {
     stop: StopArgs,
     #[command(flatten)]
     overhead: OverheadArgs,
+
+    /// Also record sched:sched_switch, which `exits --preempt -i` needs
+    ///
+    /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
+    /// more.
+    #[arg(long, help_heading = "Selection")]
+    preempt: bool,
 
     /// Write to this file; - is stdout
     ///
@@ -137,7 +145,10 @@ fn parse_memory_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "give 4M or more, such as 64M or 1G".into())
 }
 
-pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) async fn run(
+    args: RecordArgs,
+    global: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
     let to_stdout = args.output == Path::new("-");
     if to_stdout && std::io::stdout().is_terminal() {
         bail!("cannot write a recording to a terminal: give a file with -o, or use a pipe");
@@ -157,12 +168,9 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
-    let required: &[&str] = if args.trigger.is_some() {
-        &["kvm_exit", "kvm_entry"]
-    } else {
-        &[]
-    };
-    let formats = args.events.formats_with(&tracefs, required)?;
+    let formats = args
+        .events
+        .formats_with(&tracefs, &args.required_events())?;
     let flight_recorder = args.flight_recorder.map(|window| FlightRecorderOptions {
         window_ns: saturating_ns(window),
         memory_bytes: args.memory,
@@ -220,7 +228,9 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
         write_error,
     } = session.run(&mut schedule, overhead.as_ref()).await?;
     if !global.quiet || write_error.is_some() {
-        eprintln!("kvm-collector: {}", summary_text(&args, recorded, lost));
+        let is_flight_recorder = args.flight_recorder.is_some();
+        let text = summary::text(&args.output, is_flight_recorder, recorded, lost);
+        eprintln!("kvm-collector: {text}");
     }
     let command_failed = schedule.finish().await?;
     if let Some(error) = write_error {
@@ -238,6 +248,20 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
         (false, true) => ExitCode::from(EXIT_INCOMPLETE),
         (false, false) => ExitCode::SUCCESS,
     })
+}
+
+impl RecordArgs {
+    /// Returns the events that other options need even if they are not selected.
+    fn required_events(&self) -> Vec<&'static str> {
+        let mut events = Vec::new();
+        if self.trigger.is_some() {
+            events.extend(["kvm:kvm_exit", "kvm:kvm_entry"]);
+        }
+        if self.preempt {
+            events.push("sched:sched_switch");
+        }
+        events
+    }
 }
 
 /// Reads the format texts of the events.
@@ -271,33 +295,5 @@ fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
             header_event: text("events/header_event"),
             printk_formats: fs::read(tracefs.root().join("printk_formats")).unwrap_or_default(),
         },
-    }
-}
-
-fn summary_text(args: &RecordArgs, recorded: RecordingStats, lost: u64) -> String {
-    let RecordingStats {
-        events,
-        bytes,
-        files,
-        ..
-    } = recorded;
-    let output = if args.output == Path::new("-") {
-        "stdout".into()
-    } else {
-        args.output.display().to_string()
-    };
-    match files {
-        0 if args.flight_recorder.is_some() => {
-            "nothing was written: --trigger did not fire, and there was no SIGUSR1".into()
-        }
-        0 => format!("{events} events recorded to {output}, {lost} lost"),
-        1 => format!(
-            "{events} events recorded to {output} ({}), {lost} lost",
-            units::mebibytes(bytes)
-        ),
-        _ => format!(
-            "{events} events recorded to {files} files, the last one is {output} ({} in total), {lost} lost",
-            units::mebibytes(bytes)
-        ),
     }
 }
