@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -245,7 +244,7 @@ fn is_selected(
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
+    use std::{os::fd::AsRawFd as _, path::PathBuf};
 
     use kvm_ebpf_common::THREAD_END_SLOT;
 

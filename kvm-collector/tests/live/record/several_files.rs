@@ -70,10 +70,11 @@ pub(super) fn flight_recorder_trigger() -> Result<(), Failed> {
     ];
     let record = RunningCollector::start(&args)?;
     guest.run()?;
-    record
-        .end()?
-        .expect_code(0)?
-        .expect_message(&["vCPU 0: io took ", "of events, up to", " 0 lost"])?;
+    record.end()?.expect_code(0)?.expect_message(&[
+        "vCPU 0: io took ",
+        "of events, up to",
+        " 0 lost",
+    ])?;
     let text = trace_complete(&file, &["--min-duration", "250ms", "--per-exit"])?.stdout;
     ensure(!text.is_empty(), || {
         "the exit that triggered the dump is not in the file".to_owned()
