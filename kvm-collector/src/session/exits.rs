@@ -85,7 +85,7 @@ pub async fn live(
     schedule: &mut Schedule,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<()> {
-    schedule.set_thread_notifications(live.notifications_fd()?)?;
+    schedule.watch_threads(live)?;
     let mut rings = live.take_rings();
     let mut intervals = IntervalTracker::new(Snapshot::default());
     loop {

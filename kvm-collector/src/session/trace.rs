@@ -155,7 +155,7 @@ pub async fn live(
     out: impl Write + Send + 'static,
     queue_bytes: usize,
 ) -> anyhow::Result<TraceSummary> {
-    schedule.set_thread_notifications(live.notifications_fd()?)?;
+    schedule.watch_threads(live)?;
     let selection = live.options().selection.after_kernel_filter();
     let is_by_name = selection.is_by_name();
     let (sender, receiver) = channel(queue_bytes);

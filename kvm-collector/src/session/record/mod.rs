@@ -75,7 +75,7 @@ impl RecordSession {
         let mut progress = ProgressLine::new(self.quiet);
         let start = Instant::now();
         let mut live = self.live;
-        schedule.set_thread_notifications(live.notifications_fd()?)?;
+        schedule.watch_threads(&mut live)?;
         let (sender, receiver) = channel(self.queue_bytes);
         let recorded = Arc::new(Mutex::new(RecordingStats::default()));
         let is_ordered = self.trigger.is_some();
