@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::selection::{EventArgs, ReasonArgs, TargetArgs};
 use crate::{
+    format::units::plural,
     source::{PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
 };
@@ -82,8 +83,9 @@ pub(super) fn warn_if_damaged(summary: &RecordingSummary, path: &Path) {
     let skipped = summary.loss.damaged - u64::from(summary.defect.is_some());
     if skipped > 0 {
         log::warn!(
-            "{}: {skipped} records cannot be decoded and are skipped",
-            path.display()
+            "{}: skipped {} that cannot be decoded",
+            path.display(),
+            plural(skipped, "record")
         );
     }
 }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{format::units::mebibytes, recording::RecordingStats};
+use crate::{
+    format::units::{count, mebibytes, plural},
+    recording::RecordingStats,
+};
 
 /// Minimum time between two updates of the line.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -44,7 +47,9 @@ impl ProgressLine {
             let RecordingStats { events, bytes, .. } = recorded;
             let size = mebibytes(bytes);
             self.write(&format!(
-                "{ERASE}{seconds} s, {events} events, {size}, {lost} lost"
+                "{ERASE}{seconds} s, {}, {size}, {} lost",
+                plural(events, "event"),
+                count(lost)
             ));
         }
     }

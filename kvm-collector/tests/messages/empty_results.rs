@@ -124,4 +124,13 @@ fn a_filter_says_which_events_it_applies_to() {
     let args = ["trace", "--filter", "port == 0x3f8"];
     let texts = ["--filter applies to kvm:kvm_pio; all other events are shown, too"];
     check_recording(write_mixed_recording, &args, &texts);
+    let args = ["trace", "--reason", "hlt"];
+    let texts = ["--reason hlt applies to kvm_exit; all other events are shown, too"];
+    check_recording(write_mixed_recording, &args, &texts);
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_mixed_recording(&file);
+    let file = file.to_str().expect("UTF-8");
+    let args = ["trace", "-i", file, "-e", "kvm_pio", "--reason", "hlt"];
+    check(&args, 2, &["add kvm_exit to -e"]);
 }

@@ -15,6 +15,7 @@ use clap::Args;
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    no_match,
     number::parse_number,
     selection::{EventArgs, ReasonArgs, TargetArgs},
     size::{QUEUE_BYTES, parse_bytes, parse_queue_bytes, parse_ring_bytes},
@@ -171,6 +172,7 @@ pub(in crate::cli) async fn run(
     let formats = args
         .events
         .formats_with(&tracefs, &args.required_events())?;
+    args.reasons.check_effect(&formats)?;
     let flight_recorder = args.flight_recorder.map(|window| FlightRecorderOptions {
         window_ns: saturating_ns(window),
         memory_bytes: args.memory,
@@ -231,6 +233,15 @@ pub(in crate::cli) async fn run(
         let is_flight_recorder = args.flight_recorder.is_some();
         let text = summary::text(&args.output, is_flight_recorder, recorded, lost);
         eprintln!("kvm-collector: {text}");
+    }
+    if recorded.events == 0 && args.flight_recorder.is_none() {
+        let request = no_match::Request {
+            requested: no_match::Requested::Events,
+            target: &args.target,
+            reasons: Some(&args.reasons),
+            events: Some(&args.events),
+        };
+        log::warn!("{}", no_match::explain_live(&request, &[]));
     }
     let command_failed = schedule.finish().await?;
     if let Some(error) = write_error {

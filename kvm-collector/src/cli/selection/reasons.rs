@@ -2,7 +2,10 @@
 
 use clap::Args;
 
-use crate::tracefs::{Format, ReasonNames, UnknownReason};
+use crate::{
+    cli::usage::bail_usage,
+    tracefs::{Format, ReasonNames, UnknownReason},
+};
 
 /// The option that selects exit reasons.
 #[derive(Debug, Clone, Args)]
@@ -22,6 +25,18 @@ impl ReasonArgs {
     /// Returns the given patterns.
     pub(in crate::cli) fn patterns(&self) -> &[String] {
         &self.reasons
+    }
+
+    /// Checks that the option has an effect on events of these formats: only `kvm_exit` has a reason.
+    ///
+    /// # Errors
+    /// When the option is given, but `kvm_exit` is not among the formats.
+    pub(in crate::cli) fn check_effect(&self, formats: &[Format]) -> anyhow::Result<()> {
+        let is_exit = |it: &Format| it.is_event("kvm", "kvm_exit");
+        if !self.is_empty() && !formats.iter().any(is_exit) {
+            bail_usage!("--reason selects events kvm_exit, which -e does not: add kvm_exit to -e");
+        }
+        Ok(())
     }
 
     /// Returns the codes of the selected reasons; `None` if the option was not given. `isa` is the

@@ -267,6 +267,7 @@ impl TraceArgs {
         is_sampled: bool,
         offset_ns: impl Fn() -> anyhow::Result<u64>,
     ) -> anyhow::Result<Printer> {
+        self.reasons.check_effect(formats)?;
         let filters = Filters::new(&self.filters, formats)?;
         summary::warn_about_other_events(self, &filters, formats);
         for warning in formats.iter().filter_map(Format::print_warning) {

@@ -91,8 +91,14 @@ pub(super) fn warn_if_empty(
     log::warn!("{message}");
 }
 
-/// Warns that a filter does not concern all events, unless events are selected.
+/// Warns that a filter or a selection of exit reasons does not concern all events, unless events are selected.
 pub(super) fn warn_about_other_events(args: &TraceArgs, filters: &Filters, formats: &[Format]) {
+    let shows_others = args.events.given().is_empty() && !args.prints_whole_exits();
+    if shows_others && let Some(option) = args.reasons.text() {
+        log::warn!(
+            "{option} applies to kvm_exit; all other events are shown, too: add -e kvm_exit or --per-exit"
+        );
+    }
     if args.filters.is_empty() || !args.events.given().is_empty() {
         return;
     }

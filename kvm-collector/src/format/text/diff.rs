@@ -9,7 +9,7 @@ use super::{
     table::{INDENT, new_table, write_table},
 };
 use crate::{
-    format::units::{count, duration, percent, rate},
+    format::units::{duration, percent, plural, rate},
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
 };
 
@@ -29,7 +29,8 @@ pub fn write_exits_diff(
     }
     let hidden = report.row_count - report.rows.len();
     if hidden > 0 {
-        writeln!(out, "{INDENT}{hidden} more rows (hidden by --top)")?;
+        let hidden = plural(hidden as u64, "more row");
+        writeln!(out, "{INDENT}{hidden} (hidden by --top)")?;
     }
     writeln!(
         out,
@@ -39,8 +40,8 @@ pub fn write_exits_diff(
     )?;
     if report.baseline_left_out > 0 {
         let text = format!(
-            "{INDENT}incomplete: --top hid {} rows of the baseline; rows marked new may be among them",
-            count(report.baseline_left_out)
+            "{INDENT}incomplete: --top hid {} of the baseline; rows marked new may be among them",
+            plural(report.baseline_left_out, "row")
         );
         writeln!(out, "{}", style.warning(&text))?;
     }
@@ -218,7 +219,7 @@ mod tests {
                 "  VM   vCPU     event                           exits/s          change    busy/s                change      mean               change  p99  change",
                 "  web  unknown  msr 0x6e0 write (TSC_DEADLINE)      300  +100 (+50.00%)  500.0 us   -500.0 us (-50.00%)  1.667 us  -3.333 us (-66.66%)",
                 "  web  unknown  msr 0x10 read                         0     gone (-7.0)      0 ns  -7.000 us (-100.00%)",
-                "  1 more rows (hidden by --top)",
+                "  1 more row (hidden by --top)",
                 "",
                 "  1.000 s, compared with a baseline of 2.000 s; busy excludes idle time",
                 "  incomplete: --top hid 4 rows of the baseline; rows marked new may be among them",

@@ -298,7 +298,11 @@ impl ExitLines {
             lines.add_printed(buffer.events);
             out.write_all(&buffer.text)?;
             if buffer.omitted > 0 {
-                writeln!(out, "# omitted {} more events of this exit", buffer.omitted)?;
+                writeln!(
+                    out,
+                    "# omitted {} of this exit",
+                    more_events(buffer.omitted)
+                )?;
             }
             return Ok(());
         }
@@ -323,9 +327,16 @@ impl ExitLines {
         write!(out, "{reason} {micros}.{nanos:03} us")?;
         out.write_all(&buffer.text)?;
         if buffer.omitted > 0 {
-            write!(out, " | {} more events", buffer.omitted)?;
+            write!(out, " | {}", more_events(buffer.omitted))?;
         }
         out.write_all(b"\n")
+    }
+}
+
+fn more_events(number: u64) -> String {
+    match number {
+        1 => "1 more event".to_owned(),
+        _ => format!("{number} more events"),
     }
 }
 
