@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::{
     global::GlobalOptions,
-    no_match, origin,
+    no_match::{self, RecordingSelection},
+    origin,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, TargetArgs},
@@ -128,11 +129,12 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
     )?;
     if total.is_empty() {
         let request = args.no_match_request();
-        let message = no_match::explain_recorded(path, &request, None, &selected.formats);
-        log::warn!(
-            "{}",
-            message.unwrap_or_else(|| no_match::explain_input(&request, &[]))
-        );
+        let selection = RecordingSelection {
+            path,
+            codes: None,
+            formats: &selected.formats,
+        };
+        log::warn!("{}", no_match::explain_recorded(&request, selection, &[]));
     }
     Ok(args.output.exit_code(&total.loss))
 }

@@ -5,7 +5,8 @@ use std::{path::Path, process::ExitCode};
 use super::{
     super::{
         global::GlobalOptions,
-        no_match, origin, recording,
+        no_match::{self, RecordingSelection},
+        origin, recording,
         timing::{self, FindFormat},
     },
     args::ExitsArgs,
@@ -53,12 +54,13 @@ pub(super) fn run(
     } = writer.total;
     if row_count == 0 {
         let request = args.no_match_request(&timing);
-        let codes = writer.reasons.as_deref();
-        let message = no_match::explain_recorded(path, &request, codes, &[]);
-        log::warn!(
-            "{}",
-            message.unwrap_or_else(|| no_match::explain_input(&request, &unselected))
-        );
+        let selection = RecordingSelection {
+            path,
+            codes: writer.reasons.as_deref(),
+            formats: &[],
+        };
+        let message = no_match::explain_recorded(&request, selection, &unselected);
+        log::warn!("{message}");
     }
     Ok(args.output.exit_code(&loss))
 }

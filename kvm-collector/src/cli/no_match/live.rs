@@ -7,7 +7,7 @@ use std::path::Path;
 
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
-use super::{Request, Requested, explain_reasons, list};
+use super::request::{Request, Requested, explain_reasons, list};
 use crate::{
     cli::selection::{Subject, TargetOption},
     format::units::plural,

@@ -5,9 +5,8 @@ use std::path::Path;
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use super::{
-    Request, Requested,
     contents::{Contents, Occurrence},
-    list_by_count,
+    request::{RecordingSelection, Request, Requested, explain_reasons, list_by_count},
 };
 use crate::{
     cli::selection::{Subject, TargetOption, TargetValues},
@@ -79,15 +78,33 @@ impl Selector<'_> {
     }
 }
 
-/// Returns a message that says why nothing of a recording matched. `codes` are the selected exit reasons, and
-/// `formats` the selected events. Reads the recording once more. `None` if that is not possible.
+/// Returns a message that says why nothing of a recording matched. It reads the recording once more, if that is
+/// possible. `unselected` has the names and numbers of exit reasons that occurred but are not selected.
 pub(in crate::cli) fn explain(
-    path: &Path,
     request: &Request<'_>,
-    codes: Option<&[u32]>,
-    formats: &[Format],
+    recording: RecordingSelection<'_>,
+    unselected: &[(String, u64)],
+) -> String {
+    let contents = Contents::read(recording.path);
+    contents
+        .and_then(|contents| explain_contents(request, recording, &contents))
+        .or_else(|| explain_reasons(request, unselected))
+        .unwrap_or_else(|| {
+            let name = request.requested.name();
+            match request.option_texts().as_slice() {
+                [] => format!("no {name} in this recording"),
+                options => format!("no {name} of this recording matched {}", options.join(" ")),
+            }
+        })
+}
+
+/// `None` if the options do not explain it.
+fn explain_contents(
+    request: &Request<'_>,
+    recording: RecordingSelection<'_>,
+    contents: &Contents,
 ) -> Option<String> {
-    let contents = Contents::read(path)?;
+    let path = recording.path;
     let file = path.display();
     let name = request.requested.name();
     if contents.events == 0 {
@@ -101,9 +118,9 @@ pub(in crate::cli) fn explain(
         .filter(|it| is_requested(it, &request.requested))
         .collect();
     if base.is_empty() {
-        return Some(explain_none(&contents, request, path));
+        return Some(explain_none(contents, request, path));
     }
-    let mut selectors = selectors(request, codes, formats);
+    let mut selectors = selectors(request, recording.codes, recording.formats);
     // If the selected events occurred, another option left them out.
     if let Some(at) = selectors.iter().position(Selector::is_by_event)
         && base.iter().any(|it| selectors[at].selects(it))

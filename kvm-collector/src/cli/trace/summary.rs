@@ -1,14 +1,10 @@
 //! What `trace` prints on stderr: the summary, and why nothing was printed.
 
-use std::path::Path;
-
-use super::TraceArgs;
+use super::args::TraceArgs;
 use crate::{
-    cli::no_match::{self, Request, Requested},
+    cli::no_match::{self, RecordingSelection, Request, Requested},
     format::units::{count, duration, plural},
     session::trace::TraceSummary,
-    tracefs::Format,
-    view::Filters,
 };
 
 /// Prints the summary.
@@ -45,12 +41,11 @@ fn text(args: &TraceArgs, summary: &TraceSummary) -> String {
     text
 }
 
-/// Warns if nothing was printed. `recording` is the file with the selected exit reasons and events; `None` for the
-/// running kernel.
+/// Warns if nothing was printed. `recording` is `None` for the running kernel.
 pub(super) fn warn_if_empty(
     args: &TraceArgs,
     summary: &TraceSummary,
-    recording: Option<(&Path, Option<&[u32]>, &[Format])>,
+    recording: Option<RecordingSelection<'_>>,
 ) {
     if summary.printed > 0 {
         return;
@@ -85,39 +80,7 @@ pub(super) fn warn_if_empty(
     };
     let message = match recording {
         None => no_match::explain_live(&request, &[]),
-        Some((path, codes, formats)) => no_match::explain_recorded(path, &request, codes, formats)
-            .unwrap_or_else(|| no_match::explain_input(&request, &[])),
+        Some(selection) => no_match::explain_recorded(&request, selection, &[]),
     };
     log::warn!("{message}");
-}
-
-/// Warns that a filter or a selection of exit reasons does not concern all events, unless events are selected.
-pub(super) fn warn_about_other_events(args: &TraceArgs, filters: &Filters, formats: &[Format]) {
-    let shows_others = args.events.given().is_empty() && !args.prints_whole_exits();
-    if shows_others && let Some(option) = args.reasons.text() {
-        log::warn!(
-            "{option} applies to kvm_exit; all other events are shown, too: add -e kvm_exit or --per-exit"
-        );
-    }
-    if args.filters.is_empty() || !args.events.given().is_empty() {
-        return;
-    }
-    let is_concerned = |(slot, format): (usize, &Format)| {
-        filters
-            .concerns(slot)
-            .then(|| format.event_name().to_string())
-    };
-    let concerned: Vec<_> = formats
-        .iter()
-        .enumerate()
-        .filter_map(is_concerned)
-        .collect();
-    if concerned.len() == formats.len() {
-        return;
-    }
-    let names = no_match::list(&concerned);
-    log::warn!(
-        "--filter applies to {names}; all other events are shown, too: select events with -e, such as -e {}",
-        concerned.first().map_or("kvm_exit", |it| it.as_str())
-    );
 }

@@ -123,7 +123,7 @@ fn sort(rows: &mut [ExitRow], key: SortKey) {
         SortKey::P50 => rows.sort_by(by(|row| row.p50_ns)),
         SortKey::P99 => rows.sort_by(by(|row| row.p99_ns)),
         SortKey::Percentile(index) => {
-            rows.sort_by(|a, b| percentile_ns(b, index).cmp(&percentile_ns(a, index)));
+            rows.sort_by_key(|row| std::cmp::Reverse(percentile_ns(row, index)));
         }
         SortKey::Name => rows.sort_by(|a, b| {
             let name = |row: &ExitRow| {
