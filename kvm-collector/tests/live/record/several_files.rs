@@ -21,7 +21,7 @@ pub(super) fn rotation() -> Result<(), Failed> {
     record
         .end()?
         .expect_code(0)?
-        .expect_message(&["files, the last one is"])?;
+        .expect_message(&["files, of which 2 remain with", "the last one is"])?;
     for file in [&file, &format!("{file}.1")] {
         let length = fs::metadata(file)?.len();
         ensure(length <= 4 << 20, || format!("{file} has {length} bytes"))?;
