@@ -168,7 +168,6 @@ fn exits_reports() -> [ExitsReport; 2] {
         let options = ExitsOptions {
             sort: SortKey::Time,
             top: None,
-            reasons: None,
             percentiles: vec![99.9],
             histograms: true,
             causes: 1,

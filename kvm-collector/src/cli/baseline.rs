@@ -10,7 +10,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::usage::bail_usage;
-use crate::view::{Baseline, DiffReport, GroupBy, SortKey};
+use crate::{
+    recording::is_recording,
+    view::{Baseline, DiffReport, GroupBy, SortKey},
+};
 
 /// Options of the comparison with an earlier report.
 #[derive(Debug, Args)]
@@ -29,6 +32,9 @@ pub(super) struct BaselineArgs {
 
 /// Maximum size of a report file. A row has 600 bytes; a file with a report per second of a day fits.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Number of bytes that identify a recording.
+const MAGIC_BYTES: u64 = 8;
 
 impl BaselineArgs {
     pub(super) fn is_given(&self) -> bool {
@@ -66,11 +72,18 @@ impl BaselineArgs {
 
 fn read_bounded(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    let mut file = File::open(path)?;
+    (&mut file).take(MAGIC_BYTES).read_to_end(&mut bytes)?;
+    if is_recording(&bytes) {
+        let file = path.display();
+        bail!(
+            "it is a recording, not a report: run `kvm-collector exits -i {file} --json -o before.json` first, and give before.json to --baseline"
+        );
+    }
     // Read one byte beyond the limit: that detects large files also if they are pipes or devices.
-    let read = File::open(path)?
-        .take(MAX_BYTES + 1)
+    file.take(MAX_BYTES + 1 - bytes.len() as u64)
         .read_to_end(&mut bytes)?;
-    if read as u64 > MAX_BYTES {
+    if bytes.len() as u64 > MAX_BYTES {
         bail!(
             "it has more than {} MiB: keep its last line only",
             MAX_BYTES >> 20

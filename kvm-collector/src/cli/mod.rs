@@ -11,6 +11,8 @@ mod guest;
 mod inputs;
 mod list;
 mod locale;
+mod no_match;
+mod number;
 mod origin;
 mod output;
 mod output_file;

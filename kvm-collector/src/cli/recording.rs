@@ -9,6 +9,7 @@ use super::{
     time_range::RangeArgs,
 };
 use crate::{
+    format::units::plural,
     source::{PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
 };
@@ -21,7 +22,8 @@ pub(super) struct InputArgs {
     ///
     /// The file can come from `kvm-collector record` or `perf record`. `stat` and `exits` sum up several
     /// recordings: all in a directory, those that match a glob, or several files.
-    #[arg(short, long = "input", value_name = "FILE", num_args = 1.., conflicts_with_all = ["command", "report_overhead"])]
+    #[arg(short, long = "input", value_name = "FILE", num_args = 1..,
+          conflicts_with_all = ["command", "report_overhead", "no_wait"])]
     pub(super) input: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -37,7 +39,7 @@ pub(super) struct SelectedRecording {
 }
 
 impl SelectedRecording {
-    /// Opens a recording. The kvm events in `required` are read even if they are not selected.
+    /// Opens a recording. The events in `required` are read even if they are not selected.
     pub(super) fn open(
         path: &Path,
         events: &EventArgs,
@@ -51,7 +53,8 @@ impl SelectedRecording {
         let mut selection = target.for_recording()?;
         if let Some(reasons) = reasons {
             let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
-            selection.filter.reasons = reasons.codes(recording.formats().iter().find(is_exit))?;
+            let exit = recording.formats().iter().find(is_exit);
+            selection.filter.reasons = reasons.codes(exit, recording.metadata().isa())?;
         }
         Ok(Self {
             recording,
@@ -88,8 +91,9 @@ pub(super) fn warn_if_damaged(summary: &RecordingSummary, path: &Path) {
     let skipped = summary.loss.damaged - u64::from(summary.defect.is_some());
     if skipped > 0 {
         log::warn!(
-            "{}: {skipped} records cannot be decoded and are skipped",
-            path.display()
+            "{}: skipped {} that cannot be decoded",
+            path.display(),
+            plural(skipped, "record")
         );
     }
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use super::{
     global::GlobalOptions,
     inputs::Inputs,
+    no_match::{self, RecordingSelection},
     origin,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
@@ -20,6 +21,7 @@ use super::{
     stop::{OverheadArgs, StopArgs, parse_duration},
     text_heading::TextHeading,
     tracefs::{find_kvm_format, open_tracefs},
+    usage::bail_usage,
 };
 use crate::{
     format::{csv, json, text, text::TextStyle},
@@ -71,6 +73,9 @@ pub(super) struct StatArgs {
 }
 
 pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    if args.zeros && args.output.format() == OutputFormat::Json {
+        bail_usage!("--zeros cannot be used with JSON output, which always has all events");
+    }
     match Inputs::find(&args.input.input)? {
         Inputs::None => {}
         Inputs::One(path) => return run_recorded(&args, &path, global),
@@ -99,6 +104,9 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
     )
     .await?;
+    if writer.is_empty {
+        log::warn!("{}", no_match::explain_live(&args.no_match_request(), &[]));
+    }
     if let Some(overhead) = overhead {
         overhead.print(&live)?;
     }
@@ -133,6 +141,15 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
             recording::report_end(summary, &args.target, path)
         },
     )?;
+    if writer.is_empty {
+        let request = args.no_match_request();
+        let selection = RecordingSelection {
+            path,
+            codes: None,
+            formats: &selected.formats,
+        };
+        log::warn!("{}", no_match::explain_recorded(&request, selection, &[]));
+    }
     args.output.finish(&writer.total, &writer.origin)
 }
 
@@ -183,6 +200,16 @@ fn run_several(
 }
 
 impl StatArgs {
+    /// Returns what was requested, to say why there is none.
+    fn no_match_request(&self) -> no_match::Request<'_> {
+        no_match::Request {
+            requested: no_match::Requested::Events,
+            target: &self.target,
+            reasons: None,
+            events: Some(&self.events),
+        }
+    }
+
     /// Returns the values of the options that select.
     fn selected_by(&self) -> SelectedBy {
         let SelectedBy { from, until, .. } = self.input.range.selected_by();
@@ -208,6 +235,7 @@ impl StatArgs {
             header_written: false,
             has_intervals: self.interval.is_some(),
             heading: TextHeading::new(what.to_owned(), self.interval.is_some(), style),
+            is_empty: true,
             total: LossReport::new((0, 0), Loss::default()),
         }
     }
@@ -220,6 +248,8 @@ struct Writer {
     header_written: bool,
     has_intervals: bool,
     heading: TextHeading,
+    /// Whether the total has no events.
+    is_empty: bool,
     /// Losses of the total.
     total: LossReport,
 }
@@ -246,6 +276,7 @@ impl Writer {
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
         if period == ReportPeriod::Total {
+            self.is_empty = report.is_empty();
             self.total = LossReport::new(times_ns, report.loss);
         }
         match self.format {

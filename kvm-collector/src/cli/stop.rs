@@ -55,7 +55,10 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("a duration must be longer than 0".into()),
         Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write it as 500ms, 10s or 1h")),
+        // The messages of humantime are in terms of its grammar.
+        Err(_) => {
+            Err("give a number and a unit (ns, us, ms, s, m, h), such as 500ms, 10s or 1h".into())
+        }
     }
 }
 

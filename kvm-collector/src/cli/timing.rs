@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
+use super::no_match;
 use crate::{
     host,
     model::EventKind,
@@ -79,9 +80,9 @@ pub(super) fn replay_options(
             .map(|it| it.event_name().to_string())
             .collect();
         bail!(
-            "{} does not have the events kvm_exit and kvm_entry, so exits cannot be timed: it has {}",
+            "{} does not have the events kvm_exit and kvm_entry, so exits cannot be timed: it has {}; `record -e 'kvm:*'` records them",
             path.display(),
-            names.join(", ")
+            no_match::list(&names)
         );
     }
     let request = build_request(&find)?;

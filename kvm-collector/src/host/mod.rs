@@ -25,5 +25,5 @@ mod vm_names;
 pub mod watch;
 
 pub use process_id::{next_process_id, pid_of, process_id};
-pub use vcpu_thread::vcpu_index_in_comm;
+pub use vcpu_thread::{Vcpu, vcpu_index_in_comm};
 pub use vm_names::VmNames;

@@ -31,6 +31,15 @@ fn cmdline(process: &Path) -> Option<Vec<u8>> {
     Some(others.find(|it| !it.is_empty()).unwrap_or(main))
 }
 
+/// Returns the name of the VM that a command runs, if it is a VMM: a name in its arguments, or else the name of
+/// the program with the process id.
+pub(super) fn of_command(command: &[String], pid: u32) -> Option<String> {
+    let argv: Vec<_> = command.iter().map(String::as_str).collect();
+    let program = argv.first()?.rsplit('/').next()?;
+    let name = in_argv(&argv).filter(|name| !name.is_empty());
+    Some(name.unwrap_or_else(|| format!("{program}-{pid}")))
+}
+
 /// Name in a VMM's arguments: `-name` of QEMU; `--name` of crosvm, kvmtool and the built-in guest;
 /// `--id` of Firecracker.
 fn in_argv(argv: &[&str]) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{next_process_id, pid_of, process, vm};
+use super::{next_process_id, pid_of, process, vm, vm_name};
 
 /// Maximum number of names, at about 100 bytes each. Above it, names of ended processes are discarded,
 /// the oldest first.
@@ -17,6 +17,8 @@ pub struct VmNames {
     reused: HashMap<u32, u32>,
     /// Process identities in the order of insertion.
     order: VecDeque<u32>,
+    /// The command that the collector runs: its pid, and the name of the VM if it is a VMM.
+    command: Option<(u32, String)>,
 }
 
 /// A process that runs a VM.
@@ -28,6 +30,12 @@ struct Process {
 }
 
 impl VmNames {
+    /// Sets the process id and the arguments of the command that the collector runs. The name of its VM then is
+    /// known even if the command ends before its command line is read.
+    pub fn set_command(&mut self, pid: u32, command: &[String]) {
+        self.command = vm_name::of_command(command, pid).map(|name| (pid, name));
+    }
+
     /// Adds the process that currently has a pid, if it is new, and returns its
     /// [`process_id`](super::process_id()). `comm`, the name of one of its threads, becomes the name of a
     /// process that has already ended.
@@ -45,6 +53,8 @@ impl VmNames {
         let name = start_ticks.and_then(|_| vm::name_of(pid));
         // Discard the name if the pid was reused while the name was read.
         let name = name.filter(|_| process::start_ticks(pid) == start_ticks);
+        let command = self.command.as_ref().filter(|(command, _)| *command == pid);
+        let name = name.or_else(|| command.map(|(_, name)| name.clone()));
         let Some(name) = name.or_else(|| comm.map(|comm| format!("{comm}-{pid}"))) else {
             return id;
         };
@@ -179,6 +189,21 @@ mod tests {
             format!("CPU 0/KVM-{UNUSED_PID}")
         );
         assert_eq!(names.add_process(UNUSED_PID, Some("other")), UNUSED_PID);
+    }
+
+    #[test]
+    fn the_vm_of_an_ended_command_has_the_name_of_its_arguments() {
+        let mut names = VmNames::default();
+        let command = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        names.set_command(UNUSED_PID, &command(&["/bin/vmm", "--name", "web-1"]));
+        names.add_process(UNUSED_PID, Some("CPU 0/KVM"));
+        assert_eq!(names.display_name(UNUSED_PID), "web-1");
+        names.add_process(UNUSED_PID - 1, None);
+        assert_eq!(names.display_name(UNUSED_PID - 1), "?");
+        names.set_command(UNUSED_PID - 2, &command(&["/bin/vmm", "run"]));
+        names.add_process(UNUSED_PID - 2, None);
+        let name = format!("vmm-{}", UNUSED_PID - 2);
+        assert_eq!(names.display_name(UNUSED_PID - 2), name);
     }
 
     #[test]

@@ -172,12 +172,20 @@ fn copied_bytes(event: &Format) -> u32 {
     u32::try_from(bytes).unwrap_or(0)
 }
 
+/// A number that no exit reason has: those of VMX have 16 bits and flags in the upper half, those of SVM 12 bits
+/// or the highest bit.
+const NO_REASON: u32 = 0x0fff_ff00;
+
 /// Returns the settings of the filter.
 fn filter(filter: &Filter) -> Result<FilterSettings, PlanError> {
     let mut settings = FilterSettings::ALL;
     settings.tgid_count = fill(&mut settings.tgids, &filter.tgids, "processes")?;
     settings.tid_count = fill(&mut settings.tids, &filter.tids, "threads")?;
-    let reasons = filter.reasons.as_deref().unwrap_or_default();
+    // The programs take an empty list for a list of all.
+    let reasons = match filter.reasons.as_deref() {
+        Some([]) => &[NO_REASON],
+        reasons => reasons.unwrap_or_default(),
+    };
     settings.value_count = fill(&mut settings.values, reasons, "exit reasons")?;
     settings.vcpu_count = fill(&mut settings.vcpus, &filter.vcpus, "vCPUs")?;
     Ok(settings)

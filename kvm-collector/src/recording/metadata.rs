@@ -28,6 +28,8 @@ pub struct Metadata {
     pub hostname: Option<String>,
     /// The CPU model.
     pub cpu: Option<String>,
+    /// The vendor and model number of the CPU, in perf's format.
+    pub cpu_id: Option<String>,
     /// The number of CPUs that were online.
     pub cpus_online: Option<u32>,
     /// The command line of the recorder.
@@ -69,6 +71,19 @@ impl Metadata {
         self.version
             .as_ref()
             .is_some_and(|it| it.starts_with(VERSION_PREFIX))
+    }
+
+    /// Returns the value of the field `isa` of `kvm_exit` on the recorded host (`KVM_ISA_VMX` or
+    /// `KVM_ISA_SVM`, arch/x86/kvm/trace.h), from the vendor of its CPU. `None` if that is unknown, or if
+    /// the CPU is not an x86 CPU.
+    #[must_use]
+    pub fn isa(&self) -> Option<u32> {
+        let vendor = self.cpu_id.as_ref()?.split([',', '-']).next()?;
+        match vendor {
+            "GenuineIntel" | "CentaurHauls" | "  Shanghai  " => Some(1),
+            "AuthenticAMD" | "HygonGenuine" => Some(2),
+            _ => None,
+        }
     }
 
     /// Returns the id of the clock of the samples' times. `None` means perf's own clock.
@@ -131,10 +146,11 @@ impl Metadata {
     }
 
     /// The features that [`Metadata::add_feature`] uses.
-    pub(super) const USED_FEATURES: [u32; 10] = [
+    pub(super) const USED_FEATURES: [u32; 11] = [
         feature::TRACING_DATA,
         feature::HOSTNAME,
         feature::CPUDESC,
+        feature::CPUID,
         feature::NRCPUS,
         feature::CMDLINE,
         feature::OSRELEASE,
@@ -150,6 +166,7 @@ impl Metadata {
             feature::TRACING_DATA => self.add_tracing_data(content),
             feature::HOSTNAME => self.hostname = read_string(content),
             feature::CPUDESC => self.cpu = read_string(content),
+            feature::CPUID => self.cpu_id = read_string(content),
             feature::NRCPUS => self.cpus_online = u32_at(content, 4),
             feature::CMDLINE => self.command = read_strings(content),
             feature::OSRELEASE => self.release = read_string(content),

@@ -35,3 +35,10 @@ pub use metadata::Metadata;
 pub use options::{BatchOutcome, FlightRecorderOptions, RecorderOptions, RecordingStats};
 pub use reader::Reader;
 pub use recorder::Recorder;
+
+/// Returns whether a file that starts with these bytes is a recording of a machine of either byte order.
+#[must_use]
+pub fn is_recording(start: &[u8]) -> bool {
+    let magic = start.first_chunk().copied().map(u64::from_ne_bytes);
+    magic.is_some_and(|it| it == abi::MAGIC || it == abi::MAGIC.swap_bytes())
+}

@@ -41,12 +41,19 @@ pub enum BatchOutcome {
 /// Numbers about all files of a recorder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RecordingStats {
-    /// Number of events in the files.
+    /// Number of events that were written, including files that are removed by now. Events that are in
+    /// several files of the flight recorder count once.
     pub events: u64,
     /// Size of the files in bytes.
     pub bytes: u64,
     /// Number of files written.
     pub files: u64,
+    /// Number of files that exist; the others were removed to keep their number.
+    pub kept_files: u64,
+    /// Size of these files in bytes.
+    pub kept_bytes: u64,
+    /// Times of the first and the last event of the latest file of the flight recorder, in ns.
+    pub last_dump_ns: Option<(u64, u64)>,
     /// Number of events that are lost because they do not fit into a perf record, or because the disk
     /// is full.
     pub omitted_events: u64,

@@ -52,6 +52,8 @@ pub struct Recorder {
     last_dump_ns: Option<u64>,
     /// Statistics of the files that are finished.
     finished: RecordingStats,
+    /// Sizes of the finished files that exist, the oldest first.
+    kept_file_bytes: VecDeque<u64>,
     /// Whether a write failed. Then nothing more is written, because a compressed stream with a gap
     /// cannot be decompressed.
     write_failed: bool,
@@ -62,6 +64,8 @@ pub struct Recorder {
 struct MemorySegment {
     bytes: Vec<u8>,
     stats: EncodedStats,
+    /// Whether a file has these events already.
+    is_written: bool,
 }
 
 impl Recorder {
@@ -91,6 +95,7 @@ impl Recorder {
             is_dump_pending: false,
             last_dump_ns: None,
             finished: RecordingStats::default(),
+            kept_file_bytes: VecDeque::new(),
             write_failed: false,
         };
         if let Some(path) = &recorder.options.path {
@@ -265,6 +270,12 @@ impl Recorder {
             self.finished.events += stats.events;
             self.finished.bytes += bytes;
             self.finished.files += 1;
+            self.kept_file_bytes.push_back(bytes);
+            while self.kept_file_bytes.len() > self.options.max_files.unwrap_or(usize::MAX).max(1) {
+                self.kept_file_bytes.pop_front();
+            }
+            self.finished.kept_files = self.kept_file_bytes.len() as u64;
+            self.finished.kept_bytes = self.kept_file_bytes.iter().sum();
         }
         Ok(())
     }
@@ -286,6 +297,7 @@ impl Recorder {
                     Vec::with_capacity(4 * WRITE_THRESHOLD),
                 ),
                 stats,
+                is_written: false,
             });
             self.pending_stats = EncodedStats::default();
         }
@@ -326,11 +338,15 @@ impl Recorder {
         self.segments.push_back(MemorySegment {
             bytes: std::mem::take(&mut self.pending),
             stats: std::mem::take(&mut self.pending_stats),
+            is_written: false,
         });
         self.is_dump_pending = false;
         self.last_dump_ns = Some(self.newest_ns);
         let mut stats = EncodedStats::default();
         self.segments.iter().for_each(|it| stats.merge(it.stats));
+        self.finished.last_dump_ns = (stats.events > 0).then_some((stats.first_ns, stats.last_ns));
+        let written = self.segments.iter().filter(|it| it.is_written);
+        let repeated: u64 = written.map(|it| it.stats.events).sum();
         let mut names = Vec::new();
         let before_ns = stats.first_ns.saturating_sub(1);
         self.encoder.threads().put_all_names(before_ns, &mut names);
@@ -363,7 +379,12 @@ impl Recorder {
             }
         }
         self.file = Some(file);
-        self.finish_file()
+        self.finish_file()?;
+        self.finished.events = self.finished.events.saturating_sub(repeated);
+        for segment in &mut self.segments {
+            segment.is_written = true;
+        }
+        Ok(())
     }
 
     /// Writes the pending records and finishes the file. After an error, the file has the records that
@@ -397,7 +418,7 @@ impl Recorder {
         let mut total = self.finished;
         total.events += stats.events + self.pending_stats.events;
         total.bytes += bytes + self.pending.len() as u64;
-        for segment in &self.segments {
+        for segment in self.segments.iter().filter(|it| !it.is_written) {
             total.events += segment.stats.events;
             total.bytes += segment.bytes.len() as u64;
         }

@@ -44,6 +44,9 @@ pub trait ExitsOutput {
     /// Returns the keys that rows are grouped by.
     fn grouping(&self) -> &[GroupBy];
 
+    /// Returns the codes of the selected exit reasons; `None` if all are selected.
+    fn reasons(&self) -> Option<&[u32]>;
+
     /// Writes a report about the time between two snapshots.
     ///
     /// # Errors
@@ -85,7 +88,7 @@ pub async fn live(
     progress: &mut ProgressLine,
     output: &mut impl ExitsOutput,
 ) -> anyhow::Result<()> {
-    schedule.set_thread_notifications(live.notifications_fd()?)?;
+    schedule.watch_threads(live)?;
     let mut rings = live.take_rings();
     let mut intervals = IntervalTracker::new(Snapshot::default());
     loop {
@@ -274,7 +277,7 @@ fn take_snapshot<E: std::error::Error + Send + Sync + 'static>(
     exits: impl FnOnce(&mut dyn FnMut(&ThreadExits<'_>)) -> Result<ExitReading, E>,
 ) -> anyhow::Result<Snapshot> {
     let kind: Option<&EventKind> = timing.counted_event.as_ref().map(|it| &it.kind);
-    let mut groups = ExitGroups::new(output.grouping(), kind);
+    let mut groups = ExitGroups::new(output.grouping(), kind).with_reasons(output.reasons());
     let reading = exits(&mut |exits| groups.add_exits(exits))?;
     groups.add_vcpus(&reading.vcpus);
     Ok((groups, reading))

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    format::units::{count, duration, percent},
+    format::units::{count, duration, percent, plural},
     host::usage,
     probe::{ProgramRuns, RunStatistics, map_memory_bytes},
     source::Live,
@@ -86,7 +86,7 @@ fn format_share(part: Duration, all: Duration) -> String {
     percent(part.as_secs_f64() / all.as_secs_f64())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
 fn format_mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
@@ -128,16 +128,20 @@ impl OverheadReport {
         let of_cpus = self.elapsed * u32::try_from(self.cpus).unwrap_or(u32::MAX);
         let _ = write!(
             text,
-            "\n  programs      {} of the time of {} CPUs",
+            "\n  programs      {} of the time of {}",
             format_share(all, of_cpus),
-            self.cpus
+            plural(self.cpus as u64, "CPU")
         );
         if let Some(guests) = self.guests.filter(|it| !it.is_zero()) {
-            let _ = write!(text, ", {} of guest CPU time", format_share(all, guests));
+            let _ = write!(
+                text,
+                "; {} of the time spent in guest code",
+                format_share(all, guests)
+            );
         }
         let exits = self.runs.iter().filter(|it| it.event == "kvm:kvm_exit");
         if let Some(exits) = exits.map(|it| it.runs).max().filter(|it| *it > 0) {
-            let _ = write!(text, ", {} per exit", duration(saturating_ns(all) / exits));
+            let _ = write!(text, "; {} per exit", duration(saturating_ns(all) / exits));
         }
         let _ = write!(
             text,
@@ -155,5 +159,42 @@ impl OverheadReport {
             format_mib(self.ring_bytes)
         );
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_percentage_says_of_what() {
+        let mut report = OverheadReport {
+            runs: vec![ProgramRuns {
+                program: "slot_1".into(),
+                event: "kvm:kvm_exit".into(),
+                runs: 1000,
+                time: Duration::from_millis(1),
+            }],
+            elapsed: Duration::from_secs(1),
+            cpus: 2,
+            guests: Some(Duration::from_millis(10)),
+            cpu: Duration::from_millis(5),
+            resident_bytes: None,
+            map_bytes: 0,
+            ring_bytes: 0,
+        };
+        let text = report.to_text();
+        let programs = "programs      0.05% of the time of 2 CPUs; 10.00% of the time spent in guest code; 1.000 us per exit\n";
+        assert!(text.contains(programs), "{text}");
+        assert!(
+            text.contains("5.000 ms of CPU time, 0.50% of one CPU"),
+            "{text}"
+        );
+        (report.cpus, report.guests) = (1, None);
+        assert!(
+            report
+                .to_text()
+                .contains("0.10% of the time of 1 CPU; 1.000 us per exit\n")
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    format::units::plural,
     model::StreamItem,
     recording::ReadError,
     source::{PlaybackContext, PlaybackOptions, Recording, RecordingSummary},
@@ -44,8 +45,8 @@ pub fn read_recording<E: From<ReadError>>(
             let elapsed = Duration::from_nanos(event.time_ns.saturating_sub(start_ns));
             // The cursor returns to the start of the line, so the next output overwrites it.
             eprint!(
-                "{} events, {:.1} s of the recording\x1b[K\r",
-                context.events,
+                "{}, {:.1} s of the recording\x1b[K\r",
+                plural(context.events, "event"),
                 elapsed.as_secs_f64()
             );
         }

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::signals;
+use crate::source::Live;
 
 /// Period at which the totals of exited threads are stored and their map entries are freed.
 pub const REFRESH_PERIOD: Duration = Duration::from_millis(200);
@@ -49,6 +50,7 @@ pub enum WakeReason {
 pub struct Schedule {
     deadline: Option<Instant>,
     child: Option<Child>,
+    command: Vec<String>,
     status: Option<ExitStatus>,
     interval: Option<Interval>,
     refresh: Interval,
@@ -100,6 +102,7 @@ impl StopConditions {
             // A deadline that overflows the clock means no limit.
             deadline: self.duration.and_then(|duration| now.checked_add(duration)),
             child,
+            command: self.command.clone(),
             status: None,
             interval: interval.map(interval_timer),
             refresh: interval_timer(REFRESH_PERIOD),
@@ -124,12 +127,15 @@ impl Schedule {
         self.interval.is_some()
     }
 
-    /// Sets the descriptor that becomes readable when threads start or exit.
+    /// Waits for threads that start or exit in a measurement, and names the VM of the command in it.
     ///
     /// # Errors
-    /// When the descriptor cannot be polled.
-    pub fn set_thread_notifications(&mut self, notifications: Option<OwnedFd>) -> io::Result<()> {
-        self.notifications = ThreadNotifications::new(notifications)?;
+    /// When the notifications about threads cannot be polled.
+    pub fn watch_threads(&mut self, live: &mut Live) -> io::Result<()> {
+        if let Some(pid) = self.child.as_ref().and_then(Child::id) {
+            live.set_command(pid, &self.command);
+        }
+        self.notifications = ThreadNotifications::new(live.notifications_fd()?)?;
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub async fn live(
     progress: &mut ProgressLine,
     mut report: impl FnMut(ReportPeriod, u64, &StatReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
-    schedule.set_thread_notifications(live.notifications_fd()?)?;
+    schedule.watch_threads(live)?;
     let start_ns = live.start_ns();
     let mut intervals = IntervalTracker::new(live.zero_counts());
     let mut modules = ModuleWatch::start();

@@ -18,7 +18,9 @@ use crate::{
     source::{Live, OrderedStream, PlaybackOptions, Recording, RecordingSummary},
     timing::TimingError,
     tracefs::{EventName, Format},
-    view::{ExitLineOptions, ExitLines, Filters, TraceClock, TraceFormat, TraceLines},
+    view::{
+        ExitLineOptions, ExitLines, Filters, ShorterExits, TraceClock, TraceFormat, TraceLines,
+    },
 };
 
 /// How events are printed.
@@ -42,6 +44,8 @@ pub struct Printer {
     lines: TraceLines,
     exits: Option<ExitLines>,
     filters: Filters,
+    /// Number of events that do not match the filters.
+    filtered: u64,
 }
 
 /// Number of printed lines, and losses.
@@ -53,6 +57,10 @@ pub struct TraceSummary {
     pub loss: Loss,
     /// Exits in progress at the end of the stream. They are not printed.
     pub in_progress: u64,
+    /// Number of events that do not match the filters.
+    pub filtered: u64,
+    /// Exits that are too short to be printed.
+    pub shorter: ShorterExits,
 }
 
 impl Printer {
@@ -80,6 +88,7 @@ impl Printer {
             formats,
             lines,
             filters,
+            filtered: 0,
         })
     }
 
@@ -97,7 +106,11 @@ impl Printer {
 
     fn print(&mut self, item: &StreamItem<'_>, comm: &str, out: &mut impl Write) -> io::Result<()> {
         let is_shown = match item {
-            StreamItem::Event(event) => self.filters.matches(event.slot, event.raw),
+            StreamItem::Event(event) => {
+                let matches = self.filters.matches(event.slot, event.raw);
+                self.filtered += u64::from(!matches);
+                matches
+            }
             StreamItem::Lost {
                 slot,
                 count,
@@ -125,12 +138,14 @@ impl Printer {
     fn finish(&mut self, loss: Loss, out: &mut impl Write) -> io::Result<TraceSummary> {
         let mut summary = TraceSummary {
             loss,
+            filtered: self.filtered,
             ..TraceSummary::default()
         };
         if let Some(exits) = &mut self.exits {
             exits.finish(&self.formats, &mut self.lines, out)?;
             summary.loss = loss.plus(&exits.loss());
             summary.in_progress = exits.in_progress();
+            summary.shorter = exits.shorter();
         }
         summary.printed = self.lines.printed();
         out.flush()?;
@@ -152,7 +167,7 @@ pub async fn live(
     out: impl Write + Send + 'static,
     queue_bytes: usize,
 ) -> anyhow::Result<TraceSummary> {
-    schedule.set_thread_notifications(live.notifications_fd()?)?;
+    schedule.watch_threads(live)?;
     let selection = live.options().selection.after_kernel_filter();
     let is_by_name = selection.is_by_name();
     let (sender, receiver) = channel(queue_bytes);

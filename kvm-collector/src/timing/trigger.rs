@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kvm_ebpf_common::SlowExit;
+
 use super::{Replay, ReplayOptions, TimingError, TimingRequest};
 use crate::{model::StreamItem, tracefs::Format};
 
@@ -21,7 +23,7 @@ impl ExitTrigger {
         let expected = || format!("expected `exit > TIME`, such as `exit > 1ms`, not `{text}`");
         let rest = text.trim().strip_prefix("exit").ok_or_else(expected)?;
         let time = rest.trim_start().strip_prefix('>').ok_or_else(expected)?;
-        humantime::parse_duration(time.trim()).map_err(|error| format!("{}: {error}", expected()))
+        humantime::parse_duration(time.trim()).map_err(|_| expected())
     }
 
     /// Creates a trigger for a stream of events with these formats.
@@ -41,10 +43,10 @@ impl ExitTrigger {
         })
     }
 
-    /// Adds the next item of the stream. Returns whether an exit above the threshold ended with it.
-    pub fn add_item(&mut self, item: &StreamItem<'_>) -> bool {
+    /// Adds the next item of the stream. Returns the exit above the threshold that ended with it.
+    pub fn add_item(&mut self, item: &StreamItem<'_>) -> Option<SlowExit> {
         self.replay.add_item(item);
-        self.replay.drain_slow_exits().count() > 0
+        self.replay.drain_slow_exits().next()
     }
 }
 

@@ -131,23 +131,36 @@ impl<'a> ReasonNames<'a> {
     /// Returns the numbers of the exit reasons that match any of these patterns by name. The pattern
     /// `UNKNOWN(0x7b)` matches the number 0x7b.
     ///
+    /// On x86, `isa` is the instruction set of the exits, if it is known: VMX and SVM use the same
+    /// numbers for different reasons. A pattern that only matches reasons of the other instruction set
+    /// is valid, so that one command line fits all hosts, but adds no number.
+    ///
     /// # Errors
     /// [`UnknownReason`] for the first pattern that matches no reason.
-    pub fn matching_codes(&self, patterns: &[String]) -> Result<Vec<u32>, UnknownReason> {
+    pub fn matching_codes(
+        &self,
+        patterns: &[String],
+        isa: Option<u32>,
+    ) -> Result<Vec<u32>, UnknownReason> {
         let all = self.all();
+        let possible = match isa.filter(|_| self.is_x86()) {
+            Some(isa) => self.of_isa(isa),
+            None => all.clone(),
+        };
         let mut codes = Vec::new();
         for pattern in patterns {
-            let count_before = codes.len();
-            codes.extend(unknown_code(pattern));
+            let unknown = unknown_code(pattern);
+            codes.extend(unknown);
             let matcher = matcher(pattern);
             let matches = |name: &str| matcher.as_ref().is_some_and(|it| it.is_match(name));
             codes.extend(
-                all.iter()
+                possible
+                    .iter()
                     .filter(|(_, name)| matches(name))
                     .map(|(code, _)| *code),
             );
-            if codes.len() == count_before {
-                let names = all.iter().map(|(_, name)| name.as_str());
+            if unknown.is_none() && !all.iter().any(|(_, name)| matches(name)) {
+                let names = possible.iter().map(|(_, name)| name.as_str());
                 return Err(UnknownReason {
                     pattern: pattern.clone(),
                     suggestion: did_you_mean(&similar_names(names, pattern)),
@@ -217,7 +230,7 @@ mod tests {
         assert_eq!(names.name(1, 12), "HLT");
         assert_eq!(names.name(2, 0x78), "hlt");
         assert_eq!(
-            names.matching_codes(&["HLT".to_owned()]).unwrap(),
+            names.matching_codes(&["HLT".to_owned()], None).unwrap(),
             [12, 0x78]
         );
     }
@@ -237,14 +250,17 @@ mod tests {
         let names = ReasonNames::new(Some(&exit));
         assert_eq!(names.name(0, 0), "IRQ");
         assert_eq!(names.name(2, 0x24), "DABT_LOW");
-        assert_eq!(names.matching_codes(&["wfx".to_owned()]).unwrap(), [1]);
+        assert_eq!(
+            names.matching_codes(&["wfx".to_owned()], None).unwrap(),
+            [1]
+        );
     }
 
     #[test]
     fn patterns_match_reasons_of_vmx_and_svm() {
         let exit = Format::parse("kvm", EXIT).unwrap();
         let names = ReasonNames::new(Some(&exit));
-        let codes = |pattern: &str| names.matching_codes(&[pattern.to_owned()]);
+        let codes = |pattern: &str| names.matching_codes(&[pattern.to_owned()], None);
         assert_eq!(codes("Hlt").unwrap(), [12, 0x78]);
         assert_eq!(codes("EPT_*").unwrap(), [48, 49]);
         assert_eq!(codes("UNKNOWN(0x7b)").unwrap(), [0x7b]);
@@ -255,5 +271,21 @@ mod tests {
         );
         let error = codes("frobnicate").unwrap_err().to_string();
         assert!(error.contains("list reasons"), "{error}");
+    }
+
+    #[test]
+    fn numbers_and_suggestions_are_those_of_the_isa() {
+        let exit = Format::parse("kvm", EXIT).unwrap();
+        let names = ReasonNames::new(Some(&exit));
+        let codes = |pattern: &str, isa| names.matching_codes(&[pattern.to_owned()], Some(isa));
+        assert_eq!(codes("hlt", 1).unwrap(), [12]);
+        assert_eq!(codes("hlt", 2).unwrap(), [0x78]);
+        // On SVM, 48 and 49 are writes of debug registers.
+        assert_eq!(codes("EPT_*", 1).unwrap(), [48, 49]);
+        assert!(codes("EPT_*", 2).unwrap().is_empty());
+        assert_eq!(codes("UNKNOWN(0x7b)", 1).unwrap(), [0x7b]);
+        let question = |pattern, isa| codes(pattern, isa).unwrap_err().suggestion;
+        assert_eq!(question("hltt", 2), ": did you mean hlt?");
+        assert_eq!(question("hltt", 1), ": did you mean HLT?");
     }
 }

@@ -29,6 +29,6 @@ pub use top::{
     TopReading, TopRow, TrendMetric, Window,
 };
 pub use trace::{
-    ExitLineOptions, ExitLines, FilterError, Filters, TraceClock, TraceFormat, TraceLines,
-    write_fields_json,
+    ExitLineOptions, ExitLines, FilterError, Filters, ShorterExits, TraceClock, TraceFormat,
+    TraceLines, write_fields_json,
 };

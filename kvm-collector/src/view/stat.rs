@@ -93,6 +93,12 @@ impl StatReport {
 }
 
 impl StatReport {
+    /// Returns whether no event occurred.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.iter().all(|it| it.count == 0)
+    }
+
     /// Returns all events up to a snapshot of a measurement that started at `measurement_start_ns`.
     #[must_use]
     pub fn since_start(measurement_start_ns: u64, total: &CountsSnapshot) -> Self {

@@ -91,8 +91,8 @@ fn sums_of_very_long_times_saturate() {
     for args in [
         &["exits", "--by", "vm"][..],
         &["exits", "--by", "reason", "--advice", "--causes", "3"],
-        &["exits", "--hist", "--csv"],
-        &["exits", "-I", "1s", "--json"],
+        &["exits", "--csv"],
+        &["exits", "-I", "1s", "--hist", "--json"],
         &["stat", "--per-vm"],
         &["trace", "--per-exit"],
     ] {

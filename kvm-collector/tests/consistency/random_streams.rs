@@ -207,7 +207,7 @@ proptest! {
             segment_replay.add_item(&item);
             timeline.add_item(&item);
             exit_lines.add_item(&item, true, &formats, "", &mut lines, &mut out).unwrap();
-            fired += u64::from(trigger.add_item(&item));
+            fired += u64::from(trigger.add_item(&item).is_some());
             segments.extend(segment_replay.drain_segments());
         }
         exit_lines.finish(&formats, &mut lines, &mut out).unwrap();

@@ -37,6 +37,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         test("invalid_arguments_give_exit_code_2", &[], invalid_arguments),
         test(
+            "process_without_vm_is_named",
+            REQUIREMENTS,
+            process_without_vm,
+        ),
+        test(
             "command_not_found_is_an_error",
             REQUIREMENTS,
             command_not_found,
@@ -79,6 +84,19 @@ fn without_root() -> Result<(), Failed> {
             .expect_code(1)?
             .expect_message(&["root"])?;
     }
+    Ok(())
+}
+
+/// Process 1 is not a VMM. An empty report says so, and names the running VMs.
+fn process_without_vm() -> Result<(), Failed> {
+    for command in ["stat", "exits"] {
+        run_collector(&[command, "-p", "1", "-d", "100ms"])?
+            .expect_code(0)?
+            .expect_message(&["process 1 (", "runs no VM"])?;
+    }
+    run_collector(&["stat", "--vcpu", "4000", "-d", "100ms"])?
+        .expect_code(0)?
+        .expect_message(&["no events", "VM"])?;
     Ok(())
 }
 

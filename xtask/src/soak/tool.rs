@@ -193,13 +193,15 @@ pub(super) fn port_access_counts(result: &ToolResult) -> Result<EventCounts> {
 pub(super) fn summary_counts(result: &ToolResult, verb: &str) -> Result<EventCounts> {
     let summary = || {
         let line = result.stderr.lines().find(|line| line.contains(verb))?;
-        let (shown, _) = line
-            .strip_prefix("kvm-collector: ")?
-            .split_once(" events ")?;
+        let shown = line.strip_prefix("kvm-collector: ")?;
         let (_, lost) = line.rsplit_once(", ")?;
+        let first_number = |text: &str| {
+            let digits = text.split_whitespace().next()?.replace(',', "");
+            digits.parse().ok()
+        };
         Some(EventCounts {
-            shown: shown.parse().ok()?,
-            lost: lost.split_whitespace().next()?.parse().ok()?,
+            shown: first_number(shown)?,
+            lost: first_number(lost)?,
         })
     };
     summary().with_context(|| format!("`{}` printed: {}", result.name, result.stderr))

@@ -261,7 +261,6 @@ fn exit_reports(
     let plain = ExitsOptions {
         sort: SortKey::Time,
         top: None,
-        reasons: None,
         percentiles: Vec::new(),
         histograms: false,
         causes: 0,

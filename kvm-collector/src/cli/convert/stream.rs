@@ -68,7 +68,7 @@ fn conversion_options(
     let formats = recording.formats();
     let mut selection = args.target.for_recording()?;
     let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
-    let mut reasons = args.reasons.codes(exit)?;
+    let mut reasons = args.reasons.codes(exit, recording.metadata().isa())?;
     let is_lines = matches!(to, StreamTarget::Lines { .. });
     let needs_exits = to == StreamTarget::Perfetto || args.rows == RowContents::Exits;
     let (selected, exits) = if needs_exits && !is_lines {
@@ -78,7 +78,7 @@ fn conversion_options(
     } else {
         selection.filter.reasons = reasons.take();
         let required: &[&str] = match args.rows {
-            RowContents::Exits => &["kvm_exit", "kvm_entry"],
+            RowContents::Exits => &["kvm:kvm_exit", "kvm:kvm_entry"],
             RowContents::Events => &[],
         };
         (

@@ -9,6 +9,8 @@ use crate::{
     cli::{
         baseline::BaselineArgs,
         global::GlobalOptions,
+        no_match,
+        number::{parse_count, parse_number},
         output::{OutputArgs, OutputFormat},
         recording::InputArgs,
         selection::{ReasonArgs, TargetArgs},
@@ -93,11 +95,14 @@ pub(in crate::cli) struct ExitsArgs {
     pub(super) by: Vec<GroupKey>,
 
     /// Sort rows by this key, largest first [default: time; with --baseline, change in cost]
-    #[arg(long, value_name = "KEY", help_heading = "Output")]
+    ///
+    /// Keys: count, time, cost, min, mean, max, p50, p99, name, or a percentile of --percentiles
+    /// (p95).
+    #[arg(long, value_name = "KEY", value_parser = parse_sort, help_heading = "Output")]
     pub(super) sort: Option<SortArg>,
 
     /// Show only the first N rows
-    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Output")]
     pub(super) top: Option<usize>,
 
     /// Show these percentiles (90,99.9) instead of the 50th and 99th
@@ -134,6 +139,7 @@ pub(in crate::cli) struct ExitsArgs {
         num_args = 0..=1,
         require_equals = false,
         default_missing_value = "5",
+        value_parser = parse_count,
         help_heading = "Output"
     )]
     pub(super) causes: Option<usize>,
@@ -177,7 +183,7 @@ pub(in crate::cli) struct ExitsArgs {
     ///
     /// A row takes 2.5 KB of kernel memory.
     #[arg(long, value_name = "N", help_heading = "Output",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+          value_parser = parse_max_rows, conflicts_with = "input")]
     pub(super) max_rows: Option<u32>,
 }
 
@@ -193,8 +199,17 @@ pub(super) enum GroupKey {
     Reason,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// Value of `--sort`.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum SortArg {
+    /// A key that needs no other option.
+    Key(SortName),
+    /// A percentile, in percent.
+    Percentile(f64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub(super) enum SortName {
     /// Number of exits
     Count,
     /// Total time
@@ -207,19 +222,37 @@ pub(super) enum SortArg {
     Mean,
     /// Longest time
     Max,
-    /// Median time
-    P50,
-    /// 99th percentile
-    P99,
     /// VM, vCPU and reason
     Name,
 }
 
-fn parse_percentile(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => Err("a percentile is a number from 0 to 100".into()),
+/// Parses `count`, or a percentile such as `p99`.
+fn parse_sort(text: &str) -> Result<SortArg, String> {
+    if let Ok(name) = SortName::from_str(text, true) {
+        return Ok(SortArg::Key(name));
     }
+    let percentile = text.starts_with(['p', 'P']).then(|| parse_percentile(text));
+    if let Some(Ok(percent)) = percentile {
+        return Ok(SortArg::Percentile(percent));
+    }
+    let names = SortName::value_variants().iter();
+    let names = names.filter_map(|it| Some(it.to_possible_value()?.get_name().to_owned()));
+    Err(format!(
+        "give {}, or a percentile such as p99",
+        names.collect::<Vec<_>>().join(", ")
+    ))
+}
+
+fn parse_percentile(text: &str) -> Result<f64, String> {
+    let number = text.strip_prefix(['p', 'P']).unwrap_or(text);
+    match number.parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("a percentile is a number from 0 to 100, such as 95, p95 or 99.9".into()),
+    }
+}
+
+fn parse_max_rows(text: &str) -> Result<u32, String> {
+    parse_number(text, 1..=1_000_000)
 }
 
 impl ExitsArgs {
@@ -250,25 +283,37 @@ impl ExitsArgs {
     }
 
     fn sort_key(&self) -> Option<SortKey> {
-        self.sort.map(|sort| match sort {
-            SortArg::Count => SortKey::Count,
-            SortArg::Time => SortKey::Time,
-            SortArg::Cost => SortKey::Cost,
-            SortArg::Min => SortKey::Min,
-            SortArg::Mean => SortKey::Mean,
-            SortArg::Max => SortKey::Max,
-            SortArg::P50 => SortKey::P50,
-            SortArg::P99 => SortKey::P99,
-            SortArg::Name => SortKey::Name,
+        let name = match self.sort? {
+            SortArg::Key(name) => name,
+            SortArg::Percentile(percent) => return Some(self.percentile_key(percent)),
+        };
+        Some(match name {
+            SortName::Count => SortKey::Count,
+            SortName::Time => SortKey::Time,
+            SortName::Cost => SortKey::Cost,
+            SortName::Min => SortKey::Min,
+            SortName::Mean => SortKey::Mean,
+            SortName::Max => SortKey::Max,
+            SortName::Name => SortKey::Name,
         })
     }
 
-    fn view_options(&self, reasons: Option<Vec<u32>>) -> ExitsOptions {
+    /// Returns the key for a percentile. [`check_options`](super::conflicts::check_options) ensures that a
+    /// percentile other than the 50th and 99th is requested.
+    fn percentile_key(&self, percent: f64) -> SortKey {
+        let index = self.percentiles.iter().position(|it| *it == percent);
+        match index {
+            Some(index) => SortKey::Percentile(index),
+            None if percent < 99.0 => SortKey::P50,
+            None => SortKey::P99,
+        }
+    }
+
+    fn view_options(&self) -> ExitsOptions {
         ExitsOptions {
             sort: self.sort_key().unwrap_or(SortKey::Time),
             // A comparison needs all rows. --top limits the rows of the result.
             top: self.top.filter(|_| !self.baseline.is_given()),
-            reasons,
             percentiles: self.percentiles.clone(),
             histograms: self.hist,
             causes: self.causes.unwrap_or(0),
@@ -334,6 +379,17 @@ impl ExitsArgs {
         Ok(())
     }
 
+    /// Returns what was requested, to say why there is none.
+    pub(super) fn no_match_request(&self, timing: &TimingRequest) -> no_match::Request<'_> {
+        let kind = timing.counted_event.as_ref().map(|it| it.kind.clone());
+        no_match::Request {
+            requested: kind.map_or(no_match::Requested::Exits, no_match::Requested::Kind),
+            target: &self.target,
+            reasons: Some(&self.reasons),
+            events: None,
+        }
+    }
+
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
         let SelectedBy { from, until, .. } = self.input.range.selected_by();
@@ -364,7 +420,8 @@ impl ExitsArgs {
         Ok(Writer {
             group_by: self.group_by(),
             is_by_host: self.is_by_host(),
-            options: self.view_options(reasons),
+            reasons,
+            options: self.view_options(),
             baseline: baseline.map(|it| (it, self.sort_key(), self.top)),
             format: self.output.format(),
             style,
@@ -377,6 +434,7 @@ impl ExitsArgs {
             in_slow_section: false,
             out: self.output.open()?,
             rows: 0,
+            unselected: Vec::new(),
             total: LossReport::new((0, 0), Loss::default()),
         })
     }

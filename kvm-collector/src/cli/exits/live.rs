@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use super::{
     super::{
         global::GlobalOptions,
-        origin,
+        no_match, origin,
         timing::map_sizes,
         tracefs::{find_format, open_tracefs},
     },
     args::ExitsArgs,
 };
 use crate::{
+    host,
     session::{self, ProgressLine},
     source::{Live, LiveOptions},
 };
@@ -20,7 +21,7 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     let tracefs = open_tracefs()?;
     let find = |system: &str, name: &str| find_format(&tracefs, system, name);
     let timing = args.timing_request(&find)?;
-    let reasons = args.reasons.codes(timing.exit.as_ref())?;
+    let reasons = args.reasons.codes(timing.exit.as_ref(), host::kvm::isa())?;
     let conditions = args.stop.conditions();
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
     let mut writer = args.writer(reasons, &timing, origin, global)?;
@@ -45,9 +46,8 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     )
     .await?;
     if writer.rows == 0 {
-        log::warn!(
-            "no VM exits: `kvm-collector list` shows the running VMs, and `kvm-collector doctor` checks whether this host reports their exits"
-        );
+        let request = args.no_match_request(&timing);
+        log::warn!("{}", no_match::explain_live(&request, &writer.unselected));
     }
     if let Some(overhead) = overhead {
         overhead.print(&live)?;

@@ -1,6 +1,7 @@
 //! `kvm-collector exits`.
 
 mod args;
+mod conflicts;
 mod live;
 mod recorded;
 mod several;
@@ -10,21 +11,10 @@ use std::process::ExitCode;
 
 pub(super) use args::ExitsArgs;
 
-use super::{global::GlobalOptions, inputs::Inputs, output::OutputFormat, usage::bail_usage};
-use crate::model::VMEXIT;
+use super::{global::GlobalOptions, inputs::Inputs};
 
 pub(super) async fn run(args: ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if args.slow.is_some() && args.output.format() == OutputFormat::Csv {
-        bail_usage!(
-            "--slow cannot be used with CSV output, where all lines have the same columns: use --json"
-        );
-    }
-    if !args.reasons.is_empty() && args.kind != VMEXIT {
-        bail_usage!(
-            "--reason cannot be used with --kind {}: it selects VM exits by reason",
-            args.kind
-        );
-    }
+    conflicts::check_options(&args)?;
     if args.is_by_host() {
         args.check_without_baseline()?;
     }

@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 use super::{
     super::{
         global::GlobalOptions,
+        no_match::{self, RecordingSelection},
         origin, recording,
         timing::{self, FindFormat},
     },
@@ -25,9 +26,11 @@ pub(super) fn run(
     let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
     recording.select_events(&selected);
     replay.is_sampled = recording.is_sampled(&selected);
-    let reasons = args.reasons.codes(replay.timing.exit.as_ref())?;
+    let isa = recording.metadata().isa();
+    let reasons = args.reasons.codes(replay.timing.exit.as_ref(), isa)?;
     let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
-    let mut writer = args.writer(reasons, &replay.timing, origin, global)?;
+    let timing = replay.timing.clone();
+    let mut writer = args.writer(reasons, &timing, origin, global)?;
     let (limits, range) = (args.stop.limits(args.interval), &args.input.range);
     let limits = range.apply(limits, recording.metadata(), path)?;
     let wall_offset_ns = recording.metadata().wall_offset_ns();
@@ -49,5 +52,15 @@ pub(super) fn run(
         &mut writer,
         check,
     )?;
+    if writer.rows == 0 {
+        let request = args.no_match_request(&timing);
+        let selection = RecordingSelection {
+            path,
+            codes: writer.reasons.as_deref(),
+            formats: &[],
+        };
+        let message = no_match::explain_recorded(&request, selection, &writer.unselected);
+        log::warn!("{message}");
+    }
     args.output.finish(&writer.total, &writer.origin)
 }

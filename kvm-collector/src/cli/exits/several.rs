@@ -40,13 +40,9 @@ pub(super) fn run(
     if is_by_host {
         args.check_without_baseline()?;
     }
-    let reasons = match args.reasons.patterns() {
-        [] => None,
-        patterns => {
-            let names = ReasonNames::of_several(recordings.exit_formats());
-            Some(names.matching_codes(patterns)?)
-        }
-    };
+    let patterns = args.reasons.patterns();
+    let exit_formats = recordings.exit_formats().to_vec();
+    let reason_names = ReasonNames::of_several(&exit_formats);
     let mut sum = Sum::new(args, is_by_host);
     for index in 0..recordings.files() {
         let file = recordings.file(index);
@@ -58,6 +54,10 @@ pub(super) fn run(
             timing::replay_options(recording.formats(), &path, request).with_context(in_file)?;
         recording.select_events(&selected);
         replay.is_sampled = recording.is_sampled(&selected);
+        if !patterns.is_empty() {
+            let isa = recording.metadata().isa();
+            sum.reasons = Some(reason_names.matching_codes(patterns, isa)?);
+        }
         let options = PlaybackOptions {
             selection: args.target.for_recording()?,
             limits: range.apply(args.stop.limits(None), recording.metadata(), &path)?,
@@ -82,7 +82,6 @@ pub(super) fn run(
             check,
         )?;
     }
-    let exit_formats = recordings.exit_formats().to_vec();
     let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
     let Sum {
         merged,
@@ -92,9 +91,9 @@ pub(super) fn run(
         ..
     } = sum;
     let timing = timing.unwrap_or_default();
-    let mut writer = args.writer(reasons, &timing, origin, global)?;
+    let mut writer = args.writer(None, &timing, origin, global)?;
     let mut names = KeyNames::new(&timing);
-    names.reasons = ReasonNames::of_several(&exit_formats);
+    names.reasons = reason_names;
     let report = ExitsReport::with_labels(
         merged.groups(),
         (0, elapsed_ns),
@@ -120,6 +119,8 @@ fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
 /// The sum of the recordings read so far.
 struct Sum {
     group_by: Vec<GroupBy>,
+    /// Codes of the selected exit reasons in the recording that is read; `None` for all.
+    reasons: Option<Vec<u32>>,
     merged: MergedExits,
     /// The request of the first recording, with the kinds of causes of all.
     timing: Option<TimingRequest>,
@@ -132,6 +133,7 @@ impl Sum {
     fn new(args: &ExitsArgs, is_by_host: bool) -> Self {
         Self {
             group_by: args.group_by(),
+            reasons: None,
             merged: MergedExits::default(),
             timing: None,
             loss: Loss::default(),
@@ -167,6 +169,10 @@ struct AddToSum<'a> {
 impl ExitsOutput for AddToSum<'_> {
     fn grouping(&self) -> &[GroupBy] {
         &self.sum.group_by
+    }
+
+    fn reasons(&self) -> Option<&[u32]> {
+        self.sum.reasons.as_deref()
     }
 
     fn write_report(
@@ -229,6 +235,7 @@ mod tests {
     fn kinds_of_causes_have_one_number_in_all_recordings() {
         let mut sum = Sum {
             group_by: Vec::new(),
+            reasons: None,
             merged: MergedExits::default(),
             timing: None,
             loss: Loss::default(),

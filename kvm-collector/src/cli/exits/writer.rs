@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Writer<W> {
     pub(super) group_by: Vec<GroupBy>,
     pub(super) is_by_host: bool,
+    /// Codes of the selected exit reasons; `None` for all.
+    pub(super) reasons: Option<Vec<u32>>,
     pub(super) options: ExitsOptions,
     /// Earlier report, sort key and maximum number of rows of the comparison.
     pub(super) baseline: Option<(Baseline, Option<SortKey>, Option<usize>)>,
@@ -37,6 +39,8 @@ pub(super) struct Writer<W> {
     pub(super) out: W,
     /// Number of rows of the total.
     pub(super) rows: usize,
+    /// Names and numbers of exit reasons that occurred but are not selected.
+    pub(super) unselected: Vec<(String, u64)>,
     /// Losses of the total.
     pub(super) total: LossReport,
 }
@@ -98,6 +102,10 @@ impl<W: Write> ExitsOutput for Writer<W> {
         &self.group_by
     }
 
+    fn reasons(&self) -> Option<&[u32]> {
+        self.reasons.as_deref()
+    }
+
     fn write_report(
         &mut self,
         period: ReportPeriod,
@@ -129,6 +137,13 @@ impl<W: Write> ExitsOutput for Writer<W> {
             context.start_ns + earlier_reading.time_ns,
             context.start_ns + reading.time_ns,
         );
+        if period == ReportPeriod::Total {
+            let names = KeyNames::new(context.timing);
+            let unselected = groups.unselected();
+            self.unselected = unselected
+                .map(|(key, count)| (names.reason(key), count))
+                .collect();
+        }
         self.write(&report, period, times_ns)
     }
 
@@ -138,7 +153,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
         exit: &SlowExit,
         context: ReportContext<'_>,
     ) -> anyhow::Result<()> {
-        let reasons = self.options.reasons.as_ref();
+        let reasons = self.reasons.as_ref();
         let code = exit.span.key.code;
         if reasons.is_some_and(|it| !it.iter().any(|wanted| u64::from(*wanted) == code)) {
             return Ok(());

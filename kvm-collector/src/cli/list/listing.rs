@@ -122,7 +122,7 @@ impl Listing {
                 Subject::Events => listing.events = Some(selected.iter().map(event).collect()),
                 Subject::Reasons => {
                     let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
-                    listing.reasons = Some(reasons(exit, None));
+                    listing.reasons = Some(reasons(exit, recording.metadata().isa()));
                 }
                 Subject::Kinds => listing.kinds = Some(kinds()),
                 // Last, because it reads the recording to its end.

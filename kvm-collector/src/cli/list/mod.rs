@@ -7,7 +7,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{output, time_range::RangeArgs};
+use super::{output, time_range::RangeArgs, usage::bail_usage};
 use crate::format::json;
 use listing::{Listing, Subject};
 
@@ -44,6 +44,15 @@ pub(super) struct ListArgs {
 }
 
 pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let lists_by_event = match args.what {
+        None | Some(Subject::Events) => true,
+        // The VMs of a recording are those that have events.
+        Some(Subject::Vms) => args.input.is_some(),
+        Some(Subject::Reasons | Subject::Kinds) => false,
+    };
+    if !args.events.is_empty() && !lists_by_event {
+        bail_usage!("-e selects events: use it with `list events`, or with `list vms -i FILE`");
+    }
     let subjects = match &args.what {
         Some(subject) => vec![*subject],
         None => vec![Subject::Events, Subject::Vms],

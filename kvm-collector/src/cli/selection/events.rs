@@ -37,7 +37,7 @@ impl EventArgs {
         self.formats_with(tracefs, &[])
     }
 
-    /// Reads the formats of the selected events and of the kvm events in `required`.
+    /// Reads the formats of the selected events and of the events in `required`, with their systems.
     pub(in crate::cli) fn formats_with(
         &self,
         tracefs: &Tracefs,
@@ -58,11 +58,11 @@ impl EventArgs {
         if patterns.is_empty() {
             patterns.push(default.to_owned());
         }
-        patterns.extend(required.iter().map(|name| format!("kvm:{name}")));
+        patterns.extend(required.iter().map(|name| (*name).to_owned()));
         patterns
     }
 
-    /// Returns the formats of the selected events of a recording and of the kvm events in `required`.
+    /// Returns the formats of the selected events of a recording and of the events in `required`, with their systems.
     ///
     /// # Errors
     /// When the recording has no event that matches a pattern.

@@ -1,9 +1,12 @@
 //! Options that select VMs, vCPUs, threads, events and exit reasons. Several commands share them.
 
+mod describe;
 mod events;
+mod option;
 mod reasons;
 mod target;
 
 pub(super) use events::EventArgs;
+pub(super) use option::{Subject, TargetOption, TargetValues};
 pub(super) use reasons::ReasonArgs;
 pub(super) use target::TargetArgs;

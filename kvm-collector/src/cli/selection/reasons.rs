@@ -2,7 +2,10 @@
 
 use clap::Args;
 
-use crate::tracefs::{Format, ReasonNames, UnknownReason};
+use crate::{
+    cli::usage::bail_usage,
+    tracefs::{Format, ReasonNames, UnknownReason},
+};
 
 /// The option that selects exit reasons.
 #[derive(Debug, Clone, Args)]
@@ -24,19 +27,33 @@ impl ReasonArgs {
         &self.reasons
     }
 
-    /// Returns the codes of the selected reasons; `None` if the option was not given.
+    /// Checks that the option has an effect on events of these formats: only `kvm_exit` has a reason.
+    ///
+    /// # Errors
+    /// When the option is given, but `kvm_exit` is not among the formats.
+    pub(in crate::cli) fn check_effect(&self, formats: &[Format]) -> anyhow::Result<()> {
+        let is_exit = |it: &Format| it.is_event("kvm", "kvm_exit");
+        if !self.is_empty() && !formats.iter().any(is_exit) {
+            bail_usage!("--reason selects events kvm_exit, which -e does not: add kvm_exit to -e");
+        }
+        Ok(())
+    }
+
+    /// Returns the codes of the selected reasons; `None` if the option was not given. `isa` is the
+    /// instruction set of the exits, if it is known.
     ///
     /// # Errors
     /// When no reason matches a pattern.
     pub(in crate::cli) fn codes(
         &self,
         exit: Option<&Format>,
+        isa: Option<u32>,
     ) -> Result<Option<Vec<u32>>, UnknownReason> {
         if self.reasons.is_empty() {
             return Ok(None);
         }
         ReasonNames::new(exit)
-            .matching_codes(&self.reasons)
+            .matching_codes(&self.reasons, isa)
             .map(Some)
     }
 }

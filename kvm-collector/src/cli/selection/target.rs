@@ -7,6 +7,7 @@ use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
 use kvm_ebpf_common::MAX_FILTER_IDS;
 
+use super::describe::{describe_processes, describe_running_vms};
 use crate::{
     cli::usage::UsageError,
     host::{self, clock, namespaces, vm::VmList},
@@ -44,7 +45,13 @@ pub(in crate::cli) struct TargetArgs {
 
 /// A range of numbers, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct IdRange(u32, u32);
+pub(in crate::cli) struct IdRange(u32, u32);
+
+impl IdRange {
+    pub(super) fn contains(self, id: u32) -> bool {
+        (self.0..=self.1).contains(&id)
+    }
+}
 
 impl fmt::Display for IdRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,6 +109,7 @@ impl TargetArgs {
                 bail!("no process {pid}{}", describe_running_vms());
             }
         }
+        self.warn_about_other_processes();
         self.check_named_vms_run()?;
         for &tid in &self.tids {
             if !host::process::is_thread(tid) {
@@ -109,6 +117,26 @@ impl TargetArgs {
             }
         }
         self.for_recording()
+    }
+
+    /// Warns about selected processes that run no VM, and so have no events of KVM.
+    fn warn_about_other_processes(&self) {
+        if self.pids.is_empty() {
+            return;
+        }
+        // Without permission to read a process, it is unknown whether it runs a VM.
+        let Ok(VmList { vms, unreadable: 0 }) = host::vm::list(Path::new("/proc")) else {
+            return;
+        };
+        for &pid in &self.pids {
+            if !vms.iter().any(|vm| vm.tgid == pid) {
+                let comm = host::process::comm_at(pid, pid, u64::MAX).unwrap_or_default();
+                log::warn!(
+                    "process {pid} ({comm}) runs no VM{}",
+                    describe_running_vms()
+                );
+            }
+        }
     }
 
     /// Checks that the ids in `/proc` are those of the kernel. Otherwise fails if an option needs them, and
@@ -139,6 +167,11 @@ impl TargetArgs {
             tid: self.tids.clone(),
             ..SelectedBy::default()
         }
+    }
+
+    /// Returns the ranges of the selected vCPUs, as they are given.
+    pub(super) fn vcpu_ranges(&self) -> &[IdRange] {
+        &self.vcpus
     }
 
     /// Returns the indices of the selected vCPUs, sorted.
@@ -232,7 +265,7 @@ impl TargetArgs {
     }
 }
 
-fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
+pub(super) fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
     let glob = GlobBuilder::new(pattern).build();
     let glob = glob.map_err(|error| {
         UsageError(format!(
@@ -240,37 +273,6 @@ fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
         ))
     })?;
     Ok(glob.compile_matcher())
-}
-
-/// Describes the running VMs, as the end of a sentence.
-fn describe_running_vms() -> String {
-    match host::vm::list(Path::new("/proc")) {
-        Ok(list) if list.vms.is_empty() => ": no VM is running".into(),
-        Ok(VmList { vms, .. }) => {
-            let names: Vec<_> = vms
-                .iter()
-                .take(8)
-                .map(|vm| format!("{} (pid {})", vm.name, vm.tgid))
-                .collect();
-            let more = if vms.len() > 8 { ", ..." } else { "" };
-            format!("; running VMs: {}{more}", names.join(", "))
-        }
-        Err(_) => String::new(),
-    }
-}
-
-/// Describes the processes of a recording.
-fn describe_processes(seen: &[(u32, String)]) -> String {
-    if seen.is_empty() {
-        return "it has no events of VMs".to_owned();
-    }
-    let names: Vec<_> = seen
-        .iter()
-        .take(8)
-        .map(|(pid, name)| format!("{name} (pid {pid})"))
-        .collect();
-    let more = if seen.len() > 8 { ", ..." } else { "" };
-    format!("it has events of {}{more}", names.join(", "))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     format::{
         row_names::with_name,
-        units::{count, duration, percent, plural, rate, rough_duration},
+        units::{duration, percent, plural, rate, rough_duration},
     },
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
 };
@@ -52,8 +52,8 @@ pub fn write_exits_diff(
     )?;
     if report.baseline_left_out > 0 {
         let text = format!(
-            "{INDENT}incomplete: --top hid {} rows of the baseline; rows marked new may be among them",
-            count(report.baseline_left_out)
+            "{INDENT}incomplete: --top hid {} of the baseline; rows marked new may be among them",
+            plural(report.baseline_left_out, "row")
         );
         writeln!(out, "{}", style.warning(&text))?;
     }

@@ -173,7 +173,7 @@ pub fn with_advice() -> impl Iterator<Item = &'static str> {
 }
 
 fn halt(time: TimeBreakdown) -> Advice {
-    if time.vmm_ns > time.halted_ns.saturating_add(time.busy_ns) {
+    if time.halts_in_vmm() {
         topics::HALT_IN_VMM
     } else {
         topics::HALT
@@ -182,7 +182,7 @@ fn halt(time: TimeBreakdown) -> Advice {
 
 /// Advice on a reason that means MMIO, or memory that is not mapped. The VMM has no part in mapping it.
 fn mmio_or_fault(time: TimeBreakdown) -> Advice {
-    if time.is_mostly_vmm() {
+    if time.goes_to_vmm() {
         topics::MMIO_VMM
     } else {
         topics::FAULTS
@@ -191,7 +191,7 @@ fn mmio_or_fault(time: TimeBreakdown) -> Advice {
 
 /// Advice on an access to a device's memory.
 pub(super) fn mmio(time: TimeBreakdown) -> Advice {
-    if time.is_mostly_vmm() {
+    if time.goes_to_vmm() {
         topics::MMIO_VMM
     } else {
         topics::MMIO
@@ -200,7 +200,7 @@ pub(super) fn mmio(time: TimeBreakdown) -> Advice {
 
 /// Advice on an access to an I/O port.
 pub(super) fn io(time: TimeBreakdown) -> Advice {
-    if time.is_mostly_vmm() {
+    if time.goes_to_vmm() {
         topics::IO_VMM
     } else {
         topics::IO

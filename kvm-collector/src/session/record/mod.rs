@@ -1,5 +1,6 @@
 //! Writes events of the running kernel to files.
 
+mod dump_reporter;
 mod writer;
 
 use std::{
@@ -72,14 +73,14 @@ impl RecordSession {
     ) -> anyhow::Result<RecordSummary> {
         let mut progress = ProgressLine::new(self.quiet);
         let mut live = self.live;
-        schedule.set_thread_notifications(live.notifications_fd()?)?;
+        schedule.watch_threads(&mut live)?;
         let (sender, receiver) = channel(self.queue_bytes);
         let recorded = Arc::new(Mutex::new(RecordingStats::default()));
         let is_ordered = self.trigger.is_some();
         let mut writer = Writer::new(self.recorder, self.trigger, live.options());
         writer.recorded = Arc::clone(&recorded);
-        writer.output.clone_from(&self.output);
-        writer.quiet = self.quiet;
+        writer.dumps.output.clone_from(&self.output);
+        writer.dumps.quiet = self.quiet;
         let mut usr1 = signal(SignalKind::user_defined1())?;
         let mut reader = StreamReader::new(&mut live, sender, is_ordered, true)?;
         let writing = spawn_writer(move || writer.run(&receiver))?;
@@ -119,10 +120,15 @@ impl RecordSession {
             writer.recorder.record_loss(None, missed, counts.time_ns);
         }
         progress.erase();
+        let files = writer.recorder.progress().files;
         let recorded = writer
             .recorder
             .finish()
             .with_context(|| format!("cannot finish {}", self.output.display()))?;
+        if self.is_flight_recorder && recorded.files > files {
+            // A dump that was not due before.
+            writer.dumps.report(&writer.vm_names, recorded.last_dump_ns);
+        }
         let lost = counts.loss.lost
             + missed
             + recorded.omitted_events

@@ -3,14 +3,15 @@
 use std::{
     collections::HashMap,
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::super::{
-    drain::RingRead,
-    progress::print_message,
-    queue::{Message, NewNames, QueuedBatch, Receiver, Update},
+use super::{
+    super::{
+        drain::RingRead,
+        queue::{Message, NewNames, QueuedBatch, Receiver, Update},
+    },
+    dump_reporter::DumpReporter,
 };
 use crate::{
     model::{EventCount, Record, ThreadId},
@@ -23,10 +24,11 @@ use crate::{
 pub(super) struct Writer {
     pub(super) recorder: Recorder,
     trigger: Option<(ExitTrigger, OrderedStream)>,
+    pub(super) dumps: DumpReporter,
     /// Selects events by VM name. `None` if they are not selected by VM name.
     attribution: Option<Attribution>,
-    /// VM names by process id. Empty unless events are selected by VM name.
-    vm_names: HashMap<u32, String>,
+    /// VM names by process id. Empty unless events are selected by VM name or there is a trigger.
+    pub(super) vm_names: HashMap<u32, String>,
     /// Per event, the number of lost events that the file already reports.
     recorded_losses: Vec<u64>,
     /// Number of events of unknown VMs.
@@ -39,8 +41,6 @@ pub(super) struct Writer {
     pub(super) write_error: Option<io::Error>,
     /// Number of events and bytes recorded so far, for the progress line.
     pub(super) recorded: Arc<Mutex<RecordingStats>>,
-    pub(super) output: PathBuf,
-    pub(super) quiet: bool,
 }
 
 impl Writer {
@@ -57,6 +57,7 @@ impl Writer {
             attribution: selection
                 .is_by_name()
                 .then(|| Attribution::new(formats.iter().map(Some), selection)),
+            dumps: DumpReporter::new(formats),
             vm_names: HashMap::new(),
             recorded_losses: vec![0; formats.len()],
             unattributed: 0,
@@ -64,8 +65,6 @@ impl Writer {
             is_file_full: false,
             write_error: None,
             recorded: Arc::default(),
-            output: PathBuf::new(),
-            quiet: false,
         }
     }
 
@@ -105,11 +104,11 @@ impl Writer {
         match result {
             Ok(BatchOutcome::Stored) => {}
             Ok(BatchOutcome::FileFull) => self.is_file_full = true,
-            Ok(BatchOutcome::DumpWritten) if self.quiet => {}
-            Ok(BatchOutcome::DumpWritten) => print_message(&format!(
-                "wrote the last events to {}",
-                self.output.display()
-            )),
+            Ok(BatchOutcome::DumpWritten) => {
+                let range_ns = self.recorder.progress().last_dump_ns;
+                let vm_names = &self.vm_names;
+                self.dumps.report(vm_names, range_ns);
+            }
             Err(error) => self.write_error = Some(error),
         }
     }
@@ -164,7 +163,7 @@ impl Writer {
             self.recorder.set_thread_name(thread, name);
         }
         for (tgid, name) in names.vms {
-            if self.attribution.is_some() {
+            if self.attribution.is_some() || self.trigger.is_some() {
                 self.vm_names.insert(tgid, name.clone());
             }
             self.recorder.set_vm_name(tgid, name);
@@ -193,10 +192,14 @@ impl Writer {
             return Ok(BatchOutcome::Stored);
         };
         let names = &self.vm_names;
+        let dumps = &mut self.dumps;
         let mut fired = false;
         let vm_name = |tgid| names.get(&tgid).cloned();
         let Ok(()) = ordered.emit_until(until_ns, &vm_name, |item, _| {
-            fired |= trigger.add_item(item);
+            if let Some(exit) = trigger.add_item(item) {
+                fired = true;
+                dumps.add_exit(exit);
+            }
             Ok::<_, std::convert::Infallible>(())
         });
         if fired {
@@ -241,7 +244,7 @@ fn is_selected(
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
+    use std::{os::fd::AsRawFd as _, path::PathBuf};
 
     use kvm_ebpf_common::THREAD_END_SLOT;
 
@@ -267,10 +270,7 @@ mod tests {
             format: String::new(),
         };
         let recorder = Recorder::new(options, &[event], &HostFacts::default()).unwrap();
-        Writer {
-            quiet: true,
-            ..Writer::new(recorder, None, &LiveOptions::default())
-        }
+        Writer::new(recorder, None, &LiveOptions::default())
     }
 
     fn send(sender: &super::super::super::queue::Sender, events: usize) {

@@ -141,6 +141,11 @@ impl Live {
         self.attached.notifications_fd()
     }
 
+    /// Sets the process id and the arguments of the command that the collector runs, for the name of its VM.
+    pub fn set_command(&mut self, pid: u32, command: &[String]) {
+        self.processes.set_command(pid, command);
+    }
+
     /// Reads the names of new VMs while they still run, stores the counts of exited threads, and
     /// prints the log messages of the eBPF programs. Call it regularly.
     ///

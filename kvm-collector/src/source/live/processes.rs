@@ -39,6 +39,11 @@ impl Processes {
         &self.names
     }
 
+    /// Sets the command that the collector runs; see [`VmNames::set_command`].
+    pub(super) fn set_command(&mut self, pid: u32, command: &[String]) {
+        self.names.set_command(pid, command);
+    }
+
     /// Adds all VMs that run now, and decides about them. VMs that are not found now are decided at
     /// their first event.
     pub(super) fn add_running_vms(&mut self) {

@@ -1,62 +1,152 @@
 //! Looks up the advice on a row: on its exit reason and frequent causes, or on its kind of event.
 
+use std::collections::BTreeMap;
+
 use super::{
     groups::{GroupKey, GroupStats},
     names::KeyNames,
+    row::idle_ns,
 };
 use crate::knowledge::advice::{self, Advice, Cause, Subject, TimeBreakdown};
 
-/// Returns the advice on a row. A cause counts as frequent if it has at least a quarter of the
-/// occurrences of all known causes of the row.
-pub(super) fn advice(
-    key: &GroupKey,
-    group: &GroupStats,
-    idle_ns: u64,
-    names: &KeyNames<'_>,
-) -> Vec<Advice> {
-    let Some(key) = key.key else {
-        return Vec::new();
-    };
-    let x86 = names.reasons.is_x86();
-    let time = time_breakdown(group, idle_ns, names.is_halt(key));
-    if let Some((kind, _)) = names.counted_event {
-        let cause = Cause {
-            kind: &kind.name,
-            code: key.code << kind.code_shift,
-            class: key.subcode,
-            x86,
-        };
-        return advice::find(Subject::Kind(cause), time);
+/// Finds the advice on rows.
+///
+/// Advice is the same for all vCPUs of a VM, because what an exit does depends on the VM's devices. It is therefore
+/// based on the exits of all vCPUs, so that it does not vary with the numbers of each.
+#[derive(Debug, Default)]
+pub(super) struct AdviceFinder {
+    /// Exits by VM and reason, of all vCPUs.
+    groups: BTreeMap<GroupKey, GroupStats>,
+}
+
+/// Returns the key of a group without its vCPU.
+fn key_of_all_vcpus(key: &GroupKey) -> GroupKey {
+    GroupKey { vcpu: None, ..*key }
+}
+
+impl AdviceFinder {
+    /// Adds a group. All groups must be added before [`AdviceFinder::find`] is called.
+    pub(super) fn add(&mut self, key: &GroupKey, group: &GroupStats) {
+        let all = self.groups.entry(key_of_all_vcpus(key)).or_default();
+        all.totals.merge(&group.totals);
+        if let Some(causes) = &group.causes {
+            all.causes.get_or_insert_default().merge(causes);
+        }
     }
-    let ranked = group
-        .causes
-        .as_ref()
-        .map(|it| it.ranked())
-        .unwrap_or_default();
-    let seen: u64 = ranked.iter().map(|(_, count)| count.at_least).sum();
-    let frequent: Vec<_> = ranked
-        .iter()
-        .filter(|(_, count)| count.at_least > 0 && count.at_least >= seen / 4)
-        .filter_map(|(cause, _)| {
-            let (kind, _) = names.cause_kind(*cause)?;
-            Some(Cause {
+
+    /// Returns the advice on a group.
+    pub(super) fn find(&self, key: &GroupKey, names: &KeyNames<'_>) -> Vec<Advice> {
+        let group = self.groups.get(&key_of_all_vcpus(key));
+        let Some((group, event_key)) = group.zip(key.key) else {
+            return Vec::new();
+        };
+        let x86 = names.reasons.is_x86();
+        let time = time_breakdown(
+            group,
+            idle_ns(key, &group.totals, names),
+            names.is_halt(event_key),
+        );
+        if let Some((kind, _)) = names.counted_event {
+            let cause = Cause {
                 kind: &kind.name,
-                code: cause.code << kind.code_shift,
-                class: cause.subcode,
+                code: event_key.code << kind.code_shift,
+                class: event_key.subcode,
                 x86,
+            };
+            return advice::find(Subject::Kind(cause), time);
+        }
+        let causes = group.causes.as_ref();
+        let ranked = causes.map(|it| it.ranked()).unwrap_or_default();
+        let causes: Vec<_> = ranked
+            .iter()
+            .filter_map(|(cause, count)| {
+                let (kind, _) = names.cause_kind(*cause)?;
+                let cause = Cause {
+                    kind: &kind.name,
+                    code: cause.code << kind.code_shift,
+                    class: cause.subcode,
+                    x86,
+                };
+                Some((cause, count.at_least))
             })
-        })
-        .collect();
-    advice::find(Subject::Reason(&names.reason(key), &frequent), time)
+            .collect();
+        advice::find(Subject::Reason(&names.reason(event_key), &causes), time)
+    }
 }
 
 fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool) -> TimeBreakdown {
     let totals = &group.totals;
     TimeBreakdown {
+        exits: totals.timed_count(),
         vmm_ns: totals.vmm_ns,
         halted_ns: totals.halted_ns,
         preempted_ns: totals.preempted_ns,
         busy_ns: totals.total_ns.saturating_sub(idle_ns),
         is_halt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvm_ebpf_common::{Key, bucket_index};
+
+    use super::*;
+    use crate::{model::ExitTotals, tracefs::Format};
+
+    const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
+
+    /// Exits of SVM with the reason `hlt` or `npf`, each of 1 ms.
+    fn group(exits: u64, vmm_ns: u64, halted_ns: u64) -> GroupStats {
+        let mut totals = ExitTotals {
+            count: exits,
+            total_ns: exits * 1_000_000,
+            vmm_ns,
+            halted_ns,
+            ..ExitTotals::default()
+        };
+        totals.histogram[bucket_index(1_000_000)] = exits;
+        let mut group = GroupStats::default();
+        group.totals = totals;
+        group
+    }
+
+    fn key(vcpu: u32, code: u64) -> GroupKey {
+        let key = Key {
+            code,
+            subcode: 2,
+            kind: 0,
+        };
+        GroupKey {
+            host: None,
+            tgid: Some(1),
+            vcpu: Some((vcpu, 0)),
+            key: Some(key),
+        }
+    }
+
+    #[test]
+    fn vcpus_of_a_vm_get_the_same_advice() {
+        const NPF: u64 = 0x400;
+        const HLT: u64 = 0x78;
+        let exit = Format::parse("kvm", EXIT).unwrap();
+        let names = KeyNames {
+            reasons: crate::tracefs::ReasonNames::new(Some(&exit)),
+            counted_event: None,
+            cause_events: Vec::new(),
+        };
+        let mut finder = AdviceFinder::default();
+        // 47 % and 60 % of the time in the VMM.
+        finder.add(&key(0, NPF), &group(100, 47_000_000, 0));
+        finder.add(&key(1, NPF), &group(100, 60_000_000, 0));
+        finder.add(&key(0, HLT), &group(100, 40_000_000, 0));
+        finder.add(&key(1, HLT), &group(100, 90_000_000, 0));
+        let topics = |vcpu, code| {
+            let found = finder.find(&key(vcpu, code), &names);
+            found.iter().map(|it| it.topic).collect::<Vec<_>>()
+        };
+        for vcpu in 0..2 {
+            assert_eq!(topics(vcpu, NPF), ["mmio-in-vmm"]);
+            assert_eq!(topics(vcpu, HLT), ["halt-in-vmm"]);
+        }
     }
 }

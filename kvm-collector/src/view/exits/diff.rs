@@ -140,7 +140,10 @@ impl DiffReport {
     /// Returns whether rows can be sorted by a key, that is, whether they have this number.
     #[must_use]
     pub fn can_sort(sort: SortKey) -> bool {
-        !matches!(sort, SortKey::Min | SortKey::Max | SortKey::P50)
+        !matches!(
+            sort,
+            SortKey::Min | SortKey::Max | SortKey::P50 | SortKey::Percentile(_)
+        )
     }
 }
 
@@ -196,7 +199,7 @@ fn sort_rows(rows: &mut [DiffRow], sort: Option<SortKey>) {
         SortKey::Time => rows.sort_by(by(|row| &row.time_ns_per_s)),
         SortKey::Mean => rows.sort_by(by(|row| &row.mean_ns)),
         SortKey::P99 => rows.sort_by(by(|row| &row.p99_ns)),
-        SortKey::Cost | SortKey::Min | SortKey::Max | SortKey::P50 => {
+        SortKey::Cost | SortKey::Min | SortKey::Max | SortKey::P50 | SortKey::Percentile(_) => {
             rows.sort_by(by(|row| &row.cost_ns_per_s));
         }
         SortKey::Name => {}
@@ -245,7 +248,6 @@ mod tests {
         let options = ExitsOptions {
             sort: SortKey::Time,
             top: None,
-            reasons: None,
             percentiles: Vec::new(),
             histograms: false,
             causes: 0,

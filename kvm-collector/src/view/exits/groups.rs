@@ -59,6 +59,10 @@ pub struct GroupStats {
 pub struct ExitGroups {
     by: Vec<GroupBy>,
     kind: Option<EventKind>,
+    /// Codes of the selected exit reasons; `None` for all.
+    reasons: Option<Vec<u32>>,
+    /// Number of exits with reasons that are not selected.
+    unselected: BTreeMap<Key, u64>,
     /// Boxed, because a B-tree moves its values and allocates up to twice as many slots as it uses.
     groups: BTreeMap<GroupKey, Box<GroupStats>>,
     vcpus: BTreeMap<VcpuId, VcpuTotals>,
@@ -111,13 +115,28 @@ impl ExitGroups {
         }
     }
 
+    /// Selects exit reasons by their codes; `None` selects all. The times of vCPUs include all exits.
+    #[must_use]
+    pub fn with_reasons(self, reasons: Option<&[u32]>) -> Self {
+        Self {
+            reasons: reasons.map(<[_]>::to_vec),
+            ..self
+        }
+    }
+
     /// Adds exits of one thread with one key.
     pub fn add_exits(&mut self, exits: &ThreadExits<'_>) {
-        let group = self.groups.entry(self.group_key(exits)).or_default();
-        group.totals.merge(exits.totals);
-        group.recent.get_or_insert(MinMax::NONE).merge(exits.recent);
-        if let Some(causes) = exits.causes {
-            group.causes.get_or_insert_default().merge(causes);
+        let reasons = self.reasons.as_ref();
+        if reasons.is_none_or(|it| it.iter().any(|code| u64::from(*code) == exits.key.code)) {
+            let group = self.groups.entry(self.group_key(exits)).or_default();
+            group.totals.merge(exits.totals);
+            group.recent.get_or_insert(MinMax::NONE).merge(exits.recent);
+            if let Some(causes) = exits.causes {
+                group.causes.get_or_insert_default().merge(causes);
+            }
+        } else {
+            let count = self.unselected.entry(exits.key).or_default();
+            *count = count.saturating_add(exits.totals.count);
         }
         let vcpu = self
             .vcpus
@@ -229,6 +248,9 @@ impl ExitGroups {
         Self {
             by: self.by.clone(),
             kind: self.kind.clone(),
+            reasons: self.reasons.clone(),
+            // Only needed for the whole measurement.
+            unselected: BTreeMap::new(),
             groups: groups
                 .filter(|(_, group)| {
                     let totals = &group.totals;
@@ -262,6 +284,12 @@ impl ExitGroups {
     /// Iterates over the groups in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &GroupStats)> {
         self.groups.iter().map(|(key, group)| (key, &**group))
+    }
+
+    /// Iterates over the exit reasons that occurred but are not selected, with the number of exits since
+    /// the start of the measurement.
+    pub fn unselected(&self) -> impl Iterator<Item = (Key, u64)> {
+        self.unselected.iter().map(|(key, count)| (*key, *count))
     }
 
     /// Returns the totals of a group; `None` if it has no exits.

@@ -19,6 +19,8 @@ pub enum SortKey {
     P50,
     /// By 99th percentile of the durations.
     P99,
+    /// By the requested percentile with this index; see [`ExitsOptions::percentiles`].
+    Percentile(usize),
     /// By VM, vCPU and reason.
     Name,
 }
@@ -30,8 +32,6 @@ pub struct ExitsOptions {
     pub sort: SortKey,
     /// Maximum number of rows. Totals and percentages include the hidden rows.
     pub top: Option<usize>,
-    /// Codes of the exit reasons to show; `None` for all.
-    pub reasons: Option<Vec<u32>>,
     /// Percentiles to show, in percent.
     pub percentiles: Vec<f64>,
     /// Whether rows have a histogram.

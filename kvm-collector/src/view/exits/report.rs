@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    advice::advice,
-    groups::{ExitGroups, GroupKey},
+    advice::AdviceFinder,
+    groups::ExitGroups,
     hot_rows::HotRowDetector,
     labels::RowLabels,
     names::KeyNames,
@@ -76,28 +76,28 @@ impl ExitsReport {
         names: &KeyNames<'_>,
         labels: RowLabels<'_>,
     ) -> Self {
-        let is_selected = |key: &GroupKey| match (&options.reasons, key.key) {
-            (Some(reasons), Some(key)) => reasons.iter().any(|it| u64::from(*it) == key.code),
-            _ => true,
-        };
-        let selected_groups = || groups.iter().filter(|(key, _)| is_selected(key));
         let mut all = ExitTotals::default();
         let mut all_idle_ns = 0;
         let elapsed_ns = end_ns.saturating_sub(start_ns);
         let mut hot_rows = HotRowDetector::new(elapsed_ns);
-        for (key, group) in selected_groups() {
+        let mut advice = AdviceFinder::default();
+        for (key, group) in groups.iter() {
             let totals = &group.totals;
             let idle_ns = idle_ns(key, totals, names);
             all.merge(totals);
             all_idle_ns = u64::saturating_add(all_idle_ns, idle_ns);
             hot_rows.add_row(key, totals.count, totals.total_ns.saturating_sub(idle_ns));
+            if options.advice {
+                advice.add(key, group);
+            }
         }
-        let mut rows: Vec<_> = selected_groups()
+        let mut rows: Vec<_> = groups
+            .iter()
             .map(|(key, group)| {
                 let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, labels);
                 let cost_ns = row.time_ns.saturating_sub(row.idle_ns);
                 if options.advice && hot_rows.is_hot(key, row.count, cost_ns) {
-                    row.advice = advice(key, group, row.idle_ns, names);
+                    row.advice = advice.find(key, names);
                 }
                 row
             })
@@ -134,6 +134,7 @@ impl ExitsReport {
 fn sort(rows: &mut [ExitRow], key: SortKey) {
     let by =
         |number: fn(&ExitRow) -> u64| move |a: &ExitRow, b: &ExitRow| number(b).cmp(&number(a));
+    let percentile_ns = |row: &ExitRow, index: usize| row.percentiles.get(index).map(|it| it.ns);
     // The groups are sorted by host, VM, vCPU and code. The sort is stable, so equal rows keep this order.
     match key {
         SortKey::Count => rows.sort_by(by(|row| row.count)),
@@ -144,6 +145,9 @@ fn sort(rows: &mut [ExitRow], key: SortKey) {
         SortKey::Max => rows.sort_by(by(|row| row.max_ns)),
         SortKey::P50 => rows.sort_by(by(|row| row.p50_ns)),
         SortKey::P99 => rows.sort_by(by(|row| row.p99_ns)),
+        SortKey::Percentile(index) => {
+            rows.sort_by_key(|row| std::cmp::Reverse(percentile_ns(row, index)));
+        }
         SortKey::Name => rows.sort_by(|a, b| {
             let name = |row: &ExitRow| {
                 let (vm, reason, key) = (row.vm.clone(), row.reason.clone(), row.key.clone());

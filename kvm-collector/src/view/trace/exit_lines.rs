@@ -38,6 +38,15 @@ pub struct ExitLineOptions {
     pub is_sampled: bool,
 }
 
+/// Exits below [`ExitLineOptions::min_ns`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShorterExits {
+    /// Number of exits.
+    pub count: u64,
+    /// Duration of the longest of them.
+    pub longest_ns: u64,
+}
+
 /// Collects the events of each thread's exit, and writes them when the exit ends.
 #[derive(Debug)]
 pub struct ExitLines {
@@ -59,6 +68,7 @@ pub struct ExitLines {
     in_progress: u64,
     /// Whether the exits that end are not written.
     is_muted: bool,
+    shorter: ShorterExits,
     /// Losses found by the replay. It is set at the end of the stream.
     loss: Loss,
 }
@@ -89,6 +99,7 @@ impl ExitLines {
             untimed: 0,
             in_progress: 0,
             is_muted: false,
+            shorter: ShorterExits::default(),
             loss: Loss::default(),
         })
     }
@@ -104,6 +115,12 @@ impl ExitLines {
     #[must_use]
     pub fn in_progress(&self) -> u64 {
         self.in_progress
+    }
+
+    /// Returns the exits that are not written because they are too short.
+    #[must_use]
+    pub fn shorter(&self) -> ShorterExits {
+        self.shorter
     }
 
     /// Returns the losses that timing the exits has found. It is empty until
@@ -296,13 +313,19 @@ impl ExitLines {
         };
         let duration_ns = segment.to_ns - segment.from_ns;
         if duration_ns < self.options.min_ns {
+            self.shorter.count += 1;
+            self.shorter.longest_ns = self.shorter.longest_ns.max(duration_ns);
             return Ok(());
         }
         if !self.options.per_exit {
             lines.add_printed(buffer.events);
             out.write_all(&buffer.text)?;
             if buffer.omitted > 0 {
-                writeln!(out, "# omitted {} more events of this exit", buffer.omitted)?;
+                writeln!(
+                    out,
+                    "# omitted {} of this exit",
+                    more_events(buffer.omitted)
+                )?;
             }
             return Ok(());
         }
@@ -327,9 +350,16 @@ impl ExitLines {
         write!(out, "{reason} {micros}.{nanos:03} us")?;
         out.write_all(&buffer.text)?;
         if buffer.omitted > 0 {
-            write!(out, " | {} more events", buffer.omitted)?;
+            write!(out, " | {}", more_events(buffer.omitted))?;
         }
         out.write_all(b"\n")
+    }
+}
+
+fn more_events(number: u64) -> String {
+    match number {
+        1 => "1 more event".to_owned(),
+        _ => format!("{number} more events"),
     }
 }
 

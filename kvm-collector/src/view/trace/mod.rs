@@ -7,7 +7,7 @@ mod fields_json;
 mod filter;
 mod lines;
 
-pub use exit_lines::{ExitLineOptions, ExitLines};
+pub use exit_lines::{ExitLineOptions, ExitLines, ShorterExits};
 pub use fields_json::write_fields_json;
 pub use filter::{FilterError, Filters};
 pub use lines::{TraceClock, TraceFormat, TraceLines};

@@ -96,7 +96,10 @@ pub(super) fn full_disk() -> Result<(), Failed> {
         let reported: usize = output
             .stderr
             .split("kvm-collector: ")
-            .find_map(|message| message.split_once(" events recorded")?.0.parse().ok())
+            .find_map(|message| {
+                let (number, _) = message.split_once(" events recorded")?;
+                number.replace(',', "").parse().ok()
+            })
             .ok_or("no number of recorded events")?;
         let count = parse_lines(&trace_complete(&file, &[])?.stdout)?.len();
         ensure_equal("events in the file", count, reported)?;

@@ -56,6 +56,12 @@ impl Filters {
         Ok(Self { events })
     }
 
+    /// Returns whether any filter concerns the events of a slot.
+    #[must_use]
+    pub fn concerns(&self, slot: usize) -> bool {
+        self.events.get(slot).is_some_and(|it| !it.is_empty())
+    }
+
     /// Returns whether an event matches all filters that concern it. `slot` is the index of its
     /// format. A record that is too short for a field does not match.
     #[must_use]

@@ -1,5 +1,7 @@
 //! `kvm-collector record`.
 
+mod summary;
+
 use std::{
     fs,
     io::{IsTerminal as _, Read as _},
@@ -13,6 +15,8 @@ use clap::Args;
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    no_match,
+    number::parse_number,
     selection::{EventArgs, ReasonArgs, TargetArgs},
     size::{QUEUE_BYTES, parse_bytes, parse_queue_bytes, parse_ring_bytes},
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
@@ -20,12 +24,10 @@ use super::{
     usage::bail_usage,
 };
 use crate::{
-    format::units,
     host::{self, clock},
     probe::MapSizes,
     recording::{
         FlightRecorderOptions, HostFacts, KernelFormats, RecordedEvent, Recorder, RecorderOptions,
-        RecordingStats,
     },
     session::record::{RecordSession, RecordSummary},
     source::{Live, LiveOptions},
@@ -44,8 +46,9 @@ use crate::{
   kvm-collector record                               to kvm.data, until Ctrl-C
   kvm-collector record -d 10s -e kvm_exit,kvm_entry --vm web-1 -z
   kvm-collector record --max-size 1G --rotate 4      the last 4 GiB
+  kvm-collector record --preempt -d 10s              for `exits --preempt -i kvm.data`
   kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'")]
-pub(super) struct RecordArgs {
+pub(in crate::cli) struct RecordArgs {
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
@@ -56,6 +59,13 @@ pub(super) struct RecordArgs {
     stop: StopArgs,
     #[command(flatten)]
     overhead: OverheadArgs,
+
+    /// Also record sched:sched_switch, which `exits --preempt -i` needs
+    ///
+    /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
+    /// more.
+    #[arg(long, help_heading = "Selection")]
+    preempt: bool,
 
     /// Write to this file; - is stdout
     ///
@@ -71,7 +81,7 @@ pub(super) struct RecordArgs {
 
     /// Compress with zstd at this level, 1 to 22; level 1 if LEVEL is omitted
     #[arg(short = 'z', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1",
-        require_equals = true, value_parser = clap::value_parser!(i32).range(1..=22), help_heading = "Output")]
+        require_equals = true, value_parser = parse_level, help_heading = "Output")]
     compress: Option<i32>,
 
     /// Stop at this file size (100M, 2G); with --rotate, continue in a new file
@@ -79,8 +89,8 @@ pub(super) struct RecordArgs {
     max_size: Option<u64>,
 
     /// Keep the last N files: FILE is the newest, FILE.1 the one before
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = "Output")]
-    rotate: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = parse_rotate, help_heading = "Output")]
+    rotate: Option<u32>,
 
     /// Keep the events of the last TIME in memory; write them at --trigger or SIGUSR1
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "max_size", help_heading = "Output")]
@@ -94,7 +104,7 @@ pub(super) struct RecordArgs {
     trigger: Option<Duration>,
 
     /// Maximum memory of the flight recorder; when it is full, the oldest events are dropped
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_size, help_heading = "Output")]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_size, requires = "flight_recorder", help_heading = "Output")]
     memory: u64,
 
     /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M divided by the number of CPUs, at least 256K, at most 4M]
@@ -115,6 +125,14 @@ pub(super) struct RecordArgs {
 /// Number of flight-recorder files to keep if `--rotate` is not given.
 const DEFAULT_FLIGHT_FILES: usize = 10;
 
+fn parse_rotate(text: &str) -> Result<u32, String> {
+    parse_number(text, 1..=1000)
+}
+
+fn parse_level(text: &str) -> Result<i32, String> {
+    parse_number(text, 1..=22).map(u32::cast_signed)
+}
+
 fn parse_max_size(text: &str) -> Result<u64, String> {
     // The file must hold the formats of all events and one batch of the rings.
     parse_bytes(text)
@@ -128,7 +146,10 @@ fn parse_memory_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "give 4M or more, such as 64M or 1G".into())
 }
 
-pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) async fn run(
+    args: RecordArgs,
+    global: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
     let to_stdout = args.output == Path::new("-");
     if to_stdout && std::io::stdout().is_terminal() {
         bail!("cannot write a recording to a terminal: give a file with -o, or use a pipe");
@@ -147,13 +168,11 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
     let tracefs = open_tracefs()?;
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
-    selection.filter.reasons = args.reasons.codes(exit.as_ref())?;
-    let required: &[&str] = if args.trigger.is_some() {
-        &["kvm_exit", "kvm_entry"]
-    } else {
-        &[]
-    };
-    let formats = args.events.formats_with(&tracefs, required)?;
+    selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
+    let formats = args
+        .events
+        .formats_with(&tracefs, &args.required_events())?;
+    args.reasons.check_effect(&formats)?;
     let flight_recorder = args.flight_recorder.map(|window| FlightRecorderOptions {
         window_ns: saturating_ns(window),
         memory_bytes: args.memory,
@@ -164,7 +183,7 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
         .transpose()?;
     let max_files = args
         .rotate
-        .map(usize::from)
+        .map(|files| files as usize)
         .or(flight_recorder.as_ref().map(|_| DEFAULT_FLIGHT_FILES));
     let options = RecorderOptions {
         path: (!to_stdout).then(|| args.output.clone()),
@@ -211,7 +230,18 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
         write_error,
     } = session.run(&mut schedule, overhead.as_ref()).await?;
     if !global.quiet || write_error.is_some() {
-        eprintln!("kvm-collector: {}", summary_text(&args, recorded, lost));
+        let is_flight_recorder = args.flight_recorder.is_some();
+        let text = summary::text(&args.output, is_flight_recorder, recorded, lost);
+        eprintln!("kvm-collector: {text}");
+    }
+    if recorded.events == 0 && args.flight_recorder.is_none() {
+        let request = no_match::Request {
+            requested: no_match::Requested::Events,
+            target: &args.target,
+            reasons: Some(&args.reasons),
+            events: Some(&args.events),
+        };
+        log::warn!("{}", no_match::explain_live(&request, &[]));
     }
     let command_failed = schedule.finish().await?;
     if let Some(error) = write_error {
@@ -229,6 +259,20 @@ pub(super) async fn run(args: RecordArgs, global: GlobalOptions) -> anyhow::Resu
         (false, true) => ExitCode::from(EXIT_INCOMPLETE),
         (false, false) => ExitCode::SUCCESS,
     })
+}
+
+impl RecordArgs {
+    /// Returns the events that other options need even if they are not selected.
+    fn required_events(&self) -> Vec<&'static str> {
+        let mut events = Vec::new();
+        if self.trigger.is_some() {
+            events.extend(["kvm:kvm_exit", "kvm:kvm_entry"]);
+        }
+        if self.preempt {
+            events.push("sched:sched_switch");
+        }
+        events
+    }
 }
 
 /// Reads the format texts of the events.
@@ -262,33 +306,5 @@ fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
             header_event: text("events/header_event"),
             printk_formats: fs::read(tracefs.root().join("printk_formats")).unwrap_or_default(),
         },
-    }
-}
-
-fn summary_text(args: &RecordArgs, recorded: RecordingStats, lost: u64) -> String {
-    let RecordingStats {
-        events,
-        bytes,
-        files,
-        ..
-    } = recorded;
-    let output = if args.output == Path::new("-") {
-        "stdout".into()
-    } else {
-        args.output.display().to_string()
-    };
-    match files {
-        0 if args.flight_recorder.is_some() => {
-            "nothing was written: --trigger did not fire, and there was no SIGUSR1".into()
-        }
-        0 => format!("{events} events recorded to {output}, {lost} lost"),
-        1 => format!(
-            "{events} events recorded to {output} ({}), {lost} lost",
-            units::mebibytes(bytes)
-        ),
-        _ => format!(
-            "{events} events recorded to {files} files, the last one is {output} ({} in total), {lost} lost",
-            units::mebibytes(bytes)
-        ),
     }
 }

@@ -1,71 +1,24 @@
 //! Messages about wrong command lines and empty results name the next step, and the exit code tells errors of the command line
 //! (2) from other failures (1).
 
-#[path = "common/raw_event.rs"]
+mod empty_results;
+#[path = "../common/raw_event.rs"]
 mod raw_event;
-#[path = "common/raw_record.rs"]
+#[path = "../common/raw_record.rs"]
 mod raw_record;
-#[path = "common/temporary_folder.rs"]
+mod sample;
+#[path = "../common/temporary_folder.rs"]
 mod temporary_folder;
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Output},
 };
 
-use bytes::BytesMut;
-use kvm_collector::{
-    model::Batch,
-    recording::{HostFacts, Recorder, RecorderOptions},
-};
-use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
-
 use crate::{
-    raw_event::raw_event,
-    raw_record::{RecordHeader, push_record, recorded_events},
+    sample::{TGID, write_recording},
     temporary_folder::TemporaryFolder,
 };
-
-const EVENTS: [(&str, &str); 2] = [("kvm", "kvm_entry"), ("kvm", "kvm_exit")];
-
-/// A process id that no real process has.
-const TGID: u32 = 1 << 30;
-
-/// Writes a recording of 20 exits with the reason `hlt` of SVM.
-fn write_recording(path: &Path) {
-    let (events, formats) = recorded_events(&EVENTS);
-    let options = RecorderOptions {
-        path: Some(path.to_owned()),
-        ..RecorderOptions::default()
-    };
-    let mut recorder = Recorder::new(options, &events, &HostFacts::default()).expect("a file");
-    let mut bytes = BytesMut::new();
-    for number in 0..40u16 {
-        let slot = number % 2;
-        let format = &formats[usize::from(slot)];
-        let fields: &[_] = match slot {
-            0 => &[("vcpu_id", 0)],
-            _ => &[("vcpu_id", 0), ("isa", 2), ("exit_reason", 0x78)],
-        };
-        let header = RecordHeader {
-            time_ns: 5_000_000_000 + u64::from(number) * 1000,
-            thread: (TGID, TGID),
-            cpu: 0,
-            slot,
-            id: format.id,
-        };
-        let raw = raw_event(format, fields);
-        push_record(
-            &mut bytes,
-            header,
-            &raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..],
-        );
-    }
-    let batch = Batch::new(bytes.freeze());
-    recorder.record_batch(&batch).expect("cannot write");
-    recorder.finish().expect("cannot write");
-}
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kvm-collector"))
@@ -103,6 +56,61 @@ fn invalid_selectors_say_what_is_expected() {
 }
 
 #[test]
+fn invalid_values_say_what_is_expected() {
+    let commands: [(&[&str], &str); 11] = [
+        (&["exits", "-d", "5x"], "such as 500ms, 10s or 1h"),
+        (&["stat", "-I", "soon"], "such as 500ms, 10s or 1h"),
+        (&["exits", "--top", "few"], "a whole number, 0 or more"),
+        (&["exits", "--causes", "x"], "a whole number, 0 or more"),
+        (&["exits", "--max-rows", "0"], "from 1 to 1000000"),
+        (&["record", "--rotate", "x"], "from 1 to 1000"),
+        (&["record", "-z=99"], "from 1 to 22"),
+        (&["record", "--max-size", "big"], "4M or more"),
+        (&["exits", "--percentiles", "x"], "such as 95, p95"),
+        (&["exits", "--sort", "x"], "give count, time"),
+        (&["exits", "--sort", "x"], "a percentile such as p99"),
+    ];
+    for (args, expected) in commands {
+        check(args, 2, &[expected]);
+        let stderr = run(args).stderr;
+        let stderr = String::from_utf8_lossy(&stderr);
+        assert!(!stderr.contains("invalid digit"), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn rows_are_sorted_by_a_requested_percentile() {
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_recording(&file);
+    let file = file.to_str().expect("UTF-8");
+    fn exits<'a>(file: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+        [&["exits", "-i", file], args].concat()
+    }
+    check(&exits(file, &["--sort", "p95"]), 2, &["--percentiles 95"]);
+    let hidden = exits(file, &["--sort", "p99", "--percentiles", "50,95"]);
+    check(&hidden, 2, &["--percentiles 50,95,99"]);
+    let shown = exits(
+        file,
+        &["--sort", "p95", "--percentiles", "50,p95", "--json"],
+    );
+    let output = run(&shown);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["rows"][0]["percentiles"][1]["percent"], 95.0);
+    check(&exits(file, &["--sort", "p99"]), 0, &[]);
+}
+
+#[test]
+fn a_recording_as_baseline_is_named_as_one() {
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_recording(&file);
+    let file = file.to_str().expect("UTF-8");
+    let args = ["exits", "-i", file, "--baseline", file];
+    check(&args, 1, &["is a recording", "exits -i", "--json"]);
+}
+
+#[test]
 fn options_that_do_not_fit_together_are_usage_errors() {
     check(&["record", "--rotate", "3"], 2, &["--max-size"]);
     check(&["exits", "--slow", "1ms", "--csv"], 2, &["--json"]);
@@ -116,6 +124,26 @@ fn options_that_do_not_fit_together_are_usage_errors() {
     );
     let args = ["exits", "--kind", "pio", "--reason", "io"];
     check(&args, 2, &["--reason", "--kind pio"]);
+    for option in ["--causes", "--advice", "--hist"] {
+        check(&["exits", option, "--csv"], 2, &[option, "--json"]);
+    }
+    let commands: [(&[&str], &str); 12] = [
+        (&["exits", "--cause", "rip"], "--causes"),
+        (&["exits", "--advice", "--by", "vm"], "--by vm,reason"),
+        (&["exits", "--baseline", "x", "--preempt"], "--preempt"),
+        (&["exits", "-i", "x", "--max-rows", "9"], "--max-rows"),
+        (&["exits", "-i", "x", "--vm", "a", "--no-wait"], "--no-wait"),
+        (&["stat", "-i", "x", "--", "true"], "CMD"),
+        (&["stat", "-i", "x", "--self"], "--self"),
+        (&["stat", "--zeros", "--json"], "--zeros"),
+        (&["trace", "--fields", "--json"], "--fields"),
+        (&["trace", "--time", "wall", "--json"], "time_ns"),
+        (&["record", "--memory", "64M"], "--flight-recorder"),
+        (&["list", "reasons", "-e", "kvm_exit"], "list events"),
+    ];
+    for (args, expected) in commands {
+        check(args, 2, &[expected]);
+    }
 }
 
 #[test]

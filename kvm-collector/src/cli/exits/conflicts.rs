@@ -1,0 +1,68 @@
+//! Combinations of the options of `exits` in which one would have no effect. They are errors, so that
+//! nobody waits for a number that cannot appear.
+
+use super::args::{ExitsArgs, SortArg};
+use crate::{
+    cli::{output::OutputFormat, usage::bail_usage},
+    model::VMEXIT,
+    view::GroupBy,
+};
+
+/// Checks that every option has an effect.
+///
+/// # Errors
+/// When the combination is not possible.
+pub(super) fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
+    if args.output.format() == OutputFormat::Csv {
+        let lines = [
+            ("--causes", args.causes.is_some()),
+            ("--advice", args.advice),
+            ("--hist", args.hist),
+            ("--slow", args.slow.is_some()),
+        ];
+        if let Some((option, _)) = lines.into_iter().find(|(_, is_given)| *is_given) {
+            bail_usage!(
+                "{option} cannot be used with CSV output, where all lines have the same columns: use --json"
+            );
+        }
+    }
+    if !args.reasons.is_empty() && args.kind != VMEXIT {
+        bail_usage!(
+            "--reason cannot be used with --kind {}: it selects VM exits by reason",
+            args.kind
+        );
+    }
+    let has_causes = args.causes.is_some() || args.slow.is_some() || args.advice;
+    if !args.cause.is_empty() && !has_causes {
+        bail_usage!("--cause needs --causes, --slow or --advice, which show causes");
+    }
+    if args.baseline.is_given() && args.preempt && args.slow.is_none() {
+        bail_usage!(
+            "--preempt cannot be used with --baseline, which does not compare preempted time"
+        );
+    }
+    if args.advice && !args.group_by().contains(&GroupBy::Reason) {
+        bail_usage!("--advice needs rows by reason: add reason to --by, such as --by vm,reason");
+    }
+    check_sort(args)
+}
+
+/// Checks that a percentile that rows are sorted by is a column.
+fn check_sort(args: &ExitsArgs) -> anyhow::Result<()> {
+    let Some(SortArg::Percentile(percent)) = args.sort else {
+        return Ok(());
+    };
+    let shown = match args.percentiles.as_slice() {
+        [] => &[50.0, 99.0],
+        requested => requested,
+    };
+    if shown.contains(&percent) {
+        return Ok(());
+    }
+    let requested = args.percentiles.iter().copied().chain([percent]);
+    let requested: Vec<_> = requested.map(|it| it.to_string()).collect();
+    bail_usage!(
+        "--sort p{percent} needs this percentile as a column: give --percentiles {}",
+        requested.join(",")
+    );
+}

@@ -1,0 +1,222 @@
+//! Says why the result of a recording is empty.
+
+use std::path::Path;
+
+use kvm_ebpf_common::VCPU_UNKNOWN;
+
+use super::{
+    contents::{Contents, Occurrence},
+    request::{RecordingSelection, Request, Requested, explain_reasons, list_by_count},
+};
+use crate::{
+    cli::selection::{Subject, TargetOption, TargetValues},
+    format::units::{count, plural},
+    model::EventKind,
+    tracefs::Format,
+};
+
+/// An option that selects.
+enum Selector<'a> {
+    Target(TargetOption),
+    /// Codes of exit reasons, and the option.
+    Reasons(&'a [u32], String),
+    /// Formats of events, and the option.
+    Events(&'a [Format], String),
+}
+
+impl Selector<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Target(option) => &option.text,
+            Self::Reasons(_, text) | Self::Events(_, text) => text,
+        }
+    }
+
+    fn is_by_event(&self) -> bool {
+        matches!(self, Self::Events(..))
+    }
+
+    fn selects(&self, it: &Occurrence) -> bool {
+        match self {
+            Self::Target(option) => option.selects(Subject {
+                pid: it.pid,
+                tid: it.tid,
+                vcpu: it.vcpu,
+                vm: &it.vm,
+            }),
+            // Other events than exits have no reason to select by.
+            Self::Reasons(codes, _) => {
+                let reason = it.reason.as_ref();
+                reason.is_none_or(|(code, _)| codes.contains(code))
+            }
+            Self::Events(formats, _) => {
+                let mut formats = formats.iter();
+                formats.any(|format| format.is_event(&it.event.system, &it.event.name))
+            }
+        }
+    }
+
+    /// Describes what could be selected instead.
+    fn seen(&self, occurrences: &[&Occurrence]) -> String {
+        let (what, names): (_, fn(&Occurrence) -> String) = match self {
+            Self::Target(option) => match option.values {
+                TargetValues::Processes(..) => ("VMs", |it| it.vm.clone()),
+                TargetValues::Vcpus(_) => ("vCPUs", |it| match it.vcpu {
+                    VCPU_UNKNOWN => "unknown".to_owned(),
+                    vcpu => vcpu.to_string(),
+                }),
+                TargetValues::Threads(_) => ("threads", |it| it.tid.to_string()),
+            },
+            Self::Reasons(..) => ("reasons", |it| match &it.reason {
+                Some((_, name)) => name.clone(),
+                None => it.event.name.clone(),
+            }),
+            Self::Events(..) => ("events", |it| it.event.name.clone()),
+        };
+        let counts = occurrences.iter().map(|it| (names(it), it.count));
+        format!("{what} seen: {}", list_by_count(counts))
+    }
+}
+
+/// Returns a message that says why nothing of a recording matched. It reads the recording once more, if that is
+/// possible. `unselected` has the names and numbers of exit reasons that occurred but are not selected.
+pub(in crate::cli) fn explain(
+    request: &Request<'_>,
+    recording: RecordingSelection<'_>,
+    unselected: &[(String, u64)],
+) -> String {
+    let contents = Contents::read(recording.path);
+    contents
+        .and_then(|contents| explain_contents(request, recording, &contents))
+        .or_else(|| explain_reasons(request, unselected))
+        .unwrap_or_else(|| {
+            let name = request.requested.name();
+            match request.option_texts().as_slice() {
+                [] => format!("no {name} in this recording"),
+                options => format!("no {name} of this recording matched {}", options.join(" ")),
+            }
+        })
+}
+
+/// `None` if the options do not explain it.
+fn explain_contents(
+    request: &Request<'_>,
+    recording: RecordingSelection<'_>,
+    contents: &Contents,
+) -> Option<String> {
+    let path = recording.path;
+    let file = path.display();
+    let name = request.requested.name();
+    if contents.events == 0 {
+        return Some(format!(
+            "no {name}: {file} has no events, because none of the recorded events occurred"
+        ));
+    }
+    let mut base: Vec<_> = contents
+        .occurrences
+        .iter()
+        .filter(|it| is_requested(it, &request.requested))
+        .collect();
+    if base.is_empty() {
+        return Some(explain_none(contents, request, path));
+    }
+    let mut selectors = selectors(request, recording.codes, recording.formats);
+    // If the selected events occurred, another option left them out.
+    if let Some(at) = selectors.iter().position(Selector::is_by_event)
+        && base.iter().any(|it| selectors[at].selects(it))
+        && selectors.len() > 1
+    {
+        let events = selectors.remove(at);
+        base.retain(|it| events.selects(it));
+    }
+    let all = total(base.iter().copied());
+    let selected_by =
+        |selector: &Selector<'_>| total(base.iter().copied().filter(|it| selector.selects(it)));
+    let without_match: Vec<_> = selectors.iter().filter(|it| selected_by(it) == 0).collect();
+    let reason = match without_match.as_slice() {
+        [] if selectors.is_empty() => return None,
+        [] => {
+            let each: Vec<_> = selectors
+                .iter()
+                .map(|it| format!("{} with {}", count(selected_by(it)), it.text()))
+                .collect();
+            format!(
+                "none of them with all of these options: {}",
+                each.join(", ")
+            )
+        }
+        selectors => {
+            let texts: Vec<_> = selectors.iter().map(|it| it.text()).collect();
+            let seen: Vec<_> = selectors.iter().map(|it| it.seen(&base)).collect();
+            format!(
+                "none of them with {}; {}",
+                texts.join(" or "),
+                seen.join("; ")
+            )
+        }
+    };
+    Some(format!(
+        "no {name} matched: {file} has {}, {reason}",
+        count(all)
+    ))
+}
+
+fn total<'a>(occurrences: impl Iterator<Item = &'a Occurrence>) -> u64 {
+    occurrences.map(|it| it.count).fold(0, u64::saturating_add)
+}
+
+fn is_requested(occurrence: &Occurrence, requested: &Requested) -> bool {
+    match requested {
+        Requested::Events => true,
+        Requested::Exits => occurrence.is_event("kvm_exit"),
+        Requested::Kind(kind) => occurrence.is_event(&kind.event),
+    }
+}
+
+fn selectors<'a>(
+    request: &Request<'_>,
+    codes: Option<&'a [u32]>,
+    formats: &'a [Format],
+) -> Vec<Selector<'a>> {
+    let targets = request.target.options().into_iter().map(Selector::Target);
+    let reasons = request.reasons.and_then(|it| it.text());
+    let reasons = codes
+        .zip(reasons)
+        .map(|(codes, text)| Selector::Reasons(codes, text));
+    let events = request.events.and_then(|it| it.text());
+    let events = events.map(|text| Selector::Events(formats, text));
+    targets.chain(reasons).chain(events).collect()
+}
+
+/// Says what occurred if the requested kind of event did not, whatever is selected.
+fn explain_none(contents: &Contents, request: &Request<'_>, path: &Path) -> String {
+    let (file, name) = (path.display(), request.requested.name());
+    let of_event = |event: &str| {
+        let all = contents.occurrences.iter();
+        total(all.filter(|it| it.is_event(event)))
+    };
+    let exits = of_event("kvm_exit");
+    match &request.requested {
+        Requested::Kind(kind) if exits > 0 => {
+            let kinds = EventKind::builtin_kinds().into_iter();
+            let seen = kinds
+                .map(|it| (it.name, of_event(&it.event)))
+                .filter(|(_, count)| *count > 0);
+            format!(
+                "no {name}: {file} has {}, but none of them has the event {}; kinds seen: {}",
+                plural(exits, "VM exit"),
+                kind.event,
+                list_by_count(seen)
+            )
+        }
+        _ => {
+            let all = contents.occurrences.iter();
+            let seen = all.map(|it| (it.event.name.clone(), it.count));
+            format!(
+                "no {name}: {file} has {}, but none of kvm_exit; events seen: {}",
+                plural(contents.events, "event"),
+                list_by_count(seen)
+            )
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Describes what could be selected, as the end of an error message.
+
+use std::path::Path;
+
+use crate::host::{self, vm::VmList};
+
+/// Describes the running VMs, as the end of a sentence.
+pub(super) fn describe_running_vms() -> String {
+    match host::vm::list(Path::new("/proc")) {
+        Ok(list) if list.vms.is_empty() => ": no VM is running".into(),
+        Ok(VmList { vms, .. }) => {
+            let names: Vec<_> = vms
+                .iter()
+                .take(8)
+                .map(|vm| format!("{} (pid {})", vm.name, vm.tgid))
+                .collect();
+            let more = if vms.len() > 8 { ", ..." } else { "" };
+            format!("; running VMs: {}{more}", names.join(", "))
+        }
+        Err(_) => String::new(),
+    }
+}
+
+/// Describes the processes of a recording.
+pub(super) fn describe_processes(seen: &[(u32, String)]) -> String {
+    if seen.is_empty() {
+        return "it has no events of VMs".to_owned();
+    }
+    let names: Vec<_> = seen
+        .iter()
+        .take(8)
+        .map(|(pid, name)| format!("{name} (pid {pid})"))
+        .collect();
+    let more = if seen.len() > 8 { ", ..." } else { "" };
+    format!("it has events of {}{more}", names.join(", "))
+}

@@ -1,0 +1,119 @@
+//! `kvm-collector trace`.
+
+mod args;
+mod summary;
+
+use std::{path::Path, process::ExitCode};
+
+pub(super) use args::TraceArgs;
+
+use super::{
+    global::GlobalOptions,
+    inputs::Inputs,
+    no_match::RecordingSelection,
+    output,
+    recording::{self, SelectedRecording},
+    tracefs::{find_kvm_format, open_tracefs},
+};
+use crate::{
+    host::{self, clock},
+    probe::MapSizes,
+    session,
+    source::{Live, LiveOptions, PlaybackOptions},
+};
+
+pub(in crate::cli) async fn run(
+    args: TraceArgs,
+    global: GlobalOptions,
+) -> anyhow::Result<ExitCode> {
+    args.check_options()?;
+    if let Some(path) = Inputs::find_one(&args.input.input, "trace")? {
+        return run_recorded(&args, &path, global);
+    }
+    let tracefs = open_tracefs()?;
+    let mut selection = args.target.for_running_kernel()?;
+    let exit = find_kvm_format(&tracefs, "kvm_exit")?;
+    selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
+    let events = args.events.formats_with(&tracefs, args.required_events())?;
+    let offset_ns = || Ok(clock::real_offset_ns());
+    let printer = args.printer(&events, global, false, offset_ns)?;
+    let out = output::open_output(args.output.as_ref())?;
+    let overhead = args.overhead.start()?;
+    let mut live = Live::start(LiveOptions {
+        events,
+        selection,
+        entry: find_kvm_format(&tracefs, "kvm_entry")?,
+        emits_events: true,
+        sizes: MapSizes::default().with_rings(args.ring),
+        logs_programs: global.ebpf_log,
+        ..LiveOptions::default()
+    })?;
+    let mut schedule = args.stop.conditions().start(None)?;
+    let summary = session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
+    if !global.quiet {
+        summary::print(&args, &summary);
+    }
+    summary::warn_if_empty(&args, &summary, None);
+    if let Some(overhead) = overhead {
+        overhead.print(&live)?;
+    }
+    let failed = schedule.finish().await?;
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        args.exit_code(&summary.loss)
+    })
+}
+
+/// Runs the command on a recording.
+fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let selected = SelectedRecording::open(
+        path,
+        &args.events,
+        args.required_events(),
+        &args.target,
+        Some(&args.reasons),
+    )?;
+    let clocks = selected.recording.metadata().wall_and_event_ns();
+    let offset_ns = || match clocks {
+        Some((wall_ns, event_ns)) => Ok(wall_ns.saturating_sub(event_ns)),
+        None => anyhow::bail!(
+            "--time wall: {} does not contain the wall-clock time; recordings of `kvm-collector record` and `perf record -k mono` do",
+            path.display()
+        ),
+    };
+    let formats = &selected.formats;
+    let is_sampled = selected.recording.is_sampled(formats);
+    let mut printer = args.printer(formats, global, is_sampled, offset_ns)?;
+    let mut out = output::open_output(args.output.as_ref())?;
+    let (limits, range) = (args.stop.limits(None), &args.input.range);
+    let metadata = selected.recording.metadata();
+    let wall_offset_ns = metadata.wall_offset_ns();
+    let options = PlaybackOptions {
+        limits: range.apply(limits, metadata, path)?,
+        ..selected.options.clone()
+    };
+    let shows_progress = !global.quiet && args.output.is_some();
+    let summary = session::trace::recorded(
+        selected.recording,
+        &options,
+        shows_progress,
+        &mut printer,
+        &mut out,
+        |recording| {
+            range.check(recording, wall_offset_ns, path)?;
+            recording::report_end(recording, &args.target, path)
+        },
+    )?;
+    if !global.quiet {
+        summary::print(args, &summary);
+    }
+    let codes = selected.options.selection.filter.reasons.as_deref();
+    let selection = RecordingSelection {
+        path,
+        codes,
+        formats,
+    };
+    summary::warn_if_empty(args, &summary, Some(selection));
+    Ok(args.exit_code(&summary.loss))
+}

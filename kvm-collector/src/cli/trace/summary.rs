@@ -1,0 +1,89 @@
+//! What `trace` prints on stderr: the summary, and why nothing was printed.
+
+use super::args::TraceArgs;
+use crate::{
+    cli::no_match::{self, RecordingSelection, Request, Requested},
+    format::{
+        describe_loss,
+        units::{count, duration, plural},
+    },
+    session::trace::TraceSummary,
+};
+
+/// Prints the summary.
+pub(super) fn print(args: &TraceArgs, summary: &TraceSummary) {
+    eprintln!("kvm-collector: {}", text(args, summary));
+}
+
+fn text(args: &TraceArgs, summary: &TraceSummary) -> String {
+    let loss = &summary.loss;
+    let unit = if args.per_exit { "exit" } else { "event" };
+    let mut text = format!(
+        "{} printed, {} lost",
+        plural(summary.printed, unit),
+        plural(loss.lost, "event")
+    );
+    for entry in loss.entries() {
+        match entry.count {
+            Some(number) if number > 0 && entry.name != "lost" => {
+                text += &format!("; {}", describe_loss(&entry, number));
+            }
+            _ => {}
+        }
+    }
+    match summary.in_progress {
+        0 => {}
+        1 => text += "; 1 exit was still in progress at the end",
+        number => {
+            text += &format!(
+                "; {} exits were still in progress at the end",
+                count(number)
+            )
+        }
+    }
+    text
+}
+
+/// Warns if nothing was printed. `recording` is `None` for the running kernel.
+pub(super) fn warn_if_empty(
+    args: &TraceArgs,
+    summary: &TraceSummary,
+    recording: Option<RecordingSelection<'_>>,
+) {
+    if summary.printed > 0 {
+        return;
+    }
+    let shorter = summary.shorter;
+    if shorter.count > 0 {
+        let name = if args.per_exit { "exits" } else { "events" };
+        log::warn!(
+            "no {name} matched: {} {} shorter than --min-duration; the longest took {}",
+            plural(shorter.count, "VM exit"),
+            if shorter.count == 1 { "was" } else { "were" },
+            duration(shorter.longest_ns)
+        );
+        return;
+    }
+    if summary.filtered > 0 {
+        log::warn!(
+            "no events matched: {} occurred, none of them with --filter",
+            plural(summary.filtered, "event")
+        );
+        return;
+    }
+    let request = Request {
+        requested: match args.prints_whole_exits() {
+            true => Requested::Exits,
+            false => Requested::Events,
+        },
+        target: &args.target,
+        reasons: Some(&args.reasons),
+        // Exits are shown whatever events are selected.
+        events: (!args.prints_whole_exits()).then_some(&args.events),
+    };
+    let message = match recording {
+        None => no_match::explain_live(&request, &[]),
+        Some(selection) => no_match::explain_recorded(&request, selection, &[]),
+    };
+    log::warn!("{message}");
+}
