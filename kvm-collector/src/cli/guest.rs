@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::number::parse_number;
+use super::stop::parse_time;
 use crate::format::units;
 use crate::guest::{
     Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown,
@@ -38,7 +40,7 @@ pub(super) struct GuestArgs {
     kind: Vec<Kind>,
 
     /// Number of exits of each kind per vCPU
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1000, value_parser = parse_any_number)]
     exits: u32,
 
     /// Processor mode of the guest: real (16 bits) or long (64 bits)
@@ -46,27 +48,27 @@ pub(super) struct GuestArgs {
     mode: Mode,
 
     /// Number of VMs; all run in this process
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_vms)]
     vms: u32,
 
     /// Number of vCPUs per VM
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_vcpus)]
     vcpus: u32,
 
     /// Sleep this long in each exit to user space, such as 100us
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     sleep: Option<Duration>,
 
     /// Run an empty loop of N iterations in each round, to add guest time without exits
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_any_number)]
     spin: u32,
 
     /// Set the APIC timer to this time for kind `timer`; its hlt lasts this long
-    #[arg(long, value_name = "TIME", default_value = "200us", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "200us", value_parser = parse_time)]
     timer: Duration,
 
     /// Pin vCPU threads to these CPUs, in round-robin order
-    #[arg(long, value_name = "CPU", value_delimiter = ',')]
+    #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = parse_any_number)]
     cpu: Vec<u32>,
 
     /// Name of the VM in `list` and in reports
@@ -94,6 +96,18 @@ struct Report<'a> {
     name: Option<&'a str>,
     #[serde(flatten)]
     report: &'a GuestReport,
+}
+
+fn parse_any_number(text: &str) -> Result<u32, String> {
+    parse_number(text, 0..=u32::MAX)
+}
+
+fn parse_vms(text: &str) -> Result<u32, String> {
+    parse_number(text, 1..=1000)
+}
+
+fn parse_vcpus(text: &str) -> Result<u32, String> {
+    parse_number(text, 1..=256)
 }
 
 /// Runs the command.

@@ -52,8 +52,15 @@ pub(super) fn saturating_ns(time: Duration) -> u64 {
 
 /// Parses a duration such as `500ms` or `1h`. Zero is an error.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
+    match parse_time(text) {
         Ok(duration) if duration.is_zero() => Err("a duration must be longer than 0".into()),
+        other => other,
+    }
+}
+
+/// Parses a time such as `500ms` or `1h`; zero is valid.
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
         Ok(duration) => Ok(duration),
         // The messages of humantime are in terms of its grammar.
         Err(_) => {

@@ -33,8 +33,12 @@ fn require_format(
     what: &str,
 ) -> anyhow::Result<Format> {
     find(system, name)?.ok_or_else(|| {
+        let option = match system {
+            "sched" => "--preempt".to_owned(),
+            _ => format!("-e 'kvm:*,{system}:{name}'"),
+        };
         anyhow::anyhow!(
-            "{what} needs the event {system}:{name}, which this kernel or recording does not have: `kvm-collector list` shows the events of this kernel; `record -e 'kvm:*,{system}:{name}'` records it"
+            "{what} needs the event {system}:{name}, which this kernel or recording does not have: `kvm-collector list events` shows the events of this kernel; `record {option}` records it"
         )
     })
 }

@@ -57,7 +57,7 @@ fn invalid_selectors_say_what_is_expected() {
 
 #[test]
 fn invalid_values_say_what_is_expected() {
-    let commands: [(&[&str], &str); 11] = [
+    let commands: [(&[&str], &str); 13] = [
         (&["exits", "-d", "5x"], "such as 500ms, 10s or 1h"),
         (&["stat", "-I", "soon"], "such as 500ms, 10s or 1h"),
         (&["exits", "--top", "few"], "a whole number, 0 or more"),
@@ -68,6 +68,8 @@ fn invalid_values_say_what_is_expected() {
         (&["record", "--max-size", "big"], "4M or more"),
         (&["exits", "--percentiles", "x"], "such as 95, p95"),
         (&["exits", "--sort", "x"], "give count, time"),
+        (&["guest", "--sleep", "x"], "such as 500ms"),
+        (&["guest", "--exits", "x"], "a whole number"),
         (&["exits", "--sort", "x"], "a percentile such as p99"),
     ];
     for (args, expected) in commands {
@@ -127,8 +129,13 @@ fn options_that_do_not_fit_together_are_usage_errors() {
     for option in ["--causes", "--advice", "--hist"] {
         check(&["exits", option, "--csv"], 2, &[option, "--json"]);
     }
-    let commands: [(&[&str], &str); 12] = [
+    let commands: [(&[&str], &str); 14] = [
         (&["exits", "--cause", "rip"], "--causes"),
+        (&["exits", "--causes", "3", "--cause", "vmexit"], "rip"),
+        (
+            &["exits", "--advice", "--cause", "pio", "--kind", "pio"],
+            "its own cause",
+        ),
         (&["exits", "--advice", "--by", "vm"], "--by vm,reason"),
         (&["exits", "--baseline", "x", "--preempt"], "--preempt"),
         (&["exits", "-i", "x", "--max-rows", "9"], "--max-rows"),

@@ -4,7 +4,7 @@
 use super::args::{ExitsArgs, SortArg};
 use crate::{
     cli::{output::OutputFormat, usage::bail_usage},
-    model::VMEXIT,
+    model::{EventKind, VMEXIT},
     view::GroupBy,
 };
 
@@ -35,6 +35,20 @@ pub(super) fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
     let has_causes = args.causes.is_some() || args.slow.is_some() || args.advice;
     if !args.cause.is_empty() && !has_causes {
         bail_usage!("--cause needs --causes, --slow or --advice, which show causes");
+    }
+    for cause in &args.cause {
+        if cause == VMEXIT {
+            bail_usage!(
+                "--cause {VMEXIT} is not possible: a VM exit is not its own cause; use another kind, or rip"
+            );
+        }
+        let event = |kind: &str| EventKind::from_name(kind).map(|it| it.event).ok();
+        if event(cause).is_some_and(|it| event(&args.kind) == Some(it)) {
+            bail_usage!(
+                "--cause {cause} cannot be used with --kind {}: an event is not its own cause",
+                args.kind
+            );
+        }
     }
     if args.baseline.is_given() && args.preempt && args.slow.is_none() {
         bail_usage!(

@@ -72,9 +72,22 @@ fn read(field: &Field, event: &Event<'_>) -> u32 {
     u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0)
 }
 
+/// Why a recording cannot be counted.
+enum CountError {
+    Read,
+    /// Too many threads or reasons: the numbers would be wrong.
+    TooMany,
+}
+
+impl From<ReadError> for CountError {
+    fn from(_: ReadError) -> Self {
+        Self::Read
+    }
+}
+
 impl Contents {
-    /// Reads a recording once more. `None` if that is not possible, because it is not a regular file, or
-    /// because it has changed.
+    /// Reads a recording once more. `None` if that is not possible: because it is not a regular file, because it
+    /// has changed, or because it has more threads than are stored.
     pub(super) fn read(path: &Path) -> Option<Self> {
         if !path.is_file() {
             return None;
@@ -89,15 +102,13 @@ impl Contents {
         let options = PlaybackOptions::default();
         let summary = recording.play(&options, |item, _| {
             let StreamItem::Event(event) = item else {
-                return Ok::<_, ReadError>(());
+                return Ok::<_, CountError>(());
             };
             events += event.represented_events();
             let Some(fields) = fields.get(event.slot) else {
                 return Ok(());
             };
-            if let Some(field) = &fields.vcpu
-                && vcpus.len() < MAX_KNOWN_TASKS
-            {
+            if let Some(field) = &fields.vcpu {
                 vcpus.insert(event.tid, read(field, event));
             }
             let reason = fields.reason.as_ref();
@@ -108,10 +119,11 @@ impl Contents {
                 vcpu: vcpus.get(&event.tid).copied().unwrap_or(VCPU_UNKNOWN),
                 reason: reason.map_or((0, 0), |(isa, code)| (read(isa, event), read(code, event))),
             };
-            if counts.len() < MAX_KNOWN_TASKS || counts.contains_key(&class) {
-                *counts.entry(class).or_default() += event.represented_events();
+            *counts.entry(class).or_default() += event.represented_events();
+            match counts.len().max(vcpus.len()) > MAX_KNOWN_TASKS {
+                true => Err(CountError::TooMany),
+                false => Ok(()),
             }
-            Ok(())
         });
         let summary = summary.ok()?;
         let occurrences = counts.into_iter().filter_map(|(class, count)| {
