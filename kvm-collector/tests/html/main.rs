@@ -32,6 +32,8 @@ const COMPLETE: RecordingContents = RecordingContents {
     has_loss: false,
     has_exits: true,
     is_anonymous: false,
+    host: 0,
+    day: 0,
 };
 
 fn main() -> ExitCode {

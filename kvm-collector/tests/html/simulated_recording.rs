@@ -44,6 +44,9 @@ pub(crate) struct RecordingContents {
     pub(crate) has_exits: bool,
     /// Whether the host has no name.
     pub(crate) is_anonymous: bool,
+    /// Number of the host and of the day on which it records. The name of host 0 contains markup.
+    pub(crate) host: u8,
+    pub(crate) day: u8,
 }
 
 /// Generates the events of a recording.
@@ -168,7 +171,7 @@ pub(crate) fn write_recording(path: &Path, contents: RecordingContents) {
     let (events, formats) = recorded_events(names);
     let mut generator = EventGenerator {
         formats,
-        random_state: 42,
+        random_state: 42 + u64::from(contents.host) * 16 + u64::from(contents.day),
         events: Vec::new(),
     };
     let until_ns = START_NS + contents.seconds * 1_000_000_000 - 20_000_000;
@@ -182,7 +185,8 @@ pub(crate) fn write_recording(path: &Path, contents: RecordingContents) {
         machine: Machine {
             hostname: match contents.is_anonymous {
                 true => "(none)".into(),
-                false => "<host> & \"co\"".into(),
+                false if contents.host == 0 => "<host> & \"co\"".into(),
+                false => format!("host{}", contents.host),
             },
             release: "6.18.0".into(),
             arch: "x86_64".into(),
@@ -196,7 +200,10 @@ pub(crate) fn write_recording(path: &Path, contents: RecordingContents) {
             "-d".into(),
             "6s".into(),
         ],
-        clocks: (1_760_000_000_000_000_000, START_NS),
+        clocks: (
+            1_760_000_000_000_000_000 + u64::from(contents.day) * 86_400_000_000_000,
+            START_NS,
+        ),
         ..HostFacts::default()
     };
     let options = RecorderOptions {

@@ -171,7 +171,7 @@ fn text_contains_the_count() -> Result<(), Failed> {
     let line = output
         .stdout
         .lines()
-        .find(|line| line.contains("kvm_userspace_exit"))
+        .find(|line| line.ends_with(EVENT))
         .ok_or_else(|| format!("no line for the event: {output:?}"))?;
     // The number may have thousands separators.
     let digits: String = line

@@ -4,6 +4,7 @@
 //! `KVM_COLLECTOR_WRITE_REPORTS=1 cargo test -p kvm-collector --test reports` rewrites the files.
 
 mod cookbook;
+mod fleet;
 mod golden;
 #[path = "../common/python.rs"]
 mod python;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         valid_json::tests(),
         sums::tests(),
         cookbook::tests(),
+        fleet::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()

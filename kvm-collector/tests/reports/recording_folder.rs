@@ -25,6 +25,8 @@ pub(crate) fn recording_folder() -> &'static Path {
             has_loss: false,
             has_exits: true,
             is_anonymous: false,
+            host: 0,
+            day: 0,
         };
         write_recording(&folder.join(RECORDING), contents);
         let lossy = RecordingContents {

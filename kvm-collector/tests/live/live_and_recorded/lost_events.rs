@@ -64,7 +64,7 @@ pub(super) fn lost_events() -> Result<(), Failed> {
     ensure(!trace.stderr.contains(" 0 events lost"), || {
         format!("no events were lost: {}", trace.stderr)
     })?;
-    trace.expect_message(&["events lost", "without a following entry", "no time"])?;
+    trace.expect_message(&["events lost", "without a following entry", "without a time"])?;
 
     let args = ["exits", "--json", "--strict", "-i", &file];
     let recorded = run_collector(&args)?.expect_code(3)?.report()?;
