@@ -28,6 +28,7 @@ pub(super) fn of_recording(
 ) -> ReportOrigin {
     ReportOrigin {
         host: known_name(metadata.hostname.clone()),
+        boot_id: metadata.boot_id.clone(),
         kernel: metadata.release.clone(),
         input: Some(path.display().to_string()),
         wall_offset_ns: metadata.wall_offset_ns(),

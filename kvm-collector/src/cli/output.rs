@@ -113,11 +113,7 @@ impl OutputArgs {
         origin: &ReportOrigin,
     ) -> anyhow::Result<ExitCode> {
         if let Some(path) = &self.loss {
-            let mut out = open_output(Some(path))?;
-            let times_ns = (total.start_ns, total.end_ns);
-            let period = ReportPeriod::Total.name();
-            json::write_report(total, origin, period, times_ns, &mut out)?;
-            out.flush()?;
+            write_losses(path, total, origin)?;
         }
         let loss = &total.loss;
         if self.format() == OutputFormat::Csv {
@@ -133,6 +129,22 @@ impl OutputArgs {
             ExitCode::SUCCESS
         })
     }
+}
+
+/// Writes the losses of a measurement to a file.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn write_losses(
+    path: &PathBuf,
+    total: &LossReport,
+    origin: &ReportOrigin,
+) -> anyhow::Result<()> {
+    let mut out = open_output(Some(path))?;
+    let times_ns = (total.start_ns, total.end_ns);
+    let period = ReportPeriod::Total.name();
+    json::write_report(total, origin, period, times_ns, &mut out)?;
+    Ok(out.flush()?)
 }
 
 /// Opens a file, or stdout.

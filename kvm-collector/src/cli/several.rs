@@ -23,6 +23,7 @@ use crate::{
 pub(super) struct RecordingFile {
     pub(super) path: PathBuf,
     hostname: Option<String>,
+    boot_id: Option<String>,
     release: Option<String>,
     wall_offset_ns: Option<u64>,
 }
@@ -85,6 +86,7 @@ impl SeveralRecordings {
             files.push(RecordingFile {
                 path: path.clone(),
                 hostname: known_name(metadata.hostname.clone()),
+                boot_id: metadata.boot_id.clone(),
                 release: metadata.release.clone(),
                 wall_offset_ns: metadata.wall_offset_ns(),
             });
@@ -155,7 +157,7 @@ impl SeveralRecordings {
         self.inputs.push(ReportInput {
             path: file.path.display().to_string(),
             host: file.hostname.clone(),
-            boot_id: None,
+            boot_id: file.boot_id.clone(),
             kernel: file.release.clone(),
             start: times_ns.and_then(|(start_ns, _)| file.utc(start_ns)),
             end: times_ns.and_then(|(_, end_ns)| file.utc(end_ns)),

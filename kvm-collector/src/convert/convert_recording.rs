@@ -18,6 +18,8 @@ pub struct ConvertOptions {
     pub formats: Vec<Format>,
     /// The time range and the VMs to convert.
     pub playback: PlaybackOptions,
+    /// Whether sinks need the vCPU of every event, in [`PlaybackContext::vcpu`].
+    pub identifies_vcpus: bool,
     /// How to time exits. `None` converts events.
     pub exit_replay: Option<ReplayOptions>,
     /// The numbers of the exit reasons to convert. `None` converts all.
@@ -51,6 +53,9 @@ pub fn convert_recording(
     ) -> Result<RecordingSummary, ConvertError>,
 ) -> Result<ConvertSummary, ConvertError> {
     recording.select_events(&options.formats);
+    if options.identifies_vcpus {
+        recording.identify_vcpus();
+    }
     let formats = options.formats;
     let mut exits = match options.exit_replay {
         Some(replay) => Some(ExitConverter::new(replay, options.reasons)?),
@@ -59,9 +64,9 @@ pub fn convert_recording(
     let summary = player(recording, &options.playback, &mut |item, context| {
         match &mut exits {
             Some(exits) if context.is_before_range => exits.skip_item(item),
-            Some(exits) => exits.add_item(item, &formats, context.names, sink)?,
-            None if context.is_before_range => sink.skip_item(item, &formats, context.names)?,
-            None => sink.item(item, &formats, context.names)?,
+            Some(exits) => exits.add_item(item, &formats, context, sink)?,
+            None if context.is_before_range => sink.skip_item(item, &formats, context)?,
+            None => sink.item(item, &formats, context)?,
         }
         Ok(())
     })?;
@@ -117,13 +122,13 @@ impl ExitConverter {
         &mut self,
         item: &StreamItem<'_>,
         formats: &[Format],
-        names: &RecordedNames,
+        context: &PlaybackContext<'_>,
         sink: &mut dyn Sink,
     ) -> Result<(), ConvertError> {
         self.replay.add_item(item);
-        self.write_segments(names, sink)?;
+        self.write_segments(context.names, sink)?;
         if !matches!(item, StreamItem::Event(_)) {
-            sink.item(item, formats, names)?;
+            sink.item(item, formats, context)?;
         }
         Ok(())
     }

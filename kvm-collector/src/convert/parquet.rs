@@ -22,6 +22,7 @@ use super::{
     sink::{Gap, RecordingEnd},
     table::{Cell, Column, ColumnType, RowType, TableWriter},
 };
+use crate::view::ReportOrigin;
 
 /// The maximum number of rows in a row group.
 const MAX_GROUP_ROWS: usize = 1 << 18;
@@ -62,11 +63,11 @@ enum Values {
 }
 
 impl<W: Write + Send> Parquet<W> {
-    /// Starts a file.
+    /// Starts a file. Its metadata say that the rows are those of `origin`.
     ///
     /// # Errors
     /// If writing fails.
-    pub fn new(row_type: RowType, out: W) -> io::Result<Self> {
+    pub fn new(row_type: RowType, origin: &ReportOrigin, out: W) -> io::Result<Self> {
         let fields = row_type.columns().map(|it| schema_field(&it).map(Arc::new));
         let schema = Type::group_type_builder("kvm_collector")
             .with_fields(fields.collect::<Result<_, _>>().map_err(io_error)?)
@@ -82,7 +83,7 @@ impl<W: Write + Send> Parquet<W> {
             properties = properties.set_column_dictionary_enabled(path, false);
         }
         let properties = Arc::new(properties.build());
-        let writer =
+        let mut writer =
             SerializedFileWriter::new(out, Arc::new(schema), properties).map_err(io_error)?;
         let columns = row_type
             .columns()
@@ -90,14 +91,25 @@ impl<W: Write + Send> Parquet<W> {
                 is_nullable,
                 values: match column_type {
                     ColumnType::U32 => Values::U32(Vec::new()),
-                    ColumnType::U64 | ColumnType::I64 | ColumnType::WallTime => {
-                        Values::I64(Vec::new())
-                    }
+                    ColumnType::U64
+                    | ColumnType::I64
+                    | ColumnType::Address
+                    | ColumnType::WallTime => Values::I64(Vec::new()),
                     ColumnType::Bool => Values::Bool(Vec::new()),
                     ColumnType::Text | ColumnType::Json => Values::Text(Vec::new()),
                 },
                 definition_levels: Vec::new(),
             });
+        let facts = [
+            ("host", origin.host.as_deref()),
+            ("boot_id", origin.boot_id.as_deref()),
+            ("kernel", origin.kernel.as_deref()),
+            ("tool_version", Some(origin.tool_version)),
+        ];
+        for (name, value) in facts {
+            let key = format!("kvm-collector.{name}");
+            writer.append_key_value_metadata(KeyValue::new(key, value.map(str::to_owned)));
+        }
         Ok(Self {
             writer: Some(writer),
             columns: columns.collect(),
@@ -144,6 +156,8 @@ impl ColumnBuffer {
         }
         let number = match cell {
             Cell::Number(number) => *number,
+            Cell::Address(address) => address.0,
+            Cell::Time(time) => time.ns,
             _ => 0,
         };
         match &mut self.values {
@@ -249,7 +263,9 @@ impl<W: Write + Send> TableWriter for Parquet<W> {
 fn schema_field(&(name, column_type, is_nullable): &Column) -> Result<Type, ParquetError> {
     let (physical, logical) = match column_type {
         ColumnType::U32 => (Physical::INT32, Some(LogicalType::integer(32, false))),
-        ColumnType::U64 => (Physical::INT64, Some(LogicalType::integer(64, false))),
+        ColumnType::U64 | ColumnType::Address => {
+            (Physical::INT64, Some(LogicalType::integer(64, false)))
+        }
         ColumnType::I64 => (Physical::INT64, None),
         ColumnType::WallTime => (
             Physical::INT64,

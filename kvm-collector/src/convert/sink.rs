@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     model::{Event, Loss, Segment, StreamItem},
-    source::RecordedNames,
+    source::{PlaybackContext, RecordedNames},
     tracefs::{EventName, Format},
 };
 
@@ -20,10 +20,10 @@ pub trait Sink {
         &mut self,
         item: &StreamItem<'_>,
         formats: &[Format],
-        names: &RecordedNames,
+        context: &PlaybackContext<'_>,
     ) -> io::Result<()> {
         match item {
-            StreamItem::Event(event) => self.event(event, formats, names),
+            StreamItem::Event(event) => self.event(event, formats, context),
             item => self.write_loss_as_gap(item, formats),
         }
     }
@@ -36,7 +36,7 @@ pub trait Sink {
         &mut self,
         _item: &StreamItem<'_>,
         _formats: &[Format],
-        _names: &RecordedNames,
+        _context: &PlaybackContext<'_>,
     ) -> io::Result<()> {
         Ok(())
     }
@@ -74,7 +74,7 @@ pub trait Sink {
         &mut self,
         _event: &Event<'_>,
         _formats: &[Format],
-        _names: &RecordedNames,
+        _context: &PlaybackContext<'_>,
     ) -> io::Result<()> {
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::sink::{Gap, RecordingEnd};
+use crate::view::{Address, UtcTime};
 
 /// What a row of a table represents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum ColumnType {
     I64,
     /// A time in nanoseconds since 1970, UTC.
     WallTime,
+    /// An address: an unsigned 64-bit number, or text such as `0xffffffff81000000`.
+    Address,
     /// A boolean.
     Bool,
     /// UTF-8 text.
@@ -35,9 +38,11 @@ pub enum ColumnType {
 /// A column: its name, its type, and whether its values can be null.
 pub type Column = (&'static str, ColumnType, bool);
 
-const COMMON_COLUMNS: [Column; 8] = [
+const COMMON_COLUMNS: [Column; 10] = [
     ("time_ns", ColumnType::I64, false),
     ("time", ColumnType::WallTime, true),
+    ("host", ColumnType::Text, true),
+    ("boot_id", ColumnType::Text, true),
     ("cpu", ColumnType::U32, false),
     ("pid", ColumnType::U32, false),
     ("tid", ColumnType::U32, false),
@@ -46,16 +51,20 @@ const COMMON_COLUMNS: [Column; 8] = [
     ("vcpu", ColumnType::U32, true),
 ];
 
-const EXIT_COLUMNS: [Column; 11] = [
+const EXIT_COLUMNS: [Column; 15] = [
     ("reason", ColumnType::Text, false),
     ("reason_code", ColumnType::U64, false),
-    ("isa", ColumnType::U32, false),
+    ("isa", ColumnType::Text, false),
     ("duration_ns", ColumnType::I64, true),
     ("kernel_ns", ColumnType::I64, true),
     ("vmm_ns", ColumnType::I64, true),
     ("halted_ns", ColumnType::I64, true),
     ("preempted_ns", ColumnType::I64, true),
-    ("guest_rip", ColumnType::U64, false),
+    ("cause_kind", ColumnType::Text, true),
+    ("cause_code", ColumnType::U64, true),
+    ("cause", ColumnType::Text, true),
+    ("cause_name", ColumnType::Text, true),
+    ("guest_rip", ColumnType::Address, false),
     ("open", ColumnType::Bool, false),
     ("untimed", ColumnType::Bool, false),
 ];
@@ -78,16 +87,6 @@ impl RowType {
             .into_iter()
             .chain(specific_columns.iter().copied())
     }
-
-    /// Returns the name of the column that identifies what a row is about. In rows about lost events, it
-    /// contains a label.
-    #[must_use]
-    pub const fn subject_column(self) -> &'static str {
-        match self {
-            Self::Exits => "reason",
-            Self::Events => "event",
-        }
-    }
 }
 
 /// The value of a column in a row.
@@ -97,6 +96,10 @@ pub enum Cell<'a> {
     Null,
     /// A number. In signed columns, it is less than 2^63.
     Number(u64),
+    /// An address.
+    Address(Address),
+    /// A time.
+    Time(UtcTime),
     /// A boolean.
     Bool(bool),
     /// UTF-8 text.
@@ -126,17 +129,54 @@ pub trait TableWriter {
 
 #[cfg(test)]
 mod tests {
+    use kvm_ebpf_common::{Key, SpanBreakdown};
+
     use super::*;
+    use crate::{
+        model::{Exit, ExitEnd, Segment, VcpuId, VcpuState},
+        timing::TimingRequest,
+        view::{ExitRecords, ReportOrigin, SelectedBy},
+    };
 
     #[test]
     fn column_names_are_unique() {
         for columns in [RowType::Exits, RowType::Events] {
             let mut names: Vec<_> = columns.columns().map(|it| it.0).collect();
-            assert!(names.contains(&columns.subject_column()));
             let count = names.len();
             names.sort_unstable();
             names.dedup();
             assert_eq!(names.len(), count);
         }
+    }
+
+    #[test]
+    fn columns_of_exits_are_the_fields_of_their_json() {
+        let exit = Exit {
+            key: Key::default(),
+            guest_rip: 0,
+            cause: None,
+            parts: SpanBreakdown::default(),
+            end: ExitEnd::Entry,
+        };
+        let segment = Segment {
+            vcpu_id: VcpuId::default(),
+            cpu: 0,
+            from_ns: 0,
+            to_ns: 0,
+            state: VcpuState::Exit(exit),
+        };
+        let origin = ReportOrigin::new(SelectedBy::default());
+        let mut records = ExitRecords::new(TimingRequest::default(), origin);
+        let json = serde_json::to_string(&records.record(&segment, &exit, "", "")).unwrap();
+        let position = |name: &str| json.find(&format!("\"{name}\":"));
+        // Only exits with a time are written as JSON.
+        let columns = RowType::Exits.columns().map(|it| it.0);
+        let names: Vec<_> = columns
+            .filter(|it| !matches!(*it, "open" | "untimed"))
+            .collect();
+        let positions: Vec<_> = names.iter().map(|it| position(it)).collect();
+        assert!(positions.iter().all(Option::is_some), "{json}");
+        assert!(positions.is_sorted(), "{json}");
+        assert_eq!(json.matches("\":").count(), names.len(), "{json}");
     }
 }

@@ -8,16 +8,17 @@ use super::{
 };
 use crate::{
     model::{Event, Loss, StreamItem},
-    source::RecordedNames,
+    source::PlaybackContext,
     timing::TimingError,
     tracefs::Format,
-    view::{ExitLineOptions, ExitLines, TraceClock, TraceFormat, TraceLines},
+    view::{
+        ExitLineOptions, ExitLines, ItemNames, ReportOrigin, TraceClock, TraceFormat, TraceLines,
+    },
 };
 
 /// A file with a line for each event or exit.
 #[derive(Debug)]
 pub struct Text<W> {
-    formats: Vec<Format>,
     lines: TraceLines,
     exit_lines: Option<ExitLines>,
     is_json: bool,
@@ -25,7 +26,7 @@ pub struct Text<W> {
 }
 
 impl<W: Write> Text<W> {
-    /// Writes lines to `out`. `formats` are those of the selected events.
+    /// Writes lines to `out`. `formats` are those of the selected events, `origin` describes their host.
     ///
     /// # Errors
     /// If exits are requested, but the events or fields for timing them are missing.
@@ -33,6 +34,7 @@ impl<W: Write> Text<W> {
         row_type: RowType,
         formats: &[Format],
         is_json: bool,
+        origin: ReportOrigin,
         out: W,
     ) -> Result<Self, TimingError> {
         let format = if is_json {
@@ -47,10 +49,9 @@ impl<W: Write> Text<W> {
             is_sampled: false,
         };
         Ok(Self {
-            formats: formats.to_vec(),
             lines: TraceLines::new(formats.len(), format, TraceClock::Mono, false),
             exit_lines: (row_type == RowType::Exits)
-                .then(|| ExitLines::new(formats, options))
+                .then(|| ExitLines::new(formats, options, origin))
                 .transpose()?,
             is_json,
             out,
@@ -63,7 +64,7 @@ impl<W: Write> Sink for Text<W> {
         &mut self,
         item: &StreamItem<'_>,
         formats: &[Format],
-        names: &RecordedNames,
+        context: &PlaybackContext<'_>,
     ) -> io::Result<()> {
         let Self {
             lines,
@@ -72,15 +73,13 @@ impl<W: Write> Sink for Text<W> {
             ..
         } = self;
         if let Some(exit_lines) = exit_lines {
-            let (is_event, comm) = match item {
-                StreamItem::Event(event) => (true, names.comm(event.thread())),
-                _ => (false, ""),
-            };
-            exit_lines.add_item(item, is_event, formats, comm, lines, out)?;
+            with_names(item, context, |is_event, names| {
+                exit_lines.add_item(item, is_event, formats, names, lines, out)
+            })?;
         }
         match item {
             StreamItem::Event(event) if self.exit_lines.is_none() => {
-                self.event(event, formats, names)
+                self.event(event, formats, context)
             }
             StreamItem::Event(_) => Ok(()),
             item => self.write_loss_as_gap(item, formats),
@@ -91,25 +90,24 @@ impl<W: Write> Sink for Text<W> {
         &mut self,
         item: &StreamItem<'_>,
         formats: &[Format],
-        names: &RecordedNames,
+        context: &PlaybackContext<'_>,
     ) -> io::Result<()> {
         let Some(exit_lines) = &mut self.exit_lines else {
             return Ok(());
         };
-        let (is_event, comm) = match item {
-            StreamItem::Event(event) => (true, names.comm(event.thread())),
-            _ => (false, ""),
-        };
-        exit_lines.skip_item(item, is_event, formats, comm, &mut self.lines)
+        let lines = &mut self.lines;
+        with_names(item, context, |is_event, names| {
+            exit_lines.skip_item(item, is_event, formats, names, lines)
+        })
     }
 
     fn event(
         &mut self,
         event: &Event<'_>,
         formats: &[Format],
-        names: &RecordedNames,
+        context: &PlaybackContext<'_>,
     ) -> io::Result<()> {
-        let comm = names.comm(event.thread());
+        let comm = context.names.comm(event.thread());
         self.lines.write_event(event, formats, comm, &mut self.out)
     }
 
@@ -127,7 +125,7 @@ impl<W: Write> Sink for Text<W> {
     fn finish(&mut self, end: &RecordingEnd<'_>) -> io::Result<()> {
         let mut loss = *end.loss;
         if let Some(exit_lines) = &mut self.exit_lines {
-            exit_lines.finish(&self.formats, &mut self.lines, &mut self.out)?;
+            exit_lines.finish(&mut self.lines, &mut self.out)?;
             loss = loss.plus(&exit_lines.loss());
         }
         // Without loss, the output is the same as that of `trace`.
@@ -148,4 +146,21 @@ impl<W: Write> Sink for Text<W> {
         }
         self.out.flush()
     }
+}
+
+/// Passes to `use_names` whether an item is an event, and the names at that time.
+fn with_names<R>(
+    item: &StreamItem<'_>,
+    context: &PlaybackContext<'_>,
+    use_names: impl FnOnce(bool, ItemNames<'_>) -> R,
+) -> R {
+    let (is_event, comm) = match item {
+        StreamItem::Event(event) => (true, context.names.comm(event.thread())),
+        _ => (false, ""),
+    };
+    let names = ItemNames {
+        comm,
+        vm_name: &|tgid| context.names.vm_name(tgid),
+    };
+    use_names(is_event, names)
 }

@@ -9,6 +9,8 @@ use super::files::read_line;
 pub struct Machine {
     /// Host name.
     pub hostname: String,
+    /// Id of the boot, which is unique.
+    pub boot_id: Option<String>,
     /// Kernel release, as `uname -r` prints it.
     pub release: String,
     /// Architecture, as `uname -m` prints it.
@@ -47,6 +49,7 @@ pub fn read(root: &Path) -> Machine {
     let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
     Machine {
         hostname: hostname(),
+        boot_id: boot_id(root),
         release: release(),
         arch: uname.machine().to_string_lossy().into_owned(),
         cpus: (cpus("present"), cpus("online")),

@@ -38,6 +38,9 @@ pub struct Exit {
     pub key: Key,
     /// The guest's instruction pointer at the exit.
     pub guest_rip: u64,
+    /// The cause of the exit: the last event of a kind that tells a cause. [`Key::kind`] - 1 is the
+    /// index of the kind in the request. `None` if there was no such event.
+    pub cause: Option<Key>,
     /// The breakdown of its duration; zero if it has no duration.
     pub parts: SpanBreakdown,
     /// How the exit ended.

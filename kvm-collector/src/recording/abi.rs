@@ -105,6 +105,8 @@ pub(super) mod feature {
     pub(crate) const CLOCKID: u32 = 23;
     pub(crate) const COMPRESSED: u32 = 27;
     pub(crate) const CLOCK_DATA: u32 = 29;
+    /// Our own feature: the id of the host's boot. perf skips unknown features of files, but warns of them in streams.
+    pub(crate) const BOOT_ID: u32 = 254;
     /// Our own feature: the names of the VMs, as lines of `pid<TAB>name`. perf skips unknown features.
     pub(crate) const VM_NAMES: u32 = 255;
 }

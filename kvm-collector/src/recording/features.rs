@@ -90,7 +90,7 @@ pub(super) fn encode_features(facts: &HostFacts, zstd_level: Option<i32>) -> Vec
 }
 
 /// Encodes a string like perf: the length with the NUL and the padding, then the text.
-fn encode_string(text: &str) -> Vec<u8> {
+pub(super) fn encode_string(text: &str) -> Vec<u8> {
     /// perf's `NAME_ALIGN`.
     const ALIGN: usize = 64;
     let length = (text.len() + 1).next_multiple_of(ALIGN);

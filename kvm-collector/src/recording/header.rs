@@ -13,7 +13,7 @@ use super::{
         ATTR_BYTES, FILE_HEADER_BYTES, MAGIC, PIPE_HEADER_BYTES, RECORD_HEADER, Section, feature,
         put_u32, record,
     },
-    features::{encode_attr, encode_event_desc, encode_features},
+    features::{encode_attr, encode_event_desc, encode_features, encode_string},
     host_facts::{HostFacts, RecordedEvent},
     record_writer::{event_id, put_record_header},
     tracing_data,
@@ -59,6 +59,9 @@ impl Header {
             header.put_feature(number, &content);
         }
         header.put_feature(feature::EVENT_DESC, &encode_event_desc(events));
+        if let Some(boot_id) = &facts.machine.boot_id {
+            header.put_hidden_feature(feature::BOOT_ID, &encode_string(boot_id));
+        }
         let tracing_data = tracing_data::encode(&facts.kernel_formats, events);
         put_record_header(
             &mut header.bytes,
@@ -125,6 +128,15 @@ impl Header {
         put_record_header(&mut self.bytes, record::HEADER_FEATURE, 0, size);
         self.bytes
             .extend_from_slice(&u64::from(number).to_ne_bytes());
+        let section = self.put_section(content);
+        self.features.insert(number, section);
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+    }
+
+    /// Appends a feature in a padding record, so that only readers of the table of features find it.
+    fn put_hidden_feature(&mut self, number: u32, content: &[u8]) {
+        let size = (RECORD_HEADER + content.len()).next_multiple_of(8);
+        put_record_header(&mut self.bytes, record::PADDING, 0, size);
         let section = self.put_section(content);
         self.features.insert(number, section);
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);

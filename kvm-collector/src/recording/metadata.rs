@@ -26,6 +26,8 @@ pub struct Metadata {
     pub formats: Vec<(String, String)>,
     /// The name of the host.
     pub hostname: Option<String>,
+    /// The id of the host's boot. Only finished recordings of `kvm-collector record` have it.
+    pub boot_id: Option<String>,
     /// The CPU model.
     pub cpu: Option<String>,
     /// The vendor and model number of the CPU, in perf's format.
@@ -146,7 +148,7 @@ impl Metadata {
     }
 
     /// The features that [`Metadata::add_feature`] uses.
-    pub(super) const USED_FEATURES: [u32; 11] = [
+    pub(super) const USED_FEATURES: [u32; 12] = [
         feature::TRACING_DATA,
         feature::HOSTNAME,
         feature::CPUDESC,
@@ -157,6 +159,7 @@ impl Metadata {
         feature::VERSION,
         feature::SAMPLE_TIME,
         feature::CLOCK_DATA,
+        feature::BOOT_ID,
         feature::VM_NAMES,
     ];
 
@@ -180,6 +183,7 @@ impl Metadata {
                     .zip(u64_at(content, 16))
                     .map(|((clock, realtime_ns), time_ns)| (clock, realtime_ns, time_ns));
             }
+            feature::BOOT_ID => self.boot_id = read_string(content),
             feature::VM_NAMES => self.vm_names = String::from_utf8_lossy(content).into_owned(),
             _ => {}
         }

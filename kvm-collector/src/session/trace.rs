@@ -19,7 +19,8 @@ use crate::{
     timing::TimingError,
     tracefs::{EventName, Format},
     view::{
-        ExitLineOptions, ExitLines, Filters, ShorterExits, TraceClock, TraceFormat, TraceLines,
+        ExitLineOptions, ExitLines, Filters, ItemNames, ReportOrigin, ShorterExits, TraceClock,
+        TraceFormat, TraceLines,
     },
 };
 
@@ -64,7 +65,8 @@ pub struct TraceSummary {
 }
 
 impl Printer {
-    /// Creates a printer for events of these formats, in the order of their slots.
+    /// Creates a printer for events of these formats, in the order of their slots, on the host that `origin`
+    /// describes.
     ///
     /// # Errors
     /// When exits are requested but `kvm_exit` or `kvm_entry` is not among the formats.
@@ -72,6 +74,7 @@ impl Printer {
         formats: Vec<Format>,
         options: PrintOptions,
         filters: Filters,
+        origin: ReportOrigin,
     ) -> Result<Self, TimingError> {
         let lines = TraceLines::new(
             formats.len(),
@@ -83,7 +86,7 @@ impl Printer {
             names: formats.iter().map(Format::event_name).collect(),
             exits: options
                 .exits
-                .map(|it| ExitLines::new(&formats, it))
+                .map(|it| ExitLines::new(&formats, it, origin))
                 .transpose()?,
             formats,
             lines,
@@ -93,7 +96,7 @@ impl Printer {
     }
 
     /// Times the exits in progress before the requested range of a recording. Prints nothing.
-    fn skip(&mut self, item: &StreamItem<'_>, comm: &str) -> io::Result<()> {
+    fn skip(&mut self, item: &StreamItem<'_>, names: ItemNames<'_>) -> io::Result<()> {
         let Some(exits) = &mut self.exits else {
             return Ok(());
         };
@@ -101,10 +104,15 @@ impl Printer {
             StreamItem::Event(event) => self.filters.matches(event.slot, event.raw),
             _ => false,
         };
-        exits.skip_item(item, is_shown, &self.formats, comm, &mut self.lines)
+        exits.skip_item(item, is_shown, &self.formats, names, &mut self.lines)
     }
 
-    fn print(&mut self, item: &StreamItem<'_>, comm: &str, out: &mut impl Write) -> io::Result<()> {
+    fn print(
+        &mut self,
+        item: &StreamItem<'_>,
+        names: ItemNames<'_>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let is_shown = match item {
             StreamItem::Event(event) => {
                 let matches = self.filters.matches(event.slot, event.raw);
@@ -125,11 +133,12 @@ impl Printer {
             _ => false,
         };
         if let Some(exits) = &mut self.exits {
-            return exits.add_item(item, is_shown, &self.formats, comm, &mut self.lines, out);
+            return exits.add_item(item, is_shown, &self.formats, names, &mut self.lines, out);
         }
         match item {
             StreamItem::Event(event) if is_shown => {
-                self.lines.write_event(event, &self.formats, comm, out)
+                self.lines
+                    .write_event(event, &self.formats, names.comm, out)
             }
             _ => Ok(()),
         }
@@ -142,7 +151,7 @@ impl Printer {
             ..TraceSummary::default()
         };
         if let Some(exits) = &mut self.exits {
-            exits.finish(&self.formats, &mut self.lines, out)?;
+            exits.finish(&mut self.lines, out)?;
             summary.loss = loss.plus(&exits.loss());
             summary.in_progress = exits.in_progress();
             summary.shorter = exits.shorter();
@@ -169,7 +178,11 @@ pub async fn live(
 ) -> anyhow::Result<TraceSummary> {
     schedule.watch_threads(live)?;
     let selection = live.options().selection.after_kernel_filter();
-    let is_by_name = selection.is_by_name();
+    let needs_vm_names = printer
+        .exits
+        .as_ref()
+        .is_some_and(ExitLines::needs_vm_names);
+    let reads_vm_names = selection.is_by_name() || needs_vm_names;
     let (sender, receiver) = channel(queue_bytes);
     let writer = Writer {
         ordered: OrderedStream::new(&printer.formats, selection),
@@ -177,7 +190,7 @@ pub async fn live(
         out,
         vm_names: HashMap::new(),
     };
-    let mut reader = StreamReader::new(live, sender, true, is_by_name)?;
+    let mut reader = StreamReader::new(live, sender, true, reads_vm_names)?;
     let writing = spawn_writer(move || writer.run(&receiver))?;
     while !reader.is_closed() {
         tokio::select! {
@@ -210,7 +223,7 @@ struct Writer<W> {
     ordered: OrderedStream,
     printer: Printer,
     out: W,
-    /// VM names by process id. Empty unless events are selected by VM name.
+    /// VM names by process id. Empty unless events are selected by VM name or lines have it.
     vm_names: HashMap<u32, String>,
 }
 
@@ -244,7 +257,11 @@ impl<W: Write> Writer<W> {
             }
             Message::Update(update) => {
                 if let Some((events, time_ns)) = &update.counts {
-                    self.printer.lines.set_wall_offset(clock::real_offset_ns());
+                    let offset_ns = clock::real_offset_ns();
+                    self.printer.lines.set_wall_offset(offset_ns);
+                    if let Some(exits) = &mut self.printer.exits {
+                        exits.set_wall_offset(offset_ns);
+                    }
                     self.printer
                         .lines
                         .write_ring_losses(events, *time_ns, &mut self.out)?;
@@ -258,8 +275,13 @@ impl<W: Write> Writer<W> {
     fn release_until(&mut self, until_ns: u64) -> io::Result<()> {
         let (printer, out, names) = (&mut self.printer, &mut self.out, &self.vm_names);
         let vm_name = |tgid| names.get(&tgid).cloned();
+        let display_name = |tgid| vm_name(tgid).unwrap_or_else(|| "?".to_owned());
         self.ordered.emit_until(until_ns, &vm_name, |item, comm| {
-            printer.print(item, comm, out)
+            let names = ItemNames {
+                comm,
+                vm_name: &display_name,
+            };
+            printer.print(item, names, out)
         })
     }
 }
@@ -283,9 +305,13 @@ pub fn recorded(
             StreamItem::Event(event) => context.names.comm(event.thread()),
             _ => "",
         };
+        let names = ItemNames {
+            comm,
+            vm_name: &|tgid| context.names.vm_name(tgid),
+        };
         match context.is_before_range {
-            true => printer.skip(item, comm)?,
-            false => printer.print(item, comm, out)?,
+            true => printer.skip(item, names)?,
+            false => printer.print(item, names, out)?,
         }
         Ok::<_, anyhow::Error>(())
     })?;

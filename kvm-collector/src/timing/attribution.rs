@@ -131,6 +131,22 @@ impl Attribution {
         }
     }
 
+    /// Identifies all vCPU threads, for [`Attribution::vcpu_of_event`].
+    pub fn learn_vcpu_threads(&mut self) {
+        self.learns_vcpu_threads = self.fields.iter().any(|it| it.is_vcpu_thread_event);
+        self.is_trivial &= !self.learns_vcpu_threads;
+    }
+
+    /// Returns the index of the vCPU that an event concerns, by the rule of a selection by vCPU. `None` if
+    /// no earlier event tells it. `subject` is the thread that [`Attribution::attribute`] has returned.
+    #[must_use]
+    pub fn vcpu_of_event(&self, index: usize, subject: ThreadId, raw: &[u8]) -> Option<u32> {
+        let fields = self.fields.get(index)?;
+        let own_vcpu = number(&fields.vcpu, raw).filter(|_| fields.is_kvm_event);
+        let vcpu = own_vcpu.unwrap_or_else(|| self.vcpu_of(subject));
+        (vcpu != VCPU_UNKNOWN).then_some(vcpu)
+    }
+
     /// Returns whether the events of a format identify vCPU threads.
     #[must_use]
     pub fn identifies_vcpu_threads(format: &Format) -> bool {
@@ -190,10 +206,7 @@ impl Attribution {
         raw: &[u8],
         vm_name: &dyn Fn(u32) -> Option<String>,
     ) -> Option<Option<ThreadId>> {
-        let number = |field: &Option<Field>| {
-            let number = field.as_ref()?.read_u64(raw)?;
-            u32::try_from(number).ok()
-        };
+        let number = |field: &Option<Field>| number(field, raw);
         let fields = self.fields.get(index)?;
         let own_vcpu =
             number(&fields.vcpu).filter(|_| self.selects_by_vcpu || self.learns_vcpu_threads);
@@ -314,6 +327,12 @@ impl Attribution {
     }
 }
 
+/// Reads a number of up to 32 bits.
+fn number(field: &Option<Field>, raw: &[u8]) -> Option<u32> {
+    let number = field.as_ref()?.read_u64(raw)?;
+    u32::try_from(number).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,6 +402,25 @@ mod tests {
         let attributed = attribution.attribute(1, thread, &raw, &|_| None);
         assert_eq!(attributed, Some(Some(thread)));
         assert_eq!(attribution.unattributed(), 0);
+    }
+
+    #[test]
+    fn every_event_of_a_known_thread_has_its_vcpu() {
+        let mut attribution = attribution(Selection::default());
+        attribution.learn_vcpu_threads();
+        let [exit, pio] = formats();
+        let thread = ThreadId { tgid: 1, tid: 2 };
+        let pio_raw = vec![0; pio.fixed_size()];
+        let attributed = attribution.attribute(1, thread, &pio_raw, &|_| None);
+        assert_eq!(attributed, Some(Some(thread)));
+        assert_eq!(attribution.vcpu_of_event(1, thread, &pio_raw), None);
+        let mut raw = vec![0; exit.fixed_size()];
+        raw[exit.field("vcpu_id").expect("a field").offset] = 3;
+        attribution.attribute(0, thread, &raw, &|_| None);
+        assert_eq!(attribution.vcpu_of_event(0, thread, &raw), Some(3));
+        assert_eq!(attribution.vcpu_of_event(1, thread, &pio_raw), Some(3));
+        let other = ThreadId { tgid: 9, tid: 2 };
+        assert_eq!(attribution.vcpu_of_event(1, other, &pio_raw), None);
     }
 
     #[test]

@@ -139,6 +139,7 @@ mod tests {
         Exit {
             key: Key::default(),
             guest_rip: 0,
+            cause: None,
             parts: SpanBreakdown {
                 vmm_ns,
                 halted_ns,

@@ -45,6 +45,18 @@ impl<'a> ReasonNames<'a> {
         Self::reason_fields(self.exits.first().copied()).0 == "isa"
     }
 
+    /// Returns the name of the instruction set that defines an exit reason: `vmx` for 1 and `svm` for 2 on
+    /// x86, otherwise `arm64`; `?` for another value.
+    #[must_use]
+    pub fn isa_name(&self, isa: u32) -> &'static str {
+        match (self.is_x86(), isa) {
+            (false, _) => "arm64",
+            (true, 1) => "vmx",
+            (true, 2) => "svm",
+            (true, _) => "?",
+        }
+    }
+
     /// Returns the names of the two fields of `kvm_exit` that identify an exit reason. On x86 these
     /// are the instruction set (VMX or SVM) and the exit reason, on arm64 the exception type and the
     /// exception class.

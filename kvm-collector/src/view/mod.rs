@@ -10,13 +10,15 @@ mod stat;
 mod timeline;
 mod top;
 mod trace;
+mod utc_time;
 
 pub use event_counter::EventCounter;
 pub use exits::{
-    Advice, Baseline, BaselineError, Bucket, CauseRow, DiffReport, DiffRow, DiffState, ExitGroups,
-    ExitRow, ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames,
-    MergedExits, Percentile, RateChange, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange,
-    TooManyRows, VcpuRow, VcpuTotals, findings, with_known_name,
+    Address, Advice, Baseline, BaselineError, Bucket, CauseName, CauseRow, DiffReport, DiffRow,
+    DiffState, ExitGroups, ExitNames, ExitRecord, ExitRecords, ExitRow, ExitsOptions, ExitsReport,
+    Finding, GroupBy, GroupKey, GroupStats, KeyNames, MergedExits, Percentile, RateChange,
+    ReasonName, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange, TooManyRows, VcpuRow,
+    VcpuTotals, findings, with_known_name,
 };
 pub use loss_report::LossReport;
 pub use origin::{ReportInput, ReportOrigin, SelectedBy};
@@ -29,6 +31,7 @@ pub use top::{
     TopReading, TopRow, TrendMetric, Window,
 };
 pub use trace::{
-    ExitLineOptions, ExitLines, FilterError, Filters, ShorterExits, TraceClock, TraceFormat,
-    TraceLines, write_fields_json,
+    ExitLineOptions, ExitLines, FilterError, Filters, ItemNames, ShorterExits, TraceClock,
+    TraceFormat, TraceLines, write_fields_json,
 };
+pub use utc_time::UtcTime;

@@ -1,8 +1,8 @@
 //! Where and when a report was measured, and what was selected.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use serde::Serialize;
+
+use super::UtcTime;
 
 /// Version of the JSON reports. It changes when the meaning of a field changes.
 const SCHEMA_VERSION: u32 = 1;
@@ -129,9 +129,14 @@ impl ReportOrigin {
     /// Converts a time of the clock of the events to UTC (RFC 3339), if the date is known.
     #[must_use]
     pub fn utc(&self, time_ns: u64) -> Option<String> {
-        let wall_ns = self.wall_offset_ns?.checked_add(time_ns)?;
-        let time = UNIX_EPOCH.checked_add(Duration::from_nanos(wall_ns))?;
-        Some(humantime::format_rfc3339_nanos(time).to_string())
+        Some(self.utc_time(time_ns)?.to_string())
+    }
+
+    /// As [`ReportOrigin::utc`], but as a time.
+    #[must_use]
+    pub fn utc_time(&self, time_ns: u64) -> Option<UtcTime> {
+        let ns = self.wall_offset_ns?.checked_add(time_ns)?;
+        Some(UtcTime { ns })
     }
 }
 

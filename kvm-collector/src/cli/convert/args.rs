@@ -15,44 +15,45 @@ use crate::{
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
         time_range::RangeArgs,
+        usage::bail_usage,
     },
     model::Loss,
     recording::Metadata,
     source::{RecordingSummary, TimeLimits},
+    view::SelectedBy,
 };
 
 /// Convert a recording for other tools (Perfetto, Parquet, CSV, HTML)
 ///
-/// Lost events are reported on stderr and in the output. docs/convert.md describes the formats.
+/// Lost events are reported on stderr, and in the output except in CSV. docs/convert.md describes the formats.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  kvm-collector convert -i kvm.data --to perfetto -o kvm.pftrace
-  kvm-collector convert -i kvm.data --to parquet -o exits.parquet
-  kvm-collector convert -i kvm.data --to parquet --rows events -o events.parquet
-  kvm-collector convert -i kvm.data --to csv --vm web-1 --reason 'hlt,npf' -o exits.csv
-  kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o exits.json
-  kvm-collector convert -i kvm.data --to html --vm 'web-*' -o web.html")]
+  kvm-collector convert -i kvm.data -o kvm.pftrace
+  kvm-collector convert -i kvm.data -o exits.parquet
+  kvm-collector convert -i kvm.data --rows events -o events.parquet
+  kvm-collector convert -i kvm.data --vm web-1 --reason 'hlt,npf' -o exits.csv
+  kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o -
+  kvm-collector convert -i kvm.data --vm 'web-*' -o web.html")]
 pub(in crate::cli) struct ConvertArgs {
     /// Read this recording, written by `kvm-collector record` or `perf record`; - is stdin
     #[arg(short, long, value_name = "FILE")]
     pub(super) input: PathBuf,
 
-    /// Output format
+    /// Output format [default: by the suffix of the output, such as .parquet]
     #[arg(long, value_name = "FORMAT")]
-    pub(super) to: TargetFormat,
+    to: Option<TargetFormat>,
 
-    /// What each row represents (parquet, csv, json and text)
-    #[arg(
-        long,
-        value_name = "WHAT",
-        default_value = "exits",
-        help_heading = "Output"
-    )]
-    pub(super) rows: RowContents,
+    /// What each row represents (parquet, csv, json and text) [default: exits]
+    #[arg(long, value_name = "WHAT", help_heading = "Output")]
+    rows: Option<RowContents>,
 
     /// Write to this file; - is stdout
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: PathBuf,
+
+    /// Also write the losses to this file, as a line of JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) loss: Option<PathBuf>,
 
     /// Exit with code 3 if the recording is incomplete
     #[arg(long, help_heading = "Output")]
@@ -93,6 +94,20 @@ pub(super) enum TargetFormat {
     Html,
 }
 
+impl TargetFormat {
+    /// Returns the suffixes of files with this format. The first one is the usual one.
+    const fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Perfetto => &["pftrace", "perfetto-trace"],
+            Self::Parquet => &["parquet"],
+            Self::Json => &["json", "jsonl", "ndjson"],
+            Self::Csv => &["csv"],
+            Self::Text => &["txt"],
+            Self::Html => &["html", "htm"],
+        }
+    }
+}
+
 /// The buffered output.
 pub(super) type Writer = BufWriter<Box<dyn Write + Send>>;
 
@@ -111,6 +126,8 @@ pub(super) struct Converted {
     pub(super) summary: RecordingSummary,
     /// The loss of the recording and of the conversion.
     pub(super) loss: Loss,
+    /// Number of exits written. `None` if the output does not consist of exits.
+    pub(super) exits_written: Option<u64>,
     /// The output, which is complete.
     pub(super) output: Output,
 }
@@ -125,6 +142,77 @@ pub(super) enum RowContents {
 }
 
 impl ConvertArgs {
+    /// Returns the output format: that of `--to`, or the one that the suffix of the output stands for.
+    pub(super) fn target_format(&self) -> anyhow::Result<TargetFormat> {
+        if let Some(format) = self.to {
+            return Ok(format);
+        }
+        let suffix = self.output.extension().and_then(|it| it.to_str());
+        let suffix = suffix.unwrap_or_default().to_ascii_lowercase();
+        let all = TargetFormat::value_variants();
+        let found = all
+            .iter()
+            .find(|it| it.suffixes().contains(&suffix.as_str()));
+        let Some(format) = found else {
+            let known = all.iter().map(|it| {
+                let name = it.to_possible_value();
+                let name = name.as_ref().map_or("", |it| it.get_name());
+                format!("{name} (.{})", it.suffixes().join(", ."))
+            });
+            bail_usage!(
+                "the suffix of `{}` is not that of a format: use --to, or the suffix of one of these formats: {}",
+                self.output.display(),
+                known.collect::<Vec<_>>().join(", ")
+            );
+        };
+        Ok(*format)
+    }
+
+    /// Returns what a row of the output represents.
+    pub(super) fn rows(&self) -> RowContents {
+        self.rows.unwrap_or(RowContents::Exits)
+    }
+
+    /// Checks that every option has an effect.
+    pub(super) fn check_options(&self, format: TargetFormat) -> anyhow::Result<()> {
+        let name = format.to_possible_value();
+        let name = name.as_ref().map_or("", |it| it.get_name());
+        let has_rows = !matches!(format, TargetFormat::Perfetto | TargetFormat::Html);
+        if self.rows.is_some() && !has_rows {
+            bail_usage!(
+                "--rows cannot be used with --to {name}, which has no rows: use --to parquet, csv, json or text"
+            );
+        }
+        let is_exits_only = match format {
+            TargetFormat::Perfetto => true,
+            TargetFormat::Parquet | TargetFormat::Csv => self.rows() == RowContents::Exits,
+            TargetFormat::Json | TargetFormat::Text | TargetFormat::Html => false,
+        };
+        if is_exits_only && !self.events.given().is_empty() {
+            let advice = match has_rows {
+                true => "add --rows events, or select exits with --reason",
+                false => "select exits with --reason",
+            };
+            bail_usage!("-e selects events, but --to {name} writes exits: {advice}");
+        }
+        if self.loss.as_ref() == Some(&self.output) {
+            bail_usage!("-o and --loss are the same file: use another one for --loss");
+        }
+        Ok(())
+    }
+
+    /// Returns the values of the options that select.
+    pub(super) fn selected_by(&self) -> SelectedBy {
+        let SelectedBy { from, until, .. } = self.range.selected_by();
+        SelectedBy {
+            event: self.events.given().to_vec(),
+            reason: self.reasons.patterns().to_vec(),
+            from,
+            until,
+            ..self.target.selected_by()
+        }
+    }
+
     /// Returns the range of the recording to convert.
     pub(super) fn limits(&self, metadata: &Metadata) -> anyhow::Result<TimeLimits> {
         let limits = TimeLimits {

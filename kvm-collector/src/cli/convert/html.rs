@@ -24,7 +24,7 @@ use crate::{
     tracefs::Format,
     view::{
         EventCounter, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames, Overview,
-        RecordedExits, RecordingFacts, SelectedBy, SlowestExits, SortKey, StatReport, Timeline,
+        RecordedExits, RecordingFacts, SlowestExits, SortKey, StatReport, Timeline,
     },
 };
 
@@ -88,6 +88,7 @@ pub(super) fn run(
     Ok(Converted {
         summary,
         loss,
+        exits_written: None,
         output,
     })
 }
@@ -130,14 +131,7 @@ fn recording_facts(args: &ConvertArgs, metadata: &Metadata) -> RecordingFacts {
 
 /// Describes what is selected from the recording. Empty if everything is.
 fn selection(args: &ConvertArgs) -> String {
-    let SelectedBy { from, until, .. } = args.range.selected_by();
-    let selected = SelectedBy {
-        event: args.events.given().to_vec(),
-        from,
-        until,
-        ..args.target.selected_by()
-    };
-    let mut all = selected.descriptions();
+    let mut all = args.selected_by().descriptions();
     if let Some(duration) = args.duration {
         all.push(format!(
             "the first {}",

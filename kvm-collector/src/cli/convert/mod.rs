@@ -3,6 +3,7 @@
 mod args;
 mod html;
 mod stream;
+mod summary;
 
 use std::{path::Path, process::ExitCode};
 
@@ -12,13 +13,17 @@ pub(super) use args::ConvertArgs;
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    origin,
+    output::write_losses,
     recording,
 };
-use crate::source::Recording;
-use args::{Converted, TargetFormat};
+use crate::{source::Recording, view::LossReport};
+use args::TargetFormat;
 use stream::StreamTarget;
 
 pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let format = args.target_format()?;
+    args.check_options(format)?;
     let recording = Recording::open(&args.input)?;
     if is_same_file(&args.input, &args.output) {
         bail!(
@@ -28,11 +33,8 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
     }
     let wall_offset_ns = recording.metadata().wall_offset_ns();
     let stream = |recording, to| stream::run(args, recording, to, global);
-    let Converted {
-        summary,
-        loss,
-        output,
-    } = match args.to {
+    let origin = origin::of_recording(&args.input, recording.metadata(), args.selected_by());
+    let converted = match format {
         TargetFormat::Perfetto => stream(recording, StreamTarget::Perfetto),
         TargetFormat::Parquet => stream(recording, StreamTarget::Parquet),
         TargetFormat::Csv => stream(recording, StreamTarget::Csv),
@@ -40,8 +42,18 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
         TargetFormat::Text => stream(recording, StreamTarget::Lines { json: false }),
         TargetFormat::Html => html::run(args, recording, global),
     }?;
-    args.range.check(&summary, wall_offset_ns, &args.input)?;
-    recording::report_end(&summary, &args.target, &args.input)?;
+    let (summary, loss) = (&converted.summary, converted.loss);
+    args.range.check(summary, wall_offset_ns, &args.input)?;
+    recording::report_end(summary, &args.target, &args.input)?;
+    if let Some(path) = &args.loss {
+        let start_ns = summary.start_ns.unwrap_or(summary.end_ns);
+        let report = LossReport::new((start_ns, summary.end_ns), loss);
+        write_losses(path, &report, &origin)?;
+    }
+    if !global.quiet {
+        summary::print(args, &converted);
+    }
+    let output = converted.output;
     output.finish().with_context(|| args.write_error())?;
     Ok(if args.strict && !loss.is_empty() {
         ExitCode::from(EXIT_INCOMPLETE)

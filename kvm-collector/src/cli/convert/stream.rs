@@ -3,18 +3,23 @@
 use anyhow::{Context as _, bail};
 
 use super::{
-    super::{global::GlobalOptions, timing},
+    super::{
+        global::GlobalOptions,
+        origin,
+        timing::{self, FindFormat},
+    },
     args::{ConvertArgs, Converted, RowContents, Writer},
 };
 use crate::{
     convert::{
-        ConvertError, ConvertOptions, ConvertSummary, Csv, Parquet, Perfetto, RowSink, RowType,
-        Sink, Text, convert_recording,
+        ConvertError, ConvertOptions, Csv, Parquet, Perfetto, RowSink, RowType, Sink, Text,
+        convert_recording,
     },
-    format::describe_loss,
     session,
     source::{PlaybackOptions, Recording},
+    timing::TimingRequest,
     tracefs::Format,
+    view::{ExitNames, ExitRecords},
 };
 
 /// A target that is written while the recording is read.
@@ -49,12 +54,10 @@ pub(super) fn run(
         summary => summary?,
     };
     drop(sink);
-    if !global.quiet {
-        print_summary(args, &summary);
-    }
     Ok(Converted {
         summary: summary.recording,
         loss: summary.loss,
+        exits_written: summary.exits_written,
         output,
     })
 }
@@ -70,21 +73,19 @@ fn conversion_options(
     let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
     let mut reasons = args.reasons.codes(exit, recording.metadata().isa())?;
     let is_lines = matches!(to, StreamTarget::Lines { .. });
-    let needs_exits = to == StreamTarget::Perfetto || args.rows == RowContents::Exits;
+    let needs_exits = to == StreamTarget::Perfetto || args.rows() == RowContents::Exits;
     let (selected, exits) = if needs_exits && !is_lines {
-        let request = timing::recorded_timing_request;
-        let (selected, options) = timing::replay_options(formats, &args.input, request)?;
+        let (selected, options) = timing::replay_options(formats, &args.input, timing_request)?;
         (selected, Some(options))
     } else {
         selection.filter.reasons = reasons.take();
-        let required: &[&str] = match args.rows {
+        let required: &[&str] = match args.rows() {
             RowContents::Exits => &["kvm:kvm_exit", "kvm:kvm_entry"],
             RowContents::Events => &[],
         };
-        (
-            args.events.select_from(formats, required, &args.input)?,
-            None,
-        )
+        let selected = args.events.select_from(formats, required, &args.input)?;
+        args.reasons.check_effect(&selected)?;
+        (selected, None)
     };
     if needs_exits && recording.is_sampled(&selected) {
         bail!(
@@ -102,6 +103,7 @@ fn conversion_options(
             limits: args.limits(recording.metadata())?,
             without_raw: false,
         },
+        identifies_vcpus: !needs_exits && !is_lines,
         exit_replay: exits,
         reasons,
     })
@@ -116,53 +118,37 @@ fn new_sink(
     out: Writer,
 ) -> anyhow::Result<Box<dyn Sink>> {
     let metadata = recording.metadata();
-    let clocks = metadata.wall_and_event_ns();
-    let exit = recording
-        .formats()
-        .iter()
-        .find(|it| it.is_event("kvm", "kvm_exit"))
-        .cloned();
-    let columns = match args.rows {
+    let origin = origin::of_recording(&args.input, metadata, args.selected_by());
+    let timing = conversion.exit_replay.as_ref();
+    let timing = timing.map(|it| it.timing.clone()).unwrap_or_default();
+    let rows = match args.rows() {
         RowContents::Exits => RowType::Exits,
         RowContents::Events => RowType::Events,
     };
-    let preempt_watched = conversion
-        .exit_replay
-        .as_ref()
-        .is_some_and(|it| it.timing.switch.is_some());
-    let offset_ns = metadata.wall_offset_ns();
     Ok(match to {
         StreamTarget::Perfetto => {
-            Box::new(Perfetto::new(exit, metadata.sample_clock(), clocks, out)?)
+            let (names, clocks) = (ExitNames::new(timing), metadata.wall_and_event_ns());
+            let clock = metadata.sample_clock();
+            Box::new(Perfetto::new(names, &origin, clock, clocks, out)?)
         }
         StreamTarget::Parquet => {
-            let table = Parquet::new(columns, out)?;
-            Box::new(RowSink::new(exit, preempt_watched, offset_ns, table))
+            let table = Parquet::new(rows, &origin, out)?;
+            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
         }
         StreamTarget::Csv => {
-            let table = Csv::new(columns, out)?;
-            Box::new(RowSink::new(exit, preempt_watched, offset_ns, table))
+            let table = Csv::new(rows, out)?;
+            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
         }
         StreamTarget::Lines { json } => {
-            Box::new(Text::new(columns, &conversion.formats, json, out)?)
+            Box::new(Text::new(rows, &conversion.formats, json, origin, out)?)
         }
     })
 }
 
-/// Prints the summary on stderr.
-fn print_summary(args: &ConvertArgs, summary: &ConvertSummary) {
-    let mut text = format!("{} events read", summary.recording.events);
-    if let Some(exits) = summary.exits_written {
-        text += &format!(", {exits} exits");
-    }
-    text += &format!(", {} events lost", summary.loss.lost);
-    for entry in summary.loss.entries() {
-        match entry.count {
-            Some(count) if count > 0 && entry.name != "lost" => {
-                text += &format!("; {}", describe_loss(&entry, count));
-            }
-            _ => {}
-        }
-    }
-    eprintln!("kvm-collector: {}: {text}", args.output.display());
+/// Builds the request to time exits by reason, with their causes.
+fn timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+    Ok(TimingRequest {
+        cause_events: timing::default_cause_events(find)?,
+        ..timing::recorded_timing_request(find)?
+    })
 }

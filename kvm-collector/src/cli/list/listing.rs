@@ -195,13 +195,8 @@ fn reasons(exit: Option<&Format>, isa: Option<u32>) -> Vec<Reason> {
     };
     let mut reasons = Vec::new();
     for isa in isas {
-        let isa_name = match (names.is_x86(), isa) {
-            (false, _) => "arm64",
-            (true, 1) => "vmx",
-            (true, _) => "svm",
-        };
         reasons.extend(names.of_isa(isa).into_iter().map(|(code, name)| Reason {
-            isa: isa_name,
+            isa: names.isa_name(isa),
             code,
             name,
         }));

@@ -18,7 +18,7 @@ use crate::{
     model::Loss,
     session::trace::{PrintOptions, Printer},
     tracefs::Format,
-    view::{ExitLineOptions, Filters, TraceClock, TraceFormat},
+    view::{ExitLineOptions, Filters, ReportOrigin, SelectedBy, TraceClock, TraceFormat},
 };
 
 /// Print every event as the kernel formats it
@@ -141,6 +141,18 @@ impl TraceArgs {
         Ok(())
     }
 
+    /// Returns the values of the options that select.
+    pub(super) fn selected_by(&self) -> SelectedBy {
+        let SelectedBy { from, until, .. } = self.input.range.selected_by();
+        SelectedBy {
+            event: self.events.given().to_vec(),
+            reason: self.reasons.patterns().to_vec(),
+            from,
+            until,
+            ..self.target.selected_by()
+        }
+    }
+
     fn is_json(&self) -> bool {
         self.json || self.format == LineFormat::Json
     }
@@ -166,12 +178,13 @@ impl TraceArgs {
         }
     }
 
-    /// Creates the printer. `offset_ns` returns the wall-clock time minus the time of the events' clock.
+    /// Creates the printer of events of the host that `origin` describes. `offset_ns` returns the wall-clock time minus the time of the events' clock.
     pub(super) fn printer(
         &self,
         formats: &[Format],
         global: GlobalOptions,
         is_sampled: bool,
+        origin: ReportOrigin,
         offset_ns: impl Fn() -> anyhow::Result<u64>,
     ) -> anyhow::Result<Printer> {
         self.reasons.check_effect(formats)?;
@@ -204,7 +217,7 @@ impl TraceArgs {
                 is_sampled,
             }),
         };
-        Ok(Printer::new(formats.to_vec(), options, filters)?)
+        Ok(Printer::new(formats.to_vec(), options, filters, origin)?)
     }
 
     /// Warns that a filter or a selection of exit reasons does not concern all events, unless events are selected.

@@ -11,7 +11,7 @@ use super::{
     global::GlobalOptions,
     inputs::Inputs,
     no_match::RecordingSelection,
-    output,
+    origin, output,
     recording::{self, SelectedRecording},
     tracefs::{find_kvm_format, open_tracefs},
 };
@@ -36,7 +36,9 @@ pub(in crate::cli) async fn run(
     selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
     let events = args.events.formats_with(&tracefs, args.required_events())?;
     let offset_ns = || Ok(clock::real_offset_ns());
-    let printer = args.printer(&events, global, false, offset_ns)?;
+    let conditions = args.stop.conditions();
+    let origin = origin::of_host(args.selected_by(), conditions.command_line());
+    let printer = args.printer(&events, global, false, origin, offset_ns)?;
     let out = output::open_output(args.output.as_ref())?;
     let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
@@ -48,7 +50,7 @@ pub(in crate::cli) async fn run(
         logs_programs: global.ebpf_log,
         ..LiveOptions::default()
     })?;
-    let mut schedule = args.stop.conditions().start(None)?;
+    let mut schedule = conditions.start(None)?;
     let summary = session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
     if !global.quiet {
         summary::print(&args, &summary);
@@ -84,10 +86,11 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     };
     let formats = &selected.formats;
     let is_sampled = selected.recording.is_sampled(formats);
-    let mut printer = args.printer(formats, global, is_sampled, offset_ns)?;
+    let metadata = selected.recording.metadata();
+    let origin = origin::of_recording(path, metadata, args.selected_by());
+    let mut printer = args.printer(formats, global, is_sampled, origin, offset_ns)?;
     let mut out = output::open_output(args.output.as_ref())?;
     let (limits, range) = (args.stop.limits(None), &args.input.range);
-    let metadata = selected.recording.metadata();
     let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
         limits: range.apply(limits, metadata, path)?,

@@ -16,13 +16,13 @@ use self::{
 use super::sink::{Gap, RecordingEnd, Sink};
 use crate::{
     model::{
-        Exit, ExitEnd, ExitPart, Loss, Segment, VcpuId, VcpuState,
-        capacity::{MAX_KEY_NAMES, MAX_KNOWN_TASKS},
+        Exit, ExitEnd, ExitPart, Loss, Segment, VcpuId, VcpuState, capacity::MAX_KNOWN_TASKS,
+        pid_of,
     },
     source::RecordedNames,
-    tracefs::{Format, ReasonNames},
+    view::{ExitNames, ReportOrigin},
 };
-use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
+use kvm_ebpf_common::VCPU_UNKNOWN;
 
 /// The interval of the counter for exits per second.
 const COUNTER_INTERVAL_NS: u64 = 10_000_000;
@@ -32,12 +32,12 @@ const INTERVALS_PER_SECOND: u64 = 1_000_000_000 / COUNTER_INTERVAL_NS;
 #[derive(Debug)]
 pub struct Perfetto<W> {
     packets: PacketWriter<W>,
-    exit_format: Option<Format>,
+    names: ExitNames,
+    /// The name of the host, if it is known.
+    host: Option<String>,
     /// By TGID of the VM.
     exit_counters: HashMap<u32, ExitCounter>,
     vcpu_tracks: HashMap<VcpuId, u64>,
-    /// Name ids of exit reasons.
-    reason_name_ids: HashMap<Key, u64>,
     /// The track for lost events.
     lost_track: Option<u64>,
     /// The end of the last exit.
@@ -56,24 +56,24 @@ struct ExitCounter {
 }
 
 impl<W: Write> Perfetto<W> {
-    /// Starts a trace. The format of `kvm_exit` provides names of exit reasons. `clock` is the kernel's id of
-    /// the clock of the recording. `clock_pair` is `CLOCK_REALTIME` and this clock, read at the same time, in
-    /// ns.
+    /// Starts a trace of a host. `clock` is the kernel's id of the clock of the recording. `clock_pair` is
+    /// `CLOCK_REALTIME` and this clock, read at the same time, in ns.
     ///
     /// # Errors
     /// If writing fails.
     pub fn new(
-        exit_format: Option<Format>,
+        names: ExitNames,
+        origin: &ReportOrigin,
         clock: Option<u32>,
         clock_pair: Option<(u64, u64)>,
         out: W,
     ) -> io::Result<Self> {
         Ok(Self {
-            packets: PacketWriter::new(clock, clock_pair, out)?,
-            exit_format,
+            packets: PacketWriter::new(clock, clock_pair, origin, out)?,
+            names,
+            host: origin.host.clone(),
             exit_counters: HashMap::new(),
             vcpu_tracks: HashMap::new(),
-            reason_name_ids: HashMap::new(),
             lost_track: None,
             last_ns: 0,
             omitted_exits: 0,
@@ -89,12 +89,13 @@ impl<W: Write> Perfetto<W> {
         if self.vcpu_tracks.len() >= MAX_KNOWN_TASKS {
             return Ok(None);
         }
-        let (pid, tid) = (i32::try_from(vcpu_id.tgid).ok(), vcpu_id.tid);
+        let (pid, tid) = (i32::try_from(pid_of(vcpu_id.tgid)).ok(), vcpu_id.tid);
         if !self.exit_counters.contains_key(&vcpu_id.tgid) {
             let process_track = self.packets.add_track(TrackDescriptor {
                 process: Some(ProcessDescriptor {
                     pid,
                     process_name: Some(names.vm_name(vcpu_id.tgid)),
+                    process_labels: self.host.iter().map(|it| format!("host {it}")).collect(),
                 }),
                 ..TrackDescriptor::default()
             })?;
@@ -127,17 +128,6 @@ impl<W: Write> Perfetto<W> {
         })?;
         self.vcpu_tracks.insert(*vcpu_id, track);
         Ok(Some(track))
-    }
-
-    fn reason_name_id(&mut self, key: Key) -> u64 {
-        if self.reason_name_ids.len() >= MAX_KEY_NAMES {
-            self.reason_name_ids.clear();
-        }
-        let (packets, exit_format) = (&mut self.packets, self.exit_format.as_ref());
-        *self.reason_name_ids.entry(key).or_insert_with(|| {
-            let code = u32::try_from(key.code).unwrap_or(u32::MAX);
-            packets.intern_name(&ReasonNames::new(exit_format).name(key.subcode, code))
-        })
     }
 
     /// Counts an exit of a VM. Must be called in the order in which the exits end.
@@ -204,24 +194,37 @@ impl<W: Write> Perfetto<W> {
         exit: &Exit,
         parts: &[Segment],
     ) -> io::Result<()> {
-        let name = self.reason_name_id(exit.key);
         let (from_ns, to_ns) = (segment.from_ns, segment.to_ns);
-        let rip = Annotation::Address("guest_rip", exit.guest_rip);
+        let (reason, cause) = self.names.of_exit(exit);
+        let name = self.packets.intern_name(&reason.reason);
+        let mut annotations = vec![Annotation::RepeatedText("reason", &reason.reason)];
+        let vcpu = segment.vcpu_id.vcpu;
+        if vcpu != VCPU_UNKNOWN {
+            annotations.push(Annotation::Number("vcpu", vcpu.into()));
+        }
+        if let Some(cause) = cause {
+            annotations.extend([
+                Annotation::RepeatedText("cause_kind", &cause.kind),
+                Annotation::Number("cause_code", cause.code),
+                Annotation::RepeatedText("cause", &cause.label),
+            ]);
+            let name = cause.name.as_deref();
+            annotations.extend(name.map(|it| Annotation::RepeatedText("cause_name", it)));
+        }
+        annotations.push(Annotation::Address("guest_rip", exit.guest_rip));
         match exit.end {
             // Perfetto would draw a slice without an end up to the end of the trace.
             ExitEnd::UnknownEnd => {
-                let annotations = [rip, Annotation::Bool("untimed", true)];
+                annotations.push(Annotation::Bool("untimed", true));
                 return self
                     .packets
                     .write_instant(track, from_ns, name, &annotations);
             }
-            ExitEnd::InProgress => {
-                let annotations = [rip, Annotation::Bool("open", true)];
-                self.packets
-                    .begin_slice(track, from_ns, name, &annotations)?;
-            }
-            ExitEnd::Entry => self.packets.begin_slice(track, from_ns, name, &[rip])?,
+            ExitEnd::InProgress => annotations.push(Annotation::Bool("open", true)),
+            ExitEnd::Entry => {}
         }
+        self.packets
+            .begin_slice(track, from_ns, name, &annotations)?;
         // Perfetto requires the slices of a track to be nested. Clamp parts to the slice that they start in,
         // because a recording may be inconsistent.
         let mut open_slices = vec![(from_ns, to_ns)];

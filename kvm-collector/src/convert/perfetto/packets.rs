@@ -7,12 +7,12 @@ use std::{
 
 use prost::Message as _;
 
-use crate::model::capacity::MAX_KEY_NAMES;
+use crate::{model::capacity::MAX_KEY_NAMES, view::ReportOrigin};
 
 use super::proto::{
     COUNTER, Clock, ClockSnapshot, DebugAnnotation, INCREMENTAL_STATE_CLEARED, INSTANT,
-    InternedData, InternedName, NEEDS_INCREMENTAL_STATE, SLICE_BEGIN, SLICE_END, TracePacket,
-    TracePacketDefaults, TrackDescriptor, TrackEvent,
+    InternedData, InternedName, NEEDS_INCREMENTAL_STATE, SLICE_BEGIN, SLICE_END, SystemInfo,
+    TracePacket, TracePacketDefaults, TrackDescriptor, TrackEvent, Utsname,
 };
 
 /// The id of the packet sequence. The trace has only one; 0 is not a valid id.
@@ -35,6 +35,8 @@ pub(super) enum Annotation<'a> {
     Address(&'static str, u64),
     Bool(&'static str, bool),
     Text(&'static str, &'a str),
+    /// A text that occurs often. It is written once.
+    RepeatedText(&'static str, &'a str),
 }
 
 /// Writes packets to a file.
@@ -48,14 +50,19 @@ pub(super) struct PacketWriter<W> {
     /// The id of the last name.
     last_name_id: u64,
     annotation_name_ids: HashMap<&'static str, u64>,
+    text_ids: HashMap<Box<str>, u64>,
+    /// The id of the last repeated text.
+    last_text_id: u64,
     /// Names to be written with the next event.
     unwritten_names: InternedData,
 }
 
 impl<W: Write> PacketWriter<W> {
+    /// Starts a trace with the packets about its clock and its host.
     pub(super) fn new(
         kernel_clock: Option<u32>,
         clock_pair: Option<(u64, u64)>,
+        origin: &ReportOrigin,
         out: W,
     ) -> io::Result<Self> {
         let mut packets = Self {
@@ -65,6 +72,8 @@ impl<W: Write> PacketWriter<W> {
             name_ids: HashMap::new(),
             last_name_id: 0,
             annotation_name_ids: HashMap::new(),
+            text_ids: HashMap::new(),
+            last_text_id: 0,
             unwritten_names: InternedData::default(),
         };
         // Perfetto has no id for perf's own clock, which differs little from CLOCK_MONOTONIC.
@@ -95,7 +104,33 @@ impl<W: Write> PacketWriter<W> {
             }),
             ..new_packet()
         })?;
+        packets.write(&TracePacket {
+            system_info: Some(SystemInfo {
+                utsname: origin.kernel.as_ref().map(|release| Utsname {
+                    sysname: Some("Linux".into()),
+                    release: Some(release.clone()),
+                }),
+                tracing_service_version: Some(format!("kvm-collector {}", origin.tool_version)),
+            }),
+            ..new_packet()
+        })?;
         Ok(packets)
+    }
+
+    /// Returns the id of a text that occurs often. Clears the table of texts when it is full.
+    fn intern_text(&mut self, text: &str) -> u64 {
+        if let Some(iid) = self.text_ids.get(text) {
+            return *iid;
+        }
+        if self.text_ids.len() >= MAX_KEY_NAMES {
+            self.text_ids.clear();
+        }
+        self.last_text_id += 1;
+        let iid = self.last_text_id;
+        self.text_ids.insert(text.into(), iid);
+        let texts = &mut self.unwritten_names.debug_annotation_string_values;
+        texts.push(interned_name(iid, text));
+        iid
     }
 
     /// Returns the id of a name. Clears the table of names when it is full, so a name may get several ids.
@@ -196,7 +231,8 @@ impl<W: Write> PacketWriter<W> {
         let (Annotation::Number(name, _)
         | Annotation::Address(name, _)
         | Annotation::Bool(name, _)
-        | Annotation::Text(name, _)) = *annotation;
+        | Annotation::Text(name, _)
+        | Annotation::RepeatedText(name, _)) = *annotation;
         let next_id = self.annotation_name_ids.len() as u64 + 1;
         let unwritten_names = &mut self.unwritten_names.debug_annotation_names;
         let iid = *self.annotation_name_ids.entry(name).or_insert_with(|| {
@@ -212,6 +248,9 @@ impl<W: Write> PacketWriter<W> {
             Annotation::Address(_, address) => message.pointer_value = Some(address),
             Annotation::Bool(_, value) => message.bool_value = Some(value),
             Annotation::Text(_, text) => message.string_value = Some(text.to_owned()),
+            Annotation::RepeatedText(_, text) => {
+                message.string_value_iid = Some(self.intern_text(text));
+            }
         }
         message
     }

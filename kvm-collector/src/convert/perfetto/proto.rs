@@ -19,6 +19,8 @@ pub(super) struct TracePacket {
     pub(super) interned_data: Option<InternedData>,
     #[prost(uint32, optional, tag = "13")]
     pub(super) sequence_flags: Option<u32>,
+    #[prost(message, optional, tag = "45")]
+    pub(super) system_info: Option<SystemInfo>,
     #[prost(uint32, optional, tag = "58")]
     pub(super) timestamp_clock_id: Option<u32>,
     #[prost(message, optional, tag = "59")]
@@ -31,6 +33,23 @@ pub(super) struct TracePacket {
 pub(super) const INCREMENTAL_STATE_CLEARED: u32 = 1;
 /// The packet refers to names of earlier packets by id.
 pub(super) const NEEDS_INCREMENTAL_STATE: u32 = 2;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SystemInfo {
+    #[prost(message, optional, tag = "1")]
+    pub(super) utsname: Option<Utsname>,
+    /// The program that wrote the trace.
+    #[prost(string, optional, tag = "4")]
+    pub(super) tracing_service_version: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Utsname {
+    #[prost(string, optional, tag = "1")]
+    pub(super) sysname: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    pub(super) release: Option<String>,
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ClockSnapshot {
@@ -77,6 +96,8 @@ pub(super) struct ProcessDescriptor {
     pub(super) pid: Option<i32>,
     #[prost(string, optional, tag = "6")]
     pub(super) process_name: Option<String>,
+    #[prost(string, repeated, tag = "8")]
+    pub(super) process_labels: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -126,6 +147,8 @@ pub(super) struct DebugAnnotation {
     pub(super) string_value: Option<String>,
     #[prost(uint64, optional, tag = "7")]
     pub(super) pointer_value: Option<u64>,
+    #[prost(uint64, optional, tag = "17")]
+    pub(super) string_value_iid: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -134,9 +157,11 @@ pub(super) struct InternedData {
     pub(super) event_names: Vec<InternedName>,
     #[prost(message, repeated, tag = "3")]
     pub(super) debug_annotation_names: Vec<InternedName>,
+    #[prost(message, repeated, tag = "29")]
+    pub(super) debug_annotation_string_values: Vec<InternedName>,
 }
 
-/// The messages `EventName` and `DebugAnnotationName`, which have the same fields.
+/// The messages `EventName`, `DebugAnnotationName` and `InternedString`, which have the same fields.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct InternedName {
     #[prost(uint64, optional, tag = "1")]

@@ -33,6 +33,7 @@ pub struct Recording {
     formats: Vec<Format>,
     /// The selection for each attr.
     attrs: Vec<AttrSelection>,
+    identifies_vcpus: bool,
 }
 
 impl Recording {
@@ -71,6 +72,7 @@ impl Recording {
             metadata,
             chunks,
             formats,
+            identifies_vcpus: false,
         }
     }
 
@@ -91,6 +93,11 @@ impl Recording {
         let attrs = self.metadata.attrs.iter();
         let selection = |attr| AttrSelection::new(attr, &self.formats, selected);
         self.attrs = attrs.map(selection).collect();
+    }
+
+    /// Identifies the vCPU of every event, for [`PlaybackContext::vcpu`]. This reads events that are not selected.
+    pub fn identify_vcpus(&mut self) {
+        self.identifies_vcpus = true;
     }
 
     /// Returns whether only a sample of these events is recorded. Each recorded event then stands
@@ -114,7 +121,7 @@ impl Recording {
         mut each: impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<RecordingSummary, E> {
         let format_of = |it: &AttrSelection| it.format.and_then(|index| self.formats.get(index));
-        let attribution = Attribution::new(
+        let mut attribution = Attribution::new(
             self.attrs.iter().map(|it| {
                 // vCPU threads are also identified by events that are not selected.
                 let format = format_of(it);
@@ -124,6 +131,9 @@ impl Recording {
             }),
             options.selection.clone(),
         );
+        if self.identifies_vcpus {
+            attribution.learn_vcpu_threads();
+        }
         let attrs = self.attrs.iter().enumerate();
         let min_record_bytes = attrs
             .map(|(index, it)| {
@@ -134,7 +144,13 @@ impl Recording {
         let keeps_records =
             !options.without_raw || attribution.needs_records() || self.is_sampled(&self.formats);
         let scanner = Scanner::new(&self.metadata, min_record_bytes, keeps_records);
-        let player = Player::new(&self.metadata, &self.attrs, attribution, options);
+        let player = Player::new(
+            &self.metadata,
+            &self.attrs,
+            attribution,
+            self.identifies_vcpus,
+            options,
+        );
         with_prefetch(self.chunks, scanner, |next| player.play(next, &mut each))
     }
 }

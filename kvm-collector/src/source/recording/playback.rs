@@ -27,6 +27,9 @@ pub struct PlaybackContext<'a> {
     pub start_ns: Option<u64>,
     /// Whether the item is before the requested range.
     pub is_before_range: bool,
+    /// The index of the vCPU that the event concerns. `None` if it is not known, or without
+    /// [`Recording::identify_vcpus`](super::Recording::identify_vcpus).
+    pub vcpu: Option<u32>,
 }
 
 /// What a recording contained.

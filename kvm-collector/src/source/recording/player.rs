@@ -42,6 +42,7 @@ pub(super) struct Player<'a> {
     /// of the lost event.
     is_recorded_by_us: bool,
     attribution: Attribution,
+    identifies_vcpus: bool,
     losses: LossWindows,
     /// Whether to collect the processes that had events.
     collects_processes: bool,
@@ -64,6 +65,7 @@ impl<'a> Player<'a> {
         metadata: &'a Metadata,
         attrs: &'a [AttrSelection],
         attribution: Attribution,
+        identifies_vcpus: bool,
         options: &PlaybackOptions,
     ) -> Self {
         Self {
@@ -71,6 +73,7 @@ impl<'a> Player<'a> {
             attrs,
             is_recorded_by_us: metadata.is_recorded_by_us(),
             attribution,
+            identifies_vcpus,
             losses: LossWindows::default(),
             collects_processes: options.selection.is_by_process(),
             processes: BTreeSet::new(),
@@ -185,10 +188,19 @@ impl<'a> Player<'a> {
         }
     }
 
-    #[inline(always)]
     fn emit<E>(
         &mut self,
         item: &StreamItem<'_>,
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<(), PlaybackStop<E>> {
+        self.emit_with_vcpu(item, None, each)
+    }
+
+    #[inline(always)]
+    fn emit_with_vcpu<E>(
+        &mut self,
+        item: &StreamItem<'_>,
+        vcpu: Option<u32>,
         each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<(), PlaybackStop<E>> {
         let context = PlaybackContext {
@@ -197,6 +209,7 @@ impl<'a> Player<'a> {
             events: self.events,
             start_ns: self.clock.start_ns(),
             is_before_range: self.clock.is_before_range(),
+            vcpu,
         };
         each(item, &context).map_err(PlaybackStop::Error)
     }
@@ -274,7 +287,13 @@ impl<'a> Player<'a> {
             sample_weight,
             raw,
         });
-        self.emit(&event, each)
+        let vcpu = match subject {
+            Some(subject) if self.identifies_vcpus => {
+                self.attribution.vcpu_of_event(attr, subject, raw)
+            }
+            _ => None,
+        };
+        self.emit_with_vcpu(&event, vcpu, each)
     }
 
     /// Emits a record that is not an event, or an event that cannot be decoded.

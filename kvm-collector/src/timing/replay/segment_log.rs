@@ -73,6 +73,7 @@ impl SegmentLog {
         let exit = Exit {
             key,
             guest_rip: thread.guest_rip,
+            cause: Some(thread.state.cause).filter(|it| it.kind != 0),
             parts,
             end,
         };

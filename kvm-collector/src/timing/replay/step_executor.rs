@@ -302,13 +302,14 @@ impl StepExecutor {
         let Some(thread) = self.threads.get_mut(index) else {
             return;
         };
-        if let Some(cause) = cause {
-            thread.state.guest_rip = cause.code;
-            thread.state.cause = cause;
-        }
         if self.recorder.segment_log.is_enabled() {
             let rip = read(raw, self.steps.exit.rip);
             self.recorder.segment_log.log_guest_end(thread, now_ns, rip);
+        }
+        // An exit before this one without an entry has been logged with its own cause.
+        if let Some(cause) = cause {
+            thread.state.guest_rip = cause.code;
+            thread.state.cause = cause;
         }
         if let Some(unmatched) = thread.state.clock.on_exit(now_ns, key) {
             self.recorder.count_unmatched(thread, &unmatched);

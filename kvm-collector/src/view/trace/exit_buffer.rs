@@ -2,12 +2,9 @@
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde::Serialize;
 
-use crate::{
-    model::{Event, Exit, Segment},
-    tracefs::Format,
-};
+use crate::{model::Event, tracefs::Format, view::ExitRecord};
 
 /// Maximum capacity of a text that is kept for another exit.
 const MAX_SPARE_BYTES: usize = 4 << 10;
@@ -55,11 +52,12 @@ impl ExitBuffer {
         }
         let mut text = Vec::new();
         format.print(event.raw, &mut text);
-        let object = json!({
-            "event": format.name,
-            "after_ns": event.time_ns.saturating_sub(self.exit_ns),
-            "text": String::from_utf8_lossy(&text),
-        });
+        let text = String::from_utf8_lossy(&text);
+        let object = EventObject {
+            event: &format.name,
+            after_ns: event.time_ns.saturating_sub(self.exit_ns),
+            text: text.trim_end(),
+        };
         if !self.text.is_empty() {
             self.text.push(b',');
         }
@@ -70,24 +68,25 @@ impl ExitBuffer {
     /// Writes the exit as one JSON object.
     pub(super) fn write_json(
         &self,
-        segment: &Segment,
-        exit: &Exit,
-        reason: &str,
-        vcpu: Option<u32>,
+        record: &ExitRecord<'_>,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let object = json!({
-            "time_ns": self.exit_ns, "duration_ns": segment.to_ns - segment.from_ns, "cpu": segment.cpu,
-            "pid": segment.vcpu_id.tgid, "tid": segment.vcpu_id.tid,
-            "comm": String::from_utf8_lossy(&self.prefix), "vcpu": vcpu,
-            "reason": reason, "reason_code": exit.key.code, "isa": exit.key.subcode, "left_out": self.omitted,
-        });
-        let object = object.to_string();
+        let object = serde_json::to_string(record)?;
         // The text already is JSON: the events, separated by commas.
         let open = object.strip_suffix('}').unwrap_or(&object);
         out.write_all(open.as_bytes())?;
-        out.write_all(b",\"inside\":[")?;
+        write!(out, ",\"left_out\":{},\"inside\":[", self.omitted)?;
         out.write_all(&self.text)?;
         out.write_all(b"]}\n")
     }
+}
+
+/// An event within an exit.
+#[derive(Serialize)]
+struct EventObject<'a> {
+    event: &'a str,
+    /// The time since `kvm_exit`.
+    after_ns: u64,
+    /// The text that the kernel prints for it.
+    text: &'a str,
 }

@@ -7,16 +7,17 @@ use std::{
     io::{self, Write},
 };
 
-use super::{TraceLines, exit_buffer::ExitBuffer};
+use super::{ItemNames, TraceLines, exit_buffer::ExitBuffer};
 use crate::{
     model::{
-        Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
-        capacity::{MAX_EXIT_TEXT_BYTES, MAX_KEY_NAMES, MAX_THREADS},
+        Event, EventKind, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
+        capacity::{MAX_EXIT_TEXT_BYTES, MAX_THREADS},
     },
-    timing::{Replay, ReplayOptions, TimingError, TimingRequest},
-    tracefs::{Format, ReasonNames},
+    timing::{DetailEvent, Replay, ReplayOptions, TimingError, TimingRequest},
+    tracefs::Format,
+    view::{ExitRecords, ReportOrigin},
 };
-use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
+use kvm_ebpf_common::VCPU_UNKNOWN;
 
 /// Maximum length of the text of one exit. Further events are counted but omitted, also when the text
 /// of all exits in progress exceeds [`MAX_EXIT_TEXT_BYTES`].
@@ -60,8 +61,7 @@ pub struct ExitLines {
     text_bytes: usize,
     /// Cleared buffers for other exits.
     spare: Vec<ExitBuffer>,
-    /// Cache of exit reason names.
-    names: HashMap<Key, Box<str>>,
+    records: ExitRecords,
     /// Empty between calls; kept for its memory.
     segments: Vec<Segment>,
     untimed: u64,
@@ -74,16 +74,22 @@ pub struct ExitLines {
 }
 
 impl ExitLines {
-    /// Creates a writer for the exits in a stream of events with these formats.
+    /// Creates a writer for the exits in a stream of events with these formats, on the host that `origin`
+    /// describes.
     ///
     /// # Errors
     /// If `kvm_exit` or `kvm_entry` is not among them.
-    pub fn new(formats: &[Format], options: ExitLineOptions) -> Result<Self, TimingError> {
+    pub fn new(
+        formats: &[Format],
+        options: ExitLineOptions,
+        origin: ReportOrigin,
+    ) -> Result<Self, TimingError> {
         let slot = |name: &str| formats.iter().position(|it| it.is_event("kvm", name));
+        let timing = timing_request(formats, options);
         let mut replay = Replay::new(ReplayOptions {
             is_sampled: options.is_sampled,
             collects_totals: false,
-            ..ReplayOptions::new(TimingRequest::from_formats(formats), formats)
+            ..ReplayOptions::new(timing.clone(), formats)
         })?;
         replay.log_exits();
         Ok(Self {
@@ -94,7 +100,7 @@ impl ExitLines {
             threads: HashMap::new(),
             text_bytes: 0,
             spare: Vec::new(),
-            names: HashMap::new(),
+            records: ExitRecords::new(timing, origin),
             segments: Vec::new(),
             untimed: 0,
             in_progress: 0,
@@ -123,6 +129,17 @@ impl ExitLines {
         self.shorter
     }
 
+    /// Returns whether the lines have the names of VMs.
+    #[must_use]
+    pub fn needs_vm_names(&self) -> bool {
+        self.options.per_exit && self.options.json
+    }
+
+    /// Updates the difference between the date and the clock of the events, in ns.
+    pub fn set_wall_offset(&mut self, offset_ns: u64) {
+        self.records.set_wall_offset(offset_ns);
+    }
+
     /// Returns the losses that timing the exits has found. It is empty until
     /// [`ExitLines::finish`].
     #[must_use]
@@ -142,13 +159,13 @@ impl ExitLines {
         item: &StreamItem<'_>,
         is_shown: bool,
         formats: &[Format],
-        comm: &str,
+        names: ItemNames<'_>,
         lines: &mut TraceLines,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let StreamItem::Event(event) = item else {
             self.replay.add_item(item);
-            self.write_ended(formats, lines, out)?;
+            self.write_ended(names, lines, out)?;
             if let StreamItem::ThreadEnd { tid } = item {
                 self.release(*tid);
             }
@@ -159,12 +176,12 @@ impl ExitLines {
         };
         let is_exit = Some(event.slot) == self.exit_slot;
         if !is_exit && is_shown {
-            self.add_event(event, format, comm, lines)?;
+            self.add_event(event, format, names.comm, lines)?;
         }
         self.replay.add_item(item);
-        self.write_ended(formats, lines, out)?;
+        self.write_ended(names, lines, out)?;
         if is_exit {
-            self.start_exit(event, is_shown, format, comm, lines)?;
+            self.start_exit(event, is_shown, format, names.comm, lines)?;
         }
         Ok(())
     }
@@ -179,11 +196,11 @@ impl ExitLines {
         item: &StreamItem<'_>,
         is_shown: bool,
         formats: &[Format],
-        comm: &str,
+        names: ItemNames<'_>,
         lines: &mut TraceLines,
     ) -> io::Result<()> {
         self.is_muted = true;
-        let result = self.add_item(item, is_shown, formats, comm, lines, &mut io::sink());
+        let result = self.add_item(item, is_shown, formats, names, lines, &mut io::sink());
         self.is_muted = false;
         result
     }
@@ -192,15 +209,15 @@ impl ExitLines {
     ///
     /// # Errors
     /// When writing fails.
-    pub fn finish(
-        &mut self,
-        formats: &[Format],
-        lines: &mut TraceLines,
-        out: &mut impl Write,
-    ) -> io::Result<()> {
+    pub fn finish(&mut self, lines: &mut TraceLines, out: &mut impl Write) -> io::Result<()> {
         self.replay.finish_segments();
         self.loss = self.replay.read_exits(&mut |_| {}).loss;
-        self.write_ended(formats, lines, out)
+        // Exits that are still in progress are not written, so no name is needed.
+        let names = ItemNames {
+            comm: "",
+            vm_name: &|_| String::new(),
+        };
+        self.write_ended(names, lines, out)
     }
 
     /// Starts the buffer of an exit.
@@ -277,7 +294,7 @@ impl ExitLines {
     /// Writes the exits that have ended.
     fn write_ended(
         &mut self,
-        formats: &[Format],
+        names: ItemNames<'_>,
         lines: &mut TraceLines,
         out: &mut impl Write,
     ) -> io::Result<()> {
@@ -289,7 +306,7 @@ impl ExitLines {
             };
             match exit.end {
                 _ if self.is_muted => {}
-                ExitEnd::Entry => self.write_exit(&segment, exit, formats, lines, out)?,
+                ExitEnd::Entry => self.write_exit(&segment, exit, names, lines, out)?,
                 ExitEnd::UnknownEnd => self.untimed += 1,
                 ExitEnd::InProgress => self.in_progress += 1,
             }
@@ -304,7 +321,7 @@ impl ExitLines {
         &mut self,
         segment: &Segment,
         exit: &Exit,
-        formats: &[Format],
+        names: ItemNames<'_>,
         lines: &mut TraceLines,
         out: &mut impl Write,
     ) -> io::Result<()> {
@@ -330,23 +347,20 @@ impl ExitLines {
             return Ok(());
         }
         lines.add_printed(1);
-        let code = u32::try_from(exit.key.code).unwrap_or(u32::MAX);
-        if self.names.len() >= MAX_KEY_NAMES {
-            self.names.clear();
-        }
-        let reason = self.names.entry(exit.key).or_insert_with(|| {
-            let format = self.exit_slot.and_then(|slot| formats.get(slot));
-            ReasonNames::new(format).name(exit.key.subcode, code).into()
-        });
-        let vcpu = Some(segment.vcpu_id.vcpu).filter(|it| *it != VCPU_UNKNOWN);
         if self.options.json {
-            return buffer.write_json(segment, exit, reason, vcpu, out);
+            let vm = (names.vm_name)(segment.vcpu_id.tgid);
+            let comm = String::from_utf8_lossy(&buffer.prefix);
+            let record = self.records.record(segment, exit, &comm, &vm);
+            return buffer.write_json(&record, out);
         }
+        let (reason, _) = self.records.names().of_exit(exit);
         out.write_all(&buffer.prefix)?;
-        if let Some(vcpu) = vcpu {
-            write!(out, "vcpu {vcpu} ")?;
+        match segment.vcpu_id.vcpu {
+            VCPU_UNKNOWN => {}
+            vcpu => write!(out, "vcpu {vcpu} ")?,
         }
         let (micros, nanos) = (duration_ns / 1000, duration_ns % 1000);
+        let reason = &reason.reason;
         write!(out, "{reason} {micros}.{nanos:03} us")?;
         out.write_all(&buffer.text)?;
         if buffer.omitted > 0 {
@@ -363,10 +377,30 @@ fn more_events(number: u64) -> String {
     }
 }
 
+/// Builds the request to time exits. JSON also has the causes of exits, and preempted time.
+fn timing_request(formats: &[Format], options: ExitLineOptions) -> TimingRequest {
+    let request = TimingRequest::from_formats(formats);
+    if !(options.per_exit && options.json) {
+        return request;
+    }
+    let find = |system, name: &str| formats.iter().find(|it| it.is_event(system, name)).cloned();
+    let causes = EventKind::cause_kinds().into_iter();
+    TimingRequest {
+        switch: find("sched", "sched_switch"),
+        cause_events: causes
+            .filter_map(|kind| {
+                let format = find("kvm", &kind.event)?;
+                Some(DetailEvent { kind, format })
+            })
+            .collect(),
+        ..request
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{TraceClock, TraceFormat};
+    use crate::view::{SelectedBy, TraceClock, TraceFormat};
 
     const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
     const PIO: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_pio");
@@ -392,7 +426,12 @@ mod tests {
             .iter()
             .map(|text| Format::parse("kvm", text).unwrap())
             .collect();
-        let mut exits = ExitLines::new(&formats, options).unwrap();
+        let origin = ReportOrigin::new(SelectedBy::default());
+        let mut exits = ExitLines::new(&formats, options, origin).unwrap();
+        let names = ItemNames {
+            comm: "vcpu",
+            vm_name: &|_| "web-1".to_owned(),
+        };
         let mut lines = TraceLines::new(3, TraceFormat::Kernel, TraceClock::Mono, false);
         let mut out = Vec::new();
         for (slot, tid, us) in EVENTS {
@@ -415,10 +454,10 @@ mod tests {
             };
             let item = StreamItem::Event(event);
             exits
-                .add_item(&item, true, &formats, "vcpu", &mut lines, &mut out)
+                .add_item(&item, true, &formats, names, &mut lines, &mut out)
                 .unwrap();
         }
-        exits.finish(&formats, &mut lines, &mut out).unwrap();
+        exits.finish(&mut lines, &mut out).unwrap();
         assert_eq!(exits.in_progress(), 1);
         (String::from_utf8(out).unwrap(), lines.printed())
     }

@@ -1,0 +1,22 @@
+//! What `convert` prints on stderr at the end.
+
+use super::args::{ConvertArgs, Converted};
+use crate::format::{describe_loss, units::plural};
+
+/// Prints the summary.
+pub(super) fn print(args: &ConvertArgs, converted: &Converted) {
+    let mut text = format!("{} read", plural(converted.summary.events, "event"));
+    if let Some(exits) = converted.exits_written {
+        text += &format!(", {}", plural(exits, "exit"));
+    }
+    text += &format!(", {} lost", plural(converted.loss.lost, "event"));
+    for entry in converted.loss.entries() {
+        match entry.count {
+            Some(count) if count > 0 && entry.name != "lost" => {
+                text += &format!("; {}", describe_loss(&entry, count));
+            }
+            _ => {}
+        }
+    }
+    eprintln!("kvm-collector: {}: {text}", args.output.display());
+}
