@@ -107,8 +107,11 @@ impl<W: Write + Send> Parquet<W> {
             ("tool_version", Some(origin.tool_version)),
         ];
         for (name, value) in facts {
-            let key = format!("kvm-collector.{name}");
-            writer.append_key_value_metadata(KeyValue::new(key, value.map(str::to_owned)));
+            // Unknown facts are left out, because Spark cannot read a key without a value.
+            if let Some(value) = value {
+                let key = format!("kvm-collector.{name}");
+                writer.append_key_value_metadata(KeyValue::new(key, value.to_owned()));
+            }
         }
         Ok(Self {
             writer: Some(writer),

@@ -35,7 +35,16 @@ pub(crate) fn venv_with(name: &str, packages: &[&str], modules: &str) -> Result<
     if !venv.is_ok_and(|it| it.status.success()) {
         return Err("no python3 with venv".to_owned());
     }
-    let pip = ["-m", "pip", "install", "--quiet", "--timeout", "10", "--retries", "1"];
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--timeout",
+        "10",
+        "--retries",
+        "1",
+    ];
     match Command::new(&python).args(pip).args(packages).output() {
         Ok(output) if output.status.success() && has_all() => Ok(python),
         Ok(output) => {

@@ -57,9 +57,19 @@ fn fleet() -> Result<&'static str, Failed> {
             };
             write_recording(&recording_folder().join(&file), contents);
             let args = [
-                "convert", "-i", &file, "--to", "parquet", "-o", FOLDER, "--partition", "dt,host",
+                "convert",
+                "-i",
+                &file,
+                "--to",
+                "parquet",
+                "-o",
+                FOLDER,
+                "--partition",
+                "dt,host",
             ];
-            run(&args, None).map_err(|it| format!("{it:?}")).expect("a conversion");
+            run(&args, None)
+                .map_err(|it| format!("{it:?}"))
+                .expect("a conversion");
         }
     });
     Ok(FOLDER)
@@ -107,7 +117,11 @@ fn check_engine(engine: &str, package: &str) -> Result<Completion, Failed> {
     for (question, expected) in &duckdb {
         // Without preemption and without changes in time, some answers are empty.
         if found.get(question) != Some(expected) {
-            return Err(format!("{question}\n{engine}: {:?}\nduckdb: {expected:?}", found.get(question)).into());
+            return Err(format!(
+                "{question}\n{engine}: {:?}\nduckdb: {expected:?}",
+                found.get(question)
+            )
+            .into());
         }
     }
     let with_rows = duckdb.values().filter(|rows| !rows.is_empty()).count();
@@ -128,10 +142,18 @@ fn check_sums() -> Result<(), Failed> {
     args.extend(files.iter().map(String::as_str));
     let report: Value = serde_json::from_str(&stdout(&args, None)?)?;
     let rows = report["rows"].as_array().ok_or("no rows")?;
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     let mut expected: Vec<_> = rows
         .iter()
-        .map(|row| [&row["host"], &row["vmm_ns"], &row["kernel_ns"]].map(text).to_vec())
+        .map(|row| {
+            [&row["host"], &row["vmm_ns"], &row["kernel_ns"]]
+                .map(text)
+                .to_vec()
+        })
         .collect();
     expected.sort();
     match found == expected {

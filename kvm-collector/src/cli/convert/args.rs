@@ -3,6 +3,7 @@
 use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -31,6 +32,7 @@ use crate::{
   kvm-collector convert -i kvm.data -o kvm.pftrace
   kvm-collector convert -i kvm.data -o exits.parquet
   kvm-collector convert -i kvm.data --rows events -o events.parquet
+  kvm-collector convert -i kvm.data --partition dt,host -o fleet
   kvm-collector convert -i kvm.data --vm web-1 --reason 'hlt,npf' -o exits.csv
   kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o -
   kvm-collector convert -i kvm.data --vm 'web-*' -o web.html")]
@@ -50,6 +52,13 @@ pub(in crate::cli) struct ConvertArgs {
     /// Write to this file; - is stdout
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: PathBuf,
+
+    /// Write a Parquet file per day and host, below the folder -o: dt=2026-11-25/host=web-1
+    ///
+    /// Query engines take these folders as columns (Hive layout). The files of another recording are
+    /// added; those of the same recording are replaced. docs/fleet.md has queries.
+    #[arg(long, value_name = "KEYS", value_parser = ["dt,host"], help_heading = "Output")]
+    pub(super) partition: Option<String>,
 
     /// Also write the losses to this file, as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -111,14 +120,30 @@ impl TargetFormat {
 /// The buffered output.
 pub(super) type Writer = BufWriter<Box<dyn Write + Send>>;
 
-/// The output file, which is not visible before it is complete; `None` for stdout.
-pub(super) struct Output(Option<CompleteFile>);
+/// The output files, which are not visible before they are complete; none for stdout.
+#[derive(Clone, Default)]
+pub(super) struct Output(Arc<Mutex<Vec<CompleteFile>>>);
 
 impl Output {
-    /// Makes the output file visible.
-    pub(super) fn finish(self) -> io::Result<()> {
-        self.0.map_or(Ok(()), CompleteFile::finish)
+    /// Creates a file.
+    pub(super) fn create(&self, path: &Path) -> io::Result<Writer> {
+        let (complete, file) = CompleteFile::create(path)?;
+        self.files().push(complete);
+        Ok(buffered(Box::new(file)))
     }
+
+    /// Makes the output files visible.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.files().drain(..).try_for_each(CompleteFile::finish)
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<CompleteFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn buffered(out: Box<dyn Write + Send>) -> Writer {
+    BufWriter::with_capacity(256 << 10, out)
 }
 
 /// Result of a conversion.
@@ -146,6 +171,9 @@ impl ConvertArgs {
     pub(super) fn target_format(&self) -> anyhow::Result<TargetFormat> {
         if let Some(format) = self.to {
             return Ok(format);
+        }
+        if self.partition.is_some() {
+            return Ok(TargetFormat::Parquet);
         }
         let suffix = self.output.extension().and_then(|it| it.to_str());
         let suffix = suffix.unwrap_or_default().to_ascii_lowercase();
@@ -195,6 +223,13 @@ impl ConvertArgs {
             };
             bail_usage!("-e selects events, but --to {name} writes exits: {advice}");
         }
+        if self.partition.is_some()
+            && (format != TargetFormat::Parquet || self.output == Path::new("-"))
+        {
+            bail_usage!(
+                "--partition writes Parquet files: use it with --to parquet and a folder as output"
+            );
+        }
         if self.loss.as_ref() == Some(&self.output) {
             bail_usage!("-o and --loss are the same file: use another one for --loss");
         }
@@ -229,13 +264,13 @@ impl ConvertArgs {
 
     /// Opens the output. [`Output::finish`] must be called when it is complete.
     pub(super) fn open(&self) -> anyhow::Result<(Output, Writer)> {
-        let (file, out): (_, Box<dyn Write + Send>) = if self.output == Path::new("-") {
-            (None, Box::new(io::stdout()))
-        } else {
-            let created = CompleteFile::create(&self.output);
-            let (complete, file) = created.with_context(|| self.write_error())?;
-            (Some(complete), Box::new(file))
+        let output = Output::default();
+        let out = match self.output == Path::new("-") {
+            true => buffered(Box::new(io::stdout())),
+            false => output
+                .create(&self.output)
+                .with_context(|| self.write_error())?,
         };
-        Ok((Output(file), BufWriter::with_capacity(256 << 10, out)))
+        Ok((output, out))
     }
 }

@@ -1,5 +1,7 @@
 //! Targets that are written while the recording is read: all except HTML.
 
+use std::fs;
+
 use anyhow::{Context as _, bail};
 
 use super::{
@@ -8,18 +10,18 @@ use super::{
         origin,
         timing::{self, FindFormat},
     },
-    args::{ConvertArgs, Converted, RowContents, Writer},
+    args::{ConvertArgs, Converted, Output, RowContents, Writer},
 };
 use crate::{
     convert::{
-        ConvertError, ConvertOptions, Csv, Parquet, Perfetto, RowSink, RowType, Sink, Text,
-        convert_recording,
+        ConvertError, ConvertOptions, Csv, Parquet, Partitioned, Perfetto, RowSink, RowType, Sink,
+        Text, convert_recording,
     },
     session,
     source::{PlaybackOptions, Recording},
     timing::TimingRequest,
     tracefs::Format,
-    view::{ExitNames, ExitRecords},
+    view::{ExitNames, ExitRecords, UtcTime},
 };
 
 /// A target that is written while the recording is read.
@@ -41,8 +43,13 @@ pub(super) fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
     let conversion = conversion_options(args, to, &recording)?;
-    let (output, out) = args.open()?;
-    let mut sink = new_sink(args, to, &recording, &conversion, out)?;
+    let (output, mut sink) = if args.partition.is_some() {
+        partitioned_sink(args, &recording, &conversion)?
+    } else {
+        let (output, out) = args.open()?;
+        let sink = new_sink(args, to, &recording, &conversion, out)?;
+        (output, sink)
+    };
     let result = convert_recording(
         recording,
         conversion,
@@ -143,6 +150,41 @@ fn new_sink(
             Box::new(Text::new(rows, &conversion.formats, json, origin, out)?)
         }
     })
+}
+
+/// Creates the sink of `--partition`. Also returns the files that it will create.
+fn partitioned_sink(
+    args: &ConvertArgs,
+    recording: &Recording,
+    conversion: &ConvertOptions,
+) -> anyhow::Result<(Output, Box<dyn Sink>)> {
+    let metadata = recording.metadata();
+    let Some((start_ns, _)) = metadata.wall_and_event_ns() else {
+        bail!(
+            "{} does not contain the date, so it cannot be partitioned by day; recordings of `kvm-collector record` do",
+            args.input.display()
+        );
+    };
+    let (rows, name) = match args.rows() {
+        RowContents::Exits => (RowType::Exits, "exits"),
+        RowContents::Events => (RowType::Events, "events"),
+    };
+    // The name identifies the recording on its host. Colons are not possible in names on all file systems.
+    let start = UtcTime { ns: start_ns }.to_string().replace(':', "");
+    let name = format!("{name}-{start}.parquet");
+    let (output, folder) = (Output::default(), args.output.clone());
+    let files = output.clone();
+    let create = move |partition: &str| {
+        let folder = folder.join(partition);
+        fs::create_dir_all(&folder)?;
+        files.create(&folder.join(&name))
+    };
+    let origin = origin::of_recording(&args.input, metadata, args.selected_by());
+    let timing = conversion.exit_replay.as_ref();
+    let timing = timing.map(|it| it.timing.clone()).unwrap_or_default();
+    let table = Partitioned::new(rows, origin.clone(), create);
+    let sink = RowSink::new(ExitRecords::new(timing, origin), table);
+    Ok((output, Box::new(sink)))
 }
 
 /// Builds the request to time exits by reason, with their causes.

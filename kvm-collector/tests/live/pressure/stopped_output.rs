@@ -141,7 +141,8 @@ pub(super) fn end_while_output_blocks() -> Result<(), Failed> {
             format!("{args:?}: {printed} printed and {lost} lost of {all}: it did not end in time")
         })?;
         // The summary has the same numbers.
-        let numbers = finished.stderr.split(|char: char| !char.is_ascii_digit());
+        let text = finished.stderr.replace(',', "");
+        let numbers = text.split(|char: char| !char.is_ascii_digit());
         let numbers: Vec<u64> = numbers.filter_map(|digits| digits.parse().ok()).collect();
         ensure(
             numbers.contains(&printed) && numbers.contains(&lost),
