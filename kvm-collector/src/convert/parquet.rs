@@ -107,8 +107,10 @@ impl<W: Write + Send> Parquet<W> {
             ("tool_version", Some(origin.tool_version)),
         ];
         for (name, value) in facts {
-            let key = format!("kvm-collector.{name}");
-            writer.append_key_value_metadata(KeyValue::new(key, value.map(str::to_owned)));
+            if let Some(value) = value {
+                let key = format!("kvm-collector.{name}");
+                writer.append_key_value_metadata(KeyValue::new(key, value.to_owned()));
+            }
         }
         Ok(Self {
             writer: Some(writer),
