@@ -17,7 +17,8 @@ use kvm_collector::{
     timing::{CompleteSegment, ExitAssembler, Replay, ReplayOptions, TimingRequest},
     tracefs::Format,
     view::{
-        EventCounter, ExitLineOptions, ExitLines, Timeline, TraceClock, TraceFormat, TraceLines,
+        EventCounter, ExitLineOptions, ExitLines, ItemNames, ReportOrigin, SelectedBy, Timeline,
+        TraceClock, TraceFormat, TraceLines,
     },
 };
 use kvm_ebpf_common::{Key, SpanBreakdown};
@@ -303,21 +304,26 @@ fn exit_lines_have_bounded_memory_and_count_omitted_events() {
             is_sampled: false,
         };
         let memory = MemoryMeasurement::start();
-        let mut exits = ExitLines::new(&formats, options).expect("all events are there");
+        let names = ItemNames {
+            comm: "vcpu",
+            vm_name: &|_| "vm".to_owned(),
+        };
+        let mut exits = ExitLines::new(&formats, options, ReportOrigin::new(SelectedBy::default()))
+            .expect("all events are there");
         let mut lines =
             TraceLines::new(formats.len(), TraceFormat::Kernel, TraceClock::Mono, false);
         let mut sink = std::io::sink();
         for tid in 1..=THREADS {
             let item = stream.exit((1, tid), tid.into(), 0x7b);
             exits
-                .add_item(&item, true, &formats, "vcpu", &mut lines, &mut sink)
+                .add_item(&item, true, &formats, names, &mut lines, &mut sink)
                 .expect("a sink");
         }
         for _ in 0..EVENTS_PER_EXIT {
             for tid in 1..=THREADS {
                 let item = stream.event(PIO, (1, tid), &[("port", 0x3f8)]);
                 exits
-                    .add_item(&item, true, &formats, "vcpu", &mut lines, &mut sink)
+                    .add_item(&item, true, &formats, names, &mut lines, &mut sink)
                     .expect("a sink");
             }
         }
@@ -329,7 +335,7 @@ fn exit_lines_have_bounded_memory_and_count_omitted_events() {
             let item = stream.event(ENTRY, (1, tid), &[]);
             out.clear();
             exits
-                .add_item(&item, true, &formats, "vcpu", &mut lines, &mut out)
+                .add_item(&item, true, &formats, names, &mut lines, &mut out)
                 .expect("memory");
             let text = String::from_utf8_lossy(&out).into_owned();
             let shown = text.matches(if json { "kvm_pio" } else { "pio: " }).count();
@@ -344,7 +350,7 @@ fn exit_lines_have_bounded_memory_and_count_omitted_events() {
         // The text of an exit is freed when the exit ends.
         let item = stream.exit((1, 1), 1, 0x7b);
         exits
-            .add_item(&item, true, &formats, "vcpu", &mut lines, &mut sink)
+            .add_item(&item, true, &formats, names, &mut lines, &mut sink)
             .expect("a sink");
         let current_bytes = memory.current_bytes();
         assert!(current_bytes < 24 << 20, "{current_bytes} bytes");
@@ -405,6 +411,7 @@ fn parts_of_exits_in_progress_have_bounded_memory() {
     // The timeline has a second assembler.
     memory.assert_max(2 * capacity::MAX_EXIT_PARTS * 200 + (32 << 20));
     let exit = VcpuState::Exit(Exit {
+        cause: None,
         key: Key::default(),
         guest_rip: 0,
         parts: SpanBreakdown::default(),

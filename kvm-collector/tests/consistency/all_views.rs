@@ -6,7 +6,8 @@ use kvm_collector::{
     source::{PlaybackOptions, Recording, TimeLimits},
     timing::{Replay, ReplayOptions, TimingRequest},
     view::{
-        EventCounter, ExitLineOptions, ExitLines, Timeline, TraceClock, TraceFormat, TraceLines,
+        EventCounter, ExitLineOptions, ExitLines, ItemNames, ReportOrigin, SelectedBy, Timeline,
+        TraceClock, TraceFormat, TraceLines,
     },
 };
 
@@ -31,7 +32,16 @@ pub(crate) fn run_all_views(recording: Recording) {
         json: true,
         is_sampled,
     };
-    let mut exits = ExitLines::new(&formats, line_options).ok();
+    let names = ItemNames {
+        comm: "",
+        vm_name: &|_| "vm".to_owned(),
+    };
+    let mut exits = ExitLines::new(
+        &formats,
+        line_options,
+        ReportOrigin::new(SelectedBy::default()),
+    )
+    .ok();
     let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, TraceClock::Mono, false);
     let (mut timeline, mut counter) = (Timeline::default(), EventCounter::new(&formats, true));
     let (mut line, mut out) = (Vec::new(), Vec::new());
@@ -71,7 +81,7 @@ pub(crate) fn run_all_views(recording: Recording) {
         if let Some(exits) = &mut exits {
             out.clear();
             exits
-                .add_item(item, true, &formats, "", &mut lines, &mut out)
+                .add_item(item, true, &formats, names, &mut lines, &mut out)
                 .expect("memory");
         }
         Ok::<_, ReadError>(())
@@ -92,9 +102,7 @@ pub(crate) fn run_all_views(recording: Recording) {
             });
         }
         if let Some(exits) = &mut exits {
-            exits
-                .finish(&formats, &mut lines, &mut out)
-                .expect("memory");
+            exits.finish(&mut lines, &mut out).expect("memory");
         }
         let is_exit = |it: &&EventCount| it.event.name == "kvm_exit";
         let exits = counts.events.iter().filter(is_exit);

@@ -8,8 +8,8 @@ use kvm_collector::{
     timing::{Attribution, ExitTrigger, Filter, Replay, ReplayOptions, Selection, TimingRequest},
     tracefs::Format,
     view::{
-        ExitGroups, ExitLineOptions, ExitLines, GroupBy, TimePart, Timeline, TraceClock,
-        TraceFormat, TraceLines,
+        ExitGroups, ExitLineOptions, ExitLines, GroupBy, ItemNames, ReportOrigin, SelectedBy,
+        TimePart, Timeline, TraceClock, TraceFormat, TraceLines,
     },
 };
 use proptest::prelude::*;
@@ -196,7 +196,8 @@ proptest! {
         segment_replay.log_segments();
         let mut timeline = Timeline::default();
         let line_options = ExitLineOptions { min_ns: 0, per_exit: true, json: true, is_sampled: false };
-        let mut exit_lines = ExitLines::new(&formats, line_options).unwrap();
+        let names = ItemNames { comm: "", vm_name: &|_| "vm".to_owned() };
+        let mut exit_lines = ExitLines::new(&formats, line_options, ReportOrigin::new(SelectedBy::default())).unwrap();
         let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, TraceClock::Mono, false);
         let mut trigger = ExitTrigger::new(Duration::from_nanos(slow_ns), &formats).unwrap();
         let (mut out, mut fired, mut slow) = (Vec::new(), 0, 0);
@@ -206,11 +207,11 @@ proptest! {
             replay.add_item(&item);
             segment_replay.add_item(&item);
             timeline.add_item(&item);
-            exit_lines.add_item(&item, true, &formats, "", &mut lines, &mut out).unwrap();
+            exit_lines.add_item(&item, true, &formats, names, &mut lines, &mut out).unwrap();
             fired += u64::from(trigger.add_item(&item).is_some());
             segments.extend(segment_replay.drain_segments());
         }
-        exit_lines.finish(&formats, &mut lines, &mut out).unwrap();
+        exit_lines.finish(&mut lines, &mut out).unwrap();
         segment_replay.finish_segments();
         segments.extend(segment_replay.drain_segments());
         for segment in &segments {

@@ -8,7 +8,9 @@ use serde_json::Value;
 use crate::temporary_folder::TemporaryFolder;
 use crate::{
     convert, python, run,
-    sample_recording::{START_NS, TGID, write_many_exits, write_one_exit_of_each_kind},
+    sample_recording::{
+        BOOT_ID, HOST, KERNEL, START_NS, TGID, write_many_exits, write_one_exit_of_each_kind,
+    },
 };
 
 pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {
@@ -72,6 +74,20 @@ pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {
         trace["slices"][0]["notes"]["guest_rip"],
         0xffff_ffff_8100_0000 + 2_000u64
     );
+    let notes = &trace["slices"][2]["notes"];
+    let expected = serde_json::json!({
+        "reason": "io",
+        "vcpu": 0,
+        "cause_kind": "pio",
+        "cause_code": 0x3f8,
+        "cause": "port 0x3f8 out",
+        "cause_name": "COM1 data",
+        "guest_rip": 0xffff_ffff_8100_0000 + 3_000u64,
+    });
+    assert_eq!(notes, &expected);
+    assert_eq!(trace["kernel"], KERNEL);
+    let labels = serde_json::json!([format!("host {HOST}")]);
+    assert_eq!(process_labels(&trace), labels);
     assert_eq!(trace["slices"][10]["notes"]["open"], true);
     let instants = &trace["instants"];
     assert_eq!(instants[0]["name"], "npf");
@@ -82,6 +98,16 @@ pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {
     assert_eq!(instants[2]["name"], "incomplete recording");
     assert_eq!(instants[2]["notes"]["unmatched"], 1);
     Ok(())
+}
+
+/// Returns the labels of the first process.
+fn process_labels(trace: &Value) -> Value {
+    let tracks = trace["tracks"].as_array();
+    let process = tracks
+        .into_iter()
+        .flatten()
+        .find(|it| it["kind"] == "process");
+    process.map_or(Value::Null, |it| it["labels"].clone())
 }
 
 pub(crate) fn check_perfetto_counts() -> Result<(), Failed> {
@@ -164,13 +190,17 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         .flatten()
         .filter_map(|it| Some((it[0].as_str()?, it[1].as_str()?)))
         .collect();
-    assert_eq!(types.len(), 19);
+    assert_eq!(types.len(), 25);
     for (name, kind) in [
         ("time_ns", "BIGINT"),
         ("cpu", "UINTEGER"),
         ("vm", "VARCHAR"),
         ("guest_rip", "UBIGINT"),
         ("open", "BOOLEAN"),
+        ("isa", "VARCHAR"),
+        ("cause_code", "UBIGINT"),
+        ("cause", "VARCHAR"),
+        ("host", "VARCHAR"),
     ] {
         assert_eq!(types[name], kind, "{name}");
     }
@@ -203,7 +233,7 @@ pub(crate) fn check_duckdb_events() -> Result<(), Failed> {
     let mut counted: Vec<_> = report["events"].as_array().into_iter().flatten().collect();
     counted.retain(|it| it["count"] != 0);
     counted.sort_by_key(|it| it["event"].as_str().map(ToOwned::to_owned));
-    assert_eq!(counted.len(), 5, "{report}");
+    assert_eq!(counted.len(), 6, "{report}");
     for (row, event) in counts.as_array().into_iter().flatten().zip(counted) {
         let name = event["event"].as_str().unwrap_or_default();
         assert_eq!(name.split(':').nth(1), row[0].as_str());
@@ -221,6 +251,18 @@ pub(crate) fn check_duckdb_events() -> Result<(), Failed> {
         "{row}"
     );
     assert_eq!(row[1], "npf");
+    let hosts = format!(
+        "select count(*), count(vcpu), count(*) filter (host = '{HOST}' and boot_id = '{BOOT_ID}') from '{}'",
+        out.display()
+    );
+    let hosts = &python::run_script("convert/run_query.py", &hosts)?[0];
+    assert_eq!((&hosts[0], &hosts[0]), (&hosts[1], &hosts[2]));
+    let kernel = format!(
+        "select value::varchar from parquet_kv_metadata('{}') where key::varchar = 'kvm-collector.kernel'",
+        out.display()
+    );
+    let kernel = python::run_script("convert/run_query.py", &kernel)?;
+    assert_eq!(kernel[0][0], KERNEL);
     let metadata = format!(
         "select value::varchar from parquet_kv_metadata('{}') where key::varchar like '%loss%'",
         out.display()

@@ -11,7 +11,7 @@ trace = Trace()
 with open(sys.argv[1], "rb") as file:
     trace.ParseFromString(file.read())
 
-tracks, names, annotation_names, clock = {}, {}, {}, None
+tracks, names, annotation_names, texts, clock, kernel = {}, {}, {}, {}, None, None
 slices, instants, counts, open_slices = [], [], [], {}
 events = []
 for packet in trace.packet:
@@ -25,17 +25,25 @@ for packet in trace.packet:
         name = it.process.process_name or it.thread.thread_name or it.name
         kind = "process" if it.HasField("process") else "thread" if it.HasField("thread") else "counter" if it.HasField("counter") else "track"
         assert it.uuid not in tracks
-        tracks[it.uuid] = {"name": name, "kind": kind, "pid": it.process.pid or it.thread.pid, "tid": it.thread.tid, "parent": it.parent_uuid}
+        tracks[it.uuid] = {"name": name, "kind": kind, "pid": it.process.pid or it.thread.pid, "tid": it.thread.tid, "parent": it.parent_uuid, "labels": list(it.process.process_labels)}
     for it in packet.interned_data.event_names:
         names[it.iid] = it.name
     for it in packet.interned_data.debug_annotation_names:
         annotation_names[it.iid] = it.name
+    for it in packet.interned_data.debug_annotation_string_values:
+        texts[it.iid] = it.str.decode()
+    if packet.HasField("system_info"):
+        kernel = packet.system_info.utsname.release
+        assert packet.system_info.tracing_service_version.startswith("kvm-collector ")
     if packet.HasField("track_event"):
         it = packet.track_event
         assert it.track_uuid in tracks
         annotations = {}
         for note in it.debug_annotations:
-            annotations[annotation_names[note.name_iid]] = getattr(note, note.WhichOneof("value"))
+            value = getattr(note, note.WhichOneof("value"))
+            if note.WhichOneof("value") == "string_value_iid":
+                value = texts[value]
+            annotations[annotation_names[note.name_iid]] = value
         name = names[it.name_iid] if it.name_iid else None
         events.append((packet.timestamp, it.type, it.track_uuid, name, annotations, it.counter_value))
 
@@ -54,4 +62,4 @@ for time, kind, track, name, annotations, value in events:
         assert kind == TrackEvent.TYPE_COUNTER
         counts.append({"track": tracks[track]["name"], "at": time, "value": value})
 assert not any(open_slices.values()), "slices have no end"
-json.dump({"clock": clock, "tracks": list(tracks.values()), "slices": slices, "instants": instants, "counts": counts}, sys.stdout)
+json.dump({"clock": clock, "kernel": kernel, "tracks": list(tracks.values()), "slices": slices, "instants": instants, "counts": counts}, sys.stdout)

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use kvm_collector::{
+    host::machine::Machine,
     model::Batch,
     recording::{HostFacts, Recorder, RecorderOptions},
     tracefs::Format,
@@ -20,13 +21,22 @@ pub(crate) const TGID: u32 = 1 << 30;
 
 pub(crate) const START_NS: u64 = 5_000_000_000;
 
-const EVENTS: [(&str, &str); 5] = [
+const EVENTS: [(&str, &str); 6] = [
     ("kvm", "kvm_entry"),
     ("kvm", "kvm_exit"),
     ("kvm", "kvm_userspace_exit"),
     ("kvm", "kvm_vcpu_wakeup"),
     ("sched", "sched_switch"),
+    ("kvm", "kvm_pio"),
 ];
+
+/// The name of the VM.
+pub(crate) const VM: &str = "web-1";
+
+/// The host of the recordings.
+pub(crate) const HOST: &str = "host-1";
+pub(crate) const BOOT_ID: &str = "0b0c0d0e-0000-4000-8000-000000000001";
+pub(crate) const KERNEL: &str = "6.12.0-test";
 
 /// Writes the events of vCPUs to a recording.
 struct RecordingWriter {
@@ -44,11 +54,19 @@ impl RecordingWriter {
             ..RecorderOptions::default()
         };
         let facts = HostFacts {
+            machine: Machine {
+                hostname: HOST.to_owned(),
+                boot_id: Some(BOOT_ID.to_owned()),
+                release: KERNEL.to_owned(),
+                ..Machine::default()
+            },
             clocks: (1_700_000_000_000_000_000, START_NS),
             ..HostFacts::default()
         };
+        let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
+        recorder.set_vm_name(TGID, VM.to_owned());
         Self {
-            recorder: Recorder::new(options, &events, &facts).expect("a file"),
+            recorder,
             formats,
             bytes: BytesMut::new(),
             newest_ns: 0,
@@ -133,6 +151,8 @@ pub(crate) fn write_one_exit_of_each_kind(path: &Path) {
     writer.add_entry(2_500, 0);
     // In the VMM from 3100 ns, and preempted there from 3300 to 3600 ns.
     writer.add_exit(3_000, 0, IO);
+    let access = [("port", 0x3f8), ("rw", 1), ("size", 1), ("count", 1)];
+    writer.add_event(3_050, 0, "kvm_pio", &access);
     writer.add_event(3_100, 0, "kvm_userspace_exit", &[("reason", 2)]);
     let thread = u64::from(TGID);
     let switch = [("prev_pid", thread), ("next_pid", 0)];
@@ -163,7 +183,12 @@ pub(crate) fn write_many_exits(path: &Path, exits: u64) {
         let vcpu = u32::try_from(number % 4).expect("few");
         let at_ns = number * 1_000;
         writer.add_exit(at_ns, vcpu, reasons.next().unwrap_or(IO));
+        // Two accesses to ports. The last one is the cause.
         if number % 5 == 1 {
+            let port = [0x3f8, 0x3fd, 0x70][(number / 5 % 3) as usize];
+            writer.add_event(at_ns + 40, vcpu, "kvm_pio", &[("port", 0x80), ("rw", 1)]);
+            let access = [("port", port), ("rw", number / 15 % 2)];
+            writer.add_event(at_ns + 50, vcpu, "kvm_pio", &access);
             writer.add_event(at_ns + 100, vcpu, "kvm_userspace_exit", &[("reason", 2)]);
         }
         if number % 5 == 2 {

@@ -54,6 +54,7 @@ fn collect_segments(path: &Path) -> Result<SegmentCollector, Failed> {
         exit_replay: Some(replay_options(&formats)),
         formats,
         playback: PlaybackOptions::default(),
+        identifies_vcpus: false,
         reasons: None,
     };
     let mut collected = SegmentCollector::default();
