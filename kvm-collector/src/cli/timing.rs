@@ -125,13 +125,7 @@ pub(super) fn recorded_timing_request(find: &FindFormat<'_>) -> anyhow::Result<T
 
 /// Returns the events by which exits are given causes by default: those that the kernel or recording has.
 pub(super) fn default_cause_events(find: &FindFormat<'_>) -> anyhow::Result<Vec<DetailEvent>> {
-    let mut events = Vec::new();
-    for kind in EventKind::cause_kinds() {
-        if let Some(format) = find("kvm", &kind.event)? {
-            events.push(DetailEvent { kind, format });
-        }
-    }
-    Ok(events)
+    DetailEvent::default_causes(|name| find("kvm", name))
 }
 
 /// Returns map sizes for the number of vCPUs of this host. `max_rows` overrides the number of exit rows.

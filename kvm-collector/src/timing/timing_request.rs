@@ -1,6 +1,6 @@
 //! A request to time VM exits.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use crate::{
     model::EventKind,
@@ -37,6 +37,25 @@ pub struct DetailEvent {
     pub kind: EventKind,
     /// The event's format.
     pub format: Format,
+}
+
+impl DetailEvent {
+    /// Returns the events that give exits causes by default: those whose format `find` returns. `find` gets the names
+    /// of kvm events.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub fn default_causes<E>(
+        mut find: impl FnMut(&str) -> Result<Option<Format>, E>,
+    ) -> Result<Vec<Self>, E> {
+        let mut events = Vec::new();
+        for kind in EventKind::cause_kinds() {
+            if let Some(format) = find(&kind.event)? {
+                events.push(Self { kind, format });
+            }
+        }
+        Ok(events)
+    }
 }
 
 impl TimingRequest {
@@ -80,6 +99,23 @@ impl TimingRequest {
             userspace_exit: find("kvm_userspace_exit"),
             wakeup: find("kvm_vcpu_wakeup"),
             ..Self::default()
+        }
+    }
+
+    /// As [`TimingRequest::from_formats`], but also with the causes of exits, and with `sched_switch` if
+    /// `formats` has it.
+    #[must_use]
+    pub fn with_causes_from_formats(formats: &[Format]) -> Self {
+        let find = |system: &str, name: &str| {
+            let format = formats.iter().find(|it| it.is_event(system, name));
+            format.cloned()
+        };
+        let Ok(cause_events) =
+            DetailEvent::default_causes(|name| Ok::<_, Infallible>(find("kvm", name)));
+        Self {
+            switch: find("sched", "sched_switch"),
+            cause_events,
+            ..Self::from_formats(formats)
         }
     }
 }

@@ -10,10 +10,10 @@ use std::{
 use super::{ItemNames, TraceLines, exit_buffer::ExitBuffer};
 use crate::{
     model::{
-        Event, EventKind, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
+        Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
         capacity::{MAX_EXIT_TEXT_BYTES, MAX_THREADS},
     },
-    timing::{DetailEvent, Replay, ReplayOptions, TimingError, TimingRequest},
+    timing::{Replay, ReplayOptions, TimingError, TimingRequest},
     tracefs::Format,
     view::{ExitRecords, ReportOrigin},
 };
@@ -379,21 +379,10 @@ fn more_events(number: u64) -> String {
 
 /// Builds the request to time exits. JSON also has the causes of exits, and preempted time.
 fn timing_request(formats: &[Format], options: ExitLineOptions) -> TimingRequest {
-    let request = TimingRequest::from_formats(formats);
-    if !(options.per_exit && options.json) {
-        return request;
-    }
-    let find = |system, name: &str| formats.iter().find(|it| it.is_event(system, name)).cloned();
-    let causes = EventKind::cause_kinds().into_iter();
-    TimingRequest {
-        switch: find("sched", "sched_switch"),
-        cause_events: causes
-            .filter_map(|kind| {
-                let format = find("kvm", &kind.event)?;
-                Some(DetailEvent { kind, format })
-            })
-            .collect(),
-        ..request
+    if options.per_exit && options.json {
+        TimingRequest::with_causes_from_formats(formats)
+    } else {
+        TimingRequest::from_formats(formats)
     }
 }
 
