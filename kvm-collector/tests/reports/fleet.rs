@@ -41,10 +41,8 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn fleet() -> Result<&'static str, Failed> {
     static FLEET: OnceLock<()> = OnceLock::new();
     const FOLDER: &str = "fleet";
-    if FLEET.get().is_none() {
-        let _ = fs::remove_dir_all(recording_folder().join(FOLDER));
-    }
     FLEET.get_or_init(|| {
+        let _ = fs::remove_dir_all(recording_folder().join(FOLDER));
         for (host, day) in RECORDINGS {
             let file = format!("host{host}-{day}.data");
             let contents = RecordingContents {
