@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{recording_folder::stdout, schema::check_schema};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "exits -i kvm.data --json -I 1s",
     "exits -i lossy.data --json --by vm,vcpu,reason --hist --percentiles 50,99.9 --advice --causes 3",
     "exits -i kvm.data --json --kind msr --by vm,reason",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 15] = [
     "stat -i lossy.data --json -e kvm_exit",
     "trace -i lossy.data --json",
     "trace -i lossy.data --json --per-exit",
+    "trace -i kvm.data --json --per-exit -e kvm_pio",
     "list -i kvm.data --json",
     "list -i kvm.data --json vms",
     "list --json kinds",
