@@ -147,6 +147,7 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
             path,
             codes: None,
             formats: &selected.formats,
+            is_part: options.limits.is_part(),
         };
         log::warn!("{}", no_match::explain_recorded(&request, selection, &[]));
     }

@@ -17,7 +17,11 @@ fn check_recording(write: fn(&std::path::Path), args: &[&str], texts: &[&str]) {
 
 #[test]
 fn exits_that_an_option_left_out_are_counted() {
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 7] = [
+        (
+            &["exits", "--from", "1ns", "-d", "1ns"],
+            &["no VM exits in the selected time of", "has 30"],
+        ),
         (
             &["exits", "--reason", "EPT_*"],
             &[

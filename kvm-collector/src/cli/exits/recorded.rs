@@ -58,6 +58,7 @@ pub(super) fn run(
             path,
             codes: writer.reasons.as_deref(),
             formats: &[],
+            is_part: options.limits.is_part(),
         };
         let message = no_match::explain_recorded(&request, selection, &writer.unselected);
         log::warn!("{message}");

@@ -86,6 +86,9 @@ pub(in crate::cli) fn explain(
     unselected: &[(String, u64)],
 ) -> String {
     let contents = Contents::read(recording.path);
+    if recording.is_part {
+        return explain_part(request, recording.path, contents.as_ref());
+    }
     contents
         .and_then(|contents| explain_contents(request, recording, &contents))
         .or_else(|| explain_reasons(request, unselected))
@@ -96,6 +99,24 @@ pub(in crate::cli) fn explain(
                 options => format!("no {name} of this recording matched {}", options.join(" ")),
             }
         })
+}
+
+/// Says that the selected time has nothing, and what the whole recording has.
+fn explain_part(request: &Request<'_>, path: &Path, contents: Option<&Contents>) -> String {
+    let name = request.requested.name();
+    let options = match request.option_texts().as_slice() {
+        [] => String::new(),
+        options => format!(" matched {}", options.join(" ")),
+    };
+    let whole = contents.map_or_else(String::new, |contents| {
+        let all = contents.occurrences.iter();
+        let all = total(all.filter(|it| is_requested(it, &request.requested)));
+        format!("; the whole recording has {}", count(all))
+    });
+    format!(
+        "no {name} in the selected time of {}{options}{whole}",
+        path.display()
+    )
 }
 
 /// `None` if the options do not explain it.

@@ -58,6 +58,8 @@ pub(in crate::cli) struct RecordingSelection<'a> {
     pub(in crate::cli) codes: Option<&'a [u32]>,
     /// Formats of the selected events, if events are selected.
     pub(in crate::cli) formats: &'a [Format],
+    /// Whether only a part of the time is selected.
+    pub(in crate::cli) is_part: bool,
 }
 
 /// Maximum number of names in a message.

@@ -116,6 +116,7 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         path,
         codes,
         formats,
+        is_part: options.limits.is_part(),
     };
     summary::warn_if_empty(args, &summary, Some(selection));
     Ok(args.exit_code(&summary.loss))

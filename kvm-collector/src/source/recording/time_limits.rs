@@ -34,6 +34,12 @@ impl RecordingTime {
 }
 
 impl TimeLimits {
+    /// Returns whether only a part of the recording is requested.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.from.is_some() || self.until.is_some() || self.duration_ns.is_some()
+    }
+
     /// Returns the start and the end of the range in ns of the clock of the events, given the time of
     /// the first selected event. The range is empty if the end is not after the start.
     pub(super) fn range(&self, first_ns: u64) -> (u64, u64) {
