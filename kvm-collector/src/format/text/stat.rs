@@ -51,6 +51,10 @@ fn write_events<'a>(
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    let mut events = events.peekable();
+    if events.peek().is_none() {
+        return Ok(());
+    }
     let mut table = new_table(&["count", "rate/s", "event"], 2..3);
     for event in events {
         table.add_row([
