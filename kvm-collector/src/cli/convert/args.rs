@@ -9,14 +9,15 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use super::output_files::{Output, Writer};
 use crate::{
     cli::{
-        output_file::CompleteFile,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
         time_range::RangeArgs,
         usage::bail_usage,
     },
+    convert::PartitionKey,
     model::Loss,
     recording::Metadata,
     source::{RecordingSummary, TimeLimits},
@@ -33,7 +34,8 @@ use crate::{
   kvm-collector convert -i kvm.data --rows events -o events.parquet
   kvm-collector convert -i kvm.data --vm web-1 --reason 'hlt,npf' -o exits.csv
   kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o -
-  kvm-collector convert -i kvm.data --vm 'web-*' -o web.html")]
+  kvm-collector convert -i kvm.data --vm 'web-*' -o web.html
+  kvm-collector convert -i kvm.data --partition dt,host -o fleet")]
 pub(in crate::cli) struct ConvertArgs {
     /// Read this recording, written by `kvm-collector record` or `perf record`; - is stdin
     #[arg(short, long, value_name = "FILE")]
@@ -47,9 +49,18 @@ pub(in crate::cli) struct ConvertArgs {
     #[arg(long, value_name = "WHAT", help_heading = "Output")]
     rows: Option<RowContents>,
 
-    /// Write to this file; - is stdout
+    /// Write to this file, or into this folder with --partition; - is stdout
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: PathBuf,
+
+    /// Write a file per day (dt) and host into the folder that -o names (parquet)
+    #[arg(
+        long,
+        value_name = "KEYS",
+        value_delimiter = ',',
+        help_heading = "Output"
+    )]
+    partition: Vec<PartitionBy>,
 
     /// Also write the losses to this file, as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -108,19 +119,6 @@ impl TargetFormat {
     }
 }
 
-/// The buffered output.
-pub(super) type Writer = BufWriter<Box<dyn Write + Send>>;
-
-/// The output file, which is not visible before it is complete; `None` for stdout.
-pub(super) struct Output(Option<CompleteFile>);
-
-impl Output {
-    /// Makes the output file visible.
-    pub(super) fn finish(self) -> io::Result<()> {
-        self.0.map_or(Ok(()), CompleteFile::finish)
-    }
-}
-
 /// Result of a conversion.
 pub(super) struct Converted {
     pub(super) summary: RecordingSummary,
@@ -141,11 +139,23 @@ pub(super) enum RowContents {
     Events,
 }
 
+/// By what `--partition` divides rows into files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PartitionBy {
+    /// By day in UTC: dt=YYYY-MM-DD
+    Dt,
+    /// By name of the host: host=NAME
+    Host,
+}
+
 impl ConvertArgs {
     /// Returns the output format: that of `--to`, or the one that the suffix of the output stands for.
     pub(super) fn target_format(&self) -> anyhow::Result<TargetFormat> {
         if let Some(format) = self.to {
             return Ok(format);
+        }
+        if !self.partition.is_empty() {
+            return Ok(TargetFormat::Parquet);
         }
         let suffix = self.output.extension().and_then(|it| it.to_str());
         let suffix = suffix.unwrap_or_default().to_ascii_lowercase();
@@ -195,8 +205,32 @@ impl ConvertArgs {
             };
             bail_usage!("-e selects events, but --to {name} writes exits: {advice}");
         }
+        self.check_partition(format, name)?;
         if self.loss.as_ref() == Some(&self.output) {
             bail_usage!("-o and --loss are the same file: use another one for --loss");
+        }
+        Ok(())
+    }
+
+    /// Checks `--partition`, whose files are named by the program.
+    fn check_partition(&self, format: TargetFormat, format_name: &str) -> anyhow::Result<()> {
+        let keys = &self.partition;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        if format != TargetFormat::Parquet {
+            bail_usage!(
+                "--partition cannot be used with --to {format_name}, which is a single file: use --to parquet"
+            );
+        }
+        if (1..keys.len()).any(|index| keys[..index].contains(&keys[index])) {
+            bail_usage!("--partition has a value twice: use dt, host, or dt,host");
+        }
+        if self.output == Path::new("-") || self.output.is_file() {
+            bail_usage!(
+                "--partition writes several files, and `{}` is not a folder: give a folder with -o",
+                self.output.display()
+            );
         }
         Ok(())
     }
@@ -227,15 +261,29 @@ impl ConvertArgs {
         format!("cannot write to {}", self.output.display())
     }
 
+    /// Returns the folder for the files of `--partition`; `None` without it.
+    pub(super) fn partition_folder(&self) -> Option<&Path> {
+        (!self.partition.is_empty()).then_some(&*self.output)
+    }
+
+    /// Returns the values by which rows are divided into files.
+    pub(super) fn partition_keys(&self) -> Vec<PartitionKey> {
+        let keys = self.partition.iter().map(|it| match it {
+            PartitionBy::Dt => PartitionKey::Day,
+            PartitionBy::Host => PartitionKey::Host,
+        });
+        keys.collect()
+    }
+
     /// Opens the output. [`Output::finish`] must be called when it is complete.
     pub(super) fn open(&self) -> anyhow::Result<(Output, Writer)> {
-        let (file, out): (_, Box<dyn Write + Send>) = if self.output == Path::new("-") {
-            (None, Box::new(io::stdout()))
+        let output = Output::default();
+        let out: Box<dyn Write + Send> = if self.output == Path::new("-") {
+            Box::new(io::stdout())
         } else {
-            let created = CompleteFile::create(&self.output);
-            let (complete, file) = created.with_context(|| self.write_error())?;
-            (Some(complete), Box::new(file))
+            let created = output.create(&self.output);
+            Box::new(created.with_context(|| self.write_error())?)
         };
-        Ok((Output(file), BufWriter::with_capacity(256 << 10, out)))
+        Ok((output, BufWriter::with_capacity(256 << 10, out)))
     }
 }

@@ -1,5 +1,7 @@
 //! Targets that are written while the recording is read: all except HTML.
 
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 
 use super::{
@@ -8,12 +10,13 @@ use super::{
         origin,
         timing::{self, FindFormat},
     },
-    args::{ConvertArgs, Converted, RowContents, Writer},
+    args::{ConvertArgs, Converted, RowContents},
+    output_files::{Output, Writer},
 };
 use crate::{
     convert::{
-        ConvertError, ConvertOptions, Csv, Parquet, Perfetto, RowSink, RowType, Sink, Text,
-        convert_recording,
+        ConvertError, ConvertOptions, Csv, Parquet, ParquetPartitions, PartitionKey, Perfetto,
+        RowSink, RowType, Sink, Text, convert_recording,
     },
     session,
     source::{PlaybackOptions, Recording},
@@ -41,8 +44,13 @@ pub(super) fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
     let conversion = conversion_options(args, to, &recording)?;
-    let (output, out) = args.open()?;
-    let mut sink = new_sink(args, to, &recording, &conversion, out)?;
+    let (output, mut sink) = match args.partition_folder() {
+        Some(folder) => new_partitions(args, folder, &recording, &conversion)?,
+        None => {
+            let (output, out) = args.open()?;
+            (output, new_sink(args, to, &recording, &conversion, out)?)
+        }
+    };
     let result = convert_recording(
         recording,
         conversion,
@@ -119,12 +127,7 @@ fn new_sink(
 ) -> anyhow::Result<Box<dyn Sink>> {
     let metadata = recording.metadata();
     let origin = origin::of_recording(&args.input, metadata, args.selected_by());
-    let timing = conversion.exit_replay.as_ref();
-    let timing = timing.map(|it| it.timing.clone()).unwrap_or_default();
-    let rows = match args.rows() {
-        RowContents::Exits => RowType::Exits,
-        RowContents::Events => RowType::Events,
-    };
+    let (timing, rows) = (timing_of(conversion), row_type(args));
     Ok(match to {
         StreamTarget::Perfetto => {
             let (names, clocks) = (ExitNames::new(timing), metadata.wall_and_event_ns());
@@ -143,6 +146,44 @@ fn new_sink(
             Box::new(Text::new(rows, &conversion.formats, json, origin, out)?)
         }
     })
+}
+
+/// Creates the sink of a table in several files, and the files.
+fn new_partitions(
+    args: &ConvertArgs,
+    folder: &Path,
+    recording: &Recording,
+    conversion: &ConvertOptions,
+) -> anyhow::Result<(Output, Box<dyn Sink>)> {
+    let metadata = recording.metadata();
+    let keys = args.partition_keys();
+    if keys.contains(&PartitionKey::Day) && metadata.wall_offset_ns().is_none() {
+        bail!(
+            "{} does not contain the date, so it cannot be divided into days: use --partition host",
+            args.input.display()
+        );
+    }
+    let origin = origin::of_recording(&args.input, metadata, args.selected_by());
+    let output = Output::default();
+    let (files, folder) = (output.clone(), folder.to_owned());
+    let create = move |path: &Path| files.create_in(&folder, path);
+    let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);
+    let records = ExitRecords::new(timing_of(conversion), origin);
+    Ok((output, Box::new(RowSink::new(records, table))))
+}
+
+/// Returns what a row of the table represents.
+fn row_type(args: &ConvertArgs) -> RowType {
+    match args.rows() {
+        RowContents::Exits => RowType::Exits,
+        RowContents::Events => RowType::Events,
+    }
+}
+
+/// Returns the request by which exits are timed. It is empty if events are converted.
+fn timing_of(conversion: &ConvertOptions) -> TimingRequest {
+    let replay = conversion.exit_replay.as_ref();
+    replay.map(|it| it.timing.clone()).unwrap_or_default()
 }
 
 /// Builds the request to time exits by reason, with their causes.
