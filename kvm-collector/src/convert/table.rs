@@ -38,6 +38,12 @@ pub enum ColumnType {
 /// A column: its name, its type, and whether its values can be null.
 pub type Column = (&'static str, ColumnType, bool);
 
+/// The position of the column `time_ns`.
+pub(super) const TIME_NS_COLUMN: usize = 0;
+
+/// The position of the column `time`.
+pub(super) const TIME_COLUMN: usize = 1;
+
 const COMMON_COLUMNS: [Column; 10] = [
     ("time_ns", ColumnType::I64, false),
     ("time", ColumnType::WallTime, true),
@@ -143,6 +149,8 @@ mod tests {
         for columns in [RowType::Exits, RowType::Events] {
             let mut names: Vec<_> = columns.columns().map(|it| it.0).collect();
             let count = names.len();
+            assert_eq!(names[TIME_NS_COLUMN], "time_ns");
+            assert_eq!(names[TIME_COLUMN], "time");
             names.sort_unstable();
             names.dedup();
             assert_eq!(names.len(), count);

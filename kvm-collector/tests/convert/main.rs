@@ -2,6 +2,7 @@
 //!
 //! Perfetto and DuckDB are Python packages, which the tests install from PyPI. Without them, their tests are ignored.
 
+mod partitions;
 mod perfetto_and_duckdb;
 #[path = "../common/python.rs"]
 mod python;
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
         ),
         Trial::test("causes_are_those_of_exits", check_causes),
         Trial::test("format_follows_from_the_suffix", check_usage),
+        Trial::test("partitions_are_by_day_and_host", partitions::check_files),
+        Trial::test("partitions_need_a_folder", partitions::check_errors),
         Trial::test("lines_are_those_of_trace", check_lines),
         Trial::test("damaged_recordings_are_converted", check_damaged_recording),
         Trial::test("errors_name_the_file", check_errors),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         python_test("perfetto_counts_exits", check_perfetto_counts),
         python_test("duckdb_reads_exits", check_duckdb_exits),
         python_test("duckdb_reads_events", check_duckdb_events),
+        python_test("duckdb_reads_partitions", partitions::check_duckdb),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

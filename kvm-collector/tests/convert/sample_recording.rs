@@ -201,3 +201,24 @@ pub(crate) fn write_many_exits(path: &Path, exits: u64) {
     }
     writer.finish();
 }
+
+/// The time of midnight in UTC, after the start.
+const MIDNIGHT_NS: u64 = (24 * 3600 - 80_000) * 1_000_000_000;
+
+/// Writes a recording of two days, with three exits on the first day and two on the second. The first exit ends after
+/// all others.
+pub(crate) fn write_two_days(path: &Path) {
+    let mut writer = RecordingWriter::create(path);
+    writer.add_exit(1_000, 1, HLT);
+    writer.add_exit(2_000, 0, IO);
+    writer.add_event(2_100, 0, "kvm_pio", &[("port", 0x3f8), ("rw", 1)]);
+    writer.add_entry(2_500, 0);
+    writer.add_exit(MIDNIGHT_NS - 1_000, 0, NPF);
+    writer.add_entry(MIDNIGHT_NS + 500, 0);
+    for at_ns in [1_000, 2_000] {
+        writer.add_exit(MIDNIGHT_NS + at_ns, 0, NPF);
+        writer.add_entry(MIDNIGHT_NS + at_ns + 500, 0);
+    }
+    writer.add_entry(MIDNIGHT_NS + 5_000, 1);
+    writer.finish();
+}

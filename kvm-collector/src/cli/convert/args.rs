@@ -3,21 +3,21 @@
 use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use super::output_files::{Output, Writer};
 use crate::{
     cli::{
-        output_file::CompleteFile,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
         time_range::RangeArgs,
         usage::bail_usage,
     },
+    convert::PartitionKey,
     model::Loss,
     recording::Metadata,
     source::{RecordingSummary, TimeLimits},
@@ -32,10 +32,10 @@ use crate::{
   kvm-collector convert -i kvm.data -o kvm.pftrace
   kvm-collector convert -i kvm.data -o exits.parquet
   kvm-collector convert -i kvm.data --rows events -o events.parquet
-  kvm-collector convert -i kvm.data --partition dt,host -o fleet
   kvm-collector convert -i kvm.data --vm web-1 --reason 'hlt,npf' -o exits.csv
   kvm-collector convert -i kvm.data --to json --rows events -e kvm_exit -o -
-  kvm-collector convert -i kvm.data --vm 'web-*' -o web.html")]
+  kvm-collector convert -i kvm.data --vm 'web-*' -o web.html
+  kvm-collector convert -i kvm.data --partition dt,host -o fleet")]
 pub(in crate::cli) struct ConvertArgs {
     /// Read this recording, written by `kvm-collector record` or `perf record`; - is stdin
     #[arg(short, long, value_name = "FILE")]
@@ -49,16 +49,18 @@ pub(in crate::cli) struct ConvertArgs {
     #[arg(long, value_name = "WHAT", help_heading = "Output")]
     rows: Option<RowContents>,
 
-    /// Write to this file; - is stdout
+    /// Write to this file, or into this folder with --partition; - is stdout
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: PathBuf,
 
-    /// Write a Parquet file per day and host, below the folder -o: dt=2026-11-25/host=web-1
-    ///
-    /// Query engines take these folders as columns (Hive layout). The files of another recording are
-    /// added; those of the same recording are replaced. docs/fleet.md has queries.
-    #[arg(long, value_name = "KEYS", value_parser = ["dt,host"], help_heading = "Output")]
-    pub(super) partition: Option<String>,
+    /// Write a file per day (dt) and host into the folder that -o names (parquet)
+    #[arg(
+        long,
+        value_name = "KEYS",
+        value_delimiter = ',',
+        help_heading = "Output"
+    )]
+    partition: Vec<PartitionBy>,
 
     /// Also write the losses to this file, as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -117,35 +119,6 @@ impl TargetFormat {
     }
 }
 
-/// The buffered output.
-pub(super) type Writer = BufWriter<Box<dyn Write + Send>>;
-
-/// The output files, which are not visible before they are complete; none for stdout.
-#[derive(Clone, Default)]
-pub(super) struct Output(Arc<Mutex<Vec<CompleteFile>>>);
-
-impl Output {
-    /// Creates a file.
-    pub(super) fn create(&self, path: &Path) -> io::Result<Writer> {
-        let (complete, file) = CompleteFile::create(path)?;
-        self.files().push(complete);
-        Ok(buffered(Box::new(file)))
-    }
-
-    /// Makes the output files visible.
-    pub(super) fn finish(&self) -> io::Result<()> {
-        self.files().drain(..).try_for_each(CompleteFile::finish)
-    }
-
-    fn files(&self) -> MutexGuard<'_, Vec<CompleteFile>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn buffered(out: Box<dyn Write + Send>) -> Writer {
-    BufWriter::with_capacity(256 << 10, out)
-}
-
 /// Result of a conversion.
 pub(super) struct Converted {
     pub(super) summary: RecordingSummary,
@@ -166,13 +139,22 @@ pub(super) enum RowContents {
     Events,
 }
 
+/// By what `--partition` divides rows into files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PartitionBy {
+    /// By day in UTC: dt=YYYY-MM-DD
+    Dt,
+    /// By name of the host: host=NAME
+    Host,
+}
+
 impl ConvertArgs {
     /// Returns the output format: that of `--to`, or the one that the suffix of the output stands for.
     pub(super) fn target_format(&self) -> anyhow::Result<TargetFormat> {
         if let Some(format) = self.to {
             return Ok(format);
         }
-        if self.partition.is_some() {
+        if !self.partition.is_empty() {
             return Ok(TargetFormat::Parquet);
         }
         let suffix = self.output.extension().and_then(|it| it.to_str());
@@ -223,15 +205,32 @@ impl ConvertArgs {
             };
             bail_usage!("-e selects events, but --to {name} writes exits: {advice}");
         }
-        if self.partition.is_some()
-            && (format != TargetFormat::Parquet || self.output == Path::new("-"))
-        {
-            bail_usage!(
-                "--partition writes Parquet files: use it with --to parquet and a folder as output"
-            );
-        }
+        self.check_partition(format, name)?;
         if self.loss.as_ref() == Some(&self.output) {
             bail_usage!("-o and --loss are the same file: use another one for --loss");
+        }
+        Ok(())
+    }
+
+    /// Checks `--partition`, whose files are named by the program.
+    fn check_partition(&self, format: TargetFormat, format_name: &str) -> anyhow::Result<()> {
+        let keys = &self.partition;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        if format != TargetFormat::Parquet {
+            bail_usage!(
+                "--partition cannot be used with --to {format_name}, which is a single file: use --to parquet"
+            );
+        }
+        if (1..keys.len()).any(|index| keys[..index].contains(&keys[index])) {
+            bail_usage!("--partition has a value twice: use dt, host, or dt,host");
+        }
+        if self.output == Path::new("-") || self.output.is_file() {
+            bail_usage!(
+                "--partition writes several files, and `{}` is not a folder: give a folder with -o",
+                self.output.display()
+            );
         }
         Ok(())
     }
@@ -262,15 +261,29 @@ impl ConvertArgs {
         format!("cannot write to {}", self.output.display())
     }
 
+    /// Returns the folder for the files of `--partition`; `None` without it.
+    pub(super) fn partition_folder(&self) -> Option<&Path> {
+        (!self.partition.is_empty()).then_some(&*self.output)
+    }
+
+    /// Returns the values by which rows are divided into files.
+    pub(super) fn partition_keys(&self) -> Vec<PartitionKey> {
+        let keys = self.partition.iter().map(|it| match it {
+            PartitionBy::Dt => PartitionKey::Day,
+            PartitionBy::Host => PartitionKey::Host,
+        });
+        keys.collect()
+    }
+
     /// Opens the output. [`Output::finish`] must be called when it is complete.
     pub(super) fn open(&self) -> anyhow::Result<(Output, Writer)> {
         let output = Output::default();
-        let out = match self.output == Path::new("-") {
-            true => buffered(Box::new(io::stdout())),
-            false => output
-                .create(&self.output)
-                .with_context(|| self.write_error())?,
+        let out: Box<dyn Write + Send> = if self.output == Path::new("-") {
+            Box::new(io::stdout())
+        } else {
+            let created = output.create(&self.output);
+            Box::new(created.with_context(|| self.write_error())?)
         };
-        Ok((output, out))
+        Ok((output, BufWriter::with_capacity(256 << 10, out)))
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod html;
+mod output_files;
 mod stream;
 mod summary;
 

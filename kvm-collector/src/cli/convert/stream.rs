@@ -1,6 +1,6 @@
 //! Targets that are written while the recording is read: all except HTML.
 
-use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
@@ -10,18 +10,19 @@ use super::{
         origin,
         timing::{self, FindFormat},
     },
-    args::{ConvertArgs, Converted, Output, RowContents, Writer},
+    args::{ConvertArgs, Converted, RowContents},
+    output_files::{Output, Writer},
 };
 use crate::{
     convert::{
-        ConvertError, ConvertOptions, Csv, Parquet, Partitioned, Perfetto, RowSink, RowType, Sink,
-        Text, convert_recording,
+        ConvertError, ConvertOptions, Csv, Parquet, ParquetPartitions, PartitionKey, Perfetto,
+        RowSink, RowType, Sink, Text, convert_recording,
     },
     session,
     source::{PlaybackOptions, Recording},
     timing::TimingRequest,
     tracefs::Format,
-    view::{ExitNames, ExitRecords, UtcTime},
+    view::{ExitNames, ExitRecords},
 };
 
 /// A target that is written while the recording is read.
@@ -43,12 +44,12 @@ pub(super) fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
     let conversion = conversion_options(args, to, &recording)?;
-    let (output, mut sink) = if args.partition.is_some() {
-        partitioned_sink(args, &recording, &conversion)?
-    } else {
-        let (output, out) = args.open()?;
-        let sink = new_sink(args, to, &recording, &conversion, out)?;
-        (output, sink)
+    let (output, mut sink) = match args.partition_folder() {
+        Some(folder) => new_partitions(args, folder, &recording, &conversion)?,
+        None => {
+            let (output, out) = args.open()?;
+            (output, new_sink(args, to, &recording, &conversion, out)?)
+        }
     };
     let result = convert_recording(
         recording,
@@ -126,12 +127,7 @@ fn new_sink(
 ) -> anyhow::Result<Box<dyn Sink>> {
     let metadata = recording.metadata();
     let origin = origin::of_recording(&args.input, metadata, args.selected_by());
-    let timing = conversion.exit_replay.as_ref();
-    let timing = timing.map(|it| it.timing.clone()).unwrap_or_default();
-    let rows = match args.rows() {
-        RowContents::Exits => RowType::Exits,
-        RowContents::Events => RowType::Events,
-    };
+    let (timing, rows) = (timing_of(conversion), row_type(args));
     Ok(match to {
         StreamTarget::Perfetto => {
             let (names, clocks) = (ExitNames::new(timing), metadata.wall_and_event_ns());
@@ -152,39 +148,42 @@ fn new_sink(
     })
 }
 
-/// Creates the sink of `--partition`. Also returns the files that it will create.
-fn partitioned_sink(
+/// Creates the sink of a table in several files, and the files.
+fn new_partitions(
     args: &ConvertArgs,
+    folder: &Path,
     recording: &Recording,
     conversion: &ConvertOptions,
 ) -> anyhow::Result<(Output, Box<dyn Sink>)> {
     let metadata = recording.metadata();
-    let Some((start_ns, _)) = metadata.wall_and_event_ns() else {
+    let keys = args.partition_keys();
+    if keys.contains(&PartitionKey::Day) && metadata.wall_offset_ns().is_none() {
         bail!(
-            "{} does not contain the date, so it cannot be partitioned by day; recordings of `kvm-collector record` do",
+            "{} does not contain the date, so it cannot be divided into days: use --partition host",
             args.input.display()
         );
-    };
-    let (rows, name) = match args.rows() {
-        RowContents::Exits => (RowType::Exits, "exits"),
-        RowContents::Events => (RowType::Events, "events"),
-    };
-    // The name identifies the recording on its host. Colons are not possible in names on all file systems.
-    let start = UtcTime { ns: start_ns }.to_string().replace(':', "");
-    let name = format!("{name}-{start}.parquet");
-    let (output, folder) = (Output::default(), args.output.clone());
-    let files = output.clone();
-    let create = move |partition: &str| {
-        let folder = folder.join(partition);
-        fs::create_dir_all(&folder)?;
-        files.create(&folder.join(&name))
-    };
+    }
     let origin = origin::of_recording(&args.input, metadata, args.selected_by());
-    let timing = conversion.exit_replay.as_ref();
-    let timing = timing.map(|it| it.timing.clone()).unwrap_or_default();
-    let table = Partitioned::new(rows, origin.clone(), create);
-    let sink = RowSink::new(ExitRecords::new(timing, origin), table);
-    Ok((output, Box::new(sink)))
+    let output = Output::default();
+    let (files, folder) = (output.clone(), folder.to_owned());
+    let create = move |path: &Path| files.create_in(&folder, path);
+    let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);
+    let records = ExitRecords::new(timing_of(conversion), origin);
+    Ok((output, Box::new(RowSink::new(records, table))))
+}
+
+/// Returns what a row of the table represents.
+fn row_type(args: &ConvertArgs) -> RowType {
+    match args.rows() {
+        RowContents::Exits => RowType::Exits,
+        RowContents::Events => RowType::Events,
+    }
+}
+
+/// Returns the request by which exits are timed. It is empty if events are converted.
+fn timing_of(conversion: &ConvertOptions) -> TimingRequest {
+    let replay = conversion.exit_replay.as_ref();
+    replay.map(|it| it.timing.clone()).unwrap_or_default()
 }
 
 /// Builds the request to time exits by reason, with their causes.

@@ -9,6 +9,10 @@ pub(super) fn print(args: &ConvertArgs, converted: &Converted) {
     if let Some(exits) = converted.exits_written {
         text += &format!(", {}", plural(exits, "exit"));
     }
+    if args.partition_folder().is_some() {
+        let files = converted.output.count() as u64;
+        text += &format!(", {}", plural(files, "file"));
+    }
     text += &format!(", {} lost", plural(converted.loss.lost, "event"));
     for entry in converted.loss.entries() {
         match entry.count {

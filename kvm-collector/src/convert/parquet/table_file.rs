@@ -1,5 +1,5 @@
-//! Writes tables as Parquet files, which have typed and compressed columns. Holds the rows of a row group in
-//! memory until the group is complete.
+//! Writes a table as a Parquet file, which has typed and compressed columns. Holds the rows of a row group in
+//! memory until the group is complete, and sorts them by time.
 
 use std::{
     io::{self, Write},
@@ -8,30 +8,29 @@ use std::{
 
 use parquet::{
     basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel},
-    data_type::{BoolType, ByteArray, ByteArrayType, Int32Type, Int64Type},
     errors::ParquetError,
     file::{
-        metadata::KeyValue,
+        metadata::{KeyValue, SortingColumn},
         properties::WriterProperties,
-        writer::{SerializedColumnWriter, SerializedFileWriter},
+        writer::SerializedFileWriter,
     },
     schema::types::{ColumnPath, Type},
 };
 
-use super::{
-    sink::{Gap, RecordingEnd},
-    table::{Cell, Column, ColumnType, RowType, TableWriter},
+use super::{column_buffer::ColumnBuffer, gap_list::GapList};
+use crate::{
+    convert::{
+        sink::{Gap, RecordingEnd},
+        table::{Cell, Column, ColumnType, RowType, TIME_NS_COLUMN, TableWriter},
+    },
+    view::ReportOrigin,
 };
-use crate::view::ReportOrigin;
 
 /// The maximum number of rows in a row group.
 const MAX_GROUP_ROWS: usize = 1 << 18;
 
 /// The maximum size of the text in a row group, in bytes.
 const MAX_GROUP_TEXT_BYTES: usize = 64 << 20;
-
-/// The maximum number of gaps that are listed in the file.
-const MAX_GAPS: usize = 1000;
 
 /// A Parquet file.
 #[derive(Debug)]
@@ -41,25 +40,7 @@ pub struct Parquet<W: Write + Send> {
     columns: Vec<ColumnBuffer>,
     rows: usize,
     text_bytes: usize,
-    gaps: Vec<serde_json::Value>,
-    omitted_gaps: u64,
-}
-
-/// The values of a column in the current row group.
-#[derive(Debug)]
-struct ColumnBuffer {
-    is_nullable: bool,
-    values: Values,
-    /// For a nullable column: 1 for each row with a value, 0 for each row without.
-    definition_levels: Vec<i16>,
-}
-
-#[derive(Debug)]
-enum Values {
-    U32(Vec<i32>),
-    I64(Vec<i64>),
-    Bool(Vec<bool>),
-    Text(Vec<ByteArray>),
+    gaps: GapList,
 }
 
 impl<W: Write + Send> Parquet<W> {
@@ -76,7 +57,12 @@ impl<W: Write + Send> Parquet<W> {
         let level = ZstdLevel::try_new(3).map_err(io_error)?;
         let mut properties = WriterProperties::builder()
             .set_created_by(concat!("kvm-collector ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(level));
+            .set_compression(Compression::ZSTD(level))
+            .set_sorting_columns(Some(vec![SortingColumn {
+                column_idx: 0, // time_ns
+                descending: false,
+                nulls_first: false,
+            }]));
         for name in ["time_ns", "time"] {
             // All values are different, so a dictionary would only cost time.
             let path = ColumnPath::new(vec![name.to_owned()]);
@@ -85,21 +71,7 @@ impl<W: Write + Send> Parquet<W> {
         let properties = Arc::new(properties.build());
         let mut writer =
             SerializedFileWriter::new(out, Arc::new(schema), properties).map_err(io_error)?;
-        let columns = row_type
-            .columns()
-            .map(|(_, column_type, is_nullable)| ColumnBuffer {
-                is_nullable,
-                values: match column_type {
-                    ColumnType::U32 => Values::U32(Vec::new()),
-                    ColumnType::U64
-                    | ColumnType::I64
-                    | ColumnType::Address
-                    | ColumnType::WallTime => Values::I64(Vec::new()),
-                    ColumnType::Bool => Values::Bool(Vec::new()),
-                    ColumnType::Text | ColumnType::Json => Values::Text(Vec::new()),
-                },
-                definition_levels: Vec::new(),
-            });
+        let columns = row_type.columns().map(|it| ColumnBuffer::new(&it));
         let facts = [
             ("host", origin.host.as_deref()),
             ("boot_id", origin.boot_id.as_deref()),
@@ -118,15 +90,29 @@ impl<W: Write + Send> Parquet<W> {
             columns: columns.collect(),
             rows: 0,
             text_bytes: 0,
-            gaps: Vec::new(),
-            omitted_gaps: 0,
+            gaps: GapList::default(),
         })
     }
 
-    fn write_group(&mut self) -> Result<(), ParquetError> {
+    /// Sets the gaps of the recording.
+    pub(super) fn set_gaps(&mut self, gaps: GapList) {
+        self.gaps = gaps;
+    }
+
+    /// Writes the rows that are in memory as a row group.
+    pub(super) fn write_group(&mut self) -> Result<(), ParquetError> {
         let Some(writer) = self.writer.as_mut().filter(|_| self.rows > 0) else {
             return Ok(());
         };
+        let rows = self
+            .columns
+            .get(TIME_NS_COLUMN)
+            .and_then(ColumnBuffer::sorted_rows);
+        if let Some(rows) = rows {
+            for column in &mut self.columns {
+                column.reorder(&rows);
+            }
+        }
         let mut group = writer.next_row_group()?;
         for column in &mut self.columns {
             if let Some(mut writer) = group.next_column()? {
@@ -137,83 +123,6 @@ impl<W: Write + Send> Parquet<W> {
         group.close()?;
         self.rows = 0;
         self.text_bytes = 0;
-        Ok(())
-    }
-}
-
-impl ColumnBuffer {
-    /// Appends a value. Returns the number of bytes of text that were added.
-    #[expect(
-        clippy::cast_possible_wrap,
-        clippy::cast_possible_truncation,
-        reason = "Parquet stores unsigned numbers with the same bits as signed ones"
-    )]
-    fn push(&mut self, cell: &Cell<'_>) -> usize {
-        let mut bytes = 0;
-        let has_value = *cell != Cell::Null || !self.is_nullable;
-        if self.is_nullable {
-            self.definition_levels.push(i16::from(has_value));
-        }
-        if !has_value {
-            return 0;
-        }
-        let number = match cell {
-            Cell::Number(number) => *number,
-            Cell::Address(address) => address.0,
-            Cell::Time(time) => time.ns,
-            _ => 0,
-        };
-        match &mut self.values {
-            Values::U32(values) => values.push(number as i32),
-            Values::I64(values) => values.push(number as i64),
-            Values::Bool(values) => values.push(*cell == Cell::Bool(true)),
-            Values::Text(values) => {
-                let text = match cell {
-                    Cell::Text(text) => *text,
-                    _ => "",
-                };
-                // If the text is the same as in the row before, share its memory.
-                match values.last() {
-                    Some(last) if last.data() == text.as_bytes() => values.push(last.clone()),
-                    _ => {
-                        bytes = text.len();
-                        values.push(text.into());
-                    }
-                }
-            }
-        }
-        bytes
-    }
-
-    fn write(&mut self, writer: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
-        let levels = self.is_nullable.then_some(&self.definition_levels[..]);
-        match &mut self.values {
-            Values::U32(values) => {
-                writer
-                    .typed::<Int32Type>()
-                    .write_batch(values, levels, None)?;
-                values.clear();
-            }
-            Values::I64(values) => {
-                writer
-                    .typed::<Int64Type>()
-                    .write_batch(values, levels, None)?;
-                values.clear();
-            }
-            Values::Bool(values) => {
-                writer
-                    .typed::<BoolType>()
-                    .write_batch(values, levels, None)?;
-                values.clear();
-            }
-            Values::Text(values) => {
-                writer
-                    .typed::<ByteArrayType>()
-                    .write_batch(values, levels, None)?;
-                values.clear();
-            }
-        }
-        self.definition_levels.clear();
         Ok(())
     }
 }
@@ -231,13 +140,7 @@ impl<W: Write + Send> TableWriter for Parquet<W> {
     }
 
     fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
-        if self.gaps.len() >= MAX_GAPS {
-            self.omitted_gaps += 1;
-            return Ok(());
-        }
-        let event = gap.event.map(ToString::to_string);
-        self.gaps
-            .push(serde_json::json!({ "lost": gap.lost, "event": event, "time_ns": gap.time_ns }));
+        self.gaps.add(gap);
         Ok(())
     }
 
@@ -246,11 +149,13 @@ impl<W: Write + Send> TableWriter for Parquet<W> {
         let Some(mut writer) = self.writer.take() else {
             return Ok(());
         };
-        let gaps = serde_json::to_string(&self.gaps)?;
         for (key, value) in [
             ("kvm-collector.loss", serde_json::to_string(end.loss)?),
-            ("kvm-collector.gaps", gaps),
-            ("kvm-collector.gaps_left_out", self.omitted_gaps.to_string()),
+            ("kvm-collector.gaps", self.gaps.to_json()?),
+            (
+                "kvm-collector.gaps_left_out",
+                self.gaps.omitted().to_string(),
+            ),
             (
                 "kvm-collector.defect",
                 end.defect.unwrap_or_default().into(),
@@ -288,7 +193,7 @@ fn schema_field(&(name, column_type, is_nullable): &Column) -> Result<Type, Parq
 }
 
 /// Unwraps the error of the file, which is the usual cause of an error of the writer.
-fn io_error(error: ParquetError) -> io::Error {
+pub(super) fn io_error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(error) => match error.downcast::<io::Error>() {
             Ok(error) => *error,
