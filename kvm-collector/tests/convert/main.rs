@@ -399,6 +399,9 @@ fn check_errors() -> Result<(), Failed> {
     };
     let messages = run_failing(&["csv"], &path, &path)?;
     assert!(messages.contains("is the recording itself"), "{messages}");
+    let recording = path.to_string_lossy();
+    let messages = run_failing(&["csv", "--loss", &recording], &path, &folder.file("out"))?;
+    assert!(messages.contains("is the recording itself"), "{messages}");
     let messages = run_failing(&["csv"], &path, Path::new("/nowhere/out"))?;
     assert!(
         messages.contains("cannot write to /nowhere/out"),

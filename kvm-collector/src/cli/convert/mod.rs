@@ -26,11 +26,13 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
     let format = args.target_format()?;
     args.check_options(format)?;
     let recording = Recording::open(&args.input)?;
-    if is_same_file(&args.input, &args.output) {
-        bail!(
-            "{} is the recording itself: choose another file for the result",
-            args.output.display()
-        );
+    for path in [&args.output].into_iter().chain(&args.loss) {
+        if is_same_file(&args.input, path) {
+            bail!(
+                "{} is the recording itself: choose another file for the result",
+                path.display()
+            );
+        }
     }
     let wall_offset_ns = recording.metadata().wall_offset_ns();
     let stream = |recording, to| stream::run(args, recording, to, global);
@@ -63,7 +65,7 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
     })
 }
 
-/// Returns whether the output would overwrite the recording.
+/// Returns whether an output would overwrite the recording.
 fn is_same_file(input: &Path, output: &Path) -> bool {
     match (input.canonicalize(), output.canonicalize()) {
         (Ok(input), Ok(output)) => input == output,
