@@ -109,7 +109,7 @@ fn exit(
     if preempt_watched {
         sortable::time(row.preempted_ns, out)?;
     }
-    match row.guest_rip {
+    match row.guest_rip.0 {
         0 => number(0, UNKNOWN, out)?,
         rip => number(rip, &format!("{rip:#x}"), out)?,
     }

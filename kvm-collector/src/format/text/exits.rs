@@ -120,7 +120,7 @@ mod tests {
             tid: None,
             reason: Some(reason.into()),
             reason_code: Some(0x78),
-            isa: Some(2),
+            isa: Some("svm"),
             key: None,
             name: None,
             code: None,

@@ -68,5 +68,5 @@ pub fn write_slow_exit(
     if let Some(cause) = &row.cause {
         write!(out, ", {}", with_name(cause, row.cause_name.as_deref()))?;
     }
-    writeln!(out, ", at {:#x}", row.guest_rip)
+    writeln!(out, ", at {}", row.guest_rip)
 }

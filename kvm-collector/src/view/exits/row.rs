@@ -39,9 +39,9 @@ pub struct ExitRow {
     /// Code of the exit reason as in `kvm_exit.exit_reason`; only if grouped by reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<u32>,
-    /// `kvm_exit.isa`: 1 = VMX, 2 = SVM; only if grouped by reason.
+    /// Instruction set that defines the reason: `vmx`, `svm` or `arm64`; only if grouped by reason.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub isa: Option<u32>,
+    pub isa: Option<&'static str>,
     /// Label of the counted event, if other events than exits are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -154,7 +154,7 @@ pub(super) fn exit_row(
             .map(|(_, tid)| tid),
         reason: reason.map(|key| names.reason(key)),
         reason_code: reason.and_then(|key| u32::try_from(key.code).ok()),
-        isa: reason.map(|key| key.subcode),
+        isa: reason.map(|key| names.reasons.isa_name(key.subcode)),
         key: event.map(|key| names.label(key)),
         name: event.and_then(|key| names.known_name(key)),
         code: event.map(|key| key.code << shift),

@@ -3,7 +3,7 @@
 use kvm_ebpf_common::{SlowExit, VCPU_UNKNOWN};
 use serde::Serialize;
 
-use super::KeyNames;
+use super::{KeyNames, exit_record::Address};
 use crate::model::pid_of;
 
 /// An exit that took longer than the requested threshold.
@@ -34,7 +34,7 @@ pub struct SlowExitRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause_name: Option<String>,
     /// Instruction pointer of the guest at the exit.
-    pub guest_rip: u64,
+    pub guest_rip: Address,
     /// Duration of the exit.
     pub time_ns: u64,
     /// Part of `time_ns` in the kernel.
@@ -69,7 +69,7 @@ impl SlowExitRow {
             what_name: names.known_name(exit.span.key),
             cause: (exit.cause.kind != 0).then(|| names.cause_label(exit.cause)),
             cause_name: names.known_cause_name(exit.cause),
-            guest_rip: exit.guest_rip,
+            guest_rip: Address(exit.guest_rip),
             time_ns: exit.span.total_ns,
             kernel_ns: exit.span.total_ns.saturating_sub(elsewhere_ns),
             vmm_ns: parts.vmm_ns,
