@@ -117,10 +117,8 @@ impl OutputArgs {
         }
         let loss = &total.loss;
         if self.format() == OutputFormat::Csv {
-            for entry in loss.entries() {
-                if let Some(number) = entry.count.filter(|number| *number > 0) {
-                    log::warn!("incomplete: {}", describe_loss(&entry, number));
-                }
+            for (entry, number) in loss.occurred() {
+                log::warn!("incomplete: {}", describe_loss(&entry, number));
             }
         }
         Ok(if self.strict && !loss.is_empty() {

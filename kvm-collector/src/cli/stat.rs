@@ -213,13 +213,10 @@ impl StatArgs {
 
     /// Returns the values of the options that select.
     fn selected_by(&self) -> SelectedBy {
-        let SelectedBy { from, until, .. } = self.input.range.selected_by();
-        SelectedBy {
+        self.input.range.add_to(SelectedBy {
             event: self.events.given().to_vec(),
-            from,
-            until,
             ..self.target.selected_by()
-        }
+        })
     }
 
     fn writer(&self, origin: ReportOrigin, global: GlobalOptions) -> Writer {

@@ -41,13 +41,13 @@ impl<const TO: bool> RangeArgs<TO> {
         self.from.is_none() && self.until.is_none()
     }
 
-    /// Returns the values of these options.
-    pub(super) fn selected_by(&self) -> SelectedBy {
+    /// Adds the values of these options to what is selected.
+    pub(super) fn add_to(&self, selected_by: SelectedBy) -> SelectedBy {
         let text = |given: &Option<GivenTime>| given.as_ref().map(|it| it.text.clone());
         SelectedBy {
             from: text(&self.from),
             until: text(&self.until),
-            ..SelectedBy::default()
+            ..selected_by
         }
     }
 

@@ -9,4 +9,4 @@ mod row_names;
 pub mod text;
 pub mod units;
 
-pub use loss::describe_loss;
+pub use loss::{describe_loss, describe_other_losses};

@@ -127,12 +127,16 @@ impl Loss {
         ]
     }
 
+    /// Returns the kinds of loss that occurred, each with its count.
+    pub fn occurred(&self) -> impl Iterator<Item = (LossEntry, u64)> {
+        let counted = self.entries().into_iter();
+        counted.filter_map(|entry| Some((entry, entry.count.filter(|count| *count > 0)?)))
+    }
+
     /// Returns whether no loss is known. Kinds of loss that the kernel does not count are ignored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries()
-            .iter()
-            .all(|entry| entry.count.unwrap_or(0) == 0)
+        self.occurred().next().is_none()
     }
 
     /// Returns the sum of the losses of two parts of a measurement.

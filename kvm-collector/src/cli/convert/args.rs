@@ -237,14 +237,11 @@ impl ConvertArgs {
 
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
-        let SelectedBy { from, until, .. } = self.range.selected_by();
-        SelectedBy {
+        self.range.add_to(SelectedBy {
             event: self.events.given().to_vec(),
             reason: self.reasons.patterns().to_vec(),
-            from,
-            until,
             ..self.target.selected_by()
-        }
+        })
     }
 
     /// Returns the range of the recording to convert.

@@ -1,7 +1,7 @@
 //! What `convert` prints on stderr at the end.
 
 use super::args::{ConvertArgs, Converted};
-use crate::format::{describe_loss, units::plural};
+use crate::format::{describe_other_losses, units::plural};
 
 /// Prints the summary.
 pub(super) fn print(args: &ConvertArgs, converted: &Converted) {
@@ -14,13 +14,6 @@ pub(super) fn print(args: &ConvertArgs, converted: &Converted) {
         text += &format!(", {}", plural(files, "file"));
     }
     text += &format!(", {} lost", plural(converted.loss.lost, "event"));
-    for entry in converted.loss.entries() {
-        match entry.count {
-            Some(count) if count > 0 && entry.name != "lost" => {
-                text += &format!("; {}", describe_loss(&entry, count));
-            }
-            _ => {}
-        }
-    }
+    text += &describe_other_losses(&converted.loss);
     eprintln!("kvm-collector: {}: {text}", args.output.display());
 }

@@ -392,13 +392,10 @@ impl ExitsArgs {
 
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
-        let SelectedBy { from, until, .. } = self.input.range.selected_by();
-        SelectedBy {
+        self.input.range.add_to(SelectedBy {
             reason: self.reasons.patterns().to_vec(),
-            from,
-            until,
             ..self.target.selected_by()
-        }
+        })
     }
 
     pub(super) fn writer(

@@ -143,14 +143,11 @@ impl TraceArgs {
 
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
-        let SelectedBy { from, until, .. } = self.input.range.selected_by();
-        SelectedBy {
+        self.input.range.add_to(SelectedBy {
             event: self.events.given().to_vec(),
             reason: self.reasons.patterns().to_vec(),
-            from,
-            until,
             ..self.target.selected_by()
-        }
+        })
     }
 
     fn is_json(&self) -> bool {

@@ -4,7 +4,7 @@ use super::args::TraceArgs;
 use crate::{
     cli::no_match::{self, RecordingSelection, Request, Requested},
     format::{
-        describe_loss,
+        describe_other_losses,
         units::{count, duration, plural},
     },
     session::trace::TraceSummary,
@@ -23,14 +23,7 @@ fn text(args: &TraceArgs, summary: &TraceSummary) -> String {
         plural(summary.printed, unit),
         plural(loss.lost, "event")
     );
-    for entry in loss.entries() {
-        match entry.count {
-            Some(number) if number > 0 && entry.name != "lost" => {
-                text += &format!("; {}", describe_loss(&entry, number));
-            }
-            _ => {}
-        }
-    }
+    text += &describe_other_losses(loss);
     match summary.in_progress {
         0 => {}
         1 => text += "; 1 exit was still in progress at the end",
