@@ -1,6 +1,8 @@
 //! Dates and times in the local time zone, for text that people read. Other formats use UTC.
 
-use jiff::{Timestamp, Zoned, tz::TimeZone};
+use jiff::{Timestamp, Zoned};
+
+use crate::host::local_time;
 
 /// Formats a time as date, time in microseconds and zone: `2026-11-25 14:17:09.123456 CET`. `None` if it cannot be
 /// represented.
@@ -31,11 +33,9 @@ pub fn range(start_unix_ns: u64, end_unix_ns: u64) -> Option<String> {
     ))
 }
 
-/// Converts a time to the zone of the environment variable TZ or of `/etc/localtime`, or to UTC if neither is usable.
 fn local(unix_ns: u64) -> Option<Zoned> {
-    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     let time = Timestamp::from_nanosecond(i128::from(unix_ns)).ok()?;
-    Some(time.to_zoned(zone))
+    Some(time.to_zoned(local_time::zone()))
 }
 
 #[cfg(test)]
