@@ -311,8 +311,12 @@ fn slow_exits() -> Result<(), Failed> {
             ensure(get_number(line, "vmm_ns")? >= 20_000_000, || {
                 format!("the VMM slept for 20 ms: {line}")
             })?;
-            ensure(get_number(line, "guest_rip")? > 0, || {
-                format!("no rip: {line}")
+            let rip = line["guest_rip"]
+                .as_str()
+                .and_then(|text| text.strip_prefix("0x"))
+                .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            ensure(rip.is_some_and(|rip| rip > 0), || {
+                format!("no hexadecimal rip: {line}")
             })?;
         }
     }
