@@ -71,6 +71,21 @@ pub fn is_running(tgid: u32) -> bool {
     flags.is_some_and(|flags| flags & PF_EXITING == 0)
 }
 
+/// Returns whether all threads of a process have started to exit. Its command line is then empty, even
+/// though its name can still be read.
+///
+/// Also true if the ids in `/proc` are not the kernel's.
+#[must_use]
+pub fn is_exiting(tgid: u32) -> bool {
+    let Some(process) = proc_dir(tgid) else {
+        return true;
+    };
+    let threads = numbered_entries(&process.join("task")).unwrap_or_default();
+    !threads
+        .iter()
+        .any(|(_, thread)| task::flags(thread).is_some_and(|flags| flags & PF_EXITING == 0))
+}
+
 /// Converts the id that a thread of this process reads (`gettid`) to the kernel's id of the thread.
 ///
 /// They differ in a pid namespace. `None` if the kernel's id is unknown.
@@ -107,6 +122,7 @@ mod tests {
         assert_eq!(id.is_some(), has_ids);
         let id = id.unwrap_or(own);
         assert_eq!(is_running(id), has_ids);
+        assert_eq!(!is_exiting(id), has_ids);
         assert_eq!(is_process(id), has_ids);
         assert_eq!(!has_ended(id, id), has_ids);
         assert_eq!(start_ticks(id).is_some_and(|ticks| ticks > 0), has_ids);

@@ -77,13 +77,15 @@ fn list_by(proc: &Path, is_same_file: &IsSameFile<'_>) -> io::Result<VmList> {
     Ok(found)
 }
 
-/// Name of the VM that a process runs; `None` if the process has ended or the ids in `/proc` are not
-/// the kernel's.
+/// Name of the VM that a process runs; `None` if the process ends or has ended, or if the ids in
+/// `/proc` are not the kernel's.
 #[must_use]
 pub fn name_of(tgid: u32) -> Option<String> {
     let process = process::proc_dir(tgid)?;
     let vmm = read_line(process.join("comm"))?;
-    Some(name(&process, &vmm, tgid))
+    let name = name(&process, &vmm, tgid);
+    // A process that ends has no command line any more, so the name may be another one than before.
+    (!process::is_exiting(tgid)).then_some(name)
 }
 
 fn name(process: &Path, vmm: &str, tgid: u32) -> String {
@@ -351,5 +353,24 @@ mod tests {
     #[test]
     fn a_missing_proc_is_an_error() {
         assert!(list(Path::new("/nonexistent")).is_err());
+    }
+
+    #[test]
+    fn an_ended_process_has_no_name() {
+        if namespaces::check_kernel_ids().is_err() {
+            return;
+        }
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        let began = std::time::Instant::now();
+        while !process::has_ended(pid, pid) {
+            assert!(began.elapsed().as_secs() < 10);
+            std::thread::yield_now();
+        }
+        // A zombie still has a `comm`.
+        assert_eq!(name_of(pid), None);
+        child.wait().unwrap();
+        assert_eq!(name_of(pid), None);
+        assert!(name_of(std::process::id()).is_some());
     }
 }
