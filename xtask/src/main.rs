@@ -9,6 +9,7 @@ mod build_ebpf;
 mod cargo;
 mod collector;
 mod demo;
+mod fuzz;
 mod names;
 mod process;
 mod run;
@@ -37,6 +38,7 @@ enum Command {
     Test(test::TestArgs),
     Bench(bench::BenchArgs),
     Soak(soak::SoakArgs),
+    Fuzz(fuzz::FuzzArgs),
     Names(names::NamesArgs),
     /// Run a command or a shell in a disposable VM with kvm_amd
     Vm(vm::command::VmArgs),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Names(args) => names::run(&args),
         Command::Vm(args) => vm::command::run(args),
     };

@@ -33,6 +33,9 @@ const LOCALE: &str = "libc-bin";
 /// The browser in tests of the HTML report: the name of the package and of the program.
 const CHROMIUM: &str = "chromium";
 
+/// Seconds that each fuzz target runs. `cargo test` alone runs them shorter.
+const FUZZ_SECONDS: &str = "30";
+
 /// Path of the live tests in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
 
@@ -136,7 +139,10 @@ fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
     info!("running the tests on this host");
     let mut output = Tee::new(true);
     let mut cargo = cargo::cargo();
-    cargo.args(["test", "--no-fail-fast"]).args(filter);
+    cargo
+        .args(["test", "--no-fail-fast"])
+        .args(filter)
+        .env("KVM_COLLECTOR_FUZZ_SECONDS", FUZZ_SECONDS);
     let succeeded = stream(&mut cargo, &mut output)?;
     Ok(EnvironmentResults {
         part: Part::from_output("host".to_owned(), &output.text(), succeeded),
