@@ -248,7 +248,7 @@ const EXIT_COLUMNS: [&str; 29] = [
 mod tests {
     use super::*;
     use crate::{
-        model::Loss,
+        model::{Loss, VmUuid},
         view::{DiffRow, DiffState, RateChange, SelectedBy, StatEvent, StatVm},
     };
 
@@ -313,6 +313,7 @@ mod tests {
 
     #[test]
     fn stat_has_one_kind_of_row() {
+        const UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
         let mut origin = ReportOrigin::new(SelectedBy::default());
         origin.host = Some("host1".into());
         origin.wall_offset_ns = Some(1_795_612_627_000_000_000);
@@ -336,19 +337,23 @@ mod tests {
         assert_eq!(
             lines(&report, true, false),
             format!(
-                "time,host,start_ns,elapsed_ns,vm,pid,event,count,rate_per_s\n{period},,,kvm:kvm_exit,5,2.500\n"
+                "time,host,start_ns,elapsed_ns,vm,vm_uuid,pid,event,count,rate_per_s\n{period},,,,kvm:kvm_exit,5,2.500\n"
             )
         );
         assert_eq!(lines(&report, false, true).lines().count(), 2);
-        report.vms = vec![StatVm {
+        let vm = |name: &str, vm_uuid| StatVm {
             host: None,
-            vm: "web".into(),
+            vm: name.into(),
+            vm_uuid,
             pid: 7,
             events: vec![event("kvm:kvm_exit", 5)],
-        }];
+        };
+        report.vms = vec![vm("web", VmUuid::parse(UUID)), vm("db", None)];
         assert_eq!(
             lines(&report, false, false),
-            format!("{period},web,7,kvm:kvm_exit,5,2.500\n")
+            format!(
+                "{period},web,{UUID},7,kvm:kvm_exit,5,2.500\n{period},db,,7,kvm:kvm_exit,5,2.500\n"
+            )
         );
     }
 }

@@ -124,11 +124,11 @@ mod tests {
         let names = reader.read_with(
             &batch_of(records),
             |_, tid, _| look_up("thread", tid),
-            |tgid| look_up("vm", tgid),
+            |tgid| look_up("vm", tgid).map(VmName::from),
         );
         let threads = names.threads.into_iter().map(|it| it.1);
         let mut read: Vec<_> = threads
-            .chain(names.vms.into_iter().map(|it| it.1))
+            .chain(names.vms.into_iter().map(|it| it.1.name))
             .collect();
         let mut lookups = lookups.into_inner();
         read.sort();

@@ -352,7 +352,7 @@ mod tests {
     /// Attributes an event of a thread other than the main thread.
     fn is_selected(attribution: &mut Attribution, tgid: u32, name: &str) -> bool {
         let tid = tgid + 1;
-        let name = |_| Some(name.to_owned());
+        let name = |_| Some(name.into());
         let raw = vec![0; formats()[0].fixed_size()];
         let attributed = attribution.attribute(0, ThreadId { tgid, tid }, &raw, &name);
         attributed.is_some()

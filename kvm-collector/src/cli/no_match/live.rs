@@ -161,6 +161,7 @@ mod tests {
         VmList {
             vms: vec![Vm {
                 tgid: 100,
+                uuid: None,
                 name: "web-1".into(),
                 vmm: "qemu".into(),
                 vcpus: vec![vcpu(0, 101), vcpu(1, 102)],
