@@ -249,7 +249,7 @@ mod tests {
             &tree,
             9,
             "qemu-system-x86",
-            "qemu-system-x86_64\0-name\0guest=web,debug-threads=on\0-uuid\01B4E28BA-2FA1-11D2-883F-0016D3CCA427\0",
+            "qemu-system-x86_64\0-name\0guest=web,debug-threads=on\0-uuid\0AB4E28BA-2FA1-11D2-883F-0016D3CCA427\0",
         );
         fd(&tree, 9, 5, "anon_inode:kvm-vm");
         thread(&tree, 9, 9, "qemu-system-x86", "running");
@@ -268,7 +268,7 @@ mod tests {
         let uuid = vm.uuid.map(|it| it.to_string());
         assert_eq!(
             uuid.as_deref(),
-            Some("1b4e28ba-2fa1-11d2-883f-0016d3cca427")
+            Some("ab4e28ba-2fa1-11d2-883f-0016d3cca427")
         );
         let vcpus: Vec<_> = vm.vcpus.iter().map(|vcpu| (vcpu.index, vcpu.tid)).collect();
         assert_eq!(vcpus, [(Some(0), 12), (Some(1), 11)]);
