@@ -214,11 +214,12 @@ pub(crate) fn write_recording(path: &Path, contents: RecordingContents) {
         ..RecorderOptions::default()
     };
     let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
+    let last_tgid = FIRST_TGID + 200;
     let last_vm = VmName {
-        name: "web-1".to_owned(),
+        name: format!("web-1-{last_tgid}"),
         uuid: VmUuid::parse(UUID),
     };
-    recorder.set_vm_name(FIRST_TGID + 200, last_vm);
+    recorder.set_vm_name(last_tgid, last_vm);
     for (number, batch) in generator.batches(contents.seconds).iter().enumerate() {
         recorder.record_batch(batch).expect("cannot write");
         if contents.has_loss && number == 2 {

@@ -71,14 +71,14 @@ fn check_list() -> Result<(), Failed> {
         "uuid",
     )?;
     let text = stdout(&["list", "vms", "-i", "kvm.data"], None)?;
-    let with_uuid = format!("  web-1 (pid 1073742024, uuid {UUID})");
+    let with_uuid = format!("  web-1-1073742024 (pid 1073742024, uuid {UUID})");
     assert!(text.lines().any(|it| it == with_uuid), "{text}");
     assert_eq!(text.matches("uuid").count(), 1, "{text}");
     Ok(())
 }
 
 fn check_selection() -> Result<(), Failed> {
-    let by_name = &objects("exits -i kvm.data --json --vm web-1")?[0]["rows"];
+    let by_name = &objects("exits -i kvm.data --json --vm web-1-1073742024")?[0]["rows"];
     assert!(by_name[0]["count"].as_u64().is_some_and(|it| it > 0));
     for uuid in [UUID, &UUID.to_uppercase()] {
         let by_uuid = &objects(&format!("exits -i kvm.data --json --vm {uuid}"))?[0]["rows"];
