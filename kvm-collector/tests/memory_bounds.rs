@@ -306,7 +306,7 @@ fn exit_lines_have_bounded_memory_and_count_omitted_events() {
         let memory = MemoryMeasurement::start();
         let names = ItemNames {
             comm: "vcpu",
-            vm_name: &|_| "vm".to_owned(),
+            vm_name: &|_| "vm".into(),
         };
         let mut exits = ExitLines::new(&formats, options, ReportOrigin::new(SelectedBy::default()))
             .expect("all events are there");

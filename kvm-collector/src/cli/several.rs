@@ -13,6 +13,7 @@ use super::{
     usage::bail_usage,
 };
 use crate::{
+    model::VmName,
     source::{Recording, RecordingSummary},
     tracefs::{Format, ReasonNames},
     view::{ReportInput, ReportOrigin, SelectedBy},
@@ -51,7 +52,7 @@ pub(super) struct SeveralRecordings {
     /// The start and the end of each recording with a date, in ns since the epoch. The index is that in
     /// `inputs`.
     times_ns: Vec<Option<(u64, u64)>>,
-    processes: BTreeSet<(u32, String)>,
+    processes: BTreeSet<(u32, VmName)>,
 }
 
 impl RecordingFile {

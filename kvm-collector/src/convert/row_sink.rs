@@ -7,7 +7,7 @@ use super::{
     table::{Cell, TableWriter},
 };
 use crate::{
-    model::{Event, Segment, VcpuState, capacity::MAX_KNOWN_TASKS, pid_of},
+    model::{Event, Segment, VcpuState, VmName, capacity::MAX_KNOWN_TASKS, pid_of},
     source::{PlaybackContext, RecordedNames},
     tracefs::Format,
     view::{ExitRecords, write_fields_json},
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RowSink<T> {
     records: ExitRecords,
-    vm_names: HashMap<u32, Box<str>>,
+    vms: HashMap<u32, NamedVm>,
     name_buffer: RefCell<Vec<u8>>,
     text_buffer: Vec<u8>,
     json_buffer: Vec<u8>,
@@ -29,7 +29,7 @@ impl<T: TableWriter> RowSink<T> {
     pub fn new(records: ExitRecords, table: T) -> Self {
         Self {
             records,
-            vm_names: HashMap::new(),
+            vms: HashMap::new(),
             name_buffer: RefCell::default(),
             text_buffer: Vec::new(),
             json_buffer: Vec::new(),
@@ -38,17 +38,37 @@ impl<T: TableWriter> RowSink<T> {
     }
 }
 
-/// Returns the name of a VM, from a cache. Does not cache an unknown name, which may become known later.
-fn vm_name<'a>(cache: &'a mut HashMap<u32, Box<str>>, tgid: u32, names: &RecordedNames) -> &'a str {
+/// A VM, with its UUID as text.
+#[derive(Debug)]
+struct NamedVm {
+    name: VmName,
+    uuid_text: Option<String>,
+}
+
+impl From<VmName> for NamedVm {
+    fn from(name: VmName) -> Self {
+        let uuid_text = name.uuid.map(|uuid| uuid.to_string());
+        Self { name, uuid_text }
+    }
+}
+
+/// Returns a VM, from a cache. Does not cache an unknown name, which may become known later.
+fn find_vm<'a>(
+    cache: &'a mut HashMap<u32, NamedVm>,
+    tgid: u32,
+    names: &RecordedNames,
+) -> &'a NamedVm {
     const UNKNOWN: &str = "?";
     if cache.len() >= MAX_KNOWN_TASKS {
         cache.clear();
     }
-    let name = cache.entry(tgid).or_insert_with(|| UNKNOWN.into());
-    if &**name == UNKNOWN {
-        *name = names.vm_name(tgid).into();
+    let vm = cache
+        .entry(tgid)
+        .or_insert_with(|| VmName::unknown().into());
+    if vm.name.name == UNKNOWN {
+        *vm = names.vm_name(tgid).into();
     }
-    name
+    vm
 }
 
 impl<T: TableWriter> Sink for RowSink<T> {
@@ -70,6 +90,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
         // An event of another system belongs to the VM of the vCPU thread that it concerns.
         let vm_tgid = event.subject.map_or(event.tgid, |it| it.tgid);
         let names = context.names;
+        let vm = find_vm(&mut self.vms, vm_tgid, names);
         let origin = self.records.origin();
         self.table.row(&[
             Cell::Number(event.time_ns),
@@ -82,7 +103,8 @@ impl<T: TableWriter> Sink for RowSink<T> {
             Cell::Number(pid_of(event.tgid).into()),
             Cell::Number(event.tid.into()),
             Cell::Text(names.comm(event.thread())),
-            Cell::Text(vm_name(&mut self.vm_names, vm_tgid, names)),
+            Cell::Text(&vm.name.name),
+            text_or_null(vm.uuid_text.as_deref()),
             number_or_null(context.vcpu.map(u64::from)),
             Cell::Text(&format.system),
             Cell::Text(&format.name),
@@ -101,8 +123,8 @@ impl<T: TableWriter> Sink for RowSink<T> {
             return Ok(());
         };
         let comm = names.comm(exit.vcpu_id.thread());
-        let vm = vm_name(&mut self.vm_names, exit.vcpu_id.tgid, names);
-        let it = self.records.record(exit, details, comm, vm);
+        let vm = find_vm(&mut self.vms, exit.vcpu_id.tgid, names);
+        let it = self.records.record(exit, details, comm, &vm.name);
         self.table.row(&[
             Cell::Number(it.time_ns),
             it.time.map_or(Cell::Null, Cell::Time),
@@ -113,6 +135,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
             Cell::Number(it.tid.into()),
             Cell::Text(it.comm),
             Cell::Text(it.vm),
+            text_or_null(vm.uuid_text.as_deref()),
             number_or_null(it.vcpu.map(u64::from)),
             Cell::Text(it.reason),
             Cell::Number(it.reason_code),

@@ -44,7 +44,7 @@ pub(super) const TIME_NS_COLUMN: usize = 0;
 /// The position of the column `time`.
 pub(super) const TIME_COLUMN: usize = 1;
 
-const COMMON_COLUMNS: [Column; 10] = [
+const COMMON_COLUMNS: [Column; 11] = [
     ("time_ns", ColumnType::I64, false),
     ("time", ColumnType::WallTime, true),
     ("host", ColumnType::Text, true),
@@ -54,6 +54,7 @@ const COMMON_COLUMNS: [Column; 10] = [
     ("tid", ColumnType::U32, false),
     ("comm", ColumnType::Text, false),
     ("vm", ColumnType::Text, false),
+    ("vm_uuid", ColumnType::Text, true),
     ("vcpu", ColumnType::U32, true),
 ];
 
@@ -175,7 +176,7 @@ mod tests {
         };
         let origin = ReportOrigin::new(SelectedBy::default());
         let mut records = ExitRecords::new(TimingRequest::default(), origin);
-        let json = serde_json::to_string(&records.record(&segment, &exit, "", "")).unwrap();
+        let json = serde_json::to_string(&records.record(&segment, &exit, "", &"".into())).unwrap();
         let position = |name: &str| json.find(&format!("\"{name}\":"));
         // Only exits with a time are written as JSON.
         let columns = RowType::Exits.columns().map(|it| it.0);

@@ -48,23 +48,27 @@ pub fn write_stat(
 ) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
     if header {
-        let columns = ["vm", "pid", "event", "count", "rate_per_s"];
+        let columns = ["vm", "vm_uuid", "pid", "event", "count", "rate_per_s"];
         csv.write_record(PERIOD_COLUMNS.iter().chain(&columns))?;
     }
     let of_vms = report.vms.iter().flat_map(|vm| {
         let events = vm.events.iter();
-        events.map(move |event| (vm.host.as_ref(), vm.vm.clone(), vm.pid.to_string(), event))
+        events.map(move |event| {
+            let id = [vm.vm.clone(), cell(vm.vm_uuid), vm.pid.to_string()];
+            (vm.host.as_ref(), id, event)
+        })
     });
     // The events of the VMs add up to all events, so a table has either.
     let of_all = report.events.iter().filter(|_| report.vms.is_empty());
-    let of_all = of_all.map(|event| (None, String::new(), String::new(), event));
-    for (host, vm, pid, event) in of_vms.chain(of_all) {
+    let of_all = of_all.map(|event| (None, Default::default(), event));
+    for (host, [vm, vm_uuid, pid], event) in of_vms.chain(of_all) {
         if event.count == 0 && !zeros {
             continue;
         }
         let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
         let cells = [
             vm,
+            vm_uuid,
             pid,
             event.event.clone(),
             event.count.to_string(),
@@ -99,6 +103,7 @@ pub fn write_exits(
         let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
         let cells = [
             cell(row.vm.as_ref()),
+            cell(row.vm_uuid.flatten()),
             cell(row.pid),
             cell(row.vcpu),
             cell(row.tid),
@@ -207,8 +212,9 @@ const DIFF_COLUMNS: [&str; 12] = [
 /// Times with three columns each: `_before`, `_now` and `_change`.
 const DIFF_TIMES: [&str; 4] = ["time_ns_per_s", "cost_ns_per_s", "mean_ns", "p99_ns"];
 
-const EXIT_COLUMNS: [&str; 28] = [
+const EXIT_COLUMNS: [&str; 29] = [
     "vm",
+    "vm_uuid",
     "pid",
     "vcpu",
     "tid",
@@ -242,7 +248,7 @@ const EXIT_COLUMNS: [&str; 28] = [
 mod tests {
     use super::*;
     use crate::{
-        model::Loss,
+        model::{Loss, VmUuid},
         view::{DiffRow, DiffState, RateChange, SelectedBy, StatEvent, StatVm},
     };
 
@@ -307,6 +313,7 @@ mod tests {
 
     #[test]
     fn stat_has_one_kind_of_row() {
+        const UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
         let mut origin = ReportOrigin::new(SelectedBy::default());
         origin.host = Some("host1".into());
         origin.wall_offset_ns = Some(1_795_612_627_000_000_000);
@@ -330,19 +337,23 @@ mod tests {
         assert_eq!(
             lines(&report, true, false),
             format!(
-                "time,host,start_ns,elapsed_ns,vm,pid,event,count,rate_per_s\n{period},,,kvm:kvm_exit,5,2.500\n"
+                "time,host,start_ns,elapsed_ns,vm,vm_uuid,pid,event,count,rate_per_s\n{period},,,,kvm:kvm_exit,5,2.500\n"
             )
         );
         assert_eq!(lines(&report, false, true).lines().count(), 2);
-        report.vms = vec![StatVm {
+        let vm = |name: &str, vm_uuid| StatVm {
             host: None,
-            vm: "web".into(),
+            vm: name.into(),
+            vm_uuid,
             pid: 7,
             events: vec![event("kvm:kvm_exit", 5)],
-        }];
+        };
+        report.vms = vec![vm("web", VmUuid::parse(UUID)), vm("db", None)];
         assert_eq!(
             lines(&report, false, false),
-            format!("{period},web,7,kvm:kvm_exit,5,2.500\n")
+            format!(
+                "{period},web,{UUID},7,kvm:kvm_exit,5,2.500\n{period},db,,7,kvm:kvm_exit,5,2.500\n"
+            )
         );
     }
 }

@@ -20,10 +20,12 @@ pub mod tracefs;
 pub mod usage;
 mod vcpu_thread;
 pub mod vm;
+mod vm_identity;
 mod vm_name;
 mod vm_names;
 pub mod watch;
 
 pub use process_id::{next_process_id, pid_of, process_id};
 pub use vcpu_thread::{Vcpu, vcpu_index_in_comm};
+pub use vm_identity::{VmName, VmUuid};
 pub use vm_names::VmNames;

@@ -15,6 +15,7 @@ use super::{
     files::{numbered_entries, read_line},
     namespaces, process, task,
     vcpu_thread::{self, Vcpu, VmFiles},
+    vm_identity::{VmName, VmUuid},
     vm_name,
 };
 
@@ -26,10 +27,23 @@ pub struct Vm {
     pub tgid: u32,
     /// Name from the command line or the cgroup, otherwise `comm-tgid`.
     pub name: String,
+    /// UUID from the command line.
+    pub uuid: Option<VmUuid>,
     /// Name of the program (comm).
     pub vmm: String,
     /// The vCPU threads that were recognised, by index.
     pub vcpus: Vec<Vcpu>,
+}
+
+impl Vm {
+    /// Returns the name and the UUID.
+    #[must_use]
+    pub fn identity(&self) -> VmName {
+        VmName {
+            name: self.name.clone(),
+            uuid: self.uuid,
+        }
+    }
 }
 
 /// Result of [`list`].
@@ -77,10 +91,10 @@ fn list_by(proc: &Path, is_same_file: &IsSameFile<'_>) -> io::Result<VmList> {
     Ok(found)
 }
 
-/// Name of the VM that a process runs; `None` if the process ends or has ended, or if the ids in
+/// Name and UUID of the VM that a process runs; `None` if the process ends or has ended, or if the ids in
 /// `/proc` are not the kernel's.
 #[must_use]
-pub fn name_of(tgid: u32) -> Option<String> {
+pub fn name_of(tgid: u32) -> Option<VmName> {
     let process = process::proc_dir(tgid)?;
     let vmm = read_line(process.join("comm"))?;
     let name = name(&process, &vmm, tgid);
@@ -88,8 +102,8 @@ pub fn name_of(tgid: u32) -> Option<String> {
     (!process::is_exiting(tgid)).then_some(name)
 }
 
-fn name(process: &Path, vmm: &str, tgid: u32) -> String {
-    vm_name::read(process).unwrap_or_else(|| format!("{vmm}-{tgid}"))
+fn name(process: &Path, vmm: &str, tgid: u32) -> VmName {
+    vm_name::read(process, || format!("{vmm}-{tgid}"))
 }
 
 /// A file descriptor: id of the thread that has it, and its number.
@@ -176,7 +190,7 @@ fn vm_files(tgid: u32, process: &Path) -> io::Result<Option<VmFiles>> {
 /// Reads one VM; `None` if its process has ended meanwhile.
 fn read(tgid: u32, process: &Path, files: &VmFiles) -> Option<Vm> {
     let vmm = read_line(process.join("comm"))?;
-    let name = name(process, &vmm, tgid);
+    let VmName { name, uuid } = name(process, &vmm, tgid);
     let mut vcpus: Vec<_> = numbered_entries(&process.join("task"))
         .unwrap_or_default()
         .into_iter()
@@ -186,6 +200,7 @@ fn read(tgid: u32, process: &Path, files: &VmFiles) -> Option<Vm> {
     Some(Vm {
         tgid,
         name,
+        uuid,
         vmm,
         vcpus,
     })
@@ -236,7 +251,7 @@ mod tests {
             &tree,
             9,
             "qemu-system-x86",
-            "qemu-system-x86_64\0-name\0guest=web,debug-threads=on\0",
+            "qemu-system-x86_64\0-name\0guest=web,debug-threads=on\0-uuid\0AB4E28BA-2FA1-11D2-883F-0016D3CCA427\0",
         );
         fd(&tree, 9, 5, "anon_inode:kvm-vm");
         thread(&tree, 9, 9, "qemu-system-x86", "running");
@@ -251,6 +266,11 @@ mod tests {
         assert_eq!(
             (vm.tgid, vm.name.as_str(), vm.vmm.as_str()),
             (9, "web", "qemu-system-x86")
+        );
+        let uuid = vm.uuid.map(|it| it.to_string());
+        assert_eq!(
+            uuid.as_deref(),
+            Some("ab4e28ba-2fa1-11d2-883f-0016d3cca427")
         );
         let vcpus: Vec<_> = vm.vcpus.iter().map(|vcpu| (vcpu.index, vcpu.tid)).collect();
         assert_eq!(vcpus, [(Some(0), 12), (Some(1), 11)]);
@@ -271,7 +291,7 @@ mod tests {
             "16 0xa 0xae80 0x0 0x0 0x0 0x0 0x7ffe 0x7f00",
         );
         let vm = &list(tree.path()).unwrap().vms[0];
-        assert_eq!(vm.name, "vmm-9");
+        assert_eq!((vm.name.as_str(), vm.uuid), ("vmm-9", None));
         assert_eq!(
             vm.vcpus,
             [Vcpu {

@@ -1,21 +1,29 @@
-//! Name of a VM, from its process's command line or else its cgroup.
+//! Name of a VM, from its process's command line or else its cgroup; and its UUID, from the command line.
 
 use std::fs;
 use std::path::Path;
 
-use super::files::{numbered_entries, read_line};
+use super::{
+    files::{numbered_entries, read_line},
+    vm_identity::{VmName, VmUuid},
+};
 
-/// Reads the name of the VM that the process at this directory of `/proc` runs.
-pub(super) fn read(process: &Path) -> Option<String> {
-    let cmdline = cmdline(process)?;
+/// Reads the name and the UUID of the VM that the process at this directory of `/proc` runs. A VM without a name
+/// is named by `default_name`.
+pub(super) fn read(process: &Path, default_name: impl FnOnce() -> String) -> VmName {
+    let cmdline = cmdline(process).unwrap_or_default();
     let argv: Vec<_> = cmdline
         .split(|&byte| byte == 0)
         .map(String::from_utf8_lossy)
         .collect();
     let argv: Vec<_> = argv.iter().map(AsRef::as_ref).collect();
-    in_argv(&argv)
-        .or_else(|| in_cgroup(&read_line(process.join("cgroup"))?))
-        .filter(|name| !name.is_empty())
+    let name = in_argv(&argv).or_else(|| in_cgroup(&read_line(process.join("cgroup"))?));
+    VmName {
+        name: name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(default_name),
+        uuid: uuid_in_argv(&argv),
+    }
 }
 
 /// Reads the command line of a process; from another thread if the main thread has ended and so has
@@ -31,13 +39,16 @@ fn cmdline(process: &Path) -> Option<Vec<u8>> {
     Some(others.find(|it| !it.is_empty()).unwrap_or(main))
 }
 
-/// Returns the name of the VM that a command runs, if it is a VMM: a name in its arguments, or else the name of
-/// the program with the process id.
-pub(super) fn of_command(command: &[String], pid: u32) -> Option<String> {
+/// Returns the name and the UUID of the VM that a command runs, if it is a VMM: a name in its arguments, or else the
+/// name of the program with the process id.
+pub(super) fn of_command(command: &[String], pid: u32) -> Option<VmName> {
     let argv: Vec<_> = command.iter().map(String::as_str).collect();
     let program = argv.first()?.rsplit('/').next()?;
     let name = in_argv(&argv).filter(|name| !name.is_empty());
-    Some(name.unwrap_or_else(|| format!("{program}-{pid}")))
+    Some(VmName {
+        name: name.unwrap_or_else(|| format!("{program}-{pid}")),
+        uuid: uuid_in_argv(&argv),
+    })
 }
 
 /// Name in a VMM's arguments: `-name` of QEMU; `--name` of crosvm, kvmtool and the built-in guest;
@@ -58,12 +69,40 @@ fn in_argv(argv: &[&str]) -> Option<String> {
     option(argv, "--id").map(str::to_owned)
 }
 
-/// Value of an option: the next argument, or what follows `=`.
+/// UUID in a VMM's arguments: `-uuid` and `-smbios type=1,uuid=` of QEMU, `--smbios uuid=` of crosvm,
+/// `--platform uuid=` of Cloud Hypervisor; `--id` of Firecracker if it is a UUID.
+fn uuid_in_argv(argv: &[&str]) -> Option<VmUuid> {
+    let whole = |name| options(argv, name).find_map(VmUuid::parse);
+    let part = |name| options(argv, name).find_map(uuid_in_parts);
+    whole("-uuid")
+        .or_else(|| whole("--uuid"))
+        .or_else(|| part("-smbios"))
+        .or_else(|| part("--smbios"))
+        .or_else(|| part("--platform"))
+        .or_else(|| whole("--id"))
+}
+
+/// UUID in `type=1,uuid=UUID`. Other types of SMBIOS tables do not describe the VM.
+fn uuid_in_parts(value: &str) -> Option<VmUuid> {
+    let of_vm = |part: &str| part.strip_prefix("type=").is_none_or(|it| it == "1");
+    if !value.split(',').all(of_vm) {
+        return None;
+    }
+    let mut parts = value.split(',');
+    parts.find_map(|part| VmUuid::parse(part.strip_prefix("uuid=")?))
+}
+
+/// First value of an option.
 fn option<'a>(argv: &[&'a str], name: &str) -> Option<&'a str> {
+    options(argv, name).next()
+}
+
+/// Values of an option, which may be given several times: the next argument, or what follows `=`.
+fn options<'a>(argv: &[&'a str], name: &str) -> impl Iterator<Item = &'a str> {
     argv.iter()
         .enumerate()
         .skip(1)
-        .find_map(|(at, arg)| match arg.strip_prefix(name)? {
+        .filter_map(move |(at, arg)| match arg.strip_prefix(name)? {
             "" => argv.get(at + 1).copied(),
             rest => rest.strip_prefix('='),
         })
@@ -152,6 +191,40 @@ mod tests {
             (&[], None),
         ] {
             assert_eq!(in_argv(argv).as_deref(), name, "{argv:?}");
+        }
+    }
+
+    #[test]
+    fn uuids_are_read_from_command_lines() {
+        const UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
+        const OTHER: &str = "00000000-0000-0000-0000-000000000001";
+        let upper = UUID.to_uppercase();
+        let smbios = format!("type=1,manufacturer=RDO,uuid={UUID},family=x");
+        let platform = format!("num_pci_segments=2,uuid={UUID}");
+        let other_table = format!("type=2,uuid={OTHER}");
+        let id = format!("--id={UUID}");
+        for argv in [
+            &["qemu-system-x86_64", "-name", "guest=web", "-uuid", UUID][..],
+            &["qemu-kvm", "--uuid", &upper],
+            &["qemu-kvm", "-smbios", "type=0,vendor=x", "-smbios", &smbios],
+            &["qemu-kvm", "-smbios", &other_table, "-uuid", UUID],
+            &["crosvm", "run", "--smbios", &format!("uuid={UUID}")],
+            &["cloud-hypervisor", "--platform", &platform],
+            &["firecracker", &id],
+        ] {
+            let uuid = uuid_in_argv(argv).map(|it| it.to_string());
+            assert_eq!(uuid.as_deref(), Some(UUID), "{argv:?}");
+        }
+        for argv in [
+            &["firecracker", "--id", "fc-1"][..],
+            // The id of a Kata sandbox.
+            &["qemu", "-name", "sandbox-5e2c4a", "-uuid", "5e2c4a51d0f8"],
+            &["qemu-kvm", "-smbios", &other_table],
+            &["qemu-kvm", "-uuid"],
+            &["qemu-kvm", "-name", UUID],
+            &[],
+        ] {
+            assert_eq!(uuid_in_argv(argv), None, "{argv:?}");
         }
     }
 

@@ -1,10 +1,10 @@
-//! Names of VMs. A name is read while the process lives and stored beyond its end.
+//! Names of VMs, with their UUIDs. A name is read while the process lives and stored beyond its end.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{next_process_id, pid_of, process, vm, vm_name};
+use super::{VmName, VmUuid, next_process_id, pid_of, process, vm, vm_name};
 
-/// Maximum number of names, at about 100 bytes each. Above it, names of ended processes are discarded,
+/// Maximum number of names, at about 120 bytes each. Above it, names of ended processes are discarded,
 /// the oldest first.
 const MAX_NAMES: usize = 65_536;
 
@@ -18,13 +18,13 @@ pub struct VmNames {
     /// Process identities in the order of insertion.
     order: VecDeque<u32>,
     /// The command that the collector runs: its pid, and the name of the VM if it is a VMM.
-    command: Option<(u32, String)>,
+    command: Option<(u32, VmName)>,
 }
 
 /// A process that runs a VM.
 #[derive(Debug)]
 struct Process {
-    name: String,
+    name: VmName,
     /// Start time in clock ticks since boot; `None` if the process ended before it could be read.
     start_ticks: Option<u64>,
 }
@@ -55,7 +55,7 @@ impl VmNames {
         let name = name.filter(|_| process::start_ticks(pid) == start_ticks);
         let command = self.command.as_ref().filter(|(command, _)| *command == pid);
         let name = name.or_else(|| command.map(|(_, name)| name.clone()));
-        let Some(name) = name.or_else(|| comm.map(|comm| format!("{comm}-{pid}"))) else {
+        let Some(name) = name.or_else(|| comm.map(|comm| format!("{comm}-{pid}").into())) else {
             return id;
         };
         if id != pid {
@@ -80,12 +80,12 @@ impl VmNames {
 
     /// Returns the stored name of the process that has a pid now, or of the latest one if that has ended.
     #[must_use]
-    pub fn current_name(&self, pid: u32) -> Option<&str> {
+    pub fn current_name(&self, pid: u32) -> Option<&VmName> {
         let known = self.processes.get(&self.latest(pid))?;
         let started = process::start_ticks(pid);
         let is_same =
             started.is_none() || known.start_ticks.is_none() || known.start_ticks == started;
-        is_same.then_some(known.name.as_str())
+        is_same.then_some(&known.name)
     }
 
     /// Discards the oldest ended processes while there are too many.
@@ -110,7 +110,7 @@ impl VmNames {
     }
 
     /// Inserts a name that was read elsewhere for the latest process with a pid.
-    pub fn insert_name(&mut self, pid: u32, name: String) {
+    pub fn insert_name(&mut self, pid: u32, name: VmName) {
         let mut id = self.latest(pid);
         if self.processes.get(&id).is_some_and(|it| it.name != name) {
             id = next_process_id(id);
@@ -126,14 +126,22 @@ impl VmNames {
         }
     }
 
-    /// Formats one line per process: pid, tab, name.
+    /// Formats one line per process: pid, tab, name; and tab, UUID if it is known.
     #[must_use]
     pub fn to_lines(&self) -> String {
         let mut lines: Vec<_> = self.processes.iter().collect();
         lines.sort_by_key(|(id, _)| **id);
         lines
             .iter()
-            .map(|(id, it)| format!("{}\t{}\n", pid_of(**id), it.name.replace(['\n', '\t'], " ")))
+            .map(|(id, it)| {
+                let VmName { name, uuid } = &it.name;
+                let uuid = uuid.map_or_else(String::new, |uuid| format!("\t{uuid}"));
+                format!(
+                    "{}\t{}{uuid}\n",
+                    pid_of(**id),
+                    name.replace(['\n', '\t'], " ")
+                )
+            })
             .collect()
     }
 
@@ -141,9 +149,14 @@ impl VmNames {
     #[must_use]
     pub fn from_lines(text: &str) -> Self {
         let line = |line: &str| {
-            let (tgid, name) = line.split_once('\t')?;
+            // Earlier versions write no UUID; later ones may write more fields.
+            let mut fields = line.split('\t');
+            let (tgid, name) = (fields.next()?, fields.next()?);
             let process = Process {
-                name: name.to_owned(),
+                name: VmName {
+                    name: name.to_owned(),
+                    uuid: fields.next().and_then(VmUuid::parse),
+                },
                 start_ticks: None,
             };
             Some((tgid.parse().ok()?, process))
@@ -156,18 +169,19 @@ impl VmNames {
 
     /// Returns the name of a process, if it is stored.
     #[must_use]
-    pub fn find_name(&self, tgid: u32) -> Option<&str> {
-        self.processes.get(&tgid).map(|it| it.name.as_str())
+    pub fn find_name(&self, tgid: u32) -> Option<&VmName> {
+        self.processes.get(&tgid).map(|it| &it.name)
     }
 
     /// Returns the name of a process, or `?` if it ended before its name could be read. Process 0
     /// stands for the merged VMs that ended earlier.
     #[must_use]
-    pub fn display_name(&self, tgid: u32) -> &str {
+    pub fn display_name(&self, tgid: u32) -> VmName {
         if tgid == 0 {
-            return "VMs that ended earlier";
+            return "VMs that ended earlier".into();
         }
-        self.find_name(tgid).unwrap_or("?")
+        let known = self.find_name(tgid);
+        known.cloned().unwrap_or_else(VmName::unknown)
     }
 }
 
@@ -182,10 +196,10 @@ mod tests {
     fn an_ended_process_is_named_after_its_thread() {
         let mut names = VmNames::default();
         assert_eq!(names.add_process(UNUSED_PID, None), UNUSED_PID);
-        assert_eq!(names.display_name(UNUSED_PID), "?");
+        assert_eq!(names.display_name(UNUSED_PID).name, "?");
         assert_eq!(names.add_process(UNUSED_PID, Some("CPU 0/KVM")), UNUSED_PID);
         assert_eq!(
-            names.display_name(UNUSED_PID),
+            names.display_name(UNUSED_PID).name,
             format!("CPU 0/KVM-{UNUSED_PID}")
         );
         assert_eq!(names.add_process(UNUSED_PID, Some("other")), UNUSED_PID);
@@ -197,13 +211,13 @@ mod tests {
         let command = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
         names.set_command(UNUSED_PID, &command(&["/bin/vmm", "--name", "web-1"]));
         names.add_process(UNUSED_PID, Some("CPU 0/KVM"));
-        assert_eq!(names.display_name(UNUSED_PID), "web-1");
+        assert_eq!(names.display_name(UNUSED_PID), "web-1".into());
         names.add_process(UNUSED_PID - 1, None);
-        assert_eq!(names.display_name(UNUSED_PID - 1), "?");
+        assert_eq!(names.display_name(UNUSED_PID - 1), VmName::unknown());
         names.set_command(UNUSED_PID - 2, &command(&["/bin/vmm", "run"]));
         names.add_process(UNUSED_PID - 2, None);
         let name = format!("vmm-{}", UNUSED_PID - 2);
-        assert_eq!(names.display_name(UNUSED_PID - 2), name);
+        assert_eq!(names.display_name(UNUSED_PID - 2).name, name);
     }
 
     #[test]
@@ -211,7 +225,7 @@ mod tests {
         let own = std::process::id();
         let mut names = VmNames::default();
         let process = Process {
-            name: "before".to_owned(),
+            name: "before".into(),
             start_ticks: Some(1),
         };
         names.processes.insert(own, process);
@@ -224,10 +238,50 @@ mod tests {
         let id = names.add_process(own, Some("thread"));
         assert_ne!(id, own);
         assert_eq!((pid_of(id), names.latest(own)), (own, id));
-        assert_ne!(names.display_name(id), "before");
+        assert_ne!(names.display_name(id).name, "before");
         assert_eq!(names.current_name(own), names.find_name(id));
-        assert_eq!(names.display_name(own), "before");
+        assert_eq!(names.display_name(own).name, "before");
         assert_eq!(names.add_process(own, Some("thread")), id);
+    }
+
+    #[test]
+    fn a_uuid_is_an_optional_field_of_a_line() {
+        const UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
+        let mut names = VmNames::default();
+        let web = VmName {
+            name: "web\t1".to_owned(),
+            uuid: VmUuid::parse(UUID),
+        };
+        names.insert_name(7, web);
+        names.insert_name(8, "db".into());
+        let lines = names.to_lines();
+        assert_eq!(lines, format!("7\tweb 1\t{UUID}\n8\tdb\n"));
+        let read = VmNames::from_lines(&lines);
+        assert_eq!(read.to_lines(), lines);
+        assert_eq!(read.display_name(7).uuid, VmUuid::parse(UUID));
+        // A third field that is not a UUID, and a field of a later version.
+        let read = VmNames::from_lines(&format!("7\tweb\tx\n8\tdb\t{UUID}\tnew\nx\ty\n"));
+        assert_eq!(read.to_lines(), format!("7\tweb\n8\tdb\t{UUID}\n"));
+    }
+
+    #[test]
+    fn a_reused_pid_keeps_the_uuid_of_its_latest_process() {
+        let mut names = VmNames::default();
+        let uuid = VmUuid::parse("1b4e28ba-2fa1-11d2-883f-0016d3cca427");
+        let web = |uuid| VmName {
+            name: "web".to_owned(),
+            uuid,
+        };
+        names.insert_name(7, web(uuid));
+        names.insert_name(7, web(None));
+        let latest = names.latest(7);
+        assert_ne!(latest, 7);
+        assert_eq!(names.display_name(7), web(uuid));
+        assert_eq!(names.display_name(latest), web(None));
+        assert_eq!(
+            VmNames::from_lines(&names.to_lines()).display_name(7),
+            web(None)
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::Loss;
+use super::{Loss, VmName};
 use crate::tracefs::EventName;
 
 /// How often one event happened.
@@ -23,7 +23,7 @@ pub struct VmCounts {
     /// The VMM, by its [`process_id`](super::process_id).
     pub tgid: u32,
     /// The VM's name, or a name made from its process.
-    pub name: String,
+    pub name: VmName,
     /// Number of occurrences of each event, in the order of [`CountsSnapshot::events`].
     pub counts: Vec<u64>,
 }
@@ -101,7 +101,7 @@ mod tests {
                 .iter()
                 .map(|&(tgid, count)| VmCounts {
                     tgid,
-                    name: String::new(),
+                    name: VmName::default(),
                     counts: vec![count],
                 })
                 .collect(),

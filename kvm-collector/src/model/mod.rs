@@ -15,7 +15,7 @@ mod min_max;
 mod segment;
 mod thread_id;
 
-pub use crate::host::{next_process_id, pid_of, process_id};
+pub use crate::host::{VmName, VmUuid, next_process_id, pid_of, process_id};
 pub use batch::{Batch, Record};
 pub use causes::{CauseCount, Causes};
 pub use counts::{CountsSnapshot, EventCount, VmCounts};

@@ -12,7 +12,7 @@ use super::{
     options::{BatchOutcome, RecorderOptions, RecordingStats},
     record_writer::{put_loss_window, put_lost, put_record_header},
 };
-use crate::model::{Batch, Record, ThreadId};
+use crate::model::{Batch, Record, ThreadId, VmName};
 
 /// The number of pending bytes that causes a write.
 const WRITE_THRESHOLD: usize = 256 << 10;
@@ -190,8 +190,8 @@ impl Recorder {
 
     /// Sets the name of a VM, identified by the TGID of its process. Must be called before the batch
     /// with the VM's first event is recorded.
-    pub fn set_vm_name(&mut self, tgid: u32, name: String) {
-        self.encoder.threads().set_vm_name(tgid, name);
+    pub fn set_vm_name(&mut self, tgid: u32, name: impl Into<VmName>) {
+        self.encoder.threads().set_vm_name(tgid, name.into());
     }
 
     /// Records a number of lost events. `event` is the index of the event, or `None` if the lost events

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
-    host::{self, VmNames},
+    host::{self, VmName, VmNames},
     model::{self, capacity::MAX_KNOWN_TASKS},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct ThreadTable {
     names: VmNames,
     /// Names that were read before the first event of their thread or process.
     early_thread_names: HashMap<(u32, u32), Box<str>>,
-    early_vm_names: HashMap<u32, String>,
+    early_vm_names: HashMap<u32, VmName>,
     comm_lookup: CommLookup,
 }
 
@@ -81,7 +81,7 @@ impl ThreadTable {
     }
 
     /// Stores the name of a VM before its first event.
-    pub(super) fn set_vm_name(&mut self, tgid: u32, name: String) {
+    pub(super) fn set_vm_name(&mut self, tgid: u32, name: VmName) {
         self.early_vm_names.insert(tgid, name);
     }
 

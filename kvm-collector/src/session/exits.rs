@@ -11,7 +11,7 @@ use super::{
     read_recording,
 };
 use crate::{
-    model::{EventKind, ExitReading, StreamItem, ThreadExits},
+    model::{EventKind, ExitReading, StreamItem, ThreadExits, VmName},
     probe::{ProbeError, Rings},
     source::{Live, PlaybackOptions, Recording, RecordingSummary},
     timing::{Replay, ReplayOptions, TimingRequest},
@@ -36,7 +36,7 @@ pub struct ReportContext<'a> {
     /// Request that has the event formats, which contain the names of reasons.
     pub timing: &'a TimingRequest,
     /// Returns the name of a VM by the process id of its VMM.
-    pub vm_name: &'a dyn Fn(u32) -> String,
+    pub vm_name: &'a dyn Fn(u32) -> VmName,
 }
 
 /// Receives the reports of [`live`] and [`recorded`].
@@ -106,7 +106,7 @@ pub async fn live(
                 }
                 WakeReason::Interval => {
                     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
-                    let vm = |tgid| live.names().display_name(tgid).to_owned();
+                    let vm = |tgid| live.names().display_name(tgid);
                     let report_context = ReportContext {
                         start_ns: live.start_ns(),
                         timing,
@@ -128,7 +128,7 @@ pub async fn live(
     // The programs are stopped, so this loop ends.
     while write_slow_exits(&mut rings, live, timing, output)? == DrainOutcome::MayHaveMore {}
     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
-    let vm = |tgid| live.names().display_name(tgid).to_owned();
+    let vm = |tgid| live.names().display_name(tgid);
     let report_context = ReportContext {
         start_ns: live.start_ns(),
         timing,
@@ -170,7 +170,7 @@ fn write_slow_exits(
             for exit in records.filter_map(|(_, record)| record.slow_exit()) {
                 if live.is_selected(exit.header.tgid) {
                     let names = live.names();
-                    let vm = |pid| names.display_name(names.latest(pid)).to_owned();
+                    let vm = |pid| names.display_name(names.latest(pid));
                     output.write_slow_exit(
                         &exit,
                         ReportContext {

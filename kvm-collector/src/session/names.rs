@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::queue::NewNames;
 use crate::{
     host::process,
-    model::{Batch, ThreadId, capacity::MAX_KNOWN_TASKS},
+    model::{Batch, ThreadId, VmName, capacity::MAX_KNOWN_TASKS},
 };
 
 /// Entries in the cache of recent threads. The low bits of the thread id select the entry. Nearly every
@@ -45,7 +45,7 @@ impl NameReader {
     pub(super) fn read(
         &mut self,
         batch: &Batch,
-        vm_name: impl Fn(u32) -> Option<String>,
+        vm_name: impl Fn(u32) -> Option<VmName>,
     ) -> NewNames {
         self.read_with(batch, process::comm_at, vm_name)
     }
@@ -54,7 +54,7 @@ impl NameReader {
         &mut self,
         batch: &Batch,
         comm_at: impl Fn(u32, u32, u64) -> Option<String>,
-        vm_name: impl Fn(u32) -> Option<String>,
+        vm_name: impl Fn(u32) -> Option<VmName>,
     ) -> NewNames {
         let mut names = NewNames::default();
         for (_, record) in batch.records() {
@@ -124,11 +124,11 @@ mod tests {
         let names = reader.read_with(
             &batch_of(records),
             |_, tid, _| look_up("thread", tid),
-            |tgid| look_up("vm", tgid),
+            |tgid| look_up("vm", tgid).map(VmName::from),
         );
         let threads = names.threads.into_iter().map(|it| it.1);
         let mut read: Vec<_> = threads
-            .chain(names.vms.into_iter().map(|it| it.1))
+            .chain(names.vms.into_iter().map(|it| it.1.name))
             .collect();
         let mut lookups = lookups.into_inner();
         read.sort();

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     host::watch::ModuleWatch,
-    model::{CountsSnapshot, Loss, StreamItem},
+    model::{CountsSnapshot, Loss, StreamItem, VmName},
     probe::ProbeError,
     source::{Live, PlaybackOptions, Recording, RecordingSummary},
     tracefs::Format,
@@ -81,7 +81,11 @@ pub fn recorded(
     let mut counter = EventCounter::new(formats, per_vm);
     let zero_counts = |time_ns| CountsSnapshot {
         time_ns,
-        ..EventCounter::new(formats, per_vm).counts(time_ns, &|_| String::new(), Loss::default())
+        ..EventCounter::new(formats, per_vm).counts(
+            time_ns,
+            &|_| VmName::default(),
+            Loss::default(),
+        )
     };
     let mut intervals: Option<IntervalTracker<CountsSnapshot>> = None;
     let summary = read_recording(recording, options, shows_progress, |item, context| {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     host::clock,
-    model::{Loss, StreamItem},
+    model::{Loss, StreamItem, VmName},
     source::{Live, OrderedStream, PlaybackOptions, Recording, RecordingSummary},
     timing::TimingError,
     tracefs::{EventName, Format},
@@ -224,7 +224,7 @@ struct Writer<W> {
     printer: Printer,
     out: W,
     /// VM names by process id. Empty unless events are selected by VM name or lines have it.
-    vm_names: HashMap<u32, String>,
+    vm_names: HashMap<u32, VmName>,
 }
 
 impl<W: Write> Writer<W> {
@@ -275,7 +275,7 @@ impl<W: Write> Writer<W> {
     fn release_until(&mut self, until_ns: u64) -> io::Result<()> {
         let (printer, out, names) = (&mut self.printer, &mut self.out, &self.vm_names);
         let vm_name = |tgid| names.get(&tgid).cloned();
-        let display_name = |tgid| vm_name(tgid).unwrap_or_else(|| "?".to_owned());
+        let display_name = |tgid| vm_name(tgid).unwrap_or_else(VmName::unknown);
         self.ordered.emit_until(until_ns, &vm_name, |item, comm| {
             let names = ItemNames {
                 comm,

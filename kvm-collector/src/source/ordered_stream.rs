@@ -11,7 +11,7 @@ use super::{
     thread_names::ThreadNames,
 };
 use crate::{
-    model::{Batch, Event, Record, StreamItem, ThreadId},
+    model::{Batch, Event, Record, StreamItem, ThreadId, VmName},
     timing::{Attribution, Selection},
     tracefs::Format,
 };
@@ -87,7 +87,7 @@ impl OrderedStream {
     pub fn emit_until<E>(
         &mut self,
         until_ns: u64,
-        vm_name: &dyn Fn(u32) -> Option<String>,
+        vm_name: &dyn Fn(u32) -> Option<VmName>,
         mut each: impl FnMut(&StreamItem<'_>, &str) -> Result<(), E>,
     ) -> Result<(), E> {
         let (names, attribution) = (&mut self.names, &mut self.attribution);
@@ -154,7 +154,7 @@ fn thread_of(record: &Record<'_>) -> ThreadId {
 fn event<'a>(
     record: &Record<'a>,
     attribution: &mut Attribution,
-    vm_name: &dyn Fn(u32) -> Option<String>,
+    vm_name: &dyn Fn(u32) -> Option<VmName>,
 ) -> Option<Event<'a>> {
     let header = record.header;
     let thread = thread_of(record);

@@ -14,7 +14,7 @@ use kvm_ebpf_common::{Decision, VCPU_UNKNOWN, VcpuThreadId, decide, select_vcpu_
 
 use super::{Selection, Selector, selection::SelectedIds};
 use crate::{
-    model::{ThreadId, capacity::MAX_KNOWN_TASKS},
+    model::{ThreadId, VmName, capacity::MAX_KNOWN_TASKS},
     tracefs::{Field, Format, ReasonNames},
 };
 
@@ -191,7 +191,7 @@ impl Attribution {
         index: usize,
         thread: ThreadId,
         raw: &[u8],
-        vm_name: &dyn Fn(u32) -> Option<String>,
+        vm_name: &dyn Fn(u32) -> Option<VmName>,
     ) -> Option<Option<ThreadId>> {
         if self.is_trivial {
             return Some(Some(thread));
@@ -204,7 +204,7 @@ impl Attribution {
         index: usize,
         thread: ThreadId,
         raw: &[u8],
-        vm_name: &dyn Fn(u32) -> Option<String>,
+        vm_name: &dyn Fn(u32) -> Option<VmName>,
     ) -> Option<Option<ThreadId>> {
         let number = |field: &Option<Field>| number(field, raw);
         let fields = self.fields.get(index)?;
@@ -251,7 +251,7 @@ impl Attribution {
         &mut self,
         thread: ThreadId,
         own_vcpu: Option<u32>,
-        vm_name: &dyn Fn(u32) -> Option<String>,
+        vm_name: &dyn Fn(u32) -> Option<VmName>,
     ) -> Option<Option<ThreadId>> {
         let Some(is_selected) = self.selector.decide_process(thread.tgid, vm_name) else {
             self.unattributed += 1;
@@ -352,7 +352,7 @@ mod tests {
     /// Attributes an event of a thread other than the main thread.
     fn is_selected(attribution: &mut Attribution, tgid: u32, name: &str) -> bool {
         let tid = tgid + 1;
-        let name = |_| Some(name.to_owned());
+        let name = |_| Some(name.into());
         let raw = vec![0; formats()[0].fixed_size()];
         let attributed = attribution.attribute(0, ThreadId { tgid, tid }, &raw, &name);
         attributed.is_some()

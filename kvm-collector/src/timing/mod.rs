@@ -26,7 +26,7 @@ pub(crate) use fields::{FieldLocations, locate_u32};
 pub(crate) use open_exits::read_open_exit;
 pub(crate) use plan::{Step, THREAD_END_EVENT, TimingPlan};
 pub use replay::{Replay, ReplayOptions};
-pub use selection::{Filter, Selection, Selector};
+pub use selection::{Filter, Selection, Selector, matches_vm};
 pub use time_slice::TimeSlice;
 pub use timing_error::TimingError;
 pub use timing_request::{DetailEvent, TimingRequest};

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use globset::GlobMatcher;
 use kvm_ebpf_common::Selection as IdSelection;
 
-use crate::model::{capacity::MAX_KNOWN_TASKS, pid_of};
+use crate::model::{VmName, VmUuid, capacity::MAX_KNOWN_TASKS, pid_of};
 
 /// The ids by which the eBPF programs can select. An empty list selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,14 +29,14 @@ impl Filter {
     }
 }
 
-/// A selection of events. A process is selected if its id is listed, or if the name of its VM
+/// A selection of events. A process is selected if its id is listed, or if the name or UUID of its VM
 /// matches.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// The selection by id. Its processes are selected in addition to those with a VM name that matches
     /// `vms`.
     pub filter: Filter,
-    /// Patterns for the VM's name.
+    /// Patterns for the VM, as in [`matches_vm`].
     pub vms: Vec<GlobMatcher>,
 }
 
@@ -86,13 +86,20 @@ impl Selection {
         }
     }
 
-    /// Returns whether a process is selected, given the name of its VM.
+    /// Returns whether a process is selected, given its VM.
     #[must_use]
-    pub fn matches_process(&self, tgid: u32, vm_name: &str) -> bool {
+    pub fn matches_process(&self, tgid: u32, vm: &VmName) -> bool {
         !self.is_by_process()
             || self.filter.tgids.contains(&pid_of(tgid))
-            || self.vms.iter().any(|it| it.is_match(vm_name))
+            || self.vms.iter().any(|it| matches_vm(it, vm))
     }
+}
+
+/// Returns whether a pattern selects a VM: it is a glob that matches the VM's name, or it is the VM's UUID.
+#[must_use]
+pub fn matches_vm(pattern: &GlobMatcher, vm: &VmName) -> bool {
+    let is_uuid = |uuid| VmUuid::parse(pattern.glob().glob()) == Some(uuid);
+    pattern.is_match(&vm.name) || vm.uuid.is_some_and(is_uuid)
 }
 
 /// Applies a selection to a stream of events, and stores the decision about each process.
@@ -136,7 +143,7 @@ impl Selector {
     pub fn decide_process(
         &mut self,
         tgid: u32,
-        vm_name: &dyn Fn(u32) -> Option<String>,
+        vm_name: &dyn Fn(u32) -> Option<VmName>,
     ) -> Option<bool> {
         if !self.selection.is_by_process() {
             return Some(true);
@@ -151,13 +158,13 @@ impl Selector {
     fn look_up_process(
         &mut self,
         tgid: u32,
-        vm_name: &dyn Fn(u32) -> Option<String>,
+        vm_name: &dyn Fn(u32) -> Option<VmName>,
     ) -> Option<bool> {
         let selection = &self.selection;
         let is_selected = self.processes.get(&tgid).map(|it| it.is_selected);
         let is_selected = is_selected.or_else(|| {
             if !selection.is_by_name() || selection.filter.tgids.contains(&pid_of(tgid)) {
-                return Some(selection.matches_process(tgid, ""));
+                return Some(selection.matches_process(tgid, &VmName::default()));
             }
             // Without a name there is no decision yet: the name may become known later.
             vm_name(tgid).map(|name| selection.matches_process(tgid, &name))
@@ -249,7 +256,7 @@ mod tests {
             vms: vms.to_vec(),
             ..Selection::default()
         });
-        let web = |_| Some("web-1".to_owned());
+        let web = |_| Some("web-1".into());
         assert_eq!(selector.decide_process(7, &web), Some(true));
         // Its name can no longer be found.
         assert_eq!(selector.decide_process(7, &|_| None), Some(true));
@@ -261,16 +268,35 @@ mod tests {
     }
 
     #[test]
+    fn a_vm_is_selected_by_its_whole_uuid() {
+        const UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
+        let vm = VmName {
+            name: "web".to_owned(),
+            uuid: VmUuid::parse(UUID),
+        };
+        let matches = |pattern: &str, vm: &VmName| {
+            let glob = globset::Glob::new(pattern).unwrap();
+            matches_vm(&glob.compile_matcher(), vm)
+        };
+        assert!(matches(UUID, &vm) && matches(&UUID.to_uppercase(), &vm));
+        assert!(matches("w*", &vm));
+        assert!(!matches("1b4e28ba-*", &vm));
+        assert!(!matches(UUID, &"web".into()));
+        // A VM that is named by its UUID.
+        assert!(matches(UUID, &UUID.into()));
+    }
+
+    #[test]
     fn skipped_process_is_reported_once_and_again_when_its_number_is_reused() {
         let web = globset::Glob::new("web-*").unwrap().compile_matcher();
         let mut selector = Selector::new(Selection {
             vms: vec![web],
             ..Selection::default()
         });
-        let db = |_| Some("db".to_owned());
+        let db = |_| Some("db".into());
         for _ in 0..3 {
             assert_eq!(selector.decide_process(7, &db), Some(false));
-            selector.decide_process(8, &|_| Some("web-1".to_owned()));
+            selector.decide_process(8, &|_| Some("web-1".into()));
         }
         assert_eq!(selector.take_newly_skipped(), [7]);
         assert!(selector.take_newly_skipped().is_empty());
@@ -289,7 +315,7 @@ mod tests {
             vms: vec![web],
             ..Selection::default()
         });
-        let name = |tgid| Some(format!("{}-{tgid}", ["db", "web"][tgid as usize % 2]));
+        let name = |tgid| Some(format!("{}-{tgid}", ["db", "web"][tgid as usize % 2]).into());
         for tgid in 0..u32::try_from(MAX_KNOWN_TASKS).unwrap() + 1000 {
             assert_eq!(selector.decide_process(tgid, &name), Some(tgid % 2 == 1));
         }

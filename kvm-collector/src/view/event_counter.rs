@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::{CountsSnapshot, EventCount, Loss, StreamItem, VmCounts, capacity::MAX_COUNTED_VMS},
+    model::{
+        CountsSnapshot, EventCount, Loss, StreamItem, VmCounts, VmName, capacity::MAX_COUNTED_VMS,
+    },
     tracefs::Format,
 };
 
@@ -95,7 +97,7 @@ impl EventCounter {
     pub fn counts(
         &self,
         time_ns: u64,
-        vm_name: &dyn Fn(u32) -> String,
+        vm_name: &dyn Fn(u32) -> VmName,
         loss: Loss,
     ) -> CountsSnapshot {
         let vms = self.vms.iter().flat_map(|it| &it.entries);
@@ -197,7 +199,7 @@ mod tests {
             count(&mut counter, tgid);
             counter.add_item(&StreamItem::ThreadEnd { tid: tgid });
         }
-        let name = |_: u32| String::new();
+        let name = |_: u32| VmName::default();
         let counts = counter.counts(9, &name, Loss::default());
         assert_eq!(counts.loss.lost, 0);
         assert!(counts.vms.len() <= MAX_COUNTED_VMS + 1);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{CountsSnapshot, EventCount, Loss, capacity::MAX_MERGED_VCPUS, pid_of};
+use crate::model::{
+    CountsSnapshot, EventCount, Loss, VmName, VmUuid, capacity::MAX_MERGED_VCPUS, pid_of,
+};
 
 /// Count and rate of one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,6 +27,8 @@ pub struct StatVm {
     pub host: Option<String>,
     /// Name of the VM. If it is not known, program and PID of the VMM.
     pub vm: String,
+    /// UUID of the VM, if known.
+    pub vm_uuid: Option<VmUuid>,
     /// PID of the VMM.
     pub pid: u32,
     /// The events that occurred.
@@ -67,7 +71,8 @@ impl StatReport {
         };
         let vms = delta.vms.iter().map(|vm| StatVm {
             host: None,
-            vm: vm.name.clone(),
+            vm: vm.name.name.clone(),
+            vm_uuid: vm.name.uuid,
             pid: pid_of(vm.tgid),
             events: delta
                 .events
@@ -122,8 +127,8 @@ impl StatReport {
 pub struct MergedCounts {
     elapsed_ns: u64,
     events: BTreeMap<String, u64>,
-    /// By host, VM name and process id.
-    vms: BTreeMap<(String, String, u32), BTreeMap<String, u64>>,
+    /// By host, VM and process id.
+    vms: BTreeMap<(String, VmName, u32), BTreeMap<String, u64>>,
     loss: Loss,
 }
 
@@ -150,7 +155,11 @@ impl MergedCounts {
         };
         add(&mut self.events, &report.events);
         for vm in &report.vms {
-            let id = (host.to_owned(), vm.vm.clone(), vm.pid);
+            let name = VmName {
+                name: vm.vm.clone(),
+                uuid: vm.vm_uuid,
+            };
+            let id = (host.to_owned(), name, vm.pid);
             add(self.vms.entry(id).or_default(), &vm.events);
         }
         match self.vms.len() > MAX_MERGED_VCPUS {
@@ -174,7 +183,8 @@ impl MergedCounts {
         };
         let vms = self.vms.into_iter().map(|((host, vm, pid), sums)| StatVm {
             host: has_hosts.then_some(host),
-            vm,
+            vm: vm.name,
+            vm_uuid: vm.uuid,
             pid,
             events: rows(sums),
         });

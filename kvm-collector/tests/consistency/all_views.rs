@@ -34,7 +34,7 @@ pub(crate) fn run_all_views(recording: Recording) {
     };
     let names = ItemNames {
         comm: "",
-        vm_name: &|_| "vm".to_owned(),
+        vm_name: &|_| "vm".into(),
     };
     let mut exits = ExitLines::new(
         &formats,
@@ -89,7 +89,7 @@ pub(crate) fn run_all_views(recording: Recording) {
     // At most two intervals end per event, and one at the end.
     assert!(intervals <= 2 * items + 1);
     if let Ok(summary) = summary {
-        let counts = counter.counts(summary.end_ns, &|_| String::new(), summary.loss);
+        let counts = counter.counts(summary.end_ns, &|_| "".into(), summary.loss);
         let mut timed_exits = 0u64;
         if let Some(mut replay) = replay {
             replay.advance(summary.end_ns);
@@ -109,5 +109,5 @@ pub(crate) fn run_all_views(recording: Recording) {
         let exits = exits.fold(0u64, |sum, it| sum.saturating_add(it.count));
         assert!(timed_exits <= exits, "{timed_exits} of {exits}");
     }
-    let _ = timeline.report(&|_| String::new());
+    let _ = timeline.report(&|_| "".into());
 }

@@ -197,7 +197,7 @@ proptest! {
         segment_replay.log_segments();
         let mut timeline = Timeline::default();
         let line_options = ExitLineOptions { min_ns: 0, per_exit: true, json: true, is_sampled: false };
-        let names = ItemNames { comm: "", vm_name: &|_| "vm".to_owned() };
+        let names = ItemNames { comm: "", vm_name: &|_| "vm".into() };
         let mut exit_lines = ExitLines::new(&formats, line_options, ReportOrigin::new(SelectedBy::default())).unwrap();
         let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, TraceClock::Mono, false);
         let mut trigger = ExitTrigger::new(Duration::from_nanos(slow_ns), &formats).unwrap();
@@ -256,7 +256,7 @@ proptest! {
         }
         // Check the segments, and the timeline that is built from them.
         prop_assert_eq!(by_end[0], sums.values().map(|it| it.0).sum::<u64>());
-        let report = timeline.report(&|_| String::new());
+        let report = timeline.report(&|_| "".into());
         for part in TimePart::ALL {
             let timeline_ns: u64 = report
                 .tracks

@@ -29,7 +29,7 @@ use perfetto_and_duckdb::{
     check_duckdb_events, check_duckdb_exits, check_perfetto_counts, check_perfetto_slices,
 };
 use python::python_test;
-use sample_recording::{BOOT_ID, HOST, VM, write_many_exits, write_one_exit_of_each_kind};
+use sample_recording::{BOOT_ID, HOST, VM, VM_UUID, write_many_exits, write_one_exit_of_each_kind};
 use temporary_folder::TemporaryFolder;
 
 fn main() -> ExitCode {
@@ -94,7 +94,7 @@ fn check_csv() -> Result<(), Failed> {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines[0],
-        "time_ns,time,host,boot_id,cpu,pid,tid,comm,vm,vcpu,reason,reason_code,isa,duration_ns,kernel_ns,vmm_ns,\
+        "time_ns,time,host,boot_id,cpu,pid,tid,comm,vm,vm_uuid,vcpu,reason,reason_code,isa,duration_ns,kernel_ns,vmm_ns,\
          halted_ns,preempted_ns,cause_kind,cause_code,cause,cause_name,guest_rip,open,untimed"
     );
     let io = lines.iter().find(|it| it.contains(",io,")).ok_or("no io")?;
@@ -109,6 +109,7 @@ fn check_csv() -> Result<(), Failed> {
         io.starts_with(&format!("{time}{HOST},{BOOT_ID},0,")),
         "{io}"
     );
+    assert!(io.contains(&format!(",{VM},{VM_UUID},0,io,")), "{io}");
     assert!(
         lines
             .iter()
@@ -145,11 +146,12 @@ fn check_vcpus_of_events() -> Result<(), Failed> {
         let names = reader.headers()?.clone();
         let column = |name: &str| names.iter().position(|it| it == name).unwrap_or(usize::MAX);
         let (vcpu, event, vm) = (column("vcpu"), column("event"), column("vm"));
+        let uuid = column("vm_uuid");
         let mut events = Vec::new();
         for row in reader.records() {
             let row = row?;
             assert!(!row[vcpu].is_empty(), "{row:?}");
-            assert_eq!(&row[vm], VM, "{row:?}");
+            assert_eq!((&row[vm], &row[uuid]), (VM, VM_UUID), "{row:?}");
             events.push(row[event].to_owned());
         }
         assert!(events.iter().any(|it| it == "kvm_pio"), "{text}");
@@ -173,7 +175,7 @@ fn check_per_exit_json() -> Result<(), Failed> {
     let expected = [
         "{\"time_ns\":5000003000,\"time\":\"2023-11-14T22:13:20.000003000Z\",\"host\":\"host-1\",\"boot_id\":",
         ",\"cpu\":0,\"pid\":1073741824,\"tid\":1073741824,\"comm\":\"",
-        "\",\"vm\":\"web-1\",\"vcpu\":0,\"reason\":\"io\",\"reason_code\":123,\"isa\":\"svm\",\"duration_ns\":1000,\"kernel_ns\":100,\
+        "\",\"vm\":\"web-1\",\"vm_uuid\":\"1b4e28ba-2fa1-11d2-883f-0016d3cca427\",\"vcpu\":0,\"reason\":\"io\",\"reason_code\":123,\"isa\":\"svm\",\"duration_ns\":1000,\"kernel_ns\":100,\
          \"vmm_ns\":600,\"halted_ns\":0,\"preempted_ns\":300,\"cause_kind\":\"pio\",\"cause_code\":1016,\
          \"cause\":\"port 0x3f8 out\",\"cause_name\":\"COM1 data\",\"guest_rip\":\"0xffffffff81000bb8\",\"left_out\":0,\
          \"inside\":[{\"event\":\"kvm_pio\",\"after_ns\":50,\"text\":\"pio_write at 0x3f8 size 1 count 1",

@@ -9,7 +9,8 @@ use crate::temporary_folder::TemporaryFolder;
 use crate::{
     convert, python, run,
     sample_recording::{
-        BOOT_ID, HOST, KERNEL, START_NS, TGID, write_many_exits, write_one_exit_of_each_kind,
+        BOOT_ID, HOST, KERNEL, START_NS, TGID, VM_UUID, write_many_exits,
+        write_one_exit_of_each_kind,
     },
 };
 
@@ -86,7 +87,7 @@ pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {
     });
     assert_eq!(notes, &expected);
     assert_eq!(trace["kernel"], KERNEL);
-    let labels = serde_json::json!([format!("host {HOST}")]);
+    let labels = serde_json::json!([format!("host {HOST}"), format!("uuid {VM_UUID}")]);
     assert_eq!(process_labels(&trace), labels);
     assert_eq!(trace["slices"][10]["notes"]["open"], true);
     let instants = &trace["instants"];
@@ -190,11 +191,12 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         .flatten()
         .filter_map(|it| Some((it[0].as_str()?, it[1].as_str()?)))
         .collect();
-    assert_eq!(types.len(), 25);
+    assert_eq!(types.len(), 26);
     for (name, kind) in [
         ("time_ns", "BIGINT"),
         ("cpu", "UINTEGER"),
         ("vm", "VARCHAR"),
+        ("vm_uuid", "VARCHAR"),
         ("guest_rip", "UBIGINT"),
         ("open", "BOOLEAN"),
         ("isa", "VARCHAR"),
@@ -205,6 +207,15 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         assert_eq!(types[name], kind, "{name}");
     }
     assert!(types["time"].starts_with("TIMESTAMP"), "{types:?}");
+    let unknown = format!("select count(*), count(vm_uuid) {from}");
+    let unknown = &python::run_script("convert/run_query.py", &unknown)?[0];
+    assert_eq!((&unknown[0], &unknown[1]), (&300_000.into(), &0.into()));
+    let encodings = format!(
+        "select count(*) from parquet_metadata('{}') where path_in_schema = 'vm_uuid' and encodings not like '%DICTIONARY%'",
+        out.display()
+    );
+    let plain = python::run_script("convert/run_query.py", &encodings)?;
+    assert_eq!(plain[0][0], 0, "UUIDs repeat");
     let groups = format!(
         "select count(distinct row_group_id) from parquet_metadata('{}')",
         out.display()
@@ -252,7 +263,7 @@ pub(crate) fn check_duckdb_events() -> Result<(), Failed> {
     );
     assert_eq!(row[1], "npf");
     let hosts = format!(
-        "select count(*), count(vcpu), count(*) filter (host = '{HOST}' and boot_id = '{BOOT_ID}') from '{}'",
+        "select count(*), count(vcpu), count(*) filter (host = '{HOST}' and boot_id = '{BOOT_ID}' and vm_uuid = '{VM_UUID}') from '{}'",
         out.display()
     );
     let hosts = &python::run_script("convert/run_query.py", &hosts)?[0];

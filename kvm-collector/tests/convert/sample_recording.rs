@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::BytesMut;
 use kvm_collector::{
     host::machine::Machine,
-    model::Batch,
+    model::{Batch, VmName, VmUuid},
     recording::{HostFacts, Recorder, RecorderOptions},
     tracefs::Format,
 };
@@ -33,6 +33,9 @@ const EVENTS: [(&str, &str); 6] = [
 /// The name of the VM.
 pub(crate) const VM: &str = "web-1";
 
+/// The UUID of the VM, which is known in only one of the recordings.
+pub(crate) const VM_UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
+
 /// The host of the recordings.
 pub(crate) const HOST: &str = "host-1";
 pub(crate) const BOOT_ID: &str = "0b0c0d0e-0000-4000-8000-000000000001";
@@ -47,7 +50,7 @@ struct RecordingWriter {
 }
 
 impl RecordingWriter {
-    fn create(path: &Path) -> Self {
+    fn create(path: &Path, vm: VmName) -> Self {
         let (events, formats) = recorded_events(&EVENTS);
         let options = RecorderOptions {
             path: Some(path.to_owned()),
@@ -64,7 +67,7 @@ impl RecordingWriter {
             ..HostFacts::default()
         };
         let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
-        recorder.set_vm_name(TGID, VM.to_owned());
+        recorder.set_vm_name(TGID, vm);
         Self {
             recorder,
             formats,
@@ -144,7 +147,11 @@ pub(crate) const NPF: u64 = 0x400;
 
 /// Writes a recording with one exit of each kind: with each part, with a loss, and in progress at the end.
 pub(crate) fn write_one_exit_of_each_kind(path: &Path) {
-    let mut writer = RecordingWriter::create(path);
+    let vm = VmName {
+        name: VM.to_owned(),
+        uuid: VmUuid::parse(VM_UUID),
+    };
+    let mut writer = RecordingWriter::create(path, vm);
     // Guest from 1000 to 2000 ns, then 500 ns in the kernel.
     writer.add_entry(1_000, 0);
     writer.add_exit(2_000, 0, NPF);
@@ -177,7 +184,7 @@ pub(crate) fn write_one_exit_of_each_kind(path: &Path) {
 
 /// Writes a recording of four vCPUs with one exit per us.
 pub(crate) fn write_many_exits(path: &Path, exits: u64) {
-    let mut writer = RecordingWriter::create(path);
+    let mut writer = RecordingWriter::create(path, VM.into());
     let mut reasons = [NPF, IO, HLT, 0x7c, 0x60].into_iter().cycle();
     for number in 0..exits {
         let vcpu = u32::try_from(number % 4).expect("few");
@@ -208,7 +215,7 @@ const MIDNIGHT_NS: u64 = (24 * 3600 - 80_000) * 1_000_000_000;
 /// Writes a recording of two days, with three exits on the first day and two on the second. The first exit ends after
 /// all others.
 pub(crate) fn write_two_days(path: &Path) {
-    let mut writer = RecordingWriter::create(path);
+    let mut writer = RecordingWriter::create(path, VM.into());
     writer.add_exit(1_000, 1, HLT);
     writer.add_exit(2_000, 0, IO);
     writer.add_event(2_100, 0, "kvm_pio", &[("port", 0x3f8), ("rw", 1)]);

@@ -215,7 +215,7 @@ fn check_timeline_sums() -> Result<(), Failed> {
         ];
         expected.insert((vcpu_id.tgid, vcpu_id.vcpu), (it.exits, parts));
     }
-    let report = timeline.report(&|_| String::new());
+    let report = timeline.report(&|_| "".into());
     let mut found = BTreeMap::new();
     for track in &report.tracks {
         let parts = TimePart::ALL.map(|part| track.parts_ns[part as usize].iter().sum::<u64>());

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::BytesMut;
 use kvm_collector::{
     host::machine::Machine,
-    model::Batch,
+    model::{Batch, VmName, VmUuid},
     recording::{HostFacts, Recorder, RecorderOptions},
     tracefs::Format,
 };
@@ -20,6 +20,9 @@ use crate::{
 const FIRST_TGID: u32 = 1 << 30;
 
 const START_NS: u64 = 5_000_000_000;
+
+/// The UUID of the last VM. Those of the others are not known.
+const UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
 
 /// Names of the VMs' processes. A name has at most 15 bytes.
 pub(crate) const VM_NAMES: [&str; 3] = ["</script><b>x", "<img src=x>\"'&", "web-1"];
@@ -211,6 +214,12 @@ pub(crate) fn write_recording(path: &Path, contents: RecordingContents) {
         ..RecorderOptions::default()
     };
     let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
+    let last_tgid = FIRST_TGID + 200;
+    let last_vm = VmName {
+        name: format!("web-1-{last_tgid}"),
+        uuid: VmUuid::parse(UUID),
+    };
+    recorder.set_vm_name(last_tgid, last_vm);
     for (number, batch) in generator.batches(contents.seconds).iter().enumerate() {
         recorder.record_batch(batch).expect("cannot write");
         if contents.has_loss && number == 2 {

@@ -19,6 +19,7 @@ mod schema;
 mod simulated_recording;
 mod sums;
 mod valid_json;
+mod vm_uuid;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let tests = [
         golden::tests(),
         valid_json::tests(),
+        vm_uuid::tests(),
         sums::tests(),
         cookbook::tests(),
         fleet::tests(),

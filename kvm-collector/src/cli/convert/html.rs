@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     format::{html, units::exact_duration},
-    model::{ExitReading, StreamItem},
+    model::{ExitReading, StreamItem, VmName},
     recording::Metadata,
     session,
     source::{PlaybackOptions, Recording, RecordingSummary},
@@ -248,7 +248,7 @@ fn exit_reports(
     before: Option<&[ExitGroups]>,
     slowest: &SlowestExits,
     elapsed_ns: u64,
-    vm_name: &dyn Fn(u32) -> String,
+    vm_name: &dyn Fn(u32) -> VmName,
 ) -> RecordedExits {
     let timing = replay.options().timing.clone();
     let names = KeyNames::new(&timing);

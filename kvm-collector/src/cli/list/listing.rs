@@ -13,7 +13,7 @@ use crate::{
         tracefs::{find_kvm_format, open_tracefs},
     },
     host::{self, namespaces, vm::VmList},
-    model::{EventKind, StreamItem, VMEXIT},
+    model::{EventKind, StreamItem, VMEXIT, VmName, VmUuid},
     source::{PlaybackOptions, Recording, TimeLimits},
     timing::Selection,
     tracefs::{Format, ReasonNames},
@@ -61,6 +61,7 @@ pub(super) struct Event {
 #[derive(Debug, Serialize)]
 pub(super) struct RecordedVm {
     pub(super) name: String,
+    pub(super) uuid: Option<VmUuid>,
     pub(super) pid: u32,
 }
 
@@ -159,7 +160,8 @@ impl Listing {
                 false => in_range.collect(),
             };
             let vms = vms.into_iter();
-            listing.recorded_vms = Some(vms.map(|(pid, name)| RecordedVm { name, pid }).collect());
+            let vm = |(pid, VmName { name, uuid })| RecordedVm { name, uuid, pid };
+            listing.recorded_vms = Some(vms.map(vm).collect());
         }
         Ok(listing)
     }

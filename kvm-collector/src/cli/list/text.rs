@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::listing::Listing;
-use crate::{format::units::plural, host::vm::VmList};
+use crate::{format::units::plural, host::vm::VmList, model::VmUuid};
 
 /// Writes all subjects of a listing, with an empty line between them.
 pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
@@ -33,7 +33,8 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             )?;
         }
         for vm in vms {
-            writeln!(out, "  {} (pid {}, {})", vm.name, vm.tgid, vm.vmm)?;
+            let uuid = uuid_text(vm.uuid);
+            writeln!(out, "  {} (pid {}, {}{uuid})", vm.name, vm.tgid, vm.vmm)?;
             for vcpu in &vm.vcpus {
                 let index = vcpu.index.map_or("?".into(), |index| index.to_string());
                 writeln!(out, "    vCPU {index}  tid {}  {}", vcpu.tid, vcpu.comm)?;
@@ -43,7 +44,7 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
     if let Some(vms) = &listing.recorded_vms {
         heading(out, &format!("{}:", plural(vms.len() as u64, "VM")))?;
         for vm in vms {
-            writeln!(out, "  {} (pid {})", vm.name, vm.pid)?;
+            writeln!(out, "  {} (pid {}{})", vm.name, vm.pid, uuid_text(vm.uuid))?;
         }
     }
     if let Some(reasons) = &listing.reasons {
@@ -69,6 +70,11 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
         write_columns(rows.collect(), out)?;
     }
     Ok(())
+}
+
+/// Returns a UUID with a comma in front; empty if it is unknown.
+fn uuid_text(uuid: Option<VmUuid>) -> String {
+    uuid.map_or_else(String::new, |uuid| format!(", uuid {uuid}"))
 }
 
 /// Writes two columns, indented.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{
-    model::{Event, StreamItem, capacity::MAX_KNOWN_TASKS},
+    model::{Event, StreamItem, VmName, capacity::MAX_KNOWN_TASKS},
     recording::ReadError,
     source::{PlaybackOptions, Recording},
     tracefs::{EventName, Field, Format, ReasonNames},
@@ -30,7 +30,7 @@ pub(super) struct Occurrence {
     pub(super) pid: u32,
     pub(super) tid: u32,
     pub(super) vcpu: u32,
-    pub(super) vm: String,
+    pub(super) vm: VmName,
     /// Number and name of the exit reason.
     pub(super) reason: Option<(u32, String)>,
     pub(super) count: u64,

@@ -91,11 +91,12 @@ fn explain_with(
 /// is compared.
 fn selects_any(option: &TargetOption, vms: &[Vm]) -> bool {
     vms.iter().any(|vm| {
+        let name = vm.identity();
         let subject = |tid, vcpu: Option<u32>| Subject {
             pid: vm.tgid,
             tid,
             vcpu: vcpu.unwrap_or(VCPU_UNKNOWN),
-            vm: &vm.name,
+            vm: &name,
         };
         let has_unknown = vm.vcpus.is_empty() || vm.vcpus.iter().any(|it| it.index.is_none());
         let mut vcpus = vm.vcpus.iter();
@@ -160,6 +161,7 @@ mod tests {
         VmList {
             vms: vec![Vm {
                 tgid: 100,
+                uuid: None,
                 name: "web-1".into(),
                 vmm: "qemu".into(),
                 vcpus: vec![vcpu(0, 101), vcpu(1, 102)],

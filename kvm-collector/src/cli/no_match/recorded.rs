@@ -60,7 +60,7 @@ impl Selector<'_> {
     fn seen(&self, occurrences: &[&Occurrence]) -> String {
         let (what, names): (_, fn(&Occurrence) -> String) = match self {
             Self::Target(option) => match option.values {
-                TargetValues::Processes(..) => ("VMs", |it| it.vm.clone()),
+                TargetValues::Processes(..) => ("VMs", |it| it.vm.name.clone()),
                 TargetValues::Vcpus(_) => ("vCPUs", |it| match it.vcpu {
                     VCPU_UNKNOWN => "unknown".to_owned(),
                     vcpu => vcpu.to_string(),

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::host::{self, vm::VmList};
+use crate::{
+    host::{self, vm::VmList},
+    model::VmName,
+};
 
 /// Describes the running VMs, as the end of a sentence.
 pub(super) fn describe_running_vms() -> String {
@@ -22,14 +25,14 @@ pub(super) fn describe_running_vms() -> String {
 }
 
 /// Describes the processes of a recording.
-pub(super) fn describe_processes(seen: &[(u32, String)]) -> String {
+pub(super) fn describe_processes(seen: &[(u32, VmName)]) -> String {
     if seen.is_empty() {
         return "it has no events of VMs".to_owned();
     }
     let names: Vec<_> = seen
         .iter()
         .take(8)
-        .map(|(pid, name)| format!("{name} (pid {pid})"))
+        .map(|(pid, vm)| format!("{} (pid {pid})", vm.name))
         .collect();
     let more = if seen.len() > 8 { ", ..." } else { "" };
     format!("it has events of {}{more}", names.join(", "))

@@ -9,6 +9,7 @@ use super::{
     EventArgs, ReasonArgs, TargetArgs,
     target::{IdRange, vm_matcher},
 };
+use crate::{model::VmName, timing::matches_vm};
 
 /// A thread, for [`TargetOption::selects`].
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +20,8 @@ pub(in crate::cli) struct Subject<'a> {
     pub(in crate::cli) tid: u32,
     /// Index of the vCPU; `VCPU_UNKNOWN` if it is unknown.
     pub(in crate::cli) vcpu: u32,
-    /// Name of the VM.
-    pub(in crate::cli) vm: &'a str,
+    /// The VM.
+    pub(in crate::cli) vm: &'a VmName,
 }
 
 /// One selection of threads.
@@ -52,7 +53,7 @@ impl TargetOption {
     pub(in crate::cli) fn selects(&self, subject: Subject<'_>) -> bool {
         match &self.values {
             TargetValues::Processes(pids, vms) => {
-                pids.contains(&subject.pid) || vms.iter().any(|it| it.is_match(subject.vm))
+                pids.contains(&subject.pid) || vms.iter().any(|it| matches_vm(it, subject.vm))
             }
             TargetValues::Vcpus(ranges) => {
                 subject.vcpu != VCPU_UNKNOWN && ranges.iter().any(|it| it.contains(subject.vcpu))

@@ -11,8 +11,9 @@ use super::describe::{describe_processes, describe_running_vms};
 use crate::{
     cli::usage::UsageError,
     host::{self, clock, namespaces, vm::VmList},
+    model::VmName,
     probe::PlanError,
-    timing::{Filter, Selection},
+    timing::{Filter, Selection, matches_vm},
     view::SelectedBy,
 };
 
@@ -24,7 +25,7 @@ pub(in crate::cli) struct TargetArgs {
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
     pids: Vec<u32>,
 
-    /// Select VMs by name, with globs
+    /// Select VMs by name, with globs; or by UUID
     ///
     /// `kvm-collector list` shows the names of running VMs. VMs that start later are included.
     #[arg(long = "vm", value_name = "GLOB", value_delimiter = ',')]
@@ -209,13 +210,13 @@ impl TargetArgs {
     }
 
     /// Checks that each selected process and VM name occurs among the processes of a recording (`seen`: process
-    /// id and VM name).
+    /// id and VM).
     ///
     /// # Errors
     /// When one does not occur.
     pub(in crate::cli) fn check_all_seen(
         &self,
-        seen: &[(u32, String)],
+        seen: &[(u32, VmName)],
         file: &Path,
     ) -> anyhow::Result<()> {
         for &pid in &self.pids {
@@ -229,7 +230,7 @@ impl TargetArgs {
         }
         for pattern in &self.vms {
             let matcher = vm_matcher(pattern)?;
-            if !seen.iter().any(|it| matcher.is_match(&it.1)) {
+            if !seen.iter().any(|it| matches_vm(&matcher, &it.1)) {
                 bail!(
                     "no events of a VM named `{pattern}` in {}: {}",
                     file.display(),
@@ -250,7 +251,7 @@ impl TargetArgs {
             .vms;
         for pattern in &self.vms {
             let matcher = vm_matcher(pattern)?;
-            if vms.iter().any(|vm| matcher.is_match(&vm.name)) {
+            if vms.iter().any(|vm| matches_vm(&matcher, &vm.identity())) {
                 continue;
             }
             if self.no_wait {

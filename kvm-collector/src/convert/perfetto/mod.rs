@@ -91,11 +91,14 @@ impl<W: Write> Perfetto<W> {
         }
         let (pid, tid) = (i32::try_from(pid_of(vcpu_id.tgid)).ok(), vcpu_id.tid);
         if !self.exit_counters.contains_key(&vcpu_id.tgid) {
+            let vm = names.vm_name(vcpu_id.tgid);
+            let host = self.host.iter().map(|it| format!("host {it}"));
+            let uuid = vm.uuid.map(|it| format!("uuid {it}"));
             let process_track = self.packets.add_track(TrackDescriptor {
                 process: Some(ProcessDescriptor {
                     pid,
-                    process_name: Some(names.vm_name(vcpu_id.tgid)),
-                    process_labels: self.host.iter().map(|it| format!("host {it}")).collect(),
+                    process_name: Some(vm.name),
+                    process_labels: host.chain(uuid).collect(),
                 }),
                 ..TrackDescriptor::default()
             })?;

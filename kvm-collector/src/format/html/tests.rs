@@ -25,6 +25,7 @@ fn stat() -> StatReport {
         vms: vec![StatVm {
             host: None,
             vm: HOSTILE.into(),
+            vm_uuid: None,
             pid: 7,
             events: vec![event()],
         }],
@@ -36,6 +37,7 @@ fn report() -> ExitsReport {
     let row = ExitRow {
         host: None,
         vm: Some(HOSTILE.into()),
+        vm_uuid: Some(None),
         pid: Some(7),
         vcpu: None,
         tid: Some(9),
@@ -97,6 +99,7 @@ fn report() -> ExitsReport {
         vcpus: vec![VcpuRow {
             host: None,
             vm: HOSTILE.into(),
+            vm_uuid: None,
             pid: 7,
             vcpu: None,
             tid: Some(9),
@@ -119,6 +122,7 @@ fn slow_exit() -> SlowExitRow {
         view: "slow_exit",
         end_ns: 5_500_000_000,
         vm: HOSTILE.into(),
+        vm_uuid: None,
         pid: 7,
         tid: 9,
         vcpu: None,

@@ -115,6 +115,7 @@ mod tests {
         ExitRow {
             host: None,
             vm: Some("web".into()),
+            vm_uuid: Some(None),
             pid: Some(7),
             vcpu: Some(0),
             tid: None,
@@ -184,6 +185,7 @@ mod tests {
             vcpus: vec![VcpuRow {
                 host: None,
                 vm: "web".into(),
+                vm_uuid: None,
                 pid: 7,
                 vcpu: Some(0),
                 tid: None,

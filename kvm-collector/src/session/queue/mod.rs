@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::drain::RingRead;
 use crate::{
-    model::{EventCount, ThreadId},
+    model::{EventCount, ThreadId, VmName},
     probe::{BATCH_BYTES, RingLoss},
 };
 
@@ -44,7 +44,7 @@ pub(super) struct NewNames {
     /// Thread names.
     pub(super) threads: Vec<(ThreadId, String)>,
     /// VM names by process id.
-    pub(super) vms: Vec<(u32, String)>,
+    pub(super) vms: Vec<(u32, VmName)>,
 }
 
 /// Counts, progress and requests for the writing thread. Consecutive updates in the queue are merged.
@@ -236,7 +236,7 @@ const MESSAGE_BYTES: usize = size_of::<Message>();
 fn metadata_bytes(queued: &QueuedBatch) -> usize {
     let NewNames { threads, vms } = &queued.names;
     let texts = threads.iter().map(|it| &it.1);
-    let texts = texts.chain(vms.iter().map(|it| &it.1));
+    let texts = texts.chain(vms.iter().map(|it| &it.1.name));
     MESSAGE_BYTES
         + queued.read.losses.capacity() * size_of::<RingLoss>()
         + texts

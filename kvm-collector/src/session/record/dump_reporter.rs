@@ -12,6 +12,7 @@ use super::super::progress::print_message;
 use crate::{
     format::units::{duration, plural},
     host::clock,
+    model::VmName,
     tracefs::{Format, ReasonNames},
 };
 
@@ -32,7 +33,7 @@ pub(super) struct DumpReporter {
 #[derive(Debug)]
 struct Context<'a> {
     /// VM names by process id.
-    vm_names: &'a HashMap<u32, String>,
+    vm_names: &'a HashMap<u32, VmName>,
     /// Wall-clock time minus the time of the events, in ns.
     wall_offset_ns: u64,
 }
@@ -55,7 +56,7 @@ impl DumpReporter {
     }
 
     /// Prints why a dump was written, and the range of times of its events.
-    pub(super) fn report(&mut self, vm_names: &HashMap<u32, String>, range_ns: Option<(u64, u64)>) {
+    pub(super) fn report(&mut self, vm_names: &HashMap<u32, VmName>, range_ns: Option<(u64, u64)>) {
         let context = Context {
             vm_names,
             wall_offset_ns: clock::real_offset_ns(),
@@ -101,7 +102,7 @@ impl DumpReporter {
         let vm = context
             .vm_names
             .get(&header.tgid)
-            .map_or("?", String::as_str);
+            .map_or("?", |vm| vm.name.as_str());
         let vcpu = match exit.vcpu {
             VCPU_UNKNOWN => format!("thread {}", header.tid),
             vcpu => format!("vCPU {vcpu}"),
@@ -163,7 +164,7 @@ mod tests {
     fn the_message_names_the_exit_and_the_written_time() {
         let formats = [Format::parse("kvm", EXIT).unwrap()];
         let context = Context {
-            vm_names: &HashMap::from([(100, "web-1".to_owned())]),
+            vm_names: &HashMap::from([(100, "web-1".into())]),
             wall_offset_ns: 1_000_000_000_000_000_000,
         };
         let range = Some((500_000_000, 2_500_000_000));

@@ -14,7 +14,7 @@ use super::{
     dump_reporter::DumpReporter,
 };
 use crate::{
-    model::{EventCount, Record, ThreadId},
+    model::{EventCount, Record, ThreadId, VmName},
     recording::{BatchOutcome, Recorder, RecordingStats},
     source::{LiveOptions, OrderedStream},
     timing::{Attribution, ExitTrigger},
@@ -28,7 +28,7 @@ pub(super) struct Writer {
     /// Selects events by VM name. `None` if they are not selected by VM name.
     attribution: Option<Attribution>,
     /// VM names by process id. Empty unless events are selected by VM name or there is a trigger.
-    pub(super) vm_names: HashMap<u32, String>,
+    pub(super) vm_names: HashMap<u32, VmName>,
     /// Per event, the number of lost events that the file already reports.
     recorded_losses: Vec<u64>,
     /// Number of events of unknown VMs.
@@ -223,7 +223,7 @@ impl Writer {
 /// Returns whether an event is selected by the name of its VM.
 fn is_selected(
     attribution: &mut Attribution,
-    names: &HashMap<u32, String>,
+    names: &HashMap<u32, VmName>,
     record: &Record<'_>,
 ) -> bool {
     let header = &record.header;
@@ -326,7 +326,7 @@ mod tests {
         writer.attribution = Some(Attribution::new([Some(&format)], selection));
         let mut record = |records: &[(u16, u32, u32)], vm: &str| {
             let names = NewNames {
-                vms: vec![(7, vm.to_owned())],
+                vms: vec![(7, vm.into())],
                 ..NewNames::default()
             };
             let queued = QueuedBatch {

@@ -69,7 +69,7 @@ fn read_exits(
     let mut rest = replay.read_exits(&mut |exits| reading.add(exits));
     rest.loss = rest.loss.plus(loss);
     let mut reading = reading.finish(rest);
-    let vm_name = |tgid| recorded.known_vm_name(tgid);
+    let vm_name = |tgid| Some(recorded.known_vm_name(tgid)?.name);
     let comm = |thread: ThreadId| {
         let tgid = pid_of(thread.tgid);
         Some(recorded.comm(ThreadId { tgid, ..thread }).to_owned())

@@ -52,7 +52,7 @@ fn read_exits(live: &mut Live, scope: Scope, names: &mut NameCache) -> anyhow::R
     let mut reading = new_reading(scope, timing);
     let rest = live.read_exits(&mut |exits| reading.add(exits))?;
     let mut reading = reading.finish(rest);
-    let vm_name = |tgid| live.names().find_name(tgid).map(str::to_owned);
+    let vm_name = |tgid| Some(live.names().find_name(tgid)?.name.clone());
     // The thread existed at an earlier time than any.
     let comm = |thread: ThreadId| process::comm_at(pid_of(thread.tgid), thread.tid, u64::MAX);
     names.add_names(

@@ -87,7 +87,7 @@ impl Live {
         let names = self.processes.names();
         let counts = |(tgid, counts)| VmCounts {
             tgid,
-            name: names.display_name(tgid).to_owned(),
+            name: names.display_name(tgid),
             counts,
         };
         let unattributed = unknown.iter().flat_map(|(_, counts)| counts).sum();

@@ -12,7 +12,7 @@ use kvm_ebpf_common::VcpuThread;
 
 use super::vm_event_counts::VmEventCounts;
 use crate::{
-    host::{self, VmNames, clock},
+    host::{self, VmName, VmNames, clock},
     model::{Causes, ExitTotals, Loss, pid_of},
     probe::{AttachedPrograms, ProbeError, ProgramRuns, Request, Rings},
     timing::{ExitedThreads, recent_extremes},
@@ -250,8 +250,8 @@ impl Live {
     /// Returns the name of the VM of a process, by the process's number. Looks it up if it is not
     /// known yet.
     #[must_use]
-    pub fn vm_name(&self, tgid: u32) -> Option<String> {
-        let known = self.names().current_name(tgid).map(str::to_owned);
+    pub fn vm_name(&self, tgid: u32) -> Option<VmName> {
+        let known = self.names().current_name(tgid).cloned();
         known.or_else(|| host::vm::name_of(tgid))
     }
 

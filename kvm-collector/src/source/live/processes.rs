@@ -75,9 +75,8 @@ impl Processes {
     /// Decides whether a process is selected. `None` if that depends on its name, which is unknown.
     pub(super) fn decide(&mut self, process: u32) -> Option<bool> {
         let names = &self.names;
-        self.selector.decide_process(process, &|process| {
-            names.find_name(process).map(str::to_owned)
-        })
+        self.selector
+            .decide_process(process, &|process| names.find_name(process).cloned())
     }
 
     /// Decides whether the latest process with this number is selected.

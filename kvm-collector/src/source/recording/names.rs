@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
-    host::VmNames,
+    host::{VmName, VmNames},
     model::{ThreadId, capacity::MAX_KNOWN_TASKS},
     recording::decode,
 };
@@ -43,20 +43,20 @@ impl RecordedNames {
     /// Returns the name of a VM: the recorded one, or one that is made from the name of its
     /// process; `?` if the recording contains neither.
     #[must_use]
-    pub fn vm_name(&self, tgid: u32) -> String {
+    pub fn vm_name(&self, tgid: u32) -> VmName {
         match tgid {
-            0 => self.vms.display_name(0).to_owned(),
-            tgid => self.known_vm_name(tgid).unwrap_or_else(|| "?".to_owned()),
+            0 => self.vms.display_name(0),
+            tgid => self.known_vm_name(tgid).unwrap_or_else(VmName::unknown),
         }
     }
 
     /// As [`RecordedNames::vm_name`], but `None` if the recording contains no name.
     #[must_use]
-    pub fn known_vm_name(&self, tgid: u32) -> Option<String> {
+    pub fn known_vm_name(&self, tgid: u32) -> Option<VmName> {
         let main = ThreadId { tgid, tid: tgid };
         match (self.vms.find_name(tgid), self.known_comm(main)) {
-            (Some(name), _) => Some(name.to_owned()),
-            (None, Some(comm)) => Some(format!("{comm}-{tgid}")),
+            (Some(name), _) => Some(name.clone()),
+            (None, Some(comm)) => Some(format!("{comm}-{tgid}").into()),
             (None, None) => None,
         }
     }
@@ -163,7 +163,7 @@ mod tests {
         // The name is still available after the end of the thread.
         names.add_record(&comm(20, 20, "qemu"));
         names.add_record(&exit(20, 20));
-        assert_eq!(names.vm_name(20), "qemu-20");
+        assert_eq!(names.vm_name(20).name, "qemu-20");
     }
 
     #[test]

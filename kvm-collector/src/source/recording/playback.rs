@@ -1,7 +1,10 @@
 //! Options, context and result of the playback of a recording.
 
 use super::{names::RecordedNames, time_limits::TimeLimits};
-use crate::{model::Loss, timing::Selection};
+use crate::{
+    model::{Loss, VmName},
+    timing::Selection,
+};
 
 /// What is requested of a recording.
 #[derive(Debug, Clone, Default)]
@@ -53,5 +56,5 @@ pub struct RecordingSummary {
     pub names: RecordedNames,
     /// The processes that had events, selected or not, with the names of their VMs. Empty unless
     /// the selection is by process.
-    pub processes: Vec<(u32, String)>,
+    pub processes: Vec<(u32, VmName)>,
 }

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::exit_names::ExitNames;
 use crate::{
-    model::{Exit, ExitEnd, Segment, pid_of},
+    model::{Exit, ExitEnd, Segment, VmName, VmUuid, pid_of},
     timing::TimingRequest,
     view::{ReportOrigin, UtcTime},
 };
@@ -35,6 +35,8 @@ pub struct ExitRecord<'a> {
     pub comm: &'a str,
     /// Name of the VM.
     pub vm: &'a str,
+    /// UUID of the VM, if known.
+    pub vm_uuid: Option<VmUuid>,
     /// Index of the vCPU, if known.
     pub vcpu: Option<u32>,
     /// Name of the exit reason.
@@ -118,13 +120,13 @@ impl ExitRecords {
         self.origin.wall_offset_ns = Some(offset_ns);
     }
 
-    /// Makes the record of an exit. `comm` is the name of its thread, `vm` the name of its VM.
+    /// Makes the record of an exit. `comm` is the name of its thread, `vm` its VM.
     pub fn record<'a>(
         &'a mut self,
         segment: &Segment,
         exit: &Exit,
         comm: &'a str,
-        vm: &'a str,
+        vm: &'a VmName,
     ) -> ExitRecord<'a> {
         let timing = self.names.timing();
         let has_vmm = timing.userspace_exit.is_some();
@@ -146,7 +148,8 @@ impl ExitRecords {
             pid: pid_of(vcpu_id.tgid),
             tid: vcpu_id.tid,
             comm,
-            vm,
+            vm: &vm.name,
+            vm_uuid: vm.uuid,
             vcpu: Some(vcpu_id.vcpu).filter(|it| *it != VCPU_UNKNOWN),
             reason: &reason.reason,
             reason_code: exit.key.code,

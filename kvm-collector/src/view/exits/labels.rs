@@ -1,7 +1,7 @@
 //! Names of hosts and VMs in rows.
 
 use super::{groups::GroupKey, merged::MergedExits};
-use crate::model::pid_of;
+use crate::model::{VmName, pid_of};
 
 /// Looks up the names of hosts and VMs in the `exits` view.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub enum RowLabels<'a> {
         /// The name of the host, if rows are to have it.
         host: Option<&'a str>,
         /// Returns the name of a VM by its id.
-        vm_name: &'a dyn Fn(u32) -> String,
+        vm_name: &'a dyn Fn(u32) -> VmName,
     },
     /// The exits are those of several recordings.
     Merged(&'a MergedExits),
@@ -49,11 +49,11 @@ impl RowLabels<'_> {
         }
     }
 
-    /// Returns the name of a VM.
-    pub(super) fn vm_name(&self, id: u32) -> String {
+    /// Returns the name and the UUID of a VM.
+    pub(super) fn vm_name(&self, id: u32) -> VmName {
         match self {
             Self::OneHost { vm_name, .. } => vm_name(id),
-            Self::Merged(merged) => merged.vm(id).0.to_owned(),
+            Self::Merged(merged) => merged.vm(id).0,
         }
     }
 

@@ -6,7 +6,7 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use super::groups::{ExitGroups, GroupBy, GroupKey};
 use crate::model::{
-    EventKind, VcpuId,
+    EventKind, VcpuId, VmName,
     capacity::{MAX_MERGED_ROWS, MAX_MERGED_VCPUS},
     pid_of,
 };
@@ -24,12 +24,12 @@ pub struct MergedExits {
     vm_indices: HashMap<Vm, u32>,
 }
 
-/// A VM. The VMs in several recordings of a host are the same if their process ids and names are.
+/// A VM. The VMs in several recordings of a host are the same if their process ids, names and UUIDs are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Vm {
     host: u32,
     pid: u32,
-    name: String,
+    name: VmName,
 }
 
 /// The recordings have more rows than fit into memory.
@@ -60,7 +60,7 @@ impl MergedExits {
         &mut self,
         host: &str,
         groups: &ExitGroups,
-        vm_name: &dyn Fn(u32) -> String,
+        vm_name: &dyn Fn(u32) -> VmName,
         cause_kind: impl Fn(u32) -> u32,
     ) -> Result<(), TooManyRows> {
         let known_host = self.hosts.iter().position(|it| it == host);
@@ -140,9 +140,9 @@ impl MergedExits {
     }
 
     /// Returns the name and the process id of a VM.
-    pub(super) fn vm(&self, vm: u32) -> (&str, u32) {
+    pub(super) fn vm(&self, vm: u32) -> (VmName, u32) {
         let vm = self.vms.get(vm as usize);
-        vm.map_or(("?", 0), |vm| (&vm.name, vm.pid))
+        vm.map_or_else(|| (VmName::unknown(), 0), |vm| (vm.name.clone(), vm.pid))
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
             ("a", 7, "db"),
             ("a", 8, "web"),
         ] {
-            let vm_name = |_: u32| name.to_owned();
+            let vm_name = |_: u32| VmName::from(name);
             let result = merged.add(host, &groups(tgid, &by), &vm_name, |kind| kind);
             assert_eq!(result, Ok(()));
         }
@@ -190,16 +190,16 @@ mod tests {
             .map(|(key, group)| {
                 let host = merged.host_name(key.host.unwrap());
                 let (name, pid) = merged.vm(key.tgid.unwrap());
-                (host, name, pid, group.totals.count)
+                (host, name.name, pid, group.totals.count)
             })
             .collect();
         assert_eq!(
             rows,
             [
-                ("a", "web", 7, 2),
-                ("a", "db", 7, 1),
-                ("a", "web", 8, 1),
-                ("b", "web", 7, 1)
+                ("a", "web".into(), 7, 2),
+                ("a", "db".into(), 7, 1),
+                ("a", "web".into(), 8, 1),
+                ("b", "web".into(), 7, 1)
             ]
         );
         assert_eq!(merged.groups().vcpus().count(), 4);

@@ -12,7 +12,7 @@ use super::{
     row::{ExitRow, exit_row, idle_ns},
     vcpu_row::{VcpuRow, vcpu_rows},
 };
-use crate::model::{ExitTotals, Loss, VMEXIT};
+use crate::model::{ExitTotals, Loss, VMEXIT, VmName};
 
 /// Exits in a time interval, by group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,7 +57,7 @@ impl ExitsReport {
         loss: Loss,
         options: &ExitsOptions,
         names: &KeyNames<'_>,
-        vm_name: &dyn Fn(u32) -> String,
+        vm_name: &dyn Fn(u32) -> VmName,
     ) -> Self {
         let labels = RowLabels::OneHost {
             host: None,

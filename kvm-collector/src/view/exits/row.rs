@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     knowledge::advice::Advice,
-    model::{ExitTotals, MinMax},
+    model::{ExitTotals, MinMax, VmUuid},
 };
 
 /// Exits of one group.
@@ -24,6 +24,16 @@ pub struct ExitRow {
     /// Name of the VM; only if grouped by VM. If the name is not known, program and PID of the VMM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
+    /// UUID of the VM, `None` inside if unknown; only if grouped by VM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        not(feature = "test-api"),
+        expect(
+            clippy::option_option,
+            reason = "JSON distinguishes an unknown UUID from a row without a VM"
+        )
+    )]
+    pub vm_uuid: Option<Option<VmUuid>>,
     /// PID of the VMM; only if grouped by VM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -139,10 +149,12 @@ pub(super) fn exit_row(
     let event = key.key.filter(|_| !is_exit_reason);
     let shift = names.counted_event.map_or(0, |(kind, _)| kind.code_shift);
     let idle_ns = idle_ns(key, totals, names);
+    let vm = key.tgid.map(|vm| labels.vm_name(vm));
     let MinMax { min_ns, max_ns } = totals.extremes;
     ExitRow {
         host: labels.host(key),
-        vm: key.tgid.map(|vm| labels.vm_name(vm)),
+        vm_uuid: vm.as_ref().map(|vm| vm.uuid),
+        vm: vm.map(|vm| vm.name),
         pid: key.tgid.map(|vm| labels.pid(vm)),
         vcpu: key
             .vcpu

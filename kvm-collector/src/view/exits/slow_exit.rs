@@ -4,7 +4,7 @@ use kvm_ebpf_common::{SlowExit, VCPU_UNKNOWN};
 use serde::Serialize;
 
 use super::{KeyNames, exit_record::Address};
-use crate::model::pid_of;
+use crate::model::{VmName, VmUuid, pid_of};
 
 /// An exit that took longer than the requested threshold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,6 +15,8 @@ pub struct SlowExitRow {
     pub end_ns: u64,
     /// Name of the VM.
     pub vm: String,
+    /// UUID of the VM, if known.
+    pub vm_uuid: Option<VmUuid>,
     /// PID of the VMM.
     pub pid: u32,
     /// TID of the vCPU thread.
@@ -54,14 +56,16 @@ impl SlowExitRow {
     pub fn from_record(
         exit: &SlowExit,
         names: &KeyNames<'_>,
-        vm_name: &dyn Fn(u32) -> String,
+        vm_name: &dyn Fn(u32) -> VmName,
     ) -> Self {
         let parts = exit.span.breakdown;
         let elsewhere_ns = parts.vmm_ns + parts.halted_ns + parts.preempted_ns;
+        let VmName { name, uuid } = vm_name(exit.header.tgid);
         Self {
             view: "slow_exit",
             end_ns: exit.header.time_ns,
-            vm: vm_name(exit.header.tgid),
+            vm: name,
+            vm_uuid: uuid,
             pid: pid_of(exit.header.tgid),
             tid: exit.header.tid,
             vcpu: (exit.vcpu != VCPU_UNKNOWN).then_some(exit.vcpu),

@@ -3,6 +3,7 @@
 use kvm_ebpf_common::SlowExit;
 
 use super::{KeyNames, SlowExitRow};
+use crate::model::VmName;
 
 /// Collects the exits with the most time without halted time, by which `--slow` decides too.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl SlowestExits {
 
     /// Returns a row per exit, the slowest first.
     #[must_use]
-    pub fn rows(&self, names: &KeyNames<'_>, vm_name: &dyn Fn(u32) -> String) -> Vec<SlowExitRow> {
+    pub fn rows(&self, names: &KeyNames<'_>, vm_name: &dyn Fn(u32) -> VmName) -> Vec<SlowExitRow> {
         let exits = self.exits.iter();
         exits
             .map(|exit| SlowExitRow::from_record(exit, names, vm_name))
@@ -94,7 +95,7 @@ mod tests {
             counted_event: None,
             cause_events: Vec::new(),
         };
-        let rows = slowest.rows(&names, &|tgid| format!("vm-{tgid}"));
+        let rows = slowest.rows(&names, &|tgid| format!("vm-{tgid}").into());
         let rows: Vec<_> = rows
             .iter()
             .map(|it| (it.end_ns, it.time_ns, it.pid))

@@ -4,6 +4,7 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 use serde::Serialize;
 
 use super::{groups::ExitGroups, labels::RowLabels};
+use crate::model::{VmName, VmUuid};
 
 /// Number of exits of a vCPU, and where its time went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -13,6 +14,8 @@ pub struct VcpuRow {
     pub host: Option<String>,
     /// Name of the VM.
     pub vm: String,
+    /// UUID of the VM, if known.
+    pub vm_uuid: Option<VmUuid>,
     /// PID of the VMM.
     pub pid: u32,
     /// Index of the vCPU, if known.
@@ -41,19 +44,23 @@ pub struct VcpuRow {
 pub(super) fn vcpu_rows(groups: &ExitGroups, labels: RowLabels<'_>) -> Vec<VcpuRow> {
     groups
         .vcpus()
-        .map(|(vcpu_id, times)| VcpuRow {
-            host: labels.host_of_vm(vcpu_id.tgid),
-            vm: labels.vm_name(vcpu_id.tgid),
-            pid: labels.pid(vcpu_id.tgid),
-            vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),
-            tid: (vcpu_id.vcpu == VCPU_UNKNOWN).then_some(vcpu_id.tid),
-            count: times.exits,
-            guest_ns: times.guest_ns,
-            kernel_ns: times.kernel_ns,
-            vmm_ns: times.vmm_ns,
-            halted_ns: times.halted_ns,
-            preempted_ns: times.preempted_ns,
-            open_ns: times.open_ns,
+        .map(|(vcpu_id, times)| {
+            let VmName { name, uuid } = labels.vm_name(vcpu_id.tgid);
+            VcpuRow {
+                host: labels.host_of_vm(vcpu_id.tgid),
+                vm: name,
+                vm_uuid: uuid,
+                pid: labels.pid(vcpu_id.tgid),
+                vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),
+                tid: (vcpu_id.vcpu == VCPU_UNKNOWN).then_some(vcpu_id.tid),
+                count: times.exits,
+                guest_ns: times.guest_ns,
+                kernel_ns: times.kernel_ns,
+                vmm_ns: times.vmm_ns,
+                halted_ns: times.halted_ns,
+                preempted_ns: times.preempted_ns,
+                open_ns: times.open_ns,
+            }
         })
         .collect()
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{
-    model::{ExitEnd, ExitPart, Segment, StreamItem, VcpuId, pid_of},
+    model::{ExitEnd, ExitPart, Segment, StreamItem, VcpuId, VmName, pid_of},
     timing::{CompleteSegment, ExitAssembler, TimeSlice},
     view::exits::normalize_vcpu_id,
 };
@@ -154,7 +154,7 @@ impl Timeline {
 
     /// Returns the timeline of everything that was added.
     #[must_use]
-    pub fn report(mut self, vm_name: &dyn Fn(u32) -> String) -> TimelineReport {
+    pub fn report(mut self, vm_name: &dyn Fn(u32) -> VmName) -> TimelineReport {
         let end_ns = self.newest_ns;
         let elapsed_ns = end_ns.saturating_sub(self.start_ns.unwrap_or(end_ns));
         let mut bins = match self.start_ns {
@@ -179,7 +179,7 @@ impl Timeline {
                     vm: if vcpu_id.tgid == 0 {
                         String::new()
                     } else {
-                        vm_name(vcpu_id.tgid)
+                        vm_name(vcpu_id.tgid).name
                     },
                     pid: pid_of(vcpu_id.tgid),
                     vcpu: (vcpu_id.vcpu != VCPU_UNKNOWN).then_some(vcpu_id.vcpu),

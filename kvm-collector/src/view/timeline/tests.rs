@@ -85,7 +85,7 @@ impl Feeder {
         for segment in self.replay.drain_segments() {
             self.timeline.add_segment(&segment);
         }
-        self.timeline.report(&|tgid| format!("vm-{tgid}"))
+        self.timeline.report(&|tgid| format!("vm-{tgid}").into())
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use super::{ItemNames, TraceLines, exit_buffer::ExitBuffer};
 use crate::{
     model::{
-        Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
+        Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState, VmName,
         capacity::{MAX_EXIT_TEXT_BYTES, MAX_THREADS},
     },
     timing::{Replay, ReplayOptions, TimingError, TimingRequest},
@@ -215,7 +215,7 @@ impl ExitLines {
         // Exits that are still in progress are not written, so no name is needed.
         let names = ItemNames {
             comm: "",
-            vm_name: &|_| String::new(),
+            vm_name: &|_| VmName::default(),
         };
         self.write_ended(names, lines, out)
     }
@@ -419,7 +419,7 @@ mod tests {
         let mut exits = ExitLines::new(&formats, options, origin).unwrap();
         let names = ItemNames {
             comm: "vcpu",
-            vm_name: &|_| "web-1".to_owned(),
+            vm_name: &|_| "web-1".into(),
         };
         let mut lines = TraceLines::new(3, TraceFormat::Kernel, TraceClock::Mono, false);
         let mut out = Vec::new();

@@ -1,5 +1,7 @@
 //! Names that belong to an item of a stream.
 
+use crate::model::VmName;
+
 /// The names of the thread and of the VMs at the time of an item.
 #[derive(Clone, Copy)]
 #[cfg_attr(
@@ -13,5 +15,5 @@ pub struct ItemNames<'a> {
     /// The name of the thread in which the event happened; empty for other items.
     pub comm: &'a str,
     /// Returns the name of a VM by its process.
-    pub vm_name: &'a dyn Fn(u32) -> String,
+    pub vm_name: &'a dyn Fn(u32) -> VmName,
 }
