@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Diagnosis;
+use crate::outside_text::OutsideText;
 
 /// Writes one line per check, followed by its advice, then the result.
 ///
@@ -15,9 +16,12 @@ pub fn write_text(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()>
         writeln!(
             out,
             "{:<4}  {:<width$}  {}",
-            check.status, check.name, check.found
+            check.status,
+            check.name,
+            OutsideText::new(&check.found)
         )?;
         if let Some(advice) = &check.advice {
+            let advice = OutsideText::new(advice);
             writeln!(out, "      {:<width$}  -> {advice}", "")?;
         }
     }

@@ -7,10 +7,18 @@ use std::io::{self, Write};
 
 use csv::Writer;
 
+use super::csv_text;
 use crate::view::{DiffReport, ExitsReport, ReportOrigin, StatReport, TimeChange};
 
+/// The cell of a number.
 fn cell(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// The cell of a text, which may be from outside.
+fn text_cell(text: Option<&String>) -> String {
+    text.map(|text| csv_text(text).into_owned())
+        .unwrap_or_default()
 }
 
 /// Columns of every table: when and where a row was measured.
@@ -27,7 +35,7 @@ fn period_cells(
 ) -> [String; 4] {
     [
         cell(origin.utc(start_ns)),
-        cell(host.or(origin.host.as_ref())),
+        text_cell(host.or(origin.host.as_ref())),
         offset_ns.to_string(),
         elapsed_ns.to_string(),
     ]
@@ -53,7 +61,14 @@ pub fn write_stat(
     }
     let of_vms = report.vms.iter().flat_map(|vm| {
         let events = vm.events.iter();
-        events.map(move |event| (vm.host.as_ref(), vm.vm.clone(), vm.pid.to_string(), event))
+        events.map(move |event| {
+            (
+                vm.host.as_ref(),
+                text_cell(Some(&vm.vm)),
+                vm.pid.to_string(),
+                event,
+            )
+        })
     });
     // The events of the VMs add up to all events, so a table has either.
     let of_all = report.events.iter().filter(|_| report.vms.is_empty());
@@ -66,7 +81,7 @@ pub fn write_stat(
         let cells = [
             vm,
             pid,
-            event.event.clone(),
+            text_cell(Some(&event.event)),
             event.count.to_string(),
             format!("{:.3}", event.rate_per_s),
         ];
@@ -98,15 +113,15 @@ pub fn write_exits(
         let host = row.host.as_ref();
         let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
         let cells = [
-            cell(row.vm.as_ref()),
+            text_cell(row.vm.as_ref()),
             cell(row.pid),
             cell(row.vcpu),
             cell(row.tid),
-            cell(row.reason.as_ref()),
+            text_cell(row.reason.as_ref()),
             cell(row.reason_code),
             cell(row.isa),
-            cell(row.key.as_ref()),
-            cell(row.name.as_ref()),
+            text_cell(row.key.as_ref()),
+            text_cell(row.name.as_ref()),
             cell(row.code),
             cell(row.class),
             row.count.to_string(),
@@ -158,11 +173,11 @@ pub fn write_exits_diff(
         let rate = row.rate_per_s;
         let cells = [
             report.baseline_elapsed_ns.to_string(),
-            cell(row.vm.as_ref()),
+            text_cell(row.vm.as_ref()),
             cell(row.vcpu),
-            cell(row.reason.as_ref()),
-            cell(row.key.as_ref()),
-            cell(row.name.as_ref()),
+            text_cell(row.reason.as_ref()),
+            text_cell(row.key.as_ref()),
+            text_cell(row.name.as_ref()),
             row.state.name().to_owned(),
             row.baseline_count.to_string(),
             row.count.to_string(),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::listing::Listing;
-use crate::{format::units::plural, host::vm::VmList};
+use crate::{format::units::plural, host::vm::VmList, outside_text::OutsideText};
 
 /// Writes all subjects of a listing, with an empty line between them.
 pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
@@ -33,17 +33,29 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             )?;
         }
         for vm in vms {
-            writeln!(out, "  {} (pid {}, {})", vm.name, vm.tgid, vm.vmm)?;
+            let vmm = OutsideText::new(&vm.vmm);
+            writeln!(
+                out,
+                "  {} (pid {}, {vmm})",
+                OutsideText::new(&vm.name).as_name(),
+                vm.tgid
+            )?;
             for vcpu in &vm.vcpus {
                 let index = vcpu.index.map_or("?".into(), |index| index.to_string());
-                writeln!(out, "    vCPU {index}  tid {}  {}", vcpu.tid, vcpu.comm)?;
+                let comm = OutsideText::new(&vcpu.comm);
+                writeln!(out, "    vCPU {index}  tid {}  {comm}", vcpu.tid)?;
             }
         }
     }
     if let Some(vms) = &listing.recorded_vms {
         heading(out, &format!("{}:", plural(vms.len() as u64, "VM")))?;
         for vm in vms {
-            writeln!(out, "  {} (pid {})", vm.name, vm.pid)?;
+            writeln!(
+                out,
+                "  {} (pid {})",
+                OutsideText::new(&vm.name).as_name(),
+                vm.pid
+            )?;
         }
     }
     if let Some(reasons) = &listing.reasons {
@@ -73,8 +85,10 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
 
 /// Writes two columns, indented.
 fn write_columns(rows: Vec<[String; 2]>, out: &mut impl Write) -> io::Result<()> {
-    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
-    for [first, second] in rows {
+    let widths = rows.iter().map(|row| OutsideText::new(&row[0]).width());
+    let width = widths.max().unwrap_or(0);
+    for row in rows {
+        let [first, second] = row.each_ref().map(OutsideText::new);
         writeln!(out, "{}", format!("  {first:width$}  {second}").trim_end())?;
     }
     Ok(())

@@ -2,12 +2,10 @@
 
 use std::io::{self, Write};
 
-use comfy_table::Table;
-
 use super::{
     loss::write_loss,
     style::TextStyle,
-    table::{INDENT, fit_width, new_table, write_table},
+    table::{INDENT, TextTable},
 };
 use crate::{
     format::{
@@ -30,7 +28,7 @@ pub fn write_exits_diff(
         writeln!(out, "{INDENT}no VM exits, neither in the baseline nor now")?;
     } else {
         let (table, hidden) = diff_table(report, style);
-        write_table(&table, style, out)?;
+        table.write(style, out)?;
         if !hidden.is_empty() {
             writeln!(
                 out,
@@ -65,7 +63,7 @@ pub fn write_exits_diff(
 }
 
 /// Creates the table with the columns that fit into a line. Also returns the headings of those that do not fit.
-fn diff_table(report: &DiffReport, style: TextStyle) -> (Table, Vec<&'static str>) {
+fn diff_table(report: &DiffReport, style: TextStyle) -> (TextTable, Vec<&'static str>) {
     let mut header = Vec::new();
     for by in &report.by {
         header.push(match *by {
@@ -79,7 +77,7 @@ fn diff_table(report: &DiffReport, style: TextStyle) -> (Table, Vec<&'static str
     header.extend([
         "exits/s", "change", "cost/s", "change", "mean", "change", "p99", "change",
     ]);
-    let mut table = new_table(&header, 0..names);
+    let mut table = TextTable::new(&header, 0..names);
     for row in &report.rows {
         let mut cells: Vec<_> = report.by.iter().map(|by| name_cell(row, by)).collect();
         let DiffRow {
@@ -100,7 +98,7 @@ fn diff_table(report: &DiffReport, style: TextStyle) -> (Table, Vec<&'static str
     if let Some(max_width) = style.max_width {
         // A number and its change have the same rank, so both are hidden.
         let ranks: Vec<u8> = vec![0; names].into_iter().chain(RANKS).collect();
-        let positions = fit_width(&mut table, &ranks, max_width);
+        let positions = table.fit_width(&ranks, max_width);
         hidden.extend(positions.iter().map(|at| header[*at]));
         hidden.retain(|name| *name != "change");
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{style::TextStyle, table::INDENT};
 use crate::{
-    format::{local_time, units::duration},
+    format::{local_time, row_names::as_text, units::duration},
     view::ReportOrigin,
 };
 
@@ -20,7 +20,7 @@ pub fn write_heading(
 ) -> io::Result<()> {
     let mut line = what.to_owned();
     if let Some(host) = &origin.host {
-        line += &format!(" of {host}");
+        line += &format!(" of {}", as_text(host));
     }
     if let Some(kernel) = &origin.kernel {
         line += &format!(", Linux {kernel}");
