@@ -174,6 +174,7 @@ pub fn write_exits_diff(
         let cells = [
             report.baseline_elapsed_ns.to_string(),
             text_cell(row.vm.as_ref()),
+            cell(row.pid),
             cell(row.vcpu),
             text_cell(row.reason.as_ref()),
             text_cell(row.key.as_ref()),
@@ -204,9 +205,10 @@ pub fn write_exits_diff(
     csv.flush()
 }
 
-const DIFF_COLUMNS: [&str; 12] = [
+const DIFF_COLUMNS: [&str; 13] = [
     "baseline_elapsed_ns",
     "vm",
+    "pid",
     "vcpu",
     "reason",
     "key",
@@ -278,6 +280,7 @@ mod tests {
             row_count: 1,
             rows: vec![DiffRow {
                 vm: None,
+                pid: None,
                 vcpu: None,
                 reason: Some("hlt".into()),
                 key: None,
@@ -307,7 +310,7 @@ mod tests {
         assert!(lines[0].ends_with(",mean_ns_change,p99_ns_before,p99_ns_now,p99_ns_change"));
         assert_eq!(
             lines[1],
-            ",,0,10,20,,,hlt,,,new,0,3,0.000,1.500,1.500,,5,,,5,,,5,,,5,"
+            ",,0,10,20,,,,hlt,,,new,0,3,0.000,1.500,1.500,,5,,,5,,,5,,,5,"
         );
         assert_eq!(lines.len(), 2);
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     format::{
-        row_names::with_name,
+        row_names::{as_text, vm_name, with_name},
         units::{duration, percent, plural, rate, rough_duration},
     },
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
@@ -110,7 +110,9 @@ const RANKS: [u8; 8] = [0, 0, 1, 1, 3, 3, 2, 2];
 
 fn name_cell(row: &DiffRow, by: &str) -> String {
     match by {
-        "vm" => row.vm.clone().unwrap_or_default(),
+        "vm" => row.vm.as_deref().map_or_else(String::new, |vm| {
+            vm_name(vm, row.pid.unwrap_or(0), as_text)
+        }),
         "vcpu" => row
             .vcpu
             .map_or_else(|| "unknown".into(), |index| index.to_string()),
@@ -187,6 +189,7 @@ mod tests {
     fn report() -> DiffReport {
         let row = DiffRow {
             vm: Some("web".into()),
+            pid: None,
             vcpu: None,
             reason: None,
             key: Some("msr 0x6e0 write".into()),
@@ -233,6 +236,17 @@ mod tests {
             baseline_incomplete: true,
             loss: Loss::default(),
         }
+    }
+
+    #[test]
+    fn vms_of_the_same_name_have_their_pid() {
+        let mut report = report();
+        report.rows[1].pid = Some(7);
+        let mut out = Vec::new();
+        write_exits_diff(&report, TextStyle::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("  web          unknown  msr 0x6e0"), "{text}");
+        assert!(text.contains("  web (pid 7)  unknown  msr 0x10"), "{text}");
     }
 
     #[test]

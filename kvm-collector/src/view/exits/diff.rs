@@ -9,7 +9,7 @@ use super::{
     change::{RateChange, TimeChange, ns_per_s, rate},
     options::SortKey,
     report::ExitsReport,
-    row_stats::{RowId, RowStats, stats_by_row},
+    row_stats::{RowId, RowStats, remove_unneeded_pids, stats_by_row},
 };
 use crate::model::Loss;
 
@@ -43,6 +43,9 @@ pub struct DiffRow {
     /// Name of the VM; only if grouped by VM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
+    /// PID of the VMM; only if several VMs have this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     /// Index of the vCPU; only if grouped by vCPU and known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vcpu: Option<u32>,
@@ -113,11 +116,12 @@ impl DiffReport {
         top: Option<usize>,
     ) -> Self {
         let now = stats_by_row(&report.rows);
-        let ids: BTreeSet<&RowId> = now.keys().chain(baseline.rows.keys()).collect();
+        let [before, now] = remove_unneeded_pids([&baseline.rows, &now]);
+        let ids: BTreeSet<&RowId> = now.keys().chain(before.keys()).collect();
         let elapsed_ns = (baseline.elapsed_ns, report.elapsed_ns);
         let mut rows: Vec<_> = ids
             .into_iter()
-            .map(|id| diff_row(id, (baseline.rows.get(id), now.get(id)), elapsed_ns))
+            .map(|id| diff_row(id, (before.get(id), now.get(id)), elapsed_ns))
             .collect();
         sort_rows(&mut rows, sort);
         let row_count = rows.len();
@@ -168,6 +172,7 @@ fn diff_row(
     };
     DiffRow {
         vm: id.vm.clone(),
+        pid: id.pid,
         vcpu: id.vcpu,
         reason: id.reason.clone(),
         key: id.key.clone(),
@@ -324,6 +329,43 @@ mod tests {
         let diff = DiffReport::compare(&now, &baseline(&before), Some(SortKey::Name), Some(1));
         assert_eq!((diff.rows.len(), diff.row_count), (1, 4));
         assert_eq!(diff.rows[0].reason.as_deref(), Some("UNKNOWN(0x1)"));
+    }
+
+    #[test]
+    fn vms_of_the_same_name_stay_different_rows() {
+        let rows = |vms: &[(u32, u64)]| {
+            let rows = vms.iter().map(|(pid, count)| {
+                format!(
+                    r#"{{"vm":"web","pid":{pid},"count":{count},"time_ns":0,"mean_ns":0,"p99_ns":0}}"#
+                )
+            });
+            let rows: Vec<_> = rows.collect();
+            let json = format!(
+                r#"{{"view":"exits","elapsed_ns":1000000000,"by":["vm"],"rows":[{}]}}"#,
+                rows.join(",")
+            );
+            Baseline::parse(json.as_bytes()).unwrap().rows
+        };
+        let compared = |before: &[(u32, u64)], now: &[(u32, u64)]| {
+            let all = remove_unneeded_pids([&rows(before), &rows(now)]);
+            all.map(|rows| {
+                let ids = rows.iter().map(|(id, stats)| (id.pid, stats.count));
+                ids.collect::<Vec<_>>()
+            })
+        };
+        // A VM that was started again is the same row.
+        assert_eq!(
+            compared(&[(7, 1)], &[(8, 2)]),
+            [vec![(None, 1)], vec![(None, 2)]]
+        );
+        assert_eq!(
+            compared(&[(7, 1)], &[(7, 2), (8, 3)]),
+            [vec![(Some(7), 1)], vec![(Some(7), 2), (Some(8), 3)]]
+        );
+        assert_eq!(
+            compared(&[(7, 1), (8, 2)], &[]),
+            [vec![(Some(7), 1), (Some(8), 2)], vec![]]
+        );
     }
 
     proptest! {
