@@ -110,9 +110,10 @@ const RANKS: [u8; 8] = [0, 0, 1, 1, 3, 3, 2, 2];
 
 fn name_cell(row: &DiffRow, by: &str) -> String {
     match by {
-        "vm" => row.vm.as_deref().map_or_else(String::new, |vm| {
-            vm_name(vm, row.pid.unwrap_or(0), as_text)
-        }),
+        "vm" => row
+            .vm
+            .as_deref()
+            .map_or_else(String::new, |vm| vm_name(vm, row.pid.unwrap_or(0), as_text)),
         "vcpu" => row
             .vcpu
             .map_or_else(|| "unknown".into(), |index| index.to_string()),

@@ -226,14 +226,20 @@ impl ReadingHistory {
     /// Returns the name of a VM, with its PID if another VM has the same name, or its PID alone if the name is not known.
     #[must_use]
     pub fn vm_name(&self, tgid: u32) -> String {
+        let (name, pid) = self.vm_name_and_pid(tgid);
+        name + &pid
+    }
+
+    /// Returns the parts of [`ReadingHistory::vm_name`]. The PID is empty if the name is unique.
+    pub(super) fn vm_name_and_pid(&self, tgid: u32) -> (String, String) {
+        let pid = pid_of(tgid);
         match (self.names.vms.get(&tgid), tgid) {
-            (_, 0) => "ended VMs".into(),
+            (_, 0) => ("ended VMs".into(), String::new()),
             (Some(name), _) if self.same_names.contains(&tgid) => {
-                let name = OutsideText::new(name).as_name();
-                format!("{name} (pid {})", pid_of(tgid))
+                (name.clone(), format!(" (pid {pid})"))
             }
-            (Some(name), _) => name.clone(),
-            (None, tgid) => format!("pid {}", pid_of(tgid)),
+            (Some(name), _) => (name.clone(), String::new()),
+            (None, _) => (format!("pid {pid}"), String::new()),
         }
     }
 
