@@ -105,7 +105,8 @@ impl Cli {
             };
             let command = args.iter().skip(1).find(is_command);
             usage::add_tip(&mut error, command.and_then(|it| it.to_str()));
-            if is_plain {
+            // Help quotes no arguments.
+            if is_plain || !error.use_stderr() {
                 error.exit()
             }
             usage::exit_without_style(&error)

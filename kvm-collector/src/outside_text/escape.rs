@@ -37,7 +37,10 @@ const HIDDEN: [RangeInclusive<u32>; 20] = [
 
 /// Returns whether a text is printable ASCII, so that it is shown as it is, with a column per byte.
 pub(super) fn is_plain(text: &[u8]) -> bool {
-    text.iter().all(|byte| matches!(byte, b' '..=b'~'))
+    // Without an early end, the compiler checks many bytes at once.
+    text.iter().fold(true, |is_plain, byte| {
+        is_plain & matches!(byte, b' '..=b'~')
+    })
 }
 
 fn is_hidden(c: char) -> bool {

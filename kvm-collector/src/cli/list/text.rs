@@ -93,3 +93,59 @@ fn write_columns(rows: Vec<[String; 2]>, out: &mut impl Write) -> io::Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::list::listing::Event,
+        host::{Vcpu, vm::Vm},
+    };
+
+    fn written(listing: &Listing) -> String {
+        let mut out = Vec::new();
+        write(listing, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn names_of_running_vms_are_harmless() {
+        let listing = Listing {
+            vms: Some(VmList {
+                vms: vec![Vm {
+                    tgid: 100,
+                    name: "a\x1b[2J\n".to_owned() + &"x".repeat(4096),
+                    vmm: "q\u{202e}".into(),
+                    vcpus: vec![Vcpu {
+                        index: Some(0),
+                        tid: 101,
+                        comm: "\rCPU".into(),
+                    }],
+                }],
+                unreadable: 0,
+            }),
+            ..Listing::default()
+        };
+        let name = format!(r"a\x1b[2J\n{}...", "x".repeat(51));
+        assert_eq!(
+            written(&listing),
+            format!("1 VM:\n  {name} (pid 100, q\\u{{202e}})\n    vCPU 0  tid 101  \\rCPU\n")
+        );
+    }
+
+    #[test]
+    fn columns_are_aligned_by_width() {
+        let event = |name: &str| Event {
+            event: name.to_owned(),
+            fields: vec!["a".to_owned(), "b\x07".to_owned()],
+        };
+        let listing = Listing {
+            events: Some(vec![event("kvm:データ"), event("kvm:kvm_entry")]),
+            ..Listing::default()
+        };
+        assert_eq!(
+            written(&listing),
+            "2 events:\n  kvm:データ     a b\\x07\n  kvm:kvm_entry  a b\\x07\n"
+        );
+    }
+}

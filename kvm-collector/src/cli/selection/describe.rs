@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::host::{self, vm::VmList};
+use crate::{
+    host::{self, vm::VmList},
+    outside_text::OutsideText,
+};
 
 /// Describes the running VMs, as the end of a sentence.
 pub(super) fn describe_running_vms() -> String {
@@ -12,13 +15,17 @@ pub(super) fn describe_running_vms() -> String {
             let names: Vec<_> = vms
                 .iter()
                 .take(8)
-                .map(|vm| format!("{} (pid {})", vm.name, vm.tgid))
+                .map(|vm| describe(&vm.name, vm.tgid))
                 .collect();
             let more = if vms.len() > 8 { ", ..." } else { "" };
             format!("; running VMs: {}{more}", names.join(", "))
         }
         Err(_) => String::new(),
     }
+}
+
+fn describe(name: &str, pid: u32) -> String {
+    format!("{} (pid {pid})", OutsideText::new(name).as_name())
 }
 
 /// Describes the processes of a recording.
@@ -29,7 +36,7 @@ pub(super) fn describe_processes(seen: &[(u32, String)]) -> String {
     let names: Vec<_> = seen
         .iter()
         .take(8)
-        .map(|(pid, name)| format!("{name} (pid {pid})"))
+        .map(|(pid, name)| describe(name, *pid))
         .collect();
     let more = if seen.len() > 8 { ", ..." } else { "" };
     format!("it has events of {}{more}", names.join(", "))

@@ -23,7 +23,7 @@ pub fn write_heading(
         line += &format!(" of {}", as_text(host));
     }
     if let Some(kernel) = &origin.kernel {
-        line += &format!(", Linux {kernel}");
+        line += &format!(", Linux {}", as_text(kernel));
     }
     if let Some(input) = &origin.input {
         line += &format!(", recorded in {input}");

@@ -1,6 +1,7 @@
 //! Messages of the flight recorder: why it wrote a file, and which time the file covers.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::PathBuf,
     time::{Duration, UNIX_EPOCH},
@@ -12,6 +13,7 @@ use super::super::progress::print_message;
 use crate::{
     format::units::{duration, plural},
     host::clock,
+    outside_text::OutsideText,
     tracefs::{Format, ReasonNames},
 };
 
@@ -101,7 +103,7 @@ impl DumpReporter {
         let vm = context
             .vm_names
             .get(&header.tgid)
-            .map_or("?", String::as_str);
+            .map_or(Cow::Borrowed("?"), |it| OutsideText::new(it).as_name());
         let vcpu = match exit.vcpu {
             VCPU_UNKNOWN => format!("thread {}", header.tid),
             vcpu => format!("vCPU {vcpu}"),
