@@ -264,11 +264,11 @@ mod tests {
     };
 
     #[test]
-    fn a_diff_has_one_column_per_number() {
+    fn a_diff_has_one_column_per_number_which_may_be_negative() {
         let times = TimeChange {
             before: None,
             now: Some(5),
-            change: None,
+            change: Some(-5),
         };
         let report = DiffReport {
             view: "exits_diff",
@@ -291,7 +291,7 @@ mod tests {
                 rate_per_s: RateChange {
                     before: 0.0,
                     now: 1.5,
-                    change: 1.5,
+                    change: -1.5,
                 },
                 time_ns_per_s: times,
                 cost_ns_per_s: times,
@@ -310,7 +310,7 @@ mod tests {
         assert!(lines[0].ends_with(",mean_ns_change,p99_ns_before,p99_ns_now,p99_ns_change"));
         assert_eq!(
             lines[1],
-            ",,0,10,20,,,,hlt,,,new,0,3,0.000,1.500,1.500,,5,,,5,,,5,,,5,"
+            ",,0,10,20,,,,hlt,,,new,0,3,0.000,1.500,-1.500,,5,-5,,5,-5,,5,-5,,5,-5"
         );
         assert_eq!(lines.len(), 2);
     }
