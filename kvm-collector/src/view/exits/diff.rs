@@ -331,43 +331,6 @@ mod tests {
         assert_eq!(diff.rows[0].reason.as_deref(), Some("UNKNOWN(0x1)"));
     }
 
-    #[test]
-    fn vms_of_the_same_name_stay_different_rows() {
-        let rows = |vms: &[(u32, u64)]| {
-            let rows = vms.iter().map(|(pid, count)| {
-                format!(
-                    r#"{{"vm":"web","pid":{pid},"count":{count},"time_ns":0,"mean_ns":0,"p99_ns":0}}"#
-                )
-            });
-            let rows: Vec<_> = rows.collect();
-            let json = format!(
-                r#"{{"view":"exits","elapsed_ns":1000000000,"by":["vm"],"rows":[{}]}}"#,
-                rows.join(",")
-            );
-            Baseline::parse(json.as_bytes()).unwrap().rows
-        };
-        let compared = |before: &[(u32, u64)], now: &[(u32, u64)]| {
-            let all = remove_unneeded_pids([&rows(before), &rows(now)]);
-            all.map(|rows| {
-                let ids = rows.iter().map(|(id, stats)| (id.pid, stats.count));
-                ids.collect::<Vec<_>>()
-            })
-        };
-        // A VM that was started again is the same row.
-        assert_eq!(
-            compared(&[(7, 1)], &[(8, 2)]),
-            [vec![(None, 1)], vec![(None, 2)]]
-        );
-        assert_eq!(
-            compared(&[(7, 1)], &[(7, 2), (8, 3)]),
-            [vec![(Some(7), 1)], vec![(Some(7), 2), (Some(8), 3)]]
-        );
-        assert_eq!(
-            compared(&[(7, 1), (8, 2)], &[]),
-            [vec![(Some(7), 1), (Some(8), 2)], vec![]]
-        );
-    }
-
     proptest! {
         #[test]
         fn changes_are_finite_for_any_numbers(

@@ -131,3 +131,47 @@ pub(super) fn merge_by_id(
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the pid and the count of each row, from the pids and counts of VMs with one name in two reports.
+    fn compared(before: &[(u32, u64)], now: &[(u32, u64)]) -> [Vec<(Option<u32>, u64)>; 2] {
+        let rows = |vms: &[(u32, u64)]| {
+            merge_by_id(vms.iter().map(|(pid, count)| {
+                let id = RowId {
+                    vm: Some("web".into()),
+                    pid: Some(*pid),
+                    ..RowId::default()
+                };
+                let stats = RowStats {
+                    count: *count,
+                    ..RowStats::default()
+                };
+                (id, stats)
+            }))
+        };
+        remove_unneeded_pids([&rows(before), &rows(now)]).map(|rows| {
+            let ids = rows.iter().map(|(id, stats)| (id.pid, stats.count));
+            ids.collect()
+        })
+    }
+
+    #[test]
+    fn a_vm_that_was_started_again_is_the_same_row() {
+        assert_eq!(compared(&[(7, 1)], &[(8, 2)]), [[(None, 1)], [(None, 2)]]);
+    }
+
+    #[test]
+    fn vms_of_the_same_name_stay_different_rows() {
+        assert_eq!(
+            compared(&[(7, 1)], &[(7, 2), (8, 3)]),
+            [vec![(Some(7), 1)], vec![(Some(7), 2), (Some(8), 3)]]
+        );
+        assert_eq!(
+            compared(&[(7, 1), (8, 2)], &[]),
+            [vec![(Some(7), 1), (Some(8), 2)], vec![]]
+        );
+    }
+}
