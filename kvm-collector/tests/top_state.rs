@@ -111,6 +111,26 @@ fn the_cursor_follows_its_row() {
 }
 
 #[test]
+fn vms_of_the_same_name_are_shown_with_their_pid() {
+    let mut host = small_host();
+    for vm in &mut host.vms[..2] {
+        vm.name = "web-with-a-name-that-is-cut-on-narrow-screens".into();
+    }
+    for size in [(80, 24), (200, 24)] {
+        let mut app = host.app_after(3, size);
+        let text = draw_text(&app, size);
+        assert!(
+            text.contains("(pid 1201)") && text.contains("(pid 1202)"),
+            "{text}"
+        );
+        assert!(!text.contains("(pid 1300)"), "{text}");
+        press(&mut app, KeyCode::Tab);
+        let text = draw_text(&app, size);
+        assert!(text.contains("(pid 1201) vCPU 3"), "{text}");
+    }
+}
+
+#[test]
 fn keys_select_the_sort_column() {
     let mut app = small_host().app_after(3, SIZE);
     press_char(&mut app, 'S');

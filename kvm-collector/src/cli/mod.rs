@@ -31,10 +31,11 @@ mod trace;
 mod tracefs;
 mod usage;
 
-use std::process::ExitCode;
+use std::{os::unix::ffi::OsStrExt as _, process::ExitCode};
 
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
+use crate::{outside_text::OutsideText, probe::ProbeError, session::print_message};
 use global::{Color, GlobalOptions, block_on};
 
 /// Count, time and trace VM exits and other KVM events with eBPF.
@@ -85,14 +86,30 @@ impl Cli {
     #[must_use]
     pub fn from_command_line() -> Self {
         let args: Vec<_> = std::env::args_os().collect();
-        Self::try_parse_from(&args).unwrap_or_else(|mut error| {
+        Self::try_parse_from(&args).unwrap_or_else(|error| {
+            // An error quotes arguments, so it is made of arguments that can be shown.
+            let shown = args
+                .iter()
+                .map(|it| OutsideText::new(it.as_bytes()).escaped());
+            let shown: Vec<_> = shown.collect();
+            let is_plain = shown.iter().zip(&args).all(|(shown, arg)| **shown == **arg);
+            let mut error = match is_plain {
+                true => error,
+                false => Self::try_parse_from(shown.iter().map(|it| it.as_ref()))
+                    .err()
+                    .unwrap_or(error),
+            };
             let is_command = |arg: &&std::ffi::OsString| {
                 let name = arg.to_str().unwrap_or_default();
                 Self::command().find_subcommand(name).is_some()
             };
             let command = args.iter().skip(1).find(is_command);
             usage::add_tip(&mut error, command.and_then(|it| it.to_str()));
-            error.exit()
+            // Help quotes no arguments.
+            if is_plain || !error.use_stderr() {
+                error.exit()
+            }
+            usage::exit_without_style(&error)
         })
     }
 
@@ -112,7 +129,9 @@ impl Cli {
             .format(|out, record| {
                 use std::io::Write as _;
                 let level = record.level().as_str().to_ascii_lowercase();
-                writeln!(out, "kvm-collector: {level}: {}", record.args())
+                let message = record.args().to_string();
+                let message = OutsideText::new(&message);
+                writeln!(out, "kvm-collector: {level}: {message}")
             })
             .init();
     }
@@ -144,7 +163,16 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Prints an error. Returns the exit code: 2 if the command line is the cause, otherwise 1.
 #[must_use]
 pub fn report_error(error: &anyhow::Error) -> ExitCode {
-    eprintln!("kvm-collector: {error:#}");
+    let text = format!("{error:#}");
+    if error.chain().any(|cause| cause.is::<ProbeError>()) {
+        // The kernel's log of a rejected program has many lines.
+        eprint!("kvm-collector: ");
+        for line in text.lines() {
+            eprintln!("{}", OutsideText::new(line));
+        }
+    } else {
+        print_message(&text);
+    }
     match usage::is_usage_error(error) {
         true => ExitCode::from(usage::EXIT_USAGE),
         false => ExitCode::FAILURE,

@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::{model::UnknownKind, probe::PlanError, tracefs};
+use crate::{model::UnknownKind, outside_text::OutsideText, probe::PlanError, tracefs};
 
 /// Exit code of errors in the use of the command line.
 pub(super) const EXIT_USAGE: u8 = 2;
@@ -39,6 +39,15 @@ pub(super) fn is_usage_error(error: &anyhow::Error) -> bool {
                 Some(PlanError::TooManyEvents { .. } | PlanError::TooManyIds { .. })
             )
     })
+}
+
+/// Prints an error of the argument parser that may quote anything, and ends the process.
+pub(super) fn exit_without_style(error: &clap::Error) -> ! {
+    for line in error.to_string().lines() {
+        eprintln!("{}", OutsideText::new(line));
+    }
+    #[expect(clippy::exit, reason = "as `clap::Error::exit`")]
+    std::process::exit(error.exit_code())
 }
 
 /// Adds a tip to an error about an unexpected argument: how a command or a file is given.

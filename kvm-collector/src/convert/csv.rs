@@ -1,12 +1,16 @@
 //! Writes tables as CSV: a line with the names of the columns, and a line for each row. Losses are in no line, so
 //! that the lines can be counted and each column has one type.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use super::{
     sink::{Gap, RecordingEnd},
     table::{Cell, RowType, TableWriter},
 };
+use crate::format::csv_text;
 
 /// A CSV file.
 #[derive(Debug)]
@@ -34,13 +38,18 @@ impl<W: Write> Csv<W> {
 impl<W: Write> TableWriter for Csv<W> {
     fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
         for cell in cells {
-            if let Cell::Text(text) = cell {
-                self.writer.write_field(text)?;
+            let text = match cell {
+                Cell::Text(text) => csv_text(text),
+                Cell::Json(json) => Cow::Borrowed(*json),
+                _ => Cow::Borrowed(""),
+            };
+            if !text.is_empty() {
+                self.writer.write_field(text.as_bytes())?;
                 continue;
             }
             self.text.clear();
             match cell {
-                Cell::Null | Cell::Text(_) => {}
+                Cell::Null | Cell::Text(_) | Cell::Json(_) => {}
                 Cell::Number(number) => write!(self.text, "{number}")?,
                 Cell::Address(address) => write!(self.text, "{address}")?,
                 Cell::Time(time) => write!(self.text, "{time}")?,

@@ -109,7 +109,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
             Cell::Text(&format.system),
             Cell::Text(&format.name),
             Cell::Text(text.trim_end()),
-            Cell::Text(&fields),
+            Cell::Json(&fields),
         ])
     }
 

@@ -109,8 +109,10 @@ pub enum Cell<'a> {
     Time(UtcTime),
     /// A boolean.
     Bool(bool),
-    /// UTF-8 text.
+    /// UTF-8 text, which may be from outside.
     Text(&'a str),
+    /// A JSON object, which is valid only as it is.
+    Json(&'a str),
 }
 
 /// Writes the rows of a table.

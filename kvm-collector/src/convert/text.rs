@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     model::{Event, Loss, StreamItem},
+    outside_text::OutsideText,
     source::PlaybackContext,
     timing::TimingError,
     tracefs::Format,
@@ -141,6 +142,7 @@ impl<W: Write> Sink for Text<W> {
                     .filter_map(|it| Some((it.name, it.count.filter(|count| *count > 0)?)))
                     .map(|(name, count)| format!("{} {count}", name.replace('_', " ")))
                     .collect();
+                let defect = OutsideText::new(&defect);
                 writeln!(self.out, "# total loss: {}{defect}", counts.join(", "))?;
             }
         }

@@ -7,10 +7,18 @@ use std::io::{self, Write};
 
 use csv::Writer;
 
+use super::csv_text;
 use crate::view::{DiffReport, ExitsReport, ReportOrigin, StatReport, TimeChange};
 
+/// The cell of a number.
 fn cell(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// The cell of a text, which may be from outside.
+fn text_cell(text: Option<&String>) -> String {
+    text.map(|text| csv_text(text).into_owned())
+        .unwrap_or_default()
 }
 
 /// Columns of every table: when and where a row was measured.
@@ -27,7 +35,7 @@ fn period_cells(
 ) -> [String; 4] {
     [
         cell(origin.utc(start_ns)),
-        cell(host.or(origin.host.as_ref())),
+        text_cell(host.or(origin.host.as_ref())),
         offset_ns.to_string(),
         elapsed_ns.to_string(),
     ]
@@ -54,7 +62,11 @@ pub fn write_stat(
     let of_vms = report.vms.iter().flat_map(|vm| {
         let events = vm.events.iter();
         events.map(move |event| {
-            let id = [vm.vm.clone(), cell(vm.vm_uuid), vm.pid.to_string()];
+            let id = [
+                text_cell(Some(&vm.vm)),
+                cell(vm.vm_uuid),
+                vm.pid.to_string(),
+            ];
             (vm.host.as_ref(), id, event)
         })
     });
@@ -70,7 +82,7 @@ pub fn write_stat(
             vm,
             vm_uuid,
             pid,
-            event.event.clone(),
+            text_cell(Some(&event.event)),
             event.count.to_string(),
             format!("{:.3}", event.rate_per_s),
         ];
@@ -102,16 +114,16 @@ pub fn write_exits(
         let host = row.host.as_ref();
         let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
         let cells = [
-            cell(row.vm.as_ref()),
+            text_cell(row.vm.as_ref()),
             cell(row.vm_uuid.flatten()),
             cell(row.pid),
             cell(row.vcpu),
             cell(row.tid),
-            cell(row.reason.as_ref()),
+            text_cell(row.reason.as_ref()),
             cell(row.reason_code),
             cell(row.isa),
-            cell(row.key.as_ref()),
-            cell(row.name.as_ref()),
+            text_cell(row.key.as_ref()),
+            text_cell(row.name.as_ref()),
             cell(row.code),
             cell(row.class),
             row.count.to_string(),
@@ -163,11 +175,12 @@ pub fn write_exits_diff(
         let rate = row.rate_per_s;
         let cells = [
             report.baseline_elapsed_ns.to_string(),
-            cell(row.vm.as_ref()),
+            text_cell(row.vm.as_ref()),
+            cell(row.pid),
             cell(row.vcpu),
-            cell(row.reason.as_ref()),
-            cell(row.key.as_ref()),
-            cell(row.name.as_ref()),
+            text_cell(row.reason.as_ref()),
+            text_cell(row.key.as_ref()),
+            text_cell(row.name.as_ref()),
             row.state.name().to_owned(),
             row.baseline_count.to_string(),
             row.count.to_string(),
@@ -194,9 +207,10 @@ pub fn write_exits_diff(
     csv.flush()
 }
 
-const DIFF_COLUMNS: [&str; 12] = [
+const DIFF_COLUMNS: [&str; 13] = [
     "baseline_elapsed_ns",
     "vm",
+    "pid",
     "vcpu",
     "reason",
     "key",
@@ -253,11 +267,11 @@ mod tests {
     };
 
     #[test]
-    fn a_diff_has_one_column_per_number() {
+    fn a_diff_has_one_column_per_number_which_may_be_negative() {
         let times = TimeChange {
             before: None,
             now: Some(5),
-            change: None,
+            change: Some(-5),
         };
         let report = DiffReport {
             view: "exits_diff",
@@ -269,6 +283,7 @@ mod tests {
             row_count: 1,
             rows: vec![DiffRow {
                 vm: None,
+                pid: None,
                 vcpu: None,
                 reason: Some("hlt".into()),
                 key: None,
@@ -279,7 +294,7 @@ mod tests {
                 rate_per_s: RateChange {
                     before: 0.0,
                     now: 1.5,
-                    change: 1.5,
+                    change: -1.5,
                 },
                 time_ns_per_s: times,
                 cost_ns_per_s: times,
@@ -298,7 +313,7 @@ mod tests {
         assert!(lines[0].ends_with(",mean_ns_change,p99_ns_before,p99_ns_now,p99_ns_change"));
         assert_eq!(
             lines[1],
-            ",,0,10,20,,,hlt,,,new,0,3,0.000,1.500,1.500,,5,,,5,,,5,,,5,"
+            ",,0,10,20,,,,hlt,,,new,0,3,0.000,1.500,-1.500,,5,-5,,5,-5,,5,-5,,5,-5"
         );
         assert_eq!(lines.len(), 2);
     }

@@ -1,12 +1,28 @@
 //! Names of VMs, vCPUs and keys, as reports show them.
 
-use crate::view::ExitRow;
+use std::borrow::Cow;
+
 pub(super) use crate::view::with_known_name as with_name;
+use crate::{outside_text::OutsideText, view::ExitRow};
+
+/// Turns a name of a host or VM into what a report shows.
+pub(super) type NameStyle = fn(&str) -> Cow<'_, str>;
+
+/// Returns the whole name, for formats that encode it.
+pub(super) fn exact(name: &str) -> Cow<'_, str> {
+    Cow::Borrowed(name)
+}
+
+/// Returns the name as text shows it.
+pub(super) fn as_text(name: &str) -> Cow<'_, str> {
+    OutsideText::new(name).as_name()
+}
 
 /// Returns the name of a VM, followed by the pid of its VMM unless the name ends with it. The pid is 0 for VMs that are merged.
-pub(super) fn vm_name(name: &str, pid: u32) -> String {
+pub(super) fn vm_name(name: &str, pid: u32, style: NameStyle) -> String {
+    let name = style(name);
     if pid == 0 || name.ends_with(&format!("-{pid}")) {
-        name.to_owned()
+        name.into_owned()
     } else {
         format!("{name} (pid {pid})")
     }
@@ -25,18 +41,15 @@ pub(super) fn key_name(row: &ExitRow) -> Option<String> {
 }
 
 /// Returns the name of a row: its host, VM, vCPU, exit reason and key, as far as it has them.
-pub(super) fn row_name(row: &ExitRow) -> String {
+pub(super) fn row_name(row: &ExitRow, style: NameStyle) -> String {
+    let host = row.host.as_deref().map(|host| style(host).into_owned());
+    let vm = row.vm.as_deref();
+    let vm = vm.map(|vm| vm_name(vm, row.pid.unwrap_or(0), style));
     let vcpu = vcpu_name(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));
-    let names: Vec<_> = [
-        row.host.clone(),
-        row.vm.clone(),
-        vcpu,
-        row.reason.clone(),
-        key_name(row),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let names: Vec<_> = [host, vm, vcpu, row.reason.clone(), key_name(row)]
+        .into_iter()
+        .flatten()
+        .collect();
     if names.is_empty() {
         "all exits".into()
     } else {

@@ -21,7 +21,7 @@ pub mod trace;
 
 pub use intervals::{IntervalTracker, ReportPeriod};
 pub use overhead::OverheadMeter;
-pub use progress::ProgressLine;
+pub use progress::{ProgressLine, print_message};
 pub use queue::MIN_QUEUE_BYTES;
 pub use read_recording::read_recording;
 pub use schedule::{

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use crate::{
     format::units::{count, duration, percent, plural},
     host::usage,
+    outside_text::OutsideText,
     probe::{ProgramRuns, RunStatistics, map_memory_bytes},
     source::Live,
 };
@@ -97,7 +98,11 @@ const MIN_EVENT_WIDTH: usize = 32;
 impl OverheadReport {
     fn to_text(&self) -> String {
         let mut runs: Vec<_> = self.runs.iter().filter(|it| it.runs > 0).collect();
-        let widest = runs.iter().map(|it| it.event.len()).max().unwrap_or(0);
+        let widest = runs
+            .iter()
+            .map(|it| OutsideText::new(&it.event).width())
+            .max()
+            .unwrap_or(0);
         let width = widest.max(MIN_EVENT_WIDTH);
         let mut text = format!(
             "\n  overhead of the collector in {}\n\n  {:<18} {:<width$} {:>13} {:>10} {:>10}\n",
@@ -112,7 +117,8 @@ impl OverheadReport {
         let mut line = |program: &str, event: &str, runs: u64, time: Duration| {
             let _ = writeln!(
                 text,
-                "  {program:<18} {event:<width$} {:>13} {:>10} {:>10}",
+                "  {program:<18} {:<width$} {:>13} {:>10} {:>10}",
+                OutsideText::new(event),
                 count(runs),
                 duration(saturating_ns(time)),
                 saturating_ns(time)

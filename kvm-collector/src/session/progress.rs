@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::format::units::plural;
+use crate::{format::units::plural, outside_text::OutsideText};
 
 /// Minimum time between two updates of the line.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -86,14 +86,14 @@ fn open(path: &str) -> std::io::Result<File> {
         .open(path)
 }
 
-/// Prints a message on stderr, in place of the progress line.
-pub(super) fn print_message(text: &str) {
+/// Prints a message of one line on stderr, in place of the progress line. It may contain text from outside.
+pub fn print_message(text: &str) {
     let erase = if std::io::stderr().is_terminal() {
         ERASE
     } else {
         ""
     };
-    eprintln!("{erase}kvm-collector: {text}");
+    eprintln!("{erase}kvm-collector: {}", OutsideText::new(text));
 }
 
 #[cfg(test)]

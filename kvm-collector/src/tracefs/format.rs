@@ -1,10 +1,9 @@
 //! Parses the `format` file of a trace event, which lists the fields of its records and says how the
 //! kernel prints them.
 
-use std::fmt::Write as _;
-
 use super::field::Field;
 use super::print_fmt::PrintFmt;
+use crate::outside_text::OutsideText;
 
 /// The maximum size of a `format` file in bytes. The largest of Linux 6.18 has 13 KiB.
 const MAX_TEXT: usize = 256 << 10;
@@ -266,14 +265,7 @@ fn native_bytes(value: u64, size: usize) -> impl Iterator<Item = u8> {
 }
 
 fn warning(system: &str, name: &str, reason: &str) -> String {
-    let mut text = format!("{system}:{name} is shown as name=value: its print format ");
-    // The reason can quote the format file, which may be long or contain control characters.
-    for c in reason.chars().take(200) {
-        let _ = if c.is_control() {
-            text.write_char('?')
-        } else {
-            text.write_char(c)
-        };
-    }
-    text
+    // The reason can quote the format file, which may be long.
+    let reason = OutsideText::new(reason).shortened(200);
+    format!("{system}:{name} is shown as name=value: its print format {reason}")
 }

@@ -1,7 +1,10 @@
 //! What `convert` prints on stderr at the end.
 
 use super::args::{ConvertArgs, Converted};
-use crate::format::{describe_other_losses, units::plural};
+use crate::{
+    format::{describe_other_losses, units::plural},
+    session::print_message,
+};
 
 /// Prints the summary.
 pub(super) fn print(args: &ConvertArgs, converted: &Converted) {
@@ -15,5 +18,5 @@ pub(super) fn print(args: &ConvertArgs, converted: &Converted) {
     }
     text += &format!(", {} lost", plural(converted.loss.lost, "event"));
     text += &describe_other_losses(&converted.loss);
-    eprintln!("kvm-collector: {}: {text}", args.output.display());
+    print_message(&format!("{}: {text}", args.output.display()));
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::listing::Listing;
-use crate::{format::units::plural, host::vm::VmList, model::VmUuid};
+use crate::{format::units::plural, host::vm::VmList, model::VmUuid, outside_text::OutsideText};
 
 /// Writes all subjects of a listing, with an empty line between them.
 pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
@@ -33,18 +33,30 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             )?;
         }
         for vm in vms {
-            let uuid = uuid_text(vm.uuid);
-            writeln!(out, "  {} (pid {}, {}{uuid})", vm.name, vm.tgid, vm.vmm)?;
+            let (vmm, uuid) = (OutsideText::new(&vm.vmm), uuid_text(vm.uuid));
+            writeln!(
+                out,
+                "  {} (pid {}, {vmm}{uuid})",
+                OutsideText::new(&vm.name).as_name(),
+                vm.tgid
+            )?;
             for vcpu in &vm.vcpus {
                 let index = vcpu.index.map_or("?".into(), |index| index.to_string());
-                writeln!(out, "    vCPU {index}  tid {}  {}", vcpu.tid, vcpu.comm)?;
+                let comm = OutsideText::new(&vcpu.comm);
+                writeln!(out, "    vCPU {index}  tid {}  {comm}", vcpu.tid)?;
             }
         }
     }
     if let Some(vms) = &listing.recorded_vms {
         heading(out, &format!("{}:", plural(vms.len() as u64, "VM")))?;
         for vm in vms {
-            writeln!(out, "  {} (pid {}{})", vm.name, vm.pid, uuid_text(vm.uuid))?;
+            writeln!(
+                out,
+                "  {} (pid {}{})",
+                OutsideText::new(&vm.name).as_name(),
+                vm.pid,
+                uuid_text(vm.uuid)
+            )?;
         }
     }
     if let Some(reasons) = &listing.reasons {
@@ -79,9 +91,68 @@ fn uuid_text(uuid: Option<VmUuid>) -> String {
 
 /// Writes two columns, indented.
 fn write_columns(rows: Vec<[String; 2]>, out: &mut impl Write) -> io::Result<()> {
-    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
-    for [first, second] in rows {
+    let widths = rows.iter().map(|row| OutsideText::new(&row[0]).width());
+    let width = widths.max().unwrap_or(0);
+    for row in rows {
+        let [first, second] = row.each_ref().map(OutsideText::new);
         writeln!(out, "{}", format!("  {first:width$}  {second}").trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::list::listing::Event,
+        host::{Vcpu, vm::Vm},
+    };
+
+    fn written(listing: &Listing) -> String {
+        let mut out = Vec::new();
+        write(listing, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn names_of_running_vms_are_harmless() {
+        let listing = Listing {
+            vms: Some(VmList {
+                vms: vec![Vm {
+                    tgid: 100,
+                    name: "a\x1b[2J\n".to_owned() + &"x".repeat(4096),
+                    uuid: None,
+                    vmm: "q\u{202e}".into(),
+                    vcpus: vec![Vcpu {
+                        index: Some(0),
+                        tid: 101,
+                        comm: "\rCPU".into(),
+                    }],
+                }],
+                unreadable: 0,
+            }),
+            ..Listing::default()
+        };
+        let name = format!(r"a\x1b[2J\n{}...", "x".repeat(51));
+        assert_eq!(
+            written(&listing),
+            format!("1 VM:\n  {name} (pid 100, q\\u{{202e}})\n    vCPU 0  tid 101  \\rCPU\n")
+        );
+    }
+
+    #[test]
+    fn columns_are_aligned_by_width() {
+        let event = |name: &str| Event {
+            event: name.to_owned(),
+            fields: vec!["a".to_owned(), "b\x07".to_owned()],
+        };
+        let listing = Listing {
+            events: Some(vec![event("kvm:データ"), event("kvm:kvm_entry")]),
+            ..Listing::default()
+        };
+        assert_eq!(
+            written(&listing),
+            "2 events:\n  kvm:データ     a b\\x07\n  kvm:kvm_entry  a b\\x07\n"
+        );
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
         self, Vcpu, namespaces,
         vm::{Vm, VmList},
     },
+    outside_text::OutsideText,
 };
 
 const DOCTOR: &str = "`kvm-collector doctor` checks whether this host reports events of KVM";
@@ -113,7 +114,8 @@ fn describe(vms: &[Vm]) -> String {
         .iter()
         .map(|vm| {
             let vcpus = describe_vcpus(&vm.vcpus);
-            format!("{} (pid {}, {vcpus})", vm.name, vm.tgid)
+            let name = OutsideText::new(&vm.name).as_name();
+            format!("{name} (pid {}, {vcpus})", vm.tgid)
         })
         .collect();
     list(&names)

@@ -6,6 +6,7 @@ use crate::cli::selection::{EventArgs, ReasonArgs, TargetArgs};
 use crate::{
     format::units::{count, plural},
     model::EventKind,
+    outside_text::OutsideText,
     tracefs::Format,
 };
 
@@ -62,13 +63,17 @@ pub(in crate::cli) struct RecordingSelection<'a> {
     pub(in crate::cli) is_part: bool,
 }
 
+/// Maximum width of a name with its explanation in a message.
+const MAX_WIDTH: usize = 120;
+
 /// Maximum number of names in a message.
 const MAX_NAMES: usize = 5;
 
 /// Returns the first names and whether there are more: `npf, hlt, ...`.
 pub(in crate::cli) fn list(names: &[String]) -> String {
     let more = if names.len() > MAX_NAMES { ", ..." } else { "" };
-    let first: Vec<_> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
+    let shown = |name| OutsideText::new(name).shortened(MAX_WIDTH);
+    let first: Vec<_> = names.iter().take(MAX_NAMES).map(shown).collect();
     format!("{}{more}", first.join(", "))
 }
 
@@ -83,7 +88,7 @@ pub(super) fn list_by_count(counts: impl IntoIterator<Item = (String, u64)>) -> 
     sorted.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
     let names = sorted.into_iter();
     let names: Vec<_> = names
-        .map(|(name, it)| format!("{name} ({})", count(it)))
+        .map(|(name, it)| format!("{} ({})", OutsideText::new(&name).as_name(), count(it)))
         .collect();
     list(&names)
 }

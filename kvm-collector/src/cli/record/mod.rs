@@ -29,7 +29,10 @@ use crate::{
     recording::{
         FlightRecorderOptions, HostFacts, KernelFormats, RecordedEvent, Recorder, RecorderOptions,
     },
-    session::record::{RecordSession, RecordSummary},
+    session::{
+        print_message,
+        record::{RecordSession, RecordSummary},
+    },
     source::{Live, LiveOptions},
     timing::ExitTrigger,
     tracefs::{Format, Tracefs},
@@ -232,7 +235,7 @@ pub(in crate::cli) async fn run(
     if !global.quiet || write_error.is_some() {
         let is_flight_recorder = args.flight_recorder.is_some();
         let text = summary::text(&args.output, is_flight_recorder, recorded, lost);
-        eprintln!("kvm-collector: {text}");
+        print_message(&text);
     }
     if recorded.events == 0 && args.flight_recorder.is_none() {
         let request = no_match::Request {
@@ -252,7 +255,7 @@ pub(in crate::cli) async fn run(
         )));
     }
     if is_file_full && !global.quiet {
-        eprintln!("kvm-collector: the recording ended because --max-size was reached");
+        print_message("the recording ended because --max-size was reached");
     }
     Ok(match (command_failed, args.strict && lost > 0) {
         (true, _) => ExitCode::FAILURE,

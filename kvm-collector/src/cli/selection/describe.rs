@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::{
     host::{self, vm::VmList},
     model::VmName,
+    outside_text::OutsideText,
 };
 
 /// Describes the running VMs, as the end of a sentence.
@@ -15,13 +16,17 @@ pub(super) fn describe_running_vms() -> String {
             let names: Vec<_> = vms
                 .iter()
                 .take(8)
-                .map(|vm| format!("{} (pid {})", vm.name, vm.tgid))
+                .map(|vm| describe(&vm.name, vm.tgid))
                 .collect();
             let more = if vms.len() > 8 { ", ..." } else { "" };
             format!("; running VMs: {}{more}", names.join(", "))
         }
         Err(_) => String::new(),
     }
+}
+
+fn describe(name: &str, pid: u32) -> String {
+    format!("{} (pid {pid})", OutsideText::new(name).as_name())
 }
 
 /// Describes the processes of a recording.
@@ -32,7 +37,7 @@ pub(super) fn describe_processes(seen: &[(u32, VmName)]) -> String {
     let names: Vec<_> = seen
         .iter()
         .take(8)
-        .map(|(pid, vm)| format!("{} (pid {pid})", vm.name))
+        .map(|(pid, vm)| describe(&vm.name, *pid))
         .collect();
     let more = if seen.len() > 8 { ", ..." } else { "" };
     format!("it has events of {}{more}", names.join(", "))

@@ -7,12 +7,12 @@ use crate::{
         describe_other_losses,
         units::{count, duration, plural},
     },
-    session::trace::TraceSummary,
+    session::{print_message, trace::TraceSummary},
 };
 
 /// Prints the summary.
 pub(super) fn print(args: &TraceArgs, summary: &TraceSummary) {
-    eprintln!("kvm-collector: {}", text(args, summary));
+    print_message(&text(args, summary));
 }
 
 fn text(args: &TraceArgs, summary: &TraceSummary) -> String {

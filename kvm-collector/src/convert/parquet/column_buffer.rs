@@ -112,7 +112,7 @@ impl ColumnBuffer {
             Values::Bool(values) => values.push(*cell == Cell::Bool(true)),
             Values::Text(values) => {
                 let text = match cell {
-                    Cell::Text(text) => *text,
+                    Cell::Text(text) | Cell::Json(text) => *text,
                     _ => "",
                 };
                 // If the text is the same as in the row before, share its memory.

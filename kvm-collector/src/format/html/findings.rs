@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::escape::Text;
 use crate::{
     format::{
-        row_names::{row_name, with_name},
+        row_names::{exact, row_name, with_name},
         units::{percent, plural},
     },
     view::{Advice, ExitRow, ExitsReport, Finding, findings},
@@ -54,7 +54,7 @@ pub(super) fn section(report: &ExitsReport, out: &mut impl Write) -> io::Result<
 fn evidence(row: &ExitRow) -> String {
     let mut html = format!(
         "<strong>{}</strong>: {} of the cost, {}",
-        Text(row_name(row)),
+        Text(row_name(row, exact)),
         percent(row.cost_ratio),
         plural(row.count, "exit")
     );

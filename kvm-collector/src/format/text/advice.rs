@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use super::{style::TextStyle, table::INDENT};
 use crate::{
-    format::row_names::row_name,
+    format::row_names::{as_text, row_name},
+    outside_text::OutsideText,
     view::{Advice, ExitRow, Finding, findings},
 };
 
@@ -32,12 +33,13 @@ pub(super) fn write_advice(
         let mut names: Vec<_> = rows
             .iter()
             .take(MAX_ROWS)
-            .map(|row| row_name(row))
+            .map(|row| row_name(row, as_text))
             .collect();
         if rows.len() > MAX_ROWS {
             names.push(format!("{} more", rows.len() - MAX_ROWS));
         }
-        writeln!(out, "{INDENT}{topic}: {}", names.join("; "))?;
+        let names = names.join("; ");
+        writeln!(out, "{INDENT}{topic}: {}", OutsideText::new(&names))?;
         for line in wrap(text) {
             writeln!(out, "{INDENT}    {line}")?;
         }

@@ -2,16 +2,14 @@
 
 use std::io::{self, Write};
 
-use comfy_table::Table;
-
 use super::{
     loss::write_loss,
     style::TextStyle,
-    table::{INDENT, fit_width, new_table, write_table},
+    table::{INDENT, TextTable},
 };
 use crate::{
     format::{
-        row_names::with_name,
+        row_names::{as_text, vm_name, with_name},
         units::{duration, percent, plural, rate, rough_duration},
     },
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
@@ -30,7 +28,7 @@ pub fn write_exits_diff(
         writeln!(out, "{INDENT}no VM exits, neither in the baseline nor now")?;
     } else {
         let (table, hidden) = diff_table(report, style);
-        write_table(&table, style, out)?;
+        table.write(style, out)?;
         if !hidden.is_empty() {
             writeln!(
                 out,
@@ -65,7 +63,7 @@ pub fn write_exits_diff(
 }
 
 /// Creates the table with the columns that fit into a line. Also returns the headings of those that do not fit.
-fn diff_table(report: &DiffReport, style: TextStyle) -> (Table, Vec<&'static str>) {
+fn diff_table(report: &DiffReport, style: TextStyle) -> (TextTable, Vec<&'static str>) {
     let mut header = Vec::new();
     for by in &report.by {
         header.push(match *by {
@@ -79,7 +77,7 @@ fn diff_table(report: &DiffReport, style: TextStyle) -> (Table, Vec<&'static str
     header.extend([
         "exits/s", "change", "cost/s", "change", "mean", "change", "p99", "change",
     ]);
-    let mut table = new_table(&header, 0..names);
+    let mut table = TextTable::new(&header, 0..names);
     for row in &report.rows {
         let mut cells: Vec<_> = report.by.iter().map(|by| name_cell(row, by)).collect();
         let DiffRow {
@@ -100,7 +98,7 @@ fn diff_table(report: &DiffReport, style: TextStyle) -> (Table, Vec<&'static str
     if let Some(max_width) = style.max_width {
         // A number and its change have the same rank, so both are hidden.
         let ranks: Vec<u8> = vec![0; names].into_iter().chain(RANKS).collect();
-        let positions = fit_width(&mut table, &ranks, max_width);
+        let positions = table.fit_width(&ranks, max_width);
         hidden.extend(positions.iter().map(|at| header[*at]));
         hidden.retain(|name| *name != "change");
     }
@@ -112,7 +110,10 @@ const RANKS: [u8; 8] = [0, 0, 1, 1, 3, 3, 2, 2];
 
 fn name_cell(row: &DiffRow, by: &str) -> String {
     match by {
-        "vm" => row.vm.clone().unwrap_or_default(),
+        "vm" => row
+            .vm
+            .as_deref()
+            .map_or_else(String::new, |vm| vm_name(vm, row.pid.unwrap_or(0), as_text)),
         "vcpu" => row
             .vcpu
             .map_or_else(|| "unknown".into(), |index| index.to_string()),
@@ -189,6 +190,7 @@ mod tests {
     fn report() -> DiffReport {
         let row = DiffRow {
             vm: Some("web".into()),
+            pid: None,
             vcpu: None,
             reason: None,
             key: Some("msr 0x6e0 write".into()),
@@ -235,6 +237,17 @@ mod tests {
             baseline_incomplete: true,
             loss: Loss::default(),
         }
+    }
+
+    #[test]
+    fn vms_of_the_same_name_have_their_pid() {
+        let mut report = report();
+        report.rows[1].pid = Some(7);
+        let mut out = Vec::new();
+        write_exits_diff(&report, TextStyle::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("  web          unknown  msr 0x6e0"), "{text}");
+        assert!(text.contains("  web (pid 7)  unknown  msr 0x10"), "{text}");
     }
 
     #[test]

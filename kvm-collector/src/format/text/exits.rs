@@ -3,17 +3,13 @@
 use std::io::{self, Write};
 
 use super::{
-    advice::write_advice,
-    exits_table::exits_table,
-    histogram::write_histogram,
-    loss::write_loss,
-    style::TextStyle,
-    table::{INDENT, write_table},
-    vcpu_table::vcpu_table,
+    advice::write_advice, exits_table::exits_table, histogram::write_histogram, loss::write_loss,
+    style::TextStyle, table::INDENT, vcpu_table::vcpu_table,
 };
 use crate::{
     format::units::{duration, plural},
     model::VMEXIT,
+    outside_text::OutsideText,
     view::{ExitRow, ExitsReport},
 };
 
@@ -30,11 +26,11 @@ pub fn write_exits(
     if report.rows.is_empty() {
         match report.kind.as_str() {
             VMEXIT => writeln!(out, "{INDENT}no VM exits")?,
-            kind => writeln!(out, "{INDENT}no events of kind {kind}")?,
+            kind => writeln!(out, "{INDENT}no events of kind {}", OutsideText::new(kind))?,
         }
     } else {
         let (table, hidden) = exits_table(report, columns, style);
-        write_table(&table, style, out)?;
+        table.write(style, out)?;
         if !hidden.is_empty() {
             let hidden = hidden.join(", ");
             writeln!(
@@ -58,7 +54,7 @@ pub fn write_exits(
             "\n{INDENT}{}",
             style.bold("where the vCPUs' time went")
         )?;
-        write_table(&vcpu_table(report, style), style, out)?;
+        vcpu_table(report, style).write(style, out)?;
     }
     write_advice(&report.rows, style, out)?;
     writeln!(
@@ -227,7 +223,10 @@ mod tests {
                 "",
             ]
         );
-        assert_eq!(lines[9], "  web, vCPU 0, hlt: time from exit to next entry");
+        assert_eq!(
+            lines[9],
+            "  web (pid 7), vCPU 0, hlt: time from exit to next entry"
+        );
         assert_eq!(
             lines[10],
             format!(
@@ -243,7 +242,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("  advice (explained in docs/advice.md)\n  halt: web, vCPU 0, hlt; web, vCPU 0, UNKNOWN(0x99)\n      wait\n"),
+            text.contains("  advice (explained in docs/advice.md)\n  halt: web (pid 7), vCPU 0, hlt; web (pid 7), vCPU 0, UNKNOWN(0x99)\n      wait\n"),
             "{text}"
         );
         assert_eq!(

@@ -1,14 +1,12 @@
 //! The table of an `exits` report: a line per row, followed by its most frequent causes.
 
-use comfy_table::Table;
-
 use super::{
     exits_columns::{NumberColumn, number_columns},
     style::TextStyle,
-    table::{fit_width, new_table},
+    table::TextTable,
 };
 use crate::{
-    format::row_names::{key_name, vcpu_name, vm_name, with_name},
+    format::row_names::{as_text, key_name, vcpu_name, vm_name, with_name},
     view::{ExitRow, ExitsReport},
 };
 
@@ -25,7 +23,7 @@ fn name_columns(report: &ExitsReport) -> Vec<NameColumn> {
     if has(|row| row.vm.is_some()) {
         columns.push(("VM", |row| {
             let vm = row.vm.as_deref().zip(row.pid);
-            vm.map_or_else(String::new, |(name, pid)| vm_name(name, pid))
+            vm.map_or_else(String::new, |(name, pid)| vm_name(name, pid, as_text))
         }));
     }
     if has(|row| row.vcpu.is_some() || row.tid.is_some()) {
@@ -48,7 +46,7 @@ pub(super) fn exits_table(
     report: &ExitsReport,
     requested: &[String],
     style: TextStyle,
-) -> (Table, Vec<String>) {
+) -> (TextTable, Vec<String>) {
     let names = name_columns(report);
     let percentiles: Vec<f64> = report.rows.first().map_or(Vec::new(), |row| {
         row.percentiles.iter().map(|it| it.percent).collect()
@@ -56,7 +54,7 @@ pub(super) fn exits_table(
     let numbers = number_columns(requested, &percentiles, report.preempt_watched);
     let mut header: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
     header.extend(numbers.iter().map(|it| it.heading.as_str()));
-    let mut table = new_table(&header, 0..names.len());
+    let mut table = TextTable::new(&header, 0..names.len());
     // What is not a row of its own has its name in the last column of names.
     let sub_row = |name: String, cell: &dyn Fn(&NumberColumn) -> String| {
         let mut cells = vec![String::new(); names.len().saturating_sub(1)];
@@ -81,7 +79,7 @@ pub(super) fn exits_table(
     if let Some(max_width) = style.max_width {
         let ranks = names.iter().map(|_| 0);
         let ranks: Vec<u8> = ranks.chain(numbers.iter().map(|it| it.rank)).collect();
-        let positions = fit_width(&mut table, &ranks, max_width);
+        let positions = table.fit_width(&ranks, max_width);
         hidden.extend(positions.iter().map(|at| header[*at].to_owned()));
     }
     (table, hidden)

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{style::TextStyle, table::INDENT};
 use crate::{
-    format::{local_time, units::duration},
+    format::{local_time, row_names::as_text, units::duration},
     view::ReportOrigin,
 };
 
@@ -20,10 +20,10 @@ pub fn write_heading(
 ) -> io::Result<()> {
     let mut line = what.to_owned();
     if let Some(host) = &origin.host {
-        line += &format!(" of {host}");
+        line += &format!(" of {}", as_text(host));
     }
     if let Some(kernel) = &origin.kernel {
-        line += &format!(", Linux {kernel}");
+        line += &format!(", Linux {}", as_text(kernel));
     }
     if let Some(input) = &origin.input {
         line += &format!(", recorded in {input}");

@@ -7,7 +7,7 @@ use kvm_ebpf_common::{BUCKETS_PER_OCTAVE, bucket_index, bucket_start};
 use super::{style::TextStyle, table::INDENT};
 use crate::{
     format::{
-        row_names::row_name,
+        row_names::{as_text, row_name},
         units::{count, duration},
     },
     view::{Bucket, ExitRow},
@@ -25,7 +25,7 @@ pub(super) fn write_histogram(
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let title = format!("{}: time from exit to next entry", row_name(row));
+    let title = format!("{}: time from exit to next entry", row_name(row, as_text));
     writeln!(out, "\n{INDENT}{}", style.bold(&title))?;
     let buckets = merge(&row.histogram);
     let largest = buckets.iter().map(|it| it.count).max().unwrap_or(0).max(1);

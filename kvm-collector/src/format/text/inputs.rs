@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     style::TextStyle,
-    table::{INDENT, new_table, write_table},
+    table::{INDENT, TextTable},
 };
 use crate::{format::units::duration, view::ReportInput};
 
@@ -20,7 +20,7 @@ pub fn write_inputs(
     if inputs.is_empty() {
         return Ok(());
     }
-    let mut table = new_table(&["recording", "host", "start", "duration"], 0..3);
+    let mut table = TextTable::new(&["recording", "host", "start", "duration"], 0..3);
     for input in inputs {
         let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
         table.add_row([
@@ -30,7 +30,7 @@ pub fn write_inputs(
             duration(input.elapsed_ns),
         ]);
     }
-    write_table(&table, style, out)?;
+    table.write(style, out)?;
     let elapsed = inputs.iter().map(|it| it.elapsed_ns);
     let elapsed_ns = elapsed.fold(0, u64::saturating_add);
     writeln!(

@@ -6,9 +6,10 @@ use super::{style::TextStyle, table::INDENT};
 use crate::{
     format::{
         local_time,
-        row_names::{vcpu_name, vm_name, with_name},
+        row_names::{as_text, vcpu_name, vm_name, with_name},
         units::duration,
     },
+    outside_text::OutsideText,
     view::{ReportOrigin, SlowExitRow},
 };
 
@@ -49,8 +50,8 @@ pub fn write_slow_exit(
     write!(
         out,
         "{INDENT}{end} {}, vCPU {vcpu}: {} took {}",
-        vm_name(&row.vm, row.pid),
-        with_name(&row.what, row.what_name.as_deref()),
+        vm_name(&row.vm, row.pid, as_text),
+        OutsideText::new(&with_name(&row.what, row.what_name.as_deref())),
         duration(row.time_ns)
     )?;
     let parts = [
@@ -66,7 +67,8 @@ pub fn write_slow_exit(
         .collect();
     write!(out, " ({})", parts.join(", "))?;
     if let Some(cause) = &row.cause {
-        write!(out, ", {}", with_name(cause, row.cause_name.as_deref()))?;
+        let cause = with_name(cause, row.cause_name.as_deref());
+        write!(out, ", {}", OutsideText::new(&cause))?;
     }
     writeln!(out, ", at {}", row.guest_rip)
 }

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use super::{
     loss::write_loss,
     style::TextStyle,
-    table::{INDENT, new_table, write_table},
+    table::{INDENT, TextTable},
 };
 use crate::{
     format::{
-        row_names::vm_name,
+        row_names::{as_text, vm_name},
         units::{count, plural, rate},
     },
     view::{StatEvent, StatReport},
@@ -36,8 +36,11 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
         )?;
     }
     for vm in &report.vms {
-        let host = vm.host.as_ref().map(|host| format!("{host}: "));
-        let name = vm_name(&vm.vm, vm.pid);
+        let host = vm
+            .host
+            .as_deref()
+            .map(|host| format!("{}: ", as_text(host)));
+        let name = vm_name(&vm.vm, vm.pid, as_text);
         let title = format!("{}{name}", host.unwrap_or_default());
         writeln!(out, "\n{INDENT}{}", style.bold(&title))?;
         write_events(vm.events.iter(), style, out)?;
@@ -55,7 +58,7 @@ fn write_events<'a>(
     if events.peek().is_none() {
         return Ok(());
     }
-    let mut table = new_table(&["count", "rate/s", "event"], 2..3);
+    let mut table = TextTable::new(&["count", "rate/s", "event"], 2..3);
     for event in events {
         table.add_row([
             count(event.count),
@@ -63,5 +66,5 @@ fn write_events<'a>(
             event.event.clone(),
         ]);
     }
-    write_table(&table, style, out)
+    table.write(style, out)
 }

@@ -1,5 +1,7 @@
 //! Options for the appearance of text reports.
 
+use crate::outside_text::OutsideText;
+
 /// Appearance of text reports.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TextStyle {
@@ -12,19 +14,22 @@ pub struct TextStyle {
 }
 
 impl TextStyle {
-    pub(super) fn bold(self, text: &str) -> String {
-        if self.color {
-            format!("\x1b[1m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+    /// Returns a line in bold, if there is colour. It may contain text from outside.
+    pub(super) fn bold(self, line: &str) -> String {
+        self.styled("\x1b[1m", line)
     }
 
-    pub(super) fn warning(self, text: &str) -> String {
+    /// Returns a line in the colour of warnings, if there is colour. It may contain text from outside.
+    pub(super) fn warning(self, line: &str) -> String {
+        self.styled("\x1b[33m", line)
+    }
+
+    fn styled(self, sequence: &str, line: &str) -> String {
+        let line = OutsideText::new(line).escaped();
         if self.color {
-            format!("\x1b[33m{text}\x1b[0m")
+            format!("{sequence}{line}\x1b[0m")
         } else {
-            text.to_owned()
+            line.into_owned()
         }
     }
 }

@@ -1,14 +1,9 @@
 //! The table that shows where the time of each vCPU went.
 
-use comfy_table::Table;
-
-use super::{
-    style::TextStyle,
-    table::{fit_width, new_table},
-};
+use super::{style::TextStyle, table::TextTable};
 use crate::{
     format::{
-        row_names::{vcpu_name, vm_name},
+        row_names::{as_text, vcpu_name, vm_name},
         units::{count, duration, percent},
     },
     view::{ExitsReport, VcpuRow},
@@ -16,7 +11,7 @@ use crate::{
 
 /// Creates the table with the columns that fit into a line. Times are shares of the report's time, except for the time of an exit
 /// in progress.
-pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> Table {
+pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> TextTable {
     let has_hosts = report.vcpus.iter().any(|row| row.host.is_some());
     let mut header = Vec::new();
     if has_hosts {
@@ -27,7 +22,7 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> Table {
         header.push("preempted");
     }
     header.push("in progress");
-    let mut table = new_table(&header, 0..2 + usize::from(has_hosts));
+    let mut table = TextTable::new(&header, 0..2 + usize::from(has_hosts));
     // The shares add up to less than 100 % if the vCPU was created later or had no exits for some time.
     let share = |ns: u64| percent(ratio(ns, report.elapsed_ns));
     for row in &report.vcpus {
@@ -43,7 +38,7 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> Table {
             cells.push(row.host.clone().unwrap_or_default());
         }
         cells.extend([
-            vm_name(&row.vm, row.pid),
+            vm_name(&row.vm, row.pid, as_text),
             vcpu_name(row.vcpu, row.tid).unwrap_or_default(),
             count(row.count),
         ]);
@@ -67,7 +62,7 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> Table {
             "preempted" => 1,
             _ => 0,
         });
-        fit_width(&mut table, &ranks.collect::<Vec<_>>(), max_width);
+        table.fit_width(&ranks.collect::<Vec<_>>(), max_width);
     }
     table
 }

@@ -1,6 +1,7 @@
 //! Messages of the flight recorder: why it wrote a file, and which time the file covers.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::PathBuf,
     time::{Duration, UNIX_EPOCH},
@@ -13,6 +14,7 @@ use crate::{
     format::units::{duration, plural},
     host::clock,
     model::VmName,
+    outside_text::OutsideText,
     tracefs::{Format, ReasonNames},
 };
 
@@ -102,7 +104,9 @@ impl DumpReporter {
         let vm = context
             .vm_names
             .get(&header.tgid)
-            .map_or("?", |vm| vm.name.as_str());
+            .map_or(Cow::Borrowed("?"), |vm| {
+                OutsideText::new(&vm.name).as_name()
+            });
         let vcpu = match exit.vcpu {
             VCPU_UNKNOWN => format!("thread {}", header.tid),
             vcpu => format!("vCPU {vcpu}"),

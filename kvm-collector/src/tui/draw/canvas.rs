@@ -1,13 +1,13 @@
-//! Writes text into cells of a buffer. Text is cut at the end of its area.
+//! Writes text, which may be from outside, into cells of a buffer. Text is cut at the end of its area.
 
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
     style::{Color, Modifier, Style},
-    text::Span,
 };
 
 use super::symbols::Symbols;
+use crate::outside_text::OutsideText;
 
 /// Meaning of a text, which determines its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,12 +81,13 @@ impl Canvas<'_> {
         }
         let style = role.style(self.color);
         let width = usize::from(area.width);
+        let shown = OutsideText::new(text).escaped();
         let (end, _) = if text_width(text) <= width {
-            self.buffer.set_stringn(area.x, area.y, text, width, style)
+            self.buffer.set_stringn(area.x, area.y, shown, width, style)
         } else {
             let (x, y) = self
                 .buffer
-                .set_stringn(area.x, area.y, text, width - 1, style);
+                .set_stringn(area.x, area.y, shown, width - 1, style);
             self.buffer
                 .set_stringn(x, y, self.symbols.ellipsis, 1, style)
         };
@@ -153,5 +154,5 @@ pub(super) fn line(area: Rect, index: u16) -> Rect {
 
 /// Returns the number of cells that a text needs.
 pub(super) fn text_width(text: &str) -> usize {
-    Span::raw(text).width()
+    OutsideText::new(text).width()
 }

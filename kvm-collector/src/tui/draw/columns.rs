@@ -37,6 +37,8 @@ pub(super) struct Columns {
 
 /// Minimum width of the names.
 const MIN_NAME_WIDTH: u16 = 14;
+/// Minimum width of the part of a name that may be cut.
+const MIN_HEAD_WIDTH: u16 = 6;
 /// Maximum width that long names of numbers get before other columns: `port 0x3f8 out (COM1 data)`.
 const NUMBER_NAME_WIDTH: u16 = 26;
 /// Minimum width of a trend on screens narrower than [`WIDE_SCREEN`].
@@ -53,13 +55,21 @@ impl Columns {
     /// Selects the columns for a width. The most important ones are selected first.
     pub(super) fn fit(app: &App, width: u16) -> Self {
         let columns = columns_by_importance(app);
-        let longest = app.rows.iter().map(|row| text_width(&row_label(row)));
+        let label_width = |row| {
+            let (name, tail) = row_label(row);
+            text_width(name) + text_width(&tail)
+        };
+        let longest = app.rows.iter().map(label_width);
         let longest = u16::try_from(longest.max().unwrap_or(0)).unwrap_or(u16::MAX);
+        let longest_tail = app.rows.iter().map(|row| row.name_tail).max();
+        let longest_tail = u16::try_from(longest_tail.unwrap_or(0)).unwrap_or(u16::MAX);
         let has_number_names = app.scope().by == GroupBy::Reason && app.setup.kind != VMEXIT;
         let min_name = if has_number_names {
             longest.clamp(MIN_NAME_WIDTH, NUMBER_NAME_WIDTH)
         } else {
-            MIN_NAME_WIDTH
+            // Enough for what distinguishes the rows, and a part of the name.
+            let needed = longest_tail.saturating_add(MIN_HEAD_WIDTH);
+            longest.min(needed).clamp(MIN_NAME_WIDTH, NUMBER_NAME_WIDTH)
         };
         let mut left = width.saturating_sub(min_name);
         let mut selected = Vec::new();
@@ -104,13 +114,11 @@ impl Columns {
     }
 }
 
-/// Returns the name of a row, and whether its VM or vCPU has ended.
-pub(super) fn row_label(row: &TopRow) -> String {
-    if row.has_ended() {
-        format!("{} (ended)", row.name)
-    } else {
-        row.name.clone()
-    }
+/// Returns the name of a row, and its end that must not be cut, which says also whether its VM or vCPU has ended.
+pub(super) fn row_label(row: &TopRow) -> (&str, String) {
+    let (name, tail) = row.name.split_at(row.name.len() - row.name_tail);
+    let ended = if row.has_ended() { " (ended)" } else { "" };
+    (name, format!("{tail}{ended}"))
 }
 
 /// Returns the columns that apply to the current rows, the most important ones first.

@@ -4,7 +4,7 @@ use ratatui::layout::Rect;
 
 use super::{
     super::{App, Sort},
-    canvas::{Canvas, TextRole, line, skip_cells},
+    canvas::{Canvas, TextRole, line, skip_cells, text_width},
     columns::{Columns, row_label},
     sparkline,
 };
@@ -78,7 +78,7 @@ fn draw_row(app: &App, row: &TopRow, columns: &Columns, area: Rect, canvas: &mut
     } else {
         TextRole::Plain
     };
-    canvas.text(first_cells(left, columns.name), &row_label(row), role);
+    draw_label(row, first_cells(left, columns.name), role, canvas);
     left = skip_cells(left, columns.name + 1);
     for (column, width) in &columns.numbers {
         let (text, role) = column.cell(row, app);
@@ -100,6 +100,15 @@ fn draw_row(app: &App, row: &TopRow, columns: &Columns, area: Rect, canvas: &mut
         };
         canvas.text_right(first_cells(left, columns.trend), &trend, role);
     }
+}
+
+/// Draws the name of a row. If it is too long, its end stays, because it distinguishes the row from others.
+fn draw_label(row: &TopRow, area: Rect, role: TextRole, canvas: &mut Canvas<'_>) {
+    let (name, tail) = row_label(row);
+    let tail_width = u16::try_from(text_width(&tail)).unwrap_or(u16::MAX);
+    let head = first_cells(area, area.width.saturating_sub(tail_width));
+    let used = canvas.text(head, name, role);
+    canvas.text(skip_cells(area, used), &tail, role);
 }
 
 /// Returns the first columns of an area.

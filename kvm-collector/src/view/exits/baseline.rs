@@ -119,6 +119,7 @@ impl Baseline {
         let rows = report.rows.into_iter().map(|row| {
             let id = RowId {
                 vm: row.vm.as_deref().map(|vm| stable_vm_name(vm, row.pid)),
+                pid: row.pid,
                 vcpu: row.vcpu,
                 reason: row.reason,
                 key: row.key,
@@ -191,7 +192,7 @@ mod tests {
 
     const REPORT: &str = r#"{"view":"exits","elapsed_ns":1000,"row_count":3,"new_field":{"a":[1]},"loss":{"lost":0},"rows":[
         {"vm":"web","pid":7,"vcpu":0,"reason":"hlt","count":4,"time_ns":400,"idle_ns":300,"mean_ns":100,"p99_ns":150},
-        {"vm":"web","pid":8,"vcpu":0,"reason":"hlt","count":12,"time_ns":400,"idle_ns":0,"mean_ns":20,"p99_ns":50}]}"#;
+        {"vm":"web","pid":7,"vcpu":0,"reason":"hlt","count":12,"time_ns":400,"idle_ns":0,"mean_ns":20,"p99_ns":50}]}"#;
 
     fn report_line() -> String {
         REPORT.replace('\n', " ")

@@ -9,7 +9,7 @@ use super::{
     change::{RateChange, TimeChange, ns_per_s, rate},
     options::SortKey,
     report::ExitsReport,
-    row_stats::{RowId, RowStats, stats_by_row},
+    row_stats::{RowId, RowStats, remove_unneeded_pids, stats_by_row},
 };
 use crate::model::Loss;
 
@@ -43,6 +43,9 @@ pub struct DiffRow {
     /// Name of the VM; only if grouped by VM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
+    /// PID of the VMM; only if several VMs have this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     /// Index of the vCPU; only if grouped by vCPU and known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vcpu: Option<u32>,
@@ -113,11 +116,12 @@ impl DiffReport {
         top: Option<usize>,
     ) -> Self {
         let now = stats_by_row(&report.rows);
-        let ids: BTreeSet<&RowId> = now.keys().chain(baseline.rows.keys()).collect();
+        let [before, now] = remove_unneeded_pids([&baseline.rows, &now]);
+        let ids: BTreeSet<&RowId> = now.keys().chain(before.keys()).collect();
         let elapsed_ns = (baseline.elapsed_ns, report.elapsed_ns);
         let mut rows: Vec<_> = ids
             .into_iter()
-            .map(|id| diff_row(id, (baseline.rows.get(id), now.get(id)), elapsed_ns))
+            .map(|id| diff_row(id, (before.get(id), now.get(id)), elapsed_ns))
             .collect();
         sort_rows(&mut rows, sort);
         let row_count = rows.len();
@@ -168,6 +172,7 @@ fn diff_row(
     };
     DiffRow {
         vm: id.vm.clone(),
+        pid: id.pid,
         vcpu: id.vcpu,
         reason: id.reason.clone(),
         key: id.key.clone(),

@@ -1,14 +1,17 @@
 //! The numbers of a row that are compared, by an id that is the same in another run.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::row::ExitRow;
 
-/// Identifies a row by names that are the same in another run. PIDs and TIDs are not.
+/// Identifies a row by names that are the same in another run. PIDs and TIDs are not, so a PID is part of the id only if VMs
+/// have the same name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowId {
     /// Name of the VM; for a VM without a name, the program of its VMM.
     pub vm: Option<String>,
+    /// PID of the VMM, until [`remove_unneeded_pids`] is called; then only if several VMs have the name.
+    pub pid: Option<u32>,
     /// Index of the vCPU; `None` also if it is not known.
     pub vcpu: Option<u32>,
     /// Exit reason.
@@ -62,14 +65,14 @@ pub(super) fn stable_vm_name(vm: &str, pid: Option<u32>) -> String {
     program.unwrap_or(vm).to_owned()
 }
 
-/// Returns the numbers of rows by id. Rows with the same id are merged: those of VMs with the same
-/// name, and of vCPUs with an unknown index.
+/// Returns the numbers of rows by id, with PIDs. Rows with the same id are merged: those of vCPUs with an unknown index.
 pub(super) fn stats_by_row<'a>(
     rows: impl IntoIterator<Item = &'a ExitRow>,
 ) -> BTreeMap<RowId, RowStats> {
     merge_by_id(rows.into_iter().map(|row| {
         let id = RowId {
             vm: row.vm.as_deref().map(|vm| stable_vm_name(vm, row.pid)),
+            pid: row.pid,
             vcpu: row.vcpu,
             reason: row.reason.clone(),
             key: row.key.clone(),
@@ -87,6 +90,32 @@ pub(super) fn stats_by_row<'a>(
     }))
 }
 
+/// Removes the PIDs of VMs that are the only ones with their names in each of the reports: they are found in the other report by
+/// the name, even if they were started again. VMs with the same name stay different rows, which are found by the PID.
+pub(super) fn remove_unneeded_pids<const REPORTS: usize>(
+    reports: [&BTreeMap<RowId, RowStats>; REPORTS],
+) -> [BTreeMap<RowId, RowStats>; REPORTS] {
+    let mut ambiguous: BTreeSet<&str> = BTreeSet::new();
+    for rows in reports {
+        let mut pids: BTreeMap<&str, Option<u32>> = BTreeMap::new();
+        for id in rows.keys() {
+            let Some(vm) = id.vm.as_deref() else { continue };
+            if *pids.entry(vm).or_insert(id.pid) != id.pid {
+                ambiguous.insert(vm);
+            }
+        }
+    }
+    reports.map(|rows| {
+        merge_by_id(rows.iter().map(|(id, stats)| {
+            let mut id = id.clone();
+            id.pid = id
+                .pid
+                .filter(|_| id.vm.as_deref().is_some_and(|vm| ambiguous.contains(vm)));
+            (id, stats.clone())
+        }))
+    })
+}
+
 /// Collects rows by id, and merges those with the same id.
 pub(super) fn merge_by_id(
     rows: impl IntoIterator<Item = (RowId, RowStats)>,
@@ -101,4 +130,48 @@ pub(super) fn merge_by_id(
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the pid and the count of each row, from the pids and counts of VMs with one name in two reports.
+    fn compared(before: &[(u32, u64)], now: &[(u32, u64)]) -> [Vec<(Option<u32>, u64)>; 2] {
+        let rows = |vms: &[(u32, u64)]| {
+            merge_by_id(vms.iter().map(|(pid, count)| {
+                let id = RowId {
+                    vm: Some("web".into()),
+                    pid: Some(*pid),
+                    ..RowId::default()
+                };
+                let stats = RowStats {
+                    count: *count,
+                    ..RowStats::default()
+                };
+                (id, stats)
+            }))
+        };
+        remove_unneeded_pids([&rows(before), &rows(now)]).map(|rows| {
+            let ids = rows.iter().map(|(id, stats)| (id.pid, stats.count));
+            ids.collect()
+        })
+    }
+
+    #[test]
+    fn a_vm_that_was_started_again_is_the_same_row() {
+        assert_eq!(compared(&[(7, 1)], &[(8, 2)]), [[(None, 1)], [(None, 2)]]);
+    }
+
+    #[test]
+    fn vms_of_the_same_name_stay_different_rows() {
+        assert_eq!(
+            compared(&[(7, 1)], &[(7, 2), (8, 3)]),
+            [vec![(Some(7), 1)], vec![(Some(7), 2), (Some(8), 3)]]
+        );
+        assert_eq!(
+            compared(&[(7, 1), (8, 2)], &[]),
+            [vec![(Some(7), 1), (Some(8), 2)], vec![]]
+        );
+    }
 }

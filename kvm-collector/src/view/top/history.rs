@@ -1,6 +1,9 @@
 //! Counters of the last two readings, and the rates of the readings before them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
@@ -9,6 +12,7 @@ use super::{
 };
 use crate::{
     model::{Loss, VcpuId, pid_of},
+    outside_text::OutsideText,
     view::exits::normalize_vcpu_id,
 };
 
@@ -22,6 +26,8 @@ pub struct ReadingHistory {
     pub(super) rows: Vec<Row>,
     pub(super) vcpus: BTreeMap<VcpuId, Vcpu>,
     names: TopNames,
+    /// TGIDs of VMs that are shown with their pid, because another VM has the same name.
+    same_names: HashSet<u32>,
     /// Number of readings so far.
     readings: u64,
     /// Number of samples in each row's trend so far, including those that were overwritten.
@@ -94,6 +100,7 @@ impl ReadingHistory {
         self.update_rows(reading);
         self.update_vcpus(reading, before_ns);
         self.remove_unused_names();
+        self.find_same_names();
         let samples = (self.elapsed_ns + interval_ns / 2) / interval_ns.max(1);
         let samples = usize::try_from(samples)
             .unwrap_or(TREND_SAMPLES)
@@ -202,15 +209,37 @@ impl ReadingHistory {
         let keys = names.keys.iter().map(|(key, name)| (*key, name.clone()));
         self.names.keys.extend(keys);
         self.names.vcpu_indices.extend(&names.vcpu_indices);
+        self.find_same_names();
     }
 
-    /// Returns the name of a VM, or its PID if the name is not known.
+    /// Finds the VMs whose names are shown equally.
+    fn find_same_names(&mut self) {
+        let mut by_name: HashMap<Cow<'_, str>, Vec<u32>> = HashMap::new();
+        for (tgid, name) in &self.names.vms {
+            let shown = OutsideText::new(name).as_name();
+            by_name.entry(shown).or_default().push(*tgid);
+        }
+        let same = by_name.into_values().filter(|vms| vms.len() > 1);
+        self.same_names = same.flatten().collect();
+    }
+
+    /// Returns the name of a VM, with its PID if another VM has the same name, or its PID alone if the name is not known.
     #[must_use]
     pub fn vm_name(&self, tgid: u32) -> String {
+        let (name, pid) = self.vm_name_and_pid(tgid);
+        name + &pid
+    }
+
+    /// Returns the parts of [`ReadingHistory::vm_name`]. The PID is empty if the name is unique.
+    pub(super) fn vm_name_and_pid(&self, tgid: u32) -> (String, String) {
+        let pid = pid_of(tgid);
         match (self.names.vms.get(&tgid), tgid) {
-            (_, 0) => "ended VMs".into(),
-            (Some(name), _) => name.clone(),
-            (None, tgid) => format!("pid {}", pid_of(tgid)),
+            (_, 0) => ("ended VMs".into(), String::new()),
+            (Some(name), _) if self.same_names.contains(&tgid) => {
+                (name.clone(), format!(" (pid {pid})"))
+            }
+            (Some(name), _) => (name.clone(), String::new()),
+            (None, _) => (format!("pid {pid}"), String::new()),
         }
     }
 

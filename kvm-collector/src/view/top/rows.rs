@@ -28,6 +28,8 @@ pub struct TopRow {
     pub key: GroupKey,
     /// The name in the row's first column.
     pub name: String,
+    /// Length of the end of `name`, in bytes, that distinguishes rows of the same VM or of VMs with the same name.
+    pub name_tail: usize,
     /// The row's exits and where their time went.
     pub breakdown: ExitBreakdown,
     /// Guest time of the row's vCPUs; `None` if the row has only some of their exits.
@@ -195,8 +197,10 @@ impl ReadingHistory {
                 sum.trend.rotate_left(self.sample_count() % TREND_SAMPLES);
                 let vcpus_key = vcpus_key(scope, sum.key);
                 let vcpus = vcpu_sums.get(&vcpus_key).copied().unwrap_or_default();
+                let (name, tail) = self.row_name(scope, &sum.key);
                 TopRow {
-                    name: self.row_name(scope, &sum.key),
+                    name_tail: tail.len(),
+                    name: name + &tail,
                     key: sum.key,
                     breakdown: sum.breakdown,
                     guest_ns: has_whole_vcpus.then_some(vcpus.guest_ns),
@@ -242,17 +246,21 @@ impl ReadingHistory {
         end_ns.saturating_sub(start_ns.max(vcpu.since_ns))
     }
 
-    fn row_name(&self, scope: &Scope, row: &GroupKey) -> String {
+    /// Returns the name of a row, and its end that must not be cut.
+    fn row_name(&self, scope: &Scope, row: &GroupKey) -> (String, String) {
         match scope.by {
-            GroupBy::Vm => row.tgid.map(|tgid| self.vm_name(tgid)),
+            GroupBy::Vm => row.tgid.map(|tgid| self.vm_name_and_pid(tgid)),
             GroupBy::Vcpu => vcpu_of(row).map(|vcpu_id| {
-                let name = self.vcpu_name(vcpu_id);
+                let vcpu = self.vcpu_name(vcpu_id);
                 match (scope.within.tgid, row.tgid) {
-                    (None, Some(tgid)) => format!("{} {name}", self.vm_name(tgid)),
-                    _ => name,
+                    (None, Some(tgid)) => {
+                        let (vm, pid) = self.vm_name_and_pid(tgid);
+                        (vm, format!("{pid} {vcpu}"))
+                    }
+                    _ => (vcpu, String::new()),
                 }
             }),
-            GroupBy::Reason => row.key.map(|key| self.key_name(key)),
+            GroupBy::Reason => row.key.map(|key| (self.key_name(key), String::new())),
         }
         .unwrap_or_default()
     }

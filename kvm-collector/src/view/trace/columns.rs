@@ -1,10 +1,13 @@
-//! Appends text and numbers in columns. `std::fmt` would take longer than the rest of a line.
+//! Appends text from outside and numbers in columns. `std::fmt` would take longer than the rest of a line.
 
-/// Appends text, aligned to the right and padded with spaces.
+use crate::outside_text::OutsideText;
+
+/// Appends text, aligned to the right by its width on the terminal, and padded with spaces.
 pub(super) fn text(line: &mut Vec<u8>, text: &str, width: usize) {
-    let fill = width.saturating_sub(text.chars().count());
+    let text = OutsideText::new(text);
+    let fill = width.saturating_sub(text.width());
     line.resize(line.len() + fill, b' ');
-    line.extend_from_slice(text.as_bytes());
+    text.append_to(line);
 }
 
 /// Appends a decimal number, aligned to the right and padded with `fill`.

@@ -4,7 +4,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::{model::Event, tracefs::Format, view::ExitRecord};
+use crate::{
+    model::Event,
+    outside_text::{OutsideText, escape_end},
+    tracefs::Format,
+    view::ExitRecord,
+};
 
 /// Maximum capacity of a text that is kept for another exit.
 const MAX_SPARE_BYTES: usize = 4 << 10;
@@ -43,8 +48,12 @@ impl ExitBuffer {
     ) -> io::Result<()> {
         if !json {
             let name = format.name.strip_prefix("kvm_").unwrap_or(&format.name);
-            write!(self.text, " | {name}: ")?;
+            self.text.extend_from_slice(b" | ");
+            OutsideText::new(name).append_to(&mut self.text);
+            self.text.extend_from_slice(b": ");
+            let start = self.text.len();
             format.print(event.raw, &mut self.text);
+            escape_end(&mut self.text, start);
             while self.text.last() == Some(&b' ') {
                 self.text.pop();
             }

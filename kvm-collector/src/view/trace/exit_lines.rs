@@ -13,6 +13,7 @@ use crate::{
         Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState, VmName,
         capacity::{MAX_EXIT_TEXT_BYTES, MAX_THREADS},
     },
+    outside_text::OutsideText,
     timing::{Replay, ReplayOptions, TimingError, TimingRequest},
     tracefs::Format,
     view::{ExitRecords, ReportOrigin},
@@ -360,7 +361,7 @@ impl ExitLines {
             vcpu => write!(out, "vcpu {vcpu} ")?,
         }
         let (micros, nanos) = (duration_ns / 1000, duration_ns % 1000);
-        let reason = &reason.reason;
+        let reason = OutsideText::new(&*reason.reason);
         write!(out, "{reason} {micros}.{nanos:03} us")?;
         out.write_all(&buffer.text)?;
         if buffer.omitted > 0 {

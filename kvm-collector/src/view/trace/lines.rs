@@ -9,6 +9,7 @@ use std::{
 use super::{columns, fields_json::append_event_json};
 use crate::{
     model::{Event, EventCount},
+    outside_text::{OutsideText, escape_end},
     tracefs::{EventName, Format},
 };
 
@@ -37,7 +38,7 @@ pub enum TraceClock {
     Delta,
 }
 
-/// Writes events as lines. It reuses its buffers, so it does not allocate per event.
+/// Writes events as lines. Text lines have no control characters except the line break, whatever a recording contains. It reuses its buffers, so it does not allocate per event.
 #[derive(Debug)]
 pub struct TraceLines {
     format: TraceFormat,
@@ -123,11 +124,15 @@ impl TraceLines {
             TraceFormat::Json => append_event_json(event, format, comm, &self.name, line)?,
             TraceFormat::Kernel => {
                 self.append_prefix(event, &format.name, comm, line)?;
+                let start = line.len();
                 format.print(event.raw, line);
+                escape_end(line, start);
             }
             TraceFormat::Fields => {
                 self.append_prefix(event, &format.name, comm, line)?;
+                let start = line.len();
                 format.print_fields(event.raw, line);
+                escape_end(line, start);
             }
         }
         line.push(b'\n');
@@ -169,9 +174,11 @@ impl TraceLines {
         } else {
             ("", "")
         };
-        for part in [": ", on, name, off, ": "] {
-            line.extend_from_slice(part.as_bytes());
-        }
+        line.extend_from_slice(b": ");
+        line.extend_from_slice(on.as_bytes());
+        OutsideText::new(name).append_to(line);
+        line.extend_from_slice(off.as_bytes());
+        line.extend_from_slice(b": ");
         Ok(())
     }
 
@@ -231,7 +238,8 @@ fn write_loss_line(
     let (seconds, micros) = (time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000);
     writeln!(
         out,
-        "# lost {lost} {event} before {seconds}.{micros:06}: {why}"
+        "# lost {lost} {} before {seconds}.{micros:06}: {why}",
+        OutsideText::new(&event)
     )
 }
 
