@@ -65,7 +65,7 @@ fn invalid_values_say_what_is_expected() {
         (&["exits", "--max-rows", "0"], "from 1 to 1000000"),
         (&["record", "--rotate", "x"], "from 1 to 1000"),
         (&["record", "-z=99"], "from 1 to 22"),
-        (&["record", "--max-size", "big"], "4M or more"),
+        (&["record", "--max-size", "big"], "from 4M to"),
         (&["exits", "--percentiles", "x"], "such as 95, p95"),
         (&["exits", "--sort", "x"], "give count, time"),
         (&["guest", "--sleep", "x"], "such as 500ms"),
