@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Maximum size of a file in `/proc`, `/sys` or tracefs. `/proc/cpuinfo` has 1.5 KB per CPU.
-const SYSTEM_FILE_BYTES: u64 = 64 << 20;
+pub const SYSTEM_FILE_BYTES: u64 = 64 << 20;
 
 /// Reads a whole file or device of at most `max_bytes`.
 ///
@@ -16,8 +16,8 @@ const SYSTEM_FILE_BYTES: u64 = 64 << 20;
 pub fn read_bounded(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte beyond the limit detects large pipes and devices, which have no size.
-    let source = File::open(path)?.take(max_bytes.saturating_add(1));
-    io::BufReader::new(source).read_to_end(&mut bytes)?;
+    let mut source = File::open(path)?.take(max_bytes.saturating_add(1));
+    source.read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(too_large("it", max_bytes));
     }

@@ -52,6 +52,12 @@ impl Inputs {
                 )?);
             } else if is_glob(path) {
                 files.extend(recordings_of(path, matches(path)?.into_iter())?);
+            } else if fs::metadata(path).is_ok_and(|it| !it.is_file()) {
+                // Each recording is opened twice.
+                bail_usage!(
+                    "-i {}: a pipe or device cannot be read together with other recordings",
+                    path.display()
+                );
             } else {
                 files.push(path.clone());
             }

@@ -26,6 +26,7 @@ use super::{
     usage::bail_usage,
 };
 use crate::{
+    bounds::{SYSTEM_FILE_BYTES, read_bounded},
     host::{self, clock},
     probe::MapSizes,
     recording::{
@@ -293,7 +294,8 @@ fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
         kernel_formats: KernelFormats {
             header_page: text("events/header_page"),
             header_event: text("events/header_event"),
-            printk_formats: fs::read(tracefs.root().join("printk_formats")).unwrap_or_default(),
+            printk_formats: read_bounded(&tracefs.root().join("printk_formats"), SYSTEM_FILE_BYTES)
+                .unwrap_or_default(),
         },
     }
 }
