@@ -373,7 +373,11 @@ impl<'a> Player<'a> {
         let step = self.clock.advance(time_ns, is_event);
         if let Some(start_ns) = step.range_start_ns {
             self.unattributed_before = self.attribution.unattributed();
-            self.loss = Loss::default();
+            // What is missing at the end of the recording is not before the range.
+            self.loss = Loss {
+                damaged: u64::from(self.defect.is_some()),
+                ..Loss::default()
+            };
             self.events = 0;
             self.emit(&StreamItem::RangeStart { start_ns }, each)?;
         }
