@@ -197,6 +197,25 @@ fn the_deepest_accepted_nesting_compiles() {
     assert_eq!(format.print_warning(), None);
 }
 
+/// The largest format files take some ms each. A recording can have thousands of them.
+#[test]
+fn the_largest_formats_are_parsed_in_bounded_time() {
+    let fill = |unit: &str| unit.repeat((250 << 10) / unit.len());
+    for arguments in [
+        format!("__print_symbolic(REC->a, {})", fill("{ 1, \"HLT\" }, ")),
+        format!("__print_flags(REC->a, \"|\", {})", fill("{ 1, \"HLT\" }, ")),
+        fill("REC->a, "),
+        fill("REC->c[REC->a], "),
+        fill("\"text\" "),
+        fill("({ int a; a = 1; a; }), "),
+    ] {
+        let start = std::time::Instant::now();
+        let text = format_with_print(&format!("\"%d\", {arguments}"));
+        parse_and_print(&text, &[1; 64]);
+        assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    }
+}
+
 #[test]
 fn sizes_are_limited() {
     let huge = format!(

@@ -3,8 +3,16 @@
 
 use std::path::Path;
 
-use super::usage::{UsageError, bail_usage};
-use crate::{host::local_time, recording::Metadata, source::RecordingTime};
+use super::{
+    stop::saturating_ns,
+    usage::{UsageError, bail_usage},
+};
+use crate::{
+    bounds::{DurationError, parse_duration},
+    host::local_time,
+    recording::Metadata,
+    source::RecordingTime,
+};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -31,18 +39,17 @@ enum Time {
 /// Parses a time.
 pub(super) fn parse_time(text: &str) -> Result<GivenTime, String> {
     let time = parse_since_start(text)
-        .map(Time::SinceStart)
+        .map(|it| it.map(Time::SinceStart))
         .or_else(|| {
-            text.strip_prefix('@')
-                .and_then(parse_seconds)
-                .map(Time::OfClock)
+            let seconds = text.strip_prefix('@').and_then(parse_seconds);
+            seconds.map(|it| it.map(Time::OfClock))
         })
-        .or_else(|| parse_time_of_day(text).map(Time::OfDay))
-        .or_else(|| parse_date(text).map(Time::Date));
+        .or_else(|| parse_time_of_day(text).map(|it| Ok(Time::OfDay(it))))
+        .or_else(|| parse_date(text).map(|it| it.map(Time::Date)));
     match time {
         Some(time) => Ok(GivenTime {
             text: text.to_owned(),
-            time,
+            time: time?,
         }),
         None if parse_seconds(text).is_some() => Err(format!(
             "write {text}s for the time since the start of the recording, or @{text} for a time as `trace` prints it"
@@ -54,29 +61,36 @@ pub(super) fn parse_time(text: &str) -> Result<GivenTime, String> {
     }
 }
 
+/// The result of parsing text: `None` if it has another form, and an error if the time is out of range.
+type Parsed<T> = Option<Result<T, String>>;
+
 /// Parses `1.5s`, `1500ms`, `1m 30s` or `+2s`, in ns.
-fn parse_since_start(text: &str) -> Option<u64> {
+fn parse_since_start(text: &str) -> Parsed<u64> {
     let text = text.strip_prefix('+').unwrap_or(text);
     if let Some(ns) = text.strip_suffix('s').and_then(parse_seconds) {
         return Some(ns);
     }
-    let duration = humantime::parse_duration(text).ok()?;
-    u64::try_from(duration.as_nanos()).ok()
+    match parse_duration(text) {
+        Ok(duration) => Some(Ok(saturating_ns(duration))),
+        Err(DurationError::Syntax) => None,
+        Err(error @ DurationError::TooLong) => Some(Err(error.to_string())),
+    }
 }
 
 /// Parses decimal seconds, in ns. Digits after the ninth decimal are ignored.
-fn parse_seconds(text: &str) -> Option<u64> {
+fn parse_seconds(text: &str) -> Parsed<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
     if !is_number(whole) || !is_number(fraction) {
         return None;
     }
     let ns: u64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    whole
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(NS_PER_S)?
-        .checked_add(ns)
+    let whole_ns = whole.parse::<u64>().ok();
+    let whole_ns = whole_ns.and_then(|it| it.checked_mul(NS_PER_S));
+    let ns = whole_ns.and_then(|it| it.checked_add(ns));
+    let ns = ns.filter(|it| *it < 1 << 63);
+    // Times in recordings are below 2^63 ns.
+    Some(ns.ok_or_else(|| "give at most 9223372036 s (292 years)".to_owned()))
 }
 
 /// Parses `13:17`, `13:17:09` or `13:17:09.250`, in ns since midnight.
@@ -87,13 +101,13 @@ fn parse_time_of_day(text: &str) -> Option<u64> {
         part.parse::<u64>().ok().filter(|it| *it < limit)
     };
     let (hours, minutes) = (number(24)?, number(60)?);
-    let ns = parts.next().map_or(Some(0), parse_seconds)?;
+    let ns = parts.next().map_or(Some(0), |it| parse_seconds(it)?.ok())?;
     let is_valid = ns < 60 * NS_PER_S && parts.next().is_none();
     is_valid.then_some((hours * 60 + minutes) * 60 * NS_PER_S + ns)
 }
 
 /// Parses a date with a time, in ns since the epoch. Without a zone it is a local time.
-fn parse_date(text: &str) -> Option<u64> {
+fn parse_date(text: &str) -> Parsed<u64> {
     let date_chars = "2026-11-25T".len();
     let zone_at = text
         .get(date_chars..)?
@@ -108,10 +122,10 @@ fn parse_date(text: &str) -> Option<u64> {
         "Z" | "z" => as_utc_s,
         zone => as_utc_s.checked_sub(parse_zone(zone)?)?,
     };
-    u64::try_from(unix_s)
-        .ok()?
-        .checked_mul(NS_PER_S)?
-        .checked_add(as_utc.subsec_nanos().into())
+    let seconds_ns = u64::try_from(unix_s).ok();
+    let seconds_ns = seconds_ns.and_then(|it| it.checked_mul(NS_PER_S));
+    let ns = seconds_ns.and_then(|it| it.checked_add(as_utc.subsec_nanos().into()));
+    Some(ns.ok_or_else(|| "give a date from 1970 to 2553".to_owned()))
 }
 
 /// Parses `+02:00` or `-0530`, in seconds east of UTC.
@@ -268,6 +282,26 @@ mod tests {
         let local_ns = u64::try_from(local).unwrap() * second;
         assert_eq!(time("2026-11-25T13:17:08"), Some(Time::Date(local_ns)));
         assert!(parse_time("1.5").unwrap_err().contains("@1.5"));
+    }
+
+    #[test]
+    fn errors_name_the_latest_time() {
+        let max_ns = 9_223_372_036 * NS_PER_S;
+        assert_eq!(
+            parse_time("@9223372036").unwrap().time,
+            Time::OfClock(max_ns)
+        );
+        for (text, expected) in [
+            ("@9223372037", "9223372036 s"),
+            ("@99999999999999999999999", "9223372036 s"),
+            ("9999999999999999999s", "9223372036 s"),
+            ("99999999999999h", "876000h"),
+            ("584y", "876000h"),
+            ("9999-12-31T23:59:59Z", "from 1970 to 2553"),
+        ] {
+            let error = parse_time(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 
     #[test]

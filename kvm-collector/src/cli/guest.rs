@@ -1,6 +1,6 @@
 //! `kvm-collector guest`.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read as _, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -150,12 +150,16 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Maximum length of the line that starts the guest; its text has no meaning.
+const MAX_LINE_BYTES: u64 = 64 << 10;
+
 /// Waits for a line on stdin. Fails at the end of stdin, so the guest ends together with the process that
 /// controls it.
 fn wait_for_line() -> Result<()> {
     let read = io::stdin()
         .lock()
-        .read_line(&mut String::new())
+        .take(MAX_LINE_BYTES)
+        .skip_until(b'\n')
         .context("--wait-start: cannot read standard input")?;
     if read == 0 {
         bail!("--wait-start: standard input ended without a line");

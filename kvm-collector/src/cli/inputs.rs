@@ -7,10 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use globset::GlobBuilder;
 
 use super::usage::{UsageError, bail_usage};
-use crate::{recording::ReadError, source::Recording};
+use crate::{
+    bounds::{Letters, compile_glob, excerpt},
+    recording::ReadError,
+    source::Recording,
+};
 
 /// The recordings that `-i` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,12 @@ impl Inputs {
                 )?);
             } else if is_glob(path) {
                 files.extend(recordings_of(path, matches(path)?.into_iter())?);
+            } else if fs::metadata(path).is_ok_and(|it| !it.is_file()) {
+                // Each recording is opened twice.
+                bail_usage!(
+                    "-i {}: a pipe or device cannot be read together with other recordings",
+                    path.display()
+                );
             } else {
                 files.push(path.clone());
             }
@@ -114,12 +123,10 @@ fn matches(glob: &Path) -> anyhow::Result<Vec<PathBuf>> {
             }
             continue;
         };
-        let matcher = GlobBuilder::new(pattern).build();
-        let matcher = matcher
-            .map_err(|error| {
-                UsageError(format!("-i {}: not a valid glob: {error}", glob.display()))
-            })?
-            .compile_matcher();
+        let matcher = compile_glob(pattern, Letters::CaseSensitive).map_err(|error| {
+            let text = glob.to_string_lossy();
+            UsageError(format!("-i {}: not a valid glob: {error}", excerpt(&text)))
+        })?;
         let mut next = Vec::new();
         for path in found {
             let is_here = path.as_os_str().is_empty();

@@ -18,7 +18,7 @@ use super::{
     recording::{self, InputArgs, SelectedRecording},
     selection::{EventArgs, TargetArgs},
     several::{self, SeveralRecordings},
-    stop::{OverheadArgs, StopArgs, parse_duration},
+    stop::{OverheadArgs, StopArgs, check_live_interval, parse_interval},
     text_heading::TextHeading,
     tracefs::{find_kvm_format, open_tracefs},
     usage::bail_usage,
@@ -60,7 +60,7 @@ pub(super) struct StatArgs {
     /// Print a report after each interval (100ms, 1s) and the total at the end
     ///
     /// The last interval may be shorter. CSV has no total, because the intervals add up to it.
-    #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
+    #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_interval, help_heading = "Duration")]
     interval: Option<Duration>,
 
     /// Also count per VM
@@ -81,6 +81,7 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         Inputs::One(path) => return run_recorded(&args, &path, global),
         Inputs::Several(paths) => return run_several(&args, &paths, global),
     }
+    check_live_interval(args.interval)?;
     let tracefs = open_tracefs()?;
     let mut out = args.output.open()?;
     let overhead = args.overhead.start()?;
@@ -214,7 +215,7 @@ impl StatArgs {
     /// Returns the values of the options that select.
     fn selected_by(&self) -> SelectedBy {
         self.input.range.add_to(SelectedBy {
-            event: self.events.given().to_vec(),
+            event: self.events.given(),
             ..self.target.selected_by()
         })
     }

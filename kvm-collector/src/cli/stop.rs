@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::usage::bail_usage;
 use crate::{
+    bounds,
     session::{OverheadMeter, StopConditions},
     source::TimeLimits,
 };
@@ -52,21 +54,40 @@ pub(super) fn saturating_ns(time: Duration) -> u64 {
 
 /// Parses a duration such as `500ms` or `1h`. Zero is an error.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    match parse_time(text) {
+    match bounds::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("a duration must be longer than 0".into()),
-        other => other,
+        other => other.map_err(|it| it.to_string()),
     }
 }
 
 /// Parses a time such as `500ms` or `1h`; zero is valid.
 pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) => Ok(duration),
-        // The messages of humantime are in terms of its grammar.
-        Err(_) => {
-            Err("give a number and a unit (ns, us, ms, s, m, h), such as 500ms, 10s or 1h".into())
-        }
+    bounds::parse_duration(text).map_err(|it| it.to_string())
+}
+
+/// The shortest interval of reports on a recording.
+const MIN_INTERVAL: Duration = Duration::from_micros(1);
+
+/// The shortest interval of reports on the running kernel, as with `perf stat -I`.
+const MIN_LIVE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Parses the time between two reports.
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_time(text)? {
+        interval if interval < MIN_INTERVAL => Err("give 1us or more, such as 100ms or 1s".into()),
+        interval => Ok(interval),
     }
+}
+
+/// Checks that the running kernel can be read at this interval.
+///
+/// # Errors
+/// When it is too short.
+pub(super) fn check_live_interval(interval: Option<Duration>) -> anyhow::Result<()> {
+    if interval.is_some_and(|it| it < MIN_LIVE_INTERVAL) {
+        bail_usage!("-I must be 1ms or more, except with -i");
+    }
+    Ok(())
 }
 
 /// The option to report the overhead of the collector.

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::bounds::read_system_file;
 use crate::guest::{Guest, GuestError, Kind, Plan};
 use crate::host::process;
 
@@ -152,7 +153,7 @@ impl TraceInstance {
 
     fn read(&self, file: &str) -> Result<String, ProbeError> {
         let path = self.path.join(file);
-        fs::read_to_string(&path).map_err(|source| ProbeError::Tracefs { path, source })
+        read_system_file(&path).map_err(|source| ProbeError::Tracefs { path, source })
     }
 }
 

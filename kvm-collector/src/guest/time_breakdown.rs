@@ -2,11 +2,12 @@
 //!
 //! Tests compare it with the times that the collector computes from the events.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
+
+use crate::bounds::read_system_file;
 
 /// Time breakdown of a vCPU thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -115,7 +116,7 @@ struct SchedStat {
 
 impl SchedStat {
     fn read() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+        Self::parse(&read_system_file("/proc/thread-self/schedstat").ok()?)
     }
 
     /// Parses `CPU_NS RUNQUEUE_NS SWITCHES_IN`. Returns `None` if the kernel does not record them: all

@@ -3,11 +3,12 @@
 //! In a time namespace, a process reads `CLOCK_MONOTONIC` with an offset that eBPF programs do not see.
 //! The functions here subtract that offset.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{path::Path, sync::OnceLock};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::namespaces::{Namespace, PROC, inode};
+use crate::bounds::read_system_file;
 
 /// The offset of this process's time namespace is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +72,7 @@ fn offset_in(proc: &Path) -> Option<i64> {
     if inode(&own, Namespace::TimeForChildren) != Some(time) {
         return None;
     }
-    monotonic_offset(&fs::read_to_string(own.join("timens_offsets")).ok()?)
+    monotonic_offset(&read_system_file(own.join("timens_offsets")).ok()?)
 }
 
 /// Parses the line `monotonic SECONDS NANOSECONDS`. Only seconds can be negative: -0.5 s is

@@ -5,9 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::bounds::read_system_file;
+
 /// Reads a file of one line, without its line end; `None` if it cannot be read.
 pub(super) fn read_line(path: impl AsRef<Path>) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim_end().to_owned())
+    Some(read_system_file(path).ok()?.trim_end().to_owned())
 }
 
 /// Lists the entries of a directory that have a number as their name (processes, threads or open

@@ -1,8 +1,9 @@
 //! Description of the host for the header of a recording.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::files::read_line;
+use crate::bounds::read_system_file;
 
 /// Description of a host with the fields of a perf.data header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Machine {
 #[must_use]
 pub fn read(root: &Path) -> Machine {
     let uname = rustix::system::uname();
-    let cpuinfo = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
+    let cpuinfo = read_system_file(root.join("proc/cpuinfo")).unwrap_or_default();
     let cpu_field = |name: &str| value(&cpuinfo, name);
     let cpus = |file: &str| {
         read_line(root.join("sys/devices/system/cpu").join(file)).map_or(0, |it| count(&it))
@@ -46,7 +47,7 @@ pub fn read(root: &Path) -> Machine {
             cpu_field("stepping")?
         ))
     };
-    let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+    let meminfo = read_system_file(root.join("proc/meminfo")).unwrap_or_default();
     Machine {
         hostname: hostname(),
         boot_id: boot_id(root),

@@ -1,6 +1,11 @@
 //! A task (process or thread) by its directory in a `/proc`: `/proc/PID` or `/proc/PID/task/TID`.
 
-use std::{fs, path::Path, str::FromStr};
+use std::{path::Path, str::FromStr};
+
+use crate::bounds::{read_bounded, read_system_file};
+
+/// Maximum size of a task's `stat` file: 50 numbers and a name.
+const MAX_STAT_BYTES: u64 = 64 << 10;
 
 /// `PF_EXITING`: the task is ending (include/linux/sched.h).
 pub(super) const PF_EXITING: u32 = 0x4;
@@ -18,7 +23,7 @@ pub(super) struct Stat {
 
 impl Stat {
     pub(super) fn read(task: &Path) -> Option<Self> {
-        Self::parse(&fs::read(task.join("stat")).ok()?)
+        Self::parse(&read_bounded(&task.join("stat"), MAX_STAT_BYTES).ok()?)
     }
 
     fn parse(stat: &[u8]) -> Option<Self> {
@@ -53,7 +58,7 @@ pub(super) fn namespace_ids(task: &Path) -> Vec<u32> {
 
 /// Value of a line of the task's `status` file.
 pub(super) fn status_field(task: &Path, name: &str) -> Option<String> {
-    let status = fs::read_to_string(task.join("status")).ok()?;
+    let status = read_system_file(task.join("status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(value.trim().to_owned())
 }

@@ -1,11 +1,13 @@
 //! CPU time and memory in use.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use rustix::{
     param::clock_ticks_per_second,
     time::{ClockId, clock_gettime},
 };
+
+use crate::bounds::read_system_file;
 
 /// CPU time of all threads of this process.
 #[must_use]
@@ -18,7 +20,7 @@ pub fn own_cpu_time() -> Duration {
 /// account it.
 #[must_use]
 pub fn guest_cpu_time() -> Option<Duration> {
-    guest_ticks(&fs::read_to_string("/proc/stat").ok()?)
+    guest_ticks(&read_system_file("/proc/stat").ok()?)
         .map(|ticks| Duration::from_millis(ticks * 1000 / clock_ticks_per_second().max(1)))
 }
 
@@ -39,7 +41,7 @@ pub fn online_cpus() -> usize {
 /// Peak resident memory of this process (`VmHWM`).
 #[must_use]
 pub fn peak_resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let status = read_system_file("/proc/self/status").ok()?;
     let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)

@@ -1,12 +1,16 @@
 //! Name of a VM, from its process's command line or else its cgroup; and its UUID, from the command line.
 
-use std::fs;
 use std::path::Path;
 
 use super::{
     files::{numbered_entries, read_line},
     vm_identity::{VmName, VmUuid},
 };
+use crate::bounds::read_bounded;
+
+/// Maximum size of a command line. The kernel limits arguments to a quarter of the stack, at most 6 MiB
+/// (execve(2)), but a process can move its own.
+const MAX_CMDLINE_BYTES: u64 = 8 << 20;
 
 /// Reads the name and the UUID of the VM that the process at this directory of `/proc` runs. A VM without a name
 /// is named by `default_name`.
@@ -29,7 +33,7 @@ pub(super) fn read(process: &Path, default_name: impl FnOnce() -> String) -> VmN
 /// Reads the command line of a process; from another thread if the main thread has ended and so has
 /// none any more.
 fn cmdline(process: &Path) -> Option<Vec<u8>> {
-    let read = |task: &Path| fs::read(task.join("cmdline"));
+    let read = |task: &Path| read_bounded(&task.join("cmdline"), MAX_CMDLINE_BYTES);
     let main = read(process).ok()?;
     if !main.is_empty() {
         return Some(main);

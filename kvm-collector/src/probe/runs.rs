@@ -5,6 +5,7 @@ use std::{fs, io, os::fd::OwnedFd, path::Path, time::Duration};
 use aya::sys::{Stats, enable_stats};
 
 use super::{AttachedPrograms, ProbeError};
+use crate::bounds::read_system_file;
 
 /// Keeps the kernel's run statistics enabled. They cost two readings of the clock for each run of a program.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub fn map_memory_bytes() -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(Path::new("/proc/self/fdinfo"))? {
         // A descriptor may be closed by now. That of this folder always is.
-        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let text = read_system_file(entry?.path()).unwrap_or_default();
         let value = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().parse::<u64>().ok()

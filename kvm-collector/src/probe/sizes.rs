@@ -1,5 +1,7 @@
 //! Sizes of maps and rings.
 
+use crate::bounds::read_system_file;
+
 /// Sizes of maps.
 #[derive(Debug, Clone, Copy)]
 pub struct MapSizes {
@@ -74,7 +76,7 @@ fn default_ring_bytes(cpus: u32) -> u32 {
 
 /// Highest possible CPU number plus one.
 pub(super) fn possible_cpus() -> u32 {
-    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible");
+    let possible = read_system_file("/sys/devices/system/cpu/possible");
     let possible = possible.ok().and_then(|list| parse_cpu_count(&list));
     possible.unwrap_or(4096)
 }

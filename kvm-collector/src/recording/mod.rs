@@ -23,6 +23,7 @@ mod reader;
 mod record_writer;
 mod recorder;
 mod sections;
+mod spool;
 mod threads;
 mod tracing_data;
 

@@ -14,6 +14,7 @@ use super::{
     input::{ByteSource, Input},
     metadata::Metadata,
     sections::{read_attrs, read_features, read_section, read_stream_metadata},
+    spool::{is_stream, spool},
 };
 
 /// An open recording and its metadata.
@@ -87,6 +88,9 @@ impl Reader {
             });
         }
         read(FILE_HEADER_BYTES - PIPE_HEADER_BYTES, &mut start)?;
+        if is_stream(&file) {
+            file = spool(file, &start).map_err(io_error)?;
+        }
         Self::open_file(file, path, &start)
     }
 

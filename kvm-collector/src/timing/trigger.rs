@@ -5,7 +5,11 @@ use std::time::Duration;
 use kvm_ebpf_common::SlowExit;
 
 use super::{Replay, ReplayOptions, TimingError, TimingRequest};
-use crate::{model::StreamItem, tracefs::Format};
+use crate::{
+    bounds::{DurationError, parse_duration},
+    model::StreamItem,
+    tracefs::Format,
+};
 
 /// Detects exits in a stream of events that take longer than a threshold. Halted time does not
 /// count, as for `exits --slow`.
@@ -23,7 +27,10 @@ impl ExitTrigger {
         let expected = || format!("expected `exit > TIME`, such as `exit > 1ms`, not `{text}`");
         let rest = text.trim().strip_prefix("exit").ok_or_else(expected)?;
         let time = rest.trim_start().strip_prefix('>').ok_or_else(expected)?;
-        humantime::parse_duration(time.trim()).map_err(|_| expected())
+        parse_duration(time.trim()).map_err(|error| match error {
+            DurationError::Syntax => expected(),
+            error @ DurationError::TooLong => error.to_string(),
+        })
     }
 
     /// Creates a trigger for a stream of events with these formats.
@@ -64,6 +71,8 @@ mod tests {
             ExitTrigger::parse(" exit>50us "),
             Ok(Duration::from_micros(50))
         );
+        let error = ExitTrigger::parse("exit > 584y").unwrap_err();
+        assert!(error.contains("at most 876000h"), "{error}");
         for text in ["", "exit", "exit 1ms", "entry > 1ms", "exit > soon"] {
             let error = ExitTrigger::parse(text).unwrap_err();
             assert!(error.contains("`exit > 1ms`"), "{error}");

@@ -2,9 +2,10 @@
 
 use std::{fmt, fs, io, path::PathBuf};
 
-use globset::{Glob, GlobMatcher};
+use globset::GlobMatcher;
 
 use super::{Format, FormatError, Tracefs, did_you_mean, similar_names};
+use crate::bounds::{GlobError, Letters, compile_glob, excerpt, read_system_file};
 
 /// The event systems of KVM: `events/kvm` and, for x86's MMU, `events/kvmmmu`.
 pub const KVM_SYSTEMS: [&str; 2] = ["kvm", "kvmmmu"];
@@ -50,7 +51,7 @@ pub enum EventsError {
         pattern: String,
         /// The error in it.
         #[source]
-        source: globset::Error,
+        source: GlobError,
     },
     /// A pattern matches no event.
     #[error(
@@ -219,7 +220,7 @@ impl Tracefs {
             .join(system)
             .join(name)
             .join("format");
-        fs::read_to_string(&path).map_err(|source| EventsError::Read { path, source })
+        read_system_file(&path).map_err(|source| EventsError::Read { path, source })
     }
 }
 
@@ -265,12 +266,10 @@ fn non_kvm_system(pattern: &str) -> Option<&str> {
 
 fn matcher(pattern: &str) -> Result<impl Fn(&EventName) -> bool, EventsError> {
     let glob = |text: &str| -> Result<GlobMatcher, EventsError> {
-        Glob::new(text)
-            .map(|glob| glob.compile_matcher())
-            .map_err(|source| EventsError::BadPattern {
-                pattern: pattern.to_owned(),
-                source,
-            })
+        compile_glob(text, Letters::CaseSensitive).map_err(|source| EventsError::BadPattern {
+            pattern: excerpt(pattern).into_owned(),
+            source,
+        })
     };
     let (system, name) = match pattern.split_once(':') {
         Some((system, name)) => (Some(glob(system)?), glob(name)?),

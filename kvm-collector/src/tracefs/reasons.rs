@@ -1,8 +1,9 @@
 //! Names of exit reasons, from the print format of `kvm_exit`.
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 
 use super::{Format, did_you_mean, similar_names};
+use crate::bounds::{Letters, compile_glob, compile_literal, excerpt};
 
 /// The text before the exit reason in the print format, on x86.
 const X86_LABEL: &str = "reason ";
@@ -174,7 +175,7 @@ impl<'a> ReasonNames<'a> {
             if unknown.is_none() && !all.iter().any(|(_, name)| matches(name)) {
                 let names = possible.iter().map(|(_, name)| name.as_str());
                 return Err(UnknownReason {
-                    pattern: pattern.clone(),
+                    pattern: excerpt(pattern).into_owned(),
                     suggestion: did_you_mean(&similar_names(names, pattern)),
                 });
             }
@@ -196,9 +197,9 @@ pub struct UnknownReason {
 
 /// Compiles a case-insensitive glob. A pattern that is not a valid glob matches itself literally.
 fn matcher(pattern: &str) -> Option<GlobMatcher> {
-    let glob = |pattern: &str| GlobBuilder::new(pattern).case_insensitive(true).build();
-    let glob = glob(pattern).or_else(|_| glob(&globset::escape(pattern)));
-    glob.ok().map(|glob| glob.compile_matcher())
+    compile_glob(pattern, Letters::AnyCase)
+        .or_else(|_| compile_literal(pattern, Letters::AnyCase))
+        .ok()
 }
 
 /// Returns the number in `UNKNOWN(0x7b)`.

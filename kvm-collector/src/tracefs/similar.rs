@@ -3,6 +3,9 @@
 /// Maximum number of suggested names.
 const MAX_NAMES: usize = 3;
 
+/// Maximum length of a word. The time to compare it with a name grows with its length.
+const MAX_WORD_BYTES: usize = 256;
+
 /// Minimum similarity of suggested names. With lower values, names that only share the prefix `kvm_` are suggested.
 const MIN_SIMILARITY: f64 = 0.88;
 
@@ -12,7 +15,7 @@ const MIN_SIMILARITY: f64 = 0.88;
 #[must_use]
 pub fn similar_names<'a>(names: impl IntoIterator<Item = &'a str>, word: &str) -> Vec<&'a str> {
     let word = word.trim_matches('*').to_lowercase();
-    if word.is_empty() {
+    if word.is_empty() || word.len() > MAX_WORD_BYTES {
         return Vec::new();
     }
     let mut similar: Vec<(usize, usize, &str)> = Vec::new();

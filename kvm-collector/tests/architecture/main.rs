@@ -10,8 +10,9 @@ use std::{
 use graph::{Graph, cycles};
 
 /// The top-level modules. Each may use those before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "outside_text",
+    "bounds",
     "tracefs",
     "host",
     "guest",

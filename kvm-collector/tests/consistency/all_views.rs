@@ -14,6 +14,17 @@ use kvm_collector::{
 /// Counts, times and prints the events of a recording, in intervals, and builds a timeline from them. Asserts that the
 /// results agree.
 pub(crate) fn run_all_views(recording: Recording) {
+    run_all_views_within(
+        recording,
+        TimeLimits {
+            interval_ns: Some(1_000_000),
+            ..TimeLimits::default()
+        },
+    );
+}
+
+/// As [`run_all_views`], with this range and these intervals.
+pub(crate) fn run_all_views_within(recording: Recording, limits: TimeLimits) {
     let mut recording = recording;
     let formats = recording.formats().to_vec();
     recording.select_events(&formats);
@@ -47,10 +58,7 @@ pub(crate) fn run_all_views(recording: Recording) {
     let (mut line, mut out) = (Vec::new(), Vec::new());
     let (mut intervals, mut items) = (0u64, 0u64);
     let playback = PlaybackOptions {
-        limits: TimeLimits {
-            interval_ns: Some(1_000_000),
-            ..TimeLimits::default()
-        },
+        limits,
         ..PlaybackOptions::default()
     };
     let summary = recording.play(&playback, |item, context| {

@@ -151,3 +151,39 @@ fn a_sample_is_an_estimate_and_has_no_times() {
     let messages = String::from_utf8(run(&file, &args).stderr).expect("text");
     assert!(messages.contains("a sample of the events"), "{messages}");
 }
+
+/// Samples whose size is damaged are counted in the range and in the interval in which they are.
+#[test]
+fn undecodable_samples_are_counted_where_they_are() {
+    let thread = (VM_A, VM_A + 1);
+    let items: Vec<_> = (1..=5)
+        .flat_map(|round| {
+            [
+                exit(round * 10_000, thread, 0, CPUID),
+                entry(round * 10_000 + 500, thread, 0),
+            ]
+        })
+        .collect();
+    let file = RecordingFile::new(&items);
+    let mut bytes = std::fs::read(file.path()).expect("a file");
+    for time_ns in [20_000u64, 40_000] {
+        let at = bytes.windows(8).position(|it| it == time_ns.to_ne_bytes());
+        // The size of the raw record follows the time and the CPU.
+        let at = at.expect("an event") + 16;
+        bytes[at..at + 4].copy_from_slice(&0xffffu32.to_ne_bytes());
+    }
+    std::fs::write(file.path(), bytes).expect("a file");
+    for command in ["stat", "exits"] {
+        let damaged = |args: &[&str]| -> Vec<u64> {
+            let reports = reports(&file, &[&[command, "--json"], args].concat());
+            let damaged = reports.iter().map(|it| it["loss"]["damaged"].as_u64());
+            damaged.map(|it| it.expect("a number")).collect()
+        };
+        assert_eq!(damaged(&[]), [2]);
+        assert_eq!(damaged(&["--from", "15us"]), [1]);
+        // The time is unknown: from the sample before, at 30.5 us, on.
+        assert_eq!(damaged(&["--from", "15us", "--until", "20us"]), [0]);
+        assert_eq!(damaged(&["--from", "15us", "--until", "25us"]), [1]);
+        assert_eq!(damaged(&["-I", "20us"]).iter().sum::<u64>(), 4);
+    }
+}

@@ -14,8 +14,10 @@ mod raw_record;
 mod recording_file;
 mod selection;
 mod several;
+mod streams;
 #[path = "../common/temporary_folder.rs"]
 mod temporary_folder;
 mod threads;
+mod time_leaps;
 mod time_ranges;
 mod top;

@@ -108,35 +108,43 @@ impl RecordingFile {
     }
 
     pub(crate) fn of_host(facts: &HostFacts, items: &[RecordedItem]) -> Self {
+        let file = Self::unused();
+        let recorder = record(&file.0, facts, items);
+        recorder.finish().expect("cannot write");
+        file
+    }
+
+    /// Writes a recording as the recorder leaves it when it is killed.
+    pub(crate) fn unfinished(items: &[RecordedItem]) -> Self {
+        let file = Self::unused();
+        let mut recorder = record(&file.0, &HostFacts::default(), items);
+        recorder.flush().expect("cannot write");
+        std::mem::forget(recorder);
+        file
+    }
+
+    /// Writes a recording as the recorder writes it to a pipe.
+    pub(crate) fn piped(items: &[RecordedItem]) -> Self {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let (file, pipe) = (Self::unused(), Self::unused());
+        mknodat(CWD, &pipe.0, FileType::Fifo, Mode::RWXU, 0).expect("a FIFO");
+        let path = pipe.0.clone();
+        let reader = std::thread::spawn(move || fs::read(path).expect("a FIFO"));
+        let recorder = record(&pipe.0, &HostFacts::default(), items);
+        recorder.finish().expect("cannot write");
+        fs::write(&file.0, reader.join().expect("no panic")).expect("a file");
+        file
+    }
+
+    /// Returns the path of a file that does not exist yet.
+    fn unused() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!(
             "kvm-collector-consistency-{}-{number}.data",
             std::process::id()
         );
-        let file = Self(std::env::temp_dir().join(name));
-        let (events, formats) = recorded_events();
-        let options = RecorderOptions {
-            path: Some(file.0.clone()),
-            ..RecorderOptions::default()
-        };
-        let mut recorder = Recorder::new(options, &events, facts).expect("a file");
-        for item in items {
-            match item {
-                RecordedItem::Lost {
-                    time_ns,
-                    name,
-                    count,
-                } => recorder.record_loss(name.map(slot), *count, *time_ns),
-                item => {
-                    recorder
-                        .record_batch(&batch(item, &formats))
-                        .expect("cannot write");
-                }
-            }
-        }
-        recorder.finish().expect("cannot write");
-        file
+        Self(std::env::temp_dir().join(name))
     }
 
     /// Changes the `perf_event_attr` of each event, to imitate recordings of other tools.
@@ -157,6 +165,31 @@ impl RecordingFile {
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// Starts a recording and writes the items to it.
+fn record(path: &Path, facts: &HostFacts, items: &[RecordedItem]) -> Recorder {
+    let (events, formats) = recorded_events();
+    let options = RecorderOptions {
+        path: Some(path.to_owned()),
+        ..RecorderOptions::default()
+    };
+    let mut recorder = Recorder::new(options, &events, facts).expect("a file");
+    for item in items {
+        match item {
+            RecordedItem::Lost {
+                time_ns,
+                name,
+                count,
+            } => recorder.record_loss(name.map(slot), *count, *time_ns),
+            item => {
+                recorder
+                    .record_batch(&batch(item, &formats))
+                    .expect("cannot write");
+            }
+        }
+    }
+    recorder
 }
 
 fn slot(name: &str) -> usize {

@@ -78,7 +78,7 @@ pub fn patterns(data: &[u8]) {
 
 /// The file of `exits --baseline`.
 pub fn baseline(data: &[u8]) {
-    let _ = Baseline::parse(data);
+    let _ = Baseline::read(data);
 }
 
 /// Records of a ring.

@@ -57,7 +57,25 @@ fn invalid_selectors_say_what_is_expected() {
 
 #[test]
 fn invalid_values_say_what_is_expected() {
-    let commands: [(&[&str], &str); 13] = [
+    let commands: [(&[&str], &str); 25] = [
+        (&["exits", "-d", "584y"], "at most 876000h"),
+        (&["stat", "-d", "99999999999999h"], "at most 876000h"),
+        (&["exits", "--slow", "99999999999999h"], "at most 876000h"),
+        (&["trace", "--min-duration", "584y"], "at most 876000h"),
+        (&["record", "--flight-recorder", "584y"], "at most 876000h"),
+        (&["top", "--duration", "584y"], "at most 876000h"),
+        (&["stat", "-I", "584y"], "at most 876000h"),
+        (&["stat", "-I", "1ns"], "1us or more"),
+        (&["exits", "-I", "0s"], "1us or more"),
+        (
+            &["exits", "-I", "2us"],
+            "must be 1ms or more, except with -i",
+        ),
+        (&["record", "--buffer", "17179869183G"], "from 2M to"),
+        (
+            &["exits", "-i", "x", "--from", "@99999999999"],
+            "at most 9223372036 s",
+        ),
         (&["exits", "-d", "5x"], "such as 500ms, 10s or 1h"),
         (&["stat", "-I", "soon"], "such as 500ms, 10s or 1h"),
         (&["exits", "--top", "few"], "a whole number, 0 or more"),
@@ -65,7 +83,7 @@ fn invalid_values_say_what_is_expected() {
         (&["exits", "--max-rows", "0"], "from 1 to 1000000"),
         (&["record", "--rotate", "x"], "from 1 to 1000"),
         (&["record", "-z=99"], "from 1 to 22"),
-        (&["record", "--max-size", "big"], "4M or more"),
+        (&["record", "--max-size", "big"], "from 4M to"),
         (&["exits", "--percentiles", "x"], "such as 95, p95"),
         (&["exits", "--sort", "x"], "give count, time"),
         (&["guest", "--sleep", "x"], "such as 500ms"),
@@ -78,6 +96,35 @@ fn invalid_values_say_what_is_expected() {
         let stderr = String::from_utf8_lossy(&stderr);
         assert!(!stderr.contains("invalid digit"), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn values_beyond_a_limit_are_errors_that_say_it() {
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_recording(&file);
+    let file = file.to_str().expect("UTF-8");
+    let (stars, braces) = ("*".repeat(100_000), "{".repeat(100_000));
+    let (list, chain) = (",".repeat(5000), vec!["vcpu_id >= 0"; 5000].join(" && "));
+    let not = format!("{}vcpu_id", "!".repeat(100_000));
+    for glob in [&stars, &braces] {
+        let long = &["more than 1000 bytes"];
+        check(&["stat", "-i", file, "-e", glob], 2, long);
+        check(&["exits", "-i", file, "--vm", glob], 2, long);
+        check(&["stat", "-i", glob], 2, long);
+        check(
+            &["exits", "-i", file, "--reason", glob],
+            2,
+            &["no exit reason"],
+        );
+    }
+    let deep = "{".repeat(500);
+    check(&["stat", "-i", file, "--vm", &deep], 2, &["16 levels"]);
+    let too_many = run(&["exits", "-i", file, "--vm", &list]);
+    let stderr = String::from_utf8_lossy(&too_many.stderr);
+    assert!(stderr.contains("at most 1000 values"), "{stderr}");
+    check(&["trace", "-i", file, "--filter", &not], 1, &["64 levels"]);
+    check(&["trace", "-i", file, "--filter", &chain], 0, &[]);
 }
 
 #[test]

@@ -238,8 +238,8 @@ impl ConvertArgs {
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
         self.range.add_to(SelectedBy {
-            event: self.events.given().to_vec(),
-            reason: self.reasons.patterns().to_vec(),
+            event: self.events.given(),
+            reason: self.reasons.patterns(),
             ..self.target.selected_by()
         })
     }

@@ -14,7 +14,7 @@ use crate::{
         output::{OutputArgs, OutputFormat},
         recording::InputArgs,
         selection::{ReasonArgs, TargetArgs},
-        stop::{OverheadArgs, StopArgs, parse_duration},
+        stop::{OverheadArgs, StopArgs, parse_duration, parse_interval},
         text_heading::TextHeading,
         timing::{self, FindFormat, read_detail_format},
         usage::bail_usage,
@@ -66,7 +66,7 @@ pub(in crate::cli) struct ExitsArgs {
     /// Print a report after each interval (100ms, 1s) and the total at the end
     ///
     /// The last interval may be shorter. CSV has no total, because the intervals add up to it.
-    #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
+    #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_interval, help_heading = "Duration")]
     pub(super) interval: Option<Duration>,
 
     #[command(flatten)]
@@ -393,7 +393,7 @@ impl ExitsArgs {
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
         self.input.range.add_to(SelectedBy {
-            reason: self.reasons.patterns().to_vec(),
+            reason: self.reasons.patterns(),
             ..self.target.selected_by()
         })
     }

@@ -6,6 +6,7 @@ use super::{
     super::{
         global::GlobalOptions,
         no_match, origin,
+        stop::check_live_interval,
         timing::map_sizes,
         tracefs::{find_format, open_tracefs},
     },
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    check_live_interval(args.interval)?;
     let tracefs = open_tracefs()?;
     let find = |system: &str, name: &str| find_format(&tracefs, system, name);
     let timing = args.timing_request(&find)?;

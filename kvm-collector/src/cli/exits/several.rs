@@ -56,7 +56,7 @@ pub(super) fn run(
         replay.is_sampled = recording.is_sampled(&selected);
         if !patterns.is_empty() {
             let isa = recording.metadata().isa();
-            sum.reasons = Some(reason_names.matching_codes(patterns, isa)?);
+            sum.reasons = Some(reason_names.matching_codes(&patterns, isa)?);
         }
         let options = PlaybackOptions {
             selection: args.target.for_recording()?,

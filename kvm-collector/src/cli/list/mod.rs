@@ -7,7 +7,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{output, time_range::RangeArgs, usage::bail_usage};
+use super::{output, selection::GlobList, time_range::RangeArgs, usage::bail_usage};
 use crate::format::json;
 use listing::{Listing, Subject};
 
@@ -28,8 +28,8 @@ pub(super) struct ListArgs {
     what: Option<Subject>,
 
     /// Select events by name; globs work (kvm_exit, 'kvmmmu:*')
-    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
-    events: Vec<String>,
+    #[arg(short, long = "event", value_name = "GLOB", value_parser = GlobList::parse)]
+    events: Vec<GlobList>,
 
     /// Read a recording instead of the running kernel; - is stdin
     #[arg(short, long, value_name = "FILE")]
@@ -58,8 +58,10 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         None => vec![Subject::Events, Subject::Vms],
     };
     let listing = match &args.input {
-        Some(path) => Listing::of_recording(path, &subjects, &args.events, &args.range)?,
-        None => Listing::of_host(&subjects, &args.events)?,
+        Some(path) => {
+            Listing::of_recording(path, &subjects, &GlobList::all(&args.events), &args.range)?
+        }
+        None => Listing::of_host(&subjects, &GlobList::all(&args.events))?,
     };
     let mut out = output::open_output(None)?;
     if args.json {

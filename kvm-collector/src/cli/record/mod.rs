@@ -18,12 +18,15 @@ use super::{
     no_match,
     number::parse_number,
     selection::{EventArgs, ReasonArgs, TargetArgs},
-    size::{QUEUE_BYTES, parse_bytes, parse_queue_bytes, parse_ring_bytes},
+    size::{
+        QUEUE_BYTES, parse_file_bytes, parse_memory_bytes, parse_queue_bytes, parse_ring_bytes,
+    },
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
     tracefs::{find_kvm_format, open_tracefs},
     usage::bail_usage,
 };
 use crate::{
+    bounds::{SYSTEM_FILE_BYTES, read_bounded},
     host::{self, clock},
     probe::MapSizes,
     recording::{
@@ -88,7 +91,7 @@ pub(in crate::cli) struct RecordArgs {
     compress: Option<i32>,
 
     /// Stop at this file size (100M, 2G); with --rotate, continue in a new file
-    #[arg(long, value_name = "SIZE", value_parser = parse_max_size, help_heading = "Output")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_file_bytes, help_heading = "Output")]
     max_size: Option<u64>,
 
     /// Keep the last N files: FILE is the newest, FILE.1 the one before
@@ -107,7 +110,7 @@ pub(in crate::cli) struct RecordArgs {
     trigger: Option<Duration>,
 
     /// Maximum memory of the flight recorder; when it is full, the oldest events are dropped
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_size, requires = "flight_recorder", help_heading = "Output")]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_bytes, requires = "flight_recorder", help_heading = "Output")]
     memory: u64,
 
     /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M divided by the number of CPUs, at least 256K, at most 4M]
@@ -134,19 +137,6 @@ fn parse_rotate(text: &str) -> Result<u32, String> {
 
 fn parse_level(text: &str) -> Result<i32, String> {
     parse_number(text, 1..=22).map(u32::cast_signed)
-}
-
-fn parse_max_size(text: &str) -> Result<u64, String> {
-    // The file must hold the formats of all events and one batch of the rings.
-    parse_bytes(text)
-        .filter(|it| *it >= 4 << 20)
-        .ok_or_else(|| "give 4M or more, such as 100M or 2G".into())
-}
-
-fn parse_memory_size(text: &str) -> Result<u64, String> {
-    parse_bytes(text)
-        .filter(|it| *it >= 4 << 20)
-        .ok_or_else(|| "give 4M or more, such as 64M or 1G".into())
 }
 
 pub(in crate::cli) async fn run(
@@ -307,7 +297,8 @@ fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
         kernel_formats: KernelFormats {
             header_page: text("events/header_page"),
             header_event: text("events/header_event"),
-            printk_formats: fs::read(tracefs.root().join("printk_formats")).unwrap_or_default(),
+            printk_formats: read_bounded(&tracefs.root().join("printk_formats"), SYSTEM_FILE_BYTES)
+                .unwrap_or_default(),
         },
     }
 }

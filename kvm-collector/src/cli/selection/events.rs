@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::GlobList;
 use crate::cli::usage::UsageError;
 use crate::tracefs::{EventsError, Format, Tracefs, events};
 
@@ -15,21 +16,21 @@ pub(in crate::cli) struct EventArgs {
     ///
     /// A name can have a system prefix ('kvmmmu:*', sched:sched_switch). Events of systems other
     /// than kvm and kvmmmu are limited to vCPU threads.
-    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
-    events: Vec<String>,
+    #[arg(short, long = "event", value_name = "GLOB", value_parser = GlobList::parse)]
+    events: Vec<GlobList>,
 }
 
 impl EventArgs {
     /// Returns the option with these patterns.
     pub(in crate::cli) fn with_patterns(patterns: &[String]) -> Self {
         Self {
-            events: patterns.to_vec(),
+            events: vec![GlobList(patterns.to_vec())],
         }
     }
 
     /// Returns the given patterns.
-    pub(in crate::cli) fn given(&self) -> &[String] {
-        &self.events
+    pub(in crate::cli) fn given(&self) -> Vec<String> {
+        GlobList::all(&self.events)
     }
 
     /// Reads the formats of the selected events from tracefs.
@@ -54,7 +55,7 @@ impl EventArgs {
 
     /// Returns the patterns of the option, or `default`, and one for each event in `required`.
     fn patterns(&self, required: &[&str], default: &str) -> Vec<String> {
-        let mut patterns = self.events.clone();
+        let mut patterns = self.given();
         if patterns.is_empty() {
             patterns.push(default.to_owned());
         }
@@ -110,7 +111,10 @@ mod tests {
             format("sched", "sched_switch"),
         ];
         let events = EventArgs {
-            events: patterns.iter().map(|it| (*it).to_owned()).collect(),
+            events: patterns
+                .iter()
+                .map(|it| GlobList::parse(it).unwrap())
+                .collect(),
         };
         let selected = events
             .select_from(&recorded, &[], Path::new("kvm.data"))
@@ -123,5 +127,8 @@ mod tests {
         assert_eq!(selected(&[]), ["kvm_exit", "kvm_pio", "sched_switch"]);
         assert_eq!(selected(&["kvm:*"]), ["kvm_exit", "kvm_pio"]);
         assert_eq!(selected(&["sched_switch"]), ["sched_switch"]);
+        assert_eq!(selected(&["kvm_{pio,exit}"]), ["kvm_exit", "kvm_pio"]);
+        let lists = ["kvm_{pio,nothing},sched*", "kvm_exit"];
+        assert_eq!(selected(&lists), ["kvm_exit", "kvm_pio", "sched_switch"]);
     }
 }

@@ -2,11 +2,13 @@
 
 mod describe;
 mod events;
+mod glob_list;
 mod option;
 mod reasons;
 mod target;
 
 pub(super) use events::EventArgs;
+pub(super) use glob_list::GlobList;
 pub(super) use option::{Subject, TargetOption, TargetValues};
 pub(super) use reasons::ReasonArgs;
 pub(super) use target::TargetArgs;

@@ -95,14 +95,14 @@ impl TargetArgs {
 impl ReasonArgs {
     /// Returns the option as it is given: `--reason 'EPT_*'`. `None` if it is not.
     pub(in crate::cli) fn text(&self) -> Option<String> {
-        option_text("--reason", self.patterns())
+        option_text("--reason", &self.patterns())
     }
 }
 
 impl EventArgs {
     /// Returns the option as it is given: `-e kvm_pio`. `None` if it is not.
     pub(in crate::cli) fn text(&self) -> Option<String> {
-        option_text("-e", self.given())
+        option_text("-e", &self.given())
     }
 }
 

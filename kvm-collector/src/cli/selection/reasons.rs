@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::GlobList;
 use crate::{
     cli::usage::bail_usage,
     tracefs::{Format, ReasonNames, UnknownReason},
@@ -12,8 +13,8 @@ use crate::{
 #[command(next_help_heading = "Selection")]
 pub(in crate::cli) struct ReasonArgs {
     /// Select exits by reason, with globs; case does not matter (hlt, npf, 'EPT_*')
-    #[arg(long = "reason", value_name = "GLOB", value_delimiter = ',')]
-    reasons: Vec<String>,
+    #[arg(long = "reason", value_name = "GLOB", value_parser = GlobList::parse)]
+    reasons: Vec<GlobList>,
 }
 
 impl ReasonArgs {
@@ -23,8 +24,8 @@ impl ReasonArgs {
     }
 
     /// Returns the given patterns.
-    pub(in crate::cli) fn patterns(&self) -> &[String] {
-        &self.reasons
+    pub(in crate::cli) fn patterns(&self) -> Vec<String> {
+        GlobList::all(&self.reasons)
     }
 
     /// Checks that the option has an effect on events of these formats: only `kvm_exit` has a reason.
@@ -53,7 +54,7 @@ impl ReasonArgs {
             return Ok(None);
         }
         ReasonNames::new(exit)
-            .matching_codes(&self.reasons, isa)
+            .matching_codes(&self.patterns(), isa)
             .map(Some)
     }
 }

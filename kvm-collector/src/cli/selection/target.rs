@@ -4,11 +4,15 @@ use std::{fmt, path::Path};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 use kvm_ebpf_common::MAX_FILTER_IDS;
 
-use super::describe::{describe_processes, describe_running_vms};
+use super::{
+    GlobList,
+    describe::{describe_processes, describe_running_vms},
+};
 use crate::{
+    bounds::{Letters, compile_glob, excerpt},
     cli::usage::UsageError,
     host::{self, clock, namespaces, vm::VmList},
     model::VmName,
@@ -28,8 +32,8 @@ pub(in crate::cli) struct TargetArgs {
     /// Select VMs by name, with globs; or by UUID
     ///
     /// `kvm-collector list` shows the names of running VMs. VMs that start later are included.
-    #[arg(long = "vm", value_name = "GLOB", value_delimiter = ',')]
-    vms: Vec<String>,
+    #[arg(long = "vm", value_name = "GLOB", value_parser = GlobList::parse)]
+    vms: Vec<GlobList>,
 
     /// Fail if a glob of --vm matches no running VM
     #[arg(long, requires = "vms")]
@@ -89,7 +93,7 @@ impl TargetArgs {
     pub(in crate::cli) fn any_vm() -> Self {
         Self {
             pids: Vec::new(),
-            vms: vec!["*".to_owned()],
+            vms: vec![GlobList(vec!["*".to_owned()])],
             no_wait: false,
             vcpus: Vec::new(),
             tids: Vec::new(),
@@ -159,10 +163,14 @@ impl TargetArgs {
         Ok(())
     }
 
+    fn vm_patterns(&self) -> Vec<String> {
+        GlobList::all(&self.vms)
+    }
+
     /// Returns the values of these options.
     pub(in crate::cli) fn selected_by(&self) -> SelectedBy {
         SelectedBy {
-            vm: self.vms.clone(),
+            vm: self.vm_patterns(),
             pid: self.pids.clone(),
             vcpu: self.vcpus.iter().map(IdRange::to_string).collect(),
             tid: self.tids.clone(),
@@ -197,7 +205,8 @@ impl TargetArgs {
     /// # Errors
     /// When a VM name is not a valid glob.
     pub(in crate::cli) fn for_recording(&self) -> anyhow::Result<Selection> {
-        let vms = self.vms.iter().map(|pattern| vm_matcher(pattern));
+        let patterns = self.vm_patterns();
+        let vms = patterns.iter().map(|pattern| vm_matcher(pattern));
         Ok(Selection {
             filter: Filter {
                 tgids: self.pids.clone(),
@@ -228,8 +237,8 @@ impl TargetArgs {
                 );
             }
         }
-        for pattern in &self.vms {
-            let matcher = vm_matcher(pattern)?;
+        for pattern in self.vm_patterns() {
+            let matcher = vm_matcher(&pattern)?;
             if !seen.iter().any(|it| matches_vm(&matcher, &it.1)) {
                 bail!(
                     "no events of a VM named `{pattern}` in {}: {}",
@@ -249,8 +258,8 @@ impl TargetArgs {
         let vms = host::vm::list(Path::new("/proc"))
             .context("cannot list the running VMs")?
             .vms;
-        for pattern in &self.vms {
-            let matcher = vm_matcher(pattern)?;
+        for pattern in self.vm_patterns() {
+            let matcher = vm_matcher(&pattern)?;
             if vms.iter().any(|vm| matches_vm(&matcher, &vm.identity())) {
                 continue;
             }
@@ -267,13 +276,13 @@ impl TargetArgs {
 }
 
 pub(super) fn vm_matcher(pattern: &str) -> anyhow::Result<GlobMatcher> {
-    let glob = GlobBuilder::new(pattern).build();
-    let glob = glob.map_err(|error| {
-        UsageError(format!(
-            "`{pattern}` is not a valid glob for VM names: {error}"
-        ))
-    })?;
-    Ok(glob.compile_matcher())
+    compile_glob(pattern, Letters::CaseSensitive).map_err(|error| {
+        let message = format!(
+            "`{}` is not a valid glob for VM names: {error}",
+            excerpt(pattern)
+        );
+        UsageError(message).into()
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
         locale,
         output::use_color,
         selection::TargetArgs,
-        stop::{parse_duration, saturating_ns},
+        stop::{check_live_interval, parse_duration, parse_interval, saturating_ns},
         timing::{self, FindFormat},
         tracefs::{find_format, open_tracefs},
     },
@@ -73,7 +73,7 @@ pub(in crate::cli) struct TopArgs {
     pub(super) duration: Option<Duration>,
 
     /// Time between two updates (100ms, 1s); the keys + and - change it
-    #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = parse_duration,
+    #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = parse_interval,
           help_heading = "Duration")]
     pub(super) interval: Duration,
 
@@ -181,6 +181,7 @@ impl TopArgs {
 
     /// Starts to count the exits of the running kernel.
     pub(super) fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
+        check_live_interval(Some(self.interval))?;
         let tracefs = open_tracefs()?;
         let find = |system: &str, name: &str| find_format(&tracefs, system, name);
         Ok(Live::start(LiveOptions {

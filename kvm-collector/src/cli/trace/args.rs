@@ -144,8 +144,8 @@ impl TraceArgs {
     /// Returns the values of the options that select.
     pub(super) fn selected_by(&self) -> SelectedBy {
         self.input.range.add_to(SelectedBy {
-            event: self.events.given().to_vec(),
-            reason: self.reasons.patterns().to_vec(),
+            event: self.events.given(),
+            reason: self.reasons.patterns(),
             ..self.target.selected_by()
         })
     }

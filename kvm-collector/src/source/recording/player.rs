@@ -181,7 +181,6 @@ impl<'a> Player<'a> {
 
     /// Handles the records without a time, which are not held back.
     fn handle_untimed_records(&mut self, scanned: &ScannedChunk) {
-        self.loss.damaged += scanned.damaged;
         let untimed = scanned.untimed.iter();
         for record in untimed.filter_map(|at| decode::record_at(&scanned.chunk, *at)) {
             self.names.add_record(record);
@@ -314,7 +313,7 @@ impl<'a> Player<'a> {
                     tid: record.tid,
                 },
             }),
-            RecordKind::Missing => Some(StreamItem::Lost {
+            RecordKind::Undecodable | RecordKind::Missing => Some(StreamItem::Lost {
                 slot: None,
                 cpu: None,
                 count: 0,
@@ -330,6 +329,7 @@ impl<'a> Player<'a> {
         if advances_clock && !self.clock.try_advance(time_ns) {
             self.advance_clock(time_ns, is_event, each)?;
         }
+        self.loss.damaged += u64::from(kind == RecordKind::Undecodable);
         match &item {
             StreamItem::Damaged { .. } => self.loss.damaged += 1,
             StreamItem::Lost { count, .. } => {
@@ -373,7 +373,11 @@ impl<'a> Player<'a> {
         let step = self.clock.advance(time_ns, is_event);
         if let Some(start_ns) = step.range_start_ns {
             self.unattributed_before = self.attribution.unattributed();
-            self.loss = Loss::default();
+            // What is missing at the end of the recording is not before the range.
+            self.loss = Loss {
+                damaged: u64::from(self.defect.is_some()),
+                ..Loss::default()
+            };
             self.events = 0;
             self.emit(&StreamItem::RangeStart { start_ns }, each)?;
         }

@@ -18,8 +18,6 @@ pub(super) struct ScannedChunk {
     pub(super) untimed: Vec<usize>,
     /// No later chunk contains a record before this time.
     pub(super) until_ns: Option<u64>,
-    /// Number of samples that cannot be decoded.
-    pub(super) damaged: u64,
 }
 
 /// A record that is held back until it can be emitted in time order.
@@ -44,6 +42,8 @@ pub(super) enum RecordKind {
     Event(usize),
     /// An event with a record that is too short. Its thread is known.
     Damaged,
+    /// A sample that cannot be decoded.
+    Undecodable,
     /// Events or records are missing here.
     Missing,
     /// A record other than a sample.
@@ -54,6 +54,7 @@ impl QueuedRecord {
     const NON_SAMPLE: u32 = u32::MAX;
     const MISSING: u32 = u32::MAX - 1;
     const DAMAGED: u32 = u32::MAX - 2;
+    const UNDECODABLE: u32 = u32::MAX - 3;
 
     fn non_sample(offset: usize, bytes: usize) -> Option<Self> {
         Some(Self {
@@ -66,11 +67,12 @@ impl QueuedRecord {
         })
     }
 
-    fn missing() -> Self {
+    /// Creates a record without contents, of one of the kinds above.
+    fn marker(kind: u32) -> Self {
         Self {
             offset: 0,
             bytes: 0,
-            attr: Self::MISSING,
+            attr: kind,
             pid: 0,
             tid: 0,
             cpu: 0,
@@ -84,6 +86,7 @@ impl QueuedRecord {
             Self::NON_SAMPLE => RecordKind::NonSample,
             Self::MISSING => RecordKind::Missing,
             Self::DAMAGED => RecordKind::Damaged,
+            Self::UNDECODABLE => RecordKind::Undecodable,
             attr => RecordKind::Event(attr as usize),
         }
     }
@@ -140,7 +143,7 @@ impl<'a> Scanner<'a> {
     pub(super) fn scan(&mut self, chunk: Bytes) -> ScannedChunk {
         let mut queued = Vec::with_capacity(self.previous_queued);
         let mut untimed = Vec::new();
-        let (mut until_ns, mut damaged) = (None, 0);
+        let mut until_ns = None;
         let mut keeps_chunk = self.keeps_records;
         for (offset, record) in recording::records(&chunk) {
             match decode::record_type(record) {
@@ -154,8 +157,8 @@ impl<'a> Scanner<'a> {
                     }
                     Sample::Unselected(None) => {}
                     Sample::Damaged => {
-                        damaged += 1;
-                        self.add_loss(&mut queued, QueuedRecord::missing());
+                        let item = QueuedRecord::marker(QueuedRecord::UNDECODABLE);
+                        self.add_loss(&mut queued, item);
                     }
                 },
                 record_kind @ (decode::COMM
@@ -194,7 +197,6 @@ impl<'a> Scanner<'a> {
             queued,
             untimed,
             until_ns,
-            damaged,
         }
     }
 
@@ -210,7 +212,7 @@ impl<'a> Scanner<'a> {
     fn note_sample_time(&mut self, time_ns: u64, queued: &mut Vec<(u64, QueuedRecord)>) {
         if self.has_open_loss {
             self.has_open_loss = false;
-            queued.push((time_ns, QueuedRecord::missing()));
+            queued.push((time_ns, QueuedRecord::marker(QueuedRecord::MISSING)));
         }
         self.last_ns = time_ns;
     }

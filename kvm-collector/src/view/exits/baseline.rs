@@ -1,6 +1,6 @@
 //! Reads an earlier `exits` report from its JSON, for a comparison.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::BufRead};
 
 use serde::Deserialize;
 
@@ -8,6 +8,13 @@ use super::{
     baseline_error::BaselineError,
     row_stats::{RowId, RowStats, merge_by_id, stable_vm_name},
 };
+use crate::bounds::read_last_line;
+
+/// Maximum size of a report. A row has 600 bytes.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// Maximum size of a file with several reports. A file with a report per second of a day fits.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// An earlier `exits` report to compare with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,18 +73,16 @@ struct JsonRow {
 }
 
 impl Baseline {
-    /// Parses the output of `exits --json`. If it has several reports, the last one is used, because it
+    /// Reads the output of `exits --json`. If it has several reports, the last one is used, because it
     /// covers the whole measurement.
     ///
     /// # Errors
-    /// If the last line is not an `exits` report.
-    pub fn parse(text: &[u8]) -> Result<Self, BaselineError> {
-        let lines = text.split(|byte| *byte == b'\n').enumerate();
-        let last = lines
-            .filter(|(_, text)| !text.trim_ascii().is_empty())
-            .last();
-        let (index, text) = last.ok_or(BaselineError::Empty)?;
-        let line = index + 1;
+    /// If it cannot be read or is too large, or the last line is not an `exits` report.
+    pub fn read(source: impl BufRead) -> Result<Self, BaselineError> {
+        let last = read_last_line(source, MAX_LINE_BYTES, MAX_BYTES)
+            .map_err(|error| BaselineError::Unreadable(error.to_string()))?;
+        let last = last.ok_or(BaselineError::Empty)?;
+        let (line, text) = (last.number, &last.text[..]);
         let JsonView { view } =
             serde_json::from_slice(text).map_err(|error| match error.classify() {
                 serde_json::error::Category::Data => {
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn the_last_report_is_used_and_rows_with_the_same_id_are_merged() {
         let text = format!("{{\"view\":\"exits\"}}\nnot JSON\n{}\n\n", report_line());
-        let baseline = Baseline::parse(text.as_bytes()).unwrap();
+        let baseline = Baseline::read(text.as_bytes()).unwrap();
         assert_eq!(baseline.kind, "vmexit");
         assert_eq!(baseline.hidden_rows, 1);
         assert!(!baseline.is_incomplete);
@@ -272,14 +277,14 @@ mod tests {
                 "expected a sequence",
             ),
         ] {
-            let error = Baseline::parse(text.as_bytes()).unwrap_err().to_string();
+            let error = Baseline::read(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[test]
     fn another_kind_or_grouping_is_refused() {
-        let baseline = Baseline::parse(report_line().as_bytes()).unwrap();
+        let baseline = Baseline::read(report_line().as_bytes()).unwrap();
         let error = baseline.check("msr", &["vm"]).unwrap_err().to_string();
         assert_eq!(
             error,
@@ -292,10 +297,10 @@ mod tests {
         );
         // Without rows, the grouping cannot be inferred.
         let empty = br#"{"view":"exits","elapsed_ns":1,"rows":[]}"#;
-        let empty = Baseline::parse(empty).unwrap();
+        let empty = Baseline::read(&empty[..]).unwrap();
         assert_eq!(empty.check("vmexit", &["vm"]), Ok(()));
         let with_grouping = br#"{"view":"exits","elapsed_ns":1,"by":["reason"],"rows":[]}"#;
-        let with_grouping = Baseline::parse(with_grouping).unwrap();
+        let with_grouping = Baseline::read(&with_grouping[..]).unwrap();
         assert!(with_grouping.check("vmexit", &["vm"]).is_err());
     }
 
@@ -305,9 +310,9 @@ mod tests {
             let mut text = report_line().into_bytes();
             let at = at % text.len();
             text[at] = byte;
-            let _ = Baseline::parse(&text);
+            let _ = Baseline::read(&text[..]);
             text.truncate(cut);
-            let _ = Baseline::parse(&text);
+            let _ = Baseline::read(&text[..]);
         }
     }
 }

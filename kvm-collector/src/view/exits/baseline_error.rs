@@ -4,6 +4,9 @@
 /// "cannot compare with FILE: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BaselineError {
+    /// The file cannot be read, or is too large.
+    #[error("{0}")]
+    Unreadable(String),
     /// The file has no line with text.
     #[error("it is empty")]
     Empty,

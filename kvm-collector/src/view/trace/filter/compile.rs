@@ -1,13 +1,14 @@
 //! Compiles a parsed filter for the events of one format.
 
-use globset::Glob;
-
 use super::{
     error::FilterError,
     parser::{Comparison, Expression},
     predicate::{NumberOp, Predicate},
 };
-use crate::tracefs::{Field, FieldKind, Format};
+use crate::{
+    bounds::{Letters, compile_glob, compile_literal, excerpt},
+    tracefs::{Field, FieldKind, Format},
+};
 
 /// Why a filter cannot be compiled for an event.
 pub(super) enum ResolveError<'f> {
@@ -24,15 +25,15 @@ pub(super) fn resolve<'f>(
     format: &Format,
     filter: &str,
 ) -> Result<Predicate, ResolveError<'f>> {
-    let both = |a, b| {
-        Ok((
-            Box::new(resolve(a, format, filter)?),
-            Box::new(resolve(b, format, filter)?),
-        ))
+    let all = |parts: &[Expression<'f>]| {
+        parts
+            .iter()
+            .map(|it| resolve(it, format, filter))
+            .collect::<Result<Vec<_>, _>>()
     };
     Ok(match expression {
-        Expression::And(a, b) => both(a, b).map(|(a, b)| Predicate::And(a, b))?,
-        Expression::Or(a, b) => both(a, b).map(|(a, b)| Predicate::Or(a, b))?,
+        Expression::And(parts) => Predicate::And(all(parts)?),
+        Expression::Or(parts) => Predicate::Or(all(parts)?),
         Expression::Not(inner) => Predicate::Not(Box::new(resolve(inner, format, filter)?)),
         Expression::Comparison(comparison) => {
             let is_named = comparison.event.is_none_or(|event| event == format.name);
@@ -44,7 +45,7 @@ pub(super) fn resolve<'f>(
             };
             compile(comparison, field).map_err(|problem| {
                 ResolveError::Error(FilterError::Type {
-                    filter: filter.to_owned(),
+                    filter: excerpt(filter).into_owned(),
                     field: format!("{}.{}", format.name, comparison.field),
                     problem,
                 })
@@ -54,7 +55,7 @@ pub(super) fn resolve<'f>(
 }
 
 /// Compiles one comparison with a field.
-fn compile(comparison: &Comparison<'_>, field: &Field) -> Result<Predicate, &'static str> {
+fn compile(comparison: &Comparison<'_>, field: &Field) -> Result<Predicate, String> {
     let field = field.clone();
     let negate_if = |condition, predicate| match condition {
         true => Predicate::Not(Box::new(predicate)),
@@ -71,7 +72,7 @@ fn compile(comparison: &Comparison<'_>, field: &Field) -> Result<Predicate, &'st
                 ">" => NumberOp::Greater,
                 ">=" => NumberOp::GreaterOrEqual,
                 "&" => NumberOp::AnyBit,
-                _ => return Err("is a number, but ~ compares text"),
+                _ => return Err("is a number, but ~ compares text".to_owned()),
             };
             let predicate = Predicate::Number { field, op, value };
             Ok(negate_if(comparison.op == "!=", predicate))
@@ -79,20 +80,17 @@ fn compile(comparison: &Comparison<'_>, field: &Field) -> Result<Predicate, &'st
         FieldKind::Chars
         | FieldKind::DataLoc { elem_size: 1 }
         | FieldKind::RelLoc { elem_size: 1 } => {
-            let pattern = match comparison.op {
-                "==" | "!=" => globset::escape(comparison.value),
-                "~" => comparison.value.to_owned(),
-                _ => return Err("is text; it can be compared with ==, != and ~"),
+            let compile = match comparison.op {
+                "==" | "!=" => compile_literal,
+                "~" => compile_glob,
+                _ => return Err("is text; it can be compared with ==, != and ~".to_owned()),
             };
-            let glob =
-                Glob::new(&pattern).map_err(|_| "is compared with an invalid glob pattern")?;
-            let predicate = Predicate::Text {
-                field,
-                glob: glob.compile_matcher(),
-            };
+            let glob = compile(comparison.value, Letters::CaseSensitive)
+                .map_err(|error| format!("is compared with an invalid pattern: {error}"))?;
+            let predicate = Predicate::Text { field, glob };
             Ok(negate_if(comparison.op == "!=", predicate))
         }
-        _ => Err("is an array and cannot be compared"),
+        _ => Err("is an array and cannot be compared".to_owned()),
     }
 }
 

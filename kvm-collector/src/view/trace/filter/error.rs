@@ -32,6 +32,6 @@ pub enum FilterError {
         /// The field, with its event.
         field: String,
         /// Why: the rest of a sentence that starts with the field.
-        problem: &'static str,
+        problem: String,
     },
 }

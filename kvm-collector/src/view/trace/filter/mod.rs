@@ -19,7 +19,7 @@ pub use error::FilterError;
 use parser::parse;
 use predicate::Predicate;
 
-use crate::tracefs::Format;
+use crate::{bounds::excerpt, tracefs::Format};
 
 /// Compiled filters for a list of event formats.
 #[derive(Debug, Default)]
@@ -92,10 +92,10 @@ fn no_field(filter: &str, event: Option<&str>, field: &str, formats: &[Format]) 
             )
         });
     FilterError::NoField {
-        filter: filter.to_owned(),
+        filter: excerpt(filter).into_owned(),
         field: match event {
-            Some(event) => format!("{event}.{field}"),
-            None => field.to_owned(),
+            Some(event) => excerpt(&format!("{event}.{field}")).into_owned(),
+            None => excerpt(field).into_owned(),
         },
         known: known.unwrap_or_default(),
     }

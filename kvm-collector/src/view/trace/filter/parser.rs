@@ -1,6 +1,7 @@
 //! Parses the text of a filter.
 
 use super::error::FilterError;
+use crate::bounds::excerpt;
 
 /// Maximum depth of nesting. The parser is recursive, so the depth must be bounded.
 const MAX_DEPTH: usize = 64;
@@ -16,8 +17,10 @@ pub(super) fn parse(filter: &str) -> Result<Expression<'_>, FilterError> {
 
 /// A parsed filter. It does not depend on any event yet.
 pub(super) enum Expression<'f> {
-    And(Box<Expression<'f>>, Box<Expression<'f>>),
-    Or(Box<Expression<'f>>, Box<Expression<'f>>),
+    /// All of these.
+    And(Vec<Expression<'f>>),
+    /// Any of these.
+    Or(Vec<Expression<'f>>),
     Not(Box<Expression<'f>>),
     Comparison(Comparison<'f>),
 }
@@ -33,6 +36,17 @@ pub(super) struct Comparison<'f> {
     pub(super) op: &'f str,
     /// The value as text, without quotes.
     pub(super) value: &'f str,
+}
+
+/// Returns the only part, or combines several.
+fn single_or<'f>(
+    mut parts: Vec<Expression<'f>>,
+    combine: impl FnOnce(Vec<Expression<'f>>) -> Expression<'f>,
+) -> Expression<'f> {
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => combine(parts),
+    }
 }
 
 /// A recursive-descent parser.
@@ -53,19 +67,19 @@ impl<'f> Parser<'f> {
     }
 
     fn or(&mut self, depth: usize) -> Result<Expression<'f>, FilterError> {
-        let mut left = self.and(depth)?;
+        let mut parts = vec![self.and(depth)?];
         while self.consume("||") {
-            left = Expression::Or(Box::new(left), Box::new(self.and(depth)?));
+            parts.push(self.and(depth)?);
         }
-        Ok(left)
+        Ok(single_or(parts, Expression::Or))
     }
 
     fn and(&mut self, depth: usize) -> Result<Expression<'f>, FilterError> {
-        let mut left = self.unary(depth)?;
+        let mut parts = vec![self.unary(depth)?];
         while self.consume("&&") {
-            left = Expression::And(Box::new(left), Box::new(self.unary(depth)?));
+            parts.push(self.unary(depth)?);
         }
-        Ok(left)
+        Ok(single_or(parts, Expression::And))
     }
 
     fn unary(&mut self, depth: usize) -> Result<Expression<'f>, FilterError> {
@@ -146,7 +160,7 @@ impl<'f> Parser<'f> {
 
     fn expected(&self, expected: &'static str) -> FilterError {
         FilterError::Syntax {
-            filter: self.filter.to_owned(),
+            filter: excerpt(self.filter).into_owned(),
             expected,
             found: if self.rest.is_empty() {
                 "the end".into()

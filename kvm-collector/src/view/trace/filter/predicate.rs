@@ -7,8 +7,8 @@ use crate::tracefs::Field;
 /// A compiled filter for one event.
 #[derive(Debug)]
 pub(super) enum Predicate {
-    And(Box<Predicate>, Box<Predicate>),
-    Or(Box<Predicate>, Box<Predicate>),
+    And(Vec<Predicate>),
+    Or(Vec<Predicate>),
     Not(Box<Predicate>),
     Number {
         field: Field,
@@ -37,8 +37,8 @@ impl Predicate {
     /// Returns whether a record matches. A record that is too short for a field does not match.
     pub(super) fn matches(&self, record: &[u8]) -> bool {
         match self {
-            Self::And(a, b) => a.matches(record) && b.matches(record),
-            Self::Or(a, b) => a.matches(record) || b.matches(record),
+            Self::And(parts) => parts.iter().all(|it| it.matches(record)),
+            Self::Or(parts) => parts.iter().any(|it| it.matches(record)),
             Self::Not(node) => !node.matches(record),
             Self::Number { field, op, value } => field
                 .read_u64(record)

@@ -106,3 +106,29 @@ proptest! {
         prop_assert!(Filters::new(&["!".repeat(depth)], &formats()).is_err());
     }
 }
+
+#[test]
+fn long_chains_need_no_stack() {
+    let chain = |part: &str, operator: &str| vec![part; 10_000].join(operator);
+    let filters = [
+        chain("kvm_pio.port == 1", "&&"),
+        chain("kvm_pio.port == 1", "||"),
+        chain("(kvm_pio.port == 1 || kvm_pio.port > 8)", "&&"),
+    ];
+    Filters::new(&filters, &formats()).expect("valid filters");
+}
+
+#[test]
+fn errors_say_the_limit_and_not_the_whole_filter() {
+    let error = |filter: String| {
+        Filters::new(&[filter], &formats())
+            .expect_err("an invalid filter")
+            .to_string()
+    };
+    let nested = error("!".repeat(100_000));
+    assert!(nested.contains("at most 64 levels"), "{nested}");
+    assert!(nested.len() < 400, "{nested}");
+    let long = error(format!("kvm_pio.comm ~ '{}'", "*".repeat(100_000)));
+    assert!(long.contains("more than 1000 bytes"), "{long}");
+    assert!(long.len() < 400, "{long}");
+}
