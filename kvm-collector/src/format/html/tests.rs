@@ -82,6 +82,7 @@ fn report() -> ExitsReport {
             topic: "serial",
             text: "Log less",
         }],
+        evidence: None,
     };
     ExitsReport {
         view: "exits",

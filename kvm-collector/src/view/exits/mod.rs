@@ -2,6 +2,8 @@
 //! earlier report.
 
 mod advice;
+#[cfg(test)]
+mod advice_tests;
 mod baseline;
 mod baseline_error;
 mod change;
@@ -22,7 +24,9 @@ mod row_stats;
 mod slow_exit;
 mod slowest_exits;
 mod vcpu_row;
+mod vcpu_time;
 
+pub use self::advice::Evidence;
 pub use crate::knowledge::advice::Advice;
 pub use baseline::Baseline;
 pub use baseline_error::BaselineError;

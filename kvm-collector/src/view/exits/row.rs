@@ -4,6 +4,7 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 use serde::Serialize;
 
 use super::{
+    advice::Evidence,
     details::{Bucket, CauseRow, Percentile, buckets, causes},
     groups::{GroupKey, GroupStats},
     labels::RowLabels,
@@ -105,6 +106,9 @@ pub struct ExitRow {
     /// Advice on the exits, if requested and known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Advice>,
+    /// What the advice is based on, if there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 impl ExitRow {
@@ -199,6 +203,7 @@ pub(super) fn exit_row(
             .map(|causes| causes.unseen())
             .filter(|_| options.causes > 0),
         advice: Vec::new(),
+        evidence: None,
     }
 }
 
