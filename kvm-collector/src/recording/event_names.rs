@@ -3,7 +3,7 @@
 use super::{
     abi::{SOFTWARE_DUMMY, TYPE_SOFTWARE, u32_at},
     attr::EventAttr,
-    metadata::read_string,
+    strings::read_string,
 };
 
 /// Maximum number of events that a message names.

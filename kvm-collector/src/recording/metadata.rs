@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::{
     abi::{RECORD_HEADER, VERSION_PREFIX, feature, u32_at, u64_at},
     attr::EventAttr,
-    event_names, tracing_data,
+    event_names,
+    strings::{read_string, read_strings},
+    tracing_data,
 };
 
 /// The maximum length of the table for id lookups. Ids that are further apart are stored in a hash map.
@@ -282,25 +284,4 @@ impl Metadata {
         let id = u64_at(body, self.id_offset?)?;
         self.attr_index(id)
     }
-}
-
-/// Reads a string in perf's format: its length, then the text with a NUL.
-pub(super) fn read_string(content: &[u8]) -> Option<String> {
-    let text = content.get(4..)?.split(|byte| *byte == 0).next()?;
-    Some(String::from_utf8_lossy(text).into_owned())
-}
-
-/// Reads a list of strings in perf's format: their number, then the strings.
-fn read_strings(content: &[u8]) -> Vec<String> {
-    let mut rest = content.get(4..).unwrap_or_default();
-    let mut all = Vec::new();
-    // A wrong count does no harm: the loop ends with the content, since a string has at least 4 bytes.
-    for _ in 0..u32_at(content, 0).unwrap_or(0) {
-        let Some(text) = read_string(rest) else { break };
-        all.push(text);
-        let length = u32_at(rest, 0).and_then(|it| usize::try_from(it).ok());
-        let next = length.and_then(|it| it.checked_add(4));
-        rest = next.and_then(|it| rest.get(it..)).unwrap_or_default();
-    }
-    all
 }

@@ -26,6 +26,7 @@ mod reader;
 mod record_writer;
 mod recorder;
 mod sections;
+mod strings;
 mod threads;
 mod tracing_data;
 

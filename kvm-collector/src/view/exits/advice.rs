@@ -3,24 +3,15 @@
 use std::collections::BTreeMap;
 
 use kvm_ebpf_common::Key;
-use serde::Serialize;
 
 use super::{
+    evidence::Evidence,
     groups::{GroupKey, GroupStats},
     names::KeyNames,
     row::idle_ns,
     vcpu_time::VcpuTime,
 };
 use crate::knowledge::advice::{self, Advice, Cause, Subject, TimeBreakdown};
-
-/// The numbers that advice is based on: those of all vCPUs of the VM.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Evidence {
-    /// Exits per second of a vCPU.
-    pub exits_per_vcpu_s: f64,
-    /// Share of the non-idle time of the exits in the time of the vCPUs, 0 to 1.
-    pub vcpu_time_ratio: f64,
-}
 
 /// Finds the advice on rows.
 ///
@@ -63,7 +54,8 @@ impl AdviceFinder {
         let is_halt = names.is_halt(event_key);
         let time = time_breakdown(group, idle_ns, is_halt, vcpu_time.of(&vm_key));
         let advice = find_with(group, event_key, names, time);
-        let evidence = evidence(time).filter(|_| !advice.is_empty());
+        let evidence =
+            Evidence::new(time.exits, time.busy_ns, time.vcpu_ns).filter(|_| !advice.is_empty());
         (advice, evidence)
     }
 }
@@ -100,18 +92,6 @@ fn find_with(
         })
         .collect();
     advice::find(Subject::Reason(&names.reason(event_key), &causes), time)
-}
-
-/// `None` if the time of the vCPUs is not known.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "rates and shares need no more precision"
-)]
-fn evidence(time: TimeBreakdown) -> Option<Evidence> {
-    (time.vcpu_ns > 0).then(|| Evidence {
-        exits_per_vcpu_s: time.exits as f64 * 1e9 / time.vcpu_ns as f64,
-        vcpu_time_ratio: time.busy_ns as f64 / time.vcpu_ns as f64,
-    })
 }
 
 fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool, vcpu_ns: u64) -> TimeBreakdown {

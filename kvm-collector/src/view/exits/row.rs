@@ -4,8 +4,8 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 use serde::Serialize;
 
 use super::{
-    advice::Evidence,
     details::{Bucket, CauseRow, Percentile, buckets, causes},
+    evidence::Evidence,
     groups::{GroupKey, GroupStats},
     labels::RowLabels,
     names::KeyNames,
