@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use super::usage::{UsageError, bail_usage};
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
-    recording::ReadError,
+    recording::{ReadError, is_directory_recording},
     source::Recording,
 };
 
@@ -34,7 +34,7 @@ impl Inputs {
     pub(super) fn find(given: &[PathBuf]) -> anyhow::Result<Self> {
         match given {
             [] => return Ok(Self::None),
-            [path] if is_stdin(path) || !path.is_dir() && !is_glob(path) => {
+            [path] if is_stdin(path) || is_one_recording(path) => {
                 return Ok(Self::One(path.clone()));
             }
             _ => {}
@@ -44,22 +44,21 @@ impl Inputs {
             if is_stdin(path) {
                 bail_usage!("-i -: standard input cannot be read together with other recordings");
             }
-            if path.is_dir() {
-                let all = entries(path)?;
-                files.extend(recordings_of(
-                    path,
-                    all.into_iter().filter(|it| it.is_file()),
-                )?);
-            } else if is_glob(path) {
-                files.extend(recordings_of(path, matches(path)?.into_iter())?);
-            } else if fs::metadata(path).is_ok_and(|it| !it.is_file()) {
-                // Each recording is opened twice.
-                bail_usage!(
-                    "-i {}: a pipe or device cannot be read together with other recordings",
-                    path.display()
-                );
-            } else {
+            if is_one_recording(path) {
+                if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+                    // Each recording is opened twice.
+                    bail_usage!(
+                        "-i {}: a pipe or device cannot be read together with other recordings",
+                        path.display()
+                    );
+                }
                 files.push(path.clone());
+            } else if path.is_dir() {
+                let all = entries(path)?;
+                let is_candidate = |it: &PathBuf| it.is_file() || is_directory_recording(it);
+                files.extend(recordings_of(path, all.into_iter().filter(is_candidate))?);
+            } else {
+                files.extend(recordings_of(path, matches(path)?.into_iter())?);
             }
         }
         remove_duplicates(&mut files);
@@ -87,6 +86,14 @@ impl Inputs {
 
 fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Returns whether a path names one recording: a file, or a directory of `perf record --threads`.
+fn is_one_recording(path: &Path) -> bool {
+    match path.is_dir() {
+        true => is_directory_recording(path),
+        false => !is_glob(path),
+    }
 }
 
 /// Returns whether a path is a glob. A file with this name is that file.
@@ -147,7 +154,7 @@ fn matches(glob: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
         found = next;
     }
-    found.retain(|it| it.is_file());
+    found.retain(|it| it.is_file() || is_directory_recording(it));
     Ok(found)
 }
 
@@ -161,7 +168,7 @@ fn recordings_of(
     for file in files {
         match Recording::open(&file) {
             Ok(_) => recordings.push(file),
-            Err(error @ ReadError::NotARecording { .. }) => {
+            Err(error @ (ReadError::NotARecording { .. } | ReadError::Unsuitable { .. })) => {
                 others += 1;
                 log::warn!("skipped: {error}");
             }

@@ -48,6 +48,12 @@ impl SelectedRecording {
         reasons: Option<&ReasonArgs>,
     ) -> anyhow::Result<Self> {
         let mut recording = Recording::open(path)?;
+        for event in recording.only_counted() {
+            log::warn!(
+                "{} has no events of {event}, because perf only counted them (as a member of a group with `:S`, or with --no-samples): record each event by itself",
+                path.display()
+            );
+        }
         let formats = events.select_from(recording.formats(), required, path)?;
         recording.select_events(&formats);
         let mut selection = target.for_recording()?;

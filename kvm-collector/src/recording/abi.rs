@@ -42,8 +42,14 @@ pub(super) mod record {
 /// `PERF_RECORD_MISC_KERNEL`: the event happened in kernel mode.
 pub(super) const MISC_KERNEL: u16 = 1;
 
+/// `PERF_TYPE_SOFTWARE`.
+pub(super) const TYPE_SOFTWARE: u32 = 1;
+
 /// `PERF_TYPE_TRACEPOINT`.
 pub(super) const TYPE_TRACEPOINT: u32 = 2;
+
+/// `PERF_COUNT_SW_DUMMY`: the software event by which perf records names and mappings. It never occurs.
+pub(super) const SOFTWARE_DUMMY: u64 = 9;
 
 /// Bits of `sample_type`. A sample has the values in this order, except for IDENTIFIER, which is first.
 pub(super) mod sample {
@@ -101,8 +107,10 @@ pub(super) mod feature {
     pub(crate) const TOTAL_MEM: u32 = 10;
     pub(crate) const CMDLINE: u32 = 11;
     pub(crate) const EVENT_DESC: u32 = 12;
+    pub(crate) const STAT: u32 = 19;
     pub(crate) const SAMPLE_TIME: u32 = 21;
     pub(crate) const CLOCKID: u32 = 23;
+    pub(crate) const DIR_FORMAT: u32 = 24;
     pub(crate) const COMPRESSED: u32 = 27;
     pub(crate) const CLOCK_DATA: u32 = 29;
     /// Our own feature: the id of the host's boot. perf skips unknown features of files, but warns of them in streams.

@@ -9,6 +9,9 @@ use super::abi::{TYPE_TRACEPOINT, flag, read_format, sample, u32_at, u64_at};
 /// The part of an event's `perf_event_attr` that decoding needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EventAttr {
+    /// `type` and `config`: the kind of event, and the number of the event.
+    pub(super) event_type: u32,
+    pub(super) config: u64,
     /// The number of the tracepoint. `None` for other events.
     pub(crate) tracepoint: Option<u64>,
     pub(crate) sample_type: u64,
@@ -16,6 +19,8 @@ pub(crate) struct EventAttr {
     pub(crate) sample_id_all: bool,
     /// Whether only some events were recorded, so that a sample stands for several events.
     pub(crate) is_sampled: bool,
+    /// Whether the event has no samples of its own, but is only counted in those of the leader of its group.
+    pub(crate) is_only_counted: bool,
     /// Number of events per sample (`sample_period`), for samples that do not contain it.
     period: u64,
     /// The id of the clock of the times. `None` means perf's own clock.
@@ -78,15 +83,18 @@ impl EventAttr {
     /// Parses a `perf_event_attr`. Its size depends on the kernel version.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let flags = u64_at(bytes, 40)?;
-        let is_tracepoint = u32_at(bytes, 0)? == TYPE_TRACEPOINT;
+        let (event_type, config) = (u32_at(bytes, 0)?, u64_at(bytes, 8)?);
         let sample_type = u64_at(bytes, 24)?;
         // This field is a frequency if a flag is set. Then only the samples have the period.
         let (period, is_frequency) = (u64_at(bytes, 16)?, flags & flag::FREQ != 0);
         Some(Self {
-            tracepoint: u64_at(bytes, 8).filter(|_| is_tracepoint),
+            event_type,
+            config,
+            tracepoint: (event_type == TYPE_TRACEPOINT).then_some(config),
             sample_type,
             read_format: u64_at(bytes, 32)?,
             is_sampled: is_frequency || period > 1,
+            is_only_counted: period == 0,
             period: if is_frequency { 1 } else { period.max(1) },
             sample_id_all: flags & flag::SAMPLE_ID_ALL != 0,
             // `clockid` exists since version 3 (96 bytes).
@@ -97,6 +105,14 @@ impl EventAttr {
 
     fn has(&self, bit: u64) -> bool {
         self.sample_type & bit != 0
+    }
+
+    /// Returns what samples of a tracepoint need but this event's do not have.
+    pub(super) fn missing_value(&self) -> Option<&'static str> {
+        if !self.has(sample::TIME) {
+            return Some("times");
+        }
+        (!self.has(sample::RAW)).then_some("raw data, which has the fields of the event")
     }
 
     /// Returns the offset of the event id in the body of a sample, in units of 8 bytes.

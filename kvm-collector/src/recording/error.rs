@@ -2,6 +2,10 @@
 
 use std::{io, path::PathBuf};
 
+/// How to get a recording.
+pub(super) const RECORD_KVM: &str =
+    "`kvm-collector record` and `perf record -a -e 'kvm:*'` record events of KVM";
+
 /// Reasons why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,12 +20,22 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The file is not in perf.data format.
-    #[error("{} is not a perf.data file: {found}; `kvm-collector record` and `perf record` write them", .path.display())]
+    #[error("{} is not a perf.data file, but {found}: {remedy}", .path.display())]
     NotARecording {
         /// The path of the file.
         path: PathBuf,
-        /// A description of the difference.
+        /// What the file is.
         found: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The file is in perf.data format, but was recorded without what is needed.
+    #[error("{} {problem}; {RECORD_KVM}", .path.display())]
+    Unsuitable {
+        /// The path of the file.
+        path: PathBuf,
+        /// What the file has, and what it does not have.
+        problem: String,
     },
     /// The recording is from a machine with the other byte order.
     #[error("{} is from a {other}-endian machine, and cannot be read on this machine: use a {other}-endian one", .path.display(),

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use super::{
     abi::{RECORD_HEADER, VERSION_PREFIX, feature, u32_at, u64_at},
     attr::EventAttr,
+    event_names,
+    strings::{read_string, read_strings},
     tracing_data,
 };
 
@@ -18,6 +20,12 @@ const MAX_IDS: usize = 1 << 24;
 #[derive(Debug, Default)]
 pub struct Metadata {
     pub(crate) attrs: Vec<EventAttr>,
+    /// The names of the events, in the order of `attrs`; empty if they are not known.
+    event_names: Vec<String>,
+    /// Whether `perf stat record` made the recording, which has no samples.
+    has_only_counts: bool,
+    /// Whether the samples are in further files of the same directory (`perf record --threads`).
+    pub(super) has_directory: bool,
     ids: Vec<(u64, u32)>,
     lookup: Lookup,
     /// Offset of the event id in the body of a sample.
@@ -148,16 +156,19 @@ impl Metadata {
     }
 
     /// The features that [`Metadata::add_feature`] uses.
-    pub(super) const USED_FEATURES: [u32; 12] = [
+    pub(super) const USED_FEATURES: [u32; 15] = [
         feature::TRACING_DATA,
         feature::HOSTNAME,
         feature::CPUDESC,
         feature::CPUID,
         feature::NRCPUS,
         feature::CMDLINE,
+        feature::EVENT_DESC,
         feature::OSRELEASE,
         feature::VERSION,
+        feature::STAT,
         feature::SAMPLE_TIME,
+        feature::DIR_FORMAT,
         feature::CLOCK_DATA,
         feature::BOOT_ID,
         feature::VM_NAMES,
@@ -171,6 +182,9 @@ impl Metadata {
             feature::CPUDESC => self.cpu = read_string(content),
             feature::CPUID => self.cpu_id = read_string(content),
             feature::NRCPUS => self.cpus_online = u32_at(content, 4),
+            feature::EVENT_DESC => self.event_names = event_names::decode(content),
+            feature::STAT => self.has_only_counts = true,
+            feature::DIR_FORMAT => self.has_directory = true,
             feature::CMDLINE => self.command = read_strings(content),
             feature::OSRELEASE => self.release = read_string(content),
             feature::VERSION => self.version = read_string(content),
@@ -195,6 +209,27 @@ impl Metadata {
         {
             self.formats = formats;
         }
+    }
+
+    /// Returns why the recording cannot have events of KVM that can be read, whatever its samples are.
+    pub(super) fn unsuitable(&self) -> Option<String> {
+        let tracepoints = self.attrs.iter().filter(|it| it.tracepoint.is_some());
+        let mut tracepoints = tracepoints.peekable();
+        if tracepoints.peek().is_none() {
+            let what = if self.has_only_counts {
+                "counts"
+            } else {
+                "samples"
+            };
+            let events = event_names::list(&self.attrs, &self.event_names);
+            return Some(format!(
+                "has no tracepoints, so it has no events of KVM: it has {what} of {events}"
+            ));
+        }
+        let missing = tracepoints.find_map(EventAttr::missing_value)?;
+        Some(format!(
+            "has tracepoints, but their samples have no {missing}"
+        ))
     }
 
     /// Prepares the lookup of ids. Call this after all attributes are added.
@@ -249,25 +284,4 @@ impl Metadata {
         let id = u64_at(body, self.id_offset?)?;
         self.attr_index(id)
     }
-}
-
-/// Reads a string in perf's format: its length, then the text with a NUL.
-fn read_string(content: &[u8]) -> Option<String> {
-    let text = content.get(4..)?.split(|byte| *byte == 0).next()?;
-    Some(String::from_utf8_lossy(text).into_owned())
-}
-
-/// Reads a list of strings in perf's format: their number, then the strings.
-fn read_strings(content: &[u8]) -> Vec<String> {
-    let mut rest = content.get(4..).unwrap_or_default();
-    let mut all = Vec::new();
-    // A wrong count does no harm: the loop ends with the content, since a string has at least 4 bytes.
-    for _ in 0..u32_at(content, 0).unwrap_or(0) {
-        let Some(text) = read_string(rest) else { break };
-        all.push(text);
-        let length = u32_at(rest, 0).and_then(|it| usize::try_from(it).ok());
-        let next = length.and_then(|it| it.checked_add(4));
-        rest = next.and_then(|it| rest.get(it..)).unwrap_or_default();
-    }
-    all
 }

@@ -10,7 +10,9 @@ use std::{
 use super::{
     abi::{FILE_HEADER_BYTES, MAGIC, PIPE_HEADER_BYTES, Section, u64_at},
     chunks::{Chunks, MAX_METADATA_BYTES},
+    directory,
     error::ReadError,
+    file_type::{FileType, START_BYTES},
     input::{ByteSource, Input},
     metadata::Metadata,
     sections::{read_attrs, read_features, read_section, read_stream_metadata},
@@ -22,11 +24,12 @@ use super::{
 pub struct Reader {
     path: PathBuf,
     metadata: Metadata,
-    chunks: Chunks,
+    /// The records of each file of the recording.
+    files: Vec<Chunks>,
 }
 
 impl Reader {
-    /// Opens a file. The path `-` means standard input.
+    /// Opens a file, or a directory that `perf record --threads` wrote. The path `-` means standard input.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -38,7 +41,7 @@ impl Reader {
         let file = if path == Path::new("-") {
             File::from(io::stdin().as_fd().try_clone_to_owned().map_err(io_error)?)
         } else {
-            File::open(path).map_err(io_error)?
+            File::open(directory::header_path(path)?).map_err(io_error)?
         };
         Self::new(file, path)
     }
@@ -52,11 +55,8 @@ impl Reader {
             path: path.to_owned(),
             source,
         };
-        let not_a_recording = |found: &str| ReadError::NotARecording {
-            path: path.to_owned(),
-            found: found.to_owned(),
-        };
         let mut start = Vec::with_capacity(FILE_HEADER_BYTES);
+        let is_file = file.metadata().is_ok_and(|it| it.is_file());
         let mut read = |bytes: usize, start: &mut Vec<u8>| {
             (&mut file)
                 .take(bytes as u64)
@@ -65,10 +65,7 @@ impl Reader {
         };
         read(PIPE_HEADER_BYTES, &mut start)?;
         let (Some(magic), Some(size)) = (u64_at(&start, 0), u64_at(&start, 8)) else {
-            return Err(not_a_recording(&format!(
-                "it has only {} bytes",
-                start.len()
-            )));
+            return Err(not_a_recording(path, &start));
         };
         if magic == MAGIC.swap_bytes() {
             return Err(ReadError::Endian {
@@ -76,7 +73,11 @@ impl Reader {
             });
         }
         if magic != MAGIC {
-            return Err(not_a_recording("it does not start with PERFILE2"));
+            // A pipe may have no more bytes yet.
+            if is_file {
+                read(START_BYTES - PIPE_HEADER_BYTES, &mut start)?;
+            }
+            return Err(not_a_recording(path, &start));
         }
         if size == PIPE_HEADER_BYTES as u64 {
             return Self::open_stream(file, path);
@@ -103,7 +104,7 @@ impl Reader {
         if is_file && metadata.is_recorded_by_us() {
             chunks.expect_end_marker();
         }
-        Self::finish_opening(path, metadata, chunks)
+        Self::finish_opening(path, metadata, vec![chunks])
     }
 
     fn open_file(file: File, path: &Path, start: &[u8]) -> Result<Self, ReadError> {
@@ -158,16 +159,26 @@ impl Reader {
         } else if !has_all_features {
             chunks.defect = Some("the part after its events is cut off".to_owned());
         }
-        Self::finish_opening(path, metadata, chunks)
+        let mut files = vec![chunks];
+        if metadata.has_directory {
+            files.extend(directory::open_data_files(path)?);
+        }
+        Self::finish_opening(path, metadata, files)
     }
 
+    /// Checks that events of KVM can be read. The first of `files` is that with the metadata.
     fn finish_opening(
         path: &Path,
         mut metadata: Metadata,
-        mut chunks: Chunks,
+        mut files: Vec<Chunks>,
     ) -> Result<Self, ReadError> {
         let problem = if metadata.attrs.is_empty() {
             "it has no events"
+        } else if let Some(problem) = metadata.unsuitable() {
+            return Err(ReadError::Unsuitable {
+                path: path.to_owned(),
+                problem,
+            });
         } else if metadata.formats.is_empty() {
             "it has no formats of its events; `perf record` does not write them when it is killed"
         } else {
@@ -175,12 +186,12 @@ impl Reader {
             return Ok(Self {
                 path: path.to_owned(),
                 metadata,
-                chunks,
+                files,
             });
         };
-        let reason = chunks
-            .defect
-            .take()
+        let reason = files
+            .first_mut()
+            .and_then(|it| it.defect.take())
             .map(|it| format!(" ({it})"))
             .unwrap_or_default();
         Err(ReadError::Header {
@@ -201,8 +212,21 @@ impl Reader {
         &self.path
     }
 
-    /// Returns the metadata, and the reader of the records.
-    pub(crate) fn into_parts(self) -> (Metadata, Chunks) {
-        (self.metadata, self.chunks)
+    /// Returns the metadata, and a reader of the records of each file.
+    pub(crate) fn into_parts(self) -> (Metadata, Vec<Chunks>) {
+        (self.metadata, self.files)
+    }
+}
+
+/// Says what a file is that does not start like a recording, given its first bytes.
+fn not_a_recording(path: &Path, start: &[u8]) -> ReadError {
+    let FileType { name, remedy } = match directory::is_data_file(path) {
+        true => FileType::part_of_directory(),
+        false => FileType::recognize(start),
+    };
+    ReadError::NotARecording {
+        path: path.to_owned(),
+        found: name,
+        remedy,
     }
 }

@@ -113,8 +113,18 @@ fn other_files_are_errors_that_say_why() {
             .unwrap_err()
             .to_string()
     };
-    assert!(error(b"").contains("it has only 0 bytes"));
-    assert!(error(b"hello, world! what a nice day it is").contains("does not start with PERFILE2"));
+    assert!(error(b"").contains("is not a perf.data file, but empty: `kvm-collector record`"));
+    assert!(error(b"hello, world! what a nice day it is").contains("but text: read the recording"));
+    let trace_cmd = error(b"\x17\x08\x44tracing6\0\0\x08\0\x10\0\0");
+    assert!(trace_cmd.contains("but a trace.dat file of trace-cmd (version 6): no tool converts"));
+    assert!(
+        error(b"\x1f\x8b\x08\x08").contains("but compressed by gzip: unpack it with `gzip -d`")
+    );
+    let folder_error = read_lines(&folder.file("")).unwrap_err().to_string();
+    assert!(
+        folder_error.contains("but a directory: give a file"),
+        "{folder_error}"
+    );
     let mut swapped = small_recording(&folder, None, true);
     swapped[..8].reverse();
     assert!(error(&swapped).contains("-endian machine"));

@@ -158,8 +158,8 @@ pub(in crate::cli) struct ExitsArgs {
     /// Print tuning advice for expensive rows
     ///
     /// A row is expensive if it has at least 5 % of the exits or of the non-idle time of its VM or
-    /// vCPU, and at least 1 ms of non-idle time per second. Also collects causes. docs/advice.md
-    /// explains the advice.
+    /// vCPU, and if that is at least 1 ms per second, and 1 % of the time of the vCPUs. Also collects
+    /// causes. docs/advice.md explains the advice.
     #[arg(long, help_heading = "Output")]
     pub(super) advice: bool,
 

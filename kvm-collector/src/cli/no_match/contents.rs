@@ -6,7 +6,7 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{
     model::{Event, StreamItem, VmName, capacity::MAX_KNOWN_TASKS},
-    recording::ReadError,
+    recording::{ReadError, is_directory_recording},
     source::{PlaybackOptions, Recording},
     tracefs::{EventName, Field, Format, ReasonNames},
 };
@@ -89,7 +89,7 @@ impl Contents {
     /// Reads a recording once more. `None` if that is not possible: because it is not a regular file, because it
     /// has changed, or because it has more threads than are stored.
     pub(super) fn read(path: &Path) -> Option<Self> {
-        if !path.is_file() {
+        if !path.is_file() && !is_directory_recording(path) {
             return None;
         }
         let mut recording = Recording::open(path).ok()?;

@@ -6,7 +6,7 @@ use super::escape::Text;
 use crate::{
     format::{
         row_names::{exact, row_name, with_name},
-        units::{percent, plural},
+        units::{percent, plural, rate},
     },
     view::{Advice, ExitRow, ExitsReport, Finding, findings},
 };
@@ -58,6 +58,13 @@ fn evidence(row: &ExitRow) -> String {
         percent(row.cost_ratio),
         plural(row.count, "exit")
     );
+    if let Some(numbers) = row.evidence {
+        html += &format!(
+            ", {} per second of a vCPU, {} of the time of the vCPUs",
+            rate(numbers.exits_per_vcpu_s),
+            percent(numbers.vcpu_time_ratio)
+        );
+    }
     if let Some(cause) = row.causes.first() {
         let name = with_name(&cause.cause, cause.name.as_deref());
         html += &format!(", most often {}", Text(name));

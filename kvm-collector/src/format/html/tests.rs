@@ -84,6 +84,7 @@ fn report() -> ExitsReport {
             topic: "serial",
             text: "Log less",
         }],
+        evidence: None,
     };
     ExitsReport {
         view: "exits",

@@ -4,9 +4,12 @@ use std::io::{self, Write};
 
 use super::{style::TextStyle, table::INDENT};
 use crate::{
-    format::row_names::{as_text, row_name},
+    format::{
+        row_names::{as_text, row_name},
+        units::{percent, rate},
+    },
     outside_text::OutsideText,
-    view::{Advice, ExitRow, Finding, findings},
+    view::{Advice, Evidence, ExitRow, Finding, findings},
 };
 
 /// Maximum number of rows that are listed with a text. The rest is counted.
@@ -26,14 +29,17 @@ pub(super) fn write_advice(
         return Ok(());
     }
     let title = style.bold("advice");
-    writeln!(out, "\n{INDENT}{title} (explained in docs/advice.md)")?;
+    writeln!(
+        out,
+        "\n{INDENT}{title} (explained in docs/advice.md), with the exits/s and the time share of a vCPU"
+    )?;
     for finding in findings {
         let Finding { advice, rows } = finding;
         let Advice { topic, text } = advice;
         let mut names: Vec<_> = rows
             .iter()
             .take(MAX_ROWS)
-            .map(|row| row_name(row, as_text))
+            .map(|row| name_with_evidence(row))
             .collect();
         if rows.len() > MAX_ROWS {
             names.push(format!("{} more", rows.len() - MAX_ROWS));
@@ -45,6 +51,22 @@ pub(super) fn write_advice(
         }
     }
     Ok(())
+}
+
+/// Returns the name of a row, and the numbers that its advice is based on.
+fn name_with_evidence(row: &ExitRow) -> String {
+    match row.evidence {
+        Some(Evidence {
+            exits_per_vcpu_s,
+            vcpu_time_ratio,
+        }) => format!(
+            "{} ({}/s, {})",
+            row_name(row, as_text),
+            rate(exits_per_vcpu_s),
+            percent(vcpu_time_ratio)
+        ),
+        None => row_name(row, as_text),
+    }
 }
 
 /// Splits text into lines of at most [`MAX_LINE`] characters. A longer word gets a line of its own.

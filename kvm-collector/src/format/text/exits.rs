@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         model::Loss,
-        view::{Advice, Bucket, CauseRow, VcpuRow},
+        view::{Advice, Bucket, CauseRow, Evidence, VcpuRow},
     };
 
     fn row(reason: &str, count: u64, time_ns: u64) -> ExitRow {
@@ -160,6 +160,10 @@ mod tests {
                 topic: "halt",
                 text: "wait",
             }],
+            evidence: Some(Evidence {
+                exits_per_vcpu_s: 2_345.2,
+                vcpu_time_ratio: 0.041,
+            }),
         }
     }
 
@@ -242,7 +246,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("  advice (explained in docs/advice.md)\n  halt: web (pid 7), vCPU 0, hlt; web (pid 7), vCPU 0, UNKNOWN(0x99)\n      wait\n"),
+            text.contains("  advice (explained in docs/advice.md), with the exits/s and the time share of a vCPU\n  halt: web (pid 7), vCPU 0, hlt (2,345/s, 4.10%); web (pid 7), vCPU 0, UNKNOWN(0x99) (2,345/s, 4.10%)\n      wait\n"),
             "{text}"
         );
         assert_eq!(

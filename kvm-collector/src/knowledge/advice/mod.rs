@@ -29,11 +29,21 @@ pub(crate) fn find(subject: Subject<'_>, time: TimeBreakdown) -> Vec<Advice> {
         }
         Subject::Kind(cause) => found.extend(causes::advice(cause, time)),
     }
+    found.retain(|it| has_evidence(*it, time));
     let in_vmm = |advice: &Advice| reasons::ABOUT_VMM.contains(advice);
     if time.is_mostly_vmm() && !found.iter().any(in_vmm) {
         found.push(topics::VMM);
     }
     found
+}
+
+/// Returns whether the numbers support an advice. Healthy guests have these exits, too.
+fn has_evidence(advice: Advice, time: TimeBreakdown) -> bool {
+    match advice {
+        topics::HOST_INTERRUPTS => time.exceeds_ticks(),
+        topics::HALT => time.exceeds_wakeups(),
+        _ => true,
+    }
 }
 
 /// Returns the advice that applies to at least a quarter of the occurrences of all known causes, the most frequent
@@ -71,6 +81,7 @@ mod tests {
         halted_ns: 0,
         preempted_ns: 1_000,
         busy_ns: 10_000,
+        vcpu_ns: 100_000,
         is_halt: false,
     };
     const IN_VMM: TimeBreakdown = TimeBreakdown {

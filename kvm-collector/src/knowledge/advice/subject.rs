@@ -35,6 +35,8 @@ pub(crate) struct TimeBreakdown {
     pub(crate) preempted_ns: u64,
     /// All time except idle time.
     pub(crate) busy_ns: u64,
+    /// Time of the vCPUs, in the guest and outside of it. 0 if it is not known.
+    pub(crate) vcpu_ns: u64,
     /// The guest is halted while the VMM has control.
     pub(crate) is_halt: bool,
 }
@@ -44,7 +46,36 @@ pub(crate) struct TimeBreakdown {
 /// in the kernel.
 const MIN_MEAN_VMM_NS: u64 = 500;
 
+/// The largest `CONFIG_HZ`: a busy vCPU has at most as many exits per second because of the host's tick.
+const MAX_HZ: u64 = 1_000;
+
+/// Exits per second of a vCPU that the host's tick and the guest's own timer interrupts explain.
+const MAX_TICKS_PER_S: u64 = 2 * MAX_HZ;
+
+/// Wakeups per second of a vCPU that a guest with little work has.
+const MAX_WAKEUPS_PER_S: u64 = 1_000;
+
+/// Non-idle time that matters at any rate, as a part of the time of the vCPUs: 1/20 (5 %).
+const LARGE_PART_OF_VCPU_TIME: u64 = 20;
+
 impl TimeBreakdown {
+    /// Returns true if there are more interrupts than the timers of the host and the guest explain, or if they cost
+    /// more than timers do.
+    pub(crate) fn exceeds_ticks(&self) -> bool {
+        self.exceeds_rate(MAX_TICKS_PER_S)
+    }
+
+    /// Returns true if vCPUs wake up more often than those of a guest with little work, or if that costs much.
+    pub(crate) fn exceeds_wakeups(&self) -> bool {
+        self.exceeds_rate(MAX_WAKEUPS_PER_S)
+    }
+
+    fn exceeds_rate(&self, per_vcpu_s: u64) -> bool {
+        let expected = u128::from(self.vcpu_ns) * u128::from(per_vcpu_s) / 1_000_000_000;
+        u128::from(self.exits) > expected
+            || self.busy_ns.saturating_mul(LARGE_PART_OF_VCPU_TIME) >= self.vcpu_ns
+    }
+
     /// Returns true if most exits go to the VMM. It does not depend on the time in the kernel, or on how long the
     /// VMM takes.
     pub(crate) fn goes_to_vmm(&self) -> bool {

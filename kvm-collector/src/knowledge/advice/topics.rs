@@ -92,7 +92,7 @@ topics! {
     "KVM emulates accesses to the interrupt controller. APICv (kvm_intel.enable_apicv) or AVIC (kvm_amd.avic) does most of this in hardware, so check that it is on and stays on. Otherwise use x2APIC and PV EOI, or hv-vapic for Windows."
 
     HOST_INTERRUPTS "host-interrupts"
-    "Interrupts of the host stop the guest; /proc/interrupts shows which. Keep device interrupts and timers off the CPUs that run vCPUs (IRQ affinity, nohz_full, isolcpus), and use posted interrupts for assigned devices."
+    "More interrupts of the host stop the guest than its tick explains; /proc/interrupts shows which. Keep device interrupts and timers off the CPUs that run vCPUs (IRQ affinity, nohz_full, isolcpus), and use posted interrupts for assigned devices."
 
     WINDOW "interrupt-window"
     "An interrupt waits until the guest can take it, and KVM needs an exit to deliver it. APICv or AVIC delivers interrupts without such exits."

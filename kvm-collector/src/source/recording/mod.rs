@@ -6,12 +6,16 @@ mod names;
 mod playback;
 mod player;
 mod prefetch;
+mod recording_files;
 mod scan;
 mod time_limits;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use self::{attr_selection::AttrSelection, player::Player, prefetch::with_prefetch, scan::Scanner};
+use self::{
+    attr_selection::AttrSelection, player::Player, prefetch::with_prefetch,
+    recording_files::RecordingFiles, scan::Scanner,
+};
 pub use self::{
     names::RecordedNames,
     playback::{PlaybackContext, PlaybackOptions, RecordingSummary},
@@ -21,18 +25,22 @@ use crate::{
     model::StreamItem,
     recording::{Chunks, Metadata, ReadError, Reader},
     timing::Attribution,
-    tracefs::Format,
+    tracefs::{EventName, Format},
 };
 
 /// A recording that can be played.
 #[derive(Debug)]
 pub struct Recording {
+    /// The path of the recording, for messages.
+    path: PathBuf,
     metadata: Metadata,
-    chunks: Chunks,
+    /// The records of each file of the recording.
+    files: Vec<Chunks>,
     /// The formats of all recorded events, sorted by name.
     formats: Vec<Format>,
     /// The selection for each attr.
     attrs: Vec<AttrSelection>,
+    only_counted: Vec<EventName>,
     identifies_vcpus: bool,
 }
 
@@ -59,21 +67,35 @@ impl Recording {
                 ),
             }
         }
-        let is_recorded = |format: &Format| {
+        let attrs_of = |format: &Format| {
             let id = Some(u64::from(format.id));
-            metadata.attrs.iter().any(|attr| attr.tracepoint == id)
+            let attrs = metadata.attrs.iter();
+            attrs.filter(move |attr| attr.tracepoint == id)
         };
-        formats.retain(is_recorded);
+        formats.retain(|it| attrs_of(it).next().is_some());
         formats.sort_by_key(Format::event_name);
         formats.dedup_by_key(|it| it.id);
-        let (metadata, chunks) = reader.into_parts();
+        // These have no samples to read.
+        let is_only_counted = |it: &mut Format| attrs_of(it).all(|attr| attr.is_only_counted);
+        let only_counted = formats.extract_if(.., is_only_counted);
+        let only_counted = only_counted.map(|it| it.event_name()).collect();
+        let path = reader.path().to_owned();
+        let (metadata, files) = reader.into_parts();
         Self {
             attrs: vec![AttrSelection::default(); metadata.attrs.len()],
+            path,
             metadata,
-            chunks,
+            files,
             formats,
+            only_counted,
             identifies_vcpus: false,
         }
+    }
+
+    /// Returns the events that perf counted without recording them.
+    #[must_use]
+    pub fn only_counted(&self) -> &[EventName] {
+        &self.only_counted
     }
 
     /// Returns the metadata of the recording.
@@ -151,6 +173,16 @@ impl Recording {
             self.identifies_vcpus,
             options,
         );
-        with_prefetch(self.chunks, scanner, |next| player.play(next, &mut each))
+        // Pipes are not prefetched: a thread that waits for their data could not be stopped.
+        let is_pipe = self.files.iter().any(|it| !it.is_file());
+        let mut files = RecordingFiles::new(self.files, &scanner);
+        if is_pipe {
+            return player.play(&mut || files.next(), &mut each);
+        }
+        with_prefetch(
+            &self.path,
+            || files.next(),
+            |next| player.play(next, &mut each),
+        )
     }
 }

@@ -9,7 +9,7 @@ use super::{
     clock::RecordingClock,
     names::RecordedNames,
     playback::{PlaybackContext, PlaybackOptions, RecordingSummary},
-    prefetch::ReadStep,
+    recording_files::ReadStep,
     scan::{QueuedRecord, RecordKind, ScannedChunk},
 };
 use crate::{

@@ -1,10 +1,10 @@
 //! Prefetching: while events are played, a second thread reads, decompresses and scans the next
 //! chunks of the recording.
 
-use std::{mem, sync::mpsc, thread};
+use std::{mem, path::Path, sync::mpsc, thread};
 
-use super::scan::{ScannedChunk, Scanner};
-use crate::recording::{Chunks, NextChunk, ReadError};
+use super::recording_files::ReadStep;
+use crate::recording::ReadError;
 
 /// Bytes that are handed over at a time. Handing over wakes the other thread, which takes as long
 /// as scanning a chunk.
@@ -12,15 +12,6 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Chunks that are handed over at a time, if few of their bytes are needed.
 const MAX_BATCH_CHUNKS: usize = 16;
-
-/// The result of reading on in a recording.
-#[derive(Debug)]
-pub(super) enum ReadStep {
-    /// The next chunk.
-    Chunk(ScannedChunk),
-    /// The end of the recording; with a message if it ends too early.
-    End(Option<String>),
-}
 
 impl ReadStep {
     fn bytes(&self) -> usize {
@@ -31,26 +22,14 @@ impl ReadStep {
     }
 }
 
-/// Reads a recording, while `play` calls its argument for one step after the other. `play` may
-/// return at any time; it must not ask for another step after an end or an error.
+/// Reads a recording with `next`, while `play` calls its argument for one step after the other. `play`
+/// may return at any time; it must not ask for another step after an end or an error. `path` is only for
+/// messages.
 pub(super) fn with_prefetch<R>(
-    mut chunks: Chunks,
-    mut scanner: Scanner<'_>,
+    path: &Path,
+    mut next: impl FnMut() -> Result<ReadStep, ReadError> + Send,
     play: impl FnOnce(&mut dyn FnMut() -> Result<ReadStep, ReadError>) -> R,
 ) -> R {
-    // Pipes are not prefetched: a thread that waits for their data could not be stopped.
-    let is_file = chunks.is_file();
-    let path = chunks.path().to_owned();
-    let mut next = move || {
-        Ok(match chunks.next()? {
-            NextChunk::Chunk(chunk) => ReadStep::Chunk(scanner.scan(chunk)),
-            NextChunk::End => ReadStep::End(None),
-            NextChunk::Damaged(defect) => ReadStep::End(Some(defect)),
-        })
-    };
-    if !is_file {
-        return play(&mut next);
-    }
     thread::scope(|scope| {
         // One batch is played, one waits in the channel, and one is being read.
         let (sender, batches) = mpsc::sync_channel::<Vec<_>>(1);
@@ -77,7 +56,7 @@ pub(super) fn with_prefetch<R>(
         // panics as well.
         play(&mut move || match spawn_error.take() {
             Some(source) => Err(ReadError::Io {
-                path: path.clone(),
+                path: path.to_owned(),
                 source,
             }),
             None => steps.next().unwrap_or(Ok(ReadStep::End(None))),

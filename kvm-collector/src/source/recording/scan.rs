@@ -99,8 +99,8 @@ impl QueuedRecord {
     }
 }
 
-/// Scans the chunks of a recording, which must be in file order.
-#[derive(Debug)]
+/// Scans the chunks of a file, which must be in file order.
+#[derive(Debug, Clone)]
 pub(super) struct Scanner<'a> {
     metadata: &'a Metadata,
     /// By attr: the minimum length of its records; `None` if its samples are not needed.
@@ -137,6 +137,18 @@ impl<'a> Scanner<'a> {
             last_ns: 0,
             has_open_loss: false,
         }
+    }
+
+    /// Returns the latest time of the records scanned so far.
+    pub(super) fn newest_ns(&self) -> u64 {
+        self.newest_ns
+    }
+
+    /// Returns a chunk that says that all further records of the file are missing.
+    pub(super) fn scan_gap(&mut self) -> ScannedChunk {
+        let mut gap = self.scan(Bytes::new());
+        self.add_loss(&mut gap.queued, QueuedRecord::marker(QueuedRecord::MISSING));
+        gap
     }
 
     /// Scans the next chunk.

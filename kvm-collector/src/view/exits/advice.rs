@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use kvm_ebpf_common::Key;
+
 use super::{
+    evidence::Evidence,
     groups::{GroupKey, GroupStats},
     names::KeyNames,
     row::idle_ns,
+    vcpu_time::VcpuTime,
 };
 use crate::knowledge::advice::{self, Advice, Cause, Subject, TimeBreakdown};
 
@@ -34,47 +38,63 @@ impl AdviceFinder {
         }
     }
 
-    /// Returns the advice on a group.
-    pub(super) fn find(&self, key: &GroupKey, names: &KeyNames<'_>) -> Vec<Advice> {
-        let group = self.groups.get(&key_of_all_vcpus(key));
+    /// Returns the advice on a group, and what it is based on.
+    pub(super) fn find(
+        &self,
+        key: &GroupKey,
+        names: &KeyNames<'_>,
+        vcpu_time: &VcpuTime,
+    ) -> (Vec<Advice>, Option<Evidence>) {
+        let vm_key = key_of_all_vcpus(key);
+        let group = self.groups.get(&vm_key);
         let Some((group, event_key)) = group.zip(key.key) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
-        let x86 = names.reasons.is_x86();
-        let time = time_breakdown(
-            group,
-            idle_ns(key, &group.totals, names),
-            names.is_halt(event_key),
-        );
-        if let Some((kind, _)) = names.counted_event {
-            let cause = Cause {
-                kind: &kind.name,
-                code: event_key.code << kind.code_shift,
-                class: event_key.subcode,
-                x86,
-            };
-            return advice::find(Subject::Kind(cause), time);
-        }
-        let causes = group.causes.as_ref();
-        let ranked = causes.map(|it| it.ranked()).unwrap_or_default();
-        let causes: Vec<_> = ranked
-            .iter()
-            .filter_map(|(cause, count)| {
-                let (kind, _) = names.cause_kind(*cause)?;
-                let cause = Cause {
-                    kind: &kind.name,
-                    code: cause.code << kind.code_shift,
-                    class: cause.subcode,
-                    x86,
-                };
-                Some((cause, count.at_least))
-            })
-            .collect();
-        advice::find(Subject::Reason(&names.reason(event_key), &causes), time)
+        let idle_ns = idle_ns(key, &group.totals, names);
+        let is_halt = names.is_halt(event_key);
+        let time = time_breakdown(group, idle_ns, is_halt, vcpu_time.of(&vm_key));
+        let advice = find_with(group, event_key, names, time);
+        let evidence =
+            Evidence::new(time.exits, time.busy_ns, time.vcpu_ns).filter(|_| !advice.is_empty());
+        (advice, evidence)
     }
 }
 
-fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool) -> TimeBreakdown {
+fn find_with(
+    group: &GroupStats,
+    event_key: Key,
+    names: &KeyNames<'_>,
+    time: TimeBreakdown,
+) -> Vec<Advice> {
+    let x86 = names.reasons.is_x86();
+    if let Some((kind, _)) = names.counted_event {
+        let cause = Cause {
+            kind: &kind.name,
+            code: event_key.code << kind.code_shift,
+            class: event_key.subcode,
+            x86,
+        };
+        return advice::find(Subject::Kind(cause), time);
+    }
+    let causes = group.causes.as_ref();
+    let ranked = causes.map(|it| it.ranked()).unwrap_or_default();
+    let causes: Vec<_> = ranked
+        .iter()
+        .filter_map(|(cause, count)| {
+            let (kind, _) = names.cause_kind(*cause)?;
+            let cause = Cause {
+                kind: &kind.name,
+                code: cause.code << kind.code_shift,
+                class: cause.subcode,
+                x86,
+            };
+            Some((cause, count.at_least))
+        })
+        .collect();
+    advice::find(Subject::Reason(&names.reason(event_key), &causes), time)
+}
+
+fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool, vcpu_ns: u64) -> TimeBreakdown {
     let totals = &group.totals;
     TimeBreakdown {
         exits: totals.timed_count(),
@@ -82,13 +102,14 @@ fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool) -> TimeBreakd
         halted_ns: totals.halted_ns,
         preempted_ns: totals.preempted_ns,
         busy_ns: totals.total_ns.saturating_sub(idle_ns),
+        vcpu_ns,
         is_halt,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kvm_ebpf_common::{Key, bucket_index};
+    use kvm_ebpf_common::bucket_index;
 
     use super::*;
     use crate::{model::ExitTotals, tracefs::Format};
@@ -141,7 +162,7 @@ mod tests {
         finder.add(&key(0, HLT), &group(100, 40_000_000, 0));
         finder.add(&key(1, HLT), &group(100, 90_000_000, 0));
         let topics = |vcpu, code| {
-            let found = finder.find(&key(vcpu, code), &names);
+            let (found, _) = finder.find(&key(vcpu, code), &names, &VcpuTime::default());
             found.iter().map(|it| it.topic).collect::<Vec<_>>()
         };
         for vcpu in 0..2 {

@@ -88,6 +88,19 @@ pub struct VcpuTotals {
 }
 
 impl VcpuTotals {
+    /// Returns the time of which it is known where it went, with that of the exit in progress.
+    pub(super) fn known_ns(&self) -> u64 {
+        let times = [
+            self.guest_ns,
+            self.kernel_ns,
+            self.vmm_ns,
+            self.halted_ns,
+            self.preempted_ns,
+            self.open_ns,
+        ];
+        times.into_iter().fold(0, u64::saturating_add)
+    }
+
     fn add(&mut self, other: &Self) {
         for (to, from) in [
             (&mut self.exits, other.exits),

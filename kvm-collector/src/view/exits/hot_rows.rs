@@ -11,6 +11,10 @@ const MIN_PART_OF_TOTAL: u64 = 20;
 /// second.
 const MIN_PART_OF_ELAPSED: u64 = 1000;
 
+/// The non-idle time of a hot row is also at least 1/100 (1 %) of the time of its VM's vCPUs, or of its
+/// vCPU. The ticks and wakeups of a healthy guest cost less.
+const MIN_PART_OF_VCPU_TIME: u64 = 100;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Totals {
     count: u64,
@@ -47,8 +51,8 @@ impl HotRowDetector {
         totals.cost_ns = totals.cost_ns.saturating_add(cost_ns);
     }
 
-    /// Returns whether a row is hot.
-    pub(super) fn is_hot(&self, key: &GroupKey, count: u64, cost_ns: u64) -> bool {
+    /// Returns whether a row is hot. `vcpu_ns` is the time of its VM's vCPUs, or of its vCPU.
+    pub(super) fn is_hot(&self, key: &GroupKey, count: u64, cost_ns: u64, vcpu_ns: u64) -> bool {
         let totals = self
             .totals
             .get(&totals_key(key))
@@ -58,6 +62,7 @@ impl HotRowDetector {
             |part: u64, total: u64| part > 0 && part.saturating_mul(MIN_PART_OF_TOTAL) >= total;
         (is_large(count, totals.count) || is_large(cost_ns, totals.cost_ns))
             && cost_ns.saturating_mul(MIN_PART_OF_ELAPSED) >= self.elapsed_ns
+            && cost_ns.saturating_mul(MIN_PART_OF_VCPU_TIME) >= vcpu_ns
     }
 }
 
@@ -74,7 +79,7 @@ mod tests {
         let mut detector = HotRowDetector::new(1_000_000_000);
         detector.add_row(&vm(1), 1000, 500_000_000);
         detector.add_row(&vm(2), 100, 10_000_000);
-        let is_hot = |tgid, count, cost_ns| detector.is_hot(&vm(tgid), count, cost_ns);
+        let is_hot = |tgid, count, cost_ns| detector.is_hot(&vm(tgid), count, cost_ns, 100_000_000);
         assert!(is_hot(1, 50, 1_000_000), "5 % of the exits");
         assert!(!is_hot(1, 49, 24_000_000), "less than 5 % of both");
         assert!(is_hot(1, 1, 25_000_000), "5 % of the time");
@@ -82,5 +87,8 @@ mod tests {
         assert!(!is_hot(2, 50, 999_999), "less than 1 ms per second");
         assert!(!is_hot(3, 0, 0));
         assert!(is_hot(3, u64::MAX, u64::MAX));
+        let of_vcpus = |vcpu_ns| detector.is_hot(&vm(2), 50, 1_000_000, vcpu_ns);
+        assert!(of_vcpus(100_000_000), "1 % of the time of its vCPUs");
+        assert!(!of_vcpus(100_000_001), "less");
     }
 }

@@ -2,11 +2,14 @@
 //! earlier report.
 
 mod advice;
+#[cfg(test)]
+mod advice_tests;
 mod baseline;
 mod baseline_error;
 mod change;
 mod details;
 mod diff;
+mod evidence;
 mod exit_names;
 mod exit_record;
 mod findings;
@@ -22,6 +25,7 @@ mod row_stats;
 mod slow_exit;
 mod slowest_exits;
 mod vcpu_row;
+mod vcpu_time;
 
 pub use crate::knowledge::advice::Advice;
 pub use baseline::Baseline;
@@ -29,6 +33,7 @@ pub use baseline_error::BaselineError;
 pub use change::{RateChange, TimeChange};
 pub use details::{Bucket, CauseRow, Percentile};
 pub use diff::{DiffReport, DiffRow, DiffState};
+pub use evidence::Evidence;
 pub use exit_names::{CauseName, ExitNames, ReasonName};
 pub use exit_record::{Address, ExitRecord, ExitRecords};
 pub use findings::{Finding, findings};

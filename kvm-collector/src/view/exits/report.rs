@@ -11,6 +11,7 @@ use super::{
     options::{ExitsOptions, SortKey},
     row::{ExitRow, exit_row, idle_ns},
     vcpu_row::{VcpuRow, vcpu_rows},
+    vcpu_time::VcpuTime,
 };
 use crate::model::{ExitTotals, Loss, VMEXIT, VmName};
 
@@ -80,6 +81,7 @@ impl ExitsReport {
         let mut all_idle_ns = 0;
         let elapsed_ns = end_ns.saturating_sub(start_ns);
         let mut hot_rows = HotRowDetector::new(elapsed_ns);
+        let vcpu_time = VcpuTime::new(groups, elapsed_ns, names);
         let mut advice = AdviceFinder::default();
         for (key, group) in groups.iter() {
             let totals = &group.totals;
@@ -96,8 +98,9 @@ impl ExitsReport {
             .map(|(key, group)| {
                 let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, labels);
                 let cost_ns = row.time_ns.saturating_sub(row.idle_ns);
-                if options.advice && hot_rows.is_hot(key, row.count, cost_ns) {
-                    row.advice = advice.find(key, names);
+                let is_hot = || hot_rows.is_hot(key, row.count, cost_ns, vcpu_time.of(key));
+                if options.advice && is_hot() {
+                    (row.advice, row.evidence) = advice.find(key, names, &vcpu_time);
                 }
                 row
             })

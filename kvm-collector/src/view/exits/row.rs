@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{
     details::{Bucket, CauseRow, Percentile, buckets, causes},
+    evidence::Evidence,
     groups::{GroupKey, GroupStats},
     labels::RowLabels,
     names::KeyNames,
@@ -115,6 +116,9 @@ pub struct ExitRow {
     /// Advice on the exits, if requested and known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Advice>,
+    /// What the advice is based on, if there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 impl ExitRow {
@@ -211,6 +215,7 @@ pub(super) fn exit_row(
             .map(|causes| causes.unseen())
             .filter(|_| options.causes > 0),
         advice: Vec::new(),
+        evidence: None,
     }
 }
 
