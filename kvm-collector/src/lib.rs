@@ -27,5 +27,5 @@ macro_rules! modules {
 
 pub mod cli;
 modules! {
-    convert, doctor, format, guest, host, knowledge, model, probe, recording, session, source, timing, tracefs, tui, view,
+    convert, doctor, format, guest, host, knowledge, model, output_file, probe, recording, session, source, timing, tracefs, tui, view,
 }

@@ -10,7 +10,8 @@ use std::{
 use graph::{Graph, cycles};
 
 /// The top-level modules. Each may use those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
+    "output_file",
     "tracefs",
     "host",
     "guest",

@@ -7,7 +7,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{output, time_range::RangeArgs, usage::bail_usage};
+use super::{named_output::open_stdout, time_range::RangeArgs, usage::bail_usage};
 use crate::format::json;
 use listing::{Listing, Subject};
 
@@ -61,7 +61,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         Some(path) => Listing::of_recording(path, &subjects, &args.events, &args.range)?,
         None => Listing::of_host(&subjects, &args.events)?,
     };
-    let mut out = output::open_output(None)?;
+    let mut out = open_stdout()?;
     if args.json {
         json::write_line(&listing, &mut out)?;
     } else {
