@@ -1,6 +1,6 @@
 //! Arguments of `exits`.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
