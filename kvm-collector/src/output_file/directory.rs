@@ -5,7 +5,7 @@ use std::{
     fs::File,
     hash::{BuildHasher as _, RandomState},
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::PathBuf,
 };
 
@@ -111,18 +111,36 @@ impl Directory {
         Ok(allows_others(&status) && !is_owner_known)
     }
 
+    /// Creates a file without a name, which the kernel removes if the process ends before it is linked. `None` if the file system
+    /// or the missing `/proc` does not permit it.
+    pub(super) fn create_unnamed(&self) -> io::Result<Option<File>> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.0, ".", flags, FILE_MODE) {
+            // The last two are the errors of kernels and file systems that do not know the flag.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(None),
+            result => File::from(result?),
+        };
+        let can_link = rustix::fs::stat(link_of(&file)).is_ok();
+        Ok(can_link.then_some(file))
+    }
+
     /// Creates a file with a new name, which starts with a dot. Returns it and its name.
-    pub(super) fn create_temporary(&self) -> io::Result<(File, OsString)> {
+    pub(super) fn create_named(&self) -> io::Result<(File, OsString)> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for _ in 0..ATTEMPTS {
-            let name = OsString::from(format!(".kvm-collector-{:016x}.tmp", random()));
-            match rustix::fs::openat(&self.0, &name, flags, FILE_MODE) {
-                Err(Errno::EXIST) => {}
-                result => return Ok((File::from(result?), name)),
-            }
-        }
-        Err(Errno::EXIST.into())
+        with_new_name(|name| {
+            let file = rustix::fs::openat(&self.0, name, flags, FILE_MODE)?;
+            Ok(File::from(file))
+        })
+    }
+
+    /// Gives a file without a name a new one, which starts with a dot.
+    pub(super) fn link(&self, file: &File) -> io::Result<OsString> {
+        use rustix::fs::{CWD, linkat};
+        let link = link_of(file);
+        let ((), name) =
+            with_new_name(|name| linkat(CWD, &link, &self.0, name, AtFlags::SYMLINK_FOLLOW))?;
+        Ok(name)
     }
 
     /// Opens a device, a named pipe, or another file that exists. `is_link` permits a link of procfs.
@@ -153,7 +171,6 @@ impl Directory {
 
     /// Returns the path of this directory, without symbolic links.
     pub(super) fn path(&self) -> io::Result<PathBuf> {
-        use std::os::fd::AsRawFd as _;
         std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 
@@ -186,12 +203,55 @@ fn sudo_user() -> Option<u32> {
     std::env::var("SUDO_UID").ok()?.parse().ok()
 }
 
-/// Returns a random number. It only makes a name unlikely to exist.
-fn random() -> u64 {
-    RandomState::new().hash_one(std::process::id())
+/// Creates something with a name that does not exist yet. Returns it and its name.
+fn with_new_name<T>(create: impl Fn(&OsStr) -> Result<T, Errno>) -> io::Result<(T, OsString)> {
+    for _ in 0..ATTEMPTS {
+        // The number is random. That only makes the name unlikely to exist.
+        let number = RandomState::new().hash_one(std::process::id());
+        let name = OsString::from(format!(".kvm-collector-{number:016x}.tmp"));
+        match create(&name) {
+            Err(Errno::EXIST) => {}
+            result => return Ok((result?, name)),
+        }
+    }
+    Err(Errno::EXIST.into())
+}
+
+/// Returns the path of an open file that has no name.
+fn link_of(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// Returns the type of a file.
 pub(super) fn file_type(status: &Stat) -> FileType {
     FileType::from_raw_mode(status.st_mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// All file systems of the tests may support files without names, so this is the only test of the others.
+    #[test]
+    fn temporary_files_have_new_names() {
+        let folder = std::env::temp_dir().join(format!("output-directory-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let mut directory = Directory::start(true).unwrap();
+        for name in folder.iter().skip(1) {
+            directory = directory.enter(name).unwrap();
+        }
+        assert_eq!(directory.path().unwrap(), folder);
+        let (_, one) = directory.create_named().unwrap();
+        let (_, other) = directory.create_named().unwrap();
+        assert_ne!(one, other);
+        let status = directory.status_of(&one).unwrap().unwrap();
+        assert_eq!(status.st_mode & 0o7777, 0o600);
+        directory.remove_file(&one).unwrap();
+        directory.rename(&other, OsStr::new("name")).unwrap();
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().collect();
+        assert_eq!(names.len(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd as _, IntoRawFd as _},
     path::Path,
+    sync::Arc,
 };
 
 use rustix::io::Errno;
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 use super::{
     directory::Directory,
     previous::Previous,
-    resolve::{Kind, Missing, Place, resolve},
+    resolve::{Kind, Missing, OutputPlace, resolve},
 };
 
 /// A file that is written beside its name, and gets its name when it is published. If it is dropped before that, it is removed,
@@ -33,12 +34,21 @@ pub struct OutputFile {
 /// A file that does not have its name from the beginning.
 #[derive(Debug)]
 struct Staged {
-    directory: Directory,
+    directory: Arc<Directory>,
     name: OsString,
-    /// The name of the file until it is published.
-    temporary: Option<OsString>,
+    state: State,
     /// The directories that were created for it.
-    created: Vec<(Directory, OsString)>,
+    created: Vec<(Arc<Directory>, OsString)>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The file has no name. This is preferred, because nothing remains of it if the process is killed.
+    Unnamed,
+    /// The file has this name.
+    Temporary(OsString),
+    /// The file has its own name.
+    Published,
 }
 
 impl OutputFile {
@@ -48,7 +58,7 @@ impl OutputFile {
     /// If a file cannot be created in the directory, if the path is a directory, or if another user could have placed a symbolic
     /// link, file or named pipe there.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Self::at(resolve(path, Missing::Refuse)?)
+        OutputPlace::find(path)?.create_file()
     }
 
     /// Creates a file, and the directories of its path that do not exist, with the mode 0700.
@@ -56,7 +66,9 @@ impl OutputFile {
     /// # Errors
     /// See [`OutputFile::create`].
     pub fn create_with_directories(path: &Path) -> io::Result<Self> {
-        Self::at(resolve(path, Missing::Create)?)
+        let mut place = resolve(path, Missing::Create)?;
+        let created = std::mem::take(&mut place.created);
+        Self::at(&place, created)
     }
 
     /// Returns stdout, which is written directly.
@@ -70,18 +82,18 @@ impl OutputFile {
         })
     }
 
-    fn at(place: Place) -> io::Result<Self> {
-        let Place {
-            directory,
-            name,
+    fn at(place: &OutputPlace, created: Vec<(Arc<Directory>, OsString)>) -> io::Result<Self> {
+        let &OutputPlace {
+            ref directory,
+            ref name,
             kind,
-            created,
+            ..
         } = place;
         if kind == Kind::Directory {
             return Err(Errno::ISDIR.into());
         }
         if kind != Kind::Replaced {
-            let file = directory.open_existing(&name, kind == Kind::OpenFile)?;
+            let file = directory.open_existing(name, kind == Kind::OpenFile)?;
             if kind == Kind::Overwritten {
                 file.set_len(0)?;
             } else if kind == Kind::Special && file.metadata()?.is_file() {
@@ -92,16 +104,15 @@ impl OutputFile {
         }
         // Removes the directories if the file cannot be created.
         let mut staged = Staged {
-            directory,
-            name,
-            temporary: None,
+            directory: Arc::clone(directory),
+            name: name.clone(),
+            state: State::Unnamed,
             created,
         };
-        let (file, temporary) = staged.directory.create_temporary().map_err(|error| {
+        let file = staged.create().map_err(|error| {
             let text = format!("no file can be created in its directory: {error}");
             io::Error::new(error.kind(), text)
         })?;
-        staged.temporary = Some(temporary);
         Ok(Self {
             file,
             staged: Some(staged),
@@ -159,14 +170,25 @@ impl OutputFile {
                 Previous::Replace | Previous::BackUp => Ok(()),
             };
         };
-        let Some(temporary) = &staged.temporary else {
-            return Ok(());
-        };
-        previous.make_room(&staged.directory, &staged.name)?;
-        staged.directory.rename(temporary, &staged.name)?;
-        staged.temporary = None;
-        staged.created.clear();
-        Ok(())
+        staged.publish(&self.file, previous)
+    }
+}
+
+impl OutputPlace {
+    /// Finds an output.
+    ///
+    /// # Errors
+    /// See [`OutputFile::create`].
+    pub fn find(path: &Path) -> io::Result<Self> {
+        resolve(path, Missing::Refuse)
+    }
+
+    /// Creates a file in the directory.
+    ///
+    /// # Errors
+    /// See [`OutputFile::create`].
+    pub fn create_file(&self) -> io::Result<OutputFile> {
+        OutputFile::at(self, Vec::new())
     }
 }
 
@@ -184,9 +206,34 @@ impl Write for OutputFile {
     }
 }
 
+impl Staged {
+    fn create(&mut self) -> io::Result<File> {
+        if let Some(file) = self.directory.create_unnamed()? {
+            return Ok(file);
+        }
+        let (file, name) = self.directory.create_named()?;
+        self.state = State::Temporary(name);
+        Ok(file)
+    }
+
+    fn publish(&mut self, file: &File, previous: Previous) -> io::Result<()> {
+        if let State::Unnamed = self.state {
+            // A link does not replace an existing file, so this takes two steps.
+            self.state = State::Temporary(self.directory.link(file)?);
+        }
+        if let State::Temporary(temporary) = &self.state {
+            previous.make_room(&self.directory, &self.name)?;
+            self.directory.rename(temporary, &self.name)?;
+            self.state = State::Published;
+            self.created.clear();
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
+        if let State::Temporary(temporary) = &self.state {
             let _ = self.directory.remove_file(temporary);
         }
         for (directory, name) in self.created.iter().rev() {

@@ -13,6 +13,6 @@ mod several;
 
 pub use file::OutputFile;
 pub use previous::Previous;
-pub use resolve::written_directory;
+pub use resolve::{OutputPlace, written_directory};
 pub use same_file::{is_same_file, is_same_output};
 pub use several::OutputFiles;

@@ -8,6 +8,7 @@ use std::{
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -20,14 +21,15 @@ use super::directory::{Directory, file_type};
 /// The maximum number of symbolic links in a path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// Where an output is.
+/// The directory and the name of an output. The directory is open, so later files with this name are in the same one, whatever
+/// happens to the path.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) directory: Directory,
+pub struct OutputPlace {
+    pub(super) directory: Arc<Directory>,
     pub(super) name: OsString,
     pub(super) kind: Kind,
     /// The directories that were created on the way.
-    pub(super) created: Vec<(Directory, OsString)>,
+    pub(super) created: Vec<(Arc<Directory>, OsString)>,
 }
 
 /// How an output can be written.
@@ -60,8 +62,8 @@ pub(super) enum Missing {
 ///
 /// # Errors
 /// When a directory is missing or a symbolic link must not be followed.
-pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<Place> {
-    let mut directory = Directory::start(false)?;
+pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<OutputPlace> {
+    let mut directory = Arc::new(Directory::start(false)?);
     let mut created = Vec::new();
     let mut links = 0;
     // The rest of the path, its next component last.
@@ -75,11 +77,11 @@ pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<Place> {
     while let Some(step) = rest.pop() {
         let name = match step {
             Step::Root => {
-                directory = Directory::start(true)?;
+                directory = Directory::start(true)?.into();
                 continue;
             }
             Step::Parent => {
-                directory = directory.enter(OsStr::new(".."))?;
+                directory = directory.enter(OsStr::new(".."))?.into();
                 continue;
             }
             Step::Name(name) => name,
@@ -87,7 +89,7 @@ pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<Place> {
         let is_last = rest.is_empty();
         let Some(status) = directory.status_of(&name)? else {
             if is_last || missing == Missing::Stop {
-                return Ok(Place {
+                return Ok(OutputPlace {
                     directory,
                     name,
                     kind: Kind::Replaced,
@@ -98,9 +100,8 @@ pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<Place> {
                 return Err(Errno::NOENT.into());
             }
             directory.create_directory(&name)?;
-            let next = directory.enter(&name)?;
-            created.push((directory, name));
-            directory = next;
+            let next = directory.enter(&name)?.into();
+            created.push((std::mem::replace(&mut directory, next), name));
             continue;
         };
         if file_type(&status) == FileType::Symlink {
@@ -114,15 +115,15 @@ pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<Place> {
                 continue;
             }
             if !is_last {
-                directory = directory.follow(&name)?;
+                directory = directory.follow(&name)?.into();
                 continue;
             }
         } else if !is_last {
-            directory = directory.enter(&name)?;
+            directory = directory.enter(&name)?.into();
             continue;
         }
         let kind = kind_of(&directory, &name, &status)?;
-        return Ok(Place {
+        return Ok(OutputPlace {
             directory,
             name,
             kind,
@@ -130,7 +131,7 @@ pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<Place> {
         });
     }
     // The path ends with `/`, `.` or `..`, or is empty.
-    Ok(Place {
+    Ok(OutputPlace {
         directory,
         name: OsString::from("."),
         kind: Kind::Directory,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     model::{Batch, Record, ThreadId},
-    output_file::{OutputFile, Previous},
+    output_file::{OutputFile, OutputPlace, Previous},
 };
 
 /// The number of pending bytes that causes a write.
@@ -38,6 +38,8 @@ pub struct Recorder {
     header: Header,
     encoder: Encoder,
     compressor: Option<Compressor>,
+    /// Where files are created. `None` is stdout.
+    place: Option<OutputPlace>,
     file: Option<PerfDataFile>,
     /// Records that are not written yet.
     pending: Vec<u8>,
@@ -82,6 +84,8 @@ impl Recorder {
         events: &[RecordedEvent],
         facts: &HostFacts,
     ) -> io::Result<Self> {
+        let path = options.path.as_deref();
+        let place = path.map(OutputPlace::find).transpose()?;
         let header = Header::new(events, facts, options.zstd_level);
         let compressor = options.zstd_level.map(Compressor::new).transpose()?;
         let mut recorder = Self {
@@ -89,6 +93,7 @@ impl Recorder {
             header,
             encoder: Encoder::default(),
             compressor,
+            place,
             file: None,
             pending: Vec::with_capacity(4 * WRITE_THRESHOLD),
             pending_stats: EncodedStats::default(),
@@ -104,8 +109,8 @@ impl Recorder {
         };
         if recorder.options.flight_recorder.is_none() {
             recorder.file = Some(recorder.create_file()?);
-        } else if let Some(path) = &recorder.options.path {
-            OutputFile::create(path)?;
+        } else if let Some(place) = &recorder.place {
+            place.create_file()?;
         }
         Ok(recorder)
     }
@@ -115,8 +120,8 @@ impl Recorder {
         if let Some(compressor) = &mut self.compressor {
             compressor.restart()?;
         }
-        let file = match &self.options.path {
-            Some(path) => OutputFile::create(path)?,
+        let file = match &self.place {
+            Some(place) => place.create_file()?,
             None => OutputFile::stdout()?,
         };
         PerfDataFile::start(file, &self.header)

@@ -231,6 +231,8 @@ struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// Prints all events of the queue.
     fn run(mut self, queue: &Receiver) -> io::Result<Self> {
+        // An output file appears with the first flush.
+        self.out.flush()?;
         while let Some(message) = queue.receive() {
             self.handle_message(message)?;
             if queue.is_empty() {

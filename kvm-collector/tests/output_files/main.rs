@@ -37,6 +37,10 @@ fn main() -> ExitCode {
         Trial::test("two_outputs_are_two_files", replacement::check_losses),
         Trial::test("the_last_of_two_runs_wins", replacement::check_two_runs),
         Trial::test(
+            "nothing_remains_of_a_killed_command",
+            replacement::check_killed,
+        ),
+        Trial::test(
             "partitions_are_private_and_complete",
             replacement::check_partitions,
         ),

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use libtest_mimic::Failed;
@@ -162,6 +163,34 @@ pub(crate) fn check_two_runs() -> Result<(), Failed> {
         setup.names()? == ["kvm.data", "out"],
         format!("{:?}", setup.names()?),
     )
+}
+
+pub(crate) fn check_killed() -> Result<(), Failed> {
+    use rustix::fs::{Mode, OFlags};
+    let setup = Setup::new()?;
+    let unnamed = OFlags::TMPFILE | OFlags::WRONLY;
+    if rustix::fs::open(setup.folder.file(""), unnamed, Mode::RUSR).is_err() {
+        // The file system supports no files without names.
+        return Ok(());
+    }
+    let (pipe, fifo) = (setup.folder.file("pipe"), rustix::fs::FileType::Fifo);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, Mode::RWXU, 0)?;
+    // The pipe is opened after the other output, and has no reader, so the collector waits.
+    for arguments in [
+        "exits -i IN -o OUT --loss pipe",
+        "convert -i IN --to csv -o pipe --loss OUT",
+    ] {
+        let mut running = setup.command(arguments, &setup.output).spawn()?;
+        std::thread::sleep(Duration::from_millis(300));
+        check(running.try_wait()?.is_none(), "it has ended".into())?;
+        running.kill()?;
+        running.wait()?;
+        let is_old = fs::read(&setup.output)? == OLD.as_bytes();
+        check(is_old, format!("{arguments}: the output was changed"))?;
+        let names = setup.names()?;
+        check(names == ["kvm.data", "out", "pipe"], format!("{names:?}"))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn check_partitions() -> Result<(), Failed> {
