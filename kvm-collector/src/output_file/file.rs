@@ -131,12 +131,14 @@ impl OutputFile {
         &self.file
     }
 
-    /// Writes the data to the disk, so that a full or broken disk is noticed before an older file is replaced.
+    /// Writes the data to the disk, so that a full or broken disk is noticed before an older file is replaced. Data of a file
+    /// that has its name already is left to the kernel.
     ///
     /// # Errors
     /// If the data cannot be stored.
     pub fn sync(&self) -> io::Result<()> {
-        if self.staged.is_some() {
+        let staged = self.staged.as_ref();
+        if staged.is_some_and(|it| !matches!(it.state, State::Published)) {
             self.file.sync_all()?;
         }
         self.check_written()

@@ -67,3 +67,49 @@ impl Drop for OutputFiles {
         while self.0.pop().is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _};
+
+    use super::*;
+
+    #[test]
+    fn files_that_are_complete_are_named_in_an_error() {
+        let folder = std::env::temp_dir().join(format!("output-files-{}", std::process::id()));
+        let paths = ["a/b/one", "a/b/two", "a/c/three"].map(|it| folder.join(it));
+        let create = || {
+            let mut files = OutputFiles::default();
+            for path in &paths {
+                let mut file = OutputFile::create_with_directories(path).unwrap();
+                file.write_all(b"new").unwrap();
+                files.add(path, file);
+            }
+            assert_eq!(files.count(), 3);
+            files
+        };
+        drop(create());
+        assert!(!folder.exists());
+        let files = create();
+        // A directory cannot be replaced by a file.
+        fs::create_dir(&paths[1]).unwrap();
+        let error = files.complete().unwrap_err().to_string();
+        let (one, two) = (paths[0].display(), paths[1].display());
+        assert!(
+            error.starts_with(&format!("cannot write to {two}: Is a directory")),
+            "{error}"
+        );
+        assert!(
+            error.ends_with(&format!("; 1 of 3 files are complete: {one}")),
+            "{error}"
+        );
+        assert_eq!(fs::read(&paths[0]).unwrap(), b"new");
+        assert!(!folder.join("a/c").exists());
+        fs::remove_dir(&paths[1]).unwrap();
+        create().complete().unwrap();
+        for path in &paths {
+            assert_eq!(fs::read(path).unwrap(), b"new");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

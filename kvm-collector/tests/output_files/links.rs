@@ -4,10 +4,11 @@ use std::{
     fs,
     io::Read as _,
     os::unix::fs::{PermissionsExt as _, chown, symlink},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
+use kvm_collector::output_file::written_directory;
 use libtest_mimic::Failed;
 
 use crate::{OLD, Setup, check, mode, replacement::REPORTS};
@@ -107,6 +108,35 @@ pub(crate) fn check_others() -> Result<(), Failed> {
     let with_sudo = command.env("SUDO_UID", OTHER.to_string()).output()?;
     check(with_sudo.status.success(), format!("{with_sudo:?}"))?;
     check(mode(&setup.output)? == 0o600, "the mode".into())
+}
+
+/// A sandbox needs to know where files are created and renamed.
+pub(crate) fn check_directories() -> Result<(), Failed> {
+    let setup = Setup::new()?;
+    let folder = setup.folder.file("").canonicalize()?;
+    let inner = folder.join("inner");
+    fs::create_dir(&inner)?;
+    symlink("inner/target", folder.join("link"))?;
+    let cases = [
+        ("out", Some(&folder)),
+        ("new", Some(&folder)),
+        ("link", Some(&inner)),
+        ("inner", Some(&inner)),
+        ("inner/", Some(&inner)),
+        ("inner/new/folder", Some(&inner)),
+        ("inner/../out", Some(&folder)),
+        ("/dev/null", None),
+        ("/dev/stdout", None),
+        ("/proc/self/fd/1", None),
+    ];
+    for (path, expected) in cases {
+        let found = written_directory(&folder.join(path))?;
+        check(found.as_ref() == expected, format!("{path}: {found:?}"))?;
+    }
+    check(
+        written_directory(Path::new("-"))?.is_none(),
+        "stdout".into(),
+    )
 }
 
 pub(crate) fn check_special() -> Result<(), Failed> {

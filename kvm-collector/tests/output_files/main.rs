@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         ),
         Trial::test("links_are_followed_in_own_directories", links::check_own),
         Trial::test("links_are_refused_where_others_write", links::check_shared),
+        Trial::test("written_directories_are_known", links::check_directories),
         Trial::test("devices_and_pipes_are_written", links::check_special),
         Trial::test(
             "a_recording_names_no_file_to_open",
