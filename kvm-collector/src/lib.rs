@@ -27,6 +27,6 @@ macro_rules! modules {
 
 pub mod cli;
 modules! {
-    bounds, convert, doctor, format, guest, host, knowledge, model, outside_text, probe, recording, session, source, timing, tracefs,
-    tui, view,
+    bounds, convert, doctor, format, guest, host, knowledge, model, outside_text, output_file, probe, recording, session, source,
+    timing, tracefs, tui, view,
 }

@@ -1,17 +1,16 @@
-//! Output options of reports, and the writer for the output file or stdout.
+//! Output options of reports.
 
 use std::{
-    io::{self, BufWriter, IsTerminal as _, Write},
-    path::PathBuf,
+    io::{self, IsTerminal as _, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
     global::{Color, EXIT_INCOMPLETE, GlobalOptions},
-    output_file::ReplacedFile,
+    named_output::{Appears, BufferedOutput, check_outputs, complete, open_output},
 };
 use crate::{
     format::{describe_loss, json, text::TextStyle},
@@ -76,15 +75,32 @@ impl OutputArgs {
         }
     }
 
-    /// Opens the output. Called before the measurement, so that a file that cannot be written is an error
-    /// before time is spent on measuring. A file keeps its content until the first report is written.
-    pub(super) fn open(&self) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
-        open_output(self.output.as_ref())
+    /// Opens the output, for a report of these recordings, or of the running kernel if there are none. Called before the
+    /// measurement, so that a file that cannot be written is an error before time is spent on measuring. A file keeps its content
+    /// until the report is complete. If the kernel is measured and there will be several reports, it does so until the first one.
+    pub(super) fn open(&self, inputs: &[PathBuf], is_long: bool) -> anyhow::Result<ReportOutput> {
+        let appears = match inputs {
+            [] if is_long => Appears::AtFirstFlush,
+            _ => Appears::AtEnd,
+        };
+        check_outputs(inputs, self.file(), self.loss.as_deref())?;
+        let loss = self.loss.as_deref();
+        Ok(ReportOutput {
+            report: open_output(self.file(), appears)?,
+            loss: loss
+                .map(|it| open_output(Some(it), Appears::AtEnd))
+                .transpose()?,
+        })
+    }
+
+    /// Returns the file of `-o`; `None` for stdout.
+    fn file(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|it| *it != Path::new("-"))
     }
 
     pub(super) fn text_style(&self, global: GlobalOptions, zeros: bool) -> TextStyle {
         TextStyle {
-            color: use_color(global.color, self.output.is_none()),
+            color: use_color(global.color, self.file().is_none()),
             show_zeros: zeros,
             max_width: self.max_width(),
         }
@@ -92,7 +108,7 @@ impl OutputArgs {
 
     /// Returns the width of the terminal, or the value of COLUMNS if stdout is not a terminal. There is no limit in a file.
     fn max_width(&self) -> Option<usize> {
-        if self.output.is_some() {
+        if self.file().is_some() {
             return None;
         }
         let terminal = io::stdout();
@@ -103,18 +119,23 @@ impl OutputArgs {
         std::env::var("COLUMNS").ok()?.parse().ok()
     }
 
-    /// Reports the losses of a measurement where its reports do not. Returns the exit code.
+    /// Completes the output, and reports the losses of a measurement where its reports do not. Returns the exit code.
     ///
     /// # Errors
-    /// When the file of --loss cannot be written.
+    /// When a file cannot be written.
     pub(super) fn finish(
         &self,
+        out: ReportOutput,
         total: &LossReport,
         origin: &ReportOrigin,
     ) -> anyhow::Result<ExitCode> {
-        if let Some(path) = &self.loss {
-            write_losses(path, total, origin)?;
+        let ReportOutput { report, loss } = out;
+        let mut outputs = vec![report];
+        if let Some(mut out) = loss {
+            write_losses(total, origin, &mut out)?;
+            outputs.push(out);
         }
+        complete(outputs)?;
         let loss = &total.loss;
         if self.format() == OutputFormat::Csv {
             for (entry, number) in loss.occurred() {
@@ -129,67 +150,34 @@ impl OutputArgs {
     }
 }
 
-/// Writes the losses of a measurement to a file.
-///
-/// # Errors
-/// When the file cannot be written.
-pub(super) fn write_losses(
-    path: &PathBuf,
-    total: &LossReport,
-    origin: &ReportOrigin,
-) -> anyhow::Result<()> {
-    let mut out = open_output(Some(path))?;
-    let times_ns = (total.start_ns, total.end_ns);
-    let period = ReportPeriod::Total.name();
-    json::write_report(total, origin, period, times_ns, &mut out)?;
-    Ok(out.flush()?)
+/// The output of a report, and of its losses if they are requested.
+#[derive(Debug)]
+pub(super) struct ReportOutput {
+    report: BufferedOutput,
+    loss: Option<BufferedOutput>,
 }
 
-/// Opens a file, or stdout.
-pub(super) fn open_output(
-    file: Option<&PathBuf>,
-) -> anyhow::Result<BufWriter<Box<dyn Write + Send>>> {
-    let out: Box<dyn Write + Send> = match file {
-        Some(path) => {
-            let name = path.display().to_string();
-            let file =
-                ReplacedFile::open(path).with_context(|| format!("cannot write to {name}"))?;
-            Box::new(NamedOutput { name, inner: file })
-        }
-        None => Box::new(NamedOutput {
-            name: "stdout".to_owned(),
-            inner: io::stdout(),
-        }),
-    };
-    Ok(BufWriter::with_capacity(64 << 10, out))
-}
-
-/// A writer that adds the name of the output to its errors.
-struct NamedOutput<W> {
-    name: String,
-    inner: W,
-}
-
-impl<W> NamedOutput<W> {
-    fn add_name(&self, error: &io::Error) -> io::Error {
-        // Keep the kind, because callers check it.
-        io::Error::new(
-            error.kind(),
-            format!("cannot write to {}: {error}", self.name),
-        )
-    }
-}
-
-impl<W: Write> Write for NamedOutput<W> {
+impl Write for ReportOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.inner
-            .write(bytes)
-            .map_err(|error| self.add_name(&error))
+        self.report.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush().map_err(|error| self.add_name(&error))
+        self.report.flush()
     }
+}
+
+/// Writes the losses of a measurement.
+///
+/// # Errors
+/// When the output cannot be written.
+pub(super) fn write_losses(
+    total: &LossReport,
+    origin: &ReportOrigin,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let times_ns = (total.start_ns, total.end_ns);
+    json::write_report(total, origin, ReportPeriod::Total.name(), times_ns, out)
 }
 
 /// Returns whether to use colour.
@@ -200,20 +188,5 @@ pub(super) fn use_color(when: Color, on_stdout: bool) -> bool {
         Color::Auto => {
             on_stdout && io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn write_errors_name_the_output() {
-        let mut out = open_output(Some(&PathBuf::from("/dev/full"))).unwrap();
-        out.write_all(b"report").unwrap();
-        let error = out.flush().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        let text = error.to_string();
-        assert!(text.starts_with("cannot write to /dev/full: "), "{text}");
     }
 }

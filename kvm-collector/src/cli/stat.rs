@@ -83,7 +83,7 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
     }
     check_live_interval(args.interval)?;
     let tracefs = open_tracefs()?;
-    let mut out = args.output.open()?;
+    let mut out = args.output.open(&[], args.interval.is_some())?;
     let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         events: args.events.formats(&tracefs)?,
@@ -105,6 +105,7 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         |period, start_ns, report| writer.write(period, start_ns, report, &mut out),
     )
     .await?;
+    let exit_code = args.output.finish(out, &writer.total, &writer.origin)?;
     if writer.is_empty {
         log::warn!("{}", no_match::explain_live(&args.no_match_request(), &[]));
     }
@@ -112,7 +113,6 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         overhead.print(&live)?;
     }
     let failed = schedule.finish().await?;
-    let exit_code = args.output.finish(&writer.total, &writer.origin)?;
     Ok(if failed { ExitCode::FAILURE } else { exit_code })
 }
 
@@ -127,7 +127,7 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         without_raw: true,
         ..selected.options
     };
-    let mut out = args.output.open()?;
+    let mut out = args.output.open(&[path.to_owned()], false)?;
     let origin = origin::of_recording(path, selected.recording.metadata(), args.selected_by());
     let mut writer = args.writer(origin, global);
     session::stat::recorded(
@@ -152,7 +152,7 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         };
         log::warn!("{}", no_match::explain_recorded(&request, selection, &[]));
     }
-    args.output.finish(&writer.total, &writer.origin)
+    args.output.finish(out, &writer.total, &writer.origin)
 }
 
 /// Runs the command on several recordings, and reports the sum.
@@ -163,6 +163,7 @@ fn run_several(
 ) -> anyhow::Result<ExitCode> {
     let range = &args.input.range;
     several::check_options(args.interval, range)?;
+    let mut out = args.output.open(paths, false)?;
     let mut recordings = SeveralRecordings::open(paths)?;
     let has_hosts = recordings.has_several_hosts();
     let mut sum = MergedCounts::default();
@@ -195,10 +196,9 @@ fn run_several(
     }
     let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
     let report = sum.report(has_hosts);
-    let mut out = args.output.open()?;
     let mut writer = args.writer(origin, global);
     writer.write_at(ReportPeriod::Total, times_ns, &report, &mut out)?;
-    args.output.finish(&writer.total, &writer.origin)
+    args.output.finish(out, &writer.total, &writer.origin)
 }
 
 impl StatArgs {

@@ -6,13 +6,16 @@ use super::{
     abi::{RECORD_HEADER, record},
     compress::Compressor,
     encode::{EncodedStats, Encoder, encoded_bytes},
-    file::{self, OutputFile},
+    file::{PerfDataFile, is_disk_full},
     header::Header,
     host_facts::{HostFacts, RecordedEvent},
     options::{BatchOutcome, RecorderOptions, RecordingStats},
     record_writer::{put_loss_window, put_lost, put_record_header},
 };
-use crate::model::{Batch, Record, ThreadId, VmName};
+use crate::{
+    model::{Batch, Record, ThreadId, VmName},
+    output_file::{OutputFile, OutputPlace, Previous},
+};
 
 /// The number of pending bytes that causes a write.
 const WRITE_THRESHOLD: usize = 256 << 10;
@@ -35,7 +38,9 @@ pub struct Recorder {
     header: Header,
     encoder: Encoder,
     compressor: Option<Compressor>,
-    file: Option<OutputFile>,
+    /// Where files are created. `None` is stdout.
+    place: Option<OutputPlace>,
+    file: Option<PerfDataFile>,
     /// Records that are not written yet.
     pending: Vec<u8>,
     pending_stats: EncodedStats,
@@ -69,7 +74,8 @@ struct MemorySegment {
 }
 
 impl Recorder {
-    /// Creates the file. The flight recorder creates its file later.
+    /// Creates the file. It gets its name with the first events, or with [`Recorder::flush`]; until then, a file that has this
+    /// name already remains. The flight recorder creates its file later, but checks here that it can.
     ///
     /// # Errors
     /// If the file cannot be created or written.
@@ -78,6 +84,8 @@ impl Recorder {
         events: &[RecordedEvent],
         facts: &HostFacts,
     ) -> io::Result<Self> {
+        let path = options.path.as_deref();
+        let place = path.map(OutputPlace::find).transpose()?;
         let header = Header::new(events, facts, options.zstd_level);
         let compressor = options.zstd_level.map(Compressor::new).transpose()?;
         let mut recorder = Self {
@@ -85,6 +93,7 @@ impl Recorder {
             header,
             encoder: Encoder::default(),
             compressor,
+            place,
             file: None,
             pending: Vec::with_capacity(4 * WRITE_THRESHOLD),
             pending_stats: EncodedStats::default(),
@@ -98,23 +107,32 @@ impl Recorder {
             kept_file_bytes: VecDeque::new(),
             write_failed: false,
         };
-        if let Some(path) = &recorder.options.path {
-            file::back_up_existing(path)?;
-        }
         if recorder.options.flight_recorder.is_none() {
             recorder.file = Some(recorder.create_file()?);
+        } else if let Some(place) = &recorder.place {
+            place.create_file()?;
         }
         Ok(recorder)
     }
 
-    fn create_file(&mut self) -> io::Result<OutputFile> {
+    fn create_file(&mut self) -> io::Result<PerfDataFile> {
         self.encoder.threads().start_file();
         if let Some(compressor) = &mut self.compressor {
             compressor.restart()?;
         }
-        match &self.options.path {
-            Some(path) => OutputFile::create(path, &self.header),
-            None => OutputFile::stdout(&self.header),
+        let file = match &self.place {
+            Some(place) => place.create_file()?,
+            None => OutputFile::stdout()?,
+        };
+        PerfDataFile::start(file, &self.header)
+    }
+
+    /// Returns what happens to an existing file with the name of the next file.
+    fn previous(&self) -> Previous {
+        match (self.finished.files, self.options.max_files) {
+            (0, _) => Previous::BackUp,
+            (_, Some(max_files)) => Previous::Rotate(max_files),
+            (_, None) => Previous::Replace,
         }
     }
 
@@ -142,10 +160,10 @@ impl Recorder {
         {
             let unwritten = self.pending.len() as u64 + encoded_bytes(batch) + FILE_RESERVE;
             if file.position().0 + unwritten > max_bytes {
-                let Some(max_files) = self.options.max_files else {
+                if self.options.max_files.is_none() {
                     return Ok(BatchOutcome::FileFull);
-                };
-                self.start_next_file(max_files)?;
+                }
+                self.start_next_file()?;
             }
         }
         let newest_ns = &mut self.newest_ns;
@@ -206,16 +224,17 @@ impl Recorder {
         put_loss_window(&mut self.pending, cpu, from_ns, to_ns);
     }
 
-    /// Writes the pending records. If the recorder is killed, the records since the last call are lost,
-    /// so call this at least once a second.
+    /// Gives the file its name, and writes the pending records. If the recorder is killed, the records since the last call are
+    /// lost, so call this at least once a second.
     ///
     /// # Errors
     /// See [`Recorder::record_batch`].
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.file.is_some() {
-            self.write_pending()?;
+        let previous = self.previous();
+        if let Some(file) = &mut self.file {
+            file.publish(previous)?;
         }
-        Ok(())
+        self.write_pending()
     }
 
     fn finish_round(&mut self) {
@@ -226,6 +245,7 @@ impl Recorder {
     }
 
     fn write_pending(&mut self) -> io::Result<()> {
+        let previous = self.previous();
         let Some(file) = &mut self.file else {
             return Ok(());
         };
@@ -242,6 +262,7 @@ impl Recorder {
             }
             None => &self.pending,
         };
+        file.publish(previous)?;
         file.append(&[records], self.pending_stats)?;
         self.write_failed = false;
         self.pending.clear();
@@ -249,22 +270,21 @@ impl Recorder {
         Ok(())
     }
 
-    fn start_next_file(&mut self, max_files: usize) -> io::Result<()> {
+    fn start_next_file(&mut self) -> io::Result<()> {
         self.write_pending()?;
         self.finish_file()?;
-        if let Some(path) = &self.options.path {
-            file::rotate(path, max_files)?;
-        }
         self.file = Some(self.create_file()?);
-        Ok(())
+        self.flush()
     }
 
     fn finish_file(&mut self) -> io::Result<()> {
-        if let Some(file) = self.file.take() {
+        let previous = self.previous();
+        if let Some(mut file) = self.file.take() {
             let names = self.encoder.threads().vm_names();
             let (_, written) = file.position();
             // Finishing removes events if the disk is full.
             let (bytes, stats) = file.finish(&self.header, &names)?;
+            file.publish(previous)?;
             self.finished.omitted_events += written.events - stats.events;
             self.finished.omitted_events += stats.oversized;
             self.finished.events += stats.events;
@@ -350,11 +370,6 @@ impl Recorder {
         let mut names = Vec::new();
         let before_ns = stats.first_ns.saturating_sub(1);
         self.encoder.threads().put_all_names(before_ns, &mut names);
-        if let (Some(path), Some(max_files)) = (&self.options.path, self.options.max_files)
-            && self.finished.files > 0
-        {
-            file::rotate(path, max_files)?;
-        }
         let mut file = self.create_file()?;
         let parts = std::iter::once(&names).chain(self.segments.iter().map(|it| &it.bytes));
         match &mut self.compressor {
@@ -403,7 +418,7 @@ impl Recorder {
         }
         self.finish_file()?;
         match result {
-            Err(error) if !file::is_disk_full(&error) => Err(error),
+            Err(error) if !is_disk_full(&error) => Err(error),
             _ => Ok(self.finished),
         }
     }
@@ -414,7 +429,7 @@ impl Recorder {
         let (bytes, stats) = self
             .file
             .as_ref()
-            .map_or_else(Default::default, OutputFile::position);
+            .map_or_else(Default::default, PerfDataFile::position);
         let mut total = self.finished;
         total.events += stats.events + self.pending_stats.events;
         total.bytes += bytes + self.pending.len() as u64;

@@ -163,19 +163,19 @@ impl Printer {
 }
 
 /// Prints events of the running kernel until the schedule ends. Queued events use at most `queue_bytes` of
-/// memory.
+/// memory. Also returns `out`, to complete it.
 ///
 /// This thread reads the rings; another thread writes. See [`super::queue`].
 ///
 /// # Errors
 /// When the kernel cannot be read or the output cannot be written.
-pub async fn live(
+pub async fn live<W: Write + Send + 'static>(
     live: &mut Live,
     schedule: &mut Schedule,
     printer: Printer,
-    out: impl Write + Send + 'static,
+    out: W,
     queue_bytes: usize,
-) -> anyhow::Result<TraceSummary> {
+) -> anyhow::Result<(TraceSummary, W)> {
     schedule.watch_threads(live)?;
     let selection = live.options().selection.after_kernel_filter();
     let needs_vm_names = printer
@@ -215,7 +215,8 @@ pub async fn live(
     let mut loss = counts.loss;
     loss.late = writer.ordered.late();
     loss.unattributed += writer.ordered.unattributed();
-    Ok(writer.printer.finish(loss, &mut writer.out)?)
+    let summary = writer.printer.finish(loss, &mut writer.out)?;
+    Ok((summary, writer.out))
 }
 
 /// State of the writing thread.
@@ -230,6 +231,8 @@ struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// Prints all events of the queue.
     fn run(mut self, queue: &Receiver) -> io::Result<Self> {
+        // An output file appears with the first flush.
+        self.out.flush()?;
         while let Some(message) = queue.receive() {
             self.handle_message(message)?;
             if queue.is_empty() {

@@ -68,6 +68,19 @@ impl Graph {
         users.map(|(path, _)| path.join("::")).collect()
     }
 
+    /// Returns the modules in whose code a path starts with one of these.
+    pub(crate) fn users_of_paths(&self, starts: &[&[&str]]) -> Vec<String> {
+        let starts_with = |path: &[String], start: &[&str]| {
+            path.len() >= start.len() && path.iter().zip(start).all(|(a, b)| a == b)
+        };
+        let uses_one = |module: &Module| {
+            let is_one = |path: &Vec<String>| starts.iter().any(|it| starts_with(path, it));
+            module.paths.iter().any(is_one)
+        };
+        let users = self.modules.iter().filter(|(_, module)| uses_one(module));
+        users.map(|(path, _)| path.join("::")).collect()
+    }
+
     /// Returns the modules that each module uses.
     pub(crate) fn uses(&self) -> BTreeMap<String, BTreeSet<String>> {
         let uses = self.modules.iter().map(|(path, module)| {

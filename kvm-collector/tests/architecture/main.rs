@@ -10,9 +10,10 @@ use std::{
 use graph::{Graph, cycles};
 
 /// The top-level modules. Each may use those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "outside_text",
     "bounds",
+    "output_file",
     "tracefs",
     "host",
     "guest",
@@ -130,4 +131,51 @@ fn cycles_are_found() {
         uses(&[("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")]),
         [cycle]
     );
+}
+
+/// A recording may be from another user, so no part that reads its contents can open a file or start a program. What is opened
+/// are the recording itself and the outputs.
+#[test]
+fn what_reads_recordings_opens_no_other_file() {
+    let readers = [
+        "recording",
+        "source",
+        "timing",
+        "model",
+        "view",
+        "format",
+        "convert",
+        "knowledge",
+        "tracefs::format",
+        "tracefs::print_fmt",
+    ];
+    // Opens the recording.
+    let opens_input = ["recording::reader"];
+    // Read the running kernel, and are not used for recordings.
+    let is_live = |module: &str| is_within(module, "source::live");
+    let graph = collector();
+    let users = graph.users_of_paths(&[
+        &["fs"],
+        &["std", "fs"],
+        &["rustix", "fs"],
+        &["tokio", "fs"],
+        &["OpenOptions"],
+        &["File", "open"],
+        &["File", "create"],
+        &["File", "create_new"],
+        &["File", "options"],
+        &["Command", "new"],
+    ]);
+    assert!(users.iter().any(|it| it == "recording::reader"));
+    for module in users {
+        let is_reader = readers.iter().any(|it| is_within(&module, it));
+        let may_open = opens_input.contains(&module.as_str()) || is_live(&module);
+        assert!(!is_reader || may_open, "{module} can open files");
+    }
+    for (module, uses) in graph.uses() {
+        let may_write = ["cli", "recording"].iter().any(|it| is_within(&module, it));
+        let writes = uses.iter().any(|it| is_within(it, "output_file"));
+        let is_own = is_within(&module, "output_file") || module.is_empty();
+        assert!(!writes || may_write || is_own, "{module} opens outputs");
+    }
 }

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use kvm_collector::{
     model::Batch,
     recording::{HostFacts, Recorder, RecorderOptions},
+    tracefs::Format,
 };
 use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
 
@@ -73,7 +74,16 @@ fn write_events(
     };
     let mut facts = HostFacts::default();
     facts.machine.cpu_id = (!cpu_id.is_empty()).then(|| cpu_id.to_owned());
-    let mut recorder = Recorder::new(options, &events, &facts).expect("a file");
+    let recorder = Recorder::new(options, &events, &facts).expect("a file");
+    record(recorder, &formats, recorded);
+}
+
+/// Records events with these formats, each with the index of its format and its fields, and finishes the recording.
+pub(crate) fn record(
+    mut recorder: Recorder,
+    formats: &[Format],
+    recorded: Vec<(u16, Vec<(&str, u64)>)>,
+) {
     let mut bytes = BytesMut::new();
     for (number, (slot, fields)) in recorded.into_iter().enumerate() {
         let format = &formats[usize::from(slot)];

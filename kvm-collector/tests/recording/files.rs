@@ -1,6 +1,9 @@
 //! Limits of the size and number of files, and the flight recorder.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
 
 use kvm_collector::recording::{
     BatchOutcome, FlightRecorderOptions, HostFacts, Recorder, RecorderOptions,
@@ -112,4 +115,106 @@ fn the_flight_recorder_stores_the_newest_events() {
     recorder.write_dump().expect("cannot write");
     assert!(folder.file("kvm.data.1").exists());
     assert!(read_lines(&path).expect("a recording").0 == text);
+}
+
+/// Returns the permission bits of a file in the folder.
+fn mode(folder: &TemporaryFolder, name: &str) -> u32 {
+    let status = fs::metadata(folder.file(name)).expect("a file");
+    status.permissions().mode() & 0o7777
+}
+
+fn names(folder: &TemporaryFolder) -> Vec<String> {
+    let entries = fs::read_dir(folder.file("")).expect("a folder");
+    let names = entries.map(|it| it.expect("an entry").file_name());
+    let mut names: Vec<_> = names.map(|it| it.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_existing_file_remains_until_the_recording_begins() {
+    let folder = TemporaryFolder::new();
+    let path = folder.file("kvm.data");
+    fs::write(&path, "old").expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a file");
+    let options = RecorderOptions {
+        path: Some(path.clone()),
+        ..RecorderOptions::default()
+    };
+    let (events, facts) = (recorded_events().0, HostFacts::default());
+    // The eBPF programs cannot be loaded, for example.
+    drop(Recorder::new(options.clone(), &events, &facts).expect("a recorder"));
+    assert_eq!(names(&folder), ["kvm.data"]);
+    assert_eq!(fs::read_to_string(&path).expect("a file"), "old");
+    let mut recorder = Recorder::new(options.clone(), &events, &facts).expect("a recorder");
+    assert_eq!(fs::read_to_string(&path).expect("a file"), "old");
+    // From here on, the recording is readable, even if the recorder is killed.
+    recorder.flush().expect("cannot write");
+    assert_eq!(names(&folder), ["kvm.data", "kvm.data.old"]);
+    let old = folder.file("kvm.data.old");
+    assert_eq!(fs::read_to_string(&old).expect("a file"), "old");
+    assert!(read_lines(&path).is_ok());
+    recorder.finish().expect("cannot write");
+    assert_eq!(mode(&folder, "kvm.data"), 0o600);
+    // perf renames the file too, so it keeps its mode.
+    assert_eq!(mode(&folder, "kvm.data.old"), 0o644);
+    // A disk without space is noticed before the file is renamed.
+    let full = RecorderOptions {
+        path: Some("/dev/full".into()),
+        ..RecorderOptions::default()
+    };
+    let error = Recorder::new(full, &events, &facts).expect_err("a full disk");
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+}
+
+/// Renaming affects links themselves, not their targets.
+#[test]
+fn rotation_and_dumps_write_only_new_private_files() {
+    let folder = TemporaryFolder::new();
+    let shared = folder.file("shared");
+    fs::create_dir(&shared).expect("a folder");
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).expect("a folder");
+    let target = folder.file("target");
+    fs::write(&target, "target").expect("a file");
+    let path = shared.join("kvm.data");
+    let options = RecorderOptions {
+        path: Some(path.clone()),
+        max_files: Some(3),
+        flight_recorder: Some(FlightRecorderOptions {
+            window_ns: 50_000_000,
+            memory_bytes: 64 << 20,
+        }),
+        ..RecorderOptions::default()
+    };
+    let (events, facts) = (recorded_events().0, HostFacts::default());
+    let missing = RecorderOptions {
+        path: Some(folder.file("missing/kvm.data")),
+        ..options.clone()
+    };
+    let error = Recorder::new(missing, &events, &facts).expect_err("no folder");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    let mut recorder = Recorder::new(options.clone(), &events, &facts).expect("a recorder");
+    for batch in batches(1000) {
+        recorder.record_batch(&batch).expect("cannot write");
+    }
+    // Another user places links while the recorder runs.
+    for name in ["kvm.data", "kvm.data.1", "kvm.data.2"] {
+        symlink(&target, shared.join(name)).expect("a link");
+    }
+    for _ in 0..4 {
+        recorder.write_dump().expect("cannot write");
+    }
+    recorder.finish().expect("cannot write");
+    assert_eq!(fs::read_to_string(&target).expect("a file"), "target");
+    for name in ["kvm.data", "kvm.data.1", "kvm.data.2"] {
+        assert!(!shared.join(name).is_symlink(), "{name}");
+        assert_eq!(mode(&folder, &format!("shared/{name}")), 0o600, "{name}");
+        assert!(read_lines(&shared.join(name)).is_ok(), "{name}");
+    }
+    // With a link, there is no recording.
+    fs::remove_file(&path).expect("a file");
+    symlink(&target, &path).expect("a link");
+    let error = Recorder::new(options, &events, &facts).expect_err("a link");
+    assert!(error.to_string().contains("symbolic link"), "{error}");
+    assert_eq!(fs::read_to_string(&target).expect("a file"), "target");
 }

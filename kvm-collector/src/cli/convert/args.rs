@@ -1,6 +1,7 @@
 //! Arguments of `convert`.
 
 use std::{
+    fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -126,8 +127,6 @@ pub(super) struct Converted {
     pub(super) loss: Loss,
     /// Number of exits written. `None` if the output does not consist of exits.
     pub(super) exits_written: Option<u64>,
-    /// The output, which is complete.
-    pub(super) output: Output,
 }
 
 /// What a row of the output represents.
@@ -206,9 +205,6 @@ impl ConvertArgs {
             bail_usage!("-e selects events, but --to {name} writes exits: {advice}");
         }
         self.check_partition(format, name)?;
-        if self.loss.as_ref() == Some(&self.output) {
-            bail_usage!("-o and --loss are the same file: use another one for --loss");
-        }
         Ok(())
     }
 
@@ -255,7 +251,7 @@ impl ConvertArgs {
 
     /// Returns the context of a write error.
     pub(super) fn write_error(&self) -> String {
-        format!("cannot write to {}", self.output.display())
+        write_error(&self.output)
     }
 
     /// Returns the folder for the files of `--partition`; `None` without it.
@@ -272,15 +268,31 @@ impl ConvertArgs {
         keys.collect()
     }
 
-    /// Opens the output. [`Output::finish`] must be called when it is complete.
-    pub(super) fn open(&self) -> anyhow::Result<(Output, Writer)> {
-        let output = Output::default();
+    /// Opens the file of `-o`, and adds it to the output.
+    pub(super) fn open(&self, output: &Output) -> anyhow::Result<Writer> {
         let out: Box<dyn Write + Send> = if self.output == Path::new("-") {
             Box::new(io::stdout())
         } else {
             let created = output.create(&self.output);
             Box::new(created.with_context(|| self.write_error())?)
         };
-        Ok((output, BufWriter::with_capacity(256 << 10, out)))
+        Ok(BufWriter::with_capacity(256 << 10, out))
     }
+
+    /// Opens the file of `--loss`, and adds it to the output.
+    pub(super) fn open_loss(
+        &self,
+        output: &Output,
+    ) -> anyhow::Result<Option<(&Path, BufWriter<File>)>> {
+        let Some(path) = &self.loss else {
+            return Ok(None);
+        };
+        let file = output.create(path).with_context(|| write_error(path))?;
+        Ok(Some((path, BufWriter::new(file))))
+    }
+}
+
+/// Returns the context of an error that occurred when a file was written.
+pub(super) fn write_error(path: &Path) -> String {
+    format!("cannot write to {}", path.display())
 }

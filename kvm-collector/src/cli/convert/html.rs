@@ -13,6 +13,7 @@ use super::{
         usage::bail_usage,
     },
     args::{ConvertArgs, Converted},
+    output_files::Output,
 };
 use crate::{
     format::{html, units::exact_duration},
@@ -36,6 +37,7 @@ const CAUSES: usize = 5;
 
 pub(super) fn run(
     args: &ConvertArgs,
+    output: &Output,
     mut recording: Recording,
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
@@ -81,7 +83,7 @@ pub(super) fn run(
     facts.defect = summary.defect.clone();
     let overview = page.overview(facts, &summary);
     let loss = overview.loss();
-    let (output, mut out) = args.open()?;
+    let mut out = args.open(output)?;
     html::write_overview(&overview, &mut out)
         .and_then(|()| out.flush())
         .with_context(|| args.write_error())?;
@@ -89,7 +91,6 @@ pub(super) fn run(
         summary,
         loss,
         exits_written: None,
-        output,
     })
 }
 

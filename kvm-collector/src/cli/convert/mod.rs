@@ -6,36 +6,34 @@ mod output_files;
 mod stream;
 mod summary;
 
-use std::{path::Path, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 pub(super) use args::ConvertArgs;
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    named_output::check_outputs,
     origin,
     output::write_losses,
     recording,
 };
 use crate::{source::Recording, view::LossReport};
-use args::TargetFormat;
+use args::{TargetFormat, write_error};
+use output_files::Output;
 use stream::StreamTarget;
 
 pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let format = args.target_format()?;
     args.check_options(format)?;
     let recording = Recording::open(&args.input)?;
-    for path in [&args.output].into_iter().chain(&args.loss) {
-        if is_same_file(&args.input, path) {
-            bail!(
-                "{} is the recording itself: choose another file for the result",
-                path.display()
-            );
-        }
-    }
+    let inputs = std::slice::from_ref(&args.input);
+    check_outputs(inputs, Some(&args.output), args.loss.as_deref())?;
+    let output = Output::default();
+    let loss_output = args.open_loss(&output)?;
     let wall_offset_ns = recording.metadata().wall_offset_ns();
-    let stream = |recording, to| stream::run(args, recording, to, global);
+    let stream = |recording, to| stream::run(args, &output, recording, to, global);
     let origin = origin::of_recording(&args.input, recording.metadata(), args.selected_by());
     let converted = match format {
         TargetFormat::Perfetto => stream(recording, StreamTarget::Perfetto),
@@ -43,32 +41,27 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
         TargetFormat::Csv => stream(recording, StreamTarget::Csv),
         TargetFormat::Json => stream(recording, StreamTarget::Lines { json: true }),
         TargetFormat::Text => stream(recording, StreamTarget::Lines { json: false }),
-        TargetFormat::Html => html::run(args, recording, global),
+        TargetFormat::Html => html::run(args, &output, recording, global),
     }?;
     let (summary, loss) = (&converted.summary, converted.loss);
     args.range.check(summary, wall_offset_ns, &args.input)?;
     recording::report_end(summary, &args.target, &args.input)?;
-    if let Some(path) = &args.loss {
+    let mut files = output.count();
+    if let Some((path, mut out)) = loss_output {
+        files -= 1;
         let start_ns = summary.start_ns.unwrap_or(summary.end_ns);
         let report = LossReport::new((start_ns, summary.end_ns), loss);
-        write_losses(path, &report, &origin)?;
+        write_losses(&report, &origin, &mut out)
+            .and_then(|()| out.flush())
+            .with_context(|| write_error(path))?;
     }
+    output.complete()?;
     if !global.quiet {
-        summary::print(args, &converted);
+        summary::print(args, &converted, files);
     }
-    let output = converted.output;
-    output.finish().with_context(|| args.write_error())?;
     Ok(if args.strict && !loss.is_empty() {
         ExitCode::from(EXIT_INCOMPLETE)
     } else {
         ExitCode::SUCCESS
     })
-}
-
-/// Returns whether an output would overwrite the recording.
-fn is_same_file(input: &Path, output: &Path) -> bool {
-    match (input.canonicalize(), output.canonicalize()) {
-        (Ok(input), Ok(output)) => input == output,
-        _ => false,
-    }
 }

@@ -39,17 +39,15 @@ pub(super) enum StreamTarget {
 
 pub(super) fn run(
     args: &ConvertArgs,
+    output: &Output,
     recording: Recording,
     to: StreamTarget,
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
     let conversion = conversion_options(args, to, &recording)?;
-    let (output, mut sink) = match args.partition_folder() {
-        Some(folder) => new_partitions(args, folder, &recording, &conversion)?,
-        None => {
-            let (output, out) = args.open()?;
-            (output, new_sink(args, to, &recording, &conversion, out)?)
-        }
+    let mut sink = match args.partition_folder() {
+        Some(folder) => new_partitions(args, output, folder, &recording, &conversion)?,
+        None => new_sink(args, to, &recording, &conversion, args.open(output)?)?,
     };
     let result = convert_recording(
         recording,
@@ -66,7 +64,6 @@ pub(super) fn run(
         summary: summary.recording,
         loss: summary.loss,
         exits_written: summary.exits_written,
-        output,
     })
 }
 
@@ -148,13 +145,14 @@ fn new_sink(
     })
 }
 
-/// Creates the sink of a table in several files, and the files.
+/// Creates the sink of a table in several files, which are added to the output.
 fn new_partitions(
     args: &ConvertArgs,
+    output: &Output,
     folder: &Path,
     recording: &Recording,
     conversion: &ConvertOptions,
-) -> anyhow::Result<(Output, Box<dyn Sink>)> {
+) -> anyhow::Result<Box<dyn Sink>> {
     let metadata = recording.metadata();
     let keys = args.partition_keys();
     if keys.contains(&PartitionKey::Day) && metadata.wall_offset_ns().is_none() {
@@ -164,12 +162,11 @@ fn new_partitions(
         );
     }
     let origin = origin::of_recording(&args.input, metadata, args.selected_by());
-    let output = Output::default();
     let (files, folder) = (output.clone(), folder.to_owned());
     let create = move |path: &Path| files.create_in(&folder, path);
     let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);
     let records = ExitRecords::new(timing_of(conversion), origin);
-    Ok((output, Box::new(RowSink::new(records, table))))
+    Ok(Box::new(RowSink::new(records, table)))
 }
 
 /// Returns what a row of the table represents.

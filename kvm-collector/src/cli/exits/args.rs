@@ -1,6 +1,6 @@
 //! Arguments of `exits`.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -11,7 +11,7 @@ use crate::{
         global::GlobalOptions,
         no_match,
         number::{parse_count, parse_number},
-        output::{OutputArgs, OutputFormat},
+        output::{OutputArgs, OutputFormat, ReportOutput},
         recording::InputArgs,
         selection::{ReasonArgs, TargetArgs},
         stop::{OverheadArgs, StopArgs, parse_duration, parse_interval},
@@ -404,7 +404,8 @@ impl ExitsArgs {
         request: &TimingRequest,
         origin: ReportOrigin,
         global: GlobalOptions,
-    ) -> anyhow::Result<Writer<impl Write + use<>>> {
+        out: ReportOutput,
+    ) -> anyhow::Result<Writer<ReportOutput>> {
         self.check_columns()?;
         let kind = request
             .counted_event
@@ -429,7 +430,7 @@ impl ExitsArgs {
             columns: self.columns.clone(),
             slow_limit: self.slow,
             in_slow_section: false,
-            out: self.output.open()?,
+            out,
             rows: 0,
             unselected: Vec::new(),
             total: LossReport::new((0, 0), Loss::default()),

@@ -26,7 +26,9 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     let reasons = args.reasons.codes(timing.exit.as_ref(), host::kvm::isa())?;
     let conditions = args.stop.conditions();
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
-    let mut writer = args.writer(reasons, &timing, origin, global)?;
+    let is_long = args.interval.is_some() || args.slow.is_some();
+    let out = args.output.open(&[], is_long)?;
+    let mut writer = args.writer(reasons, &timing, origin, global, out)?;
     let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         entry: timing.entry.clone(),
@@ -47,6 +49,8 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
         &mut writer,
     )
     .await?;
+    let total = (&writer.total, &writer.origin);
+    let exit_code = args.output.finish(writer.out, total.0, total.1)?;
     if writer.rows == 0 {
         let request = args.no_match_request(&timing);
         log::warn!("{}", no_match::explain_live(&request, &writer.unselected));
@@ -55,6 +59,5 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
         overhead.print(&live)?;
     }
     let failed = schedule.finish().await?;
-    let exit_code = args.output.finish(&writer.total, &writer.origin)?;
     Ok(if failed { ExitCode::FAILURE } else { exit_code })
 }

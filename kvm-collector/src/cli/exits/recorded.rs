@@ -30,7 +30,8 @@ pub(super) fn run(
     let reasons = args.reasons.codes(replay.timing.exit.as_ref(), isa)?;
     let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
     let timing = replay.timing.clone();
-    let mut writer = args.writer(reasons, &timing, origin, global)?;
+    let out = args.output.open(&[path.to_owned()], false)?;
+    let mut writer = args.writer(reasons, &timing, origin, global, out)?;
     let (limits, range) = (args.stop.limits(args.interval), &args.input.range);
     let limits = range.apply(limits, recording.metadata(), path)?;
     let wall_offset_ns = recording.metadata().wall_offset_ns();
@@ -63,5 +64,6 @@ pub(super) fn run(
         let message = no_match::explain_recorded(&request, selection, &writer.unselected);
         log::warn!("{message}");
     }
-    args.output.finish(&writer.total, &writer.origin)
+    args.output
+        .finish(writer.out, &writer.total, &writer.origin)
 }

@@ -33,6 +33,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     check_options(args)?;
     let range = &args.input.range;
+    let out = args.output.open(paths, false)?;
     let mut recordings = SeveralRecordings::open(paths)?;
     // A process id identifies a VM only on its host.
     let is_by_vm = args.group_by().contains(&GroupBy::Vm);
@@ -91,7 +92,7 @@ pub(super) fn run(
         ..
     } = sum;
     let timing = timing.unwrap_or_default();
-    let mut writer = args.writer(None, &timing, origin, global)?;
+    let mut writer = args.writer(None, &timing, origin, global, out)?;
     let mut names = KeyNames::new(&timing);
     names.reasons = reason_names;
     let report = ExitsReport::with_labels(
@@ -103,7 +104,8 @@ pub(super) fn run(
         RowLabels::Merged(&merged),
     );
     writer.write(&report, ReportPeriod::Total, times_ns)?;
-    args.output.finish(&writer.total, &writer.origin)
+    args.output
+        .finish(writer.out, &writer.total, &writer.origin)
 }
 
 /// Refuses options that make no sense for several recordings.

@@ -7,7 +7,9 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{output, selection::GlobList, time_range::RangeArgs, usage::bail_usage};
+use super::{
+    named_output::open_stdout, selection::GlobList, time_range::RangeArgs, usage::bail_usage,
+};
 use crate::format::json;
 use listing::{Listing, Subject};
 
@@ -63,7 +65,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         }
         None => Listing::of_host(&subjects, &GlobList::all(&args.events))?,
     };
-    let mut out = output::open_output(None)?;
+    let mut out = open_stdout()?;
     if args.json {
         json::write_line(&listing, &mut out)?;
     } else {

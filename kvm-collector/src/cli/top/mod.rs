@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     global::{GlobalOptions, block_on},
-    output::open_output,
+    named_output::open_stdout,
     recording,
     usage::bail_usage,
 };
@@ -149,7 +149,7 @@ fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow
 fn print(args: &TopArgs, global: GlobalOptions, reading: TopReading) -> anyhow::Result<ExitCode> {
     let mut app = args.app(global, (0, 0));
     app.add_reading(reading);
-    let mut out = open_output(None)?;
+    let mut out = open_stdout()?;
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
     tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
     io::Write::flush(&mut out)?;

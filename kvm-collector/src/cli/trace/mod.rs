@@ -10,8 +10,9 @@ pub(super) use args::TraceArgs;
 use super::{
     global::GlobalOptions,
     inputs::Inputs,
+    named_output::{Appears, check_outputs, complete, open_output},
     no_match::RecordingSelection,
-    origin, output,
+    origin,
     recording::{self, SelectedRecording},
     tracefs::{find_kvm_format, open_tracefs},
 };
@@ -39,7 +40,7 @@ pub(in crate::cli) async fn run(
     let conditions = args.stop.conditions();
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
     let printer = args.printer(&events, global, false, origin, offset_ns)?;
-    let out = output::open_output(args.output.as_ref())?;
+    let out = open_output(args.output.as_deref(), Appears::AtFirstFlush)?;
     let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
         events,
@@ -51,7 +52,9 @@ pub(in crate::cli) async fn run(
         ..LiveOptions::default()
     })?;
     let mut schedule = conditions.start(None)?;
-    let summary = session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
+    let (summary, out) =
+        session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
+    complete(vec![out])?;
     if !global.quiet {
         summary::print(&args, &summary);
     }
@@ -89,7 +92,8 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let metadata = selected.recording.metadata();
     let origin = origin::of_recording(path, metadata, args.selected_by());
     let mut printer = args.printer(formats, global, is_sampled, origin, offset_ns)?;
-    let mut out = output::open_output(args.output.as_ref())?;
+    check_outputs(&[path.to_owned()], args.output.as_deref(), None)?;
+    let mut out = open_output(args.output.as_deref(), Appears::AtEnd)?;
     let (limits, range) = (args.stop.limits(None), &args.input.range);
     let wall_offset_ns = metadata.wall_offset_ns();
     let options = PlaybackOptions {
@@ -108,6 +112,7 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
             recording::report_end(recording, &args.target, path)
         },
     )?;
+    complete(vec![out])?;
     if !global.quiet {
         summary::print(args, &summary);
     }

@@ -67,13 +67,16 @@ impl RecordSession {
     /// When the kernel cannot be read. A write error is in the summary, together with the number of events
     /// that were written before it.
     pub async fn run(
-        self,
+        mut self,
         schedule: &mut Schedule,
         overhead: Option<&OverheadMeter>,
     ) -> anyhow::Result<RecordSummary> {
         let mut progress = ProgressLine::new(self.quiet);
         let mut live = self.live;
         schedule.watch_threads(&mut live)?;
+        // From here on, nothing is refused any more, and an older file with this name can be replaced.
+        let begun = self.recorder.flush();
+        begun.with_context(|| format!("cannot write to {}", self.output.display()))?;
         let (sender, receiver) = channel(self.queue_bytes);
         let recorded = Arc::new(Mutex::new(RecordingStats::default()));
         let is_ordered = self.trigger.is_some();
