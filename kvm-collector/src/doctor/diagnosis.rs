@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::CommandCheck;
+
 /// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,22 +74,26 @@ impl Check {
 /// Results of all checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// Whether the collector works on this host: no check failed.
+    /// Whether the collector works on this host: no check failed, and at least one command works.
     pub usable: bool,
     /// Whether `kvm_exit` and `kvm_entry` fire for a guest on this host; `None` if the probe failed.
     pub exits_fire: Option<bool>,
     /// All checks. A cause comes before its consequences.
     pub checks: Vec<Check>,
+    /// Whether each measuring command works.
+    pub commands: Vec<CommandCheck>,
 }
 
 impl Diagnosis {
     /// Summarizes the checks.
     #[must_use]
-    pub fn new(exits_fire: Option<bool>, checks: Vec<Check>) -> Self {
+    pub fn new(exits_fire: Option<bool>, checks: Vec<Check>, commands: Vec<CommandCheck>) -> Self {
+        let no_check_failed = checks.iter().all(|check| check.status != Status::Fail);
         Self {
-            usable: checks.iter().all(|check| check.status != Status::Fail),
+            usable: no_check_failed && commands.iter().any(CommandCheck::works),
             exits_fire,
             checks,
+            commands,
         }
     }
 }

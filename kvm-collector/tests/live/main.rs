@@ -5,6 +5,7 @@ mod check;
 mod churn;
 mod container;
 mod counts;
+mod doctor;
 mod ending;
 mod endless_vm;
 mod errors;
@@ -92,6 +93,7 @@ fn tests() -> Vec<Trial> {
         other_subsystems::tests(),
         self_cost::tests(),
         errors::tests(),
+        doctor::tests(),
         event_text::tests(),
         trace_filters::tests(),
         top::tests(),

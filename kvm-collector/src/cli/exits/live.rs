@@ -6,7 +6,6 @@ use super::{
     super::{
         global::GlobalOptions,
         no_match, origin,
-        timing::map_sizes,
         tracefs::{find_format, open_tracefs},
     },
     args::ExitsArgs,
@@ -26,13 +25,10 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
     let mut writer = args.writer(reasons, &timing, origin, global)?;
     let overhead = args.overhead.start()?;
+    let selection = args.target.for_running_kernel()?;
     let mut live = Live::start(LiveOptions {
-        entry: timing.entry.clone(),
-        timing: Some(timing.clone()),
-        selection: args.target.for_running_kernel()?,
-        sizes: map_sizes(args.max_rows),
         logs_programs: global.ebpf_log,
-        ..LiveOptions::default()
+        ..args.live_options(&timing, selection)
     })?;
     let mut schedule = conditions.start(args.interval)?;
     let is_quiet = global.quiet || args.interval.is_some() || args.slow.is_some();
