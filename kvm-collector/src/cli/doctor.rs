@@ -13,7 +13,8 @@ use super::{
     trace::TraceArgs, tracefs::find_format,
 };
 use crate::doctor::{
-    CommandCheck, CommandRequest, Facts, diagnose, test_guest, try_command, write_text,
+    CommandCheck, CommandRequest, Facts, command_without_tracefs, diagnose, test_guest,
+    try_command, write_text,
 };
 use crate::{source::LiveOptions, timing::Selection, tracefs::Tracefs};
 
@@ -124,7 +125,7 @@ impl TriedCommand {
     fn check(&self, facts: &Facts) -> CommandCheck {
         let readable = facts.tracefs.as_ref().filter(|tracefs| tracefs.readable);
         let Some(tracefs) = readable else {
-            return CommandCheck::without_tracefs(self.name, facts);
+            return command_without_tracefs(self.name, facts);
         };
         let tracefs = Tracefs::at(&tracefs.path);
         let request = |options: &[&str]| match facts.ids {

@@ -1,9 +1,7 @@
 //! Tries what the measuring commands do: creates and maps their maps, loads and attaches their eBPF programs, starts and
 //! stops them. It uses the code of the commands, so its result is that of the commands.
 
-use serde::Serialize;
-
-use super::{Facts, Status};
+use super::{CommandCheck, Facts, FailedOption, Refusal, Status};
 use crate::{
     host::privileges::Privileges,
     probe::ProbeError,
@@ -24,69 +22,6 @@ pub struct CommandRequest {
     pub by_option: Vec<(&'static str, Result<LiveOptions, String>)>,
     /// Whether the command needs the events `kvm_exit` and `kvm_entry`.
     pub needs_exit_events: bool,
-}
-
-/// What the kernel refused, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refusal {
-    /// The step that failed, and the kernel's error.
-    pub error: String,
-    /// How to fix it.
-    pub advice: String,
-}
-
-/// An option that does not work.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FailedOption {
-    /// The option, such as `--preempt`.
-    pub option: &'static str,
-    /// Why it does not work.
-    #[serde(flatten)]
-    pub refusal: Refusal,
-}
-
-/// Result for a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CommandCheck {
-    /// Name of the command.
-    pub command: &'static str,
-    /// `ok`: it works. `warn`: it works without some options. `fail`: it does not work. `skip`: it could not be tried.
-    pub status: Status,
-    /// The error and what to do, if the status is `fail` or `skip`.
-    pub refusal: Option<Refusal>,
-    /// The options that do not work.
-    pub without: Vec<FailedOption>,
-    /// Whether the command needs the events `kvm_exit` and `kvm_entry`.
-    #[serde(skip)]
-    pub needs_exit_events: bool,
-}
-
-impl CommandCheck {
-    fn new(command: &'static str, status: Status, refusal: Option<Refusal>) -> Self {
-        Self {
-            command,
-            status,
-            refusal,
-            without: Vec::new(),
-            needs_exit_events: false,
-        }
-    }
-
-    /// Returns whether the command works, at least without some options.
-    #[must_use]
-    pub fn works(&self) -> bool {
-        matches!(self.status, Status::Ok | Status::Warn)
-    }
-
-    /// Returns the result for a command that cannot be tried, because tracefs cannot be read.
-    #[must_use]
-    pub fn without_tracefs(command: &'static str, facts: &Facts) -> Self {
-        let refusal = Refusal {
-            error: "the events are unknown, because tracefs cannot be read".to_owned(),
-            advice: untried(&facts.privileges, "see tracefs"),
-        };
-        Self::new(command, Status::Skip, Some(refusal))
-    }
 }
 
 /// Tries a command. Detaches and unloads everything afterwards.
@@ -119,7 +54,7 @@ fn try_with(
         needs_exit_events: request.needs_exit_events,
         ..CommandCheck::new(command, Status::Ok, None)
     };
-    if outcome(request.with_all).is_err() {
+    if let Err((_, refusal)) = outcome(request.with_all) {
         let failed = request
             .by_option
             .into_iter()
@@ -128,6 +63,10 @@ fn try_with(
                 Some(FailedOption { option, refusal })
             });
         check.without = failed.collect();
+        if check.without.is_empty() {
+            let option = "all options together";
+            check.without.push(FailedOption { option, refusal });
+        }
     }
     if !check.without.is_empty() {
         check.status = Status::Warn;
@@ -154,6 +93,16 @@ fn keep_one_event_per_program(events: &mut Vec<Format>) {
         }
         is_new
     });
+}
+
+/// Returns the result for a command that cannot be tried, because tracefs cannot be read.
+#[must_use]
+pub fn command_without_tracefs(command: &'static str, facts: &Facts) -> CommandCheck {
+    let refusal = Refusal {
+        error: "the events are unknown, because tracefs cannot be read".to_owned(),
+        advice: untried(&facts.privileges, "see tracefs"),
+    };
+    CommandCheck::new(command, Status::Skip, Some(refusal))
 }
 
 /// Returns what an error means for the command: [`Status::Skip`] if a missing privilege prevented the attempt.

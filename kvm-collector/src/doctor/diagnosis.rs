@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::CommandCheck;
-
 /// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +66,59 @@ impl Check {
             found: found.into(),
             advice: Some(advice.into()),
         }
+    }
+}
+
+/// What the kernel refused, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The step that failed, and the kernel's error.
+    pub error: String,
+    /// How to fix it.
+    pub advice: String,
+}
+
+/// An option that does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedOption {
+    /// The option, such as `--preempt`.
+    pub option: &'static str,
+    /// Why it does not work.
+    #[serde(flatten)]
+    pub refusal: Refusal,
+}
+
+/// Result for a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CommandCheck {
+    /// Name of the command.
+    pub command: &'static str,
+    /// `ok`: it works. `warn`: it works without some options. `fail`: it does not work. `skip`: it could not be tried.
+    pub status: Status,
+    /// The error and what to do, if the status is `fail` or `skip`.
+    pub refusal: Option<Refusal>,
+    /// The options that do not work.
+    pub without: Vec<FailedOption>,
+    /// Whether the command needs the events `kvm_exit` and `kvm_entry`.
+    #[serde(skip)]
+    pub needs_exit_events: bool,
+}
+
+impl CommandCheck {
+    pub(super) fn new(command: &'static str, status: Status, refusal: Option<Refusal>) -> Self {
+        Self {
+            command,
+            status,
+            refusal,
+            without: Vec::new(),
+            needs_exit_events: false,
+        }
+    }
+
+    /// Returns whether the command works, at least without some options.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        matches!(self.status, Status::Ok | Status::Warn)
     }
 }
 

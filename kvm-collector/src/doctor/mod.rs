@@ -11,9 +11,9 @@ mod facts;
 pub mod test_guest;
 mod text;
 
-pub use commands::{CommandCheck, CommandRequest, FailedOption, Refusal, try_command};
+pub use commands::{CommandRequest, command_without_tracefs, try_command};
 pub use diagnose::diagnose;
-pub use diagnosis::{Check, Diagnosis, Status};
+pub use diagnosis::{Check, CommandCheck, Diagnosis, FailedOption, Refusal, Status};
 pub use facts::Facts;
 pub use test_guest::{EventCounts, TestGuestError};
 pub use text::write_text;

@@ -18,6 +18,7 @@ mod ftrace_instance;
 mod ftrace_oracle;
 mod ftrace_recording;
 mod guest;
+mod idle_vms;
 mod kinds;
 mod live_and_recorded;
 mod modules;
@@ -94,6 +95,7 @@ fn tests() -> Vec<Trial> {
         self_cost::tests(),
         errors::tests(),
         doctor::tests(),
+        idle_vms::tests(),
         event_text::tests(),
         trace_filters::tests(),
         top::tests(),

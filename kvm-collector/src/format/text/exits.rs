@@ -6,6 +6,7 @@ use super::{
     advice::write_advice,
     exits_table::exits_table,
     histogram::write_histogram,
+    idle_vms::write_idle_vms,
     loss::write_loss,
     style::TextStyle,
     table::{INDENT, write_table},
@@ -59,6 +60,9 @@ pub fn write_exits(
             style.bold("where the vCPUs' time went")
         )?;
         write_table(&vcpu_table(report, style), style, out)?;
+    }
+    if let Some(vms) = &report.vms_without_exits {
+        write_idle_vms(vms, style, out)?;
     }
     write_advice(&report.rows, style, out)?;
     writeln!(
@@ -195,6 +199,7 @@ mod tests {
                 preempted_ns: 0,
                 open_ns: 3_000,
             }],
+            vms_without_exits: None,
             preempt_watched: false,
             open: 1,
             loss,
