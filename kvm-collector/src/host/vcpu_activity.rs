@@ -38,6 +38,19 @@ impl VcpuActivity {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Returns a description of one or two words.
+    #[must_use]
+    pub fn short_text(self) -> &'static str {
+        match self {
+            Self::InGuest => "in guest",
+            Self::Running => "running",
+            Self::Halted => "halted",
+            Self::WaitsInVmm => "in VMM",
+            Self::Stopped => "stopped",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A vCPU of a VM without exits.

@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("stopped_vm_is_listed", REQUIREMENTS, stopped),
         test("halted_vm_is_listed", REQUIREMENTS, halted),
         test("running_vm_without_exits_is_listed", REQUIREMENTS, running),
+        test("top_shows_idle_vms", REQUIREMENTS, in_top),
         test("selection_applies_to_idle_vms", REQUIREMENTS, selection),
     ]
 }
@@ -116,5 +117,17 @@ fn selection() -> Result<(), Failed> {
         let (_, states) = exits_and_states(&guest.pid, options)?;
         ensure_equal(&options.join(" "), states.len(), expected)?;
     }
+    guest.run().map(drop)
+}
+
+fn in_top() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["--vcpus", "2", "--name", "idle-top"])?;
+    let args = ["top", "--once", "-d", "300ms", "-p", guest.pid.as_str()];
+    let top = run_collector(&args)?.expect_code(0)?.stdout;
+    let has = |word| top.contains(word);
+    ensure(
+        has("idle-top (in VMM)") && has("1 VM") && has("2 vCPUs"),
+        || top.clone(),
+    )?;
     guest.run().map(drop)
 }

@@ -37,7 +37,7 @@ pub(super) struct Columns {
 
 /// Minimum width of the names.
 const MIN_NAME_WIDTH: u16 = 14;
-/// Maximum width that long names of numbers get before other columns: `port 0x3f8 out (COM1 data)`.
+/// Maximum width that names with a state and long names of numbers get before other columns: `port 0x3f8 out (COM1 data)`.
 const NUMBER_NAME_WIDTH: u16 = 26;
 /// Minimum width of a trend on screens narrower than [`WIDE_SCREEN`].
 const MIN_TREND_WIDTH: u16 = 6;
@@ -56,7 +56,9 @@ impl Columns {
         let longest = app.rows.iter().map(|row| text_width(&row_label(row)));
         let longest = u16::try_from(longest.max().unwrap_or(0)).unwrap_or(u16::MAX);
         let has_number_names = app.scope().by == GroupBy::Reason && app.setup.kind != VMEXIT;
-        let min_name = if has_number_names {
+        // The state follows the name.
+        let has_states = app.rows.iter().any(|row| row.activity.is_some());
+        let min_name = if has_number_names || has_states {
             longest.clamp(MIN_NAME_WIDTH, NUMBER_NAME_WIDTH)
         } else {
             MIN_NAME_WIDTH
@@ -104,12 +106,12 @@ impl Columns {
     }
 }
 
-/// Returns the name of a row, and whether its VM or vCPU has ended.
+/// Returns the name of a row, and whether its VM or vCPU has ended, or what it does if it made no exits.
 pub(super) fn row_label(row: &TopRow) -> String {
-    if row.has_ended() {
-        format!("{} (ended)", row.name)
-    } else {
-        row.name.clone()
+    match row.activity {
+        _ if row.has_ended() => format!("{} (ended)", row.name),
+        Some(activity) => format!("{} ({})", row.name, activity.text()),
+        None => row.name.clone(),
     }
 }
 
@@ -155,6 +157,11 @@ fn columns_by_importance(app: &App) -> Vec<Column> {
 }
 
 impl Column {
+    /// Returns whether the column shows time.
+    fn is_time(self) -> bool {
+        !matches!(self, Self::Number(Sort::Exits | Sort::Name) | Self::Vcpus)
+    }
+
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Number(sort) => sort.name(),
@@ -211,6 +218,8 @@ impl Column {
             }
         };
         match self {
+            // The programs have not seen any vCPU of the row.
+            _ if row.has_unknown_times() && self.is_time() => ("-".to_owned(), TextRole::Dim),
             Self::Number(Sort::Exits) => {
                 let rate = to_f64(row.breakdown.exits) / seconds;
                 (units::short_rate(rate), TextRole::Plain)
