@@ -97,9 +97,10 @@ fn running() -> Result<(), Failed> {
     guest.start()?;
     settle();
     let (report, states) = exits_and_states(&guest.pid, &[])?;
+    let pid: u64 = guest.pid.parse()?;
     let has_exits = get_list(&report, "vcpus")?
         .iter()
-        .any(|vcpu| vcpu["pid"].to_string() == guest.pid && vcpu["count"] != 0);
+        .any(|vcpu| vcpu["pid"] == pid && vcpu["count"] != 0);
     let is_running = |state: &str| ["in_guest", "running"].contains(&state);
     let is_listed = states.len() == 1 && is_running(&states[0]);
     ensure(is_listed != has_exits, || format!("{states:?} in {report}"))
