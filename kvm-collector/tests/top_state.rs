@@ -6,6 +6,7 @@ mod simulated_host;
 use std::{collections::HashSet, time::Duration};
 
 use kvm_collector::{
+    host::{IdleVcpu, IdleVm, VcpuActivity},
     model::{Loss, process_id},
     tui::{self, Action, App, Control, Sort},
     view::{GroupBy, ReadingHistory, Scope, TrendMetric, Window},
@@ -589,4 +590,50 @@ fn a_vcpu_without_a_known_index_ends() {
         text.contains("web-1 (ended)") && text.contains("4 VMs  13 vCPUs"),
         "{text}"
     );
+}
+
+#[test]
+fn vms_without_exits_are_rows_with_what_they_do() {
+    let host = small_host();
+    let scope = Scope::default();
+    let mut app = host.app_after(2, SIZE);
+    let vcpu = |vcpu, tid, state| IdleVcpu {
+        vcpu: Some(vcpu),
+        tid,
+        state,
+    };
+    let idle_vm = |pid: u32, name: &str, states: [VcpuActivity; 2]| IdleVm {
+        vm: name.to_owned(),
+        pid,
+        vcpus: vec![vcpu(0, pid + 1, states[0]), vcpu(1, pid + 2, states[1])],
+    };
+    let mut reading = host.reading(3, scope);
+    let halted = idle_vm(2000, "asleep", [VcpuActivity::Halted; 2]);
+    reading.add_idle_vm(2000, &halted);
+    let states = [VcpuActivity::Stopped, VcpuActivity::InGuest];
+    reading.add_idle_vm(3000, &idle_vm(3000, "mixed", states));
+    // A VM whose earlier exits are known keeps its times.
+    reading.add_idle_vm(1202, &idle_vm(1202, "web-2", [VcpuActivity::Halted; 2]));
+    app.add_reading(reading);
+    let row = |app: &App, name: &str| {
+        let mut rows = app.rows().iter();
+        rows.find(|it| it.name == name).cloned().expect("a row")
+    };
+    let asleep = row(&app, "asleep");
+    assert_eq!(asleep.activity.map(|it| it.text()), Some("halted"));
+    assert_eq!((asleep.vcpus, asleep.guest_ns), ((2, 2), None));
+    assert_eq!(asleep.breakdown, Default::default());
+    let mixed = row(&app, "mixed");
+    assert_eq!(mixed.activity.map(|it| it.text()), Some("no exits"));
+    assert!(row(&app, "web-2").guest_ns.is_some());
+    assert_eq!(row(&app, "web-1").activity, None);
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("7 VMs"), "{text}");
+    let line = text.lines().find(|it| it.contains("asleep (halted)"));
+    let cells: Vec<_> = line.expect("a line").split_whitespace().collect();
+    assert_eq!(cells[2..4], ["0", "-"], "{text}");
+    // When the VM ends, or makes exits, the state is gone.
+    app.add_reading(host.reading(4, scope));
+    assert!(!row_names(&app).contains(&"asleep"));
+    assert_eq!(row(&app, "web-2").activity, None);
 }

@@ -28,6 +28,8 @@ use crate::{
     model::Loss,
     session::{self, ProgressLine, ReportPeriod},
     source::{Live, LiveOptions, PlaybackOptions},
+    timing::Selection,
+    tracefs::Tracefs,
     view::{LossReport, MergedCounts, ReportOrigin, SelectedBy, StatReport},
 };
 
@@ -85,13 +87,10 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
     let tracefs = open_tracefs()?;
     let mut out = args.output.open(&[], args.interval.is_some())?;
     let overhead = args.overhead.start()?;
+    let selection = args.target.for_running_kernel()?;
     let mut live = Live::start(LiveOptions {
-        events: args.events.formats(&tracefs)?,
-        selection: args.target.for_running_kernel()?,
-        entry: find_kvm_format(&tracefs, "kvm_entry")?,
-        per_vm: args.per_vm,
         logs_programs: global.ebpf_log,
-        ..LiveOptions::default()
+        ..args.live_options(&tracefs, selection)?
     })?;
     let conditions = args.stop.conditions();
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
@@ -202,6 +201,21 @@ fn run_several(
 }
 
 impl StatArgs {
+    /// Returns what is requested from the running kernel.
+    pub(super) fn live_options(
+        &self,
+        tracefs: &Tracefs,
+        selection: Selection,
+    ) -> anyhow::Result<LiveOptions> {
+        Ok(LiveOptions {
+            events: self.events.formats(tracefs)?,
+            selection,
+            entry: find_kvm_format(tracefs, "kvm_entry")?,
+            per_vm: self.per_vm,
+            ..LiveOptions::default()
+        })
+    }
+
     /// Returns what was requested, to say why there is none.
     fn no_match_request(&self) -> no_match::Request<'_> {
         no_match::Request {

@@ -1,6 +1,6 @@
 //! Turns facts about the host and the result of the probe into checks.
 
-use super::{Check, Diagnosis, EventCounts, Facts, ProbeError, Status};
+use super::{Check, CommandCheck, Diagnosis, EventCounts, Facts, Refusal, Status, TestGuestError};
 use crate::host::clock::UnknownOffset;
 use crate::host::kernel::{Kernel, Lockdown};
 use crate::host::kvm::{Device, Kvm, Presence};
@@ -8,9 +8,13 @@ use crate::host::namespaces::ForeignIds;
 use crate::host::privileges::{Barrier, Privileges};
 use crate::host::tracefs::Tracefs;
 
-/// Builds the diagnosis from the facts about the host and the event counts of the test guest.
+/// Builds the diagnosis from the facts about the host, the event counts of the test guest, and the results for commands.
 #[must_use]
-pub fn diagnose(facts: &Facts, counts: &Result<EventCounts, ProbeError>) -> Diagnosis {
+pub fn diagnose(
+    facts: &Facts,
+    counts: &Result<EventCounts, TestGuestError>,
+    mut commands: Vec<CommandCheck>,
+) -> Diagnosis {
     let checks = vec![
         kernel(&facts.kernel),
         privileges(&facts.privileges, &facts.kernel),
@@ -25,7 +29,21 @@ pub fn diagnose(facts: &Facts, counts: &Result<EventCounts, ProbeError>) -> Diag
         exit_events(counts, &facts.kvm),
     ];
     let exits_fire = counts.as_ref().ok().map(EventCounts::exit_events_fire);
-    Diagnosis::new(exits_fire, checks)
+    if exits_fire == Some(false) {
+        commands.iter_mut().for_each(fail_without_exit_events);
+    }
+    Diagnosis::new(exits_fire, checks, commands)
+}
+
+/// Changes the result of a command that needs events which do not fire.
+fn fail_without_exit_events(command: &mut CommandCheck) {
+    if command.needs_exit_events && command.works() {
+        command.status = Status::Fail;
+        command.refusal = Some(Refusal {
+            error: "its programs work, but kvm_exit and kvm_entry do not fire".to_owned(),
+            advice: "see exits fire".to_owned(),
+        });
+    }
 }
 
 fn kernel(kernel: &Kernel) -> Check {
@@ -247,7 +265,7 @@ fn events(tracefs: Option<&Tracefs>) -> Check {
     }
 }
 
-fn exit_events(counts: &Result<EventCounts, ProbeError>, kvm: &Kvm) -> Check {
+fn exit_events(counts: &Result<EventCounts, TestGuestError>, kvm: &Kvm) -> Check {
     const NAME: &str = "exits fire";
     let counts = match counts {
         Ok(counts) => counts,
@@ -318,9 +336,32 @@ mod tests {
         }
     }
 
+    fn works(command: &'static str, needs_exit_events: bool) -> CommandCheck {
+        CommandCheck {
+            command,
+            status: Status::Ok,
+            refusal: None,
+            without: Vec::new(),
+            needs_exit_events,
+        }
+    }
+
+    fn diagnose(facts: &Facts, counts: &Result<EventCounts, TestGuestError>) -> Diagnosis {
+        let commands = vec![works("stat", false), works("exits", true)];
+        super::diagnose(facts, counts, commands)
+    }
+
+    #[test]
+    fn a_host_where_no_command_works_is_not_usable() {
+        let mut stat = works("stat", false);
+        stat.status = Status::Fail;
+        let diagnosis = super::diagnose(&healthy_host(), &ALL_EVENTS_FIRE, vec![stat]);
+        assert!(!diagnosis.usable, "{diagnosis:?}");
+    }
+
     fn statuses(
         facts: &Facts,
-        counts: &Result<EventCounts, ProbeError>,
+        counts: &Result<EventCounts, TestGuestError>,
     ) -> Vec<(&'static str, Status)> {
         let not_ok = diagnose(facts, counts)
             .checks
@@ -329,7 +370,7 @@ mod tests {
         not_ok.map(|check| (check.name, check.status)).collect()
     }
 
-    const ALL_EVENTS_FIRE: Result<EventCounts, ProbeError> = Ok(EventCounts {
+    const ALL_EVENTS_FIRE: Result<EventCounts, TestGuestError> = Ok(EventCounts {
         expected_userspace_exits: 5,
         kvm_userspace_exit: 5,
         kvm_exit: 9,
@@ -363,6 +404,8 @@ mod tests {
             statuses(&healthy_host(), &counts),
             [("exits fire", Status::Warn)]
         );
+        let commands = diagnosis.commands.iter().map(|it| it.status);
+        assert!(commands.eq([Status::Ok, Status::Fail]));
     }
 
     #[test]
@@ -406,7 +449,7 @@ mod tests {
             },
             tracefs: None,
         };
-        let diagnosis = diagnose(&nothing, &Err(ProbeError::NoTracefs));
+        let diagnosis = diagnose(&nothing, &Err(TestGuestError::NoTracefs));
         assert!(!diagnosis.usable && diagnosis.exits_fire.is_none());
         let expected = [
             ("privileges", Status::Fail),
@@ -419,7 +462,10 @@ mod tests {
             ("events", Status::Skip),
             ("exits fire", Status::Skip),
         ];
-        assert_eq!(statuses(&nothing, &Err(ProbeError::NoTracefs)), expected);
+        assert_eq!(
+            statuses(&nothing, &Err(TestGuestError::NoTracefs)),
+            expected
+        );
         assert!(
             diagnosis
                 .checks

@@ -69,25 +69,82 @@ impl Check {
     }
 }
 
+/// What the kernel refused, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The step that failed, and the kernel's error.
+    pub error: String,
+    /// How to fix it.
+    pub advice: String,
+}
+
+/// An option that does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedOption {
+    /// The option, such as `--preempt`.
+    pub option: &'static str,
+    /// Why it does not work.
+    #[serde(flatten)]
+    pub refusal: Refusal,
+}
+
+/// Result for a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CommandCheck {
+    /// Name of the command.
+    pub command: &'static str,
+    /// `ok`: it works. `warn`: it works without some options. `fail`: it does not work. `skip`: it could not be tried.
+    pub status: Status,
+    /// The error and what to do, if the status is `fail` or `skip`.
+    pub refusal: Option<Refusal>,
+    /// The options that do not work.
+    pub without: Vec<FailedOption>,
+    /// Whether the command needs the events `kvm_exit` and `kvm_entry`.
+    #[serde(skip)]
+    pub needs_exit_events: bool,
+}
+
+impl CommandCheck {
+    pub(super) fn new(command: &'static str, status: Status, refusal: Option<Refusal>) -> Self {
+        Self {
+            command,
+            status,
+            refusal,
+            without: Vec::new(),
+            needs_exit_events: false,
+        }
+    }
+
+    /// Returns whether the command works, at least without some options.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        matches!(self.status, Status::Ok | Status::Warn)
+    }
+}
+
 /// Results of all checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// Whether the collector works on this host: no check failed.
+    /// Whether the collector works on this host: no check failed, and at least one command works.
     pub usable: bool,
     /// Whether `kvm_exit` and `kvm_entry` fire for a guest on this host; `None` if the probe failed.
     pub exits_fire: Option<bool>,
     /// All checks. A cause comes before its consequences.
     pub checks: Vec<Check>,
+    /// Whether each measuring command works.
+    pub commands: Vec<CommandCheck>,
 }
 
 impl Diagnosis {
     /// Summarizes the checks.
     #[must_use]
-    pub fn new(exits_fire: Option<bool>, checks: Vec<Check>) -> Self {
+    pub fn new(exits_fire: Option<bool>, checks: Vec<Check>, commands: Vec<CommandCheck>) -> Self {
+        let no_check_failed = checks.iter().all(|check| check.status != Status::Fail);
         Self {
-            usable: checks.iter().all(|check| check.status != Status::Fail),
+            usable: no_check_failed && commands.iter().any(CommandCheck::works),
             exits_fire,
             checks,
+            commands,
         }
     }
 }

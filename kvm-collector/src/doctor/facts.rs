@@ -9,7 +9,7 @@ use crate::host::namespaces::{self, ForeignIds};
 use crate::host::privileges::{self, Privileges};
 use crate::host::tracefs::{self, Tracefs};
 
-/// Everything that the checks use, except the event counts of [`super::probe`].
+/// Everything that the checks use, except the event counts of [`super::test_guest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// User and capabilities of this process.

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::Diagnosis;
+use super::{CommandCheck, Diagnosis, Status};
 use crate::outside_text::OutsideText;
 
-/// Writes one line per check, followed by its advice, then the result.
+/// Writes one line per check and per command, followed by its advice, then the result.
 ///
 /// # Errors
 /// If writing fails.
@@ -25,14 +25,57 @@ pub fn write_text(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()>
             writeln!(out, "      {:<width$}  -> {advice}", "")?;
         }
     }
-    let works = if diagnosis.usable { "can" } else { "cannot" };
-    writeln!(out, "\nkvm-collector {works} work here.")
+    writeln!(out)?;
+    for command in &diagnosis.commands {
+        write_command(out, command, width)?;
+    }
+    let names: Vec<_> = diagnosis
+        .commands
+        .iter()
+        .filter(|command| command.works())
+        .map(|command| command.command)
+        .collect();
+    match diagnosis.usable {
+        true => writeln!(out, "\nkvm-collector can work here: {}.", names.join(", ")),
+        false => writeln!(out, "\nkvm-collector cannot work here."),
+    }
+}
+
+fn write_command(out: &mut impl Write, command: &CommandCheck, width: usize) -> io::Result<()> {
+    let options: Vec<_> = command.without.iter().map(|it| it.option).collect();
+    let error = command.refusal.as_ref().map_or("", |it| &it.error);
+    let error = OutsideText::new(error);
+    let found = match command.status {
+        Status::Ok => "works".to_owned(),
+        Status::Warn => format!("works without {}", options.join(", ")),
+        Status::Fail => format!("does not work: {error}"),
+        Status::Skip => format!("could not be tried: {error}"),
+    };
+    writeln!(
+        out,
+        "{:<4}  {:<width$}  {found}",
+        command.status, command.command
+    )?;
+    for failed in &command.without {
+        let error = OutsideText::new(&failed.refusal.error);
+        writeln!(out, "      {:<width$}  {}: {error}", "", failed.option)?;
+    }
+    let refusals = command.without.iter().map(|it| &it.refusal);
+    let mut advice: Vec<_> = refusals
+        .chain(&command.refusal)
+        .map(|it| it.advice.as_str())
+        .collect();
+    advice.dedup();
+    for advice in advice.into_iter().map(OutsideText::new) {
+        writeln!(out, "      {:<width$}  -> {advice}", "")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::diagnosis::{Check, Status};
+    use crate::doctor::diagnosis::{Check, Refusal};
 
     #[test]
     fn findings_are_one_line_each() {
@@ -42,11 +85,19 @@ mod tests {
             found: "6.12\n\x1b[2J".into(),
             advice: Some("run\rit".into()),
         };
+        let command = CommandCheck::new(
+            "stat",
+            Status::Fail,
+            Some(Refusal {
+                error: "no\nmap".into(),
+                advice: "wait\r".into(),
+            }),
+        );
         let mut out = Vec::new();
-        write_text(&mut out, &Diagnosis::new(None, vec![check])).unwrap();
+        write_text(&mut out, &Diagnosis::new(None, vec![check], vec![command])).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "warn  kernel  6.12\\n\\x1b[2J\n              -> run\\rit\n\nkvm-collector can work here.\n"
+            "warn  kernel  6.12\\n\\x1b[2J\n              -> run\\rit\n\nFAIL  stat    does not work: no\\nmap\n              -> wait\\r\n\nkvm-collector cannot work here.\n"
         );
     }
 }

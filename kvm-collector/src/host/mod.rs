@@ -18,6 +18,7 @@ mod process_id;
 mod task;
 pub mod tracefs;
 pub mod usage;
+mod vcpu_activity;
 mod vcpu_thread;
 pub mod vm;
 mod vm_identity;
@@ -26,6 +27,7 @@ mod vm_names;
 pub mod watch;
 
 pub use process_id::{next_process_id, pid_of, process_id};
+pub use vcpu_activity::{ActivityReader, IdleVcpu, IdleVm, VcpuActivity};
 pub use vcpu_thread::{Vcpu, vcpu_index_in_comm};
 pub use vm_identity::{VmName, VmUuid};
 pub use vm_names::VmNames;

@@ -46,6 +46,11 @@ impl Stat {
     pub(super) fn start_ticks(&self) -> Option<u64> {
         self.field(22)
     }
+
+    /// Time in the guest, in clock ticks. A part of the user time.
+    pub(super) fn guest_ticks(&self) -> Option<u64> {
+        self.field(43)
+    }
 }
 
 /// Ids of a task in each pid namespace, from that of `/proc` down to the task's own.

@@ -75,7 +75,7 @@ pub fn vcpu_index_in_comm(comm: &str) -> Option<u32> {
 /// vCPU file descriptor of the `KVM_RUN` that a thread executes, from `/proc/PID/task/TID/syscall`.
 ///
 /// `None` for a thread that is on a CPU: the file then contains only `running`.
-fn kvm_run_fd(syscall: &str) -> Option<u32> {
+pub(super) fn kvm_run_fd(syscall: &str) -> Option<u32> {
     const KVM_RUN: &str = "0xae80";
     let ioctl = libc::SYS_ioctl.to_string();
 

@@ -39,7 +39,7 @@ fn change_map_of_maps() -> io::Result<()> {
 }
 
 /// Creates an array of one value. For an array of maps, `inner` is an example of the maps in it.
-fn create_map(
+pub(super) fn create_map(
     kind: bpf_map_type,
     value_bytes: u32,
     inner: Option<&OwnedFd>,

@@ -84,6 +84,54 @@ pub enum ProbeError {
     Missing(String),
 }
 
+impl ProbeError {
+    /// Returns the message and its causes in one line: the step that failed and the kernel's error. Of a verifier's log, it
+    /// has only the last line, which names the reason.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = match self {
+            // The advice in its message is that of a command that ends.
+            Self::Privilege(source) => Some(source.as_ref()),
+            other => Some(other),
+        };
+        let mut text = String::new();
+        while let Some(error) = next {
+            let message = match error.downcast_ref() {
+                Some(ProgramError::LoadError { verifier_log, .. }) => {
+                    match last_line(&verifier_log.to_string()) {
+                        Some(line) => format!("the kernel refuses the program: {line}"),
+                        None => "the kernel refuses the program".to_owned(),
+                    }
+                }
+                _ => error.to_string(),
+            };
+            next = error.source();
+            // Some messages contain that of their cause.
+            if text.ends_with(&message) {
+                continue;
+            }
+            if !text.is_empty() {
+                text += ": ";
+            }
+            text += &message;
+        }
+        // Messages of the kernel and of aya may have several lines.
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Last line of a verifier's log, without the statistics that follow the reason.
+fn last_line(log: &str) -> Option<&str> {
+    let is_statistics = |line: &&str| {
+        ["processed ", "verification time ", "stack depth "]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !is_statistics(line))
+}
+
 /// Returns the error for a program that was not loaded.
 pub(super) fn not_loaded(event: &str, source: ProgramError) -> ProbeError {
     if is_permission_error(&source) {
@@ -124,4 +172,33 @@ pub(super) fn is_permission_error(error: &(dyn std::error::Error + 'static)) -> 
         next = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_the_verifier_is_before_its_statistics() {
+        let log = "0: R1=ctx()\n1: (95) exit\nR0 !read_ok\nprocessed 1 insns (limit 1000000)\nstack depth 0\n";
+        assert_eq!(last_line(log), Some("R0 !read_ok"));
+        assert_eq!(last_line("\n"), None);
+    }
+
+    #[test]
+    fn a_summary_has_the_step_and_the_cause() {
+        let error = ProbeError::Mapping {
+            name: "ROWS",
+            source: io::Error::from_raw_os_error(libc::EINVAL),
+        };
+        assert_eq!(
+            error.summary(),
+            "cannot map the eBPF map `ROWS` into memory: Invalid argument (os error 22)"
+        );
+        let refused = io::Error::from_raw_os_error(libc::EPERM);
+        assert_eq!(
+            ProbeError::Privilege(refused.into()).summary(),
+            "Operation not permitted (os error 1)"
+        );
+    }
 }

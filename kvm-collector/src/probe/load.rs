@@ -1,12 +1,18 @@
 //! Loads the eBPF object.
 
+use std::{
+    io,
+    os::fd::{FromRawFd as _, OwnedFd},
+};
+
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, util::KernelVersion};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_type};
 use kvm_ebpf_common::{
     CHUNK_BYTES, DetailSettings, FilterSettings, GeneralSettings, MAX_DETAILS, TimingSettings,
 };
 
 use super::{
-    bind,
+    barrier, bind,
     error::{ProbeError, is_permission_error},
     notifications::NOTIFICATION_RING_BYTES,
     plan::Plan,
@@ -120,9 +126,14 @@ pub(super) fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeErro
         .load(&bind::bind(OBJECT, &plan.locations)?)
         .map_err(|error| {
             if is_permission_error(&error) {
-                ProbeError::Privilege(error.into())
-            } else {
-                ProbeError::Load(error)
+                return ProbeError::Privilege(error.into());
+            }
+            // aya adapts the object to what its own attempts show, so a refusal of these can cause an unrelated error.
+            match try_bpf() {
+                Err(refusal) if is_permission_error(&refusal) => {
+                    ProbeError::Privilege(refusal.into())
+                }
+                _ => ProbeError::Load(error),
             }
         })?;
     if knows_threads {
@@ -133,6 +144,26 @@ pub(super) fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeErro
         tables::push_all_indices(&mut ebpf, "FREE_COUNTED_THREADS", counted)?;
     }
     Ok(ebpf)
+}
+
+/// Creates the smallest map and loads the smallest program, to find out whether the kernel lets this process do so.
+fn try_bpf() -> io::Result<()> {
+    barrier::create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, 8, None)?;
+    // r0 = 0; exit
+    let program: [u64; 2] = [0xb7, 0x95];
+    let license = c"GPL";
+    // SAFETY: all bytes of the attribute may be zero.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: these are the fields of this command; the program and the license live until the call returns.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACEPOINT as u32;
+    load.insn_cnt = 2;
+    load.insns = program.as_ptr() as u64;
+    load.license = license.as_ptr() as u64;
+    let fd = barrier::bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?;
+    // SAFETY: the descriptor is new, and nothing else owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(())
 }
 
 /// Checks that the kernel can run the programs.

@@ -1,6 +1,6 @@
 //! Times exits of the running kernel or of a recording.
 
-use std::convert::Infallible;
+use std::{cell::RefCell, convert::Infallible};
 
 use kvm_ebpf_common::SlowExit;
 
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{EventKind, ExitReading, StreamItem, ThreadExits, VmName},
     probe::{ProbeError, Rings},
-    source::{Live, PlaybackOptions, Recording, RecordingSummary},
+    source::{IdleVms, Live, PlaybackOptions, Recording, RecordingSummary},
     timing::{Replay, ReplayOptions, TimingRequest},
     view::{ExitGroups, GroupBy},
 };
@@ -37,6 +37,8 @@ pub struct ReportContext<'a> {
     pub timing: &'a TimingRequest,
     /// Returns the name of a VM by the process id of its VMM.
     pub vm_name: &'a dyn Fn(u32) -> VmName,
+    /// The running VMs, to list those without exits; `None` for a recording.
+    pub idle_vms: Option<&'a RefCell<IdleVms>>,
 }
 
 /// Receives the reports of [`live`] and [`recorded`].
@@ -91,6 +93,8 @@ pub async fn live(
     schedule.watch_threads(live)?;
     let mut rings = live.take_rings();
     let mut intervals = IntervalTracker::new(Snapshot::default());
+    let idle_vms = RefCell::new(IdleVms::new(live.options().selection.clone()));
+    let idle_vms = Some(&idle_vms);
     loop {
         tokio::select! {
             biased;
@@ -111,6 +115,7 @@ pub async fn live(
                         start_ns: live.start_ns(),
                         timing,
                         vm_name: &vm,
+                        idle_vms,
                     };
                     intervals.end_interval(&now, |earlier, now| {
                         output.write_report(ReportPeriod::Interval, earlier, now, report_context)
@@ -133,6 +138,7 @@ pub async fn live(
         start_ns: live.start_ns(),
         timing,
         vm_name: &vm,
+        idle_vms,
     };
     if schedule.has_intervals() {
         intervals.end_interval(&now, |earlier, now| {
@@ -177,6 +183,7 @@ fn write_slow_exits(
                             start_ns: live.start_ns(),
                             timing,
                             vm_name: &vm,
+                            idle_vms: None,
                         },
                     )?;
                 }
@@ -219,6 +226,7 @@ pub fn recorded(
             start_ns: context.start_ns.unwrap_or_default(),
             timing,
             vm_name: &vm,
+            idle_vms: None,
         };
         if has_slow {
             for exit in replay.drain_slow_exits() {
@@ -249,6 +257,7 @@ pub fn recorded(
         start_ns: summary.start_ns.unwrap_or(summary.end_ns),
         timing,
         vm_name: &vm,
+        idle_vms: None,
     };
     output.write_report(ReportPeriod::Total, intervals.first(), &now, report_context)?;
     Ok(summary)

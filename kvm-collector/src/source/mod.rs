@@ -8,7 +8,7 @@ mod reorder_buffer;
 mod thread_names;
 mod vm_event_counts;
 
-pub use live::{Live, LiveOptions};
+pub use live::{IdleVms, Live, LiveOptions};
 pub use ordered_stream::{OrderedStream, REORDER_DELAY_NS};
 pub use recording::{
     PlaybackContext, PlaybackOptions, RecordedNames, Recording, RecordingSummary, RecordingTime,

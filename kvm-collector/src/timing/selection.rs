@@ -23,6 +23,13 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Returns whether a vCPU is selected among those of a selected process.
+    #[must_use]
+    pub fn matches_vcpu(&self, tid: u32, vcpu: u32) -> bool {
+        let matches = |ids: &[u32], id| ids.is_empty() || ids.contains(&id);
+        matches(&self.tids, tid) && matches(&self.vcpus, vcpu)
+    }
+
     /// Returns whether the filter selects by thread, process or vCPU.
     pub(crate) fn is_by_task(&self) -> bool {
         !(self.tgids.is_empty() && self.tids.is_empty() && self.vcpus.is_empty())

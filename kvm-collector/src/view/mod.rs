@@ -27,8 +27,8 @@ pub use stat::{MergedCounts, StatEvent, StatReport, StatVm, TooManyVms};
 pub use timeline::{MAX_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
     DurationStats, ExitBreakdown, ExitCounters, KeyName, PendingReading, PendingReadings,
-    ReadingHistory, Scope, ScopeHistograms, ScopeTotals, TREND_SAMPLES, ThreadCounters, TopNames,
-    TopReading, TopRow, TrendMetric, Window,
+    ReadingHistory, RowActivity, Scope, ScopeHistograms, ScopeTotals, TREND_SAMPLES,
+    ThreadCounters, TopNames, TopReading, TopRow, TrendMetric, Window,
 };
 pub use trace::{
     ExitLineOptions, ExitLines, FilterError, Filters, ItemNames, ShorterExits, TraceClock,

@@ -17,13 +17,13 @@ const ORDER: [&str; 19] = [
     "tracefs",
     "host",
     "guest",
-    "doctor",
     "knowledge",
     "model",
     "timing",
     "probe",
     "recording",
     "source",
+    "doctor",
     "view",
     "format",
     "convert",
@@ -33,7 +33,7 @@ const ORDER: [&str; 19] = [
 ];
 
 /// The modules that may use `probe`.
-const USES_PROBE: [&str; 4] = ["probe", "source::live", "session", "cli"];
+const USES_PROBE: [&str; 5] = ["probe", "source::live", "doctor", "session", "cli"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -5,6 +5,7 @@ mod check;
 mod churn;
 mod container;
 mod counts;
+mod doctor;
 mod ending;
 mod endless_vm;
 mod errors;
@@ -17,6 +18,7 @@ mod ftrace_instance;
 mod ftrace_oracle;
 mod ftrace_recording;
 mod guest;
+mod idle_vms;
 mod kinds;
 mod live_and_recorded;
 mod modules;
@@ -92,6 +94,8 @@ fn tests() -> Vec<Trial> {
         other_subsystems::tests(),
         self_cost::tests(),
         errors::tests(),
+        doctor::tests(),
+        idle_vms::tests(),
         event_text::tests(),
         trace_filters::tests(),
         top::tests(),

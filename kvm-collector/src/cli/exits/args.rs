@@ -21,7 +21,8 @@ use crate::{
     },
     format::text::exit_column_names,
     model::{EventKind, Loss, VMEXIT},
-    timing::{DetailEvent, TimingRequest},
+    source::LiveOptions,
+    timing::{DetailEvent, Selection, TimingRequest},
     view::{ExitsOptions, GroupBy, LossReport, ReportOrigin, SelectedBy, SortKey},
 };
 
@@ -256,6 +257,21 @@ fn parse_max_rows(text: &str) -> Result<u32, String> {
 }
 
 impl ExitsArgs {
+    /// Returns what is requested from the running kernel.
+    pub(in crate::cli) fn live_options(
+        &self,
+        timing: &TimingRequest,
+        selection: Selection,
+    ) -> LiveOptions {
+        LiveOptions {
+            entry: timing.entry.clone(),
+            timing: Some(timing.clone()),
+            selection,
+            sizes: timing::map_sizes(self.max_rows),
+            ..LiveOptions::default()
+        }
+    }
+
     /// Returns the grouping, without the host.
     pub(super) fn group_by(&self) -> Vec<GroupBy> {
         let group = |by: &GroupKey| match by {
@@ -323,7 +339,10 @@ impl ExitsArgs {
     }
 
     /// Builds the request to time exits. `find` finds the formats of events.
-    pub(super) fn timing_request(&self, find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+    pub(in crate::cli) fn timing_request(
+        &self,
+        find: &FindFormat<'_>,
+    ) -> anyhow::Result<TimingRequest> {
         let counted = match self.kind.as_str() {
             VMEXIT => None,
             name => Some(EventKind::from_name(name)?),

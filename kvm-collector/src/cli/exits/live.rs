@@ -7,7 +7,6 @@ use super::{
         global::GlobalOptions,
         no_match, origin,
         stop::check_live_interval,
-        timing::map_sizes,
         tracefs::{find_format, open_tracefs},
     },
     args::ExitsArgs,
@@ -30,13 +29,10 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     let out = args.output.open(&[], is_long)?;
     let mut writer = args.writer(reasons, &timing, origin, global, out)?;
     let overhead = args.overhead.start()?;
+    let selection = args.target.for_running_kernel()?;
     let mut live = Live::start(LiveOptions {
-        entry: timing.entry.clone(),
-        timing: Some(timing.clone()),
-        selection: args.target.for_running_kernel()?,
-        sizes: map_sizes(args.max_rows),
         logs_programs: global.ebpf_log,
-        ..LiveOptions::default()
+        ..args.live_options(&timing, selection)
     })?;
     let mut schedule = conditions.start(args.interval)?;
     let is_quiet = global.quiet || args.interval.is_some() || args.slow.is_some();

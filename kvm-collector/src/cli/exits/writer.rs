@@ -1,6 +1,6 @@
 //! Writes the reports of `exits`, for the running kernel and for recordings.
 
-use std::{io::Write, time::Duration};
+use std::{cell::RefCell, io::Write, time::Duration};
 
 use kvm_ebpf_common::SlowExit;
 
@@ -11,6 +11,7 @@ use crate::{
         ReportPeriod,
         exits::{ExitsOutput, ReportContext, Snapshot},
     },
+    source::IdleVms,
     view::{
         Baseline, DiffReport, ExitsOptions, ExitsReport, GroupBy, KeyNames, LossReport,
         ReportOrigin, RowLabels, SlowExitRow, SortKey,
@@ -125,7 +126,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
             host: self.is_by_host.then_some(host),
             vm_name: context.vm_name,
         };
-        let report = ExitsReport::with_labels(
+        let mut report = ExitsReport::with_labels(
             groups,
             (earlier_reading.time_ns, reading.time_ns),
             reading.loss.since(&earlier_reading.loss),
@@ -133,6 +134,14 @@ impl<W: Write> ExitsOutput for Writer<W> {
             &KeyNames::new(context.timing),
             labels,
         );
+        // A VM without events of another kind may make exits.
+        if context.timing.counted_event.is_none() {
+            let read = |idle: &RefCell<IdleVms>| {
+                let mut idle = idle.try_borrow_mut().ok()?;
+                Some(idle.read(&|pid| report.has_exits_of(pid)))
+            };
+            report.vms_without_exits = context.idle_vms.and_then(read);
+        }
         let times_ns = (
             context.start_ns + earlier_reading.time_ns,
             context.start_ns + reading.time_ns,

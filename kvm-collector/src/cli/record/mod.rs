@@ -37,7 +37,7 @@ use crate::{
         record::{RecordSession, RecordSummary},
     },
     source::{Live, LiveOptions},
-    timing::ExitTrigger,
+    timing::{ExitTrigger, Selection},
     tracefs::{Format, Tracefs},
 };
 
@@ -162,9 +162,7 @@ pub(in crate::cli) async fn run(
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
-    let formats = args
-        .events
-        .formats_with(&tracefs, &args.required_events())?;
+    let formats = args.live_events(&tracefs)?;
     args.reasons.check_effect(&formats)?;
     let flight_recorder = args.flight_recorder.map(|window| FlightRecorderOptions {
         window_ns: saturating_ns(window),
@@ -193,13 +191,8 @@ pub(in crate::cli) async fn run(
     .with_context(|| format!("cannot write to {}", args.output.display()))?;
     let overhead = args.overhead.start()?;
     let live = Live::start(LiveOptions {
-        events: formats,
-        selection,
-        entry: find_kvm_format(&tracefs, "kvm_entry")?,
-        emits_events: true,
-        sizes: MapSizes::default().with_rings(args.ring),
         logs_programs: global.ebpf_log,
-        ..LiveOptions::default()
+        ..args.live_options(&tracefs, formats, selection)?
     })?;
     let session = RecordSession {
         live,
@@ -255,6 +248,28 @@ pub(in crate::cli) async fn run(
 }
 
 impl RecordArgs {
+    /// Returns the formats of the selected events and of those that other options need.
+    pub(in crate::cli) fn live_events(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
+        self.events.formats_with(tracefs, &self.required_events())
+    }
+
+    /// Returns what is requested from the running kernel.
+    pub(in crate::cli) fn live_options(
+        &self,
+        tracefs: &Tracefs,
+        events: Vec<Format>,
+        selection: Selection,
+    ) -> anyhow::Result<LiveOptions> {
+        Ok(LiveOptions {
+            events,
+            selection,
+            entry: find_kvm_format(tracefs, "kvm_entry")?,
+            emits_events: true,
+            sizes: MapSizes::default().with_rings(self.ring),
+            ..LiveOptions::default()
+        })
+    }
+
     /// Returns the events that other options need even if they are not selected.
     fn required_events(&self) -> Vec<&'static str> {
         let mut events = Vec::new();

@@ -19,7 +19,8 @@ use crate::{
     },
     model::{EventKind, VMEXIT},
     source::{Live, LiveOptions, PlaybackOptions, Recording, TimeLimits},
-    timing::{ReplayOptions, TimingRequest},
+    timing::{ReplayOptions, Selection, TimingRequest},
+    tracefs::Tracefs,
     tui::{self, App, Setup},
 };
 
@@ -183,15 +184,27 @@ impl TopArgs {
     pub(super) fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
         check_live_interval(Some(self.interval))?;
         let tracefs = open_tracefs()?;
-        let find = |system: &str, name: &str| find_format(&tracefs, system, name);
+        let selection = self.target.for_running_kernel()?;
         Ok(Live::start(LiveOptions {
+            logs_programs: global.ebpf_log,
+            ..self.live_options(&tracefs, selection)?
+        })?)
+    }
+
+    /// Returns what is requested from the running kernel.
+    pub(in crate::cli) fn live_options(
+        &self,
+        tracefs: &Tracefs,
+        selection: Selection,
+    ) -> anyhow::Result<LiveOptions> {
+        let find = |system: &str, name: &str| find_format(tracefs, system, name);
+        Ok(LiveOptions {
             entry: find("kvm", "kvm_entry")?,
             timing: Some(self.timing_request(&find)?),
-            selection: self.target.for_running_kernel()?,
+            selection,
             sizes: timing::map_sizes(self.max_rows),
-            logs_programs: global.ebpf_log,
             ..LiveOptions::default()
-        })?)
+        })
     }
 
     /// Opens the recording.

@@ -21,6 +21,8 @@ use crate::{
     probe::MapSizes,
     session,
     source::{Live, LiveOptions, PlaybackOptions},
+    timing::Selection,
+    tracefs::{Format, Tracefs},
 };
 
 pub(in crate::cli) async fn run(
@@ -35,7 +37,7 @@ pub(in crate::cli) async fn run(
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
-    let events = args.events.formats_with(&tracefs, args.required_events())?;
+    let events = args.live_events(&tracefs)?;
     let offset_ns = || Ok(clock::real_offset_ns());
     let conditions = args.stop.conditions();
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
@@ -43,13 +45,8 @@ pub(in crate::cli) async fn run(
     let out = open_output(args.output.as_deref(), Appears::AtFirstFlush)?;
     let overhead = args.overhead.start()?;
     let mut live = Live::start(LiveOptions {
-        events,
-        selection,
-        entry: find_kvm_format(&tracefs, "kvm_entry")?,
-        emits_events: true,
-        sizes: MapSizes::default().with_rings(args.ring),
         logs_programs: global.ebpf_log,
-        ..LiveOptions::default()
+        ..args.live_options(&tracefs, events, selection)?
     })?;
     let mut schedule = conditions.start(None)?;
     let (summary, out) =
@@ -68,6 +65,30 @@ pub(in crate::cli) async fn run(
     } else {
         args.exit_code(&summary.loss)
     })
+}
+
+impl TraceArgs {
+    /// Returns the formats of the selected events and of those that other options need.
+    pub(in crate::cli) fn live_events(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
+        self.events.formats_with(tracefs, self.required_events())
+    }
+
+    /// Returns what is requested from the running kernel.
+    pub(in crate::cli) fn live_options(
+        &self,
+        tracefs: &Tracefs,
+        events: Vec<Format>,
+        selection: Selection,
+    ) -> anyhow::Result<LiveOptions> {
+        Ok(LiveOptions {
+            events,
+            selection,
+            entry: find_kvm_format(tracefs, "kvm_entry")?,
+            emits_events: true,
+            sizes: MapSizes::default().with_rings(self.ring),
+            ..LiveOptions::default()
+        })
+    }
 }
 
 /// Runs the command on a recording.

@@ -112,6 +112,7 @@ fn report() -> ExitsReport {
             preempted_ns: 0,
             open_ns: 0,
         }],
+        vms_without_exits: None,
         preempt_watched: false,
         open: 0,
         loss: Loss::default(),

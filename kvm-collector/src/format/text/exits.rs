@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use super::{
-    advice::write_advice, exits_table::exits_table, histogram::write_histogram, loss::write_loss,
-    style::TextStyle, table::INDENT, vcpu_table::vcpu_table,
+    advice::write_advice, exits_table::exits_table, histogram::write_histogram,
+    idle_vms::write_idle_vms, loss::write_loss, style::TextStyle, table::INDENT,
+    vcpu_table::vcpu_table,
 };
 use crate::{
     format::units::{duration, plural},
@@ -55,6 +56,9 @@ pub fn write_exits(
             style.bold("where the vCPUs' time went")
         )?;
         vcpu_table(report, style).write(style, out)?;
+    }
+    if let Some(vms) = &report.vms_without_exits {
+        write_idle_vms(vms, style, out)?;
     }
     write_advice(&report.rows, style, out)?;
     writeln!(
@@ -197,6 +201,7 @@ mod tests {
                 preempted_ns: 0,
                 open_ns: 3_000,
             }],
+            vms_without_exits: None,
             preempt_watched: false,
             open: 1,
             loss,

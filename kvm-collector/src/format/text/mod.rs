@@ -7,6 +7,7 @@ mod exits_columns;
 mod exits_table;
 mod heading;
 mod histogram;
+mod idle_vms;
 mod inputs;
 mod loss;
 mod slow_exit;

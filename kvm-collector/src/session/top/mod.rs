@@ -1,6 +1,7 @@
 //! Readings of exits for the screen of `top`: of the running kernel, or of a recording that is played.
 
 mod control;
+mod idle;
 mod names;
 mod output;
 mod player;

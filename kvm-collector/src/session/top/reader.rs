@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     super::{REFRESH_PERIOD, ThreadNotifications, interval_timer, termination_signals, wait_until},
     control::{Control, ControlQueue},
+    idle::IdleRows,
     names::{NameCache, new_reading},
     output::TopOutput,
 };
@@ -28,6 +29,7 @@ pub async fn read_once(live: &mut Live, duration: Duration) -> anyhow::Result<To
     let [mut interrupt, mut terminate] = termination_signals()?;
     let mut refresh = interval_timer(REFRESH_PERIOD);
     let notifications = ThreadNotifications::new(live.notifications_fd()?)?;
+    let mut idle = IdleRows::new(live);
     let end = sleep(duration);
     tokio::pin!(end);
     loop {
@@ -43,7 +45,11 @@ pub async fn read_once(live: &mut Live, duration: Duration) -> anyhow::Result<To
         }
     }
     live.stop()?;
-    read_exits(live, Scope::default(), &mut NameCache::default())
+    let mut reading = read_exits(live, Scope::default(), &mut NameCache::default())?;
+    if let Some(idle) = &mut idle {
+        idle.add_to(&mut reading, live);
+    }
+    Ok(reading)
 }
 
 /// Reads all exits and the histograms of a scope.
@@ -75,6 +81,7 @@ pub struct TopReader<O> {
     scope: Scope,
     paused: bool,
     names: NameCache,
+    idle: Option<IdleRows>,
     signals: [Signal; 3],
 }
 
@@ -93,6 +100,7 @@ impl<O: TopOutput> TopReader<O> {
     ) -> io::Result<Self> {
         let [interrupt, terminate] = termination_signals()?;
         Ok(Self {
+            idle: IdleRows::new(&live),
             live,
             controls,
             output,
@@ -161,7 +169,10 @@ impl<O: TopOutput> TopReader<O> {
     }
 
     fn send_next_reading(&mut self) -> anyhow::Result<()> {
-        let reading = read_exits(&mut self.live, self.scope, &mut self.names)?;
+        let mut reading = read_exits(&mut self.live, self.scope, &mut self.names)?;
+        if let Some(idle) = &mut self.idle {
+            idle.add_to(&mut reading, &self.live);
+        }
         self.output.send_reading(Box::new(reading));
         Ok(())
     }

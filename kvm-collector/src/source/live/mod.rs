@@ -2,6 +2,7 @@
 
 mod event_counts;
 mod exits;
+mod idle_vms;
 mod options;
 mod processes;
 mod row_extremes;
@@ -17,6 +18,7 @@ use crate::{
     probe::{AttachedPrograms, ProbeError, ProgramRuns, Request, Rings},
     timing::{ExitedThreads, recent_extremes},
 };
+pub use idle_vms::IdleVms;
 pub use options::LiveOptions;
 use processes::Processes;
 use row_extremes::RowExtremes;

@@ -39,7 +39,7 @@ pub(super) struct Columns {
 const MIN_NAME_WIDTH: u16 = 14;
 /// Minimum width of the part of a name that may be cut.
 const MIN_HEAD_WIDTH: u16 = 6;
-/// Maximum width that long names of numbers get before other columns: `port 0x3f8 out (COM1 data)`.
+/// Maximum width that names with a state and long names of numbers get before other columns: `port 0x3f8 out (COM1 data)`.
 const NUMBER_NAME_WIDTH: u16 = 26;
 /// Minimum width of a trend on screens narrower than [`WIDE_SCREEN`].
 const MIN_TREND_WIDTH: u16 = 6;
@@ -64,7 +64,9 @@ impl Columns {
         let longest_tail = app.rows.iter().map(|row| row.name_tail).max();
         let longest_tail = u16::try_from(longest_tail.unwrap_or(0)).unwrap_or(u16::MAX);
         let has_number_names = app.scope().by == GroupBy::Reason && app.setup.kind != VMEXIT;
-        let min_name = if has_number_names {
+        // The state follows the name.
+        let has_states = app.rows.iter().any(|row| row.activity.is_some());
+        let min_name = if has_number_names || has_states {
             longest.clamp(MIN_NAME_WIDTH, NUMBER_NAME_WIDTH)
         } else {
             // Enough for what distinguishes the rows, and a part of the name.
@@ -114,11 +116,16 @@ impl Columns {
     }
 }
 
-/// Returns the name of a row, and its end that must not be cut, which says also whether its VM or vCPU has ended.
+/// Returns the name of a row, and its end that must not be cut, which says also whether its VM or vCPU has ended, or what it
+/// does if it made no exits.
 pub(super) fn row_label(row: &TopRow) -> (&str, String) {
     let (name, tail) = row.name.split_at(row.name.len() - row.name_tail);
-    let ended = if row.has_ended() { " (ended)" } else { "" };
-    (name, format!("{tail}{ended}"))
+    let state = match row.activity {
+        _ if row.has_ended() => " (ended)".to_owned(),
+        Some(activity) => format!(" ({})", activity.text()),
+        None => String::new(),
+    };
+    (name, format!("{tail}{state}"))
 }
 
 /// Returns the columns that apply to the current rows, the most important ones first.
@@ -163,6 +170,11 @@ fn columns_by_importance(app: &App) -> Vec<Column> {
 }
 
 impl Column {
+    /// Returns whether the column shows time.
+    fn is_time(self) -> bool {
+        !matches!(self, Self::Number(Sort::Exits | Sort::Name) | Self::Vcpus)
+    }
+
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Number(sort) => sort.name(),
@@ -219,6 +231,8 @@ impl Column {
             }
         };
         match self {
+            // The programs have not seen any vCPU of the row.
+            _ if row.has_unknown_times() && self.is_time() => ("-".to_owned(), TextRole::Dim),
             Self::Number(Sort::Exits) => {
                 let rate = to_f64(row.breakdown.exits) / seconds;
                 (units::short_rate(rate), TextRole::Plain)

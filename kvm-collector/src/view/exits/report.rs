@@ -13,7 +13,10 @@ use super::{
     vcpu_row::{VcpuRow, vcpu_rows},
     vcpu_time::VcpuTime,
 };
-use crate::model::{ExitTotals, Loss, VMEXIT, VmName};
+use crate::{
+    host::IdleVm,
+    model::{ExitTotals, Loss, VMEXIT, VmName},
+};
 
 /// Exits in a time interval, by group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +43,9 @@ pub struct ExitsReport {
     pub rows: Vec<ExitRow>,
     /// Where the time of each vCPU went.
     pub vcpus: Vec<VcpuRow>,
+    /// The running VMs without exits in the interval; `None` if they are unknown, as in a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vms_without_exits: Option<Vec<IdleVm>>,
     /// Whether preemption was measured (`--preempt`).
     pub preempt_watched: bool,
     /// Number of exits in progress at the end of the interval. They have no duration.
@@ -127,10 +133,21 @@ impl ExitsReport {
             row_count,
             rows,
             vcpus: vcpu_rows(groups, labels),
+            vms_without_exits: None,
             preempt_watched: options.preempt_watched,
             open: all.open,
             loss,
         }
+    }
+}
+
+impl ExitsReport {
+    /// Returns whether a vCPU of a process made exits in the interval, of any reason.
+    #[must_use]
+    pub fn has_exits_of(&self, pid: u32) -> bool {
+        self.vcpus
+            .iter()
+            .any(|vcpu| vcpu.pid == pid && vcpu.count > 0)
     }
 }
 

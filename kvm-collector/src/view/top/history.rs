@@ -11,6 +11,7 @@ use super::{
     ExitBreakdown, ExitCounters, TopNames, TopReading, trend::TREND_SAMPLES, trend::Trend,
 };
 use crate::{
+    host::VcpuActivity,
     model::{Loss, VcpuId, pid_of},
     outside_text::OutsideText,
     view::exits::normalize_vcpu_id,
@@ -67,6 +68,10 @@ pub(super) struct Vcpu {
     pub(super) since_ns: u64,
     /// Time of the first reading at which the vCPU had ended.
     pub(super) ended_ns: Option<u64>,
+    /// Whether the programs have seen the vCPU. Otherwise its times are not known.
+    pub(super) is_measured: bool,
+    /// What the vCPU does if its VM made no exits since the previous reading.
+    pub(super) activity: Option<VcpuActivity>,
 }
 
 impl Row {
@@ -176,6 +181,7 @@ impl ReadingHistory {
     fn update_vcpus(&mut self, reading: &TopReading, before_ns: u64) {
         for it in self.vcpus.values_mut() {
             it.guest_before_ns = std::mem::take(&mut it.guest_now_ns);
+            it.activity = None;
         }
         let mut is_alive_by_vcpu = BTreeMap::new();
         for times in &reading.vcpus {
@@ -185,8 +191,17 @@ impl ReadingHistory {
                 ..Vcpu::default()
             });
             it.guest_now_ns += times.guest_ns;
+            it.is_measured = true;
             // Another thread may run the vCPU of a thread that has ended.
             *is_alive_by_vcpu.entry(vcpu_id).or_default() |= !times.has_ended;
+        }
+        for (vcpu_id, activity) in &reading.idle_vcpus {
+            let it = self.vcpus.entry(*vcpu_id).or_insert_with(|| Vcpu {
+                since_ns: before_ns,
+                ..Vcpu::default()
+            });
+            it.activity = Some(*activity);
+            is_alive_by_vcpu.insert(*vcpu_id, true);
         }
         self.vcpus
             .retain(|vcpu_id, it| match is_alive_by_vcpu.get(vcpu_id) {

@@ -17,6 +17,6 @@ pub use histograms::ScopeHistograms;
 pub use history::ReadingHistory;
 pub use pending::{PendingReading, PendingReadings};
 pub use reading::{KeyName, ThreadCounters, TopNames, TopReading};
-pub use rows::{DurationStats, ScopeTotals, TopRow, Window};
+pub use rows::{DurationStats, RowActivity, ScopeTotals, TopRow, Window};
 pub use scope::Scope;
 pub use trend::{TREND_SAMPLES, TrendMetric};

@@ -6,6 +6,7 @@ use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
 use super::{ExitCounters, Scope};
 use crate::{
+    host::{IdleVm, VcpuActivity},
     model::{EventKind, ExitReading, Loss, ThreadExits, VcpuId, VcpuTimes},
     view::{ExitGroups, KeyNames, exits::normalize_vcpu_id},
 };
@@ -63,6 +64,8 @@ pub struct TopReading {
     pub groups: ExitGroups,
     /// Names of all VMs and vCPUs, and of keys that no earlier reading had.
     pub names: TopNames,
+    /// The vCPUs of running VMs that made no exits since the previous reading, with what they do.
+    pub idle_vcpus: Vec<(VcpuId, VcpuActivity)>,
     kind: Option<EventKind>,
     /// Threads with an exit in progress, with its index in `thread_counters`.
     open: Vec<(VcpuId, usize)>,
@@ -163,6 +166,37 @@ impl TopReading {
                 self.names.vms.insert(tgid, name);
             }
         }
+    }
+
+    /// Adds a VM that made no exits since the previous reading. `tgid` is its process id, which exits would have.
+    pub fn add_idle_vm(&mut self, tgid: u32, vm: &IdleVm) {
+        for idle in &vm.vcpus {
+            let is_same = |times: &&VcpuTimes| {
+                let known = times.vcpu_id;
+                known.tgid == tgid && (known.tid == idle.tid || Some(known.vcpu) == idle.vcpu)
+            };
+            let known = self.vcpus.iter().find(is_same).map(|it| it.vcpu_id);
+            let vcpu_id = known.unwrap_or(VcpuId {
+                tgid,
+                vcpu: idle.vcpu.unwrap_or(VCPU_UNKNOWN),
+                tid: idle.tid,
+            });
+            let vcpu_id = normalize_vcpu_id(vcpu_id);
+            self.idle_vcpus.push((vcpu_id, idle.state));
+        }
+        let name = || vm.vm.clone();
+        self.names.vms.entry(tgid).or_insert_with(name);
+    }
+
+    /// Returns the number of exits since the start, by process id.
+    #[must_use]
+    pub fn exits_by_process(&self) -> HashMap<u32, u64> {
+        let mut exits = HashMap::new();
+        for row in &self.thread_counters {
+            let count: &mut u64 = exits.entry(row.vcpu_id.tgid).or_default();
+            *count = count.saturating_add(row.counters.count);
+        }
+        exits
     }
 
     /// Adds the key names of an older reading that this one replaces.

@@ -8,6 +8,7 @@ use super::{
     trend::{TREND_SAMPLES, TrendMetric},
 };
 use crate::{
+    host::VcpuActivity,
     model::{ExitTotals, VcpuId},
     view::{GroupBy, GroupKey},
 };
@@ -40,6 +41,8 @@ pub struct TopRow {
     pub active_ns: u64,
     /// Number of vCPUs, and how many of them have not ended.
     pub vcpus: (usize, usize),
+    /// What the row's vCPUs do if none of their VMs made exits since the previous reading.
+    pub activity: Option<RowActivity>,
     /// Statistics on the exits' durations; `None` until the histograms of the scope are read.
     pub durations: Option<DurationStats>,
     /// Rates per second, oldest first.
@@ -51,6 +54,32 @@ impl TopRow {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.vcpus.0 > 0 && self.vcpus.1 == 0
+    }
+
+    /// Returns whether nothing is known about the times of the row's vCPUs, because none has made an exit yet.
+    #[must_use]
+    pub fn has_unknown_times(&self) -> bool {
+        self.activity.is_some() && self.guest_ns.is_none()
+    }
+}
+
+/// What the vCPUs of a row without exits do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowActivity {
+    /// All do the same.
+    Same(VcpuActivity),
+    /// They do different things.
+    Mixed,
+}
+
+impl RowActivity {
+    /// Returns the description for the row's name.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Same(activity) => activity.short_text(),
+            Self::Mixed => "no exits",
+        }
     }
 }
 
@@ -113,6 +142,22 @@ struct VcpuSums {
     count: usize,
     /// Number of vCPUs that have not ended.
     alive: usize,
+    /// Number of vCPUs whose times are known.
+    measured: usize,
+    /// Number of vCPUs of VMs without exits.
+    idle: usize,
+    activity: Option<RowActivity>,
+}
+
+impl VcpuSums {
+    fn add_activity(&mut self, activity: VcpuActivity) {
+        let activity = RowActivity::Same(activity);
+        self.idle += 1;
+        self.activity = match self.activity {
+            Some(other) if other != activity => Some(RowActivity::Mixed),
+            _ => Some(activity),
+        };
+    }
 }
 
 impl ReadingHistory {
@@ -203,10 +248,13 @@ impl ReadingHistory {
                     name: name + &tail,
                     key: sum.key,
                     breakdown: sum.breakdown,
-                    guest_ns: has_whole_vcpus.then_some(vcpus.guest_ns),
+                    guest_ns: (has_whole_vcpus && vcpus.measured > 0).then_some(vcpus.guest_ns),
                     wall_ns: vcpus.wall_ns,
                     active_ns: vcpus.guest_ns + vcpus.cost_ns,
                     vcpus: (vcpus.count, vcpus.alive),
+                    activity: vcpus
+                        .activity
+                        .filter(|_| has_whole_vcpus && vcpus.idle == vcpus.alive),
                     durations: None,
                     trend: sum.trend.to_vec(),
                 }
@@ -225,6 +273,10 @@ impl ReadingHistory {
                 sum.wall_ns += self.wall_ns(vcpu, window);
                 sum.count += 1;
                 sum.alive += usize::from(vcpu.ended_ns.is_none());
+                sum.measured += usize::from(vcpu.is_measured);
+                if let Some(activity) = vcpu.activity {
+                    sum.add_activity(activity);
+                }
             }
         }
         for row in &self.rows {
@@ -238,6 +290,10 @@ impl ReadingHistory {
 
     /// Returns how long a vCPU existed within a window.
     fn wall_ns(&self, vcpu: &Vcpu, window: Window) -> u64 {
+        // Nothing is known about its time, so no share may refer to it.
+        if !vcpu.is_measured {
+            return 0;
+        }
         let start_ns = match window {
             Window::Recent => self.time_ns.saturating_sub(self.elapsed_ns),
             Window::All => 0,

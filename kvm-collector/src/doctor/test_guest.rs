@@ -38,7 +38,7 @@ impl EventCounts {
 
 /// Reason why the probe failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
+pub enum TestGuestError {
     /// tracefs is not mounted.
     #[error("tracefs is not mounted")]
     NoTracefs,
@@ -59,7 +59,7 @@ pub enum ProbeError {
     },
 }
 
-impl ProbeError {
+impl TestGuestError {
     /// Returns the message of this error and of its causes, in one line.
     #[must_use]
     pub fn message_with_causes(&self) -> String {
@@ -77,8 +77,8 @@ impl ProbeError {
 ///
 /// # Errors
 /// If the guest cannot run, or ftrace cannot be used.
-pub fn run(tracefs: Option<&Path>) -> Result<EventCounts, ProbeError> {
-    let tracefs = tracefs.ok_or(ProbeError::NoTracefs)?;
+pub fn run(tracefs: Option<&Path>) -> Result<EventCounts, TestGuestError> {
+    let tracefs = tracefs.ok_or(TestGuestError::NoTracefs)?;
     let own_id = kernel_tid(std::process::id())?;
     let plan = Plan {
         kinds: vec![Kind::Io, Kind::Cpuid],
@@ -93,7 +93,7 @@ pub fn run(tracefs: Option<&Path>) -> Result<EventCounts, ProbeError> {
         .iter()
         .flat_map(|vm| &vm.vcpus)
         .map(|vcpu| Ok(kernel_tid(vcpu.tid)?.to_string()));
-    let tids = tids.collect::<Result<Vec<_>, ProbeError>>()?;
+    let tids = tids.collect::<Result<Vec<_>, TestGuestError>>()?;
     instance.write("set_event_pid", &tids.join(" "))?;
     for event in EVENTS {
         instance.write(&format!("events/kvm/{event}/enable"), "1")?;
@@ -124,8 +124,8 @@ pub fn run(tracefs: Option<&Path>) -> Result<EventCounts, ProbeError> {
 }
 
 /// Returns the kernel's id of a thread of this process.
-fn kernel_tid(tid: u32) -> Result<u32, ProbeError> {
-    process::own_kernel_id(tid).ok_or(ProbeError::ForeignIds)
+fn kernel_tid(tid: u32) -> Result<u32, TestGuestError> {
+    process::own_kernel_id(tid).ok_or(TestGuestError::ForeignIds)
 }
 
 /// ftrace instance that is removed when it is dropped.
@@ -135,25 +135,25 @@ struct TraceInstance {
 }
 
 impl TraceInstance {
-    fn new(tracefs: &Path, own_id: u32) -> Result<Self, ProbeError> {
+    fn new(tracefs: &Path, own_id: u32) -> Result<Self, TestGuestError> {
         let instances = tracefs.join("instances");
         remove_orphaned_instances(&instances);
         let path = instances.join(format!("{INSTANCE_PREFIX}{own_id}"));
-        fs::create_dir(&path).map_err(|source| ProbeError::Tracefs {
+        fs::create_dir(&path).map_err(|source| TestGuestError::Tracefs {
             path: path.clone(),
             source,
         })?;
         Ok(Self { path })
     }
 
-    fn write(&self, file: &str, text: &str) -> Result<(), ProbeError> {
+    fn write(&self, file: &str, text: &str) -> Result<(), TestGuestError> {
         let path = self.path.join(file);
-        fs::write(&path, text).map_err(|source| ProbeError::Tracefs { path, source })
+        fs::write(&path, text).map_err(|source| TestGuestError::Tracefs { path, source })
     }
 
-    fn read(&self, file: &str) -> Result<String, ProbeError> {
+    fn read(&self, file: &str) -> Result<String, TestGuestError> {
         let path = self.path.join(file);
-        read_system_file(&path).map_err(|source| ProbeError::Tracefs { path, source })
+        read_system_file(&path).map_err(|source| TestGuestError::Tracefs { path, source })
     }
 }
 

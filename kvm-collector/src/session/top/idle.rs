@@ -1,0 +1,46 @@
+//! The running VMs without exits, for readings.
+
+use std::collections::HashMap;
+
+use crate::{
+    source::{IdleVms, Live},
+    view::TopReading,
+};
+
+/// Adds VMs that made no exits since the previous reading.
+#[derive(Debug)]
+pub(super) struct IdleRows {
+    vms: IdleVms,
+    /// Number of exits at the previous reading, by process id.
+    exits: HashMap<u32, u64>,
+}
+
+impl IdleRows {
+    /// Reads the VMs that run at the start. `None` if other events than exits are counted: a VM without them may make exits.
+    pub(super) fn new(live: &Live) -> Option<Self> {
+        let options = live.options();
+        let counts_exits = options
+            .timing
+            .as_ref()
+            .is_some_and(|timing| timing.counted_event.is_none());
+        counts_exits.then(|| Self {
+            vms: IdleVms::new(options.selection.clone()),
+            exits: HashMap::new(),
+        })
+    }
+
+    /// Adds the VMs without exits to a reading.
+    pub(super) fn add_to(&mut self, reading: &mut TopReading, live: &Live) {
+        let exits = reading.exits_by_process();
+        let process_of = |pid| live.names().latest(pid);
+        let count_in = |counts: &HashMap<u32, u64>, pid| counts.get(&process_of(pid)).copied();
+        let has_exits = |pid| {
+            let now = count_in(&exits, pid).unwrap_or(0);
+            now > count_in(&self.exits, pid).unwrap_or(0)
+        };
+        for vm in self.vms.read_often(&has_exits) {
+            reading.add_idle_vm(process_of(vm.pid), &vm);
+        }
+        self.exits = exits;
+    }
+}
