@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use super::usage::{UsageError, bail_usage};
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
+    format::units::plural,
     recording::{ReadError, is_directory_recording},
     source::Recording,
 };
@@ -158,22 +159,34 @@ fn matches(glob: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// How many files that are no recordings are named in warnings. A folder can have thousands.
+const MAX_NAMED: u64 = 3;
+
 /// Returns those of some files that are recordings, and warns about the others.
 fn recordings_of(
     given: &Path,
     files: impl Iterator<Item = PathBuf>,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let mut recordings = Vec::new();
-    let mut others = 0;
+    let mut others = 0u64;
     for file in files {
         match Recording::open(&file) {
             Ok(_) => recordings.push(file),
             Err(error @ (ReadError::NotARecording { .. } | ReadError::Unsuitable { .. })) => {
                 others += 1;
-                log::warn!("skipped: {error}");
+                if others <= MAX_NAMED {
+                    log::warn!("skipped: {error}");
+                }
             }
             Err(error) => return Err(error.into()),
         }
+    }
+    if others > MAX_NAMED {
+        log::warn!(
+            "skipped: {} in {}",
+            plural(others - MAX_NAMED, "more file"),
+            given.display()
+        );
     }
     if recordings.is_empty() {
         let found = match others {

@@ -362,6 +362,14 @@ fn all_recordings_of_a_directory_or_a_glob_are_read() {
             "{message}"
         );
     }
+    // Only the first files that are no recordings are named.
+    for number in 0..20 {
+        fs::write(directory.join(format!("{number}.log")), "text").expect("cannot write");
+    }
+    let output = run(&args, &[directory]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("skipped: 18 more files in "), "{message}");
+    assert_eq!(message.lines().count(), 5, "{message}");
     // A file that is named must be a recording.
     let output = run(&args, &[files[0].path(), &readme]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
