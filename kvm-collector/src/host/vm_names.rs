@@ -162,7 +162,8 @@ impl VmNames {
             Some((tgid.parse().ok()?, process))
         };
         Self {
-            processes: text.lines().filter_map(line).collect(),
+            // A name may end with a carriage return, which `str::lines` would remove.
+            processes: text.split('\n').filter_map(line).collect(),
             ..Self::default()
         }
     }

@@ -135,6 +135,7 @@ fn csv_equals_json() -> Result<(), Failed> {
             "start_ns",
             "elapsed_ns",
             "vm",
+            "vm_uuid",
             "pid",
             "event",
             "count",
@@ -145,8 +146,8 @@ fn csv_equals_json() -> Result<(), Failed> {
     for record in reader.records() {
         let record = record?;
         rows.insert(
-            (record[5].to_owned(), record[6].to_owned()),
-            record[7].to_owned(),
+            (record[6].to_owned(), record[7].to_owned()),
+            record[8].to_owned(),
         );
     }
     let mut expected = BTreeMap::new();
