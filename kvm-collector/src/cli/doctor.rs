@@ -13,7 +13,7 @@ use super::{
     trace::TraceArgs, tracefs::find_format,
 };
 use crate::doctor::{
-    CommandCheck, CommandRequest, Facts, command_without_tracefs, diagnose, test_guest,
+    CommandCheck, Facts, MeasuringCommand, command_without_tracefs, diagnose, test_guest,
     try_command, write_text,
 };
 use crate::{source::LiveOptions, timing::Selection, tracefs::Tracefs};
@@ -30,36 +30,28 @@ pub(super) struct DoctorArgs {
     json: bool,
 }
 
-/// A measuring command, with the options that need other programs or maps.
-struct TriedCommand {
-    name: &'static str,
-    options: &'static [&'static str],
-    needs_exit_events: bool,
-}
-
-/// An option with a value is one string; the value follows a `=`.
-const COMMANDS: [TriedCommand; 5] = [
-    TriedCommand {
+const COMMANDS: [MeasuringCommand; 5] = [
+    MeasuringCommand {
         name: "stat",
         options: &["--per-vm", BY_NAME],
         needs_exit_events: false,
     },
-    TriedCommand {
+    MeasuringCommand {
         name: "exits",
         options: &["--causes", "--slow=1ms", "--preempt", BY_NAME],
         needs_exit_events: true,
     },
-    TriedCommand {
+    MeasuringCommand {
         name: "top",
         options: &["--preempt", BY_NAME],
         needs_exit_events: true,
     },
-    TriedCommand {
+    MeasuringCommand {
         name: "trace",
         options: &[BY_NAME],
         needs_exit_events: false,
     },
-    TriedCommand {
+    MeasuringCommand {
         name: "record",
         options: &["--preempt", BY_NAME],
         needs_exit_events: false,
@@ -71,11 +63,11 @@ const BY_NAME: &str = "--vm=*";
 #[derive(Parser)]
 struct CommandLine {
     #[command(subcommand)]
-    command: MeasuringCommand,
+    command: CommandArgs,
 }
 
 #[derive(Subcommand)]
-enum MeasuringCommand {
+enum CommandArgs {
     Stat(StatArgs),
     Exits(ExitsArgs),
     Top(TopArgs),
@@ -110,7 +102,7 @@ fn check_commands(facts: &Facts) -> Result<Vec<CommandCheck>> {
     thread::scope(|scope| {
         let checks: Vec<_> = COMMANDS
             .iter()
-            .map(|command| scope.spawn(|| command.check(facts)))
+            .map(|command| scope.spawn(|| check(command, facts)))
             .collect();
         let results = checks.into_iter().map(|check| match check.join() {
             Ok(result) => Ok(result),
@@ -121,55 +113,40 @@ fn check_commands(facts: &Facts) -> Result<Vec<CommandCheck>> {
     })
 }
 
-impl TriedCommand {
-    fn check(&self, facts: &Facts) -> CommandCheck {
-        let readable = facts.tracefs.as_ref().filter(|tracefs| tracefs.readable);
-        let Some(tracefs) = readable else {
-            return command_without_tracefs(self.name, facts);
-        };
-        let tracefs = Tracefs::at(&tracefs.path);
-        let request = |options: &[&str]| match facts.ids {
-            Err(foreign) if options.contains(&BY_NAME) => Err(foreign.to_string()),
-            _ => self
-                .request(options, &tracefs)
-                .map_err(|error| format!("{error:#}")),
-        };
-        let by_option = self
-            .options
-            .iter()
-            .map(|option| (*option, request(&[option])));
-        let request = CommandRequest {
-            command: self.name,
-            plain: request(&[]),
-            with_all: request(self.options),
-            by_option: by_option.collect(),
-            needs_exit_events: self.needs_exit_events,
-        };
-        try_command(request, facts)
-    }
+fn check(command: &MeasuringCommand, facts: &Facts) -> CommandCheck {
+    let readable = facts.tracefs.as_ref().filter(|tracefs| tracefs.readable);
+    let Some(tracefs) = readable else {
+        return command_without_tracefs(command.name, facts);
+    };
+    let tracefs = Tracefs::at(&tracefs.path);
+    let request = |options: &[&str]| match facts.ids {
+        Err(foreign) if options.contains(&BY_NAME) => Err(foreign.to_string()),
+        _ => request(command.name, options, &tracefs).map_err(|error| format!("{error:#}")),
+    };
+    try_command(command, &request, facts)
+}
 
-    /// Returns what the command requests from the kernel with these options.
-    fn request(&self, options: &[&str], tracefs: &Tracefs) -> Result<LiveOptions> {
-        let line = ["kvm-collector", self.name]
-            .into_iter()
-            .chain(options.iter().copied());
-        let selection = match options.contains(&BY_NAME) {
-            true => TargetArgs::any_vm().for_recording()?,
-            false => Selection::default(),
-        };
-        match CommandLine::try_parse_from(line)?.command {
-            MeasuringCommand::Stat(args) => args.live_options(tracefs, selection),
-            MeasuringCommand::Exits(args) => {
-                let find = |system: &str, name: &str| find_format(tracefs, system, name);
-                Ok(args.live_options(&args.timing_request(&find)?, selection))
-            }
-            MeasuringCommand::Top(args) => args.live_options(tracefs, selection),
-            MeasuringCommand::Trace(args) => {
-                args.live_options(tracefs, args.live_events(tracefs)?, selection)
-            }
-            MeasuringCommand::Record(args) => {
-                args.live_options(tracefs, args.live_events(tracefs)?, selection)
-            }
+/// Returns what a command requests from the kernel with these options.
+fn request(name: &str, options: &[&str], tracefs: &Tracefs) -> Result<LiveOptions> {
+    let line = ["kvm-collector", name]
+        .into_iter()
+        .chain(options.iter().copied());
+    let selection = match options.contains(&BY_NAME) {
+        true => TargetArgs::any_vm().for_recording()?,
+        false => Selection::default(),
+    };
+    match CommandLine::try_parse_from(line)?.command {
+        CommandArgs::Stat(args) => args.live_options(tracefs, selection),
+        CommandArgs::Exits(args) => {
+            let find = |system: &str, name: &str| find_format(tracefs, system, name);
+            Ok(args.live_options(&args.timing_request(&find)?, selection))
+        }
+        CommandArgs::Top(args) => args.live_options(tracefs, selection),
+        CommandArgs::Trace(args) => {
+            args.live_options(tracefs, args.live_events(tracefs)?, selection)
+        }
+        CommandArgs::Record(args) => {
+            args.live_options(tracefs, args.live_events(tracefs)?, selection)
         }
     }
 }

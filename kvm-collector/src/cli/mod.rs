@@ -4,6 +4,7 @@
 mod baseline;
 mod convert;
 mod doctor;
+mod event_stream;
 mod exits;
 mod given_time;
 mod global;

@@ -5,10 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::usage::bail_usage;
-use crate::output_file::{OutputFile, OutputFiles, Previous, is_same_file, is_same_output};
+use crate::output_file::{
+    OutputFile, OutputFiles, Previous, is_same_file, is_same_output, name_output,
+};
 
 /// Size of the buffer of an output.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -45,7 +47,7 @@ pub(super) fn open_output(file: Option<&Path>, appears: Appears) -> anyhow::Resu
         None => OutputFile::stdout(),
     };
     let output = NamedOutput {
-        file: file.with_context(|| format!("cannot write to {}", name.display()))?,
+        file: file.map_err(|error| name_output(&name, &error))?,
         path: name,
         appears,
     };
@@ -99,18 +101,10 @@ pub(super) fn check_outputs(
     Ok(())
 }
 
-impl NamedOutput {
-    fn name_error(&self, error: &io::Error) -> io::Error {
-        let name = self.path.display();
-        // Keep the kind, because callers check it.
-        io::Error::new(error.kind(), format!("cannot write to {name}: {error}"))
-    }
-}
-
 impl Write for NamedOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let result = self.file.write(bytes);
-        result.map_err(|error| self.name_error(&error))
+        result.map_err(|error| name_output(&self.path, &error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -118,7 +112,7 @@ impl Write for NamedOutput {
             Appears::AtFirstFlush => self.file.publish(Previous::Replace),
             Appears::AtEnd => Ok(()),
         };
-        result.map_err(|error| self.name_error(&error))
+        result.map_err(|error| name_output(&self.path, &error))
     }
 }
 

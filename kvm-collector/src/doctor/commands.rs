@@ -9,35 +9,39 @@ use crate::{
     tracefs::Format,
 };
 
-/// A measuring command, and what it requests from the kernel.
+/// A measuring command, with the options that need other programs or maps.
 #[derive(Debug)]
-pub struct CommandRequest {
+pub struct MeasuringCommand {
     /// Name of the command.
-    pub command: &'static str,
-    /// Request of the command without options.
-    pub plain: Result<LiveOptions, String>,
-    /// Request of the command with all options of `by_option`.
-    pub with_all: Result<LiveOptions, String>,
-    /// Options that need other programs or maps, and the request with each of them.
-    pub by_option: Vec<(&'static str, Result<LiveOptions, String>)>,
+    pub name: &'static str,
+    /// The options. An option with a value is one string; the value follows a `=`.
+    pub options: &'static [&'static str],
     /// Whether the command needs the events `kvm_exit` and `kvm_entry`.
     pub needs_exit_events: bool,
 }
 
-/// Tries a command. Detaches and unloads everything afterwards.
+/// Returns what a command requests from the kernel with these options, or why it requests nothing.
+pub type RequestWith<'a> = dyn Fn(&[&str]) -> Result<LiveOptions, String> + 'a;
+
+/// Tries a command: without options, with all of them, and if that fails with each of them. Detaches and unloads everything
+/// afterwards.
 #[must_use]
-pub fn try_command(request: CommandRequest, facts: &Facts) -> CommandCheck {
-    try_with(request, facts, &try_request)
+pub fn try_command(
+    command: &MeasuringCommand,
+    request: &RequestWith<'_>,
+    facts: &Facts,
+) -> CommandCheck {
+    try_with(command, request, facts, &try_request)
 }
 
 /// As [`try_command`], with the function that tries a request.
 fn try_with(
-    request: CommandRequest,
+    command: &MeasuringCommand,
+    request: &RequestWith<'_>,
     facts: &Facts,
     run: &dyn Fn(LiveOptions) -> Result<(), ProbeError>,
 ) -> CommandCheck {
-    let command = request.command;
-    let outcome = |options: Result<LiveOptions, String>| match options {
+    let outcome = |options: &[&str]| match request(options) {
         Ok(options) => run(options).map_err(|error| explain(&error, facts)),
         Err(error) => Err((
             Status::Fail,
@@ -47,21 +51,18 @@ fn try_with(
             },
         )),
     };
-    if let Err((status, refusal)) = outcome(request.plain) {
-        return CommandCheck::new(command, status, Some(refusal));
+    if let Err((status, refusal)) = outcome(&[]) {
+        return CommandCheck::new(command.name, status, Some(refusal));
     }
     let mut check = CommandCheck {
-        needs_exit_events: request.needs_exit_events,
-        ..CommandCheck::new(command, Status::Ok, None)
+        needs_exit_events: command.needs_exit_events,
+        ..CommandCheck::new(command.name, Status::Ok, None)
     };
-    if let Err((_, refusal)) = outcome(request.with_all) {
-        let failed = request
-            .by_option
-            .into_iter()
-            .filter_map(|(option, options)| {
-                let (_, refusal) = outcome(options).err()?;
-                Some(FailedOption { option, refusal })
-            });
+    if let Err((_, refusal)) = outcome(command.options) {
+        let failed = command.options.iter().filter_map(|&option| {
+            let (_, refusal) = outcome(&[option]).err()?;
+            Some(FailedOption { option, refusal })
+        });
         check.without = failed.collect();
         if check.without.is_empty() {
             let option = "all options together";
@@ -165,20 +166,23 @@ mod tests {
         })
     }
 
-    fn request() -> CommandRequest {
-        let with = |per_vm| {
+    const STAT: MeasuringCommand = MeasuringCommand {
+        name: "stat",
+        options: &["--per-vm", "--other"],
+        needs_exit_events: false,
+    };
+
+    fn try_stat(
+        facts: &Facts,
+        run: &dyn Fn(LiveOptions) -> Result<(), ProbeError>,
+    ) -> CommandCheck {
+        let request = |options: &[&str]| {
             Ok(LiveOptions {
-                per_vm,
+                per_vm: options.contains(&"--per-vm"),
                 ..LiveOptions::default()
             })
         };
-        CommandRequest {
-            command: "stat",
-            plain: with(false),
-            with_all: with(true),
-            by_option: vec![("--per-vm", with(true)), ("--other", with(false))],
-            needs_exit_events: false,
-        }
+        try_with(&STAT, &request, facts, run)
     }
 
     fn mapping_error() -> ProbeError {
@@ -190,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_refused_map_is_a_failure_with_the_error_of_the_kernel() {
-        let check = try_with(request(), &root(), &|_| Err(mapping_error()));
+        let check = try_stat(&root(), &|_| Err(mapping_error()));
         assert_eq!(check.status, Status::Fail);
         let refusal = check.refusal.unwrap();
         assert!(
@@ -209,10 +213,10 @@ mod tests {
                 Ok(())
             }
         };
-        let check = try_with(request(), &root(), &refuse);
+        let check = try_stat(&root(), &refuse);
         let without: Vec<_> = check.without.iter().map(|it| it.option).collect();
         assert_eq!((check.status, without), (Status::Warn, vec!["--per-vm"]));
-        assert_eq!(try_with(request(), &root(), &|_| Ok(())).status, Status::Ok);
+        assert_eq!(try_stat(&root(), &|_| Ok(())).status, Status::Ok);
     }
 
     #[test]
@@ -222,7 +226,7 @@ mod tests {
                 std::io::Error::from_raw_os_error(libc::EPERM).into(),
             ))
         };
-        let check = try_with(request(), &facts(Privileges::default()), &refuse);
+        let check = try_stat(&facts(Privileges::default()), &refuse);
         assert_eq!(check.status, Status::Skip);
         assert!(
             check
@@ -231,7 +235,7 @@ mod tests {
                 .advice
                 .contains("CAP_BPF and CAP_PERFMON")
         );
-        let check = try_with(request(), &root(), &refuse);
+        let check = try_stat(&root(), &refuse);
         assert_eq!(check.status, Status::Fail);
         assert!(
             check

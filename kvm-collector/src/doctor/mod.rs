@@ -11,7 +11,7 @@ mod facts;
 pub mod test_guest;
 mod text;
 
-pub use commands::{CommandRequest, command_without_tracefs, try_command};
+pub use commands::{MeasuringCommand, RequestWith, command_without_tracefs, try_command};
 pub use diagnose::diagnose;
 pub use diagnosis::{Check, CommandCheck, Diagnosis, FailedOption, Refusal, Status};
 pub use facts::Facts;

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     io,
     os::fd::{AsRawFd as _, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -31,8 +31,12 @@ pub(super) struct Directory(OwnedFd);
 impl Directory {
     /// Opens the working directory, or the root directory.
     pub(super) fn start(is_root: bool) -> io::Result<Self> {
+        Self::at(Path::new(if is_root { "/" } else { "." }))
+    }
+
+    /// Opens the directory at a path, also through symbolic links.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let path = if is_root { "/" } else { "." };
         Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
@@ -114,20 +118,37 @@ impl Directory {
     /// Creates a file without a name, which the kernel removes if the process ends before it is linked. `None` if the file system
     /// or the missing `/proc` does not permit it.
     pub(super) fn create_unnamed(&self) -> io::Result<Option<File>> {
-        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.0, ".", flags, FILE_MODE) {
-            // The last two are the errors of kernels and file systems that do not know the flag.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(None),
-            result => File::from(result?),
-        };
-        let can_link = rustix::fs::stat(link_of(&file)).is_ok();
-        Ok(can_link.then_some(file))
+        let file = self.open_unnamed(OFlags::WRONLY)?;
+        Ok(file.filter(|it| rustix::fs::stat(link_of(it)).is_ok()))
     }
 
     /// Creates a file with a new name, which starts with a dot. Returns it and its name.
     pub(super) fn create_named(&self) -> io::Result<(File, OsString)> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_named(OFlags::WRONLY)
+    }
+
+    /// Creates a file that is read and written, and that the kernel removes when it is closed.
+    pub(super) fn create_temporary(&self) -> io::Result<File> {
+        if let Some(file) = self.open_unnamed(OFlags::RDWR)? {
+            return Ok(file);
+        }
+        let (file, name) = self.open_named(OFlags::RDWR)?;
+        self.remove_file(&name)?;
+        Ok(file)
+    }
+
+    /// Creates a file without a name; `None` if the file system does not permit it.
+    fn open_unnamed(&self, access: OFlags) -> io::Result<Option<File>> {
+        let flags = OFlags::TMPFILE | access | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.0, ".", flags, FILE_MODE) {
+            // The last two are the errors of kernels and file systems that do not know the flag.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+            result => Ok(Some(File::from(result?))),
+        }
+    }
+
+    fn open_named(&self, access: OFlags) -> io::Result<(File, OsString)> {
+        let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         with_new_name(|name| {
             let file = rustix::fs::openat(&self.0, name, flags, FILE_MODE)?;
             Ok(File::from(file))

@@ -176,6 +176,14 @@ impl OutputFile {
     }
 }
 
+/// Creates a file in a folder, which is read and written, and which the kernel removes when it is closed.
+///
+/// # Errors
+/// If the folder does not exist, or no file can be created in it.
+pub fn temporary_file(folder: &Path) -> io::Result<File> {
+    Directory::at(folder)?.create_temporary()
+}
+
 impl OutputPlace {
     /// Finds an output.
     ///

@@ -11,8 +11,8 @@ mod resolve;
 mod same_file;
 mod several;
 
-pub use file::OutputFile;
+pub use file::{OutputFile, temporary_file};
 pub use previous::Previous;
 pub use resolve::{OutputPlace, written_directory};
 pub use same_file::{is_same_file, is_same_output};
-pub use several::OutputFiles;
+pub use several::{OutputFiles, name_output};

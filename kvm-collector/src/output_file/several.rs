@@ -31,12 +31,12 @@ impl OutputFiles {
     /// complete.
     pub fn complete(mut self) -> io::Result<()> {
         for (path, file) in &self.0 {
-            file.sync().map_err(|error| name_file(path, &error))?;
+            file.sync().map_err(|error| name_output(path, &error))?;
         }
         for index in 0..self.0.len() {
             let (path, file) = &mut self.0[index];
             let result = file.publish(Previous::Replace);
-            if let Err(error) = result.map_err(|error| name_file(path, &error)) {
+            if let Err(error) = result.map_err(|error| name_output(path, &error)) {
                 return Err(self.name_complete(index, &error));
             }
         }
@@ -56,7 +56,9 @@ impl OutputFiles {
     }
 }
 
-fn name_file(path: &Path, error: &io::Error) -> io::Error {
+/// Returns a write error with the name of the output. It has the same kind, because callers check that.
+#[must_use]
+pub fn name_output(path: &Path, error: &io::Error) -> io::Error {
     let name = path.display();
     io::Error::new(error.kind(), format!("cannot write to {name}: {error}"))
 }

@@ -1,11 +1,11 @@
 //! Stores a finished recording that comes through a pipe: the tables at its end are needed first.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
 };
+
+use crate::output_file::temporary_file;
 
 /// Maximum size of a recording that is stored.
 const MAX_BYTES: u64 = 4 << 30;
@@ -32,7 +32,7 @@ fn spool_at_most(stream: File, start: &[u8], max_bytes: u64) -> io::Result<File>
         );
         io::Error::new(error.kind(), message)
     };
-    let mut file = unnamed_file(&folder).map_err(in_folder)?;
+    let mut file = temporary_file(&folder).map_err(in_folder)?;
     file.write_all(start).map_err(in_folder)?;
     let rest = (max_bytes + 1).saturating_sub(start.len() as u64);
     let copied = io::copy(&mut stream.take(rest), &mut file).map_err(in_folder)?;
@@ -44,24 +44,6 @@ fn spool_at_most(stream: File, start: &[u8], max_bytes: u64) -> io::Result<File>
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     Ok(file)
-}
-
-/// Creates a file without a name, which exists until it is closed.
-fn unnamed_file(folder: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    let unnamed = options.clone().custom_flags(libc::O_TMPFILE).open(folder);
-    match unnamed {
-        Ok(file) => Ok(file),
-        // Some file systems cannot create such files.
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            let path = folder.join(format!("kvm-collector-pipe-{}", std::process::id()));
-            let file = options.create_new(true).open(&path)?;
-            fs::remove_file(&path)?;
-            Ok(file)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

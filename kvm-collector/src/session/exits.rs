@@ -37,7 +37,7 @@ pub struct ReportContext<'a> {
     pub timing: &'a TimingRequest,
     /// Returns the name of a VM by the process id of its VMM.
     pub vm_name: &'a dyn Fn(u32) -> VmName,
-    /// The running VMs, to list those without exits; `None` for a recording.
+    /// The running VMs, to list those without exits; `None` for a recording, and if other events are counted.
     pub idle_vms: Option<&'a RefCell<IdleVms>>,
 }
 
@@ -93,8 +93,8 @@ pub async fn live(
     schedule.watch_threads(live)?;
     let mut rings = live.take_rings();
     let mut intervals = IntervalTracker::new(Snapshot::default());
-    let idle_vms = RefCell::new(IdleVms::new(live.options().selection.clone()));
-    let idle_vms = Some(&idle_vms);
+    let idle_vms = IdleVms::of(live.options()).map(RefCell::new);
+    let idle_vms = idle_vms.as_ref();
     loop {
         tokio::select! {
             biased;

@@ -149,12 +149,8 @@ fn what_reads_recordings_opens_no_other_file() {
         "tracefs::format",
         "tracefs::print_fmt",
     ];
-    // Open the recording, which may be a directory or a stream that is stored in an unnamed file.
-    let opens_input = [
-        "recording::reader",
-        "recording::directory",
-        "recording::spool",
-    ];
+    // Open the recording, which may be a directory.
+    let opens_input = ["recording::reader", "recording::directory"];
     // Read the running kernel, and are not used for recordings.
     let is_live = |module: &str| is_within(module, "source::live");
     let graph = collector();

@@ -43,6 +43,22 @@ pub(crate) fn report(file: &RecordingFile, args: &[&str]) -> Value {
     reports.remove(0)
 }
 
+/// Returns the first events of [`contended_vms`], then a loss and the end of a thread.
+pub(crate) fn contended_vms_with_loss(events: usize) -> Vec<RecordedItem> {
+    let mut items = contended_vms();
+    items.truncate(events);
+    items.push(RecordedItem::Lost {
+        time_ns: 250_000,
+        name: None,
+        count: 3,
+    });
+    items.push(RecordedItem::ThreadEnd {
+        time_ns: 260_000,
+        thread: (VM_A, VM_A + 1),
+    });
+    items
+}
+
 /// Returns the events of two VMs that share one CPU with each other and with a third process.
 pub(crate) fn contended_vms() -> Vec<RecordedItem> {
     let (vcpu_a, vcpu_b) = ((VM_A, VM_A + 1), (VM_B, VM_B + 1));

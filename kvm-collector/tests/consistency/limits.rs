@@ -6,24 +6,14 @@ use serde_json::Value;
 
 use crate::{
     all_views::run_all_views,
-    collector::{CPUID, HLT, contended_vms, report, run},
+    collector::{CPUID, HLT, contended_vms_with_loss, report, run},
     recording_file::{RecordedItem, RecordingFile, VM_A, VM_B, entry, event, exit},
 };
 
 /// Flips one bit of each byte of the records, one at a time. This changes times, threads and lengths.
 #[test]
 fn all_views_agree_on_recordings_with_a_flipped_bit() {
-    let mut items = contended_vms();
-    items.truncate(24);
-    items.push(RecordedItem::Lost {
-        time_ns: 250_000,
-        name: None,
-        count: 3,
-    });
-    items.push(RecordedItem::ThreadEnd {
-        time_ns: 260_000,
-        thread: (VM_A, VM_A + 1),
-    });
+    let items = contended_vms_with_loss(24);
     let file = RecordingFile::new(&items);
     let original = std::fs::read(file.path()).expect("a file");
     // Offset and size of the records, from struct perf_file_header.

@@ -11,8 +11,8 @@ use kvm_collector::source::{Recording, RecordingTime, TimeLimits};
 
 use crate::{
     all_views::run_all_views_within,
-    collector::{contended_vms, report, reports},
-    recording_file::{RecordedItem, RecordingFile, VM_A},
+    collector::{contended_vms_with_loss, report, reports},
+    recording_file::{RecordedItem, RecordingFile},
     temporary_folder::TemporaryFolder,
 };
 
@@ -24,18 +24,7 @@ const MAX_OUTPUT_BYTES: u64 = 1 << 20;
 
 /// Returns some exits of two VMs with context switches, a loss and the end of a thread.
 fn items() -> Vec<RecordedItem> {
-    let mut items = contended_vms();
-    items.truncate(20);
-    items.push(RecordedItem::Lost {
-        time_ns: 250_000,
-        name: None,
-        count: 3,
-    });
-    items.push(RecordedItem::ThreadEnd {
-        time_ns: 260_000,
-        thread: (VM_A, VM_A + 1),
-    });
-    items
+    contended_vms_with_loss(20)
 }
 
 fn time_ns(item: &RecordedItem) -> u64 {

@@ -171,6 +171,26 @@ fn doctor_without(refused: RefusedCall) -> Result<String, Failed> {
     Ok(run_command(&mut command)?.expect_code(1)?.stdout)
 }
 
+/// Fails unless `doctor` says that the collector cannot work, and each command has a status and an explanation.
+fn ensure_no_command_works(
+    stdout: &str,
+    status: &str,
+    is_explained: impl Fn(&Value) -> bool,
+) -> Result<(), Failed> {
+    let (report, commands) = commands(stdout)?;
+    ensure_equal("usable", &report["usable"], &Value::Bool(false))?;
+    for command in commands {
+        let is_expected = command["status"] == status && is_explained(&command["refusal"]);
+        ensure(is_expected, || command.to_string())?;
+    }
+    Ok(())
+}
+
+/// Returns whether a text of a refusal contains these words.
+fn contains(refusal: &Value, key: &str, words: &str) -> bool {
+    refusal[key].as_str().is_some_and(|it| it.contains(words))
+}
+
 /// As on a kernel that cannot map the memory of maps: mmap(2) with MAP_SHARED and MAP_POPULATE fails.
 fn refused_mapping() -> Result<(), Failed> {
     let report = doctor_without(RefusedCall {
@@ -178,16 +198,9 @@ fn refused_mapping() -> Result<(), Failed> {
         argument: Some((3, (libc::MAP_SHARED | libc::MAP_POPULATE).cast_unsigned())),
         errno: libc::EINVAL,
     })?;
-    let (report, commands) = commands(&report)?;
-    ensure_equal("usable", &report["usable"], &Value::Bool(false))?;
-    for command in commands {
-        let error = command["refusal"]["error"].as_str().unwrap_or_default();
-        let is_explained = error.contains("cannot map") && error.contains("Invalid argument");
-        ensure(command["status"] == "fail" && is_explained, || {
-            command.to_string()
-        })?;
-    }
-    Ok(())
+    ensure_no_command_works(&report, "fail", |refusal| {
+        contains(refusal, "error", "cannot map") && contains(refusal, "error", "Invalid argument")
+    })
 }
 
 /// With all capabilities, but with a seccomp filter that refuses to load programs (`BPF_PROG_LOAD`).
@@ -197,29 +210,16 @@ fn refused_programs() -> Result<(), Failed> {
         argument: Some((0, 5)),
         errno: libc::EPERM,
     })?;
-    let (report, commands) = commands(&report)?;
-    ensure_equal("usable", &report["usable"], &Value::Bool(false))?;
-    for command in commands {
-        let refusal = &command["refusal"];
-        let has = |key: &str, word| refusal[key].as_str().is_some_and(|it| it.contains(word));
-        let is_explained = has("error", "Operation not permitted") && has("advice", "seccomp");
-        ensure(command["status"] == "fail" && is_explained, || {
-            command.to_string()
-        })?;
-    }
-    Ok(())
+    ensure_no_command_works(&report, "fail", |refusal| {
+        contains(refusal, "error", "Operation not permitted")
+            && contains(refusal, "advice", "seccomp")
+    })
 }
 
 fn missing_privilege() -> Result<(), Failed> {
     let doctor = run_as_nobody(&["doctor", "--json"])?.expect_code(1)?;
-    let (report, commands) = commands(&doctor.stdout)?;
-    ensure_equal("usable", &report["usable"], &Value::Bool(false))?;
-    for command in commands {
-        let advice = command["refusal"]["advice"].as_str().unwrap_or_default();
-        let is_named = advice.contains("CAP_BPF and CAP_PERFMON") && advice.contains("not tried");
-        ensure(command["status"] == "skip" && is_named, || {
-            command.to_string()
-        })?;
-    }
-    Ok(())
+    ensure_no_command_works(&doctor.stdout, "skip", |refusal| {
+        contains(refusal, "advice", "CAP_BPF and CAP_PERFMON")
+            && contains(refusal, "advice", "not tried")
+    })
 }

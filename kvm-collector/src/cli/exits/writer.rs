@@ -134,14 +134,11 @@ impl<W: Write> ExitsOutput for Writer<W> {
             &KeyNames::new(context.timing),
             labels,
         );
-        // A VM without events of another kind may make exits.
-        if context.timing.counted_event.is_none() {
-            let read = |idle: &RefCell<IdleVms>| {
-                let mut idle = idle.try_borrow_mut().ok()?;
-                Some(idle.read(&|pid| report.has_exits_of(pid)))
-            };
-            report.vms_without_exits = context.idle_vms.and_then(read);
-        }
+        let read = |idle: &RefCell<IdleVms>| {
+            let mut idle = idle.try_borrow_mut().ok()?;
+            Some(idle.read(&|pid| report.has_exits_of(pid)))
+        };
+        report.vms_without_exits = context.idle_vms.and_then(read);
         let times_ns = (
             context.start_ns + earlier_reading.time_ns,
             context.start_ns + reading.time_ns,

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{
+    event_stream::stream_options,
     global::{EXIT_INCOMPLETE, GlobalOptions},
     no_match,
     number::parse_number,
@@ -28,7 +29,6 @@ use super::{
 use crate::{
     bounds::{SYSTEM_FILE_BYTES, read_bounded},
     host::{self, clock},
-    probe::MapSizes,
     recording::{
         FlightRecorderOptions, HostFacts, KernelFormats, RecordedEvent, Recorder, RecorderOptions,
     },
@@ -260,14 +260,7 @@ impl RecordArgs {
         events: Vec<Format>,
         selection: Selection,
     ) -> anyhow::Result<LiveOptions> {
-        Ok(LiveOptions {
-            events,
-            selection,
-            entry: find_kvm_format(tracefs, "kvm_entry")?,
-            emits_events: true,
-            sizes: MapSizes::default().with_rings(self.ring),
-            ..LiveOptions::default()
-        })
+        stream_options(tracefs, events, selection, self.ring)
     }
 
     /// Returns the events that other options need even if they are not selected.

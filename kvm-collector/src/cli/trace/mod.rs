@@ -8,6 +8,7 @@ use std::{path::Path, process::ExitCode};
 pub(super) use args::TraceArgs;
 
 use super::{
+    event_stream::stream_options,
     global::GlobalOptions,
     inputs::Inputs,
     named_output::{Appears, check_outputs, complete, open_output},
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     host::{self, clock},
-    probe::MapSizes,
     session,
     source::{Live, LiveOptions, PlaybackOptions},
     timing::Selection,
@@ -80,14 +80,7 @@ impl TraceArgs {
         events: Vec<Format>,
         selection: Selection,
     ) -> anyhow::Result<LiveOptions> {
-        Ok(LiveOptions {
-            events,
-            selection,
-            entry: find_kvm_format(tracefs, "kvm_entry")?,
-            emits_events: true,
-            sizes: MapSizes::default().with_rings(self.ring),
-            ..LiveOptions::default()
-        })
+        stream_options(tracefs, events, selection, self.ring)
     }
 }
 

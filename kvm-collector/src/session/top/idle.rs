@@ -16,15 +16,10 @@ pub(super) struct IdleRows {
 }
 
 impl IdleRows {
-    /// Reads the VMs that run at the start. `None` if other events than exits are counted: a VM without them may make exits.
+    /// Reads the VMs that run at the start. `None` if other events than exits are counted.
     pub(super) fn new(live: &Live) -> Option<Self> {
-        let options = live.options();
-        let counts_exits = options
-            .timing
-            .as_ref()
-            .is_some_and(|timing| timing.counted_event.is_none());
-        counts_exits.then(|| Self {
-            vms: IdleVms::new(options.selection.clone()),
+        Some(Self {
+            vms: IdleVms::of(live.options())?,
             exits: HashMap::new(),
         })
     }

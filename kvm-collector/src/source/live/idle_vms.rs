@@ -7,6 +7,7 @@ use std::{
 
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
+use super::options::LiveOptions;
 use crate::{
     host::{self, ActivityReader, IdleVm, namespaces, vm::Vm},
     timing::Selection,
@@ -26,9 +27,16 @@ pub struct IdleVms {
 }
 
 impl IdleVms {
-    /// Reads the VMs that run at the start of the measurement.
+    /// Reads the VMs that run at the start of a measurement of exits. `None` if other events are counted: a VM without them may
+    /// make exits.
     #[must_use]
-    pub fn new(selection: Selection) -> Self {
+    pub fn of(options: &LiveOptions) -> Option<Self> {
+        let timing = options.timing.as_ref()?;
+        let counts_exits = timing.counted_event.is_none();
+        counts_exits.then(|| Self::new(options.selection.clone()))
+    }
+
+    fn new(selection: Selection) -> Self {
         let mut idle = Self {
             selection,
             activity: ActivityReader::default(),
