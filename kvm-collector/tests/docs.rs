@@ -150,7 +150,7 @@ fn exits_reports() -> [ExitsReport; 2] {
         let by = [GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason];
         let mut groups = ExitGroups::new(&by, counted.map(|(kind, _)| kind));
         for vcpu in [0, VCPU_UNKNOWN] {
-            groups.add_exits(&ThreadExits {
+            let exits = ThreadExits {
                 vcpu_id: VcpuId {
                     tgid: 7,
                     vcpu,
@@ -163,7 +163,8 @@ fn exits_reports() -> [ExitsReport; 2] {
                 totals: &totals,
                 recent: MinMax::NONE,
                 causes: Some(&causes),
-            });
+            };
+            groups.add_exits(&exits, |_| false);
         }
         let options = ExitsOptions {
             sort: SortKey::Time,

@@ -15,7 +15,7 @@ use crate::{
     probe::{ProbeError, Rings},
     source::{IdleVms, Live, PlaybackOptions, Recording, RecordingSummary},
     timing::{Replay, ReplayOptions, TimingRequest},
-    view::{ExitGroups, GroupBy},
+    view::{ExitGroups, GroupBy, KeyNames},
 };
 
 /// Cumulative exit counters at one time.
@@ -287,7 +287,8 @@ fn take_snapshot<E: std::error::Error + Send + Sync + 'static>(
 ) -> anyhow::Result<Snapshot> {
     let kind: Option<&EventKind> = timing.counted_event.as_ref().map(|it| &it.kind);
     let mut groups = ExitGroups::new(output.grouping(), kind).with_reasons(output.reasons());
-    let reading = exits(&mut |exits| groups.add_exits(exits))?;
+    let names = KeyNames::new(timing);
+    let reading = exits(&mut |exits| groups.add_exits(exits, |key| names.is_halt(key)))?;
     groups.add_vcpus(&reading.vcpus);
     Ok((groups, reading))
 }

@@ -153,7 +153,7 @@ fn timing_request(formats: &[Format], preempt: bool) -> TimingRequest {
 /// Reads the exits of a replay by VM, vCPU and reason, and the losses.
 fn read_groups(replay: &mut Replay) -> (ExitGroups, Loss) {
     let mut groups = ExitGroups::new(&[GroupBy::Vm, GroupBy::Vcpu, GroupBy::Reason], None);
-    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits));
+    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits, |_| false));
     groups.add_vcpus(&reading.vcpus);
     (groups, reading.loss)
 }

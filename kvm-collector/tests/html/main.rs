@@ -201,7 +201,7 @@ fn check_timeline_sums() -> Result<(), Failed> {
         timeline.add_segment(&segment);
     }
     let mut groups = ExitGroups::new(&[GroupBy::Vcpu], None);
-    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits));
+    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits, |_| false));
     groups.add_vcpus(&reading.vcpus);
     let mut expected = BTreeMap::new();
     for (vcpu_id, it) in groups.vcpus() {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     python::{python, venv_with},
+    real_recordings::real_recordings,
     recording_folder::{recording_folder, run, stdout},
     simulated_recording::{RecordingContents, write_recording},
 };
@@ -20,8 +21,8 @@ use crate::{
 /// The engines besides DuckDB, and their packages.
 const ENGINES: [(&str, &str); 2] = [("chdb", "chdb"), ("spark", "pyspark")];
 
-/// Recordings of a fleet: the number of the host, and the day.
-const RECORDINGS: [(u8, u8); 3] = [(1, 0), (1, 1), (2, 1)];
+/// Simulated recordings of a fleet: the number of the host, and the day.
+const SIMULATED: [(u8, u8); 3] = [(1, 0), (1, 1), (2, 1)];
 
 type Answers = BTreeMap<String, Vec<Vec<String>>>;
 
@@ -43,8 +44,8 @@ fn fleet() -> Result<&'static str, Failed> {
     const FOLDER: &str = "fleet";
     FLEET.get_or_init(|| {
         let _ = fs::remove_dir_all(recording_folder().join(FOLDER));
-        for (host, day) in RECORDINGS {
-            let file = format!("host{host}-{day}.data");
+        for (host, day) in SIMULATED {
+            let file = simulated_file(host, day);
             let contents = RecordingContents {
                 seconds: 3,
                 has_loss: false,
@@ -54,6 +55,8 @@ fn fleet() -> Result<&'static str, Failed> {
                 day,
             };
             write_recording(&recording_folder().join(&file), contents);
+        }
+        for file in recordings() {
             let args = [
                 "convert",
                 "-i",
@@ -71,6 +74,16 @@ fn fleet() -> Result<&'static str, Failed> {
         }
     });
     Ok(FOLDER)
+}
+
+fn simulated_file(host: u8, day: u8) -> String {
+    format!("host{host}-{day}.data")
+}
+
+/// File names of all recordings of the fleet.
+fn recordings() -> Vec<String> {
+    let simulated = SIMULATED.map(|(host, day)| simulated_file(host, day));
+    simulated.into_iter().chain(real_recordings()).collect()
 }
 
 fn document() -> PathBuf {
@@ -135,24 +148,32 @@ fn check_sums() -> Result<(), Failed> {
     let question = "On which hosts does the VMM take most of the time?";
     let mut found: Vec<_> = answers.get(question).ok_or("no such question")?.clone();
     found.sort();
-    let files = RECORDINGS.map(|(host, day)| format!("host{host}-{day}.data"));
-    let mut args = vec!["exits", "--json", "--by", "host", "-i"];
-    args.extend(files.iter().map(String::as_str));
-    let report: Value = serde_json::from_str(&stdout(&args, None)?)?;
-    let rows = report["rows"].as_array().ok_or("no rows")?;
     let text = |value: &Value| {
         value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned)
     };
-    let mut expected: Vec<_> = rows
-        .iter()
-        .map(|row| {
+    let mut expected = Vec::new();
+    // The real recordings have context switches, so the table has times without preemption.
+    let simulated = SIMULATED
+        .map(|(host, day)| simulated_file(host, day))
+        .to_vec();
+    for (files, option) in [
+        (simulated, None),
+        (real_recordings().to_vec(), Some("--preempt")),
+    ] {
+        let mut args = vec!["exits", "--json", "--by", "host"];
+        args.extend(option);
+        args.push("-i");
+        args.extend(files.iter().map(String::as_str));
+        let report: Value = serde_json::from_str(&stdout(&args, None)?)?;
+        let rows = report["rows"].as_array().ok_or("no rows")?;
+        expected.extend(rows.iter().map(|row| {
             [&row["host"], &row["vmm_ns"], &row["kernel_ns"]]
                 .map(text)
                 .to_vec()
-        })
-        .collect();
+        }));
+    }
     expected.sort();
     match found == expected {
         true => Ok(()),

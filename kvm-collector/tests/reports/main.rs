@@ -12,6 +12,7 @@ mod python;
 mod raw_event;
 #[path = "../common/raw_record.rs"]
 mod raw_record;
+mod real_recordings;
 mod recording_folder;
 #[path = "../common/schema.rs"]
 mod schema;

@@ -7,14 +7,38 @@ use serde_json::{Value, json};
 
 use crate::{
     python::{python_test, run_script},
+    real_recordings::real_recordings,
     recording_folder::{recording_folder, stdout},
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![python_test(
-        "intervals_add_up_in_duckdb_and_pandas",
-        intervals_add_up,
-    )]
+    vec![
+        python_test("intervals_add_up_in_duckdb_and_pandas", intervals_add_up),
+        Trial::test(
+            "idle_time_is_the_same_for_each_grouping",
+            idle_time_is_the_same_for_each_grouping,
+        ),
+    ]
+}
+
+/// The guest of the recording halts in the VMM, which is known only from the exit reason.
+fn idle_time_is_the_same_for_each_grouping() -> Result<(), Failed> {
+    let [_, recording, ..] = real_recordings();
+    let mut of_reasons = None;
+    for by in ["reason", "vm", "vcpu", "vm,vcpu,reason"] {
+        let args = ["exits", "-i", &recording, "--json", "--by", by];
+        let report: Value = serde_json::from_str(&stdout(&args, None)?)?;
+        let rows = report["rows"].as_array().ok_or("no rows")?;
+        let of_rows: u64 = rows.iter().filter_map(|row| row["idle_ns"].as_u64()).sum();
+        let idle_ns = report["idle_ns"].as_u64().ok_or("no idle time")?;
+        let expected = *of_reasons.get_or_insert(idle_ns);
+        if idle_ns != expected || of_rows != expected || expected == 0 {
+            return Err(
+                format!("--by {by}: {idle_ns} ns, rows {of_rows} ns, not {expected}").into(),
+            );
+        }
+    }
+    Ok(())
 }
 
 fn intervals_add_up() -> Result<(), Failed> {

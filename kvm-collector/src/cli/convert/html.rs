@@ -239,7 +239,9 @@ const GROUPINGS: [&[GroupBy]; 3] = [
 /// Reads all exits and groups them by one of [`GROUPINGS`].
 fn read_groups(replay: &mut Replay, grouping: usize) -> (ExitGroups, ExitReading) {
     let mut groups = ExitGroups::new(GROUPINGS[grouping], None);
-    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits));
+    let timing = replay.options().timing.clone();
+    let names = KeyNames::new(&timing);
+    let reading = replay.read_exits(&mut |exits| groups.add_exits(exits, |key| names.is_halt(key)));
     groups.add_vcpus(&reading.vcpus);
     (groups, reading)
 }

@@ -8,7 +8,6 @@ use super::{
     evidence::Evidence,
     groups::{GroupKey, GroupStats},
     names::KeyNames,
-    row::idle_ns,
     vcpu_time::VcpuTime,
 };
 use crate::knowledge::advice::{self, Advice, Cause, Subject, TimeBreakdown};
@@ -32,10 +31,7 @@ impl AdviceFinder {
     /// Adds a group. All groups must be added before [`AdviceFinder::find`] is called.
     pub(super) fn add(&mut self, key: &GroupKey, group: &GroupStats) {
         let all = self.groups.entry(key_of_all_vcpus(key)).or_default();
-        all.totals.merge(&group.totals);
-        if let Some(causes) = &group.causes {
-            all.causes.get_or_insert_default().merge(causes);
-        }
+        all.merge(group, |kind| kind);
     }
 
     /// Returns the advice on a group, and what it is based on.
@@ -50,7 +46,7 @@ impl AdviceFinder {
         let Some((group, event_key)) = group.zip(key.key) else {
             return (Vec::new(), None);
         };
-        let idle_ns = idle_ns(key, &group.totals, names);
+        let idle_ns = group.idle_ns();
         let is_halt = names.is_halt(event_key);
         let time = time_breakdown(group, idle_ns, is_halt, vcpu_time.of(&vm_key));
         let advice = find_with(group, event_key, names, time);

@@ -84,7 +84,7 @@ fn topics(vcpus: u32, all: &[Exits]) -> Vec<String> {
                 // Exits without a place in the histogram have no time.
                 totals.histogram[0] = count;
                 guest_ns -= totals.total_ns;
-                groups.add_exits(&ThreadExits {
+                let exits = ThreadExits {
                     vcpu_id,
                     key: Key {
                         code: it.reason.1,
@@ -94,7 +94,8 @@ fn topics(vcpus: u32, all: &[Exits]) -> Vec<String> {
                     totals: &totals,
                     recent: MinMax::NONE,
                     causes: None,
-                });
+                };
+                groups.add_exits(&exits, |key| names.is_halt(key));
             }
             groups.add_vcpus(&[VcpuTimes {
                 vcpu_id,

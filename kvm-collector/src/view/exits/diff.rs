@@ -234,7 +234,7 @@ mod tests {
                 ..ExitTotals::default()
             };
             totals.histogram[100] = count;
-            groups.add_exits(&ThreadExits {
+            let exits = ThreadExits {
                 vcpu_id: VcpuId {
                     tgid: 7,
                     vcpu: 0,
@@ -248,7 +248,8 @@ mod tests {
                 totals: &totals,
                 recent: MinMax::NONE,
                 causes: None,
-            });
+            };
+            groups.add_exits(&exits, |_| false);
         }
         let options = ExitsOptions {
             sort: SortKey::Time,

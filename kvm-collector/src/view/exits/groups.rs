@@ -48,10 +48,31 @@ pub struct GroupKey {
 pub struct GroupStats {
     /// Count, durations and histogram.
     pub totals: ExitTotals,
+    /// Time in the VMM because of a halt: part of [`ExitTotals::vmm_ns`].
+    pub vmm_halt_ns: u64,
     /// The most frequent causes, if requested.
     pub causes: Option<Causes>,
     /// Extremes since the previous reading.
     recent: Option<MinMax>,
+}
+
+impl GroupStats {
+    /// Returns the time during which the guest had nothing to do. Without an in-kernel interrupt
+    /// controller, the VMM waits during a halt, so its time is idle as well.
+    #[must_use]
+    pub fn idle_ns(&self) -> u64 {
+        self.totals.halted_ns.saturating_add(self.vmm_halt_ns)
+    }
+
+    /// Adds exits of another group, except their recent extremes.
+    pub(super) fn merge(&mut self, other: &Self, cause_kind: impl Fn(u32) -> u32) {
+        self.totals.merge(&other.totals);
+        self.vmm_halt_ns = self.vmm_halt_ns.saturating_add(other.vmm_halt_ns);
+        if let Some(causes) = &other.causes {
+            let causes = causes.with_kinds(cause_kind);
+            self.causes.get_or_insert_default().merge(&causes);
+        }
+    }
 }
 
 /// Exits by group, and times by vCPU.
@@ -137,12 +158,17 @@ impl ExitGroups {
         }
     }
 
-    /// Adds exits of one thread with one key.
-    pub fn add_exits(&mut self, exits: &ThreadExits<'_>) {
+    /// Adds exits of one thread with one key. `is_halt` returns whether a key is a halt, so that the
+    /// idle time of a group is the same for each grouping.
+    pub fn add_exits(&mut self, exits: &ThreadExits<'_>, is_halt: impl Fn(Key) -> bool) {
         let reasons = self.reasons.as_ref();
         if reasons.is_none_or(|it| it.iter().any(|code| u64::from(*code) == exits.key.code)) {
+            let key = self.event_key(exits);
             let group = self.groups.entry(self.group_key(exits)).or_default();
             group.totals.merge(exits.totals);
+            if exits.totals.vmm_ns > 0 && is_halt(key) {
+                group.vmm_halt_ns = group.vmm_halt_ns.saturating_add(exits.totals.vmm_ns);
+            }
             group.recent.get_or_insert(MinMax::NONE).merge(exits.recent);
             if let Some(causes) = exits.causes {
                 group.causes.get_or_insert_default().merge(causes);
@@ -169,16 +195,19 @@ impl ExitGroups {
     fn group_key(&self, exits: &ThreadExits<'_>) -> GroupKey {
         let VcpuId { tgid, vcpu, tid } = normalize_vcpu_id(exits.vcpu_id);
         let has = |group| self.by.contains(&group);
-        let key = self
-            .kind
-            .as_ref()
-            .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         GroupKey {
             host: None,
             tgid: has(GroupBy::Vm).then_some(tgid),
             vcpu: has(GroupBy::Vcpu).then_some((vcpu, tid)),
-            key: has(GroupBy::Reason).then_some(key),
+            key: has(GroupBy::Reason).then(|| self.event_key(exits)),
         }
+    }
+
+    /// Returns the exit reason, or the key of the counted event.
+    fn event_key(&self, exits: &ThreadExits<'_>) -> Key {
+        self.kind
+            .as_ref()
+            .map_or(exits.key, |kind| kind.normalize_key(exits.key))
     }
 
     /// Adds guest time and time of exits in progress, by vCPU thread.
@@ -204,11 +233,7 @@ impl ExitGroups {
     ) {
         for (key, from) in &other.groups {
             let to = self.groups.entry(group_id(key)).or_default();
-            to.totals.merge(&from.totals);
-            if let Some(causes) = &from.causes {
-                let causes = causes.with_kinds(&cause_kind);
-                to.causes.get_or_insert_default().merge(&causes);
-            }
+            to.merge(from, &cause_kind);
         }
         for (id, from) in &other.vcpus {
             self.vcpus.entry(vcpu_id(*id)).or_default().add(from);
@@ -235,11 +260,12 @@ impl ExitGroups {
     }
 
     fn since_with(&self, earlier: &Self, extremes: impl Fn(&GroupStats) -> MinMax) -> Self {
-        let zero = ExitTotals::default();
+        let zero = GroupStats::default();
         let groups = self.groups.iter().map(|(key, group)| {
-            let before = earlier.groups.get(key).map_or(&zero, |it| &it.totals);
+            let before = earlier.groups.get(key).map_or(&zero, |it| it);
             let since = GroupStats {
-                totals: group.totals.since(before, extremes(group)),
+                totals: group.totals.since(&before.totals, extremes(group)),
+                vmm_halt_ns: group.vmm_halt_ns.saturating_sub(before.vmm_halt_ns),
                 causes: group.causes.clone(),
                 recent: group.recent,
             };

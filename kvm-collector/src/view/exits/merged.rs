@@ -155,7 +155,7 @@ mod tests {
 
     fn groups(tgid: u32, by: &[GroupBy]) -> ExitGroups {
         let mut groups = ExitGroups::new(by, None);
-        groups.add_exits(&ThreadExits {
+        let exits = ThreadExits {
             vcpu_id: VcpuId {
                 tgid,
                 vcpu: 0,
@@ -165,7 +165,8 @@ mod tests {
             totals: &ExitTotals::one_untimed(),
             recent: MinMax::NONE,
             causes: None,
-        });
+        };
+        groups.add_exits(&exits, |_| false);
         groups
     }
 

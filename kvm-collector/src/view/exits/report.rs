@@ -9,7 +9,7 @@ use super::{
     labels::RowLabels,
     names::KeyNames,
     options::{ExitsOptions, SortKey},
-    row::{ExitRow, exit_row, idle_ns},
+    row::{ExitRow, exit_row},
     vcpu_row::{VcpuRow, vcpu_rows},
     vcpu_time::VcpuTime,
 };
@@ -91,7 +91,7 @@ impl ExitsReport {
         let mut advice = AdviceFinder::default();
         for (key, group) in groups.iter() {
             let totals = &group.totals;
-            let idle_ns = idle_ns(key, totals, names);
+            let idle_ns = group.idle_ns();
             all.merge(totals);
             all_idle_ns = u64::saturating_add(all_idle_ns, idle_ns);
             hot_rows.add_row(key, totals.count, totals.total_ns.saturating_sub(idle_ns));

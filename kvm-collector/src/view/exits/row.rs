@@ -130,14 +130,6 @@ impl ExitRow {
     }
 }
 
-/// Returns the time during which the guest had nothing to do. Without an in-kernel interrupt
-/// controller, the VMM waits during a halt, so its time is idle as well.
-pub(super) fn idle_ns(key: &GroupKey, totals: &ExitTotals, names: &KeyNames<'_>) -> u64 {
-    let is_halt = key.key.is_some_and(|key| names.is_halt(key));
-    let vmm_ns = if is_halt { totals.vmm_ns } else { 0 };
-    totals.halted_ns.saturating_add(vmm_ns)
-}
-
 /// Creates the row of a group. `all` has the totals of all groups, for shares.
 pub(super) fn exit_row(
     key: &GroupKey,
@@ -152,7 +144,7 @@ pub(super) fn exit_row(
     let reason = key.key.filter(|_| is_exit_reason);
     let event = key.key.filter(|_| !is_exit_reason);
     let shift = names.counted_event.map_or(0, |(kind, _)| kind.code_shift);
-    let idle_ns = idle_ns(key, totals, names);
+    let idle_ns = group.idle_ns();
     let vm = key.tgid.map(|vm| labels.vm_name(vm));
     let MinMax { min_ns, max_ns } = totals.extremes;
     ExitRow {

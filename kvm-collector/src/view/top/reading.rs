@@ -91,7 +91,8 @@ impl TopReading {
             .as_ref()
             .map_or(exits.key, |kind| kind.normalize_key(exits.key));
         if self.scope.contains(vcpu_id, key) {
-            self.groups.add_exits(exits);
+            // The groups are only for histograms. Idle times are those of the rows.
+            self.groups.add_exits(exits, |_| false);
         }
         let totals = exits.totals;
         if totals.open > 0 {
