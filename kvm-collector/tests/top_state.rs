@@ -36,6 +36,16 @@ fn row_names(app: &App) -> Vec<&str> {
 }
 
 #[test]
+fn a_failure_to_list_vms_is_shown() {
+    let host = small_host();
+    let mut app = host.app_after(3, SIZE);
+    let mut reading = host.reading(4, app.scope());
+    reading.idle_failure = Some("VMs cannot be listed".to_owned());
+    app.add_reading(reading);
+    assert!(draw_text(&app, SIZE).contains("VMs cannot be listed"));
+}
+
+#[test]
 fn enter_opens_a_row_and_escape_returns_to_it() {
     let mut app = small_host().app_after(3, SIZE);
     press(&mut app, KeyCode::Down);

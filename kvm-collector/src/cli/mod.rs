@@ -36,7 +36,12 @@ use std::{os::unix::ffi::OsStrExt as _, process::ExitCode};
 
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
-use crate::{outside_text::OutsideText, probe::ProbeError, session::print_message};
+use crate::{
+    host::vm_lister::{self, Listing},
+    outside_text::OutsideText,
+    probe::ProbeError,
+    session::print_message,
+};
 use global::{Color, GlobalOptions, block_on};
 
 /// Count, time and trace VM exits and other KVM events with eBPF.
@@ -138,6 +143,28 @@ impl Cli {
     }
 }
 
+impl Command {
+    /// Returns whether the command lists VMs when its programs are attached: to show those without exits, or to say why
+    /// there were no events.
+    fn lists_vms_later(&self) -> bool {
+        match self {
+            Self::Stat(args) => args.input.is_live(),
+            Self::Exits(args) => args.input.is_live(),
+            Self::Trace(args) => args.input.is_live(),
+            Self::Top(args) => args.input.is_none(),
+            Self::Record(_) => true,
+            Self::Convert(_) | Self::List(_) | Self::Doctor(_) | Self::Guest(_) => false,
+        }
+    }
+}
+
+/// Starts the process that lists VMs. Call it before there are other threads and open files.
+fn start_vm_lister() {
+    if let Err(error) = vm_lister::start_shared(Listing::Separate) {
+        log::warn!("cannot start the process that lists VMs, so this process lists them: {error}");
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -148,6 +175,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         quiet: cli.quiet,
         ebpf_log: cli.verbose >= 2,
     };
+    if cli.command.lists_vms_later() {
+        start_vm_lister();
+    }
     match cli.command {
         Command::Stat(args) => block_on(stat::run(args, global)),
         Command::Exits(args) => block_on(exits::run(args, global)),

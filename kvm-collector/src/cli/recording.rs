@@ -30,6 +30,13 @@ pub(super) struct InputArgs {
     pub(super) range: RangeArgs,
 }
 
+impl InputArgs {
+    /// Returns whether the running kernel is the source.
+    pub(super) fn is_live(&self) -> bool {
+        self.input.is_empty()
+    }
+}
+
 /// An opened recording and the selected events.
 pub(super) struct SelectedRecording {
     pub(super) recording: Recording,

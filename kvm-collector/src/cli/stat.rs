@@ -49,7 +49,7 @@ pub(super) struct StatArgs {
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
-    input: InputArgs,
+    pub(super) input: InputArgs,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]

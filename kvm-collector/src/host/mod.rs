@@ -4,6 +4,7 @@
 //! cannot be read is missing from the result, or counted there as unreadable.
 
 pub mod clock;
+pub(crate) mod descriptors;
 #[cfg(test)]
 pub(crate) mod fake;
 mod files;
@@ -22,6 +23,7 @@ mod vcpu_activity;
 mod vcpu_thread;
 pub mod vm;
 mod vm_identity;
+pub mod vm_lister;
 mod vm_name;
 mod vm_names;
 pub mod watch;

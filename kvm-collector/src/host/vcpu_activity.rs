@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, path::Path};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{files::read_line, process::proc_dir, task::Stat, vcpu_thread::kvm_run_fd, vm::Vm};
 
 /// What a vCPU thread does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VcpuActivity {
     /// It runs, and its guest time has increased since the previous reading.
@@ -54,7 +54,7 @@ impl VcpuActivity {
 }
 
 /// A vCPU of a VM without exits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdleVcpu {
     /// Index within the VM; `None` if it is unknown.
     pub vcpu: Option<u32>,

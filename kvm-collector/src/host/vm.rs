@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     files::{numbered_entries, read_line},
@@ -20,7 +20,7 @@ use super::{
 };
 
 /// A process that runs a VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
     /// Process id.
     #[serde(rename = "pid")]
@@ -47,7 +47,7 @@ impl Vm {
 }
 
 /// Result of [`list`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmList {
     /// The VMs, by process id.
     pub vms: Vec<Vm>,

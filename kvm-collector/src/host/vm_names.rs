@@ -72,6 +72,12 @@ impl VmNames {
         id
     }
 
+    /// Returns the number of processes with a name.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.processes.len()
+    }
+
     /// Returns the [`process_id`](super::process_id()) of the latest process with a pid.
     #[must_use]
     pub fn latest(&self, pid: u32) -> u32 {

@@ -5,10 +5,12 @@
 //! do nothing any more at that time.
 
 use std::{
-    ffi::{c_int, c_long, c_uint},
+    ffi::{c_int, c_long},
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
+
+use crate::host::descriptors::close_others;
 
 /// A background process that holds descriptors of this process open, so that closing them here is quick. When this is
 /// dropped, the background process closes them too, which detaches their programs.
@@ -69,27 +71,6 @@ unsafe fn start_background_process(kept: &[RawFd], wait: RawFd) -> ! {
         }
         libc::_exit(0)
     }
-}
-
-/// Closes all descriptors except `kept`, which must be sorted.
-///
-/// # Safety
-/// Nothing may use the other descriptors.
-unsafe fn close_others(kept: &[RawFd]) {
-    let close = |first: c_uint, last: c_uint| {
-        if first <= last {
-            // SAFETY: a system call with numbers. The caller guarantees that nothing uses these descriptors.
-            unsafe { libc::close_range(first, last, 0) };
-        }
-    };
-    let mut first = 0;
-    for fd in kept.iter().map(|fd| fd.cast_unsigned()) {
-        if let Some(last) = fd.checked_sub(1) {
-            close(first, last);
-        }
-        first = fd.saturating_add(1);
-    }
-    close(first, c_uint::MAX);
 }
 
 /// Forks a child that causes no signal when it ends, so that it does not disturb a `wait` for any other child.

@@ -39,6 +39,8 @@ pub struct ReportContext<'a> {
     pub vm_name: &'a dyn Fn(u32) -> VmName,
     /// The running VMs, to list those without exits; `None` for a recording, and if other events are counted.
     pub idle_vms: Option<&'a RefCell<IdleVms>>,
+    /// Number of processes that have made exits. Only for a measurement with [`idle_vms`](Self::idle_vms).
+    pub processes: usize,
 }
 
 /// Receives the reports of [`live`] and [`recorded`].
@@ -116,6 +118,7 @@ pub async fn live(
                         timing,
                         vm_name: &vm,
                         idle_vms,
+                        processes: live.names().count(),
                     };
                     intervals.end_interval(&now, |earlier, now| {
                         output.write_report(ReportPeriod::Interval, earlier, now, report_context)
@@ -130,6 +133,9 @@ pub async fn live(
     }
     progress.erase();
     live.stop()?;
+    if let Some(idle) = idle_vms {
+        idle.borrow_mut().expire();
+    }
     // The programs are stopped, so this loop ends.
     while write_slow_exits(&mut rings, live, timing, output)? == DrainOutcome::MayHaveMore {}
     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
@@ -139,6 +145,7 @@ pub async fn live(
         timing,
         vm_name: &vm,
         idle_vms,
+        processes: live.names().count(),
     };
     if schedule.has_intervals() {
         intervals.end_interval(&now, |earlier, now| {
@@ -184,6 +191,7 @@ fn write_slow_exits(
                             timing,
                             vm_name: &vm,
                             idle_vms: None,
+                            processes: 0,
                         },
                     )?;
                 }
@@ -227,6 +235,7 @@ pub fn recorded(
             timing,
             vm_name: &vm,
             idle_vms: None,
+            processes: 0,
         };
         if has_slow {
             for exit in replay.drain_slow_exits() {
@@ -258,6 +267,7 @@ pub fn recorded(
         timing,
         vm_name: &vm,
         idle_vms: None,
+        processes: 0,
     };
     output.write_report(ReportPeriod::Total, intervals.first(), &now, report_context)?;
     Ok(summary)

@@ -77,6 +77,10 @@ impl App {
     /// Adds a reading.
     pub fn add_reading(&mut self, mut reading: TopReading) {
         let interval_ns = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        // Shown until a key is pressed, and again with the next reading.
+        if let Some(failure) = reading.idle_failure.take() {
+            self.message = Some(failure);
+        }
         self.histograms.add_reading(&mut reading);
         self.history.add_reading(&reading, interval_ns);
         self.update_rows();

@@ -51,7 +51,7 @@ use crate::{
                                                   the sum of recordings of several hosts")]
 pub(in crate::cli) struct ExitsArgs {
     #[command(flatten)]
-    pub(super) input: InputArgs,
+    pub(in crate::cli) input: InputArgs,
 
     #[command(flatten)]
     pub(super) target: TargetArgs,

@@ -136,7 +136,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
         );
         let read = |idle: &RefCell<IdleVms>| {
             let mut idle = idle.try_borrow_mut().ok()?;
-            Some(idle.read(&|pid| report.has_exits_of(pid)))
+            idle.read(context.processes, &|pid| report.has_exits_of(pid))
         };
         report.vms_without_exits = context.idle_vms.and_then(read);
         let times_ns = (

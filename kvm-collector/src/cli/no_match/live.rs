@@ -3,8 +3,6 @@
 //! The eBPF programs do not count what they leave out, because that would cost time on every event. What is
 //! known instead: the running VMs and vCPUs, and exits that were timed but are not shown.
 
-use std::path::Path;
-
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use super::request::{Request, Requested, explain_reasons, list};
@@ -24,7 +22,7 @@ const DOCTOR: &str = "`kvm-collector doctor` checks whether this host reports ev
 /// that occurred but are not selected.
 pub(in crate::cli) fn explain(request: &Request<'_>, unselected: &[(String, u64)]) -> String {
     let has_foreign_ids = namespaces::check_kernel_ids().is_err();
-    let list = (!has_foreign_ids).then(|| host::vm::list(Path::new("/proc")).ok());
+    let list = (!has_foreign_ids).then(|| host::vm_lister::shared().list().ok());
     explain_with(request, unselected, list.flatten().as_ref())
 }
 

@@ -43,7 +43,7 @@ pub(in crate::cli) struct TopArgs {
     /// Shows the intervals of the recording (-I) at the pace at which they passed. With --once,
     /// prints the whole recording. The file can come from `kvm-collector record` or `perf record`.
     #[arg(short, long, value_name = "FILE", help_heading = "Selection")]
-    pub(super) input: Option<PathBuf>,
+    pub(in crate::cli) input: Option<PathBuf>,
 
     #[command(flatten)]
     pub(super) target: TargetArgs,

@@ -36,7 +36,7 @@ pub(in crate::cli) struct TraceArgs {
     #[command(flatten)]
     pub(super) events: EventArgs,
     #[command(flatten)]
-    pub(super) input: InputArgs,
+    pub(in crate::cli) input: InputArgs,
     #[command(flatten)]
     pub(super) target: TargetArgs,
     #[command(flatten)]

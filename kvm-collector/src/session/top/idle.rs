@@ -33,7 +33,9 @@ impl IdleRows {
             let now = count_in(&exits, pid).unwrap_or(0);
             now > count_in(&self.exits, pid).unwrap_or(0)
         };
-        for vm in self.vms.read_often(&has_exits) {
+        let vms = self.vms.read(live.names().count(), &has_exits);
+        reading.idle_failure = self.vms.failure().map(str::to_owned);
+        for vm in vms.unwrap_or_default() {
             reading.add_idle_vm(process_of(vm.pid), &vm);
         }
         self.exits = exits;

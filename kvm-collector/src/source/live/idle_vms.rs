@@ -1,7 +1,7 @@
 //! The running VMs that made no exits, and what they do instead.
 
 use std::{
-    path::Path,
+    io,
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,11 @@ use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use super::options::LiveOptions;
 use crate::{
-    host::{self, ActivityReader, IdleVm, namespaces, vm::Vm},
+    host::{
+        IdleVcpu, IdleVm, VcpuActivity, namespaces,
+        vm::Vm,
+        vm_lister::{self, VmLister},
+    },
     timing::Selection,
 };
 
@@ -20,10 +24,14 @@ const LIST_PERIOD: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct IdleVms {
     selection: Selection,
-    activity: ActivityReader,
-    /// The selected VMs with their selected vCPUs, and when they were listed.
+    /// The selected VMs with their selected vCPUs.
     vms: Vec<Vm>,
-    listed: Instant,
+    /// When they were listed; `None` if the list is out of date.
+    listed: Option<Instant>,
+    /// Number of processes with exits when they were listed.
+    processes: usize,
+    /// Why VMs cannot be listed any more, as a message.
+    failure: Option<String>,
 }
 
 impl IdleVms {
@@ -33,58 +41,89 @@ impl IdleVms {
     pub fn of(options: &LiveOptions) -> Option<Self> {
         let timing = options.timing.as_ref()?;
         let counts_exits = timing.counted_event.is_none();
-        counts_exits.then(|| Self::new(options.selection.clone()))
+        counts_exits.then(|| {
+            let mut idle = Self::new(options.selection.clone());
+            // The first reading only stores the guest times, to which the next one compares.
+            idle.read(0, &|_| false);
+            idle
+        })
     }
 
     fn new(selection: Selection) -> Self {
-        let mut idle = Self {
+        Self {
             selection,
-            activity: ActivityReader::default(),
             vms: Vec::new(),
-            listed: Instant::now(),
-        };
-        idle.list();
-        for vm in &idle.vms {
-            idle.activity.read(vm);
+            listed: None,
+            processes: 0,
+            failure: None,
         }
-        idle
     }
 
-    /// Returns the selected VMs for whose process id `has_exits` returns false, with what their vCPUs do.
-    pub fn read(&mut self, has_exits: &dyn Fn(u32) -> bool) -> Vec<IdleVm> {
-        self.list();
-        self.read_listed(has_exits)
+    /// Lists the VMs again at the next reading, for one that must not miss a VM that has just started.
+    pub fn expire(&mut self) {
+        self.listed = None;
     }
 
-    /// As [`IdleVms::read`], but VMs that started in the last seconds may be missing. For frequent readings.
-    pub fn read_often(&mut self, has_exits: &dyn Fn(u32) -> bool) -> Vec<IdleVm> {
-        if self.listed.elapsed() >= LIST_PERIOD {
-            self.list();
+    /// Returns the selected VMs for whose process id `has_exits` returns false, with what their vCPUs do; `None` if this
+    /// is unknown, because VMs cannot be listed. `processes` is the number of processes that have made exits.
+    ///
+    /// VMs are listed again every few seconds, and when a process made its first exits. So a VM that has made no exits yet
+    /// may be missing in its first seconds.
+    pub fn read(
+        &mut self,
+        processes: usize,
+        has_exits: &dyn Fn(u32) -> bool,
+    ) -> Option<Vec<IdleVm>> {
+        if self.failure.is_some() {
+            return None;
         }
-        self.read_listed(has_exits)
+        let read = self.try_read(processes, has_exits, &mut vm_lister::shared());
+        read.inspect_err(|error| {
+            let text =
+                format!("VMs without exits are not shown, because they cannot be listed: {error}");
+            log::warn!("{text}");
+            self.failure = Some(text);
+        })
+        .ok()
     }
 
-    fn read_listed(&mut self, has_exits: &dyn Fn(u32) -> bool) -> Vec<IdleVm> {
-        let activity = &mut self.activity;
+    /// Returns why VMs cannot be listed, if [`IdleVms::read`] has failed.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    fn try_read(
+        &mut self,
+        processes: usize,
+        has_exits: &dyn Fn(u32) -> bool,
+        lister: &mut VmLister,
+    ) -> io::Result<Vec<IdleVm>> {
+        let is_recent = |listed: Instant| listed.elapsed() < LIST_PERIOD;
+        if processes != self.processes || !self.listed.is_some_and(is_recent) {
+            self.list(lister)?;
+            self.listed = Some(Instant::now());
+            self.processes = processes;
+        }
         let idle = self.vms.iter().filter(|vm| !has_exits(vm.tgid));
-        let idle = idle.map(|vm| IdleVm {
-            vm: vm.name.clone(),
-            pid: vm.tgid,
-            vcpus: activity.read(vm),
+        let idle = idle.map(|vm| {
+            Ok(IdleVm {
+                vm: vm.name.clone(),
+                pid: vm.tgid,
+                vcpus: with_activity(vm, &lister.read_vcpus(vm.tgid)?),
+            })
         });
         idle.collect()
     }
 
     /// Lists the selected VMs. Without the kernel's process ids there are none, because they could not be compared with
     /// those of exits.
-    fn list(&mut self) {
-        self.listed = Instant::now();
-        let vms = match namespaces::check_kernel_ids() {
-            Ok(()) => host::vm::list(Path::new("/proc")).map_or(Vec::new(), |list| list.vms),
-            Err(_) => Vec::new(),
-        };
+    fn list(&mut self, lister: &mut VmLister) -> io::Result<()> {
+        if namespaces::check_kernel_ids().is_err() {
+            return Ok(());
+        }
+        let vms = lister.list()?.vms;
         self.vms = vms.into_iter().filter_map(|vm| self.select(vm)).collect();
-        self.activity.retain(&self.vms);
+        Ok(())
     }
 
     /// Returns a VM with its selected vCPUs; `None` if it is not selected.
@@ -100,10 +139,28 @@ impl IdleVms {
     }
 }
 
+/// Returns the vCPUs of a VM with what they do. `read` has all vCPUs that are known now.
+fn with_activity(vm: &Vm, read: &[IdleVcpu]) -> Vec<IdleVcpu> {
+    let vcpus = vm.vcpus.iter().map(|vcpu| {
+        let known = read.iter().find(|it| it.tid == vcpu.tid);
+        IdleVcpu {
+            vcpu: vcpu.index,
+            tid: vcpu.tid,
+            state: known.map_or(VcpuActivity::Unknown, |it| it.state),
+        }
+    });
+    vcpus.collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::{host::Vcpu, timing::Filter};
+    use crate::{
+        host::{Vcpu, fake::FakeRoot, vm_lister::Listing},
+        timing::Filter,
+    };
 
     fn vm() -> Vm {
         let vcpu = |index, tid| Vcpu {
@@ -121,15 +178,10 @@ mod tests {
     }
 
     fn selected_tids(filter: Filter) -> Option<Vec<u32>> {
-        let idle = IdleVms {
-            selection: Selection {
-                filter,
-                vms: Vec::new(),
-            },
-            activity: ActivityReader::default(),
+        let idle = IdleVms::new(Selection {
+            filter,
             vms: Vec::new(),
-            listed: Instant::now(),
-        };
+        });
         Some(idle.select(vm())?.vcpus.iter().map(|it| it.tid).collect())
     }
 
@@ -158,12 +210,51 @@ mod tests {
         assert_eq!(selected_tids(other), None);
     }
 
+    fn lister(proc: &Path) -> VmLister {
+        VmLister::start(proc, Listing::InProcess).unwrap()
+    }
+
     #[test]
     fn vms_with_exits_are_left_out() {
+        let tree = FakeRoot::new();
         let mut idle = IdleVms::new(Selection::default());
         idle.vms = vec![vm()];
-        assert_eq!(idle.read_listed(&|pid| pid == 4_194_999), []);
-        let read = idle.read_listed(&|_| false);
+        idle.listed = Some(Instant::now());
+        let mut read = |has_exits: &dyn Fn(u32) -> bool| {
+            let vms = idle.try_read(0, has_exits, &mut lister(tree.path()));
+            vms.unwrap()
+        };
+        assert_eq!(read(&|pid| pid == 4_194_999), []);
+        let read = read(&|_| false);
         assert_eq!((read[0].vm.as_str(), read[0].vcpus.len()), ("web", 2));
+    }
+
+    #[test]
+    fn a_failure_is_stored_and_final() {
+        let mut idle = IdleVms::new(Selection::default());
+        idle.failure = Some("x".to_owned());
+        assert_eq!(idle.read(0, &|_| false), None);
+        assert_eq!(idle.failure(), Some("x"));
+    }
+
+    /// Sets the time of the list, and returns whether the next reading lists again.
+    fn lists_again(listed: Option<Instant>, processes: usize) -> bool {
+        let missing = Path::new("/nonexistent");
+        let mut idle = IdleVms::new(Selection::default());
+        (idle.listed, idle.processes) = (listed, 1);
+        let read = idle.try_read(processes, &|_| false, &mut lister(missing));
+        read.is_err()
+    }
+
+    #[test]
+    fn vms_are_listed_again_after_seconds_and_for_new_processes() {
+        if namespaces::check_kernel_ids().is_err() {
+            return;
+        }
+        let now = Instant::now();
+        assert!(!lists_again(Some(now), 1));
+        assert!(lists_again(now.checked_sub(LIST_PERIOD), 1));
+        assert!(lists_again(Some(now), 2), "a new process");
+        assert!(lists_again(None, 1), "the list has expired");
     }
 }

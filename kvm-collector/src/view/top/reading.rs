@@ -66,6 +66,8 @@ pub struct TopReading {
     pub names: TopNames,
     /// The vCPUs of running VMs that made no exits since the previous reading, with what they do.
     pub idle_vcpus: Vec<(VcpuId, VcpuActivity)>,
+    /// Why `idle_vcpus` is not known, if that is so.
+    pub idle_failure: Option<String>,
     kind: Option<EventKind>,
     /// Threads with an exit in progress, with its index in `thread_counters`.
     open: Vec<(VcpuId, usize)>,
