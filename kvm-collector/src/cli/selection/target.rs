@@ -242,10 +242,10 @@ impl TargetArgs {
             if !seen.iter().any(|it| matches_vm(&matcher, &it.1)) {
                 let names = seen.iter().map(|(_, vm)| &*vm.name);
                 bail!(
-                    "no events of a VM named `{pattern}` in {}{}: {}",
+                    "no events of a VM named `{pattern}` in {}: {}{}",
                     file.display(),
-                    similar_vms(names, &pattern),
-                    describe_processes(seen)
+                    describe_processes(seen),
+                    similar_vms(names, &pattern)
                 );
             }
         }
@@ -268,12 +268,12 @@ impl TargetArgs {
             let similar = similar_vms(vms.iter().map(|vm| &*vm.name), &pattern);
             if self.no_wait {
                 bail!(
-                    "no VM is named `{pattern}`{similar}{}",
+                    "no VM is named `{pattern}`{}{similar}",
                     describe_running_vms()
                 );
             }
             log::warn!(
-                "no VM is named `{pattern}` yet{similar}{}; VMs that start later are included (--no-wait makes this an error)",
+                "no VM is named `{pattern}` yet, and VMs that start later are included (--no-wait makes this an error){}{similar}",
                 describe_running_vms()
             );
         }
