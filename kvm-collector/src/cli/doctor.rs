@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    exits::ExitsArgs, record::RecordArgs, selection::TargetArgs, stat::StatArgs, top::TopArgs,
-    trace::TraceArgs, tracefs::find_format,
+    event_formats::EventFormats, exits::ExitsArgs, record::RecordArgs, selection::TargetArgs,
+    stat::StatArgs, top::TopArgs, trace::TraceArgs,
 };
 use crate::doctor::{
     CommandCheck, Facts, MeasuringCommand, command_without_tracefs, diagnose, test_guest,
@@ -138,8 +138,8 @@ fn request(name: &str, options: &[&str], tracefs: &Tracefs) -> Result<LiveOption
     match CommandLine::try_parse_from(line)?.command {
         CommandArgs::Stat(args) => args.live_options(tracefs, selection),
         CommandArgs::Exits(args) => {
-            let find = |system: &str, name: &str| find_format(tracefs, system, name);
-            Ok(args.live_options(&args.timing_request(&find)?, selection))
+            let timing = args.timing_request(&EventFormats::Kernel(tracefs))?;
+            Ok(args.live_options(&timing, selection))
         }
         CommandArgs::Top(args) => args.live_options(tracefs, selection),
         CommandArgs::Trace(args) => {

@@ -4,6 +4,7 @@
 mod baseline;
 mod convert;
 mod doctor;
+mod event_formats;
 mod event_stream;
 mod exits;
 mod given_time;
@@ -27,6 +28,7 @@ mod stop;
 mod text_heading;
 mod time_range;
 mod timing;
+mod tips;
 mod top;
 mod trace;
 mod tracefs;
@@ -105,12 +107,10 @@ impl Cli {
                     .err()
                     .unwrap_or(error),
             };
-            let is_command = |arg: &&std::ffi::OsString| {
-                let name = arg.to_str().unwrap_or_default();
-                Self::command().find_subcommand(name).is_some()
-            };
-            let command = args.iter().skip(1).find(is_command);
-            usage::add_tip(&mut error, command.and_then(|it| it.to_str()));
+            let program = Self::command();
+            let mut names = args.iter().skip(1).filter_map(|it| it.to_str());
+            let name = names.find(|it| program.find_subcommand(it).is_some());
+            tips::add_tip(&mut error, &program, name);
             // Help quotes no arguments.
             if is_plain || !error.use_stderr() {
                 error.exit()

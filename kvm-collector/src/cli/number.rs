@@ -14,9 +14,9 @@ pub(super) fn parse_number(text: &str, range: RangeInclusive<u32>) -> Result<u32
     })
 }
 
-/// Parses a number of rows or lines.
+/// Parses a number of rows or lines. Zero is an error: the option would hide what it is about.
 pub(super) fn parse_count(text: &str) -> Result<usize, String> {
-    parse_number(text, 0..=u32::MAX).map(|it| it as usize)
+    parse_number(text, 1..=u32::MAX).map(|it| it as usize)
 }
 
 #[cfg(test)]
@@ -30,7 +30,8 @@ mod tests {
         for text in ["", "foo", "-1", "0", "4", "1.5"] {
             assert_eq!(parse_number(text, 1..=3), range, "{text}");
         }
-        let count = Err("give a whole number, 0 or more".to_owned());
+        let count = Err("give a whole number, 1 or more".to_owned());
         assert_eq!(parse_count("x"), count);
+        assert_eq!(parse_count("0"), count);
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::no_match;
+use super::{event_formats::EventFormats, no_match};
 use crate::{
     host,
     model::EventKind,
@@ -13,71 +13,37 @@ use crate::{
     tracefs::Format,
 };
 
-/// A function that returns the format of an event by system and name; `None` if there is no such event.
-pub(super) type FindFormat<'a> = dyn Fn(&str, &str) -> anyhow::Result<Option<Format>> + 'a;
-
-/// Adds the event's format to a kind of event.
-pub(super) fn read_detail_format(
-    find: &FindFormat<'_>,
-    kind: EventKind,
-) -> anyhow::Result<DetailEvent> {
-    let format = require_format(find, "kvm", &kind.event, &format!("`{}`", kind.name))?;
-    Ok(DetailEvent { kind, format })
-}
-
-/// Returns the format of an event that `what` needs.
-fn require_format(
-    find: &FindFormat<'_>,
-    system: &str,
-    name: &str,
-    what: &str,
-) -> anyhow::Result<Format> {
-    find(system, name)?.ok_or_else(|| {
-        let option = match system {
-            "sched" => "--preempt".to_owned(),
-            _ => format!("-e 'kvm:*,{system}:{name}'"),
-        };
-        anyhow::anyhow!(
-            "{what} needs the event {system}:{name}, which this kernel or recording does not have: `kvm-collector list events` shows the events of this kernel; `record {option}` records it"
-        )
-    })
-}
-
 /// Builds the request to time exits by reason, or to count events of kind `counted`. With `preempt`,
 /// preempted time is measured too.
 pub(super) fn timing_request(
-    find: &FindFormat<'_>,
+    formats: &EventFormats<'_>,
     counted: Option<EventKind>,
     preempt: bool,
 ) -> anyhow::Result<TimingRequest> {
     Ok(TimingRequest {
-        exit: find("kvm", "kvm_exit")?,
-        entry: find("kvm", "kvm_entry")?,
-        userspace_exit: find("kvm", "kvm_userspace_exit")?,
-        wakeup: find("kvm", "kvm_vcpu_wakeup")?,
+        exit: formats.find("kvm", "kvm_exit")?,
+        entry: formats.find("kvm", "kvm_entry")?,
+        userspace_exit: formats.find("kvm", "kvm_userspace_exit")?,
+        wakeup: formats.find("kvm", "kvm_vcpu_wakeup")?,
         switch: match preempt {
-            true => Some(require_format(find, "sched", "sched_switch", "--preempt")?),
+            true => Some(formats.require_switch()?),
             false => None,
         },
-        counted_event: counted
-            .map(|kind| read_detail_format(find, kind))
-            .transpose()?,
+        counted_event: counted.map(|kind| formats.require_kind(kind)).transpose()?,
         ..TimingRequest::default()
     })
 }
 
 /// Returns the formats of a recording's events that are needed to time exits, and the options of the
-/// replay. `build_request` builds the request from a function that finds these formats.
+/// replay. `build_request` builds the request from these formats.
 pub(super) fn replay_options(
     formats: &[Format],
     path: &Path,
-    build_request: impl FnOnce(&FindFormat<'_>) -> anyhow::Result<TimingRequest>,
+    build_request: impl FnOnce(&EventFormats<'_>) -> anyhow::Result<TimingRequest>,
 ) -> anyhow::Result<(Vec<Format>, ReplayOptions)> {
-    let find = |system: &str, name: &str| {
-        let format = formats.iter().find(|it| it.is_event(system, name));
-        Ok(format.cloned())
-    };
-    let (exit, entry) = (find("kvm", "kvm_exit")?, find("kvm", "kvm_entry")?);
+    let recorded = EventFormats::Recording(formats, path);
+    let exit = recorded.find("kvm", "kvm_exit")?;
+    let entry = recorded.find("kvm", "kvm_entry")?;
     if exit.is_none() || entry.is_none() {
         let names: Vec<_> = formats
             .iter()
@@ -89,8 +55,8 @@ pub(super) fn replay_options(
             no_match::list(&names)
         );
     }
-    let request = build_request(&find)?;
-    let thread_end = find("sched", "sched_process_exit")?;
+    let request = build_request(&recorded)?;
+    let thread_end = recorded.find("sched", "sched_process_exit")?;
     let details = request.counted_event.iter().chain(&request.cause_events);
     let all = [
         &request.exit,
@@ -118,14 +84,14 @@ pub(super) fn replay_options(
 
 /// Builds the request to time exits of a recording by reason. Preempted time is measured if the recording
 /// has `sched_switch`.
-pub(super) fn recorded_timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
-    let has_switches = find("sched", "sched_switch")?.is_some();
-    timing_request(find, None, has_switches)
+pub(super) fn recorded_timing_request(formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
+    let has_switches = formats.find("sched", "sched_switch")?.is_some();
+    timing_request(formats, None, has_switches)
 }
 
 /// Returns the events by which exits are given causes by default: those that the kernel or recording has.
-pub(super) fn default_cause_events(find: &FindFormat<'_>) -> anyhow::Result<Vec<DetailEvent>> {
-    DetailEvent::default_causes(|name| find("kvm", name))
+pub(super) fn default_cause_events(formats: &EventFormats<'_>) -> anyhow::Result<Vec<DetailEvent>> {
+    DetailEvent::default_causes(|name| formats.find("kvm", name))
 }
 
 /// Returns map sizes for the number of vCPUs of this host. `max_rows` overrides the number of exit rows.

@@ -1,7 +1,5 @@
 //! Errors in the use of the command line. They end with exit code 2, like errors of the argument parser.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-
 use crate::{model::UnknownKind, outside_text::OutsideText, probe::PlanError, tracefs};
 
 /// Exit code of errors in the use of the command line.
@@ -48,30 +46,4 @@ pub(super) fn exit_without_style(error: &clap::Error) -> ! {
     }
     #[expect(clippy::exit, reason = "as `clap::Error::exit`")]
     std::process::exit(error.exit_code())
-}
-
-/// Adds a tip to an error about an unexpected argument: how a command or a file is given.
-pub(super) fn add_tip(error: &mut clap::Error, command: Option<&str>) {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return;
-    }
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
-        return;
-    };
-    if argument.starts_with('-') {
-        return;
-    }
-    let looks_like_file = argument.contains(['.', '/']);
-    let tip = match command {
-        Some("record") if looks_like_file => format!("to write to a file, use `-o {argument}`"),
-        Some("stat" | "exits" | "trace" | "convert") if looks_like_file => {
-            format!("to read a recording, use `-i {argument}`")
-        }
-        Some("stat" | "exits" | "trace" | "record") => {
-            format!("to run a command, put `--` before it: `-- {argument} ...`")
-        }
-        _ => return,
-    };
-    let tip = ContextValue::StyledStrs(vec![tip.into()]);
-    error.insert(ContextKind::Suggested, tip);
 }

@@ -3,6 +3,8 @@
 
 use kvm_ebpf_common::Key;
 
+use crate::tracefs::{did_you_mean, similar_names};
+
 /// A kind of event that happens during a VM exit, and the fields by which it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventKind {
@@ -65,8 +67,8 @@ const BUILTIN_KINDS: &[BuiltinKind] = &[
 /// The error for a requested kind that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown kind `{requested}`: expected {}, or any kvm event's field as EVENT.FIELD (kvm_eoi.vector)",
-    kind_names().join(", ")
+    "unknown kind `{requested}`{} (`kvm-collector list kinds` explains all; any field of a kvm event is one too, such as kvm_eoi.vector)",
+    similar_or_all(requested)
 )]
 pub struct UnknownKind {
     /// The requested name.
@@ -75,6 +77,14 @@ pub struct UnknownKind {
 
 /// The name that `--kind` has for VM exits by reason, which need no [`EventKind`].
 pub const VMEXIT: &str = "vmexit";
+
+/// Returns the kinds that are similar to an unknown one, or all if none is, as the continuation of a sentence.
+fn similar_or_all(requested: &str) -> String {
+    match similar_names(kind_names(), requested).as_slice() {
+        [] => format!(": the kinds are {}", kind_names().join(", ")),
+        similar => did_you_mean(similar),
+    }
+}
 
 fn kind_names() -> Vec<&'static str> {
     std::iter::once(VMEXIT)
@@ -169,10 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn unknown_kind_error_lists_the_kinds() {
+    fn unknown_kind_error_names_similar_kinds() {
         for asked in ["pci", "kvm_eoi.", ".vector", ""] {
             let error = EventKind::from_name(asked).expect_err(asked).to_string();
-            assert!(error.contains("hypercall") && error.contains(&format!("`{asked}`")));
+            assert!(error.contains("list kinds") && error.contains(&format!("`{asked}`")));
         }
+        let error = |asked| EventKind::from_name(asked).unwrap_err().to_string();
+        assert!(error("mmoi").contains("did you mean mmio?"));
+        assert!(error("frobnicate").contains("the kinds are vmexit, userspace, mmio"));
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn locate_required(
 ) -> Result<FieldLocation, TimingError> {
     let location = locate(Some(format), field, bytes, 0);
     match location.offset {
-        NO_OFFSET => Err(no_field_error(format, field)),
+        NO_OFFSET => Err(TimingError::no_field(format, field)),
         _ => Ok(location),
     }
 }
@@ -79,13 +79,4 @@ pub(super) fn locate_integer(format: &Format, field: &str) -> Result<FieldLocati
         .filter(|it| matches!(it.size, 1 | 2 | 4 | 8) && !it.is_dynamic())
         .map(|it| it.size);
     locate_required(format, field, bytes.unwrap_or(0))
-}
-
-fn no_field_error(format: &Format, field: &str) -> TimingError {
-    let names: Vec<_> = format.fields.iter().map(|it| it.name.as_str()).collect();
-    TimingError::NoField {
-        event: format.event_name().to_string(),
-        field: field.to_owned(),
-        available: names.join(", "),
-    }
 }

@@ -20,6 +20,8 @@ pub struct TimingRequest {
     pub wakeup: Option<Format>,
     /// The format of `sched_switch`; without it, preemption is not measured.
     pub switch: Option<Format>,
+    /// The value of the field `isa` in all exits of the host, if it is known.
+    pub host_isa: Option<u32>,
     /// The events that are counted; `None` counts exits by reason.
     pub counted_event: Option<DetailEvent>,
     /// Events that tell the cause of an exit. The last one before the exit's end is the cause.

@@ -20,6 +20,7 @@ const ARM64_TRAP: u32 = 2;
 #[derive(Debug)]
 pub struct ReasonNames<'a> {
     exits: Vec<&'a Format>,
+    host_isa: Option<u32>,
 }
 
 impl<'a> ReasonNames<'a> {
@@ -28,6 +29,7 @@ impl<'a> ReasonNames<'a> {
     pub fn new(exit: Option<&'a Format>) -> Self {
         Self {
             exits: exit.into_iter().collect(),
+            host_isa: None,
         }
     }
 
@@ -37,7 +39,20 @@ impl<'a> ReasonNames<'a> {
     pub fn of_several(exits: &'a [Format]) -> Self {
         Self {
             exits: exits.iter().collect(),
+            host_isa: None,
         }
+    }
+
+    /// Sets the value of the field `isa` in all exits of the host, if it is known.
+    #[must_use]
+    pub fn with_host_isa(self, host_isa: Option<u32>) -> Self {
+        Self { host_isa, ..self }
+    }
+
+    /// Returns the value of the field `isa` in all exits of the host; `None` if it is unknown.
+    #[must_use]
+    pub fn host_isa(&self) -> Option<u32> {
+        self.host_isa
     }
 
     /// Whether the format is from an x86 kernel. True if there is no format.

@@ -250,6 +250,7 @@ fn timing_request(tracefs: &Tracefs, kind: &str, causes: &[&str]) -> Result<Timi
     };
     let details = causes.iter().filter(|it| **it != "rip");
     Ok(TimingRequest {
+        host_isa: None,
         exit: Some(format(tracefs, "kvm_exit")?),
         entry: Some(format(tracefs, "kvm_entry")?),
         userspace_exit: Some(format(tracefs, "kvm_userspace_exit")?),

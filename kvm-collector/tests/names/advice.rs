@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use kvm_collector::{knowledge::advice, model::EventKind, tracefs::Format};
+use kvm_collector::{
+    knowledge::advice::{self, Isa},
+    model::EventKind,
+    tracefs::Format,
+};
 
 use crate::headers::Kernel;
 
@@ -17,12 +21,18 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .map(|word| word.trim_end_matches(['.', ':']))
 }
 
+/// Returns the texts of all topics, for all instruction sets.
+fn texts() -> impl Iterator<Item = &'static str> {
+    let isas = [Isa::Vmx, Isa::Svm, Isa::X86, Isa::Arm64];
+    let topics = advice::TOPICS.iter();
+    topics.flat_map(move |topic| isas.map(|isa| topic.advice(isa).text))
+}
+
 /// Checks that every parameter, written as `MODULE.PARAMETER`, exists in all kernels.
 pub(crate) fn compare_parameters(kernels: &[Kernel]) -> Vec<String> {
     let mut differences = BTreeSet::new();
     let mut seen = 0;
-    let texts = advice::TOPICS.iter().map(|it| it.text);
-    for word in texts.chain([DOCUMENT]).flat_map(words) {
+    for word in texts().chain([DOCUMENT]).flat_map(words) {
         let Some((module, parameter)) = word.split_once('.') else {
             continue;
         };
@@ -42,11 +52,11 @@ pub(crate) fn compare_parameters(kernels: &[Kernel]) -> Vec<String> {
     differences.into_iter().collect()
 }
 
-/// Checks that every `--kind` exists, and that all x86 kernels of the fixtures have its event and field.
+/// Checks that every `--kind` exists, and that all kernels of an architecture in the fixtures have its event and field.
 pub(crate) fn compare_kinds() -> Vec<String> {
     let mut kinds: BTreeSet<&str> = BTreeSet::new();
-    for topic in advice::TOPICS {
-        let words: Vec<_> = words(topic.text).collect();
+    for text in texts() {
+        let words: Vec<_> = words(text).collect();
         for pair in words.windows(2) {
             if pair[0] == "--kind" {
                 kinds.insert(pair[1]);
@@ -64,17 +74,16 @@ pub(crate) fn compare_kinds() -> Vec<String> {
                 continue;
             }
         };
-        for kernel in ["6.1-x86_64", "6.12-x86_64", "6.18-x86_64"] {
+        let has_kind = |kernel: &&str| {
             let path = formats.join(kernel).join("kvm").join(&kind.event);
             let text = fs::read_to_string(&path).unwrap_or_default();
-            let has_field = Format::parse("kvm", &text)
-                .is_ok_and(|format| format.field(&kind.code_field).is_some());
-            if !has_field {
-                differences.push(format!(
-                    "{kernel} has no {}.{}",
-                    kind.event, kind.code_field
-                ));
-            }
+            Format::parse("kvm", &text).is_ok_and(|format| format.field(&kind.code_field).is_some())
+        };
+        // An event of one architecture is in the advice for that architecture only.
+        let x86 = ["6.1-x86_64", "6.12-x86_64", "6.18-x86_64"];
+        let arm64 = ["6.1-arm64", "6.12-arm64"];
+        if !x86.iter().all(has_kind) && !arm64.iter().all(has_kind) {
+            differences.push(format!("no {}.{}", kind.event, kind.code_field));
         }
     }
     differences

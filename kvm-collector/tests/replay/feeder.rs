@@ -35,6 +35,7 @@ fn detail(kind: &str) -> DetailEvent {
 
 pub(crate) fn timing_request(mode: CountMode) -> TimingRequest {
     TimingRequest {
+        host_isa: None,
         exit: Some(format("kvm_exit")),
         entry: Some(format("kvm_entry")),
         userspace_exit: Some(format("kvm_userspace_exit")),

@@ -6,11 +6,8 @@ use anyhow::Context as _;
 
 use super::{
     super::{
-        global::GlobalOptions,
-        origin::known_name,
-        stop::saturating_ns,
-        timing::{self, FindFormat},
-        usage::bail_usage,
+        event_formats::EventFormats, global::GlobalOptions, origin::known_name,
+        stop::saturating_ns, timing, usage::bail_usage,
     },
     args::{ConvertArgs, Converted},
     output_files::Output,
@@ -96,11 +93,11 @@ pub(super) fn run(
 
 /// Builds the request to time exits by reason, with their causes. All exits pass the threshold of slow
 /// exits; [`SlowestExits`] selects from them.
-fn timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+fn timing_request(formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
     Ok(TimingRequest {
-        cause_events: timing::default_cause_events(find)?,
+        cause_events: timing::default_cause_events(formats)?,
         slow_threshold: Some(Duration::ZERO),
-        ..timing::recorded_timing_request(find)?
+        ..timing::recorded_timing_request(formats)?
     })
 }
 

@@ -5,11 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::{
-    super::{
-        global::GlobalOptions,
-        origin,
-        timing::{self, FindFormat},
-    },
+    super::{event_formats::EventFormats, global::GlobalOptions, origin, timing},
     args::{ConvertArgs, Converted, RowContents},
     output_files::{Output, Writer},
 };
@@ -184,9 +180,9 @@ fn timing_of(conversion: &ConvertOptions) -> TimingRequest {
 }
 
 /// Builds the request to time exits by reason, with their causes.
-fn timing_request(find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+fn timing_request(formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
     Ok(TimingRequest {
-        cause_events: timing::default_cause_events(find)?,
-        ..timing::recorded_timing_request(find)?
+        cause_events: timing::default_cause_events(formats)?,
+        ..timing::recorded_timing_request(formats)?
     })
 }

@@ -8,6 +8,7 @@ use super::writer::Writer;
 use crate::{
     cli::{
         baseline::BaselineArgs,
+        event_formats::EventFormats,
         global::GlobalOptions,
         no_match,
         number::{parse_count, parse_number},
@@ -16,13 +17,14 @@ use crate::{
         selection::{ReasonArgs, TargetArgs},
         stop::{OverheadArgs, StopArgs, parse_duration, parse_interval},
         text_heading::TextHeading,
-        timing::{self, FindFormat, read_detail_format},
+        timing,
         usage::bail_usage,
     },
     format::text::exit_column_names,
     model::{EventKind, Loss, VMEXIT},
     source::LiveOptions,
     timing::{DetailEvent, Selection, TimingRequest},
+    tracefs::{did_you_mean, similar_names},
     view::{ExitsOptions, GroupBy, LossReport, ReportOrigin, SelectedBy, SortKey},
 };
 
@@ -238,9 +240,11 @@ fn parse_sort(text: &str) -> Result<SortArg, String> {
     }
     let names = SortName::value_variants().iter();
     let names = names.filter_map(|it| Some(it.to_possible_value()?.get_name().to_owned()));
+    let names: Vec<_> = names.collect();
     Err(format!(
-        "give {}, or a percentile such as p99",
-        names.collect::<Vec<_>>().join(", ")
+        "give {}, or a percentile such as p99{}",
+        names.join(", "),
+        did_you_mean(&similar_names(names.iter().map(String::as_str), text))
     ))
 }
 
@@ -338,16 +342,16 @@ impl ExitsArgs {
         }
     }
 
-    /// Builds the request to time exits. `find` finds the formats of events.
+    /// Builds the request to time exits of these formats.
     pub(in crate::cli) fn timing_request(
         &self,
-        find: &FindFormat<'_>,
+        formats: &EventFormats<'_>,
     ) -> anyhow::Result<TimingRequest> {
         let counted = match self.kind.as_str() {
             VMEXIT => None,
             name => Some(EventKind::from_name(name)?),
         };
-        let mut request = timing::timing_request(find, counted, self.preempt)?;
+        let mut request = timing::timing_request(formats, counted, self.preempt)?;
         request.slow_threshold = self.slow;
         if self.causes.is_none() && self.slow.is_none() && !self.advice {
             return Ok(request);
@@ -357,11 +361,11 @@ impl ExitsArgs {
                 "rip" => request.rip_is_cause = true,
                 name => request
                     .cause_events
-                    .push(read_detail_format(find, EventKind::from_name(name)?)?),
+                    .push(formats.require_kind(EventKind::from_name(name)?)?),
             }
         }
         if self.cause.is_empty() {
-            request.cause_events = timing::default_cause_events(find)?;
+            request.cause_events = timing::default_cause_events(formats)?;
         }
         let counted = request
             .counted_event
@@ -386,8 +390,10 @@ impl ExitsArgs {
         let names = exit_column_names(&self.percentiles);
         for name in &self.columns {
             if !names.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+                let similar = similar_names(names.iter().map(|it| &**it), name);
                 bail_usage!(
-                    "there is no column `{name}`: --columns accepts {}",
+                    "there is no column `{name}`{} (--columns accepts {})",
+                    did_you_mean(&similar),
                     names.join(", ")
                 );
             }

@@ -36,6 +36,12 @@ pub(super) fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
     if !args.cause.is_empty() && !has_causes {
         bail_usage!("--cause needs --causes, --slow or --advice, which show causes");
     }
+    if args.causes.is_some() && args.cause.is_empty() && is_cause(&args.kind) {
+        bail_usage!(
+            "--causes cannot be used with --kind {}: its rows already are the causes; add --cause rip to see the code in the guest",
+            args.kind
+        );
+    }
     for cause in &args.cause {
         if cause == VMEXIT {
             bail_usage!(
@@ -59,6 +65,13 @@ pub(super) fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
         bail_usage!("--advice needs rows by reason: add reason to --by, such as --by vm,reason");
     }
     check_sort(args)
+}
+
+/// Returns whether events of this kind are themselves causes of exits.
+fn is_cause(kind: &str) -> bool {
+    let event = EventKind::from_name(kind).map(|it| it.event);
+    let causes = EventKind::cause_kinds();
+    event.is_ok_and(|event| causes.iter().any(|it| it.event == event))
 }
 
 /// Checks that a percentile that rows are sorted by is a column.

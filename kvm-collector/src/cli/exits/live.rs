@@ -4,10 +4,8 @@ use std::process::ExitCode;
 
 use super::{
     super::{
-        global::GlobalOptions,
-        no_match, origin,
-        stop::check_live_interval,
-        tracefs::{find_format, open_tracefs},
+        event_formats::EventFormats, global::GlobalOptions, no_match, origin,
+        stop::check_live_interval, tracefs::open_tracefs,
     },
     args::ExitsArgs,
 };
@@ -15,14 +13,17 @@ use crate::{
     host,
     session::{self, ProgressLine},
     source::{Live, LiveOptions},
+    timing::TimingRequest,
 };
 
 pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     check_live_interval(args.interval)?;
     let tracefs = open_tracefs()?;
-    let find = |system: &str, name: &str| find_format(&tracefs, system, name);
-    let timing = args.timing_request(&find)?;
-    let reasons = args.reasons.codes(timing.exit.as_ref(), host::kvm::isa())?;
+    let timing = TimingRequest {
+        host_isa: host::kvm::isa(),
+        ..args.timing_request(&EventFormats::Kernel(&tracefs))?
+    };
+    let reasons = args.reasons.codes(timing.exit.as_ref(), timing.host_isa)?;
     let conditions = args.stop.conditions();
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
     let is_long = args.interval.is_some() || args.slow.is_some();

@@ -4,10 +4,10 @@ use std::{path::Path, process::ExitCode};
 
 use super::{
     super::{
+        event_formats::EventFormats,
         global::GlobalOptions,
         no_match::{self, RecordingSelection},
-        origin, recording,
-        timing::{self, FindFormat},
+        origin, recording, timing,
     },
     args::ExitsArgs,
 };
@@ -22,11 +22,12 @@ pub(super) fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<ExitCode> {
     let mut recording = Recording::open(path)?;
-    let request = |find: &FindFormat<'_>| args.timing_request(find);
+    let request = |formats: &EventFormats<'_>| args.timing_request(formats);
     let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
     recording.select_events(&selected);
     replay.is_sampled = recording.is_sampled(&selected);
     let isa = recording.metadata().isa();
+    replay.timing.host_isa = isa;
     let reasons = args.reasons.codes(replay.timing.exit.as_ref(), isa)?;
     let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
     let timing = replay.timing.clone();

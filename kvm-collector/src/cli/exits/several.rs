@@ -7,9 +7,10 @@ use kvm_ebpf_common::SlowExit;
 
 use super::{
     super::{
+        event_formats::EventFormats,
         global::GlobalOptions,
         several::{self, SeveralRecordings},
-        timing::{self, FindFormat},
+        timing,
         usage::bail_usage,
     },
     args::ExitsArgs,
@@ -50,13 +51,14 @@ pub(super) fn run(
         let (path, host) = (file.path.clone(), file.host());
         let in_file = || path.display().to_string();
         let mut recording = Recording::open(&path)?;
-        let request = |find: &FindFormat<'_>| args.timing_request(find);
+        let request = |formats: &EventFormats<'_>| args.timing_request(formats);
         let (selected, mut replay) =
             timing::replay_options(recording.formats(), &path, request).with_context(in_file)?;
         recording.select_events(&selected);
         replay.is_sampled = recording.is_sampled(&selected);
+        replay.timing.host_isa = recording.metadata().isa();
         if !patterns.is_empty() {
-            let isa = recording.metadata().isa();
+            let isa = replay.timing.host_isa;
             sum.reasons = Some(reason_names.matching_codes(&patterns, isa)?);
         }
         let options = PlaybackOptions {
@@ -94,7 +96,7 @@ pub(super) fn run(
     let timing = timing.unwrap_or_default();
     let mut writer = args.writer(None, &timing, origin, global, out)?;
     let mut names = KeyNames::new(&timing);
-    names.reasons = reason_names;
+    names.reasons = reason_names.with_host_isa(timing.host_isa);
     let report = ExitsReport::with_labels(
         merged.groups(),
         (0, elapsed_ns),
@@ -147,6 +149,9 @@ impl Sum {
     /// Returns the number of each of a recording's kinds of causes in `timing`. Adds new kinds to it.
     fn cause_kinds(&mut self, request: &TimingRequest) -> Vec<u32> {
         let timing = self.timing.get_or_insert_with(|| request.clone());
+        if timing.host_isa != request.host_isa {
+            timing.host_isa = None;
+        }
         let kinds = request.cause_events.iter().map(|cause| {
             let known = timing.cause_events.iter();
             let index = known.clone().position(|it| it.kind == cause.kind);

@@ -59,6 +59,11 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         Some(subject) => vec![*subject],
         None => vec![Subject::Events, Subject::Vms],
     };
+    if !args.range.is_empty() && !subjects.contains(&Subject::Vms) {
+        bail_usage!(
+            "--from and --until select VMs by the time of their events: use them with `list vms -i FILE`"
+        );
+    }
     let listing = match &args.input {
         Some(path) => {
             Listing::of_recording(path, &subjects, &GlobList::all(&args.events), &args.range)?

@@ -6,7 +6,13 @@ use crate::{
     host::{self, vm::VmList},
     model::VmName,
     outside_text::OutsideText,
+    tracefs::{did_you_mean, similar_names},
 };
+
+/// Returns the names that are similar to a pattern for VM names, as `: did you mean ...?`.
+pub(super) fn similar_vms<'a>(names: impl Iterator<Item = &'a str>, pattern: &str) -> String {
+    did_you_mean(&similar_names(names, pattern))
+}
 
 /// Describes the running VMs, as the end of a sentence.
 pub(super) fn describe_running_vms() -> String {
@@ -41,4 +47,16 @@ pub(super) fn describe_processes(seen: &[(u32, VmName)]) -> String {
         .collect();
     let more = if seen.len() > 8 { ", ..." } else { "" };
     format!("it has events of {}{more}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_vms_get_similar_names() {
+        let similar = |pattern| similar_vms(["web-1", "db"].into_iter(), pattern);
+        assert_eq!(similar("wbe-1"), ": did you mean web-1?");
+        assert_eq!(similar("mail*"), "");
+    }
 }

@@ -9,7 +9,7 @@ use kvm_ebpf_common::MAX_FILTER_IDS;
 
 use super::{
     GlobList,
-    describe::{describe_processes, describe_running_vms},
+    describe::{describe_processes, describe_running_vms, similar_vms},
 };
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
@@ -240,10 +240,12 @@ impl TargetArgs {
         for pattern in self.vm_patterns() {
             let matcher = vm_matcher(&pattern)?;
             if !seen.iter().any(|it| matches_vm(&matcher, &it.1)) {
+                let names = seen.iter().map(|(_, vm)| &*vm.name);
                 bail!(
-                    "no events of a VM named `{pattern}` in {}: {}",
+                    "no events of a VM named `{pattern}` in {}: {}{}",
                     file.display(),
-                    describe_processes(seen)
+                    describe_processes(seen),
+                    similar_vms(names, &pattern)
                 );
             }
         }
@@ -263,11 +265,15 @@ impl TargetArgs {
             if vms.iter().any(|vm| matches_vm(&matcher, &vm.identity())) {
                 continue;
             }
+            let similar = similar_vms(vms.iter().map(|vm| &*vm.name), &pattern);
             if self.no_wait {
-                bail!("no VM is named `{pattern}`{}", describe_running_vms());
+                bail!(
+                    "no VM is named `{pattern}`{}{similar}",
+                    describe_running_vms()
+                );
             }
             log::warn!(
-                "no VM is named `{pattern}` yet{}; VMs that start later are included (--no-wait makes this an error)",
+                "no VM is named `{pattern}` yet, and VMs that start later are included (--no-wait makes this an error){}{similar}",
                 describe_running_vms()
             );
         }
@@ -299,6 +305,21 @@ mod tests {
             tids: Vec::new(),
         };
         assert_eq!(some.vcpu_indices().unwrap(), [0, 1, 2, 3, 8]);
+    }
+
+    #[test]
+    fn misspelt_vms_of_a_recording_get_similar_names() {
+        let some = TargetArgs {
+            vms: vec![GlobList(vec!["wbe-1".to_owned()])],
+            ..TargetArgs::any_vm()
+        };
+        let vm = VmName {
+            name: "web-1".to_owned(),
+            uuid: None,
+        };
+        let error = some.check_all_seen(&[(7, vm)], Path::new("kvm.data"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("did you mean web-1?"), "{error}");
     }
 
     #[test]

@@ -9,13 +9,14 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     cli::{
+        event_formats::EventFormats,
         global::GlobalOptions,
         locale,
         output::use_color,
         selection::TargetArgs,
         stop::{check_live_interval, parse_duration, parse_interval, saturating_ns},
-        timing::{self, FindFormat},
-        tracefs::{find_format, open_tracefs},
+        timing,
+        tracefs::open_tracefs,
     },
     model::{EventKind, VMEXIT},
     source::{Live, LiveOptions, PlaybackOptions, Recording, TimeLimits},
@@ -172,12 +173,12 @@ pub(super) struct OpenedRecording {
 }
 
 impl TopArgs {
-    fn timing_request(&self, find: &FindFormat<'_>) -> anyhow::Result<TimingRequest> {
+    fn timing_request(&self, formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
         let counted = match self.kind.as_str() {
             VMEXIT => None,
             name => Some(EventKind::from_name(name)?),
         };
-        timing::timing_request(find, counted, self.preempt)
+        timing::timing_request(formats, counted, self.preempt)
     }
 
     /// Starts to count the exits of the running kernel.
@@ -197,10 +198,10 @@ impl TopArgs {
         tracefs: &Tracefs,
         selection: Selection,
     ) -> anyhow::Result<LiveOptions> {
-        let find = |system: &str, name: &str| find_format(tracefs, system, name);
+        let formats = EventFormats::Kernel(tracefs);
         Ok(LiveOptions {
-            entry: find("kvm", "kvm_entry")?,
-            timing: Some(self.timing_request(&find)?),
+            entry: formats.find("kvm", "kvm_entry")?,
+            timing: Some(self.timing_request(&formats)?),
             selection,
             sizes: timing::map_sizes(self.max_rows),
             ..LiveOptions::default()
@@ -210,7 +211,7 @@ impl TopArgs {
     /// Opens the recording.
     pub(super) fn open(&self, path: &Path) -> anyhow::Result<OpenedRecording> {
         let mut recording = Recording::open(path)?;
-        let request = |find: &FindFormat<'_>| self.timing_request(find);
+        let request = |formats: &EventFormats<'_>| self.timing_request(formats);
         let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
         recording.select_events(&selected);
         replay.is_sampled = recording.is_sampled(&selected);

@@ -3,28 +3,23 @@
 
 use super::{
     reasons,
-    subject::{Cause, TimeBreakdown},
-    topics::{self, Advice},
+    subject::{Cause, Isa, TimeBreakdown},
+    topics::{self, Topic},
 };
 use crate::knowledge::names::{hypercall, mmio, msr, port, userspace};
 
 /// Names from one table, and the advice on them.
-type Rule = (&'static [&'static str], Advice);
+type Rule = (&'static [&'static str], Topic);
 
 /// Returns advice on a cause.
-pub(super) fn advice(cause: Cause<'_>, time: TimeBreakdown) -> Option<Advice> {
-    let Cause {
-        kind,
-        code,
-        class,
-        x86,
-    } = cause;
+pub(super) fn advice(cause: Cause<'_>, time: TimeBreakdown, isa: Isa) -> Option<Topic> {
+    let Cause { kind, code, class } = cause;
     match kind {
         "msr" => msr(code),
         "pio" => Some(port(code, time)),
         "mmio" => Some(
             pc_device(code)
-                .filter(|_| x86)
+                .filter(|_| isa.is_x86())
                 .unwrap_or_else(|| reasons::mmio(time)),
         ),
         "cpuid" => Some(topics::CPUID),
@@ -38,12 +33,12 @@ pub(super) fn advice(cause: Cause<'_>, time: TimeBreakdown) -> Option<Advice> {
     }
 }
 
-fn find(rules: &[Rule], name: &str) -> Option<Advice> {
+fn find(rules: &[Rule], name: &str) -> Option<Topic> {
     let (_, advice) = rules.iter().find(|(names, _)| names.contains(&name))?;
     Some(*advice)
 }
 
-fn msr(msr: u64) -> Option<Advice> {
+fn msr(msr: u64) -> Option<Topic> {
     if msr::is_x2apic(msr) {
         return Some(local_apic(msr::x2apic_register(msr)));
     }
@@ -86,7 +81,7 @@ const MSRS: &[Rule] = &[
 ];
 
 /// Advice on a register of the local APIC, by MSR or by memory. Unknown registers have no name.
-fn local_apic(register: Option<String>) -> Advice {
+fn local_apic(register: Option<String>) -> Topic {
     register
         .and_then(|name| find(LOCAL_APIC, &name))
         .unwrap_or(topics::APIC)
@@ -97,7 +92,7 @@ const LOCAL_APIC: &[Rule] = &[
     (&["LVTT", "TMICT", "TMCCT"], topics::TIMER),
 ];
 
-fn port(port: u64, time: TimeBreakdown) -> Advice {
+fn port(port: u64, time: TimeBreakdown) -> Topic {
     if port::serial_port(port).is_some() {
         return topics::SERIAL;
     }
@@ -141,7 +136,7 @@ const PORTS: &[Rule] = &[
 ];
 
 /// Advice on a device that every PC has at the same address.
-fn pc_device(address: u64) -> Option<Advice> {
+fn pc_device(address: u64) -> Option<Topic> {
     if let Some(offset) = mmio::local_apic_offset(address) {
         return Some(local_apic(mmio::local_apic_register(offset)));
     }
@@ -162,7 +157,7 @@ const DEVICES: &[Rule] = &[
     (&["VGA memory"], topics::VGA),
 ];
 
-fn hypercall(number: u64) -> Advice {
+fn hypercall(number: u64) -> Topic {
     match hypercall::name(number) {
         Some(name) if name == hypercall::SEND_IPI => topics::IPI,
         _ => topics::HYPERCALL,

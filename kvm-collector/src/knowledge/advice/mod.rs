@@ -7,13 +7,21 @@ mod topics;
 
 #[cfg(feature = "test-api")]
 pub use reasons::with_advice as reasons_with_advice;
+pub use subject::Isa;
 pub(crate) use subject::{Cause, Subject, TimeBreakdown};
 pub use topics::Advice;
 #[cfg(feature = "test-api")]
 pub use topics::TOPICS;
+use topics::Topic;
 
-/// Returns the advice on a row, the most specific first. It is empty if none is known.
-pub(crate) fn find(subject: Subject<'_>, time: TimeBreakdown) -> Vec<Advice> {
+/// Returns the advice on a row with exits of this instruction set, the most specific first. It is empty if none is
+/// known.
+pub(crate) fn find(subject: Subject<'_>, time: TimeBreakdown, isa: Isa) -> Vec<Advice> {
+    let topics = find_topics(subject, time, isa);
+    topics.iter().map(|topic| topic.advice(isa)).collect()
+}
+
+fn find_topics(subject: Subject<'_>, time: TimeBreakdown, isa: Isa) -> Vec<Topic> {
     // The scheduler is the problem then, not the exit.
     if time.is_mostly_preempted() {
         return vec![topics::PREEMPTED];
@@ -21,16 +29,16 @@ pub(crate) fn find(subject: Subject<'_>, time: TimeBreakdown) -> Vec<Advice> {
     let mut found = Vec::new();
     match subject {
         Subject::Reason(reason, known) => {
-            found.extend(frequent_advice(known, time));
+            found.extend(frequent_topics(known, time, isa));
             // Advice on a cause is more specific than advice on the reason.
             if found.is_empty() {
                 found.extend(reasons::advice(reason, time));
             }
         }
-        Subject::Kind(cause) => found.extend(causes::advice(cause, time)),
+        Subject::Kind(cause) => found.extend(causes::advice(cause, time, isa)),
     }
     found.retain(|it| has_evidence(*it, time));
-    let in_vmm = |advice: &Advice| reasons::ABOUT_VMM.contains(advice);
+    let in_vmm = |topic: &Topic| reasons::ABOUT_VMM.contains(topic);
     if time.is_mostly_vmm() && !found.iter().any(in_vmm) {
         found.push(topics::VMM);
     }
@@ -38,40 +46,43 @@ pub(crate) fn find(subject: Subject<'_>, time: TimeBreakdown) -> Vec<Advice> {
 }
 
 /// Returns whether the numbers support an advice. Healthy guests have these exits, too.
-fn has_evidence(advice: Advice, time: TimeBreakdown) -> bool {
-    match advice {
+fn has_evidence(topic: Topic, time: TimeBreakdown) -> bool {
+    match topic {
         topics::HOST_INTERRUPTS => time.exceeds_ticks(),
         topics::HALT => time.exceeds_wakeups(),
         _ => true,
     }
 }
 
-/// Returns the advice that applies to at least a quarter of the occurrences of all known causes, the most frequent
-/// first. Causes with the same advice count together, so that it does not matter how evenly they are distributed.
-fn frequent_advice(known: &[(Cause<'_>, u64)], time: TimeBreakdown) -> Vec<Advice> {
-    let mut by_advice: Vec<(Advice, u64)> = Vec::new();
+/// Returns the topics that apply to at least a quarter of the occurrences of all known causes, the most frequent
+/// first. Causes with the same topic count together, so that it does not matter how evenly they are distributed.
+fn frequent_topics(known: &[(Cause<'_>, u64)], time: TimeBreakdown, isa: Isa) -> Vec<Topic> {
+    let mut by_topic: Vec<(Topic, u64)> = Vec::new();
     for (cause, count) in known {
-        let Some(advice) = causes::advice(*cause, time) else {
+        let Some(topic) = causes::advice(*cause, time, isa) else {
             continue;
         };
-        match by_advice.iter_mut().find(|(it, _)| *it == advice) {
+        match by_topic.iter_mut().find(|(it, _)| *it == topic) {
             Some((_, sum)) => *sum = sum.saturating_add(*count),
-            None => by_advice.push((advice, *count)),
+            None => by_topic.push((topic, *count)),
         }
     }
     let seen = known.iter().map(|(_, count)| *count);
     let seen = seen.fold(0, u64::saturating_add);
-    by_advice.retain(|(_, count)| *count > 0 && count.saturating_mul(4) >= seen);
-    by_advice.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    by_advice.into_iter().map(|(advice, _)| advice).collect()
+    by_topic.retain(|(_, count)| *count > 0 && count.saturating_mul(4) >= seen);
+    by_topic.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    by_topic.into_iter().map(|(topic, _)| topic).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn topics(subject: Subject<'_>, time: TimeBreakdown) -> Vec<&'static str> {
-        find(subject, time).iter().map(|it| it.topic).collect()
+    fn names(subject: Subject<'_>, time: TimeBreakdown) -> Vec<&'static str> {
+        find(subject, time, Isa::X86)
+            .iter()
+            .map(|it| it.topic)
+            .collect()
     }
 
     /// Two of ten exits go to the VMM, for 1 us each.
@@ -104,7 +115,6 @@ mod tests {
             kind: "msr",
             code,
             class: 1,
-            x86: true,
         }
     }
 
@@ -139,17 +149,17 @@ mod tests {
             ("HVC64", "hypercall"),
         ] {
             assert_eq!(
-                topics(Subject::Reason(reason, &[]), KERNEL),
+                names(Subject::Reason(reason, &[]), KERNEL),
                 [topic],
                 "{reason}"
             );
         }
-        assert!(topics(Subject::Reason("UNKNOWN(0x99)", &[]), KERNEL).is_empty());
+        assert!(names(Subject::Reason("UNKNOWN(0x99)", &[]), KERNEL).is_empty());
     }
 
     #[test]
     fn advice_depends_on_where_the_time_went() {
-        let reason = |reason, time| topics(Subject::Reason(reason, &[]), time);
+        let reason = |reason, time| names(Subject::Reason(reason, &[]), time);
         assert_eq!(reason("EPT_MISCONFIG", IN_VMM), ["mmio-in-vmm"]);
         assert_eq!(reason("npf", IN_VMM), ["mmio-in-vmm"]);
         assert_eq!(reason("io", IN_VMM), ["io-in-vmm"]);
@@ -181,7 +191,7 @@ mod tests {
             ("io", "io-in-vmm"),
         ] {
             for time in [SHORT_IN_VMM, IN_VMM] {
-                assert_eq!(topics(Subject::Reason(reason, &[]), time), [topic]);
+                assert_eq!(names(Subject::Reason(reason, &[]), time), [topic]);
             }
         }
     }
@@ -190,15 +200,15 @@ mod tests {
     fn advice_on_causes_replaces_advice_on_the_reason() {
         let causes = [(msr(0x830), 10), (msr(0x6e0), 5), (msr(0x838), 5)];
         assert_eq!(
-            topics(Subject::Reason("MSR_WRITE", &causes), KERNEL),
+            names(Subject::Reason("MSR_WRITE", &causes), KERNEL),
             ["ipi", "timer"]
         );
         let unknown = [(msr(0x1234), 1)];
         assert_eq!(
-            topics(Subject::Reason("MSR_WRITE", &unknown), KERNEL),
+            names(Subject::Reason("MSR_WRITE", &unknown), KERNEL),
             ["msr"]
         );
-        assert_eq!(topics(Subject::Kind(msr(0x80b)), KERNEL), ["apic"]);
+        assert_eq!(names(Subject::Kind(msr(0x80b)), KERNEL), ["apic"]);
     }
 
     /// The timer needs two registers. Alone, each of them would be below a quarter.
@@ -210,20 +220,15 @@ mod tests {
             (msr(0x832), 23),
             (msr(0x838), 23),
         ];
-        let found = topics(Subject::Reason("MSR_WRITE", &causes), KERNEL);
+        let found = names(Subject::Reason("MSR_WRITE", &causes), KERNEL);
         assert_eq!(found, ["timer"]);
     }
 
     #[test]
     fn every_kind_of_cause_has_advice() {
         let kind = |kind, code, class| {
-            let cause = Cause {
-                kind,
-                code,
-                class,
-                x86: true,
-            };
-            topics(Subject::Kind(cause), IN_VMM)
+            let cause = Cause { kind, code, class };
+            names(Subject::Kind(cause), IN_VMM)
         };
         assert_eq!(kind("pio", 0x3f8, 1), ["serial"]);
         assert_eq!(kind("pio", 0x608, 0), ["clock"]);
@@ -240,19 +245,43 @@ mod tests {
     fn every_topic_is_documented() {
         let text = include_str!("../../../../docs/advice.md");
         let mut seen = std::collections::BTreeSet::new();
-        for advice in TOPICS {
+        for topic in TOPICS {
             assert!(
-                seen.insert(advice.topic),
+                seen.insert(topic.name),
                 "two topics are called {}",
-                advice.topic
+                topic.name
             );
             assert!(
-                text.contains(&format!("\n| `{}` |", advice.topic)),
+                text.contains(&format!("\n| `{}` |", topic.name)),
                 "docs/advice.md has no row for `{}`",
-                advice.topic
+                topic.name
             );
         }
         let described = text.lines().filter(|line| line.starts_with("| `")).count();
         assert_eq!(described, TOPICS.len());
+    }
+
+    #[test]
+    fn advice_names_only_what_the_vendor_has() {
+        const VMX: [&str; 5] = ["intel", " ept ", "vmx", "posted interrupt", "apicv"];
+        const SVM: [&str; 5] = ["amd", " npt ", "avic", "svm", "nested page"];
+        let others = [
+            (Isa::Vmx, &SVM[..], &[][..]),
+            (Isa::Svm, &VMX[..], &[][..]),
+            (Isa::Arm64, &VMX[..], &SVM[..]),
+        ];
+        for (isa, first, second) in others {
+            for topic in TOPICS {
+                let text = topic.advice(isa).text.to_lowercase();
+                let text = text.replace(|c: char| !c.is_alphanumeric() && c != '_', " ");
+                for word in first.iter().chain(second) {
+                    assert!(!text.contains(word), "{isa:?}: `{word}` in {text}");
+                }
+            }
+        }
+        let ipi = |isa| topics::IPI.advice(isa).text;
+        assert!(ipi(Isa::Vmx).contains("kvm_intel.enable_ipiv"));
+        assert!(ipi(Isa::Svm).contains("kvm_amd.avic"));
+        assert!(ipi(Isa::X86).contains("kvm_intel") && ipi(Isa::X86).contains("kvm_amd"));
     }
 }

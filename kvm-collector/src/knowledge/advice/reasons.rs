@@ -2,11 +2,11 @@
 
 use super::{
     subject::TimeBreakdown,
-    topics::{self, Advice},
+    topics::{self, Topic},
 };
 
 /// Advice that already says what to do about time in the VMM.
-pub(super) const ABOUT_VMM: &[Advice] = &[
+pub(super) const ABOUT_VMM: &[Topic] = &[
     topics::VMM,
     topics::MMIO_VMM,
     topics::IO_VMM,
@@ -21,7 +21,7 @@ pub(super) const ABOUT_VMM: &[Advice] = &[
 ];
 
 /// Exit reasons, and the advice on them, which may depend on where the time went.
-type Rule = (&'static [&'static str], fn(TimeBreakdown) -> Advice);
+type Rule = (&'static [&'static str], fn(TimeBreakdown) -> Topic);
 
 /// Advice by reason, with the names that the kernel prints. Where they are defined:
 /// [`exit_reason`](crate::knowledge::names::exit_reason). `MSR_READ_IMM`, `MSR_WRITE_IMM`, `idle-halt` and `buslock` are
@@ -161,7 +161,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// Returns advice on a reason.
-pub(super) fn advice(reason: &str, time: TimeBreakdown) -> Option<Advice> {
+pub(super) fn advice(reason: &str, time: TimeBreakdown) -> Option<Topic> {
     let (_, advice) = RULES.iter().find(|(names, _)| names.contains(&reason))?;
     Some(advice(time))
 }
@@ -172,7 +172,7 @@ pub fn with_advice() -> impl Iterator<Item = &'static str> {
     RULES.iter().flat_map(|(names, _)| *names).copied()
 }
 
-fn halt(time: TimeBreakdown) -> Advice {
+fn halt(time: TimeBreakdown) -> Topic {
     if time.halts_in_vmm() {
         topics::HALT_IN_VMM
     } else {
@@ -181,7 +181,7 @@ fn halt(time: TimeBreakdown) -> Advice {
 }
 
 /// Advice on a reason that means MMIO, or memory that is not mapped. The VMM has no part in mapping it.
-fn mmio_or_fault(time: TimeBreakdown) -> Advice {
+fn mmio_or_fault(time: TimeBreakdown) -> Topic {
     if time.goes_to_vmm() {
         topics::MMIO_VMM
     } else {
@@ -190,7 +190,7 @@ fn mmio_or_fault(time: TimeBreakdown) -> Advice {
 }
 
 /// Advice on an access to a device's memory.
-pub(super) fn mmio(time: TimeBreakdown) -> Advice {
+pub(super) fn mmio(time: TimeBreakdown) -> Topic {
     if time.goes_to_vmm() {
         topics::MMIO_VMM
     } else {
@@ -199,7 +199,7 @@ pub(super) fn mmio(time: TimeBreakdown) -> Advice {
 }
 
 /// Advice on an access to an I/O port.
-pub(super) fn io(time: TimeBreakdown) -> Advice {
+pub(super) fn io(time: TimeBreakdown) -> Topic {
     if time.goes_to_vmm() {
         topics::IO_VMM
     } else {

@@ -1,4 +1,24 @@
-//! The input for advice: an exit reason or a cause, and where its time went.
+//! The input for advice: an exit reason or a cause, its instruction set, and where its time went.
+
+/// The instruction set that defines exit reasons. It decides which features of the hardware an advice names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Intel's VMX.
+    Vmx,
+    /// AMD's SVM.
+    Svm,
+    /// VMX or SVM: the vendor is not known.
+    X86,
+    /// The virtualization extensions of arm64.
+    Arm64,
+}
+
+impl Isa {
+    /// Returns whether the guest is an x86 machine, so that the standard PC address map applies.
+    pub(super) fn is_x86(self) -> bool {
+        self != Self::Arm64
+    }
+}
 
 /// A kind of event and its number, for example a write of one MSR.
 #[derive(Debug, Clone, Copy)]
@@ -9,8 +29,6 @@ pub(crate) struct Cause<'a> {
     pub(crate) code: u64,
     /// The second number of the kind, for example 1 for a write of an MSR.
     pub(crate) class: u32,
-    /// The guest is an x86 machine, so the standard PC address map applies.
-    pub(crate) x86: bool,
 }
 
 /// What a row counts.

@@ -1,9 +1,12 @@
 //! The advice texts. docs/advice.md has the sources, by topic.
 //!
 //! A text first says what the exits mean and then what to do. Module parameters are written as
-//! `MODULE.PARAMETER`, so that `cargo xtask names --check` finds them.
+//! `MODULE.PARAMETER`, so that `cargo xtask names --check` finds them. A text that names features of a
+//! vendor has variants, each with the features of one instruction set.
 
 use serde::Serialize;
+
+use super::Isa;
 
 /// What to do about frequent exits of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -14,13 +17,39 @@ pub struct Advice {
     pub text: &'static str,
 }
 
+/// A topic of advice, with its text for each instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topic {
+    /// Name of the topic in docs/advice.md.
+    pub name: &'static str,
+    /// The text, unless a variant fits better.
+    text: &'static str,
+    variants: &'static [(Isa, &'static str)],
+}
+
+impl Topic {
+    /// Returns the advice for exits of this instruction set.
+    #[must_use]
+    pub fn advice(&self, isa: Isa) -> Advice {
+        let variant = self.variants.iter().find(|(it, _)| *it == isa);
+        Advice {
+            topic: self.name,
+            text: variant.map_or(self.text, |(_, text)| text),
+        }
+    }
+}
+
 macro_rules! topics {
-    ($($name:ident $topic:literal $text:literal)*) => {
-        $(pub(super) const $name: Advice = Advice { topic: $topic, text: $text };)*
+    ($($name:ident $topic:literal $text:literal $([$isa:ident $variant:literal])*)*) => {
+        $(pub(super) const $name: Topic = Topic {
+            name: $topic,
+            text: $text,
+            variants: &[$((Isa::$isa, $variant)),*],
+        };)*
 
         /// All topics.
         #[cfg(feature = "test-api")]
-        pub const TOPICS: &[Advice] = &[$($name),*];
+        pub const TOPICS: &[Topic] = &[$($name),*];
     };
 }
 
@@ -33,12 +62,17 @@ topics! {
 
     PAUSE "pause"
     "vCPUs spin on a lock, and its holder is probably not running, because there are too many vCPUs for the CPUs. Run fewer vCPUs or pin them; --preempt shows whether they wait for CPUs. kvm_intel.ple_gap and kvm_intel.ple_window, or kvm_amd.pause_filter_count, set how long a vCPU spins before it exits."
+    [Vmx "vCPUs spin on a lock, and its holder is probably not running, because there are too many vCPUs for the CPUs. Run fewer vCPUs or pin them; --preempt shows whether they wait for CPUs. kvm_intel.ple_gap and kvm_intel.ple_window set how long a vCPU spins before it exits."]
+    [Svm "vCPUs spin on a lock, and its holder is probably not running, because there are too many vCPUs for the CPUs. Run fewer vCPUs or pin them; --preempt shows whether they wait for CPUs. kvm_amd.pause_filter_count sets how long a vCPU spins before it exits."]
+    [Arm64 "vCPUs spin on a lock, and its holder is probably not running, because there are too many vCPUs for the CPUs. Run fewer vCPUs or pin them; --preempt shows whether they wait for CPUs."]
 
     HALT "halt"
     "vCPUs go idle and are woken often. If latency matters more than CPU time, raise kvm.halt_poll_ns or use cpuidle-haltpoll in the guest. On dedicated CPUs, let the guest idle without exits (QEMU: -overcommit cpu-pm=on)."
+    [Arm64 "vCPUs go idle and are woken often. If latency matters more than CPU time, raise kvm.halt_poll_ns."]
 
     HALT_IN_VMM "halt-in-vmm"
     "The VMM itself waits for the next interrupt, which makes each wakeup expensive. Use an interrupt controller in the kernel (QEMU: kernel-irqchip=on or split)."
+    [Arm64 "The VMM itself waits for the next interrupt, which makes each wakeup expensive. Use an interrupt controller in the kernel (QEMU: kernel-irqchip=on)."]
 
     MWAIT "mwait"
     "KVM emulates MONITOR and MWAIT as instructions that do nothing, so an idle guest spins. Hide MONITOR from the guest, or on dedicated CPUs let it use MWAIT without exits (QEMU: -overcommit cpu-pm=on)."
@@ -48,12 +82,16 @@ topics! {
 
     MMIO "mmio-in-kernel"
     "The kernel handles accesses to device registers, for example by an ioeventfd or its interrupt controller; --causes shows which. Each access is cheap, so reduce their number: larger batches, MSI-X, APICv or AVIC."
+    [Vmx "The kernel handles accesses to device registers, for example by an ioeventfd or its interrupt controller; --causes shows which. Each access is cheap, so reduce their number: larger batches, MSI-X, or APICv."]
+    [Svm "The kernel handles accesses to device registers, for example by an ioeventfd or its interrupt controller; --causes shows which. Each access is cheap, so reduce their number: larger batches, MSI-X, or AVIC."]
+    [Arm64 "The kernel handles accesses to device registers, for example by an ioeventfd or its interrupt controller; --causes shows which. Each access is cheap, so reduce their number: larger batches, or MSI-X."]
 
     FAULTS "faults"
     "The host maps the guest's memory page by page, at first use. Use huge pages and allocate memory up front. If the faults do not stop, look for what takes pages away again: live migration, ballooning, swap, KSM or NUMA balancing."
 
     DIRTY_LOG "dirty-log"
     "KVM logs which pages the guest writes, usually for live migration, and stops when the migration ends. Leave kvm.eager_page_split on, so that huge pages are split in advance."
+    [Arm64 "KVM logs which pages the guest writes, usually for live migration, and stops when the migration ends."]
 
     IO_VMM "io-in-vmm"
     "The VMM emulates I/O ports; --causes shows which. Use devices without ports (virtio 1.0 over PCI, with vhost or ioeventfd)."
@@ -84,27 +122,46 @@ topics! {
 
     IPI "ipi"
     "vCPUs send each other interrupts. Let the hardware deliver them without exits (kvm_intel.enable_apicv and kvm_intel.enable_ipiv, or kvm_amd.avic with x2AVIC). Otherwise use KVM's PV IPIs in the guest, and reduce wakeups across vCPUs."
+    [Vmx "vCPUs send each other interrupts. Let the hardware deliver them without exits (kvm_intel.enable_apicv and kvm_intel.enable_ipiv). Otherwise use KVM's PV IPIs in the guest, and reduce wakeups across vCPUs."]
+    [Svm "vCPUs send each other interrupts. Let the hardware deliver them without exits (kvm_amd.avic, with x2AVIC). Otherwise use KVM's PV IPIs in the guest, and reduce wakeups across vCPUs."]
+    [Arm64 "vCPUs send each other interrupts. GICv4.1 delivers them without exits. Otherwise reduce wakeups across vCPUs."]
 
     TIMER "timer"
     "The guest programs its timer. Use fewer timers and fewer ticks in the guest, and leave kvm_intel.preemption_timer on. With isolated CPUs and nohz_full, kvm.pi_inject_timer lets timers fire on housekeeping CPUs."
+    [Svm "The guest programs its timer. Use fewer timers and fewer ticks in the guest. With isolated CPUs and nohz_full, kvm.pi_inject_timer lets timers fire on housekeeping CPUs."]
+    [Arm64 "The guest programs its timer. Use fewer timers and fewer ticks in the guest."]
 
     APIC "apic"
     "KVM emulates accesses to the interrupt controller. APICv (kvm_intel.enable_apicv) or AVIC (kvm_amd.avic) does most of this in hardware, so check that it is on and stays on. Otherwise use x2APIC and PV EOI, or hv-vapic for Windows."
+    [Vmx "KVM emulates accesses to the interrupt controller. APICv (kvm_intel.enable_apicv) does most of this in hardware, so check that it is on and stays on. Otherwise use x2APIC and PV EOI, or hv-vapic for Windows."]
+    [Svm "KVM emulates accesses to the interrupt controller. AVIC (kvm_amd.avic) does most of this in hardware, so check that it is on and stays on. Otherwise use x2APIC and PV EOI, or hv-vapic for Windows."]
+    [Arm64 "KVM emulates accesses to the interrupt controller. A GIC that is virtualized in hardware needs fewer exits."]
 
     HOST_INTERRUPTS "host-interrupts"
     "More interrupts of the host stop the guest than its tick explains; /proc/interrupts shows which. Keep device interrupts and timers off the CPUs that run vCPUs (IRQ affinity, nohz_full, isolcpus), and use posted interrupts for assigned devices."
+    [Svm "More interrupts of the host stop the guest than its tick explains; /proc/interrupts shows which. Keep device interrupts and timers off the CPUs that run vCPUs (IRQ affinity, nohz_full, isolcpus), and for assigned devices let AVIC deliver interrupts (kvm_amd.avic)."]
+    [Arm64 "More interrupts of the host stop the guest than its tick explains; /proc/interrupts shows which. Keep device interrupts and timers off the CPUs that run vCPUs (IRQ affinity, nohz_full, isolcpus), and use GICv4 for assigned devices."]
 
     WINDOW "interrupt-window"
     "An interrupt waits until the guest can take it, and KVM needs an exit to deliver it. APICv or AVIC delivers interrupts without such exits."
+    [Vmx "An interrupt waits until the guest can take it, and KVM needs an exit to deliver it. APICv (kvm_intel.enable_apicv) delivers interrupts without such exits."]
+    [Svm "An interrupt waits until the guest can take it, and KVM needs an exit to deliver it. AVIC (kvm_amd.avic) delivers interrupts without such exits."]
+    [Arm64 "An interrupt waits until the guest can take it, and KVM needs an exit to deliver it."]
 
     CPUID "cpuid"
     "CPUID always exits on Intel, and KVM intercepts it on AMD. Use --cause rip to find the code in the guest that executes it often, usually to serialize or to query features."
+    [Vmx "CPUID always exits. Use --cause rip to find the code in the guest that executes it often, usually to serialize or to query features."]
+    [Svm "KVM intercepts CPUID. Use --cause rip to find the code in the guest that executes it often, usually to serialize or to query features."]
+    [Arm64 "CPUID exits. Use --cause rip to find the code in the guest that executes it often, usually to serialize or to query features."]
 
     WBINVD "wbinvd"
     "The guest flushes CPU caches, which is only needed with an assigned device that does not snoop them. Look for a graphics driver in the guest, or for software that flushes without need."
 
     CR "control-registers"
     "The guest accesses control registers that KVM intercepts. Few accesses exit with EPT or NPT, so check that kvm_intel.ept or kvm_amd.npt is on. --cause rip shows the code in the guest."
+    [Vmx "The guest accesses control registers that KVM intercepts. Few accesses exit with EPT, so check that kvm_intel.ept is on. --cause rip shows the code in the guest."]
+    [Svm "The guest accesses control registers that KVM intercepts. Few accesses exit with NPT, so check that kvm_amd.npt is on. --cause rip shows the code in the guest."]
+    [Arm64 "The guest accesses control registers that KVM intercepts. --cause rip shows the code in the guest."]
 
     DR "debug-registers"
     "The guest uses debug registers, for a debugger or watchpoints. Only the first access exits: then the guest has the registers until its next exit. Stop the debugger if nobody needs it."
@@ -120,9 +177,13 @@ topics! {
 
     SHADOW_PAGING "shadow-paging"
     "TLB flushes exit only if KVM shadows the guest's page tables. Check that kvm_intel.ept or kvm_amd.npt is on, and for a nested guest that it is on in both hypervisors."
+    [Vmx "TLB flushes exit only if KVM shadows the guest's page tables. Check that kvm_intel.ept is on, and for a nested guest that it is on in both hypervisors."]
+    [Svm "TLB flushes exit only if KVM shadows the guest's page tables. Check that kvm_amd.npt is on, and for a nested guest that it is on in both hypervisors."]
+    [Arm64 "TLB flushes exit only if KVM shadows the guest's page tables."]
 
     HYPERCALL "hypercall"
     "The guest calls the hypervisor. Use --kind hypercall, or --kind kvm_hv_hypercall.code for Windows, to see what it calls for. Many IPIs or yields mean many wakeups or too many vCPUs."
+    [Arm64 "The guest calls the hypervisor. Use --kind kvm_hvc_arm64.r0 to see what it calls for, for example PSCI or the time."]
 
     SYSREG "system-registers"
     "KVM emulates system registers of Arm that the hardware does not virtualize, such as ICC_SGI1R for IPIs, timers and counters. GICv4.1 delivers IPIs without exits."
@@ -141,6 +202,9 @@ topics! {
 
     NESTED "nested"
     "The guest is a hypervisor, and KVM emulates its virtualization instructions. Let the hardware do part of it (kvm_intel.enable_shadow_vmcs; kvm_amd.vls and kvm_amd.vgif), or run the inner VMs directly on the host."
+    [Vmx "The guest is a hypervisor, and KVM emulates its virtualization instructions. Let the hardware do part of it (kvm_intel.enable_shadow_vmcs), or run the inner VMs directly on the host."]
+    [Svm "The guest is a hypervisor, and KVM emulates its virtualization instructions. Let the hardware do part of it (kvm_amd.vls and kvm_amd.vgif), or run the inner VMs directly on the host."]
+    [Arm64 "The guest is a hypervisor, and KVM emulates its virtualization instructions. Run the inner VMs directly on the host."]
 
     SIGNALS "signals"
     "Signals to the vCPU threads stop the guest: the VMM pauses vCPUs for its own work, for example migration, memory changes or timers. The VMM's log or strace -f shows which."

@@ -10,7 +10,7 @@ use super::{
     names::KeyNames,
     vcpu_time::VcpuTime,
 };
-use crate::knowledge::advice::{self, Advice, Cause, Subject, TimeBreakdown};
+use crate::knowledge::advice::{self, Advice, Cause, Isa, Subject, TimeBreakdown};
 
 /// Finds the advice on rows.
 ///
@@ -62,15 +62,14 @@ fn find_with(
     names: &KeyNames<'_>,
     time: TimeBreakdown,
 ) -> Vec<Advice> {
-    let x86 = names.reasons.is_x86();
+    let isa = isa(event_key, names);
     if let Some((kind, _)) = names.counted_event {
         let cause = Cause {
             kind: &kind.name,
             code: event_key.code << kind.code_shift,
             class: event_key.subcode,
-            x86,
         };
-        return advice::find(Subject::Kind(cause), time);
+        return advice::find(Subject::Kind(cause), time, isa);
     }
     let causes = group.causes.as_ref();
     let ranked = causes.map(|it| it.ranked()).unwrap_or_default();
@@ -82,12 +81,29 @@ fn find_with(
                 kind: &kind.name,
                 code: cause.code << kind.code_shift,
                 class: cause.subcode,
-                x86,
             };
             Some((cause, count.at_least))
         })
         .collect();
-    advice::find(Subject::Reason(&names.reason(event_key), &causes), time)
+    advice::find(
+        Subject::Reason(&names.reason(event_key), &causes),
+        time,
+        isa,
+    )
+}
+
+/// Returns the instruction set of exits. Exit reasons contain it; for other events it is that of the host.
+fn isa(event_key: Key, names: &KeyNames<'_>) -> Isa {
+    let value = match names.counted_event {
+        None => Some(event_key.subcode),
+        Some(_) => names.reasons.host_isa(),
+    };
+    match names.reasons.isa_name(value.unwrap_or_default()) {
+        "vmx" => Isa::Vmx,
+        "svm" => Isa::Svm,
+        "arm64" => Isa::Arm64,
+        _ => Isa::X86,
+    }
 }
 
 fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool, vcpu_ns: u64) -> TimeBreakdown {
@@ -108,7 +124,10 @@ mod tests {
     use kvm_ebpf_common::bucket_index;
 
     use super::*;
-    use crate::{model::ExitTotals, tracefs::Format};
+    use crate::{
+        model::{EventKind, ExitTotals},
+        tracefs::{Format, ReasonNames},
+    };
 
     const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
 
@@ -147,7 +166,7 @@ mod tests {
         const HLT: u64 = 0x78;
         let exit = Format::parse("kvm", EXIT).unwrap();
         let names = KeyNames {
-            reasons: crate::tracefs::ReasonNames::new(Some(&exit)),
+            reasons: ReasonNames::new(Some(&exit)),
             counted_event: None,
             cause_events: Vec::new(),
         };
@@ -165,5 +184,29 @@ mod tests {
             assert_eq!(topics(vcpu, NPF), ["mmio-in-vmm"]);
             assert_eq!(topics(vcpu, HLT), ["halt-in-vmm"]);
         }
+    }
+
+    #[test]
+    fn exits_have_the_instruction_set_of_their_reason_and_other_events_that_of_the_host() {
+        let exit = Format::parse("kvm", EXIT).unwrap();
+        let kind = EventKind::from_name("kvm_exit.guest_rip").unwrap();
+        let reasons = |host| ReasonNames::new(Some(&exit)).with_host_isa(host);
+        let isa_of = |subcode, counted_event, host| {
+            let names = KeyNames {
+                reasons: reasons(host),
+                counted_event,
+                cause_events: Vec::new(),
+            };
+            let key = Key {
+                code: 1,
+                subcode,
+                kind: 0,
+            };
+            isa(key, &names)
+        };
+        assert_eq!(isa_of(1, None, None), Isa::Vmx);
+        assert_eq!(isa_of(2, None, None), Isa::Svm);
+        assert_eq!(isa_of(1, Some((&kind, &exit)), Some(2)), Isa::Svm);
+        assert_eq!(isa_of(1, Some((&kind, &exit)), None), Isa::X86);
     }
 }

@@ -27,7 +27,7 @@ impl<'a> KeyNames<'a> {
     pub fn new(request: &'a TimingRequest) -> Self {
         let causes = request.cause_events.iter();
         Self {
-            reasons: ReasonNames::new(request.exit.as_ref()),
+            reasons: ReasonNames::new(request.exit.as_ref()).with_host_isa(request.host_isa),
             counted_event: request
                 .counted_event
                 .as_ref()
