@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::no_match;
+use super::{no_match, usage::UsageError};
 use crate::{
     host,
     model::EventKind,
@@ -37,9 +37,10 @@ fn require_format(
             "sched" => "--preempt".to_owned(),
             _ => format!("-e 'kvm:*,{system}:{name}'"),
         };
-        anyhow::anyhow!(
+        let message = format!(
             "{what} needs the event {system}:{name}, which this kernel or recording does not have: `kvm-collector list events` shows the events of this kernel; `record {option}` records it"
-        )
+        );
+        UsageError(message).into()
     })
 }
 

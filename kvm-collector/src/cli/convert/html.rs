@@ -12,7 +12,7 @@ use super::{
         timing::{self, FindFormat},
         usage::bail_usage,
     },
-    args::{ConvertArgs, Converted},
+    args::{ConvertArgs, Converted, Selected},
     output_files::Output,
 };
 use crate::{
@@ -74,6 +74,11 @@ pub(super) fn run(
         limits: args.limits(recording.metadata())?,
         without_raw: false,
     };
+    let selected = Selected {
+        formats: formats[..counted].to_vec(),
+        codes: None,
+        is_part: options.limits.is_part(),
+    };
     let mut facts = recording_facts(args, recording.metadata());
     let mut page = PageData::new(&formats, counted, exits)?;
     let summary = session::read_recording(recording, &options, !global.quiet, |item, context| {
@@ -91,6 +96,7 @@ pub(super) fn run(
         summary,
         loss,
         exits_written: None,
+        selected,
     })
 }
 

@@ -9,8 +9,9 @@ use super::{
         global::GlobalOptions,
         origin,
         timing::{self, FindFormat},
+        usage::bail_usage,
     },
-    args::{ConvertArgs, Converted, RowContents},
+    args::{ConvertArgs, Converted, RowContents, Selected},
     output_files::{Output, Writer},
 };
 use crate::{
@@ -49,6 +50,16 @@ pub(super) fn run(
         Some(folder) => new_partitions(args, output, folder, &recording, &conversion)?,
         None => new_sink(args, to, &recording, &conversion, args.open(output)?)?,
     };
+    let filter = &conversion.playback.selection.filter;
+    let selected = Selected {
+        formats: conversion.formats.clone(),
+        codes: conversion
+            .reasons
+            .as_ref()
+            .or(filter.reasons.as_ref())
+            .cloned(),
+        is_part: conversion.playback.limits.is_part(),
+    };
     let result = convert_recording(
         recording,
         conversion,
@@ -64,6 +75,7 @@ pub(super) fn run(
         summary: summary.recording,
         loss: summary.loss,
         exits_written: summary.exits_written,
+        selected,
     })
 }
 
@@ -156,7 +168,7 @@ fn new_partitions(
     let metadata = recording.metadata();
     let keys = args.partition_keys();
     if keys.contains(&PartitionKey::Day) && metadata.wall_offset_ns().is_none() {
-        bail!(
+        bail_usage!(
             "{} does not contain the date, so it cannot be divided into days: use --partition host",
             args.input.display()
         );
