@@ -310,6 +310,7 @@ fn without_color_no_cell_is_colored() {
         color: false,
         unicode: true,
         recording: None,
+        selection: String::new(),
         interactive: true,
     };
     let mut app = App::new(

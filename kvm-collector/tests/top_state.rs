@@ -80,6 +80,90 @@ fn enter_opens_a_row_and_escape_returns_to_it() {
 }
 
 #[test]
+fn a_row_that_was_opened_within_an_interval_has_percentiles_since_the_start() {
+    let host = small_host();
+    let mut app = host.app_after(3, SIZE);
+    press(&mut app, KeyCode::Enter);
+    press_char(&mut app, 'H');
+    // While a recording waits for the next reading, it is already at the end of the interval.
+    app.set_histogram_base(host.reading(4, app.scope()));
+    app.add_reading(host.reading(4, app.scope()));
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("exits since the start"), "{text}");
+    assert!(app.rows().iter().all(|row| row.durations.is_some()));
+    host.add_readings(&mut app, 5..=5);
+    assert!(draw_text(&app, SIZE).contains("in the last"));
+}
+
+#[test]
+fn the_histogram_of_a_row_without_recent_exits_is_that_since_the_start() {
+    let host = small_host();
+    let mut app = host.app_after(3, SIZE);
+    press_char(&mut app, 'H');
+    let mut last = host.reading(3, app.scope());
+    last.time_ns = 3 * SECOND + SECOND / 4;
+    app.add_reading(last);
+    let text = draw_text(&app, SIZE);
+    assert!(
+        text.contains("since the start, 0 in the last 250ms"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_title_shows_the_length_of_a_short_interval() {
+    let host = SimulatedHost {
+        recording: Some("kvm.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(3, SIZE);
+    let text = draw_text(&app, SIZE);
+    assert!(
+        text.contains("every 1s") && !text.contains("last "),
+        "{text}"
+    );
+    let mut last = host.reading(4, app.scope());
+    last.time_ns = 3 * SECOND + SECOND / 4;
+    app.add_reading(last);
+    app.set_source_ended();
+    assert_eq!(app.window_ns(), SECOND / 4);
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("  last 250ms"), "{text}");
+    press_char(&mut app, 'a');
+    assert!(draw_text(&app, SIZE).contains("every 1s"));
+}
+
+#[test]
+fn columns_name_what_is_counted() {
+    let host = SimulatedHost {
+        kind: Some("pio"),
+        ..small_host()
+    };
+    for (host, heading, other) in [
+        (host, "events/s", "exits/s"),
+        (small_host(), "exits/s", "events/s"),
+    ] {
+        let mut app = host.app_after(3, (160, 24));
+        press_char(&mut app, 'S');
+        let text = draw_text(&app, (160, 24));
+        assert!(text.contains(heading) && !text.contains(other), "{text}");
+    }
+}
+
+#[test]
+fn an_empty_screen_names_the_options_that_select() {
+    let host = SimulatedHost {
+        recording: Some("kvm.data"),
+        selection: "--vcpu 7",
+        ..SimulatedHost::default()
+    };
+    let mut app = host.app_after(1, SIZE);
+    app.set_source_ended();
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("no VM exits matched --vcpu 7"), "{text}");
+}
+
+#[test]
 fn tab_changes_the_grouping_of_the_same_exits() {
     let mut app = small_host().app_after(3, SIZE);
     let total: u64 = app.rows().iter().map(|row| row.breakdown.exits).sum();
@@ -518,6 +602,7 @@ fn printed_text_ends_with_its_last_row() {
             color: false,
             unicode: true,
             recording: None,
+            selection: String::new(),
             interactive: false,
         };
         let mut app = App::new(setup, Sort::Cost, Duration::from_secs(1), (0, 0));

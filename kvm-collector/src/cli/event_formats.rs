@@ -40,9 +40,10 @@ impl EventFormats<'_> {
                 Self::Kernel(_) => String::new(),
                 Self::Recording(..) => "; `record --preempt` records it".to_owned(),
             };
-            anyhow::anyhow!(
+            let message = format!(
                 "--preempt needs the event sched:sched_switch, which {owner} does not have: {list} shows its events{advice}"
-            )
+            );
+            UsageError(message).into()
         })
     }
 

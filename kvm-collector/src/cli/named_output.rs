@@ -5,8 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::bail;
-
 use super::usage::bail_usage;
 use crate::output_file::{
     OutputFile, OutputFiles, Previous, is_same_file, is_same_output, name_output,
@@ -87,7 +85,7 @@ pub(super) fn check_outputs(
 ) -> anyhow::Result<()> {
     for path in [output, loss].into_iter().flatten() {
         if inputs.iter().any(|it| is_same_file(it, path)) {
-            bail!(
+            bail_usage!(
                 "{} is the recording itself: choose another file for the result",
                 path.display()
             );

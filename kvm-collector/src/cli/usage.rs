@@ -1,6 +1,13 @@
 //! Errors in the use of the command line. They end with exit code 2, like errors of the argument parser.
 
-use crate::{model::UnknownKind, outside_text::OutsideText, probe::PlanError, tracefs};
+use crate::{
+    model::UnknownKind,
+    outside_text::OutsideText,
+    probe::{PlanError, ProbeError},
+    timing::TimingError,
+    tracefs,
+    view::{BaselineError, FilterError},
+};
 
 /// Exit code of errors in the use of the command line.
 pub(super) const EXIT_USAGE: u8 = 2;
@@ -18,12 +25,14 @@ macro_rules! bail_usage {
 }
 pub(super) use bail_usage;
 
-/// Returns whether the command line is the cause of an error.
+/// Returns whether the command line is the cause of an error: a value that is invalid, that the kernel or the
+/// recording does not have, or that does not fit to another one.
 pub(super) fn is_usage_error(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<UsageError>()
             || cause.is::<UnknownKind>()
             || cause.is::<tracefs::UnknownReason>()
+            || cause.is::<FilterError>()
             || matches!(
                 cause.downcast_ref(),
                 Some(
@@ -34,9 +43,29 @@ pub(super) fn is_usage_error(error: &anyhow::Error) -> bool {
             )
             || matches!(
                 cause.downcast_ref(),
-                Some(PlanError::TooManyEvents { .. } | PlanError::TooManyIds { .. })
+                Some(BaselineError::OtherKind { .. } | BaselineError::OtherGroups { .. })
             )
+            || cause.downcast_ref().is_some_and(is_unsuitable_kind)
+            || cause.downcast_ref().is_some_and(is_impossible_plan)
+            || matches!(cause.downcast_ref(), Some(ProbeError::Plan(plan)) if is_impossible_plan(plan))
     })
+}
+
+/// Returns whether more is selected than the eBPF programs can measure.
+fn is_impossible_plan(error: &PlanError) -> bool {
+    match error {
+        PlanError::TooManyEvents { .. } | PlanError::TooManyIds { .. } => true,
+        PlanError::Timing(error) => is_unsuitable_kind(error),
+        _ => false,
+    }
+}
+
+/// Returns whether exits cannot be timed because of the kinds of events that were requested.
+fn is_unsuitable_kind(error: &TimingError) -> bool {
+    matches!(
+        error,
+        TimingError::NoKindField { .. } | TimingError::TooManyDetails(_)
+    )
 }
 
 /// Prints an error of the argument parser that may quote anything, and ends the process.
@@ -46,4 +75,22 @@ pub(super) fn exit_without_style(error: &clap::Error) -> ! {
     }
     #[expect(clippy::exit, reason = "as `clap::Error::exit`")]
     std::process::exit(error.exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_that_the_command_line_causes_are_usage_errors() {
+        let many = || PlanError::TooManyEvents { selected: 999 };
+        assert!(is_usage_error(&many().into()));
+        assert!(is_usage_error(&ProbeError::from(many()).into()));
+        let kind = TimingError::TooManyDetails(99);
+        assert!(is_usage_error(
+            &ProbeError::from(PlanError::from(kind)).into()
+        ));
+        assert!(!is_usage_error(&ProbeError::NoObject.into()));
+        assert!(!is_usage_error(&TimingError::NoEvent("kvm_exit").into()));
+    }
 }

@@ -83,7 +83,10 @@ pub fn convert_recording(
     Ok(ConvertSummary {
         recording: summary,
         loss: loss.plus(&sink.own_loss()),
-        exits_written: exits.map(|it| it.written),
+        exits_written: match exits {
+            Some(exits) => Some(exits.written),
+            None => sink.exits_written(),
+        },
     })
 }
 

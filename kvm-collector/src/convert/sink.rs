@@ -28,6 +28,11 @@ pub trait Sink {
         }
     }
 
+    /// Returns the number of exits that were written, if the sink itself times them.
+    fn exits_written(&self) -> Option<u64> {
+        None
+    }
+
     /// Receives an item before the requested range of the recording. Exits in progress may end later.
     ///
     /// # Errors

@@ -87,6 +87,10 @@ impl<W: Write> Sink for Text<W> {
         }
     }
 
+    fn exits_written(&self) -> Option<u64> {
+        self.exit_lines.as_ref().map(|_| self.lines.printed())
+    }
+
     fn skip_item(
         &mut self,
         item: &StreamItem<'_>,

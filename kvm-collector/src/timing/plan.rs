@@ -171,14 +171,26 @@ fn plan_detail(
     if index >= MAX_DETAILS {
         return Err(TimingError::TooManyDetails(index + 1));
     }
+    let locate_field = |field: &str| {
+        locate_integer(format, field).map_err(|error| match error {
+            TimingError::NoField {
+                event,
+                field,
+                available,
+            } => TimingError::NoKindField {
+                kind: kind.name.clone(),
+                event,
+                field,
+                available,
+            },
+            other => other,
+        })
+    };
     let subcode = match &kind.subcode_field {
-        Some(field) => locate_integer(format, field)?,
+        Some(field) => locate_field(field)?,
         None => FieldLocation::absent(0),
     };
-    locations.set(
-        FieldId::DetailCode(index),
-        locate_integer(format, &kind.code_field)?,
-    );
+    locations.set(FieldId::DetailCode(index), locate_field(&kind.code_field)?);
     locations.set(FieldId::DetailSubcode(index), subcode);
     Ok(DetailSettings {
         code_shift: kind.code_shift,

@@ -27,6 +27,21 @@ pub enum TimingError {
         /// The names of the fields that exist.
         available: Vec<String>,
     },
+    /// The event of a requested kind has no such field, or the field has a length that the eBPF programs cannot read.
+    #[error(
+        "kind `{kind}` needs the field `{field}` of {event}, which is not one of its usable fields; its fields are {}",
+        available.join(", ")
+    )]
+    NoKindField {
+        /// The name of the kind.
+        kind: String,
+        /// The event's name.
+        event: String,
+        /// The name of the missing field.
+        field: String,
+        /// The names of the fields that exist.
+        available: Vec<String>,
+    },
     /// More kinds of causes are selected than there are eBPF programs for.
     #[error("{0} kinds of causes selected, but at most {MAX_DETAILS} can be measured at once")]
     TooManyDetails(usize),

@@ -215,6 +215,22 @@ impl App {
         }
     }
 
+    /// Returns the length of the last interval if it is shown, and not as long as the others: the last one of a
+    /// recording, or several ones of which nothing was recorded or read.
+    pub(super) fn unusual_interval_ns(&self) -> Option<u64> {
+        let last = Duration::from_nanos(self.history.elapsed_ns());
+        let difference = last.abs_diff(self.interval);
+        let is_unusual = difference > self.interval / 10 && !last.is_zero();
+        let is_shown = self.window == Window::Recent && is_unusual;
+        is_shown.then(|| self.history.elapsed_ns())
+    }
+
+    /// Returns whether there are no rows to show.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Recomputes the rows and totals from the stored readings.
     fn update_rows(&mut self) {
         let scope = self.scope();

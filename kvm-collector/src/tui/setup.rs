@@ -13,6 +13,8 @@ pub struct Setup {
     pub unicode: bool,
     /// Name of the recording that is played; `None` for the running kernel.
     pub recording: Option<String>,
+    /// The options that select VMs and vCPUs, as they are given; empty if all are selected.
+    pub selection: String,
     /// The screen is on a terminal. False for `--once`, which prints all rows and no keys.
     pub interactive: bool,
 }

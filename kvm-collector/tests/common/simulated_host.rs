@@ -76,6 +76,8 @@ pub(crate) struct SimulatedHost {
     pub(crate) hides_vcpu_indices: bool,
     /// The name of the recording that is played.
     pub(crate) recording: Option<&'static str>,
+    /// The options that select VMs and vCPUs.
+    pub(crate) selection: &'static str,
     /// The terminal shows only ASCII.
     pub(crate) is_ascii: bool,
 }
@@ -231,6 +233,7 @@ impl SimulatedHost {
             color: true,
             unicode: !self.is_ascii,
             recording: self.recording.map(str::to_owned),
+            selection: self.selection.into(),
             interactive: true,
         };
         App::new(setup, Sort::Cost, Duration::from_secs(1), size)

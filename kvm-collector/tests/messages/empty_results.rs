@@ -106,6 +106,57 @@ fn events_that_an_option_left_out_are_counted() {
 }
 
 #[test]
+fn every_command_says_which_option_left_everything_out() {
+    let none = "has 30, none of them with --vcpu 9; vCPUs seen: 0 (30)";
+    let reason = "has 30, none of them with --reason npf; reasons seen: hlt (20), io (10)";
+    let cases: [(&[&str], &str); 11] = [
+        (&["top", "--once", "--vcpu", "9"], none),
+        (&["exits", "--vcpu", "9"], none),
+        (&["trace", "--per-exit", "--vcpu", "9"], none),
+        (&["convert", "--to", "csv", "-o", "-", "--vcpu", "9"], none),
+        (&["convert", "--to", "text", "-o", "-", "--vcpu", "9"], none),
+        (
+            &["convert", "--to", "csv", "-o", "-", "--reason", "npf"],
+            reason,
+        ),
+        (
+            &["convert", "--to", "json", "-o", "-", "--reason", "npf"],
+            reason,
+        ),
+        (
+            &["convert", "--to", "perfetto", "-o", "-", "--reason", "npf"],
+            reason,
+        ),
+        (
+            &["convert", "--to", "html", "-o", "-", "--vcpu", "9"],
+            "has 71, none of them with --vcpu 9",
+        ),
+        (
+            &[
+                "convert", "--to", "csv", "--rows", "events", "-e", "kvm_pio", "-o", "-", "--vcpu",
+                "9",
+            ],
+            "has 10, none of them with --vcpu 9",
+        ),
+        (
+            &[
+                "convert", "--to", "csv", "-o", "-", "--from", "1ns", "-d", "1ns",
+            ],
+            "in the selected time of",
+        ),
+    ];
+    for (args, text) in cases {
+        check_recording(write_mixed_recording, args, &["no ", text]);
+    }
+    let args = ["top", "--once", "--kind", "pio", "--vcpu", "1"];
+    let texts = [
+        "no events of kind pio matched",
+        "has 10, none of them with --vcpu 1",
+    ];
+    check_recording(write_mixed_recording, &args, &texts);
+}
+
+#[test]
 fn recordings_without_events_and_without_exits_are_different() {
     for command in ["stat", "exits", "trace"] {
         check_recording(write_empty_recording, &[command], &["has no events"]);

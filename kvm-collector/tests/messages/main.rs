@@ -125,7 +125,7 @@ fn values_beyond_a_limit_are_errors_that_say_it() {
     let too_many = run(&["exits", "-i", file, "--vm", &list]);
     let stderr = String::from_utf8_lossy(&too_many.stderr);
     assert!(stderr.contains("at most 1000 values"), "{stderr}");
-    check(&["trace", "-i", file, "--filter", &not], 1, &["64 levels"]);
+    check(&["trace", "-i", file, "--filter", &not], 2, &["64 levels"]);
     check(&["trace", "-i", file, "--filter", &chain], 0, &[]);
 }
 
@@ -178,12 +178,15 @@ fn options_that_do_not_fit_together_are_usage_errors() {
     for option in ["--causes", "--advice", "--hist"] {
         check(&["exits", option, "--csv"], 2, &[option, "--json"]);
     }
-    let commands: [(&[&str], &str); 19] = [
+    let commands: [(&[&str], &str); 22] = [
         (&["exits", "--causes", "0"], "1 or more"),
         (&["exits", "--top", "0"], "1 or more"),
         (&["exits", "--causes", "--kind", "pio"], "--cause rip"),
         (&["exits", "--causes=3", "--kind", "MSR"], "--cause rip"),
         (&["list", "kinds", "-i", "x", "--from", "1s"], "list vms"),
+        (&["list", "reasons", "-i", "x", "--until", "1s"], "list vms"),
+        (&["list", "events", "-i", "x", "--from", "1s"], "list vms"),
+        (&["top", "--kind", "nothing"], "unknown kind"),
         (&["exits", "--cause", "rip"], "--causes"),
         (&["exits", "--causes", "3", "--cause", "vmexit"], "rip"),
         (
@@ -226,6 +229,64 @@ fn unknown_names_get_suggestions() {
         &["did you mean", "hlt", "list reasons"],
     );
     on_recording(&["exits", "--reason", "frobnicate"], &["list reasons"]);
+}
+
+#[test]
+fn values_that_do_not_fit_the_recording_are_usage_errors() {
+    let folder = TemporaryFolder::new();
+    let (file, before) = (folder.file("kvm.data"), folder.file("before.json"));
+    write_recording(&file);
+    let (file, before) = (
+        file.to_str().expect("UTF-8"),
+        before.to_str().expect("UTF-8"),
+    );
+    check(&["exits", "-i", file, "--json", "-o", before], 0, &[]);
+    let commands: [(&[&str], &str); 13] = [
+        (&["trace", "--filter", "vcpu_id =="], "expected"),
+        (
+            &["trace", "--filter", "nothing == 1"],
+            "no selected event has the field",
+        ),
+        (&["trace", "--filter", "vcpu_id ~ 1"], "filter"),
+        (
+            &["exits", "--kind", "kvm_exit.nothing"],
+            "needs the field `nothing`",
+        ),
+        (
+            &["exits", "--kind", "kvm_nothing.field"],
+            "needs the event kvm:kvm_nothing",
+        ),
+        (
+            &["top", "--once", "--kind", "kvm_exit.nothing"],
+            "needs the field `nothing`",
+        ),
+        (
+            &["exits", "--preempt"],
+            "needs the event sched:sched_switch",
+        ),
+        (&["exits", "--baseline", before, "--by", "vm"], "grouped by"),
+        (
+            &[
+                "exits",
+                "--baseline",
+                before,
+                "--kind",
+                "kvm_exit.exit_reason",
+            ],
+            "--kind",
+        ),
+        (&["exits", "--by", "nothing"], "--by"),
+        (&["exits", "--columns", "nothing"], "columns"),
+        (&["exits", "-o", file], "is the recording itself"),
+        (&["top", "--once", "--sort", "nothing"], "--sort"),
+    ];
+    for (args, expected) in commands {
+        check(
+            &[&args[..1], &["-i", file], &args[1..]].concat(),
+            2,
+            &[expected],
+        );
+    }
 }
 
 #[test]

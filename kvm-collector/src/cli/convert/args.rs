@@ -22,6 +22,7 @@ use crate::{
     model::Loss,
     recording::Metadata,
     source::{RecordingSummary, TimeLimits},
+    tracefs::Format,
     view::SelectedBy,
 };
 
@@ -127,6 +128,18 @@ pub(super) struct Converted {
     pub(super) loss: Loss,
     /// Number of exits written. `None` if the output does not consist of exits.
     pub(super) exits_written: Option<u64>,
+    pub(super) selected: Selected,
+}
+
+/// What was selected of the recording, to say why nothing of it was.
+#[derive(Debug, Clone)]
+pub(super) struct Selected {
+    /// Formats of the selected events.
+    pub(super) formats: Vec<Format>,
+    /// Codes of the selected exit reasons; `None` for all.
+    pub(super) codes: Option<Vec<u32>>,
+    /// Whether only a part of the time is selected.
+    pub(super) is_part: bool,
 }
 
 /// What a row of the output represents.

@@ -9,7 +9,7 @@ use super::{
         event_formats::EventFormats, global::GlobalOptions, origin::known_name,
         stop::saturating_ns, timing, usage::bail_usage,
     },
-    args::{ConvertArgs, Converted},
+    args::{ConvertArgs, Converted, Selected},
     output_files::Output,
 };
 use crate::{
@@ -71,6 +71,11 @@ pub(super) fn run(
         limits: args.limits(recording.metadata())?,
         without_raw: false,
     };
+    let selected = Selected {
+        formats: formats[..counted].to_vec(),
+        codes: None,
+        is_part: options.limits.is_part(),
+    };
     let mut facts = recording_facts(args, recording.metadata());
     let mut page = PageData::new(&formats, counted, exits)?;
     let summary = session::read_recording(recording, &options, !global.quiet, |item, context| {
@@ -88,6 +93,7 @@ pub(super) fn run(
         summary,
         loss,
         exits_written: None,
+        selected,
     })
 }
 

@@ -59,6 +59,7 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
     if !global.quiet {
         summary::print(args, &converted, files);
     }
+    summary::warn_if_empty(args, &converted);
     Ok(if args.strict && !loss.is_empty() {
         ExitCode::from(EXIT_INCOMPLETE)
     } else {

@@ -5,8 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::{
-    super::{event_formats::EventFormats, global::GlobalOptions, origin, timing},
-    args::{ConvertArgs, Converted, RowContents},
+    super::{
+        event_formats::EventFormats, global::GlobalOptions, origin, timing, usage::bail_usage,
+    },
+    args::{ConvertArgs, Converted, RowContents, Selected},
     output_files::{Output, Writer},
 };
 use crate::{
@@ -45,6 +47,16 @@ pub(super) fn run(
         Some(folder) => new_partitions(args, output, folder, &recording, &conversion)?,
         None => new_sink(args, to, &recording, &conversion, args.open(output)?)?,
     };
+    let filter = &conversion.playback.selection.filter;
+    let selected = Selected {
+        formats: conversion.formats.clone(),
+        codes: conversion
+            .reasons
+            .as_ref()
+            .or(filter.reasons.as_ref())
+            .cloned(),
+        is_part: conversion.playback.limits.is_part(),
+    };
     let result = convert_recording(
         recording,
         conversion,
@@ -60,6 +72,7 @@ pub(super) fn run(
         summary: summary.recording,
         loss: summary.loss,
         exits_written: summary.exits_written,
+        selected,
     })
 }
 
@@ -152,7 +165,7 @@ fn new_partitions(
     let metadata = recording.metadata();
     let keys = args.partition_keys();
     if keys.contains(&PartitionKey::Day) && metadata.wall_offset_ns().is_none() {
-        bail!(
+        bail_usage!(
             "{} does not contain the date, so it cannot be divided into days: use --partition host",
             args.input.display()
         );

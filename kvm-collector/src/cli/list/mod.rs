@@ -14,6 +14,8 @@ use crate::format::json;
 use listing::{Listing, Subject};
 
 /// List the events, VMs, exit reasons and kinds that other commands can select
+///
+/// --from and --until select the VMs of a recording: those that had events in this time.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector list                      the events and VMs of this host
@@ -55,15 +57,16 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
     if !args.events.is_empty() && !lists_by_event {
         bail_usage!("-e selects events: use it with `list events`, or with `list vms -i FILE`");
     }
+    let lists_recorded_vms = matches!(args.what, None | Some(Subject::Vms));
+    if !args.range.is_empty() && !lists_recorded_vms {
+        bail_usage!(
+            "--from and --until select the VMs of a recording: use them with `list -i FILE`, or with `list vms -i FILE`"
+        );
+    }
     let subjects = match &args.what {
         Some(subject) => vec![*subject],
         None => vec![Subject::Events, Subject::Vms],
     };
-    if !args.range.is_empty() && !subjects.contains(&Subject::Vms) {
-        bail_usage!(
-            "--from and --until select VMs by the time of their events: use them with `list vms -i FILE`"
-        );
-    }
     let listing = match &args.input {
         Some(path) => {
             Listing::of_recording(path, &subjects, &GlobList::all(&args.events), &args.range)?

@@ -24,7 +24,11 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
         write_columns(rows.collect(), out)?;
     }
     if let Some(VmList { vms, unreadable }) = &listing.vms {
-        heading(out, &format!("{}:", plural(vms.len() as u64, "VM")))?;
+        let none = match unreadable {
+            0 => "no VM is running on this host: `kvm-collector guest` runs a small one",
+            _ => "no VM was found on this host:",
+        };
+        heading(out, &vms_heading(vms.len(), none))?;
         if *unreadable > 0 {
             let processes = plural(u64::from(*unreadable), "process");
             writeln!(
@@ -48,7 +52,8 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
         }
     }
     if let Some(vms) = &listing.recorded_vms {
-        heading(out, &format!("{}:", plural(vms.len() as u64, "VM")))?;
+        let none = "no VM has selected events in this recording: `kvm-collector stat -i FILE` counts all of its events";
+        heading(out, &vms_heading(vms.len(), none))?;
         for vm in vms {
             writeln!(
                 out,
@@ -82,6 +87,14 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
         write_columns(rows.collect(), out)?;
     }
     Ok(())
+}
+
+/// Returns the heading of VMs, or `none` if there are none.
+fn vms_heading(vms: usize, none: &str) -> String {
+    match vms {
+        0 => none.to_owned(),
+        number => format!("{}:", plural(number as u64, "VM")),
+    }
 }
 
 /// Returns a UUID with a comma in front; empty if it is unknown.
@@ -137,6 +150,36 @@ mod tests {
         assert_eq!(
             written(&listing),
             format!("1 VM:\n  {name} (pid 100, q\\u{{202e}})\n    vCPU 0  tid 101  \\rCPU\n")
+        );
+    }
+
+    #[test]
+    fn a_host_and_a_recording_without_vms_have_no_empty_table() {
+        let host = |unreadable| Listing {
+            vms: Some(VmList {
+                vms: Vec::new(),
+                unreadable,
+            }),
+            ..Listing::default()
+        };
+        let none = written(&host(0));
+        assert!(
+            none.starts_with("no VM is running on this host: `kvm-collector guest`"),
+            "{none}"
+        );
+        let unknown = written(&host(3));
+        assert!(
+            unknown.contains("no VM was found") && unknown.contains("run as root"),
+            "{unknown}"
+        );
+        let recording = Listing {
+            recorded_vms: Some(Vec::new()),
+            ..Listing::default()
+        };
+        let none = written(&recording);
+        assert!(
+            none.contains("in this recording: `kvm-collector stat -i FILE`"),
+            "{none}"
         );
     }
 

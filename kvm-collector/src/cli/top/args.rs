@@ -12,13 +12,14 @@ use crate::{
         event_formats::EventFormats,
         global::GlobalOptions,
         locale,
+        no_match::{Request, Requested},
         output::use_color,
         selection::TargetArgs,
         stop::{check_live_interval, parse_duration, parse_interval, saturating_ns},
         timing,
         tracefs::open_tracefs,
     },
-    model::{EventKind, VMEXIT},
+    model::{EventKind, UnknownKind, VMEXIT},
     source::{Live, LiveOptions, PlaybackOptions, Recording, TimeLimits},
     timing::{ReplayOptions, Selection, TimingRequest},
     tracefs::Tracefs,
@@ -174,11 +175,28 @@ pub(super) struct OpenedRecording {
 
 impl TopArgs {
     fn timing_request(&self, formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
-        let counted = match self.kind.as_str() {
-            VMEXIT => None,
-            name => Some(EventKind::from_name(name)?),
-        };
-        timing::timing_request(formats, counted, self.preempt)
+        timing::timing_request(formats, self.counted_kind()?, self.preempt)
+    }
+
+    /// Returns the kind of event to count; `None` for VM exits.
+    pub(super) fn counted_kind(&self) -> Result<Option<EventKind>, UnknownKind> {
+        match self.kind.as_str() {
+            VMEXIT => Ok(None),
+            name => EventKind::from_name(name).map(Some),
+        }
+    }
+
+    /// Returns what was requested, to say why there is none.
+    pub(super) fn no_match_request(&self) -> Result<Request<'_>, UnknownKind> {
+        Ok(Request {
+            requested: match self.counted_kind()? {
+                None => Requested::Exits,
+                Some(kind) => Requested::Kind(kind),
+            },
+            target: &self.target,
+            reasons: None,
+            events: None,
+        })
     }
 
     /// Starts to count the exits of the running kernel.
@@ -241,12 +259,19 @@ impl TopArgs {
                 name => name.into_owned(),
             }
         });
+        let selection: Vec<_> = self
+            .target
+            .options()
+            .into_iter()
+            .map(|it| it.text)
+            .collect();
         let setup = Setup {
             kind: self.kind.to_ascii_lowercase(),
             preempt_watched: self.preempt,
             color: use_color(global.color, true),
             unicode: locale::is_utf8(),
             recording,
+            selection: selection.join(" "),
             interactive: !self.once,
         };
         App::new(setup, self.sort.into(), self.interval, size)

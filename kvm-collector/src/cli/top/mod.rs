@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     global::{GlobalOptions, block_on},
     named_output::open_stdout,
+    no_match::{self, RecordingSelection},
     recording,
     usage::bail_usage,
 };
@@ -36,6 +37,8 @@ pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCo
     if matches!(args.sort, Sort::Preempted) && !args.preempt {
         bail_usage!("--sort preempted needs --preempt: give both");
     }
+    // Before the terminal, so that an unknown kind is always reported.
+    args.counted_kind()?;
     if args.once {
         return match &args.input {
             Some(path) => print_recording(&args, path, global),
@@ -129,7 +132,11 @@ async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::R
     let mut live = args.start(global)?;
     let duration = args.duration.unwrap_or(args.interval);
     let reading = session::top::read_once(&mut live, duration).await?;
-    print(&args, global, reading)
+    if print(&args, global, reading)? == Printed::Nothing {
+        let request = args.no_match_request()?;
+        log::warn!("{}", no_match::explain_live(&request, &[]));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow::Result<ExitCode> {
@@ -142,18 +149,38 @@ fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow
     let (reading, summary) =
         session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
     recording::report_end(&summary, &args.target, path)?;
-    print(args, global, reading)
+    if print(args, global, reading)? == Printed::Nothing {
+        let request = args.no_match_request()?;
+        let selection = RecordingSelection {
+            path,
+            codes: None,
+            formats: &[],
+            is_part: playback.limits.is_part(),
+        };
+        log::warn!("{}", no_match::explain_recorded(&request, selection, &[]));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Printed {
+    Rows,
+    Nothing,
 }
 
 /// Prints a reading as text.
-fn print(args: &TopArgs, global: GlobalOptions, reading: TopReading) -> anyhow::Result<ExitCode> {
+fn print(args: &TopArgs, global: GlobalOptions, reading: TopReading) -> anyhow::Result<Printed> {
     let mut app = args.app(global, (0, 0));
     app.add_reading(reading);
     let mut out = open_stdout()?;
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
     tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
     io::Write::flush(&mut out)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(match app.is_empty() {
+        true => Printed::Nothing,
+        false => Printed::Rows,
+    })
 }
 
 /// Sends readings to the screen. Ends the screen when dropped, also after a panic.

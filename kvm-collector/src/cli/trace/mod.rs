@@ -16,6 +16,7 @@ use super::{
     origin,
     recording::{self, SelectedRecording},
     tracefs::{find_kvm_format, open_tracefs},
+    usage::bail_usage,
 };
 use crate::{
     host::{self, clock},
@@ -94,12 +95,14 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         Some(&args.reasons),
     )?;
     let clocks = selected.recording.metadata().wall_and_event_ns();
-    let offset_ns = || match clocks {
-        Some((wall_ns, event_ns)) => Ok(wall_ns.saturating_sub(event_ns)),
-        None => anyhow::bail!(
-            "--time wall: {} does not contain the wall-clock time; recordings of `kvm-collector record` and `perf record -k mono` do",
-            path.display()
-        ),
+    let offset_ns = || -> anyhow::Result<u64> {
+        let Some((wall_ns, event_ns)) = clocks else {
+            bail_usage!(
+                "--time wall: {} does not contain the wall-clock time; recordings of `kvm-collector record` and `perf record -k mono` do",
+                path.display()
+            );
+        };
+        Ok(wall_ns.saturating_sub(event_ns))
     };
     let formats = &selected.formats;
     let is_sampled = selected.recording.is_sampled(formats);

@@ -175,9 +175,9 @@ impl Column {
         !matches!(self, Self::Number(Sort::Exits | Sort::Name) | Self::Vcpus)
     }
 
-    pub(super) fn title(self) -> &'static str {
+    pub(super) fn title(self, app: &App) -> &'static str {
         match self {
-            Self::Number(sort) => sort.name(),
+            Self::Number(sort) => app.sort_heading(sort),
             Self::Open => "open%",
             Self::Vcpus => "vCPUs",
         }
@@ -195,7 +195,7 @@ impl Column {
             Self::Number(Sort::Cost | Sort::Mean | Sort::P50 | Sort::P99 | Sort::Max) => 6,
             Self::Number(_) | Self::Open | Self::Vcpus => 5,
         };
-        let heading = text_width(self.title()) + usize::from(self.is_sorted(app));
+        let heading = text_width(self.title(app)) + usize::from(self.is_sorted(app));
         numbers.max(u16::try_from(heading).unwrap_or(u16::MAX))
     }
 

@@ -9,9 +9,11 @@ use super::{
 };
 use crate::{
     format::units,
-    model::{ExitTotals, VMEXIT},
+    model::ExitTotals,
     view::{TopRow, Window},
 };
+
+const SINCE_START: &str = "since the start";
 
 pub(super) fn draw(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     canvas.clear(area);
@@ -30,20 +32,32 @@ pub(super) fn draw(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         canvas.text(line(area, 1), "reading ...", TextRole::Dim);
         return;
     }
-    let Some(totals) = app.histograms.row_totals(&row.key, app.window) else {
-        canvas.text(line(area, 1), "no exits in this time", TextRole::Dim);
-        return;
+    let unit = app.event_noun();
+    let totals_in = |window| {
+        let totals = app.histograms.row_totals(&row.key, window);
+        totals.filter(|it| it.count > 0)
     };
-    let since = match app.histograms.available_window(app.window) {
-        Window::Recent => format!("in the last {}", units::short_duration(app.window_ns())),
-        Window::All => "since the start".to_owned(),
+    let interval = format!("in the last {}", units::short_duration(app.window_ns()));
+    let window = app.histograms.available_window(app.window);
+    let (totals, text) = match (totals_in(window), totals_in(Window::All)) {
+        (Some(totals), _) => {
+            let since = match window {
+                Window::Recent => interval,
+                Window::All => SINCE_START.to_owned(),
+            };
+            let count = units::plural(totals.count, unit);
+            (totals, format!("{count} {since}"))
+        }
+        (None, Some(totals)) => {
+            let count = units::plural(totals.count, unit);
+            (totals, format!("{count} {SINCE_START}, 0 {interval}"))
+        }
+        (None, None) => {
+            let text = format!("no {unit}s in this time");
+            canvas.text(line(area, 1), &text, TextRole::Dim);
+            return;
+        }
     };
-    let unit = if app.setup.kind == VMEXIT {
-        "exit"
-    } else {
-        "event"
-    };
-    let text = format!("{} {since}", units::plural(totals.count, unit));
     canvas.text(line(area, 1), &text, TextRole::Plain);
     let mut at = 2;
     // A high pane also shows the time breakdown and percentiles.

@@ -66,8 +66,16 @@ fn draw_title(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     add(number(app.totals.vms, "VM"), TextRole::Plain);
     add(number(app.totals.vcpus, "vCPU"), TextRole::Plain);
     if app.setup.interactive {
-        let every = humantime::format_duration(app.interval);
-        add(format!("every {every}"), TextRole::Plain);
+        match app.unusual_interval_ns() {
+            Some(ns) => add(
+                format!("last {}", units::short_duration(ns)),
+                TextRole::Warning,
+            ),
+            None => {
+                let every = humantime::format_duration(app.interval);
+                add(format!("every {every}"), TextRole::Plain);
+            }
+        }
         let elapsed = units::elapsed(app.history.time_ns());
         let age = match app.setup.recording {
             Some(_) => format!("at {elapsed}"),
@@ -196,6 +204,9 @@ fn draw_empty_message(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         ));
     } else if app.is_narrowed() {
         lines.push("no events here: Esc goes back".into());
+    } else if !app.setup.selection.is_empty() && (app.source_ended || !app.setup.interactive) {
+        let selection = &app.setup.selection;
+        lines.push(format!("no {event_name} matched {selection}"));
     } else if app.setup.recording.is_some() {
         lines.push(match app.source_ended || !app.setup.interactive {
             true => format!("no {event_name} in this recording"),

@@ -50,14 +50,14 @@ fn draw_header(app: &App, columns: &Columns, area: Rect, canvas: &mut Canvas<'_>
     left = skip_cells(left, columns.name + 1);
     for (column, width) in &columns.numbers {
         let sorted = column.is_sorted(app);
-        let title = heading(column.title(), sorted);
+        let title = heading(column.title(app), sorted);
         canvas.text_right(first_cells(left, *width), &title, role(sorted));
         left = skip_cells(left, width + 1);
     }
     if columns.trend > 0 {
         let metric = match app.trend_metric() {
-            TrendMetric::Exits => "exits/s",
-            TrendMetric::Cost => "cost/s",
+            TrendMetric::Exits => app.sort_heading(Sort::Exits),
+            TrendMetric::Cost => app.sort_heading(Sort::Cost),
         };
         let title = if columns.trend >= 16 {
             format!("trend of {metric}")

@@ -216,8 +216,9 @@ mod tests {
             let (mut source, mut pending) = (Source::default(), PendingReadings::default());
             let (mut fast, mut slow) = (Screen::default(), Screen::default());
             let mut scope = 0;
-            // The first epoch with recent exits.
-            let mut since = 0;
+            // The first epoch with recent exits. After a change of scope, all exits are shown until an interval
+            // has passed.
+            let mut since = Some(0);
             for step in steps {
                 match step {
                     Step::Exits(exits) => {
@@ -234,7 +235,7 @@ mod tests {
                         let reading = Box::new(source.read(scopes[scope]));
                         fast.update(PendingReading::Histograms(reading.clone()));
                         pending.add_histograms(reading);
-                        since = source.epoch;
+                        since = None;
                     }
                     Step::Draw => {
                         let has_reading = pending.reading.is_some() && !pending.histograms_are_last;
@@ -255,7 +256,8 @@ mod tests {
                                 prop_assert_eq!(row(&slow), row(&fast));
                             }
                             if has_reading && scopes[scope].by == crate::view::GroupBy::Reason {
-                                let is_recent = |epoch| (since..source.epoch).contains(&epoch);
+                                let first = since.unwrap_or(0);
+                                let is_recent = |epoch| (first..source.epoch).contains(&epoch);
                                 let recent = source.durations(code, is_recent);
                                 let shown = slow.histograms.row_totals(&reason, Window::Recent);
                                 let shown = shown.filter(|it| it.count > 0).cloned();
@@ -264,7 +266,7 @@ mod tests {
                             }
                         }
                         if has_reading {
-                            since = source.epoch;
+                            since = Some(source.epoch);
                         }
                     }
                 }
