@@ -1,6 +1,7 @@
 //! Messages about wrong command lines and empty results name the next step, and the exit code tells errors of the command line
 //! (2) from other failures (1).
 
+mod baseline;
 mod empty_results;
 #[path = "../common/raw_event.rs"]
 mod raw_event;

@@ -430,9 +430,10 @@ impl ExitsArgs {
             .counted_event
             .as_ref()
             .map_or(VMEXIT, |it| &it.kind.name);
+        let selection = (&origin.selection, self.preempt);
         let baseline = self
             .baseline
-            .read(kind, &self.group_by(), self.sort_key())?;
+            .read(kind, &self.group_by(), selection, self.sort_key())?;
         let style = self.output.text_style(global, false);
         Ok(Writer {
             group_by: self.group_by(),

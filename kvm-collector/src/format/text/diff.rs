@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     format::{
+        local_time,
         row_names::{as_text, vm_name, with_name},
         units::{duration, percent, plural, rate, rough_duration},
     },
@@ -44,9 +45,9 @@ pub fn write_exits_diff(
     }
     writeln!(
         out,
-        "\n{INDENT}{}, compared with a baseline of {}; cost excludes idle time",
+        "\n{INDENT}{}, compared with {}; cost excludes idle time",
         duration(report.elapsed_ns),
-        duration(report.baseline_elapsed_ns)
+        describe_baseline(report)
     )?;
     if report.baseline_left_out > 0 {
         let text = format!(
@@ -60,6 +61,25 @@ pub fn write_exits_diff(
         writeln!(out, "{}", style.warning(&text))?;
     }
     write_loss(&report.loss, 0, style, out)
+}
+
+/// Describes the baseline: `a baseline of 2.000 s (before.json; host1; Linux 6.12.57; 2026-11-25 14:17:09.123 to 14:17:11.123 CET)`.
+fn describe_baseline(report: &DiffReport) -> String {
+    let baseline = &report.baseline;
+    let kernel = baseline.kernel.as_deref();
+    let times = baseline.start.as_deref().zip(baseline.end.as_deref());
+    let facts = [
+        Some(as_text(&baseline.file).into_owned()).filter(|it| !it.is_empty()),
+        baseline.host.as_deref().map(|it| as_text(it).into_owned()),
+        kernel.map(|it| format!("Linux {}", as_text(it))),
+        times.and_then(|(start, end)| local_time::range_of_utc(start, end)),
+    ];
+    let facts: Vec<_> = facts.into_iter().flatten().collect();
+    let length = duration(report.baseline_elapsed_ns);
+    match facts.is_empty() {
+        true => format!("a baseline of {length}"),
+        false => format!("a baseline of {length} ({})", facts.join("; ")),
+    }
 }
 
 /// Creates the table with the columns that fit into a line. Also returns the headings of those that do not fit.
@@ -171,7 +191,7 @@ fn with_share(number: String, change: f64, before: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Loss;
+    use crate::{model::Loss, view::BaselineOrigin};
 
     fn times(before: u64, now: u64) -> TimeChange {
         TimeChange {
@@ -230,6 +250,13 @@ mod tests {
             by: vec!["vm", "vcpu", "reason"],
             start_ns: 0,
             elapsed_ns: 1_000_000_000,
+            baseline: BaselineOrigin {
+                file: "before\x1b.json".into(),
+                host: Some("host1".into()),
+                kernel: Some("6.12.57".into()),
+                start: None,
+                end: None,
+            },
             baseline_elapsed_ns: 2_000_000_000,
             row_count: 3,
             rows: vec![row, gone],
@@ -263,7 +290,7 @@ mod tests {
                 "  web  unknown  msr 0x10 read                         0     gone (-7.0)      0 ns  -7.000 us (-100.00%)",
                 "  1 more row (hidden by --top)",
                 "",
-                "  1.000 s, compared with a baseline of 2.000 s; cost excludes idle time",
+                "  1.000 s, compared with a baseline of 2.000 s (before\\x1b.json; host1; Linux 6.12.57); cost excludes idle time",
                 "  incomplete: --top hid 4 rows of the baseline; rows marked new may be among them",
                 "  incomplete: the baseline reports losses",
                 "  complete: no events were lost",
