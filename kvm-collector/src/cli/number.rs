@@ -19,6 +19,11 @@ pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     parse_number(text, 0..=u32::MAX).map(|it| it as usize)
 }
 
+/// Parses a maximum number of rows, which is not 0: a table without rows shows nothing.
+pub(super) fn parse_row_limit(text: &str) -> Result<usize, String> {
+    parse_number(text, 1..=u32::MAX).map(|it| it as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +37,8 @@ mod tests {
         }
         let count = Err("give a whole number, 0 or more".to_owned());
         assert_eq!(parse_count("x"), count);
+        assert_eq!(parse_row_limit("1"), Ok(1));
+        let rows = Err("give a whole number, 1 or more".to_owned());
+        assert_eq!(parse_row_limit("0"), rows);
     }
 }

@@ -39,8 +39,6 @@ fn a_baseline_of_another_selection_is_refused() {
         2,
         &["--by reason", "--by vm"],
     );
-    let preempt = ["--vcpu", "0", "--slow", "1ms", "--preempt"];
-    compare(&preempt, 2, &["without --preempt"]);
 
     let args = ["--vcpu", "0", "--baseline", before, "--json"];
     let output = run(&[&exits[..], &args].concat());

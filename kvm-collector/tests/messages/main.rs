@@ -3,6 +3,7 @@
 
 mod baseline;
 mod empty_results;
+mod exits;
 #[path = "../common/raw_event.rs"]
 mod raw_event;
 #[path = "../common/raw_record.rs"]
@@ -58,7 +59,7 @@ fn invalid_selectors_say_what_is_expected() {
 
 #[test]
 fn invalid_values_say_what_is_expected() {
-    let commands: [(&[&str], &str); 25] = [
+    let commands: [(&[&str], &str); 26] = [
         (&["exits", "-d", "584y"], "at most 876000h"),
         (&["stat", "-d", "99999999999999h"], "at most 876000h"),
         (&["exits", "--slow", "99999999999999h"], "at most 876000h"),
@@ -77,9 +78,10 @@ fn invalid_values_say_what_is_expected() {
             &["exits", "-i", "x", "--from", "@99999999999"],
             "at most 9223372036 s",
         ),
+        (&["exits", "--top", "0"], "give a whole number, 1 or more"),
         (&["exits", "-d", "5x"], "such as 500ms, 10s or 1h"),
         (&["stat", "-I", "soon"], "such as 500ms, 10s or 1h"),
-        (&["exits", "--top", "few"], "a whole number, 0 or more"),
+        (&["exits", "--top", "few"], "a whole number, 1 or more"),
         (&["exits", "--causes", "x"], "a whole number, 0 or more"),
         (&["exits", "--max-rows", "0"], "from 1 to 1000000"),
         (&["record", "--rotate", "x"], "from 1 to 1000"),

@@ -10,7 +10,7 @@ use crate::{
         baseline::BaselineArgs,
         global::GlobalOptions,
         no_match,
-        number::{parse_count, parse_number},
+        number::{parse_count, parse_number, parse_row_limit},
         output::{OutputArgs, OutputFormat, ReportOutput},
         recording::InputArgs,
         selection::{ReasonArgs, TargetArgs},
@@ -32,6 +32,10 @@ use crate::{
 /// into VMM (in user space), halted, preempted (with --preempt) and kernel time. Counts, times,
 /// minima and maxima are exact. Percentiles come from a histogram in the kernel and are accurate to
 /// 5 %.
+///
+/// idle is the time during which the guest had nothing to do: halted in the kernel, or in the VMM
+/// because of a halt. cost is the rest of the time of the exits. cost% is the share of a row in the
+/// cost of all rows.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector exits -d 10s                      by reason, for ten seconds
@@ -103,7 +107,9 @@ pub(in crate::cli) struct ExitsArgs {
     pub(super) sort: Option<SortArg>,
 
     /// Show only the first N rows
-    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Output")]
+    ///
+    /// Totals, percentages and footers include the hidden rows.
+    #[arg(long, value_name = "N", value_parser = parse_row_limit, help_heading = "Output")]
     pub(super) top: Option<usize>,
 
     /// Show these percentiles (90,99.9) instead of the 50th and 99th
@@ -450,6 +456,7 @@ impl ExitsArgs {
             columns: self.columns.clone(),
             slow_limit: self.slow,
             in_slow_section: false,
+            has_slow_exits: false,
             out,
             rows: 0,
             unselected: Vec::new(),
