@@ -62,7 +62,7 @@ impl BaselineArgs {
             check
                 .and_then(|()| baseline.check_selection(selection, preempt_watched))
                 .map_err(|error| UsageError(error.to_string()))?;
-            Ok(baseline.from_file(path.display().to_string()))
+            Ok(baseline.with_file(path.display().to_string()))
         });
         baseline
             .with_context(|| format!("cannot compare with {}", path.display()))

@@ -188,7 +188,7 @@ impl Baseline {
 
     /// Sets the path of the file, which comparisons name.
     #[must_use]
-    pub fn from_file(mut self, file: String) -> Self {
+    pub fn with_file(mut self, file: String) -> Self {
         self.origin.file = file;
         self
     }
