@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::usage::bail_usage;
+use super::usage::{UsageError, bail_usage};
 use crate::{
     recording::is_recording,
-    view::{Baseline, DiffReport, GroupBy, SortKey},
+    view::{Baseline, DiffReport, GroupBy, SelectedBy, SortKey},
 };
 
 /// Options of the comparison with an earlier report.
@@ -20,7 +20,8 @@ use crate::{
 pub(super) struct BaselineArgs {
     /// Compare with the last report in FILE, which `exits --json` wrote
     ///
-    /// The report must have the same --kind and --by. The largest change comes first.
+    /// The report must have the same --kind and --by, and the same selection of VMs, vCPUs, threads and
+    /// reasons. The largest change comes first.
     #[arg(
         long,
         value_name = "FILE",
@@ -44,6 +45,7 @@ impl BaselineArgs {
         &self,
         kind: &str,
         by: &[GroupBy],
+        (selection, preempt_watched): (&SelectedBy, bool),
         sort: Option<SortKey>,
     ) -> anyhow::Result<Option<Baseline>> {
         let Some(path) = &self.baseline else {
@@ -56,8 +58,11 @@ impl BaselineArgs {
         }
         let by: Vec<_> = by.iter().map(|group| group.name()).collect();
         let baseline = read_report(path).and_then(|baseline| {
-            baseline.check(kind, &by)?;
-            Ok(baseline)
+            let check = baseline.check(kind, &by);
+            check
+                .and_then(|()| baseline.check_selection(selection, preempt_watched))
+                .map_err(|error| UsageError(error.to_string()))?;
+            Ok(baseline.with_file(path.display().to_string()))
         });
         baseline
             .with_context(|| format!("cannot compare with {}", path.display()))
@@ -86,7 +91,10 @@ mod tests {
         let args = BaselineArgs {
             baseline: Some(path.into()),
         };
-        let error = args.read("vmexit", &[GroupBy::Reason], sort).unwrap_err();
+        let all = (&SelectedBy::default(), false);
+        let error = args
+            .read("vmexit", &[GroupBy::Reason], all, sort)
+            .unwrap_err();
         format!("{error:#}")
     }
 

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{Loss, VmUuid},
-        view::{DiffRow, DiffState, RateChange, SelectedBy, StatEvent, StatVm},
+        view::{BaselineOrigin, DiffRow, DiffState, RateChange, SelectedBy, StatEvent, StatVm},
     };
 
     #[test]
@@ -279,6 +279,7 @@ mod tests {
             by: vec!["reason"],
             start_ns: 0,
             elapsed_ns: 10,
+            baseline: BaselineOrigin::default(),
             baseline_elapsed_ns: 20,
             row_count: 1,
             rows: vec![DiffRow {

@@ -33,6 +33,16 @@ pub fn range(start_unix_ns: u64, end_unix_ns: u64) -> Option<String> {
     ))
 }
 
+/// As [`range`], of two times in UTC (RFC 3339). `None` also for text that is no time.
+#[must_use]
+pub fn range_of_utc(start: &str, end: &str) -> Option<String> {
+    let unix_ns = |text: &str| {
+        let time: Timestamp = text.parse().ok()?;
+        u64::try_from(time.as_nanosecond()).ok()
+    };
+    range(unix_ns(start)?, unix_ns(end)?)
+}
+
 fn local(unix_ns: u64) -> Option<Zoned> {
     let time = Timestamp::from_nanosecond(i128::from(unix_ns)).ok()?;
     Some(time.to_zoned(local_time::zone()))
@@ -51,6 +61,12 @@ mod tests {
         assert_eq!(same_day.matches("2026-").count(), 1, "{same_day}");
         assert_eq!(two_days.matches("2026-").count(), 2, "{two_days}");
         assert!(same_day.contains(":07.613 to ") && same_day.contains(":09.613 "));
+        let utc = range_of_utc(
+            "2026-11-25T13:17:07.613208100Z",
+            "2026-11-25T13:17:09.613208100Z",
+        );
+        assert_eq!(utc.as_ref(), Some(&same_day));
+        assert_eq!(range_of_utc("x", "2026-11-25T13:17:09Z"), None);
         let time = date_and_time(start_ns).unwrap();
         assert!(time.contains(":07.613208 "), "{time}");
     }

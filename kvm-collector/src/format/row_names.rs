@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 pub(super) use crate::view::with_known_name as with_name;
-use crate::{outside_text::OutsideText, view::ExitRow};
+use crate::{model::VMEXIT, outside_text::OutsideText, view::ExitRow};
 
 /// Turns a name of a host or VM into what a report shows.
 pub(super) type NameStyle = fn(&str) -> Cow<'_, str>;
@@ -26,6 +26,11 @@ pub(super) fn vm_name(name: &str, pid: u32, style: NameStyle) -> String {
     } else {
         format!("{name} (pid {pid})")
     }
+}
+
+/// Returns what the rows of a report count: an `exit`, or with another `kind` an `event`.
+pub(super) fn counted_unit(kind: &str) -> &'static str {
+    if kind == VMEXIT { "exit" } else { "event" }
 }
 
 /// Returns the index of a vCPU, or its thread's id if the index is not known.

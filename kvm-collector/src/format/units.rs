@@ -109,6 +109,16 @@ pub fn percent(ratio: f64) -> String {
     format!("{:.2}%", ratio * 100.0)
 }
 
+/// Formats a ratio that is accurate to some percent as a percentage with two significant digits: `5.3%`, `52%`, `250%`.
+#[must_use]
+pub fn rough_percent(ratio: f64) -> String {
+    match ratio * 100.0 {
+        percent if percent < 9.95 => format!("{percent:.1}%"),
+        percent if percent < 99.5 => format!("{percent:.0}%"),
+        percent => format!("{:.0}%", (percent / 10.0).round() * 10.0),
+    }
+}
+
 /// Formats a ratio as a percentage for a narrow column, with at most three significant digits and
 /// without the percent sign: `100`, `12.3`, `1.23`, `0.05`.
 ///
@@ -231,6 +241,13 @@ mod tests {
             (137_000_000_000, "140 s"),
         ] {
             assert_eq!(rough_duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn rough_percentages_have_two_digits() {
+        for (ratio, text) in [(0.053, "5.3%"), (0.5234, "52%"), (2.468, "250%")] {
+            assert_eq!(rough_percent(ratio), text);
         }
     }
 

@@ -14,11 +14,11 @@ mod utc_time;
 
 pub use event_counter::EventCounter;
 pub use exits::{
-    Address, Advice, Baseline, BaselineError, Bucket, CauseName, CauseRow, DiffReport, DiffRow,
-    DiffState, Evidence, ExitGroups, ExitNames, ExitRecord, ExitRecords, ExitRow, ExitsOptions,
-    ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames, MergedExits, Percentile,
-    RateChange, ReasonName, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange, TooManyRows,
-    VcpuRow, VcpuTotals, findings, with_known_name,
+    Address, Advice, Baseline, BaselineError, BaselineOrigin, Bucket, CauseName, CauseRow,
+    DiffReport, DiffRow, DiffState, Evidence, ExitGroups, ExitNames, ExitRecord, ExitRecords,
+    ExitRow, ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames,
+    MergedExits, Percentile, RateChange, ReasonName, RowLabels, SlowExitRow, SlowestExits, SortKey,
+    TimeChange, TooManyRows, VcpuRow, VcpuTotals, findings, with_known_name,
 };
 pub use loss_report::LossReport;
 pub use origin::{ReportInput, ReportOrigin, SelectedBy};

@@ -1,6 +1,6 @@
 //! Where and when a report was measured, and what was selected.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::UtcTime;
 
@@ -57,7 +57,8 @@ pub struct ReportInput {
 }
 
 /// The values of the options that select. Options that were not given are empty.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SelectedBy {
     /// Patterns of VM names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -106,6 +107,48 @@ impl SelectedBy {
             .map(|(name, values)| format!("{name} {}", values.join(" or ")))
             .collect()
     }
+
+    /// Returns whether the same VMs, vCPUs, threads, reasons and events are selected, in any order. The time range may
+    /// differ.
+    #[must_use]
+    pub fn selects_the_same(&self, other: &Self) -> bool {
+        self.sorted_options() == other.sorted_options()
+    }
+
+    /// Returns the options that select VMs, vCPUs, threads, reasons and events, as they are given on the command line;
+    /// `none` if there are none.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let options = self.sorted_options();
+        let options = options
+            .iter()
+            .map(|(name, values)| format!("{name} {}", values.join(",")));
+        match options.collect::<Vec<_>>() {
+            options if options.is_empty() => "none".to_owned(),
+            options => options.join(" "),
+        }
+    }
+
+    /// Returns each option that was given, with its values in order, each once.
+    fn sorted_options(&self) -> Vec<(&'static str, Vec<String>)> {
+        let numbers = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>();
+        let options = [
+            ("--vm", self.vm.clone()),
+            ("-p", numbers(&self.pid)),
+            ("--vcpu", self.vcpu.clone()),
+            ("--tid", numbers(&self.tid)),
+            ("--reason", self.reason.clone()),
+            ("-e", self.event.clone()),
+        ];
+        let given = options.into_iter().filter(|(_, values)| !values.is_empty());
+        given
+            .map(|(name, mut values)| {
+                values.sort_unstable();
+                values.dedup();
+                (name, values)
+            })
+            .collect()
+    }
 }
 
 impl ReportOrigin {
@@ -143,6 +186,24 @@ impl ReportOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_order_of_a_selection_and_the_time_range_make_no_difference() {
+        let selected = |vms: &[&str], vcpu: &str| SelectedBy {
+            vm: vms.iter().map(|it| (*it).to_owned()).collect(),
+            vcpu: vec![vcpu.to_owned()],
+            ..SelectedBy::default()
+        };
+        let one = selected(&["web", "db"], "0-3");
+        let later = SelectedBy {
+            from: Some("2s".to_owned()),
+            ..selected(&["db", "web", "db"], "0-3")
+        };
+        assert!(one.selects_the_same(&later));
+        assert!(!one.selects_the_same(&selected(&["web", "db"], "0")));
+        assert_eq!(later.command_line(), "--vm db,web --vcpu 0-3");
+        assert_eq!(SelectedBy::default().command_line(), "none");
+    }
 
     #[test]
     fn times_are_utc() {

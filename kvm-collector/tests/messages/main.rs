@@ -1,7 +1,9 @@
 //! Messages about wrong command lines and empty results name the next step, and the exit code tells errors of the command line
 //! (2) from other failures (1).
 
+mod baseline;
 mod empty_results;
+mod exits;
 mod other_commands;
 #[path = "../common/raw_event.rs"]
 mod raw_event;
@@ -59,7 +61,7 @@ fn invalid_selectors_say_what_is_expected() {
 
 #[test]
 fn invalid_values_say_what_is_expected() {
-    let commands: [(&[&str], &str); 25] = [
+    let commands: [(&[&str], &str); 26] = [
         (&["exits", "-d", "584y"], "at most 876000h"),
         (&["stat", "-d", "99999999999999h"], "at most 876000h"),
         (&["exits", "--slow", "99999999999999h"], "at most 876000h"),
@@ -78,6 +80,7 @@ fn invalid_values_say_what_is_expected() {
             &["exits", "-i", "x", "--from", "@99999999999"],
             "at most 9223372036 s",
         ),
+        (&["exits", "--top", "0"], "give a whole number, 1 or more"),
         (&["exits", "-d", "5x"], "such as 500ms, 10s or 1h"),
         (&["stat", "-I", "soon"], "such as 500ms, 10s or 1h"),
         (&["exits", "--top", "few"], "a whole number, 1 or more"),

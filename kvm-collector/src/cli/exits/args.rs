@@ -34,6 +34,10 @@ use crate::{
 /// into VMM (in user space), halted, preempted (with --preempt) and kernel time. Counts, times,
 /// minima and maxima are exact. Percentiles come from a histogram in the kernel and are accurate to
 /// 5 %.
+///
+/// idle is the time during which the guest had nothing to do: halted in the kernel, or in the VMM
+/// because of a halt. cost is the rest of the time of the exits. cost% is the share of a row in the
+/// cost of all rows.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvm-collector exits -d 10s                      by reason, for ten seconds
@@ -105,6 +109,8 @@ pub(in crate::cli) struct ExitsArgs {
     pub(super) sort: Option<SortArg>,
 
     /// Show only the first N rows
+    ///
+    /// Totals, percentages and footers include the hidden rows.
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Output")]
     pub(super) top: Option<usize>,
 
@@ -436,9 +442,10 @@ impl ExitsArgs {
             .counted_event
             .as_ref()
             .map_or(VMEXIT, |it| &it.kind.name);
+        let selection = (&origin.selection, self.preempt);
         let baseline = self
             .baseline
-            .read(kind, &self.group_by(), self.sort_key())?;
+            .read(kind, &self.group_by(), selection, self.sort_key())?;
         let style = self.output.text_style(global, false);
         Ok(Writer {
             group_by: self.group_by(),
@@ -455,6 +462,7 @@ impl ExitsArgs {
             columns: self.columns.clone(),
             slow_limit: self.slow,
             in_slow_section: false,
+            has_slow_exits: false,
             out,
             rows: 0,
             unselected: Vec::new(),

@@ -7,6 +7,7 @@ use kvm_ebpf_common::SlowExit;
 use super::super::{output::OutputFormat, stop::saturating_ns, text_heading::TextHeading};
 use crate::{
     format::{csv, json, text, text::TextStyle},
+    model::VMEXIT,
     session::{
         ReportPeriod,
         exits::{ExitsOutput, ReportContext, Snapshot},
@@ -37,6 +38,8 @@ pub(super) struct Writer<W> {
     pub(super) slow_limit: Option<Duration>,
     /// Whether the latest lines are slow exits.
     pub(super) in_slow_section: bool,
+    /// Whether a slow exit was written.
+    pub(super) has_slow_exits: bool,
     pub(super) out: W,
     /// Number of rows of the total.
     pub(super) rows: usize,
@@ -58,17 +61,21 @@ impl<W: Write> Writer<W> {
             self.rows = report.row_count;
             self.total = LossReport::new(times_ns, report.loss);
         }
-        let out = &mut self.out;
         // Only one kind of row can be in a table of CSV, and the intervals add up to the total.
         if self.format == OutputFormat::Csv && self.has_intervals && period == ReportPeriod::Total {
-            return Ok(out.flush()?);
+            return Ok(self.out.flush()?);
         }
         let first = !std::mem::replace(&mut self.header_written, true);
         if self.format == OutputFormat::Text {
             self.in_slow_section = false;
+            if period == ReportPeriod::Total {
+                self.write_no_slow_exit(report)?;
+            }
+            let out = &mut self.out;
             self.heading
                 .begin_report(&self.origin, period, times_ns, out)?;
         }
+        let out = &mut self.out;
         if let Some((baseline, sort, top)) = &self.baseline {
             let diff = DiffReport::compare(report, baseline, *sort, *top);
             match self.format {
@@ -94,6 +101,21 @@ impl<W: Write> Writer<W> {
             }
         }
         out.flush()?;
+        Ok(())
+    }
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes that no exit was slow, if none was. Slow exits may be among lost events.
+    fn write_no_slow_exit(&mut self, report: &ExitsReport) -> anyhow::Result<()> {
+        let Some(limit) = self.slow_limit else {
+            return Ok(());
+        };
+        if self.has_slow_exits || report.count == 0 || report.loss.lost > 0 {
+            return Ok(());
+        }
+        self.heading.begin_section(&self.origin, &mut self.out)?;
+        text::write_no_slow_exit(report, saturating_ns(limit), self.style, &mut self.out)?;
         Ok(())
     }
 }
@@ -164,6 +186,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
         if reasons.is_some_and(|it| !it.iter().any(|wanted| u64::from(*wanted) == code)) {
             return Ok(());
         }
+        self.has_slow_exits = true;
         let row = SlowExitRow::from_record(exit, &KeyNames::new(context.timing), context.vm_name);
         match self.format {
             OutputFormat::Json => json::write_slow_exit(&row, &self.origin, &mut self.out)?,
@@ -171,7 +194,9 @@ impl<W: Write> ExitsOutput for Writer<W> {
                 if !std::mem::replace(&mut self.in_slow_section, true) {
                     self.heading.begin_section(&self.origin, &mut self.out)?;
                     let limit = self.slow_limit.map_or(0, saturating_ns);
-                    text::write_slow_exits_heading(limit, self.style, &mut self.out)?;
+                    let counted = context.timing.counted_event.as_ref();
+                    let kind = counted.map_or(VMEXIT, |it| &it.kind.name);
+                    text::write_slow_exits_heading(limit, kind, self.style, &mut self.out)?;
                 }
                 text::write_slow_exit(&row, &self.origin, &mut self.out)?;
             }

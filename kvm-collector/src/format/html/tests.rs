@@ -95,6 +95,9 @@ fn report() -> ExitsReport {
         count: 4_321,
         time_ns: 5_000_000,
         idle_ns: 0,
+        halted_ns: 0,
+        max_ns: 2_000,
+        untimed: 0,
         row_count: 1,
         rows: vec![row],
         vcpus: vec![VcpuRow {

@@ -2,25 +2,28 @@
 
 use std::io::{self, Write};
 
-use super::{style::TextStyle, table::INDENT};
+use super::{
+    style::TextStyle,
+    wrap::{write_indented, write_sentence, write_title},
+};
 use crate::{
     format::{
         row_names::{as_text, row_name},
         units::{percent, rate},
     },
-    outside_text::OutsideText,
     view::{Advice, Evidence, ExitRow, Finding, findings},
 };
 
 /// Maximum number of rows that are listed with a text. The rest is counted.
 const MAX_ROWS: usize = 4;
 
-/// Maximum length of a line of advice, in characters.
-const MAX_LINE: usize = 100;
+/// Maximum width of a line of advice, also if the output is wider.
+const MAX_WIDTH: usize = 106;
 
 /// Writes the advice on all rows; nothing if there is none.
 pub(super) fn write_advice(
     rows: &[ExitRow],
+    unit: &str,
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -28,11 +31,15 @@ pub(super) fn write_advice(
     if findings.is_empty() {
         return Ok(());
     }
-    let title = style.bold("advice");
-    writeln!(
-        out,
-        "\n{INDENT}{title} (explained in docs/advice.md), with the exits/s and the time share of a vCPU"
-    )?;
+    writeln!(out)?;
+    let text = format!(
+        "advice (explained in docs/advice.md), with the {unit}s/s and the time share of a vCPU"
+    );
+    write_title(&text, style, out)?;
+    let text_style = TextStyle {
+        max_width: Some(style.max_width.map_or(MAX_WIDTH, |it| it.min(MAX_WIDTH))),
+        ..style
+    };
     for finding in findings {
         let Finding { advice, rows } = finding;
         let Advice { topic, text } = advice;
@@ -45,10 +52,8 @@ pub(super) fn write_advice(
             names.push(format!("{} more", rows.len() - MAX_ROWS));
         }
         let names = names.join("; ");
-        writeln!(out, "{INDENT}{topic}: {}", OutsideText::new(&names))?;
-        for line in wrap(text) {
-            writeln!(out, "{INDENT}    {line}")?;
-        }
+        write_sentence(&format!("{topic}: {names}"), style, out)?;
+        write_indented(text, "      ", text_style, out)?;
     }
     Ok(())
 }
@@ -66,40 +71,5 @@ fn name_with_evidence(row: &ExitRow) -> String {
             percent(vcpu_time_ratio)
         ),
         None => row_name(row, as_text),
-    }
-}
-
-/// Splits text into lines of at most [`MAX_LINE`] characters. A longer word gets a line of its own.
-fn wrap(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().filter(|line| {
-            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= MAX_LINE
-        });
-        match line {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            None => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_have_at_most_100_characters() {
-        let text = "word ".repeat(41);
-        let lines = wrap(&text);
-        assert_eq!(
-            lines.iter().map(String::len).collect::<Vec<_>>(),
-            [99, 99, 4]
-        );
-        assert_eq!(wrap(&"x".repeat(200)).len(), 1);
     }
 }

@@ -2,16 +2,21 @@
 
 use std::io::{self, Write};
 
+use kvm_ebpf_common::bucket_index;
+
 use super::{
     loss::write_loss,
     style::TextStyle,
-    table::{INDENT, TextTable},
+    table::TextTable,
+    wrap::{write_sentence, write_warning},
 };
 use crate::{
     format::{
-        row_names::{as_text, vm_name, with_name},
-        units::{duration, percent, plural, rate, rough_duration},
+        local_time,
+        row_names::{as_text, counted_unit, vm_name, with_name},
+        units::{duration, percent, plural, rate, rough_duration, rough_percent},
     },
+    model::VMEXIT,
     view::{DiffReport, DiffRow, DiffState, RateChange, TimeChange},
 };
 
@@ -25,41 +30,62 @@ pub fn write_exits_diff(
     out: &mut impl Write,
 ) -> io::Result<()> {
     if report.rows.is_empty() {
-        writeln!(out, "{INDENT}no VM exits, neither in the baseline nor now")?;
+        let what = match report.kind.as_str() {
+            VMEXIT => "VM exits".to_owned(),
+            kind => format!("events of kind {kind}"),
+        };
+        let text = format!("no {what}, neither in the baseline nor now");
+        write_sentence(&text, style, out)?;
     } else {
         let (table, hidden) = diff_table(report, style);
         table.write(style, out)?;
         if !hidden.is_empty() {
-            writeln!(
-                out,
-                "{INDENT}(not shown in this width: {})",
-                hidden.join(", ")
-            )?;
+            let text = format!("(not shown in this width: {})", hidden.join(", "));
+            write_sentence(&text, style, out)?;
         }
     }
     let hidden = report.row_count - report.rows.len();
     if hidden > 0 {
         let rows = plural(hidden as u64, "more row");
-        writeln!(out, "{INDENT}{rows} (hidden by --top)")?;
+        write_sentence(&format!("{rows} (hidden by --top)"), style, out)?;
     }
-    writeln!(
-        out,
-        "\n{INDENT}{}, compared with a baseline of {}; cost excludes idle time",
+    let text = format!(
+        "{}, compared with {}; cost excludes idle time",
         duration(report.elapsed_ns),
-        duration(report.baseline_elapsed_ns)
-    )?;
+        describe_baseline(report)
+    );
+    writeln!(out)?;
+    write_sentence(&text, style, out)?;
     if report.baseline_left_out > 0 {
         let text = format!(
-            "{INDENT}incomplete: --top hid {} of the baseline; rows marked new may be among them",
+            "incomplete: --top hid {} of the baseline; rows marked new may be among them",
             plural(report.baseline_left_out, "row")
         );
-        writeln!(out, "{}", style.warning(&text))?;
+        write_warning(&text, style, out)?;
     }
     if report.baseline_incomplete {
-        let text = format!("{INDENT}incomplete: the baseline reports losses");
-        writeln!(out, "{}", style.warning(&text))?;
+        write_warning("incomplete: the baseline reports losses", style, out)?;
     }
-    write_loss(&report.loss, 0, style, out)
+    write_loss(&report.loss, (0, counted_unit(&report.kind)), style, out)
+}
+
+/// Describes the baseline: `a baseline of 2.000 s (before.json; host1; Linux 6.12.57; 2026-11-25 14:17:09.123 to 14:17:11.123 CET)`.
+fn describe_baseline(report: &DiffReport) -> String {
+    let baseline = &report.baseline;
+    let kernel = baseline.kernel.as_deref();
+    let times = baseline.start.as_deref().zip(baseline.end.as_deref());
+    let facts = [
+        Some(as_text(&baseline.file).into_owned()).filter(|it| !it.is_empty()),
+        baseline.host.as_deref().map(|it| as_text(it).into_owned()),
+        kernel.map(|it| format!("Linux {}", as_text(it))),
+        times.and_then(|(start, end)| local_time::range_of_utc(start, end)),
+    ];
+    let facts: Vec<_> = facts.into_iter().flatten().collect();
+    let length = duration(report.baseline_elapsed_ns);
+    match facts.is_empty() {
+        true => format!("a baseline of {length}"),
+        false => format!("a baseline of {length} ({})", facts.join("; ")),
+    }
 }
 
 /// Creates the table with the columns that fit into a line. Also returns the headings of those that do not fit.
@@ -69,13 +95,17 @@ fn diff_table(report: &DiffReport, style: TextStyle) -> (TextTable, Vec<&'static
         header.push(match *by {
             "vm" => "VM",
             "vcpu" => "vCPU",
-            _ if report.kind == crate::model::VMEXIT => "exit reason",
+            _ if report.kind == VMEXIT => "exit reason",
             _ => "event",
         });
     }
     let names = header.len();
+    let rate_name = match counted_unit(&report.kind) {
+        "exit" => "exits/s",
+        _ => "events/s",
+    };
     header.extend([
-        "exits/s", "change", "cost/s", "change", "mean", "change", "p99", "change",
+        rate_name, "change", "cost/s", "change", "mean", "change", "p99", "change",
     ]);
     let mut table = TextTable::new(&header, 0..names);
     for row in &report.rows {
@@ -84,14 +114,12 @@ fn diff_table(report: &DiffReport, style: TextStyle) -> (TextTable, Vec<&'static
             state, rate_per_s, ..
         } = row;
         cells.extend([rate(rate_per_s.now), rate_change(*state, rate_per_s)]);
-        for (times, format) in [
-            (&row.cost_ns_per_s, duration as fn(u64) -> String),
-            (&row.mean_ns, duration),
-            (&row.p99_ns, rough_duration),
-        ] {
-            let now = times.now.map_or_else(String::new, format);
-            cells.extend([now, change(times, format)]);
+        for times in [&row.cost_ns_per_s, &row.mean_ns] {
+            let now = times.now.map_or_else(String::new, duration);
+            cells.extend([now, change(times)]);
         }
+        let p99 = row.p99_ns.now.map_or_else(String::new, rough_duration);
+        cells.extend([p99, rough_change(&row.p99_ns)]);
         table.add_row(cells);
     }
     let mut hidden = Vec::new();
@@ -130,7 +158,7 @@ fn rate_change(state: DiffState, change: &RateChange) -> String {
         DiffState::Gone => format!("gone (-{})", rate(change.before)),
         DiffState::Both => {
             let number = format!("{}{}", sign(change.change < 0.0), rate(change.change.abs()));
-            with_share(number, change.change, change.before)
+            with_share(number, change.change, change.before, percent)
         }
     }
 }
@@ -139,14 +167,35 @@ fn rate_change(state: DiffState, change: &RateChange) -> String {
     clippy::cast_precision_loss,
     reason = "a share needs no more precision"
 )]
-fn change(times: &TimeChange, format: fn(u64) -> String) -> String {
+fn change(times: &TimeChange) -> String {
     match (times.change, times.before) {
         (Some(change), Some(before)) => {
-            let number = format!("{}{}", sign(change < 0), format(change.unsigned_abs()));
-            with_share(number, change as f64, before as f64)
+            let number = format!("{}{}", sign(change < 0), duration(change.unsigned_abs()));
+            with_share(number, change as f64, before as f64, percent)
         }
         _ => String::new(),
     }
+}
+
+/// Describes the change of a percentile, which is accurate to 5 %. It is `~` if the times are in the same bucket of the histogram or
+/// in adjacent ones, because then they may be equal.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share needs no more precision"
+)]
+fn rough_change(times: &TimeChange) -> String {
+    let (Some(before), Some(now), Some(change)) = (times.before, times.now, times.change) else {
+        return String::new();
+    };
+    if bucket_index(before).abs_diff(bucket_index(now)) <= 1 {
+        return "~".to_owned();
+    }
+    let number = format!(
+        "{}{}",
+        sign(change < 0),
+        rough_duration(change.unsigned_abs())
+    );
+    with_share(number, change as f64, before as f64, rough_percent)
 }
 
 fn sign(is_negative: bool) -> char {
@@ -155,13 +204,13 @@ fn sign(is_negative: bool) -> char {
 
 /// Appends the relative change to an absolute one: `+5 (+50.00%)`. It is omitted if it is 0, not
 /// defined, or at least 1000 %.
-fn with_share(number: String, change: f64, before: f64) -> String {
+fn with_share(number: String, change: f64, before: f64, format: fn(f64) -> String) -> String {
     if before == 0.0 || change == 0.0 {
         return number;
     }
     let share = change.abs() / before;
     let share = if share < 10.0 {
-        percent(share)
+        format(share)
     } else {
         return number;
     };
@@ -171,7 +220,7 @@ fn with_share(number: String, change: f64, before: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Loss;
+    use crate::{model::Loss, view::BaselineOrigin};
 
     fn times(before: u64, now: u64) -> TimeChange {
         TimeChange {
@@ -230,6 +279,13 @@ mod tests {
             by: vec!["vm", "vcpu", "reason"],
             start_ns: 0,
             elapsed_ns: 1_000_000_000,
+            baseline: BaselineOrigin {
+                file: "before\x1b.json".into(),
+                host: Some("host1".into()),
+                kernel: Some("6.12.57".into()),
+                start: None,
+                end: None,
+            },
             baseline_elapsed_ns: 2_000_000_000,
             row_count: 3,
             rows: vec![row, gone],
@@ -251,6 +307,16 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_percentiles_have_two_digits_and_are_none_within_a_bucket() {
+        assert_eq!(rough_change(&times(1_600, 1_600)), "~");
+        assert_eq!(rough_change(&times(1_600, 1_640)), "~");
+        assert_eq!(rough_change(&times(1_530, 1_540)), "~");
+        assert_eq!(rough_change(&times(1_600, 2_437)), "+840 ns (+52%)");
+        assert_eq!(rough_change(&times(9_754, 1_667)), "-8.1 us (-83%)");
+        assert_eq!(rough_change(&NONE), "");
+    }
+
+    #[test]
     fn each_number_is_followed_by_its_change() {
         let mut out = Vec::new();
         write_exits_diff(&report(), TextStyle::default(), &mut out).unwrap();
@@ -258,12 +324,12 @@ mod tests {
         assert_eq!(
             text.lines().collect::<Vec<_>>(),
             [
-                "  VM   vCPU     event                           exits/s          change    cost/s                change      mean               change  p99  change",
-                "  web  unknown  msr 0x6e0 write (TSC_DEADLINE)      300  +100 (+50.00%)  500.0 us   -500.0 us (-50.00%)  1.667 us  -3.333 us (-66.66%)",
-                "  web  unknown  msr 0x10 read                         0     gone (-7.0)      0 ns  -7.000 us (-100.00%)",
+                "  VM   vCPU     event                           events/s          change    cost/s                change      mean               change  p99  change",
+                "  web  unknown  msr 0x6e0 write (TSC_DEADLINE)       300  +100 (+50.00%)  500.0 us   -500.0 us (-50.00%)  1.667 us  -3.333 us (-66.66%)",
+                "  web  unknown  msr 0x10 read                          0     gone (-7.0)      0 ns  -7.000 us (-100.00%)",
                 "  1 more row (hidden by --top)",
                 "",
-                "  1.000 s, compared with a baseline of 2.000 s; cost excludes idle time",
+                "  1.000 s, compared with a baseline of 2.000 s (before\\x1b.json; host1; Linux 6.12.57); cost excludes idle time",
                 "  incomplete: --top hid 4 rows of the baseline; rows marked new may be among them",
                 "  incomplete: the baseline reports losses",
                 "  complete: no events were lost",

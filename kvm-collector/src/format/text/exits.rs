@@ -3,14 +3,21 @@
 use std::io::{self, Write};
 
 use super::{
-    advice::write_advice, exits_table::exits_table, histogram::write_histogram,
-    idle_vms::write_idle_vms, loss::write_loss, style::TextStyle, table::INDENT,
+    advice::write_advice,
+    exits_table::exits_table,
+    histogram::write_histogram,
+    idle_vms::write_idle_vms,
+    loss::write_loss,
+    style::TextStyle,
     vcpu_table::vcpu_table,
+    wrap::{write_sentence, write_title},
 };
 use crate::{
-    format::units::{duration, plural},
+    format::{
+        row_names::counted_unit,
+        units::{duration, plural},
+    },
     model::VMEXIT,
-    outside_text::OutsideText,
     view::{ExitRow, ExitsReport},
 };
 
@@ -24,69 +31,72 @@ pub fn write_exits(
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    let unit = counted_unit(&report.kind);
     if report.rows.is_empty() {
         match report.kind.as_str() {
-            VMEXIT => writeln!(out, "{INDENT}no VM exits")?,
-            kind => writeln!(out, "{INDENT}no events of kind {}", OutsideText::new(kind))?,
+            VMEXIT => write_sentence("no VM exits", style, out)?,
+            kind => write_sentence(&format!("no events of kind {kind}"), style, out)?,
         }
     } else {
         let (table, hidden) = exits_table(report, columns, style);
         table.write(style, out)?;
         if !hidden.is_empty() {
             let hidden = hidden.join(", ");
-            writeln!(
-                out,
-                "{INDENT}(not shown in this width: {hidden}; --columns selects)"
-            )?;
+            let text = format!("(not shown in this width: {hidden}; --columns selects)");
+            write_sentence(&text, style, out)?;
         }
     }
     let hidden = report.row_count - report.rows.len();
     if hidden > 0 {
         let rows = plural(hidden as u64, "more row");
-        writeln!(out, "{INDENT}{rows} (hidden by --top)")?;
+        write_sentence(&format!("{rows} (hidden by --top)"), style, out)?;
     }
     for row in report.rows.iter().filter(|row| !row.histogram.is_empty()) {
-        write_histogram(row, style, out)?;
+        write_histogram(row, unit, style, out)?;
     }
     let is_by_vcpu = |row: &ExitRow| row.vcpu.is_some() || row.tid.is_some();
     if report.rows.iter().any(is_by_vcpu) {
-        writeln!(
-            out,
-            "\n{INDENT}{}",
-            style.bold("where the vCPUs' time went")
-        )?;
+        writeln!(out)?;
+        write_title("where the vCPUs' time went", style, out)?;
         vcpu_table(report, style).write(style, out)?;
     }
     if let Some(vms) = &report.vms_without_exits {
         write_idle_vms(vms, style, out)?;
     }
-    write_advice(&report.rows, style, out)?;
-    writeln!(
-        out,
-        "\n{INDENT}{} in {}; {} from exit to next entry: cost {}, idle {}{}",
-        plural(report.count, "exit"),
-        duration(report.elapsed_ns),
-        duration(report.time_ns),
+    write_advice(&report.rows, unit, style, out)?;
+    writeln!(out)?;
+    write_sentence(&describe_totals(report), style, out)?;
+    if report.untimed > 0 {
+        let text = format!(
+            "{} without a duration: the exit or the next entry was not seen",
+            plural(report.untimed, unit)
+        );
+        write_sentence(&text, style, out)?;
+    }
+    write_loss(&report.loss, (report.open, unit), style, out)
+}
+
+/// Describes the totals of all rows. The rows of `--kind` are events, to which the time of their exits is charged.
+fn describe_totals(report: &ExitsReport) -> String {
+    let number = plural(report.count, counted_unit(&report.kind));
+    let (elapsed, time) = (duration(report.elapsed_ns), duration(report.time_ns));
+    let start = match report.kind.as_str() {
+        VMEXIT => format!("{number} in {elapsed}; {time} from exit to next entry"),
+        kind => format!("{number} of kind {kind} in {elapsed}; {time} of the time of their exits"),
+    };
+    format!(
+        "{start}: cost {}, idle {}{}",
         duration(report.time_ns.saturating_sub(report.idle_ns)),
         duration(report.idle_ns),
         idle_parts(report)
-    )?;
-    let untimed = sum(report, |row| row.untimed);
-    if untimed > 0 {
-        writeln!(
-            out,
-            "{INDENT}{} without a duration: the exit or the next entry was not seen",
-            plural(untimed, "exit")
-        )?;
-    }
-    write_loss(&report.loss, report.open, style, out)
+    )
 }
 
 /// Explains idle time that is not in the column `halted`: without an interrupt controller in the kernel, the guest's halts wait
-/// in the VMM. Empty if there is none, or if --top hides rows.
+/// in the VMM. Empty if there is none.
 fn idle_parts(report: &ExitsReport) -> String {
-    let halted_ns = sum(report, |row| row.halted_ns);
-    if report.idle_ns <= halted_ns || report.rows.len() < report.row_count {
+    let halted_ns = report.halted_ns;
+    if report.idle_ns <= halted_ns {
         return String::new();
     }
     format!(
@@ -94,13 +104,6 @@ fn idle_parts(report: &ExitsReport) -> String {
         duration(halted_ns),
         duration(report.idle_ns - halted_ns)
     )
-}
-
-fn sum(report: &ExitsReport, field: fn(&ExitRow) -> u64) -> u64 {
-    report
-        .rows
-        .iter()
-        .fold(0, |sum, row| sum.saturating_add(field(row)))
 }
 
 #[cfg(test)]
@@ -181,6 +184,9 @@ mod tests {
             count: 1234,
             time_ns: 5_000_000,
             idle_ns: 0,
+            halted_ns: 0,
+            max_ns: 2_000_000,
+            untimed: 0,
             row_count: 3,
             rows: vec![
                 row("hlt", 1000, 4_000_000),
@@ -263,6 +269,7 @@ mod tests {
     #[test]
     fn rows_without_durations_show_dashes() {
         let mut report = report(Loss::default());
+        report.untimed = 6;
         report.rows = vec![ExitRow {
             open: 1,
             untimed: 6,
@@ -276,6 +283,61 @@ mod tests {
         assert_eq!(cells[0], "50.00%");
         assert_eq!(cells[1..], ["-"; 11]);
         assert!(text.contains("6 exits without a duration"), "{text}");
+    }
+
+    #[test]
+    fn footers_count_hidden_rows_too() {
+        let mut report = report(Loss::default());
+        report.rows.truncate(1);
+        (report.untimed, report.idle_ns, report.halted_ns) = (9, 4_000_000, 1_000_000);
+        let mut out = Vec::new();
+        write_exits(&report, &[], TextStyle::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("  9 exits without a duration"), "{text}");
+        assert!(
+            text.contains("(halted 1.000 ms, waiting in the VMM because of a halt 3.000 ms)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn rows_of_a_kind_are_called_events() {
+        let mut report = report(Loss::default());
+        (report.kind, report.untimed) = ("pio".into(), 2);
+        let mut out = Vec::new();
+        write_exits(&report, &[], TextStyle::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in [
+            "1,234 events of kind pio in 2.000 s; 5.000 ms of the time of their exits: cost",
+            "2 events without a duration",
+            "1 event of exits in progress at the end",
+            "with the events/s",
+            "vCPU  events  ",
+            "hlt: time of the exit that is charged to an event",
+        ] {
+            assert!(text.contains(line), "no `{line}` in {text}");
+        }
+    }
+
+    #[test]
+    fn sentences_fit_into_the_width() {
+        let loss = Loss {
+            lost: 1,
+            unmatched: 2000,
+            ..Loss::default()
+        };
+        let style = TextStyle {
+            max_width: Some(60),
+            ..TextStyle::default()
+        };
+        let mut out = Vec::new();
+        write_exits(&report(loss), &[], style, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let is_sentence = |line: &&str| !line.contains("web (pid 7)  0") && !line.contains("##");
+        for line in text.lines().filter(is_sentence) {
+            assert!(line.chars().count() <= 60, "{line}");
+        }
+        assert!(text.contains("\n    "), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{style::TextStyle, table::INDENT};
+use super::{style::TextStyle, wrap::write_title};
 use crate::{
     format::{local_time, row_names::as_text, units::duration},
     view::ReportOrigin,
@@ -34,7 +34,8 @@ pub fn write_heading(
     for selected in origin.selection.descriptions() {
         line += &format!("; {selected}");
     }
-    writeln!(out, "\n{INDENT}{}", style.bold(&line))
+    writeln!(out)?;
+    write_title(&line, style, out)
 }
 
 /// Writes the line above each report: the time that it covers. `is_sum` is true for the total of several intervals.
@@ -58,7 +59,8 @@ pub fn write_period(
         Some(range) => format!("{prefix}{range} ({length})"),
         None => format!("{prefix}{length}"),
     };
-    writeln!(out, "{INDENT}{}\n", style.bold(&line))
+    write_title(&line, style, out)?;
+    writeln!(out)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use kvm_ebpf_common::{BUCKETS_PER_OCTAVE, bucket_index, bucket_start};
 
-use super::{style::TextStyle, table::INDENT};
+use super::{style::TextStyle, table::INDENT, wrap::write_title};
 use crate::{
     format::{
         row_names::{as_text, row_name},
@@ -22,11 +22,16 @@ const BAR: u64 = 50;
 /// Writes the histogram of a row with at most [`MAX_LINES`] lines, or one per power of two. JSON has all buckets.
 pub(super) fn write_histogram(
     row: &ExitRow,
+    unit: &str,
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let title = format!("{}: time from exit to next entry", row_name(row, as_text));
-    writeln!(out, "\n{INDENT}{}", style.bold(&title))?;
+    let what = match unit {
+        "exit" => "time from exit to next entry",
+        _ => "time of the exit that is charged to an event",
+    };
+    writeln!(out)?;
+    write_title(&format!("{}: {what}", row_name(row, as_text)), style, out)?;
     let buckets = merge(&row.histogram);
     let largest = buckets.iter().map(|it| it.count).max().unwrap_or(0).max(1);
     for Bucket {

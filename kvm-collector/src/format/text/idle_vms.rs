@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::{style::TextStyle, table::INDENT};
+use super::{
+    style::TextStyle,
+    wrap::{write_indented, write_title},
+};
 use crate::{
     host::{IdleVcpu, IdleVm},
     outside_text::OutsideText,
@@ -17,15 +20,16 @@ pub(super) fn write_idle_vms(
     if vms.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n{INDENT}{}", style.bold("VMs without exits"))?;
+    writeln!(out)?;
+    write_title("VMs without exits", style, out)?;
     for vm in vms {
-        writeln!(
-            out,
-            "{INDENT}{INDENT}{} (pid {}): {}",
+        let text = format!(
+            "{} (pid {}): {}",
             OutsideText::new(&vm.vm).as_name(),
             vm.pid,
             describe(&vm.vcpus)
-        )?;
+        );
+        write_indented(&text, "    ", style, out)?;
     }
     Ok(())
 }

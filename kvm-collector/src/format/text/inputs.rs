@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{
-    style::TextStyle,
-    table::{INDENT, TextTable},
-};
+use super::{style::TextStyle, table::TextTable, wrap::write_sentence};
 use crate::{format::units::duration, view::ReportInput};
 
 /// Writes the recordings of a report, if there are several.
@@ -33,12 +30,14 @@ pub fn write_inputs(
     table.write(style, out)?;
     let elapsed = inputs.iter().map(|it| it.elapsed_ns);
     let elapsed_ns = elapsed.fold(0, u64::saturating_add);
-    writeln!(
-        out,
-        "\n{INDENT}sums of {} recordings; rates and shares are those of their summed duration, {}\n",
+    let text = format!(
+        "sums of {} recordings; rates and shares are those of their summed duration, {}",
         inputs.len(),
         duration(elapsed_ns)
-    )
+    );
+    writeln!(out)?;
+    write_sentence(&text, style, out)?;
+    writeln!(out)
 }
 
 #[cfg(test)]

@@ -2,15 +2,19 @@
 
 use std::io::{self, Write};
 
-use super::{style::TextStyle, table::INDENT};
+use super::{
+    style::TextStyle,
+    table::INDENT,
+    wrap::{write_sentence, write_title},
+};
 use crate::{
     format::{
         local_time,
-        row_names::{as_text, vcpu_name, vm_name, with_name},
+        row_names::{as_text, counted_unit, vcpu_name, vm_name, with_name},
         units::duration,
     },
     outside_text::OutsideText,
-    view::{ReportOrigin, SlowExitRow},
+    view::{ExitsReport, ReportOrigin, SlowExitRow},
 };
 
 /// Writes the heading of a section of slow exits.
@@ -19,12 +23,33 @@ use crate::{
 /// When writing fails.
 pub fn write_slow_exits_heading(
     limit_ns: u64,
+    kind: &str,
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let limit = duration(limit_ns);
-    let heading = format!("exits that took longer than {limit}, without halted time");
-    writeln!(out, "{INDENT}{}", style.bold(&heading))
+    let (limit, unit) = (duration(limit_ns), counted_unit(kind));
+    let heading = format!("{unit}s that took longer than {limit}, without halted time");
+    write_title(&heading, style, out)
+}
+
+/// Writes that no exit of a report was slow, and how long the longest took. The report must have all slow exits.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_no_slow_exit(
+    report: &ExitsReport,
+    limit_ns: u64,
+    style: TextStyle,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let (limit, unit) = (duration(limit_ns), counted_unit(&report.kind));
+    let longest = match (report.max_ns, report.halted_ns) {
+        (0, _) => String::new(),
+        (ns, 0) => format!("; the longest took {}", duration(ns)),
+        (ns, _) => format!("; with halted time, the longest took {}", duration(ns)),
+    };
+    let text = format!("no {unit} took longer than {limit}, without halted time{longest}");
+    write_sentence(&text, style, out)
 }
 
 /// Writes one line about a slow exit: when it ended, in local time, or in seconds of the clock of the events if a recording does

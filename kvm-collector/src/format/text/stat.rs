@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use super::{
     loss::write_loss,
     style::TextStyle,
-    table::{INDENT, TextTable},
+    table::TextTable,
+    wrap::{write_sentence, write_title},
 };
 use crate::{
     format::{
@@ -28,12 +29,12 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
         .filter(|event| event.count == 0)
         .count();
     if zeros > 0 && !style.show_zeros {
-        writeln!(
-            out,
-            "{INDENT}{zeros} of {} did not occur (--zeros shows {})",
+        let text = format!(
+            "{zeros} of {} did not occur (--zeros shows {})",
             plural(report.events.len() as u64, "event"),
             if zeros == 1 { "it" } else { "them" }
-        )?;
+        );
+        write_sentence(&text, style, out)?;
     }
     for vm in &report.vms {
         let host = vm
@@ -42,11 +43,12 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
             .map(|host| format!("{}: ", as_text(host)));
         let name = vm_name(&vm.vm, vm.pid, as_text);
         let title = format!("{}{name}", host.unwrap_or_default());
-        writeln!(out, "\n{INDENT}{}", style.bold(&title))?;
+        writeln!(out)?;
+        write_title(&title, style, out)?;
         write_events(vm.events.iter(), style, out)?;
     }
     writeln!(out)?;
-    write_loss(&report.loss, 0, style, out)
+    write_loss(&report.loss, (0, "event"), style, out)
 }
 
 fn write_events<'a>(

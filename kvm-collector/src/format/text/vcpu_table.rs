@@ -3,7 +3,7 @@
 use super::{style::TextStyle, table::TextTable};
 use crate::{
     format::{
-        row_names::{as_text, vcpu_name, vm_name},
+        row_names::{as_text, counted_unit, vcpu_name, vm_name},
         units::{count, duration, percent},
     },
     view::{ExitsReport, VcpuRow},
@@ -17,7 +17,11 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> TextTable {
     if has_hosts {
         header.push("host");
     }
-    header.extend(["VM", "vCPU", "exits", "guest", "kernel", "VMM", "halted"]);
+    let counted = match counted_unit(&report.kind) {
+        "exit" => "exits",
+        _ => "events",
+    };
+    header.extend(["VM", "vCPU", counted, "guest", "kernel", "VMM", "halted"]);
     if report.preempt_watched {
         header.push("preempted");
     }
@@ -56,7 +60,7 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> TextTable {
         // The share in the guest and the exit in progress are most important, because no other table has them.
         let ranks = header.iter().map(|name| match *name {
             "kernel" => 5,
-            "exits" => 4,
+            "exits" | "events" => 4,
             "halted" => 3,
             "VMM" => 2,
             "preempted" => 1,

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, io::BufRead};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     baseline_error::BaselineError,
     row_stats::{RowId, RowStats, merge_by_id, stable_vm_name},
 };
-use crate::bounds::read_last_line;
+use crate::{bounds::read_last_line, view::SelectedBy};
 
 /// Maximum size of a report. A row has 600 bytes.
 const MAX_LINE_BYTES: u64 = 64 << 20;
@@ -16,11 +16,32 @@ const MAX_LINE_BYTES: u64 = 64 << 20;
 /// Maximum size of a file with several reports. A file with a report per second of a day fits.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// Which report a comparison is made with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BaselineOrigin {
+    /// Path of the file with the report.
+    pub file: String,
+    /// Name of the measured host; `None` if the report does not name it.
+    pub host: Option<String>,
+    /// Release of the host's kernel.
+    pub kernel: Option<String>,
+    /// Start of the report's interval, in UTC; `None` if the report does not contain the date.
+    pub start: Option<String>,
+    /// End of the report's interval.
+    pub end: Option<String>,
+}
+
 /// An earlier `exits` report to compare with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
     /// The counted kind of event.
     pub(super) kind: String,
+    /// Which report it is.
+    pub(super) origin: BaselineOrigin,
+    /// What was selected; `None` if the report does not state it.
+    selection: Option<SelectedBy>,
+    /// Whether preemption was measured; `None` if the report does not state it.
+    preempt_watched: Option<bool>,
     /// The grouping of the rows; `None` if the report neither states it nor has a row to infer it
     /// from.
     by: Option<Vec<String>>,
@@ -42,9 +63,13 @@ struct JsonView {
 /// The fields of a JSON report that are compared. Other fields are ignored.
 #[derive(Deserialize)]
 struct JsonReport {
-    #[serde(default)]
+    host: Option<String>,
+    kernel: Option<String>,
+    start: Option<String>,
+    end: Option<String>,
+    selection: Option<SelectedBy>,
+    preempt_watched: Option<bool>,
     kind: Option<String>,
-    #[serde(default)]
     by: Option<Vec<String>>,
     elapsed_ns: u64,
     #[serde(default)]
@@ -144,12 +169,58 @@ impl Baseline {
             kind: report
                 .kind
                 .unwrap_or_else(|| crate::model::VMEXIT.to_owned()),
+            origin: BaselineOrigin {
+                file: String::new(),
+                host: report.host,
+                kernel: report.kernel,
+                start: report.start,
+                end: report.end,
+            },
+            selection: report.selection,
+            preempt_watched: report.preempt_watched,
             by,
             elapsed_ns: report.elapsed_ns,
             rows: merge_by_id(rows),
             hidden_rows: report.row_count.saturating_sub(shown_rows),
             is_incomplete: report.loss.values().any(|lost| lost.unwrap_or(0) > 0),
         })
+    }
+
+    /// Sets the path of the file, which comparisons name.
+    #[must_use]
+    pub fn with_file(mut self, file: String) -> Self {
+        self.origin.file = file;
+        self
+    }
+
+    /// Checks that a report of this selection can be compared with the baseline. A baseline that does not state its own can be
+    /// compared with any.
+    ///
+    /// # Errors
+    /// [`BaselineError::OtherSelection`] or [`BaselineError::OtherPreempt`].
+    pub fn check_selection(
+        &self,
+        selection: &SelectedBy,
+        preempt_watched: bool,
+    ) -> Result<(), BaselineError> {
+        if let Some(theirs) = &self.selection
+            && !theirs.selects_the_same(selection)
+        {
+            return Err(BaselineError::OtherSelection {
+                theirs: theirs.command_line(),
+                ours: selection.command_line(),
+            });
+        }
+        match self.preempt_watched {
+            Some(theirs) if theirs != preempt_watched => {
+                let name = |is_watched| if is_watched { "with" } else { "without" };
+                Err(BaselineError::OtherPreempt {
+                    theirs: name(theirs),
+                    ours: name(preempt_watched),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks that a report with this kind and grouping can be compared with the baseline.
@@ -288,12 +359,12 @@ mod tests {
         let error = baseline.check("msr", &["vm"]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "it was made with --kind vmexit, but --kind msr is requested"
+            "it was made with --kind vmexit, but --kind msr is requested: use --kind vmexit, or make the baseline again"
         );
         let error = baseline.check("vmexit", &["reason"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "its rows are grouped by vm,vcpu,reason, but --by reason is requested"
+            "its rows are grouped by vm,vcpu,reason, but --by reason is requested: use --by vm,vcpu,reason, or make the baseline again"
         );
         // Without rows, the grouping cannot be inferred.
         let empty = br#"{"view":"exits","elapsed_ns":1,"rows":[]}"#;
@@ -302,6 +373,38 @@ mod tests {
         let with_grouping = br#"{"view":"exits","elapsed_ns":1,"by":["reason"],"rows":[]}"#;
         let with_grouping = Baseline::read(&with_grouping[..]).unwrap();
         assert!(with_grouping.check("vmexit", &["vm"]).is_err());
+    }
+
+    #[test]
+    fn another_selection_is_refused() {
+        let read = |fields: &str| {
+            let text = format!(r#"{{"view":"exits","elapsed_ns":1,{fields}"rows":[]}}"#);
+            Baseline::read(text.as_bytes()).unwrap()
+        };
+        let web = SelectedBy {
+            vm: vec!["web".to_owned()],
+            ..SelectedBy::default()
+        };
+        let of_db = read(r#""selection":{"vm":["db"],"pid":[7],"from":"1s"},"#);
+        let error = of_db.check_selection(&web, false).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "its selection is --vm db -p 7, but the selection of this command is --vm web: select the same, or make the baseline again"
+        );
+        let of_web = read(r#""selection":{"vm":["web"],"until":"1s"},"preempt_watched":true,"#);
+        assert_eq!(of_web.check_selection(&web, true), Ok(()));
+        let error = of_web.check_selection(&web, false).unwrap_err().to_string();
+        assert!(
+            error.starts_with("it was made with --preempt, but this command is without"),
+            "{error}"
+        );
+        assert!(
+            of_web
+                .check_selection(&SelectedBy::default(), true)
+                .is_err()
+        );
+        // A report that states no selection can be compared with any.
+        assert_eq!(read("").check_selection(&web, true), Ok(()));
     }
 
     proptest! {

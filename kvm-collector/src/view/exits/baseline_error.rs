@@ -33,7 +33,9 @@ pub enum BaselineError {
     #[error("its `elapsed_ns` is 0, so it has no rates to compare with")]
     NoTime,
     /// The report counts another kind of event.
-    #[error("it was made with --kind {theirs}, but --kind {ours} is requested")]
+    #[error(
+        "it was made with --kind {theirs}, but --kind {ours} is requested: use --kind {theirs}, or make the baseline again"
+    )]
     OtherKind {
         /// The kind of the baseline.
         theirs: String,
@@ -41,11 +43,33 @@ pub enum BaselineError {
         ours: String,
     },
     /// The rows of the report are grouped differently.
-    #[error("its rows are grouped by {theirs}, but --by {ours} is requested")]
+    #[error(
+        "its rows are grouped by {theirs}, but --by {ours} is requested: use --by {theirs}, or make the baseline again"
+    )]
     OtherGroups {
         /// The grouping of the baseline.
         theirs: String,
         /// The requested grouping.
         ours: String,
+    },
+    /// The report is about other VMs, vCPUs, threads or reasons.
+    #[error(
+        "its selection is {theirs}, but the selection of this command is {ours}: select the same, or make the baseline again"
+    )]
+    OtherSelection {
+        /// The selection of the baseline.
+        theirs: String,
+        /// The requested selection.
+        ours: String,
+    },
+    /// Only one of the reports measured preemption.
+    #[error(
+        "it was made {theirs} --preempt, but this command is {ours} --preempt: measure both in the same way, because --preempt makes context switches slower"
+    )]
+    OtherPreempt {
+        /// `with` or `without`.
+        theirs: &'static str,
+        /// `with` or `without`.
+        ours: &'static str,
     },
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{
-    baseline::Baseline,
+    baseline::{Baseline, BaselineOrigin},
     change::{RateChange, TimeChange, ns_per_s, rate},
     options::SortKey,
     report::ExitsReport,
@@ -89,6 +89,8 @@ pub struct DiffReport {
     pub start_ns: u64,
     /// Length of this report's interval.
     pub elapsed_ns: u64,
+    /// Which report the baseline is.
+    pub baseline: BaselineOrigin,
     /// Length of the baseline's interval.
     pub baseline_elapsed_ns: u64,
     /// Number of rows, including those that `--top` hides.
@@ -132,6 +134,7 @@ impl DiffReport {
             by: report.by.clone(),
             start_ns: report.start_ns,
             elapsed_ns: report.elapsed_ns,
+            baseline: baseline.origin.clone(),
             baseline_elapsed_ns: baseline.elapsed_ns,
             row_count,
             rows,

@@ -28,7 +28,7 @@ mod vcpu_row;
 mod vcpu_time;
 
 pub use crate::knowledge::advice::Advice;
-pub use baseline::Baseline;
+pub use baseline::{Baseline, BaselineOrigin};
 pub use baseline_error::BaselineError;
 pub use change::{RateChange, TimeChange};
 pub use details::{Bucket, CauseRow, Percentile};

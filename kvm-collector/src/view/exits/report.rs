@@ -37,6 +37,12 @@ pub struct ExitsReport {
     pub time_ns: u64,
     /// Part of `time_ns` during which the guests were idle.
     pub idle_ns: u64,
+    /// Part of `time_ns` during which the vCPUs were halted in the kernel.
+    pub halted_ns: u64,
+    /// Longest duration of these exits.
+    pub max_ns: u64,
+    /// Number of exits whose start or end was not seen. They have no duration.
+    pub untimed: u64,
     /// Number of rows, including those that `--top` hides.
     pub row_count: usize,
     /// The rows.
@@ -130,6 +136,9 @@ impl ExitsReport {
             count: all.count,
             time_ns: all.total_ns,
             idle_ns: all_idle_ns,
+            halted_ns: all.halted_ns,
+            max_ns: all.extremes.max_ns,
+            untimed: all.untimed,
             row_count,
             rows,
             vcpus: vcpu_rows(groups, labels),
