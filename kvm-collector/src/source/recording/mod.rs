@@ -3,6 +3,7 @@
 mod attr_selection;
 mod clock;
 mod names;
+mod period;
 mod playback;
 mod player;
 mod prefetch;
