@@ -9,7 +9,7 @@ use std::{
 use anyhow::bail;
 
 use super::{
-    origin::known_name, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
+    origin, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
     usage::bail_usage,
 };
 use crate::{
@@ -23,10 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RecordingFile {
     pub(super) path: PathBuf,
-    hostname: Option<String>,
-    boot_id: Option<String>,
-    release: Option<String>,
-    wall_offset_ns: Option<u64>,
+    origin: ReportOrigin,
 }
 
 /// Refuses intervals, and times that differ by host.
@@ -77,15 +74,7 @@ impl RecordingFile {
     /// file.
     pub(super) fn host(&self) -> String {
         let path = || self.path.display().to_string();
-        self.hostname.clone().unwrap_or_else(path)
-    }
-
-    fn utc(&self, time_ns: u64) -> Option<String> {
-        let origin = ReportOrigin {
-            wall_offset_ns: self.wall_offset_ns,
-            ..ReportOrigin::new(SelectedBy::default())
-        };
-        origin.utc(time_ns)
+        self.origin.host.clone().unwrap_or_else(path)
     }
 }
 
@@ -103,10 +92,7 @@ impl SeveralRecordings {
             let metadata = recording.metadata();
             files.push(RecordingFile {
                 path: path.clone(),
-                hostname: known_name(metadata.hostname.clone()),
-                boot_id: metadata.boot_id.clone(),
-                release: metadata.release.clone(),
-                wall_offset_ns: metadata.wall_offset_ns(),
+                origin: origin::of_recording(path, metadata, SelectedBy::default()),
             });
             let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
             let Some(exit) = recording.formats().iter().find(is_exit) else {
@@ -167,28 +153,21 @@ impl SeveralRecordings {
         let file = &self.files[index];
         warn_if_damaged(summary, &file.path);
         self.processes.extend(summary.processes.iter().cloned());
-        if let Err(outside) = range.check(summary, file.wall_offset_ns, &file.path) {
+        let wall_offset_ns = file.origin.wall_offset_ns;
+        if let Err(outside) = range.check(summary, wall_offset_ns, &file.path) {
             log::warn!("{}: left out: {outside}", file.path.display());
             return false;
         }
-        let times_ns = summary.period_ns;
-        self.inputs.push(ReportInput {
-            path: file.path.display().to_string(),
-            host: file.hostname.clone(),
-            boot_id: file.boot_id.clone(),
-            kernel: file.release.clone(),
-            start: times_ns.and_then(|(start_ns, _)| file.utc(start_ns)),
-            end: times_ns.and_then(|(_, end_ns)| file.utc(end_ns)),
-            elapsed_ns: times_ns.map_or(0, |(start_ns, end_ns)| end_ns.saturating_sub(start_ns)),
-        });
-        let input_times = |(start_ns, end_ns): (u64, u64)| match file.wall_offset_ns {
+        let input = ReportInput::new(&file.origin, summary.period_ns);
+        self.inputs.push(input);
+        let input_times = |(start_ns, end_ns): (u64, u64)| match wall_offset_ns {
             Some(offset_ns) => InputTimes::Dates(
                 start_ns.wrapping_add(offset_ns),
                 end_ns.wrapping_add(offset_ns),
             ),
             None => InputTimes::OfClock,
         };
-        self.times_ns.push(times_ns.map(input_times));
+        self.times_ns.push(summary.period_ns.map(input_times));
         true
     }
 

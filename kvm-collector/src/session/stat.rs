@@ -70,7 +70,7 @@ pub async fn live(
 /// # Errors
 /// When the recording cannot be read, or the first error of `report`.
 pub fn recorded(
-    recording: Recording,
+    mut recording: Recording,
     formats: &[Format],
     options: &PlaybackOptions,
     per_vm: bool,
@@ -78,6 +78,9 @@ pub fn recorded(
     mut report: impl FnMut(ReportPeriod, Option<u64>, &StatReport) -> anyhow::Result<()>,
     check: impl FnOnce(&RecordingSummary) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
+    if per_vm {
+        recording.identify_vms();
+    }
     let mut counter = EventCounter::new(formats, per_vm);
     let zero_counts = |time_ns| CountsSnapshot {
         time_ns,
@@ -99,6 +102,7 @@ pub fn recorded(
         let start_ns = context.start_ns.unwrap_or(*end_ns);
         let vm_name = |tgid| context.names.vm_name(tgid);
         let now = counter.counts(*end_ns, &vm_name, *context.loss);
+        let now = now.with_vms_only(|tgid| context.names.is_vm(tgid));
         let intervals =
             intervals.get_or_insert_with(|| IntervalTracker::new(zero_counts(start_ns)));
         let interval = intervals.end_interval(&now, |earlier, now| {
@@ -110,6 +114,7 @@ pub fn recorded(
     let (start_ns, end_ns) = summary.period_ns.unwrap_or_default();
     let vm_name = |tgid| summary.names.vm_name(tgid);
     let now = counter.counts(end_ns, &vm_name, summary.loss);
+    let now = now.with_vms_only(|tgid| summary.names.is_vm(tgid));
     let total = StatReport::between(start_ns, &zero_counts(start_ns), &now);
     report(
         ReportPeriod::Total,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     collector::{CPUID, contended_vms, report, reports, run},
-    recording_file::{RecordingFile, VM_A, VM_B, entry, event, exit},
+    recording_file::{OTHER_PROCESS, RecordedItem, RecordingFile, VM_A, VM_B, entry, event, exit},
     several::{DATE_NS, facts},
     temporary_folder::TemporaryFolder,
 };
@@ -132,9 +132,77 @@ fn intervals_and_ranges_start_with_the_recording() {
 }
 
 #[test]
+fn a_listing_says_which_recording_it_is_about() {
+    let file = recording();
+    for (args, what) in [
+        (&["list"][..], "events and VMs"),
+        (&["list", "vms"], "VMs"),
+        (&["list", "events"], "events"),
+        (&["list", "reasons"], "exit reasons"),
+    ] {
+        let text = String::from_utf8(run(&file, args).stdout).expect("UTF-8");
+        let mut lines = text.lines().skip(1);
+        let heading = lines.next().expect("a heading");
+        let expected = format!("  {what} of amd, Linux 6.1, recorded in /");
+        assert!(heading.starts_with(&expected), "{heading}");
+        let period = lines.next().expect("a period");
+        assert!(period.starts_with("  2026-11-2"), "{period}");
+        assert!(period.ends_with(" (100.0 us)"), "{period}");
+        let listing = report(&file, &[args, &["--json"]].concat());
+        let recording = &listing["recording"];
+        assert_eq!(recording["host"], "amd");
+        assert_eq!(recording["end"], "2026-11-25T13:17:08.000100000Z");
+        assert_eq!(recording["elapsed_ns"], 100 * NS_PER_US);
+    }
+    let empty = RecordingFile::of_host(&facts("amd", "6.1", DATE_NS), &[]);
+    for args in [&["list"][..], &["list", "events"]] {
+        let text = String::from_utf8(run(&empty, args).stdout).expect("UTF-8");
+        assert!(text.contains("no events; period unknown"), "{text}");
+        let listing = report(&empty, &[args, &["--json"]].concat());
+        assert_eq!(listing["recording"]["start"], Value::Null);
+    }
+    // The period of an unfinished recording is only known if its events are read.
+    let unfinished = RecordingFile::unfinished(&contended_vms());
+    let text = String::from_utf8(run(&unfinished, &["list", "kinds"]).stdout).expect("UTF-8");
+    assert!(
+        !text.contains("unknown") && !text.contains(" us)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn processes_without_vcpus_are_no_vms() {
+    let (vcpu, kernel_thread) = ((VM_A, VM_A + 1), (OTHER_PROCESS, OTHER_PROCESS));
+    let file = RecordingFile::new(&[
+        event(1_000, kernel_thread, "kvm_msr", &[]),
+        exit(2_000, vcpu, 0, CPUID),
+        event(2_500, vcpu, "kvm_msr", &[]),
+        entry(3_000, vcpu, 0),
+        event(4_000, kernel_thread, "kvm_msr", &[]),
+    ]);
+    let pids = |report: &Value| -> Vec<u64> {
+        let vms = report["vms"].as_array().expect("VMs");
+        vms.iter().map(|it| it["pid"].as_u64().unwrap()).collect()
+    };
+    for args in [
+        &["list", "vms"][..],
+        &["list", "vms", "-e", "kvm_msr"],
+        &["stat", "--per-vm"],
+        &["stat", "--per-vm", "-e", "kvm_msr"],
+    ] {
+        let report = report(&file, &[args, &["--json"]].concat());
+        assert_eq!(pids(&report), [u64::from(VM_A)], "{args:?}");
+    }
+    // The totals have all events.
+    let report = report(&file, &["stat", "--per-vm", "--json", "-e", "kvm_msr"]);
+    assert_eq!(report["events"][0]["count"], 3);
+    assert_eq!(report["vms"][0]["events"][0]["count"], 1);
+}
+
+#[test]
 fn a_recording_without_events_has_no_period() {
     let file = RecordingFile::of_host(&facts("amd", "6.1", DATE_NS), &[]);
-    let loss = crate::recording_file::RecordedItem::Lost {
+    let loss = RecordedItem::Lost {
         time_ns: 5,
         name: None,
         count: 3,

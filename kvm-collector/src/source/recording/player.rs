@@ -43,6 +43,9 @@ pub(super) struct Player<'a> {
     is_recorded_by_us: bool,
     attribution: Attribution,
     identifies_vcpus: bool,
+    identifies_vms: bool,
+    /// The process of the latest event of a vCPU thread.
+    last_vm: Option<u32>,
     losses: LossWindows,
     /// Whether to collect the processes that had events.
     collects_processes: bool,
@@ -65,21 +68,27 @@ impl<'a> Player<'a> {
         metadata: &'a Metadata,
         attrs: &'a [AttrSelection],
         attribution: Attribution,
-        identifies_vcpus: bool,
+        (identifies_vcpus, identifies_vms): (bool, bool),
         options: &PlaybackOptions,
     ) -> Self {
+        let mut names = RecordedNames::from_vm_lines(&metadata.vm_names);
+        if identifies_vms && attrs.iter().any(|it| it.is_vcpu_thread_event) {
+            names.identify_vms();
+        }
         Self {
             metadata,
             attrs,
             is_recorded_by_us: metadata.is_recorded_by_us(),
             attribution,
             identifies_vcpus,
+            identifies_vms,
+            last_vm: None,
             losses: LossWindows::default(),
             collects_processes: options.selection.is_by_process(),
             processes: BTreeSet::new(),
             last_process: None,
             clock: RecordingClock::new(options.limits),
-            names: RecordedNames::from_vm_lines(&metadata.vm_names),
+            names,
             loss: Loss::default(),
             unattributed_before: 0,
             defect: None,
@@ -261,6 +270,13 @@ impl<'a> Player<'a> {
             }
         }
         let selection = &self.attrs[attr];
+        if self.identifies_vms
+            && selection.is_vcpu_thread_event
+            && self.last_vm != Some(thread.tgid)
+        {
+            self.last_vm = Some(thread.tgid);
+            self.names.add_vm(thread.tgid);
+        }
         let (mut raw, mut sample_weight) = (bytes, 0);
         if selection.is_sampled {
             let Some(sample) = self.metadata.attrs[attr].sample(bytes) else {
