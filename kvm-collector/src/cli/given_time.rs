@@ -26,7 +26,7 @@ pub(super) struct GivenTime {
 /// The kinds of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Time {
-    /// In ns since the first selected event.
+    /// In ns since the first event of the recording.
     SinceStart(u64),
     /// In ns of the clock of the events.
     OfClock(u64),

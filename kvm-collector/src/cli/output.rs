@@ -176,8 +176,8 @@ pub(super) fn write_losses(
     origin: &ReportOrigin,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let times_ns = (total.start_ns, total.end_ns);
-    json::write_report(total, origin, ReportPeriod::Total.name(), times_ns, out)
+    let period = ReportPeriod::Total.name();
+    json::write_report(total, origin, period, total.times_ns, out)
 }
 
 /// Returns whether to use colour.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::bail;
 
 use super::{
-    origin::known_name, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
+    origin, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
     usage::bail_usage,
 };
 use crate::{
@@ -23,10 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RecordingFile {
     pub(super) path: PathBuf,
-    hostname: Option<String>,
-    boot_id: Option<String>,
-    release: Option<String>,
-    wall_offset_ns: Option<u64>,
+    origin: ReportOrigin,
 }
 
 /// Refuses intervals, and times that differ by host.
@@ -49,10 +46,27 @@ pub(super) struct SeveralRecordings {
     /// The different formats of `kvm_exit`.
     exit_formats: Vec<Format>,
     inputs: Vec<ReportInput>,
-    /// The start and the end of each recording with a date, in ns since the epoch. The index is that in
-    /// `inputs`.
-    times_ns: Vec<Option<(u64, u64)>>,
+    /// The start and the end of each recording with events, in ns. The index is that in `inputs`.
+    times_ns: Vec<Option<InputTimes>>,
     processes: BTreeSet<(u32, VmName)>,
+}
+
+/// The start and the end of what was read of a recording, in ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InputTimes {
+    /// Since the epoch.
+    Dates(u64, u64),
+    /// Of the clock of the events: the recording does not contain the date.
+    OfClock,
+}
+
+impl InputTimes {
+    fn dates(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Dates(start_ns, end_ns) => Some((start_ns, end_ns)),
+            Self::OfClock => None,
+        }
+    }
 }
 
 impl RecordingFile {
@@ -60,15 +74,7 @@ impl RecordingFile {
     /// file.
     pub(super) fn host(&self) -> String {
         let path = || self.path.display().to_string();
-        self.hostname.clone().unwrap_or_else(path)
-    }
-
-    fn utc(&self, time_ns: u64) -> Option<String> {
-        let origin = ReportOrigin {
-            wall_offset_ns: self.wall_offset_ns,
-            ..ReportOrigin::new(SelectedBy::default())
-        };
-        origin.utc(time_ns)
+        self.origin.host.clone().unwrap_or_else(path)
     }
 }
 
@@ -86,10 +92,7 @@ impl SeveralRecordings {
             let metadata = recording.metadata();
             files.push(RecordingFile {
                 path: path.clone(),
-                hostname: known_name(metadata.hostname.clone()),
-                boot_id: metadata.boot_id.clone(),
-                release: metadata.release.clone(),
-                wall_offset_ns: metadata.wall_offset_ns(),
+                origin: origin::of_recording(path, metadata, SelectedBy::default()),
             });
             let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
             let Some(exit) = recording.formats().iter().find(is_exit) else {
@@ -150,33 +153,27 @@ impl SeveralRecordings {
         let file = &self.files[index];
         warn_if_damaged(summary, &file.path);
         self.processes.extend(summary.processes.iter().cloned());
-        if let Err(outside) = range.check(summary, file.wall_offset_ns, &file.path) {
+        let wall_offset_ns = file.origin.wall_offset_ns;
+        if let Err(outside) = range.check(summary, wall_offset_ns, &file.path) {
             log::warn!("{}: left out: {outside}", file.path.display());
             return false;
         }
-        let times_ns = summary.start_ns.map(|start_ns| (start_ns, summary.end_ns));
-        self.inputs.push(ReportInput {
-            path: file.path.display().to_string(),
-            host: file.hostname.clone(),
-            boot_id: file.boot_id.clone(),
-            kernel: file.release.clone(),
-            start: times_ns.and_then(|(start_ns, _)| file.utc(start_ns)),
-            end: times_ns.and_then(|(_, end_ns)| file.utc(end_ns)),
-            elapsed_ns: times_ns.map_or(0, |(start_ns, end_ns)| end_ns.saturating_sub(start_ns)),
-        });
-        let wall_ns = |(start_ns, end_ns): (u64, u64)| {
-            let offset_ns = file.wall_offset_ns?;
-            Some((
+        let input = ReportInput::new(&file.origin, summary.period_ns);
+        self.inputs.push(input);
+        let input_times = |(start_ns, end_ns): (u64, u64)| match wall_offset_ns {
+            Some(offset_ns) => InputTimes::Dates(
                 start_ns.wrapping_add(offset_ns),
                 end_ns.wrapping_add(offset_ns),
-            ))
+            ),
+            None => InputTimes::OfClock,
         };
-        self.times_ns.push(times_ns.and_then(wall_ns));
+        self.times_ns.push(summary.period_ns.map(input_times));
         true
     }
 
     /// Describes the report on all recordings. Returns also its start and end, from the earliest to the
-    /// latest, in ns since the epoch.
+    /// latest, in ns since the epoch. If a recording does not contain the date, they only have the sum of
+    /// the durations. `None` if no recording has events.
     ///
     /// # Errors
     /// When no recording has events in the requested range, or a selected VM or process occurs in none.
@@ -185,7 +182,7 @@ impl SeveralRecordings {
         target: &TargetArgs,
         range: &RangeArgs,
         selection: SelectedBy,
-    ) -> anyhow::Result<(ReportOrigin, (u64, u64))> {
+    ) -> anyhow::Result<(ReportOrigin, Option<(u64, u64)>)> {
         if self.inputs.is_empty() {
             bail_usage!("{range} is outside of all {} recordings", self.files.len());
         }
@@ -198,25 +195,22 @@ impl SeveralRecordings {
             first.filter(|_| is_common)
         };
         // Recordings without events have no time.
-        let with_events = self.inputs.iter().zip(&self.times_ns);
-        let times: Option<Vec<_>> = with_events
-            .filter(|(input, time)| input.elapsed_ns > 0 || time.is_some())
-            .map(|(_, time)| *time)
-            .collect();
-        let times = times.filter(|it| !it.is_empty());
-        let start_ns = times.iter().flatten().map(|it| it.0).min();
-        let end_ns = times.iter().flatten().map(|it| it.1).max();
+        let times = self.times_ns.iter().flatten();
+        let dates: Option<Vec<_>> = times.clone().map(InputTimes::dates).collect();
+        let start_ns = dates.iter().flatten().map(|it| it.0).min();
+        let end_ns = dates.iter().flatten().map(|it| it.1).max();
+        let elapsed = self.inputs.iter().map(|it| it.elapsed_ns);
+        let without_dates_ns = (0, elapsed.fold(0, u64::saturating_add));
+        let has_events = times.count() > 0;
+        let times_ns = has_events.then(|| start_ns.zip(end_ns).unwrap_or(without_dates_ns));
         let origin = ReportOrigin {
             host: common(|it| &it.host),
             kernel: common(|it| &it.kernel),
-            wall_offset_ns: times.is_some().then_some(0),
+            wall_offset_ns: dates.is_some().then_some(0),
             inputs: self.inputs,
             ..ReportOrigin::new(selection)
         };
-        Ok((
-            origin,
-            (start_ns.unwrap_or_default(), end_ns.unwrap_or_default()),
-        ))
+        Ok((origin, times_ns))
     }
 
     /// Warns about recordings of one host at the same time: they may contain the same events.
@@ -225,7 +219,9 @@ impl SeveralRecordings {
             .inputs
             .iter()
             .zip(&self.times_ns)
-            .filter_map(|(input, time)| Some((input.host.as_ref()?, (*time)?, &input.path)))
+            .filter_map(|(input, times)| {
+                Some((input.host.as_ref()?, times.as_ref()?.dates()?, &input.path))
+            })
             .collect();
         all.sort();
         // The recording with the latest end so far: its host, end and path.

@@ -249,7 +249,7 @@ impl StatArgs {
             has_intervals: self.interval.is_some(),
             heading: TextHeading::new(what.to_owned(), self.interval.is_some(), style),
             is_empty: true,
-            total: LossReport::new((0, 0), Loss::default()),
+            total: LossReport::new(None, Loss::default()),
         }
     }
 }
@@ -271,20 +271,23 @@ impl Writer {
     fn write(
         &mut self,
         period: ReportPeriod,
-        start_ns: u64,
+        start_ns: Option<u64>,
         report: &StatReport,
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
-        let report_start_ns = start_ns + report.start_ns;
-        let times_ns = (report_start_ns, report_start_ns + report.elapsed_ns);
+        let times_ns = start_ns.map(|start_ns| {
+            let report_start_ns = start_ns + report.start_ns;
+            (report_start_ns, report_start_ns + report.elapsed_ns)
+        });
         self.write_at(period, times_ns, report, out)
     }
 
-    /// Writes a report with this start and end, which are those of the clock of the events.
+    /// Writes a report with this start and end, which are those of the clock of the events; `None` for a recording without
+    /// events.
     fn write_at(
         &mut self,
         period: ReportPeriod,
-        times_ns: (u64, u64),
+        times_ns: Option<(u64, u64)>,
         report: &StatReport,
         out: &mut impl std::io::Write,
     ) -> anyhow::Result<()> {
@@ -301,7 +304,8 @@ impl Writer {
             OutputFormat::Csv => {
                 let first = !std::mem::replace(&mut self.header_written, true);
                 let flags = (first, self.style.show_zeros);
-                csv::write_stat(report, &self.origin, times_ns.0, flags, out)?
+                let start_ns = times_ns.map(|it| it.0);
+                csv::write_stat(report, &self.origin, start_ns, flags, out)?
             }
             OutputFormat::Text => {
                 self.heading

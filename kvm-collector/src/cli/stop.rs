@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct StopArgs {
     /// Stop after this time (500ms, 10s, 1h) [default: when CMD ends or at Ctrl-C]
     ///
-    /// In a recording, the time starts at the first selected event, or at --from.
+    /// In a recording, the time starts at its first event, or at --from.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
 

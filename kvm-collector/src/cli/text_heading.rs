@@ -30,12 +30,13 @@ impl TextHeading {
         }
     }
 
-    /// Writes the heading, if it is not written yet, and the time that the next report covers, in ns of the clock of the events.
+    /// Writes the heading, if it is not written yet, and the time that the next report covers, in ns of the clock of the
+    /// events; `None` for a recording without events.
     pub(super) fn begin_report(
         &mut self,
         origin: &ReportOrigin,
         period: ReportPeriod,
-        times_ns: (u64, u64),
+        times_ns: Option<(u64, u64)>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         self.write_once(origin, out)?;

@@ -20,8 +20,8 @@ const NS_PER_S: u64 = 1_000_000_000;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Duration")]
 pub(super) struct RangeArgs<const TO: bool = true> {
-    /// Read a recording from this time on: 1.5s (since its first selected event), 13:17:09, or
-    /// @SECONDS as `trace` prints them
+    /// Read a recording from this time on: 1.5s (since its first event), 13:17:09, or @SECONDS as
+    /// `trace` prints them
     ///
     /// A time of day or a date with time (2026-11-25T13:17:09) is in the local time zone, unless it
     /// has another one (Z, +02:00). Exits are counted where they start; their time counts where
@@ -105,7 +105,7 @@ impl<const TO: bool> RangeArgs<TO> {
     /// Checks that the range has started in the recording.
     ///
     /// # Errors
-    /// If the whole range is before the first or after the last selected event.
+    /// If the whole range is before the first or after the last event.
     pub(super) fn check(
         &self,
         summary: &RecordingSummary,
@@ -132,7 +132,7 @@ impl<const TO: bool> RangeArgs<TO> {
             covers += &format!(" or {} to {}", date(first_ns), date(last_ns));
         }
         let message = format!(
-            "{self} is outside of {}, whose selected events are from {covers}",
+            "{self} is outside of {}, whose events are from {covers}",
             path.display()
         );
         Err(UsageError(message).into())

@@ -71,12 +71,13 @@ pub fn convert_recording(
         Ok(())
     })?;
     let mut loss = summary.loss;
+    let end_ns = summary.period_ns.map_or(0, |it| it.1);
     if let Some(exits) = &mut exits {
-        exits.finish(summary.end_ns, &summary.names, sink)?;
+        exits.finish(end_ns, &summary.names, sink)?;
         loss = loss.plus(&exits.replay.read_exits(&mut |_| {}).loss);
     }
     sink.finish(&RecordingEnd {
-        time_ns: summary.end_ns,
+        time_ns: end_ns,
         loss: &loss,
         defect: summary.defect.as_deref(),
     })?;

@@ -29,12 +29,12 @@ const PERIOD_COLUMNS: [&str; 4] = ["time", "host", "start_ns", "elapsed_ns"];
 fn period_cells(
     origin: &ReportOrigin,
     host: Option<&String>,
-    start_ns: u64,
+    start_ns: Option<u64>,
     offset_ns: u64,
     elapsed_ns: u64,
 ) -> [String; 4] {
     [
-        cell(origin.utc(start_ns)),
+        cell(start_ns.and_then(|start_ns| origin.utc(start_ns))),
         text_cell(host.or(origin.host.as_ref())),
         offset_ns.to_string(),
         elapsed_ns.to_string(),
@@ -50,7 +50,7 @@ fn period_cells(
 pub fn write_stat(
     report: &StatReport,
     origin: &ReportOrigin,
-    start_ns: u64,
+    start_ns: Option<u64>,
     (header, zeros): (bool, bool),
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -99,7 +99,7 @@ pub fn write_stat(
 pub fn write_exits(
     report: &ExitsReport,
     origin: &ReportOrigin,
-    start_ns: u64,
+    start_ns: Option<u64>,
     percentiles: &[f64],
     header: bool,
     out: &mut impl Write,
@@ -158,7 +158,7 @@ pub fn write_exits(
 pub fn write_exits_diff(
     report: &DiffReport,
     origin: &ReportOrigin,
-    start_ns: u64,
+    start_ns: Option<u64>,
     header: bool,
     out: &mut impl Write,
 ) -> io::Result<()> {
@@ -308,7 +308,7 @@ mod tests {
         };
         let mut out = Vec::new();
         let origin = ReportOrigin::new(SelectedBy::default());
-        write_exits_diff(&report, &origin, 5, true, &mut out).unwrap();
+        write_exits_diff(&report, &origin, Some(5), true, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].ends_with(",mean_ns_change,p99_ns_before,p99_ns_now,p99_ns_change"));
@@ -346,7 +346,7 @@ mod tests {
         };
         let lines = |report: &StatReport, header, zeros| {
             let mut out = Vec::new();
-            write_stat(report, &origin, 0, (header, zeros), &mut out).unwrap();
+            write_stat(report, &origin, Some(0), (header, zeros), &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         let period = "2026-11-25T13:17:07.000000000Z,host1,0,2000000000";

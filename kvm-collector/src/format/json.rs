@@ -51,7 +51,7 @@ pub fn write_slow_exit(
 }
 
 /// Writes a report as one line of JSON, with its origin and its start and end in UTC. `period` is `interval` or `total`.
-/// `start_ns` and `end_ns` are times of the clock of the events.
+/// `times_ns` are its start and end by the clock of the events; `None` for a recording without events.
 ///
 /// # Errors
 /// When writing fails.
@@ -59,14 +59,14 @@ pub fn write_report(
     report: &impl Serialize,
     origin: &ReportOrigin,
     period: &'static str,
-    (start_ns, end_ns): (u64, u64),
+    times_ns: Option<(u64, u64)>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let report = WithOrigin {
         origin,
         period,
-        start: origin.utc(start_ns),
-        end: origin.utc(end_ns),
+        start: times_ns.and_then(|(start_ns, _)| origin.utc(start_ns)),
+        end: times_ns.and_then(|(_, end_ns)| origin.utc(end_ns)),
         report,
     };
     write_line(&report, out)

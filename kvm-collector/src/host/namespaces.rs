@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path, sync::OnceLock};
 
-use super::task::{self, PF_KTHREAD};
+use super::task;
 use crate::bounds::read_bounded;
 
 /// Maximum size of the list of mounts that is read.
@@ -94,8 +94,9 @@ fn check_kernel_ids_in(proc: &Path) -> Result<(), ForeignIds> {
     }
     // The host's `/proc` can be mounted in a container. Process 2 of the host is kthreadd, a kernel
     // thread; a child namespace has no kernel threads.
-    match task::flags(&proc.join("2")) {
-        Some(flags) if flags & PF_KTHREAD != 0 => Ok(()),
+    let kthreadd = proc.join("2");
+    match task::flags(&kthreadd) {
+        Some(_) if task::is_kernel_thread(&kthreadd) => Ok(()),
         Some(_) => Err(ForeignIds::ChildNamespace),
         None if namespace.is_some() && is_own(proc) => Err(ForeignIds::ChildNamespace),
         None => Err(ForeignIds::Unknown),

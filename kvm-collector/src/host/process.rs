@@ -71,6 +71,12 @@ pub fn is_running(tgid: u32) -> bool {
     flags.is_some_and(|flags| flags & PF_EXITING == 0)
 }
 
+/// Returns whether a process is a kernel thread. `false` if it has ended.
+#[must_use]
+pub(super) fn is_kernel_thread(tgid: u32) -> bool {
+    proc_dir(tgid).is_some_and(|process| task::is_kernel_thread(&process))
+}
+
 /// Returns whether all threads of a process have started to exit. Its command line is then empty, even
 /// though its name can still be read.
 ///

@@ -73,6 +73,11 @@ pub(super) fn flags(task: &Path) -> Option<u32> {
     Stat::read(task)?.field(9)
 }
 
+/// Whether a process is a kernel thread. `false` if it has ended.
+pub(super) fn is_kernel_thread(process: &Path) -> bool {
+    flags(process).is_some_and(|flags| flags & PF_KTHREAD != 0)
+}
+
 /// Process id of the parent of a process.
 pub(super) fn parent(process: &Path) -> Option<u32> {
     Stat::read(process)?.field(4)
@@ -90,6 +95,10 @@ mod tests {
         let process = tree.path().join("7");
         assert_eq!(flags(&process), Some(4_194_560));
         assert_eq!(parent(&process), Some(1));
+        assert!(!is_kernel_thread(&process));
+        tree.file("8/stat", "8 (kdamond.0) S 2 0 0 0 -1 2129984 0 0");
+        assert!(is_kernel_thread(&tree.path().join("8")));
+        assert!(!is_kernel_thread(&tree.path().join("9")), "it has ended");
         let stat = Stat::read(&process).unwrap();
         assert_eq!((stat.comm.as_str(), stat.field(3)), ("a) R (b", Some('S')));
         assert_eq!(stat.start_ticks(), None, "there are fewer fields");

@@ -27,6 +27,8 @@ struct Process {
     name: VmName,
     /// Start time in clock ticks since boot; `None` if the process ended before it could be read.
     start_ticks: Option<u64>,
+    /// Whether it is a thread of the kernel, which is no VM. Events of KVM happen in it too, for example when it reclaims memory.
+    is_kernel_thread: bool,
 }
 
 impl VmNames {
@@ -61,11 +63,12 @@ impl VmNames {
         if id != pid {
             self.reused.insert(pid, id);
         }
-        if self
-            .processes
-            .insert(id, Process { name, start_ticks })
-            .is_none()
-        {
+        let process = Process {
+            name,
+            start_ticks,
+            is_kernel_thread: start_ticks.is_some() && process::is_kernel_thread(pid),
+        };
+        if self.processes.insert(id, process).is_none() {
             self.order.push_back(id);
             self.evict_ended();
         }
@@ -125,6 +128,7 @@ impl VmNames {
         let process = Process {
             name,
             start_ticks: None,
+            is_kernel_thread: false,
         };
         if self.processes.insert(id, process).is_none() {
             self.order.push_back(id);
@@ -164,6 +168,7 @@ impl VmNames {
                     uuid: fields.next().and_then(VmUuid::parse),
                 },
                 start_ticks: None,
+                is_kernel_thread: false,
             };
             Some((tgid.parse().ok()?, process))
         };
@@ -178,6 +183,14 @@ impl VmNames {
     #[must_use]
     pub fn find_name(&self, tgid: u32) -> Option<&VmName> {
         self.processes.get(&tgid).map(|it| &it.name)
+    }
+
+    /// Returns whether a process is a thread of the kernel, which is no VM.
+    #[must_use]
+    pub fn is_kernel_thread(&self, tgid: u32) -> bool {
+        self.processes
+            .get(&tgid)
+            .is_some_and(|it| it.is_kernel_thread)
     }
 
     /// Returns the name of a process, or `?` if it ended before its name could be read. Process 0
@@ -213,6 +226,19 @@ mod tests {
     }
 
     #[test]
+    fn kernel_threads_are_recognized() {
+        let mut names = VmNames::default();
+        let own = std::process::id();
+        names.add_process(own, None);
+        assert!(!names.is_kernel_thread(own));
+        // Process 2 is kthreadd, except in a container.
+        if process::is_kernel_thread(2) {
+            names.add_process(2, None);
+            assert!(names.is_kernel_thread(2));
+        }
+    }
+
+    #[test]
     fn the_vm_of_an_ended_command_has_the_name_of_its_arguments() {
         let mut names = VmNames::default();
         let command = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
@@ -234,6 +260,7 @@ mod tests {
         let process = Process {
             name: "before".into(),
             start_ticks: Some(1),
+            is_kernel_thread: false,
         };
         names.processes.insert(own, process);
         assert_eq!(names.latest(own), own);

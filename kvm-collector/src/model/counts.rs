@@ -43,6 +43,13 @@ pub struct CountsSnapshot {
 }
 
 impl CountsSnapshot {
+    /// Removes the counts of processes that are no VMs, by TGID. Their events stay in the totals.
+    #[must_use]
+    pub fn with_vms_only(mut self, is_vm: impl Fn(u32) -> bool) -> Self {
+        self.vms.retain(|vm| is_vm(vm.tgid));
+        self
+    }
+
     /// Returns the difference to `earlier`, a snapshot of the same events.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

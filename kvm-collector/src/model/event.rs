@@ -74,7 +74,8 @@ pub enum StreamItem<'a> {
         tid: u32,
     },
     /// The requested range of a recording starts. The items before it are not part of the result: they
-    /// only say what the threads are doing at that time.
+    /// only say what the threads are doing at that time. It is left out if the range starts with the
+    /// first item.
     RangeStart {
         /// When it starts, in ns.
         start_ns: u64,

@@ -107,9 +107,15 @@ impl EventAttr {
         self.sample_type & bit != 0
     }
 
+    /// Returns whether the event's samples have times.
+    #[inline]
+    pub(crate) fn has_times(&self) -> bool {
+        self.has(sample::TIME)
+    }
+
     /// Returns what samples of a tracepoint need but this event's do not have.
     pub(super) fn missing_value(&self) -> Option<&'static str> {
-        if !self.has(sample::TIME) {
+        if !self.has_times() {
             return Some("times");
         }
         (!self.has(sample::RAW)).then_some("raw data, which has the fields of the event")

@@ -31,8 +31,9 @@ pub type Snapshot = (ExitGroups, ExitReading);
     )
 )]
 pub struct ReportContext<'a> {
-    /// Start of the measurement, in ns of the clock of the events.
-    pub start_ns: u64,
+    /// Start of the measurement, in ns of the clock of the events; `None` if it is that of a recording
+    /// without events.
+    pub start_ns: Option<u64>,
     /// Request that has the event formats, which contain the names of reasons.
     pub timing: &'a TimingRequest,
     /// Returns the name of a VM by the process id of its VMM.
@@ -114,7 +115,7 @@ pub async fn live(
                     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
                     let vm = |tgid| live.names().display_name(tgid);
                     let report_context = ReportContext {
-                        start_ns: live.start_ns(),
+                        start_ns: Some(live.start_ns()),
                         timing,
                         vm_name: &vm,
                         idle_vms,
@@ -141,7 +142,7 @@ pub async fn live(
     let now = take_snapshot(timing, output, |each| live.read_exits(each))?;
     let vm = |tgid| live.names().display_name(tgid);
     let report_context = ReportContext {
-        start_ns: live.start_ns(),
+        start_ns: Some(live.start_ns()),
         timing,
         vm_name: &vm,
         idle_vms,
@@ -187,7 +188,7 @@ fn write_slow_exits(
                     output.write_slow_exit(
                         &exit,
                         ReportContext {
-                            start_ns: live.start_ns(),
+                            start_ns: Some(live.start_ns()),
                             timing,
                             vm_name: &vm,
                             idle_vms: None,
@@ -231,7 +232,7 @@ pub fn recorded(
         }
         let vm = |tgid| context.names.vm_name(tgid);
         let report_context = ReportContext {
-            start_ns: context.start_ns.unwrap_or_default(),
+            start_ns: context.start_ns,
             timing,
             vm_name: &vm,
             idle_vms: None,
@@ -258,12 +259,14 @@ pub fn recorded(
         Ok::<_, anyhow::Error>(())
     })?;
     check(&summary)?;
-    replay.advance(summary.end_ns);
+    if let Some((_, end_ns)) = summary.period_ns {
+        replay.advance(end_ns);
+    }
     let mut now = take_recorded_snapshot(&mut replay, output, before.as_ref())?;
     now.1.loss = now.1.loss.plus(&summary.loss);
     let vm = |tgid| summary.names.vm_name(tgid);
     let report_context = ReportContext {
-        start_ns: summary.start_ns.unwrap_or(summary.end_ns),
+        start_ns: summary.period_ns.map(|it| it.0),
         timing,
         vm_name: &vm,
         idle_vms: None,

@@ -22,7 +22,7 @@ pub async fn live(
     live: &mut Live,
     schedule: &mut Schedule,
     progress: &mut ProgressLine,
-    mut report: impl FnMut(ReportPeriod, u64, &StatReport) -> anyhow::Result<()>,
+    mut report: impl FnMut(ReportPeriod, Option<u64>, &StatReport) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
     schedule.watch_threads(live)?;
     let start_ns = live.start_ns();
@@ -44,7 +44,7 @@ pub async fn live(
                 let interval = intervals.end_interval(&live.read_counts()?, |earlier, now| {
                     StatReport::between(start_ns, earlier, now)
                 });
-                report(ReportPeriod::Interval, start_ns, &interval)?;
+                report(ReportPeriod::Interval, Some(start_ns), &interval)?;
             }
             WakeReason::End => break,
         }
@@ -56,28 +56,31 @@ pub async fn live(
         let interval = intervals.end_interval(&now, |earlier, now| {
             StatReport::between(start_ns, earlier, now)
         });
-        report(ReportPeriod::Interval, start_ns, &interval)?;
+        report(ReportPeriod::Interval, Some(start_ns), &interval)?;
     }
     let total = StatReport::between(start_ns, intervals.first(), &now);
-    report(ReportPeriod::Total, start_ns, &total)?;
+    report(ReportPeriod::Total, Some(start_ns), &total)?;
     Ok(total)
 }
 
 /// Counts the selected events of a recording. `formats` are their formats, in the order of their slots.
-/// Calls `report` with the start of the measurement for each interval of the options and for the total. Before the total, `check` can
-/// reject the recording. Returns the total.
+/// Calls `report` with the start of the measurement for each interval of the options and for the total; the start is `None` if the
+/// recording has no events. Before the total, `check` can reject the recording. Returns the total.
 ///
 /// # Errors
 /// When the recording cannot be read, or the first error of `report`.
 pub fn recorded(
-    recording: Recording,
+    mut recording: Recording,
     formats: &[Format],
     options: &PlaybackOptions,
     per_vm: bool,
     shows_progress: bool,
-    mut report: impl FnMut(ReportPeriod, u64, &StatReport) -> anyhow::Result<()>,
+    mut report: impl FnMut(ReportPeriod, Option<u64>, &StatReport) -> anyhow::Result<()>,
     check: impl FnOnce(&RecordingSummary) -> anyhow::Result<()>,
 ) -> anyhow::Result<StatReport> {
+    if per_vm {
+        recording.identify_vms();
+    }
     let mut counter = EventCounter::new(formats, per_vm);
     let zero_counts = |time_ns| CountsSnapshot {
         time_ns,
@@ -99,18 +102,24 @@ pub fn recorded(
         let start_ns = context.start_ns.unwrap_or(*end_ns);
         let vm_name = |tgid| context.names.vm_name(tgid);
         let now = counter.counts(*end_ns, &vm_name, *context.loss);
+        let now = now.with_vms_only(|tgid| context.names.is_vm(tgid));
         let intervals =
             intervals.get_or_insert_with(|| IntervalTracker::new(zero_counts(start_ns)));
         let interval = intervals.end_interval(&now, |earlier, now| {
             StatReport::between(start_ns, earlier, now)
         });
-        report(ReportPeriod::Interval, start_ns, &interval)
+        report(ReportPeriod::Interval, Some(start_ns), &interval)
     })?;
     check(&summary)?;
-    let start_ns = summary.start_ns.unwrap_or(summary.end_ns);
+    let (start_ns, end_ns) = summary.period_ns.unwrap_or_default();
     let vm_name = |tgid| summary.names.vm_name(tgid);
-    let now = counter.counts(summary.end_ns, &vm_name, summary.loss);
+    let now = counter.counts(end_ns, &vm_name, summary.loss);
+    let now = now.with_vms_only(|tgid| summary.names.is_vm(tgid));
     let total = StatReport::between(start_ns, &zero_counts(start_ns), &now);
-    report(ReportPeriod::Total, start_ns, &total)?;
+    report(
+        ReportPeriod::Total,
+        summary.period_ns.map(|it| it.0),
+        &total,
+    )?;
     Ok(total)
 }

@@ -63,7 +63,9 @@ impl EventCounter {
                     return;
                 };
                 counted.count = counted.count.saturating_add(event.represented_events());
-                let (Some(vms), Some(subject)) = (&mut self.vms, event.subject) else {
+                // Process 0 is the idle task of each CPU, in which interrupts are handled too.
+                let subject = event.subject.filter(|it| it.tgid != MERGED_TGID);
+                let (Some(vms), Some(subject)) = (&mut self.vms, subject) else {
                     return;
                 };
                 vms.add(

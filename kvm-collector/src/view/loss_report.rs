@@ -9,24 +9,21 @@ use crate::model::Loss;
 pub struct LossReport {
     /// Always `loss`.
     pub view: &'static str,
-    /// Start of the measurement, in ns of the clock of the events.
+    /// Start and end of the measurement, in ns of the clock of the events; `None` for a recording without
+    /// events.
     #[serde(skip)]
-    pub start_ns: u64,
-    /// End of the measurement, in ns of the clock of the events.
-    #[serde(skip)]
-    pub end_ns: u64,
+    pub times_ns: Option<(u64, u64)>,
     /// Lost events.
     pub loss: Loss,
 }
 
 impl LossReport {
-    /// Describes a measurement from `start_ns` to `end_ns`.
+    /// Describes the losses of a measurement from a start to an end.
     #[must_use]
-    pub const fn new((start_ns, end_ns): (u64, u64), loss: Loss) -> Self {
+    pub const fn new(times_ns: Option<(u64, u64)>, loss: Loss) -> Self {
         Self {
             view: "loss",
-            start_ns,
-            end_ns,
+            times_ns,
             loss,
         }
     }

@@ -56,6 +56,23 @@ pub struct ReportInput {
     pub elapsed_ns: u64,
 }
 
+impl ReportInput {
+    /// Describes a recording with this origin, of which a period was read, in ns of the clock of the events. `None` is the period
+    /// of a recording without events.
+    #[must_use]
+    pub fn new(origin: &ReportOrigin, period_ns: Option<(u64, u64)>) -> Self {
+        Self {
+            path: origin.input.clone().unwrap_or_default(),
+            host: origin.host.clone(),
+            boot_id: origin.boot_id.clone(),
+            kernel: origin.kernel.clone(),
+            start: period_ns.and_then(|(start_ns, _)| origin.utc(start_ns)),
+            end: period_ns.and_then(|(_, end_ns)| origin.utc(end_ns)),
+            elapsed_ns: period_ns.map_or(0, |(start_ns, end_ns)| end_ns.saturating_sub(start_ns)),
+        }
+    }
+}
+
 /// The values of the options that select. Options that were not given are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

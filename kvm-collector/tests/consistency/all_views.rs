@@ -97,10 +97,11 @@ pub(crate) fn run_all_views_within(recording: Recording, limits: TimeLimits) {
     // At most two intervals end per event, and one at the end.
     assert!(intervals <= 2 * items + 1);
     if let Ok(summary) = summary {
-        let counts = counter.counts(summary.end_ns, &|_| "".into(), summary.loss);
+        let end_ns = summary.period_ns.map_or(0, |it| it.1);
+        let counts = counter.counts(end_ns, &|_| "".into(), summary.loss);
         let mut timed_exits = 0u64;
         if let Some(mut replay) = replay {
-            replay.advance(summary.end_ns);
+            replay.advance(end_ns);
             replay.finish_segments();
             for segment in replay.drain_segments() {
                 timeline.add_segment(&segment);

@@ -19,9 +19,9 @@ use crate::{
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// 2026-11-25T13:17:08Z.
-const DATE_NS: u64 = 1_795_612_628 * NS_PER_S;
+pub(crate) const DATE_NS: u64 = 1_795_612_628 * NS_PER_S;
 
-fn facts(host: &str, kernel: &str, wall_ns: u64) -> HostFacts {
+pub(crate) fn facts(host: &str, kernel: &str, wall_ns: u64) -> HostFacts {
     HostFacts {
         machine: Machine {
             hostname: host.to_owned(),
@@ -275,9 +275,42 @@ fn the_report_says_which_recordings_it_sums_up() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("sums of 3 recordings"), "{text}");
     assert!(text.contains("host   VM"), "{text}");
+    // The heading has the same facts as that of one recording.
+    for (count, heading) in [
+        (2, "of amd, Linux 6.1, recorded in 2 files; VM *"),
+        (
+            3,
+            "of amd and intel, Linux 6.1 and 6.12, recorded in 3 files; VM *",
+        ),
+    ] {
+        let output = run(&["stat", "--vm", "*"], &paths[..count]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let first = text.lines().nth(1).unwrap_or_default();
+        assert!(first.ends_with(heading), "{first}");
+        let mut lines = text.lines();
+        let has_period = lines.any(|it| it.starts_with("  2026-11-2") && it.contains(" to "));
+        assert!(has_period, "{text}");
+    }
     let csv = run(&["exits", "--csv", "--by", "vm"], &paths);
     let csv = String::from_utf8_lossy(&csv.stdout);
     assert!(csv.contains(",intel,"), "{csv}");
+}
+
+#[test]
+fn without_dates_the_period_is_the_sum_of_the_durations() {
+    let files = recordings();
+    files[1].change_attrs(|attr| attr[43] &= !2);
+    let paths: Vec<_> = files.iter().map(RecordingFile::path).collect();
+    let report = report_on(&["exits", "--json"], &paths);
+    assert_eq!(
+        (&report["start"], &report["end"]),
+        (&Value::Null, &Value::Null)
+    );
+    let output = run(&["exits"], &paths);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let sum = text.lines().find(|it| it.contains("sums of 3 recordings"));
+    let (_, duration) = sum.and_then(|it| it.rsplit_once(", ")).expect("a sum");
+    assert!(text.lines().any(|it| it.trim() == duration), "{text}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn reading_stops_at_the_time_limit() {
             assert_eq!(events.len(), expected);
             let summary = summary.expect("readable");
             assert!(summary.defect.is_none());
-            assert_eq!(summary.end_ns, end_ns);
+            assert_eq!(summary.period_ns, Some((all[0].0, end_ns)));
         }
         // An error of the callback is returned.
         let error = open_recording(&path).play(&PlaybackOptions::default(), |_, _| {

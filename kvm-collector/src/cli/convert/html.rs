@@ -66,6 +66,7 @@ pub(super) fn run(
         Err(_) => Err("There are no kvm_exit and kvm_entry events.".to_owned()),
     };
     recording.select_events(&formats);
+    recording.identify_vms();
     let options = PlaybackOptions {
         selection: args.target.for_recording()?,
         limits: args.limits(recording.metadata())?,
@@ -206,17 +207,22 @@ impl PageData {
 
     fn overview(mut self, facts: RecordingFacts, summary: &RecordingSummary) -> Overview {
         let vm_name = |tgid| summary.names.vm_name(tgid);
-        let end_ns = summary.end_ns;
-        let start_ns = summary.start_ns.unwrap_or(end_ns);
+        let (start_ns, end_ns) = summary.period_ns.unwrap_or_default();
         let total = self.counter.counts(end_ns, &vm_name, summary.loss);
+        let total = total.with_vms_only(|tgid| summary.names.is_vm(tgid));
         let stat = StatReport::since_start(start_ns, &total);
         if let Ok(replay) = &mut self.exits {
-            // The last event may not be used for timing, so the replay may be at an earlier time.
+            // The last event may not be selected, so the replay may be at an earlier time.
             replay.advance(end_ns);
             replay.finish_segments();
             for segment in replay.drain_segments() {
                 self.timeline.add_segment(&segment);
             }
+        }
+        match summary.period_ns {
+            Some(_) => self.timeline.end_at(end_ns),
+            // A loss does not make a period.
+            None => self.timeline = Timeline::default(),
         }
         let (elapsed_ns, slowest) = (end_ns.saturating_sub(start_ns), &self.slowest);
         let before = self.before.as_deref();

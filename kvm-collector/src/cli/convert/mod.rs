@@ -49,8 +49,7 @@ pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<E
     let mut files = output.count();
     if let Some((path, mut out)) = loss_output {
         files -= 1;
-        let start_ns = summary.start_ns.unwrap_or(summary.end_ns);
-        let report = LossReport::new((start_ns, summary.end_ns), loss);
+        let report = LossReport::new(summary.period_ns, loss);
         write_losses(&report, &origin, &mut out)
             .and_then(|()| out.flush())
             .with_context(|| write_error(path))?;

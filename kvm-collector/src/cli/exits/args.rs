@@ -466,7 +466,7 @@ impl ExitsArgs {
             out,
             rows: 0,
             unselected: Vec::new(),
-            total: LossReport::new((0, 0), Loss::default()),
+            total: LossReport::new(None, Loss::default()),
         })
     }
 }

@@ -7,7 +7,7 @@ use kvm_ebpf_common::SlowExit;
 use super::super::{output::OutputFormat, stop::saturating_ns, text_heading::TextHeading};
 use crate::{
     format::{csv, json, text, text::TextStyle},
-    model::VMEXIT,
+    model::{ExitReading, VMEXIT},
     session::{
         ReportPeriod,
         exits::{ExitsOutput, ReportContext, Snapshot},
@@ -50,12 +50,12 @@ pub(super) struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes a report. Its start and end are those of the clock of the events.
+    /// Writes a report. Its start and end are those of the clock of the events; `None` for a recording without events.
     pub(super) fn write(
         &mut self,
         report: &ExitsReport,
         period: ReportPeriod,
-        times_ns: (u64, u64),
+        times_ns: Option<(u64, u64)>,
     ) -> anyhow::Result<()> {
         if period == ReportPeriod::Total {
             self.rows = report.row_count;
@@ -66,6 +66,7 @@ impl<W: Write> Writer<W> {
             return Ok(self.out.flush()?);
         }
         let first = !std::mem::replace(&mut self.header_written, true);
+        let start_ns = times_ns.map(|it| it.0);
         if self.format == OutputFormat::Text {
             self.in_slow_section = false;
             if period == ReportPeriod::Total {
@@ -83,7 +84,7 @@ impl<W: Write> Writer<W> {
                     json::write_report(&diff, &self.origin, period.name(), times_ns, out)?
                 }
                 OutputFormat::Csv => {
-                    csv::write_exits_diff(&diff, &self.origin, times_ns.0, first, out)?
+                    csv::write_exits_diff(&diff, &self.origin, start_ns, first, out)?
                 }
                 OutputFormat::Text => text::write_exits_diff(&diff, self.style, out)?,
             }
@@ -94,7 +95,6 @@ impl<W: Write> Writer<W> {
                 }
                 OutputFormat::Csv => {
                     let percentiles = &self.options.percentiles;
-                    let start_ns = times_ns.0;
                     csv::write_exits(report, &self.origin, start_ns, percentiles, first, out)?
                 }
                 OutputFormat::Text => text::write_exits(report, &self.columns, self.style, out)?,
@@ -161,10 +161,10 @@ impl<W: Write> ExitsOutput for Writer<W> {
             idle.read(context.processes, &|pid| report.has_exits_of(pid))
         };
         report.vms_without_exits = context.idle_vms.and_then(read);
-        let times_ns = (
-            context.start_ns + earlier_reading.time_ns,
-            context.start_ns + reading.time_ns,
-        );
+        let times_ns = context.start_ns.map(|start_ns| {
+            let at = |reading: &ExitReading| start_ns + reading.time_ns;
+            (at(earlier_reading), at(reading))
+        });
         if period == ReportPeriod::Total {
             let names = KeyNames::new(context.timing);
             let unselected = groups.unselected();

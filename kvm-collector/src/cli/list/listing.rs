@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{
+        origin,
         recording::warn_if_damaged,
         selection::{EventArgs, TargetArgs},
         time_range::RangeArgs,
@@ -17,6 +18,7 @@ use crate::{
     source::{PlaybackOptions, Recording, TimeLimits},
     timing::Selection,
     tracefs::{Format, ReasonNames},
+    view::{ReportInput, ReportOrigin, SelectedBy},
 };
 
 /// What can be listed.
@@ -39,6 +41,9 @@ pub(super) enum Subject {
 /// What `list` prints. Subjects that are not requested are absent.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Listing {
+    /// The recording that is listed; `None` for the running kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) recording: Option<ListedRecording>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) events: Option<Vec<Event>>,
     #[serde(flatten)]
@@ -50,6 +55,29 @@ pub(super) struct Listing {
     pub(super) reasons: Option<Vec<Reason>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kinds: Option<Vec<Kind>>,
+}
+
+/// The recording that is listed.
+#[derive(Debug, Serialize)]
+pub(super) struct ListedRecording {
+    #[serde(flatten)]
+    pub(super) input: ReportInput,
+    #[serde(skip)]
+    pub(super) origin: ReportOrigin,
+    /// The period that was read, in ns of the clock of the events; `None` if the recording has no events. The outer one is `None` if
+    /// the period is unknown, because only the metadata was read.
+    #[serde(skip)]
+    pub(super) period_ns: Option<Option<(u64, u64)>>,
+}
+
+impl ListedRecording {
+    fn new(origin: ReportOrigin, period_ns: Option<Option<(u64, u64)>>) -> Self {
+        Self {
+            input: ReportInput::new(&origin, period_ns.flatten()),
+            origin,
+            period_ns,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +145,11 @@ impl Listing {
         let mut recording = Recording::open(path)?;
         let formats = recording.formats().to_vec();
         let selected = EventArgs::with_patterns(patterns).select_from(&formats, &[], path)?;
+        let selected_by = range.add_to(SelectedBy {
+            event: patterns.to_vec(),
+            ..SelectedBy::default()
+        });
+        let origin = origin::of_recording(path, recording.metadata(), selected_by);
         let mut listing = Self::default();
         for subject in subjects {
             match subject {
@@ -130,8 +163,14 @@ impl Listing {
                 Subject::Vms => {}
             }
         }
-        if subjects.contains(&Subject::Vms) {
+        if !subjects.contains(&Subject::Vms) {
+            // The header of a finished recording has the same period. It is 0 if there are no events.
+            let times_ns = recording.metadata().sample_times_ns;
+            let period_ns = times_ns.map(|times_ns| Some(times_ns).filter(|it| *it != (0, 0)));
+            listing.recording = Some(ListedRecording::new(origin, period_ns));
+        } else {
             recording.select_events(&selected);
+            recording.identify_vms();
             let options = PlaybackOptions {
                 // Processes are only collected if they select. Those in a range are collected here.
                 selection: match range.is_empty() {
@@ -159,9 +198,10 @@ impl Listing {
                 true => summary.processes,
                 false => in_range.collect(),
             };
-            let vms = vms.into_iter();
+            let vms = vms.into_iter().filter(|(pid, _)| names.is_vm(*pid));
             let vm = |(pid, VmName { name, uuid })| RecordedVm { name, uuid, pid };
             listing.recorded_vms = Some(vms.map(vm).collect());
+            listing.recording = Some(ListedRecording::new(origin, Some(summary.period_ns)));
         }
         Ok(listing)
     }

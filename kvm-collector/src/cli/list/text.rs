@@ -3,10 +3,26 @@
 use std::io::{self, Write};
 
 use super::listing::Listing;
-use crate::{format::units::plural, host::vm::VmList, model::VmUuid, outside_text::OutsideText};
+use crate::{
+    format::{
+        text::{TextStyle, write_heading, write_period},
+        units::plural,
+    },
+    host::vm::VmList,
+    model::VmUuid,
+    outside_text::OutsideText,
+};
 
 /// Writes all subjects of a listing, with an empty line between them.
 pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
+    if let Some(recording) = &listing.recording {
+        let (style, origin) = (TextStyle::default(), &recording.origin);
+        write_heading(what(listing), origin, style, out)?;
+        match recording.period_ns {
+            Some(period_ns) => write_period(origin, period_ns, false, style, out)?,
+            None => writeln!(out)?,
+        }
+    }
     let mut is_first = true;
     let mut heading = |out: &mut dyn Write, text: &str| {
         let separator = if std::mem::take(&mut is_first) {
@@ -94,6 +110,28 @@ fn vms_heading(vms: usize, none: &str) -> String {
     match vms {
         0 => none.to_owned(),
         number => format!("{}:", plural(number as u64, "VM")),
+    }
+}
+
+/// Returns what a recording's listing shows.
+fn what(listing: &Listing) -> &'static str {
+    match listing {
+        Listing {
+            events: Some(_),
+            recorded_vms: Some(_),
+            ..
+        } => "events and VMs",
+        Listing {
+            events: Some(_), ..
+        } => "events",
+        Listing {
+            recorded_vms: Some(_),
+            ..
+        } => "VMs",
+        Listing {
+            reasons: Some(_), ..
+        } => "exit reasons",
+        _ => "kinds",
     }
 }
 

@@ -71,7 +71,7 @@ pub(in crate::cli) struct TopArgs {
 
     /// Stop after this time (10s, 1h) [default: until q]
     ///
-    /// In a recording, the time starts at the first selected event.
+    /// In a recording, the time starts at its first event.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     pub(super) duration: Option<Duration>,
 

@@ -61,7 +61,9 @@ pub(super) fn json(overview: &Overview) -> io::Result<String> {
     };
     let rows = overview.exits.as_ref().ok();
     let rows = rows.map_or(&[][..], |it| &it.reasons.rows);
-    let start_ns = overview.facts.wall_ns(timeline.start_ns);
+    let start_ns = timeline
+        .start_ns
+        .and_then(|start_ns| overview.facts.wall_ns(start_ns));
     escape::json(&Data {
         start: start_ns.map(|ns| (ns / 1_000_000_000, ns % 1_000_000_000)),
         elapsed_ns: timeline.elapsed_ns,

@@ -99,8 +99,8 @@ fn facts(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
     let mut fact =
         |name: &str, html: &str| writeln!(out, "<div><dt>{}</dt><dd>{html}</dd></div>", Text(name));
     let (start_ns, elapsed_ns) = (overview.timeline.start_ns, overview.timeline.elapsed_ns);
-    let end_ns = start_ns.saturating_add(elapsed_ns);
-    if let Some((from_ns, to_ns)) = facts.wall_ns(start_ns).zip(facts.wall_ns(end_ns)) {
+    let wall_ns = |ns: u64| facts.wall_ns(start_ns?.saturating_add(ns));
+    if let Some((from_ns, to_ns)) = wall_ns(0).zip(wall_ns(elapsed_ns)) {
         let from = wall_time::date_and_time(from_ns, 3);
         let to = match wall_time::is_same_day(from_ns, to_ns) {
             true => wall_time::time_of_day(to_ns, 3),
@@ -111,7 +111,10 @@ fn facts(overview: &Overview, out: &mut impl Write) -> io::Result<()> {
             &format!("<span id=\"period\">{from} to {to} UTC</span>"),
         )?;
     }
-    fact("duration", &duration(elapsed_ns))?;
+    match start_ns {
+        Some(_) => fact("duration", &duration(elapsed_ns))?,
+        None => fact("duration", "unknown: the recording has no events")?,
+    }
     for (name, text) in &facts.details {
         fact(name, &Text(text).to_string())?;
     }

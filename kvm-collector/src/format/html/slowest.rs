@@ -80,8 +80,9 @@ fn exit(
 ) -> io::Result<()> {
     write!(out, "<tbody><tr>")?;
     let start_ns = row.end_ns.saturating_sub(row.time_ns);
-    let since_start_ns = start_ns.saturating_sub(overview.timeline.start_ns);
-    let first_ns = overview.facts.wall_ns(overview.timeline.start_ns);
+    let timeline_start_ns = overview.timeline.start_ns.unwrap_or(start_ns);
+    let since_start_ns = start_ns.saturating_sub(timeline_start_ns);
+    let first_ns = overview.facts.wall_ns(timeline_start_ns);
     let start = match overview.facts.wall_ns(start_ns).zip(first_ns) {
         Some((ns, first_ns)) if wall_time::is_same_day(ns, first_ns) => {
             wall_time::time_of_day(ns, 6)

@@ -160,7 +160,7 @@ fn sample_overview() -> Overview {
             slowest: vec![slow_exit()],
         }),
         timeline: TimelineReport {
-            start_ns: 5_000_000_000,
+            start_ns: Some(5_000_000_000),
             elapsed_ns: 2_000_000_000,
             bin_ns: 1_000_000_000,
             bins: 2,

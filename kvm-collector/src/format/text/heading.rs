@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::{style::TextStyle, wrap::write_title};
+use super::{distinct_names::distinct_names, style::TextStyle, wrap::write_title};
 use crate::{
-    format::{local_time, row_names::as_text, units::duration},
+    format::{local_time, units::duration},
     view::ReportOrigin,
 };
 
@@ -19,14 +19,24 @@ pub fn write_heading(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let mut line = what.to_owned();
-    if let Some(host) = &origin.host {
-        line += &format!(" of {}", as_text(host));
+    // The host and the kernel of a report on several recordings are those of the recordings.
+    let (hosts, kernels) = match origin.inputs.as_slice() {
+        [] => (vec![&origin.host], vec![&origin.kernel]),
+        inputs => (
+            inputs.iter().map(|it| &it.host).collect(),
+            inputs.iter().map(|it| &it.kernel).collect(),
+        ),
+    };
+    if let Some(hosts) = distinct_names(hosts.into_iter(), "", "host") {
+        line += &format!(" of {hosts}");
     }
-    if let Some(kernel) = &origin.kernel {
-        line += &format!(", Linux {}", as_text(kernel));
+    if let Some(kernels) = distinct_names(kernels.into_iter(), "Linux ", "kernel") {
+        line += &format!(", {kernels}");
     }
     if let Some(input) = &origin.input {
         line += &format!(", recorded in {input}");
+    } else if !origin.inputs.is_empty() {
+        line += &format!(", recorded in {} files", origin.inputs.len());
     }
     if let Some(command) = &origin.command {
         line += &format!(", while `{command}` ran");
@@ -38,17 +48,22 @@ pub fn write_heading(
     write_title(&line, style, out)
 }
 
-/// Writes the line above each report: the time that it covers. `is_sum` is true for the total of several intervals.
+/// Writes the line above each report: the time that it covers, which is unknown for a recording without events. `is_sum` is
+/// true for the total of several intervals.
 ///
 /// # Errors
 /// When writing fails.
 pub fn write_period(
     origin: &ReportOrigin,
-    (start_ns, end_ns): (u64, u64),
+    times_ns: Option<(u64, u64)>,
     is_sum: bool,
     style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    let Some((start_ns, end_ns)) = times_ns else {
+        write_title("no events; period unknown", style, out)?;
+        return writeln!(out);
+    };
     let length = duration(end_ns.saturating_sub(start_ns));
     let unix_ns = |time_ns| origin.wall_offset_ns?.checked_add(time_ns);
     let range = unix_ns(start_ns)
@@ -98,13 +113,17 @@ mod tests {
     fn a_period_has_date_zone_and_length() {
         let mut origin = ReportOrigin::new(SelectedBy::default());
         let style = TextStyle::default();
-        let period = |origin: &ReportOrigin, is_sum| {
-            written(|out| write_period(origin, (1_000_000_000, 3_000_000_000), is_sum, style, out))
+        let write = |origin: &ReportOrigin, times_ns, is_sum| {
+            written(|out| write_period(origin, times_ns, is_sum, style, out))
         };
+        let times_ns = Some((1_000_000_000, 3_000_000_000));
+        let period = |origin: &ReportOrigin, is_sum| write(origin, times_ns, is_sum);
         assert_eq!(period(&origin, false), "  2.000 s\n\n");
         origin.wall_offset_ns = Some(1_795_612_627_613_208_100);
         let text = period(&origin, true);
         assert!(text.starts_with("  total: 2026-11-2"), "{text}");
         assert!(text.ends_with(" (2.000 s)\n\n"), "{text}");
+        let unknown = write(&origin, None, false);
+        assert_eq!(unknown, "  no events; period unknown\n\n");
     }
 }

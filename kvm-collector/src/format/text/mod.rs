@@ -2,6 +2,7 @@
 
 mod advice;
 mod diff;
+mod distinct_names;
 mod exits;
 mod exits_columns;
 mod exits_table;

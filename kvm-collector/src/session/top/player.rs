@@ -42,7 +42,9 @@ pub fn read_recording_once(
         replay.add_item(item);
         Ok::<_, ReadError>(())
     })?;
-    replay.advance(summary.end_ns);
+    if let Some((_, end_ns)) = summary.period_ns {
+        replay.advance(end_ns);
+    }
     let names = &mut NameCache::default();
     let (recorded, loss) = (&summary.names, &summary.loss);
     let reading = read_exits(
@@ -199,7 +201,9 @@ impl<O: TopOutput> TopPlayer<O> {
             Err(PlayError::Failed(error)) => return Err(error),
         };
         check(&summary)?;
-        replay.advance(summary.end_ns);
+        if let Some((_, end_ns)) = summary.period_ns {
+            replay.advance(end_ns);
+        }
         let mut played = Played {
             replay: &mut replay,
             timing: &timing,

@@ -63,12 +63,14 @@ impl Live {
                 event.count = vms.iter().filter_map(|vm| vm.counts.get(slot)).sum();
             }
         }
-        Ok(CountsSnapshot {
+        let counts = CountsSnapshot {
             time_ns,
             events,
             vms: if self.options.per_vm { vms } else { Vec::new() },
             loss,
-        })
+        };
+        let names = self.processes.names();
+        Ok(counts.with_vms_only(|tgid| !names.is_kernel_thread(tgid)))
     }
 
     /// Reads the counts of each selected VM. Also returns the number of events that were omitted

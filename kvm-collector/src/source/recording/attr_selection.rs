@@ -1,7 +1,7 @@
 //! The selected events of a recording, by attr. An attr (`perf_event_attr`) stands for one recorded
 //! event.
 
-use crate::{recording::EventAttr, tracefs::Format};
+use crate::{recording::EventAttr, timing::Attribution, tracefs::Format};
 
 /// How the events of an attr are handled.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +12,8 @@ pub(super) struct AttrSelection {
     pub(super) slot: Option<usize>,
     /// Minimum length of a record, which is the end of its last field. A shorter record is damaged.
     pub(super) min_bytes: usize,
+    /// Whether its events only happen in vCPU threads, so that a process that has one is a VM.
+    pub(super) is_vcpu_thread_event: bool,
     /// Whether only a sample of its events is recorded, each of which stands for several.
     pub(super) is_sampled: bool,
 }
@@ -25,6 +27,8 @@ impl AttrSelection {
             format,
             slot: selected.iter().position(is_event),
             is_sampled: attr.is_sampled,
+            is_vcpu_thread_event: format
+                .is_some_and(|index| Attribution::identifies_vcpu_threads(&formats[index])),
             min_bytes: format.map_or(0, |index| formats[index].min_record_size()),
         }
     }

@@ -1,13 +1,16 @@
 //! The time of a recording that is played: when the requested range starts and ends, and when report
 //! intervals end.
 
-use super::time_limits::TimeLimits;
+use super::{period::Period, time_limits::TimeLimits};
 
-/// The time of a recording up to the current item. It starts with the first event.
+/// The time of a recording up to the current item. It starts with the first event of the recording, and
+/// ends with its last one, whatever is selected.
 #[derive(Debug)]
 pub(super) struct RecordingClock {
     limits: TimeLimits,
-    /// The time of the first event.
+    /// The period of the recording, as far as it has been read. This is further than the current item.
+    recorded: Option<Period>,
+    /// The time of the first event, when the clock has started.
     first_ns: Option<u64>,
     /// The start and the end of the requested range. Empty if it is outside of the recording.
     range_ns: (u64, u64),
@@ -32,7 +35,8 @@ enum Phase {
 /// What happens before an item, in this order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ClockStep {
-    /// The requested range starts after the first event, and has started at this time.
+    /// The requested range has started at this time. `None` also if it starts with the first event, and
+    /// the item is this event.
     pub(super) range_start_ns: Option<u64>,
     /// The ends of the intervals that have ended. These are at most two, because consecutive
     /// intervals without items are reported as one.
@@ -44,6 +48,7 @@ impl RecordingClock {
     pub(super) fn new(limits: TimeLimits) -> Self {
         Self {
             limits,
+            recorded: None,
             first_ns: None,
             range_ns: (0, 0),
             phase: Phase::Before,
@@ -52,6 +57,11 @@ impl RecordingClock {
             has_unreported: false,
             next_step_ns: 0,
         }
+    }
+
+    /// Adds events that have been read, before items up to their times are played.
+    pub(super) fn add_recorded(&mut self, period: Period) {
+        Period::add(&mut self.recorded, period);
     }
 
     /// Advances to `time_ns` if nothing happens before. Otherwise returns false, and
@@ -71,8 +81,13 @@ impl RecordingClock {
         self.first_ns.map(|_| self.range_ns.0)
     }
 
-    /// Returns the end of the requested range if it has passed, otherwise the latest time.
-    pub(super) fn end_ns(&self) -> u64 {
+    /// Returns the start of the requested range, and its end if it has passed, otherwise the latest time.
+    /// `None` if the clock has not started.
+    pub(super) fn period_ns(&self) -> Option<(u64, u64)> {
+        Some((self.start_ns()?, self.end_ns()))
+    }
+
+    fn end_ns(&self) -> u64 {
         match self.phase {
             Phase::After => self.range_ns.1,
             Phase::Before | Phase::Within => self.newest_ns,
@@ -92,43 +107,39 @@ impl RecordingClock {
 
     /// Returns the times of the first and of the last event, if the requested range has not started.
     pub(super) fn outside(&self) -> Option<(u64, u64)> {
-        let first_ns = self.first_ns?;
-        self.is_before_range().then_some((first_ns, self.newest_ns))
+        let recorded = self.recorded.filter(|_| self.is_before_range())?;
+        Some((recorded.first_ns, recorded.last_ns))
     }
 
-    /// Advances to `time_ns`. Returns what happens before.
+    /// Advances to the time of an item. Returns what happens before.
     pub(super) fn advance(&mut self, time_ns: u64, is_event: bool) -> ClockStep {
         let step = self.advance_to(time_ns, is_event);
-        let (start_ns, end_ns) = self.range_ns;
-        self.next_step_ns = match (self.first_ns, self.phase) {
-            (None, _) => 0,
-            // A range that is outside of the recording never starts.
-            (_, Phase::Before) if start_ns >= end_ns => u64::MAX,
-            (_, Phase::Before) => start_ns,
-            (_, Phase::Within | Phase::After) => {
-                let interval_ns = self.limits.interval_ns.unwrap_or(u64::MAX);
-                self.interval_start_ns
-                    .saturating_add(interval_ns)
-                    .min(end_ns)
-            }
-        };
+        self.has_unreported |= self.phase != Phase::After;
         step
+    }
+
+    /// Advances to the last event of the recording, which may not be selected. Returns what happens before.
+    pub(super) fn advance_to_end(&mut self) -> ClockStep {
+        match self.recorded {
+            Some(recorded) if self.phase != Phase::After => {
+                self.advance_to(recorded.last_ns, false)
+            }
+            _ => ClockStep::default(),
+        }
     }
 
     fn advance_to(&mut self, time_ns: u64, is_event: bool) -> ClockStep {
         let mut step = ClockStep::default();
-        self.has_unreported = true;
         if self.first_ns.is_none() {
-            if is_event {
-                self.first_ns = Some(time_ns);
-                self.newest_ns = time_ns;
-                self.range_ns = self.limits.range(time_ns);
-                self.interval_start_ns = self.range_ns.0;
-                if self.range_ns.0 == time_ns && self.range_ns.1 > time_ns {
-                    self.phase = Phase::Within;
-                }
+            // Losses before the first event have no part in the period.
+            let Some(Period { first_ns, .. }) = self.recorded else {
+                return step;
+            };
+            self.start(first_ns);
+            let is_first_event = is_event && time_ns == first_ns;
+            if self.phase == Phase::Within && !is_first_event {
+                step.range_start_ns = Some(first_ns);
             }
-            return step;
         }
         let (start_ns, end_ns) = self.range_ns;
         if self.phase == Phase::Before && start_ns <= time_ns && start_ns < end_ns {
@@ -144,9 +155,35 @@ impl RecordingClock {
         }
         if self.phase != Phase::After {
             self.newest_ns = self.newest_ns.max(time_ns);
-            self.has_unreported = true;
         }
+        self.update_next_step();
         step
+    }
+
+    fn start(&mut self, first_ns: u64) {
+        self.first_ns = Some(first_ns);
+        self.newest_ns = first_ns;
+        self.range_ns = self.limits.range(first_ns);
+        self.interval_start_ns = self.range_ns.0;
+        if self.range_ns.0 == first_ns && self.range_ns.1 > first_ns {
+            self.phase = Phase::Within;
+        }
+    }
+
+    fn update_next_step(&mut self) {
+        let (start_ns, end_ns) = self.range_ns;
+        self.next_step_ns = match (self.first_ns, self.phase) {
+            (None, _) => 0,
+            // A range that is outside of the recording never starts.
+            (_, Phase::Before) if start_ns >= end_ns => u64::MAX,
+            (_, Phase::Before) => start_ns,
+            (_, Phase::Within | Phase::After) => {
+                let interval_ns = self.limits.interval_ns.unwrap_or(u64::MAX);
+                self.interval_start_ns
+                    .saturating_add(interval_ns)
+                    .min(end_ns)
+            }
+        };
     }
 
     fn interval_ends_before(&mut self, time_ns: u64) -> [Option<u64>; 2] {
@@ -170,7 +207,7 @@ impl RecordingClock {
     pub(super) fn finish(&mut self) -> Option<u64> {
         self.limits
             .interval_ns
-            .filter(|_| !self.is_before_range())?;
+            .filter(|_| self.first_ns.is_some() && !self.is_before_range())?;
         let end_ns = self.end_ns();
         (self.has_unreported || end_ns > self.interval_start_ns).then(|| {
             self.interval_start_ns = end_ns;
@@ -188,18 +225,36 @@ mod tests {
     use crate::source::recording::time_limits::RecordingTime;
 
     fn play(limits: TimeLimits, times: &[u64]) -> (RecordingClock, Vec<u64>) {
+        let first_ns = times.first().copied();
+        let last_ns = times.iter().max().copied();
+        let recorded = first_ns.zip(last_ns);
+        play_selected(limits, recorded, times)
+    }
+
+    /// Plays a recording from its first to its last event, of which those at `times` are selected.
+    fn play_selected(
+        limits: TimeLimits,
+        recorded: Option<(u64, u64)>,
+        times: &[u64],
+    ) -> (RecordingClock, Vec<u64>) {
         let mut clock = RecordingClock::new(limits);
+        if let Some((first_ns, last_ns)) = recorded {
+            clock.add_recorded(Period { first_ns, last_ns });
+        }
         let mut ends = Vec::new();
+        let mut add = |step: ClockStep| {
+            assert!(step.range_start_ns.is_none() || ends.is_empty());
+            ends.extend(step.interval_ends_ns.into_iter().flatten());
+        };
         for time_ns in times {
             if !clock.try_advance(*time_ns) {
-                let step = clock.advance(*time_ns, true);
-                assert!(step.range_start_ns.is_none() || ends.is_empty());
-                ends.extend(step.interval_ends_ns.into_iter().flatten());
+                add(clock.advance(*time_ns, true));
             }
             if clock.is_finished() {
                 break;
             }
         }
+        add(clock.advance_to_end());
         ends.extend(clock.finish());
         (clock, ends)
     }
@@ -226,6 +281,35 @@ mod tests {
         );
         assert_eq!(ends(every(10), &[]), [0u64; 0]);
         assert_eq!(ends(TimeLimits::default(), &[1, 2]), [0u64; 0]);
+    }
+
+    #[test]
+    fn period_is_that_of_the_recording_whatever_is_selected() {
+        let period = |limits, times: &[u64]| {
+            let (clock, ends) = play_selected(limits, Some((100, 160)), times);
+            (clock.start_ns(), clock.end_ns(), ends)
+        };
+        assert_eq!(period(TimeLimits::default(), &[]), (Some(100), 160, vec![]));
+        assert_eq!(
+            period(every(10), &[125, 131]),
+            (Some(100), 160, vec![110, 120, 130, 140, 160])
+        );
+        assert_eq!(
+            period(every(25), &[]),
+            (Some(100), 160, vec![125, 150, 160])
+        );
+        let limits = TimeLimits {
+            from: Some(RecordingTime::SinceStart(20)),
+            duration_ns: Some(15),
+            interval_ns: Some(10),
+            ..TimeLimits::default()
+        };
+        assert_eq!(period(limits, &[150]), (Some(120), 135, vec![130, 135]));
+        assert_eq!(period(limits, &[]), (Some(120), 135, vec![130, 135]));
+        // The clock has not started if there are no events, only losses.
+        let (mut clock, ends) = play_selected(every(10), None, &[5, 9]);
+        assert_eq!((clock.start_ns(), ends), (None, vec![]));
+        assert_eq!(clock.advance_to_end(), ClockStep::default());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod attr_selection;
 mod clock;
 mod names;
+mod period;
 mod playback;
 mod player;
 mod prefetch;
@@ -42,6 +43,7 @@ pub struct Recording {
     attrs: Vec<AttrSelection>,
     only_counted: Vec<EventName>,
     identifies_vcpus: bool,
+    identifies_vms: bool,
 }
 
 impl Recording {
@@ -89,6 +91,7 @@ impl Recording {
             formats,
             only_counted,
             identifies_vcpus: false,
+            identifies_vms: false,
         }
     }
 
@@ -120,6 +123,12 @@ impl Recording {
     /// Identifies the vCPU of every event, for [`PlaybackContext::vcpu`]. This reads events that are not selected.
     pub fn identify_vcpus(&mut self) {
         self.identifies_vcpus = true;
+    }
+
+    /// Identifies the processes that are VMs, for [`RecordedNames::is_vm`]. This reads events of vCPU threads that are not
+    /// selected.
+    pub fn identify_vms(&mut self) {
+        self.identifies_vms = true;
     }
 
     /// Returns whether only a sample of these events is recorded. Each recorded event then stands
@@ -159,7 +168,9 @@ impl Recording {
         let attrs = self.attrs.iter().enumerate();
         let min_record_bytes = attrs
             .map(|(index, it)| {
-                let is_needed = it.slot.is_some() || attribution.needs_unselected(index);
+                let is_needed = it.slot.is_some()
+                    || attribution.needs_unselected(index)
+                    || self.identifies_vms && it.is_vcpu_thread_event;
                 is_needed.then_some(it.min_bytes)
             })
             .collect();
@@ -170,7 +181,7 @@ impl Recording {
             &self.metadata,
             &self.attrs,
             attribution,
-            self.identifies_vcpus,
+            (self.identifies_vcpus, self.identifies_vms),
             options,
         );
         // Pipes are not prefetched: a thread that waits for their data could not be stopped.

@@ -1,6 +1,6 @@
 //! Names of threads and VMs from a recording.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
     host::{VmName, VmNames},
@@ -16,6 +16,9 @@ pub struct RecordedNames {
     /// be that of its main thread.
     ended: VecDeque<u32>,
     vms: VmNames,
+    /// The processes that had events which only vCPU threads have; `None` if they are not looked for, or if the recording has no
+    /// such events.
+    vcpu_processes: Option<HashSet<u32>>,
 }
 
 #[derive(Debug)]
@@ -61,6 +64,35 @@ impl RecordedNames {
         }
     }
 
+    /// Returns whether a process is a VM as far as the recording tells: it had an event that only vCPU threads have, or its
+    /// command line names a VM. Events of KVM also happen in other processes and in kernel threads, which reclaim memory of guests
+    /// for example. Without [`Recording::identify_vms`](super::Recording::identify_vms), or if no such event was recorded, every
+    /// process may be a VM. Process 0 stands for merged VMs.
+    #[must_use]
+    pub fn is_vm(&self, tgid: u32) -> bool {
+        let Some(known) = &self.vcpu_processes else {
+            return true;
+        };
+        // The name of another process is made from its comm.
+        let is_of_vm = |vm: &VmName| vm.uuid.is_some() || !vm.name.ends_with(&format!("-{tgid}"));
+        tgid == 0 || known.contains(&tgid) || self.vms.find_name(tgid).is_some_and(is_of_vm)
+    }
+
+    /// Starts to store which processes are VMs.
+    pub(super) fn identify_vms(&mut self) {
+        self.vcpu_processes = Some(HashSet::new());
+    }
+
+    /// Stores that a process is a VM. If there are very many, every process counts as a VM from then on.
+    pub(super) fn add_vm(&mut self, tgid: u32) {
+        if let Some(known) = &mut self.vcpu_processes
+            && known.insert(tgid)
+            && known.len() > MAX_KNOWN_TASKS
+        {
+            self.vcpu_processes = None;
+        }
+    }
+
     /// Creates the table with the VM names in a recording's metadata.
     pub(super) fn from_vm_lines(vms: &str) -> Self {
         Self {
@@ -102,7 +134,7 @@ impl RecordedNames {
         if self.ended.len() >= 2 * MAX_KNOWN_TASKS {
             // Most of these numbers have been reused: remove duplicates and running threads.
             let comms = &self.comms;
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             self.ended
                 .retain(|tid| comms.get(tid).is_some_and(|it| it.has_ended) && seen.insert(*tid));
         }
@@ -164,6 +196,25 @@ mod tests {
         names.add_record(&comm(20, 20, "qemu"));
         names.add_record(&exit(20, 20));
         assert_eq!(names.vm_name(20).name, "qemu-20");
+    }
+
+    #[test]
+    fn processes_without_vcpu_threads_are_no_vms() {
+        let mut names = RecordedNames::from_vm_lines("7\tdb-1\n8\tkdamond-8\n");
+        // As long as nothing is known of vCPU threads, every process may be a VM.
+        assert!(names.is_vm(8) && names.is_vm(9));
+        names.identify_vms();
+        names.add_vm(9);
+        assert_eq!(
+            [7, 8, 9, 10].map(|it| names.is_vm(it)),
+            [true, false, true, false]
+        );
+        assert!(names.is_vm(0), "merged VMs");
+        for tgid in 0..=u32::try_from(MAX_KNOWN_TASKS).expect("a small number") {
+            names.add_vm(tgid);
+        }
+        assert!(names.is_vm(u32::MAX), "the table is full");
+        assert!(names.vcpu_processes.is_none());
     }
 
     #[test]

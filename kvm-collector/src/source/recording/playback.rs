@@ -26,7 +26,8 @@ pub struct PlaybackContext<'a> {
     pub loss: &'a Loss,
     /// Number of events emitted so far.
     pub events: u64,
-    /// The start of the requested range: the time of the first event, or a later one.
+    /// The start of the requested range: the time of the recording's first event, selected or not, or a
+    /// later one.
     pub start_ns: Option<u64>,
     /// Whether the item is before the requested range.
     pub is_before_range: bool,
@@ -38,13 +39,12 @@ pub struct PlaybackContext<'a> {
 /// What a recording contained.
 #[derive(Debug, Default)]
 pub struct RecordingSummary {
-    /// The start of the requested range: the time of the first selected event, or a later one;
-    /// `None` if no event is selected.
-    pub start_ns: Option<u64>,
-    /// The time of the last selected event, or the end of the requested range.
-    pub end_ns: u64,
-    /// The times of the first and the last selected event, if the requested range has not started by
-    /// then or has ended before.
+    /// The start and the end of what was read, in ns of the clock of the events: from the first to the
+    /// last event of the recording, selected or not, or the requested range of it. `None` if the
+    /// recording has no events.
+    pub period_ns: Option<(u64, u64)>,
+    /// The times of the first and the last event of the recording, if the requested range is outside of
+    /// it.
     pub outside: Option<(u64, u64)>,
     /// Number of events in the requested range.
     pub events: u64,

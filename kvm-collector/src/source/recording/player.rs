@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     attr_selection::AttrSelection,
-    clock::RecordingClock,
+    clock::{ClockStep, RecordingClock},
     names::RecordedNames,
     playback::{PlaybackContext, PlaybackOptions, RecordingSummary},
     recording_files::ReadStep,
@@ -43,6 +43,9 @@ pub(super) struct Player<'a> {
     is_recorded_by_us: bool,
     attribution: Attribution,
     identifies_vcpus: bool,
+    identifies_vms: bool,
+    /// The process of the latest event of a vCPU thread.
+    last_vm: Option<u32>,
     losses: LossWindows,
     /// Whether to collect the processes that had events.
     collects_processes: bool,
@@ -65,21 +68,27 @@ impl<'a> Player<'a> {
         metadata: &'a Metadata,
         attrs: &'a [AttrSelection],
         attribution: Attribution,
-        identifies_vcpus: bool,
+        (identifies_vcpus, identifies_vms): (bool, bool),
         options: &PlaybackOptions,
     ) -> Self {
+        let mut names = RecordedNames::from_vm_lines(&metadata.vm_names);
+        if identifies_vms && attrs.iter().any(|it| it.is_vcpu_thread_event) {
+            names.identify_vms();
+        }
         Self {
             metadata,
             attrs,
             is_recorded_by_us: metadata.is_recorded_by_us(),
             attribution,
             identifies_vcpus,
+            identifies_vms,
+            last_vm: None,
             losses: LossWindows::default(),
             collects_processes: options.selection.is_by_process(),
             processes: BTreeSet::new(),
             last_process: None,
             clock: RecordingClock::new(options.limits),
-            names: RecordedNames::from_vm_lines(&metadata.vm_names),
+            names,
             loss: Loss::default(),
             unattributed_before: 0,
             defect: None,
@@ -110,6 +119,9 @@ impl<'a> Player<'a> {
                 }
             };
             self.handle_untimed_records(&scanned);
+            if let Some(period) = scanned.period {
+                self.clock.add_recorded(period);
+            }
             let until_ns = scanned.until_ns;
             if !scanned.queued.is_empty() {
                 held_bytes += scanned.chunk.len();
@@ -151,6 +163,11 @@ impl<'a> Player<'a> {
                 Err(PlaybackStop::Error(error)) => return Err(error),
             }
         }
+        let step = self.clock.advance_to_end();
+        match self.emit_clock_step(step, each) {
+            Ok(()) | Err(PlaybackStop::LimitReached) => {}
+            Err(PlaybackStop::Error(error)) => return Err(error),
+        }
         if let Some(end_ns) = self.clock.finish() {
             match self.emit(&StreamItem::IntervalEnd { end_ns }, each) {
                 Ok(()) | Err(PlaybackStop::LimitReached) => {}
@@ -159,8 +176,7 @@ impl<'a> Player<'a> {
         }
         let names = self.names;
         Ok(RecordingSummary {
-            start_ns: self.clock.start_ns(),
-            end_ns: self.clock.end_ns(),
+            period_ns: self.clock.period_ns(),
             outside: self.clock.outside(),
             events: self.events,
             loss: self.loss,
@@ -254,6 +270,13 @@ impl<'a> Player<'a> {
             }
         }
         let selection = &self.attrs[attr];
+        if self.identifies_vms
+            && selection.is_vcpu_thread_event
+            && self.last_vm != Some(thread.tgid)
+        {
+            self.last_vm = Some(thread.tgid);
+            self.names.add_vm(thread.tgid);
+        }
         let (mut raw, mut sample_weight) = (bytes, 0);
         if selection.is_sampled {
             let Some(sample) = self.metadata.attrs[attr].sample(bytes) else {
@@ -371,6 +394,19 @@ impl<'a> Player<'a> {
     ) -> Result<(), PlaybackStop<E>> {
         self.update_unattributed();
         let step = self.clock.advance(time_ns, is_event);
+        self.emit_clock_step(step, each)?;
+        match self.clock.is_finished() {
+            true => Err(PlaybackStop::LimitReached),
+            false => Ok(()),
+        }
+    }
+
+    /// Emits the start of the requested range and the ends of intervals.
+    fn emit_clock_step<E>(
+        &mut self,
+        step: ClockStep,
+        each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
+    ) -> Result<(), PlaybackStop<E>> {
         if let Some(start_ns) = step.range_start_ns {
             self.unattributed_before = self.attribution.unattributed();
             // What is missing at the end of the recording is not before the range.
@@ -384,10 +420,7 @@ impl<'a> Player<'a> {
         for end_ns in step.interval_ends_ns.into_iter().flatten() {
             self.emit(&StreamItem::IntervalEnd { end_ns }, each)?;
         }
-        match self.clock.is_finished() {
-            true => Err(PlaybackStop::LimitReached),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Handles a record other than a sample. Returns the item to emit, if any.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::period::Period;
 use crate::{
     recording::{self, Metadata, decode},
     source::reorder_buffer,
@@ -18,6 +19,8 @@ pub(super) struct ScannedChunk {
     pub(super) untimed: Vec<usize>,
     /// No later chunk contains a record before this time.
     pub(super) until_ns: Option<u64>,
+    /// The period of the chunk's samples, needed or not.
+    pub(super) period: Option<Period>,
 }
 
 /// A record that is held back until it can be emitted in time order.
@@ -156,16 +159,21 @@ impl<'a> Scanner<'a> {
         let mut queued = Vec::with_capacity(self.previous_queued);
         let mut untimed = Vec::new();
         let mut until_ns = None;
+        let mut period: Option<Period> = None;
         let mut keeps_chunk = self.keeps_records;
         for (offset, record) in recording::records(&chunk) {
             match decode::record_type(record) {
                 decode::SAMPLE => match self.sample(offset, decode::body(record)) {
                     Sample::Selected(time_ns, item) => {
+                        Period::add_time(&mut period, time_ns);
                         self.note_sample_time(time_ns, &mut queued);
                         queued.push((time_ns, item));
                     }
                     Sample::Unselected(Some(time_ns)) => {
-                        self.note_sample_time(time_ns, &mut queued)
+                        Period::add_time(&mut period, time_ns);
+                        if self.has_open_loss {
+                            self.note_sample_time(time_ns, &mut queued);
+                        }
                     }
                     Sample::Unselected(None) => {}
                     Sample::Damaged => {
@@ -209,6 +217,7 @@ impl<'a> Scanner<'a> {
             queued,
             untimed,
             until_ns,
+            period,
         }
     }
 
@@ -236,9 +245,8 @@ impl<'a> Scanner<'a> {
         };
         let attr = &self.metadata.attrs[index];
         let Some(min_bytes) = self.min_record_bytes[index] else {
-            return Sample::Unselected(
-                self.has_open_loss.then(|| attr.sample_time(body)).flatten(),
-            );
+            let time_ns = attr.sample_time(body).filter(|_| attr.has_times());
+            return Sample::Unselected(time_ns);
         };
         let Some(time_ns) = attr.sample_time(body) else {
             return Sample::Damaged;
@@ -275,7 +283,7 @@ impl<'a> Scanner<'a> {
 enum Sample {
     /// A needed sample, with its time.
     Selected(u64, QueuedRecord),
-    /// A sample that is not needed; with its time, if a loss with unknown time waits for it.
+    /// A sample that is not needed; with its time, if it has one.
     Unselected(Option<u64>),
     Damaged,
 }

@@ -3,7 +3,7 @@
 /// Which range of a recording is read, and the length of the report intervals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeLimits {
-    /// The start of the range; `None` is the first selected event.
+    /// The start of the range; `None` is the first event of the recording.
     pub from: Option<RecordingTime>,
     /// The end of the range, which is not included; `None` is the end of the recording.
     pub until: Option<RecordingTime>,
@@ -16,14 +16,14 @@ pub struct TimeLimits {
 /// A time in a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordingTime {
-    /// In ns since the first selected event.
+    /// In ns since the first event of the recording, selected or not.
     SinceStart(u64),
     /// In ns of the clock of the events.
     OfClock(u64),
 }
 
 impl RecordingTime {
-    /// Converts to ns of the clock of the events, given the time of the first selected event.
+    /// Converts to ns of the clock of the events, given the time of the first event.
     #[must_use]
     pub fn clock_ns(self, first_ns: u64) -> u64 {
         match self {
@@ -41,7 +41,7 @@ impl TimeLimits {
     }
 
     /// Returns the start and the end of the range in ns of the clock of the events, given the time of
-    /// the first selected event. The range is empty if the end is not after the start.
+    /// the first event. The range is empty if the end is not after the start.
     pub(super) fn range(&self, first_ns: u64) -> (u64, u64) {
         let clock_ns = |time: RecordingTime| time.clock_ns(first_ns);
         let start_ns = self.from.map_or(first_ns, clock_ns).max(first_ns);

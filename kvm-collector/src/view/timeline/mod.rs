@@ -104,6 +104,11 @@ impl Timeline {
         }
     }
 
+    /// Extends the timeline to the end of the recording, whose last events may not be selected.
+    pub fn end_at(&mut self, end_ns: u64) {
+        self.extend_to(end_ns);
+    }
+
     /// Stores a segment before the requested range of a recording: it may be a part of an exit that ends
     /// later.
     pub fn skip_segment(&mut self, segment: &Segment) {
@@ -195,7 +200,7 @@ impl Timeline {
         let key = |it: &TimelineTrack| (it.pid == 0, it.pid, it.vcpu.unwrap_or(u32::MAX), it.tid);
         tracks.sort_by_key(key);
         TimelineReport {
-            start_ns: self.start_ns.unwrap_or(end_ns),
+            start_ns: self.start_ns,
             elapsed_ns,
             bin_ns: self.bin_ns,
             bins,

@@ -64,8 +64,8 @@ pub struct TimelineTrack {
 /// A recording in bins of equal length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimelineReport {
-    /// Time of the first event, in ns of the clock of the events.
-    pub start_ns: u64,
+    /// Time of the first event, in ns of the clock of the events; `None` if there is none.
+    pub start_ns: Option<u64>,
     /// Time from the first to the last event.
     pub elapsed_ns: u64,
     /// Length of a bin: 1, 2 or 5 times a power of ten. The last bin may be shorter.
