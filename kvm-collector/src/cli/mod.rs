@@ -19,6 +19,7 @@ mod origin;
 mod output;
 mod record;
 mod recording;
+mod sandbox;
 mod selection;
 mod several;
 mod size;
@@ -38,6 +39,7 @@ use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 use crate::{outside_text::OutsideText, probe::ProbeError, session::print_message};
 use global::{Color, GlobalOptions, block_on};
+use sandbox::RecordingFiles;
 
 /// Count, time and trace VM exits and other KVM events with eBPF.
 ///
@@ -67,6 +69,12 @@ pub struct Cli {
     /// Choose when to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
+
+    /// Keep all privileges, for debugging
+    ///
+    /// Otherwise the process drops the capabilities that it does not need any more, and restricts its files and system calls.
+    #[arg(long, global = true)]
+    no_sandbox: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +88,22 @@ enum Command {
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
+}
+
+impl Command {
+    /// Returns the files of a command that reads recordings; `None` if it does not.
+    fn recording_files(&self) -> Option<RecordingFiles> {
+        let files = match self {
+            Self::Stat(args) => args.files(),
+            Self::Exits(args) => args.files(),
+            Self::Trace(args) => args.files(),
+            Self::Top(args) => args.files(),
+            Self::Convert(args) => args.files(),
+            Self::List(args) => args.files(),
+            Self::Record(_) | Self::Doctor(_) | Self::Guest(_) => return None,
+        };
+        (!files.inputs.is_empty()).then_some(files)
+    }
 }
 
 impl Cli {
@@ -146,8 +170,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = GlobalOptions {
         color: cli.color,
         quiet: cli.quiet,
+        sandbox: !cli.no_sandbox,
         ebpf_log: cli.verbose >= 2,
     };
+    if let Some(files) = cli.command.recording_files() {
+        sandbox::enter_to_read(files, global);
+    }
     match cli.command {
         Command::Stat(args) => block_on(stat::run(args, global)),
         Command::Exits(args) => block_on(exits::run(args, global)),
@@ -156,7 +184,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Record(args) => block_on(record::run(args, global)),
         Command::Convert(args) => convert::run(&args, global),
         Command::List(args) => list::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Doctor(args) => doctor::run(&args, global),
         Command::Guest(args) => guest::run(args),
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{
     super::{
         global::GlobalOptions,
-        no_match, origin,
+        no_match, origin, sandbox,
         stop::check_live_interval,
         tracefs::{find_format, open_tracefs},
     },
@@ -35,6 +35,12 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
         ..args.live_options(&timing, selection)
     })?;
     let mut schedule = conditions.start(args.interval)?;
+    sandbox::enter_to_measure(
+        &mut live,
+        args.output.files(),
+        conditions.has_command(),
+        global,
+    );
     let is_quiet = global.quiet || args.interval.is_some() || args.slow.is_some();
     let mut progress = ProgressLine::new(is_quiet);
     session::exits::live(
