@@ -8,6 +8,7 @@ use crate::host::namespaces::ForeignIds;
 use crate::host::privileges::{Barrier, Privileges};
 use crate::host::sandbox::InForce;
 use crate::host::tracefs::Tracefs;
+use crate::tracefs::access_advice;
 
 /// Builds the diagnosis from the facts about the host, the event counts of the test guest, the sandbox that is in force, and the
 /// results for commands.
@@ -190,7 +191,7 @@ fn tracefs(tracefs: Option<&Tracefs>, lockdown: Option<Lockdown>) -> Check {
             readable: false,
             ..
         }) => {
-            let advice = "run as root, or give a group access: mount -o remount,gid=GID,mode=0750 /sys/kernel/tracing";
+            let advice = access_advice(path);
             Check::not_ok(
                 NAME,
                 Status::Fail,
