@@ -52,6 +52,10 @@ pub struct Measurement<'a> {
     pub ends_command: bool,
 }
 
+/// What every measurement reads: names and states of processes, whether KVM's modules are loaded, and the number of possible CPUs,
+/// which aya needs for a map with a value per CPU.
+const MEASUREMENT: [&str; 3] = ["/proc", "/sys/module", "/sys/devices/system/cpu"];
+
 /// The files that remain accessible.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -74,7 +78,7 @@ impl Needs<'_> {
             ..Files::default()
         };
         if self.measurement.is_some() {
-            files.read.push("/proc".into());
+            files.read.extend(MEASUREMENT.map(PathBuf::from));
         }
         for output in &self.outputs {
             match written_directory(output) {
