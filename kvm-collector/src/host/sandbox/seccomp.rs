@@ -244,11 +244,11 @@ fn rules(profile: Profile) -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_ioctl, one_of(1, IOCTLS.iter().copied())?);
     rules.insert(
         libc::SYS_prctl,
-        one_of(0, [libc::PR_SET_NAME, libc::PR_SET_VMA].map(|it| it as u64))?,
+        one_of(0, [libc::PR_SET_NAME, libc::PR_SET_VMA].map(bits))?,
     );
     // Memory must not become executable.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![without_bits(2, libc::PROT_EXEC as u64)?]);
+        rules.insert(call, vec![without_bits(2, bits(libc::PROT_EXEC))?]);
     }
     let namespaces = libc::CLONE_NEWCGROUP
         | libc::CLONE_NEWIPC
@@ -257,7 +257,7 @@ fn rules(profile: Profile) -> Result<Rules, seccompiler::BackendError> {
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWUSER
         | libc::CLONE_NEWUTS;
-    rules.insert(libc::SYS_clone, vec![without_bits(0, namespaces as u64)?]);
+    rules.insert(libc::SYS_clone, vec![without_bits(0, bits(namespaces))?]);
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, one_of(0, [own])?);
     rules.insert(libc::SYS_kill, one_of(0, [own])?);
@@ -274,6 +274,11 @@ fn rules(profile: Profile) -> Result<Rules, seccompiler::BackendError> {
     }
     rules.extend(allowed.into_iter().map(|it| (it, Vec::new())));
     Ok(rules)
+}
+
+/// Converts a constant of the C library to the bits of an argument.
+fn bits(constant: libc::c_int) -> u64 {
+    constant.cast_unsigned().into()
 }
 
 /// Returns rules that are met if an argument has one of these values.
@@ -344,7 +349,7 @@ mod tests {
             libc::SYS_setuid,
             libc::SYS_setns,
             libc::SYS_unshare,
-            libc::SYS_chmod,
+            libc::SYS_fchmod,
             libc::SYS_fchmodat,
             libc::SYS_perf_event_open,
             libc::SYS_init_module,
