@@ -35,6 +35,11 @@ pub(super) struct BaselineArgs {
 const MAGIC_BYTES: u64 = 8;
 
 impl BaselineArgs {
+    /// Returns the file of the baseline, if one is given.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.baseline.as_deref()
+    }
+
     pub(super) fn is_given(&self) -> bool {
         self.baseline.is_some()
     }

@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    event_formats::EventFormats, exits::ExitsArgs, record::RecordArgs, selection::TargetArgs,
-    stat::StatArgs, top::TopArgs, trace::TraceArgs,
+    event_formats::EventFormats, exits::ExitsArgs, global::GlobalOptions, record::RecordArgs,
+    sandbox, selection::TargetArgs, stat::StatArgs, top::TopArgs, trace::TraceArgs,
 };
 use crate::doctor::{
     CommandCheck, Facts, MeasuringCommand, command_without_tracefs, diagnose, test_guest,
@@ -79,10 +79,13 @@ enum CommandArgs {
 ///
 /// # Errors
 /// When the output cannot be written. Problems of the host are not errors; they are reported in the output.
-pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &DoctorArgs, global: GlobalOptions) -> Result<ExitCode> {
     let facts = Facts::read(Path::new("/"));
     let fired = test_guest::run(facts.tracefs.as_ref().map(|tracefs| tracefs.path.as_path()));
-    let diagnosis = diagnose(&facts, &fired, check_commands(&facts)?);
+    let commands = check_commands(&facts)?;
+    // Last, because what is in force cannot be undone.
+    let sandbox = global.sandbox.then(sandbox::enter_to_show);
+    let diagnosis = diagnose(&facts, &fired, sandbox, commands);
     let out = &mut io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &diagnosis).map_err(io::Error::from)?;

@@ -23,6 +23,8 @@ pub(super) enum Color {
 pub(super) struct GlobalOptions {
     pub(super) color: Color,
     pub(super) quiet: bool,
+    /// Restrict the process to what the command needs.
+    pub(super) sandbox: bool,
     /// Log messages of the eBPF programs are requested.
     pub(super) ebpf_log: bool,
 }

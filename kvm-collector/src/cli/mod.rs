@@ -20,6 +20,7 @@ mod origin;
 mod output;
 mod record;
 mod recording;
+mod sandbox;
 mod selection;
 mod several;
 mod size;
@@ -45,6 +46,7 @@ use crate::{
     session::print_message,
 };
 use global::{Color, GlobalOptions, block_on};
+use sandbox::RecordingFiles;
 
 /// Count, time and trace VM exits and other KVM events with eBPF.
 ///
@@ -74,6 +76,12 @@ pub struct Cli {
     /// Choose when to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
+
+    /// Keep all privileges, for debugging
+    ///
+    /// Otherwise the process drops the capabilities that it does not need any more, and restricts its files and system calls.
+    #[arg(long, global = true)]
+    no_sandbox: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -87,6 +95,22 @@ enum Command {
     List(list::ListArgs),
     Doctor(doctor::DoctorArgs),
     Guest(guest::GuestArgs),
+}
+
+impl Command {
+    /// Returns the files of a command that reads recordings; `None` if it does not.
+    fn recording_files(&self) -> Option<RecordingFiles> {
+        let files = match self {
+            Self::Stat(args) => args.files(),
+            Self::Exits(args) => args.files(),
+            Self::Trace(args) => args.files(),
+            Self::Top(args) => args.files(),
+            Self::Convert(args) => args.files(),
+            Self::List(args) => args.files(),
+            Self::Record(_) | Self::Doctor(_) | Self::Guest(_) => return None,
+        };
+        (!files.inputs.is_empty()).then_some(files)
+    }
 }
 
 impl Cli {
@@ -158,9 +182,14 @@ impl Command {
     }
 }
 
-/// Starts the process that lists VMs. Call it before there are other threads and open files.
-fn start_vm_lister() {
-    if let Err(error) = vm_lister::start_shared(Listing::Separate) {
+/// Starts the process that lists VMs, unless this process keeps its privileges. Call it before there are other threads and open
+/// files.
+fn start_vm_lister(global: GlobalOptions) {
+    let listing = match global.sandbox {
+        true => Listing::Separate,
+        false => Listing::InProcess,
+    };
+    if let Err(error) = vm_lister::start_shared(listing) {
         log::warn!("cannot start the process that lists VMs, so this process lists them: {error}");
     }
 }
@@ -173,10 +202,14 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = GlobalOptions {
         color: cli.color,
         quiet: cli.quiet,
+        sandbox: !cli.no_sandbox,
         ebpf_log: cli.verbose >= 2,
     };
     if cli.command.lists_vms_later() {
-        start_vm_lister();
+        start_vm_lister(global);
+    }
+    if let Some(files) = cli.command.recording_files() {
+        sandbox::enter_to_read(files, global);
     }
     match cli.command {
         Command::Stat(args) => block_on(stat::run(args, global)),
@@ -186,7 +219,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Record(args) => block_on(record::run(args, global)),
         Command::Convert(args) => convert::run(&args, global),
         Command::List(args) => list::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Doctor(args) => doctor::run(&args, global),
         Command::Guest(args) => guest::run(args),
     }
 }

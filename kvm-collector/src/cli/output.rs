@@ -93,6 +93,12 @@ impl OutputArgs {
         })
     }
 
+    /// Returns the files that are written, except stdout.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let files = [self.file(), self.loss.as_deref()].into_iter();
+        files.flatten().map(Path::to_owned).collect()
+    }
+
     /// Returns the file of `-o`; `None` for stdout.
     fn file(&self) -> Option<&Path> {
         self.output.as_deref().filter(|it| *it != Path::new("-"))

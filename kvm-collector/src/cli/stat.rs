@@ -16,6 +16,7 @@ use super::{
     origin,
     output::{OutputArgs, OutputFormat},
     recording::{self, InputArgs, SelectedRecording},
+    sandbox::{self, RecordingFiles},
     selection::{EventArgs, TargetArgs},
     several::{self, SeveralRecordings},
     stop::{OverheadArgs, StopArgs, check_live_interval, parse_interval},
@@ -96,6 +97,12 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
     let origin = origin::of_host(args.selected_by(), conditions.command_line());
     let mut writer = args.writer(origin, global);
     let mut schedule = conditions.start(args.interval)?;
+    sandbox::enter_to_measure(
+        &mut live,
+        args.output.files(),
+        conditions.has_command(),
+        global,
+    );
     let mut progress = ProgressLine::new(global.quiet || args.interval.is_some());
     session::stat::live(
         &mut live,
@@ -201,6 +208,14 @@ fn run_several(
 }
 
 impl StatArgs {
+    /// Returns the recordings and the outputs.
+    pub(super) fn files(&self) -> RecordingFiles {
+        RecordingFiles {
+            inputs: self.input.input.clone(),
+            outputs: self.output.files(),
+        }
+    }
+
     /// Returns what is requested from the running kernel.
     pub(super) fn live_options(
         &self,

@@ -6,18 +6,23 @@ use crate::host::kernel::{Kernel, Lockdown};
 use crate::host::kvm::{Device, Kvm, Presence};
 use crate::host::namespaces::ForeignIds;
 use crate::host::privileges::{Barrier, Privileges};
+use crate::host::sandbox::InForce;
 use crate::host::tracefs::Tracefs;
+use crate::tracefs::access_advice;
 
-/// Builds the diagnosis from the facts about the host, the event counts of the test guest, and the results for commands.
+/// Builds the diagnosis from the facts about the host, the event counts of the test guest, the sandbox that is in force, and the
+/// results for commands.
 #[must_use]
 pub fn diagnose(
     facts: &Facts,
     counts: &Result<EventCounts, TestGuestError>,
+    in_force: Option<&InForce>,
     mut commands: Vec<CommandCheck>,
 ) -> Diagnosis {
     let checks = vec![
         kernel(&facts.kernel),
         privileges(&facts.privileges, &facts.kernel),
+        sandbox(in_force),
         pid_namespace(facts.ids),
         time_namespace(facts.clock_offset_ns),
         lockdown(facts.kernel.lockdown),
@@ -98,6 +103,20 @@ fn privileges(privileges: &Privileges, kernel: &Kernel) -> Check {
     )
 }
 
+fn sandbox(in_force: Option<&InForce>) -> Check {
+    const NAME: &str = "sandbox";
+    match in_force {
+        None => Check::ok(NAME, "not tried, because of --no-sandbox"),
+        Some(all) if all.is_complete() => Check::ok(NAME, all.to_text()),
+        Some(part) => Check::not_ok(
+            NAME,
+            Status::Warn,
+            part.to_text(),
+            "commands work, but parse recordings and guests' data with more rights than they need; see docs/security.md",
+        ),
+    }
+}
+
 fn pid_namespace(ids: Result<(), ForeignIds>) -> Check {
     const NAME: &str = "pid namespace";
     match ids {
@@ -172,7 +191,7 @@ fn tracefs(tracefs: Option<&Tracefs>, lockdown: Option<Lockdown>) -> Check {
             readable: false,
             ..
         }) => {
-            let advice = "run as root, or give a group access: mount -o remount,gid=GID,mode=0750 /sys/kernel/tracing";
+            let advice = access_advice(path);
             Check::not_ok(
                 NAME,
                 Status::Fail,
@@ -348,14 +367,14 @@ mod tests {
 
     fn diagnose(facts: &Facts, counts: &Result<EventCounts, TestGuestError>) -> Diagnosis {
         let commands = vec![works("stat", false), works("exits", true)];
-        super::diagnose(facts, counts, commands)
+        super::diagnose(facts, counts, None, commands)
     }
 
     #[test]
     fn a_host_where_no_command_works_is_not_usable() {
         let mut stat = works("stat", false);
         stat.status = Status::Fail;
-        let diagnosis = super::diagnose(&healthy_host(), &ALL_EVENTS_FIRE, vec![stat]);
+        let diagnosis = super::diagnose(&healthy_host(), &ALL_EVENTS_FIRE, None, vec![stat]);
         assert!(!diagnosis.usable, "{diagnosis:?}");
     }
 

@@ -67,11 +67,17 @@ pub fn read(root: &Path) -> Kvm {
 /// from the vendor module. `None` if neither module is loaded.
 #[must_use]
 pub fn isa() -> Option<u32> {
-    match flavour(Path::new("/sys/module"))?.name.as_str() {
+    match vendor_module()?.as_str() {
         "kvm_intel" => Some(1),
         "kvm_amd" => Some(2),
         _ => None,
     }
+}
+
+/// Returns the name of the vendor module; `None` if none is loaded.
+#[must_use]
+pub fn vendor_module() -> Option<String> {
+    Some(flavour(Path::new("/sys/module"))?.name)
 }
 
 fn device(path: &Path) -> Device {

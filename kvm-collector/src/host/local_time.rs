@@ -1,11 +1,18 @@
 //! Times of the local time zone.
 
+use std::sync::OnceLock;
+
 use jiff::{Span, Timestamp, Zoned, civil::Time, tz::TimeZone};
 
+static ZONE: OnceLock<TimeZone> = OnceLock::new();
+
 /// Returns the zone of the environment variable TZ or of `/etc/localtime`, or UTC if neither is usable.
+///
+/// It is read once, so that no file is needed later.
 #[must_use]
 pub fn zone() -> TimeZone {
-    TimeZone::try_system().unwrap_or(TimeZone::UTC)
+    let read = || TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    ZONE.get_or_init(read).clone()
 }
 
 /// Converts a local date and time to seconds since the epoch. `as_utc_s` is the same date and time, read

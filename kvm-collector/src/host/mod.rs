@@ -1,4 +1,5 @@
-//! The host: its processes and VMs, kernel, KVM modules, privileges and clocks. Read-only.
+//! The host: its processes and VMs, kernel, KVM modules, privileges and clocks. Read-only, except that
+//! [`sandbox`] restricts this process.
 //!
 //! Functions that read `/proc` and `/sys` take a root directory, which is `/` outside of tests. What
 //! cannot be read is missing from the result, or counted there as unreadable.
@@ -16,6 +17,7 @@ pub mod namespaces;
 pub mod privileges;
 pub mod process;
 mod process_id;
+pub mod sandbox;
 mod task;
 pub mod tracefs;
 pub mod usage;

@@ -7,10 +7,6 @@
 use std::{fs, path::Path, sync::OnceLock};
 
 use super::task;
-use crate::bounds::read_bounded;
-
-/// Maximum size of the list of mounts that is read.
-const MAX_MOUNTINFO_BYTES: u64 = 4 << 20;
 
 /// Mount point of the proc file system.
 pub(super) const PROC: &str = "/proc";
@@ -109,31 +105,6 @@ pub(super) fn is_own(proc: &Path) -> bool {
     task::namespace_ids(&proc.join("self")).len() == 1
 }
 
-/// Returns whether `/proc` hides the processes of other users (mount option `hidepid`). Without `CAP_SYS_PTRACE`, and in a
-/// Landlock sandbox, other processes then look as if they had ended.
-#[must_use]
-#[cfg_attr(
-    not(feature = "test-api"),
-    expect(dead_code, reason = "for commands that give up their privileges")
-)]
-pub fn hides_processes() -> bool {
-    let mounts = read_bounded(&Path::new(PROC).join("self/mountinfo"), MAX_MOUNTINFO_BYTES);
-    hides_processes_in(&String::from_utf8_lossy(&mounts.unwrap_or_default()))
-}
-
-/// Returns whether the topmost mount at `/proc` in a `mountinfo` file (proc_pid_mountinfo(5)) has the option `hidepid`.
-fn hides_processes_in(mountinfo: &str) -> bool {
-    let mut mounts = mountinfo
-        .lines()
-        .filter(|line| line.split(' ').nth(4) == Some(PROC));
-    let options = mounts.next_back().and_then(|line| line.rsplit(' ').next());
-    let hidepid = options.and_then(|options| {
-        let mut options = options.split(',');
-        options.find_map(|it| it.strip_prefix("hidepid="))
-    });
-    hidepid.is_some_and(|value| !["0", "off"].contains(&value))
-}
-
 /// Returns whether this process is in a child user namespace. Its capabilities then do not apply to the
 /// host's kernel, and so not to tracing.
 #[must_use]
@@ -194,27 +165,6 @@ mod tests {
             check_kernel_ids_in(FakeRoot::new().path()),
             Err(ForeignIds::Unknown)
         );
-    }
-
-    #[test]
-    fn hidden_processes_are_recognised() {
-        let mount = |options: &str| {
-            format!("24 30 0:22 / /proc rw,relatime shared:13 - proc proc {options}\n")
-        };
-        let other = "25 30 0:23 / /other rw - proc proc rw,hidepid=2\n";
-        for (options, expected) in [
-            ("rw", false),
-            ("rw,hidepid=2", true),
-            ("rw,gid=7,hidepid=invisible", true),
-            ("rw,hidepid=off", false),
-            ("rw,hidepid=0", false),
-        ] {
-            let mountinfo = format!("{}{other}", mount(options));
-            assert_eq!(hides_processes_in(&mountinfo), expected, "{options}");
-        }
-        // The last mount covers the earlier one.
-        assert!(!hides_processes_in(&(mount("rw,hidepid=2") + &mount("rw"))));
-        assert!(!hides_processes_in(""));
     }
 
     #[test]

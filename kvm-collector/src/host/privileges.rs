@@ -52,10 +52,20 @@ pub fn tracing_barrier() -> Option<Barrier> {
 /// Advice for the case that the kernel refuses to load or attach programs.
 #[must_use]
 pub fn remedy() -> String {
-    tracing_barrier().map_or_else(
-        || "run as root, or with CAP_BPF and CAP_PERFMON (`kvm-collector doctor` shows what is missing)".to_owned(),
-        |barrier| barrier.to_string(),
-    )
+    match tracing_barrier() {
+        Some(barrier) => barrier.to_string(),
+        None => remedy_for(&read().missing()),
+    }
+}
+
+fn remedy_for(missing: &[&str]) -> String {
+    match missing {
+        [] => "it has CAP_BPF and CAP_PERFMON, so a security module or the seccomp filter of a container engine forbids it".to_owned(),
+        missing => format!(
+            "run as root, or grant {} to kvm-collector, which is missing (docs/security.md shows how)",
+            missing.join(" and ")
+        ),
+    }
 }
 
 impl Privileges {
@@ -87,6 +97,13 @@ pub fn read() -> Privileges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(remedy_for(&["CAP_PERFMON"]).contains("grant CAP_PERFMON to"));
+        assert!(remedy_for(&["CAP_BPF", "CAP_PERFMON"]).contains("CAP_BPF and CAP_PERFMON"));
+        assert!(remedy_for(&[]).contains("seccomp"));
+    }
 
     #[test]
     fn sys_admin_includes_both_capabilities() {

@@ -4,8 +4,6 @@
 //! (kvm_amd, kvm_intel). Without the vendor module no VM runs and no event occurs, which needs an
 //! explanation.
 
-use std::path::Path;
-
 use super::kvm;
 
 /// The vendor module at the last check.
@@ -20,7 +18,7 @@ impl ModuleWatch {
     /// Reads the current vendor module.
     #[must_use]
     pub fn start() -> Self {
-        let flavour = flavour();
+        let flavour = kvm::vendor_module();
         Self {
             last: flavour.clone(),
             flavour,
@@ -29,7 +27,7 @@ impl ModuleWatch {
 
     /// Checks again and logs a warning if the module was loaded or unloaded.
     pub fn check(&mut self) {
-        let now = flavour();
+        let now = kvm::vendor_module();
         if now == self.flavour {
             return;
         }
@@ -45,10 +43,4 @@ impl ModuleWatch {
         }
         self.flavour = now;
     }
-}
-
-fn flavour() -> Option<String> {
-    kvm::read(Path::new("/"))
-        .flavour
-        .map(|flavour| flavour.name)
 }

@@ -201,13 +201,6 @@ fn check_link(directory: &Directory, name: &OsStr) -> io::Result<()> {
 ///
 /// # Errors
 /// As for [`super::OutputFile::create`], except that directories may be missing.
-#[cfg_attr(
-    not(feature = "test-api"),
-    expect(
-        dead_code,
-        reason = "for a sandbox, which permits writing in these directories only"
-    )
-)]
 pub fn written_directory(path: &Path) -> io::Result<Option<PathBuf>> {
     if path == Path::new("-") {
         return Ok(None);

@@ -242,6 +242,16 @@ impl AttachedPrograms {
         Ok(self.epoch - 1)
     }
 
+    /// Does what is done with the programs and maps until the end, without an effect.
+    ///
+    /// # Errors
+    /// If this process may not do it.
+    pub fn try_access(&mut self) -> Result<(), ProbeError> {
+        // All calls with a map or program need the same privileges.
+        self.set_epoch(self.epoch)?;
+        barrier::check_access().map_err(ProbeError::Wait)
+    }
+
     /// Returns the current epoch. After the end, it is the last one.
     #[must_use]
     pub fn epoch(&self) -> u64 {

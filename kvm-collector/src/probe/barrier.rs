@@ -24,6 +24,18 @@ pub(super) fn wait_for_programs() -> io::Result<()> {
     Ok(())
 }
 
+/// Checks that [`wait_for_programs`] has the privileges that it needs.
+///
+/// # Errors
+/// If it has not.
+pub(super) fn check_access() -> io::Result<()> {
+    let supported = rustix::thread::membarrier_query();
+    if supported.contains_command(MembarrierCommand::Global) {
+        return Ok(());
+    }
+    change_map_of_maps()
+}
+
 fn change_map_of_maps() -> io::Result<()> {
     let inner = create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY, 8, None)?;
     let outer = create_map(bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, Some(&inner))?;

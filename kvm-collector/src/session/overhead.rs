@@ -9,7 +9,10 @@ use anyhow::Context as _;
 
 use crate::{
     format::units::{count, duration, percent, plural},
-    host::usage,
+    host::{
+        sandbox::{self, InForce},
+        usage,
+    },
     outside_text::OutsideText,
     probe::{ProgramRuns, RunStatistics, map_memory_bytes},
     source::Live,
@@ -58,6 +61,7 @@ impl OverheadMeter {
             resident_bytes: usage::peak_resident_bytes(),
             map_bytes: map_memory_bytes().context("cannot read /proc/self/fdinfo")?,
             ring_bytes: live.ring_bytes(),
+            sandbox: sandbox::in_force().map_or_else(|| "off".to_owned(), InForce::to_text),
         };
         eprint!("{}", report.to_text());
         Ok(())
@@ -74,6 +78,8 @@ struct OverheadReport {
     resident_bytes: Option<u64>,
     map_bytes: u64,
     ring_bytes: u64,
+    /// What restricts this process.
+    sandbox: String,
 }
 
 fn saturating_ns(time: Duration) -> u64 {
@@ -164,6 +170,7 @@ impl OverheadReport {
             format_mib(self.map_bytes),
             format_mib(self.ring_bytes)
         );
+        let _ = writeln!(text, "  sandbox       {}", self.sandbox);
         text
     }
 }
@@ -188,6 +195,7 @@ mod tests {
             resident_bytes: None,
             map_bytes: 0,
             ring_bytes: 0,
+            sandbox: "no capabilities".to_owned(),
         };
         let text = report.to_text();
         let programs = "programs      0.05% of the time of 2 CPUs; 10.00% of the time spent in guest code; 1.000 us per exit\n";

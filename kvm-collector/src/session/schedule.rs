@@ -66,6 +66,12 @@ impl StopConditions {
         (!self.command.is_empty()).then(|| self.command.join(" "))
     }
 
+    /// Returns whether there is a command.
+    #[must_use]
+    pub fn has_command(&self) -> bool {
+        !self.command.is_empty()
+    }
+
     /// Starts the timers and the command. Call it after the programs are attached.
     ///
     /// # Errors

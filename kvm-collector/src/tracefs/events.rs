@@ -1,10 +1,15 @@
 //! Lists the trace events of the running kernel, and selects events by pattern.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 use globset::GlobMatcher;
 
-use super::{Format, FormatError, Tracefs, did_you_mean, similar_names};
+use super::{
+    Format, FormatError, Tracefs, access_advice, did_you_mean, mount::MOUNT_POINT, similar_names,
+};
 use crate::bounds::{GlobError, Letters, compile_glob, excerpt, read_system_file};
 
 /// The event systems of KVM: `events/kvm` and, for x86's MMU, `events/kvmmmu`.
@@ -74,7 +79,7 @@ pub enum EventsError {
         suggestion: String,
     },
     /// A file or directory cannot be read.
-    #[error("cannot read {}", .path.display())]
+    #[error("cannot read {}{}", .path.display(), advice(.source))]
     Read {
         /// The path of the file or directory.
         path: PathBuf,
@@ -113,6 +118,14 @@ impl Format {
             system: self.system.clone(),
             name: self.name.clone(),
         }
+    }
+}
+
+/// Returns the advice for a file of tracefs that cannot be read.
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(": {}", access_advice(Path::new(MOUNT_POINT))),
+        _ => String::new(),
     }
 }
 

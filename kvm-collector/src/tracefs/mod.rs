@@ -15,6 +15,6 @@ mod similar;
 pub use events::{EventName, EventsError};
 pub use field::{Field, FieldKind};
 pub use format::{Format, FormatError, FormatProblem};
-pub use mount::{Tracefs, TracefsError};
+pub use mount::{Tracefs, TracefsError, access_advice};
 pub use reasons::{ReasonNames, UnknownReason};
 pub use similar::{did_you_mean, similar_names};

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The usual mount point of tracefs, since Linux 4.1.
-const MOUNT_POINT: &str = "/sys/kernel/tracing";
+pub(super) const MOUNT_POINT: &str = "/sys/kernel/tracing";
 
 /// The second mount point of tracefs, which the kernel provides while debugfs is mounted.
 const DEBUGFS_MOUNT_POINT: &str = "/sys/kernel/debug/tracing";
@@ -28,8 +28,8 @@ pub enum TracefsError {
     NotMounted(#[source] io::Error),
     /// It is mounted, but this process has no permission to read it.
     #[error(
-        "no permission to read tracefs at {}: run as root, or give your group access with `mount -o remount,gid=GID,mode=750 {}`",
-        .root.display(), .root.display()
+        "no permission to read tracefs at {}: {}",
+        .root.display(), access_advice(.root)
     )]
     Forbidden {
         /// The mount point.
@@ -38,6 +38,16 @@ pub enum TracefsError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Advice for a tracefs that this process may not read. The mode alone does not help: only the owner and the group may read its
+/// files.
+#[must_use]
+pub fn access_advice(root: &Path) -> String {
+    let root = root.display();
+    format!(
+        "run as root, give your group access with `mount -o remount,gid=GID,mode=750 {root}`, or grant CAP_DAC_READ_SEARCH to kvm-collector"
+    )
 }
 
 impl Tracefs {

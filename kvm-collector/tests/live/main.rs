@@ -35,12 +35,15 @@ mod replay;
 mod requirements;
 mod resident_vm;
 mod running_collector;
+mod sandbox;
 #[path = "../common/schema.rs"]
 mod schema;
 mod self_cost;
 mod small_ring;
 mod smoke;
 mod temp_files;
+#[path = "../common/thread_status.rs"]
+mod thread_status;
 mod top;
 mod trace_filters;
 mod trace_line;
@@ -94,6 +97,7 @@ fn tests() -> Vec<Trial> {
         other_subsystems::tests(),
         self_cost::tests(),
         errors::tests(),
+        sandbox::tests(),
         doctor::tests(),
         idle_vms::tests(),
         event_text::tests(),

@@ -22,6 +22,8 @@ pub(crate) enum Requirement {
     Tracefs,
     /// `perf` is installed: the reference tool for the same events.
     Perf,
+    /// `setpriv` is installed: it runs a command as another user with some capabilities.
+    Setpriv,
     /// `tmux` is installed: the terminal of the tests of `top`.
     Tmux,
     /// The test runs in the disposable VM of `cargo xtask test`, where it may unload modules and break things.
@@ -50,10 +52,18 @@ impl Requirement {
                 "tracefs is not mounted at /sys/kernel/tracing",
             ),
             Self::Perf => (
-                has_perf(),
+                // On some distributions it is a script that fails if there is no perf for the running kernel.
+                runs("perf", "--version"),
                 "perf is not installed (Debian package: linux-perf)",
             ),
-            Self::Tmux => (has_tmux(), "tmux is not installed (Debian package: tmux)"),
+            Self::Setpriv => (
+                runs("setpriv", "--version"),
+                "setpriv is not installed (Debian package: util-linux)",
+            ),
+            Self::Tmux => (
+                runs("tmux", "-V"),
+                "tmux is not installed (Debian package: tmux)",
+            ),
             Self::Vm => (is_test_vm(), "runs only in the disposable VM"),
         };
         (!is_met).then_some(reason)
@@ -84,21 +94,14 @@ pub(crate) fn is_test_vm() -> bool {
     env::var_os("KVM_TEST_VM").is_some()
 }
 
-fn has_tmux() -> bool {
-    let output = Command::new("tmux").arg("-V").output();
+/// Returns whether a program is installed.
+fn runs(program: &str, argument: &str) -> bool {
+    let output = Command::new(program).arg(argument).output();
     output.is_ok_and(|output| output.status.success())
 }
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
-/// Runs `perf`: on some distributions it is a script that fails if there is no perf for the running kernel.
-fn has_perf() -> bool {
-    Command::new("perf")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
 }
 
 fn has_cpu_flag(flag: &str) -> bool {

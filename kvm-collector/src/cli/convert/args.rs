@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use super::output_files::{Output, Writer};
 use crate::{
     cli::{
+        sandbox::RecordingFiles,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
         time_range::RangeArgs,
@@ -191,6 +192,15 @@ impl ConvertArgs {
     }
 
     /// Returns what a row of the output represents.
+    /// Returns the recording and the outputs.
+    pub(in crate::cli) fn files(&self) -> RecordingFiles {
+        let outputs = [Some(&self.output), self.loss.as_ref()].into_iter();
+        RecordingFiles {
+            inputs: vec![self.input.clone()],
+            outputs: outputs.flatten().cloned().collect(),
+        }
+    }
+
     pub(super) fn rows(&self) -> RowContents {
         self.rows.unwrap_or(RowContents::Exits)
     }

@@ -1,6 +1,6 @@
 //! Arguments of `exits`.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -14,6 +14,7 @@ use crate::{
         number::{parse_count, parse_number},
         output::{OutputArgs, OutputFormat, ReportOutput},
         recording::InputArgs,
+        sandbox::RecordingFiles,
         selection::{ReasonArgs, TargetArgs},
         stop::{OverheadArgs, StopArgs, parse_duration, parse_interval},
         text_heading::TextHeading,
@@ -283,6 +284,18 @@ impl ExitsArgs {
     }
 
     /// Returns the grouping, without the host.
+    /// Returns the recordings, the baseline and the outputs.
+    pub(in crate::cli) fn files(&self) -> RecordingFiles {
+        let mut inputs = self.input.input.clone();
+        if !inputs.is_empty() {
+            inputs.extend(self.baseline.file().map(Path::to_owned));
+        }
+        RecordingFiles {
+            inputs,
+            outputs: self.output.files(),
+        }
+    }
+
     pub(super) fn group_by(&self) -> Vec<GroupBy> {
         let group = |by: &GroupKey| match by {
             GroupKey::Host => None,

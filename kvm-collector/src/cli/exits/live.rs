@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{
     super::{
-        event_formats::EventFormats, global::GlobalOptions, no_match, origin,
+        event_formats::EventFormats, global::GlobalOptions, no_match, origin, sandbox,
         stop::check_live_interval, tracefs::open_tracefs,
     },
     args::ExitsArgs,
@@ -36,6 +36,12 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
         ..args.live_options(&timing, selection)
     })?;
     let mut schedule = conditions.start(args.interval)?;
+    sandbox::enter_to_measure(
+        &mut live,
+        args.output.files(),
+        conditions.has_command(),
+        global,
+    );
     let is_quiet = global.quiet || args.interval.is_some() || args.slow.is_some();
     let mut progress = ProgressLine::new(is_quiet);
     session::exits::live(

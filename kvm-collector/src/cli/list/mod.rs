@@ -8,7 +8,8 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{
-    named_output::open_stdout, selection::GlobList, time_range::RangeArgs, usage::bail_usage,
+    named_output::open_stdout, sandbox::RecordingFiles, selection::GlobList, time_range::RangeArgs,
+    usage::bail_usage,
 };
 use crate::format::json;
 use listing::{Listing, Subject};
@@ -45,6 +46,16 @@ pub(super) struct ListArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+impl ListArgs {
+    /// Returns the recording.
+    pub(super) fn files(&self) -> RecordingFiles {
+        RecordingFiles {
+            inputs: self.input.iter().cloned().collect(),
+            outputs: Vec::new(),
+        }
+    }
 }
 
 pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {

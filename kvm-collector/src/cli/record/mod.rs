@@ -18,6 +18,7 @@ use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
     no_match,
     number::parse_number,
+    sandbox,
     selection::{EventArgs, ReasonArgs, TargetArgs},
     size::{
         QUEUE_BYTES, parse_file_bytes, parse_memory_bytes, parse_queue_bytes, parse_ring_bytes,
@@ -190,10 +191,22 @@ pub(in crate::cli) async fn run(
     )
     .with_context(|| format!("cannot write to {}", args.output.display()))?;
     let overhead = args.overhead.start()?;
-    let live = Live::start(LiveOptions {
+    let mut live = Live::start(LiveOptions {
         logs_programs: global.ebpf_log,
         ..args.live_options(&tracefs, formats, selection)?
     })?;
+    let conditions = args.stop.conditions();
+    let mut schedule = if to_stdout {
+        conditions.start_with_stderr()?
+    } else {
+        conditions.start(None)?
+    };
+    sandbox::enter_to_measure(
+        &mut live,
+        vec![args.output.clone()],
+        conditions.has_command(),
+        global,
+    );
     let session = RecordSession {
         live,
         recorder,
@@ -202,12 +215,6 @@ pub(in crate::cli) async fn run(
         is_flight_recorder: args.flight_recorder.is_some(),
         queue_bytes: args.buffer,
         quiet: global.quiet,
-    };
-    let conditions = args.stop.conditions();
-    let mut schedule = if to_stdout {
-        conditions.start_with_stderr()?
-    } else {
-        conditions.start(None)?
     };
     let RecordSummary {
         recorded,

@@ -14,6 +14,7 @@ use crate::{
         locale,
         no_match::{Request, Requested},
         output::use_color,
+        sandbox::RecordingFiles,
         selection::TargetArgs,
         stop::{check_live_interval, parse_duration, parse_interval, saturating_ns},
         timing,
@@ -200,6 +201,14 @@ impl TopArgs {
     }
 
     /// Starts to count the exits of the running kernel.
+    /// Returns the recording.
+    pub(in crate::cli) fn files(&self) -> RecordingFiles {
+        RecordingFiles {
+            inputs: self.input.iter().cloned().collect(),
+            outputs: Vec::new(),
+        }
+    }
+
     pub(super) fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
         check_live_interval(Some(self.interval))?;
         let tracefs = open_tracefs()?;

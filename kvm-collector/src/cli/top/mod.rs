@@ -18,7 +18,7 @@ use super::{
     global::{GlobalOptions, block_on},
     named_output::open_stdout,
     no_match::{self, RecordingSelection},
-    recording,
+    recording, sandbox,
     usage::bail_usage,
 };
 use crate::{
@@ -57,7 +57,8 @@ pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCo
 }
 
 fn show_running_kernel(args: &TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    let live = args.start(global)?;
+    let mut live = args.start(global)?;
+    sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
     let (interval, duration) = (args.interval, args.duration);
     show(args, global, move |runtime, controls, output| {
         let _runtime = runtime.enter();
@@ -130,6 +131,7 @@ where
 
 async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let mut live = args.start(global)?;
+    sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
     let duration = args.duration.unwrap_or(args.interval);
     let reading = session::top::read_once(&mut live, duration).await?;
     if print(&args, global, reading)? == Printed::Nothing {

@@ -15,6 +15,7 @@ use super::{
     no_match::RecordingSelection,
     origin,
     recording::{self, SelectedRecording},
+    sandbox::{self, RecordingFiles},
     tracefs::{find_kvm_format, open_tracefs},
     usage::bail_usage,
 };
@@ -50,6 +51,8 @@ pub(in crate::cli) async fn run(
         ..args.live_options(&tracefs, events, selection)?
     })?;
     let mut schedule = conditions.start(None)?;
+    let outputs = args.output.iter().cloned().collect();
+    sandbox::enter_to_measure(&mut live, outputs, conditions.has_command(), global);
     let (summary, out) =
         session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
     complete(vec![out])?;
@@ -69,6 +72,14 @@ pub(in crate::cli) async fn run(
 }
 
 impl TraceArgs {
+    /// Returns the recordings and the output.
+    pub(in crate::cli) fn files(&self) -> RecordingFiles {
+        RecordingFiles {
+            inputs: self.input.input.clone(),
+            outputs: self.output.iter().cloned().collect(),
+        }
+    }
+
     /// Returns the formats of the selected events and of those that other options need.
     pub(in crate::cli) fn live_events(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
         self.events.formats_with(tracefs, self.required_events())

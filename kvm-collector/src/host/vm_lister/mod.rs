@@ -24,10 +24,6 @@ use protocol::Request;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
     /// This process.
-    #[cfg_attr(
-        not(feature = "test-api"),
-        expect(dead_code, reason = "for commands that keep their privileges")
-    )]
     InProcess,
     /// A process of its own, so that this one can give up its privileges.
     Separate,

@@ -90,6 +90,14 @@ impl Live {
         Ok(live)
     }
 
+    /// Does what the methods of this type do with the eBPF programs and maps, without an effect.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if this process may not do it.
+    pub fn try_access(&mut self) -> Result<(), ProbeError> {
+        self.attached.try_access()
+    }
+
     /// Returns when the measurement started, in ns of `CLOCK_MONOTONIC`.
     #[must_use]
     pub fn start_ns(&self) -> u64 {

@@ -1,0 +1,187 @@
+//! What a command still needs when it enters the sandbox.
+
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use caps::Capability;
+use rustix::{
+    fs::{Access, AtFlags, CWD, accessat},
+    process::geteuid,
+};
+
+use super::capabilities::Task;
+use crate::output_file::written_directory;
+
+/// What a command still needs.
+#[derive(Default)]
+#[cfg_attr(
+    feature = "test-api",
+    expect(
+        missing_debug_implementations,
+        reason = "functions do not implement Debug"
+    )
+)]
+pub struct Needs<'a> {
+    /// Files that are read, and directories that are read with everything in them. Those that do not exist are left out.
+    pub inputs: Vec<PathBuf>,
+    /// Outputs as [`crate::output_file`] creates them.
+    pub outputs: Vec<PathBuf>,
+    /// Devices that are read, written and controlled, such as the terminal.
+    pub devices: Vec<PathBuf>,
+    /// What a measurement of the running kernel needs; `None` if a recording is read.
+    pub measurement: Option<Measurement<'a>>,
+}
+
+/// What a measurement of the running kernel still needs.
+#[cfg_attr(
+    feature = "test-api",
+    expect(
+        missing_debug_implementations,
+        reason = "functions do not implement Debug"
+    )
+)]
+pub struct Measurement<'a> {
+    /// Tries what is done with the eBPF programs from now on. Returns whether it works.
+    pub try_programs: &'a mut dyn FnMut() -> bool,
+    /// Whether the open files of other processes are read, to find VMs.
+    pub lists_vms: bool,
+    /// Whether a command has been started, which may have to be ended.
+    pub ends_command: bool,
+}
+
+/// What every measurement reads: names and states of processes, whether KVM's modules are loaded, and the number of possible CPUs,
+/// which aya needs for a map with a value per CPU.
+const MEASUREMENT: [&str; 3] = ["/proc", "/sys/module", "/sys/devices/system/cpu"];
+
+/// The files that remain accessible.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Files and directories that are read.
+    pub(super) read: Vec<PathBuf>,
+    /// Directories in which files are created, renamed and removed.
+    pub(super) directories: Vec<PathBuf>,
+    /// Files that exist and are written.
+    pub(super) written: Vec<PathBuf>,
+    /// Devices that are read, written and controlled.
+    pub(super) devices: Vec<PathBuf>,
+}
+
+impl Needs<'_> {
+    /// Returns the files that remain accessible.
+    pub(super) fn files(&self) -> Files {
+        let mut files = Files {
+            read: self.inputs.clone(),
+            devices: self.devices.clone(),
+            ..Files::default()
+        };
+        if self.measurement.is_some() {
+            files.read.extend(MEASUREMENT.map(PathBuf::from));
+        }
+        for output in &self.outputs {
+            match written_directory(output) {
+                Ok(Some(directory)) => files.directories.push(directory),
+                // The error is reported when the output is created.
+                Ok(None) | Err(_) => files.written.push(output.clone()),
+            }
+        }
+        // The progress line and the screen open the terminal again.
+        for descriptor in ["/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"] {
+            if fs::metadata(descriptor).is_ok_and(|it| it.file_type().is_char_device()) {
+                files.devices.push(descriptor.into());
+            }
+        }
+        files
+    }
+
+    /// Returns what the command does later that may need capabilities.
+    pub(super) fn tasks(&mut self, files: &Files) -> Vec<Task<'_>> {
+        let mut tasks = Vec::new();
+        for path in self.inputs.iter().flat_map(|it| with_entries(it)) {
+            tasks.push(Task {
+                works: Box::new(move || is_accessible(&path, Access::READ_OK)),
+                candidates: &[Capability::CAP_DAC_READ_SEARCH],
+            });
+        }
+        for path in files.directories.clone() {
+            let is_shared = has_files_of_others(&path);
+            tasks.push(Task {
+                works: Box::new(move || is_accessible(&path, Access::WRITE_OK | Access::EXEC_OK)),
+                candidates: &[Capability::CAP_DAC_OVERRIDE],
+            });
+            if is_shared {
+                tasks.push(keep(Capability::CAP_FOWNER, &[Capability::CAP_FOWNER]));
+            }
+        }
+        for path in files.written.clone() {
+            tasks.push(Task {
+                works: Box::new(move || is_accessible(&path, Access::WRITE_OK)),
+                candidates: &[Capability::CAP_DAC_OVERRIDE],
+            });
+        }
+        if let Some(measurement) = &mut self.measurement {
+            tasks.extend(measurement.tasks());
+        }
+        tasks
+    }
+}
+
+impl Measurement<'_> {
+    fn tasks(&mut self) -> Vec<Task<'_>> {
+        // With the mount option `hidepid`, the names of processes of others are hidden.
+        let is_named = || fs::read("/proc/1/comm").is_ok();
+        let mut tasks = vec![Task {
+            works: Box::new(is_named),
+            candidates: &[Capability::CAP_SYS_PTRACE],
+        }];
+        if self.lists_vms {
+            for (capability, candidates) in [
+                (Capability::CAP_SYS_PTRACE, &[Capability::CAP_SYS_PTRACE]),
+                (
+                    Capability::CAP_DAC_READ_SEARCH,
+                    &[Capability::CAP_DAC_READ_SEARCH],
+                ),
+            ] {
+                tasks.push(keep(capability, candidates));
+            }
+        }
+        if self.ends_command {
+            // The command may have another user by now.
+            tasks.push(keep(Capability::CAP_KILL, &[Capability::CAP_KILL]));
+        }
+        tasks.push(Task {
+            works: Box::new(&mut self.try_programs),
+            candidates: &[Capability::CAP_BPF, Capability::CAP_SYS_ADMIN],
+        });
+        tasks
+    }
+}
+
+/// Returns a task that keeps a capability if the process has it.
+fn keep<'a>(capability: Capability, candidates: &'static [Capability]) -> Task<'a> {
+    Task {
+        works: Box::new(move || super::capabilities::is_effective(capability)),
+        candidates,
+    }
+}
+
+/// Returns a path, and what is directly in it if it is a directory.
+fn with_entries(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let entries = entries.map(|it| it.path());
+    std::iter::once(path.to_owned()).chain(entries).collect()
+}
+
+/// Returns whether the effective capabilities permit to access a file.
+fn is_accessible(path: &Path, access: Access) -> bool {
+    accessat(CWD, path, access, AtFlags::EACCESS).is_ok()
+}
+
+/// Returns whether a directory may have files that this user must not rename or remove.
+fn has_files_of_others(directory: &Path) -> bool {
+    let is_sticky =
+        |it: fs::Metadata| it.mode() & libc::S_ISVTX != 0 && it.uid() != geteuid().as_raw();
+    fs::metadata(directory).is_ok_and(is_sticky)
+}

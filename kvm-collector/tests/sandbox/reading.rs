@@ -1,0 +1,99 @@
+//! A command that reads a recording has no privilege, before it reads the first byte.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use libtest_mimic::Failed;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::{Setup, collector, copy_of_collector, ensure, thread_status::ThreadStatus};
+
+pub(crate) fn as_this_user() -> Result<(), Failed> {
+    check_commands(&Setup::new(), &|| Command::new(collector()))
+}
+
+pub(crate) fn as_nobody() -> Result<(), Failed> {
+    let setup = Setup::new();
+    let copy = copy_of_collector(&setup.folder)?;
+    check_commands(&setup, &|| crate::as_nobody(&copy))
+}
+
+/// Every command reads a named pipe without a writer, so it stops when it has opened nothing yet.
+fn check_commands(setup: &Setup, command: &dyn Fn() -> Command) -> Result<(), Failed> {
+    let pipe = named_pipe(setup)?;
+    for args in [
+        &["exits", "-i", "IN"][..],
+        &["stat", "-i", "IN"],
+        &["trace", "-i", "IN"],
+        &["list", "-i", "IN"],
+        &["top", "--once", "-i", "IN"],
+        &["convert", "--to", "json", "-o", "-", "-i", "IN"],
+    ] {
+        let child = start(&mut command(), args, &pipe)?;
+        let threads = ThreadStatus::wait_for_sandbox(child.0.id())?;
+        ensure(!threads.is_empty(), || "no threads")?;
+        for thread in threads {
+            let none = [thread.permitted, thread.effective, thread.inheritable] == [0; 3];
+            ensure(none && thread.no_new_privs, || {
+                format!("{args:?}: {thread:?}")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn without_sandbox() -> Result<(), Failed> {
+    let setup = Setup::new();
+    let pipe = named_pipe(&setup)?;
+    let args = &["exits", "--no-sandbox", "-i", "IN"];
+    let child = start(&mut Command::new(collector()), args, &pipe)?;
+    let own = ThreadStatus::read_all(std::process::id())?;
+    let opened = format!("/proc/{}/syscall", child.0.id());
+    // It waits in openat.
+    let waits = || {
+        fs::read_to_string(&opened)
+            .is_ok_and(|it| it.starts_with(&format!("{} ", libc::SYS_openat)))
+    };
+    for _ in 0..1000 {
+        if waits() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let threads = ThreadStatus::read_all(child.0.id())?;
+    ensure(
+        waits() && threads[0].permitted == own[0].permitted && !threads[0].has_filter,
+        || format!("{threads:?}"),
+    )
+}
+
+fn named_pipe(setup: &Setup) -> Result<PathBuf, Failed> {
+    let pipe = setup.folder.file("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o666), 0)?;
+    fs::set_permissions(&pipe, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    Ok(pipe)
+}
+
+fn start(command: &mut Command, args: &[&str], pipe: &PathBuf) -> Result<ChildGuard, Failed> {
+    for arg in args {
+        match *arg {
+            "IN" => command.arg(pipe),
+            arg => command.arg(arg),
+        };
+    }
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    Ok(ChildGuard(child))
+}
+
+struct ChildGuard(Child);
+
+impl Drop for ChildGuard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
