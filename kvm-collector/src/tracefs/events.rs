@@ -1,10 +1,12 @@
 //! Lists the trace events of the running kernel, and selects events by pattern.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{fmt, fs, io, path::PathBuf, sync::Arc};
 
 use globset::GlobMatcher;
 
-use super::{Format, FormatError, Tracefs, did_you_mean, similar_names};
+use super::{
+    Format, FormatError, Tracefs, did_you_mean, kernel_types::RunningKernel, similar_names,
+};
 use crate::bounds::{GlobError, Letters, compile_glob, excerpt, read_system_file};
 
 /// The event systems of KVM: `events/kvm` and, for x86's MMU, `events/kvmmmu`.
@@ -202,9 +204,12 @@ impl Tracefs {
     /// If the file cannot be read or parsed.
     pub fn read_format(&self, event: &EventName) -> Result<Format, EventsError> {
         let text = self.read_format_text(event)?;
-        Format::parse(&event.system, &text).map_err(|source| EventsError::Format {
-            event: event.clone(),
-            source,
+        let types = Arc::new(RunningKernel);
+        Format::parse_with_types(&event.system, &text, types).map_err(|source| {
+            EventsError::Format {
+                event: event.clone(),
+                source,
+            }
         })
     }
 
