@@ -167,7 +167,7 @@ impl Format {
     }
 
     /// Appends the text of a record, as `trace_pipe` prints it after `event: `. Allocates only to grow
-    /// `out`.
+    /// `out`, and at the first call to compile the print format.
     ///
     /// Prints `<truncated>` for a value that is missing because the record is too short, and
     /// `<undefined>` for one that C does not define. Differs from the kernel in two conversions. `%p`

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    BitRange, KernelTypes,
-    btf::{Btf, BtfView},
+    btf::Btf,
+    btf_view::BtfView,
+    types::{BitRange, KernelTypes},
 };
 use crate::bounds::{SYSTEM_FILE_BYTES, read_bounded};
 

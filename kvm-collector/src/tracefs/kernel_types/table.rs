@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{BitRange, KernelTypes};
+use super::types::{BitRange, KernelTypes};
 
 /// The maximum number of entries. The formats of all KVM events need about 50.
 const MAX_ENTRIES: usize = 4096;
