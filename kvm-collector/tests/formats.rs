@@ -3,12 +3,19 @@
 #[path = "common/format_files.rs"]
 mod format_files;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use format_files::{FormatFile, fixtures_folder, read_format_files};
 use kvm_collector::tracefs::{
     format::Format,
-    kernel_types::{KernelTypeTable, RunningKernel},
+    kernel_types::{BitRange, KernelTypeTable, KernelTypes, RunningKernel},
 };
 
 fn read_format(kernel: &str, event: &str) -> Format {
@@ -118,6 +125,42 @@ fn without_the_layout_of_a_union_its_fields_are_printed() {
     format.print(&record(&format, &[("role", 0x2f84)]), &mut printed);
     let printed = String::from_utf8_lossy(&printed).into_owned();
     assert!(printed.contains("role=12164 "), "{printed}");
+}
+
+/// Counts what is asked.
+#[derive(Debug, Default)]
+struct CountingTypes(AtomicUsize);
+
+impl KernelTypes for CountingTypes {
+    fn member_bits(&self, _: &str, _: &str) -> Option<BitRange> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    fn enumerator(&self, _: &str) -> Option<i64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// Commands that do not print events do not wait for the kernel's BTF to be read.
+#[test]
+fn types_are_looked_up_only_to_print_events_that_need_them() {
+    for (event, needs_types) in [("kvm_exit", false), ("kvm_track_tsc", true)] {
+        let files = read_format_files();
+        let mut files = files.iter().filter(|it| it.kernel == "6.18-x86_64");
+        let name = format!("name: {event}\n");
+        let text = &files
+            .find(|it| it.text.starts_with(&name))
+            .expect("a format")
+            .text;
+        let types = Arc::new(CountingTypes::default());
+        let format = Format::parse_with_types("kvm", text, types.clone()).expect("a format");
+        assert_eq!(types.0.load(Ordering::Relaxed), 0, "{event}");
+        format.print(&[0; 72], &mut Vec::new());
+        let is_asked = types.0.load(Ordering::Relaxed) > 0;
+        assert_eq!(is_asked, needs_types, "{event}");
+    }
 }
 
 /// The members must be those of one layout, not of two.
