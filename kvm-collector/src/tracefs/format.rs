@@ -70,16 +70,17 @@ pub enum FormatProblem {
 }
 
 impl Format {
-    /// Parses the text of a `format` file of a kernel whose types are not known. A print format that
-    /// cannot be compiled is not an error; see [`Format::print_warning`].
+    /// Parses the text of a `format` file of a kernel whose types are not known.
     ///
     /// # Errors
     /// If the file is malformed.
+    #[cfg(feature = "test-api")]
     pub fn parse(system: &str, text: &str) -> Result<Format, FormatError> {
         Self::parse_with_types(system, text, Arc::new(KernelTypeTable::default()))
     }
 
-    /// Parses the text of a `format` file of the kernel that has these types.
+    /// Parses the text of a `format` file of the kernel that has these types. A print format that cannot
+    /// be compiled is not an error; see [`Format::print_warning`].
     ///
     /// # Errors
     /// If the file is malformed.
