@@ -3,10 +3,20 @@
 #[path = "common/format_files.rs"]
 mod format_files;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use format_files::{FormatFile, fixtures_folder, read_format_files};
-use kvm_collector::tracefs::format::Format;
+use kvm_collector::tracefs::{
+    format::Format,
+    kernel_types::{BitRange, KernelTypeTable, KernelTypes, RunningKernel},
+};
 
 fn read_format(kernel: &str, event: &str) -> Format {
     let files = read_format_files();
@@ -27,16 +37,142 @@ const EVENTS_WITH_KERNEL_STRINGS: [&str; 4] = [
     "trap_reg",
 ];
 
-#[test]
-fn every_format_compiles() {
+/// Events with values that only the kernel's types have, and a part of the reason that is reported without
+/// them.
+const EVENTS_WITH_KERNEL_TYPES: [(&str, &str); 3] = [
+    ("kvm_apicv_inhibit_changed", "uses APICV_INHIBIT_REASON_"),
+    ("kvm_track_tsc", "uses VDSO_CLOCKMODE_"),
+    ("kvm_update_master_clock", "uses VDSO_CLOCKMODE_"),
+];
+
+/// Returns the warnings of all formats, each with the name of the event.
+fn print_warnings(parse: impl Fn(&FormatFile) -> Format) -> Vec<(String, String)> {
     let files = read_format_files();
-    assert!(files.len() > 300, "only {} formats", files.len());
-    let formats: Vec<_> = files.iter().map(FormatFile::parse).collect();
-    let checked = formats
-        .iter()
-        .filter(|format| !EVENTS_WITH_KERNEL_STRINGS.contains(&format.name.as_str()));
-    let warnings: Vec<_> = checked.filter_map(Format::print_warning).collect();
+    assert!(files.len() > 400, "only {} formats", files.len());
+    let formats = files.iter().map(parse);
+    let warning = |it: Format| Some((it.name.clone(), it.print_warning()?.to_owned()));
+    formats.filter_map(warning).collect()
+}
+
+fn has_kernel_string((event, warning): &(String, String)) -> bool {
+    EVENTS_WITH_KERNEL_STRINGS.contains(&event.as_str())
+        && warning.contains("prints text that is not in the record")
+}
+
+#[test]
+fn only_events_with_kernel_strings_are_not_printed_like_the_kernel() {
+    let mut warnings = print_warnings(FormatFile::parse);
+    warnings.retain(|it| !has_kernel_string(it));
     assert!(warnings.is_empty(), "{warnings:#?}");
+}
+
+#[test]
+fn without_the_types_of_the_kernel_no_name_is_guessed() {
+    let mut warnings = print_warnings(|file| file.parse_with_types(Arc::default()));
+    warnings.retain(|it| !has_kernel_string(it));
+    let explained = |(event, warning): &(String, String)| {
+        let mut known = EVENTS_WITH_KERNEL_TYPES.iter();
+        known.any(|it| it.0 == event && warning.contains(it.1) && warning.contains("not known"))
+    };
+    assert!(warnings.iter().all(explained), "{warnings:#?}");
+    let mut events: Vec<_> = warnings.into_iter().map(|it| it.0).collect();
+    events.sort();
+    events.dedup();
+    assert_eq!(events, EVENTS_WITH_KERNEL_TYPES.map(|it| it.0));
+}
+
+/// The format of an event of Linux 6.18, with the table of access bits of Linux 7.2.
+fn mmu_format_of_7_2(types: KernelTypeTable) -> Format {
+    let files = read_format_files();
+    let mut files = files.iter().filter(|it| it.kernel == "6.18-x86_64");
+    let file = files.find(|it| it.text.starts_with("name: kvm_mmu_get_page"));
+    let text = &file.expect("a format").text;
+    let old_names = r#""---", "--x", "w--", "w-x", "-u-", "-ux", "wu-", "wux""#;
+    let names = r#""----", "r---", "-w--", "rw--", "--u-", "r-u-", "-wu-", "rwu-", "---x", "r--x", "-w-x", "rw-x", "--ux", "r-ux", "-wux", "rwux""#;
+    assert!(text.contains(old_names));
+    let text = text.replace(old_names, names);
+    Format::parse_with_types("kvmmmu", &text, Arc::new(types)).expect("a format")
+}
+
+#[test]
+fn a_union_is_printed_with_the_layout_of_its_kernel() {
+    let types = KernelTypeTable::from_text(include_str!("fixtures/formats/7.2-x86_64/types.txt"));
+    let format = mmu_format_of_7_2(types.clone());
+    assert_eq!(format.print_warning(), None);
+    let mut printed = Vec::new();
+    // Level 4, direct, rwux, and efer_nx.
+    let role = [("role", 0x2f84), ("created", 1)];
+    format.print(&record(&format, &role), &mut printed);
+    let expected = "sp gen 0 gfn 0 l4 8-byte q0 direct rwux nxe ad root 0 sync new";
+    assert_eq!(
+        String::from_utf8_lossy(&printed).replace("\0 ", " "),
+        expected
+    );
+    assert_eq!(format.used_types(), Some(&types));
+}
+
+#[test]
+fn without_the_layout_of_a_union_its_fields_are_printed() {
+    let format = mmu_format_of_7_2(KernelTypeTable::default());
+    let warning = format.print_warning().expect("a warning");
+    assert!(
+        warning.ends_with(
+            "its print format uses union kvm_mmu_page_role.level, whose layout in this kernel is not known"
+        ),
+        "{warning}"
+    );
+    let mut printed = Vec::new();
+    format.print(&record(&format, &[("role", 0x2f84)]), &mut printed);
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    assert!(printed.contains("role=12164 "), "{printed}");
+}
+
+/// Counts what is asked.
+#[derive(Debug, Default)]
+struct CountingTypes(AtomicUsize);
+
+impl KernelTypes for CountingTypes {
+    fn member_bits(&self, _: &str, _: &str) -> Option<BitRange> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    fn enumerator(&self, _: &str) -> Option<i64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// Commands that do not print events do not wait for the kernel's BTF to be read.
+#[test]
+fn types_are_looked_up_only_to_print_events_that_need_them() {
+    for (event, needs_types) in [("kvm_exit", false), ("kvm_track_tsc", true)] {
+        let files = read_format_files();
+        let mut files = files.iter().filter(|it| it.kernel == "6.18-x86_64");
+        let name = format!("name: {event}\n");
+        let text = &files
+            .find(|it| it.text.starts_with(&name))
+            .expect("a format")
+            .text;
+        let types = Arc::new(CountingTypes::default());
+        let format = Format::parse_with_types("kvm", text, types.clone()).expect("a format");
+        assert_eq!(types.0.load(Ordering::Relaxed), 0, "{event}");
+        format.print(&[0; 72], &mut Vec::new());
+        let is_asked = types.0.load(Ordering::Relaxed) > 0;
+        assert_eq!(is_asked, needs_types, "{event}");
+    }
+}
+
+/// The members must be those of one layout, not of two.
+#[test]
+fn an_incomplete_layout_is_not_completed_with_that_of_another_kernel() {
+    let types = KernelTypeTable::from_text("bits\tunion kvm_mmu_page_role\tword\t0\t32\n");
+    let files = read_format_files();
+    let mut files = files.iter().filter(|it| it.kernel == "6.18-x86_64");
+    let file = files.find(|it| it.text.starts_with("name: kvm_mmu_get_page"));
+    let text = &file.expect("a format").text;
+    let format = Format::parse_with_types("kvmmmu", text, Arc::new(types)).expect("a format");
+    assert!(format.print_warning().is_some());
 }
 
 /// Each line of `records/KERNEL.tsv` has an event, a raw record in hex, and the text that the kernel printed for it.
@@ -295,8 +431,15 @@ fn format_with_print(print_fmt: &str) -> Format {
 fn unsupported_print_formats_print_the_fields() {
     let cases = [
         ("\"%d\", some_function(REC->a)", "calls some_function()"),
-        ("\"%d\", SOME_ENUM", "uses SOME_ENUM"),
+        (
+            "\"%d\", SOME_ENUM",
+            "uses SOME_ENUM, whose value in this kernel is not known",
+        ),
         ("\"%s\", REC->a", "prints text that is not in the record"),
+        (
+            "\"%s\", REC->a ?: \"UNKN\"",
+            "prints text that is not in the record",
+        ),
         ("\"%d\", REC->b", "has no field b"),
         ("\"%d %d\", REC->a", "more conversions than arguments"),
         ("\"%d\" REC->a", "unexpected REC"),
@@ -314,7 +457,7 @@ fn unsupported_print_formats_print_the_fields() {
 }
 
 #[test]
-fn undefined_c_operations_are_marked() {
+fn c_operations_are_computed_or_marked() {
     let cases = [
         ("\"%d\", 5 / (int)REC->a", "<undefined>"),
         ("\"%d\", 5 % REC->a", "<undefined>"),
@@ -323,6 +466,12 @@ fn undefined_c_operations_are_marked() {
             "<undefined>",
         ),
         ("\"%d\", 1 << (REC->a + 33)", "2"),
+        // GNU's conditional without its second operand.
+        ("\"%d\", REC->a ?: 7", "7"),
+        ("\"%d\", REC->a + 3 ?: 7", "3"),
+        ("\"%d\", REC->a ?: REC->a ?: 5", "5"),
+        ("\"%ld\", REC->a + 1 ?: 1L", "1"),
+        ("\"%s\", (char *)0 ?: \"UNKN\"", "UNKN"),
         ("\"%d\", 2147483647 + ((int)REC->a + 1)", "-2147483648"),
     ];
     for (print_fmt, expected) in cases {
@@ -339,6 +488,8 @@ fn all_formats_of_this_host_parse() {
         println!("SKIPPED: tracefs is not mounted or not readable");
         return;
     };
+    let types = Arc::new(RunningKernel);
+    let has_btf = Path::new("/sys/kernel/btf/vmlinux").exists();
     let (mut parsed, mut warnings) = (0, 0);
     for system in systems.flatten() {
         let name = system.file_name().to_string_lossy().into_owned();
@@ -351,11 +502,17 @@ fn all_formats_of_this_host_parse() {
             let Ok(text) = std::fs::read_to_string(event.path().join("format")) else {
                 continue;
             };
-            let format = Format::parse(&name, &text)
+            let format = Format::parse_with_types(&name, &text, types.clone())
                 .unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
             format.print(&vec![0x41; format.fixed_size()], &mut Vec::new());
             parsed += 1;
             if let Some(warning) = format.print_warning() {
+                // This kernel's BTF has the enumerators and layouts that KVM's events use.
+                let is_kvm = name == "kvm" || name == "kvmmmu";
+                assert!(
+                    !has_btf || !is_kvm || !warning.contains("not known"),
+                    "{warning}"
+                );
                 warnings += 1;
                 println!("{warning}");
             }

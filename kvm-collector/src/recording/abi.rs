@@ -113,6 +113,9 @@ pub(super) mod feature {
     pub(crate) const DIR_FORMAT: u32 = 24;
     pub(crate) const COMPRESSED: u32 = 27;
     pub(crate) const CLOCK_DATA: u32 = 29;
+    /// Our own feature: the kernel's types that the print formats use, as text of
+    /// `tracefs::kernel_types::KernelTypeTable`.
+    pub(crate) const KERNEL_TYPES: u32 = 253;
     /// Our own feature: the id of the host's boot. perf skips unknown features of files, but warns of them in streams.
     pub(crate) const BOOT_ID: u32 = 254;
     /// Our own feature: the names of the VMs, as lines of `pid<TAB>name`. perf skips unknown features.
@@ -124,6 +127,10 @@ pub(super) const COMPRESSED_ZSTD: u32 = 1;
 
 /// `CLOCK_MONOTONIC`.
 pub(super) const CLOCK_MONOTONIC: u32 = 1;
+
+/// The start of the body of a padding record that has one of our own features. The number of the feature
+/// and its content follow.
+pub(super) const OWN_FEATURE_MARK: &[u8; 8] = b"kvmcfeat";
 
 /// The start of the feature VERSION in our recordings.
 pub(super) const VERSION_PREFIX: &str = "kvm-collector ";

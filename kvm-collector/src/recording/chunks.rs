@@ -96,6 +96,7 @@ impl Chunks {
                                 metadata.add_header_attr(record);
                             }
                             Some(record::HEADER_FEATURE) => metadata.add_header_feature(record),
+                            Some(record::PADDING) => metadata.add_hidden_feature(record),
                             Some(record::SAMPLE) => has_events = true,
                             _ => {}
                         }

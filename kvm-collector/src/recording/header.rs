@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use super::{
     abi::{
-        ATTR_BYTES, FILE_HEADER_BYTES, MAGIC, PIPE_HEADER_BYTES, RECORD_HEADER, Section, feature,
-        put_u32, record,
+        ATTR_BYTES, FILE_HEADER_BYTES, MAGIC, OWN_FEATURE_MARK, PIPE_HEADER_BYTES, RECORD_HEADER,
+        Section, feature, put_u32, record,
     },
     features::{encode_attr, encode_event_desc, encode_features, encode_string},
     host_facts::{HostFacts, RecordedEvent},
@@ -61,6 +61,10 @@ impl Header {
         header.put_feature(feature::EVENT_DESC, &encode_event_desc(events));
         if let Some(boot_id) = &facts.machine.boot_id {
             header.put_hidden_feature(feature::BOOT_ID, &encode_string(boot_id));
+        }
+        if !facts.kernel_types.is_empty() {
+            let text = facts.kernel_types.to_text();
+            header.put_hidden_feature(feature::KERNEL_TYPES, text.as_bytes());
         }
         let tracing_data = tracing_data::encode(&facts.kernel_formats, events);
         put_record_header(
@@ -133,10 +137,16 @@ impl Header {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
     }
 
-    /// Appends a feature in a padding record, so that only readers of the table of features find it.
+    /// Appends one of our own features in a padding record, because perf warns of unknown features in a
+    /// stream.
     fn put_hidden_feature(&mut self, number: u32, content: &[u8]) {
-        let size = (RECORD_HEADER + content.len()).next_multiple_of(8);
+        let start = [&OWN_FEATURE_MARK[..], &u64::from(number).to_ne_bytes()].concat();
+        let size = (RECORD_HEADER + start.len() + content.len()).next_multiple_of(8);
+        if size > usize::from(u16::MAX) {
+            return;
+        }
         put_record_header(&mut self.bytes, record::PADDING, 0, size);
+        self.bytes.extend_from_slice(&start);
         let section = self.put_section(content);
         self.features.insert(number, section);
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);

@@ -1,6 +1,6 @@
 //! What a recording stores about the host that it was made on, and about the recorded events.
 
-use crate::host::machine::Machine;
+use crate::{host::machine::Machine, tracefs::kernel_types::KernelTypeTable};
 
 /// An event of a recording, with its format.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct HostFacts {
     pub clocks: (u64, u64),
     /// The formats that the kernel provides besides those of the events.
     pub kernel_formats: KernelFormats,
+    /// The kernel's types that the events' print formats use.
+    pub kernel_types: KernelTypeTable,
 }
 
 /// Files of tracefs that perf stores in each recording besides the formats of the events.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use super::{
-    abi::{RECORD_HEADER, VERSION_PREFIX, feature, u32_at, u64_at},
+    abi::{OWN_FEATURE_MARK, RECORD_HEADER, VERSION_PREFIX, feature, u32_at, u64_at},
     attr::EventAttr,
     event_names,
     strings::{read_string, read_strings},
     tracing_data,
 };
+use crate::tracefs::kernel_types::KernelTypeTable;
 
 /// The maximum length of the table for id lookups. Ids that are further apart are stored in a hash map.
 const MAX_TABLE_LEN: u64 = 1 << 20;
@@ -34,7 +35,9 @@ pub struct Metadata {
     pub formats: Vec<(String, String)>,
     /// The name of the host.
     pub hostname: Option<String>,
-    /// The id of the host's boot. Only finished recordings of `kvm-collector record` have it.
+    /// The kernel's types that the print formats use. Only recordings of `kvm-collector record` have them.
+    pub kernel_types: KernelTypeTable,
+    /// The id of the host's boot. Only recordings of `kvm-collector record` have it.
     pub boot_id: Option<String>,
     /// The CPU model.
     pub cpu: Option<String>,
@@ -155,8 +158,19 @@ impl Metadata {
         }
     }
 
+    /// Adds the feature of ours in a padding record, if it has one.
+    pub(super) fn add_hidden_feature(&mut self, record: &[u8]) {
+        let body = record.get(RECORD_HEADER..).unwrap_or_default();
+        if let Some(rest) = body.strip_prefix(OWN_FEATURE_MARK)
+            && let Some(number) = u64_at(rest, 0).and_then(|it| u32::try_from(it).ok())
+            && [feature::KERNEL_TYPES, feature::BOOT_ID].contains(&number)
+        {
+            self.add_feature(number, &rest[8..]);
+        }
+    }
+
     /// The features that [`Metadata::add_feature`] uses.
-    pub(super) const USED_FEATURES: [u32; 15] = [
+    pub(super) const USED_FEATURES: [u32; 16] = [
         feature::TRACING_DATA,
         feature::HOSTNAME,
         feature::CPUDESC,
@@ -170,6 +184,7 @@ impl Metadata {
         feature::SAMPLE_TIME,
         feature::DIR_FORMAT,
         feature::CLOCK_DATA,
+        feature::KERNEL_TYPES,
         feature::BOOT_ID,
         feature::VM_NAMES,
     ];
@@ -196,6 +211,9 @@ impl Metadata {
                     .zip(u64_at(content, 8))
                     .zip(u64_at(content, 16))
                     .map(|((clock, realtime_ns), time_ns)| (clock, realtime_ns, time_ns));
+            }
+            feature::KERNEL_TYPES => {
+                self.kernel_types = KernelTypeTable::from_text(&String::from_utf8_lossy(content));
             }
             feature::BOOT_ID => self.boot_id = read_string(content),
             feature::VM_NAMES => self.vm_names = String::from_utf8_lossy(content).into_owned(),

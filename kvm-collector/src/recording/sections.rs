@@ -107,8 +107,10 @@ pub(super) fn read_stream_metadata(metadata: &mut Metadata, bytes: Bytes) {
         match input.next() {
             Ok(InputChunk::Records(chunk, _)) => {
                 for (_, record) in records(&chunk) {
-                    if u32_at(record, 0) == Some(record::HEADER_FEATURE) {
-                        metadata.add_header_feature(record);
+                    match u32_at(record, 0) {
+                        Some(record::HEADER_FEATURE) => metadata.add_header_feature(record),
+                        Some(record::PADDING) => metadata.add_hidden_feature(record),
+                        _ => {}
                     }
                 }
             }

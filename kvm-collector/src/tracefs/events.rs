@@ -3,12 +3,14 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use globset::GlobMatcher;
 
 use super::{
-    Format, FormatError, Tracefs, access_advice, did_you_mean, mount::MOUNT_POINT, similar_names,
+    Format, FormatError, Tracefs, access_advice, did_you_mean, kernel_types::RunningKernel,
+    mount::MOUNT_POINT, similar_names,
 };
 use crate::bounds::{GlobError, Letters, compile_glob, excerpt, read_system_file};
 
@@ -215,9 +217,12 @@ impl Tracefs {
     /// If the file cannot be read or parsed.
     pub fn read_format(&self, event: &EventName) -> Result<Format, EventsError> {
         let text = self.read_format_text(event)?;
-        Format::parse(&event.system, &text).map_err(|source| EventsError::Format {
-            event: event.clone(),
-            source,
+        let types = Arc::new(RunningKernel);
+        Format::parse_with_types(&event.system, &text, types).map_err(|source| {
+            EventsError::Format {
+                event: event.clone(),
+                source,
+            }
         })
     }
 

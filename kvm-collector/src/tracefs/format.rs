@@ -1,7 +1,10 @@
 //! Parses the `format` file of a trace event, which lists the fields of its records and says how the
 //! kernel prints them.
 
+use std::sync::{Arc, OnceLock};
+
 use super::field::Field;
+use super::kernel_types::{KernelTypeTable, KernelTypes};
 use super::print_fmt::PrintFmt;
 use crate::outside_text::OutsideText;
 
@@ -23,7 +26,17 @@ pub struct Format {
     pub common_fields: Vec<Field>,
     /// The event's own fields.
     pub fields: Vec<Field>,
-    print: Result<PrintFmt, String>,
+    print: LazyPrintFmt,
+}
+
+/// A print format that is compiled when it is needed first: not all commands print events, and some
+/// print formats need the kernel's types.
+#[derive(Clone, Debug)]
+struct LazyPrintFmt {
+    /// The text after `print fmt:`, if there is one.
+    text: Option<Box<str>>,
+    types: Arc<dyn KernelTypes>,
+    compiled: OnceLock<Result<(PrintFmt, KernelTypeTable), String>>,
 }
 
 /// An error in a format file.
@@ -57,12 +70,25 @@ pub enum FormatProblem {
 }
 
 impl Format {
-    /// Parses the text of a `format` file. A print format that cannot be compiled is not an error; see
-    /// [`Format::print_warning`].
+    /// Parses the text of a `format` file of a kernel whose types are not known.
     ///
     /// # Errors
     /// If the file is malformed.
+    #[cfg(feature = "test-api")]
     pub fn parse(system: &str, text: &str) -> Result<Format, FormatError> {
+        Self::parse_with_types(system, text, Arc::new(KernelTypeTable::default()))
+    }
+
+    /// Parses the text of a `format` file of the kernel that has these types. A print format that cannot
+    /// be compiled is not an error; see [`Format::print_warning`].
+    ///
+    /// # Errors
+    /// If the file is malformed.
+    pub fn parse_with_types(
+        system: &str,
+        text: &str,
+        types: Arc<dyn KernelTypes>,
+    ) -> Result<Format, FormatError> {
         let problem = |line: usize, problem| FormatError { line, problem };
         if text.len() > MAX_TEXT {
             return Err(problem(1, FormatProblem::TooLong));
@@ -97,10 +123,11 @@ impl Format {
         let (common_fields, fields): (Vec<Field>, Vec<Field>) = all_fields
             .into_iter()
             .partition(|field| field.name.starts_with("common_"));
-        let print = print_fmt
-            .ok_or_else(|| "is missing".to_owned())
-            .and_then(|text| PrintFmt::compile(text, &common_fields, &fields));
-        let print = print.map_err(|reason| warning(system, &name, &reason));
+        let print = LazyPrintFmt {
+            text: print_fmt.map(Into::into),
+            types,
+            compiled: OnceLock::new(),
+        };
         Ok(Format {
             system: system.to_owned(),
             name,
@@ -141,14 +168,14 @@ impl Format {
     }
 
     /// Appends the text of a record, as `trace_pipe` prints it after `event: `. Allocates only to grow
-    /// `out`.
+    /// `out`, and at the first call to compile the print format.
     ///
     /// Prints `<truncated>` for a value that is missing because the record is too short, and
     /// `<undefined>` for one that C does not define. Differs from the kernel in two conversions. `%p`
     /// prints the address, while the kernel hashes it with a secret key unless its option `hash-ptr`
     /// is off. `%pS` prints an address instead of a symbol.
     pub fn print(&self, record: &[u8], out: &mut Vec<u8>) {
-        match &self.print {
+        match self.print_fmt() {
             Ok(print) => print.print(record, out),
             Err(_) => self.print_fields(record, out),
         }
@@ -157,12 +184,40 @@ impl Format {
     /// Returns the reason why [`Format::print`] prints this event as `name=value`. `None` if it uses
     /// the print format.
     pub fn print_warning(&self) -> Option<&str> {
-        self.print.as_ref().err().map(String::as_str)
+        self.print_fmt().err()
+    }
+
+    /// Returns what the print format needs to know of the kernel's types. A recording stores it.
+    #[must_use]
+    pub fn used_types(&self) -> Option<&KernelTypeTable> {
+        self.compiled().as_ref().ok().map(|it| &it.1)
+    }
+
+    fn print_fmt(&self) -> Result<&PrintFmt, &str> {
+        match self.compiled() {
+            Ok((print_fmt, _)) => Ok(print_fmt),
+            Err(warning) => Err(warning),
+        }
+    }
+
+    fn compiled(&self) -> &Result<(PrintFmt, KernelTypeTable), String> {
+        let LazyPrintFmt {
+            text,
+            types,
+            compiled,
+        } = &self.print;
+        compiled.get_or_init(|| {
+            let text = text.as_deref().ok_or_else(|| "is missing".to_owned());
+            let compiled = text.and_then(|text| {
+                PrintFmt::compile(text, &self.common_fields, &self.fields, &**types)
+            });
+            compiled.map_err(|reason| warning(&self.system, &self.name, &reason))
+        })
     }
 
     /// Whether the print format has names for values of this field.
     pub fn has_names_for(&self, field: &Field) -> bool {
-        let print = self.print.as_ref();
+        let print = self.print_fmt();
         print.is_ok_and(|print| print.has_names_for(field.offset))
     }
 
@@ -170,7 +225,7 @@ impl Format {
     /// value, then the names of its flags. Examples are `npf` and `INVALID_STATE FAILED_VMENTRY`.
     /// Appends nothing if the value has no name.
     pub fn append_value_names(&self, field: &Field, record: &[u8], out: &mut Vec<u8>) {
-        if let Ok(print) = &self.print {
+        if let Ok(print) = self.print_fmt() {
             print.append_value_names(field.offset, record, out);
         }
     }
@@ -224,8 +279,7 @@ impl Format {
     /// For example, the label `reason ` and the values `isa` 2 and `exit_reason` 0x400 of `kvm_exit`
     /// result in `npf`. `None` if the value has no name, or if the kernel prints no text there.
     pub fn symbolic_name(&self, label: &str, fields: &[(&str, u64)]) -> Option<String> {
-        self.print
-            .as_ref()
+        self.print_fmt()
             .ok()?
             .symbolic_name(label, &self.record_with_values(fields))
     }
@@ -233,7 +287,7 @@ impl Format {
     /// Returns the table in which [`Format::symbolic_name`] looks up the name: values and their names,
     /// sorted by value.
     pub fn symbolic_names(&self, label: &str, fields: &[(&str, u64)]) -> Vec<(u64, String)> {
-        self.print.as_ref().map_or_else(
+        self.print_fmt().map_or_else(
             |_| Vec::new(),
             |print| print.symbolic_names(label, &self.record_with_values(fields)),
         )

@@ -5,6 +5,7 @@ mod ctype;
 pub mod events;
 pub mod field;
 pub mod format;
+pub mod kernel_types;
 mod mount;
 mod number;
 mod print_fmt;

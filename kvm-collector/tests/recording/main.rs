@@ -2,6 +2,7 @@
 
 mod damage;
 mod files;
+mod kernel_types;
 mod perf_files;
 mod playback;
 #[path = "../common/raw_record.rs"]

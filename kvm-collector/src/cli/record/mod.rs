@@ -39,7 +39,7 @@ use crate::{
     },
     source::{Live, LiveOptions},
     timing::{ExitTrigger, Selection},
-    tracefs::{Format, Tracefs},
+    tracefs::{Format, Tracefs, kernel_types::KernelTypeTable},
 };
 
 /// Write events to a perf.data file
@@ -187,7 +187,7 @@ pub(in crate::cli) async fn run(
     let recorder = Recorder::new(
         options,
         &read_event_formats(&tracefs, &formats)?,
-        &read_host_facts(&tracefs),
+        &read_host_facts(&tracefs, &formats),
     )
     .with_context(|| format!("cannot write to {}", args.output.display()))?;
     let overhead = args.overhead.start()?;
@@ -296,7 +296,11 @@ fn read_event_formats(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<V
     formats.iter().map(event).collect()
 }
 
-fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
+fn read_host_facts(tracefs: &Tracefs, events: &[Format]) -> HostFacts {
+    let mut kernel_types = KernelTypeTable::default();
+    for used in events.iter().filter_map(Format::used_types) {
+        kernel_types.merge(used);
+    }
     // Missing files are left out: the collector does not need them.
     let text = |name: &str| {
         // The kernel returns the whole file only to a read that is large enough.
@@ -315,5 +319,6 @@ fn read_host_facts(tracefs: &Tracefs) -> HostFacts {
             printk_formats: read_bounded(&tracefs.root().join("printk_formats"), SYSTEM_FILE_BYTES)
                 .unwrap_or_default(),
         },
+        kernel_types,
     }
 }

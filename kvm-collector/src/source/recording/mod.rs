@@ -11,7 +11,10 @@ mod recording_files;
 mod scan;
 mod time_limits;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use self::{
     attr_selection::AttrSelection, player::Player, prefetch::with_prefetch,
@@ -60,8 +63,9 @@ impl Recording {
     pub fn new(reader: Reader) -> Self {
         let metadata = reader.metadata();
         let mut formats: Vec<Format> = Vec::new();
+        let types = Arc::new(metadata.kernel_types.clone());
         for (system, text) in &metadata.formats {
-            match Format::parse(system, text) {
+            match Format::parse_with_types(system, text, types.clone()) {
                 Ok(format) => formats.push(format),
                 Err(error) => log::warn!(
                     "{}: cannot parse the format of an event of {system}; its events are omitted: {error}",

@@ -23,6 +23,8 @@ pub(super) enum Node {
     Binary(BinaryOp, Box<Ast>, Box<Ast>),
     /// `condition ? then : otherwise`
     Conditional(Box<Ast>, Box<Ast>, Box<Ast>),
+    /// GNU's `value ?: otherwise`: the value if it is not 0.
+    OrElse(Box<Ast>, Box<Ast>),
     Cast(TypeName, Box<Ast>),
     SizeOf(TypeName),
     Call(String, Vec<Ast>),
@@ -100,7 +102,7 @@ impl Node {
         match self {
             Node::Integer(..) | Node::String(_) | Node::Identifier(_) | Node::SizeOf(_) => 0,
             Node::Unary(_, a) | Node::Cast(_, a) | Node::Member(a, _) => a.depth,
-            Node::Binary(_, a, b) | Node::Index(a, b) => a.depth.max(b.depth),
+            Node::Binary(_, a, b) | Node::Index(a, b) | Node::OrElse(a, b) => a.depth.max(b.depth),
             Node::Conditional(a, b, c) => a.depth.max(b.depth).max(c.depth),
             Node::Call(_, list) | Node::Braces(list) => max_depth(list),
             Node::Block(statements) => statements.iter().map(Statement::depth).max().unwrap_or(0),

@@ -2,6 +2,7 @@
 
 use super::ast::{BinaryOp, UnaryOp};
 use crate::tracefs::ctype::CType;
+use crate::tracefs::kernel_types::BitRange;
 use crate::tracefs::record::{ArrayLocation, ValueError, read_int};
 
 /// An integer expression. All values are in the 64-bit form of [`CType::wrap`].
@@ -21,11 +22,10 @@ pub(super) enum IntExpr {
     },
     /// The length of a dynamic array in bytes.
     ArrayLen(ArrayLocation),
-    /// A bit field of an unsigned word.
+    /// Bits of an unsigned word.
     BitField {
         word: Box<IntExpr>,
-        shift: u8,
-        width: u8,
+        bits: BitRange,
     },
     Convert(CType, Box<IntExpr>),
     Unary(UnaryOp, CType, Box<IntExpr>),
@@ -33,6 +33,8 @@ pub(super) enum IntExpr {
     Binary(BinaryOp, CType, Box<(IntExpr, IntExpr)>),
     /// `(condition, then, otherwise)`
     Conditional(Box<(IntExpr, IntExpr, IntExpr)>),
+    /// The first value if it is not 0, otherwise the second.
+    OrElse(Box<(IntExpr, IntExpr)>),
 }
 
 impl IntExpr {
@@ -70,8 +72,9 @@ impl IntExpr {
                 read_int(bytes, offset, *ctype)
             }
             IntExpr::ArrayLen(array) => Ok(array.bytes(record)?.len() as u64),
-            IntExpr::BitField { word, shift, width } => {
-                Ok(word.eval(record)? >> shift & ((1 << width) - 1))
+            IntExpr::BitField { word, bits } => {
+                let shifted = word.eval(record)?.checked_shr(u32::from(bits.first()));
+                Ok(shifted.unwrap_or(0) & u64::MAX >> (64 - bits.count()))
             }
             IntExpr::Convert(ctype, value) => Ok(ctype.wrap(value.eval(record)?)),
             IntExpr::Unary(op, ctype, value) => Ok(eval_unary(*op, *ctype, value.eval(record)?)),
@@ -83,6 +86,10 @@ impl IntExpr {
                     _ => eval_binary(*op, *ctype, left, operands.1.eval(record)?),
                 }
             }
+            IntExpr::OrElse(operands) => match operands.0.eval(record)? {
+                0 => operands.1.eval(record),
+                value => Ok(value),
+            },
             IntExpr::Conditional(parts) => if parts.0.eval(record)? != 0 {
                 &parts.1
             } else {
@@ -120,7 +127,7 @@ impl IntExpr {
             IntExpr::Unary(_, _, operand) | IntExpr::Convert(_, operand) => {
                 operand.as_constant().is_some()
             }
-            IntExpr::Binary(_, _, operands) => {
+            IntExpr::Binary(_, _, operands) | IntExpr::OrElse(operands) => {
                 operands.0.as_constant().is_some() && operands.1.as_constant().is_some()
             }
             IntExpr::Conditional(parts) => {

@@ -17,6 +17,7 @@ mod print_text;
 mod program;
 
 use crate::tracefs::field::Field;
+use crate::tracefs::kernel_types::{KernelTypeTable, KernelTypes};
 use compile::Compiler;
 use program::{Argument, Conversion, Piece, Program, TextExpr};
 
@@ -25,21 +26,23 @@ use program::{Argument, Conversion, Piece, Program, TextExpr};
 pub(super) struct PrintFmt(Program);
 
 impl PrintFmt {
-    /// Compiles the text after `print fmt: `.
+    /// Compiles the text after `print fmt: `. Also returns what of `types` it needs.
     ///
     /// The error completes a sentence that starts with "its print format".
     pub(super) fn compile(
         text: &str,
         common_fields: &[Field],
         fields: &[Field],
-    ) -> Result<PrintFmt, String> {
+        types: &dyn KernelTypes,
+    ) -> Result<(PrintFmt, KernelTypeTable), String> {
         let parsed = lexer::tokenize(text).and_then(|tokens| parser::parse_arguments(&tokens));
         let arguments = parsed.map_err(|reason| format!("cannot be parsed: {reason}"))?;
-        let mut compiler = Compiler::new(common_fields, fields);
+        let mut compiler = Compiler::new(common_fields, fields, types);
         let pieces = compiler.compile_format_string(&arguments)?;
-        Ok(PrintFmt(Program {
+        let program = Program {
             pieces: pieces.into(),
-        }))
+        };
+        Ok((PrintFmt(program), compiler.into_used_types()))
     }
 
     /// Appends the text of `record` to `out`.

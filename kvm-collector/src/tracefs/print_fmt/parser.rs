@@ -98,6 +98,10 @@ impl<'t> Parser<'t> {
             if !parser.accept("?") {
                 return Ok(condition);
             }
+            if parser.accept(":") {
+                let otherwise = parser.expression()?;
+                return Ast::new(Node::OrElse(Box::new(condition), Box::new(otherwise)));
+            }
             let then = parser.expression()?;
             parser.expect(":")?;
             let otherwise = parser.expression()?;

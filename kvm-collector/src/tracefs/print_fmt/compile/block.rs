@@ -3,7 +3,6 @@
 //! Print formats use them to declare names, to print to the trace buffer, and to return the printed
 //! text.
 
-use super::kernel_constants;
 use super::{Compiler, Local, Value};
 use crate::tracefs::ctype::{CType, TypeName};
 use crate::tracefs::print_fmt::ast::{Ast, Node, Statement};
@@ -72,10 +71,8 @@ impl Compiler<'_> {
                     .collect();
                 Ok(Local::StringArray(texts?.into()))
             }
-            (TypeName::Other(name), None)
-                if kernel_constants::union_member_bits(name, "word").is_some() =>
-            {
-                Ok(Local::BitFieldUnion(name.clone(), None))
+            (TypeName::Other(name), None) if name.starts_with("union ") => {
+                Ok(Local::Union(name.clone(), None))
             }
             _ => Err("has an unsupported declaration".to_owned()),
         }
@@ -84,35 +81,37 @@ impl Compiler<'_> {
     fn compile_assignment(&mut self, to: &Ast, value: &Ast) -> Result<(), String> {
         if let Node::Member(operand, member) = &to.node
             && let Node::Identifier(name) = &operand.node
-            && member == "word"
-            && let Some((_, Local::BitFieldUnion(_, word @ None))) = self
+            && let Some((_, Local::Union(_, assigned @ None))) = self
                 .locals
                 .iter_mut()
                 .rev()
                 .find(|(local, _)| local == name)
         {
-            *word = Some(Box::new(value.clone()));
+            *assigned = Some(Box::new((member.clone(), value.clone())));
             return Ok(());
         }
         Err("has an unsupported assignment".to_owned())
     }
 
-    /// Compiles `union.member`: a bit field of the word that was assigned to the union.
+    /// Compiles `union.member`: bits of the value that was assigned to another member of the union.
     pub(super) fn compile_local_member(
         &mut self,
         local: &Local,
         member: &str,
     ) -> Result<Value, String> {
-        let Local::BitFieldUnion(name, Some(word)) = local else {
+        let Local::Union(name, Some(assigned)) = local else {
             return Err(format!(
                 "reads {member} of a variable that is not an assigned union"
             ));
         };
-        let (shift, width) = kernel_constants::union_member_bits(name, member)
-            .ok_or_else(|| format!("reads {name}.{member}, which has unknown bits"))?;
-        let word = Box::new(self.compile_int(word)?.0);
-        // A bit field narrower than int is promoted to int.
-        let ctype = if width < 32 { CType::I32 } else { CType::U32 };
-        Ok(Value::Int(IntExpr::BitField { word, shift, width }, ctype))
+        let bits = self.bits_within(name, &assigned.0, member)?;
+        let word = Box::new(self.compile_int(&assigned.1)?.0);
+        // Members that are narrower than int are promoted to int.
+        let ctype = match bits.count() {
+            ..32 => CType::I32,
+            32 => CType::U32,
+            _ => CType::U64,
+        };
+        Ok(Value::Int(IntExpr::BitField { word, bits }, ctype))
     }
 }

@@ -1,6 +1,5 @@
 //! Compiles expressions.
 
-use super::kernel_constants;
 use super::{Compiler, Local, Value};
 use crate::tracefs::ctype::{CType, TypeName};
 use crate::tracefs::field::FieldKind;
@@ -28,6 +27,7 @@ impl Compiler<'_> {
             Node::Conditional(condition, then, otherwise) => {
                 self.compile_conditional(condition, then, otherwise)
             }
+            Node::OrElse(value, otherwise) => self.compile_or_else(value, otherwise),
             Node::Cast(to, operand) => self.compile_cast(to, operand),
             Node::SizeOf(type_name) => compile_sizeof(type_name),
             Node::Call(name, arguments) => self.compile_call(name, arguments),
@@ -38,16 +38,17 @@ impl Compiler<'_> {
         }
     }
 
-    fn compile_identifier(&self, name: &str) -> Result<Value, String> {
+    fn compile_identifier(&mut self, name: &str) -> Result<Value, String> {
         if let Some((_, local)) = self.locals.iter().rev().find(|(local, _)| local == name) {
             return Ok(Value::Local(local.clone()));
         }
-        let value = kernel_constants::enum_constant(name)
-            .ok_or_else(|| format!("uses {name}, which has an unknown value"))?;
-        Ok(Value::Int(
-            IntExpr::Constant(i64::from(value).cast_unsigned()),
-            CType::I32,
-        ))
+        let value = self.constant(name)?;
+        let ctype = if i32::try_from(value).is_ok() {
+            CType::I32
+        } else {
+            CType::I64
+        };
+        Ok(Value::Int(IntExpr::Constant(value.cast_unsigned()), ctype))
     }
 
     fn compile_unary(&mut self, op: UnaryOp, operand: &Ast) -> Result<Value, String> {
@@ -156,6 +157,22 @@ impl Compiler<'_> {
                 self.compile_text(then)?,
                 self.compile_text(otherwise)?,
             ))))),
+        }
+    }
+
+    fn compile_or_else(&mut self, value: &Ast, otherwise: &Ast) -> Result<Value, String> {
+        match (self.compile_value(value)?, self.compile_value(otherwise)?) {
+            (Value::Int(a, a_type), Value::Int(b, b_type)) => {
+                let ctype = a_type.common_type(b_type);
+                let operands = (a.convert(a_type, ctype), b.convert(b_type, ctype));
+                let expr = IntExpr::OrElse(Box::new(operands)).fold();
+                Ok(Value::Int(expr, ctype))
+            }
+            // A null pointer.
+            (Value::Int(IntExpr::Constant(0), _), otherwise) => Ok(otherwise),
+            (value @ Value::Int(..), _) => value.into_text().map(Value::Text),
+            // The address of something in the record, or of a literal, is not 0.
+            (value, _) => Ok(value),
         }
     }
 

@@ -3,15 +3,18 @@
 
 mod block;
 mod call;
+mod constants;
 mod expression;
 mod format_string;
-mod kernel_constants;
+mod kernel_names;
+mod known_layouts;
 
 use super::ast::Ast;
 use super::int_expr::IntExpr;
 use super::program::TextExpr;
 use crate::tracefs::ctype::CType;
 use crate::tracefs::field::Field;
+use crate::tracefs::kernel_types::{KernelTypeTable, KernelTypes};
 use crate::tracefs::record::ArrayLocation;
 
 /// A compiled expression, with its type.
@@ -32,25 +35,39 @@ pub(super) enum Local {
     TracePosition,
     /// `static const char *x[] = { "a", "b" }`
     StringArray(Box<[Box<[u8]>]>),
-    /// A union of bit fields: its C name, and the expression assigned to its word.
-    BitFieldUnion(String, Option<Box<Ast>>),
+    /// A union: its C name, and the member and the expression that were assigned to it.
+    Union(String, Option<Box<(String, Ast)>>),
 }
 
 /// Compiles expressions. Has the fields and the local names that they may refer to.
 pub(super) struct Compiler<'f> {
     fields: [&'f [Field]; 2],
     locals: Vec<(String, Local)>,
+    types: &'f dyn KernelTypes,
+    /// What of `types` was used.
+    used_types: KernelTypeTable,
     /// Number of syntax tree nodes compiled so far.
     nodes: usize,
 }
 
 impl<'f> Compiler<'f> {
-    pub(super) fn new(common_fields: &'f [Field], fields: &'f [Field]) -> Compiler<'f> {
+    pub(super) fn new(
+        common_fields: &'f [Field],
+        fields: &'f [Field],
+        types: &'f dyn KernelTypes,
+    ) -> Compiler<'f> {
         Compiler {
             fields: [fields, common_fields],
             locals: Vec::new(),
+            types,
+            used_types: KernelTypeTable::default(),
             nodes: 0,
         }
+    }
+
+    /// Returns what the compiled expressions need to know of the kernel's types.
+    pub(super) fn into_used_types(self) -> KernelTypeTable {
+        self.used_types
     }
 
     fn field(&self, name: &str) -> Result<&'f Field, String> {
