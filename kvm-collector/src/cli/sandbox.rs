@@ -33,7 +33,11 @@ pub(super) fn enter_to_read(files: RecordingFiles, global: GlobalOptions) {
         mut outputs,
     } = files;
     // A recording in a pipe is stored in a temporary file if it has to be read twice.
-    if !inputs.iter().all(|it| it.is_file() || it.is_dir()) {
+    let is_stream = |it: &PathBuf| {
+        let is_special = |it: std::fs::Metadata| !it.is_file() && !it.is_dir();
+        it.as_os_str() == "-" || it.metadata().is_ok_and(is_special)
+    };
+    if inputs.iter().any(is_stream) {
         outputs.push(std::env::temp_dir());
     }
     enter(Needs {

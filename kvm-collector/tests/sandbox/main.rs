@@ -46,6 +46,7 @@ fn main() -> ExitCode {
             root,
             reading::as_nobody,
         ),
+        test("top_uses_the_terminal", always, reading::on_a_terminal),
         test("no_sandbox_keeps_all", root, reading::without_sandbox),
         test(
             "other_things_are_forbidden",

@@ -46,6 +46,45 @@ fn check_commands(setup: &Setup, command: &dyn Fn() -> Command) -> Result<(), Fa
     Ok(())
 }
 
+/// The screen changes the settings of the terminal, and restores them.
+pub(crate) fn on_a_terminal() -> Result<(), Failed> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let setup = Setup::new();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let name = ptsname(&master, Vec::new())?;
+    let open = || {
+        let mut options = fs::File::options();
+        options
+            .read(true)
+            .write(true)
+            .open(name.to_string_lossy().as_ref())
+    };
+    let terminal = open()?;
+    let size = rustix::termios::Winsize {
+        ws_row: 24,
+        ws_col: 100,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    rustix::termios::tcsetwinsize(&terminal, size)?;
+    let mut command = Command::new(collector());
+    command.args(["top", "-i"]).arg(&setup.input);
+    let child = command
+        .stdin(open()?)
+        .stdout(open()?)
+        .stderr(Stdio::piped());
+    let child = child.spawn()?;
+    let mut master = fs::File::from(master);
+    // It waits for a key, since a recording that has ended stays on the screen.
+    std::io::Write::write_all(&mut master, b"q")?;
+    // Its output has to be read, or it would wait.
+    std::thread::spawn(move || std::io::copy(&mut master, &mut std::io::sink()));
+    let output = child.wait_with_output()?;
+    ensure(output.status.success(), || format!("{output:?}"))
+}
+
 pub(crate) fn without_sandbox() -> Result<(), Failed> {
     let setup = Setup::new();
     let pipe = named_pipe(&setup)?;

@@ -7,7 +7,7 @@ pub(super) struct Task<'a> {
     /// Tries it. Must have no lasting effect.
     pub(super) works: Box<dyn FnMut() -> bool + 'a>,
     /// The capabilities that may be needed. The first one that is enough is kept.
-    pub(super) candidates: &'static [Capability],
+    pub(super) candidates: Vec<Capability>,
 }
 
 /// Drops all capabilities except those without which a task fails. Returns the remaining ones, sorted.
@@ -52,7 +52,7 @@ fn drop_effective(tasks: &mut [Task<'_>]) -> Result<CapsHashSet, CapsError> {
             Ok::<_, CapsError>((task.works)())
         };
         let mut needed = (!works_with(None)?).then(|| held.clone());
-        for capability in task.candidates {
+        for capability in &task.candidates {
             if needed.is_some() && held.contains(capability) && works_with(Some(*capability))? {
                 needed = Some(CapsHashSet::from([*capability]));
                 break;
@@ -83,11 +83,11 @@ mod tests {
             let kept = drop_unneeded(&mut [
                 task(
                     Box::new(|| is_effective(Capability::CAP_KILL)),
-                    &[Capability::CAP_BPF, Capability::CAP_KILL],
+                    vec![Capability::CAP_BPF, Capability::CAP_KILL],
                 ),
                 // These need none.
-                task(Box::new(|| true), &[Capability::CAP_FOWNER]),
-                task(Box::new(|| false), &[Capability::CAP_CHOWN]),
+                task(Box::new(|| true), vec![Capability::CAP_FOWNER]),
+                task(Box::new(|| false), vec![Capability::CAP_CHOWN]),
             ]);
             let needed = Capability::CAP_KILL;
             let expected: Vec<_> = held
@@ -112,7 +112,7 @@ mod tests {
             };
             let task = Task {
                 works: Box::new(is_privileged),
-                candidates: &[Capability::CAP_KILL],
+                candidates: vec![Capability::CAP_KILL],
             };
             let kept = drop_unneeded(&mut [task]).expect("capabilities can be dropped");
             let expected = if held.len() > 1 { held.len() } else { 0 };

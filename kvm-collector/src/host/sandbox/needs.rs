@@ -12,7 +12,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::capabilities::Task;
+use super::capabilities::{Task, is_effective};
 use crate::output_file::written_directory;
 
 /// What a command still needs.
@@ -99,26 +99,29 @@ impl Needs<'_> {
     /// Returns what the command does later that may need capabilities.
     pub(super) fn tasks(&mut self, files: &Files) -> Vec<Task<'_>> {
         let mut tasks = Vec::new();
-        for path in self.inputs.iter().flat_map(|it| with_entries(it)) {
-            tasks.push(Task {
-                works: Box::new(move || is_accessible(&path, Access::READ_OK)),
-                candidates: &[Capability::CAP_DAC_READ_SEARCH],
-            });
-        }
+        let inputs = self.inputs.iter().flat_map(|it| with_entries(it));
+        // What cannot be read now is not readable later either, such as a link without a target.
+        let inputs: Vec<_> = inputs
+            .filter(|it| is_accessible(it, Access::READ_OK))
+            .collect();
+        tasks.push(Task {
+            works: Box::new(move || inputs.iter().all(|it| is_accessible(it, Access::READ_OK))),
+            candidates: vec![Capability::CAP_DAC_READ_SEARCH],
+        });
         for path in files.directories.clone() {
             let is_shared = has_files_of_others(&path);
             tasks.push(Task {
                 works: Box::new(move || is_accessible(&path, Access::WRITE_OK | Access::EXEC_OK)),
-                candidates: &[Capability::CAP_DAC_OVERRIDE],
+                candidates: vec![Capability::CAP_DAC_OVERRIDE],
             });
             if is_shared {
-                tasks.push(keep(Capability::CAP_FOWNER, &[Capability::CAP_FOWNER]));
+                tasks.push(keep(Capability::CAP_FOWNER));
             }
         }
         for path in files.written.clone() {
             tasks.push(Task {
                 works: Box::new(move || is_accessible(&path, Access::WRITE_OK)),
-                candidates: &[Capability::CAP_DAC_OVERRIDE],
+                candidates: vec![Capability::CAP_DAC_OVERRIDE],
             });
         }
         if let Some(measurement) = &mut self.measurement {
@@ -134,44 +137,42 @@ impl Measurement<'_> {
         let is_named = || fs::read("/proc/1/comm").is_ok();
         let mut tasks = vec![Task {
             works: Box::new(is_named),
-            candidates: &[Capability::CAP_SYS_PTRACE],
+            candidates: vec![Capability::CAP_SYS_PTRACE],
         }];
-        if self.lists_vms {
-            for (capability, candidates) in [
-                (Capability::CAP_SYS_PTRACE, &[Capability::CAP_SYS_PTRACE]),
-                (
-                    Capability::CAP_DAC_READ_SEARCH,
-                    &[Capability::CAP_DAC_READ_SEARCH],
-                ),
-            ] {
-                tasks.push(keep(capability, candidates));
-            }
+        // The second one is of no use without the first one.
+        if self.lists_vms && is_effective(Capability::CAP_SYS_PTRACE) {
+            tasks.push(keep(Capability::CAP_SYS_PTRACE));
+            tasks.push(keep(Capability::CAP_DAC_READ_SEARCH));
         }
         if self.ends_command {
             // The command may have another user by now.
-            tasks.push(keep(Capability::CAP_KILL, &[Capability::CAP_KILL]));
+            tasks.push(keep(Capability::CAP_KILL));
         }
         tasks.push(Task {
             works: Box::new(&mut self.try_programs),
-            candidates: &[Capability::CAP_BPF, Capability::CAP_SYS_ADMIN],
+            candidates: vec![Capability::CAP_BPF, Capability::CAP_SYS_ADMIN],
         });
         tasks
     }
 }
 
 /// Returns a task that keeps a capability if the process has it.
-fn keep<'a>(capability: Capability, candidates: &'static [Capability]) -> Task<'a> {
+fn keep<'a>(capability: Capability) -> Task<'a> {
     Task {
-        works: Box::new(move || super::capabilities::is_effective(capability)),
-        candidates,
+        works: Box::new(move || is_effective(capability)),
+        candidates: vec![capability],
     }
 }
 
-/// Returns a path, and what is directly in it if it is a directory.
+/// Returns a path, and what is in it if it is a directory: recordings, of which each may be a directory of perf.
 fn with_entries(path: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let entries = entries.map(|it| it.path());
-    std::iter::once(path.to_owned()).chain(entries).collect()
+    let entries = |path: &Path| {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|it| it.path()).collect::<Vec<_>>()
+    };
+    let recordings = entries(path);
+    let files: Vec<_> = recordings.iter().flat_map(|it| entries(it)).collect();
+    [vec![path.to_owned()], recordings, files].concat()
 }
 
 /// Returns whether the effective capabilities permit to access a file.

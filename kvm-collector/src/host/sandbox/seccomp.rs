@@ -155,6 +155,10 @@ const IOCTLS: &[libc::c_ulong] = &[
     libc::TCSETS,
     libc::TCSETSW,
     libc::TCSETSF,
+    libc::TCGETS2,
+    libc::TCSETS2,
+    libc::TCSETSW2,
+    libc::TCSETSF2,
     libc::TCFLSH,
     libc::TIOCGWINSZ,
     libc::TIOCGPGRP,
@@ -174,6 +178,9 @@ const BPF_COMMANDS: &[u64] = &[
 
 /// `BPF_MAP_CREATE`, for kernels without `MEMBARRIER_CMD_GLOBAL`; see [`crate::probe`].
 const BPF_MAP_CREATE: u64 = 0;
+
+/// The request of `prctl` by which rustix reads the auxiliary vector.
+const PR_GET_AUXV: libc::c_int = 0x4155_5856;
 
 /// What a command does that not all commands do.
 #[derive(Debug, Clone, Copy, Default)]
@@ -244,7 +251,10 @@ fn rules(profile: Profile) -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_ioctl, one_of(1, IOCTLS.iter().copied())?);
     rules.insert(
         libc::SYS_prctl,
-        one_of(0, [libc::PR_SET_NAME, libc::PR_SET_VMA].map(bits))?,
+        one_of(
+            0,
+            [libc::PR_SET_NAME, libc::PR_SET_VMA, PR_GET_AUXV].map(bits),
+        )?,
     );
     // Memory must not become executable.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
