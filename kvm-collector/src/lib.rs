@@ -12,6 +12,10 @@
         reason = "`pub` marks the interface of a module; outside this crate, only tests use it"
     )
 )]
+#![deny(
+    clippy::print_stderr,
+    reason = "`eprint!` panics if stderr is closed; use `session::write_stderr`"
+)]
 
 /// Declares modules that only the tests, benchmarks and fuzz targets of this crate use from outside.
 ///

@@ -11,8 +11,8 @@ pub enum DurationError {
     /// It is not a number with a unit.
     #[error("give a number and a unit (ns, us, ms, s, m, h), such as 500ms, 10s or 1h")]
     Syntax,
-    /// It is longer than [`MAX_DURATION`].
-    #[error("give at most 876000h (100 years)")]
+    /// It is longer than [`MAX_DURATION`], or has a fraction of a nanosecond.
+    #[error("give at most 876000h (100 years), in whole nanoseconds")]
     TooLong,
 }
 

@@ -1,7 +1,6 @@
 //! `exits --baseline`: reads the earlier report.
 
 use std::{
-    fs::File,
     io::{BufReader, Read as _},
     path::{Path, PathBuf},
 };
@@ -11,6 +10,7 @@ use clap::Args;
 
 use super::usage::{UsageError, bail_usage};
 use crate::{
+    host::sandbox::open_as_caller,
     recording::is_recording,
     view::{Baseline, DiffReport, GroupBy, SelectedBy, SortKey},
 };
@@ -76,7 +76,7 @@ impl BaselineArgs {
 }
 
 fn read_report(path: &Path) -> anyhow::Result<Baseline> {
-    let mut file = File::open(path)?;
+    let mut file = open_as_caller(path)?;
     let mut start = Vec::new();
     (&mut file).take(MAGIC_BYTES).read_to_end(&mut start)?;
     if is_recording(&start) {

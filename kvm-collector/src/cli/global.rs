@@ -25,6 +25,8 @@ pub(super) struct GlobalOptions {
     pub(super) quiet: bool,
     /// Restrict the process to what the command needs.
     pub(super) sandbox: bool,
+    /// The command has a screen, and Ctrl-Z stops its process group.
+    pub(super) has_screen: bool,
     /// Log messages of the eBPF programs are requested.
     pub(super) ebpf_log: bool,
 }

@@ -40,10 +40,11 @@ use std::{os::unix::ffi::OsStrExt as _, process::ExitCode};
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 use crate::{
+    bounds::bound_message,
     host::vm_lister::{self, Listing},
     outside_text::OutsideText,
     probe::ProbeError,
-    session::print_message,
+    session::{print_message, write_stderr},
 };
 use global::{Color, GlobalOptions, block_on};
 use sandbox::RecordingFiles;
@@ -160,7 +161,8 @@ impl Cli {
                 use std::io::Write as _;
                 let level = record.level().as_str().to_ascii_lowercase();
                 let message = record.args().to_string();
-                let message = OutsideText::new(&message);
+                let message = bound_message(&message);
+                let message = OutsideText::new(&*message);
                 writeln!(out, "kvm-collector: {level}: {message}")
             })
             .init();
@@ -203,6 +205,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         color: cli.color,
         quiet: cli.quiet,
         sandbox: !cli.no_sandbox,
+        has_screen: matches!(cli.command, Command::Top(_)),
         ebpf_log: cli.verbose >= 2,
     };
     if cli.command.lists_vms_later() {
@@ -211,7 +214,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(files) = cli.command.recording_files() {
         sandbox::enter_to_read(files, global);
     }
-    match cli.command {
+    let result = match cli.command {
         Command::Stat(args) => block_on(stat::run(args, global)),
         Command::Exits(args) => block_on(exits::run(args, global)),
         Command::Trace(args) => block_on(trace::run(args, global)),
@@ -221,7 +224,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args, global),
         Command::Guest(args) => guest::run(args),
-    }
+    };
+    vm_lister::end_shared();
+    result
 }
 
 /// Prints an error. Returns the exit code: 2 if the command line is the cause, otherwise 1.
@@ -230,9 +235,9 @@ pub fn report_error(error: &anyhow::Error) -> ExitCode {
     let text = format!("{error:#}");
     if error.chain().any(|cause| cause.is::<ProbeError>()) {
         // The kernel's log of a rejected program has many lines.
-        eprint!("kvm-collector: ");
+        write_stderr("kvm-collector: ");
         for line in text.lines() {
-            eprintln!("{}", OutsideText::new(line));
+            write_stderr(format_args!("{}\n", OutsideText::new(line)));
         }
     } else {
         print_message(&text);
@@ -251,9 +256,15 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
         let io_kind = cause
             .downcast_ref::<std::io::Error>()
             .map(std::io::Error::kind);
+        let csv_kind = cause
+            .downcast_ref::<::csv::Error>()
+            .and_then(|error| match error.kind() {
+                ::csv::ErrorKind::Io(error) => Some(error.kind()),
+                _ => None,
+            });
         let json_kind = cause
             .downcast_ref::<serde_json::Error>()
             .and_then(serde_json::Error::io_error_kind);
-        io_kind.or(json_kind) == Some(std::io::ErrorKind::BrokenPipe)
+        io_kind.or(json_kind).or(csv_kind) == Some(std::io::ErrorKind::BrokenPipe)
     })
 }

@@ -44,6 +44,7 @@ pub(super) fn enter_to_read(files: RecordingFiles, global: GlobalOptions) {
         inputs: inputs.into_iter().map(without_wildcards).collect(),
         outputs,
         devices: vec!["/dev/tty".into()],
+        stops_group: global.has_screen,
         measurement: None,
     });
 }
@@ -62,6 +63,7 @@ pub(super) fn enter_to_measure(
         inputs: Vec::new(),
         outputs,
         devices: vec!["/dev/tty".into()],
+        stops_group: global.has_screen,
         measurement: Some(Measurement {
             try_programs: &mut || live.try_access().is_ok(),
             // That needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and does not work with Landlock.

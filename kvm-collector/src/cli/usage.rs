@@ -4,6 +4,7 @@ use crate::{
     model::UnknownKind,
     outside_text::OutsideText,
     probe::{PlanError, ProbeError},
+    session::write_stderr,
     timing::TimingError,
     tracefs,
     view::{BaselineError, FilterError},
@@ -71,7 +72,7 @@ fn is_unsuitable_kind(error: &TimingError) -> bool {
 /// Prints an error of the argument parser that may quote anything, and ends the process.
 pub(super) fn exit_without_style(error: &clap::Error) -> ! {
     for line in error.to_string().lines() {
-        eprintln!("{}", OutsideText::new(line));
+        write_stderr(format_args!("{}\n", OutsideText::new(line)));
     }
     #[expect(clippy::exit, reason = "as `clap::Error::exit`")]
     std::process::exit(error.exit_code())

@@ -15,6 +15,7 @@ pub mod record;
 mod schedule;
 mod signals;
 pub mod stat;
+mod stderr;
 mod stream;
 pub mod top;
 pub mod trace;
@@ -29,3 +30,4 @@ pub use schedule::{
     wait_until,
 };
 pub use signals::termination_signals;
+pub use stderr::write_stderr;

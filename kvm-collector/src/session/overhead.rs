@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use super::stderr::write_stderr;
 use crate::{
     format::units::{count, duration, percent, plural},
     host::{
@@ -63,7 +64,7 @@ impl OverheadMeter {
             ring_bytes: live.ring_bytes(),
             sandbox: sandbox::in_force().map_or_else(|| "off".to_owned(), InForce::to_text),
         };
-        eprint!("{}", report.to_text());
+        write_stderr(report.to_text());
         Ok(())
     }
 }

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{format::units::plural, outside_text::OutsideText};
+use super::stderr::write_stderr;
+use crate::{bounds::bound_message, format::units::plural, outside_text::OutsideText};
 
 /// Minimum time between two updates of the line.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -93,7 +94,10 @@ pub fn print_message(text: &str) {
     } else {
         ""
     };
-    eprintln!("{erase}kvm-collector: {}", OutsideText::new(text));
+    write_stderr(format_args!(
+        "{erase}kvm-collector: {}\n",
+        OutsideText::new(&*bound_message(text))
+    ));
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::stderr::write_stderr;
 use crate::{
     format::units::plural,
     model::StreamItem,
@@ -44,16 +45,16 @@ pub fn read_recording<E: From<ReadError>>(
             let start_ns = context.start_ns.unwrap_or(event.time_ns);
             let elapsed = Duration::from_nanos(event.time_ns.saturating_sub(start_ns));
             // The cursor returns to the start of the line, so the next output overwrites it.
-            eprint!(
+            write_stderr(format_args!(
                 "{}, {:.1} s of the recording\x1b[K\r",
                 plural(context.events, "event"),
                 elapsed.as_secs_f64()
-            );
+            ));
         }
         each(item, context)
     });
     if is_shown {
-        eprint!("\r\x1b[K");
+        write_stderr("\r\x1b[K");
     }
     summary
 }

@@ -167,7 +167,7 @@ fn plays_a_recording() -> Result<(), Failed> {
     run_collector(&["record", "-o", path, "-d", "500ms"])?.expect_code(0)?;
     let tmux = Tmux::new("recording")?;
     tmux.start(&format!("$TOP top -i {path} -I 100ms"))?;
-    tmux.wait_for(&["END OF RECORDING", "every 100ms"])?;
+    tmux.wait_for(&["END OF RECORDING"])?;
     tmux.keys(&["q"])?;
     tmux.ended_with(0)
 }

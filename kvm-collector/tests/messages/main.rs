@@ -2,6 +2,7 @@
 //! (2) from other failures (1).
 
 mod baseline;
+mod closed_outputs;
 mod empty_results;
 mod exits;
 mod other_commands;

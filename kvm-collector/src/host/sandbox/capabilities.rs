@@ -1,6 +1,7 @@
 //! Drops capabilities.
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
+use rustix::process::getuid;
 
 /// Something that the command still does, and the capabilities that it may need for that.
 pub(super) struct Task<'a> {
@@ -26,6 +27,18 @@ pub(super) fn drop_unneeded(tasks: &mut [Task<'_>]) -> Result<Vec<Capability>, S
     let mut kept: Vec<_> = kept.into_iter().collect();
     kept.sort_by_key(|it| it.index());
     Ok(kept)
+}
+
+/// Calls a function with the rights of the caller of this program: without the capabilities of its binary.
+pub(super) fn as_caller<T>(function: impl FnOnce() -> T) -> Result<T, CapsError> {
+    if getuid().is_root() {
+        return Ok(function());
+    }
+    let held = caps::read(None, CapSet::Effective)?;
+    caps::clear(None, CapSet::Effective)?;
+    let result = function();
+    caps::set(None, CapSet::Effective, &held)?;
+    Ok(result)
 }
 
 /// Returns whether a capability is effective in this thread.

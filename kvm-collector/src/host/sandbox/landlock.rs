@@ -26,17 +26,17 @@ const CREATE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 const DEVICE: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate | IoctlDev});
 
-/// Restricts this thread to these files, and to no network. `ends_command` permits signals to other processes.
-pub(super) fn restrict(files: &Files, ends_command: bool) -> Layer {
-    match restrict_to(files, ends_command) {
+/// Restricts this thread to these files, and to no network. `signals_others` permits signals to other processes.
+pub(super) fn restrict(files: &Files, signals_others: bool) -> Layer {
+    match restrict_to(files, signals_others) {
         Ok(layer) => layer,
         Err(error) => Layer::Off(error.to_string()),
     }
 }
 
-fn restrict_to(files: &Files, ends_command: bool) -> Result<Layer, RulesetError> {
+fn restrict_to(files: &Files, signals_others: bool) -> Result<Layer, RulesetError> {
     let mut scope: BitFlags<Scope> = Scope::AbstractUnixSocket.into();
-    if !ends_command {
+    if !signals_others {
         scope |= Scope::Signal;
     }
     let mut ruleset = landlock::Ruleset::default()

@@ -17,7 +17,7 @@ mod needs;
 mod seccomp;
 mod status;
 
-use std::{io, sync::OnceLock};
+use std::{fs::File, io, path::Path, sync::OnceLock};
 
 pub use needs::{Measurement, Needs};
 pub use status::{InForce, Layer};
@@ -35,6 +35,14 @@ pub fn in_force() -> Option<&'static InForce> {
     IN_FORCE.get()
 }
 
+/// Opens a file that the user has named for reading. A user whose binary has file capabilities opens it without them.
+///
+/// # Errors
+/// If the file cannot be opened, or capabilities cannot be changed.
+pub fn open_as_caller(path: &Path) -> io::Result<File> {
+    capabilities::as_caller(|| File::open(path)).map_err(io::Error::other)?
+}
+
 /// Restricts this process to what it needs. That cannot be undone. A layer that cannot be applied is not an error; see
 /// [`in_force`].
 pub fn enter(mut needs: Needs<'_>) -> &'static InForce {
@@ -44,6 +52,8 @@ pub fn enter(mut needs: Needs<'_>) -> &'static InForce {
     let is_measurement = measurement.is_some();
     let lists_vms = measurement.is_some_and(|it| it.lists_vms);
     let ends_command = measurement.is_some_and(|it| it.ends_command);
+    // The kernel ends the process that lists VMs with a signal from this process.
+    let signals_others = is_measurement || needs.stops_group;
     let files = needs.files();
     let capabilities = capabilities::drop_unneeded(&mut needs.tasks(&files));
     let inspects = |kept: &Vec<Capability>| kept.contains(&Capability::CAP_SYS_PTRACE);
@@ -52,12 +62,13 @@ pub fn enter(mut needs: Needs<'_>) -> &'static InForce {
     // Landlock lets a process inspect only processes that have the same restrictions.
     let landlock = match inspects_others {
         true => Layer::Off("other processes have to be inspected".to_owned()),
-        false => landlock::restrict(&files, ends_command),
+        false => landlock::restrict(&files, signals_others),
     };
     let seccomp = seccomp::restrict(Profile {
         is_measurement,
         inspects_others,
         ends_command,
+        stops_group: needs.stops_group,
     });
     IN_FORCE.get_or_init(|| InForce {
         capabilities,

@@ -9,7 +9,7 @@ use std::{
 use caps::Capability;
 use rustix::{
     fs::{Access, AtFlags, CWD, accessat},
-    process::geteuid,
+    process::{geteuid, getuid},
 };
 
 use super::capabilities::{Task, is_effective};
@@ -31,6 +31,8 @@ pub struct Needs<'a> {
     pub outputs: Vec<PathBuf>,
     /// Devices that are read, written and controlled, such as the terminal.
     pub devices: Vec<PathBuf>,
+    /// Whether Ctrl-Z stops the whole process group, of which `sudo` may be a part.
+    pub stops_group: bool,
     /// What a measurement of the running kernel needs; `None` if a recording is read.
     pub measurement: Option<Measurement<'a>>,
 }
@@ -99,6 +101,19 @@ impl Needs<'_> {
     /// Returns what the command does later that may need capabilities.
     pub(super) fn tasks(&mut self, files: &Files) -> Vec<Task<'_>> {
         let mut tasks = Vec::new();
+        if getuid().is_root() {
+            tasks.extend(self.file_tasks(files));
+        }
+        if let Some(measurement) = &mut self.measurement {
+            tasks.extend(measurement.tasks());
+        }
+        tasks
+    }
+
+    /// Returns what is done with files. Only for root: another user whose binary has file capabilities must not read or write with
+    /// them what the user cannot.
+    fn file_tasks(&self, files: &Files) -> Vec<Task<'static>> {
+        let mut tasks = Vec::new();
         let inputs = self.inputs.iter().flat_map(|it| with_entries(it));
         // What cannot be read now is not readable later either, such as a link without a target.
         let inputs: Vec<_> = inputs
@@ -123,9 +138,6 @@ impl Needs<'_> {
                 works: Box::new(move || is_accessible(&path, Access::WRITE_OK)),
                 candidates: vec![Capability::CAP_DAC_OVERRIDE],
             });
-        }
-        if let Some(measurement) = &mut self.measurement {
-            tasks.extend(measurement.tasks());
         }
         tasks
     }

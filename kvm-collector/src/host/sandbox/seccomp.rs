@@ -191,6 +191,8 @@ pub(super) struct Profile {
     pub(super) inspects_others: bool,
     /// It may have to end a command.
     pub(super) ends_command: bool,
+    /// It stops its process group.
+    pub(super) stops_group: bool,
 }
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
@@ -270,7 +272,9 @@ fn rules(profile: Profile) -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_clone, vec![without_bits(0, bits(namespaces))?]);
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, one_of(0, [own])?);
-    rules.insert(libc::SYS_kill, one_of(0, [own])?);
+    // 0 is the process group.
+    let group = profile.stops_group.then_some(0);
+    rules.insert(libc::SYS_kill, one_of(0, group.into_iter().chain([own]))?);
     if profile.is_measurement {
         allowed.extend(MEASUREMENT);
         let commands = BPF_COMMANDS.iter().copied().chain([BPF_MAP_CREATE]);
@@ -325,6 +329,7 @@ mod tests {
             is_measurement: true,
             inspects_others: true,
             ends_command: true,
+            stops_group: true,
         };
         for profile in [Profile::default(), all] {
             for arch in ["x86_64", "aarch64"] {
@@ -346,6 +351,7 @@ mod tests {
             is_measurement: true,
             inspects_others: true,
             ends_command: true,
+            stops_group: true,
         })
         .unwrap();
         for call in [

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    net::Shutdown,
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -16,6 +17,9 @@ use super::{
 
 /// How long an answer may take. Reading the open files of 10 000 processes takes about a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the end of the process may take. It may be stopped.
+const END_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The process that lists VMs. It ends when this is dropped.
 #[derive(Debug)]
@@ -56,6 +60,20 @@ impl Connection {
                 self.failure = Some(text.clone());
                 Err(io::Error::new(error.kind(), text))
             }
+        }
+    }
+
+    /// Asks the process to end, and waits a moment for it: a container may have no process that reaps it later.
+    pub(super) fn end(&self) {
+        // The process ends when the socket is closed.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        let begin = Instant::now();
+        // SAFETY: a system call with numbers. Nothing else waits for this child. A null pointer means that the status is not
+        // returned.
+        while unsafe { libc::waitpid(self.child, std::ptr::null_mut(), libc::WNOHANG) } == 0
+            && begin.elapsed() < END_TIMEOUT
+        {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -99,6 +99,16 @@ pub fn start_shared(listing: Listing) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends the separate process of [`start_shared`], if there is one.
+pub fn end_shared() {
+    if let Some(lister) = SHARED.get()
+        && let Place::Separate(connection) =
+            &lister.lock().unwrap_or_else(PoisonError::into_inner).0
+    {
+        connection.end();
+    }
+}
+
 /// Returns the lister of this process. Unless [`start_shared`] has started another one, it lists VMs in this process.
 pub fn shared() -> MutexGuard<'static, VmLister> {
     let in_process = || {

@@ -20,12 +20,12 @@ pub struct ExitCounters {
 impl ExitCounters {
     /// Adds the counters of other exits.
     pub fn merge(&mut self, other: &Self) {
-        self.count += other.count;
-        self.total_ns += other.total_ns;
-        self.vmm_ns += other.vmm_ns;
-        self.halted_ns += other.halted_ns;
-        self.preempted_ns += other.preempted_ns;
-        self.open_ns += other.open_ns;
+        self.count = self.count.saturating_add(other.count);
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.vmm_ns = self.vmm_ns.saturating_add(other.vmm_ns);
+        self.halted_ns = self.halted_ns.saturating_add(other.halted_ns);
+        self.preempted_ns = self.preempted_ns.saturating_add(other.preempted_ns);
+        self.open_ns = self.open_ns.saturating_add(other.open_ns);
     }
 }
 
@@ -57,7 +57,10 @@ impl ExitBreakdown {
     #[must_use]
     pub fn between(before: &ExitCounters, now: &ExitCounters, is_halt: bool) -> Self {
         let since = |of: fn(&ExitCounters) -> u64| of(now).saturating_sub(of(before));
-        let time_ns = (now.total_ns + now.open_ns).saturating_sub(before.total_ns + before.open_ns);
+        let time_ns = now
+            .total_ns
+            .saturating_add(now.open_ns)
+            .saturating_sub(before.total_ns.saturating_add(before.open_ns));
         let completed_ns = since(|it| it.total_ns);
         let part = |ns: u64| {
             if completed_ns > time_ns {
@@ -72,10 +75,12 @@ impl ExitBreakdown {
         let mut idle_ns = part(since(|it| it.halted_ns));
         let preempted_ns = part(since(|it| it.preempted_ns));
         let mut open_ns = time_ns.saturating_sub(completed_ns);
-        let kernel_ns = time_ns.saturating_sub(vmm_ns + idle_ns + preempted_ns + open_ns);
+        let kernel_ns = [vmm_ns, idle_ns, preempted_ns, open_ns]
+            .into_iter()
+            .fold(time_ns, u64::saturating_sub);
         if is_halt {
             // Without an in-kernel interrupt controller, the VMM waits for the next interrupt.
-            idle_ns += vmm_ns + open_ns;
+            idle_ns = idle_ns.saturating_add(vmm_ns).saturating_add(open_ns);
             (vmm_ns, open_ns) = (0, 0);
         }
         Self {
@@ -91,13 +96,13 @@ impl ExitBreakdown {
 
     /// Adds the exits of another breakdown.
     pub fn merge(&mut self, other: &Self) {
-        self.exits += other.exits;
-        self.time_ns += other.time_ns;
-        self.kernel_ns += other.kernel_ns;
-        self.vmm_ns += other.vmm_ns;
-        self.idle_ns += other.idle_ns;
-        self.preempted_ns += other.preempted_ns;
-        self.open_ns += other.open_ns;
+        self.exits = self.exits.saturating_add(other.exits);
+        self.time_ns = self.time_ns.saturating_add(other.time_ns);
+        self.kernel_ns = self.kernel_ns.saturating_add(other.kernel_ns);
+        self.vmm_ns = self.vmm_ns.saturating_add(other.vmm_ns);
+        self.idle_ns = self.idle_ns.saturating_add(other.idle_ns);
+        self.preempted_ns = self.preempted_ns.saturating_add(other.preempted_ns);
+        self.open_ns = self.open_ns.saturating_add(other.open_ns);
     }
 
     /// Returns the cost: the time outside the guest without idle time.

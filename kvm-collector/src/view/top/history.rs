@@ -190,7 +190,7 @@ impl ReadingHistory {
                 since_ns: before_ns,
                 ..Vcpu::default()
             });
-            it.guest_now_ns += times.guest_ns;
+            it.guest_now_ns = it.guest_now_ns.saturating_add(times.guest_ns);
             it.is_measured = true;
             // Another thread may run the vCPU of a thread that has ended.
             *is_alive_by_vcpu.entry(vcpu_id).or_default() |= !times.has_ended;

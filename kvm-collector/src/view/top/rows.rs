@@ -176,7 +176,7 @@ impl ReadingHistory {
                 totals.breakdown.merge(&breakdown);
             }
             if scope.contains_vcpu(row.vcpu_id) {
-                totals.active_ns += breakdown.cost_ns();
+                totals.active_ns = totals.active_ns.saturating_add(breakdown.cost_ns());
             }
         }
         // The vCPUs of a VM follow each other.
@@ -185,9 +185,9 @@ impl ReadingHistory {
             if !scope.contains_vcpu(*vcpu_id) {
                 continue;
             }
-            totals.guest_ns += vcpu.guest_in(window);
-            totals.active_ns += vcpu.guest_in(window);
-            totals.wall_ns += self.wall_ns(vcpu, window);
+            totals.guest_ns = totals.guest_ns.saturating_add(vcpu.guest_in(window));
+            totals.active_ns = totals.active_ns.saturating_add(vcpu.guest_in(window));
+            totals.wall_ns = totals.wall_ns.saturating_add(self.wall_ns(vcpu, window));
             if vcpu.ended_ns.is_none() {
                 totals.vcpus += 1;
                 if last_vm != Some(vcpu_id.tgid) {
@@ -250,7 +250,7 @@ impl ReadingHistory {
                     breakdown: sum.breakdown,
                     guest_ns: (has_whole_vcpus && vcpus.measured > 0).then_some(vcpus.guest_ns),
                     wall_ns: vcpus.wall_ns,
-                    active_ns: vcpus.guest_ns + vcpus.cost_ns,
+                    active_ns: vcpus.guest_ns.saturating_add(vcpus.cost_ns),
                     vcpus: (vcpus.count, vcpus.alive),
                     activity: vcpus
                         .activity
@@ -269,8 +269,8 @@ impl ReadingHistory {
         for (vcpu_id, vcpu) in &self.vcpus {
             if scope.contains_vcpu(*vcpu_id) {
                 let sum = vcpu_sums.entry(row_of(*vcpu_id)).or_default();
-                sum.guest_ns += vcpu.guest_in(window);
-                sum.wall_ns += self.wall_ns(vcpu, window);
+                sum.guest_ns = sum.guest_ns.saturating_add(vcpu.guest_in(window));
+                sum.wall_ns = sum.wall_ns.saturating_add(self.wall_ns(vcpu, window));
                 sum.count += 1;
                 sum.alive += usize::from(vcpu.ended_ns.is_none());
                 sum.measured += usize::from(vcpu.is_measured);
@@ -282,7 +282,9 @@ impl ReadingHistory {
         for row in &self.rows {
             if scope.contains_vcpu(row.vcpu_id) {
                 let sum = vcpu_sums.entry(row_of(row.vcpu_id)).or_default();
-                sum.cost_ns += row.breakdown_in(window).cost_ns();
+                sum.cost_ns = sum
+                    .cost_ns
+                    .saturating_add(row.breakdown_in(window).cost_ns());
             }
         }
         vcpu_sums

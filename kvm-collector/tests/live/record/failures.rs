@@ -1,6 +1,12 @@
 //! Recordings of a `record` that was killed, or whose disk was full.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use libtest_mimic::Failed;
 
@@ -69,6 +75,20 @@ impl Drop for Mount<'_> {
     }
 }
 
+/// Writes a file of a size. The kernel frees the space of a removed file some milliseconds after its last reader has ended,
+/// because the reader's Landlock rule still refers to the file.
+fn fill(file: &str, bytes: usize) -> Result<(), Failed> {
+    let begin = Instant::now();
+    loop {
+        match fs::write(file, vec![0; bytes]) {
+            Err(_) if begin.elapsed() < Duration::from_secs(2) => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
 pub(super) fn full_disk() -> Result<(), Failed> {
     let folder = TempDir::new("full")?;
     let size = std::ffi::CString::new("size=1m")?;
@@ -83,7 +103,7 @@ pub(super) fn full_disk() -> Result<(), Failed> {
     // Compressed events would need seconds to fill the disk, and a busy machine loses too many events during that time. So
     // another file fills most of it.
     for (options, used_bytes) in [(&[][..], 0), (&["-z"], 768 << 10)] {
-        fs::write(folder.file("used"), vec![0; used_bytes])?;
+        fill(&folder.file("used"), used_bytes)?;
         let file = folder.file("kvm.data");
         let guest = Guest::prepare(&["-k", "io", "-n", "100000"])?;
         let record = RunningCollector::start(&[&["record", "-o", &file], options].concat())?;

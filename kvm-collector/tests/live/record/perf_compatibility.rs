@@ -136,7 +136,7 @@ pub(super) fn perf_recordings() -> Result<(), Failed> {
         }
         compare_with_perf_script(&ours.stdout, &perf.expect_code(0)?.stdout)?;
         let wall = run_collector(&["trace", "--time", "wall", "-i", &file])?;
-        wall.expect_code(i32::from(name != "mono"))?;
+        wall.expect_code(if name == "mono" { 0 } else { 2 })?;
     }
     let stream = format!(
         "perf record -q -a -e kvm:kvm_userspace_exit -o - -- {program} {} | {program} trace --strict -i - -e kvm_userspace_exit",
