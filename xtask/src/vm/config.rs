@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Result, anyhow};
 
-use super::kernel::Series;
+use super::series::Series;
 
 /// Configuration of a virtual machine.
 #[derive(Debug, Clone)]

@@ -7,34 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum;
 
-use super::modules;
+use super::{modules, series::Series};
 use crate::{
     apt,
     process::{self, info},
     workspace,
 };
-
-/// The kernel series of Debian 12: its own, and a newer one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Series {
-    #[value(name = "6.1")]
-    V6_1,
-    #[value(name = "6.12")]
-    V6_12,
-}
-
-impl Series {
-    pub(crate) const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::V6_1 => "6.1",
-            Self::V6_12 => "6.12",
-        }
-    }
-}
 
 /// Modules that the VM needs, unless they are built in: KVM, and the drivers for the output.
 const REQUIRED_MODULES: [&str; 3] = ["virtio_pci", "virtio_console", "kvm_amd"];

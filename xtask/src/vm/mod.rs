@@ -6,19 +6,23 @@
 pub(crate) mod command;
 mod config;
 mod cpio;
+mod emulator;
 mod files;
 mod initramfs;
 mod kernel;
 mod modules;
 mod packages;
 mod qemu;
+mod run_files;
+mod series;
 
 use std::io::Write;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 pub(crate) use config::{GuestFile, Vm};
-pub(crate) use kernel::{Series, modules_dir, newest_package};
+pub(crate) use kernel::{modules_dir, newest_package};
+pub(crate) use series::Series;
 
 use initramfs::Session;
 use kernel::Kernel;
@@ -40,12 +44,7 @@ impl PreparedVm {
     /// # Errors
     /// If something cannot be fetched or QEMU cannot be installed. Such an error never means that the collector is broken.
     pub(crate) fn fetch(config: Vm) -> Result<Self> {
-        if config.counts_instructions && config.cpus > 1 && config.kernel == Series::V6_1 {
-            bail!(
-                "Linux 6.1 hangs at the start of its second CPU when QEMU counts instructions: use --kernel 6.12 or one CPU"
-            );
-        }
-        qemu::ensure_installed()?;
+        qemu::prepare(&config)?;
         initramfs::ensure_installed()?;
         let kernel = Kernel::fetch(config.kernel)?;
         let mut packages = config
