@@ -63,10 +63,7 @@ impl RunFiles {
         let console = String::from_utf8_lossy(&console);
         let emulator = fs::read(self.dir.join(self.emulator_log)).unwrap_or_default();
         let emulator = String::from_utf8_lossy(&emulator);
-        let mut log: Vec<_> = emulator
-            .lines()
-            .filter(|line| !line.contains("TCG doesn't support requested feature"))
-            .collect();
+        let mut log: Vec<_> = emulator.lines().filter(|line| !is_usual(line)).collect();
         log.extend(console.lines().map(str::trim_end));
         let message = match find_panic(&console) {
             Some(panic) => format!("the kernel of the VM panicked: {panic}"),
@@ -77,6 +74,17 @@ impl RunFiles {
     }
 }
 
+/// Returns whether an emulator prints this line in every run.
+fn is_usual(line: &str) -> bool {
+    // Bochs' lines start with its clock and a level: `00000000000i[PLUGIN] loaded plugin libbx_serial.so`.
+    let is_info_of_bochs = line
+        .trim_start_matches(|c: char| c.is_ascii_digit())
+        .starts_with("i[");
+    is_info_of_bochs
+        || line.starts_with("ALSA lib ")
+        || line.contains("TCG doesn't support requested feature")
+}
+
 fn find_panic(console: &str) -> Option<&str> {
     let start = console.find("Kernel panic - ")?;
     console[start..].lines().next().map(str::trim)
@@ -85,6 +93,20 @@ fn find_panic(console: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_unusual_lines_of_emulators_are_shown() {
+        assert!(is_usual(
+            "00000000000i[PLUGIN] loaded plugin libbx_serial.so"
+        ));
+        assert!(is_usual(
+            "ALSA lib pcm.c:2666:(snd_pcm_open_noupdate) Unknown PCM default"
+        ));
+        assert!(!is_usual(
+            "00000000000p[BIOS  ] >>PANIC<< ROM: couldn't open ROM image file"
+        ));
+        assert!(!is_usual("qemu-system-x86_64: cannot set up guest memory"));
+    }
 
     #[test]
     fn a_panic_is_found_in_the_console() {
