@@ -26,7 +26,7 @@ pub(crate) struct VmArgs {
     /// Memory in MiB [default: 1024; 512 with vmx]
     #[arg(long)]
     memory: Option<u32>,
-    /// Copy a file into the VM, to DEST or to /root
+    /// Copy a file into the VM, to DEST or to /root. With DEST /bin/kvm-collector, no collector is built
     #[arg(long, value_name = "FILE[:DEST]")]
     with: Vec<GuestFile>,
     /// Install a Debian package in the VM, with the libraries that it needs
@@ -55,7 +55,9 @@ pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
         io::stdin().is_terminal() && io::stdout().is_terminal(),
     )?;
     let mut vm = configure(&args);
-    vm = vm.with_file(collector::build_static()?.collector, collector::PATH_IN_VM);
+    if needs_collector(&args.with) {
+        vm = vm.with_file(collector::build_static()?.collector, collector::PATH_IN_VM);
+    }
     let kernel = vm.kernel.name();
     let vm = PreparedVm::fetch(vm)?;
     match args.machine {
@@ -86,6 +88,11 @@ fn check_shell(args: &VmArgs, is_terminal: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Returns whether a collector has to be built, because no file of `--with` replaces it.
+fn needs_collector(files: &[GuestFile]) -> bool {
+    !files.iter().any(|file| file.guest == collector::PATH_IN_VM)
 }
 
 fn configure(args: &VmArgs) -> Vm {
@@ -142,6 +149,14 @@ mod tests {
         let vm = configure(&parse(words));
         assert_eq!((vm.kernel, vm.memory_mib), (Series::V6_12, 768));
         assert_eq!((vm.kvm, vm.timeout), (false, Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_collector_of_the_user_is_used_as_it_is() {
+        let replaced = parse("--with old/kvm-collector:/bin/kvm-collector -- true");
+        assert!(!needs_collector(&replaced.with));
+        let other = parse("--with old/kvm-collector:/bin/old -- true");
+        assert!(needs_collector(&other.with));
     }
 
     #[test]
