@@ -40,7 +40,7 @@ enum Command {
     Soak(soak::SoakArgs),
     Fuzz(fuzz::FuzzArgs),
     Names(names::NamesArgs),
-    /// Run a command or a shell in a disposable VM with kvm_amd
+    /// Run a command or a shell in a disposable VM with kvm_amd or kvm_intel
     Vm(vm::command::VmArgs),
 }
 

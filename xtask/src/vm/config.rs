@@ -4,11 +4,12 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Result, anyhow};
 
-use super::kernel::Series;
+use super::{machine::Machine, series::Series};
 
 /// Configuration of a virtual machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
+    pub(crate) machine: Machine,
     pub(crate) kernel: Series,
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u32,
@@ -18,7 +19,7 @@ pub(crate) struct Vm {
     pub(crate) packages: Vec<String>,
     /// Optional packages: left out, with a message, if they cannot be fetched.
     pub(crate) extras: Vec<String>,
-    /// Load kvm_amd at boot. Otherwise `modprobe kvm_amd` in the VM loads it.
+    /// Load [`Machine::kvm_module`] at boot. Otherwise `modprobe` in the VM loads it.
     pub(crate) kvm: bool,
     /// Mount tracefs at `/sys/kernel/tracing`.
     pub(crate) tracefs: bool,
@@ -38,11 +39,17 @@ pub(crate) struct GuestFile {
 }
 
 impl Vm {
+    /// Returns a VM with SVM, which all commands support.
     pub(crate) fn new(kernel: Series) -> Self {
+        Self::with_machine(Machine::Svm, kernel)
+    }
+
+    pub(crate) fn with_machine(machine: Machine, kernel: Series) -> Self {
         Self {
+            machine,
             kernel,
-            cpus: 2,
-            memory_mib: 1024,
+            cpus: machine.default_cpus(),
+            memory_mib: machine.default_memory_mib(),
             files: Vec::new(),
             packages: Vec::new(),
             extras: Vec::new(),

@@ -1,6 +1,7 @@
 #!/bin/sh
-# PID 1 of the disposable VM. /vm/settings contains the modules to load and whether to mount tracefs, /vm/command the command
-# to run. stdout and stderr of this script are the kernel's console, which the host writes to a log file.
+# PID 1 of the disposable VM. /vm/settings contains the modules to load, whether to mount tracefs, and how the host gets the
+# output; /vm/command is the command to run. stdout and stderr of this script are the kernel's console, which the host writes
+# to a log file.
 
 . /vm/settings
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-linux}
@@ -22,6 +23,17 @@ for module in $MODULES; do
     modprobe "$module" || echo "vm: cannot load $module"
 done
 
+cd /root
+if [ -n "$PORT_WRITER" ]; then
+    {
+        echo "$OUTPUT_START"
+        sh /vm/command </dev/null
+        # Also if the last line has no end. The host stops the VM when it has read this line.
+        echo "$OUTPUT_END$?"
+    } 2>&1 | "$PORT_WRITER"
+    poweroff -f
+fi
+
 # The driver creates the ports, or the terminal, after modprobe has returned.
 if [ -f /vm/command ]; then output=/dev/vport0p1; else output=/dev/hvc0; fi
 tries=0
@@ -30,7 +42,6 @@ until [ -c $output ] && [ -c /dev/vport0p2 ] || [ $tries = 1000 ]; do
     tries=$((tries + 1))
 done
 
-cd /root
 if [ -f /vm/command ]; then
     sh /vm/command </dev/null >$output 2>&1
 else

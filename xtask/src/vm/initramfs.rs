@@ -13,7 +13,9 @@ use super::{
     cpio::Archive,
     files::{add_file, add_tree},
     kernel::Kernel,
+    machine::Machine,
     packages::Package,
+    port_output,
 };
 use crate::{apt, process};
 
@@ -59,6 +61,10 @@ pub(crate) fn build(
     if let Session::Command(words) = session {
         archive.add_file("vm/command", 0o644, format_command_line(words).as_bytes());
     }
+    if vm.machine == Machine::Vmx {
+        let writer = port_output::build_writer()?;
+        archive.add_file(port_output::WRITER, 0o755, &writer);
+    }
     for GuestFile { host, guest } in &vm.files {
         add_file(&mut archive, host, guest)?;
     }
@@ -79,7 +85,11 @@ fn format_settings(vm: &Vm, kernel: &Kernel) -> String {
         .filter(|module| vm.kvm || !module.starts_with("kvm"))
         .collect();
     let tracefs = if vm.tracefs { "yes" } else { "no" };
-    format!("MODULES=\"{}\"\nTRACEFS={tracefs}\n", modules.join(" "))
+    let mut settings = format!("MODULES=\"{}\"\nTRACEFS={tracefs}\n", modules.join(" "));
+    if vm.machine == Machine::Vmx {
+        settings += &port_output::settings();
+    }
+    settings
 }
 
 /// Formats a command for the shell, with quoted words.

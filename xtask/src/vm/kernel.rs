@@ -7,37 +7,22 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum;
 
-use super::modules;
+use super::{machine::Machine, modules, series::Series};
 use crate::{
     apt,
     process::{self, info},
     workspace,
 };
 
-/// The kernel series of Debian 12: its own, and a newer one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Series {
-    #[value(name = "6.1")]
-    V6_1,
-    #[value(name = "6.12")]
-    V6_12,
+/// Returns the modules that a VM needs, unless they are built in: KVM, and the drivers for the output.
+fn required_modules(machine: Machine) -> Vec<&'static str> {
+    let drivers: &[_] = match machine {
+        Machine::Svm => &["virtio_pci", "virtio_console"],
+        Machine::Vmx => &[],
+    };
+    [drivers, &[machine.kvm_module()]].concat()
 }
-
-impl Series {
-    pub(crate) const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::V6_1 => "6.1",
-            Self::V6_12 => "6.12",
-        }
-    }
-}
-
-/// Modules that the VM needs, unless they are built in: KVM, and the drivers for the output.
-const REQUIRED_MODULES: [&str; 3] = ["virtio_pci", "virtio_console", "kvm_amd"];
 
 /// The cloud kernels have the same source with fewer drivers, so they are smaller and boot faster. They support KVM
 /// and tracing.
@@ -49,24 +34,28 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// A folder that contains `lib/modules/VERSION`.
     pub(crate) root: PathBuf,
-    /// Names of the [`REQUIRED_MODULES`] that are not built into this kernel.
+    /// Names of the [`required_modules`] that are not built into this kernel.
     pub(crate) loadable: Vec<&'static str>,
 }
 
 impl Kernel {
     /// Returns a cached kernel of the series, or fetches the newest one.
-    pub(crate) fn fetch(series: Series) -> Result<Self> {
-        let cache = workspace::target("vm/kernels").join(series.name());
+    pub(crate) fn fetch(series: Series, machine: Machine) -> Result<Self> {
+        let name = match machine {
+            Machine::Svm => series.name().to_owned(),
+            Machine::Vmx => format!("{}-vmx", series.name()),
+        };
+        let cache = workspace::target("vm/kernels").join(name);
         if !cache.exists() {
-            download(series, &cache)?;
+            download(series, machine, &cache)?;
         }
-        Self::open(&cache)
+        Self::open(&cache, machine)
     }
 
-    fn open(dir: &Path) -> Result<Self> {
+    fn open(dir: &Path, machine: Machine) -> Result<Self> {
         let root = dir.join("root");
         let modules_dep = fs::read_to_string(modules_dir(&root)?.join("modules.dep"))?;
-        let loadable = REQUIRED_MODULES
+        let loadable = required_modules(machine)
             .into_iter()
             .filter(|module| modules::files_of(&modules_dep, module).is_some())
             .collect();
@@ -78,20 +67,24 @@ impl Kernel {
     }
 }
 
-fn download(series: Series, cache: &Path) -> Result<()> {
+fn download(series: Series, machine: Machine, cache: &Path) -> Result<()> {
     let package = newest_package(series)?;
-    if process::find_program("depmod").is_none() {
-        apt::install(&["kmod"], "preparing a kernel's modules")?;
+    let mut tools = vec![("depmod", "kmod"), ("xz", "xz-utils")];
+    if machine == Machine::Vmx {
+        tools.push(("strip", "binutils"));
     }
-    if process::find_program("xz").is_none() {
-        apt::install(&["xz-utils"], "preparing a kernel's modules")?;
+    for (tool, package) in tools {
+        if process::find_program(tool).is_none() {
+            apt::install(&[package], "preparing a kernel's modules")?;
+        }
     }
     info!("fetching {package} (about 30 MB, once)");
     let unpacked = workspace::temporary_path(cache, "unpacked");
     apt::unpack(std::slice::from_ref(&package), &unpacked)?;
     let prepared = workspace::temporary_path(cache, "prepared");
     let root = prepared.join("root");
-    extract_modules(&unpacked, &root).with_context(|| format!("cannot prepare {package}"))?;
+    extract_modules(&unpacked, &root, machine)
+        .with_context(|| format!("cannot prepare {package}"))?;
     fs::copy(find_image(&unpacked)?, prepared.join("vmlinuz"))?;
     fs::remove_dir_all(&unpacked)?;
     fs::rename(&prepared, cache)?;
@@ -140,15 +133,18 @@ fn find_newest(names: &[String], series: &str) -> Option<String> {
 }
 
 /// Copies the required modules from a complete kernel package to `root`, decompressed.
-fn extract_modules(package: &Path, root: &Path) -> Result<()> {
+fn extract_modules(package: &Path, root: &Path, machine: Machine) -> Result<()> {
     let from = modules_dir(package)?;
     let version = from.file_name().context("a modules folder has a name")?;
     let to = root.join("lib/modules").join(version);
     depmod(package, version.as_ref())?;
     let modules_dep = fs::read_to_string(from.join("modules.dep"))?;
-    for module in REQUIRED_MODULES {
+    for module in required_modules(machine) {
         for file in modules::files_of(&modules_dep, module).unwrap_or_default() {
-            copy_module(&from.join(file), &to.join(file))?;
+            let copy = copy_module(&from.join(file), &to.join(file))?;
+            if machine == Machine::Vmx {
+                strip_module(&copy)?;
+            }
         }
     }
     for list in [
@@ -161,16 +157,23 @@ fn extract_modules(package: &Path, root: &Path) -> Result<()> {
     depmod(root, version.as_ref())
 }
 
-/// Copies a module and decompresses it, because the emulated VM would do that slowly at every boot.
-fn copy_module(from: &Path, to: &Path) -> Result<()> {
+/// Copies a module and decompresses it, because the emulated VM would do that slowly at every boot. Returns the path of the
+/// decompressed copy.
+fn copy_module(from: &Path, to: &Path) -> Result<PathBuf> {
     if let Some(dir) = to.parent() {
         fs::create_dir_all(dir)?;
     }
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     if to.extension().is_some_and(|extension| extension == "xz") {
         process::run(Command::new("xz").args(["--decompress", "--force"]).arg(to))?;
+        return Ok(to.with_extension(""));
     }
-    Ok(())
+    Ok(to.to_owned())
+}
+
+/// Removes the debug information and the signature of a module. Bochs needs seconds to verify an RSA signature. BTF stays.
+fn strip_module(module: &Path) -> Result<()> {
+    process::run(Command::new("strip").arg("--strip-debug").arg(module))
 }
 
 fn depmod(root: &Path, version: &Path) -> Result<()> {
@@ -238,5 +241,14 @@ mod tests {
             Some("linux-image-6.1.0-56-cloud-amd64")
         );
         assert_eq!(find_newest(&names, "6.6"), None);
+    }
+
+    #[test]
+    fn each_machine_has_the_kvm_module_of_its_vendor() {
+        assert_eq!(
+            required_modules(Machine::Svm),
+            ["virtio_pci", "virtio_console", "kvm_amd"]
+        );
+        assert_eq!(required_modules(Machine::Vmx), ["kvm_intel"]);
     }
 }
