@@ -29,11 +29,21 @@ impl EventFormats<'_> {
         }
     }
 
-    /// Returns the format of `sched_switch`, which `--preempt` needs.
+    /// Returns the format of `sched_switch` if preempted time is measured. In a recording, it is measured
+    /// whenever the recording has this event. In the running kernel, it has a cost, so it is measured only if
+    /// it is required.
     ///
     /// # Errors
-    /// When there is no such event.
-    pub(in crate::cli) fn require_switch(&self) -> anyhow::Result<Format> {
+    /// When it is required, and there is no such event.
+    pub(in crate::cli) fn switch(&self, is_required: bool) -> anyhow::Result<Option<Format>> {
+        match self {
+            Self::Kernel(_) if !is_required => Ok(None),
+            Self::Recording(..) if !is_required => self.find("sched", "sched_switch"),
+            _ => self.require_switch().map(Some),
+        }
+    }
+
+    fn require_switch(&self) -> anyhow::Result<Format> {
         self.find("sched", "sched_switch")?.ok_or_else(|| {
             let (owner, list) = (self.owner(), self.list_command());
             let advice = match self {
@@ -41,7 +51,7 @@ impl EventFormats<'_> {
                 Self::Recording(..) => "; `record --preempt` records it".to_owned(),
             };
             let message = format!(
-                "--preempt needs the event sched:sched_switch, which {owner} does not have: {list} shows its events{advice}"
+                "preempted time needs the event sched:sched_switch, which {owner} does not have: {list} shows its events{advice}"
             );
             UsageError(message).into()
         })

@@ -13,22 +13,19 @@ use crate::{
     tracefs::Format,
 };
 
-/// Builds the request to time exits by reason, or to count events of kind `counted`. With `preempt`,
-/// preempted time is measured too.
+/// Builds the request to time exits by reason, or to count events of kind `counted`. Preempted time is
+/// measured if [`EventFormats::switch`] returns a format.
 pub(super) fn timing_request(
     formats: &EventFormats<'_>,
     counted: Option<EventKind>,
-    preempt: bool,
+    is_preempt_required: bool,
 ) -> anyhow::Result<TimingRequest> {
     Ok(TimingRequest {
         exit: formats.find("kvm", "kvm_exit")?,
         entry: formats.find("kvm", "kvm_entry")?,
         userspace_exit: formats.find("kvm", "kvm_userspace_exit")?,
         wakeup: formats.find("kvm", "kvm_vcpu_wakeup")?,
-        switch: match preempt {
-            true => Some(formats.require_switch()?),
-            false => None,
-        },
+        switch: formats.switch(is_preempt_required)?,
         counted_event: counted.map(|kind| formats.require_kind(kind)).transpose()?,
         ..TimingRequest::default()
     })
@@ -80,13 +77,6 @@ pub(super) fn replay_options(
     }
     let options = ReplayOptions::new(request, &selected);
     Ok((selected, options))
-}
-
-/// Builds the request to time exits of a recording by reason. Preempted time is measured if the recording
-/// has `sched_switch`.
-pub(super) fn recorded_timing_request(formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
-    let has_switches = formats.find("sched", "sched_switch")?.is_some();
-    timing_request(formats, None, has_switches)
 }
 
 /// Returns the events by which exits are given causes by default: those that the kernel or recording has.

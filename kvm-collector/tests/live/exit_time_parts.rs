@@ -117,8 +117,7 @@ fn recorded_preempted_time() -> Result<(), Failed> {
     let guest = guest.run()?;
     drop(busy);
     record.end()?.expect_code(0)?;
-    let report = run_collector(&["exits", "-i", file, "--preempt", "--json"])?.expect_code(0)?;
-    // `convert` needs no option for preempted time.
+    let report = run_collector(&["exits", "-i", file, "--json"])?.expect_code(0)?;
     let exits =
         run_collector(&["convert", "-i", file, "--to", "csv", "-o", "-"])?.expect_code(0)?;
 

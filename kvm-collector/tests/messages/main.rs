@@ -182,7 +182,7 @@ fn options_that_do_not_fit_together_are_usage_errors() {
     for option in ["--causes", "--advice", "--hist"] {
         check(&["exits", option, "--csv"], 2, &[option, "--json"]);
     }
-    let commands: [(&[&str], &str); 22] = [
+    let commands: [(&[&str], &str); 21] = [
         (&["exits", "--causes", "0"], "1 or more"),
         (&["exits", "--top", "0"], "1 or more"),
         (&["exits", "--causes", "--kind", "pio"], "--cause rip"),
@@ -198,7 +198,6 @@ fn options_that_do_not_fit_together_are_usage_errors() {
             "its own cause",
         ),
         (&["exits", "--advice", "--by", "vm"], "--by vm,reason"),
-        (&["exits", "--baseline", "x", "--preempt"], "--preempt"),
         (&["exits", "-i", "x", "--max-rows", "9"], "--max-rows"),
         (&["exits", "-i", "x", "--vm", "a", "--no-wait"], "--no-wait"),
         (&["stat", "-i", "x", "--", "true"], "CMD"),

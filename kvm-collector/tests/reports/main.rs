@@ -3,6 +3,7 @@
 //!
 //! `KVM_COLLECTOR_WRITE_REPORTS=1 cargo test -p kvm-collector --test reports` rewrites the files.
 
+mod conversion_sums;
 mod cookbook;
 mod fleet;
 mod golden;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         valid_json::tests(),
         vm_uuid::tests(),
         sums::tests(),
+        conversion_sums::tests(),
         cookbook::tests(),
         fleet::tests(),
     ];

@@ -104,7 +104,7 @@ fn timing_request(formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
     Ok(TimingRequest {
         cause_events: timing::default_cause_events(formats)?,
         slow_threshold: Some(Duration::ZERO),
-        ..timing::recorded_timing_request(formats)?
+        ..timing::timing_request(formats, None, false)?
     })
 }
 

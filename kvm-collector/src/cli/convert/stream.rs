@@ -196,6 +196,6 @@ fn timing_of(conversion: &ConvertOptions) -> TimingRequest {
 fn timing_request(formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
     Ok(TimingRequest {
         cause_events: timing::default_cause_events(formats)?,
-        ..timing::recorded_timing_request(formats)?
+        ..timing::timing_request(formats, None, false)?
     })
 }

@@ -32,7 +32,7 @@ use crate::{
 /// Show count and time of VM exits per reason, VM and vCPU
 ///
 /// The time of a VM exit is from kvm_exit to the next kvm_entry of the same thread. It is split
-/// into VMM (in user space), halted, preempted (with --preempt) and kernel time. Counts, times,
+/// into VMM (in user space), halted, preempted (if measured: --preempt) and kernel time. Counts, times,
 /// minima and maxima are exact. Percentiles come from a histogram in the kernel and are accurate to
 /// 5 %.
 ///
@@ -185,7 +185,8 @@ pub(in crate::cli) struct ExitsArgs {
     /// Measure preemption: the time a runnable vCPU thread waits for a CPU
     ///
     /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
-    /// more.
+    /// more. Of a recording with sched_switch, this time is always measured; with this option, a
+    /// recording without it is an error.
     #[arg(long, help_heading = "Selection")]
     pub(super) preempt: bool,
 
@@ -348,7 +349,7 @@ impl ExitsArgs {
         }
     }
 
-    fn view_options(&self) -> ExitsOptions {
+    fn view_options(&self, preempt_watched: bool) -> ExitsOptions {
         ExitsOptions {
             sort: self.sort_key().unwrap_or(SortKey::Time),
             // A comparison needs all rows. --top limits the rows of the result.
@@ -357,7 +358,7 @@ impl ExitsArgs {
             histograms: self.hist,
             causes: self.causes.unwrap_or(0),
             advice: self.advice,
-            preempt_watched: self.preempt,
+            preempt_watched,
         }
     }
 
@@ -455,7 +456,8 @@ impl ExitsArgs {
             .counted_event
             .as_ref()
             .map_or(VMEXIT, |it| &it.kind.name);
-        let selection = (&origin.selection, self.preempt);
+        let preempt_watched = request.switch.is_some();
+        let selection = (&origin.selection, preempt_watched);
         let baseline = self
             .baseline
             .read(kind, &self.group_by(), selection, self.sort_key())?;
@@ -464,7 +466,7 @@ impl ExitsArgs {
             group_by: self.group_by(),
             is_by_host: self.is_by_host(),
             reasons,
-            options: self.view_options(),
+            options: self.view_options(preempt_watched),
             baseline: baseline.map(|it| (it, self.sort_key(), self.top)),
             format: self.output.format(),
             style,

@@ -56,11 +56,6 @@ pub(super) fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
             );
         }
     }
-    if args.baseline.is_given() && args.preempt && args.slow.is_none() {
-        bail_usage!(
-            "--preempt cannot be used with --baseline, which does not compare preempted time"
-        );
-    }
     if args.advice && !args.group_by().contains(&GroupBy::Reason) {
         bail_usage!("--advice needs rows by reason: add reason to --by, such as --by vm,reason");
     }

@@ -23,7 +23,7 @@ use crate::{
     },
     source::{PlaybackOptions, Recording, RecordingSummary},
     timing::TimingRequest,
-    tracefs::ReasonNames,
+    tracefs::{Format, ReasonNames},
     view::{ExitsReport, GroupBy, KeyNames, MergedExits, RowLabels},
 };
 
@@ -86,14 +86,19 @@ pub(super) fn run(
         )?;
     }
     let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
+    sum.warn_if_partly_preempt_watched();
     let Sum {
         merged,
         timing,
+        switch,
         loss,
         elapsed_ns,
         ..
     } = sum;
-    let timing = timing.unwrap_or_default();
+    let timing = TimingRequest {
+        switch,
+        ..timing.unwrap_or_default()
+    };
     let mut writer = args.writer(None, &timing, origin, global, out)?;
     let mut names = KeyNames::new(&timing);
     names.reasons = reason_names.with_host_isa(timing.host_isa);
@@ -128,6 +133,10 @@ struct Sum {
     merged: MergedExits,
     /// The request of the first recording, with the kinds of causes of all.
     timing: Option<TimingRequest>,
+    /// The format of `sched_switch` in a recording that has it.
+    switch: Option<Format>,
+    /// Number of recordings without `sched_switch`.
+    without_switch: usize,
     loss: Loss,
     elapsed_ns: u64,
     is_by_host: bool,
@@ -140,9 +149,21 @@ impl Sum {
             reasons: None,
             merged: MergedExits::default(),
             timing: None,
+            switch: None,
+            without_switch: 0,
             loss: Loss::default(),
             elapsed_ns: 0,
             is_by_host,
+        }
+    }
+
+    /// Warns if preempted time was measured for some recordings only.
+    fn warn_if_partly_preempt_watched(&self) {
+        if self.switch.is_some() && self.without_switch > 0 {
+            log::warn!(
+                "recordings without sched:sched_switch: {}; their preempted time is in the other parts of the time",
+                self.without_switch
+            );
         }
     }
 
@@ -199,6 +220,10 @@ impl ExitsOutput for AddToSum<'_> {
         if self.is_left_out.get() {
             return Ok(());
         }
+        match &context.timing.switch {
+            Some(format) => sum.switch = Some(format.clone()),
+            None => sum.without_switch += 1,
+        }
         let cause_kind = |kind: u32| {
             let index = (kind as usize).checked_sub(1);
             // The guest's instruction pointer has the same number in all recordings.
@@ -223,7 +248,7 @@ impl ExitsOutput for AddToSum<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::EventKind, timing::DetailEvent, tracefs::Format};
+    use crate::{model::EventKind, timing::DetailEvent};
 
     const MSR: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_msr");
 
@@ -245,6 +270,8 @@ mod tests {
             reasons: None,
             merged: MergedExits::default(),
             timing: None,
+            switch: None,
+            without_switch: 0,
             loss: Loss::default(),
             elapsed_ns: 0,
             is_by_host: false,

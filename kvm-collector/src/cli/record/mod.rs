@@ -53,7 +53,7 @@ use crate::{
   kvm-collector record                               to kvm.data, until Ctrl-C
   kvm-collector record -d 10s -e kvm_exit,kvm_entry --vm web-1 -z
   kvm-collector record --max-size 1G --rotate 4      the last 4 GiB
-  kvm-collector record --preempt -d 10s              for `exits --preempt -i kvm.data`
+  kvm-collector record --preempt -d 10s              for preempted time in `exits -i kvm.data`
   kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'")]
 pub(in crate::cli) struct RecordArgs {
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub(in crate::cli) struct RecordArgs {
     #[command(flatten)]
     overhead: OverheadArgs,
 
-    /// Also record sched:sched_switch, which `exits --preempt -i` needs
+    /// Also record sched:sched_switch, from which all reports with -i measure preempted time
     ///
     /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
     /// more.

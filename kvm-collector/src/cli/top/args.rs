@@ -30,7 +30,7 @@ use crate::{
 /// Show VM exits live by VM, vCPU and exit reason, like top
 ///
 /// Enter opens a row, Esc goes back, ? shows all keys. Cost is time outside the guest without idle
-/// time: in the kernel, in the VMM and, with --preempt, preempted. overhead% is cost / (cost + guest
+/// time: in the kernel, in the VMM and, if measured (--preempt), preempted. overhead% is cost / (cost + guest
 /// time). The other percentages are shares of the vCPUs' time.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -66,7 +66,8 @@ pub(in crate::cli) struct TopArgs {
     /// Measure preemption: the time a runnable vCPU thread waits for a CPU
     ///
     /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
-    /// more.
+    /// more. Of a recording with sched_switch, this time is always measured; with this option, a
+    /// recording without it is an error.
     #[arg(long, help_heading = "Selection")]
     pub(super) preempt: bool,
 
@@ -125,7 +126,7 @@ pub(super) enum Sort {
     Vmm,
     /// Time halted, and the VMM's part of halts
     Idle,
-    /// Time preempted (with --preempt)
+    /// Time preempted (with --preempt, or in a recording with sched_switch)
     Preempted,
     /// Mean time of an exit
     Mean,
@@ -176,7 +177,8 @@ pub(super) struct OpenedRecording {
 
 impl TopArgs {
     fn timing_request(&self, formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
-        timing::timing_request(formats, self.counted_kind()?, self.preempt)
+        let is_preempt_required = self.preempt || matches!(self.sort, Sort::Preempted);
+        timing::timing_request(formats, self.counted_kind()?, is_preempt_required)
     }
 
     /// Returns the kind of event to count; `None` for VM exits.
@@ -259,8 +261,13 @@ impl TopArgs {
         })
     }
 
-    /// Creates the state of the screen.
-    pub(super) fn app(&self, global: GlobalOptions, size: (u16, u16)) -> App {
+    /// Creates the state of the screen. `preempt_watched` is whether preempted time is measured.
+    pub(super) fn app(
+        &self,
+        global: GlobalOptions,
+        preempt_watched: bool,
+        size: (u16, u16),
+    ) -> App {
         let recording = self.input.as_deref().map(|path| {
             let name = path.file_name().unwrap_or(path.as_os_str());
             match name.to_string_lossy() {
@@ -276,7 +283,7 @@ impl TopArgs {
             .collect();
         let setup = Setup {
             kind: self.kind.to_ascii_lowercase(),
-            preempt_watched: self.preempt,
+            preempt_watched,
             color: use_color(global.color, true),
             unicode: locale::is_utf8(),
             recording,

@@ -34,7 +34,7 @@ pub(super) use args::TopArgs;
 use args::{OpenedRecording, Sort};
 
 pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if matches!(args.sort, Sort::Preempted) && !args.preempt {
+    if matches!(args.sort, Sort::Preempted) && !args.preempt && args.input.is_none() {
         bail_usage!("--sort preempted needs --preempt: give both");
     }
     // Before the terminal, so that an unknown kind is always reported.
@@ -60,11 +60,16 @@ fn show_running_kernel(args: &TopArgs, global: GlobalOptions) -> anyhow::Result<
     let mut live = args.start(global)?;
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
     let (interval, duration) = (args.interval, args.duration);
-    show(args, global, move |runtime, controls, output| {
-        let _runtime = runtime.enter();
-        let reader = TopReader::new(live, interval, duration, controls, output)?;
-        Ok(move |runtime: Runtime| runtime.block_on(reader.run()))
-    })?;
+    show(
+        args,
+        global,
+        args.preempt,
+        move |runtime, controls, output| {
+            let _runtime = runtime.enter();
+            let reader = TopReader::new(live, interval, duration, controls, output)?;
+            Ok(move |runtime: Runtime| runtime.block_on(reader.run()))
+        },
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,13 +82,19 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let pace = Duration::try_from_secs_f64(args.interval.as_secs_f64() / args.speed);
     let pace = pace.unwrap_or(Duration::MAX);
     let (target, file) = (args.target.clone(), path.to_owned());
-    let summary = show(args, global, move |runtime, controls, output| {
-        let _runtime = runtime.enter();
-        let player = TopPlayer::new(pace, controls, output)?;
-        let check =
-            move |summary: &RecordingSummary| target.check_all_seen(&summary.processes, &file);
-        Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
-    })?;
+    let preempt_watched = replay.timing.switch.is_some();
+    let summary = show(
+        args,
+        global,
+        preempt_watched,
+        move |runtime, controls, output| {
+            let _runtime = runtime.enter();
+            let player = TopPlayer::new(pace, controls, output)?;
+            let check =
+                move |summary: &RecordingSummary| target.check_all_seen(&summary.processes, &file);
+            Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
+        },
+    )?;
     // Not earlier: the screen would hide the warning.
     if let Some(summary) = summary {
         recording::warn_if_damaged(&summary, path);
@@ -97,6 +108,7 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
 fn show<T: Send + 'static, S>(
     args: &TopArgs,
     global: GlobalOptions,
+    preempt_watched: bool,
     prepare: impl FnOnce(&Runtime, ControlQueue, ScreenOutput) -> io::Result<S>,
 ) -> anyhow::Result<T>
 where
@@ -112,7 +124,7 @@ where
         .name("source".into())
         .spawn(move || source(runtime))?;
     let mut screen = Screen::open().context("cannot use the terminal")?;
-    let mut app = args.app(global, screen.size()?);
+    let mut app = args.app(global, preempt_watched, screen.size()?);
     tui::start_input_thread(Arc::clone(&mailbox))?;
     let screen_result = tui::run(&mut app, &mut screen, &mailbox, &mut |control| {
         controls.send(control);
@@ -134,7 +146,7 @@ async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::R
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
     let duration = args.duration.unwrap_or(args.interval);
     let reading = session::top::read_once(&mut live, duration).await?;
-    if print(&args, global, reading)? == Printed::Nothing {
+    if print(&args, global, args.preempt, reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
         log::warn!("{}", no_match::explain_live(&request, &[]));
     }
@@ -148,10 +160,11 @@ fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow
         replay,
     } = args.open(path)?;
     let shows_progress = !global.quiet;
+    let preempt_watched = replay.timing.switch.is_some();
     let (reading, summary) =
         session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
     recording::report_end(&summary, &args.target, path)?;
-    if print(args, global, reading)? == Printed::Nothing {
+    if print(args, global, preempt_watched, reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
         let selection = RecordingSelection {
             path,
@@ -172,8 +185,13 @@ enum Printed {
 }
 
 /// Prints a reading as text.
-fn print(args: &TopArgs, global: GlobalOptions, reading: TopReading) -> anyhow::Result<Printed> {
-    let mut app = args.app(global, (0, 0));
+fn print(
+    args: &TopArgs,
+    global: GlobalOptions,
+    preempt_watched: bool,
+    reading: TopReading,
+) -> anyhow::Result<Printed> {
+    let mut app = args.app(global, preempt_watched, (0, 0));
     app.add_reading(reading);
     let mut out = open_stdout()?;
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);

@@ -286,6 +286,25 @@ mod tests {
     }
 
     #[test]
+    fn preempted_time_is_a_dash_unless_measured() {
+        let cell = |preempt_watched: bool| {
+            let report = ExitsReport {
+                preempt_watched,
+                rows: vec![row("io", 7, 1_000)],
+                ..report(Loss::default())
+            };
+            let columns = ["preempted".to_owned()];
+            let mut out = Vec::new();
+            write_exits(&report, &columns, TextStyle::default(), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let line = text.lines().nth(1).unwrap();
+            line.rsplit("  ").next().unwrap().trim().to_owned()
+        };
+        assert_eq!(cell(false), "-");
+        assert_eq!(cell(true), "0 ns");
+    }
+
+    #[test]
     fn footers_count_hidden_rows_too() {
         let mut report = report(Loss::default());
         report.rows.truncate(1);

@@ -36,7 +36,7 @@ impl NumberColumn {
     /// Returns the cell of a row: `-` if no exit has a duration, in contrast to a duration of 0.
     pub(super) fn cell(&self, row: &ExitRow) -> String {
         if self.needs_time && !row.is_timed() {
-            return "-".into();
+            return NOT_MEASURED.to_owned();
         }
         (self.cell)(row)
     }
@@ -62,9 +62,13 @@ impl NumberColumn {
 
 const COUNT: &str = "count";
 const TIME: &str = "time";
+const PREEMPTED: &str = "preempted";
+
+/// The cell of a number that was not measured.
+const NOT_MEASURED: &str = "-";
 
 /// Columns that are shown only if they are requested by name.
-const ON_REQUEST: [&str; 4] = ["idle", "in-progress", "untimed", "preempted"];
+const ON_REQUEST: [&str; 4] = ["idle", "in-progress", "untimed", PREEMPTED];
 
 /// Returns all columns, in the order of the table. `percentiles` replace the 50th and 99th if there are any.
 fn all_columns(percentiles: &[f64]) -> Vec<NumberColumn> {
@@ -80,7 +84,7 @@ fn all_columns(percentiles: &[f64]) -> Vec<NumberColumn> {
         NumberColumn::new("VMM", 7, |row| duration(row.vmm_ns)),
         NumberColumn::new("halted", 6, |row| duration(row.halted_ns)),
         NumberColumn::new("idle", 6, |row| duration(row.idle_ns)),
-        NumberColumn::new("preempted", 5, |row| duration(row.preempted_ns)),
+        NumberColumn::new(PREEMPTED, 5, |row| duration(row.preempted_ns)),
         NumberColumn::new("min", 13, |row| duration(row.min_ns)),
         NumberColumn::new("mean", 4, |row| duration(row.mean_ns)),
         NumberColumn::new("max", 9, |row| duration(row.max_ns)),
@@ -111,17 +115,21 @@ pub fn exit_column_names(percentiles: &[f64]) -> Vec<String> {
 }
 
 /// Returns the columns of a table: the requested ones in the requested order, or the usual ones if none are requested.
-/// Names are compared without regard to case. Unknown names are ignored: they were checked before.
+/// Preempted time has cells of `-` unless it was measured. Names are compared without regard to case. Unknown names are ignored: they were checked before.
 pub(super) fn number_columns(
     requested: &[String],
     percentiles: &[f64],
     preempt_watched: bool,
 ) -> Vec<NumberColumn> {
     let mut columns = all_columns(percentiles);
+    let preempted = columns.iter_mut().find(|it| it.heading == PREEMPTED);
+    if let Some(preempted) = preempted.filter(|_| !preempt_watched) {
+        preempted.cell = Box::new(|_| NOT_MEASURED.to_owned());
+    }
     if requested.is_empty() {
         columns.retain(|it| {
             !ON_REQUEST.contains(&it.heading.as_str())
-                || (preempt_watched && it.heading == "preempted")
+                || (preempt_watched && it.heading == PREEMPTED)
         });
         return columns;
     }

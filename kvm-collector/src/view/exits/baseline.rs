@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(of_web.check_selection(&web, true), Ok(()));
         let error = of_web.check_selection(&web, false).unwrap_err().to_string();
         assert!(
-            error.starts_with("it was made with --preempt, but this command is without"),
+            error.starts_with("it was made with preempted time, but this report is without it"),
             "{error}"
         );
         assert!(

@@ -64,7 +64,7 @@ pub enum BaselineError {
     },
     /// Only one of the reports measured preemption.
     #[error(
-        "it was made {theirs} --preempt, but this command is {ours} --preempt: measure both in the same way, because --preempt makes context switches slower"
+        "it was made {theirs} preempted time, but this report is {ours} it, so idle time and cost differ: measure both in the same way (live: --preempt; recording: `record --preempt`)"
     )]
     OtherPreempt {
         /// `with` or `without`.

@@ -40,6 +40,6 @@ pub struct ExitsOptions {
     pub causes: usize,
     /// Whether hot rows have advice.
     pub advice: bool,
-    /// Whether preemption was measured (`--preempt`).
+    /// Whether preempted time was measured: with `--preempt`, and if a recording has `sched_switch`.
     pub preempt_watched: bool,
 }

@@ -52,7 +52,7 @@ pub struct ExitsReport {
     /// The running VMs without exits in the interval; `None` if they are unknown, as in a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vms_without_exits: Option<Vec<IdleVm>>,
-    /// Whether preemption was measured (`--preempt`).
+    /// Whether preempted time was measured: with `--preempt`, and if a recording has `sched_switch`.
     pub preempt_watched: bool,
     /// Number of exits in progress at the end of the interval. They have no duration.
     pub open: u64,

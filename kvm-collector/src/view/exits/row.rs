@@ -88,8 +88,7 @@ pub struct ExitRow {
     pub vmm_ns: u64,
     /// Part of `time_ns` during which the vCPU was halted in the kernel.
     pub halted_ns: u64,
-    /// Part of `time_ns` during which the thread was runnable, but not running; 0 unless measured
-    /// (`--preempt`).
+    /// Part of `time_ns` during which the thread was runnable, but not running; 0 unless measured.
     pub preempted_ns: u64,
     /// Shortest duration.
     pub min_ns: u64,

@@ -45,8 +45,7 @@ pub struct SlowExitRow {
     pub vmm_ns: u64,
     /// Part of `time_ns` during which the vCPU was halted.
     pub halted_ns: u64,
-    /// Part of `time_ns` during which the thread was runnable, but not running; 0 unless measured
-    /// (`--preempt`).
+    /// Part of `time_ns` during which the thread was runnable, but not running; 0 unless measured.
     pub preempted_ns: u64,
 }
 

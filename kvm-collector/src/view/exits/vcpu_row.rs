@@ -34,7 +34,7 @@ pub struct VcpuRow {
     pub vmm_ns: u64,
     /// Time halted.
     pub halted_ns: u64,
-    /// Time during which the thread was runnable, but not running; 0 unless measured (`--preempt`).
+    /// Time during which the thread was runnable, but not running; 0 unless measured.
     pub preempted_ns: u64,
     /// Duration so far of the exit in progress at the end of the interval.
     pub open_ns: u64,

@@ -27,6 +27,9 @@ use crate::{
 /// The events that are recorded. With `sched_process_exit`, a recording has the same information as the eBPF programs.
 const RECORDED: &str = "kvm:*,sched:sched_switch,sched:sched_process_exit";
 
+/// As [`RECORDED`], for programs that do not measure preempted time.
+const RECORDED_WITHOUT_SWITCHES: &str = "kvm:*,sched:sched_process_exit";
+
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         test("live_equals_recorded_in_stat", REQUIREMENTS, || {

@@ -3,7 +3,7 @@
 use libtest_mimic::Failed;
 
 use super::{
-    RECORDED,
+    RECORDED, RECORDED_WITHOUT_SWITCHES,
     compare::{compare_counts, compare_exits, compare_losses},
 };
 use crate::{
@@ -35,11 +35,14 @@ pub(super) fn live_equals_recorded(command: &str) -> Result<(), Failed> {
         &["-p", &pid, "--vcpu", "1"],
         &["--tid", &tid],
     ];
-    let options: &[&str] = match command {
-        "stat" => &["stat", "--json", "--per-vm", "-e", COUNTED],
-        _ => &["exits", "--json", "--by", "vm,vcpu,reason"],
+    let (options, events): (&[&str], _) = match command {
+        "stat" => (&["stat", "--json", "--per-vm", "-e", COUNTED], RECORDED),
+        _ => (
+            &["exits", "--json", "--by", "vm,vcpu,reason"],
+            RECORDED_WITHOUT_SWITCHES,
+        ),
     };
-    let record = ["record", "--strict", "-e", RECORDED, "-o", &file];
+    let record = ["record", "--strict", "-e", events, "-o", &file];
     let record = RunningCollector::start(&[&record[..], &["--ring", "16M"]].concat())?;
     let mut live = Vec::new();
     for selector in selectors {
