@@ -73,7 +73,11 @@ pub fn convert_recording(
     let mut loss = summary.loss;
     let end_ns = summary.period_ns.map_or(0, |it| it.1);
     if let Some(exits) = &mut exits {
-        exits.finish(end_ns, &summary.names, sink)?;
+        exits.finish_segments(end_ns);
+        // What is in progress at the end of a range is in the range in which it ends.
+        if !summary.ended_early {
+            exits.write_segments(&summary.names, sink)?;
+        }
         loss = loss.plus(&exits.replay.read_exits(&mut |_| {}).loss);
     }
     sink.finish(&RecordingEnd {
@@ -163,15 +167,9 @@ impl ExitConverter {
         Ok(())
     }
 
-    /// Writes the segments that are in progress at the end of the recording.
-    fn finish(
-        &mut self,
-        end_ns: u64,
-        names: &RecordedNames,
-        sink: &mut dyn Sink,
-    ) -> Result<(), ConvertError> {
+    /// Ends the segments that are in progress.
+    fn finish_segments(&mut self, end_ns: u64) {
         self.replay.advance(end_ns);
         self.replay.finish_segments();
-        self.write_segments(names, sink)
     }
 }

@@ -145,6 +145,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
             number_or_null(it.vmm_ns),
             number_or_null(it.halted_ns),
             number_or_null(it.preempted_ns),
+            number_or_null(it.idle_ns),
             text_or_null(it.cause_kind),
             number_or_null(it.cause_code),
             text_or_null(it.cause),

@@ -58,7 +58,7 @@ const COMMON_COLUMNS: [Column; 11] = [
     ("vcpu", ColumnType::U32, true),
 ];
 
-const EXIT_COLUMNS: [Column; 15] = [
+const EXIT_COLUMNS: [Column; 16] = [
     ("reason", ColumnType::Text, false),
     ("reason_code", ColumnType::U64, false),
     ("isa", ColumnType::Text, false),
@@ -67,6 +67,7 @@ const EXIT_COLUMNS: [Column; 15] = [
     ("vmm_ns", ColumnType::I64, true),
     ("halted_ns", ColumnType::I64, true),
     ("preempted_ns", ColumnType::I64, true),
+    ("idle_ns", ColumnType::I64, true),
     ("cause_kind", ColumnType::Text, true),
     ("cause_code", ColumnType::U64, true),
     ("cause", ColumnType::Text, true),

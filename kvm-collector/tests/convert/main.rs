@@ -95,12 +95,12 @@ fn check_csv() -> Result<(), Failed> {
     assert_eq!(
         lines[0],
         "time_ns,time,host,boot_id,cpu,pid,tid,comm,vm,vm_uuid,vcpu,reason,reason_code,isa,duration_ns,kernel_ns,vmm_ns,\
-         halted_ns,preempted_ns,cause_kind,cause_code,cause,cause_name,guest_rip,open,untimed"
+         halted_ns,preempted_ns,idle_ns,cause_kind,cause_code,cause,cause_name,guest_rip,open,untimed"
     );
     let io = lines.iter().find(|it| it.contains(",io,")).ok_or("no io")?;
     assert!(
         io.ends_with(
-            ",0,io,123,svm,1000,100,600,0,300,pio,1016,port 0x3f8 out,COM1 data,0xffffffff81000bb8,false,false"
+            ",0,io,123,svm,1000,100,600,0,300,0,pio,1016,port 0x3f8 out,COM1 data,0xffffffff81000bb8,false,false"
         ),
         "{io}"
     );
@@ -113,7 +113,7 @@ fn check_csv() -> Result<(), Failed> {
     assert!(
         lines
             .iter()
-            .any(|it| it.ends_with(",npf,1024,svm,,,,,,,,,,0xffffffff81001b58,false,true")),
+            .any(|it| it.ends_with(",npf,1024,svm,,,,,,,,,,,0xffffffff81001b58,false,true")),
         "{text}"
     );
     // All lines are exits: the losses are in another file.
@@ -176,7 +176,7 @@ fn check_per_exit_json() -> Result<(), Failed> {
         "{\"time_ns\":5000003000,\"time\":\"2023-11-14T22:13:20.000003000Z\",\"host\":\"host-1\",\"boot_id\":",
         ",\"cpu\":0,\"pid\":1073741824,\"tid\":1073741824,\"comm\":\"",
         "\",\"vm\":\"web-1\",\"vm_uuid\":\"1b4e28ba-2fa1-11d2-883f-0016d3cca427\",\"vcpu\":0,\"reason\":\"io\",\"reason_code\":123,\"isa\":\"svm\",\"duration_ns\":1000,\"kernel_ns\":100,\
-         \"vmm_ns\":600,\"halted_ns\":0,\"preempted_ns\":300,\"cause_kind\":\"pio\",\"cause_code\":1016,\
+         \"vmm_ns\":600,\"halted_ns\":0,\"preempted_ns\":300,\"idle_ns\":0,\"cause_kind\":\"pio\",\"cause_code\":1016,\
          \"cause\":\"port 0x3f8 out\",\"cause_name\":\"COM1 data\",\"guest_rip\":\"0xffffffff81000bb8\",\"left_out\":0,\
          \"inside\":[{\"event\":\"kvm_pio\",\"after_ns\":50,\"text\":\"pio_write at 0x3f8 size 1 count 1",
     ];
@@ -194,7 +194,7 @@ fn check_per_exit_json() -> Result<(), Failed> {
         .lines()
         .find(|it| it.contains("\"io\""))
         .ok_or("no io")?;
-    let unknown = "\"duration_ns\":1000,\"kernel_ns\":null,\"vmm_ns\":null,\"halted_ns\":null,\"preempted_ns\":null,\"cause_kind\":\"pio\"";
+    let unknown = "\"duration_ns\":1000,\"kernel_ns\":null,\"vmm_ns\":null,\"halted_ns\":null,\"preempted_ns\":null,\"idle_ns\":0,\"cause_kind\":\"pio\"";
     assert!(io.contains(unknown), "{io}");
     Ok(())
 }

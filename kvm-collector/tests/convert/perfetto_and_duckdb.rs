@@ -145,7 +145,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
     let rows = python::run_script(
         "convert/run_query.py",
         &format!(
-            "select reason, count(*), sum(duration_ns), sum(vmm_ns), sum(halted_ns), sum(kernel_ns), min(duration_ns), \
+            "select reason, count(*), sum(duration_ns), sum(vmm_ns), sum(halted_ns), sum(kernel_ns), sum(idle_ns), min(duration_ns), \
              max(duration_ns), count(*) filter (untimed or open) {from} group by reason"
         ),
     )?;
@@ -173,6 +173,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
                 "vmm_ns",
                 "halted_ns",
                 "kernel_ns",
+                "idle_ns",
                 "min_ns",
                 "max_ns",
             ];
@@ -191,7 +192,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         .flatten()
         .filter_map(|it| Some((it[0].as_str()?, it[1].as_str()?)))
         .collect();
-    assert_eq!(types.len(), 26);
+    assert_eq!(types.len(), 27);
     for (name, kind) in [
         ("time_ns", "BIGINT"),
         ("cpu", "UINTEGER"),

@@ -20,6 +20,7 @@ mod schema;
 #[path = "../html/simulated_recording.rs"]
 mod simulated_recording;
 mod sums;
+mod time_ranges;
 mod valid_json;
 mod vm_uuid;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         conversion_sums::tests(),
         cookbook::tests(),
         fleet::tests(),
+        time_ranges::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()

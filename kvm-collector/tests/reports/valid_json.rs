@@ -1,11 +1,16 @@
 //! All JSON is valid according to `docs/schema.json`.
 
+use std::fs;
+
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::{recording_folder::stdout, schema::check_schema};
+use crate::{
+    recording_folder::{RECORDING, recording_folder, stdout},
+    schema::check_schema,
+};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "exits -i kvm.data --json -I 1s",
     "exits -i lossy.data --json --by vm,vcpu,reason --hist --percentiles 50,99.9 --advice --causes 3",
     "exits -i kvm.data --json --kind msr --by vm,reason",
@@ -18,6 +23,7 @@ const COMMANDS: [&str; 16] = [
     "trace -i lossy.data --json",
     "trace -i lossy.data --json --per-exit",
     "trace -i kvm.data --json --per-exit -e kvm_pio",
+    "convert -i lossy.data --to json -o -",
     "list -i kvm.data --json",
     "list -i kvm.data --json vms",
     "list --json kinds",
@@ -32,7 +38,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         )
     });
     let invalid = Trial::test("schema_refuses_unknown_fields", refuse_unknown_fields);
-    valid.chain([invalid]).collect()
+    let damaged = Trial::test("schema_of_a_damaged_recording", check_damaged);
+    valid.chain([invalid, damaged]).collect()
 }
 
 fn check(command: &str) -> Result<(), Failed> {
@@ -48,6 +55,23 @@ fn check(command: &str) -> Result<(), Failed> {
         return Err("no object".into());
     }
     Ok(())
+}
+
+/// The last line of a damaged recording says what is missing.
+fn check_damaged() -> Result<(), Failed> {
+    const DAMAGED: &str = "damaged.data";
+    let folder = recording_folder();
+    let mut contents = fs::read(folder.join(RECORDING))?;
+    contents.truncate(contents.len() * 2 / 3);
+    fs::write(folder.join(DAMAGED), contents)?;
+    let command = ["convert", "-i", DAMAGED, "--to", "json", "-o", "-"];
+    check(&command.join(" "))?;
+    let text = stdout(&command, None)?;
+    let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default())?;
+    match last["defect"].is_string() {
+        true => Ok(()),
+        false => Err(format!("no defect in {last}").into()),
+    }
 }
 
 fn refuse_unknown_fields() -> Result<(), Failed> {

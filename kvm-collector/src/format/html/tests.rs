@@ -141,6 +141,7 @@ fn slow_exit() -> SlowExitRow {
         vmm_ns: 0,
         halted_ns: 2_000_000,
         preempted_ns: 0,
+        idle_ns: 2_000_000,
     }
 }
 

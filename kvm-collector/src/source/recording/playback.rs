@@ -46,6 +46,8 @@ pub struct RecordingSummary {
     /// The times of the first and the last event of the recording, if the requested range is outside of
     /// it.
     pub outside: Option<(u64, u64)>,
+    /// Whether the requested range ended before the recording.
+    pub ended_early: bool,
     /// Number of events in the requested range.
     pub events: u64,
     /// Lost events and damaged records in the requested range.

@@ -178,6 +178,7 @@ impl<'a> Player<'a> {
         Ok(RecordingSummary {
             period_ns: self.clock.period_ns(),
             outside: self.clock.outside(),
+            ended_early: self.clock.is_finished(),
             events: self.events,
             loss: self.loss,
             defect: self.defect,

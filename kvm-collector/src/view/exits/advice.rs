@@ -46,7 +46,7 @@ impl AdviceFinder {
         let Some((group, event_key)) = group.zip(key.key) else {
             return (Vec::new(), None);
         };
-        let idle_ns = group.idle_ns();
+        let idle_ns = group.idle_ns;
         let is_halt = names.is_halt(event_key);
         let time = time_breakdown(group, idle_ns, is_halt, vcpu_time.of(&vm_key));
         let advice = find_with(group, event_key, names, time);
@@ -143,6 +143,7 @@ mod tests {
         totals.histogram[bucket_index(1_000_000)] = exits;
         let mut group = GroupStats::default();
         group.totals = totals;
+        group.idle_ns = halted_ns;
         group
     }
 

@@ -25,6 +25,8 @@ pub struct ReasonName {
     pub reason: Box<str>,
     /// The processor extension that defines it: `vmx`, `svm` or `arm64`.
     pub isa: &'static str,
+    /// Whether the guest has nothing to do after this exit.
+    pub is_halt: bool,
 }
 
 /// Names of the cause of an exit.
@@ -76,6 +78,7 @@ impl ExitNames {
             ReasonName {
                 reason: names.reason(exit.key).into(),
                 isa: names.reasons.isa_name(exit.key.subcode),
+                is_halt: names.is_halt(exit.key),
             }
         });
         let cause = exit.cause.map(|key| {

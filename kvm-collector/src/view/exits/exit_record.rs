@@ -5,7 +5,7 @@ use std::fmt;
 use kvm_ebpf_common::VCPU_UNKNOWN;
 use serde::{Serialize, Serializer};
 
-use super::exit_names::ExitNames;
+use super::{exit_names::ExitNames, idle::idle_ns};
 use crate::{
     model::{Exit, ExitEnd, Segment, VmName, VmUuid, pid_of},
     timing::TimingRequest,
@@ -55,6 +55,8 @@ pub struct ExitRecord<'a> {
     pub halted_ns: Option<u64>,
     /// Part of the duration during which the thread was runnable, but not running.
     pub preempted_ns: Option<u64>,
+    /// The idle part of the duration: halted, or in the VMM because of a halt.
+    pub idle_ns: Option<u64>,
     /// Kind of the cause.
     pub cause_kind: Option<&'a str>,
     /// Number of the cause.
@@ -163,6 +165,10 @@ impl ExitRecords {
             vmm_ns: known(has_vmm, parts.vmm_ns),
             halted_ns: known(has_halted, parts.halted_ns),
             preempted_ns: known(has_preempted, parts.preempted_ns),
+            idle_ns: known(
+                true,
+                idle_ns(parts.halted_ns, parts.vmm_ns, || reason.is_halt),
+            ),
             cause_kind: cause.map(|it| &*it.kind),
             cause_code: cause.map(|it| it.code),
             cause: cause.map(|it| &*it.label),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
+use super::idle::idle_ns;
 use crate::model::{Causes, EventKind, ExitTotals, MinMax, ThreadExits, VcpuId, VcpuTimes};
 
 /// A property by which exits are grouped.
@@ -48,8 +49,8 @@ pub struct GroupKey {
 pub struct GroupStats {
     /// Count, durations and histogram.
     pub totals: ExitTotals,
-    /// Time in the VMM because of a halt: part of [`ExitTotals::vmm_ns`].
-    pub vmm_halt_ns: u64,
+    /// The idle part of their time: see [`idle_ns`].
+    pub idle_ns: u64,
     /// The most frequent causes, if requested.
     pub causes: Option<Causes>,
     /// Extremes since the previous reading.
@@ -57,17 +58,10 @@ pub struct GroupStats {
 }
 
 impl GroupStats {
-    /// Returns the time during which the guest had nothing to do. Without an in-kernel interrupt
-    /// controller, the VMM waits during a halt, so its time is idle as well.
-    #[must_use]
-    pub fn idle_ns(&self) -> u64 {
-        self.totals.halted_ns.saturating_add(self.vmm_halt_ns)
-    }
-
     /// Adds exits of another group, except their recent extremes.
     pub(super) fn merge(&mut self, other: &Self, cause_kind: impl Fn(u32) -> u32) {
         self.totals.merge(&other.totals);
-        self.vmm_halt_ns = self.vmm_halt_ns.saturating_add(other.vmm_halt_ns);
+        self.idle_ns = self.idle_ns.saturating_add(other.idle_ns);
         if let Some(causes) = &other.causes {
             let causes = causes.with_kinds(cause_kind);
             self.causes.get_or_insert_default().merge(&causes);
@@ -166,9 +160,9 @@ impl ExitGroups {
             let key = self.event_key(exits);
             let group = self.groups.entry(self.group_key(exits)).or_default();
             group.totals.merge(exits.totals);
-            if exits.totals.vmm_ns > 0 && is_halt(key) {
-                group.vmm_halt_ns = group.vmm_halt_ns.saturating_add(exits.totals.vmm_ns);
-            }
+            let (halted_ns, vmm_ns) = (exits.totals.halted_ns, exits.totals.vmm_ns);
+            let ns = idle_ns(halted_ns, vmm_ns, || is_halt(key));
+            group.idle_ns = group.idle_ns.saturating_add(ns);
             group.recent.get_or_insert(MinMax::NONE).merge(exits.recent);
             if let Some(causes) = exits.causes {
                 group.causes.get_or_insert_default().merge(causes);
@@ -265,7 +259,7 @@ impl ExitGroups {
             let before = earlier.groups.get(key).map_or(&zero, |it| it);
             let since = GroupStats {
                 totals: group.totals.since(&before.totals, extremes(group)),
-                vmm_halt_ns: group.vmm_halt_ns.saturating_sub(before.vmm_halt_ns),
+                idle_ns: group.idle_ns.saturating_sub(before.idle_ns),
                 causes: group.causes.clone(),
                 recent: group.recent,
             };

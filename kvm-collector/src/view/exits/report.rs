@@ -97,7 +97,7 @@ impl ExitsReport {
         let mut advice = AdviceFinder::default();
         for (key, group) in groups.iter() {
             let totals = &group.totals;
-            let idle_ns = group.idle_ns();
+            let idle_ns = group.idle_ns;
             all.merge(totals);
             all_idle_ns = u64::saturating_add(all_idle_ns, idle_ns);
             hot_rows.add_row(key, totals.count, totals.total_ns.saturating_sub(idle_ns));

@@ -143,7 +143,7 @@ pub(super) fn exit_row(
     let reason = key.key.filter(|_| is_exit_reason);
     let event = key.key.filter(|_| !is_exit_reason);
     let shift = names.counted_event.map_or(0, |(kind, _)| kind.code_shift);
-    let idle_ns = group.idle_ns();
+    let idle_ns = group.idle_ns;
     let vm = key.tgid.map(|vm| labels.vm_name(vm));
     let MinMax { min_ns, max_ns } = totals.extremes;
     ExitRow {

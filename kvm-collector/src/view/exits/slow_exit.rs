@@ -3,7 +3,7 @@
 use kvm_ebpf_common::{SlowExit, VCPU_UNKNOWN};
 use serde::Serialize;
 
-use super::{KeyNames, exit_record::Address};
+use super::{KeyNames, exit_record::Address, idle::idle_ns};
 use crate::model::{VmName, VmUuid, pid_of};
 
 /// An exit that took longer than the requested threshold.
@@ -47,6 +47,8 @@ pub struct SlowExitRow {
     pub halted_ns: u64,
     /// Part of `time_ns` during which the thread was runnable, but not running; 0 unless measured.
     pub preempted_ns: u64,
+    /// The idle part of `time_ns`: halted, or in the VMM because of a halt.
+    pub idle_ns: u64,
 }
 
 impl SlowExitRow {
@@ -78,6 +80,9 @@ impl SlowExitRow {
             vmm_ns: parts.vmm_ns,
             halted_ns: parts.halted_ns,
             preempted_ns: parts.preempted_ns,
+            idle_ns: idle_ns(parts.halted_ns, parts.vmm_ns, || {
+                names.is_halt(exit.span.key)
+            }),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Exit counts between two readings, and where their time went.
 
+use crate::view::exits::idle_ns;
+
 /// Cumulative counters of one vCPU's exits with one key, since the start of the measurement.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExitCounters {
@@ -72,15 +74,15 @@ impl ExitBreakdown {
             }
         };
         let mut vmm_ns = part(since(|it| it.vmm_ns));
-        let mut idle_ns = part(since(|it| it.halted_ns));
+        let halted_ns = part(since(|it| it.halted_ns));
         let preempted_ns = part(since(|it| it.preempted_ns));
         let mut open_ns = time_ns.saturating_sub(completed_ns);
-        let kernel_ns = [vmm_ns, idle_ns, preempted_ns, open_ns]
+        let kernel_ns = [vmm_ns, halted_ns, preempted_ns, open_ns]
             .into_iter()
             .fold(time_ns, u64::saturating_sub);
+        // The time of a halt in progress is idle as well.
+        let idle_ns = idle_ns(halted_ns, vmm_ns.saturating_add(open_ns), || is_halt);
         if is_halt {
-            // Without an in-kernel interrupt controller, the VMM waits for the next interrupt.
-            idle_ns = idle_ns.saturating_add(vmm_ns).saturating_add(open_ns);
             (vmm_ns, open_ns) = (0, 0);
         }
         Self {
