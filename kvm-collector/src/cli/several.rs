@@ -13,8 +13,7 @@ use super::{
     usage::bail_usage,
 };
 use crate::{
-    model::VmName,
-    source::{Recording, RecordingSummary},
+    source::{RecordedProcess, Recording, RecordingSummary},
     tracefs::{Format, ReasonNames},
     view::{ReportInput, ReportOrigin, SelectedBy},
 };
@@ -48,7 +47,7 @@ pub(super) struct SeveralRecordings {
     inputs: Vec<ReportInput>,
     /// The start and the end of each recording with events, in ns. The index is that in `inputs`.
     times_ns: Vec<Option<InputTimes>>,
-    processes: BTreeSet<(u32, VmName)>,
+    processes: BTreeSet<RecordedProcess>,
 }
 
 /// The start and the end of what was read of a recording, in ns.

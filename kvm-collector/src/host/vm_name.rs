@@ -101,11 +101,13 @@ fn option<'a>(argv: &[&'a str], name: &str) -> Option<&'a str> {
     options(argv, name).next()
 }
 
-/// Values of an option, which may be given several times: the next argument, or what follows `=`.
+/// Values of an option, which may be given several times: the next argument, or what follows `=`. What follows `--` is no option of
+/// the program: it may be a command that the program runs, such as a VMM with a name.
 fn options<'a>(argv: &[&'a str], name: &str) -> impl Iterator<Item = &'a str> {
     argv.iter()
         .enumerate()
         .skip(1)
+        .take_while(|(_, arg)| **arg != "--")
         .filter_map(move |(at, arg)| match arg.strip_prefix(name)? {
             "" => argv.get(at + 1).copied(),
             rest => rest.strip_prefix('='),
@@ -192,6 +194,10 @@ mod tests {
             (&["crosvm", "run", "--name=vm"], Some("vm")),
             (&["cloud-hypervisor", "--api-socket", "/run/ch.sock"], None),
             (&["qemu-system-x86_64", "-name"], None),
+            (
+                &["kvm-collector", "record", "--", "qemu-kvm", "-name", "web"],
+                None,
+            ),
             (&[], None),
         ] {
             assert_eq!(in_argv(argv).as_deref(), name, "{argv:?}");

@@ -43,10 +43,10 @@ pub struct CountsSnapshot {
 }
 
 impl CountsSnapshot {
-    /// Removes the counts of processes that are no VMs, by TGID. Their events stay in the totals.
+    /// Removes the counts of processes that are no VMs, by TGID. Their events stay in the totals. TGID 0 stands for merged VMs.
     #[must_use]
     pub fn with_vms_only(mut self, is_vm: impl Fn(u32) -> bool) -> Self {
-        self.vms.retain(|vm| is_vm(vm.tgid));
+        self.vms.retain(|vm| vm.tgid == 0 || is_vm(vm.tgid));
         self
     }
 

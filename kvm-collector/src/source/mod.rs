@@ -11,6 +11,6 @@ mod vm_event_counts;
 pub use live::{IdleVms, Live, LiveOptions};
 pub use ordered_stream::{OrderedStream, REORDER_DELAY_NS};
 pub use recording::{
-    PlaybackContext, PlaybackOptions, RecordedNames, Recording, RecordingSummary, RecordingTime,
-    TimeLimits,
+    PlaybackContext, PlaybackOptions, RecordedNames, RecordedProcess, Recording, RecordingSummary,
+    RecordingTime, TimeLimits,
 };

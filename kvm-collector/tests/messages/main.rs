@@ -10,6 +10,9 @@ mod other_commands;
 mod raw_event;
 #[path = "../common/raw_record.rs"]
 mod raw_record;
+#[path = "../common/real_recordings.rs"]
+mod real_recordings;
+mod recorded_vms;
 mod sample;
 #[path = "../common/temporary_folder.rs"]
 mod temporary_folder;

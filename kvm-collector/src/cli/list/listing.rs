@@ -193,13 +193,15 @@ impl Listing {
             warn_if_damaged(&summary, path);
             range.check(&summary, wall_offset_ns, path)?;
             let names = &summary.names;
-            let in_range = in_range.iter().map(|pid| (*pid, names.vm_name(*pid)));
-            let vms = match range.is_empty() {
-                true => summary.processes,
-                false => in_range.collect(),
+            let pids: Vec<_> = match range.is_empty() {
+                true => summary.processes.iter().map(|it| it.pid).collect(),
+                false => in_range.into_iter().collect(),
             };
-            let vms = vms.into_iter().filter(|(pid, _)| names.is_vm(*pid));
-            let vm = |(pid, VmName { name, uuid })| RecordedVm { name, uuid, pid };
+            let vms = pids.into_iter().filter(|pid| names.is_vm(*pid));
+            let vm = |pid| {
+                let VmName { name, uuid } = names.vm_name(pid);
+                RecordedVm { name, uuid, pid }
+            };
             listing.recorded_vms = Some(vms.map(vm).collect());
             listing.recording = Some(ListedRecording::new(origin, Some(summary.period_ns)));
         }

@@ -31,6 +31,8 @@ pub(super) struct Occurrence {
     pub(super) tid: u32,
     pub(super) vcpu: u32,
     pub(super) vm: VmName,
+    /// Whether the process is a VM.
+    pub(super) is_vm: bool,
     /// Number and name of the exit reason.
     pub(super) reason: Option<(u32, String)>,
     pub(super) count: u64,
@@ -95,6 +97,7 @@ impl Contents {
         let mut recording = Recording::open(path).ok()?;
         let formats = recording.formats().to_vec();
         recording.select_events(&formats);
+        recording.identify_vms();
         let fields: Vec<_> = formats.iter().map(Fields::new).collect();
         let mut counts: HashMap<Class, u64> = HashMap::new();
         let mut vcpus: HashMap<u32, u32> = HashMap::new();
@@ -137,6 +140,7 @@ impl Contents {
                 tid: class.tid,
                 vcpu: class.vcpu,
                 vm: summary.names.vm_name(class.tgid),
+                is_vm: summary.names.is_vm(class.tgid),
                 reason,
                 count,
             })

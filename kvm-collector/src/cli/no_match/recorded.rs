@@ -73,8 +73,14 @@ impl Selector<'_> {
             }),
             Self::Events(..) => ("events", |it| it.event.name.clone()),
         };
-        let counts = occurrences.iter().map(|it| (names(it), it.count));
-        format!("{what} seen: {}", list_by_count(counts))
+        let is_of_vms = matches!(self, Self::Target(option) if matches!(option.values, TargetValues::Processes(..)));
+        let shown = occurrences.iter().filter(|it| it.is_vm || !is_of_vms);
+        let counts = shown.map(|it| (names(it), it.count));
+        let seen = match list_by_count(counts) {
+            names if names.is_empty() => "none".to_owned(),
+            names => names,
+        };
+        format!("{what} seen: {seen}")
     }
 }
 

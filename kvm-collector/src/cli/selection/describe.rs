@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::{
     host::{self, vm::VmList},
-    model::VmName,
     outside_text::OutsideText,
+    source::RecordedProcess,
     tracefs::{did_you_mean, similar_names},
 };
 
@@ -35,17 +35,18 @@ fn describe(name: &str, pid: u32) -> String {
     format!("{} (pid {pid})", OutsideText::new(name).as_name())
 }
 
-/// Describes the processes of a recording.
-pub(super) fn describe_processes(seen: &[(u32, VmName)]) -> String {
-    if seen.is_empty() {
+/// Describes the VMs among the processes of a recording.
+pub(super) fn describe_recorded_vms(seen: &[RecordedProcess]) -> String {
+    let vms: Vec<_> = seen.iter().filter(|it| it.is_vm).collect();
+    if vms.is_empty() {
         return "it has no events of VMs".to_owned();
     }
-    let names: Vec<_> = seen
+    let names: Vec<_> = vms
         .iter()
         .take(8)
-        .map(|(pid, vm)| describe(&vm.name, *pid))
+        .map(|it| describe(&it.vm.name, it.pid))
         .collect();
-    let more = if seen.len() > 8 { ", ..." } else { "" };
+    let more = if vms.len() > 8 { ", ..." } else { "" };
     format!("it has events of {}{more}", names.join(", "))
 }
 

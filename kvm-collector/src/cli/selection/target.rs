@@ -9,14 +9,14 @@ use kvm_ebpf_common::MAX_FILTER_IDS;
 
 use super::{
     GlobList,
-    describe::{describe_processes, describe_running_vms, similar_vms},
+    describe::{describe_recorded_vms, describe_running_vms, similar_vms},
 };
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
     cli::usage::UsageError,
     host::{self, clock, namespaces, vm::VmList},
-    model::VmName,
     probe::PlanError,
+    source::RecordedProcess,
     timing::{Filter, Selection, matches_vm},
     view::SelectedBy,
 };
@@ -218,34 +218,33 @@ impl TargetArgs {
         })
     }
 
-    /// Checks that each selected process and VM name occurs among the processes of a recording (`seen`: process
-    /// id and VM).
+    /// Checks that each selected process and VM name occurs among the processes of a recording.
     ///
     /// # Errors
     /// When one does not occur.
     pub(in crate::cli) fn check_all_seen(
         &self,
-        seen: &[(u32, VmName)],
+        seen: &[RecordedProcess],
         file: &Path,
     ) -> anyhow::Result<()> {
         for &pid in &self.pids {
-            if !seen.iter().any(|it| it.0 == pid) {
+            if !seen.iter().any(|it| it.pid == pid) {
                 bail!(
                     "no events of process {pid} in {}: {}",
                     file.display(),
-                    describe_processes(seen)
+                    describe_recorded_vms(seen)
                 );
             }
         }
         for pattern in self.vm_patterns() {
             let matcher = vm_matcher(&pattern)?;
-            if !seen.iter().any(|it| matches_vm(&matcher, &it.1)) {
-                let names = seen.iter().map(|(_, vm)| &*vm.name);
+            if !seen.iter().any(|it| matches_vm(&matcher, &it.vm)) {
+                let vms = seen.iter().filter(|it| it.is_vm);
                 bail!(
                     "no events of a VM named `{pattern}` in {}: {}{}",
                     file.display(),
-                    describe_processes(seen),
-                    similar_vms(names, &pattern)
+                    describe_recorded_vms(seen),
+                    similar_vms(vms.map(|it| &*it.vm.name), &pattern)
                 );
             }
         }
@@ -313,13 +312,18 @@ mod tests {
             vms: vec![GlobList(vec!["wbe-1".to_owned()])],
             ..TargetArgs::any_vm()
         };
-        let vm = VmName {
-            name: "web-1".to_owned(),
-            uuid: None,
+        let process = |pid, is_vm| RecordedProcess {
+            pid,
+            vm: "web-1".into(),
+            is_vm,
         };
-        let error = some.check_all_seen(&[(7, vm)], Path::new("kvm.data"));
+        let seen = [process(6, false), process(7, true)];
+        let error = some.check_all_seen(&seen, Path::new("kvm.data"));
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("did you mean web-1?"), "{error}");
+        assert!(
+            error.ends_with("it has events of web-1 (pid 7): did you mean web-1?"),
+            "{error}"
+        );
     }
 
     #[test]

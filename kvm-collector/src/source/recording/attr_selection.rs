@@ -14,6 +14,8 @@ pub(super) struct AttrSelection {
     pub(super) min_bytes: usize,
     /// Whether its events only happen in vCPU threads, so that a process that has one is a VM.
     pub(super) is_vcpu_thread_event: bool,
+    /// Whether its events are of KVM.
+    pub(super) is_kvm_event: bool,
     /// Whether only a sample of its events is recorded, each of which stands for several.
     pub(super) is_sampled: bool,
 }
@@ -29,6 +31,7 @@ impl AttrSelection {
             is_sampled: attr.is_sampled,
             is_vcpu_thread_event: format
                 .is_some_and(|index| Attribution::identifies_vcpu_threads(&formats[index])),
+            is_kvm_event: format.is_some_and(|index| formats[index].is_kvm_event()),
             min_bytes: format.map_or(0, |index| formats[index].min_record_size()),
         }
     }

@@ -10,6 +10,7 @@ mod prefetch;
 mod recording_files;
 mod scan;
 mod time_limits;
+mod vm_evidence;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +23,7 @@ use self::{
 };
 pub use self::{
     names::RecordedNames,
-    playback::{PlaybackContext, PlaybackOptions, RecordingSummary},
+    playback::{PlaybackContext, PlaybackOptions, RecordedProcess, RecordingSummary},
     time_limits::{RecordingTime, TimeLimits},
 };
 use crate::{
@@ -129,8 +130,8 @@ impl Recording {
         self.identifies_vcpus = true;
     }
 
-    /// Identifies the processes that are VMs, for [`RecordedNames::is_vm`]. This reads events of vCPU threads that are not
-    /// selected.
+    /// Identifies the processes that are VMs, for [`RecordedNames::is_vm`]. This reads events that are not selected. A
+    /// selection by process does the same.
     pub fn identify_vms(&mut self) {
         self.identifies_vms = true;
     }
@@ -169,12 +170,18 @@ impl Recording {
         if self.identifies_vcpus {
             attribution.learn_vcpu_threads();
         }
+        let identifies_vms = self.identifies_vms || options.selection.is_by_process();
+        let has_vcpu_events = self.attrs.iter().any(|it| it.is_vcpu_thread_event);
+        let tells_vms = |it: &AttrSelection| match has_vcpu_events {
+            true => it.is_vcpu_thread_event,
+            false => it.is_kvm_event,
+        };
         let attrs = self.attrs.iter().enumerate();
         let min_record_bytes = attrs
             .map(|(index, it)| {
                 let is_needed = it.slot.is_some()
                     || attribution.needs_unselected(index)
-                    || self.identifies_vms && it.is_vcpu_thread_event;
+                    || identifies_vms && tells_vms(it);
                 is_needed.then_some(it.min_bytes)
             })
             .collect();
@@ -185,7 +192,7 @@ impl Recording {
             &self.metadata,
             &self.attrs,
             attribution,
-            (self.identifies_vcpus, self.identifies_vms),
+            (self.identifies_vcpus, identifies_vms),
             options,
         );
         // Pipes are not prefetched: a thread that waits for their data could not be stopped.

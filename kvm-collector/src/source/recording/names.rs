@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::vm_evidence::VmEvidence;
 use crate::{
     host::{VmName, VmNames},
     model::{ThreadId, capacity::MAX_KNOWN_TASKS},
@@ -16,17 +17,20 @@ pub struct RecordedNames {
     /// be that of its main thread.
     ended: VecDeque<u32>,
     vms: VmNames,
-    /// The processes that had events which only vCPU threads have; `None` if they are not looked for, or if the recording has no
-    /// such events.
-    vcpu_processes: Option<HashSet<u32>>,
+    /// What tells which processes are VMs; `None` if that is not looked for.
+    vm_evidence: Option<VmEvidence>,
 }
 
 #[derive(Debug)]
 struct ThreadName {
     tgid: u32,
     has_ended: bool,
+    is_kernel_thread: bool,
     name: Box<str>,
 }
+
+/// The kernel thread that is the parent of the others.
+const KTHREADD: (u32, &str) = (2, "kthreadd");
 
 impl RecordedNames {
     /// Returns the name of a thread; `<...>`, as in ftrace, if the recording does not contain it.
@@ -64,33 +68,30 @@ impl RecordedNames {
         }
     }
 
-    /// Returns whether a process is a VM as far as the recording tells: it had an event that only vCPU threads have, or its
-    /// command line names a VM. Events of KVM also happen in other processes and in kernel threads, which reclaim memory of guests
-    /// for example. Without [`Recording::identify_vms`](super::Recording::identify_vms), or if no such event was recorded, every
-    /// process may be a VM. Process 0 stands for merged VMs.
+    /// Returns whether a process is a VM: it had an event that only vCPU threads have, selected or not. If no process had such an
+    /// event, a process with other events of KVM is a VM, unless it is known to be a kernel thread. A name is no evidence: the
+    /// command line of a recorder or of a shell contains names of VMs, too.
+    ///
+    /// Without [`Recording::identify_vms`](super::Recording::identify_vms) and a selection by process, every process may be a VM.
     #[must_use]
     pub fn is_vm(&self, tgid: u32) -> bool {
-        let Some(known) = &self.vcpu_processes else {
-            return true;
+        let is_kernel_thread = || {
+            let main = self.comms.get(&tgid).filter(|it| it.tgid == tgid);
+            tgid == 0 || main.is_some_and(|it| it.is_kernel_thread)
         };
-        // The name of another process is made from its comm.
-        let is_of_vm = |vm: &VmName| vm.uuid.is_some() || !vm.name.ends_with(&format!("-{tgid}"));
-        tgid == 0 || known.contains(&tgid) || self.vms.find_name(tgid).is_some_and(is_of_vm)
+        let evidence = self.vm_evidence.as_ref();
+        evidence.is_none_or(|it| it.is_vm(tgid, is_kernel_thread()))
     }
 
     /// Starts to store which processes are VMs.
     pub(super) fn identify_vms(&mut self) {
-        self.vcpu_processes = Some(HashSet::new());
+        self.vm_evidence = Some(VmEvidence::default());
     }
 
-    /// Stores that a process is a VM. If there are very many, every process counts as a VM from then on.
-    pub(super) fn add_vm(&mut self, tgid: u32) {
-        if let Some(known) = &mut self.vcpu_processes
-            && known.insert(tgid)
-            && known.len() > MAX_KNOWN_TASKS
-        {
-            self.vcpu_processes = None;
-        }
+    /// Returns what tells which processes are VMs, to add events; `None` if that is not looked for.
+    #[inline]
+    pub(super) fn vm_evidence(&mut self) -> Option<&mut VmEvidence> {
+        self.vm_evidence.as_mut()
     }
 
     /// Creates the table with the VM names in a recording's metadata.
@@ -107,9 +108,15 @@ impl RecordedNames {
             self.set(thread, comm);
         } else if let Some((thread, parent)) = decode::fork(record) {
             if thread.tid != parent.tid
-                && let Some(comm) = self.known_comm(parent).map(Box::from)
+                && let Some(comm) = self.known_comm(parent).map(Box::<str>::from)
             {
+                let is_kernel_thread = (parent.tid, &*comm) == KTHREADD;
+                // The number may have been that of another process.
+                self.comms.remove(&thread.tid);
                 self.set(thread, comm);
+                if let Some(known) = self.comms.get_mut(&thread.tid) {
+                    known.is_kernel_thread = is_kernel_thread;
+                }
             }
         } else if let Some(tid) = decode::exited_tid(record)
             && let Some(known) = self.comms.get_mut(&tid)
@@ -140,11 +147,14 @@ impl RecordedNames {
         }
         let tgid = thread.tgid;
         let has_ended = false;
+        let known = self.comms.get(&thread.tid).filter(|it| it.tgid == tgid);
+        let is_kernel_thread = known.is_some_and(|it| it.is_kernel_thread && !it.has_ended);
         self.comms.insert(
             thread.tid,
             ThreadName {
                 tgid,
                 has_ended,
+                is_kernel_thread,
                 name,
             },
         );
@@ -199,22 +209,30 @@ mod tests {
     }
 
     #[test]
-    fn processes_without_vcpu_threads_are_no_vms() {
-        let mut names = RecordedNames::from_vm_lines("7\tdb-1\n8\tkdamond-8\n");
-        // As long as nothing is known of vCPU threads, every process may be a VM.
+    fn a_name_does_not_make_a_vm() {
+        let mut names = RecordedNames::from_vm_lines("7\tdb-1\n8\tdb-1\n");
+        // As long as nothing is known of events, every process may be a VM.
         assert!(names.is_vm(8) && names.is_vm(9));
         names.identify_vms();
-        names.add_vm(9);
-        assert_eq!(
-            [7, 8, 9, 10].map(|it| names.is_vm(it)),
-            [true, false, true, false]
-        );
-        assert!(names.is_vm(0), "merged VMs");
-        for tgid in 0..=u32::try_from(MAX_KNOWN_TASKS).expect("a small number") {
-            names.add_vm(tgid);
+        names.vm_evidence().expect("it is stored").add_vcpu_event(8);
+        assert_eq!([0, 7, 8].map(|it| names.is_vm(it)), [false, false, true]);
+    }
+
+    #[test]
+    fn kernel_threads_are_no_vms() {
+        let mut names = RecordedNames::default();
+        names.identify_vms();
+        // perf record writes the parent and then the name of each process that runs already.
+        names.add_record(&comm(2, 2, "kthreadd"));
+        for (tgid, parent) in [(8, 2), (9, 1)] {
+            names.add_record(&record(decode::FORK, &[tgid, parent, tgid, parent], ""));
+            names.add_record(&comm(tgid, tgid, "a name"));
         }
-        assert!(names.is_vm(u32::MAX), "the table is full");
-        assert!(names.vcpu_processes.is_none());
+        for tgid in [0, 8, 9] {
+            let evidence = names.vm_evidence().expect("it is stored");
+            evidence.add_kvm_event(tgid);
+        }
+        assert_eq!([0, 8, 9].map(|it| names.is_vm(it)), [false, false, true]);
     }
 
     #[test]

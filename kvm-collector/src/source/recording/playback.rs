@@ -56,7 +56,18 @@ pub struct RecordingSummary {
     pub defect: Option<String>,
     /// Names of threads and VMs at the last event.
     pub names: RecordedNames,
-    /// The processes that had events, selected or not, with the names of their VMs. Empty unless
-    /// the selection is by process.
-    pub processes: Vec<(u32, VmName)>,
+    /// The processes that had an event of KVM, selected or not, or a selected event of another system.
+    /// Empty unless the selection is by process.
+    pub processes: Vec<RecordedProcess>,
+}
+
+/// A process that had events.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordedProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// The name of its VM, or one that is made from the name of the process.
+    pub vm: VmName,
+    /// Whether it is a VM, see [`RecordedNames::is_vm`].
+    pub is_vm: bool,
 }

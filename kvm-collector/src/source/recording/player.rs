@@ -8,12 +8,12 @@ use super::{
     attr_selection::AttrSelection,
     clock::{ClockStep, RecordingClock},
     names::RecordedNames,
-    playback::{PlaybackContext, PlaybackOptions, RecordingSummary},
+    playback::{PlaybackContext, PlaybackOptions, RecordedProcess, RecordingSummary},
     recording_files::ReadStep,
     scan::{QueuedRecord, RecordKind, ScannedChunk},
 };
 use crate::{
-    model::{Event, Loss, StreamItem, ThreadId, capacity::MAX_KNOWN_TASKS},
+    model::{Event, Loss, StreamItem, ThreadId, VmName, capacity::MAX_KNOWN_TASKS},
     recording::{Metadata, ReadError, decode},
     source::{loss_windows::LossWindows, reorder_buffer::ReorderBuffer},
     timing::Attribution,
@@ -43,11 +43,8 @@ pub(super) struct Player<'a> {
     is_recorded_by_us: bool,
     attribution: Attribution,
     identifies_vcpus: bool,
-    identifies_vms: bool,
-    /// The process of the latest event of a vCPU thread.
-    last_vm: Option<u32>,
     losses: LossWindows,
-    /// Whether to collect the processes that had events.
+    /// Whether to collect the processes that had events of KVM or selected ones.
     collects_processes: bool,
     processes: BTreeSet<u32>,
     last_process: Option<u32>,
@@ -72,7 +69,7 @@ impl<'a> Player<'a> {
         options: &PlaybackOptions,
     ) -> Self {
         let mut names = RecordedNames::from_vm_lines(&metadata.vm_names);
-        if identifies_vms && attrs.iter().any(|it| it.is_vcpu_thread_event) {
+        if identifies_vms {
             names.identify_vms();
         }
         Self {
@@ -81,8 +78,6 @@ impl<'a> Player<'a> {
             is_recorded_by_us: metadata.is_recorded_by_us(),
             attribution,
             identifies_vcpus,
-            identifies_vms,
-            last_vm: None,
             losses: LossWindows::default(),
             collects_processes: options.selection.is_by_process(),
             processes: BTreeSet::new(),
@@ -185,7 +180,11 @@ impl<'a> Player<'a> {
             processes: self
                 .processes
                 .iter()
-                .map(|tgid| (*tgid, names.vm_name(*tgid)))
+                .map(|&pid| RecordedProcess {
+                    pid,
+                    vm: names.known_vm_name(pid).unwrap_or_else(VmName::unknown),
+                    is_vm: names.is_vm(pid),
+                })
                 .collect(),
             names,
         })
@@ -262,21 +261,16 @@ impl<'a> Player<'a> {
             tgid: record.pid,
             tid: record.tid,
         };
-        if self.collects_processes && self.last_process != Some(thread.tgid) {
-            self.last_process = Some(thread.tgid);
-            // The processes are only listed if none is selected. An incomplete list is enough if
-            // there are very many.
-            if self.processes.len() < MAX_KNOWN_TASKS {
-                self.processes.insert(thread.tgid);
-            }
-        }
         let selection = &self.attrs[attr];
-        if self.identifies_vms
-            && selection.is_vcpu_thread_event
-            && self.last_vm != Some(thread.tgid)
-        {
-            self.last_vm = Some(thread.tgid);
-            self.names.add_vm(thread.tgid);
+        if selection.is_kvm_event {
+            self.add_process(thread.tgid);
+            match self.names.vm_evidence() {
+                Some(evidence) if selection.is_vcpu_thread_event => {
+                    evidence.add_vcpu_event(thread.tgid);
+                }
+                Some(evidence) => evidence.add_kvm_event(thread.tgid),
+                None => {}
+            }
         }
         let (mut raw, mut sample_weight) = (bytes, 0);
         if selection.is_sampled {
@@ -292,6 +286,9 @@ impl<'a> Player<'a> {
         let (Some(subject), Some(slot)) = (subject, selection.slot) else {
             return Ok(());
         };
+        if let Some(subject) = subject {
+            self.add_process(subject.tgid);
+        }
         if !self.losses.is_empty() {
             self.emit_losses(time_ns, each)?;
         }
@@ -317,6 +314,19 @@ impl<'a> Player<'a> {
             _ => None,
         };
         self.emit_with_vcpu(&event, vcpu, each)
+    }
+
+    /// Stores that a process had an event of KVM or a selected one, if processes are collected.
+    #[inline]
+    fn add_process(&mut self, tgid: u32) {
+        if self.collects_processes && self.last_process != Some(tgid) {
+            self.last_process = Some(tgid);
+            // The processes are only listed if none is selected. An incomplete list is enough if
+            // there are very many.
+            if self.processes.len() < MAX_KNOWN_TASKS {
+                self.processes.insert(tgid);
+            }
+        }
     }
 
     /// Emits a record that is not an event, or an event that cannot be decoded.
