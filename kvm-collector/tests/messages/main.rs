@@ -4,7 +4,9 @@
 mod baseline;
 mod empty_results;
 mod exits;
+mod one_recording;
 mod other_commands;
+mod output_suffix;
 #[path = "../common/raw_event.rs"]
 mod raw_event;
 #[path = "../common/raw_record.rs"]
