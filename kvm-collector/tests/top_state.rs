@@ -348,7 +348,7 @@ fn rows_show_the_last_interval_or_all_time() {
     host.vms[0].ended_s = Some(4);
     let has_exits_and_has_ended = |app: &App| {
         let row = app.rows().iter().find(|row| row.name == "web-1");
-        row.map(|row| (row.breakdown.exits > 0, row.has_ended()))
+        row.map(|row| (row.breakdown.exits > 0, row.has_ended))
     };
     let mut app = host.app_after(5, SIZE);
     assert_eq!(has_exits_and_has_ended(&app), Some((false, true)));
@@ -731,4 +731,51 @@ fn vms_without_exits_are_rows_with_what_they_do() {
     app.add_reading(host.reading(4, scope));
     assert!(!row_names(&app).contains(&"asleep"));
     assert_eq!(row(&app, "web-2").activity, None);
+}
+
+#[test]
+fn a_reading_of_the_whole_time_has_vcpus_that_ended_in_it() {
+    let mut host = small_host();
+    host.vms[0].ended_s = Some(3);
+    let mut app = host.app_after(0, SIZE);
+    let mut reading = host.reading(5, app.scope());
+    reading.cover_whole_time();
+    app.add_reading(reading);
+    let text = draw_text(&app, SIZE);
+    assert!(text.contains("5 VMs"), "{text}");
+    assert!(
+        text.contains("web-1") && !text.contains("(ended)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn only_vms_and_vcpus_end() {
+    let mut host = small_host();
+    for vm in &mut host.vms {
+        vm.ended_s = Some(4);
+    }
+    let mut app = host.app_after(5, SIZE);
+    let has_ended = |app: &App| {
+        assert!(!app.rows().is_empty());
+        app.rows().iter().any(|row| row.has_ended)
+    };
+    assert!(has_ended(&app), "VMs");
+    press(&mut app, KeyCode::Tab);
+    assert!(has_ended(&app), "vCPUs");
+    press(&mut app, KeyCode::Tab);
+    assert!(!has_ended(&app), "reasons");
+    assert!(!draw_text(&app, SIZE).contains("(ended)"));
+}
+
+#[test]
+fn an_unknown_key_has_a_message_at_the_end_of_a_recording() {
+    let host = SimulatedHost {
+        recording: Some("web.data"),
+        ..small_host()
+    };
+    let mut app = host.app_after(3, SIZE);
+    app.set_source_ended();
+    press_char(&mut app, 'Z');
+    assert!(draw_text(&app, SIZE).contains("no key `Z`: ? shows the keys"));
 }

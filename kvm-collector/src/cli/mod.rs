@@ -26,6 +26,7 @@ mod several;
 mod size;
 mod stat;
 mod stop;
+mod target_format;
 mod text_heading;
 mod time_range;
 mod timing;
@@ -220,7 +221,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(args) => block_on(trace::run(args, global)),
         Command::Top(args) => top::run(args, global),
         Command::Record(args) => block_on(record::run(args, global)),
-        Command::Convert(args) => convert::run(&args, global),
+        Command::Convert(args) => convert::run(args, global),
         Command::List(args) => list::run(&args),
         Command::Doctor(args) => doctor::run(&args, global),
         Command::Guest(args) => guest::run(args),

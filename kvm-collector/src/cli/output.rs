@@ -11,6 +11,8 @@ use clap::{Args, ValueEnum};
 use super::{
     global::{Color, EXIT_INCOMPLETE, GlobalOptions},
     named_output::{Appears, BufferedOutput, check_outputs, complete, open_output},
+    target_format::TargetFormat,
+    usage::bail_usage,
 };
 use crate::{
     format::{describe_loss, json, text::TextStyle},
@@ -33,9 +35,9 @@ pub(super) enum OutputFormat {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// Output format
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: OutputFormat,
+    /// Output format [default: by the suffix of -o (.json, .jsonl, .csv), otherwise text]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<OutputFormat>,
 
     /// Same as --format json
     #[arg(long, conflicts_with_all = ["csv", "format"])]
@@ -71,7 +73,48 @@ impl OutputArgs {
         match (self.json, self.csv) {
             (true, _) => OutputFormat::Json,
             (_, true) => OutputFormat::Csv,
-            _ => self.format,
+            _ => self
+                .format
+                .or(self.format_of_file())
+                .unwrap_or(OutputFormat::Text),
+        }
+    }
+
+    /// Returns the format that the suffix of `-o` stands for. A suffix of text files stands for none, because each format is text.
+    fn format_of_file(&self) -> Option<OutputFormat> {
+        match TargetFormat::of_file(self.file()?)? {
+            TargetFormat::Json => Some(OutputFormat::Json),
+            TargetFormat::Csv => Some(OutputFormat::Csv),
+            _ => None,
+        }
+    }
+
+    /// Checks that the suffix of `-o` stands for the output format.
+    ///
+    /// # Errors
+    /// When it stands for another one.
+    fn check_suffix(&self) -> anyhow::Result<()> {
+        let Some(path) = self.file() else {
+            return Ok(());
+        };
+        let name = |format: OutputFormat| match format {
+            OutputFormat::Text => "text",
+            OutputFormat::Json => "JSON",
+            OutputFormat::Csv => "CSV",
+        };
+        match (TargetFormat::of_file(path), self.format_of_file()) {
+            (_, Some(format)) if format != self.format() => bail_usage!(
+                "-o {}: the suffix stands for {}, but the output format is {}: change one of them",
+                path.display(),
+                name(format),
+                name(self.format())
+            ),
+            (None | Some(TargetFormat::Text), _) | (_, Some(_)) => Ok(()),
+            (Some(_), None) => bail_usage!(
+                "-o {}: reports are text, JSON or CSV; `kvm-collector convert -i FILE -o {}` converts a recording to this format",
+                path.display(),
+                path.display()
+            ),
         }
     }
 
@@ -83,6 +126,7 @@ impl OutputArgs {
             [] if is_long => Appears::AtFirstFlush,
             _ => Appears::AtEnd,
         };
+        self.check_suffix()?;
         check_outputs(inputs, self.file(), self.loss.as_deref())?;
         let loss = self.loss.as_deref();
         Ok(ReportOutput {

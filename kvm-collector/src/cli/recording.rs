@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{
+    inputs::Inputs,
     selection::{EventArgs, ReasonArgs, TargetArgs},
     time_range::RangeArgs,
 };
@@ -34,6 +35,24 @@ impl InputArgs {
     /// Returns whether the running kernel is the source.
     pub(super) fn is_live(&self) -> bool {
         self.input.is_empty()
+    }
+
+    /// Finds the recordings.
+    ///
+    /// # Errors
+    /// As [`Inputs::find`], and when a time range is given without a recording.
+    pub(super) fn find(&self) -> anyhow::Result<Inputs> {
+        self.range.check_has_input(!self.is_live())?;
+        Inputs::find(&self.input)
+    }
+
+    /// Finds the recording of a command that reads only one.
+    ///
+    /// # Errors
+    /// As [`Inputs::find_one`], and when a time range is given without a recording.
+    pub(super) fn find_one(&self, command: &str) -> anyhow::Result<Option<PathBuf>> {
+        self.range.check_has_input(!self.is_live())?;
+        Inputs::find_one(&self.input, command)
     }
 }
 

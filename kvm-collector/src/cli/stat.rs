@@ -79,7 +79,7 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
     if args.zeros && args.output.format() == OutputFormat::Json {
         bail_usage!("--zeros cannot be used with JSON output, which always has all events");
     }
-    match Inputs::find(&args.input.input)? {
+    match args.input.find()? {
         Inputs::None => {}
         Inputs::One(path) => return run_recorded(&args, &path, global),
         Inputs::Several(paths) => return run_several(&args, &paths, global),

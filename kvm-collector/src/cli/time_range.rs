@@ -26,11 +26,11 @@ pub(super) struct RangeArgs<const TO: bool = true> {
     /// A time of day or a date with time (2026-11-25T13:17:09) is in the local time zone, unless it
     /// has another one (Z, +02:00). Exits are counted where they start; their time counts where
     /// they end, as with -I.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "input")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     from: Option<GivenTime>,
 
     /// Read a recording up to this time, which is not included
-    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "input",
+    #[arg(long, value_name = "TIME", value_parser = parse_time,
           visible_aliases = if TO { &["to"][..] } else { &[] })]
     until: Option<GivenTime>,
 }
@@ -39,6 +39,21 @@ impl<const TO: bool> RangeArgs<TO> {
     /// Returns whether no option was given.
     pub(super) fn is_empty(&self) -> bool {
         self.from.is_none() && self.until.is_none()
+    }
+
+    /// Checks that the options are not given without a recording.
+    ///
+    /// # Errors
+    /// When one is.
+    pub(super) fn check_has_input(&self, has_input: bool) -> anyhow::Result<()> {
+        let options = [("--from", &self.from), ("--until", &self.until)];
+        let given = options.into_iter().find(|(_, time)| time.is_some());
+        match given {
+            Some((option, _)) if !has_input => {
+                bail_usage!("{option} needs -i FILE: it selects a part of a recording")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds the values of these options to what is selected.

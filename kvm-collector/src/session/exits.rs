@@ -5,7 +5,7 @@ use std::{cell::RefCell, convert::Infallible};
 use kvm_ebpf_common::SlowExit;
 
 use super::{
-    IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
+    HeldReadings, IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
     drain::{DrainOutcome, drain},
     progress::progress_text,
     read_recording,
@@ -223,11 +223,13 @@ pub fn recorded(
     let has_slow = timing.slow_threshold.is_some();
     let mut replay = Replay::new(replay)?;
     let mut intervals = IntervalTracker::new(Snapshot::default());
+    let mut held = HeldReadings::default();
     // The exits before the requested range.
     let mut before: Option<ExitGroups> = None;
     let summary = read_recording(recording, options, shows_progress, |item, context| {
         replay.add_item(item);
-        if !has_slow && matches!(item, StreamItem::Event(_)) {
+        let is_event = matches!(item, StreamItem::Event(_));
+        if !has_slow && is_event && held.is_released() {
             return Ok(());
         }
         let vm = |tgid| context.names.vm_name(tgid);
@@ -238,6 +240,22 @@ pub fn recorded(
             idle_vms: None,
             processes: 0,
         };
+        let mut report_interval = |now: &Snapshot, output: &mut _| {
+            intervals.end_interval(now, |earlier, now| {
+                ExitsOutput::write_report(
+                    output,
+                    ReportPeriod::Interval,
+                    earlier,
+                    now,
+                    report_context,
+                )
+            })
+        };
+        if is_event {
+            for now in held.release() {
+                report_interval(&now, output)?;
+            }
+        }
         if has_slow {
             for exit in replay.drain_slow_exits() {
                 if context.is_before_range {
@@ -252,9 +270,9 @@ pub fn recorded(
         if let StreamItem::IntervalEnd { .. } = item {
             let mut now = take_recorded_snapshot(&mut replay, output, before.as_ref())?;
             now.1.loss = now.1.loss.plus(context.loss);
-            intervals.end_interval(&now, |earlier, now| {
-                output.write_report(ReportPeriod::Interval, earlier, now, report_context)
-            })?;
+            for now in held.add(now) {
+                report_interval(&now, output)?;
+            }
         }
         Ok::<_, anyhow::Error>(())
     })?;
@@ -272,6 +290,11 @@ pub fn recorded(
         idle_vms: None,
         processes: 0,
     };
+    for now in held.release() {
+        intervals.end_interval(&now, |earlier, now| {
+            output.write_report(ReportPeriod::Interval, earlier, now, report_context)
+        })?;
+    }
     output.write_report(ReportPeriod::Total, intervals.first(), &now, report_context)?;
     Ok(summary)
 }

@@ -48,3 +48,75 @@ impl<T: Clone> IntervalTracker<T> {
         &self.first
     }
 }
+
+/// Maximum number of readings that [`HeldReadings`] stores. A recording has more intervals before the first selected event only if
+/// events were lost in them.
+const MAX_HELD: usize = 256;
+
+/// The readings at the ends of the intervals before the first selected event of a recording. They are held until that event, so
+/// that a selection without events can be rejected before anything is reported.
+#[derive(Debug)]
+pub struct HeldReadings<T> {
+    /// `None` once readings are not held any more.
+    held: Option<Vec<T>>,
+}
+
+impl<T> Default for HeldReadings<T> {
+    /// Starts to hold readings.
+    fn default() -> Self {
+        Self {
+            held: Some(Vec::new()),
+        }
+    }
+}
+
+impl<T> HeldReadings<T> {
+    /// Adds a reading. Returns the readings to report now.
+    pub fn add(&mut self, reading: T) -> Vec<T> {
+        match &mut self.held {
+            None => vec![reading],
+            Some(held) => {
+                held.push(reading);
+                match held.len() > MAX_HELD {
+                    true => self.release(),
+                    false => Vec::new(),
+                }
+            }
+        }
+    }
+
+    /// Returns whether readings are not held any more.
+    pub const fn is_released(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Stops holding readings, and returns those to report now.
+    pub fn release(&mut self) -> Vec<T> {
+        self.held.take().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_are_held_until_they_are_released() {
+        let mut readings = HeldReadings::default();
+        assert!(readings.add(1).is_empty());
+        assert!(readings.add(2).is_empty());
+        assert_eq!(readings.release(), [1, 2]);
+        assert_eq!(readings.add(3), [3]);
+        assert!(readings.release().is_empty());
+    }
+
+    #[test]
+    fn a_limited_number_of_readings_is_held() {
+        let mut readings = HeldReadings::default();
+        for number in 0..MAX_HELD {
+            assert!(readings.add(number).is_empty());
+        }
+        assert_eq!(readings.add(MAX_HELD).len(), MAX_HELD + 1);
+        assert_eq!(readings.add(0), [0]);
+    }
+}

@@ -1,8 +1,8 @@
 //! Counts events of the running kernel or of a recording.
 
 use super::{
-    IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason, progress::progress_text,
-    read_recording,
+    HeldReadings, IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
+    progress::progress_text, read_recording,
 };
 use crate::{
     host::watch::ModuleWatch,
@@ -63,6 +63,9 @@ pub async fn live(
     Ok(total)
 }
 
+/// Receives the reports.
+type ReportFn<'a> = dyn FnMut(ReportPeriod, Option<u64>, &StatReport) -> anyhow::Result<()> + 'a;
+
 /// Counts the selected events of a recording. `formats` are their formats, in the order of their slots.
 /// Calls `report` with the start of the measurement for each interval of the options and for the total; the start is `None` if the
 /// recording has no events. Before the total, `check` can reject the recording. Returns the total.
@@ -91,11 +94,28 @@ pub fn recorded(
         )
     };
     let mut intervals: Option<IntervalTracker<CountsSnapshot>> = None;
+    let mut held = HeldReadings::default();
+    let mut report_interval = |start_ns, now: &CountsSnapshot, report: &mut ReportFn<'_>| {
+        let intervals =
+            intervals.get_or_insert_with(|| IntervalTracker::new(zero_counts(start_ns)));
+        let interval = intervals.end_interval(now, |earlier, now| {
+            StatReport::between(start_ns, earlier, now)
+        });
+        report(ReportPeriod::Interval, Some(start_ns), &interval)
+    };
     let summary = read_recording(recording, options, shows_progress, |item, context| {
         if context.is_before_range {
             return Ok(());
         }
         let StreamItem::IntervalEnd { end_ns } = item else {
+            if let StreamItem::Event(event) = item
+                && !held.is_released()
+            {
+                let start_ns = context.start_ns.unwrap_or(event.time_ns);
+                for now in held.release() {
+                    report_interval(start_ns, &now, &mut report)?;
+                }
+            }
             counter.add_item(item);
             return Ok::<_, anyhow::Error>(());
         };
@@ -103,15 +123,16 @@ pub fn recorded(
         let vm_name = |tgid| context.names.vm_name(tgid);
         let now = counter.counts(*end_ns, &vm_name, *context.loss);
         let now = now.with_vms_only(|tgid| context.names.is_vm(tgid));
-        let intervals =
-            intervals.get_or_insert_with(|| IntervalTracker::new(zero_counts(start_ns)));
-        let interval = intervals.end_interval(&now, |earlier, now| {
-            StatReport::between(start_ns, earlier, now)
-        });
-        report(ReportPeriod::Interval, Some(start_ns), &interval)
+        for now in held.add(now) {
+            report_interval(start_ns, &now, &mut report)?;
+        }
+        Ok(())
     })?;
     check(&summary)?;
     let (start_ns, end_ns) = summary.period_ns.unwrap_or_default();
+    for now in held.release() {
+        report_interval(start_ns, &now, &mut report)?;
+    }
     let vm_name = |tgid| summary.names.vm_name(tgid);
     let now = counter.counts(end_ns, &vm_name, summary.loss);
     let now = now.with_vms_only(|tgid| summary.names.is_vm(tgid));

@@ -7,6 +7,7 @@ mod recording;
 mod reorder_buffer;
 mod thread_names;
 mod vm_event_counts;
+mod vm_evidence;
 
 pub use live::{IdleVms, Live, LiveOptions};
 pub use ordered_stream::{OrderedStream, REORDER_DELAY_NS};

@@ -64,8 +64,9 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("trend", "cost or exits of the last 120 intervals"),
     (
         "",
-        "The shares of time from guest% to open% add up to 100 %.",
+        "The shares of time from guest% to open% add up to 100 %,",
     ),
+    ("", "or to less if vCPUs started or ended in the interval."),
 ];
 
 impl App {

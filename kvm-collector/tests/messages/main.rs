@@ -5,7 +5,9 @@ mod baseline;
 mod closed_outputs;
 mod empty_results;
 mod exits;
+mod one_recording;
 mod other_commands;
+mod output_suffix;
 #[path = "../common/raw_event.rs"]
 mod raw_event;
 #[path = "../common/raw_record.rs"]
@@ -256,7 +258,7 @@ fn values_that_do_not_fit_the_recording_are_usage_errors() {
         (&["trace", "--filter", "vcpu_id ~ 1"], "filter"),
         (
             &["exits", "--kind", "kvm_exit.nothing"],
-            "needs the field `nothing`",
+            "no usable field `nothing`",
         ),
         (
             &["exits", "--kind", "kvm_nothing.field"],
@@ -264,7 +266,7 @@ fn values_that_do_not_fit_the_recording_are_usage_errors() {
         ),
         (
             &["top", "--once", "--kind", "kvm_exit.nothing"],
-            "needs the field `nothing`",
+            "no usable field `nothing`",
         ),
         (
             &["exits", "--preempt"],

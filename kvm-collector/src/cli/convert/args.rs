@@ -16,6 +16,7 @@ use crate::{
         sandbox::RecordingFiles,
         selection::{EventArgs, ReasonArgs, TargetArgs},
         stop::{parse_duration, saturating_ns},
+        target_format::TargetFormat,
         time_range::RangeArgs,
         usage::bail_usage,
     },
@@ -91,37 +92,6 @@ pub(in crate::cli) struct ConvertArgs {
     pub(super) reasons: ReasonArgs,
 }
 
-/// Output format of `convert`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum TargetFormat {
-    /// A trace for ui.perfetto.dev, with a thread per vCPU and slices for guest mode and exits
-    Perfetto,
-    /// A table with typed columns, for DuckDB, pandas and others
-    Parquet,
-    /// One JSON object per line, as `trace --json` prints it
-    Json,
-    /// One line per row, with the columns of parquet
-    Csv,
-    /// One line per event or exit, as `trace` prints them
-    Text,
-    /// A report in one self-contained page: time breakdown, timeline and histograms
-    Html,
-}
-
-impl TargetFormat {
-    /// Returns the suffixes of files with this format. The first one is the usual one.
-    const fn suffixes(self) -> &'static [&'static str] {
-        match self {
-            Self::Perfetto => &["pftrace", "perfetto-trace"],
-            Self::Parquet => &["parquet"],
-            Self::Json => &["json", "jsonl", "ndjson"],
-            Self::Csv => &["csv"],
-            Self::Text => &["txt"],
-            Self::Html => &["html", "htm"],
-        }
-    }
-}
-
 /// Result of a conversion.
 pub(super) struct Converted {
     pub(super) summary: RecordingSummary,
@@ -170,13 +140,9 @@ impl ConvertArgs {
         if !self.partition.is_empty() {
             return Ok(TargetFormat::Parquet);
         }
-        let suffix = self.output.extension().and_then(|it| it.to_str());
-        let suffix = suffix.unwrap_or_default().to_ascii_lowercase();
-        let all = TargetFormat::value_variants();
-        let found = all
-            .iter()
-            .find(|it| it.suffixes().contains(&suffix.as_str()));
+        let found = TargetFormat::of_file(&self.output);
         let Some(format) = found else {
+            let all = TargetFormat::value_variants();
             let known = all.iter().map(|it| {
                 let name = it.to_possible_value();
                 let name = name.as_ref().map_or("", |it| it.get_name());
@@ -188,7 +154,7 @@ impl ConvertArgs {
                 known.collect::<Vec<_>>().join(", ")
             );
         };
-        Ok(*format)
+        Ok(format)
     }
 
     /// Returns what a row of the output represents.

@@ -14,19 +14,25 @@ pub(super) use args::ConvertArgs;
 
 use super::{
     global::{EXIT_INCOMPLETE, GlobalOptions},
+    inputs::Inputs,
     named_output::check_outputs,
     origin,
     output::write_losses,
     recording,
+    target_format::TargetFormat,
 };
 use crate::{source::Recording, view::LossReport};
-use args::{TargetFormat, write_error};
+use args::write_error;
 use output_files::Output;
 use stream::StreamTarget;
 
-pub(super) fn run(args: &ConvertArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(super) fn run(mut args: ConvertArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let format = args.target_format()?;
     args.check_options(format)?;
+    if let Some(path) = Inputs::find_one(std::slice::from_ref(&args.input), "convert")? {
+        args.input = path;
+    }
+    let args = &args;
     let recording = Recording::open(&args.input)?;
     let inputs = std::slice::from_ref(&args.input);
     check_outputs(inputs, Some(&args.output), args.loss.as_deref())?;

@@ -18,7 +18,7 @@ pub(super) async fn run(args: ExitsArgs, global: GlobalOptions) -> anyhow::Resul
     if args.is_by_host() {
         args.check_without_baseline()?;
     }
-    match Inputs::find(&args.input.input)? {
+    match args.input.find()? {
         Inputs::None => live::run(&args, global).await,
         Inputs::One(path) => recorded::run(&args, &path, global),
         Inputs::Several(paths) => several::run(&args, &paths, global),

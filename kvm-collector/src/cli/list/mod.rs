@@ -8,8 +8,8 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{
-    named_output::open_stdout, sandbox::RecordingFiles, selection::GlobList, time_range::RangeArgs,
-    usage::bail_usage,
+    inputs::Inputs, named_output::open_stdout, sandbox::RecordingFiles, selection::GlobList,
+    time_range::RangeArgs, usage::bail_usage,
 };
 use crate::format::json;
 use listing::{Listing, Subject};
@@ -59,6 +59,8 @@ impl ListArgs {
 }
 
 pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    args.range.check_has_input(args.input.is_some())?;
+    let input = Inputs::find_one(args.input.as_slice(), "list")?;
     let lists_by_event = match args.what {
         None | Some(Subject::Events) => true,
         // The VMs of a recording are those that have events.
@@ -78,7 +80,7 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         Some(subject) => vec![*subject],
         None => vec![Subject::Events, Subject::Vms],
     };
-    let listing = match &args.input {
+    let listing = match &input {
         Some(path) => {
             Listing::of_recording(path, &subjects, &GlobList::all(&args.events), &args.range)?
         }

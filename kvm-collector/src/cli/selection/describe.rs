@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use crate::{
-    host::{self, vm::VmList},
+    host::{
+        self,
+        vm::{Vm, VmList},
+    },
     outside_text::OutsideText,
     source::RecordedProcess,
     tracefs::{did_you_mean, similar_names},
@@ -18,17 +21,28 @@ pub(super) fn similar_vms<'a>(names: impl Iterator<Item = &'a str>, pattern: &st
 pub(super) fn describe_running_vms() -> String {
     match host::vm::list(Path::new("/proc")) {
         Ok(list) if list.vms.is_empty() => ": no VM is running".into(),
-        Ok(VmList { vms, .. }) => {
-            let names: Vec<_> = vms
-                .iter()
-                .take(8)
-                .map(|vm| describe(&vm.name, vm.tgid))
-                .collect();
-            let more = if vms.len() > 8 { ", ..." } else { "" };
-            format!("; running VMs: {}{more}", names.join(", "))
-        }
+        Ok(VmList { vms, .. }) => describe_vms(&vms),
         Err(_) => String::new(),
     }
+}
+
+/// Says that a process runs no VM, and which VMs run. If there are none, the message at the end of the measurement says so.
+pub(super) fn describe_other_process(pid: u32, comm: &str, vms: &[Vm]) -> String {
+    let running = match vms {
+        [] => String::new(),
+        vms => describe_vms(vms),
+    };
+    format!("process {pid} ({comm}) runs no VM{running}")
+}
+
+fn describe_vms(vms: &[Vm]) -> String {
+    let names: Vec<_> = vms
+        .iter()
+        .take(8)
+        .map(|vm| describe(&vm.name, vm.tgid))
+        .collect();
+    let more = if vms.len() > 8 { ", ..." } else { "" };
+    format!("; running VMs: {}{more}", names.join(", "))
 }
 
 fn describe(name: &str, pid: u32) -> String {
@@ -53,6 +67,24 @@ pub(super) fn describe_recorded_vms(seen: &[RecordedProcess]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_without_a_vm_is_named_with_the_running_vms() {
+        let none = describe_other_process(1, "init", &[]);
+        assert_eq!(none, "process 1 (init) runs no VM");
+        let vm = Vm {
+            name: "web-1".to_owned(),
+            uuid: None,
+            vmm: String::new(),
+            tgid: 7,
+            vcpus: Vec::new(),
+        };
+        let some = describe_other_process(1, "init", &[vm]);
+        assert_eq!(
+            some,
+            "process 1 (init) runs no VM; running VMs: web-1 (pid 7)"
+        );
+    }
 
     #[test]
     fn misspelt_vms_get_similar_names() {

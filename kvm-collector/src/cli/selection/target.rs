@@ -9,7 +9,7 @@ use kvm_ebpf_common::MAX_FILTER_IDS;
 
 use super::{
     GlobList,
-    describe::{describe_recorded_vms, describe_running_vms, similar_vms},
+    describe::{describe_other_process, describe_recorded_vms, describe_running_vms, similar_vms},
 };
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
@@ -136,10 +136,7 @@ impl TargetArgs {
         for &pid in &self.pids {
             if !vms.iter().any(|vm| vm.tgid == pid) {
                 let comm = host::process::comm_at(pid, pid, u64::MAX).unwrap_or_default();
-                log::warn!(
-                    "process {pid} ({comm}) runs no VM{}",
-                    describe_running_vms()
-                );
+                log::warn!("{}", describe_other_process(pid, &comm, &vms));
             }
         }
     }

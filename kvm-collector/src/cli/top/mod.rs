@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     global::{GlobalOptions, block_on},
+    inputs::Inputs,
     named_output::open_stdout,
     no_match::{self, RecordingSelection},
     recording, sandbox,
@@ -33,10 +34,11 @@ use crate::{
 pub(super) use args::TopArgs;
 use args::{OpenedRecording, Sort};
 
-pub(super) fn run(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     if matches!(args.sort, Sort::Preempted) && !args.preempt && args.input.is_none() {
         bail_usage!("--sort preempted needs --preempt: give both");
     }
+    args.input = Inputs::find_one(args.input.as_slice(), "top")?;
     // Before the terminal, so that an unknown kind is always reported.
     args.counted_kind()?;
     if args.once {

@@ -10,7 +10,6 @@ pub(super) use args::TraceArgs;
 use super::{
     event_stream::stream_options,
     global::GlobalOptions,
-    inputs::Inputs,
     named_output::{Appears, check_outputs, complete, open_output},
     no_match::RecordingSelection,
     origin,
@@ -32,7 +31,7 @@ pub(in crate::cli) async fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<ExitCode> {
     args.check_options()?;
-    if let Some(path) = Inputs::find_one(&args.input.input, "trace")? {
+    if let Some(path) = args.input.find_one("trace")? {
         return run_recorded(&args, &path, global);
     }
     let tracefs = open_tracefs()?;

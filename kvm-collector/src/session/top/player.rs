@@ -47,7 +47,7 @@ pub fn read_recording_once(
     }
     let names = &mut NameCache::default();
     let (recorded, loss) = (&summary.names, &summary.loss);
-    let reading = read_exits(
+    let mut reading = read_exits(
         &mut replay,
         &timing,
         Scope::default(),
@@ -55,6 +55,7 @@ pub fn read_recording_once(
         recorded,
         loss,
     );
+    reading.cover_whole_time();
     Ok((reading, summary))
 }
 

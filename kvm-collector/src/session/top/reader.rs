@@ -46,6 +46,7 @@ pub async fn read_once(live: &mut Live, duration: Duration) -> anyhow::Result<To
     }
     live.stop()?;
     let mut reading = read_exits(live, Scope::default(), &mut NameCache::default())?;
+    reading.cover_whole_time();
     if let Some(idle) = &mut idle {
         idle.add_to(&mut reading, live);
     }

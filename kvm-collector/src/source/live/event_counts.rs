@@ -2,10 +2,11 @@
 
 use kvm_ebpf_common::SlotCounts;
 
-use super::Live;
+use super::{super::vm_evidence::VmEvidence, Live};
 use crate::{
     model::{CountsSnapshot, EventCount, Loss, VmCounts},
     probe::ProbeError,
+    timing::Attribution,
     tracefs::Format,
 };
 
@@ -69,8 +70,27 @@ impl Live {
             vms: if self.options.per_vm { vms } else { Vec::new() },
             loss,
         };
+        let evidence = self.vm_evidence(&counts.vms);
         let names = self.processes.names();
-        Ok(counts.with_vms_only(|tgid| !names.is_kernel_thread(tgid)))
+        Ok(counts.with_vms_only(|tgid| evidence.is_vm(tgid, names.is_kernel_thread(tgid))))
+    }
+
+    /// Returns what the counts tell about which processes are VMs.
+    fn vm_evidence(&self, processes: &[VmCounts]) -> VmEvidence {
+        let mut evidence = VmEvidence::default();
+        for process in processes {
+            for (format, _) in (self.options.events.iter())
+                .zip(&process.counts)
+                .filter(|(_, count)| **count > 0)
+            {
+                if Attribution::identifies_vcpu_threads(format) {
+                    evidence.add_vcpu_event(process.tgid);
+                } else if format.is_kvm_event() {
+                    evidence.add_kvm_event(process.tgid);
+                }
+            }
+        }
+        evidence
     }
 
     /// Reads the counts of each selected VM. Also returns the number of events that were omitted

@@ -10,7 +10,6 @@ mod prefetch;
 mod recording_files;
 mod scan;
 mod time_limits;
-mod vm_evidence;
 
 use std::{
     path::{Path, PathBuf},

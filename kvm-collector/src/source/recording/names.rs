@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::vm_evidence::VmEvidence;
+use super::super::vm_evidence::VmEvidence;
 use crate::{
     host::{VmName, VmNames},
     model::{ThreadId, capacity::MAX_KNOWN_TASKS},

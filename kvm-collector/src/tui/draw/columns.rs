@@ -121,7 +121,7 @@ impl Columns {
 pub(super) fn row_label(row: &TopRow) -> (&str, String) {
     let (name, tail) = row.name.split_at(row.name.len() - row.name_tail);
     let state = match row.activity {
-        _ if row.has_ended() => " (ended)".to_owned(),
+        _ if row.has_ended => " (ended)".to_owned(),
         Some(activity) => format!(" ({})", activity.text()),
         None => String::new(),
     };

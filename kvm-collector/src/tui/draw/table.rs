@@ -70,7 +70,7 @@ fn draw_header(app: &App, columns: &Columns, area: Rect, canvas: &mut Canvas<'_>
 
 fn draw_row(app: &App, row: &TopRow, columns: &Columns, area: Rect, canvas: &mut Canvas<'_>) {
     // Rows that have ended or are inactive stay for a while, dimmed.
-    let dimmed = row.has_ended()
+    let dimmed = row.has_ended
         || (row.breakdown == Default::default() && row.guest_ns.is_none_or(|ns| ns == 0));
     let mut left = area;
     let role = if dimmed {

@@ -133,6 +133,14 @@ impl TopReading {
         self
     }
 
+    /// Makes this the only reading of a measurement: it covers the whole time, so vCPUs count even if they have ended by its
+    /// end.
+    pub fn cover_whole_time(&mut self) {
+        for times in &mut self.vcpus {
+            times.has_ended = false;
+        }
+    }
+
     /// Adds the names of keys that are not in `seen`, and adds these keys to `seen`.
     ///
     /// Names of VMs are always added, because a VM may get its name late. `vcpu_index` returns the index of

@@ -43,6 +43,8 @@ pub struct TopRow {
     pub vcpus: (usize, usize),
     /// What the row's vCPUs do if none of their VMs made exits since the previous reading.
     pub activity: Option<RowActivity>,
+    /// Whether the row is a VM or vCPU of which all vCPUs have ended.
+    pub has_ended: bool,
     /// Statistics on the exits' durations; `None` until the histograms of the scope are read.
     pub durations: Option<DurationStats>,
     /// Rates per second, oldest first.
@@ -50,12 +52,6 @@ pub struct TopRow {
 }
 
 impl TopRow {
-    /// Returns whether all vCPUs of the row have ended.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.vcpus.0 > 0 && self.vcpus.1 == 0
-    }
-
     /// Returns whether nothing is known about the times of the row's vCPUs, because none has made an exit yet.
     #[must_use]
     pub fn has_unknown_times(&self) -> bool {
@@ -252,6 +248,8 @@ impl ReadingHistory {
                     wall_ns: vcpus.wall_ns,
                     active_ns: vcpus.guest_ns.saturating_add(vcpus.cost_ns),
                     vcpus: (vcpus.count, vcpus.alive),
+                    // A reason does not end with the vCPUs that made its exits.
+                    has_ended: scope.by != GroupBy::Reason && vcpus.count > 0 && vcpus.alive == 0,
                     activity: vcpus
                         .activity
                         .filter(|_| has_whole_vcpus && vcpus.idle == vcpus.alive),

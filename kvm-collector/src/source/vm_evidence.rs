@@ -1,4 +1,4 @@
-//! Which recorded processes are VMs, as far as their events tell.
+//! Which processes are VMs, as far as their events tell.
 
 use std::collections::HashSet;
 
