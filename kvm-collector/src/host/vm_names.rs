@@ -170,7 +170,9 @@ impl VmNames {
                 start_ticks: None,
                 is_kernel_thread: false,
             };
-            Some((tgid.parse().ok()?, process))
+            let tgid = tgid.parse().ok()?;
+            // The identity of a process whose pid was reused is no pid.
+            (pid_of(tgid) == tgid).then_some((tgid, process))
         };
         Self {
             // A name may end with a carriage return, which `str::lines` would remove.
@@ -295,6 +297,8 @@ mod tests {
         assert_eq!(read.display_name(7).uuid, VmUuid::parse(UUID));
         // A third field that is not a UUID, and a field of a later version.
         let read = VmNames::from_lines(&format!("7\tweb\tx\n8\tdb\t{UUID}\tnew\nx\ty\n"));
+        let too_large = VmNames::from_lines("2888888888\tdb\n");
+        assert_eq!(too_large.count(), 0);
         assert_eq!(read.to_lines(), format!("7\tweb\n8\tdb\t{UUID}\n"));
     }
 

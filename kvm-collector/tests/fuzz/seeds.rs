@@ -104,6 +104,7 @@ pub(crate) fn proc_files() -> Vec<Vec<u8>> {
 pub(crate) fn names() -> Vec<Vec<u8>> {
     [
         "7\tweb-1\n8\tdb\n",
+        "2888888888\tdb\n8888888\t1\n888888888\tdb\n",
         "CPU 3/KVM\nvcpu3\nfc_vcpu 2\nCPU 4294967296/KVM",
     ]
     .map(|text| text.as_bytes().to_vec())
