@@ -94,7 +94,9 @@ impl EventAttr {
             sample_type,
             read_format: u64_at(bytes, 32)?,
             is_sampled: is_frequency || period > 1,
-            is_only_counted: period == 0,
+            // The leader's samples have the counts of its group. Without a group, samples with raw data may be there.
+            is_only_counted: period == 0
+                && (sample_type & sample::READ != 0 || sample_type & sample::RAW == 0),
             period: if is_frequency { 1 } else { period.max(1) },
             sample_id_all: flags & flag::SAMPLE_ID_ALL != 0,
             // `clockid` exists since version 3 (96 bytes).
@@ -263,5 +265,24 @@ impl Cursor<'_> {
     fn skip(&mut self, bytes: u64) -> Option<()> {
         self.offset = self.offset.checked_add(usize::try_from(bytes).ok()?)?;
         (self.offset <= self.body.len()).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_members_of_groups_are_only_counted() {
+        let attr = |sample_type: u64| {
+            let mut bytes = vec![0; 128];
+            bytes[..4].copy_from_slice(&TYPE_TRACEPOINT.to_ne_bytes());
+            bytes[24..32].copy_from_slice(&sample_type.to_ne_bytes());
+            EventAttr::parse(&bytes).expect("an attribute")
+        };
+        let with_events = sample::TIME | sample::RAW;
+        assert!(!attr(with_events).is_only_counted);
+        assert!(attr(with_events | sample::READ).is_only_counted);
+        assert!(attr(sample::TIME).is_only_counted);
     }
 }

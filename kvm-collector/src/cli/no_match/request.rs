@@ -74,7 +74,10 @@ pub(in crate::cli) fn list(names: &[String]) -> String {
     let more = if names.len() > MAX_NAMES { ", ..." } else { "" };
     let shown = |name| OutsideText::new(name).shortened(MAX_WIDTH);
     let first: Vec<_> = names.iter().take(MAX_NAMES).map(shown).collect();
-    format!("{}{more}", first.join(", "))
+    match first.is_empty() {
+        true => "none".to_owned(),
+        false => format!("{}{more}", first.join(", ")),
+    }
 }
 
 /// Returns the most frequent names with their counts: `npf (1,945), hlt (12)`. Counts of equal names are added.
