@@ -38,7 +38,7 @@ mod usage;
 
 use std::{os::unix::ffi::OsStrExt as _, process::ExitCode};
 
-use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     bounds::bound_message,
@@ -115,11 +115,24 @@ impl Command {
     }
 }
 
+/// Maximum number of arguments. Each can be a glob, which is compiled and matched.
+const MAX_ARGUMENTS: usize = 10_000;
+
 impl Cli {
     /// Parses the command line of this process. On an error, prints it and ends the process.
     #[must_use]
     pub fn from_command_line() -> Self {
         let args: Vec<_> = std::env::args_os().collect();
+        // Those of a command after `--` are not this program's.
+        let own = args.iter().take_while(|it| *it != "--").count();
+        if own > MAX_ARGUMENTS {
+            let message = format!(
+                "give at most {MAX_ARGUMENTS} arguments, not {own}: a glob in quotes names many files or VMs\n"
+            );
+            Self::command()
+                .error(ErrorKind::TooManyValues, message)
+                .exit();
+        }
         Self::try_parse_from(&args).unwrap_or_else(|error| {
             // An error quotes arguments, so it is made of arguments that can be shown.
             let shown = args

@@ -2,9 +2,9 @@
 //! (2) from other failures (1).
 
 mod baseline;
-mod closed_outputs;
 mod empty_results;
 mod exits;
+mod limits_and_outputs;
 mod one_recording;
 mod other_commands;
 mod output_suffix;

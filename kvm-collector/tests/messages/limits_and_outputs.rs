@@ -1,4 +1,4 @@
-//! Closed and full outputs.
+//! Closed and full outputs, and limits of arguments and messages.
 
 use std::{
     fs::OpenOptions,
@@ -55,4 +55,15 @@ fn a_message_that_quotes_a_long_argument_is_short() {
     let output = collector(&["exits", "-i", &long]).output().expect("a run");
     assert!(output.stderr.len() < 5000, "{}", output.stderr.len());
     assert!(output.stderr.ends_with(b"...\n"));
+}
+
+#[test]
+fn the_number_of_arguments_is_limited() {
+    let output = collector(&["list", "events"])
+        .args(std::iter::repeat_n("-ekvm_exit", 10_000))
+        .output()
+        .expect("a run");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("at most 10000 arguments"), "{message}");
 }
