@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     check::ensure,
-    process::{FinishedProcess, run_command},
+    process::{FinishedProcess, run_collector, run_command},
     requirements::{Requirement, collector_command, test},
     running_collector::RunningCollector,
     temp_files::TempFile,
@@ -43,7 +43,37 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         test("a_command_of_another_user_is_ended", OTHER_USER, other_user),
         test("what_is_in_force_is_shown", REQUIREMENTS, in_force),
+        test(
+            "a_measurement_leaves_no_process",
+            REQUIREMENTS,
+            no_process_is_left,
+        ),
     ]
+}
+
+/// A container may have no process that reaps the process that lists VMs, so the collector does it itself.
+fn no_process_is_left() -> Result<(), Failed> {
+    let adopt_orphans = |adopts: libc::c_ulong| {
+        // SAFETY: a system call with numbers.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, adopts) }
+    };
+    adopt_orphans(1);
+    let output = run_collector(&["stat", "-d", "50ms"]);
+    let own = std::process::id().to_string();
+    let mut left = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        // A process can end at any time.
+        let stat = fs::read_to_string(entry?.path().join("stat")).unwrap_or_default();
+        if let Some((name, rest)) = stat.rsplit_once(") ")
+            && name.ends_with("(kvm-collector-v")
+            && rest.split(' ').nth(1) == Some(&own)
+        {
+            left.push(stat);
+        }
+    }
+    adopt_orphans(0);
+    output?.expect_code(0)?;
+    ensure(left.is_empty(), || format!("{left:?}"))
 }
 
 /// What a measurement may keep: to list VMs, and to end its command.

@@ -144,6 +144,7 @@ const MEASUREMENT: &[c_long] = &[
     libc::SYS_close_range,
     libc::SYS_pidfd_open,
     libc::SYS_setsid,
+    libc::SYS_shutdown,
     libc::SYS_wait4,
     libc::SYS_waitid,
 ];
