@@ -19,7 +19,7 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the end of the process may take. It may be stopped.
-const END_TIMEOUT: Duration = Duration::from_millis(200);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process that lists VMs. It ends when this is dropped.
 #[derive(Debug)]
