@@ -105,6 +105,12 @@ impl RecordingClock {
         self.phase == Phase::After
     }
 
+    /// Returns whether the requested range starts after the first event of the recording.
+    pub(super) fn starts_late(&self) -> bool {
+        self.first_ns
+            .is_some_and(|first_ns| self.range_ns.0 > first_ns)
+    }
+
     /// Returns the times of the first and of the last event, if the requested range has not started.
     pub(super) fn outside(&self) -> Option<(u64, u64)> {
         let recorded = self.recorded.filter(|_| self.is_before_range())?;

@@ -419,13 +419,16 @@ impl<'a> Player<'a> {
         each: &mut impl FnMut(&StreamItem<'_>, &PlaybackContext<'_>) -> Result<(), E>,
     ) -> Result<(), PlaybackStop<E>> {
         if let Some(start_ns) = step.range_start_ns {
-            self.unattributed_before = self.attribution.unattributed();
-            // What is missing at the end of the recording is not before the range.
-            self.loss = Loss {
-                damaged: u64::from(self.defect.is_some()),
-                ..Loss::default()
-            };
-            self.events = 0;
+            // What is lost before the first selected event is in the range, unless the range starts later.
+            if self.clock.starts_late() {
+                self.unattributed_before = self.attribution.unattributed();
+                // What is missing at the end of the recording is not before the range.
+                self.loss = Loss {
+                    damaged: u64::from(self.defect.is_some()),
+                    ..Loss::default()
+                };
+                self.events = 0;
+            }
             self.emit(&StreamItem::RangeStart { start_ns }, each)?;
         }
         for end_ns in step.interval_ends_ns.into_iter().flatten() {
