@@ -312,6 +312,12 @@ mod tests {
         };
         assert_eq!(period(limits, &[150]), (Some(120), 135, vec![130, 135]));
         assert_eq!(period(limits, &[]), (Some(120), 135, vec![130, 135]));
+        let starts_late = |limits| {
+            play_selected(limits, Some((100, 160)), &[150])
+                .0
+                .starts_late()
+        };
+        assert!(starts_late(limits) && !starts_late(TimeLimits::default()));
         // The clock has not started if there are no events, only losses.
         let (mut clock, ends) = play_selected(every(10), None, &[5, 9]);
         assert_eq!((clock.start_ns(), ends), (None, vec![]));
