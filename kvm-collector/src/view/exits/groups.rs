@@ -158,7 +158,7 @@ impl ExitGroups {
         let reasons = self.reasons.as_ref();
         if reasons.is_none_or(|it| it.iter().any(|code| u64::from(*code) == exits.key.code)) {
             let key = self.event_key(exits);
-            let group = self.groups.entry(self.group_key(exits)).or_default();
+            let group = self.groups.entry(self.group_key(exits, key)).or_default();
             group.totals.merge(exits.totals);
             let (halted_ns, vmm_ns) = (exits.totals.halted_ns, exits.totals.vmm_ns);
             let ns = idle_ns(halted_ns, vmm_ns, || is_halt(key));
@@ -186,14 +186,14 @@ impl ExitGroups {
         }
     }
 
-    fn group_key(&self, exits: &ThreadExits<'_>) -> GroupKey {
+    fn group_key(&self, exits: &ThreadExits<'_>, key: Key) -> GroupKey {
         let VcpuId { tgid, vcpu, tid } = normalize_vcpu_id(exits.vcpu_id);
         let has = |group| self.by.contains(&group);
         GroupKey {
             host: None,
             tgid: has(GroupBy::Vm).then_some(tgid),
             vcpu: has(GroupBy::Vcpu).then_some((vcpu, tid)),
-            key: has(GroupBy::Reason).then(|| self.event_key(exits)),
+            key: has(GroupBy::Reason).then_some(key),
         }
     }
 
