@@ -284,7 +284,6 @@ impl ExitsArgs {
         }
     }
 
-    /// Returns the grouping, without the host.
     /// Returns the recordings, the baseline and the outputs.
     pub(in crate::cli) fn files(&self) -> RecordingFiles {
         let mut inputs = self.input.input.clone();
@@ -297,6 +296,7 @@ impl ExitsArgs {
         }
     }
 
+    /// Returns the grouping, without the host.
     pub(super) fn group_by(&self) -> Vec<GroupBy> {
         let group = |by: &GroupKey| match by {
             GroupKey::Host => None,

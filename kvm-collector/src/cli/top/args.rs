@@ -202,7 +202,6 @@ impl TopArgs {
         })
     }
 
-    /// Starts to count the exits of the running kernel.
     /// Returns the recording.
     pub(in crate::cli) fn files(&self) -> RecordingFiles {
         RecordingFiles {
@@ -211,6 +210,7 @@ impl TopArgs {
         }
     }
 
+    /// Starts to count the exits of the running kernel.
     pub(super) fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
         check_live_interval(Some(self.interval))?;
         let tracefs = open_tracefs()?;
