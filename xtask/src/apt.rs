@@ -9,6 +9,9 @@ use crate::{
     workspace,
 };
 
+/// Seconds to wait while another process uses the package database.
+const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=600";
+
 /// Installs packages. `why` is their purpose, for the message.
 ///
 /// # Errors
@@ -29,7 +32,7 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
         Command::new("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .args(["install", "-y", "-qq", "--no-install-recommends"])
-            .args(["-o", "Dpkg::Use-Pty=0"])
+            .args(["-o", "Dpkg::Use-Pty=0", "-o", LOCK_TIMEOUT])
             .args(packages),
     )
 }
@@ -47,7 +50,7 @@ pub(crate) fn update_once() -> Result<()> {
         return Ok(());
     }
     info!("updating the package lists");
-    process::run(Command::new("apt-get").args(["update", "-qq"]))
+    process::run(Command::new("apt-get").args(["update", "-qq", "-o", LOCK_TIMEOUT]))
 }
 
 /// Returns the names of available packages that match an extended regular expression.

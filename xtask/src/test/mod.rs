@@ -1,5 +1,6 @@
 //! `cargo xtask test`: runs all tests on the host and in VMs, and prints one summary.
 
+mod repeat;
 mod report;
 mod unfinished;
 
@@ -190,11 +191,11 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
         "running the live tests on Linux {} with kvm_amd, in a VM",
         kernel.name()
     );
-    let part = match run_live_tests(&vm, &name, filter, &[], &mut output) {
+    let mut part = match run_live_tests(&vm, &name, filter, &[], &mut output) {
         Ok(part) => part,
         Err(err) => {
             // QEMU does not emulate SVM without errors: now and then a VM hangs or its kernel panics. The remaining
-            // tests get another VM. A test that failed is not repeated.
+            // tests get another VM.
             let unfinished = UnfinishedRun::parse(&output.text());
             info!("{err:#}");
             info!(
@@ -222,8 +223,26 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
             part
         }
     };
+    if filter.is_none() {
+        repeat_failed(&vm, &mut part, &mut output);
+    }
     output.show();
     part
+}
+
+/// Repeats the tests that failed, if they are few.
+fn repeat_failed(vm: &PreparedVm, part: &mut Part, output: &mut Tee) {
+    let mut others = UnfinishedRun::parse(&output.text()).finished;
+    let failed = repeat::failed_tests(part, &others);
+    if failed.is_empty() {
+        return;
+    }
+    info!("repeating in another VM: {}", failed.join(", "));
+    others.retain(|name| !failed.contains(name));
+    match run_live_tests(vm, &part.name, None, &others, output) {
+        Ok(second) => repeat::add_second_results(part, &failed, &second),
+        Err(err) => info!("{err:#}"),
+    }
 }
 
 /// Boots the VM and runs the live tests that match the filter and are not in `done`.
@@ -261,6 +280,9 @@ fn summarize(parts: &[EnvironmentResults], out: &mut dyn Write) -> Result<Counts
     }
     write_times(parts, out)?;
     list(out, "skipped", parts, |part| &part.skips)?;
+    list(out, "failed at first, passed when repeated", parts, |part| {
+        &part.passed_when_repeated
+    })?;
     list(out, "failed", parts, |part| &part.failures)?;
     Ok(total)
 }

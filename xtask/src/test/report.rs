@@ -19,6 +19,8 @@ pub(crate) struct Part {
     pub(crate) groups: Vec<Group>,
     /// Names of the tests that failed.
     pub(crate) failures: Vec<String>,
+    /// Names of the tests that failed at first and passed in another VM.
+    pub(crate) passed_when_repeated: Vec<String>,
     /// `test: reason` for each skipped test.
     pub(crate) skips: Vec<String>,
 }
