@@ -55,5 +55,8 @@ pub use settings::{
 };
 pub use slot::{CountedThread, MAX_SLOTS, SlotCounts, SlotTable, tgid_of, tid_of};
 pub use timing_counters::TimingCounters;
-pub use vcpu_index_reuse::{VcpuIndexReuse, classify_index_reuse, last_thread_index};
+pub use vcpu_index_reuse::{
+    VCPU_RAN_IN_OTHER_THREAD, VCPU_WAS_REPLACED, VcpuIndexReuse, classify_index_reuse,
+    last_thread_index,
+};
 pub use vcpu_thread::{VCPU_UNKNOWN, VcpuThread};

@@ -10,6 +10,14 @@
 
 use crate::VcpuClock;
 
+/// Value of [`VcpuThread::check_vcpu_index`](crate::VcpuThread::check_vcpu_index): another vCPU replaced this one in the
+/// table of the threads that last entered a vCPU.
+pub const VCPU_WAS_REPLACED: u32 = 1;
+
+/// Value of [`VcpuThread::check_vcpu_index`](crate::VcpuThread::check_vcpu_index): another thread entered the vCPU. That
+/// thread may have ended since, and its entry may be free or belong to a third thread.
+pub const VCPU_RAN_IN_OTHER_THREAD: u32 = 2;
+
 /// Meaning of an entry to a vCPU index that another thread of the process entered last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VcpuIndexReuse {

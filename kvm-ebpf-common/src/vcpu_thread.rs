@@ -29,10 +29,9 @@ pub struct VcpuThread {
     /// 1 if another VM of the same process has a vCPU with this index, which runs at the same time.
     /// See [`VcpuIndexReuse::OtherVm`](crate::VcpuIndexReuse::OtherVm).
     pub shares_vcpu_index: u32,
-    /// 1 if the next `kvm_entry` has to check whether the vCPU has moved to this thread.
-    ///
-    /// Set if another thread entered the vCPU, or if another vCPU replaced this one in the table of
-    /// the threads that last entered a vCPU.
+    /// Not 0 if the next `kvm_entry` has to check whether the vCPU has moved to this thread:
+    /// [`VCPU_RAN_IN_OTHER_THREAD`](crate::VCPU_RAN_IN_OTHER_THREAD) or
+    /// [`VCPU_WAS_REPLACED`](crate::VCPU_WAS_REPLACED).
     pub check_vcpu_index: u32,
     /// Explicit padding.
     pub padding: u32,

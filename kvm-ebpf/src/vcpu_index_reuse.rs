@@ -3,7 +3,10 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use kvm_ebpf_common::{VcpuIndexReuse, classify_index_reuse, last_thread_index};
+use kvm_ebpf_common::{
+    VCPU_RAN_IN_OTHER_THREAD, VCPU_WAS_REPLACED, VcpuIndexReuse, classify_index_reuse,
+    last_thread_index,
+};
 
 use crate::{
     maps::LAST_THREAD_OF_VCPU,
@@ -36,6 +39,7 @@ pub(crate) fn set_last_thread(index: u32) {
     let Some(mut entry) = thread_entry::at(index) else {
         return;
     };
+    let ran_in_other_thread = entry.check_vcpu_index == VCPU_RAN_IN_OTHER_THREAD;
     entry.check_vcpu_index = 0;
     let table_index = last_thread_index(entry.tgid(), entry.vcpu, mask);
     let Some(last) = LAST_THREAD_OF_VCPU.get_ptr_mut(table_index) else {
@@ -47,8 +51,9 @@ pub(crate) fn set_last_thread(index: u32) {
         && previous != index + 1
         && let Some(mut previous) = thread_entry::at(previous - 1)
     {
-        // Otherwise the previous entry is free, or belongs to another vCPU with the same table index.
+        let mut check = VCPU_WAS_REPLACED;
         if previous.has_same_vcpu_index(&entry) {
+            check = VCPU_RAN_IN_OTHER_THREAD;
             match classify_index_reuse(&previous.clock, previous.ended != 0) {
                 VcpuIndexReuse::OtherVm => {
                     entry.shares_vcpu_index = 1;
@@ -56,9 +61,13 @@ pub(crate) fn set_last_thread(index: u32) {
                 }
                 VcpuIndexReuse::Moved => discard_open_exit(&mut entry),
             }
+        } else if ran_in_other_thread {
+            // The thread that ran the vCPU has ended, and user space has freed its entry. Or another vCPU with the same
+            // table index was entered since.
+            discard_open_exit(&mut entry);
         }
         // SAFETY: in the value of the map. This is the only field of an entry that other threads write.
-        unsafe { write_volatile(&raw mut previous.check_vcpu_index, 1) };
+        unsafe { write_volatile(&raw mut previous.check_vcpu_index, check) };
     }
     // SAFETY: as above.
     unsafe { write_volatile(last, index + 1) };

@@ -3,6 +3,7 @@
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
     thread,
+    time::Duration,
 };
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -79,6 +80,18 @@ pub(crate) fn run_in_turns(vcpu: VcpuFd, turns_each: u32) -> Result<(), Failed> 
     let own = thread::spawn(move || run_received(turns_each, &first, &to_second));
     own.join().map_err(|_| "a thread panicked")??;
     other.join().map_err(|_| "a thread panicked")?
+}
+
+/// Runs a vCPU in this thread, then in another one that ends, and some time later in this thread again.
+pub(crate) fn run_after_another_thread_ended(
+    mut vcpu: VcpuFd,
+    pause: Duration,
+) -> Result<(), Failed> {
+    run(&mut vcpu, 3)?;
+    let other = thread::spawn(move || run(&mut vcpu, 3).map(|()| vcpu));
+    let mut vcpu = other.join().map_err(|_| "a thread panicked")??;
+    thread::sleep(pause);
+    run(&mut vcpu, 3)
 }
 
 /// Runs a vCPU in new threads, one after the other. Each of them calls `KVM_RUN` `runs` times.

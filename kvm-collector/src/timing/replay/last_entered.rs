@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::{VcpuClock, VcpuIndexReuse, classify_index_reuse};
+use kvm_ebpf_common::{VCPU_RAN_IN_OTHER_THREAD, VcpuClock, VcpuIndexReuse, classify_index_reuse};
 
 use super::{
     exit_recorder::ExitRecorder,
@@ -58,7 +58,7 @@ impl LastEntered {
             if decision == VcpuIndexReuse::Moved
                 && let Some(previous) = previous
             {
-                previous.state.check_vcpu_index = 1;
+                previous.state.check_vcpu_index = VCPU_RAN_IN_OTHER_THREAD;
             }
             if let Some(thread) = threads.get_mut(index) {
                 match decision {

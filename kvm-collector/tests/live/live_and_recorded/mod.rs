@@ -8,6 +8,8 @@ mod moving_vcpu;
 mod preempted;
 mod selectors;
 
+use std::time::Duration;
+
 use libtest_mimic::Trial;
 
 use self::{
@@ -19,7 +21,7 @@ use self::{
     selectors::live_equals_recorded,
 };
 use crate::{
-    endless_vm::{run_in_new_threads, run_in_turns},
+    endless_vm::{run_after_another_thread_ended, run_in_new_threads, run_in_turns},
     exits::REQUIREMENTS,
     requirements::test,
 };
@@ -68,6 +70,16 @@ pub(crate) fn tests() -> Vec<Trial> {
             "live_equals_recorded_if_new_threads_run_a_vcpu",
             REQUIREMENTS,
             || live_equals_recorded_while_vcpu_moves(|vm| run_in_new_threads(vm.vcpu(0)?, 20, 10)),
+        ),
+        test(
+            "live_equals_recorded_if_a_vcpu_returns_from_an_ended_thread",
+            REQUIREMENTS,
+            // Meanwhile the collector frees the table entry of the ended thread.
+            || {
+                live_equals_recorded_while_vcpu_moves(|vm| {
+                    run_after_another_thread_ended(vm.vcpu(0)?, Duration::from_secs(1))
+                })
+            },
         ),
     ]
 }
