@@ -21,7 +21,7 @@ use super::{
     several::{self, SeveralRecordings},
     stop::{OverheadArgs, StopArgs, check_live_interval, parse_interval},
     text_heading::TextHeading,
-    tracefs::{find_kvm_format, open_tracefs},
+    tracefs::{find_kvm_format, open_tracefs_with_kvm},
     usage::bail_usage,
 };
 use crate::{
@@ -85,7 +85,7 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         Inputs::Several(paths) => return run_several(&args, &paths, global),
     }
     check_live_interval(args.interval)?;
-    let tracefs = open_tracefs()?;
+    let tracefs = open_tracefs_with_kvm(args.target.no_wait)?;
     let mut out = args.output.open(&[], args.interval.is_some())?;
     let overhead = args.overhead.start()?;
     let selection = args.target.for_running_kernel()?;

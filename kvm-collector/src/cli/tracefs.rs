@@ -1,11 +1,16 @@
 //! Opens tracefs and reads event formats of the running kernel.
 
+use std::{thread, time::Duration};
+
 use anyhow::{anyhow, bail};
 
 use crate::{
     host::privileges::{self, Barrier},
-    tracefs::{EventName, Format, Tracefs},
+    tracefs::{EventName, EventsError, Format, Tracefs},
 };
+
+/// How often to check whether the kvm module has been loaded.
+const MODULE_POLL: Duration = Duration::from_millis(100);
 
 /// Opens tracefs of the running kernel. Mounts it if necessary.
 pub(super) fn open_tracefs() -> anyhow::Result<Tracefs> {
@@ -18,6 +23,30 @@ pub(super) fn open_tracefs() -> anyhow::Result<Tracefs> {
         Some(barrier) => anyhow!("cannot use tracefs: {barrier}"),
         None => error.into(),
     })
+}
+
+/// Opens tracefs of the running kernel, and waits until the kvm module is loaded.
+///
+/// # Errors
+/// If tracefs cannot be used. If the module is not loaded and `no_wait` is set.
+pub(super) fn open_tracefs_with_kvm(no_wait: bool) -> anyhow::Result<Tracefs> {
+    let tracefs = open_tracefs()?;
+    let mut is_waiting = false;
+    loop {
+        match tracefs.kvm_events() {
+            Err(error @ EventsError::KvmNotLoaded(_)) if !no_wait => {
+                if !is_waiting {
+                    log::warn!("{error}; waiting for it (--no-wait makes this an error)");
+                    is_waiting = true;
+                }
+                thread::sleep(MODULE_POLL);
+            }
+            events => {
+                events?;
+                return Ok(tracefs);
+            }
+        }
+    }
 }
 
 /// Reads the format of an event of the `kvm` system. Returns `None` if this kernel does not have the

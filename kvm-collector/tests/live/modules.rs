@@ -1,4 +1,4 @@
-//! The collector without tracefs, without privileges, without KVM, and while KVM is unloaded. These tests run only in the
+//! The collector without tracefs, without privileges, without KVM, and while KVM is loaded and unloaded. These tests run only in the
 //! disposable VM, and restore its state.
 
 use std::{
@@ -11,8 +11,8 @@ use std::{
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::{ensure, ensure_equal},
-    counts::check_intervals_sum,
+    check::{ensure, ensure_equal, get_number},
+    counts::{check_intervals_sum, event_count},
     errors::run_as_nobody,
     guest::Guest,
     process::run_collector,
@@ -43,6 +43,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             no_privileges,
         ),
         test("kvm_not_loaded_is_an_error", REQUIREMENTS, kvm_not_loaded),
+        test(
+            "the_collector_waits_until_kvm_is_loaded",
+            REQUIREMENTS,
+            kvm_loaded_later,
+        ),
         test(
             "counting_continues_after_kvm_was_unloaded",
             REQUIREMENTS,
@@ -127,13 +132,48 @@ fn kvm_not_loaded() -> Result<(), Failed> {
     unload("kvm_amd")?;
     unload("kvm")?;
     for command in ["stat", "exits", "trace"] {
-        run_collector(&[command, "-d", "100ms"])?
+        run_collector(&[command, "--no-wait", "-d", "100ms"])?
             .expect_code(1)?
             .expect_message(&["modprobe kvm_amd"])?;
     }
     run_collector(&["guest"])?
         .expect_code(1)?
         .expect_message(&["/dev/kvm", "modprobe kvm_amd"])?;
+    Ok(())
+}
+
+/// The collector waits for KVM, and says so.
+fn kvm_loaded_later() -> Result<(), Failed> {
+    const COMMANDS: [&[&str]; 2] = [
+        &["stat", "--json", "-e", "kvm_userspace_exit"],
+        &["exits", "--json", "--kind", "userspace"],
+    ];
+    let _restore = Restore(load_kvm);
+    resident_vm::close();
+    unload("kvm_amd")?;
+    unload("kvm")?;
+    let starting = COMMANDS.map(|args| thread::spawn(|| RunningCollector::start(args)));
+    thread::sleep(Duration::from_secs(2));
+    ensure(starting.iter().all(|it| !it.is_finished()), || {
+        "a collector did not wait".into()
+    })?;
+    load_kvm();
+    let mut collectors = Vec::new();
+    for starting in starting {
+        collectors.push(starting.join().map_err(|_| "a thread panicked")??);
+    }
+    let guest = Guest::prepare(&["-k", "io", "-n", "300"])?.run()?;
+    for (collector, args) in collectors.into_iter().zip(COMMANDS) {
+        let output = collector.end()?.expect_code(0)?;
+        let report = output
+            .expect_message(&["kvm module is not loaded", "waiting for it", "--no-wait"])?
+            .report()?;
+        let count = match args[0] {
+            "stat" => event_count(&report, "kvm:kvm_userspace_exit")?,
+            _ => get_number(&report, "count")?,
+        };
+        ensure_equal(args[0], count, guest.userspace_exits()?)?;
+    }
     Ok(())
 }
 

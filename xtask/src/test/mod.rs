@@ -280,9 +280,12 @@ fn summarize(parts: &[EnvironmentResults], out: &mut dyn Write) -> Result<Counts
     }
     write_times(parts, out)?;
     list(out, "skipped", parts, |part| &part.skips)?;
-    list(out, "failed at first, passed when repeated", parts, |part| {
-        &part.passed_when_repeated
-    })?;
+    list(
+        out,
+        "failed at first, passed when repeated",
+        parts,
+        |part| &part.passed_when_repeated,
+    )?;
     list(out, "failed", parts, |part| &part.failures)?;
     Ok(total)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{
     super::{
         event_formats::EventFormats, global::GlobalOptions, no_match, origin, sandbox,
-        stop::check_live_interval, tracefs::open_tracefs,
+        stop::check_live_interval, tracefs::open_tracefs_with_kvm,
     },
     args::ExitsArgs,
 };
@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     check_live_interval(args.interval)?;
-    let tracefs = open_tracefs()?;
+    let tracefs = open_tracefs_with_kvm(args.target.no_wait)?;
     let timing = TimingRequest {
         host_isa: host::kvm::isa(),
         ..args.timing_request(&EventFormats::Kernel(&tracefs))?

@@ -24,7 +24,7 @@ use super::{
         QUEUE_BYTES, parse_file_bytes, parse_memory_bytes, parse_queue_bytes, parse_ring_bytes,
     },
     stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
-    tracefs::{find_kvm_format, open_tracefs},
+    tracefs::{find_kvm_format, open_tracefs_with_kvm},
     usage::bail_usage,
 };
 use crate::{
@@ -159,7 +159,7 @@ pub(in crate::cli) async fn run(
     if args.rotate.is_some() && args.max_size.is_none() && args.flight_recorder.is_none() {
         bail_usage!("--rotate needs --max-size or --flight-recorder");
     }
-    let tracefs = open_tracefs()?;
+    let tracefs = open_tracefs_with_kvm(args.target.no_wait)?;
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;

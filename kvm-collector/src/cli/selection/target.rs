@@ -35,9 +35,11 @@ pub(in crate::cli) struct TargetArgs {
     #[arg(long = "vm", value_name = "GLOB", value_parser = GlobList::parse)]
     vms: Vec<GlobList>,
 
-    /// Fail if a glob of --vm matches no running VM
-    #[arg(long, requires = "vms")]
-    no_wait: bool,
+    /// Fail if a glob of --vm matches no running VM, or if the kvm module is not loaded
+    ///
+    /// By default, the command waits for them.
+    #[arg(long)]
+    pub(in crate::cli) no_wait: bool,
 
     /// Select vCPUs by index; lists and ranges work (0-3,8)
     #[arg(long = "vcpu", value_name = "N", value_delimiter = ',', value_parser = parse_range)]

@@ -18,7 +18,7 @@ use crate::{
         selection::TargetArgs,
         stop::{check_live_interval, parse_duration, parse_interval, saturating_ns},
         timing,
-        tracefs::open_tracefs,
+        tracefs::open_tracefs_with_kvm,
     },
     model::{EventKind, UnknownKind, VMEXIT},
     source::{Live, LiveOptions, PlaybackOptions, Recording, TimeLimits},
@@ -213,7 +213,7 @@ impl TopArgs {
     /// Starts to count the exits of the running kernel.
     pub(super) fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
         check_live_interval(Some(self.interval))?;
-        let tracefs = open_tracefs()?;
+        let tracefs = open_tracefs_with_kvm(self.target.no_wait)?;
         let selection = self.target.for_running_kernel()?;
         Ok(Live::start(LiveOptions {
             logs_programs: global.ebpf_log,

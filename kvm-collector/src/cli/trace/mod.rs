@@ -15,7 +15,7 @@ use super::{
     origin,
     recording::{self, SelectedRecording},
     sandbox::{self, RecordingFiles},
-    tracefs::{find_kvm_format, open_tracefs},
+    tracefs::{find_kvm_format, open_tracefs_with_kvm},
     usage::bail_usage,
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(in crate::cli) async fn run(
     if let Some(path) = args.input.find_one("trace")? {
         return run_recorded(&args, &path, global);
     }
-    let tracefs = open_tracefs()?;
+    let tracefs = open_tracefs_with_kvm(args.target.no_wait)?;
     let mut selection = args.target.for_running_kernel()?;
     let exit = find_kvm_format(&tracefs, "kvm_exit")?;
     selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
