@@ -134,7 +134,7 @@ impl Sums {
                     "count",
                     "open",
                     "untimed",
-                    "time_ns",
+                    "total_ns",
                     "idle_ns",
                     "kernel_ns",
                     "vmm_ns",
@@ -150,9 +150,9 @@ impl Sums {
                 for cause in row["causes"].as_array().into_iter().flatten() {
                     let name = format!("{id} cause {}", cause["cause"]);
                     self.add_number(name.clone(), &cause["at_least"]);
-                    self.add_number(format!("{name} time"), &cause["time_ns"]);
+                    self.add_number(format!("{name} time"), &cause["total_ns"]);
                 }
-                if row["time_ns"].as_u64() > Some(0) {
+                if row["total_ns"].as_u64() > Some(0) {
                     for (field, merge) in [
                         ("min_ns", u64::min as fn(u64, u64) -> u64),
                         ("max_ns", u64::max),

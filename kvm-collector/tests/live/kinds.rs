@@ -220,7 +220,7 @@ fn same_time() -> Result<(), Failed> {
         get_number(&by_port, "open")?,
         get_number(&by_reason, "open")?,
     )?;
-    for field in ["time_ns", "vmm_ns"] {
+    for field in ["total_ns", "vmm_ns"] {
         let sum = |report: &Value| -> Result<u64, Failed> {
             get_list(report, "rows")?
                 .iter()
@@ -300,7 +300,7 @@ fn slow_exits() -> Result<(), Failed> {
             .iter()
             .map(|part| get_number(line, part))
             .sum::<Result<_, _>>()?;
-        let time = get_number(line, "time_ns")?;
+        let time = get_number(line, "duration_ns")?;
         ensure_equal("the sum of the parts", parts, time)?;
         ensure(time > 15_000_000, || format!("not slow: {line}"))?;
         if line["cause"]
@@ -352,7 +352,7 @@ fn intervals() -> Result<(), Failed> {
         for row in get_list(line, "rows")? {
             let sum = sums.entry(get_number(row, "reason_code")?).or_default();
             sum.0 += get_number(row, "count")?;
-            sum.1 += get_number(row, "time_ns")?;
+            sum.1 += get_number(row, "total_ns")?;
             let timed: u64 = get_list(row, "histogram")?
                 .iter()
                 .map(|bucket| get_number(bucket, "count"))
@@ -383,7 +383,7 @@ fn intervals() -> Result<(), Failed> {
         ensure_equal(
             "the time of all intervals",
             time,
-            get_number(row, "time_ns")?,
+            get_number(row, "total_ns")?,
         )?;
         if let Some(&(min, max)) = extremes.get(&code) {
             let of_total = (get_number(row, "min_ns")?, get_number(row, "max_ns")?);

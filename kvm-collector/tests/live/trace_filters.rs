@@ -146,8 +146,9 @@ impl Trace {
 
     /// Returns the events of the guest with this name.
     fn of_guest(&self, name: &str) -> Vec<&Value> {
-        let is_selected =
-            |event: &&Value| event["pid"] == self.guest["pid"] && event["event"] == name;
+        let is_selected = |event: &&Value| {
+            event["pid"] == self.guest["pid"] && event["event"] == format!("kvm:{name}")
+        };
         self.events.iter().filter(is_selected).collect()
     }
 
@@ -160,9 +161,9 @@ impl Trace {
                 continue;
             }
             let (tid, time_ns) = (get_number(event, "tid")?, get_number(event, "time_ns")?);
-            if event["event"] == "kvm_exit" {
+            if event["event"] == "kvm:kvm_exit" {
                 open_exits.insert(tid, time_ns);
-            } else if event["event"] == "kvm_entry" {
+            } else if event["event"] == "kvm:kvm_entry" {
                 durations.extend(open_exits.remove(&tid).map(|exit_ns| time_ns - exit_ns));
             }
         }

@@ -346,8 +346,8 @@ fn list_shows_what_a_recording_has() {
     let hlt = |isa: &str, name: &str, code: u64| {
         let found = reasons
             .iter()
-            .find(|it| it["isa"] == isa && it["name"] == name);
-        assert_eq!(found.expect("a reason")["code"], code);
+            .find(|it| it["isa"] == isa && it["reason"] == name);
+        assert_eq!(found.expect("a reason")["reason_code"], code);
     };
     hlt("svm", "hlt", 0x78);
     hlt("vmx", "HLT", 12);

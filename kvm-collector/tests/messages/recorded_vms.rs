@@ -27,11 +27,8 @@ fn vms(args: &[&str]) -> Vec<(String, u64)> {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let vms = json["vms"].as_array().expect("VMs");
     let id = |vm: &serde_json::Value| {
-        let name = [&vm["name"], &vm["vm"]]
-            .into_iter()
-            .find_map(|it| it.as_str());
         (
-            name.expect("a name").to_owned(),
+            vm["vm"].as_str().expect("a name").to_owned(),
             vm["pid"].as_u64().expect("a pid"),
         )
     };

@@ -83,13 +83,13 @@ impl ListedRecording {
 #[derive(Debug, Serialize)]
 pub(super) struct Event {
     pub(super) event: String,
-    pub(super) fields: Vec<String>,
+    pub(super) field_names: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct RecordedVm {
-    pub(super) name: String,
-    pub(super) uuid: Option<VmUuid>,
+    pub(super) vm: String,
+    pub(super) vm_uuid: Option<VmUuid>,
     pub(super) pid: u32,
 }
 
@@ -98,8 +98,8 @@ pub(super) struct RecordedVm {
 pub(super) struct Reason {
     /// `vmx`, `svm` or `arm64`.
     pub(super) isa: &'static str,
-    pub(super) code: u32,
-    pub(super) name: String,
+    pub(super) reason_code: u32,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,7 +107,7 @@ pub(super) struct Kind {
     pub(super) kind: String,
     /// The event that is counted, and the fields by which.
     pub(super) event: String,
-    pub(super) fields: Vec<String>,
+    pub(super) field_names: Vec<String>,
 }
 
 impl Listing {
@@ -200,7 +200,11 @@ impl Listing {
             let vms = pids.into_iter().filter(|pid| names.is_vm(*pid));
             let vm = |pid| {
                 let VmName { name, uuid } = names.vm_name(pid);
-                RecordedVm { name, uuid, pid }
+                RecordedVm {
+                    vm: name,
+                    vm_uuid: uuid,
+                    pid,
+                }
             };
             listing.recorded_vms = Some(vms.map(vm).collect());
             listing.recording = Some(ListedRecording::new(origin, Some(summary.period_ns)));
@@ -225,7 +229,7 @@ fn host_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
 fn event(format: &Format) -> Event {
     Event {
         event: format.event_name().to_string(),
-        fields: format.fields.iter().map(|it| it.name.clone()).collect(),
+        field_names: format.fields.iter().map(|it| it.name.clone()).collect(),
     }
 }
 
@@ -239,11 +243,16 @@ fn reasons(exit: Option<&Format>, isa: Option<u32>) -> Vec<Reason> {
     };
     let mut reasons = Vec::new();
     for isa in isas {
-        reasons.extend(names.of_isa(isa).into_iter().map(|(code, name)| Reason {
-            isa: names.isa_name(isa),
-            code,
-            name,
-        }));
+        reasons.extend(
+            names
+                .of_isa(isa)
+                .into_iter()
+                .map(|(reason_code, reason)| Reason {
+                    isa: names.isa_name(isa),
+                    reason_code,
+                    reason,
+                }),
+        );
     }
     reasons
 }
@@ -252,10 +261,10 @@ fn kinds() -> Vec<Kind> {
     let by_reason = Kind {
         kind: VMEXIT.to_owned(),
         event: "kvm:kvm_exit".to_owned(),
-        fields: vec!["exit_reason".to_owned()],
+        field_names: vec!["exit_reason".to_owned()],
     };
     let builtin = EventKind::builtin_kinds().into_iter().map(|kind| Kind {
-        fields: [Some(kind.code_field), kind.subcode_field]
+        field_names: [Some(kind.code_field), kind.subcode_field]
             .into_iter()
             .flatten()
             .collect(),

@@ -36,7 +36,7 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
         heading(out, &format!("{}:", plural(events.len() as u64, "event")))?;
         let rows = events
             .iter()
-            .map(|it| [it.event.clone(), it.fields.join(" ")]);
+            .map(|it| [it.event.clone(), it.field_names.join(" ")]);
         write_columns(rows.collect(), out)?;
     }
     if let Some(VmList { vms, unreadable }) = &listing.vms {
@@ -74,9 +74,9 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             writeln!(
                 out,
                 "  {} (pid {}{})",
-                OutsideText::new(&vm.name).as_name(),
+                OutsideText::new(&vm.vm).as_name(),
                 vm.pid,
-                uuid_text(vm.uuid)
+                uuid_text(vm.vm_uuid)
             )?;
         }
     }
@@ -86,8 +86,8 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             &format!("{}:", plural(reasons.len() as u64, "exit reason")),
         )?;
         let rows = reasons.iter().map(|it| {
-            let code = format!("{:#x}", it.code);
-            [format!("{} {code:>10}", it.isa), it.name.clone()]
+            let code = format!("{:#x}", it.reason_code);
+            [format!("{} {code:>10}", it.isa), it.reason.clone()]
         });
         write_columns(rows.collect(), out)?;
     }
@@ -97,7 +97,7 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             "kinds (or the field of any kvm event, such as kvm_eoi.vector):",
         )?;
         let rows = kinds.iter().map(|it| {
-            let event = format!("{} by {}", it.event, it.fields.join(" and "));
+            let event = format!("{} by {}", it.event, it.field_names.join(" and "));
             [it.kind.clone(), event]
         });
         write_columns(rows.collect(), out)?;
@@ -225,7 +225,7 @@ mod tests {
     fn columns_are_aligned_by_width() {
         let event = |name: &str| Event {
             event: name.to_owned(),
-            fields: vec!["a".to_owned(), "b\x07".to_owned()],
+            field_names: vec!["a".to_owned(), "b\x07".to_owned()],
         };
         let listing = Listing {
             events: Some(vec![event("kvm:データ"), event("kvm:kvm_entry")]),

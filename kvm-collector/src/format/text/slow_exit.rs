@@ -64,11 +64,11 @@ pub fn write_slow_exit(
 ) -> io::Result<()> {
     let unix_ns = origin
         .wall_offset_ns
-        .and_then(|offset_ns| offset_ns.checked_add(row.end_ns));
+        .and_then(|offset_ns| offset_ns.checked_add(row.end_ns()));
     let end = unix_ns
         .and_then(local_time::date_and_time)
         .unwrap_or_else(|| {
-            let (seconds, ns) = (row.end_ns / 1_000_000_000, row.end_ns % 1_000_000_000);
+            let (seconds, ns) = (row.end_ns() / 1_000_000_000, row.end_ns() % 1_000_000_000);
             format!("{seconds}.{:06}", ns / 1000)
         });
     let vcpu = vcpu_name(row.vcpu, Some(row.tid)).unwrap_or_default();
@@ -76,8 +76,8 @@ pub fn write_slow_exit(
         out,
         "{INDENT}{end} {}, vCPU {vcpu}: {} took {}",
         vm_name(&row.vm, row.pid, as_text),
-        OutsideText::new(&with_name(&row.what, row.what_name.as_deref())),
-        duration(row.time_ns)
+        OutsideText::new(&with_name(row.label(), row.key_name.as_deref())),
+        duration(row.duration_ns)
     )?;
     let parts = [
         ("kernel", row.kernel_ns),
