@@ -339,13 +339,13 @@ impl ExitsArgs {
     }
 
     /// Returns the key for a percentile. [`check_options`](super::conflicts::check_options) ensures that a
-    /// percentile other than the 50th and 99th is requested.
+    /// percentile other than the 50th and 99th is requested. A comparison can be sorted only by the 99th.
     fn percentile_key(&self, percent: f64) -> SortKey {
         let index = self.percentiles.iter().position(|it| *it == percent);
         match index {
             Some(index) => SortKey::Percentile(index),
-            None if percent < 99.0 => SortKey::P50,
-            None => SortKey::P99,
+            None if percent == 99.0 => SortKey::P99,
+            None => SortKey::P50,
         }
     }
 

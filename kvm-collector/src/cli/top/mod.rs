@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -31,13 +31,11 @@ use crate::{
     tui::{self, Mailbox, Screen},
     view::TopReading,
 };
+use args::OpenedRecording;
 pub(super) use args::TopArgs;
-use args::{OpenedRecording, Sort};
 
 pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if matches!(args.sort, Sort::Preempted) && !args.preempt && args.input.is_none() {
-        bail_usage!("--sort preempted needs --preempt: give both");
-    }
+    args.check_options()?;
     args.input = Inputs::find_one(args.input.as_slice(), "top")?;
     // Before the terminal, so that an unknown kind is always reported.
     args.counted_kind()?;
@@ -48,7 +46,7 @@ pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<Ex
         };
     }
     if !io::stdout().is_terminal() {
-        bail!(
+        bail_usage!(
             "stdout is not a terminal: use `kvm-collector top --once` to print one interval as text, or `kvm-collector exits -I 1s` to print one report per second"
         );
     }
@@ -61,7 +59,7 @@ pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<Ex
 fn show_running_kernel(args: &TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let mut live = args.start(global)?;
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
-    let (interval, duration) = (args.interval, args.duration);
+    let (interval, duration) = (args.interval(), args.duration);
     show(
         args,
         global,
@@ -81,7 +79,7 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
         playback,
         replay,
     } = args.open(path)?;
-    let pace = Duration::try_from_secs_f64(args.interval.as_secs_f64() / args.speed);
+    let pace = Duration::try_from_secs_f64(args.interval().as_secs_f64() / args.speed);
     let pace = pace.unwrap_or(Duration::MAX);
     let (target, file) = (args.target.clone(), path.to_owned());
     let preempt_watched = replay.timing.switch.is_some();
@@ -146,7 +144,7 @@ where
 async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let mut live = args.start(global)?;
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
-    let duration = args.duration.unwrap_or(args.interval);
+    let duration = args.duration.unwrap_or_else(|| args.interval());
     let reading = session::top::read_once(&mut live, duration).await?;
     if print(&args, global, args.preempt, reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
