@@ -342,6 +342,16 @@ fn list_shows_what_a_recording_has() {
     assert_eq!(all["events"][0]["event"], "kvm:kvm_entry");
     assert_eq!(all["events"].as_array().map(Vec::len), Some(2));
     assert_eq!(all["vms"][0]["pid"], TGID);
+    assert_eq!(all["vms"][0]["events"], 40);
+    assert_eq!(all["vms"][0]["vcpus"][0]["index"], 0);
+    assert_eq!(all["vms"][0]["vcpus"][0]["tid"], TGID);
+    let exits = list(&["vms", "-e", "kvm_exit"]);
+    assert_eq!(exits["vms"][0]["events"], 20);
+    let text = run(&["list", "vms", "-i", file]).stdout;
+    let text = String::from_utf8(text).expect("UTF-8");
+    assert!(text.contains(": 40 events\n    vCPU 0  tid "), "{text}");
+    let part = list(&["vms", "--from", "0s", "--until", "10us"]);
+    assert_eq!(part["vms"][0]["events"], 10);
     assert_eq!(list(&["vms", "-e", "kvm_exit"])["vms"][0]["pid"], TGID);
     let reasons = list(&["reasons"]);
     let reasons = reasons["reasons"].as_array().expect("reasons");

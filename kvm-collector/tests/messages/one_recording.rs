@@ -8,7 +8,7 @@ use crate::{
 
 #[test]
 fn a_time_range_needs_a_recording() {
-    for command in ["stat", "exits", "trace", "list"] {
+    for command in ["stat", "exits", "trace", "top", "list"] {
         for option in ["--from", "--until"] {
             check(
                 &[command, option, "1s"],

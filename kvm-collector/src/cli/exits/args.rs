@@ -128,7 +128,8 @@ pub(in crate::cli) struct ExitsArgs {
     /// Show these columns of numbers (count,time,p99), in this order
     ///
     /// By default, all usual columns that fit into the width of the terminal are shown. In a file or
-    /// a pipe, all of them are. idle, in-progress and untimed are shown only if requested here.
+    /// a pipe, all of them are. Requested columns are always shown, even if the lines become wider
+    /// than the terminal. idle, in-progress and untimed are shown only if requested here.
     #[arg(
         long,
         value_name = "COLUMN",

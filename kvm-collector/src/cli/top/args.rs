@@ -17,6 +17,7 @@ use crate::{
         sandbox::RecordingFiles,
         selection::TargetArgs,
         stop::{check_live_interval, parse_duration, parse_interval, saturating_ns},
+        time_range::RangeArgs,
         timing,
         tracefs::open_tracefs,
         usage::bail_usage,
@@ -40,7 +41,9 @@ use crate::{
   kvm-collector top --once -d 5s                  print five seconds as text and exit
   kvm-collector top --sort p99 --preempt          also show preempted time
   kvm-collector top --kind mmio                   by address; also pio, msr, userspace, ...
-  kvm-collector top -i perf.data                  play a recording; Space pauses")]
+  kvm-collector top -i perf.data                  play a recording; Space pauses
+  kvm-collector top -i perf.data --once --from 10s --until 12s
+                                                  print a part of a recording")]
 pub(in crate::cli) struct TopArgs {
     /// Play a recording instead of reading the running kernel; - is stdin
     ///
@@ -80,13 +83,16 @@ pub(in crate::cli) struct TopArgs {
 
     /// Stop after this time (10s, 1h) [default: until q]
     ///
-    /// In a recording, the time starts at its first event.
+    /// In a recording, the time starts at its first event, or at --from.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     pub(super) duration: Option<Duration>,
 
     /// Time between two updates (100ms, 5s) [default: 1s]; the keys + and - change it
     #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_interval, help_heading = "Duration")]
     pub(super) interval: Option<Duration>,
+
+    #[command(flatten)]
+    pub(super) range: RangeArgs,
 
     /// Play a recording N times as fast
     #[arg(long, value_name = "N", default_value = "1", requires = "input", conflicts_with = "once",
@@ -193,6 +199,7 @@ impl TopArgs {
         if matches!(self.sort, Sort::Preempted) && !self.preempt && self.input.is_none() {
             bail_usage!("--sort preempted needs --preempt: give both");
         }
+        self.range.check_has_input(self.input.is_some())?;
         if self.once && self.interval.is_some() {
             bail_usage!(
                 "-I cannot be used with --once, which prints one report: use -d for the time that it covers"
@@ -275,13 +282,14 @@ impl TopArgs {
         recording.select_events(&selected);
         replay.is_sampled = recording.is_sampled(&selected);
         let interval = (!self.once).then_some(self.interval());
+        let limits = TimeLimits {
+            duration_ns: self.duration.map(saturating_ns),
+            interval_ns: interval.map(saturating_ns),
+            ..TimeLimits::default()
+        };
         let playback = PlaybackOptions {
             selection: self.target.for_recording()?,
-            limits: TimeLimits {
-                duration_ns: self.duration.map(saturating_ns),
-                interval_ns: interval.map(saturating_ns),
-                ..TimeLimits::default()
-            },
+            limits: self.range.apply(limits, recording.metadata(), path)?,
             without_raw: false,
         };
         Ok(OpenedRecording {

@@ -19,6 +19,7 @@ use super::{
     inputs::Inputs,
     named_output::open_stdout,
     no_match::{self, RecordingSelection},
+    output::stdout_width,
     recording, sandbox,
     usage::bail_usage,
 };
@@ -81,7 +82,8 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
     } = args.open(path)?;
     let pace = Duration::try_from_secs_f64(args.interval().as_secs_f64() / args.speed);
     let pace = pace.unwrap_or(Duration::MAX);
-    let (target, file) = (args.target.clone(), path.to_owned());
+    let (target, range, file) = (args.target.clone(), args.range.clone(), path.to_owned());
+    let wall_offset_ns = recording.metadata().wall_offset_ns();
     let preempt_watched = replay.timing.switch.is_some();
     let summary = show(
         args,
@@ -90,8 +92,10 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
         move |runtime, controls, output| {
             let _runtime = runtime.enter();
             let player = TopPlayer::new(pace, controls, output)?;
-            let check =
-                move |summary: &RecordingSummary| target.check_all_seen(&summary.processes, &file);
+            let check = move |summary: &RecordingSummary| {
+                range.check(summary, wall_offset_ns, &file)?;
+                target.check_all_seen(&summary.processes, &file)
+            };
             Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
         },
     )?;
@@ -161,8 +165,10 @@ fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow
     } = args.open(path)?;
     let shows_progress = !global.quiet;
     let preempt_watched = replay.timing.switch.is_some();
+    let wall_offset_ns = recording.metadata().wall_offset_ns();
     let (reading, summary) =
         session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
+    args.range.check(&summary, wall_offset_ns, path)?;
     recording::report_end(&summary, &args.target, path)?;
     if print(args, global, preempt_watched, reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
@@ -184,6 +190,9 @@ enum Printed {
     Nothing,
 }
 
+/// Width of the text of `--once` if it is not limited.
+const DEFAULT_COLUMNS: u16 = 120;
+
 /// Prints a reading as text.
 fn print(
     args: &TopArgs,
@@ -194,8 +203,9 @@ fn print(
     let mut app = args.app(global, preempt_watched, (0, 0));
     app.add_reading(reading);
     let mut out = open_stdout()?;
-    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
-    tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
+    let columns =
+        stdout_width().map_or(DEFAULT_COLUMNS, |it| u16::try_from(it).unwrap_or(u16::MAX));
+    tui::print(&mut app, columns, &mut out)?;
     io::Write::flush(&mut out)?;
     Ok(match app.is_empty() {
         true => Printed::Nothing,
