@@ -1,21 +1,23 @@
 //! Breaks text into lines that fit into a width.
 
-use super::OutsideText;
+use std::ops::ControlFlow;
+
+use super::escape::for_each_piece;
 
 /// Splits text into lines of at most `max_width` columns. The first line starts with `first`, which is shown as it is, the others
 /// with `rest`. A longer word gets a line of its own. The text may be from outside: it is escaped.
 #[must_use]
 pub fn wrap(first: &str, text: &str, rest: &str, max_width: Option<usize>) -> Vec<String> {
-    let text = OutsideText::new(text).escaped();
+    let text = escaped(text);
     let max_width = max_width.unwrap_or(usize::MAX);
     let mut lines = Vec::new();
     let mut line = first.to_owned();
-    let mut width = OutsideText::new(first).width();
+    let mut width = width_of(first);
     let mut has_word = false;
     for word in text.split(' ') {
-        let word_width = OutsideText::new(word).width();
+        let word_width = width_of(word);
         if has_word && width.saturating_add(1 + word_width) > max_width {
-            width = OutsideText::new(rest).width();
+            width = width_of(rest);
             lines.push(std::mem::replace(&mut line, rest.to_owned()));
             has_word = false;
         }
@@ -29,6 +31,26 @@ pub fn wrap(first: &str, text: &str, rest: &str, max_width: Option<usize>) -> Ve
     }
     lines.push(line);
     lines
+}
+
+/// Returns a text with escapes.
+fn escaped(text: &str) -> String {
+    let mut shown = String::new();
+    let _ = for_each_piece(text.as_bytes(), |piece, _| {
+        shown.push_str(piece);
+        ControlFlow::Continue(())
+    });
+    shown
+}
+
+/// Returns the number of columns of the terminal that a text with escapes needs.
+fn width_of(text: &str) -> usize {
+    let mut width = 0;
+    let _ = for_each_piece(text.as_bytes(), |_, columns| {
+        width += columns;
+        ControlFlow::Continue(())
+    });
+    width
 }
 
 #[cfg(test)]

@@ -353,7 +353,7 @@ fn all_recordings_of_a_directory_or_a_glob_are_read() {
         let message = String::from_utf8_lossy(&output.stderr);
         let reads_all = inputs.contains(&directory);
         assert_eq!(
-            message.contains("readme.txt is not a perf.data file"),
+            message.contains("readme.txt: no recording, but text"),
             reads_all,
             "{message}"
         );

@@ -207,7 +207,7 @@ mod tests {
         table.write(TextStyle::default(), &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "  VM                    reason         exits\n  databas... (pid 1234)  EPT_MISCONFIG     12\n"
+            "  VM                    reason         exits\n  databa... (pid 1234)  EPT_MISCONFIG     12\n"
         );
         let mut table = TextTable::new(&["recording"], 0..1).keep_end(0..1);
         table.add_row(["hosts/of/a/rack/a.data".to_owned()]);
