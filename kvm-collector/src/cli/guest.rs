@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::number::parse_number;
-use super::stop::parse_time;
+use super::{stop::parse_time, usage::bail_usage};
 use crate::format::units;
 use crate::guest::{
     Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown,
@@ -63,9 +63,9 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_any_number)]
     spin: u32,
 
-    /// Set the APIC timer to this time for kind `timer`; its hlt lasts this long
-    #[arg(long, value_name = "TIME", default_value = "200us", value_parser = parse_time)]
-    timer: Duration,
+    /// Set the APIC timer to this time for kind `timer`; its hlt lasts this long [default: 200us]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    timer: Option<Duration>,
 
     /// Pin vCPU threads to these CPUs, in round-robin order
     #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = parse_any_number)]
@@ -98,6 +98,9 @@ struct Report<'a> {
     report: &'a GuestReport,
 }
 
+/// Time of the APIC timer if `--timer` is not given.
+const DEFAULT_TIMER: Duration = Duration::from_micros(200);
+
 fn parse_any_number(text: &str) -> Result<u32, String> {
     parse_number(text, 0..=u32::MAX)
 }
@@ -115,6 +118,9 @@ fn parse_vcpus(text: &str) -> Result<u32, String> {
 /// # Errors
 /// If the guest cannot be created or does not run as planned.
 pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
+    if args.timer.is_some() && !args.kind.contains(&Kind::Timer) {
+        bail_usage!("--timer sets the timer of kind `timer`: add timer to --kind");
+    }
     let plan = Plan {
         kinds: args.kind,
         exits: args.exits,
@@ -123,7 +129,7 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
         vcpus: args.vcpus,
         sleep: args.sleep.unwrap_or_default(),
         spin: args.spin,
-        timer: args.timer,
+        timer: args.timer.unwrap_or(DEFAULT_TIMER),
         cpus: args.cpu,
     };
     let out = &mut io::stdout().lock();

@@ -4,7 +4,10 @@ use std::{collections::HashMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{files::read_line, process::proc_dir, task::Stat, vcpu_thread::kvm_run_fd, vm::Vm, vm_identity::VmUuid};
+use super::{
+    files::read_line, process::proc_dir, task::Stat, vcpu_thread::kvm_run_fd, vm::Vm,
+    vm_identity::VmUuid,
+};
 
 /// What a vCPU thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -353,7 +353,7 @@ fn all_recordings_of_a_directory_or_a_glob_are_read() {
         let message = String::from_utf8_lossy(&output.stderr);
         let reads_all = inputs.contains(&directory);
         assert_eq!(
-            message.contains("readme.txt is not a perf.data file"),
+            message.contains("readme.txt: no recording, but text"),
             reads_all,
             "{message}"
         );
@@ -401,11 +401,16 @@ fn all_recordings_of_a_directory_or_a_glob_are_read() {
     }
     let output = run(&args, &[directory]);
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("skipped: 18 more files in "), "{message}");
+    assert!(message.contains("skipped 18 more files in "), "{message}");
+    let skipped = message.lines().filter(|it| it.contains(": skipped "));
+    for line in skipped {
+        let rest = line.replace(directory.to_str().expect("UTF-8"), "");
+        assert!(rest.len() <= 80, "a long warning: {line}");
+    }
     assert_eq!(message.lines().count(), 5, "{message}");
     // A file that is named must be a recording.
     let output = run(&args, &[files[0].path(), &readme]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

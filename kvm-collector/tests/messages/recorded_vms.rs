@@ -77,11 +77,11 @@ fn messages_name_one_vm_and_agree_about_other_processes() {
         for command in commands {
             let args = [command, &["-i", file]].concat();
             let named = [&args[..], &["--vm", "nope"]].concat();
-            check(&named, 1, &[&format!("{events}\n")]);
+            check(&named, 2, &[&format!("{events}\n")]);
             for other in recorder.clone() {
                 let message = format!("no events of process {other} in");
                 let by_pid = [&args[..], &["-p", &other]].concat();
-                check(&by_pid, 1, &[&message, &events]);
+                check(&by_pid, 2, &[&message, &events]);
             }
         }
         assert!(fs::read(&out).is_err(), "{name}: no report is written");

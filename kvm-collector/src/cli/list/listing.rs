@@ -1,22 +1,22 @@
 //! Collects what `list` prints, from the running kernel or from a recording.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::recorded_vms::{ProcessCounter, RecordedVm};
 use crate::{
     cli::{
         origin,
         recording::warn_if_damaged,
-        selection::{EventArgs, TargetArgs},
+        selection::EventArgs,
         time_range::RangeArgs,
         tracefs::{find_kvm_format, open_tracefs},
     },
     host::{self, namespaces, vm::VmList},
-    model::{EventKind, StreamItem, VMEXIT, VmName, VmUuid},
+    model::{EventKind, StreamItem, VMEXIT},
     source::{PlaybackOptions, Recording, TimeLimits},
-    timing::Selection,
     tracefs::{Format, ReasonNames},
     view::{ReportInput, ReportOrigin, SelectedBy},
 };
@@ -48,7 +48,7 @@ pub(super) struct Listing {
     pub(super) events: Option<Vec<Event>>,
     #[serde(flatten)]
     pub(super) vms: Option<VmList>,
-    /// The VMs of a recording, which does not contain their vCPU threads.
+    /// The VMs of a recording.
     #[serde(rename = "vms", skip_serializing_if = "Option::is_none")]
     pub(super) recorded_vms: Option<Vec<RecordedVm>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,13 +84,6 @@ impl ListedRecording {
 pub(super) struct Event {
     pub(super) event: String,
     pub(super) field_names: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct RecordedVm {
-    pub(super) vm: String,
-    pub(super) vm_uuid: Option<VmUuid>,
-    pub(super) pid: u32,
 }
 
 /// An exit reason.
@@ -171,42 +164,24 @@ impl Listing {
         } else {
             recording.select_events(&selected);
             recording.identify_vms();
+            recording.identify_vcpus();
             let options = PlaybackOptions {
-                // Processes are only collected if they select. Those in a range are collected here.
-                selection: match range.is_empty() {
-                    true => TargetArgs::any_vm().for_recording()?,
-                    false => Selection::default(),
-                },
-                without_raw: false,
                 limits: range.apply(TimeLimits::default(), recording.metadata(), path)?,
+                ..PlaybackOptions::default()
             };
             let wall_offset_ns = recording.metadata().wall_offset_ns();
-            let mut in_range = BTreeSet::new();
+            let mut processes = ProcessCounter::new(&selected);
             let summary = recording.play(&options, |item, context| {
                 if let StreamItem::Event(event) = item
                     && !context.is_before_range
                 {
-                    in_range.insert(event.tgid);
+                    processes.add(event, context.vcpu);
                 }
                 Ok::<_, anyhow::Error>(())
             })?;
             warn_if_damaged(&summary, path);
             range.check(&summary, wall_offset_ns, path)?;
-            let names = &summary.names;
-            let pids: Vec<_> = match range.is_empty() {
-                true => summary.processes.iter().map(|it| it.pid).collect(),
-                false => in_range.into_iter().collect(),
-            };
-            let vms = pids.into_iter().filter(|pid| names.is_vm(*pid));
-            let vm = |pid| {
-                let VmName { name, uuid } = names.vm_name(pid);
-                RecordedVm {
-                    vm: name,
-                    vm_uuid: uuid,
-                    pid,
-                }
-            };
-            listing.recorded_vms = Some(vms.map(vm).collect());
+            listing.recorded_vms = Some(processes.vms(&summary, !range.is_empty()));
             listing.recording = Some(ListedRecording::new(origin, Some(summary.period_ns)));
         }
         Ok(listing)

@@ -141,8 +141,11 @@ fn times(row: &ExitRow, preempt_watched: bool, out: &mut impl Write) -> io::Resu
     if preempt_watched {
         sortable::time(row.preempted_ns, out)?;
     }
-    for ns in [row.min_ns, row.mean_ns, row.max_ns, row.p50_ns, row.p99_ns] {
+    for ns in [row.min_ns, row.mean_ns, row.max_ns] {
         sortable::time(ns, out)?;
+    }
+    for ns in [row.p50_ns, row.p99_ns] {
+        sortable::percentile(ns, out)?;
     }
     Ok(())
 }
