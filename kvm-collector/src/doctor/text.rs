@@ -29,16 +29,20 @@ pub fn write_text(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()>
     for command in &diagnosis.commands {
         write_command(out, command, width)?;
     }
-    let names: Vec<_> = diagnosis
-        .commands
-        .iter()
-        .filter(|command| command.works())
-        .map(|command| command.command)
-        .collect();
-    match diagnosis.usable {
-        true => writeln!(out, "\nkvm-collector can work here: {}.", names.join(", ")),
-        false => writeln!(out, "\nkvm-collector cannot work here."),
+    if !diagnosis.usable {
+        return writeln!(out, "\nkvm-collector cannot work here.");
     }
+    let names = |has: fn(&CommandCheck) -> bool| {
+        let commands = diagnosis.commands.iter().filter(|&it| has(it));
+        commands.map(|it| it.command).collect::<Vec<_>>().join(", ")
+    };
+    let works = names(CommandCheck::works);
+    writeln!(out, "\nkvm-collector can work here: {works}.")?;
+    let untried = names(|it| it.status == Status::Skip);
+    if !untried.is_empty() {
+        writeln!(out, "It is unknown whether these work: {untried}.")?;
+    }
+    Ok(())
 }
 
 fn write_command(out: &mut impl Write, command: &CommandCheck, width: usize) -> io::Result<()> {
