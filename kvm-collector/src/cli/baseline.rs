@@ -119,7 +119,7 @@ mod tests {
         );
         assert_eq!(
             error("/dev/zero", None),
-            "cannot compare with /dev/zero: line 1 has more than 64 MiB"
+            "cannot compare with /dev/zero: line 1 is not text"
         );
         assert!(error("/", None).contains("directory"));
         assert!(error("/dev/null", Some(SortKey::Max)).contains("--sort"));

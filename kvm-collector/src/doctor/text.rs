@@ -29,16 +29,21 @@ pub fn write_text(
     for command in &diagnosis.commands {
         write_command(out, command, &lines)?;
     }
-    let names: Vec<_> = diagnosis
-        .commands
-        .iter()
-        .filter(|command| command.works())
-        .map(|command| command.command)
-        .collect();
-    let result = match diagnosis.usable {
-        true => format!("kvm-collector can work here: {}.", names.join(", ")),
+    let names = |has: fn(&CommandCheck) -> bool| {
+        let commands = diagnosis.commands.iter().filter(|&it| has(it));
+        commands.map(|it| it.command).collect::<Vec<_>>().join(", ")
+    };
+    let untried = names(|it| it.status == Status::Skip);
+    let mut result = match diagnosis.usable {
+        true => format!(
+            "kvm-collector can work here: {}.",
+            names(CommandCheck::works)
+        ),
         false => "kvm-collector cannot work here.".to_owned(),
     };
+    if diagnosis.usable && !untried.is_empty() {
+        result += &format!(" It is unknown whether these work: {untried}.");
+    }
     writeln!(out)?;
     write_lines(wrap("", &result, "", max_width), out)
 }

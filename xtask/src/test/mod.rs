@@ -165,7 +165,8 @@ fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<EnvironmentRes
             .with_file(&built.live_tests, LIVE_IN_VM)
             .with_extra(PERF)
             .with_extra(TMUX)
-            .with_extra(LOCALE);
+            .with_extra(LOCALE)
+            .with_extra_program("util-linux", "usr/bin/setpriv");
         prepared.push((kernel, PreparedVm::fetch(vm), Tee::new(index == 0)));
     }
     let parts = thread::scope(|scope| {

@@ -61,9 +61,13 @@ impl PreparedVm {
             .iter()
             .map(|name| Package::fetch(name))
             .collect::<Result<Vec<_>>>()?;
-        for name in &config.extras {
+        for extra in &config.extras {
+            let name = &extra.package;
             match Package::fetch(name) {
-                Ok(package) => packages.push(package),
+                Ok(package) => packages.push(match &extra.program {
+                    Some(program) => package.with_only(program),
+                    None => package,
+                }),
                 Err(err) => info!("continuing without {name}: {err:#}"),
             }
         }

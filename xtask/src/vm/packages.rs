@@ -25,6 +25,8 @@ pub(crate) struct Package {
     own: PathBuf,
     /// Files of its dependencies. Only linked libraries are copied, because all files would fill the VM's memory.
     dependencies: PathBuf,
+    /// The only file of the package that is copied, a program; `None`: all files are copied.
+    program: Option<PathBuf>,
 }
 
 impl Package {
@@ -39,18 +41,28 @@ impl Package {
         Ok(Self {
             own: cache.join("own"),
             dependencies: cache.join("dependencies"),
+            program: None,
         })
+    }
+
+    /// Returns the package with only one of its files, a program.
+    pub(super) fn with_only(self, program: &Path) -> Self {
+        let program = Some(self.own.join(program));
+        Self { program, ..self }
     }
 
     /// Adds the files of the package, the libraries that its programs need, and their loader.
     pub(super) fn add_to(&self, archive: &mut Archive) -> Result<()> {
-        for entry in fs::read_dir(&self.own)? {
-            let folder = PathBuf::from(entry?.file_name());
-            if self.own.join(&folder).is_dir() {
-                add_tree(archive, &self.own, &folder)?;
+        let programs = match &self.program {
+            Some(program) => {
+                let name = program.file_name().unwrap_or_default().to_string_lossy();
+                // Busybox may have a command of the same name in this folder, and the first file of a path is used.
+                add_file(archive, program, &format!("bin/{name}"))?;
+                vec![program.clone()]
             }
-        }
-        for program in find_programs(&self.own)? {
+            None => self.add_all_files(archive)?,
+        };
+        for program in programs {
             for library in self.find_libraries(&program)? {
                 let guest = library
                     .strip_prefix(&self.dependencies)
@@ -65,6 +77,17 @@ impl Package {
             }
         }
         add_file(archive, &self.find_loader()?, LOADER)
+    }
+
+    /// Adds all files of the package, and returns its programs.
+    fn add_all_files(&self, archive: &mut Archive) -> Result<Vec<PathBuf>> {
+        for entry in fs::read_dir(&self.own)? {
+            let folder = PathBuf::from(entry?.file_name());
+            if self.own.join(&folder).is_dir() {
+                add_tree(archive, &self.own, &folder)?;
+            }
+        }
+        find_programs(&self.own)
     }
 
     /// Returns the shared libraries of a program, as its dynamic loader resolves them.
