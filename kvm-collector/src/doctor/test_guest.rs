@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bounds::read_system_file;
-use crate::guest::{Guest, GuestError, Kind, Plan};
+use crate::guest::{Guest, GuestError, Plan};
 use crate::host::process;
 
 const EVENTS: [&str; 3] = ["kvm_userspace_exit", "kvm_exit", "kvm_entry"];
@@ -81,7 +81,6 @@ pub fn run(tracefs: Option<&Path>) -> Result<EventCounts, TestGuestError> {
     let tracefs = tracefs.ok_or(TestGuestError::NoTracefs)?;
     let own_id = kernel_tid(std::process::id())?;
     let plan = Plan {
-        kinds: vec![Kind::Io, Kind::Cpuid],
         exits: 50,
         ..Plan::default()
     };
