@@ -198,13 +198,18 @@ mod tests {
     #[test]
     fn a_kind_may_have_another_event_on_another_architecture() {
         let events = |name| -> Vec<_> {
-            let kinds = EventKind::from_name(name).expect(name).of_all_architectures();
+            let kinds = EventKind::from_name(name)
+                .expect(name)
+                .of_all_architectures();
             kinds.into_iter().map(|kind| kind.event).collect()
         };
         assert_eq!(events("hypercall"), ["kvm_hypercall", "kvm_hvc_arm64"]);
         assert_eq!(events("mmio"), ["kvm_mmio"]);
         assert_eq!(events("kvm_eoi.vector"), ["kvm_eoi"]);
-        assert_eq!(kind_names().iter().filter(|it| **it == "hypercall").count(), 1);
+        assert_eq!(
+            kind_names().iter().filter(|it| **it == "hypercall").count(),
+            1
+        );
     }
 
     #[test]

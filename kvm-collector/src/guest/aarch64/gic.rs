@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use kvm_bindings::{
     KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
     KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
-    KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device,
-    kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
+    KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
+    kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
 };
 use kvm_ioctls::{DeviceFd, VmFd};
 
@@ -81,11 +81,21 @@ impl Devices {
         };
         let init = u64::from(KVM_DEV_ARM_VGIC_CTRL_INIT);
         set(gic, KVM_DEV_ARM_VGIC_GRP_CTRL, init, &0_u64)?;
-        set(gic, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, GICD_CTLR, &ENABLE_GROUP_1)?;
+        set(
+            gic,
+            KVM_DEV_ARM_VGIC_GRP_DIST_REGS,
+            GICD_CTLR,
+            &ENABLE_GROUP_1,
+        )?;
         for vcpu in (0..vcpus).map(affinity) {
             let registers = [(GICR_IGROUPR0, u32::MAX), (GICR_ISENABLER0, VIRTUAL_TIMER)];
             for (register, value) in registers {
-                set(gic, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, vcpu | register, &value)?;
+                set(
+                    gic,
+                    KVM_DEV_ARM_VGIC_GRP_REDIST_REGS,
+                    vcpu | register,
+                    &value,
+                )?;
             }
             let registers = [
                 (SystemRegister::ICC_PMR_EL1, LOWEST_PRIORITY),

@@ -1,8 +1,7 @@
 //! Texts for users that depend on the architecture.
 
 /// How to get a `/dev/kvm`.
-pub const NO_KVM: &str =
-    "KVM needs a kernel that was started at EL2; its messages say why it is missing (`dmesg | grep -i kvm`)";
+pub const NO_KVM: &str = "KVM needs a kernel that was started at EL2; its messages say why it is missing (`dmesg | grep -i kvm`)";
 
 /// Description of the command `guest`.
 pub const GUEST: &str = "\
@@ -24,4 +23,5 @@ This one makes KVM emulate the interrupt controller: wfi (until the timer expire
 pub const MODES: &str = "Processor mode of the guest: el1";
 
 /// Description of the option `--timer`.
-pub const TIMER: &str = "Set the virtual timer to this time for kind `wfi`; its halt lasts this long";
+pub const TIMER: &str =
+    "Set the virtual timer to this time for kind `wfi`; its halt lasts this long";

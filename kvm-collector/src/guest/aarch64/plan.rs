@@ -10,8 +10,7 @@ use crate::guest::{GuestError, Plan};
 const MIN_TIMER: Duration = Duration::from_micros(1);
 const MAX_TIMER: Duration = Duration::from_secs(8);
 
-const LARGE_PAGES: &str =
-    "the guest needs a host kernel with pages of 4 KiB: with larger ones, its number of page faults is not known";
+const LARGE_PAGES: &str = "the guest needs a host kernel with pages of 4 KiB: with larger ones, its number of page faults is not known";
 
 impl Plan {
     /// Returns whether the VMs need an in-kernel interrupt controller.

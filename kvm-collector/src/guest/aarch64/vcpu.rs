@@ -73,19 +73,22 @@ pub(in crate::guest) fn handle_exit(
 ) -> Result<Next, GuestError> {
     let (reason, next) = match exit {
         // Pages without memory are aligned, so the offset identifies the purpose of a write.
-        VcpuExit::MmioWrite(address, _) => ("KVM_EXIT_MMIO", match address % PAGE {
-            BOOT_OFFSET => Next::Booted,
-            DIRTY_OFFSET => {
-                vm.read_dirty_log(vcpu)?;
-                Next::Run
-            }
-            END_OFFSET if vm.devices.end_vcpu() => {
-                add_power_off(report);
-                Next::Run
-            }
-            END_OFFSET => Next::End,
-            _ => Next::Run,
-        }),
+        VcpuExit::MmioWrite(address, _) => (
+            "KVM_EXIT_MMIO",
+            match address % PAGE {
+                BOOT_OFFSET => Next::Booted,
+                DIRTY_OFFSET => {
+                    vm.read_dirty_log(vcpu)?;
+                    Next::Run
+                }
+                END_OFFSET if vm.devices.end_vcpu() => {
+                    add_power_off(report);
+                    Next::Run
+                }
+                END_OFFSET => Next::End,
+                _ => Next::Run,
+            },
+        ),
         VcpuExit::MmioRead(_, data) => {
             data.fill(0);
             ("KVM_EXIT_MMIO", Next::Run)
