@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     bounds::read_system_file,
-    guest::{Guest, GuestError, Kind, Plan},
+    guest::{Guest, GuestError, Plan},
     probe::ThreadCounter,
 };
 
@@ -88,7 +88,6 @@ impl TestGuestError {
 pub fn run(tracefs: Option<&Path>) -> Result<EventCounts, TestGuestError> {
     let tracefs = tracefs.ok_or(TestGuestError::NoTracefs)?;
     let plan = Plan {
-        kinds: vec![Kind::Io, Kind::Cpuid],
         exits: 50,
         ..Plan::default()
     };

@@ -19,7 +19,7 @@ pub(crate) struct Vm {
     pub(crate) packages: Vec<String>,
     /// Optional packages: left out, with a message, if they cannot be fetched.
     pub(crate) extras: Vec<Extra>,
-    /// Load [`Machine::kvm_module`] at boot. Otherwise `modprobe` in the VM loads it.
+    /// Load [`Machine::kvm_module`] at boot, if there is one. Otherwise `modprobe` in the VM loads it.
     pub(crate) kvm: bool,
     /// Mount tracefs at `/sys/kernel/tracing`.
     pub(crate) tracefs: bool,

@@ -13,7 +13,8 @@ use super::{
     files::{add_file, add_tree},
 };
 use crate::{
-    apt,
+    apt::Packages,
+    architecture::Architecture,
     process::{self, info},
     workspace,
 };
@@ -31,7 +32,17 @@ pub(crate) struct Package {
 
 impl Package {
     /// Returns a package from the cache, or downloads it.
-    pub(crate) fn fetch(name: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If it cannot be downloaded, or is for a foreign architecture: only the package's own loader finds the libraries of its
+    /// programs.
+    pub(crate) fn fetch(name: &str, architecture: Architecture) -> Result<Self> {
+        if architecture != Architecture::Amd64 {
+            bail!(
+                "packages with programs cannot be prepared for {}",
+                architecture.debian_name()
+            );
+        }
         let cache = workspace::target("vm/packages").join(name);
         if !cache.exists() {
             let unpacked = workspace::temporary_path(&cache, "unpacked");
@@ -127,8 +138,8 @@ const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const LIBRARY_DIRS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 fn download(name: &str, dir: &Path) -> Result<()> {
-    apt::update_once()?;
-    let closure = apt::closure(name)?;
+    let packages = Packages::of(Architecture::Amd64)?;
+    let closure = packages.closure(name)?;
     let (own, dependencies): (Vec<_>, Vec<_>) =
         closure.into_iter().partition(|package| package == name);
     if own.is_empty() {
@@ -138,8 +149,8 @@ fn download(name: &str, dir: &Path) -> Result<()> {
         "fetching {name} and the {} packages it depends on (once)",
         dependencies.len()
     );
-    apt::unpack(&own, &dir.join("own"))?;
-    apt::unpack(&dependencies, &dir.join("dependencies"))
+    packages.unpack(&own, &dir.join("own"))?;
+    packages.unpack(&dependencies, &dir.join("dependencies"))
 }
 
 /// Returns the dynamically linked programs of an unpacked package.

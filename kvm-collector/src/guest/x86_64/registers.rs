@@ -2,8 +2,9 @@
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
-use super::layout::Layout;
-use super::{Mode, Plan, interrupts, irqchip};
+use super::mode::Mode;
+use super::{interrupts, irqchip};
+use crate::guest::{Plan, layout::Layout};
 
 const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;

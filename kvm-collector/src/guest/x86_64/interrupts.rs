@@ -10,8 +10,9 @@
 
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 
-use super::layout::{Layout, PAGE};
-use super::{Mode, Plan};
+use super::mode::Mode;
+use crate::guest::Plan;
+use crate::guest::layout::{Layout, PAGE};
 
 /// Vector of #GP, which the kind `exception` causes.
 pub(super) const GP_VECTOR: u8 = 13;

@@ -5,15 +5,20 @@
 //! and the address of the next page to touch in ebp.
 
 use super::interrupts::{self, APIC_VECTOR, Handlers};
-use super::layout::{Layout, PAGE};
+use super::isa::Isa;
+use super::kind::Kind;
+use super::mode::Mode;
 use super::ports::{BOOT_PORT, DIRTY_PORT, END_PORT, IO_PORT, IOAPIC_PORT, IRQ_PORT, MSI_PORT};
 use super::registers::CR4_PAE;
-use super::{GuestError, Isa, Kind, Mode, Plan};
+use crate::guest::layout::{Layout, PAGE};
+use crate::guest::{GuestError, Plan};
 
 /// Machine check status. KVM always emulates this MSR, and writing 0 to it has no side effects.
 const MSR_IA32_MCG_STATUS: u32 = 0x17a;
 /// Hypercall that has no effect.
 const KVM_HC_VAPIC_POLL_IRQ: u32 = 1;
+
+const NO_HYPERCALL: &str = "hypercall exits are not possible: this processor has neither vmx nor svm (KVM virtualizes in software)";
 
 /// MSR that neither processors nor KVM implement.
 const MSR_NONEXISTENT: u32 = 0x4b56_4dff;
@@ -115,7 +120,7 @@ impl Assembler {
                 match isa {
                     Some(Isa::Svm) => self.emit(&[0x0f, 0x01, 0xd9]), // vmmcall
                     Some(Isa::Vmx) => self.emit(&[0x0f, 0x01, 0xc1]), // vmcall
-                    None => return Err(GuestError::NoHypercall),
+                    None => return Err(GuestError::ImpossiblePlan(NO_HYPERCALL)),
                 }
             }
             Kind::PageFault => {

@@ -1,0 +1,21 @@
+//! Addresses of the guest that exist only on arm64.
+
+use crate::guest::layout::Layout;
+
+/// Guest-physical address at which the memory begins, as in other VMMs.
+pub(in crate::guest) const RAM_START: u64 = 0x4000_0000;
+/// Number of pages that a vCPU touches just by running.
+pub(in crate::guest) const MAX_BOOT_PAGES: u64 = 1;
+
+/// Offset in [`Layout::mmio_write_page`] to which a vCPU writes when it has started.
+pub(super) const BOOT_OFFSET: u64 = 0x10;
+/// Offset to which a vCPU writes at the end of its program.
+pub(super) const END_OFFSET: u64 = 0x20;
+/// A write to this offset makes user space read the dirty log of the vCPU's written page.
+pub(super) const DIRTY_OFFSET: u64 = 0x30;
+
+impl Layout {
+    pub(super) fn code_page(&self, vcpu: u32) -> u64 {
+        self.boot_page(vcpu, 0)
+    }
+}

@@ -1,0 +1,22 @@
+//! The guest on x86-64.
+
+mod code;
+pub mod help;
+mod interrupts;
+mod irqchip;
+mod isa;
+mod kind;
+mod layout;
+mod mode;
+mod plan;
+mod ports;
+mod registers;
+mod vcpu;
+
+pub use isa::Isa;
+pub use kind::Kind;
+pub use mode::Mode;
+
+pub(super) use irqchip::Devices;
+pub(super) use layout::{MAX_BOOT_PAGES, RAM_START};
+pub(super) use vcpu::{HostCpu, handle_exit, init_vcpu, read_progress, write_program};
