@@ -73,6 +73,9 @@ pub enum GuestError {
         "hypercall exits are not possible: this processor has neither vmx nor svm (KVM virtualizes in software)"
     )]
     NoHypercall,
+    /// The plan has `xsetbv`, but KVM offers guests no XSAVE.
+    #[error("xsetbv exits are not possible: KVM offers guests no XSAVE on this processor")]
+    NoXsave,
     /// The APIC timer does not support this time.
     #[error("the timer of the guest must be between 1us and 8s, not {requested:?}")]
     TimerOutOfRange {

@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::Isa;
 
-/// Guest operation that causes one VM exit per step (see [`Kind::steps`]).
+/// Guest operation that causes one VM exit per step (see [`Kind::steps`]) in each round. Only
+/// [`Kind::TripleFault`] happens once.
 ///
 /// Kinds that use in-kernel interrupt controllers ([`Kind::needs_irqchip`]) also interrupt the guest.
 /// This may cause additional exits (`interrupt`, `vintr`, `EXTERNAL_INTERRUPT`, `INTERRUPT_WINDOW`).
@@ -37,6 +38,13 @@ pub enum Kind {
     PageFault,
     /// `wbinvd`: handled in the kernel.
     Wbinvd,
+    /// `invd`: skipped by the kernel.
+    Invd,
+    /// `xsetbv` that enables only the x87 state: handled in the kernel.
+    Xsetbv,
+    /// `ud2`: KVM intercepts #UD, finds nothing to emulate and injects #UD; the handler skips the
+    /// instruction.
+    Ud,
     /// `wrmsr` of an MSR that does not exist: KVM injects #GP, and the handler skips the instruction.
     Exception,
     /// Write to CR4 that toggles the bit MCE.
@@ -66,11 +74,14 @@ pub enum Kind {
     Ioapic,
     /// `out` that makes user space send a message-signalled interrupt to this vCPU, then EOI.
     Msi,
+    /// `int3` without an interrupt descriptor table, which shuts the vCPU down. It happens once, after
+    /// the end of the program.
+    TripleFault,
 }
 
 impl Kind {
     /// All kinds, in the order of the enum.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Io,
         Self::IoRead,
         Self::Cpuid,
@@ -82,6 +93,9 @@ impl Kind {
         Self::Hypercall,
         Self::PageFault,
         Self::Wbinvd,
+        Self::Invd,
+        Self::Xsetbv,
+        Self::Ud,
         Self::Exception,
         Self::Cr,
         Self::Pvclock,
@@ -94,6 +108,7 @@ impl Kind {
         Self::Irq,
         Self::Ioapic,
         Self::Msi,
+        Self::TripleFault,
     ];
 
     /// Returns the name on the command line and in reports.
@@ -111,6 +126,9 @@ impl Kind {
             Self::Hypercall => "hypercall",
             Self::PageFault => "page-fault",
             Self::Wbinvd => "wbinvd",
+            Self::Invd => "invd",
+            Self::Xsetbv => "xsetbv",
+            Self::Ud => "ud",
             Self::Exception => "exception",
             Self::Cr => "cr",
             Self::Pvclock => "pvclock",
@@ -123,6 +141,7 @@ impl Kind {
             Self::Irq => "irq",
             Self::Ioapic => "ioapic",
             Self::Msi => "msi",
+            Self::TripleFault => "triple-fault",
         }
     }
 
@@ -149,8 +168,18 @@ impl Kind {
             Self::Hypercall => &[Self::Hypercall],
             Self::PageFault => &[Self::PageFault],
             Self::Wbinvd => &[Self::Wbinvd],
+            Self::Invd => &[Self::Invd],
+            Self::Xsetbv => &[Self::Xsetbv],
+            Self::Ud => &[Self::Ud],
+            Self::TripleFault => &[Self::TripleFault],
             Self::Cr => &[Self::Cr],
         }
+    }
+
+    /// Returns whether this kind happens once per vCPU, however many rounds there are.
+    #[must_use]
+    pub const fn happens_once(self) -> bool {
+        matches!(self, Self::TripleFault)
     }
 
     /// Returns whether the VM needs in-kernel interrupt controllers. It has them only if a kind of its
@@ -180,6 +209,7 @@ impl Kind {
             }
             Self::Mmio | Self::MmioRead => Some("KVM_EXIT_MMIO"),
             Self::Hlt => Some("KVM_EXIT_HLT"),
+            Self::TripleFault => Some("KVM_EXIT_SHUTDOWN"),
             _ => None,
         }
     }
@@ -199,6 +229,10 @@ impl Kind {
             (Isa::Svm, Self::Hlt) => "hlt",
             (Isa::Svm, Self::Hypercall) => "hypercall",
             (Isa::Svm, Self::Wbinvd) => "wbinvd",
+            (Isa::Svm, Self::Invd) => "invd",
+            (Isa::Svm, Self::Xsetbv) => "xsetbv",
+            (Isa::Svm, Self::Ud) => "UD excp",
+            (Isa::Svm, Self::TripleFault) => "shutdown",
             (Isa::Vmx, Self::Io | Self::IoRead) => "IO_INSTRUCTION",
             (Isa::Vmx, Self::Cpuid) => "CPUID",
             (Isa::Vmx, Self::Mmio | Self::MmioRead) if nth > 0 => "EPT_MISCONFIG",
@@ -208,6 +242,10 @@ impl Kind {
             (Isa::Vmx, Self::Hlt) => "HLT",
             (Isa::Vmx, Self::Hypercall) => "VMCALL",
             (Isa::Vmx, Self::Wbinvd) => "WBINVD",
+            (Isa::Vmx, Self::Invd) => "INVD",
+            (Isa::Vmx, Self::Xsetbv) => "XSETBV",
+            (Isa::Vmx, Self::Ud) => "EXCEPTION_NMI",
+            (Isa::Vmx, Self::TripleFault) => "TRIPLE_FAULT",
             (Isa::Svm, Self::Cr) => "write_cr4",
             (Isa::Vmx, Self::Cr) => "CR_ACCESS",
             // Unreachable: `steps` returns only basic kinds.

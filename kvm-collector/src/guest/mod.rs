@@ -11,7 +11,8 @@
 //!    With nested paging, each of them causes one page-fault exit.
 //! 2. It executes one `out` to [`BOOT_PORT`]. Then the next vCPU of the VM boots.
 //! 3. It runs [`Plan::exits`] rounds. Each round executes the kinds of [`Plan::kinds`] in order.
-//! 4. It executes one `out` to [`END_PORT`] and is not entered again.
+//! 4. It executes one `out` to [`END_PORT`] and is not entered again. Only with [`Kind::TripleFault`] it
+//!    is entered once more, to shut down.
 //!
 //! Both `out`s count as [`Kind::Io`].
 //!

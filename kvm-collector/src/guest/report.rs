@@ -64,6 +64,11 @@ impl VcpuReport {
         for &kind in &plan.kinds {
             *executed.entry(kind).or_default() += u64::from(plan.exits);
         }
+        for (kind, count) in &mut executed {
+            if kind.happens_once() {
+                *count = (*count).min(1);
+            }
+        }
         let boot_pages = plan.mode.boot_pages().into();
         let kvm_exits = isa.map(|isa| {
             let mut exits = BTreeMap::from([(Kind::PageFault.exit_reason(isa, 0), boot_pages)]);
@@ -122,6 +127,18 @@ mod tests {
             report.kvm_exits,
             Some(BTreeMap::from([("io", 12), ("npf", 14)]))
         );
+    }
+
+    #[test]
+    fn a_triple_fault_happens_once() {
+        let report = report(&[Kind::TripleFault, Kind::TripleFault], Isa::Vmx);
+        assert_eq!(report.executed[&Kind::TripleFault], 1);
+        let expected = [
+            ("EPT_VIOLATION", 4),
+            ("IO_INSTRUCTION", 2),
+            ("TRIPLE_FAULT", 1),
+        ];
+        assert_eq!(report.kvm_exits, Some(BTreeMap::from(expected)));
     }
 
     #[test]

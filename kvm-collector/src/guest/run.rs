@@ -12,7 +12,7 @@ use super::file_limit::raise_file_limit;
 use super::threads::{GuestThreads, VcpuThread, VmThreads};
 use super::vcpu::VcpuPosition;
 use super::vm::{self, Vm, open_kvm};
-use super::{GuestError, GuestReport, Isa, Plan, VcpuReport, VmReport, vcpu};
+use super::{GuestError, GuestReport, Isa, Kind, Plan, VcpuReport, VmReport, vcpu};
 
 /// Creates the guests of a plan and runs them to their end.
 ///
@@ -53,6 +53,9 @@ impl Guest {
         raise_file_limit(plan)?;
         let isa = Isa::detect();
         let cpuid = vm::supported_cpuid(&kvm)?;
+        if plan.kinds.contains(&Kind::Xsetbv) && !vm::has_xsave(&cpuid) {
+            return Err(GuestError::NoXsave);
+        }
         let mut threads = Vec::new();
         for vm_number in 0..plan.vms {
             let vm = Arc::new(Vm::new(&kvm, plan, isa)?);

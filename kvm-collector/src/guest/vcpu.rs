@@ -31,6 +31,7 @@ pub(super) fn run(
     let mut report = VcpuReport::expected(plan, isa, position.vcpu, tid);
     let mut boot_lock = Some(vm.lock_boot());
     let mut stopwatch = Stopwatch::start();
+    let mut has_ended = false;
     loop {
         stopwatch.before_run();
         let exit = fd.run();
@@ -38,6 +39,15 @@ pub(super) fn run(
         match exit {
             Ok(VcpuExit::IoOut(END_PORT, _)) => {
                 report.count_userspace_exit("KVM_EXIT_IO");
+                check_registers(fd, plan, position)?;
+                if !plan.ends_with_triple_fault() {
+                    break;
+                }
+                has_ended = true;
+                remove_interrupt_table(fd)?;
+            }
+            Ok(VcpuExit::Shutdown) if has_ended => {
+                report.count_userspace_exit("KVM_EXIT_SHUTDOWN");
                 break;
             }
             Ok(VcpuExit::IoOut(BOOT_PORT, _)) => {
@@ -76,7 +86,6 @@ pub(super) fn run(
         }
     }
     report.time_breakdown = stopwatch.stop();
-    check_registers(fd, plan, position)?;
     Ok(report)
 }
 
@@ -100,6 +109,14 @@ fn check_registers(fd: &VcpuFd, plan: &Plan, position: VcpuPosition) -> Result<(
             planned,
         })
     }
+}
+
+/// Makes the next exception of the guest a triple fault.
+fn remove_interrupt_table(fd: &VcpuFd) -> Result<(), GuestError> {
+    let mut sregs = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
+    sregs.idt.limit = 0;
+    fd.set_sregs(&sregs)
+        .map_err(GuestError::kvm("KVM_SET_SREGS"))
 }
 
 fn unexpected_exit(

@@ -42,6 +42,15 @@ pub(super) fn supported_cpuid(kvm: &Kvm) -> Result<CpuId, GuestError> {
         .map_err(GuestError::kvm("KVM_GET_SUPPORTED_CPUID"))
 }
 
+/// Returns whether guests with these CPUID entries may use XSAVE and `xsetbv`.
+pub(super) fn has_xsave(cpuid: &CpuId) -> bool {
+    const LEAF_1_ECX_XSAVE: u32 = 1 << 26;
+    cpuid
+        .as_slice()
+        .iter()
+        .any(|entry| entry.function == 1 && entry.ecx & LEAF_1_ECX_XSAVE != 0)
+}
+
 impl Vm {
     /// Creates a VM with its guest programs in memory, but without vCPUs.
     pub(super) fn new(kvm: &Kvm, plan: &Plan, isa: Option<Isa>) -> Result<Self, GuestError> {
