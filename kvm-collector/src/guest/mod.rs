@@ -12,7 +12,7 @@
 //! 2. It makes one exit to user space. Then the next vCPU of the VM boots.
 //! 3. It runs [`Plan::exits`] rounds. Each round executes the kinds of [`Plan::kinds`] in order.
 //! 4. It makes one exit to user space and is not entered again. On arm64, the last vCPU of a VM then powers
-//!    the VM off.
+//!    the VM off. On x86, a vCPU with [`Kind::ONCE`] is entered once more, to shut down.
 //!
 //! The exits of steps 2 and 4 count as `Kind::START_AND_END`.
 //!

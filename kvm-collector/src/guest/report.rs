@@ -64,6 +64,11 @@ impl VcpuReport {
         for &kind in &plan.kinds {
             *executed.entry(kind).or_default() += u64::from(plan.exits);
         }
+        for (kind, count) in &mut executed {
+            if Kind::ONCE.contains(kind) {
+                *count = (*count).min(1);
+            }
+        }
         let boot_pages = plan.mode.boot_pages().into();
         let kvm_exits = isa.map(|isa| expected_exits(isa, boot_pages, &executed));
         Self {

@@ -29,6 +29,8 @@ pub(super) enum Next {
     Booted,
     /// The program has ended.
     End,
+    /// The vCPU has shut down after the end of its program.
+    ShutDown,
     /// The program does not cause this exit.
     Unexpected(String),
 }
@@ -56,6 +58,8 @@ pub(super) fn run(
     let mut report = VcpuReport::expected(plan, isa, position.vcpu, tid);
     let mut boot_lock = Some(vm.lock_boot());
     let mut stopwatch = Stopwatch::start();
+    let mut has_ended = false;
+    let mut has_ended = false;
     loop {
         stopwatch.before_run();
         let exit = fd.run();
@@ -74,7 +78,15 @@ pub(super) fn run(
         match next {
             Next::Run => {}
             Next::Booted => drop(boot_lock.take()),
-            Next::End => break,
+            Next::End => {
+                check_progress(fd, plan, position)?;
+                if !arch::prepare_shutdown(fd, plan)? {
+                    break;
+                }
+                has_ended = true;
+            }
+            Next::ShutDown if has_ended => break,
+            Next::ShutDown => return Err(unexpected_exit(fd, position, "Shutdown".to_owned())),
             Next::Unexpected(exit) => return Err(unexpected_exit(fd, position, exit)),
         }
         if !plan.sleep.is_zero() {
@@ -82,7 +94,6 @@ pub(super) fn run(
         }
     }
     report.time_breakdown = stopwatch.stop();
-    check_progress(fd, plan, position)?;
     Ok(report)
 }
 
@@ -106,6 +117,14 @@ fn check_progress(fd: &VcpuFd, plan: &Plan, position: VcpuPosition) -> Result<()
             planned,
         })
     }
+}
+
+/// Makes the next exception of the guest a triple fault.
+fn remove_interrupt_table(fd: &VcpuFd) -> Result<(), GuestError> {
+    let mut sregs = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
+    sregs.idt.limit = 0;
+    fd.set_sregs(&sregs)
+        .map_err(GuestError::kvm("KVM_SET_SREGS"))
 }
 
 fn unexpected_exit(

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kvm_collector::guest::Kind;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
     check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    exit_reasons,
     exits::REQUIREMENTS as EXIT_REQUIREMENTS,
     guest::{Guest, GuestReport},
     process::run_collector,
@@ -243,13 +245,18 @@ fn causes() -> Result<(), Failed> {
         "exits", "--json", "-p", &guest.pid, "--causes", "8", "--cause", "rip",
     ])?;
     guest.run()?;
+    let (io, msr, cpuid) = (
+        exit_reasons::reason_of(Kind::Io)?,
+        exit_reasons::reason_of(Kind::Msr)?,
+        exit_reasons::reason_of(Kind::Cpuid)?,
+    );
     for (report, events) in [
         (end_and_read_report(collector)?, true),
         (end_and_read_report(by_rip)?, false),
     ] {
         for row in get_list(&report, "rows")? {
             let name = row["reason"].as_str().unwrap_or_default();
-            if !["io", "msr", "cpuid", "IO_INSTRUCTION", "MSR_WRITE", "CPUID"].contains(&name) {
+            if ![io, msr, cpuid].contains(&name) {
                 continue;
             }
             // Every exit with a time has a cause. With so few different causes, the counts are exact.
@@ -265,7 +272,7 @@ fn causes() -> Result<(), Failed> {
             }
             ensure_equal(&format!("causes of {name}"), sum, timed)?;
             ensure_equal("others", get_number(row, "other_causes_at_most")?, 0)?;
-            if events && name == "io" {
+            if events && name == io {
                 let causes = get_list(row, "causes")?.iter();
                 let ports: Vec<_> = causes.map(|cause| cause["cause"].to_string()).collect();
                 ensure(ports.iter().all(|port| port.contains("port 0x")), || {

@@ -3,11 +3,13 @@
 
 use std::{collections::HashMap, fs};
 
+use kvm_collector::guest::Kind;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
     check::{ensure, ensure_equal, get_number},
+    exit_reasons,
     requirements::{Requirement, collector_command, test},
     temp_files::TempFile,
 };
@@ -50,7 +52,15 @@ fn ordered_by_time() -> Result<(), Failed> {
 
 fn reason_and_filter() -> Result<(), Failed> {
     let guest = guest_command("-k io,cpuid,msr -n 100");
-    let by_reason = Trace::run(&["-e", "kvm_exit", "--reason", "io"], &guest)?;
+    let by_reason = Trace::run(
+        &[
+            "-e",
+            "kvm_exit",
+            "--reason",
+            exit_reasons::reason_of(Kind::Io)?,
+        ],
+        &guest,
+    )?;
     ensure_equal("exits for io", by_reason.of_guest("kvm_exit").len(), 102)?;
     let by_filter = Trace::run(
         &["-e", "kvm_pio,kvm_cpuid", "--filter", "port == 0x3f8"],

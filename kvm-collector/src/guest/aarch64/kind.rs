@@ -24,6 +24,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kinds that happen once per vCPU, however many rounds there are.
+    pub const ONCE: &[Self] = &[];
+
     /// The kinds of a plan without other kinds: one exit that user space handles, and one that the kernel handles.
     pub const DEFAULT: [Self; 2] = [Self::Mmio, Self::Hypercall];
 

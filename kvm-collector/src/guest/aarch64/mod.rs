@@ -18,4 +18,6 @@ pub use mode::Mode;
 
 pub(super) use gic::Devices;
 pub(super) use layout::{MAX_BOOT_PAGES, RAM_START};
-pub(super) use vcpu::{HostCpu, handle_exit, init_vcpu, read_progress, write_program};
+pub(super) use vcpu::{
+    HostCpu, handle_exit, init_vcpu, prepare_shutdown, read_progress, write_program,
+};

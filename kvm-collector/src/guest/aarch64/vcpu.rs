@@ -111,6 +111,15 @@ pub(super) fn add_power_off(report: &mut VcpuReport) {
     ));
 }
 
+/// Returns that nothing follows the end of the program.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it can fail on other architectures"
+)]
+pub(in crate::guest) fn prepare_shutdown(_: &VcpuFd, _: &Plan) -> Result<bool, GuestError> {
+    Ok(false)
+}
+
 /// Reads the registers that show how far the program is.
 pub(in crate::guest) fn read_progress(fd: &VcpuFd) -> Result<Progress, GuestError> {
     Ok(Progress {

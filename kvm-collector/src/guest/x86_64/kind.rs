@@ -2,7 +2,8 @@
 
 use super::isa::Isa;
 
-/// Guest operation that causes one VM exit per step (see [`Kind::steps`]).
+/// Guest operation that causes one VM exit per step (see [`Kind::steps`]) in each round. Only
+/// [`Kind::TripleFault`] happens once.
 ///
 /// Kinds that use in-kernel interrupt controllers ([`Kind::needs_irqchip`]) also interrupt the guest.
 /// This may cause additional exits (`interrupt`, `vintr`, `EXTERNAL_INTERRUPT`, `INTERRUPT_WINDOW`).
@@ -32,6 +33,13 @@ pub enum Kind {
     PageFault,
     /// `wbinvd`: handled in the kernel.
     Wbinvd,
+    /// `invd`: skipped by the kernel.
+    Invd,
+    /// `xsetbv` that enables only the x87 state: handled in the kernel.
+    Xsetbv,
+    /// `ud2`: KVM intercepts #UD, finds nothing to emulate and injects #UD; the handler skips the
+    /// instruction.
+    Ud,
     /// `wrmsr` of an MSR that does not exist: KVM injects #GP, and the handler skips the instruction.
     Exception,
     /// Write to CR4 that toggles the bit MCE.
@@ -61,9 +69,15 @@ pub enum Kind {
     Ioapic,
     /// `out` that makes user space send a message-signalled interrupt to this vCPU, then EOI.
     Msi,
+    /// `int3` without an interrupt descriptor table, which shuts the vCPU down. It happens once, after
+    /// the end of the program.
+    TripleFault,
 }
 
 impl Kind {
+    /// The kinds that happen once per vCPU, however many rounds there are.
+    pub const ONCE: &[Self] = &[Self::TripleFault];
+
     /// The kinds of a plan without other kinds: one exit that user space handles, and one that the kernel handles.
     pub const DEFAULT: [Self; 2] = [Self::Io, Self::Cpuid];
 
@@ -71,7 +85,7 @@ impl Kind {
     pub const WITH_TIMER: Self = Self::Timer;
 
     /// All kinds, in the order of the enum.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Io,
         Self::IoRead,
         Self::Cpuid,
@@ -83,6 +97,9 @@ impl Kind {
         Self::Hypercall,
         Self::PageFault,
         Self::Wbinvd,
+        Self::Invd,
+        Self::Xsetbv,
+        Self::Ud,
         Self::Exception,
         Self::Cr,
         Self::Pvclock,
@@ -95,6 +112,7 @@ impl Kind {
         Self::Irq,
         Self::Ioapic,
         Self::Msi,
+        Self::TripleFault,
     ];
 
     /// Kind of the exits before the first round and after the last one.
@@ -115,6 +133,9 @@ impl Kind {
             Self::Hypercall => "hypercall",
             Self::PageFault => "page-fault",
             Self::Wbinvd => "wbinvd",
+            Self::Invd => "invd",
+            Self::Xsetbv => "xsetbv",
+            Self::Ud => "ud",
             Self::Exception => "exception",
             Self::Cr => "cr",
             Self::Pvclock => "pvclock",
@@ -127,6 +148,7 @@ impl Kind {
             Self::Irq => "irq",
             Self::Ioapic => "ioapic",
             Self::Msi => "msi",
+            Self::TripleFault => "triple-fault",
         }
     }
 
@@ -153,6 +175,10 @@ impl Kind {
             Self::Hypercall => &[Self::Hypercall],
             Self::PageFault => &[Self::PageFault],
             Self::Wbinvd => &[Self::Wbinvd],
+            Self::Invd => &[Self::Invd],
+            Self::Xsetbv => &[Self::Xsetbv],
+            Self::Ud => &[Self::Ud],
+            Self::TripleFault => &[Self::TripleFault],
             Self::Cr => &[Self::Cr],
         }
     }
@@ -184,6 +210,7 @@ impl Kind {
             }
             Self::Mmio | Self::MmioRead => Some("KVM_EXIT_MMIO"),
             Self::Hlt => Some("KVM_EXIT_HLT"),
+            Self::TripleFault => Some("KVM_EXIT_SHUTDOWN"),
             _ => None,
         }
     }
@@ -208,6 +235,10 @@ impl Kind {
             (Isa::Svm, Self::Hlt) => "hlt",
             (Isa::Svm, Self::Hypercall) => "hypercall",
             (Isa::Svm, Self::Wbinvd) => "wbinvd",
+            (Isa::Svm, Self::Invd) => "invd",
+            (Isa::Svm, Self::Xsetbv) => "xsetbv",
+            (Isa::Svm, Self::Ud) => "UD excp",
+            (Isa::Svm, Self::TripleFault) => "shutdown",
             (Isa::Vmx, Self::Io | Self::IoRead) => "IO_INSTRUCTION",
             (Isa::Vmx, Self::Cpuid) => "CPUID",
             (Isa::Vmx, Self::Mmio | Self::MmioRead) if nth > 0 => "EPT_MISCONFIG",
@@ -217,6 +248,10 @@ impl Kind {
             (Isa::Vmx, Self::Hlt) => "HLT",
             (Isa::Vmx, Self::Hypercall) => "VMCALL",
             (Isa::Vmx, Self::Wbinvd) => "WBINVD",
+            (Isa::Vmx, Self::Invd) => "INVD",
+            (Isa::Vmx, Self::Xsetbv) => "XSETBV",
+            (Isa::Vmx, Self::Ud) => "EXCEPTION_NMI",
+            (Isa::Vmx, Self::TripleFault) => "TRIPLE_FAULT",
             (Isa::Svm, Self::Cr) => "write_cr4",
             (Isa::Vmx, Self::Cr) => "CR_ACCESS",
             // Unreachable: `steps` returns only basic kinds.
@@ -252,6 +287,18 @@ mod tests {
             report.kvm_exits,
             Some(BTreeMap::from([("io", 12), ("npf", 14)]))
         );
+    }
+
+    #[test]
+    fn a_triple_fault_happens_once() {
+        let report = report(&[Kind::TripleFault, Kind::TripleFault], Isa::Vmx);
+        assert_eq!(report.executed[&Kind::TripleFault], 1);
+        let expected = [
+            ("EPT_VIOLATION", 4),
+            ("IO_INSTRUCTION", 2),
+            ("TRIPLE_FAULT", 1),
+        ];
+        assert_eq!(report.kvm_exits, Some(BTreeMap::from(expected)));
     }
 
     #[test]

@@ -19,4 +19,6 @@ pub use mode::Mode;
 
 pub(super) use irqchip::Devices;
 pub(super) use layout::{MAX_BOOT_PAGES, RAM_START};
-pub(super) use vcpu::{HostCpu, handle_exit, init_vcpu, read_progress, write_program};
+pub(super) use vcpu::{
+    HostCpu, handle_exit, init_vcpu, prepare_shutdown, read_progress, write_program,
+};

@@ -17,7 +17,14 @@ impl Plan {
 
     /// Returns whether the guest needs interrupt or exception handlers.
     pub(super) fn needs_handlers(&self) -> bool {
-        self.needs_irqchip() || self.kinds.contains(&Kind::Exception)
+        self.needs_irqchip()
+            || self.kinds.contains(&Kind::Exception)
+            || self.kinds.contains(&Kind::Ud)
+    }
+
+    /// Returns whether each vCPU shuts down after the end of its program.
+    pub(super) fn ends_with_triple_fault(&self) -> bool {
+        self.exits > 0 && self.kinds.contains(&Kind::TripleFault)
     }
 
     /// Returns whether a kind needs the page [`crate::guest::layout::Layout::written_page`].

@@ -4,7 +4,7 @@ use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 use super::ports::{BOOT_PORT, DIRTY_PORT, END_PORT, IO_PORT};
-use super::{Isa, Mode, code, irqchip, registers};
+use super::{Isa, Kind, Mode, code, irqchip, registers};
 use crate::guest::layout::Layout;
 use crate::guest::memory::Memory;
 use crate::guest::report::VcpuReport;
@@ -33,7 +33,17 @@ impl HostCpu {
     pub(in crate::guest) fn isa(&self) -> Option<Isa> {
         self.isa
     }
+
+    /// Returns whether guests may use XSAVE and `xsetbv`.
+    fn has_xsave(&self) -> bool {
+        const LEAF_1_ECX_XSAVE: u32 = 1 << 26;
+        let mut leaves = self.cpuid.as_slice().iter();
+        leaves.any(|leaf| leaf.function == 1 && leaf.ecx & LEAF_1_ECX_XSAVE != 0)
+    }
 }
+
+const NO_XSAVE: &str =
+    "xsetbv exits are not possible: KVM offers guests no XSAVE on this processor";
 
 /// Writes the program of a vCPU, and in long mode its page tables.
 pub(in crate::guest) fn write_program(
@@ -43,6 +53,9 @@ pub(in crate::guest) fn write_program(
     vcpu: u32,
     cpu: &HostCpu,
 ) -> Result<(), GuestError> {
+    if plan.kinds.contains(&Kind::Xsetbv) && !cpu.has_xsave() {
+        return Err(GuestError::ImpossiblePlan(NO_XSAVE));
+    }
     let program = code::assemble(plan, layout, vcpu, cpu.isa)?;
     memory.write(layout.code_page(vcpu), &program)?;
     if plan.mode == Mode::Long {
@@ -99,10 +112,23 @@ pub(in crate::guest) fn handle_exit(
             ("KVM_EXIT_MMIO", Next::Run)
         }
         VcpuExit::Hlt => ("KVM_EXIT_HLT", Next::Run),
+        VcpuExit::Shutdown => ("KVM_EXIT_SHUTDOWN", Next::ShutDown),
         other => return Ok(Next::Unexpected(format!("{other:?}"))),
     };
     report.count_userspace_exit(reason);
     Ok(next)
+}
+
+/// Makes the next exception of the guest a triple fault, if the plan has one. Returns whether it has.
+pub(in crate::guest) fn prepare_shutdown(fd: &VcpuFd, plan: &Plan) -> Result<bool, GuestError> {
+    if !plan.ends_with_triple_fault() {
+        return Ok(false);
+    }
+    let mut sregs = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
+    sregs.idt.limit = 0;
+    fd.set_sregs(&sregs)
+        .map_err(GuestError::kvm("KVM_SET_SREGS"))?;
+    Ok(true)
 }
 
 /// Performs the action of a vCPU's `out` to a port. Returns `false` if the port has no action.
