@@ -460,10 +460,10 @@ mod tests {
         let error = &diagnosis.commands[1].refusal.as_ref().unwrap().error;
         assert!(error.contains("unknown whether kvm_exit"), "{error}");
         let mut text = Vec::new();
-        write_text(&mut text, &diagnosis).unwrap();
+        write_text(&mut text, &diagnosis, None).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(
-            text.ends_with("can work here: stat.\nIt is unknown whether these work: exits.\n"),
+            text.ends_with("can work here: stat. It is unknown whether these work: exits.\n"),
             "{text}"
         );
     }

@@ -59,7 +59,6 @@ pub(super) fn run(
     let mut boot_lock = Some(vm.lock_boot());
     let mut stopwatch = Stopwatch::start();
     let mut has_ended = false;
-    let mut has_ended = false;
     loop {
         stopwatch.before_run();
         let exit = fd.run();
@@ -117,14 +116,6 @@ fn check_progress(fd: &VcpuFd, plan: &Plan, position: VcpuPosition) -> Result<()
             planned,
         })
     }
-}
-
-/// Makes the next exception of the guest a triple fault.
-fn remove_interrupt_table(fd: &VcpuFd) -> Result<(), GuestError> {
-    let mut sregs = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
-    sregs.idt.limit = 0;
-    fd.set_sregs(&sregs)
-        .map_err(GuestError::kvm("KVM_SET_SREGS"))
 }
 
 fn unexpected_exit(
