@@ -85,9 +85,10 @@ fn read_line(
         }
         let end = part.iter().position(|&it| it == b'\n');
         let part = end.map_or(part, |end| &part[..=end]);
+        // JSON escapes all control characters except DEL.
         if part
             .iter()
-            .any(|it| it.is_ascii_control() && !it.is_ascii_whitespace())
+            .any(|it| it.is_ascii_control() && !it.is_ascii_whitespace() && *it != 0x7f)
         {
             let message = format!("line {number} is not text");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));

@@ -186,7 +186,7 @@ fn readings_of_a_time_range_are_those_of_exits() {
         };
         for (field, shown) in [
             ("count", sum(|it| it.count)),
-            ("time_ns", sum(|it| it.total_ns)),
+            ("total_ns", sum(|it| it.total_ns)),
             ("vmm_ns", sum(|it| it.vmm_ns)),
             ("halted_ns", sum(|it| it.halted_ns)),
             ("preempted_ns", sum(|it| it.preempted_ns)),

@@ -19,7 +19,7 @@ pub(super) struct RecordedVm {
     pub(super) vm_uuid: Option<VmUuid>,
     pub(super) pid: u32,
     /// Number of selected events.
-    pub(super) events: u64,
+    pub(super) count: u64,
     /// The vCPUs that had selected events.
     pub(super) vcpus: Vec<Vcpu>,
 }
@@ -100,7 +100,7 @@ impl ProcessCounter {
             vm: name,
             vm_uuid: uuid,
             pid,
-            events: process.map_or(0, |it| it.events),
+            count: process.map_or(0, |it| it.events),
             vcpus: vcpus.map(vcpu).collect(),
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn write(listing: &Listing, style: TextStyle, out: &mut impl Write) -
         heading(out, &vms_heading(vms.len(), none))?;
         for vm in vms {
             let name = OutsideText::new(&vm.vm).as_name();
-            let (uuid, events) = (uuid_text(vm.vm_uuid), plural(vm.events, "event"));
+            let (uuid, events) = (uuid_text(vm.vm_uuid), plural(vm.count, "event"));
             let text = format!("{name} (pid {}{uuid}): {events}", vm.pid);
             write_hanging("  ", &text, "    ", style, out)?;
             write_vcpus(&vm.vcpus, out)?;
