@@ -1,10 +1,11 @@
 //! Opens tracefs and reads event formats of the running kernel.
 
-use std::{thread, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
 use anyhow::{anyhow, bail};
 
 use crate::{
+    bounds::read_system_file,
     host::privileges::{self, Barrier},
     tracefs::{EventName, EventsError, Format, Tracefs},
 };
@@ -41,12 +42,19 @@ pub(super) fn open_tracefs_with_kvm(no_wait: bool) -> anyhow::Result<Tracefs> {
                 }
                 thread::sleep(MODULE_POLL);
             }
+            Ok(_) if is_loading() => thread::sleep(MODULE_POLL),
             events => {
                 events?;
                 return Ok(tracefs);
             }
         }
     }
+}
+
+/// Returns whether the kvm module is being loaded: it has its events already, but programs cannot be attached to all of them.
+fn is_loading() -> bool {
+    let state = read_system_file(Path::new("/sys/module/kvm/initstate"));
+    state.is_ok_and(|state| state.trim_end() == "coming")
 }
 
 /// Reads the format of an event of the `kvm` system. Returns `None` if this kernel does not have the
