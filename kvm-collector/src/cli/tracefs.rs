@@ -42,7 +42,7 @@ pub(super) fn open_tracefs_with_kvm(no_wait: bool) -> anyhow::Result<Tracefs> {
                 }
                 thread::sleep(MODULE_POLL);
             }
-            Ok(_) if is_loading() => thread::sleep(MODULE_POLL),
+            Ok(_) if is_loading(is_waiting) => thread::sleep(MODULE_POLL),
             events => {
                 events?;
                 return Ok(tracefs);
@@ -51,10 +51,14 @@ pub(super) fn open_tracefs_with_kvm(no_wait: bool) -> anyhow::Result<Tracefs> {
     }
 }
 
-/// Returns whether the kvm module is being loaded: it has its events already, but programs cannot be attached to all of them.
-fn is_loading() -> bool {
-    let state = read_system_file(Path::new("/sys/module/kvm/initstate"));
-    state.is_ok_and(|state| state.trim_end() == "coming")
+/// Returns whether the kvm module is being loaded: it has its events already, but programs cannot be attached to them. The
+/// kernel creates the events before the module's folder in sysfs (`load_module`, kernel/module/main.c). If KVM is built into
+/// the kernel, its folder has no state.
+fn is_loading(is_module: bool) -> bool {
+    match read_system_file(Path::new("/sys/module/kvm/initstate")) {
+        Ok(state) => state.trim_end() != "live",
+        Err(_) => is_module,
+    }
 }
 
 /// Reads the format of an event of the `kvm` system. Returns `None` if this kernel does not have the
