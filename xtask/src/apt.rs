@@ -9,7 +9,7 @@ use crate::{
     workspace,
 };
 
-/// Seconds to wait while another process uses the package database.
+/// Option of apt-get: wait up to ten minutes while another process uses the package database.
 const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=600";
 
 /// Installs packages. `why` is their purpose, for the message.

@@ -1,8 +1,8 @@
 //! Repeats live tests that failed, once, in another VM.
 //!
 //! QEMU emulates the VM's CPUs in threads of the host. If the host is busy, a CPU of the VM stops for milliseconds at any
-//! instruction, and a test that compares two tools may fail by chance. A wrong number is wrong again when the test is
-//! repeated. The summary lists tests that passed only then, because frequent names there point to a race.
+//! instruction, and a test that compares two tools may fail by chance. A race in the collector may pass the second time, too.
+//! So the summary lists each test that passed only then; look for the cause, as for a failure.
 
 use super::report::Part;
 
