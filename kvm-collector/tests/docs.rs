@@ -195,7 +195,7 @@ fn diff_report(report: &ExitsReport) -> DiffReport {
 fn every_field_of_json_is_described() {
     let text = read_document("docs/json.md");
     let exits = exits_reports();
-    assert!(exits[1].rows.iter().all(|row| row.name.is_some()));
+    assert!(exits[1].rows.iter().all(|row| row.key_name.is_some()));
     assert!(
         exits
             .iter()

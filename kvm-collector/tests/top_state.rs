@@ -698,6 +698,7 @@ fn vms_without_exits_are_rows_with_what_they_do() {
         state,
     };
     let idle_vm = |pid: u32, name: &str, states: [VcpuActivity; 2]| IdleVm {
+        vm_uuid: None,
         vm: name.to_owned(),
         pid,
         vcpus: vec![vcpu(0, pid + 1, states[0]), vcpu(1, pid + 2, states[1])],

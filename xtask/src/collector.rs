@@ -9,8 +9,10 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
+    architecture::Architecture,
     build_ebpf,
     cargo::{self, Executable},
+    cross::CrossToolchain,
     process::{as_root, info},
     workspace,
 };
@@ -37,12 +39,16 @@ pub(crate) struct StaticBuild {
     pub(crate) empty_programs: PathBuf,
 }
 
-/// Builds the eBPF programs. Then builds the collector, the live tests and the example `empty_programs`, linked statically.
+/// Builds the eBPF programs. Then builds the collector, the live tests and the example `empty_programs`, linked statically, for
+/// x86-64.
 pub(crate) fn build_static() -> Result<StaticBuild> {
     build_ebpf::run()?;
     info!("building the collector and its tests for the VM (the first time takes minutes)");
+    let mut cargo = cargo::cargo();
+    cargo.args(["test", "--no-run", "--release"]);
+    link_statically(&mut cargo, Architecture::Amd64)?;
     let programs = cargo::build(
-        link_statically(cargo::cargo().args(["test", "--no-run", "--release"]))
+        cargo
             .args(["--package", "kvm-collector", "--test", "live"])
             .args(["--example", "empty_programs"]),
     )?;
@@ -53,22 +59,50 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
     })
 }
 
+/// Builds the eBPF programs and the collector, linked statically, for any architecture.
+pub(crate) fn build_static_for(architecture: Architecture) -> Result<PathBuf> {
+    if architecture == Architecture::Amd64 {
+        return Ok(build_static()?.collector);
+    }
+    build_ebpf::run()?;
+    info!(
+        "building the collector for the VM, for {} (the first time takes minutes)",
+        architecture.debian_name()
+    );
+    let mut cargo = cargo::cargo();
+    cargo.args(["build", "--release"]);
+    link_statically(&mut cargo, architecture)?;
+    let programs = cargo::build(cargo.args(["--package", "kvm-collector"]))?;
+    find_executable(&programs, "kvm-collector", false)
+}
+
 /// Builds xtask itself, linked statically, to run it in the VM.
 pub(crate) fn build_xtask_static() -> Result<PathBuf> {
-    let programs = cargo::build(
-        link_statically(cargo::cargo().args(["build", "--release"])).args(["--package", "xtask"]),
-    )?;
+    let mut cargo = cargo::cargo();
+    cargo.args(["build", "--release"]);
+    link_statically(&mut cargo, Architecture::Amd64)?;
+    let programs = cargo::build(cargo.args(["--package", "xtask"]))?;
     find_executable(&programs, "xtask", false)
 }
 
-fn link_statically(cargo: &mut Command) -> &mut Command {
-    cargo
+/// Makes cargo link the programs statically.
+fn link_statically(cargo: &mut Command, architecture: Architecture) -> Result<()> {
+    const FLAGS: &str = "-C target-feature=+crt-static";
+
+    let folder = if architecture.is_native() {
         // With an explicit target, cargo does not apply RUSTFLAGS to build scripts and macros.
-        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
-        .arg(workspace::target("static"))
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        cargo.env("RUSTFLAGS", FLAGS);
+        "static".to_owned()
+    } else {
+        CrossToolchain::find_or_install(architecture)?.configure(cargo, FLAGS);
+        format!("static-{}", architecture.debian_name())
+    };
+    cargo
+        .args(["--target", architecture.rust_target(), "--target-dir"])
+        .arg(workspace::target(&folder))
         // The programs must be small, because all files of the VM are in its memory.
-        .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
+    Ok(())
 }
 
 fn find_executable(programs: &[Executable], name: &str, is_test: bool) -> Result<PathBuf> {

@@ -3,11 +3,13 @@
 //! The commands install the packages that they need, if they run as root, and print their progress on stderr.
 
 mod apt;
+mod architecture;
 mod bench;
 mod bpf_linker;
 mod build_ebpf;
 mod cargo;
 mod collector;
+mod cross;
 mod demo;
 mod fuzz;
 mod names;
@@ -40,7 +42,7 @@ enum Command {
     Soak(soak::SoakArgs),
     Fuzz(fuzz::FuzzArgs),
     Names(names::NamesArgs),
-    /// Run a command or a shell in a disposable VM with kvm_amd or kvm_intel
+    /// Run a command or a shell in a disposable VM with KVM
     Vm(vm::command::VmArgs),
 }
 

@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
-    apt, build_ebpf, cargo,
+    apt::{self, Packages},
+    architecture::Architecture,
+    build_ebpf, cargo,
     process::{self, info},
     vm::{Series, modules_dir, newest_package},
     workspace,
@@ -74,11 +76,11 @@ fn fetch(series: Series, folder: &Path) -> Result<()> {
     if process::find_program("modinfo").is_none() {
         apt::install(&["kmod"], "reading the parameters of modules")?;
     }
-    let image = newest_package(series)?;
+    let image = newest_package(series, Architecture::Amd64)?;
     let headers = headers_package(&image)?;
     info!("fetching {headers} and {image} (once)");
     let unpacked = workspace::temporary_path(folder, "unpacked");
-    apt::unpack(&[headers.clone(), image], &unpacked)?;
+    Packages::of(Architecture::Amd64)?.unpack(&[headers.clone(), image], &unpacked)?;
     let prepared = workspace::temporary_path(folder, "prepared");
     let source = unpacked.join("usr/src").join(&headers);
     for name in FOLDERS {

@@ -42,10 +42,10 @@ pub struct LastLine {
     pub text: Vec<u8>,
 }
 
-/// Finds the last line that is not blank. Stores one line at a time.
+/// Finds the last line of a text that is not blank. Stores one line at a time.
 ///
 /// # Errors
-/// When the file cannot be read, has a line of more than `max_line_bytes`, or has more than `max_bytes`.
+/// When the file cannot be read, is not text, has a line of more than `max_line_bytes`, or has more than `max_bytes`.
 pub fn read_last_line(
     source: impl BufRead,
     max_line_bytes: u64,
@@ -54,14 +54,9 @@ pub fn read_last_line(
     let mut source = source.take(max_bytes.saturating_add(1));
     let mut last = None;
     for number in 1.. {
-        let mut text = Vec::new();
-        let mut line = (&mut source).take(max_line_bytes.saturating_add(1));
-        if line.read_until(b'\n', &mut text)? == 0 {
+        let Some(text) = read_line(&mut source, number, max_line_bytes)? else {
             break;
-        }
-        if text.len() as u64 > max_line_bytes {
-            return Err(too_large(&format!("line {number}"), max_line_bytes));
-        }
+        };
         if !text.trim_ascii().is_empty() {
             last = Some(LastLine { number, text });
         }
@@ -69,6 +64,44 @@ pub fn read_last_line(
     match source.limit() {
         0 => Err(too_large("it", max_bytes)),
         _ => Ok(last),
+    }
+}
+
+/// Reads a line with its end; `None` at the end of the file. Stops at the first part that is not text, because a device has no
+/// end.
+fn read_line(
+    source: &mut impl BufRead,
+    number: usize,
+    max_bytes: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    loop {
+        let part = match source.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        };
+        if part.is_empty() {
+            return Ok((!line.is_empty()).then_some(line));
+        }
+        let end = part.iter().position(|&it| it == b'\n');
+        let part = end.map_or(part, |end| &part[..=end]);
+        // JSON escapes all control characters except DEL.
+        if part
+            .iter()
+            .any(|it| it.is_ascii_control() && !it.is_ascii_whitespace() && *it != 0x7f)
+        {
+            let message = format!("line {number} is not text");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        line.extend_from_slice(part);
+        let length = part.len();
+        source.consume(length);
+        if line.len() as u64 > max_bytes {
+            return Err(too_large(&format!("line {number}"), max_bytes));
+        }
+        if end.is_some() {
+            return Ok(Some(line));
+        }
     }
 }
 
@@ -121,8 +154,25 @@ mod tests {
             read("a\nb\nc\nd\ne\nf\ng"),
             Err("it has more than 12 bytes".into())
         );
-        let endless = io::BufReader::new(File::open("/dev/zero").expect("a device"));
+        let endless = io::BufReader::new(io::repeat(b'{'));
         let error = read_last_line(endless, 1 << 20, 1 << 30).expect_err("endless");
         assert_eq!(error.to_string(), "line 1 has more than 1 MiB");
+    }
+
+    #[test]
+    fn what_is_not_text_is_refused_at_once() {
+        for device in ["/dev/zero", "/dev/urandom"] {
+            let mut device =
+                io::BufReader::new(File::open(device).expect("a device").take(1 << 20));
+            let error = read_last_line(&mut device, 1 << 20, 1 << 30).expect_err("not text");
+            assert!(error.to_string().ends_with(" is not text"), "{error}");
+            let unread = device.into_inner().limit();
+            assert!(unread > (1 << 20) - (1 << 17), "{unread}");
+        }
+        let text = "\u{e4}\t\r\n".as_bytes();
+        let last = read_last_line(text, 100, 100)
+            .expect("text")
+            .expect("a line");
+        assert_eq!(last.text, text);
     }
 }

@@ -1,11 +1,11 @@
 //! `exits --baseline`: reads the earlier report.
 
 use std::{
-    io::{BufReader, Read as _},
+    io::{BufReader, ErrorKind, Read as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 
 use super::usage::{UsageError, bail_usage};
@@ -76,12 +76,15 @@ impl BaselineArgs {
 }
 
 fn read_report(path: &Path) -> anyhow::Result<Baseline> {
-    let mut file = open_as_caller(path)?;
+    let mut file = open_as_caller(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => UsageError(error.to_string()).into(),
+        _ => anyhow::Error::from(error),
+    })?;
     let mut start = Vec::new();
     (&mut file).take(MAGIC_BYTES).read_to_end(&mut start)?;
     if is_recording(&start) {
         let file = path.display();
-        bail!(
+        bail_usage!(
             "it is a recording, not a report: run `kvm-collector exits -i {file} --json -o before.json` first, and give before.json to --baseline"
         );
     }
@@ -116,7 +119,7 @@ mod tests {
         );
         assert_eq!(
             error("/dev/zero", None),
-            "cannot compare with /dev/zero: line 1 has more than 64 MiB"
+            "cannot compare with /dev/zero: line 1 is not text"
         );
         assert!(error("/", None).contains("directory"));
         assert!(error("/dev/null", Some(SortKey::Max)).contains("--sort"));

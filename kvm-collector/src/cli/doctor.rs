@@ -9,8 +9,9 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    event_formats::EventFormats, exits::ExitsArgs, global::GlobalOptions, record::RecordArgs,
-    sandbox, selection::TargetArgs, stat::StatArgs, top::TopArgs, trace::TraceArgs,
+    event_formats::EventFormats, exits::ExitsArgs, global::GlobalOptions, output::stdout_width,
+    record::RecordArgs, sandbox, selection::TargetArgs, stat::StatArgs, top::TopArgs,
+    trace::TraceArgs,
 };
 use crate::doctor::{
     CommandCheck, Facts, MeasuringCommand, command_without_tracefs, diagnose, test_guest,
@@ -91,7 +92,7 @@ pub(super) fn run(args: &DoctorArgs, global: GlobalOptions) -> Result<ExitCode> 
         serde_json::to_writer_pretty(&mut *out, &diagnosis).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        write_text(out, &diagnosis)?;
+        write_text(out, &diagnosis, stdout_width())?;
     }
     Ok(if diagnosis.usable {
         ExitCode::SUCCESS

@@ -62,12 +62,14 @@ impl EventFormats<'_> {
     /// # Errors
     /// When there is no such event, or the event has no such field. Similar names are suggested.
     pub(in crate::cli) fn require_kind(&self, kind: EventKind) -> anyhow::Result<DetailEvent> {
-        if let Some(format) = self.find("kvm", &kind.event)? {
-            if format.field(&kind.code_field).is_none() {
-                let error = TimingError::no_field(&format, &kind.code_field);
-                return Err(UsageError(error.to_string()).into());
+        for kind in kind.of_all_architectures() {
+            if let Some(format) = self.find("kvm", &kind.event)? {
+                if format.field(&kind.code_field).is_none() {
+                    let error = TimingError::no_field(&format, &kind.code_field);
+                    return Err(UsageError(error.to_string()).into());
+                }
+                return Ok(DetailEvent { kind, format });
             }
-            return Ok(DetailEvent { kind, format });
         }
         let (owner, list) = (self.owner(), self.list_command());
         let names = self.kvm_event_names()?;

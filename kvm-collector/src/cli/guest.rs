@@ -9,33 +9,26 @@ use clap::Args;
 use serde::Serialize;
 
 use super::number::parse_number;
-use super::stop::parse_time;
+use super::{stop::parse_time, usage::bail_usage};
 use crate::format::units;
 use crate::guest::{
-    Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown,
+    Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown, help,
 };
 
-/// Run a tiny guest that makes a known number of exits, and print that number
-///
-/// Each vCPU executes as many rounds as --exits says. A round makes one exit of each kind in --kind,
-/// in that order. There are two more io exits, one before the first round and one after the last.
-/// With nested paging there is also one page-fault exit per page that the guest uses: one in real
-/// mode (code), four in long mode (code and page tables). The only other exits are interrupts, and repeated page
-/// faults if two vCPUs access a new page at the same time.
 #[derive(Args, Clone, Debug)]
+#[command(
+    about = "Run a tiny guest that makes a known number of exits, and print that number",
+    long_about = help::GUEST
+)]
 pub(super) struct GuestArgs {
-    /// Make these kinds of exits in each round
-    ///
-    /// Kinds: io, io-read, cpuid, mmio, mmio-read, msr, msr-read, hlt, hypercall, page-fault,
-    /// wbinvd, exception (wrmsr to a nonexistent MSR: #GP), cr, pvclock, dirty (write a page, read
-    /// the dirty log). These make KVM emulate the interrupt controllers: apic, apic-read, ipi (to
-    /// itself), timer (with hlt), pit, irq (PIC), ioapic, msi.
     #[arg(
         short,
         long,
         value_name = "KIND",
         value_delimiter = ',',
-        default_value = "io,cpuid"
+        default_values_t = Kind::DEFAULT,
+        help = "Make these kinds of exits in each round",
+        long_help = help::KINDS
     )]
     kind: Vec<Kind>,
 
@@ -43,8 +36,7 @@ pub(super) struct GuestArgs {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1000, value_parser = parse_any_number)]
     exits: u32,
 
-    /// Processor mode of the guest: real (16 bits) or long (64 bits)
-    #[arg(long, value_name = "MODE", default_value_t = Mode::Long)]
+    #[arg(long, value_name = "MODE", default_value_t = Mode::default(), help = help::MODES)]
     mode: Mode,
 
     /// Number of VMs; all run in this process
@@ -63,9 +55,8 @@ pub(super) struct GuestArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_any_number)]
     spin: u32,
 
-    /// Set the APIC timer to this time for kind `timer`; its hlt lasts this long
-    #[arg(long, value_name = "TIME", default_value = "200us", value_parser = parse_time)]
-    timer: Duration,
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help = help::TIMER)]
+    timer: Option<Duration>,
 
     /// Pin vCPU threads to these CPUs, in round-robin order
     #[arg(long, value_name = "CPU", value_delimiter = ',', value_parser = parse_any_number)]
@@ -98,6 +89,9 @@ struct Report<'a> {
     report: &'a GuestReport,
 }
 
+/// Time of the APIC timer if `--timer` is not given.
+const DEFAULT_TIMER: Duration = Duration::from_micros(200);
+
 fn parse_any_number(text: &str) -> Result<u32, String> {
     parse_number(text, 0..=u32::MAX)
 }
@@ -115,6 +109,10 @@ fn parse_vcpus(text: &str) -> Result<u32, String> {
 /// # Errors
 /// If the guest cannot be created or does not run as planned.
 pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
+    let timer_kind = Kind::WITH_TIMER;
+    if args.timer.is_some() && !args.kind.contains(&timer_kind) {
+        bail_usage!("--timer sets the timer of kind `{timer_kind}`: add {timer_kind} to --kind");
+    }
     let plan = Plan {
         kinds: args.kind,
         exits: args.exits,
@@ -123,7 +121,7 @@ pub(super) fn run(args: GuestArgs) -> Result<ExitCode> {
         vcpus: args.vcpus,
         sleep: args.sleep.unwrap_or_default(),
         spin: args.spin,
-        timer: args.timer,
+        timer: args.timer.unwrap_or(DEFAULT_TIMER),
         cpus: args.cpu,
     };
     let out = &mut io::stdout().lock();

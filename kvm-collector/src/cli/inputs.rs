@@ -172,18 +172,20 @@ fn recordings_of(
     for file in files {
         match Recording::open(&file) {
             Ok(_) => recordings.push(file),
-            Err(error @ (ReadError::NotARecording { .. } | ReadError::Unsuitable { .. })) => {
+            Err(error) => {
+                let Some(reason) = skip_reason(&error) else {
+                    return Err(error.into());
+                };
                 others += 1;
                 if others <= MAX_NAMED {
-                    log::warn!("skipped: {error}");
+                    log::warn!("skipped {}: {reason}", file.display());
                 }
             }
-            Err(error) => return Err(error.into()),
         }
     }
     if others > MAX_NAMED {
         log::warn!(
-            "skipped: {} in {}",
+            "skipped {} in {}",
             plural(others - MAX_NAMED, "more file"),
             given.display()
         );
@@ -197,6 +199,15 @@ fn recordings_of(
         return Err(UsageError(format!("no recording in {}: {found}", given.display())).into());
     }
     Ok(recordings)
+}
+
+/// Returns in short why a file among others is skipped; `None` if it is an error, because the file may be a damaged recording.
+fn skip_reason(error: &ReadError) -> Option<String> {
+    match error {
+        ReadError::NotARecording { found, .. } => Some(format!("no recording, but {found}")),
+        ReadError::Unsuitable { problem, .. } => Some(format!("it {problem}")),
+        _ => None,
+    }
 }
 
 /// Removes files that are named more than once: their events would be counted twice.

@@ -55,7 +55,9 @@ use sandbox::RecordingFiles;
 /// Shows how often VMs exit to the hypervisor, for which reasons, and how long that takes. Counts are
 /// exact unless the report lists lost events.
 ///
-/// Exit codes: 0 success, 1 failure, 2 error in the command line, 3 incomplete data (with --strict).
+/// Exit codes: 0 success, 1 failure, 2 error in the command line (an option or value that is invalid,
+/// does not fit to the others, or names something that does not exist), 3 incomplete data (with
+/// --strict).
 #[derive(Debug, Parser)]
 #[command(
     version,

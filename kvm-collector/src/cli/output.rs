@@ -156,17 +156,12 @@ impl OutputArgs {
         }
     }
 
-    /// Returns the width of the terminal, or the value of COLUMNS if stdout is not a terminal. There is no limit in a file.
+    /// Returns the width of stdout. There is no limit in a file.
     fn max_width(&self) -> Option<usize> {
-        if self.file().is_some() {
-            return None;
+        match self.file() {
+            Some(_) => None,
+            None => stdout_width(),
         }
-        let terminal = io::stdout();
-        if terminal.is_terminal() {
-            let size = rustix::termios::tcgetwinsize(terminal).ok()?;
-            return Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
-        }
-        std::env::var("COLUMNS").ok()?.parse().ok()
     }
 
     /// Completes the output, and reports the losses of a measurement where its reports do not. Returns the exit code.
@@ -228,6 +223,16 @@ pub(super) fn write_losses(
 ) -> io::Result<()> {
     let period = ReportPeriod::Total.name();
     json::write_report(total, origin, period, total.times_ns, out)
+}
+
+/// Returns the width of the terminal, or the value of COLUMNS if stdout is not a terminal; `None` if there is no limit.
+pub(super) fn stdout_width() -> Option<usize> {
+    let terminal = io::stdout();
+    if terminal.is_terminal() {
+        let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+        return Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    }
+    std::env::var("COLUMNS").ok()?.parse().ok()
 }
 
 /// Returns whether to use colour.

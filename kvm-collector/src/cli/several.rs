@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
-
 use super::{
     origin, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
     usage::bail_usage,
@@ -102,7 +100,7 @@ impl SeveralRecordings {
                 .first()
                 .is_some_and(|it| is_x86(it) != is_x86(exit))
             {
-                bail!(
+                bail_usage!(
                     "{} is from another architecture than the recordings before it, which has other exit reasons: read the recordings of each architecture separately",
                     path.display()
                 );

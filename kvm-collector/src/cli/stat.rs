@@ -173,6 +173,8 @@ fn run_several(
     let mut recordings = SeveralRecordings::open(paths)?;
     let has_hosts = recordings.has_several_hosts();
     let mut sum = MergedCounts::default();
+    // The formats of the selected events of each recording, and whether a part of its time is selected.
+    let mut selected_formats = Vec::new();
     for index in 0..recordings.files() {
         let file = recordings.file(index);
         let (path, host) = (file.path.clone(), file.host());
@@ -199,11 +201,24 @@ fn run_several(
                 Ok(())
             },
         )?;
+        selected_formats.push((path, selected.formats, options.limits.is_part()));
     }
     let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
     let report = sum.report(has_hosts);
     let mut writer = args.writer(origin, global);
     writer.write_at(ReportPeriod::Total, times_ns, &report, &mut out)?;
+    if writer.is_empty {
+        let selections = selected_formats.iter();
+        let selections = selections.map(|(path, formats, is_part)| RecordingSelection {
+            path,
+            codes: None,
+            formats,
+            is_part: *is_part,
+        });
+        let selections: Vec<_> = selections.collect();
+        let request = args.no_match_request();
+        log::warn!("{}", no_match::explain_several(&request, &selections, &[]));
+    }
     args.output.finish(out, &writer.total, &writer.origin)
 }
 

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::bail;
-
-use super::{event_formats::EventFormats, no_match};
+use super::{event_formats::EventFormats, no_match, usage::bail_usage};
 use crate::{
     host,
     model::EventKind,
@@ -46,7 +44,7 @@ pub(super) fn replay_options(
             .iter()
             .map(|it| it.event_name().to_string())
             .collect();
-        bail!(
+        bail_usage!(
             "{} does not have the events kvm_exit and kvm_entry, so exits cannot be timed: it has {}; `record -e 'kvm:*'` records them",
             path.display(),
             no_match::list(&names)

@@ -1,9 +1,12 @@
 //! Errors in the use of the command line. They end with exit code 2, like errors of the argument parser.
 
+use std::{io, path::Path};
+
 use crate::{
     model::UnknownKind,
     outside_text::OutsideText,
     probe::{PlanError, ProbeError},
+    recording::ReadError,
     session::write_stderr,
     timing::TimingError,
     tracefs,
@@ -26,8 +29,10 @@ macro_rules! bail_usage {
 }
 pub(super) use bail_usage;
 
-/// Returns whether the command line is the cause of an error: a value that is invalid, that the kernel or the
-/// recording does not have, or that does not fit to another one.
+/// Returns whether the command line is the cause of an error: an option or a value that is invalid, that does not fit
+/// to another one, or that names something that does not exist: a recording, a baseline, a VM, a process, a thread, an
+/// event, an exit reason or a time. A file of another type counts as absent. Other errors can end without another
+/// command line: missing privileges, a damaged recording, a full disk.
 pub(super) fn is_usage_error(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<UsageError>()
@@ -42,14 +47,29 @@ pub(super) fn is_usage_error(error: &anyhow::Error) -> bool {
                         | tracefs::EventsError::BadPattern { .. }
                 )
             )
-            || matches!(
-                cause.downcast_ref(),
-                Some(BaselineError::OtherKind { .. } | BaselineError::OtherGroups { .. })
-            )
+            || cause.downcast_ref().is_some_and(is_unsuitable_baseline)
+            || cause.downcast_ref().is_some_and(is_unsuitable_recording)
             || cause.downcast_ref().is_some_and(is_unsuitable_kind)
             || cause.downcast_ref().is_some_and(is_impossible_plan)
             || matches!(cause.downcast_ref(), Some(ProbeError::Plan(plan)) if is_impossible_plan(plan))
     })
+}
+
+/// Returns whether a file is not a baseline for this command. Otherwise it cannot be read.
+fn is_unsuitable_baseline(error: &BaselineError) -> bool {
+    !matches!(error, BaselineError::Unreadable(_))
+}
+
+/// Returns whether a recording does not exist, or is a file of another type.
+fn is_unsuitable_recording(error: &ReadError) -> bool {
+    match error {
+        ReadError::Io { path, source } => {
+            // What is missing for standard input is the folder in which it is stored.
+            source.kind() == io::ErrorKind::NotFound && path != Path::new("-")
+        }
+        ReadError::NotARecording { .. } | ReadError::Unsuitable { .. } => true,
+        _ => false,
+    }
 }
 
 /// Returns whether more is selected than the eBPF programs can measure.
@@ -93,5 +113,25 @@ mod tests {
         ));
         assert!(!is_usage_error(&ProbeError::NoObject.into()));
         assert!(!is_usage_error(&TimingError::NoEvent("kvm_exit").into()));
+    }
+
+    #[test]
+    fn files_that_are_absent_or_of_another_type_are_usage_errors() {
+        let io = |path: &str, kind: io::ErrorKind| ReadError::Io {
+            path: path.into(),
+            source: kind.into(),
+        };
+        let absent = || io("kvm.data", io::ErrorKind::NotFound);
+        assert!(is_usage_error(&absent().into()));
+        assert!(is_usage_error(&anyhow::Error::from(absent()).context("x")));
+        assert!(is_usage_error(&BaselineError::Empty.into()));
+        for error in [
+            io("kvm.data", io::ErrorKind::PermissionDenied),
+            io("-", io::ErrorKind::NotFound),
+        ] {
+            assert!(!is_usage_error(&error.into()));
+        }
+        let unreadable = BaselineError::Unreadable(String::new());
+        assert!(!is_usage_error(&unreadable.into()));
     }
 }

@@ -107,7 +107,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
             text_or_null(vm.uuid_text.as_deref()),
             number_or_null(context.vcpu.map(u64::from)),
             Cell::Text(&format.system),
-            Cell::Text(&format.name),
+            Cell::Text(format.full_name()),
             Cell::Text(text.trim_end()),
             Cell::Json(&fields),
         ])
@@ -151,8 +151,8 @@ impl<T: TableWriter> Sink for RowSink<T> {
             text_or_null(it.cause),
             text_or_null(it.cause_name),
             Cell::Address(it.guest_rip),
-            Cell::Bool(it.open),
-            Cell::Bool(it.untimed),
+            Cell::Bool(it.is_open),
+            Cell::Bool(it.is_untimed),
         ])
     }
 

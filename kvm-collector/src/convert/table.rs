@@ -73,8 +73,8 @@ const EXIT_COLUMNS: [Column; 16] = [
     ("cause", ColumnType::Text, true),
     ("cause_name", ColumnType::Text, true),
     ("guest_rip", ColumnType::Address, false),
-    ("open", ColumnType::Bool, false),
-    ("untimed", ColumnType::Bool, false),
+    ("is_open", ColumnType::Bool, false),
+    ("is_untimed", ColumnType::Bool, false),
 ];
 
 const EVENT_COLUMNS: [Column; 4] = [
@@ -184,7 +184,7 @@ mod tests {
         // Only exits with a time are written as JSON.
         let columns = RowType::Exits.columns().map(|it| it.0);
         let names: Vec<_> = columns
-            .filter(|it| !matches!(*it, "open" | "untimed"))
+            .filter(|it| !matches!(*it, "is_open" | "is_untimed"))
             .collect();
         let positions: Vec<_> = names.iter().map(|it| position(it)).collect();
         assert!(positions.iter().all(Option::is_some), "{json}");

@@ -34,21 +34,35 @@ pub fn diagnose(
         exit_events(counts, &facts.kvm),
     ];
     let exits_fire = counts.as_ref().ok().map(EventCounts::exit_events_fire);
-    if exits_fire == Some(false) {
-        commands.iter_mut().for_each(fail_without_exit_events);
+    if exits_fire != Some(true) {
+        let is_known = exits_fire.is_some();
+        for command in &mut commands {
+            refuse_without_exit_events(command, is_known);
+        }
     }
     Diagnosis::new(exits_fire, checks, commands)
 }
 
-/// Changes the result of a command that needs events which do not fire.
-fn fail_without_exit_events(command: &mut CommandCheck) {
-    if command.needs_exit_events && command.works() {
-        command.status = Status::Fail;
-        command.refusal = Some(Refusal {
-            error: "its programs work, but kvm_exit and kvm_entry do not fire".to_owned(),
-            advice: "see exits fire".to_owned(),
-        });
+/// Changes the result of a command that needs events which do not fire, or of which that is unknown.
+fn refuse_without_exit_events(command: &mut CommandCheck, is_known: bool) {
+    if !command.needs_exit_events || !command.works() {
+        return;
     }
+    let (status, error) = match is_known {
+        true => (
+            Status::Fail,
+            "its programs work, but kvm_exit and kvm_entry do not fire",
+        ),
+        false => (
+            Status::Skip,
+            "its programs work, but it is unknown whether kvm_exit and kvm_entry fire",
+        ),
+    };
+    command.status = status;
+    command.refusal = Some(Refusal {
+        error: error.to_owned(),
+        advice: "see exits fire".to_owned(),
+    });
 }
 
 fn kernel(kernel: &Kernel) -> Check {
@@ -256,6 +270,10 @@ fn device(device: Device) -> Check {
                 "to use the built-in guest, run as root or as a member of the device's group";
             Check::not_ok(NAME, Status::Warn, "no permission", advice)
         }
+        Device::Other => {
+            let advice = "the file is not KVM's device: in a container, use the host's device (`docker run --device /dev/kvm`)";
+            Check::not_ok(NAME, Status::Warn, "does not answer as KVM", advice)
+        }
         Device::Missing => {
             let advice = "load the KVM module for this processor: VMs, including the built-in guest, need /dev/kvm";
             Check::not_ok(NAME, Status::Warn, "does not exist", advice)
@@ -321,7 +339,7 @@ fn exit_events(counts: &Result<EventCounts, TestGuestError>, kvm: &Kvm) -> Check
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::kvm::Flavour;
+    use crate::{doctor::write_text, guest::GuestError, host::kvm::Flavour};
 
     fn healthy_host() -> Facts {
         let flavour = Flavour {
@@ -425,6 +443,29 @@ mod tests {
         );
         let commands = diagnosis.commands.iter().map(|it| it.status);
         assert!(commands.eq([Status::Ok, Status::Fail]));
+    }
+
+    #[test]
+    fn a_host_where_no_guest_runs_may_lack_exit_events() {
+        let diagnosis = diagnose(
+            &healthy_host(),
+            &Err(TestGuestError::Guest(GuestError::NoKvm)),
+        );
+        assert!(
+            diagnosis.usable && diagnosis.exits_fire.is_none(),
+            "{diagnosis:?}"
+        );
+        let commands = diagnosis.commands.iter().map(|it| it.status);
+        assert!(commands.eq([Status::Ok, Status::Skip]));
+        let error = &diagnosis.commands[1].refusal.as_ref().unwrap().error;
+        assert!(error.contains("unknown whether kvm_exit"), "{error}");
+        let mut text = Vec::new();
+        write_text(&mut text, &diagnosis, None).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.ends_with("can work here: stat. It is unknown whether these work: exits.\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -93,7 +93,8 @@ pub struct FailedOption {
 pub struct CommandCheck {
     /// Name of the command.
     pub command: &'static str,
-    /// `ok`: it works. `warn`: it works without some options. `fail`: it does not work. `skip`: it could not be tried.
+    /// `ok`: it works. `warn`: it works without some options. `fail`: it does not work. `skip`: it could not be tried, at
+    /// least not completely.
     pub status: Status,
     /// The error and what to do, if the status is `fail` or `skip`.
     pub refusal: Option<Refusal>,

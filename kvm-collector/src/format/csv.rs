@@ -22,7 +22,7 @@ fn text_cell(text: Option<&String>) -> String {
 }
 
 /// Columns of every table: when and where a row was measured.
-const PERIOD_COLUMNS: [&str; 4] = ["time", "host", "start_ns", "elapsed_ns"];
+const PERIOD_COLUMNS: [&str; 4] = ["start", "host", "start_ns", "elapsed_ns"];
 
 /// The cells of [`PERIOD_COLUMNS`]. `host` is that of the row, if the rows have different ones. `start_ns` is the start of the interval, in ns of the clock of the events; `offset_ns` and
 /// `elapsed_ns` are its start, in ns since the start of the measurement, and its length.
@@ -123,14 +123,14 @@ pub fn write_exits(
             cell(row.reason_code),
             cell(row.isa),
             text_cell(row.key.as_ref()),
-            text_cell(row.name.as_ref()),
+            text_cell(row.key_name.as_ref()),
             cell(row.code),
             cell(row.class),
             row.count.to_string(),
             row.open.to_string(),
             row.untimed.to_string(),
             format!("{:.6}", row.count_ratio),
-            row.time_ns.to_string(),
+            row.total_ns.to_string(),
             format!("{:.6}", row.time_ratio),
             format!("{:.6}", row.cost_ratio),
             row.idle_ns.to_string(),
@@ -180,7 +180,7 @@ pub fn write_exits_diff(
             cell(row.vcpu),
             text_cell(row.reason.as_ref()),
             text_cell(row.key.as_ref()),
-            text_cell(row.name.as_ref()),
+            text_cell(row.key_name.as_ref()),
             row.state.name().to_owned(),
             row.baseline_count.to_string(),
             row.count.to_string(),
@@ -189,7 +189,7 @@ pub fn write_exits_diff(
             format!("{:.3}", rate.change),
         ];
         let times = [
-            &row.time_ns_per_s,
+            &row.total_ns_per_s,
             &row.cost_ns_per_s,
             &row.mean_ns,
             &row.p99_ns,
@@ -214,7 +214,7 @@ const DIFF_COLUMNS: [&str; 13] = [
     "vcpu",
     "reason",
     "key",
-    "name",
+    "key_name",
     "state",
     "baseline_count",
     "count",
@@ -224,7 +224,7 @@ const DIFF_COLUMNS: [&str; 13] = [
 ];
 
 /// Times with three columns each: `_before`, `_now` and `_change`.
-const DIFF_TIMES: [&str; 4] = ["time_ns_per_s", "cost_ns_per_s", "mean_ns", "p99_ns"];
+const DIFF_TIMES: [&str; 4] = ["total_ns_per_s", "cost_ns_per_s", "mean_ns", "p99_ns"];
 
 const EXIT_COLUMNS: [&str; 29] = [
     "vm",
@@ -236,14 +236,14 @@ const EXIT_COLUMNS: [&str; 29] = [
     "reason_code",
     "isa",
     "key",
-    "name",
+    "key_name",
     "code",
     "class",
     "count",
     "open",
     "untimed",
     "count_ratio",
-    "time_ns",
+    "total_ns",
     "time_ratio",
     "cost_ratio",
     "idle_ns",
@@ -288,7 +288,7 @@ mod tests {
                 vcpu: None,
                 reason: Some("hlt".into()),
                 key: None,
-                name: None,
+                key_name: None,
                 state: DiffState::New,
                 count: 3,
                 baseline_count: 0,
@@ -297,7 +297,7 @@ mod tests {
                     now: 1.5,
                     change: -1.5,
                 },
-                time_ns_per_s: times,
+                total_ns_per_s: times,
                 cost_ns_per_s: times,
                 mean_ns: times,
                 p99_ns: times,
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(
             lines(&report, true, false),
             format!(
-                "time,host,start_ns,elapsed_ns,vm,vm_uuid,pid,event,count,rate_per_s\n{period},,,,kvm:kvm_exit,5,2.500\n"
+                "start,host,start_ns,elapsed_ns,vm,vm_uuid,pid,event,count,rate_per_s\n{period},,,,kvm:kvm_exit,5,2.500\n"
             )
         );
         assert_eq!(lines(&report, false, true).lines().count(), 2);

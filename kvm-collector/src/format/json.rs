@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::view::{ReportOrigin, SlowExitRow};
+use crate::view::{ReportOrigin, SlowExitRow, UtcTime};
 
 /// Writes an object as one line of JSON.
 ///
@@ -32,12 +32,12 @@ struct WithOrigin<'a, R> {
 struct ExitWithOrigin<'a> {
     #[serde(flatten)]
     origin: &'a ReportOrigin,
-    end: Option<String>,
+    time: Option<UtcTime>,
     #[serde(flatten)]
     exit: &'a SlowExitRow,
 }
 
-/// Writes a slow exit as one line of JSON, with its origin and its end in UTC.
+/// Writes a slow exit as one line of JSON, with its origin and its start in UTC.
 ///
 /// # Errors
 /// When writing fails.
@@ -46,8 +46,8 @@ pub fn write_slow_exit(
     origin: &ReportOrigin,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let end = origin.utc(exit.end_ns);
-    write_line(&ExitWithOrigin { origin, end, exit }, out)
+    let time = origin.utc_time(exit.time_ns);
+    write_line(&ExitWithOrigin { origin, time, exit }, out)
 }
 
 /// Writes a report as one line of JSON, with its origin and its start and end in UTC. `period` is `interval` or `total`.

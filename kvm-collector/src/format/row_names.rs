@@ -42,7 +42,7 @@ pub(super) fn vcpu_name(vcpu: Option<u32>, tid: Option<u32>) -> Option<String> {
 /// Returns the key of a row, followed by its known name in parentheses.
 pub(super) fn key_name(row: &ExitRow) -> Option<String> {
     let key = row.key.as_ref()?;
-    Some(with_name(key, row.name.as_deref()))
+    Some(with_name(key, row.key_name.as_deref()))
 }
 
 /// Returns the name of a row: its host, VM, vCPU, exit reason and key, as far as it has them.

@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Duration;
 
+use super::help;
+
 /// Reason why the built-in guest cannot be created or did not run as planned.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
     /// `/dev/kvm` does not exist.
-    #[error(
-        "/dev/kvm does not exist: load a KVM module (`modprobe kvm_amd` or `modprobe kvm_intel`)"
-    )]
+    #[error("/dev/kvm does not exist: {}", help::NO_KVM)]
     NoKvm,
     /// This process may not open `/dev/kvm`.
     #[error(
@@ -58,22 +58,10 @@ pub enum GuestError {
         /// Kinds in a round, including repeated ones.
         kinds: usize,
     },
-    /// The plan combines `hlt` with in-kernel interrupt controllers, so the halt would never end.
-    #[error(
-        "hlt cannot be combined with kinds that use in-kernel interrupt controllers: no interrupt would wake the vCPU; use the kind timer, which includes a hlt"
-    )]
-    HltNeverEnds,
-    /// The plan has several vCPUs that need interrupt or exception handlers in real mode.
-    #[error(
-        "in real mode, kinds with interrupts or exceptions support only one vCPU: use --mode long or --vcpus 1"
-    )]
-    RealModeInterrupts,
-    /// The plan has hypercalls, but the processor has no hypercall instruction.
-    #[error(
-        "hypercall exits are not possible: this processor has neither vmx nor svm (KVM virtualizes in software)"
-    )]
-    NoHypercall,
-    /// The APIC timer does not support this time.
+    /// The plan is not possible on this machine, for this reason.
+    #[error("{0}")]
+    ImpossiblePlan(&'static str),
+    /// The timer of the guest does not support this time.
     #[error("the timer of the guest must be between 1us and 8s, not {requested:?}")]
     TimerOutOfRange {
         /// Timer of the plan.
@@ -116,7 +104,7 @@ pub enum GuestError {
     },
     /// `KVM_RUN` returned with an exit that the program does not cause.
     #[error(
-        "vCPU {vcpu} of VM {vm} stopped with unexpected exit {exit} at rip {rip:#x}, after {rounds} rounds"
+        "vCPU {vcpu} of VM {vm} stopped with unexpected exit {exit} at address {instruction:#x}, after {rounds} rounds"
     )]
     UnexpectedExit {
         /// Index of the VM.
@@ -126,7 +114,7 @@ pub enum GuestError {
         /// The exit, with its parameters.
         exit: String,
         /// Instruction pointer at the exit.
-        rip: u64,
+        instruction: u64,
         /// Completed rounds.
         rounds: u64,
     },

@@ -1,8 +1,8 @@
 //! Layout of the guest's physical memory.
 //!
 //! ```text
-//! one region per vCPU, a multiple of 2 MiB:
-//!   PML4, PDPT, PD, code   32 KiB apart
+//! one region per vCPU, a multiple of 2 MiB, from `RAM_START`:
+//!   boot pages             32 KiB apart
 //!   pages for the kind `page-fault`
 //!   unused
 //!   written page, in a memory slot of its own (only for `dirty` and `pvclock`)
@@ -14,6 +14,7 @@
 //! tables. They do share the upper levels, so they boot one after another. Boot pages are 32 KiB apart
 //! because KVM's legacy MMU (tdp_mmu=0) also maps up to seven neighbours of a faulting page.
 
+use super::arch::{MAX_BOOT_PAGES, RAM_START};
 use super::{GuestError, Kind, Plan};
 
 /// Size of a page, in bytes.
@@ -21,13 +22,13 @@ pub(super) const PAGE: u64 = PAGE_BYTES as u64;
 /// [`PAGE`] as `usize`.
 pub(super) const PAGE_BYTES: usize = 0x1000;
 
-/// Bytes that one page directory of the guest maps.
+/// Maximum size of the guest's physical memory. On x86, one page directory of the guest maps as much.
 const ADDRESS_SPACE: u64 = 1 << 30;
 /// Bytes that one of KVM's lowest-level page tables maps.
 const KVM_TABLE_REACH: u64 = 2 << 20;
 /// Distance of boot pages.
 const SPACING: u64 = 8 * PAGE;
-const BOOT_AREA: u64 = 4 * SPACING;
+const BOOT_AREA: u64 = MAX_BOOT_PAGES * SPACING;
 const MMIO_AREA: u64 = 2 * PAGE;
 const END_AREA: u64 = PAGE + MMIO_AREA;
 const MAX_VCPUS: u32 = 256;
@@ -86,23 +87,12 @@ impl Layout {
 
     /// Returns the start of a vCPU's region.
     pub(super) fn region(&self, vcpu: u32) -> u64 {
-        u64::from(vcpu) * self.region_bytes
+        RAM_START + u64::from(vcpu) * self.region_bytes
     }
 
-    pub(super) fn pml4(&self, vcpu: u32) -> u64 {
-        self.region(vcpu)
-    }
-
-    pub(super) fn pdpt(&self, vcpu: u32) -> u64 {
-        self.pml4(vcpu) + SPACING
-    }
-
-    pub(super) fn pd(&self, vcpu: u32) -> u64 {
-        self.pml4(vcpu) + 2 * SPACING
-    }
-
-    pub(super) fn code_page(&self, vcpu: u32) -> u64 {
-        self.pml4(vcpu) + 3 * SPACING
+    /// Returns one of the pages that a vCPU touches just by running.
+    pub(super) fn boot_page(&self, vcpu: u32, index: u64) -> u64 {
+        self.region(vcpu) + index * SPACING
     }
 
     /// Returns the first of the pages that a vCPU touches for the kind `page-fault`.
@@ -142,7 +132,7 @@ mod tests {
             ..Plan::default()
         };
         let layout = Layout::new(&plan).unwrap();
-        assert!(layout.code_page(0) + PAGE <= layout.first_touch_pages(0));
+        assert!(layout.boot_page(0, MAX_BOOT_PAGES - 1) + PAGE <= layout.first_touch_pages(0));
         assert_eq!(
             layout.first_touch_pages(0) + 1000 * PAGE,
             layout.region(0) + layout.backed_bytes()
@@ -151,7 +141,7 @@ mod tests {
         assert_eq!(layout.mmio_read_page(0) + PAGE, layout.region(1));
         assert_eq!(
             (layout.region(1) % KVM_TABLE_REACH, layout.total_bytes(2)),
-            (0, 2 * layout.region(1))
+            (0, 2 * (layout.region(1) - RAM_START))
         );
     }
 

@@ -9,6 +9,8 @@ use super::GuestError;
 /// Zero-initialized private anonymous mapping. Its address is stable until it is dropped.
 #[derive(Debug)]
 pub(super) struct Memory {
+    /// Guest-physical address of the start.
+    start_gpa: u64,
     start: NonNull<u8>,
     size: usize,
 }
@@ -19,7 +21,7 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    pub(super) fn new(size: u64) -> Result<Self, GuestError> {
+    pub(super) fn new(start_gpa: u64, size: u64) -> Result<Self, GuestError> {
         let failed = |source: rustix::io::Errno| GuestError::Host {
             what: "the guest memory",
             source: source.into(),
@@ -37,7 +39,11 @@ impl Memory {
         }
         .map_err(failed)?;
         let start = NonNull::new(start.cast()).ok_or_else(|| failed(rustix::io::Errno::NOMEM))?;
-        let memory = Self { start, size };
+        let memory = Self {
+            start_gpa,
+            start,
+            size,
+        };
         // With huge pages, one fault would map 512 pages. An error is harmless: the kernel then has no
         // huge pages.
         // SAFETY: the range is exactly the new mapping.
@@ -45,15 +51,16 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Returns the start address in this process.
-    pub(super) fn host_address(&self) -> u64 {
-        self.start.as_ptr() as u64
+    /// Returns the address in this process of a guest-physical address.
+    pub(super) fn host_address(&self, gpa: u64) -> u64 {
+        (self.start.as_ptr() as u64).wrapping_add(gpa.wrapping_sub(self.start_gpa))
     }
 
     /// Copies bytes to a guest-physical address. Fails if the range is outside the memory.
     pub(super) fn write(&mut self, gpa: u64, bytes: &[u8]) -> Result<(), GuestError> {
         let outside = || GuestError::AddressOutOfRange { gpa };
-        let offset = usize::try_from(gpa).map_err(|_| outside())?;
+        let offset = gpa.checked_sub(self.start_gpa).ok_or_else(outside)?;
+        let offset = usize::try_from(offset).map_err(|_| outside())?;
         if offset
             .checked_add(bytes.len())
             .is_none_or(|end| end > self.size)
@@ -82,12 +89,14 @@ mod tests {
 
     #[test]
     fn writes_outside_the_memory_are_rejected() {
-        let mut memory = Memory::new(0x1000).unwrap();
-        assert!(memory.write(0xffe, &[1, 2]).is_ok());
-        assert!(matches!(
-            memory.write(0xfff, &[1, 2]),
-            Err(GuestError::AddressOutOfRange { gpa: 0xfff })
-        ));
+        let mut memory = Memory::new(0x1000, 0x1000).unwrap();
+        assert!(memory.write(0x1ffe, &[1, 2]).is_ok());
+        for gpa in [0xfff, 0x1fff] {
+            assert!(matches!(
+                memory.write(gpa, &[1, 2]),
+                Err(GuestError::AddressOutOfRange { gpa: failed }) if failed == gpa
+            ));
+        }
         assert!(memory.write(u64::MAX, &[1]).is_err());
     }
 }

@@ -7,32 +7,38 @@
 //!
 //! Each vCPU does the following:
 //!
-//! 1. It touches its boot pages: the code, and in long mode three page tables ([`Mode::boot_pages`]).
+//! 1. It touches its boot pages ([`Mode::boot_pages`]): the code, and in long mode of x86 three page tables.
 //!    With nested paging, each of them causes one page-fault exit.
-//! 2. It executes one `out` to [`BOOT_PORT`]. Then the next vCPU of the VM boots.
+//! 2. It makes one exit to user space. Then the next vCPU of the VM boots.
 //! 3. It runs [`Plan::exits`] rounds. Each round executes the kinds of [`Plan::kinds`] in order.
-//! 4. It executes one `out` to [`END_PORT`] and is not entered again.
+//! 4. It makes one exit to user space and is not entered again. On arm64, the last vCPU of a VM then powers
+//!    the VM off. On x86, a vCPU with [`Kind::ONCE`] is entered once more, to shut down.
 //!
-//! Both `out`s count as [`Kind::Io`].
+//! The exits of steps 2 and 4 count as `Kind::START_AND_END`.
 //!
 //! The guest causes no other exits. It has no interrupt controllers, timers or descriptor tables unless
 //! a kind needs them, and vCPUs share no pages. The host can still cause exits: for its interrupts
-//! (`interrupt`, `EXTERNAL_INTERRUPT`), and for pages that fault again after it reclaimed them.
+//! (`interrupt`, `EXTERNAL_INTERRUPT`, `IRQ`), and for pages that fault again after it reclaimed them.
+//!
+//! Instructions, registers, kinds and devices depend on the architecture. They are in a folder per
+//! architecture, with the same interface.
 //!
 //! All VMs of a [`Plan`] run in one process. Tools that identify VMs by process see them as one VM.
 
-mod code;
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64/mod.rs"]
+mod arch;
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64/mod.rs"]
+mod arch;
 mod error;
 mod file_limit;
-mod interrupts;
-mod irqchip;
-mod isa;
 mod kind;
 mod layout;
 mod memory;
+mod mode;
 mod plan;
-mod ports;
-mod registers;
+mod progress;
 mod report;
 mod run;
 mod threads;
@@ -40,11 +46,11 @@ mod time_breakdown;
 mod vcpu;
 mod vm;
 
+pub use arch::{Isa, Kind, Mode, help};
 pub use error::GuestError;
-pub use isa::Isa;
-pub use kind::{Kind, UnknownKind};
-pub use plan::{Mode, Plan, UnknownMode};
-pub use ports::{BOOT_PORT, END_PORT, IO_PORT};
+pub use kind::UnknownKind;
+pub use mode::UnknownMode;
+pub use plan::Plan;
 pub use report::{GuestReport, VcpuReport, VmReport};
 pub use run::Guest;
 #[cfg(feature = "test-api")]

@@ -8,10 +8,11 @@ use std::thread::{self, JoinHandle};
 use kvm_ioctls::VcpuFd;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::arch::HostCpu;
 use super::file_limit::raise_file_limit;
 use super::threads::{GuestThreads, VcpuThread, VmThreads};
 use super::vcpu::VcpuPosition;
-use super::vm::{self, Vm, open_kvm};
+use super::vm::{Vm, open_kvm};
 use super::{GuestError, GuestReport, Isa, Plan, VcpuReport, VmReport, vcpu};
 
 /// Creates the guests of a plan and runs them to their end.
@@ -51,13 +52,13 @@ impl Guest {
     pub fn prepare(plan: &Plan) -> Result<Self, GuestError> {
         let kvm = open_kvm()?;
         raise_file_limit(plan)?;
-        let isa = Isa::detect();
-        let cpuid = vm::supported_cpuid(&kvm)?;
+        let cpu = HostCpu::read(&kvm)?;
+        let isa = cpu.isa();
         let mut threads = Vec::new();
         for vm_number in 0..plan.vms {
-            let vm = Arc::new(Vm::new(&kvm, plan, isa)?);
+            let vm = Arc::new(Vm::new(&kvm, plan, &cpu)?);
             for vcpu in 0..plan.vcpus {
-                let fd = vm.vcpu(&cpuid, plan, vcpu)?;
+                let fd = vm.vcpu(&cpu, plan, vcpu)?;
                 threads.push(VcpuJoinHandle::spawn(
                     VcpuPosition {
                         vm: vm_number,
@@ -69,6 +70,7 @@ impl Guest {
                     isa,
                 )?);
             }
+            vm.init_devices()?;
         }
         Ok(Self {
             plan: plan.clone(),

@@ -2,13 +2,15 @@
 
 use std::thread;
 
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use kvm_ioctls::VcpuFd;
 
+use super::arch::{self, Isa, Kind};
 use super::layout::{Layout, PAGE};
+use super::progress::Next;
 use super::report::VcpuReport;
 use super::time_breakdown::Stopwatch;
 use super::vm::Vm;
-use super::{BOOT_PORT, END_PORT, GuestError, IO_PORT, Isa, Kind, Plan};
+use super::{GuestError, Plan};
 
 /// Position of a vCPU in a plan.
 #[derive(Clone, Copy, Debug)]
@@ -31,37 +33,13 @@ pub(super) fn run(
     let mut report = VcpuReport::expected(plan, isa, position.vcpu, tid);
     let mut boot_lock = Some(vm.lock_boot());
     let mut stopwatch = Stopwatch::start();
+    let mut has_ended = false;
     loop {
         stopwatch.before_run();
         let exit = fd.run();
         stopwatch.after_run();
-        match exit {
-            Ok(VcpuExit::IoOut(END_PORT, _)) => {
-                report.count_userspace_exit("KVM_EXIT_IO");
-                break;
-            }
-            Ok(VcpuExit::IoOut(BOOT_PORT, _)) => {
-                report.count_userspace_exit("KVM_EXIT_IO");
-                drop(boot_lock.take());
-            }
-            Ok(VcpuExit::IoOut(IO_PORT, _)) => report.count_userspace_exit("KVM_EXIT_IO"),
-            Ok(VcpuExit::IoOut(port, _)) if vm.handle_port_write(port, position.vcpu)? => {
-                report.count_userspace_exit("KVM_EXIT_IO");
-            }
-            Ok(VcpuExit::IoIn(IO_PORT, data)) => {
-                data.fill(0);
-                report.count_userspace_exit("KVM_EXIT_IO");
-            }
-            Ok(VcpuExit::MmioWrite(..)) => report.count_userspace_exit("KVM_EXIT_MMIO"),
-            Ok(VcpuExit::MmioRead(_, data)) => {
-                data.fill(0);
-                report.count_userspace_exit("KVM_EXIT_MMIO");
-            }
-            Ok(VcpuExit::Hlt) => report.count_userspace_exit("KVM_EXIT_HLT"),
-            Ok(other) => {
-                let exit = format!("{other:?}");
-                return Err(unexpected_exit(fd, position, exit));
-            }
+        let next = match exit {
+            Ok(exit) => arch::handle_exit(exit, vm, position.vcpu, &mut report)?,
             // A signal interrupted the thread, for example from a debugger or the freezer. The kernel
             // emits kvm_userspace_exit for this too.
             Err(error) if error.errno() == libc::EINTR => {
@@ -70,19 +48,32 @@ pub(super) fn run(
                 continue;
             }
             Err(error) => return Err(GuestError::kvm("KVM_RUN")(error)),
+        };
+        match next {
+            Next::Run => {}
+            Next::Booted => drop(boot_lock.take()),
+            Next::End => {
+                check_progress(fd, plan, position)?;
+                if !arch::prepare_shutdown(fd, plan)? {
+                    break;
+                }
+                has_ended = true;
+            }
+            Next::ShutDown if has_ended => break,
+            Next::ShutDown => return Err(unexpected_exit(fd, position, "Shutdown".to_owned())),
+            Next::Unexpected(exit) => return Err(unexpected_exit(fd, position, exit)),
         }
         if !plan.sleep.is_zero() {
             thread::sleep(plan.sleep);
         }
     }
     report.time_breakdown = stopwatch.stop();
-    check_registers(fd, plan, position)?;
     Ok(report)
 }
 
 /// Checks that the guest's registers show the planned number of rounds and touched pages.
-fn check_registers(fd: &VcpuFd, plan: &Plan, position: VcpuPosition) -> Result<(), GuestError> {
-    let regs = fd.get_regs().map_err(GuestError::kvm("KVM_GET_REGS"))?;
+fn check_progress(fd: &VcpuFd, plan: &Plan, position: VcpuPosition) -> Result<(), GuestError> {
+    let progress = arch::read_progress(fd)?;
     let touches = plan
         .kinds
         .iter()
@@ -90,13 +81,13 @@ fn check_registers(fd: &VcpuFd, plan: &Plan, position: VcpuPosition) -> Result<(
         .count() as u64;
     let planned = u64::from(plan.exits);
     let last_page = Layout::new(plan)?.first_touch_pages(position.vcpu) + planned * touches * PAGE;
-    if (regs.rdi, regs.rbp) == (planned, last_page) {
+    if (progress.rounds, progress.next_page) == (planned, last_page) {
         Ok(())
     } else {
         Err(GuestError::WrongRoundCount {
             vm: position.vm,
             vcpu: position.vcpu,
-            done: regs.rdi,
+            done: progress.rounds,
             planned,
         })
     }
@@ -107,14 +98,14 @@ fn unexpected_exit(
     VcpuPosition { vm, vcpu }: VcpuPosition,
     exit: String,
 ) -> GuestError {
-    match fd.get_regs() {
-        Ok(regs) => GuestError::UnexpectedExit {
+    match arch::read_progress(fd) {
+        Ok(progress) => GuestError::UnexpectedExit {
             vm,
             vcpu,
             exit,
-            rip: regs.rip,
-            rounds: regs.rdi,
+            instruction: progress.instruction,
+            rounds: progress.rounds,
         },
-        Err(error) => GuestError::kvm("KVM_GET_REGS")(error),
+        Err(error) => error,
     }
 }

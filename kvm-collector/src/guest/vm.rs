@@ -2,25 +2,20 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region,
-};
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
+use super::arch::{Devices, HostCpu, RAM_START, init_vcpu, write_program};
 use super::layout::{Layout, PAGE, PAGE_BYTES};
 use super::memory::Memory;
-use super::ports::DIRTY_PORT;
-use super::{GuestError, Isa, Mode, Plan, code, irqchip, registers};
-
-/// Guest-physical address of three pages that KVM needs on Intel. Other VMMs use the same address, just
-/// below the firmware.
-const TSS_ADDRESS: usize = 0xfffb_d000;
+use super::{GuestError, Plan};
 
 /// Virtual machine with its memory. It must outlive its vCPUs, which run on this memory.
 #[derive(Debug)]
 pub(super) struct Vm {
     // Fields are dropped in this order: the VM must be closed before its memory is unmapped.
-    fd: VmFd,
+    pub(super) devices: Devices,
+    pub(super) fd: VmFd,
     _memory: Memory,
     vcpus: u32,
     /// Held by the vCPU that boots. See [`super::layout`] for why only one boots at a time.
@@ -36,36 +31,18 @@ pub(super) fn open_kvm() -> Result<Kvm, GuestError> {
     })
 }
 
-/// Returns the CPUID entries for all vCPUs. Call it only once: the ioctl is slow.
-pub(super) fn supported_cpuid(kvm: &Kvm) -> Result<CpuId, GuestError> {
-    kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .map_err(GuestError::kvm("KVM_GET_SUPPORTED_CPUID"))
-}
-
 impl Vm {
     /// Creates a VM with its guest programs in memory, but without vCPUs.
-    pub(super) fn new(kvm: &Kvm, plan: &Plan, isa: Option<Isa>) -> Result<Self, GuestError> {
+    pub(super) fn new(kvm: &Kvm, plan: &Plan, cpu: &HostCpu) -> Result<Self, GuestError> {
         plan.validate()?;
         let layout = Layout::new(plan)?;
-        let mut memory = Memory::new(layout.total_bytes(plan.vcpus))?;
+        let mut memory = Memory::new(RAM_START, layout.total_bytes(plan.vcpus))?;
         for vcpu in 0..plan.vcpus {
-            memory.write(
-                layout.code_page(vcpu),
-                &code::assemble(plan, &layout, vcpu, isa)?,
-            )?;
-            if plan.mode == Mode::Long {
-                for (gpa, table) in registers::page_tables(&layout, vcpu) {
-                    memory.write(gpa, &table)?;
-                }
-            }
+            write_program(&mut memory, plan, &layout, vcpu, cpu)?;
         }
 
         let fd = create_vm(kvm)?;
-        fd.set_tss_address(TSS_ADDRESS)
-            .map_err(GuestError::kvm("KVM_SET_TSS_ADDR"))?;
-        if plan.needs_irqchip() {
-            irqchip::create(&fd)?;
-        }
+        let devices = Devices::create(&fd, plan)?;
         for vcpu in 0..plan.vcpus {
             let start = layout.region(vcpu);
             add_memory_slot(&fd, &memory, vcpu, 0, start, layout.backed_bytes())?;
@@ -76,6 +53,7 @@ impl Vm {
             }
         }
         Ok(Self {
+            devices,
             fd,
             _memory: memory,
             vcpus: plan.vcpus,
@@ -91,34 +69,26 @@ impl Vm {
     }
 
     /// Creates a vCPU and sets its registers.
-    pub(super) fn vcpu(&self, cpuid: &CpuId, plan: &Plan, vcpu: u32) -> Result<VcpuFd, GuestError> {
-        let layout = Layout::new(plan)?;
+    pub(super) fn vcpu(&self, cpu: &HostCpu, plan: &Plan, vcpu: u32) -> Result<VcpuFd, GuestError> {
         let fd = self
             .fd
             .create_vcpu(vcpu.into())
             .map_err(GuestError::kvm("KVM_CREATE_VCPU"))?;
-        fd.set_cpuid2(cpuid)
-            .map_err(GuestError::kvm("KVM_SET_CPUID2"))?;
-        let reset = fd.get_sregs().map_err(GuestError::kvm("KVM_GET_SREGS"))?;
-        fd.set_sregs(&registers::system_registers(plan, &layout, vcpu, reset))
-            .map_err(GuestError::kvm("KVM_SET_SREGS"))?;
-        fd.set_regs(&registers::general_registers(plan, &layout, vcpu))
-            .map_err(GuestError::kvm("KVM_SET_REGS"))?;
-        if plan.needs_irqchip() {
-            irqchip::start_vcpu(&fd)?;
-        }
+        init_vcpu(&fd, &self.fd, cpu, plan, vcpu)?;
         Ok(fd)
     }
 
-    /// Performs the action of a vCPU's `out` to a port. Returns `false` if the port has no action.
-    pub(super) fn handle_port_write(&self, port: u16, vcpu: u32) -> Result<bool, GuestError> {
-        if port != DIRTY_PORT {
-            return irqchip::handle_port_write(&self.fd, port, vcpu);
-        }
+    /// Configures the devices. Must be called when all vCPUs exist, and before the first one runs.
+    pub(super) fn init_devices(&self) -> Result<(), GuestError> {
+        self.devices.init(self.vcpus)
+    }
+
+    /// Reads the dirty log of a vCPU's written page, which write-protects the page again.
+    pub(super) fn read_dirty_log(&self, vcpu: u32) -> Result<(), GuestError> {
         self.fd
             .get_dirty_log(written_page_slot(self.vcpus, vcpu), PAGE_BYTES)
             .map_err(GuestError::kvm("KVM_GET_DIRTY_LOG"))?;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -127,7 +97,7 @@ fn written_page_slot(vcpus: u32, vcpu: u32) -> u32 {
     vcpus + vcpu
 }
 
-/// Maps part of the memory into the guest. Its guest-physical address is its offset in the memory.
+/// Maps part of the memory into the guest.
 fn add_memory_slot(
     fd: &VmFd,
     memory: &Memory,
@@ -141,7 +111,7 @@ fn add_memory_slot(
         flags,
         guest_phys_addr: start,
         memory_size: size,
-        userspace_addr: memory.host_address() + start,
+        userspace_addr: memory.host_address(start),
     };
     // SAFETY: the range is inside the mapping. Only the `Vm` uses the mapping, and unmaps it last.
     unsafe { fd.set_user_memory_region(region) }

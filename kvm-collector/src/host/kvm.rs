@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,8 +24,10 @@ pub struct Kvm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
-    /// It can be opened.
+    /// It can be opened, and answers as KVM.
     Usable,
+    /// The file is not KVM's device, such as one that hides it in a container.
+    Other,
     /// This process may not open it.
     Forbidden,
     /// It does not exist or has no driver.
@@ -82,10 +85,22 @@ pub fn vendor_module() -> Option<String> {
 
 fn device(path: &Path) -> Device {
     match fs::File::options().read(true).write(true).open(path) {
-        Ok(_) => Device::Usable,
+        Ok(file) if is_kvm(&file) => Device::Usable,
+        Ok(_) => Device::Other,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Device::Forbidden,
         Err(_) => Device::Missing,
     }
+}
+
+/// Returns whether an open file answers KVM's first ioctl.
+fn is_kvm(device: &fs::File) -> bool {
+    /// `KVM_GET_API_VERSION`: `_IO(KVMIO, 0x00)`.
+    const GET_API_VERSION: u32 = 0xAE00;
+    /// The version since Linux 2.6.22 (Documentation/virt/kvm/api.rst).
+    const API_VERSION: libc::c_int = 12;
+    // SAFETY: an ioctl without an argument, on an open descriptor.
+    let version = unsafe { libc::ioctl(device.as_raw_fd(), GET_API_VERSION as _, 0) };
+    version == API_VERSION
 }
 
 /// Finds the vendor module. Only one can use the processor's virtualization extension at a time.
@@ -132,11 +147,18 @@ mod tests {
             nested: Some(true),
         };
         let expected = Kvm {
-            device: Device::Usable,
+            // A regular file is no device of KVM.
+            device: Device::Other,
             core: Some(Presence::Module),
             flavour: Some(flavour),
         };
         assert_eq!(read(tree.path()), expected);
+    }
+
+    #[test]
+    fn another_device_is_not_usable() {
+        assert_eq!(device(Path::new("/dev/null")), Device::Other);
+        assert_eq!(device(Path::new("/dev/missing")), Device::Missing);
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{collections::HashMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{files::read_line, process::proc_dir, task::Stat, vcpu_thread::kvm_run_fd, vm::Vm};
+use super::{
+    files::read_line, process::proc_dir, task::Stat, vcpu_thread::kvm_run_fd, vm::Vm,
+    vm_identity::VmUuid,
+};
 
 /// What a vCPU thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,7 @@ pub struct IdleVcpu {
     /// Thread id.
     pub tid: u32,
     /// What it does.
+    #[serde(rename = "activity")]
     pub state: VcpuActivity,
 }
 
@@ -69,6 +73,8 @@ pub struct IdleVcpu {
 pub struct IdleVm {
     /// Name of the VM.
     pub vm: String,
+    /// UUID of the VM, if known.
+    pub vm_uuid: Option<VmUuid>,
     /// Process id of the VMM.
     pub pid: u32,
     /// The known vCPUs.

@@ -13,6 +13,7 @@ use super::files::read_line;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Vcpu {
     /// Index within the VM; `None` if neither the thread's name nor its system call shows it.
+    #[serde(rename = "vcpu")]
     pub index: Option<u32>,
     /// Thread id.
     pub tid: u32,

@@ -26,8 +26,10 @@ pub struct Vm {
     #[serde(rename = "pid")]
     pub tgid: u32,
     /// Name from the command line or the cgroup, otherwise `comm-tgid`.
+    #[serde(rename = "vm")]
     pub name: String,
     /// UUID from the command line.
+    #[serde(rename = "vm_uuid")]
     pub uuid: Option<VmUuid>,
     /// Name of the program (comm).
     pub vmm: String,

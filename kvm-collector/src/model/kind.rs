@@ -35,9 +35,10 @@ type BuiltinKind = (
     u32,
 );
 
-/// The kinds that have a name of their own. Events and fields are those of arch/x86/kvm/trace.h and
-/// include/trace/events/kvm.h in Linux 6.12. They are the same since 5.2, except that
-/// `kvm_page_fault.fault_address` has another offset since 6.1.
+/// The kinds that have a name of their own. Events and fields are those of arch/x86/kvm/trace.h,
+/// arch/arm64/kvm/trace_handle_exit.h and include/trace/events/kvm.h in Linux 6.12. They are the same since 5.2,
+/// except that `kvm_page_fault.fault_address` has another offset since 6.1. A kind that has other events on other
+/// architectures has several rows; a kernel has at most one of these events.
 const BUILTIN_KINDS: &[BuiltinKind] = &[
     (
         "userspace",
@@ -53,6 +54,8 @@ const BUILTIN_KINDS: &[BuiltinKind] = &[
     ("pio", "kvm_pio", "port", Some("rw"), None, 0),
     ("msr", "kvm_msr", "ecx", Some("write"), None, 0),
     ("hypercall", "kvm_hypercall", "nr", None, None, 0),
+    // On arm64, the first register has the number of the called function.
+    ("hypercall", "kvm_hvc_arm64", "r0", None, None, 0),
     ("cpuid", "kvm_cpuid", "function", None, None, 0),
     (
         "page-fault",
@@ -87,9 +90,11 @@ fn similar_or_all(requested: &str) -> String {
 }
 
 fn kind_names() -> Vec<&'static str> {
-    std::iter::once(VMEXIT)
+    let mut names: Vec<_> = std::iter::once(VMEXIT)
         .chain(BUILTIN_KINDS.iter().map(|kind| kind.0))
-        .collect()
+        .collect();
+    names.dedup();
+    names
 }
 
 impl EventKind {
@@ -122,6 +127,18 @@ impl EventKind {
             subcode_is_errno: false,
             code_shift: 0,
         })
+    }
+
+    /// Returns the kinds with the same name, of all architectures, this one included.
+    #[must_use]
+    pub fn of_all_architectures(&self) -> Vec<Self> {
+        let builtin = BUILTIN_KINDS.iter().filter(|kind| kind.0 == self.name);
+        let kinds: Vec<_> = builtin.map(Self::from_builtin).collect();
+        if kinds.is_empty() {
+            vec![self.clone()]
+        } else {
+            kinds
+        }
     }
 
     /// Clears the code of a key that reports an error, because it has no meaning then.
@@ -176,6 +193,23 @@ mod tests {
         );
         let kind = EventKind::from_name("kvm:kvm_eoi.vector").expect("a field");
         assert_eq!((&*kind.event, &*kind.code_field), ("kvm_eoi", "vector"));
+    }
+
+    #[test]
+    fn a_kind_may_have_another_event_on_another_architecture() {
+        let events = |name| -> Vec<_> {
+            let kinds = EventKind::from_name(name)
+                .expect(name)
+                .of_all_architectures();
+            kinds.into_iter().map(|kind| kind.event).collect()
+        };
+        assert_eq!(events("hypercall"), ["kvm_hypercall", "kvm_hvc_arm64"]);
+        assert_eq!(events("mmio"), ["kvm_mmio"]);
+        assert_eq!(events("kvm_eoi.vector"), ["kvm_eoi"]);
+        assert_eq!(
+            kind_names().iter().filter(|it| **it == "hypercall").count(),
+            1
+        );
     }
 
     #[test]

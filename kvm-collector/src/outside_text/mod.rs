@@ -5,6 +5,7 @@
 //! Parquet and Perfetto have the exact text, encoded as these formats require.
 
 mod escape;
+mod wrap;
 
 use std::{
     borrow::Cow,
@@ -13,6 +14,7 @@ use std::{
 };
 
 use escape::{for_each_piece, is_plain};
+pub use wrap::wrap;
 
 /// Maximum width of a name in text. Names that start equally are distinguished by ids beside them.
 const MAX_NAME_WIDTH: usize = 64;
@@ -76,6 +78,25 @@ impl<'a> OutsideText<'a> {
             text.push_str(ELLIPSIS);
         }
         Cow::Owned(text)
+    }
+
+    /// Returns the text with escapes, cut at its start to a width in columns of the terminal. A cut text begins with `...`.
+    #[must_use]
+    pub fn shortened_at_start(self, max_width: usize) -> Cow<'a, str> {
+        if self.width() <= max_width {
+            return self.escaped();
+        }
+        let text = self.escaped();
+        let mut width = ELLIPSIS.len();
+        let mut start = text.len();
+        for (at, letter) in text.char_indices().rev() {
+            width += OutsideText::new(letter.encode_utf8(&mut [0; 4])).width();
+            if width > max_width {
+                break;
+            }
+            start = at;
+        }
+        Cow::Owned(format!("{ELLIPSIS}{}", &text[start..]))
     }
 
     /// Returns the number of columns of the terminal that the text with escapes needs.
@@ -163,6 +184,19 @@ mod tests {
             OutsideText::new("CPU 0/KVM").escaped(),
             Cow::Borrowed("CPU 0/KVM")
         ));
+    }
+
+    #[test]
+    fn paths_are_cut_at_their_start() {
+        let cut = |text: &str, width| {
+            OutsideText::new(text)
+                .shortened_at_start(width)
+                .into_owned()
+        };
+        assert_eq!(cut("hosts/a.data", 12), "hosts/a.data");
+        assert_eq!(cut("hosts/a.data", 9), "...a.data");
+        assert_eq!(cut("データ", 5), "...タ");
+        assert_eq!(cut("abcdef", 3), "...");
     }
 
     #[test]

@@ -22,7 +22,7 @@ const IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 /// The first 64 bytes of `struct perf_event_attr`.
 #[repr(C)]
 #[derive(Default)]
-struct Attr {
+pub(super) struct Attr {
     kind: u32,
     size: u32,
     config: u64,
@@ -35,19 +35,28 @@ struct Attr {
     breakpoint: u64,
 }
 
+impl Attr {
+    /// Returns the attribute of the tracepoint with this id, as an event that is enabled.
+    pub(super) fn tracepoint(id: u16) -> Self {
+        Self {
+            kind: PERF_TYPE_TRACEPOINT,
+            size: ATTR_BYTES,
+            config: u64::from(id),
+            ..Self::default()
+        }
+    }
+}
+
 /// Attaches a loaded program to the tracepoint with this id. It is detached when the descriptor is closed.
 ///
 /// # Errors
 /// The kernel's error: EACCES or EPERM without the privilege, EINVAL if there is no such tracepoint.
 pub(super) fn attach(program: BorrowedFd<'_>, id: u16) -> io::Result<OwnedFd> {
     let attr = Attr {
-        kind: PERF_TYPE_TRACEPOINT,
-        size: ATTR_BYTES,
-        config: u64::from(id),
         flags: DISABLED,
-        ..Attr::default()
+        ..Attr::tracepoint(id)
     };
-    let event = open(&attr)?;
+    let event = open_on_any_cpu(&attr)?;
     // SAFETY: an ioctl with a number, on a descriptor that `event` owns.
     let result = unsafe { libc::ioctl(event.as_raw_fd(), IOC_SET_BPF as _, program.as_raw_fd()) };
     if result < 0 {
@@ -57,35 +66,40 @@ pub(super) fn attach(program: BorrowedFd<'_>, id: u16) -> io::Result<OwnedFd> {
 }
 
 /// Opens a perf event on any CPU that is online. The program runs on all CPUs anyway.
-fn open(attr: &Attr) -> io::Result<OwnedFd> {
-    const { assert!(size_of::<Attr>() == ATTR_BYTES as usize) };
+fn open_on_any_cpu(attr: &Attr) -> io::Result<OwnedFd> {
+    const ALL_PROCESSES: libc::pid_t = -1;
     // SAFETY: a system call without arguments.
     let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) }.max(1);
     let mut error = io::Error::from_raw_os_error(libc::ENODEV);
     for cpu in 0..cpus {
-        const ALL_PROCESSES: libc::pid_t = -1;
-        const NO_GROUP: libc::c_int = -1;
-        // SAFETY: the kernel only reads the attribute, which is `size` bytes long.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_perf_event_open,
-                std::ptr::from_ref(attr),
-                ALL_PROCESSES,
-                cpu,
-                NO_GROUP,
-                FD_CLOEXEC,
-            )
-        };
-        if let Ok(fd @ 0..) = i32::try_from(fd) {
-            // SAFETY: the descriptor is new, and nothing else owns it.
-            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
-        }
-        error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::ENODEV) {
-            break;
+        match open(attr, ALL_PROCESSES, cpu) {
+            Err(no_cpu) if no_cpu.raw_os_error() == Some(libc::ENODEV) => error = no_cpu,
+            result => return result,
         }
     }
     Err(error)
+}
+
+/// Opens a perf event of a thread or a CPU; -1 means all of them.
+pub(super) fn open(attr: &Attr, thread: libc::pid_t, cpu: libc::c_long) -> io::Result<OwnedFd> {
+    const { assert!(size_of::<Attr>() == ATTR_BYTES as usize) };
+    const NO_GROUP: libc::c_int = -1;
+    // SAFETY: the kernel only reads the attribute, which is `size` bytes long.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            std::ptr::from_ref(attr),
+            thread,
+            cpu,
+            NO_GROUP,
+            FD_CLOEXEC,
+        )
+    };
+    match i32::try_from(fd) {
+        // SAFETY: the descriptor is new, and nothing else owns it.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]

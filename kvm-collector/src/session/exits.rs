@@ -5,7 +5,7 @@ use std::{cell::RefCell, convert::Infallible};
 use kvm_ebpf_common::SlowExit;
 
 use super::{
-    HeldReadings, IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
+    HeldReports, IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
     drain::{DrainOutcome, drain},
     progress::progress_text,
     read_recording,
@@ -14,7 +14,7 @@ use crate::{
     model::{EventKind, ExitReading, StreamItem, ThreadExits, VmName},
     probe::{ProbeError, Rings},
     source::{IdleVms, Live, PlaybackOptions, Recording, RecordingSummary},
-    timing::{Replay, ReplayOptions, TimingRequest},
+    timing::{Replay, ReplayOptions, TimingRequest, UnmatchedSelectors},
     view::{ExitGroups, GroupBy, KeyNames},
 };
 
@@ -223,7 +223,8 @@ pub fn recorded(
     let has_slow = timing.slow_threshold.is_some();
     let mut replay = Replay::new(replay)?;
     let mut intervals = IntervalTracker::new(Snapshot::default());
-    let mut held = HeldReadings::default();
+    let mut held = HeldReports::default();
+    let mut unmatched = UnmatchedSelectors::new(&options.selection);
     // The exits before the requested range.
     let mut before: Option<ExitGroups> = None;
     let summary = read_recording(recording, options, shows_progress, |item, context| {
@@ -232,6 +233,7 @@ pub fn recorded(
         if !has_slow && is_event && held.is_released() {
             return Ok(());
         }
+        let mut due = Vec::new();
         let vm = |tgid| context.names.vm_name(tgid);
         let report_context = ReportContext {
             start_ns: context.start_ns,
@@ -240,28 +242,16 @@ pub fn recorded(
             idle_vms: None,
             processes: 0,
         };
-        let mut report_interval = |now: &Snapshot, output: &mut _| {
-            intervals.end_interval(now, |earlier, now| {
-                ExitsOutput::write_report(
-                    output,
-                    ReportPeriod::Interval,
-                    earlier,
-                    now,
-                    report_context,
-                )
-            })
-        };
-        if is_event {
-            for now in held.release() {
-                report_interval(&now, output)?;
-            }
+        if let StreamItem::Event(event) = item
+            && !held.is_released()
+            && unmatched.add_event(event.tgid, vm)
+        {
+            due.extend(held.release());
         }
         if has_slow {
-            for exit in replay.drain_slow_exits() {
-                if context.is_before_range {
-                    continue;
-                }
-                output.write_slow_exit(&exit, report_context)?;
+            let ended = replay.drain_slow_exits();
+            for exit in ended.filter(|_| !context.is_before_range) {
+                due.extend(held.add(HeldReport::SlowExit(exit)));
             }
         }
         if let StreamItem::RangeStart { .. } = item {
@@ -270,9 +260,10 @@ pub fn recorded(
         if let StreamItem::IntervalEnd { .. } = item {
             let mut now = take_recorded_snapshot(&mut replay, output, before.as_ref())?;
             now.1.loss = now.1.loss.plus(context.loss);
-            for now in held.add(now) {
-                report_interval(&now, output)?;
-            }
+            due.extend(held.add(HeldReport::Interval(Box::new(now))));
+        }
+        for report in due {
+            report.write(&mut intervals, output, report_context)?;
         }
         Ok::<_, anyhow::Error>(())
     })?;
@@ -290,13 +281,35 @@ pub fn recorded(
         idle_vms: None,
         processes: 0,
     };
-    for now in held.release() {
-        intervals.end_interval(&now, |earlier, now| {
-            output.write_report(ReportPeriod::Interval, earlier, now, report_context)
-        })?;
+    for report in held.release() {
+        report.write(&mut intervals, output, report_context)?;
     }
     output.write_report(ReportPeriod::Total, intervals.first(), &now, report_context)?;
     Ok(summary)
+}
+
+/// A report of a recording that is held until the selection is known to match.
+#[derive(Debug)]
+enum HeldReport {
+    /// The reading at the end of an interval.
+    Interval(Box<Snapshot>),
+    SlowExit(SlowExit),
+}
+
+impl HeldReport {
+    fn write(
+        self,
+        intervals: &mut IntervalTracker<Snapshot>,
+        output: &mut impl ExitsOutput,
+        context: ReportContext<'_>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Interval(now) => intervals.end_interval(&now, |earlier, now| {
+                output.write_report(ReportPeriod::Interval, earlier, now, context)
+            }),
+            Self::SlowExit(exit) => output.write_slow_exit(&exit, context),
+        }
+    }
 }
 
 /// Reads all exits from a replay and groups them, without those `before` the requested range.

@@ -49,20 +49,20 @@ impl<T: Clone> IntervalTracker<T> {
     }
 }
 
-/// Maximum number of readings that [`HeldReadings`] stores. A recording has more intervals before the first selected event only if
-/// events were lost in them.
+/// Maximum number of reports that [`HeldReports`] stores. Memory is bounded, so a later error can follow reports.
 const MAX_HELD: usize = 256;
 
-/// The readings at the ends of the intervals before the first selected event of a recording. They are held until that event, so
-/// that a selection without events can be rejected before anything is reported.
+/// What a recording has to report before all parts of the selection are known to match, see
+/// [`UnmatchedSelectors`](crate::timing::UnmatchedSelectors). It is held until then, so that a selection that does not match can be
+/// rejected before anything is reported.
 #[derive(Debug)]
-pub struct HeldReadings<T> {
-    /// `None` once readings are not held any more.
+pub struct HeldReports<T> {
+    /// `None` once reports are not held any more.
     held: Option<Vec<T>>,
 }
 
-impl<T> Default for HeldReadings<T> {
-    /// Starts to hold readings.
+impl<T> Default for HeldReports<T> {
+    /// Starts to hold reports.
     fn default() -> Self {
         Self {
             held: Some(Vec::new()),
@@ -70,13 +70,13 @@ impl<T> Default for HeldReadings<T> {
     }
 }
 
-impl<T> HeldReadings<T> {
-    /// Adds a reading. Returns the readings to report now.
-    pub fn add(&mut self, reading: T) -> Vec<T> {
+impl<T> HeldReports<T> {
+    /// Adds a report. Returns the reports to write now.
+    pub fn add(&mut self, report: T) -> Vec<T> {
         match &mut self.held {
-            None => vec![reading],
+            None => vec![report],
             Some(held) => {
-                held.push(reading);
+                held.push(report);
                 match held.len() > MAX_HELD {
                     true => self.release(),
                     false => Vec::new(),
@@ -85,12 +85,12 @@ impl<T> HeldReadings<T> {
         }
     }
 
-    /// Returns whether readings are not held any more.
+    /// Returns whether reports are not held any more.
     pub const fn is_released(&self) -> bool {
         self.held.is_none()
     }
 
-    /// Stops holding readings, and returns those to report now.
+    /// Stops holding reports, and returns those to write now.
     pub fn release(&mut self) -> Vec<T> {
         self.held.take().unwrap_or_default()
     }
@@ -101,22 +101,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readings_are_held_until_they_are_released() {
-        let mut readings = HeldReadings::default();
-        assert!(readings.add(1).is_empty());
-        assert!(readings.add(2).is_empty());
-        assert_eq!(readings.release(), [1, 2]);
-        assert_eq!(readings.add(3), [3]);
-        assert!(readings.release().is_empty());
+    fn reports_are_held_until_they_are_released() {
+        let mut reports = HeldReports::default();
+        assert!(reports.add(1).is_empty());
+        assert!(reports.add(2).is_empty());
+        assert_eq!(reports.release(), [1, 2]);
+        assert_eq!(reports.add(3), [3]);
+        assert!(reports.release().is_empty());
     }
 
     #[test]
-    fn a_limited_number_of_readings_is_held() {
-        let mut readings = HeldReadings::default();
+    fn a_limited_number_of_reports_is_held() {
+        let mut reports = HeldReports::default();
         for number in 0..MAX_HELD {
-            assert!(readings.add(number).is_empty());
+            assert!(reports.add(number).is_empty());
         }
-        assert_eq!(readings.add(MAX_HELD).len(), MAX_HELD + 1);
-        assert_eq!(readings.add(0), [0]);
+        assert_eq!(reports.add(MAX_HELD).len(), MAX_HELD + 1);
+        assert_eq!(reports.add(0), [0]);
     }
 }

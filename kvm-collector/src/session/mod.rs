@@ -20,7 +20,7 @@ mod stream;
 pub mod top;
 pub mod trace;
 
-pub use intervals::{HeldReadings, IntervalTracker, ReportPeriod};
+pub use intervals::{HeldReports, IntervalTracker, ReportPeriod};
 pub use overhead::OverheadMeter;
 pub use progress::{ProgressLine, print_message};
 pub use queue::MIN_QUEUE_BYTES;

@@ -1,7 +1,7 @@
 //! Counts events of the running kernel or of a recording.
 
 use super::{
-    HeldReadings, IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
+    HeldReports, IntervalTracker, ProgressLine, ReportPeriod, Schedule, WakeReason,
     progress::progress_text, read_recording,
 };
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     model::{CountsSnapshot, Loss, StreamItem, VmName},
     probe::ProbeError,
     source::{Live, PlaybackOptions, Recording, RecordingSummary},
+    timing::UnmatchedSelectors,
     tracefs::Format,
     view::{EventCounter, StatReport},
 };
@@ -94,7 +95,8 @@ pub fn recorded(
         )
     };
     let mut intervals: Option<IntervalTracker<CountsSnapshot>> = None;
-    let mut held = HeldReadings::default();
+    let mut held = HeldReports::default();
+    let mut unmatched = UnmatchedSelectors::new(&options.selection);
     let mut report_interval = |start_ns, now: &CountsSnapshot, report: &mut ReportFn<'_>| {
         let intervals =
             intervals.get_or_insert_with(|| IntervalTracker::new(zero_counts(start_ns)));
@@ -110,6 +112,7 @@ pub fn recorded(
         let StreamItem::IntervalEnd { end_ns } = item else {
             if let StreamItem::Event(event) = item
                 && !held.is_released()
+                && unmatched.add_event(event.tgid, |tgid| context.names.vm_name(tgid))
             {
                 let start_ns = context.start_ns.unwrap_or(event.time_ns);
                 for now in held.release() {

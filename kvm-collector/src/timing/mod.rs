@@ -16,6 +16,7 @@ mod time_slice;
 mod timing_error;
 mod timing_request;
 mod trigger;
+mod unmatched_selectors;
 mod vcpu_runs;
 mod vcpu_thread;
 
@@ -31,5 +32,6 @@ pub use time_slice::TimeSlice;
 pub use timing_error::TimingError;
 pub use timing_request::{DetailEvent, TimingRequest};
 pub use trigger::ExitTrigger;
+pub use unmatched_selectors::UnmatchedSelectors;
 pub(crate) use vcpu_runs::RunningVcpus;
 pub(crate) use vcpu_thread::{recent_extremes, vcpu_id_of};

@@ -113,6 +113,12 @@ impl Format {
         self.system == system && self.name == name
     }
 
+    /// Returns the full name of the event as text, such as `kvm:kvm_exit`.
+    #[must_use]
+    pub fn full_name(&self) -> &str {
+        &self.full_name
+    }
+
     /// Returns the full name of the event.
     #[must_use]
     pub fn event_name(&self) -> EventName {

@@ -20,6 +20,7 @@ pub struct Format {
     pub system: String,
     /// The name of the event, such as `kvm_exit`.
     pub name: String,
+    pub(super) full_name: Box<str>,
     /// The number of the event. Its records have it in their field `common_type`.
     pub id: u16,
     /// The fields that the records of all events start with.
@@ -130,6 +131,7 @@ impl Format {
         };
         Ok(Format {
             system: system.to_owned(),
+            full_name: format!("{system}:{name}").into(),
             name,
             id,
             common_fields,

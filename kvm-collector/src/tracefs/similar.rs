@@ -24,6 +24,7 @@ pub fn similar_names<'a>(names: impl IntoIterator<Item = &'a str>, word: &str) -
         let distance = strsim::osa_distance(&lower, &word);
         // One error in four characters.
         let is_typo = distance <= word.len().div_ceil(4)
+            || is_short_typo(&lower, &word, distance)
             || strsim::jaro_winkler(&lower, &word) >= MIN_SIMILARITY;
         if is_typo {
             similar.push((0, distance, name));
@@ -35,6 +36,22 @@ pub fn similar_names<'a>(names: impl IntoIterator<Item = &'a str>, word: &str) -
     similar.dedup();
     similar.truncate(MAX_NAMES);
     similar.into_iter().map(|(_, _, name)| name).collect()
+}
+
+/// Returns whether a word of three letters has two letters of a name of about the same length: `pci` and `iop` of `pio`.
+fn is_short_typo(name: &str, word: &str, distance: usize) -> bool {
+    if word.len() != 3 || name.len().abs_diff(word.len()) > 1 || distance > 2 {
+        return false;
+    }
+    let mut letters = name.chars().collect::<Vec<_>>();
+    let mut common = 0;
+    for letter in word.chars() {
+        if let Some(at) = letters.iter().position(|it| *it == letter) {
+            letters.swap_remove(at);
+            common += 1;
+        }
+    }
+    common >= 2
 }
 
 /// Returns `: did you mean a, b or c?`, or nothing if no name is similar.
@@ -63,6 +80,17 @@ mod tests {
     fn typos_come_first() {
         assert_eq!(similar_names(EVENTS, "kvm_exti"), ["kvm_exit", "kvm_entry"]);
         assert_eq!(similar_names(["hlt", "HLT", "npf"], "hltt"), ["HLT", "hlt"]);
+    }
+
+    #[test]
+    fn short_words_may_have_one_wrong_letter_or_another_order() {
+        let kinds = ["mmio", "pio", "msr", "cpuid", "vmexit"];
+        for word in ["pci", "iop", "poi"] {
+            assert_eq!(similar_names(kinds, word), ["pio"], "{word}");
+        }
+        for word in ["foo", "npt", "xyz"] {
+            assert!(similar_names(kinds, word).is_empty(), "{word}");
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::UtcTime;
 
-/// Version of the JSON reports. It changes when the meaning of a field changes.
-const SCHEMA_VERSION: u32 = 1;
+/// Version of the JSON reports. It changes when the meaning or the name of a field changes.
+const SCHEMA_VERSION: u32 = 2;
 
 /// Describes the measurement of which reports are made.
 #[derive(Debug, Clone, Serialize)]

@@ -1,7 +1,8 @@
 //! The modules of a crate and which of them use which, read from the sources.
 //!
 //! A module uses another one if a path in its code leads there. Re-exports are followed to the
-//! module that defines the item. Code under `#[cfg(test)]` does not count.
+//! module that defines the item. Code under `#[cfg(test)]` does not count. A module whose file depends
+//! on the processor (`#[cfg(target_arch)]` with `#[path]`) is that of one architecture.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +19,8 @@ type ModulePath = Vec<String>;
 struct Module {
     /// The target of each imported name, as a path from the crate's root.
     imports: BTreeMap<String, ModulePath>,
+    /// The child modules whose files are elsewhere, as paths from this module.
+    moved: BTreeMap<String, ModulePath>,
     /// Paths in the code, as they are written.
     paths: BTreeSet<Vec<String>>,
     /// First names of the paths in `use` declarations: crates, `crate`, `self` or `super`.
@@ -31,10 +34,10 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Reads all modules below a crate's `src` folder.
-    pub(crate) fn read(src: &Path) -> Self {
+    /// Reads all modules below a crate's `src` folder, as they are on one architecture.
+    pub(crate) fn read(src: &Path, target_arch: &str) -> Self {
         let mut graph = Self::default();
-        graph.read_folder(src, src);
+        graph.read_folder(src, src, target_arch);
         let paths: BTreeSet<_> = graph.modules.keys().cloned().collect();
         for (path, module) in &mut graph.modules {
             module.resolve_imports(path, &paths);
@@ -42,17 +45,17 @@ impl Graph {
         graph
     }
 
-    fn read_folder(&mut self, folder: &Path, src: &Path) {
+    fn read_folder(&mut self, folder: &Path, src: &Path, target_arch: &str) {
         let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         for entry in entries {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                self.read_folder(&path, src);
+                self.read_folder(&path, src, target_arch);
             } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("tests.rs") {
                 let text = fs::read_to_string(&path).expect("a source file");
                 let below_src = path.strip_prefix(src).expect("a path below src");
                 self.modules
-                    .insert(module_path(below_src), Module::parse(&text));
+                    .insert(module_path(below_src), Module::parse(&text, target_arch));
             }
         }
     }
@@ -127,10 +130,17 @@ impl Graph {
 }
 
 impl Module {
-    fn parse(text: &str) -> Self {
+    fn parse(text: &str, target_arch: &str) -> Self {
         let file = syn::parse_file(text).expect("Rust");
         let mut module = Self::default();
         module.visit_file(&file);
+        for item in &file.items {
+            if let Item::Mod(it) = item
+                && let Some(target) = moved_module(it, target_arch)
+            {
+                module.moved.insert(it.ident.to_string(), target);
+            }
+        }
         module
     }
 
@@ -163,7 +173,13 @@ impl Module {
 
     /// Makes the paths of imports start at the crate's root, and drops those from other crates.
     fn resolve_imports(&mut self, module: &[String], modules: &BTreeSet<ModulePath>) {
-        let imports = std::mem::take(&mut self.imports);
+        let mut imports = std::mem::take(&mut self.imports);
+        for path in imports.values_mut() {
+            if let Some(target) = path.first().and_then(|it| self.moved.get(it)) {
+                *path = [target, &path[1..]].concat();
+            }
+        }
+        imports.extend(self.moved.clone());
         for (name, path) in imports {
             self.import_roots.extend(path.first().cloned());
             let child = [module, &path[..1.min(path.len())]].concat();
@@ -235,6 +251,28 @@ fn is_test(attributes: &[Attribute]) -> bool {
         let condition = it.meta.require_list().map(|it| it.tokens.to_string());
         it.path().is_ident("cfg") && condition.is_ok_and(|it| it == "test")
     })
+}
+
+/// Returns where the file of a module with `#[path]` is, relative to the declaring module. Returns `None` without
+/// the attribute, and if the module is that of another architecture.
+fn moved_module(item: &syn::ItemMod, target_arch: &str) -> Option<ModulePath> {
+    let value = |it: &syn::MetaNameValue| match &it.value {
+        syn::Expr::Lit(syn::ExprLit {
+            lit: syn::Lit::Str(it),
+            ..
+        }) => Some(it.value()),
+        _ => None,
+    };
+    let conditions = item.attrs.iter().filter(|it| it.path().is_ident("cfg"));
+    let mut conditions = conditions.filter_map(|it| it.parse_args::<syn::MetaNameValue>().ok());
+    if conditions
+        .any(|it| it.path.is_ident("target_arch") && value(&it).as_deref() != Some(target_arch))
+    {
+        return None;
+    }
+    let path = item.attrs.iter().find(|it| it.path().is_ident("path"))?;
+    let file = value(path.meta.require_name_value().ok()?)?;
+    Some(module_path(Path::new(&file)))
 }
 
 fn attributes(item: &Item) -> &[Attribute] {

@@ -32,6 +32,9 @@ const ORDER: [&str; 19] = [
     "cli",
 ];
 
+/// Architectures of which the modules are checked.
+const TARGET_ARCHS: [&str; 2] = ["x86_64", "aarch64"];
+
 /// The modules that may use `probe`.
 const USES_PROBE: [&str; 5] = ["probe", "source::live", "doctor", "session", "cli"];
 
@@ -40,7 +43,7 @@ fn workspace() -> PathBuf {
 }
 
 fn collector() -> Graph {
-    Graph::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+    Graph::read(&workspace().join("kvm-collector/src"), TARGET_ARCHS[0])
 }
 
 fn is_within(module: &str, outer: &str) -> bool {
@@ -57,10 +60,12 @@ fn modules_have_no_cycles() {
         ("kvm-ebpf-common", 10),
         ("xtask", 30),
     ] {
-        let uses = Graph::read(&workspace().join(name).join("src")).uses();
-        assert!(uses.len() >= min_modules, "{name}: {} modules", uses.len());
-        for cycle in cycles(&uses) {
-            found += &format!("{name}: {}", describe(&cycle, &uses));
+        for target_arch in TARGET_ARCHS {
+            let uses = Graph::read(&workspace().join(name).join("src"), target_arch).uses();
+            assert!(uses.len() >= min_modules, "{name}: {} modules", uses.len());
+            for cycle in cycles(&uses) {
+                found += &format!("{name} on {target_arch}: {}", describe(&cycle, &uses));
+            }
         }
     }
     assert!(found.is_empty(), "{found}");
@@ -110,6 +115,18 @@ fn only_probe_uses_aya_and_few_modules_use_probe() {
         let may_use_probe = USES_PROBE.iter().any(|it| is_within(&module, it));
         let uses_probe = uses.iter().any(|it| is_within(it, "probe"));
         assert!(!uses_probe || may_use_probe, "{module} uses probe");
+    }
+}
+
+#[test]
+fn modules_of_each_architecture_are_found() {
+    for target_arch in TARGET_ARCHS {
+        let uses = Graph::read(&workspace().join("kvm-collector/src"), target_arch).uses();
+        let of_vm = &uses["guest::vm"];
+        assert!(
+            of_vm.contains(&format!("guest::{target_arch}::vcpu")),
+            "{of_vm:?}"
+        );
     }
 }
 

@@ -49,7 +49,7 @@ fn intervals_add_up_to_the_total_over_any_gap() {
         assert_eq!(total["elapsed_ns"], elapsed, "{interval}");
         let mut exits = reports(&file, &["exits", "--json", "-I", interval]);
         let total = exits.pop().expect("a total");
-        for field in ["count", "time_ns", "kernel_ns", "vmm_ns", "halted_ns"] {
+        for field in ["count", "total_ns", "kernel_ns", "vmm_ns", "halted_ns"] {
             assert_eq!(
                 sum_by_key(&exits, "rows", "reason", field),
                 sum_by_key(std::slice::from_ref(&total), "rows", "reason", field),
@@ -86,7 +86,7 @@ fn reports_say_what_they_cover() {
         assert!(reports.len() > 2, "{command}");
         for report in reports.iter().chain([&total]) {
             assert_eq!(report["view"], command);
-            assert_eq!(report["schema_version"], 1);
+            assert_eq!(report["schema_version"], 2);
             assert_eq!(report["tool_version"], env!("CARGO_PKG_VERSION"));
             assert_eq!(report["input"], file.path().to_str().expect("UTF-8"));
             assert_eq!(

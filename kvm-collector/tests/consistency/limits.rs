@@ -76,7 +76,7 @@ fn sums_of_very_long_times_saturate() {
     let vcpus = all["vcpus"].as_array().expect("vCPUs");
     let vcpu = vcpus.iter().find(|it| it["pid"] == VM_B);
     assert_eq!(vcpu.expect("a vCPU of VM B")["guest_ns"], u64::MAX);
-    assert_eq!(all["time_ns"], u64::MAX);
+    assert_eq!(all["total_ns"], u64::MAX);
     assert_eq!(all["idle_ns"], u64::MAX);
     for args in [
         &["exits", "--by", "vm"][..],

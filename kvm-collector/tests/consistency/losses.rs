@@ -139,7 +139,7 @@ fn a_sample_is_an_estimate_and_has_no_times() {
         (&row["count"], &row["untimed"]),
         (&6_000.into(), &6_000.into())
     );
-    assert_eq!(row["time_ns"], 0);
+    assert_eq!(row["total_ns"], 0);
     let stat = report(&file, &["stat", "--json"]);
     let is_exit = |it: &&Value| it["event"] == "kvm:kvm_exit";
     let events = stat["events"].as_array().unwrap();

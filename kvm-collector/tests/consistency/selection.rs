@@ -17,7 +17,7 @@ fn vm_rows(report: &Value, pid: u32) -> Vec<Vec<Value>> {
                 "vcpu",
                 "reason",
                 "count",
-                "time_ns",
+                "total_ns",
                 "kernel_ns",
                 "vmm_ns",
                 "halted_ns",

@@ -134,7 +134,7 @@ impl Sums {
                     "count",
                     "open",
                     "untimed",
-                    "time_ns",
+                    "total_ns",
                     "idle_ns",
                     "kernel_ns",
                     "vmm_ns",
@@ -150,9 +150,9 @@ impl Sums {
                 for cause in row["causes"].as_array().into_iter().flatten() {
                     let name = format!("{id} cause {}", cause["cause"]);
                     self.add_number(name.clone(), &cause["at_least"]);
-                    self.add_number(format!("{name} time"), &cause["time_ns"]);
+                    self.add_number(format!("{name} time"), &cause["total_ns"]);
                 }
-                if row["time_ns"].as_u64() > Some(0) {
+                if row["total_ns"].as_u64() > Some(0) {
                     for (field, merge) in [
                         ("min_ns", u64::min as fn(u64, u64) -> u64),
                         ("max_ns", u64::max),
@@ -353,7 +353,7 @@ fn all_recordings_of_a_directory_or_a_glob_are_read() {
         let message = String::from_utf8_lossy(&output.stderr);
         let reads_all = inputs.contains(&directory);
         assert_eq!(
-            message.contains("readme.txt is not a perf.data file"),
+            message.contains("readme.txt: no recording, but text"),
             reads_all,
             "{message}"
         );
@@ -401,11 +401,16 @@ fn all_recordings_of_a_directory_or_a_glob_are_read() {
     }
     let output = run(&args, &[directory]);
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("skipped: 18 more files in "), "{message}");
+    assert!(message.contains("skipped 18 more files in "), "{message}");
+    let skipped = message.lines().filter(|it| it.contains(": skipped "));
+    for line in skipped {
+        let rest = line.replace(directory.to_str().expect("UTF-8"), "");
+        assert!(rest.len() <= 80, "a long warning: {line}");
+    }
     assert_eq!(message.lines().count(), 5, "{message}");
     // A file that is named must be a recording.
     let output = run(&args, &[files[0].path(), &readme]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

@@ -100,6 +100,12 @@ fn streams_that_are_cut_off_are_errors() {
             .stdin(File::open(&short).expect("a file"))
             .output()
             .expect("the collector runs");
-        assert_eq!(output.status.code(), Some(1), "{bytes} of {length} bytes");
+        // What has not even a header is not a recording.
+        let code = if bytes < 16 { 2 } else { 1 };
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{bytes} of {length} bytes"
+        );
     }
 }

@@ -82,7 +82,7 @@ fn sums(reports: &[Value]) -> BTreeMap<String, u64> {
                 for field in [
                     "count",
                     "untimed",
-                    "time_ns",
+                    "total_ns",
                     "kernel_ns",
                     "vmm_ns",
                     "halted_ns",

@@ -9,7 +9,7 @@ use std::{
 
 use kvm_collector::{
     session::top::{Control, ControlQueue, TopOutput, TopPlayer},
-    source::{PlaybackOptions, Recording, RecordingSummary, TimeLimits},
+    source::{PlaybackOptions, Recording, RecordingSummary, RecordingTime, TimeLimits},
     timing::{ReplayOptions, TimingRequest},
     tracefs::Format,
     view::{Scope, TopReading},
@@ -59,6 +59,16 @@ struct Played {
 
 /// Plays a recording in a thread. `prepare` sends requests before the start.
 fn play(path: &Path, pace: Duration, prepare: impl FnOnce(&ControlQueue)) -> Played {
+    play_range(path, pace, (None, None), prepare)
+}
+
+/// Plays the range between two times since the first event, in ns.
+fn play_range(
+    path: &Path,
+    pace: Duration,
+    range_ns: (Option<u64>, Option<u64>),
+    prepare: impl FnOnce(&ControlQueue),
+) -> Played {
     let mut recording = Recording::open(path).expect("a recording");
     let formats = recording.formats().to_vec();
     recording.select_events(&formats);
@@ -71,7 +81,8 @@ fn play(path: &Path, pace: Duration, prepare: impl FnOnce(&ControlQueue)) -> Pla
     let playback = PlaybackOptions {
         limits: TimeLimits {
             interval_ns: Some(INTERVAL_NS),
-            duration_ns: None,
+            from: range_ns.0.map(RecordingTime::SinceStart),
+            until: range_ns.1.map(RecordingTime::SinceStart),
             ..TimeLimits::default()
         },
         ..PlaybackOptions::default()
@@ -133,7 +144,7 @@ fn readings_of_a_recording_are_those_of_exits() {
     };
     for (field, shown) in [
         ("count", sum(|it| it.count)),
-        ("time_ns", sum(|it| it.total_ns)),
+        ("total_ns", sum(|it| it.total_ns)),
         ("vmm_ns", sum(|it| it.vmm_ns)),
         ("halted_ns", sum(|it| it.halted_ns)),
         ("preempted_ns", sum(|it| it.preempted_ns)),
@@ -151,6 +162,61 @@ fn readings_of_a_recording_are_those_of_exits() {
         other => panic!("{other:?}"),
     }
     assert!(played.end().is_some());
+}
+
+#[test]
+fn readings_of_a_time_range_are_those_of_exits() {
+    let file = RecordingFile::new(&contended_vms());
+    for (from_us, until_us) in [(0, 400), (150, 400), (333, 1_000), (500, 501)] {
+        let (from, until) = (format!("{from_us}us"), format!("{until_us}us"));
+        let args = ["exits", "--json", "--preempt", "--by", "vm,vcpu,reason"];
+        let range = ["--from", &from, "--until", &until];
+        let total = report(&file, &[&args[..], &range].concat());
+        let range_ns = (Some(from_us * 1_000), Some(until_us * 1_000));
+        let played = play_range(file.path(), Duration::ZERO, range_ns, |_| {});
+        let readings = played.readings();
+        let last = readings.last().expect("a reading");
+        assert_eq!(total["elapsed_ns"], last.time_ns, "{range:?}");
+        let sum = |of: fn(&kvm_collector::view::ExitCounters) -> u64| -> u64 {
+            last.thread_counters.iter().map(|it| of(&it.counters)).sum()
+        };
+        let expected = |list: &str, field: &str| -> u64 {
+            let rows = total[list].as_array().expect("rows");
+            rows.iter().filter_map(|row| row[field].as_u64()).sum()
+        };
+        for (field, shown) in [
+            ("count", sum(|it| it.count)),
+            ("total_ns", sum(|it| it.total_ns)),
+            ("vmm_ns", sum(|it| it.vmm_ns)),
+            ("halted_ns", sum(|it| it.halted_ns)),
+            ("preempted_ns", sum(|it| it.preempted_ns)),
+        ] {
+            assert_eq!(shown, expected("rows", field), "{field} {range:?}");
+        }
+        let guest_ns: u64 = last.vcpus.iter().map(|it| it.guest_ns).sum();
+        assert_eq!(guest_ns, expected("vcpus", "guest_ns"), "{range:?}");
+        // The histograms of another scope.
+        let scope = Scope::default().next_grouping();
+        played.controls.send(Control::SelectScope(scope));
+        match played.sent.recv_timeout(LIMIT).expect("histograms") {
+            Sent::Histograms(reading) => {
+                assert_eq!(reading.thread_counters, last.thread_counters, "{range:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        played.end();
+        let once = run(&file, &[&["top", "--once"], &range[..]].concat());
+        let text = String::from_utf8_lossy(&once.stdout).into_owned();
+        let seconds = last.time_ns as f64 / 1e9;
+        let rate =
+            kvm_collector::format::units::short_rate(expected("rows", "count") as f64 / seconds);
+        assert!(
+            text.contains(&format!("{rate} exits/s")),
+            "{range:?} {text}"
+        );
+    }
+    let outside = run(&file, &["top", "--once", "--from", "1h"]);
+    assert_eq!(outside.status.code(), Some(2), "{outside:?}");
 }
 
 #[test]

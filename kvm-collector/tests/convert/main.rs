@@ -95,7 +95,7 @@ fn check_csv() -> Result<(), Failed> {
     assert_eq!(
         lines[0],
         "time_ns,time,host,boot_id,cpu,pid,tid,comm,vm,vm_uuid,vcpu,reason,reason_code,isa,duration_ns,kernel_ns,vmm_ns,\
-         halted_ns,preempted_ns,idle_ns,cause_kind,cause_code,cause,cause_name,guest_rip,open,untimed"
+         halted_ns,preempted_ns,idle_ns,cause_kind,cause_code,cause,cause_name,guest_rip,is_open,is_untimed"
     );
     let io = lines.iter().find(|it| it.contains(",io,")).ok_or("no io")?;
     assert!(
@@ -154,9 +154,9 @@ fn check_vcpus_of_events() -> Result<(), Failed> {
             assert_eq!((&row[vm], &row[uuid]), (VM, VM_UUID), "{row:?}");
             events.push(row[event].to_owned());
         }
-        assert!(events.iter().any(|it| it == "kvm_pio"), "{text}");
+        assert!(events.iter().any(|it| it == "kvm:kvm_pio"), "{text}");
         // The switch to the vCPU thread happens in another thread.
-        let switches = events.iter().filter(|it| *it == "sched_switch");
+        let switches = events.iter().filter(|it| *it == "sched:sched_switch");
         assert_eq!(switches.count(), 2, "{text}");
     }
     Ok(())
@@ -178,7 +178,7 @@ fn check_per_exit_json() -> Result<(), Failed> {
         "\",\"vm\":\"web-1\",\"vm_uuid\":\"1b4e28ba-2fa1-11d2-883f-0016d3cca427\",\"vcpu\":0,\"reason\":\"io\",\"reason_code\":123,\"isa\":\"svm\",\"duration_ns\":1000,\"kernel_ns\":100,\
          \"vmm_ns\":600,\"halted_ns\":0,\"preempted_ns\":300,\"idle_ns\":0,\"cause_kind\":\"pio\",\"cause_code\":1016,\
          \"cause\":\"port 0x3f8 out\",\"cause_name\":\"COM1 data\",\"guest_rip\":\"0xffffffff81000bb8\",\"left_out\":0,\
-         \"inside\":[{\"event\":\"kvm_pio\",\"after_ns\":50,\"text\":\"pio_write at 0x3f8 size 1 count 1",
+         \"inside\":[{\"event\":\"kvm:kvm_pio\",\"after_ns\":50,\"text\":\"pio_write at 0x3f8 size 1 count 1",
     ];
     let mut rest = io;
     for part in expected {
@@ -216,10 +216,10 @@ fn check_causes() -> Result<(), Failed> {
             let key = (
                 text(&row["reason"]),
                 text(&cause["cause"]),
-                text(&cause["name"]),
-                cause["code"].to_string(),
+                text(&cause["cause_name"]),
+                cause["cause_code"].to_string(),
             );
-            let ns = cause["time_ns"].as_u64().unwrap_or(0);
+            let ns = cause["total_ns"].as_u64().unwrap_or(0);
             expected.insert(key, (cause["at_least"].as_u64().unwrap_or(0), ns));
         }
     }

@@ -70,7 +70,7 @@ pub(crate) fn check_files() -> Result<(), Failed> {
         &path,
         &failed,
     )?;
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(!failed.exists() || files_in(&failed)?.is_empty());
     Ok(())
 }

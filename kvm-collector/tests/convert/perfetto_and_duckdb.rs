@@ -87,13 +87,13 @@ pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {
     });
     assert_eq!(notes, &expected);
     assert_eq!(trace["kernel"], KERNEL);
-    let labels = serde_json::json!([format!("host {HOST}"), format!("uuid {VM_UUID}")]);
+    let labels = serde_json::json!([format!("host {HOST}"), format!("vm_uuid {VM_UUID}")]);
     assert_eq!(process_labels(&trace), labels);
-    assert_eq!(trace["slices"][10]["notes"]["open"], true);
+    assert_eq!(trace["slices"][10]["notes"]["is_open"], true);
     let instants = &trace["instants"];
     assert_eq!(instants[0]["name"], "npf");
-    assert_eq!(instants[0]["notes"]["untimed"], true);
-    assert_eq!(instants[1]["name"], "lost kvm_exit");
+    assert_eq!(instants[0]["notes"]["is_untimed"], true);
+    assert_eq!(instants[1]["name"], "lost kvm:kvm_exit");
     assert_eq!(instants[1]["notes"]["lost"], 42);
     assert_eq!(ns(&instants[1]["at"]), 7_500);
     assert_eq!(instants[2]["name"], "incomplete recording");
@@ -146,7 +146,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         "convert/run_query.py",
         &format!(
             "select reason, count(*), sum(duration_ns), sum(vmm_ns), sum(halted_ns), sum(kernel_ns), sum(idle_ns), min(duration_ns), \
-             max(duration_ns), count(*) filter (untimed or open) {from} group by reason"
+             max(duration_ns), count(*) filter (is_untimed or is_open) {from} group by reason"
         ),
     )?;
     let rows: BTreeMap<String, Vec<String>> = rows
@@ -169,7 +169,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         .map(|row| {
             let keys = [
                 "count",
-                "time_ns",
+                "total_ns",
                 "vmm_ns",
                 "halted_ns",
                 "kernel_ns",
@@ -199,7 +199,7 @@ pub(crate) fn check_duckdb_exits() -> Result<(), Failed> {
         ("vm", "VARCHAR"),
         ("vm_uuid", "VARCHAR"),
         ("guest_rip", "UBIGINT"),
-        ("open", "BOOLEAN"),
+        ("is_open", "BOOLEAN"),
         ("isa", "VARCHAR"),
         ("cause_code", "UBIGINT"),
         ("cause", "VARCHAR"),
@@ -248,11 +248,11 @@ pub(crate) fn check_duckdb_events() -> Result<(), Failed> {
     assert_eq!(counted.len(), 6, "{report}");
     for (row, event) in counts.as_array().into_iter().flatten().zip(counted) {
         let name = event["event"].as_str().unwrap_or_default();
-        assert_eq!(name.split(':').nth(1), row[0].as_str());
+        assert_eq!(Some(name), row[0].as_str());
         assert_eq!(event["count"], row[1], "{name}");
     }
     let fields = format!(
-        "select text, fields->>'$.exit_reason.name' from '{}' where event = 'kvm_exit' order by time_ns limit 1",
+        "select text, fields->>'$.exit_reason.name' from '{}' where event = 'kvm:kvm_exit' order by time_ns limit 1",
         out.display()
     );
     let row = &python::run_script("convert/run_query.py", &fields)?[0];

@@ -50,7 +50,7 @@ pub(crate) fn patterns() -> Vec<Vec<u8>> {
 pub(crate) fn baseline() -> Vec<Vec<u8>> {
     let report = br#"{"view":"exits","schema_version":1,"host":"h","kernel":"6.1","start_ns":1,"end_ns":2000000000,
         "kind":"total","key":["vm","reason"],"rows":[{"vm":"web","pid":7,"vcpu":null,"reason":"io","code":123,"class":2,
-        "count":5,"time_ns":1000,"idle_ns":0,"mean_ns":200,"p50_ns":190,"p99_ns":300,"untimed":0,"open":0}],
+        "count":5,"total_ns":1000,"idle_ns":0,"mean_ns":200,"p50_ns":190,"p99_ns":300,"untimed":0,"open":0}],
         "loss":{"lost":0}}"#;
     let one_line = String::from_utf8_lossy(report).replace('\n', "");
     vec![

@@ -238,7 +238,7 @@ fn check_other_file() -> Result<(), Failed> {
         .arg(&page)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()?;
-    check(output.status.code() == Some(1), "the command succeeded")?;
+    check(output.status.code() == Some(2), "the exit code")?;
     check(
         fs::read_to_string(&page)? == "mine",
         "the file was overwritten",

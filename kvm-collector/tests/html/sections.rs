@@ -51,7 +51,7 @@ pub(crate) fn check_causes() -> Result<(), Failed> {
     let expected: Vec<_> = causes
         .map(|it| {
             let cause = it["cause"].as_str().unwrap_or_default();
-            let name = it["name"].as_str().unwrap_or_default();
+            let name = it["cause_name"].as_str().unwrap_or_default();
             (format!("{cause} ({name})"), number(it, "at_least"))
         })
         .collect();
@@ -99,8 +99,11 @@ pub(crate) fn check_slowest() -> Result<(), Failed> {
     let mut slow = exits(&page, &["--slow", "1ns"])?;
     slow.retain(|it| it["view"] == "slow_exit");
     check(slow.len() > 1000, format!("{} exits", slow.len()))?;
-    slow.sort_by_key(|it| std::cmp::Reverse(number(it, "time_ns") - number(it, "halted_ns")));
-    let expected: Vec<_> = slow[..20].iter().map(|it| number(it, "time_ns")).collect();
+    slow.sort_by_key(|it| std::cmp::Reverse(number(it, "duration_ns") - number(it, "halted_ns")));
+    let expected: Vec<_> = slow[..20]
+        .iter()
+        .map(|it| number(it, "duration_ns"))
+        .collect();
     let times = visible_column(&html, "slowest", TIME)?;
     #[expect(
         clippy::cast_possible_truncation,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use libtest_mimic::Failed;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 use crate::process::{ChildGuard, FinishedProcess, run_command};
 
@@ -32,6 +32,7 @@ const NAMESPACES: [(&str, libc::c_int); 6] = [
 ///
 /// - a word of [`NAMESPACES`] creates this namespace,
 /// - `proc` mounts a `/proc` of the new namespaces,
+/// - `no-kvm` mounts `/dev/null` at `/dev/kvm`; use it only with `mount`,
 /// - `clock=SECONDS` sets the offset of the namespace `time`,
 /// - `join=PID` enters the namespaces of a [`Container`],
 /// - `id=PID` sets the command's process id in the innermost pid namespace.
@@ -123,6 +124,9 @@ fn enter_and_run(words: &str) -> io::Result<u8> {
     if has("mount") {
         let recursive = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", recursive)?;
+        if has("no-kvm") {
+            mount_bind("/dev/null", "/dev/kvm")?;
+        }
     }
     let id = value("id=").and_then(|id| id.parse().ok());
     match fork(id)? {

@@ -68,7 +68,11 @@ fn counts_are_exact() -> Result<(), Failed> {
     let lines = traced.expect_code(0)?.json()?;
     ensure_equal("trace -p: lines", lines.len() as u64, one)?;
     for line in &lines {
-        ensure_equal("the event", &line["event"], &"kvm_userspace_exit".into())?;
+        ensure_equal(
+            "the event",
+            &line["event"],
+            &"kvm:kvm_userspace_exit".into(),
+        )?;
         ensure_equal(
             "the pid",
             get_number(line, "pid")?.to_string(),

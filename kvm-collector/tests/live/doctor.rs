@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     check::{ensure, ensure_equal, get_list},
+    container::command_in_namespaces,
     errors::run_as_nobody,
     process::{run_collector, run_command},
     requirements::{Requirement, collector_command, test},
@@ -37,6 +38,16 @@ pub(crate) fn tests() -> Vec<Trial> {
             "doctor_reports_refused_programs",
             REQUIREMENTS,
             refused_programs,
+        ),
+        test(
+            "doctor_in_a_container_counts_events",
+            REQUIREMENTS,
+            pid_namespace,
+        ),
+        test(
+            "doctor_without_a_guest_does_not_know_whether_exits_fire",
+            REQUIREMENTS,
+            no_kvm,
         ),
         test(
             "doctor_without_root_names_the_privilege",
@@ -214,6 +225,39 @@ fn refused_programs() -> Result<(), Failed> {
         contains(refusal, "error", "Operation not permitted")
             && contains(refusal, "advice", "seccomp")
     })
+}
+
+/// Runs `doctor --json` in namespaces.
+fn doctor_in(namespaces: &str) -> Result<(Value, Vec<Value>), Failed> {
+    let mut command = collector_command();
+    command.args(["doctor", "--json"]);
+    let doctor = run_command(&mut command_in_namespaces(namespaces, &command)?)?;
+    commands(&doctor.expect_code(0)?.stdout)
+}
+
+/// Ids are different there, but the kernel counts the events of the guest's threads.
+fn pid_namespace() -> Result<(), Failed> {
+    let (outside, _) = commands(&run_collector(&["doctor", "--json"])?.stdout)?;
+    let (inside, _) = doctor_in("pid mount proc")?;
+    ensure(outside["exits_fire"].is_boolean(), || outside.to_string())?;
+    ensure_equal("exits_fire", &inside["exits_fire"], &outside["exits_fire"])
+}
+
+/// The programs can be tried, but not whether VM exits can be measured.
+fn no_kvm() -> Result<(), Failed> {
+    let (report, commands) = doctor_in("mount no-kvm")?;
+    ensure_equal("exits_fire", &report["exits_fire"], &Value::Null)?;
+    let checks = get_list(&report, "checks")?;
+    let device = checks.iter().find(|it| it["name"] == "/dev/kvm");
+    ensure(device.is_some_and(|it| it["status"] == "warn"), || {
+        report.to_string()
+    })?;
+    for command in commands {
+        let needs_exits = ["exits", "top"].iter().any(|it| command["command"] == *it);
+        let expected = if needs_exits { "skip" } else { "ok" };
+        ensure(command["status"] == expected, || command.to_string())?;
+    }
+    Ok(())
 }
 
 fn missing_privilege() -> Result<(), Failed> {

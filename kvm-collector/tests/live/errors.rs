@@ -112,7 +112,7 @@ fn unknown_names() -> Result<(), Failed> {
         (
             &["stat", "--vm", "no-such-vm", "--no-wait"],
             &["no VM is named `no-such-vm`"],
-            1,
+            2,
         ),
         (
             &[
@@ -124,18 +124,18 @@ fn unknown_names() -> Result<(), Failed> {
                 "/dev/null",
             ],
             &["no VM is named `no-such-*`"],
-            1,
+            2,
         ),
         (
             &["trace", "-p", UNUSED_PID],
             &["no process", UNUSED_PID, "VM"],
-            1,
+            2,
         ),
-        (&["stat", "-p", UNUSED_PID], &["no process", UNUSED_PID], 1),
+        (&["stat", "-p", UNUSED_PID], &["no process", UNUSED_PID], 2),
         (
             &["trace", "--tid", UNUSED_PID],
             &["no thread", UNUSED_PID],
-            1,
+            2,
         ),
         (&["stat", "--vm", "[broken"], &["[broken"], 2),
     ];
@@ -149,7 +149,7 @@ fn unknown_names() -> Result<(), Failed> {
     let words = ["no-such-vm", "a-name-to-be-found", &guest.pid];
     let absent = ["stat", "--vm", "no-such-vm", "-d", "100ms"];
     run_collector(&[&absent[..], &["--no-wait"]].concat())?
-        .expect_code(1)?
+        .expect_code(2)?
         .expect_message(&words)?;
     // Without --no-wait this is only a warning, since the VM may start later.
     run_collector(&absent)?

@@ -184,7 +184,7 @@ impl Run {
             ensure_equal(
                 &format!("the sum of the parts of {row}"),
                 sum,
-                get_number(row, "time_ns")?,
+                get_number(row, "total_ns")?,
             )?;
         }
         let [vcpu] = get_list(&self.report, "vcpus")? else {

@@ -75,7 +75,7 @@ fn check_times_and_sums(report: &Value) -> Result<(), Failed> {
     let (mut count, mut time) = (0, 0);
     for row in get_list(report, "rows")? {
         count += get_number(row, "count")?;
-        time += get_number(row, "time_ns")?;
+        time += get_number(row, "total_ns")?;
         let times: Vec<_> = ["min_ns", "mean_ns", "max_ns"]
             .iter()
             .map(|key| get_number(row, key))
@@ -84,12 +84,12 @@ fn check_times_and_sums(report: &Value) -> Result<(), Failed> {
         ensure(times.is_sorted() && (timed == 0 || times[0] > 0), || {
             format!("min, mean, max: {row}")
         })?;
-        if let Some(mean) = get_number(row, "time_ns")?.checked_div(timed) {
+        if let Some(mean) = get_number(row, "total_ns")?.checked_div(timed) {
             ensure_equal("the mean", times[1], mean)?;
         }
     }
     ensure_equal("the sum of counts", get_number(report, "count")?, count)?;
-    ensure_equal("the sum of times", get_number(report, "time_ns")?, time)
+    ensure_equal("the sum of times", get_number(report, "total_ns")?, time)
 }
 
 fn reason_names() -> Result<(), Failed> {

@@ -36,7 +36,7 @@ fn exits_and_states(pid: &str, options: &[&str]) -> Result<(Value, Vec<String>),
     for vm in get_list(&report, "vms_without_exits")? {
         if get_number(vm, "pid")?.to_string() == pid {
             for vcpu in get_list(vm, "vcpus")? {
-                states.push(vcpu["state"].as_str().unwrap_or_default().to_owned());
+                states.push(vcpu["activity"].as_str().unwrap_or_default().to_owned());
             }
         }
     }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kvm_collector::guest::Kind;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
     check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    exit_reasons,
     exits::REQUIREMENTS as EXIT_REQUIREMENTS,
     guest::{Guest, GuestReport},
     process::run_collector,
@@ -220,7 +222,7 @@ fn same_time() -> Result<(), Failed> {
         get_number(&by_port, "open")?,
         get_number(&by_reason, "open")?,
     )?;
-    for field in ["time_ns", "vmm_ns"] {
+    for field in ["total_ns", "vmm_ns"] {
         let sum = |report: &Value| -> Result<u64, Failed> {
             get_list(report, "rows")?
                 .iter()
@@ -243,13 +245,18 @@ fn causes() -> Result<(), Failed> {
         "exits", "--json", "-p", &guest.pid, "--causes", "8", "--cause", "rip",
     ])?;
     guest.run()?;
+    let (io, msr, cpuid) = (
+        exit_reasons::reason_of(Kind::Io)?,
+        exit_reasons::reason_of(Kind::Msr)?,
+        exit_reasons::reason_of(Kind::Cpuid)?,
+    );
     for (report, events) in [
         (end_and_read_report(collector)?, true),
         (end_and_read_report(by_rip)?, false),
     ] {
         for row in get_list(&report, "rows")? {
             let name = row["reason"].as_str().unwrap_or_default();
-            if !["io", "msr", "cpuid", "IO_INSTRUCTION", "MSR_WRITE", "CPUID"].contains(&name) {
+            if ![io, msr, cpuid].contains(&name) {
                 continue;
             }
             // Every exit with a time has a cause. With so few different causes, the counts are exact.
@@ -265,7 +272,7 @@ fn causes() -> Result<(), Failed> {
             }
             ensure_equal(&format!("causes of {name}"), sum, timed)?;
             ensure_equal("others", get_number(row, "other_causes_at_most")?, 0)?;
-            if events && name == "io" {
+            if events && name == io {
                 let causes = get_list(row, "causes")?.iter();
                 let ports: Vec<_> = causes.map(|cause| cause["cause"].to_string()).collect();
                 ensure(ports.iter().all(|port| port.contains("port 0x")), || {
@@ -300,7 +307,7 @@ fn slow_exits() -> Result<(), Failed> {
             .iter()
             .map(|part| get_number(line, part))
             .sum::<Result<_, _>>()?;
-        let time = get_number(line, "time_ns")?;
+        let time = get_number(line, "duration_ns")?;
         ensure_equal("the sum of the parts", parts, time)?;
         ensure(time > 15_000_000, || format!("not slow: {line}"))?;
         if line["cause"]
@@ -352,7 +359,7 @@ fn intervals() -> Result<(), Failed> {
         for row in get_list(line, "rows")? {
             let sum = sums.entry(get_number(row, "reason_code")?).or_default();
             sum.0 += get_number(row, "count")?;
-            sum.1 += get_number(row, "time_ns")?;
+            sum.1 += get_number(row, "total_ns")?;
             let timed: u64 = get_list(row, "histogram")?
                 .iter()
                 .map(|bucket| get_number(bucket, "count"))
@@ -383,7 +390,7 @@ fn intervals() -> Result<(), Failed> {
         ensure_equal(
             "the time of all intervals",
             time,
-            get_number(row, "time_ns")?,
+            get_number(row, "total_ns")?,
         )?;
         if let Some(&(min, max)) = extremes.get(&code) {
             let of_total = (get_number(row, "min_ns")?, get_number(row, "max_ns")?);

@@ -1,9 +1,11 @@
 //! Tests that run the collector on real KVM events. Each test lists its requirements. A test with requirements that this machine
 //! does not meet is reported as ignored, with the reason. All of them are met in the VM of `cargo xtask test`.
 
+mod all_kinds;
 mod check;
 mod churn;
 mod container;
+mod core_set;
 mod counts;
 mod doctor;
 mod ending;
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
     if requirements::is_test_vm() {
         resident_vm::create();
     }
-    libtest_mimic::run(&arguments, tests()).exit_code()
+    libtest_mimic::run(&arguments, core_set::select(tests())).exit_code()
 }
 
 fn tests() -> Vec<Trial> {
@@ -83,6 +85,7 @@ fn tests() -> Vec<Trial> {
         exits::tests(),
         exits_recorded::tests(),
         kinds::tests(),
+        all_kinds::tests(),
         vcpu_threads::tests(),
         ftrace_oracle::tests(),
         perf_kvm::tests(),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kvm_collector::guest::Isa;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
@@ -78,8 +79,16 @@ fn mount_tracefs() {
     }
 }
 
+/// KVM's module for this processor.
+fn vendor_module() -> &'static str {
+    match Isa::detect() {
+        Some(Isa::Vmx) => "kvm_intel",
+        Some(Isa::Svm) | None => "kvm_amd",
+    }
+}
+
 fn load_kvm() {
-    let _ = run_program("modprobe", &["kvm_amd"]);
+    let _ = run_program("modprobe", &[vendor_module()]);
     resident_vm::create();
 }
 
@@ -129,7 +138,7 @@ fn no_privileges() -> Result<(), Failed> {
 fn kvm_not_loaded() -> Result<(), Failed> {
     let _restore = Restore(load_kvm);
     resident_vm::close();
-    unload("kvm_amd")?;
+    unload(vendor_module())?;
     unload("kvm")?;
     for command in ["stat", "exits", "trace"] {
         run_collector(&[command, "--no-wait", "-d", "100ms"])?
@@ -150,7 +159,7 @@ fn kvm_loaded_later() -> Result<(), Failed> {
     ];
     let _restore = Restore(load_kvm);
     resident_vm::close();
-    unload("kvm_amd")?;
+    unload(vendor_module())?;
     unload("kvm")?;
     let starting = COMMANDS.map(|args| thread::spawn(|| RunningCollector::start(args)));
     thread::sleep(Duration::from_secs(2));
@@ -177,8 +186,8 @@ fn kvm_loaded_later() -> Result<(), Failed> {
     Ok(())
 }
 
-/// kvm_amd can be unloaded while the collector runs. kvm.ko cannot, since it defines the tracepoints and the attached programs
-/// hold a reference to it. Counting continues when kvm_amd is loaded again.
+/// The vendor's module can be unloaded while the collector runs. kvm.ko cannot, since it defines the tracepoints and the attached programs
+/// hold a reference to it. Counting continues when it is loaded again.
 fn kvm_unloaded() -> Result<(), Failed> {
     let _restore = Restore(load_kvm);
     resident_vm::close();
@@ -197,20 +206,20 @@ fn kvm_unloaded() -> Result<(), Failed> {
     };
     let before = run_guest()?;
     thread::sleep(Duration::from_millis(300));
-    unload("kvm_amd")?;
+    unload(vendor_module())?;
     let result = run_program("rmmod", &["kvm"]);
     ensure(
         result.is_err() && Path::new("/sys/module/kvm").exists(),
         || "kvm was unloaded although programs are attached to its tracepoints".into(),
     )?;
     thread::sleep(Duration::from_millis(600));
-    run_program("modprobe", &["kvm_amd"])?;
+    run_program("modprobe", &[vendor_module()])?;
     thread::sleep(Duration::from_millis(600));
     let after = run_guest()?;
-    let output = collector
-        .end()?
-        .expect_code(0)?
-        .expect_message(&["kvm_amd was unloaded: no VM can run", "kvm_amd was loaded"])?;
+    let output = collector.end()?.expect_code(0)?.expect_message(&[
+        &format!("{} was unloaded: no VM can run", vendor_module()),
+        &format!("{} was loaded", vendor_module()),
+    ])?;
     ensure_equal("the total", check_intervals_sum(&output)?, before + after)
 }
 

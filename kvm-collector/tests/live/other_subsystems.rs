@@ -48,7 +48,7 @@ fn switches() -> Result<(), Failed> {
     let (mut all_traced, mut traced_in) = (0, 0);
     for line in trace.expect_code(0)?.stdout.lines() {
         let event: Value = serde_json::from_str(line)?;
-        if event["event"] != "sched_switch" {
+        if event["event"] != SWITCH {
             continue;
         }
         let is_vcpu_thread = |field: &str| {

@@ -224,7 +224,7 @@ fn differing_times() -> Result<BTreeMap<TimeKey, (f64, f64)>, Failed> {
         long += u32::from(is_long);
         println!("times: {name}: {timed} exits");
         for (time, ours, theirs, exits) in [
-            ("total", read_us(row, "time_ns")?, theirs.total_us(), timed),
+            ("total", read_us(row, "total_ns")?, theirs.total_us(), timed),
             ("min", read_us(row, "min_ns")?, theirs.min_us, 1),
             ("max", read_us(row, "max_ns")?, theirs.max_us, 1),
         ] {

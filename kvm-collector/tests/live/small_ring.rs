@@ -121,10 +121,10 @@ pub(crate) fn count_delivered_and_lost(
     let (mut delivered, mut lost) = (EventCounts::new(), EventCounts::new());
     for line in collector.json()? {
         let event = line["event"].as_str().ok_or("no event")?;
+        let event = event.strip_prefix("kvm:").ok_or("no system")?;
         if line["lost"].is_null() {
             *delivered.entry(event.to_owned()).or_default() += 1;
         } else {
-            let event = event.strip_prefix("kvm:").ok_or("no system")?;
             *lost.entry(event.to_owned()).or_default() += get_number(&line, "lost")?;
         }
     }

@@ -112,7 +112,7 @@ fn once() -> Result<(), Failed> {
 }
 
 fn needs_a_terminal() -> Result<(), Failed> {
-    run_collector(&["top"])?.expect_code(1)?.expect_message(&[
+    run_collector(&["top"])?.expect_code(2)?.expect_message(&[
         "terminal",
         "--once",
         "exits -I 1s",

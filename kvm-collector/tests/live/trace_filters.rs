@@ -3,11 +3,13 @@
 
 use std::{collections::HashMap, fs};
 
+use kvm_collector::guest::Kind;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
     check::{ensure, ensure_equal, get_number},
+    exit_reasons,
     requirements::{Requirement, collector_command, test},
     temp_files::TempFile,
 };
@@ -50,7 +52,15 @@ fn ordered_by_time() -> Result<(), Failed> {
 
 fn reason_and_filter() -> Result<(), Failed> {
     let guest = guest_command("-k io,cpuid,msr -n 100");
-    let by_reason = Trace::run(&["-e", "kvm_exit", "--reason", "io"], &guest)?;
+    let by_reason = Trace::run(
+        &[
+            "-e",
+            "kvm_exit",
+            "--reason",
+            exit_reasons::reason_of(Kind::Io)?,
+        ],
+        &guest,
+    )?;
     ensure_equal("exits for io", by_reason.of_guest("kvm_exit").len(), 102)?;
     let by_filter = Trace::run(
         &["-e", "kvm_pio,kvm_cpuid", "--filter", "port == 0x3f8"],
@@ -146,8 +156,9 @@ impl Trace {
 
     /// Returns the events of the guest with this name.
     fn of_guest(&self, name: &str) -> Vec<&Value> {
-        let is_selected =
-            |event: &&Value| event["pid"] == self.guest["pid"] && event["event"] == name;
+        let is_selected = |event: &&Value| {
+            event["pid"] == self.guest["pid"] && event["event"] == format!("kvm:{name}")
+        };
         self.events.iter().filter(is_selected).collect()
     }
 
@@ -160,9 +171,9 @@ impl Trace {
                 continue;
             }
             let (tid, time_ns) = (get_number(event, "tid")?, get_number(event, "time_ns")?);
-            if event["event"] == "kvm_exit" {
+            if event["event"] == "kvm:kvm_exit" {
                 open_exits.insert(tid, time_ns);
-            } else if event["event"] == "kvm_entry" {
+            } else if event["event"] == "kvm:kvm_entry" {
                 durations.extend(open_exits.remove(&tid).map(|exit_ns| time_ns - exit_ns));
             }
         }

@@ -67,7 +67,7 @@ fn check_times() -> Result<(), Failed> {
                 let parts = get_number(row, "kernel_ns")?
                     + get_number(row, "vmm_ns")?
                     + get_number(row, "halted_ns")?;
-                ensure_equal("sum of the parts", parts, get_number(row, "time_ns")?)?;
+                ensure_equal("sum of the parts", parts, get_number(row, "total_ns")?)?;
             }
         }
         let vcpu_sums = ["kernel_ns", "vmm_ns", "halted_ns"].map(|part| get_number(vcpu, part));

@@ -106,6 +106,47 @@ fn events_that_an_option_left_out_are_counted() {
 }
 
 #[test]
+fn several_recordings_are_explained_as_one() {
+    let folder = TemporaryFolder::new();
+    for name in ["a.data", "b.data"] {
+        write_mixed_recording(&folder.file(name));
+    }
+    let file = folder.file("a.data");
+    let directory = file.parent().and_then(|it| it.to_str()).expect("UTF-8");
+    let cases: [(&[&str], &str); 7] = [
+        (
+            &["exits", "--reason", "npf"],
+            "no VM exits matched: the 2 recordings have 60, none of them with --reason npf; reasons seen: hlt (40), io (20)",
+        ),
+        (
+            &["exits", "--vcpu", "9"],
+            "the 2 recordings have 60, none of them with --vcpu 9; vCPUs seen: 0 (60)",
+        ),
+        (
+            &["exits", "--kind", "pio", "--vcpu", "1"],
+            "no events of kind pio matched: the 2 recordings have 20, none of them with --vcpu 1",
+        ),
+        (
+            &["exits", "--from", "1ns", "-d", "1ns"],
+            "no VM exits in the selected time of the 2 recordings; the whole recordings have 60",
+        ),
+        (
+            &["stat", "--vcpu", "9"],
+            "no events matched: the 2 recordings have 142, none of them with --vcpu 9",
+        ),
+        (
+            &["stat", "--vcpu", "9", "-e", "kvm_pio"],
+            "the 2 recordings have 20, none of them with --vcpu 9",
+        ),
+        (&["exits"], ""),
+    ];
+    for (args, text) in cases {
+        let args = [&args[..1], &["-i", directory], &args[1..]].concat();
+        check(&args, 0, &[text]);
+    }
+}
+
+#[test]
 fn every_command_says_which_option_left_everything_out() {
     let none = "has 30, none of them with --vcpu 9; vCPUs seen: 0 (30)";
     let reason = "has 30, none of them with --reason npf; reasons seen: hlt (20), io (10)";

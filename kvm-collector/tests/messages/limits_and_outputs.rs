@@ -20,7 +20,7 @@ fn a_full_stderr_is_no_failure() {
     write_recording(&file);
     let file = file.to_str().expect("UTF-8");
     // The first prints a summary, the second an error.
-    for (args, code) in [(["trace", "-i", file], 0), (["trace", "-i", "/missing"], 1)] {
+    for (args, code) in [(["trace", "-i", file], 0), (["trace", "-i", "/missing"], 2)] {
         let full = OpenOptions::new().write(true).open("/dev/full");
         let status = collector(&args)
             .stdout(Stdio::null())

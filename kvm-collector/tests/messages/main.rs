@@ -3,8 +3,10 @@
 
 mod baseline;
 mod empty_results;
+mod exit_codes;
 mod exits;
 mod limits_and_outputs;
+mod no_effect;
 mod one_recording;
 mod other_commands;
 mod output_suffix;
@@ -167,7 +169,7 @@ fn a_recording_as_baseline_is_named_as_one() {
     write_recording(&file);
     let file = file.to_str().expect("UTF-8");
     let args = ["exits", "-i", file, "--baseline", file];
-    check(&args, 1, &["is a recording", "exits -i", "--json"]);
+    check(&args, 2, &["is a recording", "exits -i", "--json"]);
 }
 
 #[test]
@@ -314,7 +316,7 @@ fn an_absent_vm_or_process_is_an_error_without_a_report() {
         ];
         for command in commands {
             let args = [command, &["-i", file, "-o", out_arg], &selector].concat();
-            check(&args, 1, &[selector[1], "it has events of"]);
+            check(&args, 2, &[selector[1], "it has events of"]);
             assert_eq!(fs::read_to_string(&out).expect("a file"), "old", "{args:?}");
             if command[0] != "convert" {
                 let output = run(&[command, &["-i", file], &selector].concat());
@@ -340,14 +342,24 @@ fn list_shows_what_a_recording_has() {
     assert_eq!(all["events"][0]["event"], "kvm:kvm_entry");
     assert_eq!(all["events"].as_array().map(Vec::len), Some(2));
     assert_eq!(all["vms"][0]["pid"], TGID);
+    assert_eq!(all["vms"][0]["count"], 40);
+    assert_eq!(all["vms"][0]["vcpus"][0]["vcpu"], 0);
+    assert_eq!(all["vms"][0]["vcpus"][0]["tid"], TGID);
+    let exits = list(&["vms", "-e", "kvm_exit"]);
+    assert_eq!(exits["vms"][0]["count"], 20);
+    let text = run(&["list", "vms", "-i", file]).stdout;
+    let text = String::from_utf8(text).expect("UTF-8");
+    assert!(text.contains(": 40 events\n    vCPU 0  tid "), "{text}");
+    let part = list(&["vms", "--from", "0s", "--until", "10us"]);
+    assert_eq!(part["vms"][0]["count"], 10);
     assert_eq!(list(&["vms", "-e", "kvm_exit"])["vms"][0]["pid"], TGID);
     let reasons = list(&["reasons"]);
     let reasons = reasons["reasons"].as_array().expect("reasons");
     let hlt = |isa: &str, name: &str, code: u64| {
         let found = reasons
             .iter()
-            .find(|it| it["isa"] == isa && it["name"] == name);
-        assert_eq!(found.expect("a reason")["code"], code);
+            .find(|it| it["isa"] == isa && it["reason"] == name);
+        assert_eq!(found.expect("a reason")["reason_code"], code);
     };
     hlt("svm", "hlt", 0x78);
     hlt("vmx", "HLT", 12);

@@ -8,7 +8,7 @@ use crate::{
 
 #[test]
 fn a_time_range_needs_a_recording() {
-    for command in ["stat", "exits", "trace", "list"] {
+    for command in ["stat", "exits", "trace", "top", "list"] {
         for option in ["--from", "--until"] {
             check(
                 &[command, option, "1s"],
@@ -56,14 +56,34 @@ fn intervals_are_not_reported_before_a_selection_is_known_to_match() {
         for format in ["--json", "--csv", "--format=text"] {
             let args = [command, "-i", file, "-I", "10us", format];
             let output = run(&[&args[..], &["--vm", "nosuch"]].concat());
-            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            assert_eq!(output.status.code(), Some(2), "{args:?}");
             let text = String::from_utf8_lossy(&output.stdout);
             assert_eq!(text, "", "{args:?}");
+            // One VM that occurs is not enough.
+            let pid = TGID.to_string();
+            let output = run(&[&args[..], &["-p", &pid, "--vm", "nosuch"]].concat());
+            assert_eq!(output.status.code(), Some(2), "{args:?}");
+            assert!(output.stdout.is_empty(), "{args:?}: {output:?}");
             let all = run(&args).stdout;
             let selected = run(&[&args[..], &["-p", &TGID.to_string()]].concat()).stdout;
             let lines = |text: &[u8]| text.iter().filter(|it| **it == b'\n').count();
             assert!(lines(&all) > 5, "{args:?}");
             assert_eq!(lines(&selected), lines(&all), "{args:?}");
+        }
+        if command == "exits" {
+            let slow = [
+                "exits",
+                "-i",
+                file,
+                "--slow",
+                "1ns",
+                "-p",
+                &TGID.to_string(),
+            ];
+            let lines = String::from_utf8(run(&slow).stdout).expect("UTF-8");
+            assert!(lines.contains(" took "), "{lines}");
+            let output = run(&[&slow[..], &["--vm", "nosuch"]].concat());
+            assert!(output.stdout.is_empty(), "{output:?}");
         }
         // No exit of this vCPU: the empty intervals are reported at the end.
         let args = [command, "-i", file, "-I", "10us", "--json", "--vcpu", "9"];

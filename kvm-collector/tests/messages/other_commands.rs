@@ -29,7 +29,7 @@ fn an_option_of_another_subcommand_names_it() {
             "`--csv` is an option of `stat` and `exits`",
         ),
         (&["stat", "-z"], "`-z` is an option of `record`"),
-        (&["top", "--to=json"], "`--to` is an option of"),
+        (&["record", "--to=json"], "`--to` is an option of"),
     ];
     for (args, tip) in cases {
         check(args, 2, &[tip]);

@@ -12,7 +12,7 @@ fn the_suffix_of_the_output_chooses_the_format() {
     let file = file.to_str().expect("UTF-8");
     for command in ["stat", "exits"] {
         for (name, start) in [
-            ("out.csv", "time,host,"),
+            ("out.csv", "start,host,"),
             ("out.json", "{"),
             ("out.jsonl", "{"),
             ("out.txt", "# "),
@@ -24,7 +24,7 @@ fn the_suffix_of_the_output_chooses_the_format() {
             let text = fs::read_to_string(&out).expect("a report");
             if start == "# " {
                 assert!(
-                    !text.starts_with(['{']) && !text.starts_with("time,"),
+                    !text.starts_with(['{']) && !text.starts_with("start,"),
                     "{text}"
                 );
             } else {

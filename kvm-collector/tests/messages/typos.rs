@@ -14,6 +14,8 @@ fn kinds_get_suggestions_in_the_words_of_their_source() {
             check(&[command, &["-i", file, "--kind", kind]].concat(), 2, texts);
         };
         check_kind("mmoi", &["did you mean mmio?", "list kinds"]);
+        check_kind("pci", &["did you mean pio?", "list kinds"]);
+        check_kind("iop", &["did you mean pio?"]);
         check_kind(
             "frobnicate",
             &["`frobnicate`", "vmexit, userspace, mmio, pio"],

@@ -7,6 +7,7 @@ mod conversion_sums;
 mod cookbook;
 mod fleet;
 mod golden;
+mod output_names;
 #[path = "../common/python.rs"]
 mod python;
 #[path = "../common/raw_event.rs"]
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         golden::tests(),
         valid_json::tests(),
         vm_uuid::tests(),
+        output_names::tests(),
         sums::tests(),
         conversion_sums::tests(),
         cookbook::tests(),

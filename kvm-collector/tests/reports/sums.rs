@@ -67,7 +67,7 @@ fn intervals_add_up() -> Result<(), Failed> {
     let events: u64 = events.iter().filter_map(|it| it["count"].as_u64()).sum();
     let expected = json!({
         "exits": exits["count"],
-        "time_ns": exits["time_ns"],
+        "total_ns": exits["total_ns"],
         "events": events,
     });
     let sums = run_script("reports/sum_intervals.py", &folder.to_string_lossy())?;
@@ -79,10 +79,10 @@ fn intervals_add_up() -> Result<(), Failed> {
     // Every CSV cell of these columns is an integer or a time, so no reader converts it to something else.
     for (column, types) in [
         ("count", ["BIGINT", "int64"]),
-        ("time_ns", ["BIGINT", "int64"]),
+        ("total_ns", ["BIGINT", "int64"]),
         ("elapsed_ns", ["BIGINT", "int64"]),
         ("pid", ["BIGINT", "int64"]),
-        ("time", ["TIMESTAMP WITH TIME ZONE", "datetime64[ns, UTC]"]),
+        ("start", ["TIMESTAMP WITH TIME ZONE", "datetime64[ns, UTC]"]),
     ] {
         if sums["types"][column] != json!(types) {
             return Err(format!("{column}: {} instead of {types:?}", sums["types"][column]).into());

@@ -10,7 +10,7 @@ use crate::{
     schema::check_schema,
 };
 
-const COMMANDS: [&str; 17] = [
+pub(crate) const COMMANDS: [&str; 18] = [
     "exits -i kvm.data --json -I 1s",
     "exits -i lossy.data --json --by vm,vcpu,reason --hist --percentiles 50,99.9 --advice --causes 3",
     "exits -i kvm.data --json --kind msr --by vm,reason",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 17] = [
     "list -i kvm.data --json",
     "list -i kvm.data --json vms",
     "list --json kinds",
+    "list -i kvm.data --json reasons",
     "exits -i kvm.data --json --vcpu 0-1 --pid 1073741824",
 ];
 

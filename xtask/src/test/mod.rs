@@ -1,5 +1,6 @@
 //! `cargo xtask test`: runs all tests on the host and in VMs, and prints one summary.
 
+mod environment;
 mod repeat;
 mod report;
 mod unfinished;
@@ -8,17 +9,17 @@ use std::{
     io::{self, Write},
     process::{Command, ExitCode, Stdio},
     thread,
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
     apt, build_ebpf, cargo, collector,
     process::{self, info},
-    vm::{PreparedVm, Series, Vm},
+    vm::{Machine, PreparedVm, Series},
 };
+use environment::Environment;
 use report::{Counts, Part};
 use unfinished::UnfinishedRun;
 
@@ -40,45 +41,48 @@ const FUZZ_SECONDS: &str = "30";
 /// Path of the live tests in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
 
-/// Time limit of the live tests. They take ten minutes, or twenty if two VMs share two busy CPUs.
-const TIMEOUT: Duration = Duration::from_secs(2400);
-
-/// A VM that prints nothing for this long has hung. No test takes half of that.
-const MAX_SILENCE: Duration = Duration::from_secs(300);
-
-/// Run the tests on this host and, with kvm_amd, in VMs, and print one summary
+/// Run the tests on this host and, with kvm_amd and kvm_intel, in VMs, and print one summary
 ///
 /// Plain `cargo test` runs the tests that need neither root nor a VM. This command builds the eBPF programs first, and also
-/// boots one VM for each kernel to run the live tests on a real kvm_amd.
+/// boots one VM for each kernel to run the live tests on a real kvm_amd, and one to run their core set on a real kvm_intel.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask test                          all tests
   cargo xtask test recording                tests with `recording` in their name
   cargo xtask test --host-only docs         the same for `docs`, without VMs
-  cargo xtask test --kernel 6.1 --vm-only   live tests on one kernel")]
+  cargo xtask test --kernel 6.1 --vm-only   live tests on one kernel
+  cargo xtask test --machine vmx --vm-only  core set of the live tests with kvm_intel")]
 pub(crate) struct TestArgs {
     /// Run only tests with this text in their name
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
     /// Run only the tests on this host
-    #[arg(long, conflicts_with_all = ["vm_only", "kernel"])]
+    #[arg(long, conflicts_with_all = ["vm_only", "kernel", "machine"])]
     host_only: bool,
     /// Run only the tests in VMs
     #[arg(long)]
     vm_only: bool,
-    /// Use only the VM with this kernel
+    /// Use only the VMs with this kernel
     #[arg(long, value_enum)]
     kernel: Option<Series>,
+    /// Use only the VMs with this machine
+    #[arg(long, value_enum)]
+    machine: Option<Machine>,
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
+    let environments = environment::select(args.machine, args.kernel);
+    if environments.is_empty() {
+        bail!(
+            "no VM of this command has the selected kernel and machine: leave out --kernel or --machine"
+        );
+    }
     let mut parts = Vec::new();
     if !args.vm_only {
         parts.push(on_host(args.filter.as_deref())?);
     }
     if !args.host_only {
-        let kernels = args.kernel.map_or(Series::ALL.to_vec(), |one| vec![one]);
-        parts.extend(in_vms(&kernels, args.filter.as_deref())?);
+        parts.extend(in_vms(&environments, args.filter.as_deref())?);
     }
     let total = summarize(&parts, &mut io::stdout())?;
     let error = missing_tests(args, &parts);
@@ -151,25 +155,25 @@ fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
     })
 }
 
-/// Runs the live tests in one VM per kernel, all VMs at the same time. Shows the output of the first one as it runs, and
+/// Runs the live tests in these VMs, all VMs at the same time. Shows the output of the first one as it runs, and
 /// then that of the others.
-fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<EnvironmentResults>> {
+fn in_vms(environments: &[Environment], filter: Option<&str>) -> Result<Vec<EnvironmentResults>> {
     let built = collector::build_static()?;
     let mut prepared = Vec::new();
-    for (index, &kernel) in kernels.iter().enumerate() {
-        let mut vm = Vm::new(kernel);
-        vm.timeout = TIMEOUT;
-        vm.max_silence = MAX_SILENCE;
-        let vm = vm
+    for (index, &environment) in environments.iter().enumerate() {
+        let vm = environment
+            .vm()
             .with_file(&built.collector, collector::PATH_IN_VM)
             .with_file(&built.live_tests, LIVE_IN_VM)
             .with_extra(PERF)
             .with_extra(TMUX)
-            .with_extra(LOCALE);
-        prepared.push((kernel, PreparedVm::fetch(vm), Tee::new(index == 0)));
+            .with_extra(LOCALE)
+            .with_extra_program("util-linux", "usr/bin/setpriv");
+        prepared.push((environment, PreparedVm::fetch(vm), Tee::new(index == 0)));
     }
     let parts = thread::scope(|scope| {
-        let start = |(kernel, vm, output)| scope.spawn(move || in_vm(kernel, vm, filter, output));
+        let start =
+            |(environment, vm, output)| scope.spawn(move || in_vm(environment, vm, filter, output));
         let running: Vec<_> = prepared.into_iter().map(start).collect();
         let ended = running.into_iter().map(|thread| thread.join());
         ended.collect::<thread::Result<Vec<_>>>()
@@ -181,26 +185,29 @@ fn in_vms(kernels: &[Series], filter: Option<&str>) -> Result<Vec<EnvironmentRes
         .collect())
 }
 
-fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut output: Tee) -> Part {
-    let name = format!("VM {}", kernel.name());
+fn in_vm(
+    environment: Environment,
+    vm: Result<PreparedVm>,
+    filter: Option<&str>,
+    mut output: Tee,
+) -> Part {
+    let name = environment.name();
     let vm = match vm {
         Ok(vm) => vm,
         Err(err) => return Part::skipped(name, &format!("{err:#}")),
     };
-    info!(
-        "running the live tests on Linux {} with kvm_amd, in a VM",
-        kernel.name()
-    );
-    let mut part = match run_live_tests(&vm, &name, filter, &[], &mut output) {
+    let kernel = environment.kernel.name();
+    let module = environment.machine.kvm_module().unwrap_or("KVM");
+    info!("running the live tests on Linux {kernel} with {module}, in a VM");
+    let mut part = match run_live_tests(environment, &vm, &name, filter, &[], &mut output) {
         Ok(part) => part,
         Err(err) => {
-            // QEMU does not emulate SVM without errors: now and then a VM hangs or its kernel panics. The remaining
+            // The emulators have errors: now and then a VM hangs or its kernel panics. The remaining
             // tests get another VM.
             let unfinished = UnfinishedRun::parse(&output.text());
             info!("{err:#}");
             info!(
-                "the VM with Linux {} died after {} tests; another VM runs the rest",
-                kernel.name(),
+                "the VM with Linux {kernel} and {module} died after {} tests; another VM runs the rest",
                 unfinished.finished.len()
             );
             let name = format!("{name} (in two VMs; the first died)");
@@ -211,7 +218,7 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
             } else {
                 &[]
             };
-            let rest = run_live_tests(&vm, &name, filter, done, &mut output);
+            let rest = run_live_tests(environment, &vm, &name, filter, done, &mut output);
             let mut part = rest.unwrap_or_else(|err| {
                 info!("{err:#}");
                 let text = err.to_string();
@@ -224,14 +231,14 @@ fn in_vm(kernel: Series, vm: Result<PreparedVm>, filter: Option<&str>, mut outpu
         }
     };
     if filter.is_none() {
-        repeat_failed(&vm, &mut part, &mut output);
+        repeat_failed(environment, &vm, &mut part, &mut output);
     }
     output.show();
     part
 }
 
 /// Repeats the tests that failed, if they are few.
-fn repeat_failed(vm: &PreparedVm, part: &mut Part, output: &mut Tee) {
+fn repeat_failed(environment: Environment, vm: &PreparedVm, part: &mut Part, output: &mut Tee) {
     let mut others = UnfinishedRun::parse(&output.text()).finished;
     let failed = repeat::failed_tests(part, &others);
     if failed.is_empty() {
@@ -239,7 +246,7 @@ fn repeat_failed(vm: &PreparedVm, part: &mut Part, output: &mut Tee) {
     }
     info!("repeating in another VM: {}", failed.join(", "));
     others.retain(|name| !failed.contains(name));
-    match run_live_tests(vm, &part.name, None, &others, output) {
+    match run_live_tests(environment, vm, &part.name, None, &others, output) {
         Ok(second) => repeat::add_second_results(part, &failed, &second),
         Err(err) => info!("{err:#}"),
     }
@@ -250,13 +257,14 @@ fn repeat_failed(vm: &PreparedVm, part: &mut Part, output: &mut Tee) {
 /// # Errors
 /// If the VM dies or hangs.
 fn run_live_tests(
+    environment: Environment,
     vm: &PreparedVm,
     name: &str,
     filter: Option<&str>,
     done: &[String],
     output: &mut Tee,
 ) -> Result<Part> {
-    let mut command = vec![LIVE_IN_VM.to_owned()];
+    let mut command = environment.command(LIVE_IN_VM);
     command.extend(filter.map(str::to_owned));
     if !done.is_empty() {
         command.push("--exact".to_owned());

@@ -32,7 +32,7 @@ pub(crate) struct VmArgs {
     /// Install a Debian package in the VM, with the libraries that it needs
     #[arg(long, value_name = "DEB")]
     with_package: Vec<String>,
-    /// Do not load kvm_amd or kvm_intel
+    /// Do not load kvm_amd or kvm_intel. On arm64, KVM is built into the kernel
     #[arg(long)]
     no_kvm: bool,
     /// Do not mount tracefs
@@ -44,7 +44,7 @@ pub(crate) struct VmArgs {
     /// Stop the VM after this many seconds, including the boot
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
-    /// Command to run [default: a shell, which needs svm]
+    /// Command to run [default: a shell, except with vmx]
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
@@ -56,13 +56,14 @@ pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
     )?;
     let mut vm = configure(&args);
     if needs_collector(&args.with) {
-        vm = vm.with_file(collector::build_static()?.collector, collector::PATH_IN_VM);
+        let built = collector::build_static_for(args.machine.architecture())?;
+        vm = vm.with_file(built, collector::PATH_IN_VM);
     }
     let kernel = vm.kernel.name();
     let vm = PreparedVm::fetch(vm)?;
     match args.machine {
-        Machine::Svm => info!("booting Linux {kernel}"),
         Machine::Vmx => info!("booting Linux {kernel} in Bochs, which takes about 20 s"),
+        Machine::Svm | Machine::Arm64 | Machine::Arm64Nvhe => info!("booting Linux {kernel}"),
     }
     let code = if args.command.is_empty() {
         vm.shell()?
@@ -141,6 +142,11 @@ mod tests {
             (vmx.machine, vmx.kernel, vmx.cpus, vmx.memory_mib),
             (Machine::Vmx, Series::V6_1, 1, 512)
         );
+        let nvhe = configure(&parse("--machine arm64-nvhe -- true"));
+        assert_eq!(
+            (nvhe.machine, nvhe.kernel, nvhe.cpus, nvhe.memory_mib),
+            (Machine::Arm64Nvhe, Series::V6_12, 2, 1024)
+        );
     }
 
     #[test]
@@ -160,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_needs_a_terminal_and_svm() {
+    fn a_shell_needs_a_terminal_and_qemu() {
         assert!(check_shell(&parse(""), true).is_ok());
         assert!(check_shell(&parse(""), false).is_err());
         assert!(check_shell(&parse("--machine vmx -- true"), false).is_ok());

@@ -18,8 +18,8 @@ pub(crate) struct Vm {
     /// Debian packages to install, with the libraries that their programs need.
     pub(crate) packages: Vec<String>,
     /// Optional packages: left out, with a message, if they cannot be fetched.
-    pub(crate) extras: Vec<String>,
-    /// Load [`Machine::kvm_module`] at boot. Otherwise `modprobe` in the VM loads it.
+    pub(crate) extras: Vec<Extra>,
+    /// Load [`Machine::kvm_module`] at boot, if there is one. Otherwise `modprobe` in the VM loads it.
     pub(crate) kvm: bool,
     /// Mount tracefs at `/sys/kernel/tracing`.
     pub(crate) tracefs: bool,
@@ -29,6 +29,15 @@ pub(crate) struct Vm {
     pub(crate) timeout: Duration,
     /// The VM is stopped if the command prints nothing for this long, because it has hung.
     pub(crate) max_silence: Duration,
+}
+
+/// A Debian package from which the VM gets files.
+#[derive(Debug, Clone)]
+pub(crate) struct Extra {
+    pub(crate) package: String,
+    /// Path of the only program that is copied, because other files of the package would only use memory; `None`: all files are
+    /// copied.
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// A file of the host and its absolute path in the VM.
@@ -70,7 +79,19 @@ impl Vm {
     }
 
     pub(crate) fn with_extra(mut self, package: &str) -> Self {
-        self.extras.push(package.to_owned());
+        self.extras.push(Extra {
+            package: package.to_owned(),
+            program: None,
+        });
+        self
+    }
+
+    /// Adds one program of a package, whose path in the package is `program`.
+    pub(crate) fn with_extra_program(mut self, package: &str, program: &str) -> Self {
+        self.extras.push(Extra {
+            package: package.to_owned(),
+            program: Some(program.into()),
+        });
         self
     }
 }

@@ -4,6 +4,7 @@
 # to a log file.
 
 . /vm/settings
+/bin/busybox --install -s /bin
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-linux}
 # For the live tests: a sign that they run in the VM, and the path of the collector.
 export KVM_TEST_VM=1 KVM_COLLECTOR=/bin/kvm-collector

@@ -1,12 +1,8 @@
 //! Builds the file system of the VM: busybox, modules, files, packages, and the init script.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     config::{GuestFile, Vm},
@@ -17,8 +13,6 @@ use super::{
     packages::Package,
     port_output,
 };
-use crate::{apt, process};
-
 const INIT: &str = include_str!("init.sh");
 
 /// The program that the VM runs after the boot.
@@ -28,28 +22,12 @@ pub(crate) enum Session<'a> {
     Shell,
 }
 
-/// Installs busybox if it is missing.
-pub(crate) fn ensure_installed() -> Result<()> {
-    if find_busybox().is_none() {
-        apt::install(&["busybox-static"], "the VM's user space")?;
-    }
-    Ok(())
-}
-
-/// Returns the path of the host's busybox, if it is statically linked. The VM has no libraries for others.
-fn find_busybox() -> Option<PathBuf> {
-    let busybox = process::find_program("busybox")?;
-    let bytes = fs::read(&busybox).ok()?;
-    let loader = b"/ld-linux";
-    let is_dynamic = bytes.windows(loader.len()).any(|window| window == loader);
-    (!is_dynamic).then_some(busybox)
-}
-
 /// Builds the initramfs.
-pub(crate) fn build(
+pub(super) fn build(
     vm: &Vm,
     kernel: &Kernel,
     packages: &[Package],
+    busybox: &Path,
     session: Session<'_>,
 ) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
@@ -72,7 +50,7 @@ pub(crate) fn build(
         package.add_to(&mut archive)?;
     }
     add_tree(&mut archive, &kernel.root, Path::new("lib"))?;
-    add_busybox(&mut archive)?;
+    add_busybox(&mut archive, busybox)?;
     Ok(archive.finish())
 }
 
@@ -101,13 +79,11 @@ fn format_command_line(words: &[String]) -> String {
     format!("exec {}\n", quoted.join(" "))
 }
 
-/// Adds busybox and a symbolic link for each of its commands.
-fn add_busybox(archive: &mut Archive) -> Result<()> {
-    let busybox = find_busybox().context("busybox-static is not installed")?;
-    add_file(archive, &busybox, "bin/busybox")?;
-    for applet in process::read_stdout(Command::new(&busybox).arg("--list"))?.lines() {
-        archive.add_symlink(&format!("bin/{applet}"), "busybox");
-    }
+/// Adds busybox. The init script creates links for its other commands, because busybox may be for a foreign architecture, and
+/// only it knows its commands.
+fn add_busybox(archive: &mut Archive, busybox: &Path) -> Result<()> {
+    add_file(archive, busybox, "bin/busybox")?;
+    archive.add_symlink("bin/sh", "busybox");
     Ok(())
 }
 

@@ -10,23 +10,27 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{machine::Machine, modules, series::Series};
 use crate::{
-    apt,
+    apt::{self, Packages},
+    architecture::Architecture,
     process::{self, info},
     workspace,
 };
 
 /// Returns the modules that a VM needs, unless they are built in: KVM, and the drivers for the output.
 fn required_modules(machine: Machine) -> Vec<&'static str> {
-    let drivers: &[_] = match machine {
-        Machine::Svm => &["virtio_pci", "virtio_console"],
-        Machine::Vmx => &[],
+    let mut modules = match machine {
+        Machine::Svm | Machine::Arm64 | Machine::Arm64Nvhe => vec!["virtio_pci", "virtio_console"],
+        Machine::Vmx => vec![],
     };
-    [drivers, &[machine.kvm_module()]].concat()
+    modules.extend(machine.kvm_module());
+    modules
 }
 
 /// The cloud kernels have the same source with fewer drivers, so they are smaller and boot faster. They support KVM
 /// and tracing.
-const FLAVOUR: &str = "cloud-amd64";
+fn flavour(architecture: Architecture) -> String {
+    format!("cloud-{}", architecture.debian_name())
+}
 
 /// A kernel in the cache.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl Kernel {
         let name = match machine {
             Machine::Svm => series.name().to_owned(),
             Machine::Vmx => format!("{}-vmx", series.name()),
+            Machine::Arm64 | Machine::Arm64Nvhe => format!("{}-arm64", series.name()),
         };
         let cache = workspace::target("vm/kernels").join(name);
         if !cache.exists() {
@@ -68,7 +73,8 @@ impl Kernel {
 }
 
 fn download(series: Series, machine: Machine, cache: &Path) -> Result<()> {
-    let package = newest_package(series)?;
+    let architecture = machine.architecture();
+    let package = newest_package(series, architecture)?;
     let mut tools = vec![("depmod", "kmod"), ("xz", "xz-utils")];
     if machine == Machine::Vmx {
         tools.push(("strip", "binutils"));
@@ -80,7 +86,7 @@ fn download(series: Series, machine: Machine, cache: &Path) -> Result<()> {
     }
     info!("fetching {package} (about 30 MB, once)");
     let unpacked = workspace::temporary_path(cache, "unpacked");
-    apt::unpack(std::slice::from_ref(&package), &unpacked)?;
+    Packages::of(architecture)?.unpack(std::slice::from_ref(&package), &unpacked)?;
     let prepared = workspace::temporary_path(cache, "prepared");
     let root = prepared.join("root");
     extract_modules(&unpacked, &root, machine)
@@ -92,20 +98,16 @@ fn download(series: Series, machine: Machine, cache: &Path) -> Result<()> {
 }
 
 /// Returns the newest kernel package of a series.
-pub(crate) fn newest_package(series: Series) -> Result<String> {
-    if !apt::is_available() {
-        bail!(
-            "the VM's kernels are Debian packages, and this system has no apt-get to download them"
-        );
-    }
-    apt::update_once()?;
-    let names = apt::search(&format!(
+pub(crate) fn newest_package(series: Series, architecture: Architecture) -> Result<String> {
+    let packages = Packages::of(architecture).context("the VM's kernels are Debian packages")?;
+    let flavour = flavour(architecture);
+    let names = packages.search(&format!(
         "^linux-image-{}\\.",
         series.name().replace('.', "\\.")
     ))?;
-    find_newest(&names, series.name()).with_context(|| {
+    find_newest(&names, series.name(), &flavour).with_context(|| {
         format!(
-            "apt has no package linux-image-{}.*-{FLAVOUR}: add Debian 12 (with its security updates) to apt's sources",
+            "apt has no package linux-image-{}.*-{flavour}: add Debian 12 (with its security updates) to apt's sources",
             series.name()
         )
     })
@@ -113,13 +115,13 @@ pub(crate) fn newest_package(series: Series) -> Result<String> {
 
 /// Returns the newest kernel package of this series among `names`, without unsigned kernels, debug symbols and real-time
 /// kernels.
-fn find_newest(names: &[String], series: &str) -> Option<String> {
+fn find_newest(names: &[String], series: &str, flavour: &str) -> Option<String> {
     names
         .iter()
         .filter_map(|name| {
             let version = name
                 .strip_prefix("linux-image-")?
-                .strip_suffix(FLAVOUR)?
+                .strip_suffix(flavour)?
                 .strip_suffix('-')?;
             version.strip_prefix(series)?.strip_prefix('.')?;
             let numbers: Vec<u32> = version
@@ -138,6 +140,8 @@ fn extract_modules(package: &Path, root: &Path, machine: Machine) -> Result<()> 
     let version = from.file_name().context("a modules folder has a name")?;
     let to = root.join("lib/modules").join(version);
     depmod(package, version.as_ref())?;
+    // If all required modules are built in, none is copied.
+    fs::create_dir_all(&to)?;
     let modules_dep = fs::read_to_string(from.join("modules.dep"))?;
     for module in required_modules(machine) {
         for file in modules::files_of(&modules_dep, module).unwrap_or_default() {
@@ -223,7 +227,7 @@ mod tests {
         ]
         .map(str::to_owned);
         assert_eq!(
-            find_newest(&names, "6.12").as_deref(),
+            find_newest(&names, "6.12", "cloud-amd64").as_deref(),
             Some("linux-image-6.12.117+deb12-cloud-amd64")
         );
     }
@@ -237,10 +241,10 @@ mod tests {
         ]
         .map(str::to_owned);
         assert_eq!(
-            find_newest(&names, "6.1").as_deref(),
+            find_newest(&names, "6.1", "cloud-amd64").as_deref(),
             Some("linux-image-6.1.0-56-cloud-amd64")
         );
-        assert_eq!(find_newest(&names, "6.6"), None);
+        assert_eq!(find_newest(&names, "6.6", "cloud-amd64"), None);
     }
 
     #[test]
@@ -250,5 +254,9 @@ mod tests {
             ["virtio_pci", "virtio_console", "kvm_amd"]
         );
         assert_eq!(required_modules(Machine::Vmx), ["kvm_intel"]);
+        assert_eq!(
+            required_modules(Machine::Arm64),
+            ["virtio_pci", "virtio_console"]
+        );
     }
 }

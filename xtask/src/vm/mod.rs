@@ -1,11 +1,12 @@
 //! A disposable virtual machine with a Debian kernel and KVM.
 //!
-//! An emulator runs the machine in software, so the host needs no KVM: QEMU (TCG) a machine with AMD's SVM, Bochs one with
-//! Intel's VMX, which QEMU does not emulate. A boot with a short command takes about four seconds in QEMU, and 20 in
-//! Bochs. The VM has busybox, the configured files and packages, and no persistent storage.
+//! An emulator runs the machine in software, so the host needs no KVM: QEMU (TCG) a machine with AMD's SVM or with arm64's
+//! EL2, Bochs one with Intel's VMX, which QEMU does not emulate. A boot with a short command takes about four seconds in
+//! QEMU, and 20 in Bochs. The VM has busybox, the configured files and packages, and no persistent storage.
 
 mod bochs;
 mod boot_cd;
+mod busybox;
 pub(crate) mod command;
 mod config;
 mod cpio;
@@ -21,7 +22,7 @@ mod qemu;
 mod run_files;
 mod series;
 
-use std::io::Write;
+use std::{io::Write, path::PathBuf};
 
 use anyhow::Result;
 
@@ -42,6 +43,8 @@ pub(crate) struct PreparedVm {
     config: Vm,
     kernel: Kernel,
     packages: Vec<Package>,
+    /// Path of a busybox for the VM.
+    busybox: PathBuf,
 }
 
 impl PreparedVm {
@@ -51,19 +54,24 @@ impl PreparedVm {
     /// If something cannot be fetched or the emulator cannot be installed, or it cannot run such a VM. Such an error never means that the collector is broken.
     pub(crate) fn fetch(config: Vm) -> Result<Self> {
         match config.machine {
-            Machine::Svm => qemu::prepare(&config)?,
             Machine::Vmx => bochs::prepare(&config)?,
+            Machine::Svm | Machine::Arm64 | Machine::Arm64Nvhe => qemu::prepare(&config)?,
         }
-        initramfs::ensure_installed()?;
+        let architecture = config.machine.architecture();
+        let busybox = busybox::find_or_install(architecture)?;
         let kernel = Kernel::fetch(config.kernel, config.machine)?;
         let mut packages = config
             .packages
             .iter()
-            .map(|name| Package::fetch(name))
+            .map(|name| Package::fetch(name, architecture))
             .collect::<Result<Vec<_>>>()?;
-        for name in &config.extras {
-            match Package::fetch(name) {
-                Ok(package) => packages.push(package),
+        for extra in &config.extras {
+            let name = &extra.package;
+            match Package::fetch(name, architecture) {
+                Ok(package) => packages.push(match &extra.program {
+                    Some(program) => package.with_only(program),
+                    None => package,
+                }),
                 Err(err) => info!("continuing without {name}: {err:#}"),
             }
         }
@@ -71,6 +79,7 @@ impl PreparedVm {
             config,
             kernel,
             packages,
+            busybox,
         })
     }
 
@@ -83,19 +92,25 @@ impl PreparedVm {
     pub(crate) fn run(&self, command_line: &[String], output: &mut dyn Write) -> Result<u8> {
         let initramfs = self.initramfs(Session::Command(command_line))?;
         let run = match self.config.machine {
-            Machine::Svm => qemu::run,
             Machine::Vmx => bochs::run,
+            Machine::Svm | Machine::Arm64 | Machine::Arm64Nvhe => qemu::run,
         };
         run(&self.config, &self.kernel.image, &initramfs, output)
     }
 
-    /// Boots to a shell on this terminal and returns the shell's exit code. Only for [`Machine::Svm`].
+    /// Boots to a shell on this terminal and returns the shell's exit code. Not for [`Machine::Vmx`].
     pub(crate) fn shell(&self) -> Result<u8> {
         let initramfs = self.initramfs(Session::Shell)?;
         qemu::shell(&self.config, &self.kernel.image, &initramfs)
     }
 
     fn initramfs(&self, session: Session<'_>) -> Result<Vec<u8>> {
-        initramfs::build(&self.config, &self.kernel, &self.packages, session)
+        initramfs::build(
+            &self.config,
+            &self.kernel,
+            &self.packages,
+            &self.busybox,
+            session,
+        )
     }
 }

@@ -13,7 +13,8 @@ use super::{
     files::{add_file, add_tree},
 };
 use crate::{
-    apt,
+    apt::Packages,
+    architecture::Architecture,
     process::{self, info},
     workspace,
 };
@@ -25,11 +26,23 @@ pub(crate) struct Package {
     own: PathBuf,
     /// Files of its dependencies. Only linked libraries are copied, because all files would fill the VM's memory.
     dependencies: PathBuf,
+    /// The only file of the package that is copied, a program; `None`: all files are copied.
+    program: Option<PathBuf>,
 }
 
 impl Package {
     /// Returns a package from the cache, or downloads it.
-    pub(crate) fn fetch(name: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If it cannot be downloaded, or is for a foreign architecture: only the package's own loader finds the libraries of its
+    /// programs.
+    pub(crate) fn fetch(name: &str, architecture: Architecture) -> Result<Self> {
+        if architecture != Architecture::Amd64 {
+            bail!(
+                "packages with programs cannot be prepared for {}",
+                architecture.debian_name()
+            );
+        }
         let cache = workspace::target("vm/packages").join(name);
         if !cache.exists() {
             let unpacked = workspace::temporary_path(&cache, "unpacked");
@@ -39,18 +52,28 @@ impl Package {
         Ok(Self {
             own: cache.join("own"),
             dependencies: cache.join("dependencies"),
+            program: None,
         })
+    }
+
+    /// Returns the package with only one of its files, a program.
+    pub(super) fn with_only(self, program: &Path) -> Self {
+        let program = Some(self.own.join(program));
+        Self { program, ..self }
     }
 
     /// Adds the files of the package, the libraries that its programs need, and their loader.
     pub(super) fn add_to(&self, archive: &mut Archive) -> Result<()> {
-        for entry in fs::read_dir(&self.own)? {
-            let folder = PathBuf::from(entry?.file_name());
-            if self.own.join(&folder).is_dir() {
-                add_tree(archive, &self.own, &folder)?;
+        let programs = match &self.program {
+            Some(program) => {
+                let name = program.file_name().unwrap_or_default().to_string_lossy();
+                // Busybox may have a command of the same name in this folder, and the first file of a path is used.
+                add_file(archive, program, &format!("bin/{name}"))?;
+                vec![program.clone()]
             }
-        }
-        for program in find_programs(&self.own)? {
+            None => self.add_all_files(archive)?,
+        };
+        for program in programs {
             for library in self.find_libraries(&program)? {
                 let guest = library
                     .strip_prefix(&self.dependencies)
@@ -65,6 +88,17 @@ impl Package {
             }
         }
         add_file(archive, &self.find_loader()?, LOADER)
+    }
+
+    /// Adds all files of the package, and returns its programs.
+    fn add_all_files(&self, archive: &mut Archive) -> Result<Vec<PathBuf>> {
+        for entry in fs::read_dir(&self.own)? {
+            let folder = PathBuf::from(entry?.file_name());
+            if self.own.join(&folder).is_dir() {
+                add_tree(archive, &self.own, &folder)?;
+            }
+        }
+        find_programs(&self.own)
     }
 
     /// Returns the shared libraries of a program, as its dynamic loader resolves them.
@@ -104,8 +138,8 @@ const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const LIBRARY_DIRS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
 fn download(name: &str, dir: &Path) -> Result<()> {
-    apt::update_once()?;
-    let closure = apt::closure(name)?;
+    let packages = Packages::of(Architecture::Amd64)?;
+    let closure = packages.closure(name)?;
     let (own, dependencies): (Vec<_>, Vec<_>) =
         closure.into_iter().partition(|package| package == name);
     if own.is_empty() {
@@ -115,8 +149,8 @@ fn download(name: &str, dir: &Path) -> Result<()> {
         "fetching {name} and the {} packages it depends on (once)",
         dependencies.len()
     );
-    apt::unpack(&own, &dir.join("own"))?;
-    apt::unpack(&dependencies, &dir.join("dependencies"))
+    packages.unpack(&own, &dir.join("own"))?;
+    packages.unpack(&dependencies, &dir.join("dependencies"))
 }
 
 /// Returns the dynamically linked programs of an unpacked package.

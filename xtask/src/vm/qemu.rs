@@ -1,4 +1,4 @@
-//! Runs QEMU, which emulates a machine with SVM: copies the output of the command, and returns its exit code or why the VM
+//! Runs QEMU, which emulates a machine with SVM or with arm64's EL2: copies the output of the command, and returns its exit code or why the VM
 //! died.
 //!
 //! The output of the command and the kernel's log use different devices, so they are not mixed.
@@ -13,10 +13,51 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::{config::Vm, emulator, run_files::RunFiles, series::Series};
+use super::{config::Vm, emulator, machine::Machine, run_files::RunFiles, series::Series};
 use crate::{apt, process};
 
-const PROGRAM: &str = "qemu-system-x86_64";
+/// The part of the command line that depends on the machine.
+#[derive(Debug)]
+struct Emulation {
+    program: &'static str,
+    /// Debian package of the program.
+    package: &'static str,
+    machine: &'static [&'static str],
+    /// The kernel's console.
+    console: &'static str,
+}
+
+impl Emulation {
+    fn of(machine: Machine) -> Self {
+        // `-cpu max` would be slow. A Cortex-A76 has VHE, a Cortex-A72 does not.
+        let arm64 = |machine| Self {
+            program: "qemu-system-aarch64",
+            package: "qemu-system-arm",
+            machine,
+            console: "ttyAMA0",
+        };
+        match machine {
+            Machine::Svm | Machine::Vmx => Self {
+                program: "qemu-system-x86_64",
+                package: "qemu-system-x86",
+                machine: &["-cpu", "EPYC-Rome,svm=on"],
+                console: "ttyS0",
+            },
+            Machine::Arm64 => arm64(&[
+                "-machine",
+                "virt,virtualization=on,gic-version=3",
+                "-cpu",
+                "cortex-a76",
+            ]),
+            Machine::Arm64Nvhe => arm64(&[
+                "-machine",
+                "virt,virtualization=on,gic-version=3",
+                "-cpu",
+                "cortex-a72",
+            ]),
+        }
+    }
+}
 
 /// Installs QEMU if it is missing.
 ///
@@ -28,8 +69,9 @@ pub(super) fn prepare(vm: &Vm) -> Result<()> {
             "Linux 6.1 hangs at the start of its second CPU when QEMU counts instructions: use --kernel 6.12 or one CPU"
         );
     }
-    if process::find_program(PROGRAM).is_none() {
-        apt::install(&["qemu-system-x86"], "the test VM")?;
+    let emulation = Emulation::of(vm.machine);
+    if process::find_program(emulation.program).is_none() {
+        apt::install(&[emulation.package], "the test VM")?;
     }
     Ok(())
 }
@@ -58,10 +100,12 @@ pub(super) fn shell(vm: &Vm, kernel: &Path, initramfs: &[u8]) -> Result<u8> {
 
 /// Returns the QEMU command without a device for the output of the VM's command.
 fn qemu_command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
-    let mut qemu = emulator::command(PROGRAM);
+    let emulation = Emulation::of(vm.machine);
+    let mut qemu = emulator::command(emulation.program);
     qemu.args(["-nodefaults", "-display", "none", "-no-reboot"])
         // One thread for all CPUs. With one thread per CPU, QEMU's nested paging sometimes hangs or shuts a guest down.
-        .args(["-accel", "tcg,thread=single", "-cpu", "EPYC-Rome,svm=on"])
+        .args(["-accel", "tcg,thread=single"])
+        .args(emulation.machine)
         .args(["-smp", &vm.cpus.to_string()])
         .args(["-m", &vm.memory_mib.to_string()])
         .arg("-kernel")
@@ -69,7 +113,11 @@ fn qemu_command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
         .arg("-initrd")
         .arg(files.initramfs())
         // A panic or an oops ends the VM at once, because -no-reboot makes a reboot an exit.
-        .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
+        .arg("-append")
+        .arg(format!(
+            "console={} quiet panic=-1 oops=panic",
+            emulation.console
+        ))
         .arg("-serial")
         .arg(format!("file:{}", files.console().display()))
         .args(["-device", "virtio-serial-pci"])

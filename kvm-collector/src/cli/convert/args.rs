@@ -42,7 +42,7 @@ use crate::{
   kvm-collector convert -i kvm.data --partition dt,host -o fleet")]
 pub(in crate::cli) struct ConvertArgs {
     /// Read this recording, written by `kvm-collector record` or `perf record`; - is stdin
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "no_wait")]
     pub(super) input: PathBuf,
 
     /// Output format [default: by the suffix of the output, such as .parquet]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::{
     super::{
@@ -99,10 +99,14 @@ fn conversion_options(
         };
         let selected = args.events.select_from(formats, required, &args.input)?;
         args.reasons.check_effect(&selected)?;
+        if !needs_exits {
+            args.reasons
+                .warn_about_other_events(&args.events, "converted", "-e kvm_exit");
+        }
         (selected, None)
     };
     if needs_exits && recording.is_sampled(&selected) {
-        bail!(
+        bail_usage!(
             "{} contains only a sample of the events (`perf record -F` or `-c`), so exits cannot be timed: use --rows events",
             args.input.display()
         );

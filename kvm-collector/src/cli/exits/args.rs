@@ -128,7 +128,8 @@ pub(in crate::cli) struct ExitsArgs {
     /// Show these columns of numbers (count,time,p99), in this order
     ///
     /// By default, all usual columns that fit into the width of the terminal are shown. In a file or
-    /// a pipe, all of them are. idle, in-progress and untimed are shown only if requested here.
+    /// a pipe, all of them are. Requested columns are always shown, even if the lines become wider
+    /// than the terminal. idle, in-progress and untimed are shown only if requested here.
     #[arg(
         long,
         value_name = "COLUMN",
@@ -339,13 +340,13 @@ impl ExitsArgs {
     }
 
     /// Returns the key for a percentile. [`check_options`](super::conflicts::check_options) ensures that a
-    /// percentile other than the 50th and 99th is requested.
+    /// percentile other than the 50th and 99th is requested. A comparison can be sorted only by the 99th.
     fn percentile_key(&self, percent: f64) -> SortKey {
         let index = self.percentiles.iter().position(|it| *it == percent);
         match index {
             Some(index) => SortKey::Percentile(index),
-            None if percent < 99.0 => SortKey::P50,
-            None => SortKey::P99,
+            None if percent == 99.0 => SortKey::P99,
+            None => SortKey::P50,
         }
     }
 

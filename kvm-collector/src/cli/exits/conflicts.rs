@@ -59,7 +59,8 @@ pub(super) fn check_options(args: &ExitsArgs) -> anyhow::Result<()> {
     if args.advice && !args.group_by().contains(&GroupBy::Reason) {
         bail_usage!("--advice needs rows by reason: add reason to --by, such as --by vm,reason");
     }
-    check_sort(args)
+    check_sort(args)?;
+    check_percentiles(args)
 }
 
 /// Returns whether events of this kind are themselves causes of exits.
@@ -69,11 +70,34 @@ fn is_cause(kind: &str) -> bool {
     event.is_ok_and(|event| causes.iter().any(|it| it.event == event))
 }
 
+/// Checks that all percentiles of `--percentiles` are shown or sorted by: `--columns` may leave them out.
+fn check_percentiles(args: &ExitsArgs) -> anyhow::Result<()> {
+    if args.columns.is_empty() {
+        return Ok(());
+    }
+    let is_used = |percent: &f64| {
+        let name = format!("p{percent}");
+        let mut columns = args.columns.iter();
+        columns.any(|it| it.eq_ignore_ascii_case(&name))
+            || args.sort == Some(SortArg::Percentile(*percent))
+    };
+    if let Some(unused) = args.percentiles.iter().find(|it| !is_used(it)) {
+        bail_usage!(
+            "--percentiles {unused} has no effect, because --columns does not show it: add p{unused} to --columns"
+        );
+    }
+    Ok(())
+}
+
 /// Checks that a percentile that rows are sorted by is a column.
 fn check_sort(args: &ExitsArgs) -> anyhow::Result<()> {
     let Some(SortArg::Percentile(percent)) = args.sort else {
         return Ok(());
     };
+    if args.baseline.is_given() {
+        // Checked together with the other keys of a comparison.
+        return Ok(());
+    }
     let shown = match args.percentiles.as_slice() {
         [] => &[50.0, 99.0],
         requested => requested,

@@ -9,6 +9,7 @@ use super::{
     super::{
         event_formats::EventFormats,
         global::GlobalOptions,
+        no_match::{self, RecordingSelection},
         several::{self, SeveralRecordings},
         timing,
         usage::bail_usage,
@@ -46,6 +47,8 @@ pub(super) fn run(
     let exit_formats = recordings.exit_formats().to_vec();
     let reason_names = ReasonNames::of_several(&exit_formats);
     let mut sum = Sum::new(args, is_by_host);
+    // The codes of the selected reasons in each recording, and whether a part of its time is selected.
+    let mut selected_codes = Vec::new();
     for index in 0..recordings.files() {
         let file = recordings.file(index);
         let (path, host) = (file.path.clone(), file.host());
@@ -66,6 +69,7 @@ pub(super) fn run(
             limits: range.apply(args.stop.limits(None), recording.metadata(), &path)?,
             without_raw: false,
         };
+        selected_codes.push((path, sum.reasons.clone(), options.limits.is_part()));
         let is_left_out = Cell::new(false);
         let mut output = AddToSum {
             host: &host,
@@ -111,6 +115,18 @@ pub(super) fn run(
         RowLabels::Merged(&merged),
     );
     writer.write(&report, ReportPeriod::Total, times_ns)?;
+    if writer.rows == 0 {
+        let request = args.no_match_request(&timing);
+        let selections = selected_codes.iter();
+        let selections = selections.map(|(path, codes, is_part)| RecordingSelection {
+            path,
+            codes: codes.as_deref(),
+            formats: &[],
+            is_part: *is_part,
+        });
+        let selections: Vec<_> = selections.collect();
+        log::warn!("{}", no_match::explain_several(&request, &selections, &[]));
+    }
     args.output
         .finish(writer.out, &writer.total, &writer.origin)
 }

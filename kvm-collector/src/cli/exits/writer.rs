@@ -198,7 +198,7 @@ impl<W: Write> ExitsOutput for Writer<W> {
                     let kind = counted.map_or(VMEXIT, |it| &it.kind.name);
                     text::write_slow_exits_heading(limit, kind, self.style, &mut self.out)?;
                 }
-                text::write_slow_exit(&row, &self.origin, &mut self.out)?;
+                text::write_slow_exit(&row, &self.origin, self.style, &mut self.out)?;
             }
         }
         Ok(())

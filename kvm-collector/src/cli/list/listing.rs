@@ -1,22 +1,22 @@
 //! Collects what `list` prints, from the running kernel or from a recording.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::recorded_vms::{ProcessCounter, RecordedVm};
 use crate::{
     cli::{
         origin,
         recording::warn_if_damaged,
-        selection::{EventArgs, TargetArgs},
+        selection::EventArgs,
         time_range::RangeArgs,
         tracefs::{find_kvm_format, open_tracefs},
     },
     host::{self, namespaces, vm::VmList},
-    model::{EventKind, StreamItem, VMEXIT, VmName, VmUuid},
+    model::{EventKind, StreamItem, VMEXIT},
     source::{PlaybackOptions, Recording, TimeLimits},
-    timing::Selection,
     tracefs::{Format, ReasonNames},
     view::{ReportInput, ReportOrigin, SelectedBy},
 };
@@ -48,7 +48,7 @@ pub(super) struct Listing {
     pub(super) events: Option<Vec<Event>>,
     #[serde(flatten)]
     pub(super) vms: Option<VmList>,
-    /// The VMs of a recording, which does not contain their vCPU threads.
+    /// The VMs of a recording.
     #[serde(rename = "vms", skip_serializing_if = "Option::is_none")]
     pub(super) recorded_vms: Option<Vec<RecordedVm>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,14 +83,7 @@ impl ListedRecording {
 #[derive(Debug, Serialize)]
 pub(super) struct Event {
     pub(super) event: String,
-    pub(super) fields: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct RecordedVm {
-    pub(super) name: String,
-    pub(super) uuid: Option<VmUuid>,
-    pub(super) pid: u32,
+    pub(super) field_names: Vec<String>,
 }
 
 /// An exit reason.
@@ -98,8 +91,8 @@ pub(super) struct RecordedVm {
 pub(super) struct Reason {
     /// `vmx`, `svm` or `arm64`.
     pub(super) isa: &'static str,
-    pub(super) code: u32,
-    pub(super) name: String,
+    pub(super) reason_code: u32,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,7 +100,7 @@ pub(super) struct Kind {
     pub(super) kind: String,
     /// The event that is counted, and the fields by which.
     pub(super) event: String,
-    pub(super) fields: Vec<String>,
+    pub(super) field_names: Vec<String>,
 }
 
 impl Listing {
@@ -171,38 +164,24 @@ impl Listing {
         } else {
             recording.select_events(&selected);
             recording.identify_vms();
+            recording.identify_vcpus();
             let options = PlaybackOptions {
-                // Processes are only collected if they select. Those in a range are collected here.
-                selection: match range.is_empty() {
-                    true => TargetArgs::any_vm().for_recording()?,
-                    false => Selection::default(),
-                },
-                without_raw: false,
                 limits: range.apply(TimeLimits::default(), recording.metadata(), path)?,
+                ..PlaybackOptions::default()
             };
             let wall_offset_ns = recording.metadata().wall_offset_ns();
-            let mut in_range = BTreeSet::new();
+            let mut processes = ProcessCounter::new(&selected);
             let summary = recording.play(&options, |item, context| {
                 if let StreamItem::Event(event) = item
                     && !context.is_before_range
                 {
-                    in_range.insert(event.tgid);
+                    processes.add(event, context.vcpu);
                 }
                 Ok::<_, anyhow::Error>(())
             })?;
             warn_if_damaged(&summary, path);
             range.check(&summary, wall_offset_ns, path)?;
-            let names = &summary.names;
-            let pids: Vec<_> = match range.is_empty() {
-                true => summary.processes.iter().map(|it| it.pid).collect(),
-                false => in_range.into_iter().collect(),
-            };
-            let vms = pids.into_iter().filter(|pid| names.is_vm(*pid));
-            let vm = |pid| {
-                let VmName { name, uuid } = names.vm_name(pid);
-                RecordedVm { name, uuid, pid }
-            };
-            listing.recorded_vms = Some(vms.map(vm).collect());
+            listing.recorded_vms = Some(processes.vms(&summary, !range.is_empty()));
             listing.recording = Some(ListedRecording::new(origin, Some(summary.period_ns)));
         }
         Ok(listing)
@@ -225,7 +204,7 @@ fn host_events(patterns: &[String]) -> anyhow::Result<Vec<Event>> {
 fn event(format: &Format) -> Event {
     Event {
         event: format.event_name().to_string(),
-        fields: format.fields.iter().map(|it| it.name.clone()).collect(),
+        field_names: format.fields.iter().map(|it| it.name.clone()).collect(),
     }
 }
 
@@ -239,11 +218,16 @@ fn reasons(exit: Option<&Format>, isa: Option<u32>) -> Vec<Reason> {
     };
     let mut reasons = Vec::new();
     for isa in isas {
-        reasons.extend(names.of_isa(isa).into_iter().map(|(code, name)| Reason {
-            isa: names.isa_name(isa),
-            code,
-            name,
-        }));
+        reasons.extend(
+            names
+                .of_isa(isa)
+                .into_iter()
+                .map(|(reason_code, reason)| Reason {
+                    isa: names.isa_name(isa),
+                    reason_code,
+                    reason,
+                }),
+        );
     }
     reasons
 }
@@ -252,10 +236,10 @@ fn kinds() -> Vec<Kind> {
     let by_reason = Kind {
         kind: VMEXIT.to_owned(),
         event: "kvm:kvm_exit".to_owned(),
-        fields: vec!["exit_reason".to_owned()],
+        field_names: vec!["exit_reason".to_owned()],
     };
     let builtin = EventKind::builtin_kinds().into_iter().map(|kind| Kind {
-        fields: [Some(kind.code_field), kind.subcode_field]
+        field_names: [Some(kind.code_field), kind.subcode_field]
             .into_iter()
             .flatten()
             .collect(),

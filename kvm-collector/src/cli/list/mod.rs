@@ -1,6 +1,7 @@
 //! `kvm-collector list`.
 
 mod listing;
+mod recorded_vms;
 mod text;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -8,10 +9,10 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{
-    inputs::Inputs, named_output::open_stdout, sandbox::RecordingFiles, selection::GlobList,
-    time_range::RangeArgs, usage::bail_usage,
+    inputs::Inputs, named_output::open_stdout, output::stdout_width, sandbox::RecordingFiles,
+    selection::GlobList, time_range::RangeArgs, usage::bail_usage,
 };
-use crate::format::json;
+use crate::format::{json, text::TextStyle};
 use listing::{Listing, Subject};
 
 /// List the events, VMs, exit reasons and kinds that other commands can select
@@ -90,7 +91,11 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         json::write_line(&listing, &mut out)?;
     } else {
-        text::write(&listing, &mut out)?;
+        let style = TextStyle {
+            max_width: stdout_width(),
+            ..TextStyle::default()
+        };
+        text::write(&listing, style, &mut out)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

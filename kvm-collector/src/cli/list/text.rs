@@ -5,18 +5,18 @@ use std::io::{self, Write};
 use super::listing::Listing;
 use crate::{
     format::{
-        text::{TextStyle, write_heading, write_period},
+        text::{TextStyle, write_hanging, write_heading, write_period},
         units::plural,
     },
-    host::vm::VmList,
+    host::{Vcpu, vm::VmList},
     model::VmUuid,
     outside_text::OutsideText,
 };
 
 /// Writes all subjects of a listing, with an empty line between them.
-pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(listing: &Listing, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
     if let Some(recording) = &listing.recording {
-        let (style, origin) = (TextStyle::default(), &recording.origin);
+        let origin = &recording.origin;
         write_heading(what(listing), origin, style, out)?;
         match recording.period_ns {
             Some(period_ns) => write_period(origin, period_ns, false, style, out)?,
@@ -30,14 +30,15 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
         } else {
             "\n"
         };
-        writeln!(out, "{separator}{text}")
+        write!(out, "{separator}")?;
+        write_hanging("", text, "  ", style, out)
     };
     if let Some(events) = &listing.events {
         heading(out, &format!("{}:", plural(events.len() as u64, "event")))?;
         let rows = events
             .iter()
-            .map(|it| [it.event.clone(), it.fields.join(" ")]);
-        write_columns(rows.collect(), out)?;
+            .map(|it| [it.event.clone(), it.field_names.join(" ")]);
+        write_columns(rows.collect(), style, out)?;
     }
     if let Some(VmList { vms, unreadable }) = &listing.vms {
         let none = match unreadable {
@@ -47,37 +48,26 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
         heading(out, &vms_heading(vms.len(), none))?;
         if *unreadable > 0 {
             let processes = plural(u64::from(*unreadable), "process");
-            writeln!(
-                out,
-                "  ({processes} cannot be read: run as root to list all VMs)"
-            )?;
+            let text = format!("({processes} cannot be read: run as root to list all VMs)");
+            write_hanging("  ", &text, "    ", style, out)?;
         }
         for vm in vms {
             let (vmm, uuid) = (OutsideText::new(&vm.vmm), uuid_text(vm.uuid));
-            writeln!(
-                out,
-                "  {} (pid {}, {vmm}{uuid})",
-                OutsideText::new(&vm.name).as_name(),
-                vm.tgid
-            )?;
-            for vcpu in &vm.vcpus {
-                let index = vcpu.index.map_or("?".into(), |index| index.to_string());
-                let comm = OutsideText::new(&vcpu.comm);
-                writeln!(out, "    vCPU {index}  tid {}  {comm}", vcpu.tid)?;
-            }
+            let name = OutsideText::new(&vm.name).as_name();
+            let text = format!("{name} (pid {}, {vmm}{uuid})", vm.tgid);
+            write_hanging("  ", &text, "    ", style, out)?;
+            write_vcpus(&vm.vcpus, out)?;
         }
     }
     if let Some(vms) = &listing.recorded_vms {
         let none = "no VM has selected events in this recording: `kvm-collector stat -i FILE` counts all of its events";
         heading(out, &vms_heading(vms.len(), none))?;
         for vm in vms {
-            writeln!(
-                out,
-                "  {} (pid {}{})",
-                OutsideText::new(&vm.name).as_name(),
-                vm.pid,
-                uuid_text(vm.uuid)
-            )?;
+            let name = OutsideText::new(&vm.vm).as_name();
+            let (uuid, events) = (uuid_text(vm.vm_uuid), plural(vm.count, "event"));
+            let text = format!("{name} (pid {}{uuid}): {events}", vm.pid);
+            write_hanging("  ", &text, "    ", style, out)?;
+            write_vcpus(&vm.vcpus, out)?;
         }
     }
     if let Some(reasons) = &listing.reasons {
@@ -86,10 +76,10 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             &format!("{}:", plural(reasons.len() as u64, "exit reason")),
         )?;
         let rows = reasons.iter().map(|it| {
-            let code = format!("{:#x}", it.code);
-            [format!("{} {code:>10}", it.isa), it.name.clone()]
+            let code = format!("{:#x}", it.reason_code);
+            [format!("{} {code:>10}", it.isa), it.reason.clone()]
         });
-        write_columns(rows.collect(), out)?;
+        write_columns(rows.collect(), style, out)?;
     }
     if let Some(kinds) = &listing.kinds {
         heading(
@@ -97,10 +87,10 @@ pub(super) fn write(listing: &Listing, out: &mut impl Write) -> io::Result<()> {
             "kinds (or the field of any kvm event, such as kvm_eoi.vector):",
         )?;
         let rows = kinds.iter().map(|it| {
-            let event = format!("{} by {}", it.event, it.fields.join(" and "));
+            let event = format!("{} by {}", it.event, it.field_names.join(" and "));
             [it.kind.clone(), event]
         });
-        write_columns(rows.collect(), out)?;
+        write_columns(rows.collect(), style, out)?;
     }
     Ok(())
 }
@@ -140,13 +130,24 @@ fn uuid_text(uuid: Option<VmUuid>) -> String {
     uuid.map_or_else(String::new, |uuid| format!(", uuid {uuid}"))
 }
 
-/// Writes two columns, indented.
-fn write_columns(rows: Vec<[String; 2]>, out: &mut impl Write) -> io::Result<()> {
+/// Writes the vCPUs of a VM.
+fn write_vcpus(vcpus: &[Vcpu], out: &mut impl Write) -> io::Result<()> {
+    for vcpu in vcpus {
+        let index = vcpu.index.map_or("?".into(), |index| index.to_string());
+        let comm = OutsideText::new(&vcpu.comm);
+        writeln!(out, "    vCPU {index}  tid {}  {comm}", vcpu.tid)?;
+    }
+    Ok(())
+}
+
+/// Writes two columns, indented. Text of the second one that does not fit continues below it.
+fn write_columns(rows: Vec<[String; 2]>, style: TextStyle, out: &mut impl Write) -> io::Result<()> {
     let widths = rows.iter().map(|row| OutsideText::new(&row[0]).width());
     let width = widths.max().unwrap_or(0);
-    for row in rows {
-        let [first, second] = row.each_ref().map(OutsideText::new);
-        writeln!(out, "{}", format!("  {first:width$}  {second}").trim_end())?;
+    let below = " ".repeat(width + 4);
+    for [first, second] in &rows {
+        let first = OutsideText::new(first);
+        write_hanging(&format!("  {first:width$}  "), second, &below, style, out)?;
     }
     Ok(())
 }
@@ -154,14 +155,11 @@ fn write_columns(rows: Vec<[String; 2]>, out: &mut impl Write) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        cli::list::listing::Event,
-        host::{Vcpu, vm::Vm},
-    };
+    use crate::{cli::list::listing::Event, host::vm::Vm};
 
     fn written(listing: &Listing) -> String {
         let mut out = Vec::new();
-        write(listing, &mut out).unwrap();
+        write(listing, TextStyle::default(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -225,7 +223,7 @@ mod tests {
     fn columns_are_aligned_by_width() {
         let event = |name: &str| Event {
             event: name.to_owned(),
-            fields: vec!["a".to_owned(), "b\x07".to_owned()],
+            field_names: vec!["a".to_owned(), "b\x07".to_owned()],
         };
         let listing = Listing {
             events: Some(vec![event("kvm:データ"), event("kvm:kvm_entry")]),

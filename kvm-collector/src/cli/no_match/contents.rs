@@ -26,6 +26,8 @@ struct Class {
 /// Events of one kind of one thread.
 #[derive(Debug)]
 pub(super) struct Occurrence {
+    /// Index of the recording.
+    pub(super) recording: usize,
     pub(super) event: EventName,
     pub(super) pid: u32,
     pub(super) tid: u32,
@@ -44,7 +46,7 @@ impl Occurrence {
     }
 }
 
-/// The number of events of a recording, in all and by thread, event and exit reason.
+/// The number of events of recordings, in all and by recording, thread, event and exit reason.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) events: u64,
@@ -88,9 +90,23 @@ impl From<ReadError> for CountError {
 }
 
 impl Contents {
+    /// Reads recordings once more, as [`Contents::read`]. Adds their events.
+    pub(super) fn read_all<'a>(paths: impl Iterator<Item = &'a Path>) -> Option<Self> {
+        let mut all = Self::default();
+        for (index, path) in paths.enumerate() {
+            let mut one = Self::read(path)?;
+            for occurrence in &mut one.occurrences {
+                occurrence.recording = index;
+            }
+            all.events = all.events.saturating_add(one.events);
+            all.occurrences.extend(one.occurrences);
+        }
+        Some(all)
+    }
+
     /// Reads a recording once more. `None` if that is not possible: because it is not a regular file, because it
     /// has changed, or because it has more threads than are stored.
-    pub(super) fn read(path: &Path) -> Option<Self> {
+    fn read(path: &Path) -> Option<Self> {
         if !path.is_file() && !is_directory_recording(path) {
             return None;
         }
@@ -135,6 +151,7 @@ impl Contents {
             let reason = fields.get(class.slot)?.reason.as_ref();
             let reason = reason.map(|_| (code, ReasonNames::new(Some(format)).name(isa, code)));
             Some(Occurrence {
+                recording: 0,
                 event: format.event_name(),
                 pid: class.tgid,
                 tid: class.tid,

@@ -42,6 +42,12 @@ fn explain_with(
             false => format!("no {name} matched {}: {DOCTOR}", options.join(" ")),
         };
     };
+    let targets = request.target.options();
+    let without_match: Vec<_> = targets.iter().filter(|it| !selects_any(it, vms)).collect();
+    if let Some(option) = without_match.iter().find(|it| it.is_by_process()) {
+        // A warning at the start has named the running VMs.
+        return format!("no {name}: {} selects no running VM", option.text);
+    }
     if vms.is_empty() {
         let unreadable = match unreadable {
             0 => String::new(),
@@ -52,8 +58,6 @@ fn explain_with(
         };
         return format!("no {name}: no VM is running on this host{unreadable}");
     }
-    let targets = request.target.options();
-    let without_match: Vec<_> = targets.iter().filter(|it| !selects_any(it, vms)).collect();
     if !without_match.is_empty() {
         let texts: Vec<_> = without_match.iter().map(|it| it.text.as_str()).collect();
         return format!(
@@ -201,12 +205,7 @@ mod tests {
 
     #[test]
     fn options_that_select_no_running_vcpu_are_named() {
-        for args in [
-            ["--vcpu", "9"],
-            ["--tid", "7"],
-            ["-p", "1"],
-            ["--vm", "db-1"],
-        ] {
+        for args in [["--vcpu", "9"], ["--tid", "7"]] {
             let text = message(&args, Requested::Exits, Some(&vms()));
             let option = args.join(" ");
             assert_eq!(
@@ -215,6 +214,18 @@ mod tests {
                     "no VM exits matched {option}, which selects none of the running vCPUs: web-1 (pid 100, vCPUs 0-1)"
                 )
             );
+        }
+    }
+
+    #[test]
+    fn running_vms_are_not_listed_again_if_an_option_selects_none() {
+        for args in [["-p", "1"], ["--vm", "db-1"]] {
+            for running in [vms(), VmList::default()] {
+                assert_eq!(
+                    message(&args, Requested::Exits, Some(&running)),
+                    format!("no VM exits: {} selects no running VM", args.join(" "))
+                );
+            }
         }
     }
 

@@ -1,6 +1,4 @@
-//! Says why the result of a recording is empty.
-
-use std::path::Path;
+//! Says why the result of one or several recordings is empty.
 
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
@@ -12,16 +10,15 @@ use crate::{
     cli::selection::{Subject, TargetOption, TargetValues},
     format::units::{count, plural},
     model::EventKind,
-    tracefs::Format,
 };
 
 /// An option that selects.
 enum Selector<'a> {
     Target(TargetOption),
-    /// Codes of exit reasons, and the option.
-    Reasons(&'a [u32], String),
-    /// Formats of events, and the option.
-    Events(&'a [Format], String),
+    /// The option that selects the [`RecordingSelection::codes`] of each recording.
+    Reasons(&'a [RecordingSelection<'a>], String),
+    /// The option that selects the [`RecordingSelection::formats`] of each recording.
+    Events(&'a [RecordingSelection<'a>], String),
 }
 
 impl Selector<'_> {
@@ -45,12 +42,13 @@ impl Selector<'_> {
                 vm: &it.vm,
             }),
             // Other events than exits have no reason to select by.
-            Self::Reasons(codes, _) => {
+            Self::Reasons(recordings, _) => {
+                let codes = recordings[it.recording].codes;
                 let reason = it.reason.as_ref();
-                reason.is_none_or(|(code, _)| codes.contains(code))
+                reason.is_none_or(|(code, _)| codes.is_none_or(|it| it.contains(code)))
             }
-            Self::Events(formats, _) => {
-                let mut formats = formats.iter();
+            Self::Events(recordings, _) => {
+                let mut formats = recordings[it.recording].formats.iter();
                 formats.any(|format| format.is_event(&it.event.system, &it.event.name))
             }
         }
@@ -91,24 +89,63 @@ pub(in crate::cli) fn explain(
     recording: RecordingSelection<'_>,
     unselected: &[(String, u64)],
 ) -> String {
-    let contents = Contents::read(recording.path);
-    if recording.is_part {
-        return explain_part(request, recording.path, contents.as_ref());
+    explain_all(request, &[recording], unselected)
+}
+
+/// As [`explain`], of several recordings.
+pub(in crate::cli) fn explain_all(
+    request: &Request<'_>,
+    recordings: &[RecordingSelection<'_>],
+    unselected: &[(String, u64)],
+) -> String {
+    let contents = Contents::read_all(recordings.iter().map(|it| it.path));
+    let owner = Owner::new(recordings);
+    if recordings.iter().any(|it| it.is_part) {
+        return explain_part(request, &owner, contents.as_ref());
     }
     contents
-        .and_then(|contents| explain_contents(request, recording, &contents))
+        .and_then(|contents| explain_contents(request, recordings, &contents))
         .or_else(|| explain_reasons(request, unselected))
         .unwrap_or_else(|| {
             let name = request.requested.name();
+            let these = owner.these;
             match request.option_texts().as_slice() {
-                [] => format!("no {name} in this recording"),
-                options => format!("no {name} of this recording matched {}", options.join(" ")),
+                [] => format!("no {name} in {these}"),
+                options => format!("no {name} of {these} matched {}", options.join(" ")),
             }
         })
 }
 
+/// What the recordings are called in a sentence.
+struct Owner {
+    /// The file, or the number of recordings.
+    name: String,
+    these: &'static str,
+    whole: &'static str,
+    has: &'static str,
+}
+
+impl Owner {
+    fn new(recordings: &[RecordingSelection<'_>]) -> Self {
+        match recordings {
+            [one] => Self {
+                name: one.path.display().to_string(),
+                these: "this recording",
+                whole: "the whole recording",
+                has: "has",
+            },
+            several => Self {
+                name: format!("the {} recordings", several.len()),
+                these: "these recordings",
+                whole: "the whole recordings",
+                has: "have",
+            },
+        }
+    }
+}
+
 /// Says that the selected time has nothing, and what the whole recording has.
-fn explain_part(request: &Request<'_>, path: &Path, contents: Option<&Contents>) -> String {
+fn explain_part(request: &Request<'_>, owner: &Owner, contents: Option<&Contents>) -> String {
     let name = request.requested.name();
     let options = match request.option_texts().as_slice() {
         [] => String::new(),
@@ -117,26 +154,26 @@ fn explain_part(request: &Request<'_>, path: &Path, contents: Option<&Contents>)
     let whole = contents.map_or_else(String::new, |contents| {
         let all = contents.occurrences.iter();
         let all = total(all.filter(|it| is_requested(it, &request.requested)));
-        format!("; the whole recording has {}", count(all))
+        format!("; {} {} {}", owner.whole, owner.has, count(all))
     });
     format!(
         "no {name} in the selected time of {}{options}{whole}",
-        path.display()
+        owner.name
     )
 }
 
 /// `None` if the options do not explain it.
 fn explain_contents(
     request: &Request<'_>,
-    recording: RecordingSelection<'_>,
+    recordings: &[RecordingSelection<'_>],
     contents: &Contents,
 ) -> Option<String> {
-    let path = recording.path;
-    let file = path.display();
+    let owner = Owner::new(recordings);
+    let (file, has) = (&owner.name, owner.has);
     let name = request.requested.name();
     if contents.events == 0 {
         return Some(format!(
-            "no {name}: {file} has no events, because none of the recorded events occurred"
+            "no {name}: {file} {has} no events, because none of the recorded events occurred"
         ));
     }
     let mut base: Vec<_> = contents
@@ -145,9 +182,9 @@ fn explain_contents(
         .filter(|it| is_requested(it, &request.requested))
         .collect();
     if base.is_empty() {
-        return Some(explain_none(contents, request, path));
+        return Some(explain_none(contents, request, &owner));
     }
-    let mut selectors = selectors(request, recording.codes, recording.formats);
+    let mut selectors = selectors(request, recordings);
     // If the selected events occurred, another option left them out.
     if let Some(at) = selectors.iter().position(Selector::is_by_event)
         && base.iter().any(|it| selectors[at].selects(it))
@@ -183,7 +220,7 @@ fn explain_contents(
         }
     };
     Some(format!(
-        "no {name} matched: {file} has {}, {reason}",
+        "no {name} matched: {file} {has} {}, {reason}",
         count(all)
     ))
 }
@@ -202,22 +239,22 @@ fn is_requested(occurrence: &Occurrence, requested: &Requested) -> bool {
 
 fn selectors<'a>(
     request: &Request<'_>,
-    codes: Option<&'a [u32]>,
-    formats: &'a [Format],
+    recordings: &'a [RecordingSelection<'a>],
 ) -> Vec<Selector<'a>> {
     let targets = request.target.options().into_iter().map(Selector::Target);
     let reasons = request.reasons.and_then(|it| it.text());
-    let reasons = codes
-        .zip(reasons)
-        .map(|(codes, text)| Selector::Reasons(codes, text));
+    let has_codes = recordings.iter().any(|it| it.codes.is_some());
+    let reasons = reasons
+        .filter(|_| has_codes)
+        .map(|text| Selector::Reasons(recordings, text));
     let events = request.events.and_then(|it| it.text());
-    let events = events.map(|text| Selector::Events(formats, text));
+    let events = events.map(|text| Selector::Events(recordings, text));
     targets.chain(reasons).chain(events).collect()
 }
 
 /// Says what occurred if the requested kind of event did not, whatever is selected.
-fn explain_none(contents: &Contents, request: &Request<'_>, path: &Path) -> String {
-    let (file, name) = (path.display(), request.requested.name());
+fn explain_none(contents: &Contents, request: &Request<'_>, owner: &Owner) -> String {
+    let (file, has, name) = (&owner.name, owner.has, request.requested.name());
     let of_event = |event: &str| {
         let all = contents.occurrences.iter();
         total(all.filter(|it| it.is_event(event)))
@@ -230,7 +267,7 @@ fn explain_none(contents: &Contents, request: &Request<'_>, path: &Path) -> Stri
                 .map(|it| (it.name, of_event(&it.event)))
                 .filter(|(_, count)| *count > 0);
             format!(
-                "no {name}: {file} has {}, but none of them has the event {}; kinds seen: {}",
+                "no {name}: {file} {has} {}, but none of them has the event {}; kinds seen: {}",
                 plural(exits, "VM exit"),
                 kind.event,
                 list_by_count(seen)
@@ -240,7 +277,7 @@ fn explain_none(contents: &Contents, request: &Request<'_>, path: &Path) -> Stri
             let all = contents.occurrences.iter();
             let seen = all.map(|it| (it.event.name.clone(), it.count));
             format!(
-                "no {name}: {file} has {}, but none of kvm_exit; events seen: {}",
+                "no {name}: {file} {has} {}, but none of kvm_exit; events seen: {}",
                 plural(contents.events, "event"),
                 list_by_count(seen)
             )

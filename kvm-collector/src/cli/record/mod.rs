@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 
 use super::{
@@ -146,7 +146,7 @@ pub(in crate::cli) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let to_stdout = args.output == Path::new("-");
     if to_stdout && std::io::stdout().is_terminal() {
-        bail!("cannot write a recording to a terminal: give a file with -o, or use a pipe");
+        bail_usage!("cannot write a recording to a terminal: give a file with -o, or use a pipe");
     }
     let is_file = !to_stdout && fs::metadata(&args.output).map_or(true, |it| it.is_file());
     if !is_file
@@ -165,6 +165,8 @@ pub(in crate::cli) async fn run(
     selection.filter.reasons = args.reasons.codes(exit.as_ref(), host::kvm::isa())?;
     let formats = args.live_events(&tracefs)?;
     args.reasons.check_effect(&formats)?;
+    args.reasons
+        .warn_about_other_events(&args.events, "recorded", "-e kvm_exit,kvm_entry");
     let flight_recorder = args.flight_recorder.map(|window| FlightRecorderOptions {
         window_ns: saturating_ns(window),
         memory_bytes: args.memory,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::GlobList;
+use super::{EventArgs, GlobList};
 use crate::{
     cli::usage::bail_usage,
     tracefs::{Format, ReasonNames, UnknownReason},
@@ -38,6 +38,23 @@ impl ReasonArgs {
             bail_usage!("--reason selects events kvm_exit, which -e does not: add kvm_exit to -e");
         }
         Ok(())
+    }
+
+    /// Warns that the option does not concern events other than `kvm_exit`, unless events are selected. They are `treated`, for
+    /// example printed. `advice` are the options to add.
+    pub(in crate::cli) fn warn_about_other_events(
+        &self,
+        events: &EventArgs,
+        treated: &str,
+        advice: &str,
+    ) {
+        if let Some(option) = self.text()
+            && events.given().is_empty()
+        {
+            log::warn!(
+                "{option} applies to kvm_exit; all other events are {treated}, too: add {advice}"
+            );
+        }
     }
 
     /// Returns the codes of the selected reasons; `None` if the option was not given. `isa` is the

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
-    cli::usage::UsageError,
+    cli::usage::{UsageError, bail_usage},
     host::{self, clock, namespaces, vm::VmList},
     probe::PlanError,
     source::RecordedProcess,
@@ -113,14 +113,14 @@ impl TargetArgs {
         self.check_ids()?;
         for &pid in &self.pids {
             if !host::process::is_process(pid) {
-                bail!("no process {pid}{}", describe_running_vms());
+                bail_usage!("no process {pid}{}", describe_running_vms());
             }
         }
         self.warn_about_other_processes();
         self.check_named_vms_run()?;
         for &tid in &self.tids {
             if !host::process::is_thread(tid) {
-                bail!("no thread {tid}: `kvm-collector list` shows the threads of all vCPUs");
+                bail_usage!("no thread {tid}: `kvm-collector list` shows the threads of all vCPUs");
             }
         }
         self.for_recording()
@@ -228,7 +228,7 @@ impl TargetArgs {
     ) -> anyhow::Result<()> {
         for &pid in &self.pids {
             if !seen.iter().any(|it| it.pid == pid) {
-                bail!(
+                bail_usage!(
                     "no events of process {pid} in {}: {}",
                     file.display(),
                     describe_recorded_vms(seen)
@@ -239,7 +239,7 @@ impl TargetArgs {
             let matcher = vm_matcher(&pattern)?;
             if !seen.iter().any(|it| matches_vm(&matcher, &it.vm)) {
                 let vms = seen.iter().filter(|it| it.is_vm);
-                bail!(
+                bail_usage!(
                     "no events of a VM named `{pattern}` in {}: {}{}",
                     file.display(),
                     describe_recorded_vms(seen),
@@ -265,7 +265,7 @@ impl TargetArgs {
             }
             let similar = similar_vms(vms.iter().map(|vm| &*vm.name), &pattern);
             if self.no_wait {
-                bail!(
+                bail_usage!(
                     "no VM is named `{pattern}`{}{similar}",
                     describe_running_vms()
                 );

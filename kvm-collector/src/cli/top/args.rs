@@ -17,8 +17,10 @@ use crate::{
         sandbox::RecordingFiles,
         selection::TargetArgs,
         stop::{check_live_interval, parse_duration, parse_interval, saturating_ns},
+        time_range::RangeArgs,
         timing,
         tracefs::open_tracefs_with_kvm,
+        usage::bail_usage,
     },
     model::{EventKind, UnknownKind, VMEXIT},
     source::{Live, LiveOptions, PlaybackOptions, Recording, TimeLimits},
@@ -39,13 +41,21 @@ use crate::{
   kvm-collector top --once -d 5s                  print five seconds as text and exit
   kvm-collector top --sort p99 --preempt          also show preempted time
   kvm-collector top --kind mmio                   by address; also pio, msr, userspace, ...
-  kvm-collector top -i perf.data                  play a recording; Space pauses")]
+  kvm-collector top -i perf.data                  play a recording; Space pauses
+  kvm-collector top -i perf.data --once --from 10s --until 12s
+                                                  print a part of a recording")]
 pub(in crate::cli) struct TopArgs {
     /// Play a recording instead of reading the running kernel; - is stdin
     ///
     /// Shows the intervals of the recording (-I) at the pace at which they passed. With --once,
     /// prints the whole recording. The file can come from `kvm-collector record` or `perf record`.
-    #[arg(short, long, value_name = "FILE", help_heading = "Selection")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        conflicts_with = "no_wait",
+        help_heading = "Selection"
+    )]
     pub(in crate::cli) input: Option<PathBuf>,
 
     #[command(flatten)]
@@ -73,21 +83,23 @@ pub(in crate::cli) struct TopArgs {
 
     /// Stop after this time (10s, 1h) [default: until q]
     ///
-    /// In a recording, the time starts at its first event.
+    /// In a recording, the time starts at its first event, or at --from.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = "Duration")]
     pub(super) duration: Option<Duration>,
 
-    /// Time between two updates (100ms, 1s); the keys + and - change it
-    #[arg(short = 'I', long, value_name = "TIME", default_value = "1s", value_parser = parse_interval,
-          help_heading = "Duration")]
-    pub(super) interval: Duration,
+    /// Time between two updates (100ms, 5s) [default: 1s]; the keys + and - change it
+    #[arg(short = 'I', long, value_name = "TIME", value_parser = parse_interval, help_heading = "Duration")]
+    pub(super) interval: Option<Duration>,
+
+    #[command(flatten)]
+    pub(super) range: RangeArgs,
 
     /// Play a recording N times as fast
     #[arg(long, value_name = "N", default_value = "1", requires = "input", conflicts_with = "once",
           value_parser = parse_speed, help_heading = "Duration")]
     pub(super) speed: f64,
 
-    /// Print all rows of one interval (or --duration) as text and exit
+    /// Print all rows of one second, or of --duration, as text and exit
     #[arg(long, help_heading = "Output")]
     pub(super) once: bool,
 
@@ -175,7 +187,32 @@ pub(super) struct OpenedRecording {
     pub(super) replay: ReplayOptions,
 }
 
+/// Time between two updates by default, and length of the measurement of `--once`.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+
 impl TopArgs {
+    /// Checks that every option has an effect.
+    ///
+    /// # Errors
+    /// When one has none.
+    pub(super) fn check_options(&self) -> anyhow::Result<()> {
+        if matches!(self.sort, Sort::Preempted) && !self.preempt && self.input.is_none() {
+            bail_usage!("--sort preempted needs --preempt: give both");
+        }
+        self.range.check_has_input(self.input.is_some())?;
+        if self.once && self.interval.is_some() {
+            bail_usage!(
+                "-I cannot be used with --once, which prints one report: use -d for the time that it covers"
+            );
+        }
+        Ok(())
+    }
+
+    /// Returns the time between two updates.
+    pub(super) fn interval(&self) -> Duration {
+        self.interval.unwrap_or(DEFAULT_INTERVAL)
+    }
+
     fn timing_request(&self, formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
         let is_preempt_required = self.preempt || matches!(self.sort, Sort::Preempted);
         timing::timing_request(formats, self.counted_kind()?, is_preempt_required)
@@ -212,7 +249,7 @@ impl TopArgs {
 
     /// Starts to count the exits of the running kernel.
     pub(super) fn start(&self, global: GlobalOptions) -> anyhow::Result<Live> {
-        check_live_interval(Some(self.interval))?;
+        check_live_interval(self.interval)?;
         let tracefs = open_tracefs_with_kvm(self.target.no_wait)?;
         let selection = self.target.for_running_kernel()?;
         Ok(Live::start(LiveOptions {
@@ -244,14 +281,15 @@ impl TopArgs {
         let (selected, mut replay) = timing::replay_options(recording.formats(), path, request)?;
         recording.select_events(&selected);
         replay.is_sampled = recording.is_sampled(&selected);
-        let interval = (!self.once).then_some(self.interval);
+        let interval = (!self.once).then_some(self.interval());
+        let limits = TimeLimits {
+            duration_ns: self.duration.map(saturating_ns),
+            interval_ns: interval.map(saturating_ns),
+            ..TimeLimits::default()
+        };
         let playback = PlaybackOptions {
             selection: self.target.for_recording()?,
-            limits: TimeLimits {
-                duration_ns: self.duration.map(saturating_ns),
-                interval_ns: interval.map(saturating_ns),
-                ..TimeLimits::default()
-            },
+            limits: self.range.apply(limits, recording.metadata(), path)?,
             without_raw: false,
         };
         Ok(OpenedRecording {
@@ -290,6 +328,6 @@ impl TopArgs {
             selection: selection.join(" "),
             interactive: !self.once,
         };
-        App::new(setup, self.sort.into(), self.interval, size)
+        App::new(setup, self.sort.into(), self.interval(), size)
     }
 }

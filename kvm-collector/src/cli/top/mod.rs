@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     inputs::Inputs,
     named_output::open_stdout,
     no_match::{self, RecordingSelection},
+    output::stdout_width,
     recording, sandbox,
     usage::bail_usage,
 };
@@ -31,13 +32,11 @@ use crate::{
     tui::{self, Mailbox, Screen},
     view::TopReading,
 };
+use args::OpenedRecording;
 pub(super) use args::TopArgs;
-use args::{OpenedRecording, Sort};
 
 pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
-    if matches!(args.sort, Sort::Preempted) && !args.preempt && args.input.is_none() {
-        bail_usage!("--sort preempted needs --preempt: give both");
-    }
+    args.check_options()?;
     args.input = Inputs::find_one(args.input.as_slice(), "top")?;
     // Before the terminal, so that an unknown kind is always reported.
     args.counted_kind()?;
@@ -48,7 +47,7 @@ pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<Ex
         };
     }
     if !io::stdout().is_terminal() {
-        bail!(
+        bail_usage!(
             "stdout is not a terminal: use `kvm-collector top --once` to print one interval as text, or `kvm-collector exits -I 1s` to print one report per second"
         );
     }
@@ -61,7 +60,7 @@ pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<Ex
 fn show_running_kernel(args: &TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let mut live = args.start(global)?;
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
-    let (interval, duration) = (args.interval, args.duration);
+    let (interval, duration) = (args.interval(), args.duration);
     show(
         args,
         global,
@@ -81,9 +80,10 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
         playback,
         replay,
     } = args.open(path)?;
-    let pace = Duration::try_from_secs_f64(args.interval.as_secs_f64() / args.speed);
+    let pace = Duration::try_from_secs_f64(args.interval().as_secs_f64() / args.speed);
     let pace = pace.unwrap_or(Duration::MAX);
-    let (target, file) = (args.target.clone(), path.to_owned());
+    let (target, range, file) = (args.target.clone(), args.range.clone(), path.to_owned());
+    let wall_offset_ns = recording.metadata().wall_offset_ns();
     let preempt_watched = replay.timing.switch.is_some();
     let summary = show(
         args,
@@ -92,8 +92,10 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
         move |runtime, controls, output| {
             let _runtime = runtime.enter();
             let player = TopPlayer::new(pace, controls, output)?;
-            let check =
-                move |summary: &RecordingSummary| target.check_all_seen(&summary.processes, &file);
+            let check = move |summary: &RecordingSummary| {
+                range.check(summary, wall_offset_ns, &file)?;
+                target.check_all_seen(&summary.processes, &file)
+            };
             Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
         },
     )?;
@@ -146,7 +148,7 @@ where
 async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let mut live = args.start(global)?;
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
-    let duration = args.duration.unwrap_or(args.interval);
+    let duration = args.duration.unwrap_or_else(|| args.interval());
     let reading = session::top::read_once(&mut live, duration).await?;
     if print(&args, global, args.preempt, reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
@@ -163,8 +165,10 @@ fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow
     } = args.open(path)?;
     let shows_progress = !global.quiet;
     let preempt_watched = replay.timing.switch.is_some();
+    let wall_offset_ns = recording.metadata().wall_offset_ns();
     let (reading, summary) =
         session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
+    args.range.check(&summary, wall_offset_ns, path)?;
     recording::report_end(&summary, &args.target, path)?;
     if print(args, global, preempt_watched, reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
@@ -186,6 +190,9 @@ enum Printed {
     Nothing,
 }
 
+/// Width of the text of `--once` if it is not limited.
+const DEFAULT_COLUMNS: u16 = 120;
+
 /// Prints a reading as text.
 fn print(
     args: &TopArgs,
@@ -196,8 +203,9 @@ fn print(
     let mut app = args.app(global, preempt_watched, (0, 0));
     app.add_reading(reading);
     let mut out = open_stdout()?;
-    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
-    tui::print(&mut app, if columns == 0 { 120 } else { columns }, &mut out)?;
+    let columns =
+        stdout_width().map_or(DEFAULT_COLUMNS, |it| u16::try_from(it).unwrap_or(u16::MAX));
+    tui::print(&mut app, columns, &mut out)?;
     io::Write::flush(&mut out)?;
     Ok(match app.is_empty() {
         true => Printed::Nothing,

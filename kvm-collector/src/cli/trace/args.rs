@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, ValueEnum};
 
 use crate::{
+    bounds::excerpt,
     cli::{
         global::{EXIT_INCOMPLETE, GlobalOptions},
         no_match,
@@ -49,7 +50,8 @@ pub(in crate::cli) struct TraceArgs {
 
     /// Filter an event by its fields (ftrace syntax): 'kvm_pio.port == 0x3f8 && rw == 1'
     ///
-    /// Other events are not affected. This option can be given more than once.
+    /// Other events are not affected. With --per-exit and --min-duration, only fields of kvm_exit
+    /// can be used. This option can be given more than once.
     #[arg(long = "filter", value_name = "EXPR", help_heading = "Selection")]
     pub(super) filters: Vec<String>,
 
@@ -186,6 +188,7 @@ impl TraceArgs {
     ) -> anyhow::Result<Printer> {
         self.reasons.check_effect(formats)?;
         let filters = Filters::new(&self.filters, formats)?;
+        self.check_filters_of_exits(formats)?;
         self.warn_about_other_events(&filters, formats);
         for warning in formats.iter().filter_map(Format::print_warning) {
             log::warn!("{warning}");
@@ -217,12 +220,38 @@ impl TraceArgs {
         Ok(Printer::new(formats.to_vec(), options, filters, origin)?)
     }
 
+    /// Checks that filters select exits if whole exits are printed: by a field of `kvm_exit`.
+    ///
+    /// # Errors
+    /// When a filter concerns only other events.
+    fn check_filters_of_exits(&self, formats: &[Format]) -> anyhow::Result<()> {
+        if !self.prints_whole_exits() {
+            return Ok(());
+        }
+        let option = match self.per_exit {
+            true => "--per-exit",
+            false => "--min-duration",
+        };
+        let exit = formats.iter().position(|it| it.is_event("kvm", "kvm_exit"));
+        for filter in &self.filters {
+            let filters = Filters::new(std::slice::from_ref(filter), formats)?;
+            if !exit.is_some_and(|slot| filters.concerns(slot)) {
+                bail_usage!(
+                    "--filter '{}' cannot be used with {option}, which prints whole exits: filter by a field of kvm_exit, select exits with --reason, or print single events without {option}",
+                    excerpt(filter)
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Warns that a filter or a selection of exit reasons does not concern all events, unless events are selected.
     fn warn_about_other_events(&self, filters: &Filters, formats: &[Format]) {
-        let shows_others = self.events.given().is_empty() && !self.prints_whole_exits();
-        if shows_others && let Some(option) = self.reasons.text() {
-            log::warn!(
-                "{option} applies to kvm_exit; all other events are shown, too: add -e kvm_exit or --per-exit"
+        if !self.prints_whole_exits() {
+            self.reasons.warn_about_other_events(
+                &self.events,
+                "shown",
+                "-e kvm_exit or --per-exit",
             );
         }
         if self.filters.is_empty() || !self.events.given().is_empty() {

@@ -93,7 +93,7 @@ impl<W: Write> Perfetto<W> {
         if !self.exit_counters.contains_key(&vcpu_id.tgid) {
             let vm = names.vm_name(vcpu_id.tgid);
             let host = self.host.iter().map(|it| format!("host {it}"));
-            let uuid = vm.uuid.map(|it| format!("uuid {it}"));
+            let uuid = vm.uuid.map(|it| format!("vm_uuid {it}"));
             let process_track = self.packets.add_track(TrackDescriptor {
                 process: Some(ProcessDescriptor {
                     pid,
@@ -218,12 +218,12 @@ impl<W: Write> Perfetto<W> {
         match exit.end {
             // Perfetto would draw a slice without an end up to the end of the trace.
             ExitEnd::UnknownEnd => {
-                annotations.push(Annotation::Bool("untimed", true));
+                annotations.push(Annotation::Bool("is_untimed", true));
                 return self
                     .packets
                     .write_instant(track, from_ns, name, &annotations);
             }
-            ExitEnd::InProgress => annotations.push(Annotation::Bool("open", true)),
+            ExitEnd::InProgress => annotations.push(Annotation::Bool("is_open", true)),
             ExitEnd::Entry => {}
         }
         self.packets
@@ -288,7 +288,7 @@ impl<W: Write> Sink for Perfetto<W> {
             time_ns => time_ns,
         };
         let name = match gap.event {
-            Some(event) => format!("lost {}", event.name),
+            Some(event) => format!("lost {event}"),
             None => "lost events".into(),
         };
         self.write_loss(&name, time_ns, &[Annotation::Number("lost", gap.lost)])

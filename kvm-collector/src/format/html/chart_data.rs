@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::escape;
 use crate::{
-    format::units::plural,
+    format::units::{plural, rough_duration},
     view::{ExitRow, Overview, TimePart, TimelineTrack},
 };
 
@@ -42,6 +42,9 @@ struct Histogram<'a> {
     count: u64,
     p50_ns: u64,
     p99_ns: u64,
+    /// The same as text.
+    p50: String,
+    p99: String,
     /// Lower bound, upper bound (exclusive) and count of each bucket that is not empty.
     buckets: Vec<(u64, u64, u64)>,
 }
@@ -115,6 +118,8 @@ fn histogram(row: &ExitRow) -> Option<Histogram<'_>> {
         count: row.count,
         p50_ns: row.p50_ns,
         p99_ns: row.p99_ns,
+        p50: rough_duration(row.p50_ns),
+        p99: rough_duration(row.p99_ns),
         buckets,
     })
 }

@@ -132,7 +132,7 @@ fn exit(
 
 /// Writes the cells of a row's times.
 fn times(row: &ExitRow, preempt_watched: bool, out: &mut impl Write) -> io::Result<()> {
-    number(row.time_ns, &duration(row.time_ns), out)?;
+    number(row.total_ns, &duration(row.total_ns), out)?;
     ratio(row.time_ratio, out)?;
     ratio(row.cost_ratio, out)?;
     for ns in [row.kernel_ns, row.vmm_ns, row.halted_ns] {
@@ -141,8 +141,11 @@ fn times(row: &ExitRow, preempt_watched: bool, out: &mut impl Write) -> io::Resu
     if preempt_watched {
         sortable::time(row.preempted_ns, out)?;
     }
-    for ns in [row.min_ns, row.mean_ns, row.max_ns, row.p50_ns, row.p99_ns] {
+    for ns in [row.min_ns, row.mean_ns, row.max_ns] {
         sortable::time(ns, out)?;
+    }
+    for ns in [row.p50_ns, row.p99_ns] {
+        sortable::percentile(ns, out)?;
     }
     Ok(())
 }
@@ -162,8 +165,8 @@ fn causes(row: &ExitRow, columns: usize, out: &mut impl Write) -> io::Result<()>
         writeln!(
             out,
             "<tr class=\"cause\"><td colspan=\"3\">{}</td><td class=\"n\">{number}</td><td></td><td class=\"n\">{}</td><td colspan=\"{rest}\"></td></tr>",
-            Text(with_name(&cause.cause, cause.name.as_deref())),
-            duration(cause.time_ns),
+            Text(with_name(&cause.cause, cause.cause_name.as_deref())),
+            duration(cause.total_ns),
         )?;
     }
     if let Some(at_most) = row.other_causes_at_most.filter(|it| *it > 0) {

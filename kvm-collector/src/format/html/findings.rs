@@ -66,7 +66,7 @@ fn evidence(row: &ExitRow) -> String {
         );
     }
     if let Some(cause) = row.causes.first() {
-        let name = with_name(&cause.cause, cause.name.as_deref());
+        let name = with_name(&cause.cause, cause.cause_name.as_deref());
         html += &format!(", most often {}", Text(name));
     }
     html

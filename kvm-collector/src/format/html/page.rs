@@ -181,7 +181,7 @@ fn tiles(overview: &Overview, exits: &RecordedExits, out: &mut impl Write) -> io
         ),
         (
             "cost (time in exits without idle time)",
-            duration(rows.time_ns.saturating_sub(rows.idle_ns)),
+            duration(rows.total_ns.saturating_sub(rows.idle_ns)),
         ),
         ("idle time, all vCPUs", duration(rows.idle_ns)),
         (

@@ -79,11 +79,10 @@ fn exit(
     out: &mut impl Write,
 ) -> io::Result<()> {
     write!(out, "<tbody><tr>")?;
-    let start_ns = row.end_ns.saturating_sub(row.time_ns);
-    let timeline_start_ns = overview.timeline.start_ns.unwrap_or(start_ns);
-    let since_start_ns = start_ns.saturating_sub(timeline_start_ns);
+    let timeline_start_ns = overview.timeline.start_ns.unwrap_or(row.time_ns);
+    let since_start_ns = row.time_ns.saturating_sub(timeline_start_ns);
     let first_ns = overview.facts.wall_ns(timeline_start_ns);
-    let start = match overview.facts.wall_ns(start_ns).zip(first_ns) {
+    let start = match overview.facts.wall_ns(row.time_ns).zip(first_ns) {
         Some((ns, first_ns)) if wall_time::is_same_day(ns, first_ns) => {
             wall_time::time_of_day(ns, 6)
         }
@@ -93,8 +92,8 @@ fn exit(
     number(since_start_ns, &start, out)?;
     sortable::vm(&row.vm, row.pid, out)?;
     sortable::vcpu(row.vcpu, Some(row.tid), out)?;
-    let what = with_name(&row.what, row.what_name.as_deref());
-    write!(out, "<td>{}</td>", Text(what))?;
+    let label = with_name(row.label(), row.key_name.as_deref());
+    write!(out, "<td>{}</td>", Text(label))?;
     match &row.cause {
         Some(cause) => {
             let cause = with_name(cause, row.cause_name.as_deref());
@@ -102,8 +101,8 @@ fn exit(
         }
         None => write!(out, "<td></td>")?,
     }
-    sortable::time(row.time_ns, out)?;
-    sortable::time(row.time_ns.saturating_sub(row.halted_ns), out)?;
+    sortable::time(row.duration_ns, out)?;
+    sortable::time(row.duration_ns.saturating_sub(row.halted_ns), out)?;
     for ns in [row.kernel_ns, row.vmm_ns, row.halted_ns] {
         sortable::time(ns, out)?;
     }

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 
 use super::{cells, escape::Text};
-use crate::format::units::percent;
+use crate::format::units::{duration, percent, rough_duration};
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +119,11 @@ pub(super) fn vcpu(vcpu: Option<u32>, tid: Option<u32>, out: &mut impl Write) ->
 pub(super) fn time(ns: u64, out: &mut impl Write) -> io::Result<()> {
     match ns {
         0 => number(0, "<span class=\"zero\">0</span>", out),
-        ns => number(ns, &crate::format::units::duration(ns), out),
+        ns => number(ns, &duration(ns), out),
     }
+}
+
+/// Writes the cell of a percentile, which is accurate to 5 %.
+pub(super) fn percentile(ns: u64, out: &mut impl Write) -> io::Result<()> {
+    number(ns, &rough_duration(ns), out)
 }

@@ -45,14 +45,14 @@ fn report() -> ExitsReport {
         reason_code: Some(1),
         isa: Some("svm"),
         key: None,
-        name: None,
+        key_name: None,
         code: None,
         class: None,
         count: 4_321,
         open: 0,
         untimed: 0,
         count_ratio: 1.0,
-        time_ns: 5_000_000,
+        total_ns: 5_000_000,
         time_ratio: 1.0,
         cost_ratio: 1.0,
         idle_ns: 0,
@@ -73,11 +73,11 @@ fn report() -> ExitsReport {
         }],
         causes: vec![CauseRow {
             cause: HOSTILE.into(),
-            name: Some(HOSTILE.into()),
-            code: 0,
+            cause_name: Some(HOSTILE.into()),
+            cause_code: 0,
             at_least: 4_000,
             at_most: 4_100,
-            time_ns: 4_500_000,
+            total_ns: 4_500_000,
         }],
         other_causes_at_most: Some(300),
         advice: vec![Advice {
@@ -93,7 +93,7 @@ fn report() -> ExitsReport {
         start_ns: 0,
         elapsed_ns: 2_000_000_000,
         count: 4_321,
-        time_ns: 5_000_000,
+        total_ns: 5_000_000,
         idle_ns: 0,
         halted_ns: 0,
         max_ns: 2_000,
@@ -125,18 +125,19 @@ fn report() -> ExitsReport {
 fn slow_exit() -> SlowExitRow {
     SlowExitRow {
         view: "slow_exit",
-        end_ns: 5_500_000_000,
+        time_ns: 5_497_000_000,
         vm: HOSTILE.into(),
         vm_uuid: None,
         pid: 7,
         tid: 9,
         vcpu: None,
-        what: HOSTILE.into(),
-        what_name: None,
+        reason: Some(HOSTILE.into()),
+        key: None,
+        key_name: None,
         cause: Some(HOSTILE.into()),
         cause_name: Some(HOSTILE.into()),
         guest_rip: crate::view::Address(0xffff_8000),
-        time_ns: 3_000_000,
+        duration_ns: 3_000_000,
         kernel_ns: 1_000_000,
         vmm_ns: 0,
         halted_ns: 2_000_000,
@@ -257,7 +258,7 @@ fn exits_without_times_have_none() {
     exits.vms.rows.clear();
     exits.slowest.clear();
     let row = &mut exits.rows.rows[0];
-    (row.count, row.untimed, row.time_ns) = (1, 1, 0);
+    (row.count, row.untimed, row.total_ns) = (1, 1, 0);
     let html = page(&overview);
     assert!(html.contains("There is no advice"));
     assert!(!html.contains("Slowest exits"));

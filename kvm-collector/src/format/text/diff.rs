@@ -145,7 +145,7 @@ fn name_cell(row: &DiffRow, by: &str) -> String {
         "vcpu" => row
             .vcpu
             .map_or_else(|| "unknown".into(), |index| index.to_string()),
-        _ => match (&row.key, &row.name) {
+        _ => match (&row.key, &row.key_name) {
             (Some(key), name) => with_name(key, name.as_deref()),
             (None, _) => row.reason.clone().unwrap_or_default(),
         },
@@ -243,7 +243,7 @@ mod tests {
             vcpu: None,
             reason: None,
             key: Some("msr 0x6e0 write".into()),
-            name: Some("TSC_DEADLINE".into()),
+            key_name: Some("TSC_DEADLINE".into()),
             state: DiffState::Both,
             count: 300,
             baseline_count: 200,
@@ -252,14 +252,14 @@ mod tests {
                 now: 300.0,
                 change: 100.0,
             },
-            time_ns_per_s: times(1_000_000, 500_000),
+            total_ns_per_s: times(1_000_000, 500_000),
             cost_ns_per_s: times(1_000_000, 500_000),
             mean_ns: times(5_000, 1_667),
             p99_ns: NONE,
         };
         let gone = DiffRow {
             key: Some("msr 0x10 read".into()),
-            name: None,
+            key_name: None,
             state: DiffState::Gone,
             rate_per_s: RateChange {
                 before: 7.0,

@@ -79,14 +79,14 @@ pub fn write_exits(
 /// Describes the totals of all rows. The rows of `--kind` are events, to which the time of their exits is charged.
 fn describe_totals(report: &ExitsReport) -> String {
     let number = plural(report.count, counted_unit(&report.kind));
-    let (elapsed, time) = (duration(report.elapsed_ns), duration(report.time_ns));
+    let (elapsed, time) = (duration(report.elapsed_ns), duration(report.total_ns));
     let start = match report.kind.as_str() {
         VMEXIT => format!("{number} in {elapsed}; {time} from exit to next entry"),
         kind => format!("{number} of kind {kind} in {elapsed}; {time} of the time of their exits"),
     };
     format!(
         "{start}: cost {}, idle {}{}",
-        duration(report.time_ns.saturating_sub(report.idle_ns)),
+        duration(report.total_ns.saturating_sub(report.idle_ns)),
         duration(report.idle_ns),
         idle_parts(report)
     )
@@ -114,7 +114,7 @@ mod tests {
         view::{Advice, Bucket, CauseRow, Evidence, VcpuRow},
     };
 
-    fn row(reason: &str, count: u64, time_ns: u64) -> ExitRow {
+    fn row(reason: &str, count: u64, total_ns: u64) -> ExitRow {
         ExitRow {
             host: None,
             vm: Some("web".into()),
@@ -126,18 +126,18 @@ mod tests {
             reason_code: Some(0x78),
             isa: Some("svm"),
             key: None,
-            name: None,
+            key_name: None,
             code: None,
             class: None,
             count,
             open: 0,
             untimed: 0,
             count_ratio: 0.5,
-            time_ns,
+            total_ns,
             time_ratio: 0.25,
             cost_ratio: 0.125,
             idle_ns: 0,
-            kernel_ns: time_ns,
+            kernel_ns: total_ns,
             vmm_ns: 0,
             halted_ns: 0,
             preempted_ns: 0,
@@ -156,11 +156,11 @@ mod tests {
                 .to_vec(),
             causes: vec![CauseRow {
                 cause: "port 0x3f8 out".into(),
-                name: None,
-                code: 0x3f8,
+                cause_name: None,
+                cause_code: 0x3f8,
                 at_least: 90,
                 at_most: 95,
-                time_ns: 1000,
+                total_ns: 1000,
             }],
             other_causes_at_most: Some(5),
             advice: vec![Advice {
@@ -182,7 +182,7 @@ mod tests {
             start_ns: 0,
             elapsed_ns: 2_000_000_000,
             count: 1234,
-            time_ns: 5_000_000,
+            total_ns: 5_000_000,
             idle_ns: 0,
             halted_ns: 0,
             max_ns: 2_000_000,

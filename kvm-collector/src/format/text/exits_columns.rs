@@ -46,7 +46,7 @@ impl NumberColumn {
         match self.heading.as_str() {
             COUNT if cause.at_least == cause.at_most => count(cause.at_least),
             COUNT => format!("{}-{}", count(cause.at_least), count(cause.at_most)),
-            TIME => duration(cause.time_ns),
+            TIME => duration(cause.total_ns),
             _ => String::new(),
         }
     }
@@ -77,7 +77,7 @@ fn all_columns(percentiles: &[f64]) -> Vec<NumberColumn> {
         NumberColumn::count("count%", 11, |row| percent(row.count_ratio)),
         NumberColumn::count("in-progress", 3, |row| count(row.open)),
         NumberColumn::count("untimed", 3, |row| count(row.untimed)),
-        NumberColumn::new(TIME, 1, |row| duration(row.time_ns)),
+        NumberColumn::new(TIME, 1, |row| duration(row.total_ns)),
         NumberColumn::new("time%", 12, |row| percent(row.time_ratio)),
         NumberColumn::new("cost%", 2, |row| percent(row.cost_ratio)),
         NumberColumn::new("kernel", 8, |row| duration(row.kernel_ns)),

@@ -67,7 +67,7 @@ pub(super) fn exits_table(
         cells.extend(numbers.iter().map(|it| it.cell(row)));
         table.add_row(cells);
         for cause in &row.causes {
-            let name = format!("  {}", with_name(&cause.cause, cause.name.as_deref()));
+            let name = format!("  {}", with_name(&cause.cause, cause.cause_name.as_deref()));
             table.add_row(sub_row(name, &|it| it.cause_cell(cause)));
         }
         if let Some(at_most) = row.other_causes_at_most.filter(|it| *it > 0) {

@@ -16,8 +16,14 @@ use crate::{
 /// Maximum number of lines that are finer than powers of two.
 const MAX_LINES: usize = 24;
 
-/// Length of the longest bar, in characters.
-const BAR: u64 = 50;
+/// Length of the longest bar, in characters, if it fits into the line.
+const MAX_BAR: usize = 50;
+
+/// Length of the longest bar in a very narrow output.
+const MIN_BAR: usize = 5;
+
+/// Width of a line before the bar.
+const LABEL_WIDTH: usize = 44;
 
 /// Writes the histogram of a row with at most [`MAX_LINES`] lines, or one per power of two. JSON has all buckets.
 pub(super) fn write_histogram(
@@ -34,6 +40,8 @@ pub(super) fn write_histogram(
     write_title(&format!("{}: {what}", row_name(row, as_text)), style, out)?;
     let buckets = merge(&row.histogram);
     let largest = buckets.iter().map(|it| it.count).max().unwrap_or(0).max(1);
+    let max_bar = style.max_width.unwrap_or(usize::MAX);
+    let max_bar = max_bar.saturating_sub(LABEL_WIDTH).clamp(MIN_BAR, MAX_BAR);
     for Bucket {
         from_ns,
         to_ns,
@@ -41,7 +49,7 @@ pub(super) fn write_histogram(
     } in buckets
     {
         // Rounding up: a bucket that is not empty has at least one character.
-        let length = (u128::from(exit_count) * u128::from(BAR)).div_ceil(u128::from(largest));
+        let length = (u128::from(exit_count) * max_bar as u128).div_ceil(u128::from(largest));
         let bar = "#".repeat(usize::try_from(length).unwrap_or(0));
         let to = if to_ns == u64::MAX {
             "...".into()

@@ -80,6 +80,7 @@ mod tests {
             vcpu(None, VcpuActivity::Stopped),
         ];
         let vm = IdleVm {
+            vm_uuid: None,
             vm: "web".to_owned(),
             pid: 7,
             vcpus: vcpus.to_vec(),

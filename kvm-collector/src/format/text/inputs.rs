@@ -17,7 +17,8 @@ pub fn write_inputs(
     if inputs.is_empty() {
         return Ok(());
     }
-    let mut table = TextTable::new(&["recording", "host", "start", "duration"], 0..3);
+    let mut table =
+        TextTable::new(&["recording", "host", "start", "duration"], 0..3).keep_end(0..1);
     for input in inputs {
         let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
         table.add_row([
@@ -26,6 +27,10 @@ pub fn write_inputs(
             or_unknown(&input.start),
             duration(input.elapsed_ns),
         ]);
+    }
+    if let Some(max_width) = style.max_width {
+        // The duration is that of the rates.
+        table.fit_width(&[0, 1, 2, 0], max_width);
     }
     table.write(style, out)?;
     let elapsed = inputs.iter().map(|it| it.elapsed_ns);

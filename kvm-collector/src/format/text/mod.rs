@@ -26,3 +26,4 @@ pub use inputs::write_inputs;
 pub use slow_exit::{write_no_slow_exit, write_slow_exit, write_slow_exits_heading};
 pub use stat::write_stat;
 pub use style::TextStyle;
+pub use wrap::write_hanging;

@@ -1,10 +1,9 @@
-//! A slow exit as one line of text.
+//! A slow exit as a sentence.
 
 use std::io::{self, Write};
 
 use super::{
     style::TextStyle,
-    table::INDENT,
     wrap::{write_sentence, write_title},
 };
 use crate::{
@@ -13,7 +12,6 @@ use crate::{
         row_names::{as_text, counted_unit, vcpu_name, vm_name, with_name},
         units::duration,
     },
-    outside_text::OutsideText,
     view::{ExitsReport, ReportOrigin, SlowExitRow},
 };
 
@@ -28,7 +26,8 @@ pub fn write_slow_exits_heading(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let (limit, unit) = (duration(limit_ns), counted_unit(kind));
-    let heading = format!("{unit}s that took longer than {limit}, without halted time");
+    let heading =
+        format!("{unit}s that took longer than {limit}, without halted time (with their start)");
     write_title(&heading, style, out)
 }
 
@@ -52,7 +51,7 @@ pub fn write_no_slow_exit(
     write_sentence(&text, style, out)
 }
 
-/// Writes one line about a slow exit: when it ended, in local time, or in seconds of the clock of the events if a recording does
+/// Writes a sentence about a slow exit: when it started, in local time, or in seconds of the clock of the events if a recording does
 /// not contain the date.
 ///
 /// # Errors
@@ -60,25 +59,25 @@ pub fn write_no_slow_exit(
 pub fn write_slow_exit(
     row: &SlowExitRow,
     origin: &ReportOrigin,
+    style: TextStyle,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let unix_ns = origin
         .wall_offset_ns
-        .and_then(|offset_ns| offset_ns.checked_add(row.end_ns));
-    let end = unix_ns
+        .and_then(|offset_ns| offset_ns.checked_add(row.time_ns));
+    let start = unix_ns
         .and_then(local_time::date_and_time)
         .unwrap_or_else(|| {
-            let (seconds, ns) = (row.end_ns / 1_000_000_000, row.end_ns % 1_000_000_000);
+            let (seconds, ns) = (row.time_ns / 1_000_000_000, row.time_ns % 1_000_000_000);
             format!("{seconds}.{:06}", ns / 1000)
         });
     let vcpu = vcpu_name(row.vcpu, Some(row.tid)).unwrap_or_default();
-    write!(
-        out,
-        "{INDENT}{end} {}, vCPU {vcpu}: {} took {}",
+    let mut text = format!(
+        "{start} {}, vCPU {vcpu}: {} took {}",
         vm_name(&row.vm, row.pid, as_text),
-        OutsideText::new(&with_name(&row.what, row.what_name.as_deref())),
-        duration(row.time_ns)
-    )?;
+        with_name(row.label(), row.key_name.as_deref()),
+        duration(row.duration_ns)
+    );
     let parts = [
         ("kernel", row.kernel_ns),
         ("VMM", row.vmm_ns),
@@ -90,10 +89,11 @@ pub fn write_slow_exit(
         .filter(|(_, ns)| *ns > 0)
         .map(|(part, ns)| format!("{part} {}", duration(*ns)))
         .collect();
-    write!(out, " ({})", parts.join(", "))?;
+    text += &format!(" ({})", parts.join(", "));
     if let Some(cause) = &row.cause {
         let cause = with_name(cause, row.cause_name.as_deref());
-        write!(out, ", {}", OutsideText::new(&cause))?;
+        text += &format!(", {cause}");
     }
-    writeln!(out, ", at {}", row.guest_rip)
+    text += &format!(", at {}", row.guest_rip);
+    write_sentence(&text, style, out)
 }

@@ -68,5 +68,8 @@ fn write_events<'a>(
             event.event.clone(),
         ]);
     }
+    if let Some(max_width) = style.max_width {
+        table.fit_width(&[0, 1, 0], max_width);
+    }
     table.write(style, out)
 }

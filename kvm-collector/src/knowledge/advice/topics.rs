@@ -183,7 +183,7 @@ topics! {
 
     HYPERCALL "hypercall"
     "The guest calls the hypervisor. Use --kind hypercall, or --kind kvm_hv_hypercall.code for Windows, to see what it calls for. Many IPIs or yields mean many wakeups or too many vCPUs."
-    [Arm64 "The guest calls the hypervisor. Use --kind kvm_hvc_arm64.r0 to see what it calls for, for example PSCI or the time."]
+    [Arm64 "The guest calls the hypervisor. Use --kind hypercall to see what it calls for, for example PSCI or the time."]
 
     SYSREG "system-registers"
     "KVM emulates system registers of Arm that the hardware does not virtualize, such as ICC_SGI1R for IPIs, timers and counters. GICv4.1 delivers IPIs without exits."

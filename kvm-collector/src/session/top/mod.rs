@@ -1,5 +1,6 @@
 //! Readings of exits for the screen of `top`: of the running kernel, or of a recording that is played.
 
+mod before_range;
 mod control;
 mod idle;
 mod names;

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     super::{read_recording, termination_signals, wait_until},
+    before_range::ExitsBeforeRange,
     control::{Control, ControlQueue},
     names::{NameCache, new_reading},
     output::TopOutput,
@@ -38,8 +39,10 @@ pub fn read_recording_once(
 ) -> anyhow::Result<(TopReading, RecordingSummary)> {
     let timing = replay.timing.clone();
     let mut replay = Replay::new(replay)?;
+    let mut before = ExitsBeforeRange::default();
     let summary = read_recording(recording, options, shows_progress, |item, _| {
         replay.add_item(item);
+        before.update(item, &mut replay);
         Ok::<_, ReadError>(())
     })?;
     if let Some((_, end_ns)) = summary.period_ns {
@@ -47,38 +50,16 @@ pub fn read_recording_once(
     }
     let names = &mut NameCache::default();
     let (recorded, loss) = (&summary.names, &summary.loss);
-    let mut reading = read_exits(
-        &mut replay,
-        &timing,
-        Scope::default(),
-        names,
-        recorded,
+    let mut played = Played {
+        replay: &mut replay,
+        before: &before,
+        timing: &timing,
+        names: recorded,
         loss,
-    );
+    };
+    let mut reading = played.read_exits(Scope::default(), names);
     reading.cover_whole_time();
     Ok((reading, summary))
-}
-
-/// Reads the exits so far and the histograms of a scope.
-fn read_exits(
-    replay: &mut Replay,
-    timing: &TimingRequest,
-    scope: Scope,
-    names: &mut NameCache,
-    recorded: &RecordedNames,
-    loss: &Loss,
-) -> TopReading {
-    let mut reading = new_reading(scope, Some(timing));
-    let mut rest = replay.read_exits(&mut |exits| reading.add(exits));
-    rest.loss = rest.loss.plus(loss);
-    let mut reading = reading.finish(rest);
-    let vm_name = |tgid| Some(recorded.known_vm_name(tgid)?.name);
-    let comm = |thread: ThreadId| {
-        let tgid = pid_of(thread.tgid);
-        Some(recorded.comm(ThreadId { tgid, ..thread }).to_owned())
-    };
-    names.add_names(&mut reading, Some(timing), &vm_name, &comm);
-    reading
 }
 
 /// Plays a recording. It runs in a thread of its own, so keys are handled without delay.
@@ -99,9 +80,30 @@ pub struct TopPlayer<O> {
 /// The replay of a recording up to some time, and what the recording contains besides events.
 struct Played<'a> {
     replay: &'a mut Replay,
+    before: &'a ExitsBeforeRange,
     timing: &'a TimingRequest,
     names: &'a RecordedNames,
     loss: &'a Loss,
+}
+
+impl Played<'_> {
+    /// Reads the exits so far and the histograms of a scope.
+    fn read_exits(&mut self, scope: Scope, names: &mut NameCache) -> TopReading {
+        let timing = self.timing;
+        let mut reading = new_reading(scope, Some(timing));
+        let mut rest = self.replay.read_exits(&mut |exits| reading.add(exits));
+        rest.loss = rest.loss.plus(self.loss);
+        let mut reading = reading.finish(rest);
+        self.before.subtract_from(&mut reading, timing);
+        let recorded = self.names;
+        let vm_name = |tgid| Some(recorded.known_vm_name(tgid)?.name);
+        let comm = |thread: ThreadId| {
+            let tgid = pid_of(thread.tgid);
+            Some(recorded.comm(ThreadId { tgid, ..thread }).to_owned())
+        };
+        names.add_names(&mut reading, Some(timing), &vm_name, &comm);
+        reading
+    }
 }
 
 /// Why playing ends before the end of the recording.
@@ -174,9 +176,11 @@ impl<O: TopOutput> TopPlayer<O> {
     ) -> anyhow::Result<Option<RecordingSummary>> {
         let timing = replay.timing.clone();
         let mut replay = Replay::new(replay)?;
+        let mut before = ExitsBeforeRange::default();
         let mut items_until_check = ITEMS_PER_CHECK;
         let result = read_recording(recording, options, false, |item, context| {
             replay.add_item(item);
+            before.update(item, &mut replay);
             let is_interval_end = matches!(item, StreamItem::IntervalEnd { .. });
             items_until_check -= 1;
             if !is_interval_end && items_until_check > 0 {
@@ -185,6 +189,7 @@ impl<O: TopOutput> TopPlayer<O> {
             items_until_check = ITEMS_PER_CHECK;
             let mut played = Played {
                 replay: &mut replay,
+                before: &before,
                 timing: &timing,
                 names: context.names,
                 loss: context.loss,
@@ -207,6 +212,7 @@ impl<O: TopOutput> TopPlayer<O> {
         }
         let mut played = Played {
             replay: &mut replay,
+            before: &before,
             timing: &timing,
             names: &summary.names,
             loss: &summary.loss,
@@ -283,13 +289,7 @@ impl<O: TopOutput> TopPlayer<O> {
     }
 
     fn read(&mut self, played: &mut Played<'_>) -> TopReading {
-        let Played {
-            replay,
-            timing,
-            names,
-            loss,
-        } = played;
-        read_exits(replay, timing, self.scope, &mut self.names, names, loss)
+        played.read_exits(self.scope, &mut self.names)
     }
 
     fn send_next_reading(&mut self, played: &mut Played<'_>) {

@@ -108,6 +108,7 @@ impl IdleVms {
         let idle = idle.map(|vm| {
             Ok(IdleVm {
                 vm: vm.name.clone(),
+                vm_uuid: vm.uuid,
                 pid: vm.tgid,
                 vcpus: with_activity(vm, &lister.read_vcpus(vm.tgid)?),
             })

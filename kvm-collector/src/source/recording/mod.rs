@@ -129,7 +129,7 @@ impl Recording {
         self.identifies_vcpus = true;
     }
 
-    /// Identifies the processes that are VMs, for [`RecordedNames::is_vm`]. This reads events that are not selected. A
+    /// Identifies the processes that are VMs, for [`RecordedNames::is_vm`] and [`RecordingSummary::processes`]. This reads events that are not selected. A
     /// selection by process does the same.
     pub fn identify_vms(&mut self) {
         self.identifies_vms = true;

@@ -57,7 +57,7 @@ pub struct RecordingSummary {
     /// Names of threads and VMs at the last event.
     pub names: RecordedNames,
     /// The processes that had an event of KVM, selected or not, or a selected event of another system.
-    /// Empty unless the selection is by process.
+    /// Empty unless VMs are identified, as with a selection by process.
     pub processes: Vec<RecordedProcess>,
 }
 

@@ -79,7 +79,7 @@ impl<'a> Player<'a> {
             attribution,
             identifies_vcpus,
             losses: LossWindows::default(),
-            collects_processes: options.selection.is_by_process(),
+            collects_processes: identifies_vms,
             processes: BTreeSet::new(),
             last_process: None,
             clock: RecordingClock::new(options.limits),

@@ -14,15 +14,21 @@ pub(super) struct Bin {
     pub(super) count: u64,
 }
 
-impl Bin {
-    /// Returns the bounds with units.
-    pub(super) fn label(&self) -> String {
-        let from = units::short_duration(self.from_ns);
-        match self.to_ns {
+/// Returns the bounds of bins with units. The lower bound is left out if it is the upper bound of the bin before.
+pub(super) fn labels(bins: &[Bin]) -> Vec<String> {
+    let mut before = None;
+    let label = |bin: &Bin| {
+        let from = match before {
+            Some(end) if end == bin.from_ns => String::new(),
+            _ => units::short_duration(bin.from_ns),
+        };
+        before = bin.to_ns;
+        match bin.to_ns {
             Some(to_ns) => format!("{from}-{}", units::short_duration(to_ns)),
-            None => format!(">={from}"),
+            None => format!(">={}", units::short_duration(bin.from_ns)),
         }
-    }
+    };
+    bins.iter().map(label).collect()
 }
 
 /// Numbers of buckets that a bin may have: from a tenth of a power of two, which is the resolution of the
@@ -39,30 +45,29 @@ const BIN_SIZES: [usize; 9] = [
     32 * BUCKETS_PER_OCTAVE,
 ];
 
-/// Returns the finest bins from the first to the last duration of which there are at most `max`; none if
-/// the histogram is empty. If `max` is less than 2, there may be 2.
+/// Returns the finest bins of which at most `max` have durations. Others are left out. If `max` is less than 2, there may be 2.
 pub(super) fn bins(histogram: &Histogram, max: usize) -> Vec<Bin> {
-    let counted = |count: &u64| *count > 0;
-    let (Some(first), Some(last)) = (
-        histogram.iter().position(counted),
-        histogram.iter().rposition(counted),
-    ) else {
-        return Vec::new();
-    };
-    let largest = BIN_SIZES[BIN_SIZES.len() - 1];
-    let number = |size: &usize| bin_index(last, *size) - bin_index(first, *size) + 1;
-    let mut sizes = BIN_SIZES.into_iter();
-    let size = sizes.find(|size| number(size) <= max).unwrap_or(largest);
-    (bin_index(first, size)..=bin_index(last, size))
-        .map(|bin| {
-            let (start, end) = (first_bucket(bin, size), first_bucket(bin + 1, size));
-            Bin {
-                from_ns: bucket_start(start),
-                to_ns: (end < BUCKETS).then(|| bucket_start(end)),
-                count: histogram[start..end].iter().sum(),
-            }
-        })
-        .collect()
+    let mut bins = Vec::new();
+    for size in BIN_SIZES {
+        bins = bins_of(histogram, size);
+        if bins.len() <= max {
+            break;
+        }
+    }
+    bins
+}
+
+/// Returns the bins of `size` buckets that have durations.
+fn bins_of(histogram: &Histogram, size: usize) -> Vec<Bin> {
+    let all = (0..=bin_index(BUCKETS - 1, size)).map(|bin| {
+        let (start, end) = (first_bucket(bin, size), first_bucket(bin + 1, size));
+        Bin {
+            from_ns: bucket_start(start),
+            to_ns: (end < BUCKETS).then(|| bucket_start(end)),
+            count: histogram[start..end].iter().sum(),
+        }
+    });
+    all.filter(|bin| bin.count > 0).collect()
 }
 
 /// Returns the bin of a bucket. The first bucket, of the shortest durations, has a bin of its own.
@@ -92,44 +97,61 @@ mod tests {
         histogram
     }
 
-    fn labels(durations: &[u64], max: usize) -> Vec<String> {
-        let bins = bins(&histogram(durations), max);
-        bins.iter().map(Bin::label).collect()
+    fn labels_of(durations: &[u64], max: usize) -> Vec<String> {
+        labels(&bins(&histogram(durations), max))
     }
 
     #[test]
     fn the_finest_bins_that_fit_are_selected() {
         let durations = [1024, 2047];
-        assert_eq!(labels(&durations, 1), ["1.02us-2.05us"]);
-        assert_eq!(labels(&durations, 2), ["1.02us-1.54us", "1.54us-2.05us"]);
-        assert_eq!(labels(&durations, 4).len(), 2);
-        assert_eq!(labels(&durations, 5).len(), 5);
-        assert_eq!(labels(&durations, 9).len(), 5);
-        let finest = labels(&durations, 10);
+        assert_eq!(labels_of(&durations, 1), ["1.02us-2.05us"]);
+        assert_eq!(labels_of(&durations, 2), ["1.02us-1.13us", "1.95us-2.05us"]);
+        let octave: Vec<_> = (0..10).map(|it| 1030 + it * 103).collect();
+        assert_eq!(labels_of(&octave, 4), ["1.02us-1.54us", "-2.05us"]);
+        assert_eq!(labels_of(&octave, 9).len(), 5);
+        let finest = labels_of(&octave, 10);
         assert_eq!(finest.len(), 10);
-        assert_eq!(finest[..2], ["1.02us-1.13us", "1.13us-1.23us"]);
-        assert_eq!(labels(&[1024, 1100, 1025], 100), ["1.02us-1.13us"]);
+        assert_eq!(finest[..2], ["1.02us-1.13us", "-1.23us"]);
+        assert_eq!(labels_of(&[1024, 1100, 1025], 100), ["1.02us-1.13us"]);
+    }
+
+    #[test]
+    fn no_value_is_in_two_labels() {
+        let durations = [100, 1024, 1130, 4096, u64::MAX];
+        assert_eq!(
+            labels_of(&durations, 10),
+            [
+                "0ns-128ns",
+                "1.02us-1.13us",
+                "-1.23us",
+                "4.10us-4.51us",
+                ">=137s"
+            ]
+        );
     }
 
     #[test]
     fn the_outermost_bins_cover_all_durations() {
-        assert_eq!(labels(&[5], 10), ["0ns-128ns"]);
-        assert_eq!(labels(&[u64::MAX], 10), [">=137s"]);
-        assert_eq!(labels(&[], 10), [""; 0]);
+        assert_eq!(labels_of(&[5], 10), ["0ns-128ns"]);
+        assert_eq!(labels_of(&[u64::MAX], 10), [">=137s"]);
+        assert_eq!(labels_of(&[], 10), [""; 0]);
     }
 
     proptest! {
         #[test]
-        fn bins_are_contiguous_and_contain_all_exits(
+        fn bins_are_in_order_and_contain_all_exits(
             durations in prop::collection::vec((0u32..45, any::<u64>()).prop_map(|(bits, ns)| ns & ((1 << bits) - 1)), 1..50),
             max in 2usize..100,
         ) {
             let bins = bins(&histogram(&durations), max);
             prop_assert!(bins.len() <= max);
             for pair in bins.windows(2) {
-                prop_assert_eq!(pair[0].to_ns, Some(pair[1].from_ns));
+                prop_assert!(pair[0].to_ns.is_some_and(|to| to <= pair[1].from_ns));
             }
+            let all: u64 = bins.iter().map(|it| it.count).sum();
+            prop_assert_eq!(all, durations.len() as u64);
             for bin in bins {
+                prop_assert!(bin.count > 0);
                 let inside = |ns: &&u64| **ns >= bin.from_ns && bin.to_ns.is_none_or(|to| **ns < to);
                 prop_assert_eq!(durations.iter().filter(inside).count() as u64, bin.count);
             }

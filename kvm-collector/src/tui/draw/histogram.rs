@@ -4,7 +4,7 @@ use ratatui::layout::Rect;
 
 use super::{
     super::{App, sort::share},
-    bins::bins,
+    bins::{bins, labels},
     canvas::{Canvas, TextRole, line, skip_cells},
 };
 use crate::{
@@ -138,7 +138,8 @@ fn draw_percentiles(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) ->
     5
 }
 
-/// Draws one bar per range of durations. The height of the area determines how fine the ranges are.
+/// Draws one bar per range of durations that has exits. The height of the area determines how fine the ranges are: at best, as the
+/// buckets of the histogram.
 fn draw_bars(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) {
     let bins = bins(&totals.histogram, usize::from(area.height));
     if bins.is_empty() {
@@ -147,17 +148,14 @@ fn draw_bars(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) {
     }
     let all: u64 = bins.iter().map(|bin| bin.count).sum();
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(0);
-    let label_width = bins.iter().map(|bin| bin.label().len()).max().unwrap_or(0);
+    let labels = labels(&bins);
+    let label_width = labels.iter().map(String::len).max().unwrap_or(0);
     let count_width = units::count(most).len();
-    for (index, bin) in (0..).zip(&bins) {
+    for ((index, bin), label) in (0..).zip(&bins).zip(&labels) {
         let area = line(area, index);
-        let share_of_all = match bin.count {
-            0 => String::new(),
-            _ => units::share(share(bin.count, all)) + "%",
-        };
+        let share_of_all = units::share(share(bin.count, all)) + "%";
         let text = format!(
-            "{:>label_width$} {:>count_width$} {share_of_all:>6} ",
-            bin.label(),
+            "{label:>label_width$} {:>count_width$} {share_of_all:>6} ",
             units::count(bin.count)
         );
         let used = canvas.text(area, &text, TextRole::Plain);

@@ -60,7 +60,7 @@ struct JsonView {
     view: Option<String>,
 }
 
-/// The fields of a JSON report that are compared. Other fields are ignored.
+/// The fields of a JSON report that are compared. Other fields are ignored. The aliases are the names in version 1 of the reports.
 #[derive(Deserialize)]
 struct JsonReport {
     host: Option<String>,
@@ -88,9 +88,11 @@ struct JsonRow {
     tid: Option<u32>,
     reason: Option<String>,
     key: Option<String>,
-    name: Option<String>,
+    #[serde(alias = "name")]
+    key_name: Option<String>,
     count: u64,
-    time_ns: u64,
+    #[serde(alias = "time_ns")]
+    total_ns: u64,
     #[serde(default)]
     idle_ns: u64,
     mean_ns: u64,
@@ -154,12 +156,12 @@ impl Baseline {
                 reason: row.reason,
                 key: row.key,
             };
-            let is_timed = row.time_ns > 0;
+            let is_timed = row.total_ns > 0;
             let stats = RowStats {
-                name: row.name,
+                key_name: row.key_name,
                 count: row.count,
-                time_ns: row.time_ns,
-                cost_ns: row.time_ns.saturating_sub(row.idle_ns),
+                total_ns: row.total_ns,
+                cost_ns: row.total_ns.saturating_sub(row.idle_ns),
                 mean_ns: is_timed.then_some(row.mean_ns),
                 p99_ns: is_timed.then_some(row.p99_ns),
             };
@@ -268,7 +270,7 @@ mod tests {
 
     const REPORT: &str = r#"{"view":"exits","elapsed_ns":1000,"row_count":3,"new_field":{"a":[1]},"loss":{"lost":0},"rows":[
         {"vm":"web","pid":7,"vcpu":0,"reason":"hlt","count":4,"time_ns":400,"idle_ns":300,"mean_ns":100,"p99_ns":150},
-        {"vm":"web","pid":7,"vcpu":0,"reason":"hlt","count":12,"time_ns":400,"idle_ns":0,"mean_ns":20,"p99_ns":50}]}"#;
+        {"vm":"web","pid":7,"vcpu":0,"reason":"hlt","count":12,"total_ns":400,"idle_ns":0,"mean_ns":20,"p99_ns":50}]}"#;
 
     fn report_line() -> String {
         REPORT.replace('\n', " ")
@@ -286,9 +288,9 @@ mod tests {
         assert_eq!(
             *stats,
             RowStats {
-                name: None,
+                key_name: None,
                 count: 16,
-                time_ns: 800,
+                total_ns: 800,
                 cost_ns: 500,
                 mean_ns: Some(40),
                 p99_ns: None,

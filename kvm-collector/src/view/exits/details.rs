@@ -33,15 +33,15 @@ pub struct CauseRow {
     pub cause: String,
     /// Known name of the number in the label.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub cause_name: Option<String>,
     /// The number in the label, such as an address or a port.
-    pub code: u64,
+    pub cause_code: u64,
     /// Minimum number of occurrences.
     pub at_least: u64,
     /// Maximum number of occurrences.
     pub at_most: u64,
     /// Total duration of the exits in `at_least`.
-    pub time_ns: u64,
+    pub total_ns: u64,
 }
 
 /// Returns up to `max` causes of a group, the most frequent first.
@@ -53,11 +53,11 @@ pub(super) fn causes(group: &GroupStats, max: usize, names: &KeyNames<'_>) -> Ve
     ranked
         .map(|(key, count)| CauseRow {
             cause: names.cause_label(key),
-            name: names.known_cause_name(key),
-            code: key.code << names.cause_code_shift(key),
+            cause_name: names.known_cause_name(key),
+            cause_code: key.code << names.cause_code_shift(key),
             at_least: count.at_least,
             at_most: count.at_most,
-            time_ns: count.total_ns,
+            total_ns: count.total_ns,
         })
         .collect()
 }

@@ -57,7 +57,7 @@ pub struct DiffRow {
     pub key: Option<String>,
     /// Known name of the number in `key`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub key_name: Option<String>,
     /// Which of the reports contain the row.
     pub state: DiffState,
     /// Number of exits in this report.
@@ -67,8 +67,8 @@ pub struct DiffRow {
     /// Exits per second.
     pub rate_per_s: RateChange,
     /// Time from exit to next entry, per second.
-    pub time_ns_per_s: TimeChange,
-    /// Non-idle part of `time_ns_per_s`.
+    pub total_ns_per_s: TimeChange,
+    /// Non-idle part of `total_ns_per_s`.
     pub cost_ns_per_s: TimeChange,
     /// Mean duration.
     pub mean_ns: TimeChange,
@@ -164,7 +164,7 @@ fn diff_row(
         (_, None) => DiffState::Gone,
         _ => DiffState::Both,
     };
-    let name = now.or(before).and_then(|it| it.name.clone());
+    let key_name = now.or(before).and_then(|it| it.key_name.clone());
     let zero = RowStats::default();
     let (before, now) = (before.unwrap_or(&zero), now.unwrap_or(&zero));
     let per_s = |field: fn(&RowStats) -> u64| {
@@ -179,12 +179,12 @@ fn diff_row(
         vcpu: id.vcpu,
         reason: id.reason.clone(),
         key: id.key.clone(),
-        name,
+        key_name,
         state,
         count: now.count,
         baseline_count: before.count,
         rate_per_s: RateChange::new(rate(before.count, before_ns), rate(now.count, now_ns)),
-        time_ns_per_s: per_s(|it| it.time_ns),
+        total_ns_per_s: per_s(|it| it.total_ns),
         cost_ns_per_s: per_s(|it| it.cost_ns),
         mean_ns: TimeChange::new(before.mean_ns, now.mean_ns),
         p99_ns: TimeChange::new(before.p99_ns, now.p99_ns),
@@ -204,7 +204,7 @@ fn sort_rows(rows: &mut [DiffRow], sort: Option<SortKey>) {
             let size = |row: &DiffRow| row.rate_per_s.change.abs();
             size(b).total_cmp(&size(a))
         }),
-        SortKey::Time => rows.sort_by(by(|row| &row.time_ns_per_s)),
+        SortKey::Time => rows.sort_by(by(|row| &row.total_ns_per_s)),
         SortKey::Mean => rows.sort_by(by(|row| &row.mean_ns)),
         SortKey::P99 => rows.sort_by(by(|row| &row.p99_ns)),
         SortKey::Cost | SortKey::Min | SortKey::Max | SortKey::P50 | SortKey::Percentile(_) => {
@@ -289,7 +289,7 @@ mod tests {
             assert_eq!(row.state, DiffState::Both);
             assert_eq!(row.rate_per_s.change, 0.0);
             for change in [
-                row.time_ns_per_s,
+                row.total_ns_per_s,
                 row.cost_ns_per_s,
                 row.mean_ns,
                 row.p99_ns,
@@ -341,11 +341,11 @@ mod tests {
             before in (1u64.., any::<u64>(), any::<u64>(), any::<u64>()),
             now in any::<(u64, u32)>(),
         ) {
-            let (elapsed_ns, count, time_ns, mean_ns) = before;
+            let (elapsed_ns, count, total_ns, mean_ns) = before;
             let json = format!(
                 r#"{{"view":"exits","elapsed_ns":{elapsed_ns},"by":["vm","reason"],"rows":[
-                {{"vm":"web","reason":"UNKNOWN(0x1)","count":{count},"time_ns":{time_ns},"mean_ns":{mean_ns},"p99_ns":{mean_ns}}},
-                {{"vm":"web","reason":"UNKNOWN(0x1)","count":{count},"time_ns":{time_ns},"mean_ns":{mean_ns},"p99_ns":{mean_ns}}}]}}"#
+                {{"vm":"web","reason":"UNKNOWN(0x1)","count":{count},"total_ns":{total_ns},"mean_ns":{mean_ns},"p99_ns":{mean_ns}}},
+                {{"vm":"web","reason":"UNKNOWN(0x1)","count":{count},"total_ns":{total_ns},"mean_ns":{mean_ns},"p99_ns":{mean_ns}}}]}}"#
             );
             let baseline = Baseline::read(json.replace('\n', "").as_bytes()).unwrap();
             let report = report(&[(1, now.1.into())], now.0);

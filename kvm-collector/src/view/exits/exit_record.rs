@@ -69,10 +69,10 @@ pub struct ExitRecord<'a> {
     pub guest_rip: Address,
     /// Whether the exit was in progress at the end of its thread or of the stream.
     #[serde(skip)]
-    pub open: bool,
+    pub is_open: bool,
     /// Whether the exit has no time for another reason.
     #[serde(skip)]
-    pub untimed: bool,
+    pub is_untimed: bool,
 }
 
 /// An address. It is written as `0x...`.
@@ -174,8 +174,8 @@ impl ExitRecords {
             cause: cause.map(|it| &*it.label),
             cause_name: cause.and_then(|it| it.name.as_deref()),
             guest_rip: Address(exit.guest_rip),
-            open: exit.end == ExitEnd::InProgress,
-            untimed: exit.end == ExitEnd::UnknownEnd,
+            is_open: exit.end == ExitEnd::InProgress,
+            is_untimed: exit.end == ExitEnd::UnknownEnd,
         }
     }
 }

@@ -118,7 +118,8 @@ impl<'a> KeyNames<'a> {
             "mmio" | "page-fault" => None,
             "pio" => port::name(code, key.subcode != 0),
             "msr" => msr::name(code),
-            "hypercall" => hypercall::name(code),
+            "hypercall" if kind.event == "kvm_hypercall" => hypercall::name(code),
+            "hypercall" => None,
             "cpuid" => cpuid::name(code),
             "userspace" if userspace::error(key.subcode).is_none() => format
                 .value_name(&kind.code_field, code)
@@ -149,7 +150,8 @@ fn label(kind: &EventKind, key: Key) -> String {
             "msr {code:#x} {}",
             if class == 0 { "read" } else { "write" }
         ),
-        "hypercall" => format!("hypercall {code}"),
+        "hypercall" if kind.event == "kvm_hypercall" => format!("hypercall {code}"),
+        "hypercall" => format!("hypercall {code:#x}"),
         "cpuid" => format!("cpuid {code:#x}"),
         "page-fault" => format!("page {code:#x}"),
         "userspace" => userspace::key(code, class),

@@ -34,10 +34,10 @@ pub struct ExitsReport {
     /// Number of exits in all rows, including those that `--top` hides.
     pub count: u64,
     /// Total duration of these exits.
-    pub time_ns: u64,
-    /// Part of `time_ns` during which the guests were idle.
+    pub total_ns: u64,
+    /// Part of `total_ns` during which the guests were idle.
     pub idle_ns: u64,
-    /// Part of `time_ns` during which the vCPUs were halted in the kernel.
+    /// Part of `total_ns` during which the vCPUs were halted in the kernel.
     pub halted_ns: u64,
     /// Longest duration of these exits.
     pub max_ns: u64,
@@ -109,7 +109,7 @@ impl ExitsReport {
             .iter()
             .map(|(key, group)| {
                 let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, labels);
-                let cost_ns = row.time_ns.saturating_sub(row.idle_ns);
+                let cost_ns = row.total_ns.saturating_sub(row.idle_ns);
                 let is_hot = || hot_rows.is_hot(key, row.count, cost_ns, vcpu_time.of(key));
                 if options.advice && is_hot() {
                     (row.advice, row.evidence) = advice.find(key, names, &vcpu_time);
@@ -134,7 +134,7 @@ impl ExitsReport {
             start_ns,
             elapsed_ns,
             count: all.count,
-            time_ns: all.total_ns,
+            total_ns: all.total_ns,
             idle_ns: all_idle_ns,
             halted_ns: all.halted_ns,
             max_ns: all.extremes.max_ns,
@@ -167,8 +167,8 @@ fn sort(rows: &mut [ExitRow], key: SortKey) {
     // The groups are sorted by host, VM, vCPU and code. The sort is stable, so equal rows keep this order.
     match key {
         SortKey::Count => rows.sort_by(by(|row| row.count)),
-        SortKey::Time => rows.sort_by(by(|row| row.time_ns)),
-        SortKey::Cost => rows.sort_by(by(|row| row.time_ns.saturating_sub(row.idle_ns))),
+        SortKey::Time => rows.sort_by(by(|row| row.total_ns)),
+        SortKey::Cost => rows.sort_by(by(|row| row.total_ns.saturating_sub(row.idle_ns))),
         SortKey::Min => rows.sort_by(by(|row| row.min_ns)),
         SortKey::Mean => rows.sort_by(by(|row| row.mean_ns)),
         SortKey::Max => rows.sort_by(by(|row| row.max_ns)),

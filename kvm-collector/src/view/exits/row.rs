@@ -58,7 +58,7 @@ pub struct ExitRow {
     pub key: Option<String>,
     /// Known name of the number in `key`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub key_name: Option<String>,
     /// The number in `key`, such as an address or a port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<u64>,
@@ -74,21 +74,21 @@ pub struct ExitRow {
     /// Share of `count` in that of all rows, 0 to 1.
     pub count_ratio: f64,
     /// Total time from exit to next entry.
-    pub time_ns: u64,
-    /// Share of `time_ns` in that of all rows, 0 to 1.
+    pub total_ns: u64,
+    /// Share of `total_ns` in that of all rows, 0 to 1.
     pub time_ratio: f64,
     /// Share of the non-idle time in that of all rows, 0 to 1.
     pub cost_ratio: f64,
-    /// Part of `time_ns` during which the guest was idle: halted in the kernel, or in the VMM because
+    /// Part of `total_ns` during which the guest was idle: halted in the kernel, or in the VMM because
     /// of a halt.
     pub idle_ns: u64,
-    /// Part of `time_ns` in the kernel, without the following parts.
+    /// Part of `total_ns` in the kernel, without the following parts.
     pub kernel_ns: u64,
-    /// Part of `time_ns` in the VMM's user space.
+    /// Part of `total_ns` in the VMM's user space.
     pub vmm_ns: u64,
-    /// Part of `time_ns` during which the vCPU was halted in the kernel.
+    /// Part of `total_ns` during which the vCPU was halted in the kernel.
     pub halted_ns: u64,
-    /// Part of `time_ns` during which the thread was runnable, but not running; 0 unless measured.
+    /// Part of `total_ns` during which the thread was runnable, but not running; 0 unless measured.
     pub preempted_ns: u64,
     /// Shortest duration.
     pub min_ns: u64,
@@ -125,7 +125,7 @@ impl ExitRow {
     /// counted in an earlier one.
     #[must_use]
     pub fn is_timed(&self) -> bool {
-        self.time_ns > 0 || self.count > self.open.saturating_add(self.untimed)
+        self.total_ns > 0 || self.count > self.open.saturating_add(self.untimed)
     }
 }
 
@@ -163,14 +163,14 @@ pub(super) fn exit_row(
         reason_code: reason.and_then(|key| u32::try_from(key.code).ok()),
         isa: reason.map(|key| names.reasons.isa_name(key.subcode)),
         key: event.map(|key| names.label(key)),
-        name: event.and_then(|key| names.known_name(key)),
+        key_name: event.and_then(|key| names.known_name(key)),
         code: event.map(|key| key.code << shift),
         class: event.map(|key| key.subcode),
         count: totals.count,
         open: totals.open,
         untimed: totals.untimed,
         count_ratio: ratio(totals.count, all.count),
-        time_ns: totals.total_ns,
+        total_ns: totals.total_ns,
         time_ratio: ratio(totals.total_ns, all.total_ns),
         cost_ratio: ratio(
             totals.total_ns.saturating_sub(idle_ns),

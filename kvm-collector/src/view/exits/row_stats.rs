@@ -24,12 +24,12 @@ pub(super) struct RowId {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RowStats {
     /// Known name of the number in the label.
-    pub name: Option<String>,
+    pub key_name: Option<String>,
     /// Number of exits.
     pub count: u64,
     /// Total duration.
-    pub time_ns: u64,
-    /// Part of `time_ns` during which the guest was not idle.
+    pub total_ns: u64,
+    /// Part of `total_ns` during which the guest was not idle.
     pub cost_ns: u64,
     /// Mean duration; `None` if no exit has a duration.
     pub mean_ns: Option<u64>,
@@ -53,7 +53,7 @@ impl RowStats {
             .checked_div(count)
             .and_then(|mean_ns| u64::try_from(mean_ns).ok());
         self.count = self.count.saturating_add(other.count);
-        self.time_ns = self.time_ns.saturating_add(other.time_ns);
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
         self.cost_ns = self.cost_ns.saturating_add(other.cost_ns);
         self.p99_ns = None;
     }
@@ -77,12 +77,12 @@ pub(super) fn stats_by_row<'a>(
             reason: row.reason.clone(),
             key: row.key.clone(),
         };
-        let is_timed = row.time_ns > 0;
+        let is_timed = row.total_ns > 0;
         let stats = RowStats {
-            name: row.name.clone(),
+            key_name: row.key_name.clone(),
             count: row.count,
-            time_ns: row.time_ns,
-            cost_ns: row.time_ns.saturating_sub(row.idle_ns),
+            total_ns: row.total_ns,
+            cost_ns: row.total_ns.saturating_sub(row.idle_ns),
             mean_ns: is_timed.then_some(row.mean_ns),
             p99_ns: is_timed.then_some(row.p99_ns),
         };

@@ -11,8 +11,8 @@ use crate::model::{VmName, VmUuid, pid_of};
 pub struct SlowExitRow {
     /// Always `slow_exit`.
     pub view: &'static str,
-    /// End of the exit, in ns of `CLOCK_MONOTONIC`.
-    pub end_ns: u64,
+    /// Start of the exit, in ns of the clock of the events.
+    pub time_ns: u64,
     /// Name of the VM.
     pub vm: String,
     /// UUID of the VM, if known.
@@ -24,11 +24,15 @@ pub struct SlowExitRow {
     /// Index of the vCPU, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vcpu: Option<u32>,
-    /// The exit reason, or the label of the counted event.
-    pub what: String,
-    /// Known name of the number in `what`.
+    /// The exit reason; `None` if other events than exits are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub what_name: Option<String>,
+    pub reason: Option<String>,
+    /// Label of the counted event, if other events than exits are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Known name of the number in `key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_name: Option<String>,
     /// Label of the event that caused the exit, if one was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -38,16 +42,16 @@ pub struct SlowExitRow {
     /// Instruction pointer of the guest at the exit.
     pub guest_rip: Address,
     /// Duration of the exit.
-    pub time_ns: u64,
-    /// Part of `time_ns` in the kernel.
+    pub duration_ns: u64,
+    /// Part of the duration in the kernel.
     pub kernel_ns: u64,
-    /// Part of `time_ns` in the VMM's user space.
+    /// Part of the duration in the VMM's user space.
     pub vmm_ns: u64,
-    /// Part of `time_ns` during which the vCPU was halted.
+    /// Part of the duration during which the vCPU was halted.
     pub halted_ns: u64,
-    /// Part of `time_ns` during which the thread was runnable, but not running; 0 unless measured.
+    /// Part of the duration during which the thread was runnable, but not running; 0 unless measured.
     pub preempted_ns: u64,
-    /// The idle part of `time_ns`: halted, or in the VMM because of a halt.
+    /// The idle part of the duration: halted, or in the VMM because of a halt.
     pub idle_ns: u64,
 }
 
@@ -61,21 +65,23 @@ impl SlowExitRow {
     ) -> Self {
         let parts = exit.span.breakdown;
         let elsewhere_ns = parts.vmm_ns + parts.halted_ns + parts.preempted_ns;
+        let is_exit = names.counted_event.is_none();
         let VmName { name, uuid } = vm_name(exit.header.tgid);
         Self {
             view: "slow_exit",
-            end_ns: exit.header.time_ns,
+            time_ns: exit.header.time_ns.saturating_sub(exit.span.total_ns),
             vm: name,
             vm_uuid: uuid,
             pid: pid_of(exit.header.tgid),
             tid: exit.header.tid,
             vcpu: (exit.vcpu != VCPU_UNKNOWN).then_some(exit.vcpu),
-            what: names.label(exit.span.key),
-            what_name: names.known_name(exit.span.key),
+            reason: is_exit.then(|| names.reason(exit.span.key)),
+            key: (!is_exit).then(|| names.label(exit.span.key)),
+            key_name: names.known_name(exit.span.key),
             cause: (exit.cause.kind != 0).then(|| names.cause_label(exit.cause)),
             cause_name: names.known_cause_name(exit.cause),
             guest_rip: Address(exit.guest_rip),
-            time_ns: exit.span.total_ns,
+            duration_ns: exit.span.total_ns,
             kernel_ns: exit.span.total_ns.saturating_sub(elsewhere_ns),
             vmm_ns: parts.vmm_ns,
             halted_ns: parts.halted_ns,
@@ -84,5 +90,18 @@ impl SlowExitRow {
                 names.is_halt(exit.span.key)
             }),
         }
+    }
+
+    /// Returns the end of the exit, in ns of the clock of the events.
+    #[must_use]
+    pub fn end_ns(&self) -> u64 {
+        self.time_ns.saturating_add(self.duration_ns)
+    }
+
+    /// Returns the exit reason, or the label of the counted event.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        let label = self.reason.as_ref().or(self.key.as_ref());
+        label.map_or("", String::as_str)
     }
 }

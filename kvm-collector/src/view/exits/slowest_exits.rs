@@ -88,7 +88,7 @@ mod tests {
             (5, 400, 300),
             (6, 200, 0),
         ] {
-            slowest.add(&exit(end_ns, total_ns, halted_ns));
+            slowest.add(&exit(10_000 + end_ns, total_ns, halted_ns));
         }
         let names = KeyNames {
             reasons: ReasonNames::new(None),
@@ -98,9 +98,9 @@ mod tests {
         let rows = slowest.rows(&names, &|tgid| format!("vm-{tgid}").into());
         let rows: Vec<_> = rows
             .iter()
-            .map(|it| (it.end_ns, it.time_ns, it.pid))
+            .map(|it| (it.end_ns(), it.duration_ns, it.pid))
             .collect();
-        assert_eq!(rows, [(3, 300, 7), (6, 200, 7), (1, 100, 7)]);
+        assert_eq!(rows, [(10_003, 300, 7), (10_006, 200, 7), (10_001, 100, 7)]);
         assert!(slowest.exits.capacity() <= 3);
     }
 }

@@ -29,6 +29,23 @@ impl ExitCounters {
         self.preempted_ns = self.preempted_ns.saturating_add(other.preempted_ns);
         self.open_ns = self.open_ns.saturating_add(other.open_ns);
     }
+
+    /// Subtracts as much of `rest` as these counters have, and leaves what remains in `rest`. The exit in progress stays: its time
+    /// counts when it ends.
+    pub(super) fn subtract(&mut self, rest: &mut Self) {
+        subtract(&mut self.count, &mut rest.count);
+        subtract(&mut self.total_ns, &mut rest.total_ns);
+        subtract(&mut self.vmm_ns, &mut rest.vmm_ns);
+        subtract(&mut self.halted_ns, &mut rest.halted_ns);
+        subtract(&mut self.preempted_ns, &mut rest.preempted_ns);
+    }
+}
+
+/// Subtracts as much of `rest` from a number as it has, and leaves what remains in `rest`.
+pub(super) fn subtract(number: &mut u64, rest: &mut u64) {
+    let common = (*number).min(*rest);
+    *number -= common;
+    *rest -= common;
 }
 
 /// Exits in a time interval, and where their time went.

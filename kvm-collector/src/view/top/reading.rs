@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use kvm_ebpf_common::{Key, VCPU_UNKNOWN};
 
-use super::{ExitCounters, Scope};
+use super::{ExitCounters, Scope, breakdown::subtract};
 use crate::{
     host::{IdleVm, VcpuActivity},
     model::{EventKind, ExitReading, Loss, ThreadExits, VcpuId, VcpuTimes},
@@ -131,6 +131,43 @@ impl TopReading {
         self.vcpus = reading.vcpus;
         self.loss = reading.loss;
         self
+    }
+
+    /// Removes what was measured before the requested range of a recording: `before` is a reading of the same scope at its start.
+    /// vCPUs that had ended by then are left out.
+    pub fn subtract_before_range(&mut self, before: &Self) {
+        self.groups = self.groups.since_range_start(&before.groups);
+        // Several threads can have counters of one vCPU and key.
+        let mut counters: HashMap<(VcpuId, Key), (ExitCounters, u64)> = HashMap::new();
+        for it in &before.thread_counters {
+            let (sum, untimed) = counters.entry((it.vcpu_id, it.key)).or_default();
+            sum.merge(&it.counters);
+            *untimed = untimed.saturating_add(it.untimed);
+        }
+        for it in &mut self.thread_counters {
+            if let Some((rest, untimed)) = counters.get_mut(&(it.vcpu_id, it.key)) {
+                it.counters.subtract(rest);
+                subtract(&mut it.untimed, untimed);
+            }
+        }
+        let is_left =
+            |it: &ThreadCounters| it.counters != ExitCounters::default() || it.untimed > 0;
+        self.thread_counters.retain(is_left);
+        let mut guest_ns: HashMap<VcpuId, (u64, bool)> = HashMap::new();
+        for times in &before.vcpus {
+            let (sum, has_ended) = guest_ns.entry(times.vcpu_id).or_insert((0, true));
+            *sum = sum.saturating_add(times.guest_ns);
+            *has_ended &= times.has_ended;
+        }
+        for times in &mut self.vcpus {
+            if let Some((rest, _)) = guest_ns.get_mut(&times.vcpu_id) {
+                subtract(&mut times.guest_ns, rest);
+            }
+        }
+        self.vcpus.retain(|times| {
+            let had_ended = guest_ns.get(&times.vcpu_id).is_some_and(|it| it.1);
+            !(had_ended && times.has_ended && times.guest_ns == 0)
+        });
     }
 
     /// Makes this the only reading of a measurement: it covers the whole time, so vCPUs count even if they have ended by its

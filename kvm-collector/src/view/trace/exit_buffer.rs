@@ -63,7 +63,7 @@ impl ExitBuffer {
         format.print(event.raw, &mut text);
         let text = String::from_utf8_lossy(&text);
         let object = EventObject {
-            event: &format.name,
+            event: format.full_name(),
             after_ns: event.time_ns.saturating_sub(self.exit_ns),
             text: text.trim_end(),
         };

@@ -503,7 +503,7 @@ mod tests {
         let exit: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(exit["reason"], "io");
         assert_eq!(exit["duration_ns"], 20_000);
-        assert_eq!(exit["inside"][0]["event"], "kvm_pio");
+        assert_eq!(exit["inside"][0]["event"], "kvm:kvm_pio");
         assert_eq!(exit["inside"][0]["after_ns"], 2_000);
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn append_event_json(
     object.serialize_entry("tid", &event.tid)?;
     object.serialize_entry("comm", comm)?;
     object.serialize_entry("system", &format.system)?;
-    object.serialize_entry("event", &format.name)?;
+    object.serialize_entry("event", format.full_name())?;
     object.serialize_entry(
         "fields",
         &Fields {

@@ -106,8 +106,8 @@ pub(super) fn compare_exits(
         }
         // The times are compared for exits in which user space sleeps. The work of the other collectors is small compared
         // with them.
-        if get_number(live, "vmm_ns")? * 2 > get_number(live, "time_ns")? {
-            for field in ["time_ns", "vmm_ns"] {
+        if get_number(live, "vmm_ns")? * 2 > get_number(live, "total_ns")? {
+            for field in ["total_ns", "vmm_ns"] {
                 ensure_close(&format!("{field} of {}", row_key(row)), row, live, field)?;
             }
             long += 1;

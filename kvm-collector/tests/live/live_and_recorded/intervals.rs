@@ -16,7 +16,7 @@ use crate::{
 const SUMMED_FIELDS: [&str; 7] = [
     "count",
     "untimed",
-    "time_ns",
+    "total_ns",
     "kernel_ns",
     "vmm_ns",
     "halted_ns",

@@ -88,7 +88,7 @@ pub(super) fn no_wait() -> Result<(), Failed> {
     let guest = Guest::prepare(&["--name", "there"])?;
     for command in ["stat", "exits", "trace", "record"] {
         let args = [command, "--no-wait", "--vm", "late-*", "-d", "100ms"];
-        let output = run_collector(&args)?.expect_code(1)?;
+        let output = run_collector(&args)?.expect_code(2)?;
         ensure_equal("stdout", output.stdout.as_str(), "")?;
         let texts = ["no VM is named `late-*`", "there", &guest.pid];
         output.expect_message(&texts)?;

@@ -104,7 +104,7 @@ pub(super) fn exit_times() -> Result<(), Failed> {
         let report = exits.report()?;
         let elapsed_ns = get_number(&report, "elapsed_ns")?;
         let row = &get_list(&report, "rows")?[0];
-        let total_ns = get_number(row, "time_ns")?;
+        let total_ns = get_number(row, "total_ns")?;
         ensure((1..=elapsed_ns).contains(&total_ns), || {
             format!("{total_ns} ns of one vCPU in {elapsed_ns} ns")
         })?;

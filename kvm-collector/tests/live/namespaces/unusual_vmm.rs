@@ -105,7 +105,7 @@ fn list_vms(pids: &[u32]) -> Result<Vec<(u64, String)>, Failed> {
     for vm in get_list(&report, "vms")? {
         let pid = get_number(vm, "pid")?;
         if pids.iter().any(|it| u64::from(*it) == pid) {
-            listed.push((pid, vm["name"].as_str().unwrap_or_default().to_owned()));
+            listed.push((pid, vm["vm"].as_str().unwrap_or_default().to_owned()));
         }
     }
     Ok(listed)

@@ -20,7 +20,7 @@ const histograms = (it) => {
     const caption = document.createElement("figcaption");
     const name = document.createElement("strong");
     name.textContent = histogram.reason;
-    const summary = ` ${plural(histogram.count, "exit")}, median ${time(histogram.p50_ns)}, p99 ${time(histogram.p99_ns)}`;
+    const summary = ` ${plural(histogram.count, "exit")}, median ${histogram.p50}, p99 ${histogram.p99}`;
     caption.append(name, summary);
     figure.append(caption);
     const svg = make(figure, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": histogram.reason + summary });

@@ -10,9 +10,12 @@
 
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 
-use super::layout::{Layout, PAGE};
-use super::{Mode, Plan};
+use super::mode::Mode;
+use crate::guest::Plan;
+use crate::guest::layout::{Layout, PAGE};
 
+/// Vector of #UD, which the kind `ud` causes.
+const UD_VECTOR: u8 = 6;
 /// Vector of #GP, which the kind `exception` causes.
 pub(super) const GP_VECTOR: u8 = 13;
 /// First of the 8 vectors of the PIC.
@@ -35,6 +38,8 @@ const RFLAGS_IF: u64 = 1 << 9;
 pub(super) struct Handlers {
     /// Handler of #GP.
     pub(super) gp: u16,
+    /// Handler of #UD.
+    pub(super) ud: u16,
     /// Handler of interrupts from the PIC.
     pub(super) pic: u16,
     /// Handler of interrupts from the APIC.
@@ -61,6 +66,7 @@ pub(super) fn descriptor_tables(
     let mut bytes = Vec::new();
     for vector in 0..VECTOR_COUNT {
         let handler = match vector {
+            UD_VECTOR => handlers.ud,
             GP_VECTOR => handlers.gp,
             PIC_VECTOR..APIC_VECTOR => handlers.pic,
             APIC_VECTOR => handlers.apic,

@@ -2,14 +2,18 @@
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
-use super::layout::Layout;
-use super::{Mode, Plan, interrupts, irqchip};
+use super::kind::Kind;
+use super::mode::Mode;
+use super::{interrupts, irqchip};
+use crate::guest::{Plan, layout::Layout};
 
 const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;
 const CR0_NE: u64 = 1 << 5;
 const CR0_PG: u64 = 1 << 31;
-pub(super) const CR4_PAE: u64 = 1 << 5;
+const CR4_PAE: u64 = 1 << 5;
+/// Enables `xsetbv`.
+const CR4_OSXSAVE: u64 = 1 << 18;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 
@@ -40,6 +44,19 @@ pub(super) fn general_registers(plan: &Plan, layout: &Layout, vcpu: u32) -> kvm_
     regs
 }
 
+/// Returns the initial value of CR4.
+pub(super) fn initial_cr4(plan: &Plan) -> u64 {
+    let paging = match plan.mode {
+        Mode::Real => 0,
+        Mode::Long => CR4_PAE,
+    };
+    if plan.kinds.contains(&Kind::Xsetbv) {
+        paging | CR4_OSXSAVE
+    } else {
+        paging
+    }
+}
+
 /// Returns the initial system registers, based on the state after reset.
 pub(super) fn system_registers(
     plan: &Plan,
@@ -67,6 +84,7 @@ pub(super) fn system_registers(
     };
     // With an empty IDT, any exception becomes a triple fault, which ends the guest with an error.
     sregs.idt.limit = 0;
+    sregs.cr4 = initial_cr4(plan);
     match plan.mode {
         Mode::Real => {
             let base = layout.code_page(vcpu);
@@ -97,7 +115,6 @@ pub(super) fn system_registers(
             };
             sregs.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG;
             sregs.cr3 = layout.pml4(vcpu);
-            sregs.cr4 = CR4_PAE;
             sregs.efer = EFER_LME | EFER_LMA;
         }
     }

@@ -5,20 +5,27 @@
 //! and the address of the next page to touch in ebp.
 
 use super::interrupts::{self, APIC_VECTOR, Handlers};
-use super::layout::{Layout, PAGE};
+use super::isa::Isa;
+use super::kind::Kind;
+use super::mode::Mode;
 use super::ports::{BOOT_PORT, DIRTY_PORT, END_PORT, IO_PORT, IOAPIC_PORT, IRQ_PORT, MSI_PORT};
-use super::registers::CR4_PAE;
-use super::{GuestError, Isa, Kind, Mode, Plan};
+use super::registers;
+use crate::guest::layout::{Layout, PAGE};
+use crate::guest::{GuestError, Plan};
 
 /// Machine check status. KVM always emulates this MSR, and writing 0 to it has no side effects.
 const MSR_IA32_MCG_STATUS: u32 = 0x17a;
 /// Hypercall that has no effect.
 const KVM_HC_VAPIC_POLL_IRQ: u32 = 1;
 
+const NO_HYPERCALL: &str = "hypercall exits are not possible: this processor has neither vmx nor svm (KVM virtualizes in software)";
+
 /// MSR that neither processors nor KVM implement.
 const MSR_NONEXISTENT: u32 = 0x4b56_4dff;
 /// Guest-physical address of the KVM clock; bit 0 enables the clock.
 const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
+/// The x87 state, which XCR0 always enables.
+const XCR0_X87: u32 = 1;
 const MSR_APIC_EOI: u32 = 0x80b;
 const MSR_APIC_ICR: u32 = 0x830;
 const MSR_APIC_LVT_TIMER: u32 = 0x832;
@@ -40,6 +47,7 @@ pub(super) fn assemble(
     let mut code = Assembler {
         mode: plan.mode,
         timer_ticks: plan.timer_ticks()?,
+        cr4: to_u32(registers::initial_cr4(plan))?,
         bytes: Vec::new(),
     };
     code.out(BOOT_PORT);
@@ -56,6 +64,9 @@ pub(super) fn assemble(
         code.jump_if_not_zero(start)?;
     }
     code.out(END_PORT);
+    if plan.ends_with_triple_fault() {
+        code.emit(&[0xcc]); // int3
+    }
     let handlers = plan.needs_handlers().then(|| code.emit_handlers());
     // A second page of code would add a page fault that the report does not expect.
     let max_bytes = interrupts::max_code_bytes(plan);
@@ -76,6 +87,7 @@ pub(super) fn assemble(
 struct Assembler {
     mode: Mode,
     timer_ticks: u32,
+    cr4: u32,
     bytes: Vec<u8>,
 }
 
@@ -115,7 +127,7 @@ impl Assembler {
                 match isa {
                     Some(Isa::Svm) => self.emit(&[0x0f, 0x01, 0xd9]), // vmmcall
                     Some(Isa::Vmx) => self.emit(&[0x0f, 0x01, 0xc1]), // vmcall
-                    None => return Err(GuestError::NoHypercall),
+                    None => return Err(GuestError::ImpossiblePlan(NO_HYPERCALL)),
                 }
             }
             Kind::PageFault => {
@@ -125,6 +137,14 @@ impl Assembler {
                 self.emit_u32(to_u32(PAGE)?);
             }
             Kind::Wbinvd => self.emit(&[0x0f, 0x09]),
+            Kind::Invd => self.emit(&[0x0f, 0x08]),
+            Kind::Xsetbv => {
+                self.load_eax(XCR0_X87);
+                self.load_edx(0);
+                self.load_ecx(0); // XCR0
+                self.emit(&[0x0f, 0x01, 0xd1]);
+            }
+            Kind::Ud => self.emit(&[0x0f, 0x0b]), // ud2
             Kind::Exception => self.wrmsr(MSR_NONEXISTENT, 0),
             Kind::Cr => self.toggle_mce(),
             Kind::Pvclock => self.wrmsr(
@@ -156,6 +176,8 @@ impl Assembler {
             Kind::Irq => self.out(IRQ_PORT),
             Kind::Ioapic => self.out(IOAPIC_PORT),
             Kind::Msi => self.out(MSI_PORT),
+            // Not part of a round; see `assemble`.
+            Kind::TripleFault => {}
         }
         Ok(())
     }
@@ -170,13 +192,15 @@ impl Assembler {
     /// Emits the interrupt and exception handlers. They preserve all general registers.
     fn emit_handlers(&mut self) -> Handlers {
         let gp = self.next_offset();
-        // Return to the instruction after the two-byte wrmsr. In long mode, first drop the error code.
+        if self.mode == Mode::Long {
+            self.emit(&[0x48, 0x83, 0xc4, 0x08]); // add rsp, 8: drop the error code
+        }
+        // The handler of #UD, which has no error code, is the rest of the handler of #GP.
+        let ud = self.next_offset();
+        // Return to the instruction after the two-byte wrmsr or ud2.
         match self.mode {
             Mode::Real => self.emit(&[0x67, 0x83, 0x04, 0x24, 0x02]), // add word [esp], 2
-            Mode::Long => self.emit(&[
-                0x48, 0x83, 0xc4, 0x08, // add rsp, 8
-                0x48, 0x83, 0x04, 0x24, 0x02, // add qword [rsp], 2
-            ]),
+            Mode::Long => self.emit(&[0x48, 0x83, 0x04, 0x24, 0x02]), // add qword [rsp], 2
         }
         self.iret();
         let pic = self.next_offset();
@@ -191,7 +215,7 @@ impl Assembler {
             self.emit_32bit(&[pop]);
         }
         self.iret();
-        Handlers { gp, pic, apic }
+        Handlers { gp, ud, pic, apic }
     }
 
     /// Advances the return address past a `hlt`. The handler must have pushed three registers.
@@ -243,15 +267,12 @@ impl Assembler {
 
     /// Sets CR4.MCE in even rounds and clears it in odd ones. On Intel, only a changed bit causes an exit.
     fn toggle_mce(&mut self) {
-        let other_bits = match self.mode {
-            Mode::Real => 0,
-            Mode::Long => u8::try_from(CR4_PAE).unwrap_or_default(),
-        };
         self.emit_32bit(&[0x89, 0xf8]); // mov eax, edi
         self.emit_32bit(&[0xf7, 0xd0]); // not eax
         self.emit_32bit(&[0x83, 0xe0, 0x01]); // and eax, 1
         self.emit_32bit(&[0xc1, 0xe0, 0x06]); // shl eax, 6
-        self.emit_32bit(&[0x83, 0xc8, other_bits]); // or eax, other_bits
+        self.emit_32bit(&[0x0d]); // or eax, the other bits
+        self.emit_u32(self.cr4);
         self.emit(&[0x0f, 0x22, 0xe0]); // mov cr4, eax
     }
 

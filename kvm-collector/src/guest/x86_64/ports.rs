@@ -1,11 +1,11 @@
 //! I/O ports through which the guest program communicates with user space.
 
 /// Port that the kinds `io` and `io-read` use: the first serial port, which no device of KVM emulates.
-pub const IO_PORT: u16 = 0x3f8;
+pub(super) const IO_PORT: u16 = 0x3f8;
 /// Port to which a vCPU writes when it has started.
-pub const BOOT_PORT: u16 = 0xf5;
+pub(super) const BOOT_PORT: u16 = 0xf5;
 /// Port to which a vCPU writes at the end of its program.
-pub const END_PORT: u16 = 0xf4;
+pub(super) const END_PORT: u16 = 0xf4;
 /// An `out` to this port makes user space pulse a line of the PIC.
 pub(super) const IRQ_PORT: u16 = 0xf6;
 /// An `out` to this port makes user space pulse a line of the IOAPIC.

@@ -8,9 +8,9 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuFd, VmFd};
 
-use super::GuestError;
 use super::interrupts::{APIC_VECTOR, PIC_VECTOR};
 use super::ports::{IOAPIC_PORT, IRQ_PORT, MSI_PORT};
+use crate::guest::{GuestError, Plan};
 
 /// PIC line that the kind `irq` uses. Only this line and line 0, the PIT's, are unmasked.
 const PIC_LINE: u32 = 5;
@@ -23,8 +23,33 @@ const APIC_SPURIOUS_VECTOR: usize = 0xf0;
 const APIC_SOFTWARE_ENABLE: u8 = 1;
 const MSI_ADDRESS: u32 = 0xfee0_0000;
 
+/// Guest-physical address of three pages that KVM needs on Intel. Other VMMs use the same address, just
+/// below the firmware.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+
+/// The devices of a VM. They are part of it, so nothing has to be stored.
+#[derive(Debug)]
+pub(in crate::guest) struct Devices;
+
+impl Devices {
+    /// Creates and configures the interrupt controllers, if the plan needs them.
+    pub(in crate::guest) fn create(fd: &VmFd, plan: &Plan) -> Result<Self, GuestError> {
+        fd.set_tss_address(TSS_ADDRESS)
+            .map_err(GuestError::kvm("KVM_SET_TSS_ADDR"))?;
+        if plan.needs_irqchip() {
+            create(fd)?;
+        }
+        Ok(Self)
+    }
+
+    /// Does nothing: the devices are configured before the first vCPU exists.
+    pub(in crate::guest) fn init(&self, _vcpus: u32) -> Result<(), GuestError> {
+        Ok(())
+    }
+}
+
 /// Creates and configures the interrupt controllers of a VM. KVM requires this before the first vCPU.
-pub(super) fn create(fd: &VmFd) -> Result<(), GuestError> {
+fn create(fd: &VmFd) -> Result<(), GuestError> {
     fd.create_irq_chip()
         .map_err(GuestError::kvm("KVM_CREATE_IRQCHIP"))?;
     let pit = kvm_pit_config {

@@ -1,0 +1,63 @@
+//! All exits that the built-in guest can cause are counted exactly: the guest, ftrace's hist trigger and `exits` agree for each
+//! reason.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::{Failed, Trial};
+
+use crate::{
+    check::{ensure, ensure_equal, ensure_nothing_lost},
+    exit_reasons,
+    exits::{REQUIREMENTS, counts_by_code},
+    ftrace_instance::FtraceInstance,
+    guest::Guest,
+    requirements::test,
+    running_collector::RunningCollector,
+};
+
+/// The kinds whose exits do not depend on interrupts. The reasons that `exits` reports depend on the processor: `mmio` alone
+/// causes `npf` on AMD, and EPT_VIOLATION and EPT_MISCONFIG on Intel.
+const KINDS: &str = "io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,hypercall,page-fault,wbinvd,xsetbv,ud,exception,cr,\
+     triple-fault";
+
+/// Number of rounds.
+const ROUNDS: &str = "50";
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![test(
+        "all_reasons_equal_the_guest_and_hist_triggers",
+        REQUIREMENTS,
+        all_reasons,
+    )]
+}
+
+fn all_reasons() -> Result<(), Failed> {
+    let guest = Guest::prepare(&["-k", KINDS, "-n", ROUNDS])?;
+    let mut oracle = FtraceInstance::new()?;
+    oracle.add_histogram("kvm/kvm_exit", "common_pid,exit_reason")?;
+    let collector = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
+    let tids = guest.tids.clone();
+    let expected = guest.run()?.exits()?;
+    let report = collector.end()?.expect_code(0)?.report()?;
+    ensure_nothing_lost(&report)?;
+    let counted = counts_by_code(&report)?;
+
+    let mut hist = BTreeMap::new();
+    for (keys, count) in oracle.read_histogram("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
+        if tids.iter().any(|tid| u64::from(*tid) == keys[0]) {
+            *hist.entry(keys[1]).or_default() += count;
+        }
+    }
+    let all: u64 = hist.values().sum();
+    println!("\nall_reasons: {all} exits with {} reasons", hist.len());
+    // The exits that the host causes by interrupts are included, since ftrace counts them as well.
+    ensure_equal("exits per reason, by ftrace", &counted, &hist)?;
+    ensure(expected.len() >= 12, || {
+        format!("too few reasons: {expected:?}")
+    })?;
+    ensure_equal(
+        "exits per reason, by the guest",
+        exit_reasons::without_host_exits(counted),
+        expected,
+    )
+}
