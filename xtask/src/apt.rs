@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -59,59 +59,116 @@ pub(crate) fn update_once() -> Result<()> {
     process::run(Command::new("apt-get").args(["update", "-qq", "-o", LOCK_TIMEOUT]))
 }
 
+/// A suite of Debian's archive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Suite {
+    /// The archive: `debian` or `debian-security`.
+    pub(crate) archive: &'static str,
+    /// Its name, for example `sid`.
+    pub(crate) name: &'static str,
+}
+
+/// Keys that sign Debian's suites, from the package debian-archive-keyring.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where Debian's archives are.
+const DEBIAN: &str = "http://deb.debian.org";
+
 /// The packages of one architecture, to download. Nothing is installed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Packages(Architecture);
+pub(crate) struct Packages {
+    architecture: Architecture,
+    /// Empty: the sources of this system.
+    suites: &'static [Suite],
+}
 
 impl Packages {
-    /// Returns the packages of an architecture, with current lists.
+    /// Returns the packages that this system's sources have for an architecture, with current lists.
     pub(crate) fn of(architecture: Architecture) -> Result<Self> {
+        Self::of_suites(&[], architecture)
+    }
+
+    /// Returns the packages of Debian's suites, whatever this system's sources are. Without suites, those of this system.
+    pub(crate) fn of_suites(suites: &'static [Suite], architecture: Architecture) -> Result<Self> {
         if !is_available() {
             bail!("this system has no apt-get to download Debian packages");
         }
-        let packages = Self(architecture);
-        if architecture.is_native() {
-            update_once()?;
-        } else {
-            packages.update_own_lists_once()?;
+        let packages = Self {
+            architecture,
+            suites,
+        };
+        match packages.own_dir() {
+            Some(dir) => packages.update_own_lists_once(&dir)?,
+            None => update_once()?,
         }
         Ok(packages)
     }
 
-    /// Updates the lists of a foreign architecture. They are separate, so that this system's apt does not change.
-    fn update_own_lists_once(self) -> Result<()> {
-        static UPDATED: OnceLock<()> = OnceLock::new();
-        if UPDATED.set(()).is_err() {
+    /// Updates lists that are separate, so that this system's apt does not change.
+    fn update_own_lists_once(self, dir: &Path) -> Result<()> {
+        static UPDATED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+        let mut updated = UPDATED.lock().unwrap_or_else(PoisonError::into_inner);
+        if updated.iter().any(|it| it == dir) {
             return Ok(());
         }
-        let dir = self.own_dir();
-        for folder in ["state/lists/partial", "cache/archives/partial"] {
+        for folder in ["state/lists/partial", "cache/archives/partial", "parts"] {
             fs::create_dir_all(dir.join(folder))?;
         }
-        info!("updating the package lists of {}", self.0.debian_name());
-        process::run(self.apt("apt-get").args(["update", "-qq"]))
+        if !self.suites.is_empty() {
+            let line = |suite: &Suite| {
+                let Suite { archive, name } = suite;
+                format!("deb [signed-by={KEYRING}] {DEBIAN}/{archive} {name} main\n")
+            };
+            let sources: String = self.suites.iter().map(line).collect();
+            fs::write(dir.join("sources.list"), sources)?;
+        }
+        info!("updating the package lists of {}", self.name());
+        process::run(self.apt("apt-get").args(["update", "-qq"]))?;
+        updated.push(dir.to_owned());
+        Ok(())
     }
 
-    /// Folder of apt's state for a foreign architecture.
-    fn own_dir(self) -> PathBuf {
-        workspace::target("apt").join(self.0.debian_name())
+    fn name(self) -> String {
+        let architecture = self.architecture.debian_name();
+        match self.suites.first() {
+            Some(suite) => format!("{}-{architecture}", suite.name),
+            None => architecture.to_owned(),
+        }
     }
 
-    /// Returns a command of apt for the architecture.
+    /// Folder of apt's state if it is not this system's.
+    fn own_dir(self) -> Option<PathBuf> {
+        let is_of_system = self.suites.is_empty() && self.architecture.is_native();
+        (!is_of_system).then(|| workspace::target("apt").join(self.name()))
+    }
+
+    /// Returns a command of apt for these packages.
     fn apt(self, program: &str) -> Command {
         let mut apt = Command::new(program);
-        if !self.0.is_native() {
-            let (dir, name) = (self.own_dir(), self.0.debian_name());
-            let option = |apt: &mut Command, option: String| {
-                apt.args(["-o", &option]);
-            };
-            option(&mut apt, format!("Dir::State={}/state", dir.display()));
-            option(&mut apt, format!("Dir::Cache={}/cache", dir.display()));
-            option(&mut apt, "Dir::State::status=/dev/null".to_owned());
-            option(&mut apt, format!("APT::Architecture={name}"));
-            option(&mut apt, format!("APT::Architectures={name}"));
+        let Some(dir) = self.own_dir() else {
+            return apt;
+        };
+        let (dir, name) = (dir.display(), self.architecture.debian_name());
+        let mut options = vec![
+            format!("Dir::State={dir}/state"),
+            format!("Dir::Cache={dir}/cache"),
+            "Dir::State::status=/dev/null".to_owned(),
+            format!("APT::Architecture={name}"),
+            format!("APT::Architectures={name}"),
             // Otherwise apt warns if its own download user has no access to the folder.
-            option(&mut apt, "APT::Sandbox::User=root".to_owned());
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        if !self.suites.is_empty() {
+            options.extend([
+                format!("Dir::Etc::SourceList={dir}/sources.list"),
+                format!("Dir::Etc::SourceParts={dir}/parts"),
+                // The lists of packages are enough.
+                "Acquire::Languages=none".to_owned(),
+                "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+            ]);
+        }
+        for option in &options {
+            apt.args(["-o", option]);
         }
         apt
     }

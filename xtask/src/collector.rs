@@ -39,14 +39,27 @@ pub(crate) struct StaticBuild {
     pub(crate) empty_programs: PathBuf,
 }
 
-/// Builds the eBPF programs. Then builds the collector, the live tests and the example `empty_programs`, linked statically, for
-/// x86-64.
-pub(crate) fn build_static() -> Result<StaticBuild> {
+/// Finds or fetches what [`build_static`] needs for an architecture.
+///
+/// # Errors
+/// If it cannot be fetched here. Such an error never means that the collector is broken.
+pub(crate) fn check_static(architecture: Architecture) -> Result<()> {
+    if !architecture.is_native() {
+        CrossToolchain::find_or_install(architecture)?;
+    }
+    Ok(())
+}
+
+/// Builds the eBPF programs. Then builds the collector, the live tests and the example `empty_programs`, linked statically.
+pub(crate) fn build_static(architecture: Architecture) -> Result<StaticBuild> {
     build_ebpf::run()?;
-    info!("building the collector and its tests for the VM (the first time takes minutes)");
+    info!(
+        "building the collector and its tests for the VM, for {} (the first time takes minutes)",
+        architecture.debian_name()
+    );
     let mut cargo = cargo::cargo();
     cargo.args(["test", "--no-run", "--release"]);
-    link_statically(&mut cargo, Architecture::Amd64)?;
+    link_statically(&mut cargo, architecture)?;
     let programs = cargo::build(
         cargo
             .args(["--package", "kvm-collector", "--test", "live"])
@@ -57,23 +70,6 @@ pub(crate) fn build_static() -> Result<StaticBuild> {
         live_tests: find_executable(&programs, "live", true)?,
         empty_programs: find_executable(&programs, "empty_programs", false)?,
     })
-}
-
-/// Builds the eBPF programs and the collector, linked statically, for any architecture.
-pub(crate) fn build_static_for(architecture: Architecture) -> Result<PathBuf> {
-    if architecture == Architecture::Amd64 {
-        return Ok(build_static()?.collector);
-    }
-    build_ebpf::run()?;
-    info!(
-        "building the collector for the VM, for {} (the first time takes minutes)",
-        architecture.debian_name()
-    );
-    let mut cargo = cargo::cargo();
-    cargo.args(["build", "--release"]);
-    link_statically(&mut cargo, architecture)?;
-    let programs = cargo::build(cargo.args(["--package", "kvm-collector"]))?;
-    find_executable(&programs, "kvm-collector", false)
 }
 
 /// Builds xtask itself, linked statically, to run it in the VM.

@@ -5,6 +5,7 @@ use std::{io, path::Path, process::ExitCode};
 use anyhow::{Result, bail};
 
 use crate::{
+    architecture::Architecture,
     collector,
     process::{self, as_root, info},
     vm::{PreparedVm, Series, Vm},
@@ -50,7 +51,10 @@ fn show_on_host(collector: &Path, demonstrations: &[Demonstration]) -> Result<()
 
 fn show_in_vm(demonstrations: &[Demonstration]) -> Result<()> {
     let kernel = Series::V6_12;
-    let vm = Vm::new(kernel).with_file(collector::build_static()?.collector, collector::PATH_IN_VM);
+    let vm = Vm::new(kernel).with_file(
+        collector::build_static(Architecture::Amd64)?.collector,
+        collector::PATH_IN_VM,
+    );
     let vm = PreparedVm::fetch(vm)?;
     for &demonstration in demonstrations {
         let words = command_line(collector::PATH_IN_VM, demonstration);

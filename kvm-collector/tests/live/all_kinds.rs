@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
+    arch::{KINDS_WITHOUT_INTERRUPTS, MIN_REASONS, REASON_FIELD},
     check::{ensure, ensure_equal, ensure_nothing_lost},
     exit_reasons,
     exits::{REQUIREMENTS, counts_by_code},
@@ -14,11 +15,6 @@ use crate::{
     requirements::test,
     running_collector::RunningCollector,
 };
-
-/// The kinds whose exits do not depend on interrupts. The reasons that `exits` reports depend on the processor: `mmio` alone
-/// causes `npf` on AMD, and EPT_VIOLATION and EPT_MISCONFIG on Intel.
-const KINDS: &str = "io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,hypercall,page-fault,wbinvd,xsetbv,ud,exception,cr,\
-     triple-fault";
 
 /// Number of rounds.
 const ROUNDS: &str = "50";
@@ -32,9 +28,9 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 fn all_reasons() -> Result<(), Failed> {
-    let guest = Guest::prepare(&["-k", KINDS, "-n", ROUNDS])?;
+    let guest = Guest::prepare(&["-k", KINDS_WITHOUT_INTERRUPTS, "-n", ROUNDS])?;
     let mut oracle = FtraceInstance::new()?;
-    oracle.add_histogram("kvm/kvm_exit", "common_pid,exit_reason")?;
+    oracle.add_histogram("kvm/kvm_exit", &format!("common_pid,{REASON_FIELD}"))?;
     let collector = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let tids = guest.tids.clone();
     let expected = guest.run()?.exits()?;
@@ -43,7 +39,7 @@ fn all_reasons() -> Result<(), Failed> {
     let counted = counts_by_code(&report)?;
 
     let mut hist = BTreeMap::new();
-    for (keys, count) in oracle.read_histogram("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
+    for (keys, count) in oracle.read_histogram("kvm/kvm_exit", &["common_pid", REASON_FIELD])? {
         if tids.iter().any(|tid| u64::from(*tid) == keys[0]) {
             *hist.entry(keys[1]).or_default() += count;
         }
@@ -52,7 +48,7 @@ fn all_reasons() -> Result<(), Failed> {
     println!("\nall_reasons: {all} exits with {} reasons", hist.len());
     // The exits that the host causes by interrupts are included, since ftrace counts them as well.
     ensure_equal("exits per reason, by ftrace", &counted, &hist)?;
-    ensure(expected.len() >= 12, || {
+    ensure(expected.len() >= MIN_REASONS, || {
         format!("too few reasons: {expected:?}")
     })?;
     ensure_equal(

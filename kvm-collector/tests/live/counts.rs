@@ -134,7 +134,7 @@ fn csv_equals_json() -> Result<(), Failed> {
         "the header",
         headers.iter().collect::<Vec<_>>(),
         vec![
-            "time",
+            "start",
             "host",
             "start_ns",
             "elapsed_ns",

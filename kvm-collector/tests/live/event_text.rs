@@ -11,33 +11,15 @@ use std::{
     fs,
 };
 
-use kvm_collector::guest::Isa;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
+    arch::{GUEST_WITH_HYPERCALL, GUESTS, MIN_EVENTS, has_exit_events},
     ftrace_recording::{FtraceRecording, events_with_hashes},
     requirements::{Requirement, collector_command, test},
     temp_files::TempFile,
     trace_line::TraceLine,
 };
-
-/// The arguments of the guests, which run one after the other.
-const GUESTS: [&str; 9] = [
-    "--mode long -n 30 -k io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,page-fault,wbinvd",
-    "--mode real -n 30 -k io,io-read,cpuid,mmio,mmio-read,msr,msr-read,hlt,page-fault,wbinvd",
-    "--mode long -n 30 --vms 2 --vcpus 2 -k page-fault,cpuid,io",
-    "--mode real -n 30 --vcpus 2 -k page-fault,cpuid,hlt",
-    "--mode long -n 20 -k mmio,hlt --sleep 1ms",
-    "--mode long -n 0",
-    "--mode long -n 20 -k exception,cr,pvclock,dirty,apic,apic-read,ipi,timer,pit,irq,ioapic,msi",
-    "--mode real -n 20 -k exception,cr,pvclock,dirty,apic,apic-read,ipi,timer,pit,irq,ioapic,msi",
-    "--mode long -n 20 --vcpus 2 -k ipi,timer,irq,ioapic,msi,dirty,page-fault",
-];
-/// The arguments of one more guest, if this processor has a hypercall instruction.
-const WITH_HYPERCALL: &str = "-n 30 -k hypercall";
-
-/// The guests cause at least this many different events.
-const MIN_EVENTS: usize = 25;
 
 /// The maximum distance between two lines that were recorded in different orders.
 ///
@@ -99,7 +81,7 @@ fn guest_script() -> String {
     let program = program.get_program().to_string_lossy();
     GUESTS
         .iter()
-        .chain(Isa::detect().is_some().then_some(&WITH_HYPERCALL))
+        .chain(has_exit_events().then_some(&GUEST_WITH_HYPERCALL))
         .map(|guest| format!("timeout 120 {program} guest --json {guest}\n"))
         .collect()
 }

@@ -6,6 +6,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
+    arch::{KINDS, REASON_FIELD},
     check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     counts::event_count,
     exit_reasons,
@@ -22,9 +23,6 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     Requirement::ExitEvents,
     Requirement::Tracefs,
 ];
-
-/// The operations of the guests. Each of them has its own exit reason.
-const KINDS: &str = "io,cpuid,mmio,msr,hlt";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -151,7 +149,7 @@ fn vms_and_vcpus() -> Result<(), Failed> {
     let both = format!("{},{}", one.pid, two.pid);
     let (one_pid, two_pid) = (one.pid.clone(), two.pid.clone());
     let mut oracle = FtraceInstance::new()?;
-    oracle.add_histogram("kvm/kvm_exit", "common_pid,exit_reason")?;
+    oracle.add_histogram("kvm/kvm_exit", &format!("common_pid,{REASON_FIELD}"))?;
     let (one_tids, two_tids) = (one.tids.clone(), two.tids.clone());
     let by_all =
         RunningCollector::start(&["exits", "--json", "--by", "vm,vcpu,reason", "-p", &both])?;
@@ -272,7 +270,7 @@ fn with_repeated_faults(
     tid: u32,
     mut exits: BTreeMap<u64, u64>,
 ) -> Result<BTreeMap<u64, u64>, Failed> {
-    for (keys, count) in oracle.read_histogram("kvm/kvm_exit", &["common_pid", "exit_reason"])? {
+    for (keys, count) in oracle.read_histogram("kvm/kvm_exit", &["common_pid", REASON_FIELD])? {
         let is_page_fault = [
             exit_reasons::reason_code("npf")?,
             exit_reasons::reason_code("EPT_VIOLATION")?,

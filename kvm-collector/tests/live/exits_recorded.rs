@@ -4,6 +4,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
+    arch::KINDS,
     check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     exits::{REQUIREMENTS as EXIT_REQUIREMENTS, counts_by_code},
     guest::Guest,
@@ -21,9 +22,6 @@ const WITH_PERF: &[Requirement] = &[
     Requirement::Tracefs,
     Requirement::Perf,
 ];
-
-/// The operations of the guest. Each of them has its own exit reason.
-const KINDS: &str = "io,cpuid,mmio,msr,hlt";
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![

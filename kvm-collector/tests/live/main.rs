@@ -2,6 +2,12 @@
 //! does not meet is reported as ignored, with the reason. All of them are met in the VM of `cargo xtask test`.
 
 mod all_kinds;
+#[cfg(target_arch = "aarch64")]
+#[path = "arch/aarch64.rs"]
+mod arch;
+#[cfg(target_arch = "x86_64")]
+#[path = "arch/x86_64.rs"]
+mod arch;
 mod check;
 mod churn;
 mod container;

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvm_collector::guest::Isa;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
+    arch::kvm_module,
     check::{ensure, ensure_equal, get_number},
     counts::{check_intervals_sum, event_count},
     errors::run_as_nobody,
@@ -79,16 +79,8 @@ fn mount_tracefs() {
     }
 }
 
-/// KVM's module for this processor.
-fn vendor_module() -> &'static str {
-    match Isa::detect() {
-        Some(Isa::Vmx) => "kvm_intel",
-        Some(Isa::Svm) | None => "kvm_amd",
-    }
-}
-
 fn load_kvm() {
-    let _ = run_program("modprobe", &[vendor_module()]);
+    let _ = run_program("modprobe", &[kvm_module()]);
     resident_vm::create();
 }
 
@@ -138,7 +130,7 @@ fn no_privileges() -> Result<(), Failed> {
 fn kvm_not_loaded() -> Result<(), Failed> {
     let _restore = Restore(load_kvm);
     resident_vm::close();
-    unload(vendor_module())?;
+    unload(kvm_module())?;
     unload("kvm")?;
     for command in ["stat", "exits", "trace"] {
         run_collector(&[command, "--no-wait", "-d", "100ms"])?
@@ -159,7 +151,7 @@ fn kvm_loaded_later() -> Result<(), Failed> {
     ];
     let _restore = Restore(load_kvm);
     resident_vm::close();
-    unload(vendor_module())?;
+    unload(kvm_module())?;
     unload("kvm")?;
     let starting = COMMANDS.map(|args| thread::spawn(|| RunningCollector::start(args)));
     thread::sleep(Duration::from_secs(2));
@@ -206,19 +198,19 @@ fn kvm_unloaded() -> Result<(), Failed> {
     };
     let before = run_guest()?;
     thread::sleep(Duration::from_millis(300));
-    unload(vendor_module())?;
+    unload(kvm_module())?;
     let result = run_program("rmmod", &["kvm"]);
     ensure(
         result.is_err() && Path::new("/sys/module/kvm").exists(),
         || "kvm was unloaded although programs are attached to its tracepoints".into(),
     )?;
     thread::sleep(Duration::from_millis(600));
-    run_program("modprobe", &[vendor_module()])?;
+    run_program("modprobe", &[kvm_module()])?;
     thread::sleep(Duration::from_millis(600));
     let after = run_guest()?;
     let output = collector.end()?.expect_code(0)?.expect_message(&[
-        &format!("{} was unloaded: no VM can run", vendor_module()),
-        &format!("{} was loaded", vendor_module()),
+        &format!("{} was unloaded: no VM can run", kvm_module()),
+        &format!("{} was loaded", kvm_module()),
     ])?;
     ensure_equal("the total", check_intervals_sum(&output)?, before + after)
 }

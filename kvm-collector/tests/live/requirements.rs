@@ -9,6 +9,8 @@ use std::{
 
 use libtest_mimic::{Completion, Failed, Trial};
 
+use crate::arch;
+
 /// A property of the machine that a test requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Requirement {
@@ -16,7 +18,7 @@ pub(crate) enum Requirement {
     Root,
     /// `/dev/kvm` exists and may be used.
     Kvm,
-    /// KVM uses vmx or svm. Otherwise `kvm_exit` and `kvm_entry` do not fire.
+    /// KVM uses the processor's extension. Otherwise `kvm_exit` and `kvm_entry` do not fire.
     ExitEvents,
     /// tracefs is mounted at `/sys/kernel/tracing`.
     Tracefs,
@@ -44,7 +46,7 @@ impl Requirement {
                 "no usable /dev/kvm",
             ),
             Self::ExitEvents => (
-                has_cpu_flag("vmx") || has_cpu_flag("svm"),
+                arch::has_exit_events(),
                 "kvm_exit does not fire: this CPU has neither vmx nor svm",
             ),
             Self::Tracefs => (
@@ -102,12 +104,4 @@ fn runs(program: &str, argument: &str) -> bool {
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
-}
-
-fn has_cpu_flag(flag: &str) -> bool {
-    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| {
-        text.lines()
-            .filter(|line| line.starts_with("flags"))
-            .any(|line| line.split_whitespace().any(|word| word == flag))
-    })
 }

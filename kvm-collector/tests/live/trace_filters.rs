@@ -3,7 +3,6 @@
 
 use std::{collections::HashMap, fs};
 
-use kvm_collector::guest::Kind;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
@@ -53,12 +52,7 @@ fn ordered_by_time() -> Result<(), Failed> {
 fn reason_and_filter() -> Result<(), Failed> {
     let guest = guest_command("-k io,cpuid,msr -n 100");
     let by_reason = Trace::run(
-        &[
-            "-e",
-            "kvm_exit",
-            "--reason",
-            exit_reasons::reason_of(Kind::Io)?,
-        ],
+        &["-e", "kvm_exit", "--reason", exit_reasons::reason_of("io")?],
         &guest,
     )?;
     ensure_equal("exits for io", by_reason.of_guest("kvm_exit").len(), 102)?;

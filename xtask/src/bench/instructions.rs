@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::tools::Tool;
 use crate::{
+    architecture::Architecture,
     collector,
     process::info,
     vm::{PreparedVm, Series, Vm},
@@ -46,7 +47,7 @@ pub(crate) type PerExit = BTreeMap<&'static str, f64>;
 
 /// Measures the tools, of which the first is the baseline.
 pub(crate) fn run(kernel: Series, cpus: u32, tools: &[Tool]) -> Result<InstructionCosts> {
-    let built = collector::build_static()?;
+    let built = collector::build_static(Architecture::Amd64)?;
     let mut vm = Vm::new(kernel)
         .with_file(&built.collector, collector::PATH_IN_VM)
         .with_file(&built.empty_programs, "/bin/empty_programs");

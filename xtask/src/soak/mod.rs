@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    architecture::Architecture,
     collector,
     process::{info, is_root},
     vm::{PreparedVm, Series, Vm},
@@ -87,7 +88,10 @@ pub(crate) fn run(args: &SoakArgs) -> Result<ExitCode> {
 fn in_vm(kernel: Series, duration: Duration) -> Result<ExitCode> {
     const XTASK_IN_VM: &str = "/bin/xtask";
     let mut vm = Vm::new(kernel)
-        .with_file(collector::build_static()?.collector, collector::PATH_IN_VM)
+        .with_file(
+            collector::build_static(Architecture::Amd64)?.collector,
+            collector::PATH_IN_VM,
+        )
         .with_file(collector::build_xtask_static()?, XTASK_IN_VM);
     // Time for the boot and for the last guest.
     vm.timeout = duration * 2 + Duration::from_secs(300);

@@ -9,29 +9,84 @@ use crate::vm::{Machine, Series, Vm};
 pub(super) struct Environment {
     pub(super) machine: Machine,
     pub(super) kernel: Series,
+    tests: Tests,
 }
 
-/// All VMs. The output of the first one is shown while it runs.
-const ALL: [Environment; 3] = [
+/// Which live tests a VM runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tests {
+    All,
+    /// The core set (`kvm-collector/tests/live/core_set.rs`): what depends on the processor and the kernel.
+    CoreSet,
+}
+
+/// All VMs, those that take longest first. The output of the first one is shown while it runs.
+const ALL: [Environment; 8] = [
     Environment {
         machine: Machine::Svm,
         kernel: Series::V6_1,
+        tests: Tests::All,
     },
     Environment {
         machine: Machine::Svm,
         kernel: Series::V6_12,
+        tests: Tests::All,
     },
     Environment {
         machine: Machine::Vmx,
         kernel: Series::V6_1,
+        tests: Tests::CoreSet,
+    },
+    Environment {
+        machine: Machine::Svm,
+        kernel: Series::V5_10,
+        tests: Tests::CoreSet,
+    },
+    Environment {
+        machine: Machine::Svm,
+        kernel: Series::Backports,
+        tests: Tests::CoreSet,
+    },
+    Environment {
+        machine: Machine::Svm,
+        kernel: Series::Sid,
+        tests: Tests::CoreSet,
+    },
+    Environment {
+        machine: Machine::Arm64,
+        kernel: Series::V6_12,
+        tests: Tests::CoreSet,
+    },
+    Environment {
+        machine: Machine::Arm64Nvhe,
+        kernel: Series::V6_1,
+        tests: Tests::CoreSet,
     },
 ];
 
-/// Returns the VMs with this machine and this kernel, if they are given.
-pub(super) fn select(machine: Option<Machine>, kernel: Option<Series>) -> Vec<Environment> {
+/// Which of the VMs run, and what.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Selection {
+    pub(super) machine: Option<Machine>,
+    pub(super) kernel: Option<Series>,
+    /// Each VM runs all tests.
+    pub(super) all_tests: bool,
+}
+
+/// Returns the selected VMs.
+pub(super) fn select(selection: Selection) -> Vec<Environment> {
+    let Selection {
+        machine,
+        kernel,
+        all_tests,
+    } = selection;
     ALL.into_iter()
         .filter(|it| machine.is_none_or(|machine| machine == it.machine))
         .filter(|it| kernel.is_none_or(|kernel| kernel == it.kernel))
+        .map(|it| Environment {
+            tests: if all_tests { Tests::All } else { it.tests },
+            ..it
+        })
         .collect()
 }
 
@@ -49,23 +104,25 @@ impl Environment {
     /// Returns the VM without files, with its time limits.
     pub(super) fn vm(self) -> Vm {
         let mut vm = Vm::with_machine(self.machine, self.kernel);
-        (vm.timeout, vm.max_silence) = match self.machine {
-            // All live tests take ten minutes, or twenty if two VMs share two busy CPUs. No test takes half of 300 seconds.
-            Machine::Svm | Machine::Arm64 | Machine::Arm64Nvhe => {
+        // All live tests take ten minutes, or twenty if two VMs share two busy CPUs. No test takes half of 300 seconds. In Bochs,
+        // the core set takes a few minutes, and a single test up to a fifth of that.
+        (vm.timeout, vm.max_silence) = match (self.machine, self.tests) {
+            (Machine::Vmx, Tests::CoreSet) => (Duration::from_secs(2400), Duration::from_secs(600)),
+            (Machine::Vmx, Tests::All) => {
+                (Duration::from_secs(6 * 3600), Duration::from_secs(1800))
+            }
+            (Machine::Svm | Machine::Arm64 | Machine::Arm64Nvhe, _) => {
                 (Duration::from_secs(2400), Duration::from_secs(300))
             }
-            // The core set takes a few minutes, three times that on busy CPUs. A single test can take a fifth of the time.
-            Machine::Vmx => (Duration::from_secs(2400), Duration::from_secs(600)),
         };
         vm
     }
 
-    /// Returns the start of the command line that runs the live tests `program`. Bochs is so slow that its VM runs only
-    /// their core set (`kvm-collector/tests/live/core_set.rs`).
+    /// Returns the start of the command line that runs the live tests `program`.
     pub(super) fn command(self, program: &str) -> Vec<String> {
-        let words: &[_] = match self.machine {
-            Machine::Svm | Machine::Arm64 | Machine::Arm64Nvhe => &[program],
-            Machine::Vmx => &["env", "KVM_TEST_CORE_SET=1", program],
+        let words: &[_] = match self.tests {
+            Tests::All => &[program],
+            Tests::CoreSet => &["env", "KVM_TEST_CORE_SET=1", program],
         };
         words.iter().map(|&word| word.to_owned()).collect()
     }
@@ -78,23 +135,32 @@ mod tests {
     #[test]
     fn options_select_vms() {
         let names = |machine, kernel| {
-            let selected = select(machine, kernel).into_iter();
+            let selection = Selection {
+                machine,
+                kernel,
+                all_tests: false,
+            };
+            let selected = select(selection).into_iter();
             selected.map(Environment::name).collect::<Vec<_>>()
         };
-        assert_eq!(names(None, None), ["VM 6.1", "VM 6.12", "VM 6.1 vmx"]);
+        assert_eq!(names(None, None).len(), ALL.len());
         assert_eq!(names(Some(Machine::Vmx), None), ["VM 6.1 vmx"]);
-        assert_eq!(names(None, Some(Series::V6_12)), ["VM 6.12"]);
+        assert_eq!(names(None, Some(Series::Sid)), ["VM sid"]);
         assert_eq!(names(Some(Machine::Svm), Some(Series::V6_1)), ["VM 6.1"]);
         assert!(names(Some(Machine::Vmx), Some(Series::V6_12)).is_empty());
     }
 
     #[test]
-    fn only_the_vm_with_vmx_runs_the_core_set() {
-        for environment in ALL {
-            let command = environment.command("/bin/live");
-            assert_eq!(command.last().map(String::as_str), Some("/bin/live"));
-            let is_core = command.iter().any(|word| word.contains("CORE_SET"));
-            assert_eq!(is_core, environment.machine == Machine::Vmx);
-        }
+    fn two_vms_run_all_tests_unless_all_do() {
+        let runs_all = |all_tests| {
+            let selected = select(Selection {
+                all_tests,
+                ..Selection::default()
+            });
+            let commands = selected.into_iter().map(|it| it.command("/bin/live"));
+            commands.filter(|it| it == &["/bin/live"]).count()
+        };
+        assert_eq!(runs_all(false), 2);
+        assert_eq!(runs_all(true), ALL.len());
     }
 }

@@ -6,8 +6,11 @@ mod report;
 mod unfinished;
 
 use std::{
+    collections::VecDeque,
     io::{self, Write},
+    num::NonZero,
     process::{Command, ExitCode, Stdio},
+    sync::Mutex,
     thread,
 };
 
@@ -15,11 +18,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
-    apt, build_ebpf, cargo, collector,
+    apt,
+    architecture::Architecture,
+    build_ebpf, cargo,
+    collector::{self, StaticBuild},
     process::{self, info},
     vm::{Machine, PreparedVm, Series},
 };
-use environment::Environment;
+use environment::{Environment, Selection};
 use report::{Counts, Part};
 use unfinished::UnfinishedRun;
 
@@ -41,17 +47,19 @@ const FUZZ_SECONDS: &str = "30";
 /// Path of the live tests in the VM.
 const LIVE_IN_VM: &str = "/bin/live";
 
-/// Run the tests on this host and, with kvm_amd and kvm_intel, in VMs, and print one summary
+/// Run the tests on this host and, with each vendor's KVM and several kernels, in VMs, and print one summary
 ///
 /// Plain `cargo test` runs the tests that need neither root nor a VM. This command builds the eBPF programs first, and also
-/// boots one VM for each kernel to run the live tests on a real kvm_amd, and one to run their core set on a real kvm_intel.
+/// boots VMs: two run all live tests on a real kvm_amd, of Linux 6.1 and 6.12, and the others the core set of them, on a real
+/// kvm_intel and on other kernels, from 5.10 to the newest one of Debian.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask test                          all tests
   cargo xtask test recording                tests with `recording` in their name
   cargo xtask test --host-only docs         the same for `docs`, without VMs
   cargo xtask test --kernel 6.1 --vm-only   live tests on one kernel
-  cargo xtask test --machine vmx --vm-only  core set of the live tests with kvm_intel")]
+  cargo xtask test --machine vmx --vm-only  core set of the live tests with kvm_intel
+  cargo xtask test --all                    all tests everywhere, which takes hours")]
 pub(crate) struct TestArgs {
     /// Run only tests with this text in their name
     #[arg(value_name = "FILTER")]
@@ -68,10 +76,17 @@ pub(crate) struct TestArgs {
     /// Use only the VMs with this machine
     #[arg(long, value_enum)]
     machine: Option<Machine>,
+    /// Run all live tests in each VM, not only the core set
+    #[arg(long, conflicts_with = "host_only")]
+    all: bool,
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
-    let environments = environment::select(args.machine, args.kernel);
+    let environments = environment::select(Selection {
+        machine: args.machine,
+        kernel: args.kernel,
+        all_tests: args.all,
+    });
     if environments.is_empty() {
         bail!(
             "no VM of this command has the selected kernel and machine: leave out --kernel or --machine"
@@ -155,34 +170,62 @@ fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
     })
 }
 
-/// Runs the live tests in these VMs, all VMs at the same time. Shows the output of the first one as it runs, and
-/// then that of the others.
+/// Runs the live tests in these VMs, as many at the same time as this host has CPUs. Shows the output of the first one as it
+/// runs, and then that of the others.
 fn in_vms(environments: &[Environment], filter: Option<&str>) -> Result<Vec<EnvironmentResults>> {
-    let built = collector::build_static()?;
-    let mut prepared = Vec::new();
+    let mut prepared = VecDeque::new();
     for (index, &environment) in environments.iter().enumerate() {
-        let vm = environment
-            .vm()
-            .with_file(&built.collector, collector::PATH_IN_VM)
-            .with_file(&built.live_tests, LIVE_IN_VM)
-            .with_extra(PERF)
-            .with_extra(TMUX)
-            .with_extra(LOCALE)
-            .with_extra_program("util-linux", "usr/bin/setpriv");
-        prepared.push((environment, PreparedVm::fetch(vm), Tee::new(index == 0)));
+        let architecture = environment.machine.architecture();
+        let vm = match collector::check_static(architecture) {
+            // An error of the compiler is not a reason to skip tests.
+            Ok(()) => prepare_vm(environment, &collector::build_static(architecture)?),
+            Err(error) => Err(error),
+        };
+        prepared.push_back((index, environment, vm));
     }
+    let waiting = Mutex::new(prepared);
+    let next = || waiting.lock().ok()?.pop_front();
+    let run_several = || {
+        let mut parts = Vec::new();
+        while let Some((index, environment, vm)) = next() {
+            let output = Tee::new(index == 0);
+            parts.push((index, in_vm(environment, vm, filter, output)));
+        }
+        parts
+    };
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let parts = thread::scope(|scope| {
-        let start =
-            |(environment, vm, output)| scope.spawn(move || in_vm(environment, vm, filter, output));
-        let running: Vec<_> = prepared.into_iter().map(start).collect();
+        // Tests that wait leave their CPU to another VM, so at least two VMs run.
+        let running: Vec<_> = (0..cpus.max(2)).map(|_| scope.spawn(run_several)).collect();
         let ended = running.into_iter().map(|thread| thread.join());
         ended.collect::<thread::Result<Vec<_>>>()
     });
     let parts = parts.map_err(|_| anyhow!("a thread that runs a VM panicked"))?;
+    let mut parts: Vec<_> = parts.into_iter().flatten().collect();
+    parts.sort_by_key(|(index, _)| *index);
     Ok(parts
         .into_iter()
-        .map(|part| EnvironmentResults { part, in_vm: true })
+        .map(|(_, part)| EnvironmentResults { part, in_vm: true })
         .collect())
+}
+
+/// Fetches what a VM needs.
+///
+/// # Errors
+/// Those of [`PreparedVm::fetch`].
+fn prepare_vm(environment: Environment, built: &StaticBuild) -> Result<PreparedVm> {
+    let mut vm = environment
+        .vm()
+        .with_file(&built.collector, collector::PATH_IN_VM)
+        .with_file(&built.live_tests, LIVE_IN_VM);
+    if environment.machine.architecture() == Architecture::Amd64 {
+        vm = vm
+            .with_extra(PERF)
+            .with_extra(TMUX)
+            .with_extra(LOCALE)
+            .with_extra_program("util-linux", "usr/bin/setpriv");
+    }
+    PreparedVm::fetch(vm)
 }
 
 fn in_vm(

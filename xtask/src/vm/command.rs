@@ -56,8 +56,8 @@ pub(crate) fn run(args: VmArgs) -> Result<ExitCode> {
     )?;
     let mut vm = configure(&args);
     if needs_collector(&args.with) {
-        let built = collector::build_static_for(args.machine.architecture())?;
-        vm = vm.with_file(built, collector::PATH_IN_VM);
+        let built = collector::build_static(args.machine.architecture())?;
+        vm = vm.with_file(built.collector, collector::PATH_IN_VM);
     }
     let kernel = vm.kernel.name();
     let vm = PreparedVm::fetch(vm)?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -86,7 +87,15 @@ fn download(series: Series, machine: Machine, cache: &Path) -> Result<()> {
     }
     info!("fetching {package} (about 30 MB, once)");
     let unpacked = workspace::temporary_path(cache, "unpacked");
-    Packages::of(architecture)?.unpack(std::slice::from_ref(&package), &unpacked)?;
+    let packages = Packages::of_suites(series.suites(), architecture)?;
+    let mut names = packages.search(&parts_pattern(&package))?;
+    names.push(package.clone());
+    packages.unpack(&names, &unpacked)?;
+    // Newer packages expect that /lib is a link, as in an installed system.
+    let lib = unpacked.join("lib");
+    if !lib.exists() {
+        symlink("usr/lib", lib)?;
+    }
     let prepared = workspace::temporary_path(cache, "prepared");
     let root = prepared.join("root");
     extract_modules(&unpacked, &root, machine)
@@ -97,24 +106,31 @@ fn download(series: Series, machine: Machine, cache: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Returns a pattern of the packages with the files of a kernel package. Since Linux 7.1 in Debian, the kernel package itself has
+/// none.
+fn parts_pattern(package: &str) -> String {
+    let version = package.strip_prefix("linux-image-").unwrap_or(package);
+    let version = version.replace('.', "\\.").replace('+', "\\+");
+    format!("^linux-(base|binary|modules)-{version}$")
+}
+
 /// Returns the newest kernel package of a series.
 pub(crate) fn newest_package(series: Series, architecture: Architecture) -> Result<String> {
-    let packages = Packages::of(architecture).context("the VM's kernels are Debian packages")?;
+    let packages = Packages::of_suites(series.suites(), architecture)
+        .context("the VM's kernels are Debian packages")?;
     let flavour = flavour(architecture);
-    let names = packages.search(&format!(
-        "^linux-image-{}\\.",
-        series.name().replace('.', "\\.")
-    ))?;
-    find_newest(&names, series.name(), &flavour).with_context(|| {
-        format!(
-            "apt has no package linux-image-{}.*-{flavour}: add Debian 12 (with its security updates) to apt's sources",
-            series.name()
-        )
+    let version = series.version();
+    let names = packages.search(&format!("^linux-image-{}", version.replace('.', "\\.")))?;
+    find_newest(&names, version, &flavour).with_context(|| match series.suites() {
+        [] => format!(
+            "apt has no package linux-image-{version}.*-{flavour}: add Debian 12 (with its security updates) to apt's sources"
+        ),
+        [suite, ..] => format!("Debian's {} has no package linux-image-{version}*-{flavour}", suite.name),
     })
 }
 
-/// Returns the newest kernel package of this series among `names`, without unsigned kernels, debug symbols and real-time
-/// kernels.
+/// Returns the kernel package with the newest version among `names`, without unsigned kernels, debug symbols and real-time
+/// kernels. The version must begin with the numbers `series`.
 fn find_newest(names: &[String], series: &str, flavour: &str) -> Option<String> {
     names
         .iter()
@@ -123,7 +139,9 @@ fn find_newest(names: &[String], series: &str, flavour: &str) -> Option<String> 
                 .strip_prefix("linux-image-")?
                 .strip_suffix(flavour)?
                 .strip_suffix('-')?;
-            version.strip_prefix(series)?.strip_prefix('.')?;
+            if !series.is_empty() {
+                version.strip_prefix(series)?.strip_prefix('.')?;
+            }
             let numbers: Vec<u32> = version
                 .split(|c: char| !c.is_ascii_digit())
                 .filter_map(|number| number.parse().ok())
@@ -198,14 +216,17 @@ pub(crate) fn modules_dir(root: &Path) -> Result<PathBuf> {
     bail!("no kernel modules in {}", root.display())
 }
 
+/// Returns the image of a kernel package: in `/boot`, or, in newer packages, beside the modules.
 fn find_image(package: &Path) -> Result<PathBuf> {
-    for entry in fs::read_dir(package.join("boot"))? {
-        let path = entry?.path();
-        let is_image = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
-        if is_image {
-            return Ok(path);
+    for folder in [package.join("boot"), modules_dir(package)?] {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry?.path();
+            let is_image = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
+            if is_image {
+                return Ok(path);
+            }
         }
     }
     bail!("no kernel image in {}", package.display())
@@ -245,6 +266,10 @@ mod tests {
             Some("linux-image-6.1.0-56-cloud-amd64")
         );
         assert_eq!(find_newest(&names, "6.6", "cloud-amd64"), None);
+        assert_eq!(
+            find_newest(&names, "", "cloud-amd64").as_deref(),
+            Some("linux-image-6.12.117+deb12-cloud-amd64")
+        );
     }
 
     #[test]
