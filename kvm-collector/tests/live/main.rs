@@ -11,7 +11,6 @@ mod arch;
 mod check;
 mod churn;
 mod container;
-mod core_set;
 mod counts;
 mod doctor;
 mod ending;
@@ -28,6 +27,8 @@ mod ftrace_recording;
 mod guest;
 mod idle_vms;
 mod kinds;
+#[cfg(target_arch = "x86_64")]
+mod linux_guest;
 mod live_and_recorded;
 mod modules;
 mod namespaces;
@@ -50,6 +51,7 @@ mod self_cost;
 mod small_ring;
 mod smoke;
 mod temp_files;
+mod test_set;
 #[path = "../common/thread_status.rs"]
 mod thread_status;
 mod top;
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
     if requirements::is_test_vm() {
         resident_vm::create();
     }
-    libtest_mimic::run(&arguments, core_set::select(tests())).exit_code()
+    libtest_mimic::run(&arguments, test_set::select(tests())).exit_code()
 }
 
 fn tests() -> Vec<Trial> {
@@ -91,6 +93,8 @@ fn tests() -> Vec<Trial> {
         exits::tests(),
         exits_recorded::tests(),
         kinds::tests(),
+        #[cfg(target_arch = "x86_64")]
+        linux_guest::tests(),
         all_kinds::tests(),
         vcpu_threads::tests(),
         ftrace_oracle::tests(),

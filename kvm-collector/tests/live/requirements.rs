@@ -28,6 +28,8 @@ pub(crate) enum Requirement {
     Setpriv,
     /// `tmux` is installed: the terminal of the tests of `top`.
     Tmux,
+    /// QEMU is installed, with a kernel for its guests.
+    Qemu,
     /// The test runs in the disposable VM of `cargo xtask test`, where it may unload modules and break things.
     Vm,
 }
@@ -65,6 +67,10 @@ impl Requirement {
             Self::Tmux => (
                 runs("tmux", "-V"),
                 "tmux is not installed (Debian package: tmux)",
+            ),
+            Self::Qemu => (
+                Path::new("/guest/vmlinuz").exists() && runs("qemu-system-x86_64", "--version"),
+                "no QEMU with a kernel for its guests in this VM",
             ),
             Self::Vm => (is_test_vm(), "runs only in the disposable VM"),
         };

@@ -218,12 +218,12 @@ fn prepare_vm(environment: Environment, built: &StaticBuild) -> Result<PreparedV
         .vm()
         .with_file(&built.collector, collector::PATH_IN_VM)
         .with_file(&built.live_tests, LIVE_IN_VM);
-    if environment.machine.architecture() == Architecture::Amd64 {
+    if environment.machine.architecture() == Architecture::Amd64 && !vm.linux_guest {
         vm = vm
             .with_extra(PERF)
             .with_extra(TMUX)
             .with_extra(LOCALE)
-            .with_extra_program("util-linux", "usr/bin/setpriv");
+            .with_extra_file("util-linux", "usr/bin/setpriv");
     }
     PreparedVm::fetch(vm)
 }

@@ -19,6 +19,8 @@ pub(crate) struct Vm {
     pub(crate) packages: Vec<String>,
     /// Optional packages: left out, with a message, if they cannot be fetched.
     pub(crate) extras: Vec<Extra>,
+    /// Add the kernel and a user space for guests of the VM, see [`super::linux_guest`].
+    pub(crate) linux_guest: bool,
     /// Load [`Machine::kvm_module`] at boot, if there is one. Otherwise `modprobe` in the VM loads it.
     pub(crate) kvm: bool,
     /// Mount tracefs at `/sys/kernel/tracing`.
@@ -35,9 +37,9 @@ pub(crate) struct Vm {
 #[derive(Debug, Clone)]
 pub(crate) struct Extra {
     pub(crate) package: String,
-    /// Path of the only program that is copied, because other files of the package would only use memory; `None`: all files are
+    /// Path of the only file that is copied, because other files of the package would only use memory; `None`: all files are
     /// copied.
-    pub(crate) program: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// A file of the host and its absolute path in the VM.
@@ -62,6 +64,7 @@ impl Vm {
             files: Vec::new(),
             packages: Vec::new(),
             extras: Vec::new(),
+            linux_guest: false,
             kvm: true,
             tracefs: true,
             counts_instructions: false,
@@ -81,16 +84,27 @@ impl Vm {
     pub(crate) fn with_extra(mut self, package: &str) -> Self {
         self.extras.push(Extra {
             package: package.to_owned(),
-            program: None,
+            file: None,
         });
         self
     }
 
-    /// Adds one program of a package, whose path in the package is `program`.
-    pub(crate) fn with_extra_program(mut self, package: &str, program: &str) -> Self {
+    /// Adds QEMU, and Linux for its guests.
+    pub(crate) fn with_linux_guest(mut self) -> Self {
+        self.linux_guest = true;
+        // QEMU and its libraries alone are 100 MB, twice: in the archive, and unpacked.
+        self.memory_mib = 2048;
+        self.with_extra_file("qemu-system-x86", "usr/bin/qemu-system-x86_64")
+            .with_extra_file("qemu-system-data", "usr/share/qemu/kvmvapic.bin")
+            .with_extra_file("qemu-system-data", "usr/share/qemu/linuxboot_dma.bin")
+            .with_extra_file("seabios", "usr/share/seabios/bios-256k.bin")
+    }
+
+    /// Adds one file of a package. A program comes with the libraries that it needs.
+    pub(crate) fn with_extra_file(mut self, package: &str, file: &str) -> Self {
         self.extras.push(Extra {
             package: package.to_owned(),
-            program: Some(program.into()),
+            file: Some(file.into()),
         });
         self
     }

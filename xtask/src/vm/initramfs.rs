@@ -9,6 +9,7 @@ use super::{
     cpio::Archive,
     files::{add_file, add_tree},
     kernel::Kernel,
+    linux_guest,
     machine::Machine,
     packages::Package,
     port_output,
@@ -45,6 +46,9 @@ pub(super) fn build(
     }
     for GuestFile { host, guest } in &vm.files {
         add_file(&mut archive, host, guest)?;
+    }
+    if vm.linux_guest {
+        linux_guest::add_to(&mut archive, kernel, busybox)?;
     }
     for package in packages {
         package.add_to(&mut archive)?;

@@ -14,6 +14,7 @@ mod emulator;
 mod files;
 mod initramfs;
 mod kernel;
+mod linux_guest;
 mod machine;
 mod modules;
 mod packages;
@@ -68,8 +69,8 @@ impl PreparedVm {
         for extra in &config.extras {
             let name = &extra.package;
             match Package::fetch(name, architecture) {
-                Ok(package) => packages.push(match &extra.program {
-                    Some(program) => package.with_only(program),
+                Ok(package) => packages.push(match &extra.file {
+                    Some(file) => package.with_only(file),
                     None => package,
                 }),
                 Err(err) => info!("continuing without {name}: {err:#}"),

@@ -26,8 +26,8 @@ pub(crate) struct Package {
     own: PathBuf,
     /// Files of its dependencies. Only linked libraries are copied, because all files would fill the VM's memory.
     dependencies: PathBuf,
-    /// The only file of the package that is copied, a program; `None`: all files are copied.
-    program: Option<PathBuf>,
+    /// The only file of the package that is copied; `None`: all files are copied.
+    only: Option<PathBuf>,
 }
 
 impl Package {
@@ -52,24 +52,28 @@ impl Package {
         Ok(Self {
             own: cache.join("own"),
             dependencies: cache.join("dependencies"),
-            program: None,
+            only: None,
         })
     }
 
-    /// Returns the package with only one of its files, a program.
-    pub(super) fn with_only(self, program: &Path) -> Self {
-        let program = Some(self.own.join(program));
-        Self { program, ..self }
+    /// Returns the package with only one of its files.
+    pub(super) fn with_only(self, file: &Path) -> Self {
+        let only = Some(file.to_owned());
+        Self { only, ..self }
     }
 
     /// Adds the files of the package, the libraries that its programs need, and their loader.
     pub(super) fn add_to(&self, archive: &mut Archive) -> Result<()> {
-        let programs = match &self.program {
-            Some(program) => {
-                let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let programs = match &self.only {
+            Some(file) if !is_program(file) => {
+                return add_file(archive, &self.own.join(file), &file.to_string_lossy());
+            }
+            Some(file) => {
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                let program = self.own.join(file);
                 // Busybox may have a command of the same name in this folder, and the first file of a path is used.
-                add_file(archive, program, &format!("bin/{name}"))?;
-                vec![program.clone()]
+                add_file(archive, &program, &format!("bin/{name}"))?;
+                vec![program]
             }
             None => self.add_all_files(archive)?,
         };
@@ -153,10 +157,21 @@ fn download(name: &str, dir: &Path) -> Result<()> {
     packages.unpack(&dependencies, &dir.join("dependencies"))
 }
 
+/// The folders with programs.
+const PROGRAM_DIRS: [&str; 4] = ["bin", "sbin", "usr/bin", "usr/sbin"];
+
+/// Returns whether a file of a package is a program.
+fn is_program(file: &Path) -> bool {
+    let folder = file.parent();
+    PROGRAM_DIRS
+        .iter()
+        .any(|dir| folder == Some(Path::new(dir)))
+}
+
 /// Returns the dynamically linked programs of an unpacked package.
 fn find_programs(root: &Path) -> Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
-    for dir in ["bin", "sbin", "usr/bin", "usr/sbin"] {
+    for dir in PROGRAM_DIRS {
         let Ok(entries) = fs::read_dir(root.join(dir)) else {
             continue;
         };
