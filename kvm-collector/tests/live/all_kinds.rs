@@ -14,6 +14,7 @@ use crate::{
     guest::Guest,
     requirements::test,
     running_collector::RunningCollector,
+    support::Shown,
 };
 
 /// Number of rounds.
@@ -55,5 +56,7 @@ fn all_reasons() -> Result<(), Failed> {
         "exits per reason, by the guest",
         exit_reasons::without_host_exits(counted),
         expected,
-    )
+    )?;
+    Shown::Counts.print(all);
+    Ok(())
 }

@@ -17,6 +17,7 @@ use crate::{
     arch::{GUEST_WITH_HYPERCALL, GUESTS, MIN_EVENTS, has_exit_events},
     ftrace_recording::{FtraceRecording, events_with_hashes},
     requirements::{Requirement, collector_command, test},
+    support::Shown,
     temp_files::TempFile,
     trace_line::TraceLine,
 };
@@ -56,7 +57,9 @@ fn trace_text_equals_ftrace() -> Result<(), Failed> {
         comparison.compare_thread(of_thread(&ours), of_thread(&theirs));
     }
     comparison.print();
-    comparison.check()
+    comparison.check()?;
+    Shown::Text.print(comparison.equal.values().sum());
+    Ok(())
 }
 
 /// Runs the guests under `trace`. Returns the trace and the reports of the guests.

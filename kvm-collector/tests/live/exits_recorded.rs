@@ -12,6 +12,7 @@ use crate::{
     process::run_collector,
     requirements::{Requirement, test},
     running_collector::RunningCollector,
+    support::Shown,
     temp_files::TempFile,
 };
 
@@ -151,5 +152,7 @@ fn compare_with_perf(file: &str, pid: &str) -> Result<(), Failed> {
     ensure_equal("reasons", compared, theirs.len())?;
     ensure(compared >= 5, || {
         format!("only {compared} reasons were compared")
-    })
+    })?;
+    Shown::Perf.print(get_number(&ours, "count")?);
+    Ok(())
 }

@@ -18,6 +18,7 @@ use crate::{
     process::{ChildGuard, run_collector},
     requirements::{Requirement, test},
     running_collector::RunningCollector,
+    support::{self, Shown},
     temp_files::TempFile,
 };
 
@@ -79,7 +80,10 @@ fn exits_are_exact_and_named() -> Result<(), Failed> {
             format!("no {name} in {}", with_causes.stdout)
         })?;
     }
-    ensure_idle(&top.expect_code(0)?.stdout)
+    ensure_idle(&top.expect_code(0)?.stdout)?;
+    support::print_kernel(&fs::read_to_string("/proc/sys/kernel/osrelease")?);
+    Shown::Counts.print(all);
+    Ok(())
 }
 
 fn start_exits(args: &[&str]) -> Result<RunningCollector, Failed> {

@@ -50,6 +50,7 @@ mod schema;
 mod self_cost;
 mod small_ring;
 mod smoke;
+mod support;
 mod temp_files;
 mod test_set;
 #[path = "../common/thread_status.rs"]

@@ -4,7 +4,10 @@ use std::fs;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::requirements::{Requirement, collector_command, test};
+use crate::{
+    requirements::{Requirement, collector_command, test},
+    support,
+};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -32,6 +35,7 @@ fn collector_starts() -> Result<(), Failed> {
 }
 
 fn vm_has_the_exit_events() -> Result<(), Failed> {
+    support::print_kernel(&fs::read_to_string("/proc/sys/kernel/osrelease")?);
     for event in ["kvm_exit", "kvm_entry"] {
         fs::metadata(format!("/sys/kernel/tracing/events/kvm/{event}/format"))?;
     }

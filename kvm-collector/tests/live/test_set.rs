@@ -19,6 +19,8 @@ const CORE: &[&str] = &[
     "stat_text_contains_the_count_and_the_loss",
     "mmio_addresses_are_counted",
     "exits_of_a_recording_equal_live_exits",
+    "exits_of_a_recording_equal_perf",
+    "times_equal_ftrace",
     "trace_text_equals_ftrace",
 ];
 

@@ -114,6 +114,17 @@ impl Environment {
         }
     }
 
+    /// Returns the name of the machine for users.
+    pub(super) fn machine_name(self) -> &'static str {
+        match (self.machine, self.tests) {
+            (_, Tests::LinuxGuest) => "SVM (AMD), Linux in QEMU",
+            (Machine::Svm, _) => "SVM (AMD)",
+            (Machine::Vmx, _) => "VMX (Intel)",
+            (Machine::Arm64, _) => "arm64, VHE",
+            (Machine::Arm64Nvhe, _) => "arm64, nVHE",
+        }
+    }
+
     /// Returns the VM without files, with its time limits.
     pub(super) fn vm(self) -> Vm {
         let mut vm = Vm::with_machine(self.machine, self.kernel);

@@ -3,6 +3,7 @@
 mod environment;
 mod repeat;
 mod report;
+mod support;
 mod unfinished;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
 };
 use environment::{Environment, Selection};
 use report::{Counts, Part};
+use support::Support;
 use unfinished::UnfinishedRun;
 
 /// Package of `perf`, the reference tool: tests compare its counts and times of the same events.
@@ -79,6 +81,9 @@ pub(crate) struct TestArgs {
     /// Run all live tests in each VM, not only the core set
     #[arg(long, conflicts_with = "host_only")]
     all: bool,
+    /// Write what the live tests show into docs/support.md
+    #[arg(long, conflicts_with_all = ["filter", "host_only", "kernel", "machine"])]
+    write_support: bool,
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
@@ -99,6 +104,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     if !args.host_only {
         parts.extend(in_vms(&environments, args.filter.as_deref())?);
     }
+    if args.write_support {
+        let in_vms = parts.iter().filter_map(|it| it.in_vm.clone());
+        support::write(&in_vms.collect::<Vec<_>>())?;
+    }
     let total = summarize(&parts, &mut io::stdout())?;
     let error = missing_tests(args, &parts);
     // The last line of the output is the total, so errors come first.
@@ -118,11 +127,11 @@ fn missing_tests(args: &TestArgs, parts: &[EnvironmentResults]) -> Option<String
     let has_run = |in_vm: bool| {
         parts
             .iter()
-            .any(|part| part.in_vm == in_vm && part.part.has_run())
+            .any(|part| part.in_vm.is_some() == in_vm && part.part.has_run())
     };
     let can_match_in_vm = parts
         .iter()
-        .any(|part| part.in_vm && part.part.counts.skipped == 0);
+        .any(|part| part.in_vm.is_some() && part.part.counts.skipped == 0);
     match &args.filter {
         Some(filter) if !has_run(false) && !has_run(true) => Some(format!(
             "no test ran: no name contains `{filter}`, or all such tests were skipped"
@@ -135,11 +144,12 @@ fn missing_tests(args: &TestArgs, parts: &[EnvironmentResults]) -> Option<String
     }
 }
 
-/// Results of one environment, and whether it is a VM.
+/// Results of the host or of a VM.
 #[derive(Debug)]
 struct EnvironmentResults {
     part: Part,
-    in_vm: bool,
+    /// The VM, and what its tests show.
+    in_vm: Option<(Environment, Support)>,
 }
 
 fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
@@ -166,7 +176,7 @@ fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
     let succeeded = stream(&mut cargo, &mut output)?;
     Ok(EnvironmentResults {
         part: Part::from_output("host".to_owned(), &output.text(), succeeded),
-        in_vm: false,
+        in_vm: None,
     })
 }
 
@@ -203,10 +213,7 @@ fn in_vms(environments: &[Environment], filter: Option<&str>) -> Result<Vec<Envi
     let parts = parts.map_err(|_| anyhow!("a thread that runs a VM panicked"))?;
     let mut parts: Vec<_> = parts.into_iter().flatten().collect();
     parts.sort_by_key(|(index, _)| *index);
-    Ok(parts
-        .into_iter()
-        .map(|(_, part)| EnvironmentResults { part, in_vm: true })
-        .collect())
+    Ok(parts.into_iter().map(|(_, results)| results).collect())
 }
 
 /// Fetches what a VM needs.
@@ -233,11 +240,16 @@ fn in_vm(
     vm: Result<PreparedVm>,
     filter: Option<&str>,
     mut output: Tee,
-) -> Part {
+) -> EnvironmentResults {
     let name = environment.name();
     let vm = match vm {
         Ok(vm) => vm,
-        Err(err) => return Part::skipped(name, &format!("{err:#}")),
+        Err(err) => {
+            return EnvironmentResults {
+                part: Part::skipped(name, &format!("{err:#}")),
+                in_vm: Some((environment, Support::default())),
+            };
+        }
     };
     let kernel = environment.kernel.name();
     let module = environment.machine.kvm_module().unwrap_or("KVM");
@@ -277,7 +289,10 @@ fn in_vm(
         repeat_failed(environment, &vm, &mut part, &mut output);
     }
     output.show();
-    part
+    EnvironmentResults {
+        part,
+        in_vm: Some((environment, Support::parse(&output.text()))),
+    }
 }
 
 /// Repeats the tests that failed, if they are few.

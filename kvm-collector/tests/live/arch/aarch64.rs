@@ -52,6 +52,15 @@ pub(crate) fn host_codes() -> &'static [u64] {
     &[0]
 }
 
+/// Returns the name of the exit reason in the text of a `kvm_exit`, such as `TRAP: HSR_EC: 0x0016 (HVC64), PC: 0x...`, or
+/// `IRQ: ...`.
+pub(crate) fn reason_in_text(text: &str) -> Option<&str> {
+    match text.split_once(':')? {
+        ("TRAP", rest) => Some(rest.split_once('(')?.1.split_once(')')?.0),
+        (interrupt, _) => Some(interrupt),
+    }
+}
+
 /// KVM is built into the kernel.
 pub(crate) fn kvm_module() -> &'static str {
     "kvm"

@@ -86,6 +86,11 @@ pub(crate) fn host_codes() -> &'static [u64] {
     }
 }
 
+/// Returns the name of the exit reason in the text of a `kvm_exit`, such as `vcpu 0 reason io rip 0x...`.
+pub(crate) fn reason_in_text(text: &str) -> Option<&str> {
+    text.split_once("reason ")?.1.split_whitespace().next()
+}
+
 /// The module of KVM for this processor.
 pub(crate) fn kvm_module() -> &'static str {
     match Isa::detect() {
