@@ -204,6 +204,10 @@ impl Packages {
 
     /// Downloads packages and unpacks them to `dir`, without installing them.
     pub(crate) fn unpack(self, packages: &[String], dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir)?;
+        if packages.is_empty() {
+            return Ok(());
+        }
         let debs = workspace::temporary_path(dir, "debs");
         fs::create_dir_all(&debs)?;
         process::run(

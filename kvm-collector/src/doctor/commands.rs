@@ -114,7 +114,7 @@ fn explain(error: &ProbeError, facts: &Facts) -> (Status, Refusal) {
         ProbeError::Privilege(_) if !is_privileged => (Status::Skip, untried(privileges, "")),
         ProbeError::Privilege(_) => (
             Status::Fail,
-            "this process has the capabilities: a seccomp filter, a security module or the container's settings refuse it".to_owned(),
+            privileges.remedy(facts.kernel.perf_event_paranoid),
         ),
         ProbeError::Mapping { .. } => (
             Status::Fail,

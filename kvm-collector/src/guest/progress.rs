@@ -10,6 +10,10 @@ pub(super) enum Next {
     /// The program has ended.
     End,
     /// The vCPU has shut down after the end of its program.
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "no kind shuts a vCPU down")
+    )]
     ShutDown,
     /// The program does not cause this exit.
     Unexpected(String),

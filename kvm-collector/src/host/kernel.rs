@@ -43,8 +43,14 @@ pub fn read(root: &Path) -> Kernel {
         lockdown: read_lockdown(root),
         unprivileged_bpf_disabled: sysctl("unprivileged_bpf_disabled")
             .and_then(|text| text.parse().ok()),
-        perf_event_paranoid: sysctl("perf_event_paranoid").and_then(|text| text.parse().ok()),
+        perf_event_paranoid: read_perf_event_paranoid(root),
     }
+}
+
+/// Reads the sysctl `kernel.perf_event_paranoid` below `root`; `None` if the kernel has none.
+pub(super) fn read_perf_event_paranoid(root: &Path) -> Option<i32> {
+    let text = read_line(root.join("proc/sys/kernel/perf_event_paranoid"))?;
+    text.parse().ok()
 }
 
 /// Reads the lockdown mode below `root`; `None` if it is unknown.

@@ -54,21 +54,33 @@ pub fn tracing_barrier() -> Option<Barrier> {
 pub fn remedy() -> String {
     match tracing_barrier() {
         Some(barrier) => barrier.to_string(),
-        None => remedy_for(&read().missing()),
+        None => read().remedy(kernel::read_perf_event_paranoid(Path::new("/"))),
     }
 }
 
-fn remedy_for(missing: &[&str]) -> String {
-    match missing {
-        [] => "it has CAP_BPF and CAP_PERFMON, so a security module or the seccomp filter of a container engine forbids it".to_owned(),
-        missing => format!(
-            "run as root, or grant {} to kvm-collector, which is missing (docs/security.md shows how)",
-            missing.join(" and ")
-        ),
-    }
-}
+/// The highest value of `kernel.perf_event_paranoid` in Linux itself. With a higher one, the kernels of Debian and Ubuntu refuse
+/// to attach programs to most tracepoints without CAP_SYS_ADMIN, whatever CAP_PERFMON permits.
+const MAX_PERF_EVENT_PARANOID: i32 = 2;
 
 impl Privileges {
+    /// Advice for the case that the kernel refuses to load or attach programs. `perf_event_paranoid` is the value of the sysctl.
+    #[must_use]
+    pub fn remedy(&self, perf_event_paranoid: Option<i32>) -> String {
+        let missing = self.missing();
+        if !missing.is_empty() {
+            return format!(
+                "run as root, or grant {} to kvm-collector, which is missing (docs/security.md shows how)",
+                missing.join(" and ")
+            );
+        }
+        match perf_event_paranoid {
+            Some(level) if level > MAX_PERF_EVENT_PARANOID && !self.sys_admin => format!(
+                "the sysctl kernel.perf_event_paranoid is {level}, with which this kernel requires CAP_SYS_ADMIN: run as root, or set it to {MAX_PERF_EVENT_PARANOID} (`sysctl kernel.perf_event_paranoid={MAX_PERF_EVENT_PARANOID}`)"
+            ),
+            _ => "it has CAP_BPF and CAP_PERFMON, so a security module or the seccomp filter of a container engine forbids it".to_owned(),
+        }
+    }
+
     /// Returns the names of missing capabilities; empty if programs can be loaded and attached.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
@@ -100,9 +112,24 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        assert!(remedy_for(&["CAP_PERFMON"]).contains("grant CAP_PERFMON to"));
-        assert!(remedy_for(&["CAP_BPF", "CAP_PERFMON"]).contains("CAP_BPF and CAP_PERFMON"));
-        assert!(remedy_for(&[]).contains("seccomp"));
+        let none = Privileges::default();
+        let bpf = Privileges { bpf: true, ..none };
+        let both = Privileges {
+            perfmon: true,
+            ..bpf
+        };
+        let sys_admin = Privileges {
+            sys_admin: true,
+            ..none
+        };
+        assert!(bpf.remedy(Some(3)).contains("grant CAP_PERFMON to"));
+        assert!(none.remedy(None).contains("CAP_BPF and CAP_PERFMON"));
+        assert!(
+            both.remedy(Some(3))
+                .contains("kernel.perf_event_paranoid is 3")
+        );
+        assert!(both.remedy(Some(2)).contains("seccomp"));
+        assert!(sys_admin.remedy(Some(4)).contains("seccomp"));
     }
 
     #[test]

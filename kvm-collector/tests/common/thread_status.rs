@@ -16,6 +16,8 @@ pub(crate) struct ThreadStatus {
     pub(crate) no_new_privs: bool,
     /// System calls are filtered.
     pub(crate) has_filter: bool,
+    /// Ctrl-C is handled, rather than deadly.
+    pub(crate) handles_interrupt: bool,
 }
 
 impl ThreadStatus {
@@ -37,21 +39,22 @@ impl ThreadStatus {
                     inheritable: mask("CapInh:"),
                     no_new_privs: field("NoNewPrivs:") == "1",
                     has_filter: field("Seccomp:") == "2",
+                    handles_interrupt: mask("SigCgt:") & (1 << (libc::SIGINT - 1)) != 0,
                 })
             })
             .collect()
     }
 
-    /// Waits until all threads of a process are in the sandbox, and returns their restrictions.
-    pub(crate) fn wait_for_sandbox(pid: u32) -> io::Result<Vec<Self>> {
+    /// Waits until this is true for all threads of a process, and returns their restrictions.
+    pub(crate) fn wait_until(pid: u32, is_ready: impl Fn(&Self) -> bool) -> io::Result<Vec<Self>> {
         let began = Instant::now();
         loop {
             let threads = Self::read_all(pid)?;
-            if threads.iter().all(|it| it.has_filter) {
+            if threads.iter().all(&is_ready) {
                 return Ok(threads);
             }
             if began.elapsed() > Duration::from_secs(10) {
-                let text = format!("it has not entered the sandbox: {threads:?}");
+                let text = format!("it does not get ready: {threads:?}");
                 return Err(io::Error::other(text));
             }
             std::thread::sleep(Duration::from_millis(5));

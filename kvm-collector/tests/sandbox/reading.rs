@@ -34,7 +34,7 @@ fn check_commands(setup: &Setup, command: &dyn Fn() -> Command) -> Result<(), Fa
         &["convert", "--to", "json", "-o", "-", "-i", "IN"],
     ] {
         let child = start(&mut command(), args, &pipe)?;
-        let threads = ThreadStatus::wait_for_sandbox(child.0.id())?;
+        let threads = ThreadStatus::wait_until(child.0.id(), |it| it.has_filter)?;
         ensure(!threads.is_empty(), || "no threads")?;
         for thread in threads {
             let none = [thread.permitted, thread.effective, thread.inheritable] == [0; 3];

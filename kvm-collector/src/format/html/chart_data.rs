@@ -101,7 +101,7 @@ fn track_name(track: &TimelineTrack, merged_vcpus: usize) -> String {
 }
 
 fn histogram(row: &ExitRow) -> Option<Histogram<'_>> {
-    let buckets = row.histogram.iter();
+    let buckets = row.histogram.iter().flatten();
     let buckets: Vec<_> = buckets
         .filter(|it| it.count > 0)
         // The last bucket is unbounded. For the chart, it ends at the longest duration.

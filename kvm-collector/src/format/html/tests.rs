@@ -66,11 +66,11 @@ fn report() -> ExitsReport {
         p50_ns: 1_100,
         p99_ns: 1_900,
         percentiles: Vec::new(),
-        histogram: vec![Bucket {
+        histogram: Some(vec![Bucket {
             from_ns: 896,
             to_ns: u64::MAX,
             count: 4_321,
-        }],
+        }]),
         causes: vec![CauseRow {
             cause: HOSTILE.into(),
             cause_name: Some(HOSTILE.into()),

@@ -51,7 +51,11 @@ pub fn write_exits(
         let rows = plural(hidden as u64, "more row");
         write_sentence(&format!("{rows} (hidden by --top)"), style, out)?;
     }
-    for row in report.rows.iter().filter(|row| !row.histogram.is_empty()) {
+    for row in report
+        .rows
+        .iter()
+        .filter(|row| row.histogram.as_ref().is_some_and(|it| !it.is_empty()))
+    {
         write_histogram(row, unit, style, out)?;
     }
     let is_by_vcpu = |row: &ExitRow| row.vcpu.is_some() || row.tid.is_some();
@@ -147,13 +151,15 @@ mod tests {
             p50_ns: 900,
             p99_ns: 1_900_000,
             percentiles: Vec::new(),
-            histogram: [(512, 564, 60), (564, 615, 40), (1024, 1127, 1)]
-                .map(|(from_ns, to_ns, count)| Bucket {
-                    from_ns,
-                    to_ns,
-                    count,
-                })
-                .to_vec(),
+            histogram: Some(
+                [(512, 564, 60), (564, 615, 40), (1024, 1127, 1)]
+                    .map(|(from_ns, to_ns, count)| Bucket {
+                        from_ns,
+                        to_ns,
+                        count,
+                    })
+                    .to_vec(),
+            ),
             causes: vec![CauseRow {
                 cause: "port 0x3f8 out".into(),
                 cause_name: None,

@@ -38,7 +38,7 @@ pub(super) fn write_histogram(
     };
     writeln!(out)?;
     write_title(&format!("{}: {what}", row_name(row, as_text)), style, out)?;
-    let buckets = merge(&row.histogram);
+    let buckets = merge(row.histogram.as_deref().unwrap_or_default());
     let largest = buckets.iter().map(|it| it.count).max().unwrap_or(0).max(1);
     let max_bar = style.max_width.unwrap_or(usize::MAX);
     let max_bar = max_bar.saturating_sub(LABEL_WIDTH).clamp(MIN_BAR, MAX_BAR);

@@ -104,8 +104,8 @@ pub struct ExitRow {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percentiles: Vec<Percentile>,
     /// The histogram from the first to the last bucket that is not empty, if requested.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub histogram: Vec<Bucket>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Vec<Bucket>>,
     /// The most frequent causes since the start of the measurement, if requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<CauseRow>,
@@ -194,11 +194,7 @@ pub(super) fn exit_row(
                 ns: totals.percentile_ns(percent),
             })
             .collect(),
-        histogram: if options.histograms {
-            buckets(totals)
-        } else {
-            Vec::new()
-        },
+        histogram: options.histograms.then(|| buckets(totals)),
         causes: causes(group, options.causes, names),
         other_causes_at_most: group
             .causes
