@@ -92,7 +92,7 @@ pub fn write_stat(
 }
 
 /// Writes an `exits` report. `header` is false for all but the first of several interval reports. `start_ns` is the start of the
-/// interval, in ns of the clock of the events. `percentiles` are the requested ones, which are further columns.
+/// interval, in ns of the clock of the events. `percentiles` are the requested ones, which are further columns except for the 50th and 99th.
 ///
 /// # Errors
 /// When writing fails.
@@ -106,9 +106,12 @@ pub fn write_exits(
 ) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
     if header {
-        let percentiles = percentiles.iter().map(|percent| format!("p{percent}_ns"));
+        let percentiles = percentiles.iter().filter(|it| is_further(**it));
+        let percentiles = percentiles.map(|percent| format!("p{percent}_ns"));
         let names = PERIOD_COLUMNS.iter().chain(&EXIT_COLUMNS);
         csv.write_record(names.map(|it| (*it).to_owned()).chain(percentiles))?;
+    // Each table has these two.
+    let is_further = |percent: f64| ![50.0, 99.0].contains(&percent);
     }
     for row in &report.rows {
         let host = row.host.as_ref();
@@ -144,7 +147,8 @@ pub fn write_exits(
             row.p50_ns.to_string(),
             row.p99_ns.to_string(),
         ];
-        let percentiles = row.percentiles.iter().map(|it| it.ns.to_string());
+        let percentiles = row.percentiles.iter().filter(|it| is_further(it.percent));
+        let percentiles = percentiles.map(|it| it.ns.to_string());
         csv.write_record(period.iter().cloned().chain(cells).chain(percentiles))?;
     }
     csv.flush()

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 
 use super::{
     super::{
-        event_formats::EventFormats, global::GlobalOptions, origin, timing, usage::bail_usage,
+        event_formats::EventFormats, global::GlobalOptions, origin, recording, timing,
+        usage::bail_usage,
     },
     args::{ConvertArgs, Converted, RowContents, Selected},
     output_files::{Output, Writer},
@@ -43,6 +44,11 @@ pub(super) fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
     let conversion = conversion_options(args, to, &recording)?;
+    if args.output == Path::new("-") {
+        // A file appears only at success.
+        let (formats, playback) = (&conversion.formats, &conversion.playback);
+        recording::check_target_first(&args.input, formats, &args.target, playback)?;
+    }
     let mut sink = match args.partition_folder() {
         Some(folder) => new_partitions(args, output, folder, &recording, &conversion)?,
         None => new_sink(args, to, &recording, &conversion, args.open(output)?)?,
