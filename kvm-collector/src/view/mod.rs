@@ -12,6 +12,7 @@ mod top;
 mod trace;
 mod utc_time;
 
+mod vm_cache;
 pub use event_counter::EventCounter;
 pub use exits::{
     Address, Advice, Baseline, BaselineError, BaselineOrigin, Bucket, CauseName, CauseRow,
@@ -35,3 +36,4 @@ pub use trace::{
     TraceFormat, TraceLines, write_fields_json,
 };
 pub use utc_time::UtcTime;
+pub use vm_cache::VmCache;

@@ -4,6 +4,7 @@
 mod all_views;
 mod collector;
 mod intervals;
+mod late_names;
 mod limits;
 mod losses;
 mod periods;

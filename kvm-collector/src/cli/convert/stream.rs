@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     convert::{
-        ConvertError, ConvertOptions, Csv, Parquet, ParquetPartitions, PartitionKey, Perfetto,
-        RowSink, RowType, Sink, Text, convert_recording,
+        ConvertError, ConvertOptions, Csv, LaterNames, Parquet, ParquetPartitions, PartitionKey,
+        Perfetto, RowSink, RowType, Sink, Text, convert_recording,
     },
     session,
     source::{PlaybackOptions, Recording},
@@ -127,7 +127,7 @@ fn conversion_options(
             limits: args.limits(recording.metadata())?,
             without_raw: false,
         },
-        identifies_vcpus: !needs_exits && !is_lines,
+        identifies_vcpus: !needs_exits,
         exit_replay: exits,
         reasons,
     })
@@ -152,11 +152,19 @@ fn new_sink(
         }
         StreamTarget::Parquet => {
             let table = Parquet::new(rows, &origin, out)?;
-            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
+            Box::new(RowSink::new(
+                ExitRecords::new(timing, origin),
+                later_names(args),
+                table,
+            ))
         }
         StreamTarget::Csv => {
             let table = Csv::new(rows, out)?;
-            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
+            Box::new(RowSink::new(
+                ExitRecords::new(timing, origin),
+                later_names(args),
+                table,
+            ))
         }
         StreamTarget::Lines { json } => {
             Box::new(Text::new(rows, &conversion.formats, json, origin, out)?)
@@ -185,7 +193,13 @@ fn new_partitions(
     let create = move |path: &Path| files.create_in(&folder, path);
     let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);
     let records = ExitRecords::new(timing_of(conversion), origin);
-    Ok(Box::new(RowSink::new(records, table)))
+    Ok(Box::new(RowSink::new(records, later_names(args), table)))
+}
+
+/// Returns names of VMs that follow their first events.
+fn later_names(args: &ConvertArgs) -> LaterNames {
+    let path = recording::can_be_read_again(&args.input).then(|| args.input.clone());
+    LaterNames::of_recording(path)
 }
 
 /// Returns what a row of the table represents.
