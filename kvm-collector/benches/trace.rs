@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvm_collector::{
     model::{Batch, StreamItem},
-    source::OrderedStream,
+    source::{LiveContext, OrderedStream},
     timing::Selection,
     tracefs::Format,
-    view::{TraceClock, TraceFormat, TraceLines},
+    view::{ItemNames, TraceClock, TraceFormat, TraceLines},
 };
 use kvm_ebpf_common::{RECORD_HEADER_BYTES, RECORD_RAW_OFFSET};
 
@@ -64,8 +64,15 @@ fn trace(criterion: &mut Criterion) {
             let mut out = std::io::BufWriter::with_capacity(64 << 10, std::io::sink());
             bencher.iter(|| {
                 ordered.add(Batch::new(bytes.clone()));
-                let each = |item: &StreamItem<'_>, comm: &str| match item {
-                    StreamItem::Event(event) => lines.write_event(event, &formats, comm, &mut out),
+                let each = |item: &StreamItem<'_>, context: LiveContext<'_>| match item {
+                    StreamItem::Event(event) => {
+                        let names = ItemNames {
+                            comm: context.comm,
+                            vcpu: context.vcpu,
+                            vm_name: &|_| Some("web-1".into()),
+                        };
+                        lines.write_event(event, &formats, names, &mut out)
+                    }
                     _ => Ok(()),
                 };
                 ordered

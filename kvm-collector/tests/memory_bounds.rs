@@ -306,7 +306,8 @@ fn exit_lines_have_bounded_memory_and_count_omitted_events() {
         let memory = MemoryMeasurement::start();
         let names = ItemNames {
             comm: "vcpu",
-            vm_name: &|_| "vm".into(),
+            vcpu: Some(0),
+            vm_name: &|_| Some("vm".into()),
         };
         let mut exits = ExitLines::new(&formats, options, ReportOrigin::new(SelectedBy::default()))
             .expect("all events are there");

@@ -10,9 +10,9 @@ use bytes::BytesMut;
 use format_files::{FormatFile, read_format_files};
 use kvm_collector::{
     model::{Batch, StreamItem},
-    source::OrderedStream,
+    source::{LiveContext, OrderedStream},
     timing::Selection,
-    view::{TraceClock, TraceFormat, TraceLines},
+    view::{ItemNames, ReportOrigin, SelectedBy, TraceClock, TraceFormat, TraceLines},
 };
 use kvm_ebpf_common::RECORD_RAW_OFFSET;
 
@@ -87,17 +87,31 @@ fn tracing_does_not_allocate_per_event() {
     let bytes = bytes.freeze();
     let formats = vec![exit];
     for format in [TraceFormat::Kernel, TraceFormat::Fields, TraceFormat::Json] {
-        let mut lines = TraceLines::new(1, format, TraceClock::Mono, false);
+        let origin = ReportOrigin {
+            host: Some("host1".into()),
+            wall_offset_ns: Some(1_795_612_627_613_208_100),
+            ..ReportOrigin::new(SelectedBy::default())
+        };
+        let mut lines = TraceLines::new(1, format, TraceClock::Mono, false).with_origin(origin);
         let mut ordered = OrderedStream::new(&formats, Selection::default());
+        ordered.identify_vcpus();
+        let vm_name = |tgid| (tgid == 1).then(|| "web-1".into());
         let mut count_allocations = || {
             let before = ALLOCATIONS.with(Cell::get);
             ordered.add(Batch::new(bytes.clone()));
-            let each = |item: &StreamItem<'_>, comm: &str| match item {
-                StreamItem::Event(event) => {
-                    lines.write_event(event, &formats, comm, &mut std::io::sink())
-                }
-                _ => Ok(()),
-            };
+            let each =
+                |item: &StreamItem<'_>, LiveContext { comm, vcpu }: LiveContext<'_>| match item {
+                    StreamItem::Event(event) => {
+                        assert_eq!(vcpu, Some(0));
+                        let names = ItemNames {
+                            comm,
+                            vcpu,
+                            vm_name: &vm_name,
+                        };
+                        lines.write_event(event, &formats, names, &mut std::io::sink())
+                    }
+                    _ => Ok(()),
+                };
             ordered
                 .emit_until(u64::MAX, &|_| None, each)
                 .expect("a sink does not fail");

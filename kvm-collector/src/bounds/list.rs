@@ -1,4 +1,4 @@
-//! Splits lists of globs.
+//! Lists of values on the command line.
 
 /// Maximum number of values in a list. Each glob takes some 10 KB when compiled.
 const MAX_VALUES: usize = 1000;
@@ -33,6 +33,17 @@ pub fn split_list(text: &str) -> Result<Vec<String>, String> {
         0..=MAX_VALUES => Ok(values),
         count => Err(format!("give at most {MAX_VALUES} values, not {count}")),
     }
+}
+
+/// Returns the values of a list in their order, each once: the rule for every list, whose values select or name something.
+pub fn each_once<T: PartialEq>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut each = Vec::new();
+    for value in values {
+        if !each.contains(&value) {
+            each.push(value);
+        }
+    }
+    each
 }
 
 /// Appends the rest of a class of characters, up to its `]`. Without one it is not a class, and nothing
@@ -70,6 +81,12 @@ mod tests {
             Ok(vec!["a".into(), "".into(), "".into()])
         );
         assert_eq!(split_list(""), Ok(vec![String::new()]));
+    }
+
+    #[test]
+    fn a_value_that_is_given_twice_counts_once() {
+        assert_eq!(each_once([99.0, 50.0, 99.0, 50.0]), [99.0, 50.0]);
+        assert_eq!(each_once(Vec::<u32>::new()), [0u32; 0]);
     }
 
     #[test]

@@ -11,5 +11,5 @@ mod read;
 pub use duration::{DurationError, MAX_DURATION, parse_duration};
 pub use excerpt::{bound_message, excerpt};
 pub use glob::{GlobError, Letters, compile_glob, compile_literal};
-pub use list::split_list;
+pub use list::{each_once, split_list};
 pub use read::{LastLine, SYSTEM_FILE_BYTES, read_bounded, read_last_line, read_system_file};

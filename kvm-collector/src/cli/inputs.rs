@@ -174,7 +174,9 @@ fn recordings_of(
             Ok(_) => recordings.push(file),
             Err(error) => {
                 let Some(reason) = skip_reason(&error) else {
-                    return Err(error.into());
+                    // Whoever reads it says what is wrong with it.
+                    recordings.push(file);
+                    continue;
                 };
                 others += 1;
                 if others <= MAX_NAMED {
@@ -201,7 +203,7 @@ fn recordings_of(
     Ok(recordings)
 }
 
-/// Returns in short why a file among others is skipped; `None` if it is an error, because the file may be a damaged recording.
+/// Returns in short why a file among others is skipped; `None` if it may be a damaged recording.
 fn skip_reason(error: &ReadError) -> Option<String> {
     match error {
         ReadError::NotARecording { found, .. } => Some(format!("no recording, but {found}")),

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     format::units::plural,
+    model::StreamItem,
+    recording::{ReadError, is_directory_recording},
     source::{PlaybackOptions, Recording, RecordingSummary},
+    timing::UnmatchedSelectors,
     tracefs::Format,
 };
 
@@ -96,6 +99,56 @@ impl SelectedRecording {
                 ..PlaybackOptions::default()
             },
         })
+    }
+}
+
+/// Returns whether a recording can be read more than once: a pipe cannot.
+pub(super) fn can_be_read_again(path: &Path) -> bool {
+    path.is_file() || is_directory_recording(path)
+}
+
+/// Why a recording is not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("all selected VMs have occurred")]
+    AllSeen,
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Checks that each selected VM and process occurs in a recording, before anything of it is printed. Reads the recording only until
+/// that is known. A recording that cannot be read again is checked only at its end. `formats` are the selected events.
+///
+/// # Errors
+/// When one does not occur, or the recording cannot be read.
+pub(super) fn check_target_first(
+    path: &Path,
+    formats: &[Format],
+    target: &TargetArgs,
+    options: &PlaybackOptions,
+) -> anyhow::Result<()> {
+    let mut unmatched = UnmatchedSelectors::new(&options.selection);
+    if unmatched.is_empty() || !can_be_read_again(path) {
+        return Ok(());
+    }
+    let mut recording = Recording::open(path)?;
+    recording.select_events(formats);
+    let result = recording.play(options, |item, context| {
+        let StreamItem::Event(event) = item else {
+            return Ok(());
+        };
+        let tgid = event.subject.map_or(event.tgid, |it| it.tgid);
+        match unmatched.add_event(tgid, |tgid| context.names.vm_name(tgid)) {
+            true => Err(Stop::AllSeen),
+            false => Ok(()),
+        }
+    });
+    match result {
+        // A range outside of the recording is another error.
+        Ok(summary) if summary.outside.is_some() => Ok(()),
+        Ok(summary) => target.check_all_seen(&summary.processes, path),
+        Err(Stop::AllSeen) => Ok(()),
+        Err(Stop::Read(error)) => Err(error.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -11,9 +12,10 @@ use super::{
     usage::bail_usage,
 };
 use crate::{
+    recording::ReadError,
     source::{RecordedProcess, Recording, RecordingSummary},
     tracefs::{Format, ReasonNames},
-    view::{ReportInput, ReportOrigin, SelectedBy},
+    view::{RecordedHost, RecordedTime, RecordedTimes, ReportInput, ReportOrigin, SelectedBy},
 };
 
 /// What is known about a recording before its events are read.
@@ -43,49 +45,82 @@ pub(super) struct SeveralRecordings {
     /// The different formats of `kvm_exit`.
     exit_formats: Vec<Format>,
     inputs: Vec<ReportInput>,
-    /// The start and the end of each recording with events, in ns. The index is that in `inputs`.
-    times_ns: Vec<Option<InputTimes>>,
+    /// What each recording with events covers. The index is that in `inputs`.
+    times: Vec<Option<RecordedTime>>,
+    times_of_hosts: RecordedTimes,
     processes: BTreeSet<RecordedProcess>,
+    /// Whether a file could not be read.
+    has_failed: bool,
 }
 
-/// The start and the end of what was read of a recording, in ns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputTimes {
-    /// Since the epoch.
-    Dates(u64, u64),
-    /// Of the clock of the events: the recording does not contain the date.
-    OfClock,
+/// What a report on several recordings is about.
+pub(super) struct SeveralRead {
+    pub(super) origin: ReportOrigin,
+    /// Start and end, from the earliest to the latest, in ns since the epoch. If a recording does not contain the date, they only
+    /// have the recorded time of all hosts. `None` if no recording has events.
+    pub(super) times_ns: Option<(u64, u64)>,
+    /// How long each host was recorded.
+    pub(super) times_of_hosts: RecordedTimes,
+    has_failed: bool,
 }
 
-impl InputTimes {
-    fn dates(&self) -> Option<(u64, u64)> {
-        match *self {
-            Self::Dates(start_ns, end_ns) => Some((start_ns, end_ns)),
-            Self::OfClock => None,
+impl SeveralRead {
+    /// Returns the exit code of a command whose report is complete but for files that could not be read. `code` is that of the
+    /// report.
+    pub(super) fn exit_code(&self, code: ExitCode) -> ExitCode {
+        match self.has_failed {
+            true => ExitCode::FAILURE,
+            false => code,
         }
     }
 }
 
+fn dates_of(time: &RecordedTime) -> Option<(u64, u64)> {
+    match *time {
+        RecordedTime::Dates(start_ns, end_ns) => Some((start_ns, end_ns)),
+        RecordedTime::Length(_) => None,
+    }
+}
+
+/// Says that a file is left out, which names the file.
+fn report_left_out(error: &ReadError) {
+    log::error!("{error}; the report is about the other recordings");
+}
+
 impl RecordingFile {
-    /// Returns the name of the host. A recording without one is on a host of its own, named after the
-    /// file.
-    pub(super) fn host(&self) -> String {
-        let path = || self.path.display().to_string();
-        self.origin.host.clone().unwrap_or_else(path)
+    /// Returns the host.
+    pub(super) fn host(&self) -> RecordedHost {
+        self.origin.recorded_host()
     }
 }
 
 impl SeveralRecordings {
-    /// Reads the metadata of all recordings.
+    /// Reads the metadata of all recordings. A file that cannot be read is left out with a message.
     ///
     /// # Errors
-    /// When a file cannot be read, or the recordings are of different architectures.
+    /// When a file is no recording, when none can be read, or when the recordings are of different architectures.
     pub(super) fn open(paths: &[PathBuf]) -> anyhow::Result<Self> {
         let mut files: Vec<RecordingFile> = Vec::new();
         let mut exit_formats: Vec<Format> = Vec::new();
         let names = |format: &Format| ReasonNames::new(Some(format)).all();
+        let mut has_failed = false;
         for path in paths {
-            let recording = Recording::open(path)?;
+            let recording = match Recording::open(path) {
+                Ok(recording) => recording,
+                // The last error, if there is no other file to report on.
+                Err(error) if files.is_empty() && Some(path) == paths.last() => {
+                    return Err(error.into());
+                }
+                // What is no recording was named by mistake.
+                Err(error @ (ReadError::NotARecording { .. } | ReadError::Unsuitable { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    report_left_out(&error);
+                    has_failed = true;
+                    continue;
+                }
+            };
             let metadata = recording.metadata();
             files.push(RecordingFile {
                 path: path.clone(),
@@ -113,8 +148,10 @@ impl SeveralRecordings {
             files,
             exit_formats,
             inputs: Vec::new(),
-            times_ns: Vec::new(),
+            times: Vec::new(),
+            times_of_hosts: RecordedTimes::default(),
             processes: BTreeSet::new(),
+            has_failed,
         })
     }
 
@@ -139,6 +176,17 @@ impl SeveralRecordings {
         hosts.len() > 1
     }
 
+    /// Leaves out a recording that could not be read to its end, with a message.
+    ///
+    /// # Errors
+    /// Any other error.
+    pub(super) fn leave_out(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+        let error: ReadError = error.downcast()?;
+        report_left_out(&error);
+        self.has_failed = true;
+        Ok(())
+    }
+
     /// Adds what has been read of a recording. Returns false if it is left out, because it has no
     /// selected events in the requested range.
     pub(super) fn add_summary(
@@ -157,20 +205,22 @@ impl SeveralRecordings {
         }
         let input = ReportInput::new(&file.origin, summary.period_ns);
         self.inputs.push(input);
-        let input_times = |(start_ns, end_ns): (u64, u64)| match wall_offset_ns {
-            Some(offset_ns) => InputTimes::Dates(
+        let recorded = |(start_ns, end_ns): (u64, u64)| match wall_offset_ns {
+            Some(offset_ns) => RecordedTime::Dates(
                 start_ns.wrapping_add(offset_ns),
                 end_ns.wrapping_add(offset_ns),
             ),
-            None => InputTimes::OfClock,
+            None => RecordedTime::Length(end_ns.saturating_sub(start_ns)),
         };
-        self.times_ns.push(summary.period_ns.map(input_times));
+        let time = summary.period_ns.map(recorded);
+        if let Some(time) = time {
+            self.times_of_hosts.add(&file.host(), time);
+        }
+        self.times.push(time);
         true
     }
 
-    /// Describes the report on all recordings. Returns also its start and end, from the earliest to the
-    /// latest, in ns since the epoch. If a recording does not contain the date, they only have the sum of
-    /// the durations. `None` if no recording has events.
+    /// Describes the report on all recordings.
     ///
     /// # Errors
     /// When no recording has events in the requested range, or a selected VM or process occurs in none.
@@ -179,7 +229,7 @@ impl SeveralRecordings {
         target: &TargetArgs,
         range: &RangeArgs,
         selection: SelectedBy,
-    ) -> anyhow::Result<(ReportOrigin, Option<(u64, u64)>)> {
+    ) -> anyhow::Result<SeveralRead> {
         if self.inputs.is_empty() {
             bail_usage!("{range} is outside of all {} recordings", self.files.len());
         }
@@ -192,12 +242,11 @@ impl SeveralRecordings {
             first.filter(|_| is_common)
         };
         // Recordings without events have no time.
-        let times = self.times_ns.iter().flatten();
-        let dates: Option<Vec<_>> = times.clone().map(InputTimes::dates).collect();
+        let times = self.times.iter().flatten();
+        let dates: Option<Vec<_>> = times.clone().map(dates_of).collect();
         let start_ns = dates.iter().flatten().map(|it| it.0).min();
         let end_ns = dates.iter().flatten().map(|it| it.1).max();
-        let elapsed = self.inputs.iter().map(|it| it.elapsed_ns);
-        let without_dates_ns = (0, elapsed.fold(0, u64::saturating_add));
+        let without_dates_ns = (0, self.times_of_hosts.of_all_hosts());
         let has_events = times.count() > 0;
         let times_ns = has_events.then(|| start_ns.zip(end_ns).unwrap_or(without_dates_ns));
         let origin = ReportOrigin {
@@ -207,7 +256,12 @@ impl SeveralRecordings {
             inputs: self.inputs,
             ..ReportOrigin::new(selection)
         };
-        Ok((origin, times_ns))
+        Ok(SeveralRead {
+            origin,
+            times_ns,
+            times_of_hosts: self.times_of_hosts,
+            has_failed: self.has_failed,
+        })
     }
 
     /// Warns about recordings of one host at the same time: they may contain the same events.
@@ -215,9 +269,13 @@ impl SeveralRecordings {
         let mut all: Vec<_> = self
             .inputs
             .iter()
-            .zip(&self.times_ns)
+            .zip(&self.times)
             .filter_map(|(input, times)| {
-                Some((input.host.as_ref()?, times.as_ref()?.dates()?, &input.path))
+                Some((
+                    input.host.as_ref()?,
+                    dates_of(times.as_ref()?)?,
+                    &input.path,
+                ))
             })
             .collect();
         all.sort();

@@ -186,7 +186,7 @@ fn run_several(
             ..selected.options
         };
         let is_left_out = Cell::new(false);
-        session::stat::recorded(
+        let result = session::stat::recorded(
             selected.recording,
             &selected.formats,
             &options,
@@ -200,13 +200,16 @@ fn run_several(
                 is_left_out.set(!recordings.add_summary(index, summary, range));
                 Ok(())
             },
-        )?;
+        );
+        if let Err(error) = result {
+            recordings.leave_out(error)?;
+        }
         selected_formats.push((path, selected.formats, options.limits.is_part()));
     }
-    let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
-    let report = sum.report(has_hosts);
-    let mut writer = args.writer(origin, global);
-    writer.write_at(ReportPeriod::Total, times_ns, &report, &mut out)?;
+    let read = recordings.finish(&args.target, range, args.selected_by())?;
+    let report = sum.report(&read.times_of_hosts, has_hosts);
+    let mut writer = args.writer(read.origin.clone(), global);
+    writer.write_at(ReportPeriod::Total, read.times_ns, &report, &mut out)?;
     if writer.is_empty {
         let selections = selected_formats.iter();
         let selections = selections.map(|(path, formats, is_part)| RecordingSelection {
@@ -219,7 +222,8 @@ fn run_several(
         let request = args.no_match_request();
         log::warn!("{}", no_match::explain_several(&request, &selections, &[]));
     }
-    args.output.finish(out, &writer.total, &writer.origin)
+    let code = args.output.finish(out, &writer.total, &writer.origin)?;
+    Ok(read.exit_code(code))
 }
 
 impl StatArgs {

@@ -1,23 +1,25 @@
 //! Turns exits or events into rows of a table.
 
-use std::{cell::RefCell, collections::HashMap, io};
+use std::{cell::RefCell, io};
 
 use super::{
+    later_names::LaterNames,
     sink::{Gap, RecordingEnd, Sink},
     table::{Cell, TableWriter},
 };
 use crate::{
-    model::{Event, Segment, VcpuState, VmName, capacity::MAX_KNOWN_TASKS, pid_of},
+    model::{Event, Segment, StreamItem, VcpuState, VmName, pid_of},
     source::{PlaybackContext, RecordedNames},
     tracefs::Format,
-    view::{ExitRecords, write_fields_json},
+    view::{ExitRecords, VmCache, write_fields_json},
 };
 
 /// Writes a row for each exit or event that it receives.
 #[derive(Debug)]
 pub struct RowSink<T> {
     records: ExitRecords,
-    vms: HashMap<u32, NamedVm>,
+    vms: VmCache,
+    later_names: LaterNames,
     name_buffer: RefCell<Vec<u8>>,
     text_buffer: Vec<u8>,
     json_buffer: Vec<u8>,
@@ -25,11 +27,13 @@ pub struct RowSink<T> {
 }
 
 impl<T: TableWriter> RowSink<T> {
-    /// Writes rows to `table`. `records` makes the contents of the rows of exits.
-    pub fn new(records: ExitRecords, table: T) -> Self {
+    /// Writes rows to `table`. `records` makes the contents of the rows of exits. `later_names` has names that are needed before they
+    /// are known.
+    pub fn new(records: ExitRecords, later_names: LaterNames, table: T) -> Self {
         Self {
             records,
-            vms: HashMap::new(),
+            vms: VmCache::default(),
+            later_names,
             name_buffer: RefCell::default(),
             text_buffer: Vec::new(),
             json_buffer: Vec::new(),
@@ -38,40 +42,23 @@ impl<T: TableWriter> RowSink<T> {
     }
 }
 
-/// A VM, with its UUID as text.
-#[derive(Debug)]
-struct NamedVm {
-    name: VmName,
-    uuid_text: Option<String>,
-}
-
-impl From<VmName> for NamedVm {
-    fn from(name: VmName) -> Self {
-        let uuid_text = name.uuid.map(|uuid| uuid.to_string());
-        Self { name, uuid_text }
-    }
-}
-
-/// Returns a VM, from a cache. Does not cache an unknown name, which may become known later.
-fn find_vm<'a>(
-    cache: &'a mut HashMap<u32, NamedVm>,
-    tgid: u32,
-    names: &RecordedNames,
-) -> &'a NamedVm {
-    const UNKNOWN: &str = "?";
-    if cache.len() >= MAX_KNOWN_TASKS {
-        cache.clear();
-    }
-    let vm = cache
-        .entry(tgid)
-        .or_insert_with(|| VmName::unknown().into());
-    if vm.name.name == UNKNOWN {
-        *vm = names.vm_name(tgid).into();
-    }
-    vm
-}
-
 impl<T: TableWriter> Sink for RowSink<T> {
+    fn item(
+        &mut self,
+        item: &StreamItem<'_>,
+        formats: &[Format],
+        context: &PlaybackContext<'_>,
+    ) -> io::Result<()> {
+        match item {
+            StreamItem::Event(event) => self.event(event, formats, context),
+            StreamItem::ThreadEnd { tid } => {
+                self.vms.remove_thread(*tid);
+                Ok(())
+            }
+            item => self.write_loss_as_gap(item, formats),
+        }
+    }
+
     fn event(
         &mut self,
         event: &Event<'_>,
@@ -90,7 +77,10 @@ impl<T: TableWriter> Sink for RowSink<T> {
         // An event of another system belongs to the VM of the vCPU thread that it concerns.
         let vm_tgid = event.subject.map_or(event.tgid, |it| it.tgid);
         let names = context.names;
-        let vm = find_vm(&mut self.vms, vm_tgid, names);
+        let later_names = &mut self.later_names;
+        let vm = self
+            .vms
+            .find(vm_tgid, |tgid| find_vm(tgid, names, later_names));
         let origin = self.records.origin();
         self.table.row(&[
             Cell::Number(event.time_ns),
@@ -123,7 +113,10 @@ impl<T: TableWriter> Sink for RowSink<T> {
             return Ok(());
         };
         let comm = names.comm(exit.vcpu_id.thread());
-        let vm = find_vm(&mut self.vms, exit.vcpu_id.tgid, names);
+        let later_names = &mut self.later_names;
+        let vm = self
+            .vms
+            .find(exit.vcpu_id.tgid, |tgid| find_vm(tgid, names, later_names));
         let it = self.records.record(exit, details, comm, &vm.name);
         self.table.row(&[
             Cell::Number(it.time_ns),
@@ -163,6 +156,12 @@ impl<T: TableWriter> Sink for RowSink<T> {
     fn finish(&mut self, end: &RecordingEnd<'_>) -> io::Result<()> {
         self.table.finish(end)
     }
+}
+
+/// Returns the name of a VM, if a recording contains it. Process 0 is not a VM.
+fn find_vm(tgid: u32, names: &RecordedNames, later_names: &mut LaterNames) -> Option<VmName> {
+    let later = || (tgid != 0).then(|| later_names.vm_name(tgid)).flatten();
+    names.known_vm_name(tgid).or_else(later)
 }
 
 fn text_or_null(text: Option<&str>) -> Cell<'_> {

@@ -50,7 +50,8 @@ impl<W: Write> Text<W> {
             is_sampled: false,
         };
         Ok(Self {
-            lines: TraceLines::new(formats.len(), format, TraceClock::Mono, false),
+            lines: TraceLines::new(formats.len(), format, TraceClock::Mono, false)
+                .with_origin(origin.clone()),
             exit_lines: (row_type == RowType::Exits)
                 .then(|| ExitLines::new(formats, options, origin))
                 .transpose()?,
@@ -83,6 +84,10 @@ impl<W: Write> Sink for Text<W> {
                 self.event(event, formats, context)
             }
             StreamItem::Event(_) => Ok(()),
+            StreamItem::ThreadEnd { tid } => {
+                self.lines.remove_thread(*tid);
+                Ok(())
+            }
             item => self.write_loss_as_gap(item, formats),
         }
     }
@@ -112,8 +117,10 @@ impl<W: Write> Sink for Text<W> {
         formats: &[Format],
         context: &PlaybackContext<'_>,
     ) -> io::Result<()> {
-        let comm = context.names.comm(event.thread());
-        self.lines.write_event(event, formats, comm, &mut self.out)
+        let Self { lines, out, .. } = self;
+        with_names(&StreamItem::Event(*event), context, |_, names| {
+            lines.write_event(event, formats, names, out)
+        })
     }
 
     fn gap(&mut self, gap: &Gap<'_>) -> io::Result<()> {
@@ -166,7 +173,8 @@ fn with_names<R>(
     };
     let names = ItemNames {
         comm,
-        vm_name: &|tgid| context.names.vm_name(tgid),
+        vcpu: context.vcpu,
+        vm_name: &|tgid| context.names.known_vm_name(tgid),
     };
     use_names(is_event, names)
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use csv::Writer;
 
 use super::csv_text;
-use crate::view::{DiffReport, ExitsReport, ReportOrigin, StatReport, TimeChange};
+use crate::view::{DiffReport, ExitsReport, RecordedHost, ReportOrigin, StatReport, TimeChange};
 
 /// The cell of a number.
 fn cell(value: Option<impl ToString>) -> String {
@@ -24,18 +24,22 @@ fn text_cell(text: Option<&String>) -> String {
 /// Columns of every table: when and where a row was measured.
 const PERIOD_COLUMNS: [&str; 4] = ["start", "host", "start_ns", "elapsed_ns"];
 
-/// The cells of [`PERIOD_COLUMNS`]. `host` is that of the row, if the rows have different ones. `start_ns` is the start of the interval, in ns of the clock of the events; `offset_ns` and
-/// `elapsed_ns` are its start, in ns since the start of the measurement, and its length.
+/// The cells of [`PERIOD_COLUMNS`]. `host` is that of the row and how long it was recorded, if the rows have different ones.
+/// `start_ns` is the start of the interval, in ns of the clock of the events; `offset_ns` and `elapsed_ns` are its start, in ns since
+/// the start of the measurement, and its length.
 fn period_cells(
     origin: &ReportOrigin,
-    host: Option<&String>,
+    host: Option<(&RecordedHost, u64)>,
     start_ns: Option<u64>,
-    offset_ns: u64,
-    elapsed_ns: u64,
+    (offset_ns, elapsed_ns): (u64, u64),
 ) -> [String; 4] {
+    let (host, elapsed_ns) = match host {
+        Some((host, elapsed_ns)) => (host.name(), elapsed_ns),
+        None => (origin.host.as_ref(), elapsed_ns),
+    };
     [
         cell(start_ns.and_then(|start_ns| origin.utc(start_ns))),
-        text_cell(host.or(origin.host.as_ref())),
+        text_cell(host),
         offset_ns.to_string(),
         elapsed_ns.to_string(),
     ]
@@ -67,7 +71,7 @@ pub fn write_stat(
                 cell(vm.vm_uuid),
                 vm.pid.to_string(),
             ];
-            (vm.host.as_ref(), id, event)
+            (vm.host.as_ref().zip(vm.elapsed_ns), id, event)
         })
     });
     // The events of the VMs add up to all events, so a table has either.
@@ -77,7 +81,7 @@ pub fn write_stat(
         if event.count == 0 && !zeros {
             continue;
         }
-        let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
+        let period = period_cells(origin, host, start_ns, (report.start_ns, report.elapsed_ns));
         let cells = [
             vm,
             vm_uuid,
@@ -92,7 +96,7 @@ pub fn write_stat(
 }
 
 /// Writes an `exits` report. `header` is false for all but the first of several interval reports. `start_ns` is the start of the
-/// interval, in ns of the clock of the events. `percentiles` are the requested ones, which are further columns.
+/// interval, in ns of the clock of the events. `percentiles` are the requested ones, which are further columns except for the 50th and 99th.
 ///
 /// # Errors
 /// When writing fails.
@@ -105,14 +109,17 @@ pub fn write_exits(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let mut csv = Writer::from_writer(out);
+    // Each table has these two.
+    let is_further = |percent: f64| ![50.0, 99.0].contains(&percent);
     if header {
-        let percentiles = percentiles.iter().map(|percent| format!("p{percent}_ns"));
+        let percentiles = percentiles.iter().filter(|it| is_further(**it));
+        let percentiles = percentiles.map(|percent| format!("p{percent}_ns"));
         let names = PERIOD_COLUMNS.iter().chain(&EXIT_COLUMNS);
         csv.write_record(names.map(|it| (*it).to_owned()).chain(percentiles))?;
     }
     for row in &report.rows {
-        let host = row.host.as_ref();
-        let period = period_cells(origin, host, start_ns, report.start_ns, report.elapsed_ns);
+        let host = row.host.as_ref().zip(row.elapsed_ns);
+        let period = period_cells(origin, host, start_ns, (report.start_ns, report.elapsed_ns));
         let cells = [
             text_cell(row.vm.as_ref()),
             cell(row.vm_uuid.flatten()),
@@ -137,14 +144,15 @@ pub fn write_exits(
             row.kernel_ns.to_string(),
             row.vmm_ns.to_string(),
             row.halted_ns.to_string(),
-            row.preempted_ns.to_string(),
+            cell(row.preempted_ns),
             row.min_ns.to_string(),
             row.mean_ns.to_string(),
             row.max_ns.to_string(),
             row.p50_ns.to_string(),
             row.p99_ns.to_string(),
         ];
-        let percentiles = row.percentiles.iter().map(|it| it.ns.to_string());
+        let percentiles = row.percentiles.iter().filter(|it| is_further(it.percent));
+        let percentiles = percentiles.map(|it| it.ns.to_string());
         csv.write_record(period.iter().cloned().chain(cells).chain(percentiles))?;
     }
     csv.flush()
@@ -170,7 +178,7 @@ pub fn write_exits_diff(
         let names = PERIOD_COLUMNS.iter().chain(&DIFF_COLUMNS);
         csv.write_record(names.map(|it| (*it).to_owned()).chain(times))?;
     }
-    let period = period_cells(origin, None, start_ns, report.start_ns, report.elapsed_ns);
+    let period = period_cells(origin, None, start_ns, (report.start_ns, report.elapsed_ns));
     for row in &report.rows {
         let rate = row.rate_per_s;
         let cells = [
@@ -359,6 +367,7 @@ mod tests {
         assert_eq!(lines(&report, false, true).lines().count(), 2);
         let vm = |name: &str, vm_uuid| StatVm {
             host: None,
+            elapsed_ns: None,
             vm: name.into(),
             vm_uuid,
             pid: 7,

@@ -36,11 +36,19 @@ pub fn range(start_unix_ns: u64, end_unix_ns: u64) -> Option<String> {
 /// As [`range`], of two times in UTC (RFC 3339). `None` also for text that is no time.
 #[must_use]
 pub fn range_of_utc(start: &str, end: &str) -> Option<String> {
-    let unix_ns = |text: &str| {
-        let time: Timestamp = text.parse().ok()?;
-        u64::try_from(time.as_nanosecond()).ok()
-    };
     range(unix_ns(start)?, unix_ns(end)?)
+}
+
+/// Formats a time in UTC (RFC 3339) as local date, time in milliseconds and zone. `None` also for text that is no time.
+#[must_use]
+pub fn of_utc(time: &str) -> Option<String> {
+    let time = local(unix_ns(time)?)?;
+    Some(time.strftime("%Y-%m-%d %H:%M:%S%.3f %Z").to_string())
+}
+
+fn unix_ns(utc: &str) -> Option<u64> {
+    let time: Timestamp = utc.parse().ok()?;
+    u64::try_from(time.as_nanosecond()).ok()
 }
 
 fn local(unix_ns: u64) -> Option<Zoned> {
@@ -67,6 +75,8 @@ mod tests {
         );
         assert_eq!(utc.as_ref(), Some(&same_day));
         assert_eq!(range_of_utc("x", "2026-11-25T13:17:09Z"), None);
+        let start = of_utc("2026-11-25T13:17:07.613208100Z").unwrap();
+        assert!(same_day.starts_with(&start[..23]), "{start}");
         let time = date_and_time(start_ns).unwrap();
         assert!(time.contains(":07.613208 "), "{time}");
     }

@@ -47,7 +47,7 @@ pub(super) fn key_name(row: &ExitRow) -> Option<String> {
 
 /// Returns the name of a row: its host, VM, vCPU, exit reason and key, as far as it has them.
 pub(super) fn row_name(row: &ExitRow, style: NameStyle) -> String {
-    let host = row.host.as_deref().map(|host| style(host).into_owned());
+    let host = row.host.as_ref().map(|it| style(it.label()).into_owned());
     let vm = row.vm.as_deref();
     let vm = vm.map(|vm| vm_name(vm, row.pid.unwrap_or(0), style));
     let vcpu = vcpu_name(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));

@@ -81,7 +81,8 @@ impl Printer {
             options.format,
             options.clock,
             options.colored,
-        );
+        )
+        .with_origin(origin.clone());
         Ok(Self {
             names: formats.iter().map(Format::event_name).collect(),
             exits: options
@@ -137,8 +138,11 @@ impl Printer {
         }
         match item {
             StreamItem::Event(event) if is_shown => {
-                self.lines
-                    .write_event(event, &self.formats, names.comm, out)
+                self.lines.write_event(event, &self.formats, names, out)
+            }
+            StreamItem::ThreadEnd { tid } => {
+                self.lines.remove_thread(*tid);
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -178,14 +182,14 @@ pub async fn live<W: Write + Send + 'static>(
 ) -> anyhow::Result<(TraceSummary, W)> {
     schedule.watch_threads(live)?;
     let selection = live.options().selection.after_kernel_filter();
-    let needs_vm_names = printer
-        .exits
-        .as_ref()
-        .is_some_and(ExitLines::needs_vm_names);
-    let reads_vm_names = selection.is_by_name() || needs_vm_names;
+    let reads_vm_names = selection.is_by_name() || printer.lines.is_json();
     let (sender, receiver) = channel(queue_bytes);
+    let mut ordered = OrderedStream::new(&printer.formats, selection);
+    if printer.lines.is_json() {
+        ordered.identify_vcpus();
+    }
     let writer = Writer {
-        ordered: OrderedStream::new(&printer.formats, selection),
+        ordered,
         printer,
         out,
         vm_names: HashMap::new(),
@@ -278,11 +282,11 @@ impl<W: Write> Writer<W> {
     fn release_until(&mut self, until_ns: u64) -> io::Result<()> {
         let (printer, out, names) = (&mut self.printer, &mut self.out, &self.vm_names);
         let vm_name = |tgid| names.get(&tgid).cloned();
-        let display_name = |tgid| vm_name(tgid).unwrap_or_else(VmName::unknown);
-        self.ordered.emit_until(until_ns, &vm_name, |item, comm| {
+        self.ordered.emit_until(until_ns, &vm_name, |item, known| {
             let names = ItemNames {
-                comm,
-                vm_name: &display_name,
+                comm: known.comm,
+                vcpu: known.vcpu,
+                vm_name: &vm_name,
             };
             printer.print(item, names, out)
         })
@@ -296,13 +300,16 @@ impl<W: Write> Writer<W> {
 /// # Errors
 /// When the recording cannot be read or the output cannot be written.
 pub fn recorded(
-    recording: Recording,
+    mut recording: Recording,
     options: &PlaybackOptions,
     shows_progress: bool,
     printer: &mut Printer,
     out: &mut impl Write,
     check: impl FnOnce(&RecordingSummary) -> anyhow::Result<()>,
 ) -> anyhow::Result<TraceSummary> {
+    if printer.lines.is_json() {
+        recording.identify_vcpus();
+    }
     let summary = read_recording(recording, options, shows_progress, |item, context| {
         let comm = match item {
             StreamItem::Event(event) => context.names.comm(event.thread()),
@@ -310,7 +317,8 @@ pub fn recorded(
         };
         let names = ItemNames {
             comm,
-            vm_name: &|tgid| context.names.vm_name(tgid),
+            vcpu: context.vcpu,
+            vm_name: &|tgid| context.names.known_vm_name(tgid),
         };
         match context.is_before_range {
             true => printer.skip(item, names)?,

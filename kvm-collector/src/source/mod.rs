@@ -10,7 +10,7 @@ mod vm_event_counts;
 mod vm_evidence;
 
 pub use live::{IdleVms, Live, LiveOptions};
-pub use ordered_stream::{OrderedStream, REORDER_DELAY_NS};
+pub use ordered_stream::{LiveContext, OrderedStream, REORDER_DELAY_NS};
 pub use recording::{
     PlaybackContext, PlaybackOptions, RecordedNames, RecordedProcess, Recording, RecordingSummary,
     RecordingTime, TimeLimits,

@@ -39,6 +39,25 @@ pub struct OrderedStream {
     names: ThreadNames,
     attribution: Attribution,
     losses: LossWindows,
+    identifies_vcpus: bool,
+}
+
+/// What is known about an item of an [`OrderedStream`].
+#[derive(Debug, Clone, Copy)]
+pub struct LiveContext<'a> {
+    /// The name of the event's thread; empty for other items.
+    pub comm: &'a str,
+    /// The index of the vCPU that the event concerns. `None` if it is not known, or without
+    /// [`OrderedStream::identify_vcpus`].
+    pub vcpu: Option<u32>,
+}
+
+impl LiveContext<'_> {
+    /// The context of an item that is not an event.
+    const NO_EVENT: Self = Self {
+        comm: "",
+        vcpu: None,
+    };
 }
 
 impl OrderedStream {
@@ -50,7 +69,14 @@ impl OrderedStream {
             names: ThreadNames::default(),
             attribution: Attribution::new(formats.iter().map(Some), selection),
             losses: LossWindows::default(),
+            identifies_vcpus: false,
         }
+    }
+
+    /// Identifies the vCPU of every event, for [`LiveContext::vcpu`].
+    pub fn identify_vcpus(&mut self) {
+        self.identifies_vcpus = true;
+        self.attribution.learn_vcpu_threads();
     }
 
     /// Adds a batch of records.
@@ -79,8 +105,8 @@ impl OrderedStream {
     }
 
     /// Emits the selected events and the other items up to `until_ns` in time order. `each` gets an
-    /// item and the name of its thread, which is empty for items other than events. `vm_name`
-    /// returns the name of a process's VM, for a selection by name.
+    /// item and what is known about it. `vm_name` returns the name of a process's VM, for a selection
+    /// by name.
     ///
     /// # Errors
     /// The first error of `each`.
@@ -88,10 +114,10 @@ impl OrderedStream {
         &mut self,
         until_ns: u64,
         vm_name: &dyn Fn(u32) -> Option<VmName>,
-        mut each: impl FnMut(&StreamItem<'_>, &str) -> Result<(), E>,
+        mut each: impl FnMut(&StreamItem<'_>, LiveContext<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let (names, attribution) = (&mut self.names, &mut self.attribution);
-        let losses = &mut self.losses;
+        let (losses, identifies_vcpus) = (&mut self.losses, self.identifies_vcpus);
         let lost = |cpu, time_ns| StreamItem::Lost {
             slot: None,
             cpu,
@@ -104,12 +130,13 @@ impl OrderedStream {
                     QueuedItem::Record(offset) => offset,
                     QueuedItem::Missing(cpu, to_ns) => {
                         losses.add(cpu, to_ns);
-                        return each(&lost(Some(cpu), time_ns), "").map(|()| false);
+                        return each(&lost(Some(cpu), time_ns), LiveContext::NO_EVENT)
+                            .map(|()| false);
                     }
                 };
                 if !losses.is_empty() {
                     for cpu in losses.cpus_before(time_ns) {
-                        each(&lost(cpu, time_ns), "")?;
+                        each(&lost(cpu, time_ns), LiveContext::NO_EVENT)?;
                     }
                 }
                 let Some(record) = batch.record_at(offset) else {
@@ -119,11 +146,18 @@ impl OrderedStream {
                 if record.thread_end_comm().is_some() {
                     names.remove(tid);
                     attribution.remove_thread(tid);
-                    return each(&StreamItem::ThreadEnd { tid }, "").map(|()| false);
+                    return each(&StreamItem::ThreadEnd { tid }, LiveContext::NO_EVENT)
+                        .map(|()| false);
                 }
                 if let Some(event) = event(&record, attribution, vm_name) {
+                    let vcpu = event
+                        .subject
+                        .filter(|_| identifies_vcpus)
+                        .and_then(|subject| {
+                            attribution.vcpu_of_event(event.slot, subject, event.raw)
+                        });
                     let comm = names.get(thread_of(&record), time_ns);
-                    each(&StreamItem::Event(event), comm)?;
+                    each(&StreamItem::Event(event), LiveContext { comm, vcpu })?;
                 }
                 Ok(true)
             })
@@ -215,7 +249,7 @@ mod tests {
 
     fn times(ordered: &mut OrderedStream, until_ns: u64) -> Vec<u64> {
         let mut times = Vec::new();
-        let each = |item: &StreamItem<'_>, _: &str| {
+        let each = |item: &StreamItem<'_>, _: LiveContext<'_>| {
             if let StreamItem::Event(event) = item {
                 times.push(event.time_ns);
             }
@@ -260,9 +294,9 @@ mod tests {
         let mut ordered = ordered();
         ordered.add(Batch::new(bytes.freeze()));
         let mut names = Vec::new();
-        let each = |item: &StreamItem<'_>, comm: &str| {
+        let each = |item: &StreamItem<'_>, context: LiveContext<'_>| {
             match item {
-                StreamItem::Event(_) => names.push(comm.to_owned()),
+                StreamItem::Event(_) => names.push(context.comm.to_owned()),
                 StreamItem::ThreadEnd { tid } => names.push(format!("end of {tid}")),
                 other => panic!("{other:?}"),
             }
@@ -281,7 +315,7 @@ mod tests {
         ordered.add(batch(&[10, 20, 30, 40]));
         ordered.add_loss_window(2, 15, 25);
         let mut seen = Vec::new();
-        let each = |item: &StreamItem<'_>, _: &str| {
+        let each = |item: &StreamItem<'_>, _: LiveContext<'_>| {
             seen.push(match item {
                 StreamItem::Event(event) => (event.time_ns, None),
                 StreamItem::Lost { time_ns, cpu, .. } => (*time_ns, *cpu),

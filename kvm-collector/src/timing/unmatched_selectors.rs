@@ -35,7 +35,9 @@ impl UnmatchedSelectors {
         self.is_empty()
     }
 
-    fn is_empty(&self) -> bool {
+    /// Returns whether all processes and patterns have been matched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.pids.is_empty() && self.vms.is_empty()
     }
 }

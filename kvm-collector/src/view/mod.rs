@@ -6,11 +6,13 @@ mod exits;
 mod loss_report;
 mod origin;
 mod overview;
+mod recorded_times;
 mod stat;
 mod timeline;
 mod top;
 mod trace;
 mod utc_time;
+mod vm_cache;
 
 pub use event_counter::EventCounter;
 pub use exits::{
@@ -23,6 +25,7 @@ pub use exits::{
 pub use loss_report::LossReport;
 pub use origin::{ReportInput, ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
+pub use recorded_times::{RecordedHost, RecordedTime, RecordedTimes};
 pub use stat::{MergedCounts, StatEvent, StatReport, StatVm, TooManyVms};
 pub use timeline::{MAX_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{
@@ -35,3 +38,4 @@ pub use trace::{
     TraceFormat, TraceLines, write_fields_json,
 };
 pub use utc_time::UtcTime;
+pub use vm_cache::VmCache;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::UtcTime;
+use super::{RecordedHost, UtcTime};
 
 /// Version of the JSON reports. It changes when the meaning or the name of a field changes.
 const SCHEMA_VERSION: u32 = 2;
@@ -183,6 +183,15 @@ impl ReportOrigin {
             inputs: Vec::new(),
             selection,
             wall_offset_ns: None,
+        }
+    }
+
+    /// Returns the host for rows by host. A recording without the name of its host is named after the file.
+    #[must_use]
+    pub fn recorded_host(&self) -> RecordedHost {
+        match &self.host {
+            Some(name) => RecordedHost::Named(name.clone()),
+            None => RecordedHost::OfFile(self.input.clone().unwrap_or_else(|| "?".to_owned())),
         }
     }
 

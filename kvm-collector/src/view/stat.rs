@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::{RecordedHost, RecordedTimes};
 use crate::model::{
     CountsSnapshot, EventCount, Loss, VmName, VmUuid, capacity::MAX_MERGED_VCPUS, pid_of,
 };
@@ -22,9 +23,12 @@ pub struct StatEvent {
 /// Events of one VM.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatVm {
-    /// Name of the host; only for recordings of several hosts.
+    /// The host; only for recordings of several hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub host: Option<RecordedHost>,
+    /// How long the host was recorded, in ns; only for recordings of several hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_ns: Option<u64>,
     /// Name of the VM. If it is not known, program and PID of the VMM.
     pub vm: String,
     /// UUID of the VM, if known.
@@ -71,6 +75,7 @@ impl StatReport {
         };
         let vms = delta.vms.iter().map(|vm| StatVm {
             host: None,
+            elapsed_ns: None,
             vm: vm.name.name.clone(),
             vm_uuid: vm.name.uuid,
             pid: pid_of(vm.tgid),
@@ -125,10 +130,10 @@ impl StatReport {
 /// Sums of the counts of several recordings, which may be of several hosts.
 #[derive(Debug, Default)]
 pub struct MergedCounts {
-    elapsed_ns: u64,
-    events: BTreeMap<String, u64>,
+    /// By host and event.
+    hosts: BTreeMap<RecordedHost, BTreeMap<String, u64>>,
     /// By host, VM and process id.
-    vms: BTreeMap<(String, VmName, u32), BTreeMap<String, u64>>,
+    vms: BTreeMap<(RecordedHost, VmName, u32), BTreeMap<String, u64>>,
     loss: Loss,
 }
 
@@ -144,8 +149,7 @@ impl MergedCounts {
     ///
     /// # Errors
     /// [`TooManyVms`] if the limit is exceeded.
-    pub fn add(&mut self, host: &str, report: &StatReport) -> Result<(), TooManyVms> {
-        self.elapsed_ns = self.elapsed_ns.saturating_add(report.elapsed_ns);
+    pub fn add(&mut self, host: &RecordedHost, report: &StatReport) -> Result<(), TooManyVms> {
         self.loss = self.loss.plus(&report.loss);
         let add = |sums: &mut BTreeMap<String, u64>, events: &[StatEvent]| {
             for event in events {
@@ -153,13 +157,13 @@ impl MergedCounts {
                 *sum = sum.saturating_add(event.count);
             }
         };
-        add(&mut self.events, &report.events);
+        add(self.hosts.entry(host.clone()).or_default(), &report.events);
         for vm in &report.vms {
             let name = VmName {
                 name: vm.vm.clone(),
                 uuid: vm.vm_uuid,
             };
-            let id = (host.to_owned(), name, vm.pid);
+            let id = (host.clone(), name, vm.pid);
             add(self.vms.entry(id).or_default(), &vm.events);
         }
         match self.vms.len() > MAX_MERGED_VCPUS {
@@ -168,32 +172,48 @@ impl MergedCounts {
         }
     }
 
-    /// Returns the report on all recordings. Its time is the sum of their times, and rates are per second
-    /// of that. `has_hosts` tells whether VMs have their host.
+    /// Returns the report on all recordings, which cover `times`. The rates of a host and its VMs are per second of its time, and
+    /// those of all hosts are the sums of these. `has_hosts` tells whether VMs have their host.
     #[must_use]
-    pub fn report(self, has_hosts: bool) -> StatReport {
-        let elapsed_ns = self.elapsed_ns;
-        let rows = |sums: BTreeMap<String, u64>| {
-            let row = |(event, count)| StatEvent {
+    pub fn report(self, times: &RecordedTimes, has_hosts: bool) -> StatReport {
+        let mut events: BTreeMap<String, (u64, f64)> = BTreeMap::new();
+        for (host, counts) in self.hosts {
+            let elapsed_ns = times.of_host(&host);
+            for (event, count) in counts {
+                let (sum, rate) = events.entry(event).or_default();
+                *sum = sum.saturating_add(count);
+                *rate += rate_per_s(count, elapsed_ns);
+            }
+        }
+        let events = events
+            .into_iter()
+            .map(|(event, (count, rate_per_s))| StatEvent {
+                event,
+                count,
+                rate_per_s,
+            });
+        let vms = self.vms.into_iter().map(|((host, vm, pid), counts)| {
+            let elapsed_ns = times.of_host(&host);
+            let events = counts.into_iter().map(|(event, count)| StatEvent {
                 event,
                 count,
                 rate_per_s: rate_per_s(count, elapsed_ns),
-            };
-            sums.into_iter().map(row).collect()
-        };
-        let vms = self.vms.into_iter().map(|((host, vm, pid), sums)| StatVm {
-            host: has_hosts.then_some(host),
-            vm: vm.name,
-            vm_uuid: vm.uuid,
-            pid,
-            events: rows(sums),
+            });
+            StatVm {
+                host: has_hosts.then_some(host),
+                elapsed_ns: has_hosts.then_some(elapsed_ns),
+                vm: vm.name,
+                vm_uuid: vm.uuid,
+                pid,
+                events: events.collect(),
+            }
         });
         StatReport {
             view: "stat",
             start_ns: 0,
-            elapsed_ns,
+            elapsed_ns: times.of_all_hosts(),
             vms: vms.collect(),
-            events: rows(self.events),
+            events: events.collect(),
             loss: self.loss,
         }
     }

@@ -45,7 +45,8 @@ pub(crate) fn run_all_views_within(recording: Recording, limits: TimeLimits) {
     };
     let names = ItemNames {
         comm: "",
-        vm_name: &|_| "vm".into(),
+        vcpu: None,
+        vm_name: &|_| Some("vm".into()),
     };
     let mut exits = ExitLines::new(
         &formats,

@@ -4,6 +4,7 @@
 mod all_views;
 mod collector;
 mod intervals;
+mod late_names;
 mod limits;
 mod losses;
 mod periods;
@@ -15,6 +16,7 @@ mod raw_record;
 mod recording_file;
 mod selection;
 mod several;
+mod several_hosts;
 mod streams;
 #[path = "../common/temporary_folder.rs"]
 mod temporary_folder;

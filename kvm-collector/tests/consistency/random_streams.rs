@@ -197,7 +197,7 @@ proptest! {
         segment_replay.log_segments();
         let mut timeline = Timeline::default();
         let line_options = ExitLineOptions { min_ns: 0, per_exit: true, json: true, is_sampled: false };
-        let names = ItemNames { comm: "", vm_name: &|_| "vm".into() };
+        let names = ItemNames { comm: "", vcpu: None, vm_name: &|_| Some("vm".into()) };
         let mut exit_lines = ExitLines::new(&formats, line_options, ReportOrigin::new(SelectedBy::default())).unwrap();
         let mut lines = TraceLines::new(formats.len(), TraceFormat::Json, TraceClock::Mono, false);
         let mut trigger = ExitTrigger::new(Duration::from_nanos(slow_ns), &formats).unwrap();

@@ -114,6 +114,18 @@ impl RecordingFile {
         file
     }
 
+    /// Writes a recording without `sched_switch`.
+    pub(crate) fn without_switches(facts: &HostFacts, items: &[RecordedItem]) -> Self {
+        let file = Self::unused();
+        let mut items = items.to_vec();
+        items.retain(
+            |it| !matches!(it, RecordedItem::Event { name, .. } if *name == "sched_switch"),
+        );
+        let recorder = record_events(&file.0, facts, &EVENTS[..6], &items);
+        recorder.finish().expect("cannot write");
+        file
+    }
+
     /// Writes a recording as the recorder leaves it when it is killed.
     pub(crate) fn unfinished(items: &[RecordedItem]) -> Self {
         let file = Self::unused();
@@ -169,7 +181,17 @@ impl RecordingFile {
 
 /// Starts a recording and writes the items to it.
 fn record(path: &Path, facts: &HostFacts, items: &[RecordedItem]) -> Recorder {
-    let (events, formats) = recorded_events();
+    record_events(path, facts, &EVENTS, items)
+}
+
+/// Starts a recording of some of the events, and writes the items to it.
+fn record_events(
+    path: &Path,
+    facts: &HostFacts,
+    events: &[(&'static str, &'static str)],
+    items: &[RecordedItem],
+) -> Recorder {
+    let (events, formats) = raw_record::recorded_events(events);
     let options = RecorderOptions {
         path: Some(path.to_owned()),
         ..RecorderOptions::default()

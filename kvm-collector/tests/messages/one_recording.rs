@@ -47,6 +47,35 @@ fn commands_that_read_one_recording_refuse_several() {
 }
 
 #[test]
+fn nothing_is_printed_before_an_error_about_an_absent_vm() {
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_mixed_recording(&file);
+    let file = file.to_str().expect("UTF-8");
+    let pid = TGID.to_string();
+    let commands: [&[&str]; 5] = [
+        &["trace"],
+        &["trace", "--json"],
+        &["trace", "--per-exit", "--until", "1s"],
+        &["convert", "--to", "csv", "-o", "-"],
+        &["convert", "--to", "json", "--rows", "events", "-o", "-"],
+    ];
+    for command in commands {
+        let args = [command, &["-i", file, "-p", &pid]].concat();
+        assert!(!run(&args).stdout.is_empty(), "{args:?}");
+        let args = [&args[..], &["--vm", "nosuch"]].concat();
+        check(&args, 2, &["no events of a VM named `nosuch`"]);
+        assert!(run(&args).stdout.is_empty(), "{args:?}");
+    }
+    // The range is the first problem.
+    check(
+        &["trace", "-i", file, "--vm", "nosuch", "--from", "9s"],
+        2,
+        &["is outside of"],
+    );
+}
+
+#[test]
 fn intervals_are_not_reported_before_a_selection_is_known_to_match() {
     let folder = TemporaryFolder::new();
     let file = folder.file("kvm.data");

@@ -9,10 +9,10 @@ use kvm_collector::{
         BatchOutcome, HostFacts, ReadError, RecordedEvent, Recorder, RecorderOptions,
         RecordingStats,
     },
-    source::{OrderedStream, PlaybackOptions, Recording, RecordingSummary},
+    source::{LiveContext, OrderedStream, PlaybackOptions, Recording, RecordingSummary},
     timing::Selection,
     tracefs::Format,
-    view::{TraceClock, TraceFormat, TraceLines},
+    view::{ItemNames, TraceClock, TraceFormat, TraceLines},
 };
 use kvm_ebpf_common::THREAD_END_SLOT;
 
@@ -121,9 +121,13 @@ pub(crate) fn read_lines(path: &Path) -> Result<(String, RecordingSummary), Read
     let mut out = Vec::new();
     let summary = recording.play(&PlaybackOptions::default(), |item, context| {
         if let StreamItem::Event(event) = item {
-            let comm = context.names.comm(event.thread());
+            let names = ItemNames {
+                comm: context.names.comm(event.thread()),
+                vcpu: None,
+                vm_name: &|_| None,
+            };
             lines
-                .write_event(event, &formats, comm, &mut out)
+                .write_event(event, &formats, names, &mut out)
                 .expect("memory");
         }
         Ok::<_, ReadError>(())
@@ -140,8 +144,15 @@ pub(crate) fn live_lines(batches: &[Batch]) -> String {
     for batch in batches {
         ordered.add(batch.clone());
     }
-    let each = |item: &StreamItem<'_>, comm: &str| match item {
-        StreamItem::Event(event) => lines.write_event(event, &formats, comm, &mut out),
+    let each = |item: &StreamItem<'_>, context: LiveContext<'_>| match item {
+        StreamItem::Event(event) => {
+            let names = ItemNames {
+                comm: context.comm,
+                vcpu: None,
+                vm_name: &|_| None,
+            };
+            lines.write_event(event, &formats, names, &mut out)
+        }
         _ => Ok(()),
     };
     ordered

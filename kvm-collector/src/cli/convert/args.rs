@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::output_files::{Output, Writer};
 use crate::{
+    bounds::each_once,
     cli::{
         sandbox::RecordingFiles,
         selection::{EventArgs, ReasonArgs, TargetArgs},
@@ -199,17 +200,13 @@ impl ConvertArgs {
 
     /// Checks `--partition`, whose files are named by the program.
     fn check_partition(&self, format: TargetFormat, format_name: &str) -> anyhow::Result<()> {
-        let keys = &self.partition;
-        if keys.is_empty() {
+        if self.partition.is_empty() {
             return Ok(());
         }
         if format != TargetFormat::Parquet {
             bail_usage!(
                 "--partition cannot be used with --to {format_name}, which is a single file: use --to parquet"
             );
-        }
-        if (1..keys.len()).any(|index| keys[..index].contains(&keys[index])) {
-            bail_usage!("--partition has a value twice: use dt, host, or dt,host");
         }
         if self.output == Path::new("-") || self.output.is_file() {
             bail_usage!(
@@ -254,7 +251,7 @@ impl ConvertArgs {
             PartitionBy::Dt => PartitionKey::Day,
             PartitionBy::Host => PartitionKey::Host,
         });
-        keys.collect()
+        each_once(keys)
     }
 
     /// Opens the file of `-o`, and adds it to the output.

@@ -6,15 +6,16 @@ use anyhow::Context as _;
 
 use super::{
     super::{
-        event_formats::EventFormats, global::GlobalOptions, origin, timing, usage::bail_usage,
+        event_formats::EventFormats, global::GlobalOptions, origin, recording, timing,
+        usage::bail_usage,
     },
     args::{ConvertArgs, Converted, RowContents, Selected},
     output_files::{Output, Writer},
 };
 use crate::{
     convert::{
-        ConvertError, ConvertOptions, Csv, Parquet, ParquetPartitions, PartitionKey, Perfetto,
-        RowSink, RowType, Sink, Text, convert_recording,
+        ConvertError, ConvertOptions, Csv, LaterNames, Parquet, ParquetPartitions, PartitionKey,
+        Perfetto, RowSink, RowType, Sink, Text, convert_recording,
     },
     session,
     source::{PlaybackOptions, Recording},
@@ -43,6 +44,11 @@ pub(super) fn run(
     global: GlobalOptions,
 ) -> anyhow::Result<Converted> {
     let conversion = conversion_options(args, to, &recording)?;
+    if args.output == Path::new("-") {
+        // A file appears only at success.
+        let (formats, playback) = (&conversion.formats, &conversion.playback);
+        recording::check_target_first(&args.input, formats, &args.target, playback)?;
+    }
     let mut sink = match args.partition_folder() {
         Some(folder) => new_partitions(args, output, folder, &recording, &conversion)?,
         None => new_sink(args, to, &recording, &conversion, args.open(output)?)?,
@@ -121,7 +127,7 @@ fn conversion_options(
             limits: args.limits(recording.metadata())?,
             without_raw: false,
         },
-        identifies_vcpus: !needs_exits && !is_lines,
+        identifies_vcpus: !needs_exits,
         exit_replay: exits,
         reasons,
     })
@@ -146,11 +152,19 @@ fn new_sink(
         }
         StreamTarget::Parquet => {
             let table = Parquet::new(rows, &origin, out)?;
-            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
+            Box::new(RowSink::new(
+                ExitRecords::new(timing, origin),
+                later_names(args),
+                table,
+            ))
         }
         StreamTarget::Csv => {
             let table = Csv::new(rows, out)?;
-            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
+            Box::new(RowSink::new(
+                ExitRecords::new(timing, origin),
+                later_names(args),
+                table,
+            ))
         }
         StreamTarget::Lines { json } => {
             Box::new(Text::new(rows, &conversion.formats, json, origin, out)?)
@@ -179,7 +193,13 @@ fn new_partitions(
     let create = move |path: &Path| files.create_in(&folder, path);
     let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);
     let records = ExitRecords::new(timing_of(conversion), origin);
-    Ok(Box::new(RowSink::new(records, table)))
+    Ok(Box::new(RowSink::new(records, later_names(args), table)))
+}
+
+/// Returns names of VMs that follow their first events.
+fn later_names(args: &ConvertArgs) -> LaterNames {
+    let path = recording::can_be_read_again(&args.input).then(|| args.input.clone());
+    LaterNames::of_recording(path)
 }
 
 /// Returns what a row of the table represents.

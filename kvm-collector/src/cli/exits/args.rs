@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::writer::Writer;
 use crate::{
+    bounds::each_once,
     cli::{
         baseline::BaselineArgs,
         event_formats::EventFormats,
@@ -199,7 +200,7 @@ pub(in crate::cli) struct ExitsArgs {
     pub(super) max_rows: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum GroupKey {
     /// The host. Rows by VM have it too if recordings are of several hosts
     Host,
@@ -294,6 +295,16 @@ impl ExitsArgs {
         RecordingFiles {
             inputs,
             outputs: self.output.files(),
+        }
+    }
+
+    /// Returns the same arguments, in which each list has each value once. Each column of --columns is shown once anyway.
+    pub(super) fn with_each_value_once(self) -> Self {
+        Self {
+            by: each_once(self.by),
+            percentiles: each_once(self.percentiles),
+            cause: each_once(self.cause),
+            ..self
         }
     }
 

@@ -14,6 +14,7 @@ pub(super) use args::ExitsArgs;
 use super::{global::GlobalOptions, inputs::Inputs};
 
 pub(super) async fn run(args: ExitsArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
+    let args = args.with_each_value_once();
     conflicts::check_options(&args)?;
     if args.is_by_host() {
         args.check_without_baseline()?;

@@ -25,7 +25,7 @@ use crate::{
     source::{PlaybackOptions, Recording, RecordingSummary},
     timing::TimingRequest,
     tracefs::{Format, ReasonNames},
-    view::{ExitsReport, GroupBy, KeyNames, MergedExits, RowLabels},
+    view::{ExitsReport, GroupBy, KeyNames, MergedExits, RecordedHost, RowLabels},
 };
 
 pub(super) fn run(
@@ -80,41 +80,44 @@ pub(super) fn run(
             is_left_out.set(!recordings.add_summary(index, summary, range));
             Ok(())
         };
-        session::exits::recorded(
+        let result = session::exits::recorded(
             recording,
             replay,
             &options,
             !global.quiet,
             &mut output,
             check,
-        )?;
+        );
+        if let Err(error) = result {
+            recordings.leave_out(error)?;
+        }
     }
-    let (origin, times_ns) = recordings.finish(&args.target, range, args.selected_by())?;
+    let read = recordings.finish(&args.target, range, args.selected_by())?;
     sum.warn_if_partly_preempt_watched();
     let Sum {
-        merged,
+        mut merged,
         timing,
         switch,
         loss,
-        elapsed_ns,
         ..
     } = sum;
+    merged.set_times(&read.times_of_hosts);
     let timing = TimingRequest {
         switch,
         ..timing.unwrap_or_default()
     };
-    let mut writer = args.writer(None, &timing, origin, global, out)?;
+    let mut writer = args.writer(None, &timing, read.origin.clone(), global, out)?;
     let mut names = KeyNames::new(&timing);
     names.reasons = reason_names.with_host_isa(timing.host_isa);
     let report = ExitsReport::with_labels(
         merged.groups(),
-        (0, elapsed_ns),
+        (0, read.times_of_hosts.of_all_hosts()),
         loss,
         &writer.options,
         &names,
         RowLabels::Merged(&merged),
     );
-    writer.write(&report, ReportPeriod::Total, times_ns)?;
+    writer.write(&report, ReportPeriod::Total, read.times_ns)?;
     if writer.rows == 0 {
         let request = args.no_match_request(&timing);
         let selections = selected_codes.iter();
@@ -127,8 +130,10 @@ pub(super) fn run(
         let selections: Vec<_> = selections.collect();
         log::warn!("{}", no_match::explain_several(&request, &selections, &[]));
     }
-    args.output
-        .finish(writer.out, &writer.total, &writer.origin)
+    let code = args
+        .output
+        .finish(writer.out, &writer.total, &writer.origin)?;
+    Ok(read.exit_code(code))
 }
 
 /// Refuses options that make no sense for several recordings.
@@ -154,7 +159,6 @@ struct Sum {
     /// Number of recordings without `sched_switch`.
     without_switch: usize,
     loss: Loss,
-    elapsed_ns: u64,
     is_by_host: bool,
 }
 
@@ -168,7 +172,6 @@ impl Sum {
             switch: None,
             without_switch: 0,
             loss: Loss::default(),
-            elapsed_ns: 0,
             is_by_host,
         }
     }
@@ -205,7 +208,7 @@ impl Sum {
 
 /// Adds the exits of a recording to the sum.
 struct AddToSum<'a> {
-    host: &'a str,
+    host: &'a RecordedHost,
     is_left_out: &'a Cell<bool>,
     sum: &'a mut Sum,
 }
@@ -246,9 +249,15 @@ impl ExitsOutput for AddToSum<'_> {
             index.and_then(|it| kinds.get(it)).copied().unwrap_or(kind)
         };
         let merged = &mut sum.merged;
-        merged.add(self.host, groups, context.vm_name, cause_kind)?;
+        let has_preempted = context.timing.switch.is_some();
+        merged.add(
+            self.host,
+            has_preempted,
+            groups,
+            context.vm_name,
+            cause_kind,
+        )?;
         sum.loss = sum.loss.plus(&reading.loss);
-        sum.elapsed_ns = sum.elapsed_ns.saturating_add(reading.time_ns);
         Ok(())
     }
 
@@ -289,7 +298,6 @@ mod tests {
             switch: None,
             without_switch: 0,
             loss: Loss::default(),
-            elapsed_ns: 0,
             is_by_host: false,
         };
         assert_eq!(sum.cause_kinds(&request(&["msr", "pio"])), [1, 2]);

@@ -143,9 +143,9 @@ impl<W: Write> ExitsOutput for Writer<W> {
             since = groups.since(earlier_groups);
             &since
         };
-        let host = self.origin.host.as_deref().unwrap_or("?");
+        let host = self.origin.recorded_host();
         let labels = RowLabels::OneHost {
-            host: self.is_by_host.then_some(host),
+            host: self.is_by_host.then_some(&host),
             vm_name: context.vm_name,
         };
         let mut report = ExitsReport::with_labels(
@@ -187,7 +187,8 @@ impl<W: Write> ExitsOutput for Writer<W> {
             return Ok(());
         }
         self.has_slow_exits = true;
-        let row = SlowExitRow::from_record(exit, &KeyNames::new(context.timing), context.vm_name);
+        let row = SlowExitRow::from_record(exit, &KeyNames::new(context.timing), context.vm_name)
+            .with_preempted(self.options.preempt_watched);
         match self.format {
             OutputFormat::Json => json::write_slow_exit(&row, &self.origin, &mut self.out)?,
             _ => {

@@ -122,7 +122,7 @@ impl Listing {
                     let exit = find_kvm_format(&open_tracefs()?, "kvm_exit")?;
                     listing.reasons = Some(reasons(exit.as_ref(), host::kvm::isa()));
                 }
-                Subject::Kinds => listing.kinds = Some(kinds()),
+                Subject::Kinds => listing.kinds = Some(kinds(|_| true)),
             }
         }
         Ok(listing)
@@ -151,7 +151,10 @@ impl Listing {
                     let exit = formats.iter().find(|it| it.is_event("kvm", "kvm_exit"));
                     listing.reasons = Some(reasons(exit, recording.metadata().isa()));
                 }
-                Subject::Kinds => listing.kinds = Some(kinds()),
+                Subject::Kinds => {
+                    let has = |event: &str| formats.iter().any(|it| it.is_event("kvm", event));
+                    listing.kinds = Some(kinds(has));
+                }
                 // Last, because it reads the recording to its end.
                 Subject::Vms => {}
             }
@@ -232,13 +235,16 @@ fn reasons(exit: Option<&Format>, isa: Option<u32>) -> Vec<Reason> {
     reasons
 }
 
-fn kinds() -> Vec<Kind> {
+/// Returns the kinds of the events that `has_event` tells are there.
+fn kinds(has_event: impl Fn(&str) -> bool) -> Vec<Kind> {
     let by_reason = Kind {
         kind: VMEXIT.to_owned(),
         event: "kvm:kvm_exit".to_owned(),
         field_names: vec!["exit_reason".to_owned()],
     };
-    let builtin = EventKind::builtin_kinds().into_iter().map(|kind| Kind {
+    let builtin = EventKind::builtin_kinds().into_iter();
+    let builtin = builtin.filter(|kind| has_event(&kind.event));
+    let builtin = builtin.map(|kind| Kind {
         field_names: [Some(kind.code_field), kind.subcode_field]
             .into_iter()
             .flatten()
@@ -246,5 +252,6 @@ fn kinds() -> Vec<Kind> {
         event: format!("kvm:{}", kind.event),
         kind: kind.name,
     });
-    std::iter::once(by_reason).chain(builtin).collect()
+    let by_reason = has_event("kvm_exit").then_some(by_reason);
+    by_reason.into_iter().chain(builtin).collect()
 }

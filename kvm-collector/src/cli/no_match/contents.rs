@@ -5,8 +5,9 @@ use std::{collections::HashMap, path::Path};
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{
+    cli::recording::can_be_read_again,
     model::{Event, StreamItem, VmName, capacity::MAX_KNOWN_TASKS},
-    recording::{ReadError, is_directory_recording},
+    recording::ReadError,
     source::{PlaybackOptions, Recording},
     tracefs::{EventName, Field, Format, ReasonNames},
 };
@@ -107,7 +108,7 @@ impl Contents {
     /// Reads a recording once more. `None` if that is not possible: because it is not a regular file, because it
     /// has changed, or because it has more threads than are stored.
     fn read(path: &Path) -> Option<Self> {
-        if !path.is_file() && !is_directory_recording(path) {
+        if !can_be_read_again(path) {
             return None;
         }
         let mut recording = Recording::open(path).ok()?;

@@ -127,6 +127,7 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
         limits: range.apply(limits, metadata, path)?,
         ..selected.options.clone()
     };
+    recording::check_target_first(path, formats, &args.target, &options)?;
     let shows_progress = !global.quiet && args.output.is_some();
     let summary = session::trace::recorded(
         selected.recording,

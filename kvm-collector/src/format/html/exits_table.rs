@@ -139,7 +139,7 @@ fn times(row: &ExitRow, preempt_watched: bool, out: &mut impl Write) -> io::Resu
         sortable::time(ns, out)?;
     }
     if preempt_watched {
-        sortable::time(row.preempted_ns, out)?;
+        sortable::time(row.preempted_ns.unwrap_or_default(), out)?;
     }
     for ns in [row.min_ns, row.mean_ns, row.max_ns] {
         sortable::time(ns, out)?;

@@ -107,7 +107,7 @@ fn exit(
         sortable::time(ns, out)?;
     }
     if preempt_watched {
-        sortable::time(row.preempted_ns, out)?;
+        sortable::time(row.preempted_ns.unwrap_or_default(), out)?;
     }
     match row.guest_rip.0 {
         0 => number(0, UNKNOWN, out)?,

@@ -24,6 +24,7 @@ fn stat() -> StatReport {
         events: vec![event()],
         vms: vec![StatVm {
             host: None,
+            elapsed_ns: None,
             vm: HOSTILE.into(),
             vm_uuid: None,
             pid: 7,
@@ -36,6 +37,7 @@ fn stat() -> StatReport {
 fn report() -> ExitsReport {
     let row = ExitRow {
         host: None,
+        elapsed_ns: None,
         vm: Some(HOSTILE.into()),
         vm_uuid: Some(None),
         pid: Some(7),
@@ -59,7 +61,7 @@ fn report() -> ExitsReport {
         kernel_ns: 5_000_000,
         vmm_ns: 0,
         halted_ns: 0,
-        preempted_ns: 0,
+        preempted_ns: Some(0),
         min_ns: 900,
         mean_ns: 1_157,
         max_ns: 2_000,
@@ -102,6 +104,7 @@ fn report() -> ExitsReport {
         rows: vec![row],
         vcpus: vec![VcpuRow {
             host: None,
+            elapsed_ns: None,
             vm: HOSTILE.into(),
             vm_uuid: None,
             pid: 7,
@@ -112,7 +115,7 @@ fn report() -> ExitsReport {
             kernel_ns: 5_000_000,
             vmm_ns: 0,
             halted_ns: 0,
-            preempted_ns: 0,
+            preempted_ns: Some(0),
             open_ns: 0,
         }],
         vms_without_exits: None,
@@ -141,7 +144,7 @@ fn slow_exit() -> SlowExitRow {
         kernel_ns: 1_000_000,
         vmm_ns: 0,
         halted_ns: 2_000_000,
-        preempted_ns: 0,
+        preempted_ns: Some(0),
         idle_ns: 2_000_000,
     }
 }
@@ -243,7 +246,7 @@ fn columns_and_legends_have_only_what_was_recorded() {
     assert!(!html.contains(column) && !html.contains(entry));
     let exits = overview.exits.as_mut().expect("exits");
     exits.rows.preempt_watched = true;
-    exits.rows.vcpus[0].preempted_ns = 1;
+    exits.rows.vcpus[0].preempted_ns = Some(1);
     overview.timeline.tracks[0].parts_ns[4] = vec![0, 1];
     let html = page(&overview);
     assert_eq!(html.matches(column).count(), 2);

@@ -17,7 +17,7 @@ fn parts(row: &VcpuRow) -> [(TimePart, u64); 6] {
         (TimePart::Kernel, row.kernel_ns),
         (TimePart::Vmm, row.vmm_ns),
         (TimePart::Halted, row.halted_ns),
-        (TimePart::Preempted, row.preempted_ns),
+        (TimePart::Preempted, row.preempted_ns.unwrap_or_default()),
         (TimePart::Open, row.open_ns),
     ]
 }

@@ -121,6 +121,7 @@ mod tests {
     fn row(reason: &str, count: u64, total_ns: u64) -> ExitRow {
         ExitRow {
             host: None,
+            elapsed_ns: None,
             vm: Some("web".into()),
             vm_uuid: Some(None),
             pid: Some(7),
@@ -144,7 +145,7 @@ mod tests {
             kernel_ns: total_ns,
             vmm_ns: 0,
             halted_ns: 0,
-            preempted_ns: 0,
+            preempted_ns: Some(0),
             min_ns: 1,
             mean_ns: 1_500,
             max_ns: 2_000_000,
@@ -200,6 +201,7 @@ mod tests {
             ],
             vcpus: vec![VcpuRow {
                 host: None,
+                elapsed_ns: None,
                 vm: "web".into(),
                 vm_uuid: None,
                 pid: 7,
@@ -210,7 +212,7 @@ mod tests {
                 kernel_ns: 5_000_000,
                 vmm_ns: 0,
                 halted_ns: 0,
-                preempted_ns: 0,
+                preempted_ns: Some(0),
                 open_ns: 3_000,
             }],
             vms_without_exits: None,
@@ -294,9 +296,13 @@ mod tests {
     #[test]
     fn preempted_time_is_a_dash_unless_measured() {
         let cell = |preempt_watched: bool| {
+            let preempted_ns = preempt_watched.then_some(0);
             let report = ExitsReport {
                 preempt_watched,
-                rows: vec![row("io", 7, 1_000)],
+                rows: vec![ExitRow {
+                    preempted_ns,
+                    ..row("io", 7, 1_000)
+                }],
                 ..report(Loss::default())
             };
             let columns = ["preempted".to_owned()];

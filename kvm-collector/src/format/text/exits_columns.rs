@@ -65,7 +65,7 @@ const TIME: &str = "time";
 const PREEMPTED: &str = "preempted";
 
 /// The cell of a number that was not measured.
-const NOT_MEASURED: &str = "-";
+pub(super) const NOT_MEASURED: &str = "-";
 
 /// Columns that are shown only if they are requested by name.
 const ON_REQUEST: [&str; 4] = ["idle", "in-progress", "untimed", PREEMPTED];
@@ -84,7 +84,10 @@ fn all_columns(percentiles: &[f64]) -> Vec<NumberColumn> {
         NumberColumn::new("VMM", 7, |row| duration(row.vmm_ns)),
         NumberColumn::new("halted", 6, |row| duration(row.halted_ns)),
         NumberColumn::new("idle", 6, |row| duration(row.idle_ns)),
-        NumberColumn::new(PREEMPTED, 5, |row| duration(row.preempted_ns)),
+        NumberColumn::new(PREEMPTED, 5, |row| {
+            row.preempted_ns
+                .map_or_else(|| NOT_MEASURED.to_owned(), duration)
+        }),
         NumberColumn::new("min", 13, |row| duration(row.min_ns)),
         NumberColumn::new("mean", 4, |row| duration(row.mean_ns)),
         NumberColumn::new("max", 9, |row| duration(row.max_ns)),
@@ -114,18 +117,14 @@ pub fn exit_column_names(percentiles: &[f64]) -> Vec<String> {
     columns.map(|it| it.heading).collect()
 }
 
-/// Returns the columns of a table: the requested ones in the requested order, or the usual ones if none are requested.
-/// Preempted time has cells of `-` unless it was measured. Names are compared without regard to case. Unknown names are ignored: they were checked before.
+/// Returns the columns of a table: the requested ones in the requested order, each once, or the usual ones if none are requested.
+/// Preempted time is one of the usual ones if it was measured. Names are compared without regard to case. Unknown names are ignored: they were checked before.
 pub(super) fn number_columns(
     requested: &[String],
     percentiles: &[f64],
     preempt_watched: bool,
 ) -> Vec<NumberColumn> {
     let mut columns = all_columns(percentiles);
-    let preempted = columns.iter_mut().find(|it| it.heading == PREEMPTED);
-    if let Some(preempted) = preempted.filter(|_| !preempt_watched) {
-        preempted.cell = Box::new(|_| NOT_MEASURED.to_owned());
-    }
     if requested.is_empty() {
         columns.retain(|it| {
             !ON_REQUEST.contains(&it.heading.as_str())

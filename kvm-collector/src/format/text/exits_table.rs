@@ -18,7 +18,11 @@ fn name_columns(report: &ExitsReport) -> Vec<NameColumn> {
     let has = |field: fn(&ExitRow) -> bool| report.rows.iter().any(field);
     let mut columns: Vec<NameColumn> = Vec::new();
     if has(|row| row.host.is_some()) {
-        columns.push(("host", |row| row.host.clone().unwrap_or_default()));
+        columns.push(("host", |row| {
+            row.host
+                .as_ref()
+                .map_or_else(String::new, |it| it.label().to_owned())
+        }));
     }
     if has(|row| row.vm.is_some()) {
         columns.push(("VM", |row| {

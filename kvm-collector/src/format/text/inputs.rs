@@ -1,9 +1,15 @@
 //! The recordings of which a report is made, as text.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use super::{style::TextStyle, table::TextTable, wrap::write_sentence};
-use crate::{format::units::duration, view::ReportInput};
+use crate::{
+    format::{local_time, units::duration},
+    view::ReportInput,
+};
 
 /// Writes the recordings of a report, if there are several.
 ///
@@ -20,26 +26,34 @@ pub fn write_inputs(
     let mut table =
         TextTable::new(&["recording", "host", "start", "duration"], 0..3).keep_end(0..1);
     for input in inputs {
-        let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+        let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
+        let start = input.start.as_deref().and_then(local_time::of_utc);
         table.add_row([
             input.path.clone(),
-            or_unknown(&input.host),
-            or_unknown(&input.start),
+            or_unknown(input.host.clone()),
+            or_unknown(start),
             duration(input.elapsed_ns),
         ]);
     }
     if let Some(max_width) = style.max_width {
-        // The duration is that of the rates.
+        // Rates are those of the durations.
         table.fit_width(&[0, 1, 2, 0], max_width);
     }
     table.write(style, out)?;
-    let elapsed = inputs.iter().map(|it| it.elapsed_ns);
-    let elapsed_ns = elapsed.fold(0, u64::saturating_add);
-    let text = format!(
-        "sums of {} recordings; rates and shares are those of their summed duration, {}",
-        inputs.len(),
-        duration(elapsed_ns)
-    );
+    let hosts: BTreeSet<_> = inputs
+        .iter()
+        .map(|it| it.host.as_ref().ok_or(&it.path))
+        .collect();
+    let text = match hosts.len() {
+        1 => format!(
+            "sums of {} recordings; rates and shares are those of the time that they cover",
+            inputs.len()
+        ),
+        hosts => format!(
+            "sums of {} recordings of {hosts} hosts; rates and shares of a host are those of the time that its recordings cover, and rates of all hosts are the sums of their rates",
+            inputs.len()
+        ),
+    };
     writeln!(out)?;
     write_sentence(&text, style, out)?;
     writeln!(out)
@@ -68,12 +82,9 @@ mod tests {
         write_inputs(&inputs, TextStyle::default(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(
-            lines[1],
-            "  a.data     host-a  2026-11-25T13:17:08.000000000Z   2.000 s"
-        );
+        let start = local_time::of_utc("2026-11-25T13:17:08Z").unwrap();
+        assert_eq!(lines[1], format!("  a.data     host-a  {start}   2.000 s"));
         assert!(lines[2].contains('?'), "{text}");
-        assert!(text.contains("sums of 2 recordings"), "{text}");
-        assert!(text.contains("5.000 s"), "{text}");
+        assert!(text.contains("sums of 2 recordings of 2 hosts;"), "{text}");
     }
 }

@@ -82,7 +82,7 @@ pub fn write_slow_exit(
         ("kernel", row.kernel_ns),
         ("VMM", row.vmm_ns),
         ("halted", row.halted_ns),
-        ("preempted", row.preempted_ns),
+        ("preempted", row.preempted_ns.unwrap_or_default()),
     ];
     let parts: Vec<_> = parts
         .iter()

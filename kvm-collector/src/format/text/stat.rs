@@ -39,8 +39,8 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
     for vm in &report.vms {
         let host = vm
             .host
-            .as_deref()
-            .map(|host| format!("{}: ", as_text(host)));
+            .as_ref()
+            .map(|host| format!("{}: ", as_text(host.label())));
         let name = vm_name(&vm.vm, vm.pid, as_text);
         let title = format!("{}{name}", host.unwrap_or_default());
         writeln!(out)?;

@@ -1,6 +1,6 @@
 //! The table that shows where the time of each vCPU went.
 
-use super::{style::TextStyle, table::TextTable};
+use super::{exits_columns::NOT_MEASURED, style::TextStyle, table::TextTable};
 use crate::{
     format::{
         row_names::{as_text, counted_unit, vcpu_name, vm_name},
@@ -27,9 +27,10 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> TextTable {
     }
     header.push("in progress");
     let mut table = TextTable::new(&header, 0..2 + usize::from(has_hosts));
-    // The shares add up to less than 100 % if the vCPU was created later or had no exits for some time.
-    let share = |ns: u64| percent(ratio(ns, report.elapsed_ns));
     for row in &report.vcpus {
+        // The shares add up to less than 100 % if the vCPU was created later or had no exits for some time.
+        let elapsed_ns = row.elapsed_ns.unwrap_or(report.elapsed_ns);
+        let share = |ns: u64| percent(ratio(ns, elapsed_ns));
         let VcpuRow {
             guest_ns,
             kernel_ns,
@@ -39,7 +40,11 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> TextTable {
         } = *row;
         let mut cells = Vec::new();
         if has_hosts {
-            cells.push(row.host.clone().unwrap_or_default());
+            cells.push(
+                row.host
+                    .as_ref()
+                    .map_or_else(String::new, |it| it.label().to_owned()),
+            );
         }
         cells.extend([
             vm_name(&row.vm, row.pid, as_text),
@@ -48,7 +53,10 @@ pub(super) fn vcpu_table(report: &ExitsReport, style: TextStyle) -> TextTable {
         ]);
         cells.extend([guest_ns, kernel_ns, vmm_ns, halted_ns].map(share));
         if report.preempt_watched {
-            cells.push(share(row.preempted_ns));
+            cells.push(
+                row.preempted_ns
+                    .map_or_else(|| NOT_MEASURED.to_owned(), share),
+            );
         }
         cells.push(match row.open_ns {
             0 => String::new(),

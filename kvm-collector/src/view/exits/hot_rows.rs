@@ -26,7 +26,6 @@ struct Totals {
 /// Totals are per VM or vCPU, so that the exits of a large VM do not hide those of a small one.
 #[derive(Debug, Default)]
 pub(super) struct HotRowDetector {
-    elapsed_ns: u64,
     totals: BTreeMap<GroupKey, Totals>,
 }
 
@@ -36,14 +35,6 @@ fn totals_key(key: &GroupKey) -> GroupKey {
 }
 
 impl HotRowDetector {
-    /// Creates a detector for exits in an interval of `elapsed_ns`.
-    pub(super) fn new(elapsed_ns: u64) -> Self {
-        Self {
-            elapsed_ns,
-            ..Self::default()
-        }
-    }
-
     /// Adds a row to the totals. All rows must be added before [`HotRowDetector::is_hot`] is called.
     pub(super) fn add_row(&mut self, key: &GroupKey, count: u64, cost_ns: u64) {
         let totals = self.totals.entry(totals_key(key)).or_default();
@@ -51,8 +42,15 @@ impl HotRowDetector {
         totals.cost_ns = totals.cost_ns.saturating_add(cost_ns);
     }
 
-    /// Returns whether a row is hot. `vcpu_ns` is the time of its VM's vCPUs, or of its vCPU.
-    pub(super) fn is_hot(&self, key: &GroupKey, count: u64, cost_ns: u64, vcpu_ns: u64) -> bool {
+    /// Returns whether a row is hot. `elapsed_ns` is the time in which its exits were counted, and `vcpu_ns` that of its VM's
+    /// vCPUs, or of its vCPU.
+    pub(super) fn is_hot(
+        &self,
+        key: &GroupKey,
+        (count, cost_ns): (u64, u64),
+        elapsed_ns: u64,
+        vcpu_ns: u64,
+    ) -> bool {
         let totals = self
             .totals
             .get(&totals_key(key))
@@ -61,7 +59,7 @@ impl HotRowDetector {
         let is_large =
             |part: u64, total: u64| part > 0 && part.saturating_mul(MIN_PART_OF_TOTAL) >= total;
         (is_large(count, totals.count) || is_large(cost_ns, totals.cost_ns))
-            && cost_ns.saturating_mul(MIN_PART_OF_ELAPSED) >= self.elapsed_ns
+            && cost_ns.saturating_mul(MIN_PART_OF_ELAPSED) >= elapsed_ns
             && cost_ns.saturating_mul(MIN_PART_OF_VCPU_TIME) >= vcpu_ns
     }
 }
@@ -76,10 +74,13 @@ mod tests {
             tgid: Some(tgid),
             ..GroupKey::default()
         };
-        let mut detector = HotRowDetector::new(1_000_000_000);
+        const ELAPSED_NS: u64 = 1_000_000_000;
+        let mut detector = HotRowDetector::default();
         detector.add_row(&vm(1), 1000, 500_000_000);
         detector.add_row(&vm(2), 100, 10_000_000);
-        let is_hot = |tgid, count, cost_ns| detector.is_hot(&vm(tgid), count, cost_ns, 100_000_000);
+        let is_hot = |tgid, count, cost_ns| {
+            detector.is_hot(&vm(tgid), (count, cost_ns), ELAPSED_NS, 100_000_000)
+        };
         assert!(is_hot(1, 50, 1_000_000), "5 % of the exits");
         assert!(!is_hot(1, 49, 24_000_000), "less than 5 % of both");
         assert!(is_hot(1, 1, 25_000_000), "5 % of the time");
@@ -87,7 +88,7 @@ mod tests {
         assert!(!is_hot(2, 50, 999_999), "less than 1 ms per second");
         assert!(!is_hot(3, 0, 0));
         assert!(is_hot(3, u64::MAX, u64::MAX));
-        let of_vcpus = |vcpu_ns| detector.is_hot(&vm(2), 50, 1_000_000, vcpu_ns);
+        let of_vcpus = |vcpu_ns| detector.is_hot(&vm(2), (50, 1_000_000), ELAPSED_NS, vcpu_ns);
         assert!(of_vcpus(100_000_000), "1 % of the time of its vCPUs");
         assert!(!of_vcpus(100_000_001), "less");
     }

@@ -1,7 +1,10 @@
 //! Names of hosts and VMs in rows.
 
 use super::{groups::GroupKey, merged::MergedExits};
-use crate::model::{VmName, pid_of};
+use crate::{
+    model::{VmName, pid_of},
+    view::RecordedHost,
+};
 
 /// Looks up the names of hosts and VMs in the `exits` view.
 #[derive(Clone, Copy)]
@@ -15,8 +18,8 @@ use crate::model::{VmName, pid_of};
 pub enum RowLabels<'a> {
     /// All exits are of one host. The groups have the ids of VMs.
     OneHost {
-        /// The name of the host, if rows are to have it.
-        host: Option<&'a str>,
+        /// The host, if rows are to have it.
+        host: Option<&'a RecordedHost>,
         /// Returns the name of a VM by its id.
         vm_name: &'a dyn Fn(u32) -> VmName,
     },
@@ -34,18 +37,34 @@ impl RowLabels<'_> {
     }
 
     /// Returns the host of a row, if the row has one.
-    pub(super) fn host(&self, key: &GroupKey) -> Option<String> {
+    pub(super) fn host(&self, key: &GroupKey) -> Option<RecordedHost> {
         match self {
-            Self::OneHost { host, .. } => host.map(str::to_owned),
-            Self::Merged(merged) => key.host.map(|host| merged.host_name(host).to_owned()),
+            Self::OneHost { host, .. } => host.cloned(),
+            Self::Merged(merged) => key.host.and_then(|host| merged.host(host)).cloned(),
         }
     }
 
     /// Returns the host of a VM, if there is more than one host.
-    pub(super) fn host_of_vm(&self, id: u32) -> Option<String> {
+    pub(super) fn host_of_vm(&self, id: u32) -> Option<RecordedHost> {
         match self {
-            Self::OneHost { host, .. } => host.map(str::to_owned),
-            Self::Merged(merged) => merged.host_of_vm(id).map(str::to_owned),
+            Self::OneHost { host, .. } => host.cloned(),
+            Self::Merged(merged) => merged.host_of_vm(id).cloned(),
+        }
+    }
+
+    /// Returns how long the host of a row was recorded; `None` if the row is not about one of several recordings' hosts.
+    pub(super) fn elapsed_ns(&self, key: &GroupKey) -> Option<u64> {
+        match self {
+            Self::OneHost { .. } => None,
+            Self::Merged(merged) => merged.elapsed_ns(key),
+        }
+    }
+
+    /// Returns whether the preempted time of a row was measured. `is_watched` tells whether any was.
+    pub(super) fn has_preempted(&self, key: &GroupKey, is_watched: bool) -> bool {
+        match self {
+            Self::OneHost { .. } => is_watched,
+            Self::Merged(merged) => merged.has_preempted(key),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::model::{
     capacity::{MAX_MERGED_ROWS, MAX_MERGED_VCPUS},
     pid_of,
 };
+use crate::view::{RecordedHost, RecordedTimes};
 
 /// Sums of the exits of several recordings.
 ///
@@ -19,9 +20,21 @@ use crate::model::{
 pub struct MergedExits {
     groups: ExitGroups,
     is_by_host: bool,
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
     vms: Vec<Vm>,
     vm_indices: HashMap<Vm, u32>,
+    /// By index of the VM: whether a recording has its preempted time.
+    vms_with_preempted: Vec<bool>,
+}
+
+/// A host.
+#[derive(Debug)]
+struct Host {
+    id: RecordedHost,
+    /// Whether a recording of it has preempted time.
+    has_preempted: bool,
+    /// How long it was recorded, in ns.
+    elapsed_ns: u64,
 }
 
 /// A VM. The VMs in several recordings of a host are the same if their process ids, names and UUIDs are.
@@ -51,23 +64,29 @@ impl MergedExits {
         }
     }
 
-    /// Adds the exits of a recording of a host. `vm_name` returns the name of a VM of the recording, and
-    /// `cause_kind` the number to use for one of its kinds of causes.
+    /// Adds the exits of a recording of a host. `has_preempted` tells whether they have preempted time. `vm_name` returns the name
+    /// of a VM of the recording, and `cause_kind` the number to use for one of its kinds of causes.
     ///
     /// # Errors
     /// [`TooManyRows`] if the limit is exceeded.
     pub fn add(
         &mut self,
-        host: &str,
+        host: &RecordedHost,
+        has_preempted: bool,
         groups: &ExitGroups,
         vm_name: &dyn Fn(u32) -> VmName,
         cause_kind: impl Fn(u32) -> u32,
     ) -> Result<(), TooManyRows> {
-        let known_host = self.hosts.iter().position(|it| it == host);
+        let known_host = self.hosts.iter().position(|it| it.id == *host);
         let host_index = known_host.unwrap_or_else(|| {
-            self.hosts.push(host.to_owned());
+            self.hosts.push(Host {
+                id: host.clone(),
+                has_preempted: false,
+                elapsed_ns: 0,
+            });
             self.hosts.len() - 1
         });
+        self.hosts[host_index].has_preempted |= has_preempted;
         let host = u32::try_from(host_index).map_err(|_| TooManyRows)?;
         // All VMs of the recording get their ids first: groups and vCPUs have the same VMs.
         let vms = groups.iter().filter_map(|(key, _)| key.tgid);
@@ -81,6 +100,9 @@ impl MergedExits {
                     name: vm_name(tgid),
                 })?);
             }
+        }
+        for id in ids.values() {
+            self.vms_with_preempted[*id as usize] |= has_preempted;
         }
         let vm_id = |tgid: u32| ids.get(&tgid).copied().unwrap_or_default();
         let is_by_host = self.is_by_host;
@@ -114,6 +136,7 @@ impl MergedExits {
         }
         let index = u32::try_from(self.vms.len()).map_err(|_| TooManyRows)?;
         self.vms.push(vm.clone());
+        self.vms_with_preempted.push(false);
         self.vm_indices.insert(vm, index);
         Ok(index)
     }
@@ -128,15 +151,40 @@ impl MergedExits {
         self.is_by_host
     }
 
-    pub(super) fn host_name(&self, host: u32) -> &str {
-        let host = self.hosts.get(host as usize);
-        host.map_or("", String::as_str)
+    /// Sets how long each host was recorded.
+    pub fn set_times(&mut self, times: &RecordedTimes) {
+        for host in &mut self.hosts {
+            host.elapsed_ns = times.of_host(&host.id);
+        }
+    }
+
+    pub(super) fn host(&self, host: u32) -> Option<&RecordedHost> {
+        Some(&self.hosts.get(host as usize)?.id)
     }
 
     /// Returns the host of a VM, if there is more than one host.
-    pub(super) fn host_of_vm(&self, vm: u32) -> Option<&str> {
+    pub(super) fn host_of_vm(&self, vm: u32) -> Option<&RecordedHost> {
         let vm = self.vms.get(vm as usize).filter(|_| self.hosts.len() > 1)?;
-        Some(self.host_name(vm.host))
+        self.host(vm.host)
+    }
+
+    /// Returns the host that a row is about; `None` if it is about all.
+    fn host_of(&self, key: &GroupKey) -> Option<&Host> {
+        let of_vm = || Some(self.vms.get(key.tgid? as usize)?.host);
+        self.hosts.get(key.host.or_else(of_vm)? as usize)
+    }
+
+    /// Returns how long the host of a row was recorded; `None` if the row is about all hosts.
+    pub(super) fn elapsed_ns(&self, key: &GroupKey) -> Option<u64> {
+        Some(self.host_of(key)?.elapsed_ns)
+    }
+
+    /// Returns whether a recording has the preempted time of a row.
+    pub(super) fn has_preempted(&self, key: &GroupKey) -> bool {
+        let of_vm = || self.vms_with_preempted.get(key.tgid? as usize).copied();
+        let of_host = || Some(self.host_of(key)?.has_preempted);
+        let of_all = || self.hosts.iter().any(|it| it.has_preempted);
+        of_vm().or_else(of_host).unwrap_or_else(of_all)
     }
 
     /// Returns the name and the process id of a VM.
@@ -151,7 +199,10 @@ mod tests {
     use kvm_ebpf_common::Key;
 
     use super::*;
-    use crate::model::{ExitTotals, MinMax, ThreadExits};
+    use crate::{
+        model::{ExitTotals, MinMax, ThreadExits},
+        view::RecordedTime,
+    };
 
     fn groups(tgid: u32, by: &[GroupBy]) -> ExitGroups {
         let mut groups = ExitGroups::new(by, None);
@@ -182,14 +233,15 @@ mod tests {
             ("a", 8, "web"),
         ] {
             let vm_name = |_: u32| VmName::from(name);
-            let result = merged.add(host, &groups(tgid, &by), &vm_name, |kind| kind);
+            let (host, groups) = (RecordedHost::Named(host.to_owned()), groups(tgid, &by));
+            let result = merged.add(&host, false, &groups, &vm_name, |kind| kind);
             assert_eq!(result, Ok(()));
         }
         let rows: Vec<_> = merged
             .groups()
             .iter()
             .map(|(key, group)| {
-                let host = merged.host_name(key.host.unwrap());
+                let host = merged.host(key.host.unwrap()).unwrap().label();
                 let (name, pid) = merged.vm(key.tgid.unwrap());
                 (host, name.name, pid, group.totals.count)
             })
@@ -204,5 +256,39 @@ mod tests {
             ]
         );
         assert_eq!(merged.groups().vcpus().count(), 4);
+    }
+
+    #[test]
+    fn rows_have_the_time_and_the_preempted_time_of_their_host() {
+        let by = [GroupBy::Vm, GroupBy::Reason];
+        let host = |name: &str| RecordedHost::Named(name.to_owned());
+        let (a, b) = (host("a"), host("b"));
+        let mut merged = MergedExits::new(&by, None, true);
+        for (host, tgid, has_preempted) in [(&a, 7, true), (&a, 8, false), (&b, 7, false)] {
+            let (groups, name) = (groups(tgid, &by), |_: u32| VmName::from("web"));
+            let result = merged.add(host, has_preempted, &groups, &name, |kind| kind);
+            assert_eq!(result, Ok(()));
+        }
+        let mut times = RecordedTimes::default();
+        times.add(&a, RecordedTime::Length(5));
+        times.add(&b, RecordedTime::Length(9));
+        merged.set_times(&times);
+        let of_rows: Vec<_> = merged
+            .groups()
+            .iter()
+            .map(|(key, _)| (merged.elapsed_ns(key), merged.has_preempted(key)))
+            .collect();
+        assert_eq!(
+            of_rows,
+            [(Some(5), true), (Some(5), false), (Some(9), false)]
+        );
+        let of_host = |host| GroupKey {
+            host: Some(host),
+            ..GroupKey::default()
+        };
+        assert!(merged.has_preempted(&of_host(0)) && !merged.has_preempted(&of_host(1)));
+        let all = GroupKey::default();
+        assert!(merged.has_preempted(&all));
+        assert_eq!(merged.elapsed_ns(&all), None);
     }
 }

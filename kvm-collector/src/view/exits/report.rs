@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     advice::AdviceFinder,
-    groups::ExitGroups,
+    groups::{ExitGroups, GroupKey},
     hot_rows::HotRowDetector,
     labels::RowLabels,
     names::KeyNames,
@@ -92,8 +92,10 @@ impl ExitsReport {
         let mut all = ExitTotals::default();
         let mut all_idle_ns = 0;
         let elapsed_ns = end_ns.saturating_sub(start_ns);
-        let mut hot_rows = HotRowDetector::new(elapsed_ns);
-        let vcpu_time = VcpuTime::new(groups, elapsed_ns, names);
+        // Exits of one of several recordings' hosts were counted in the time of that host.
+        let elapsed_of = |key: &GroupKey| labels.elapsed_ns(key).unwrap_or(elapsed_ns);
+        let mut hot_rows = HotRowDetector::default();
+        let vcpu_time = VcpuTime::new(groups, elapsed_of, names);
         let mut advice = AdviceFinder::default();
         for (key, group) in groups.iter() {
             let totals = &group.totals;
@@ -110,7 +112,10 @@ impl ExitsReport {
             .map(|(key, group)| {
                 let mut row = exit_row(key, group, (&all, all_idle_ns), options, names, labels);
                 let cost_ns = row.total_ns.saturating_sub(row.idle_ns);
-                let is_hot = || hot_rows.is_hot(key, row.count, cost_ns, vcpu_time.of(key));
+                let is_hot = || {
+                    let cost = (row.count, cost_ns);
+                    hot_rows.is_hot(key, cost, elapsed_of(key), vcpu_time.of(key))
+                };
                 if options.advice && is_hot() {
                     (row.advice, row.evidence) = advice.find(key, names, &vcpu_time);
                 }
@@ -141,7 +146,7 @@ impl ExitsReport {
             untimed: all.untimed,
             row_count,
             rows,
-            vcpus: vcpu_rows(groups, labels),
+            vcpus: vcpu_rows(groups, labels, options.preempt_watched),
             vms_without_exits: None,
             preempt_watched: options.preempt_watched,
             open: all.open,

@@ -14,14 +14,18 @@ use super::{
 use crate::{
     knowledge::advice::Advice,
     model::{ExitTotals, MinMax, VmUuid},
+    view::RecordedHost,
 };
 
 /// Exits of one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExitRow {
-    /// Name of the host; only if grouped by host.
+    /// The host; only if grouped by host.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub host: Option<RecordedHost>,
+    /// How long the host was recorded, in ns; only if grouped by host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_ns: Option<u64>,
     /// Name of the VM; only if grouped by VM. If the name is not known, program and PID of the VMM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
@@ -88,8 +92,8 @@ pub struct ExitRow {
     pub vmm_ns: u64,
     /// Part of `total_ns` during which the vCPU was halted in the kernel.
     pub halted_ns: u64,
-    /// Part of `total_ns` during which the thread was runnable, but not running; 0 unless measured.
-    pub preempted_ns: u64,
+    /// Part of `total_ns` during which the thread was runnable, but not running; `None` unless measured.
+    pub preempted_ns: Option<u64>,
     /// Shortest duration.
     pub min_ns: u64,
     /// Mean duration.
@@ -146,8 +150,11 @@ pub(super) fn exit_row(
     let idle_ns = group.idle_ns;
     let vm = key.tgid.map(|vm| labels.vm_name(vm));
     let MinMax { min_ns, max_ns } = totals.extremes;
+    let host = labels.host(key);
+    let has_preempted = labels.has_preempted(key, options.preempt_watched);
     ExitRow {
-        host: labels.host(key),
+        elapsed_ns: host.as_ref().and_then(|_| labels.elapsed_ns(key)),
+        host,
         vm_uuid: vm.as_ref().map(|vm| vm.uuid),
         vm: vm.map(|vm| vm.name),
         pid: key.tgid.map(|vm| labels.pid(vm)),
@@ -180,7 +187,7 @@ pub(super) fn exit_row(
         kernel_ns: totals.kernel_ns(),
         vmm_ns: totals.vmm_ns,
         halted_ns: totals.halted_ns,
-        preempted_ns: totals.preempted_ns,
+        preempted_ns: has_preempted.then_some(totals.preempted_ns),
         min_ns: if min_ns == u64::MAX { 0 } else { min_ns },
         mean_ns: totals.mean_ns(),
         max_ns,

@@ -49,14 +49,14 @@ pub struct SlowExitRow {
     pub vmm_ns: u64,
     /// Part of the duration during which the vCPU was halted.
     pub halted_ns: u64,
-    /// Part of the duration during which the thread was runnable, but not running; 0 unless measured.
-    pub preempted_ns: u64,
+    /// Part of the duration during which the thread was runnable, but not running; `None` unless measured.
+    pub preempted_ns: Option<u64>,
     /// The idle part of the duration: halted, or in the VMM because of a halt.
     pub idle_ns: u64,
 }
 
 impl SlowExitRow {
-    /// Creates a row from a record of the eBPF programs.
+    /// Creates a row from a record of the eBPF programs, which measured preempted time.
     #[must_use]
     pub fn from_record(
         exit: &SlowExit,
@@ -85,17 +85,20 @@ impl SlowExitRow {
             kernel_ns: exit.span.total_ns.saturating_sub(elsewhere_ns),
             vmm_ns: parts.vmm_ns,
             halted_ns: parts.halted_ns,
-            preempted_ns: parts.preempted_ns,
+            preempted_ns: Some(parts.preempted_ns),
             idle_ns: idle_ns(parts.halted_ns, parts.vmm_ns, || {
                 names.is_halt(exit.span.key)
             }),
         }
     }
 
-    /// Returns the end of the exit, in ns of the clock of the events.
+    /// Leaves out the preempted time, if it was not measured.
     #[must_use]
-    pub fn end_ns(&self) -> u64 {
-        self.time_ns.saturating_add(self.duration_ns)
+    pub fn with_preempted(self, is_measured: bool) -> Self {
+        Self {
+            preempted_ns: self.preempted_ns.filter(|_| is_measured),
+            ..self
+        }
     }
 
     /// Returns the exit reason, or the label of the counted event.

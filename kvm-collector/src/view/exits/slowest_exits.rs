@@ -98,7 +98,7 @@ mod tests {
         let rows = slowest.rows(&names, &|tgid| format!("vm-{tgid}").into());
         let rows: Vec<_> = rows
             .iter()
-            .map(|it| (it.end_ns(), it.duration_ns, it.pid))
+            .map(|it| (it.time_ns + it.duration_ns, it.duration_ns, it.pid))
             .collect();
         assert_eq!(rows, [(10_003, 300, 7), (10_006, 200, 7), (10_001, 100, 7)]);
         assert!(slowest.exits.capacity() <= 3);

@@ -23,10 +23,15 @@ fn key_of(tgid: Option<u32>, vcpu: Option<(u32, u32)>) -> GroupKey {
 }
 
 impl VcpuTime {
-    /// Adds up the time of the vCPUs in an interval of `elapsed_ns`.
-    pub(super) fn new(groups: &ExitGroups, elapsed_ns: u64, names: &KeyNames<'_>) -> Self {
+    /// Adds up the time of the vCPUs. `elapsed_ns` returns the time in which the exits of a VM were counted.
+    pub(super) fn new(
+        groups: &ExitGroups,
+        elapsed_ns: impl Fn(&GroupKey) -> u64,
+        names: &KeyNames<'_>,
+    ) -> Self {
         let mut time = Self::default();
         for (id, totals) in groups.vcpus() {
+            let elapsed_ns = elapsed_ns(&key_of(Some(id.tgid), None));
             // A vCPU may exist for a part of the interval. Counted events do not cover the time of a vCPU.
             let vcpu_ns = match names.counted_event {
                 Some(_) => elapsed_ns,

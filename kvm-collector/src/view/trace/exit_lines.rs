@@ -10,7 +10,7 @@ use std::{
 use super::{ItemNames, TraceLines, exit_buffer::ExitBuffer};
 use crate::{
     model::{
-        Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState, VmName,
+        Event, Exit, ExitEnd, Loss, Segment, StreamItem, VcpuState,
         capacity::{MAX_EXIT_TEXT_BYTES, MAX_THREADS},
     },
     outside_text::OutsideText,
@@ -130,12 +130,6 @@ impl ExitLines {
         self.shorter
     }
 
-    /// Returns whether the lines have the names of VMs.
-    #[must_use]
-    pub fn needs_vm_names(&self) -> bool {
-        self.options.per_exit && self.options.json
-    }
-
     /// Updates the difference between the date and the clock of the events, in ns.
     pub fn set_wall_offset(&mut self, offset_ns: u64) {
         self.records.set_wall_offset(offset_ns);
@@ -169,6 +163,7 @@ impl ExitLines {
             self.write_ended(names, lines, out)?;
             if let StreamItem::ThreadEnd { tid } = item {
                 self.release(*tid);
+                lines.remove_thread(*tid);
             }
             return Ok(());
         };
@@ -177,12 +172,12 @@ impl ExitLines {
         };
         let is_exit = Some(event.slot) == self.exit_slot;
         if !is_exit && is_shown {
-            self.add_event(event, format, names.comm, lines)?;
+            self.add_event(event, format, names, lines)?;
         }
         self.replay.add_item(item);
         self.write_ended(names, lines, out)?;
         if is_exit {
-            self.start_exit(event, is_shown, format, names.comm, lines)?;
+            self.start_exit(event, is_shown, format, names, lines)?;
         }
         Ok(())
     }
@@ -216,7 +211,8 @@ impl ExitLines {
         // Exits that are still in progress are not written, so no name is needed.
         let names = ItemNames {
             comm: "",
-            vm_name: &|_| VmName::default(),
+            vcpu: None,
+            vm_name: &|_| None,
         };
         self.write_ended(names, lines, out)
     }
@@ -227,7 +223,7 @@ impl ExitLines {
         event: &Event<'_>,
         is_shown: bool,
         format: &Format,
-        comm: &str,
+        names: ItemNames<'_>,
         lines: &mut TraceLines,
     ) -> io::Result<()> {
         self.release(event.tid);
@@ -239,11 +235,11 @@ impl ExitLines {
         buffer.exit_ns = event.time_ns;
         buffer.events = 1;
         if !self.options.per_exit {
-            lines.append_line(event, format, comm, &mut buffer.text)?;
+            lines.append_line(event, format, names, &mut buffer.text)?;
         } else if self.options.json {
-            buffer.prefix.extend_from_slice(comm.as_bytes());
+            buffer.prefix.extend_from_slice(names.comm.as_bytes());
         } else {
-            lines.append_prefix(event, "exit", comm, &mut buffer.prefix)?;
+            lines.append_prefix(event, "exit", names.comm, &mut buffer.prefix)?;
         }
         self.text_bytes += buffer.text.len();
         self.threads.insert(event.tid, buffer);
@@ -267,7 +263,7 @@ impl ExitLines {
         &mut self,
         event: &Event<'_>,
         format: &Format,
-        comm: &str,
+        names: ItemNames<'_>,
         lines: &mut TraceLines,
     ) -> io::Result<()> {
         let tid = event.subject.map_or(event.tid, |it| it.tid);
@@ -284,7 +280,7 @@ impl ExitLines {
         buffer.events += 1;
         let before = buffer.text.len();
         if !self.options.per_exit {
-            lines.append_line(event, format, comm, &mut buffer.text)?;
+            lines.append_line(event, format, names, &mut buffer.text)?;
         } else if !is_entry {
             buffer.append_event(event, format, self.options.json)?;
         }
@@ -349,9 +345,9 @@ impl ExitLines {
         }
         lines.add_printed(1);
         if self.options.json {
-            let vm = (names.vm_name)(segment.vcpu_id.tgid);
+            let vm = lines.vm_name(segment.vcpu_id.tgid, names);
             let comm = String::from_utf8_lossy(&buffer.prefix);
-            let record = self.records.record(segment, exit, &comm, &vm);
+            let record = self.records.record(segment, exit, &comm, vm);
             return buffer.write_json(&record, out);
         }
         let (reason, _) = self.records.names().of_exit(exit);
@@ -420,7 +416,8 @@ mod tests {
         let mut exits = ExitLines::new(&formats, options, origin).unwrap();
         let names = ItemNames {
             comm: "vcpu",
-            vm_name: &|_| "web-1".into(),
+            vcpu: Some(0),
+            vm_name: &|_| Some("web-1".into()),
         };
         let mut lines = TraceLines::new(3, TraceFormat::Kernel, TraceClock::Mono, false);
         let mut out = Vec::new();

@@ -8,25 +8,46 @@ use serde::{
 };
 
 use crate::{
-    model::Event,
+    model::{Event, pid_of},
     tracefs::{Field, FieldKind, Format},
+    view::{ReportOrigin, vm_cache::NamedVm},
 };
 
-/// Appends an event as a JSON object.
+/// What an event is shown with: its host, VM, vCPU and thread.
+pub(super) struct EventLabels<'a> {
+    pub(super) origin: &'a ReportOrigin,
+    pub(super) vm: &'a NamedVm,
+    pub(super) vcpu: Option<u32>,
+    pub(super) comm: &'a str,
+}
+
+/// Appends an event as a JSON object. Its members have the names and the order of the columns of `convert`.
 pub(super) fn append_event_json(
     event: &Event<'_>,
     format: &Format,
-    comm: &str,
+    labels: &EventLabels<'_>,
     name: &RefCell<Vec<u8>>,
     line: &mut Vec<u8>,
 ) -> io::Result<()> {
+    let EventLabels {
+        origin,
+        vm,
+        vcpu,
+        comm,
+    } = labels;
     let mut json = serde_json::Serializer::new(line);
     let mut object = json.serialize_map(None)?;
     object.serialize_entry("time_ns", &event.time_ns)?;
+    object.serialize_entry("time", &origin.utc_time(event.time_ns))?;
+    object.serialize_entry("host", &origin.host)?;
+    object.serialize_entry("boot_id", &origin.boot_id)?;
     object.serialize_entry("cpu", &event.cpu)?;
-    object.serialize_entry("pid", &event.tgid)?;
+    object.serialize_entry("pid", &pid_of(event.tgid))?;
     object.serialize_entry("tid", &event.tid)?;
     object.serialize_entry("comm", comm)?;
+    object.serialize_entry("vm", &vm.name.name)?;
+    object.serialize_entry("vm_uuid", &vm.uuid_text)?;
+    object.serialize_entry("vcpu", vcpu)?;
     object.serialize_entry("system", &format.system)?;
     object.serialize_entry("event", format.full_name())?;
     object.serialize_entry(

@@ -14,6 +14,8 @@ use crate::model::VmName;
 pub struct ItemNames<'a> {
     /// The name of the thread in which the event happened; empty for other items.
     pub comm: &'a str,
-    /// Returns the name of a VM by its process.
-    pub vm_name: &'a dyn Fn(u32) -> VmName,
+    /// The index of the vCPU that the event concerns, if it is known.
+    pub vcpu: Option<u32>,
+    /// Returns the name of a VM by its process, if it is known.
+    pub vm_name: &'a dyn Fn(u32) -> Option<VmName>,
 }

@@ -6,11 +6,15 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{columns, fields_json::append_event_json};
+use super::{
+    ItemNames, columns,
+    fields_json::{EventLabels, append_event_json},
+};
 use crate::{
-    model::{Event, EventCount},
+    model::{Event, EventCount, VmName},
     outside_text::{OutsideText, escape_end},
     tracefs::{EventName, Format},
+    view::{ReportOrigin, SelectedBy, VmCache},
 };
 
 /// The format of events.
@@ -47,6 +51,9 @@ pub struct TraceLines {
     line: Vec<u8>,
     /// Buffer for the name of a value.
     name: RefCell<Vec<u8>>,
+    /// The host of the events, for JSON.
+    origin: ReportOrigin,
+    vms: VmCache,
     /// Time of the previous line.
     last_ns: Option<u64>,
     printed: u64,
@@ -65,9 +72,33 @@ impl TraceLines {
             last_ns: None,
             line: Vec::with_capacity(512),
             name: RefCell::new(Vec::with_capacity(64)),
+            origin: ReportOrigin::new(SelectedBy::default()),
+            vms: VmCache::default(),
             printed: 0,
             reported_lost: vec![0; events],
         }
+    }
+
+    /// Sets the host and the date of the events, which JSON shows.
+    #[must_use]
+    pub fn with_origin(self, origin: ReportOrigin) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Returns whether the lines are JSON, which has the VM and the vCPU of each event.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.format == TraceFormat::Json
+    }
+
+    /// Returns the name of the VM of a process.
+    pub(super) fn vm_name(&mut self, tgid: u32, names: ItemNames<'_>) -> &VmName {
+        &self.vms.find(tgid, names.vm_name).name
+    }
+
+    /// Removes what is known of a thread that has ended.
+    pub fn remove_thread(&mut self, tid: u32) {
+        self.vms.remove_thread(tid);
     }
 
     /// Returns the number of lines that were written.
@@ -76,9 +107,10 @@ impl TraceLines {
         self.printed
     }
 
-    /// Updates the offset of the wall clock, which may have been set meanwhile. It has no effect with
-    /// other clocks.
+    /// Updates the offset of the wall clock, which may have been set meanwhile. Text with another clock does not
+    /// show it.
     pub fn set_wall_offset(&mut self, new_ns: u64) {
+        self.origin.wall_offset_ns = Some(new_ns);
         if let TraceClock::Wall { offset_ns } = &mut self.clock {
             *offset_ns = new_ns;
         }
@@ -89,7 +121,7 @@ impl TraceLines {
         self.printed += lines;
     }
 
-    /// Writes one event. `comm` is the name of its thread.
+    /// Writes one event.
     ///
     /// # Errors
     /// When writing fails.
@@ -97,7 +129,7 @@ impl TraceLines {
         &mut self,
         event: &Event<'_>,
         formats: &[Format],
-        comm: &str,
+        names: ItemNames<'_>,
         out: &mut impl Write,
     ) -> io::Result<()> {
         let Some(format) = formats.get(event.slot) else {
@@ -105,7 +137,7 @@ impl TraceLines {
         };
         let mut line = std::mem::take(&mut self.line);
         line.clear();
-        self.append_line(event, format, comm, &mut line)?;
+        self.append_line(event, format, names, &mut line)?;
         self.printed += 1;
         out.write_all(&line)?;
         self.line = line;
@@ -117,11 +149,22 @@ impl TraceLines {
         &mut self,
         event: &Event<'_>,
         format: &Format,
-        comm: &str,
+        names: ItemNames<'_>,
         line: &mut Vec<u8>,
     ) -> io::Result<()> {
+        let comm = names.comm;
         match self.format {
-            TraceFormat::Json => append_event_json(event, format, comm, &self.name, line)?,
+            TraceFormat::Json => {
+                // An event of another system belongs to the VM of the vCPU thread that it concerns.
+                let vm_tgid = event.subject.map_or(event.tgid, |it| it.tgid);
+                let labels = EventLabels {
+                    origin: &self.origin,
+                    vm: self.vms.find(vm_tgid, names.vm_name),
+                    vcpu: names.vcpu,
+                    comm,
+                };
+                append_event_json(event, format, &labels, &self.name, line)?;
+            }
             TraceFormat::Kernel => {
                 self.append_prefix(event, &format.name, comm, line)?;
                 let start = line.len();
@@ -261,6 +304,7 @@ fn color_of(event: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{next_process_id, pid_of};
 
     const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
 
@@ -274,17 +318,27 @@ mod tests {
         let event = Event {
             time_ns: 12_345_678_901,
             cpu: 1,
-            tgid: 7,
+            tgid: next_process_id(7),
             tid: 8,
             subject: None,
             slot: 0,
             sample_weight: 0,
             raw: &raw,
         };
-        let mut lines = TraceLines::new(1, format, clock, false);
+        let origin = ReportOrigin {
+            host: Some("host1".into()),
+            wall_offset_ns: Some(1_795_612_627_613_208_100),
+            ..ReportOrigin::new(SelectedBy::default())
+        };
+        let mut lines = TraceLines::new(1, format, clock, false).with_origin(origin);
+        let names = ItemNames {
+            comm: "CPU 3/KVM",
+            vcpu: Some(3),
+            vm_name: &|tgid| (pid_of(tgid) == 7).then(|| "web-1".into()),
+        };
         let mut out = Vec::new();
         lines
-            .write_event(&event, &formats, "CPU 3/KVM", &mut out)
+            .write_event(&event, &formats, names, &mut out)
             .unwrap();
         assert_eq!(lines.printed(), 1);
         String::from_utf8(out).unwrap()
@@ -332,6 +386,10 @@ mod tests {
         assert_eq!(json["fields"]["exit_reason"]["name"], "npf");
         assert_eq!(json["fields"]["vcpu_id"], 3);
         assert_eq!(json["time_ns"], 12_345_678_901u64);
+        assert_eq!(json["time"], "2026-11-25T13:17:19.958887001Z");
+        assert_eq!([&json["host"], &json["vm"]], ["host1", "web-1"]);
+        assert_eq!([&json["pid"], &json["vcpu"]], [7, 3]);
+        assert!(json["vm_uuid"].is_null() && json["boot_id"].is_null());
     }
 
     #[test]
