@@ -11,8 +11,8 @@ use kvm_collector::{
     },
     tracefs::{EventName, Format, ReasonNames},
     view::{
-        Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames, SortKey,
-        StatReport,
+        Baseline, DiffReport, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames,
+        MAX_BASELINE_FILE_BYTES, SortKey, StatReport,
     },
 };
 use kvm_ebpf_common::{CauseTable, Key, VCPU_UNKNOWN};
@@ -187,7 +187,7 @@ fn exits_reports() -> [ExitsReport; 2] {
 
 fn diff_report(report: &ExitsReport) -> DiffReport {
     let json = serde_json::to_vec(report).expect("JSON");
-    let baseline = Baseline::read(&json[..]).expect("our own report");
+    let baseline = Baseline::read(&json[..], MAX_BASELINE_FILE_BYTES).expect("our own report");
     DiffReport::compare(report, &baseline, None, None)
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, Read},
+    mem,
     path::Path,
 };
 
@@ -52,36 +53,40 @@ pub fn read_last_line(
     max_bytes: u64,
 ) -> io::Result<Option<LastLine>> {
     let mut source = source.take(max_bytes.saturating_add(1));
-    let mut last = None;
+    // An endless stream can have millions of lines, so both buffers are reused.
+    let (mut text, mut last) = (Vec::new(), Vec::new());
+    let mut last_number = None;
     for number in 1.. {
-        let Some(text) = read_line(&mut source, number, max_line_bytes)? else {
+        text.clear();
+        if !read_line(&mut source, number, max_line_bytes, &mut text)? {
             break;
-        };
+        }
         if !text.trim_ascii().is_empty() {
-            last = Some(LastLine { number, text });
+            mem::swap(&mut text, &mut last);
+            last_number = Some(number);
         }
     }
-    match source.limit() {
-        0 => Err(too_large("it", max_bytes)),
-        _ => Ok(last),
+    if source.limit() == 0 {
+        return Err(too_large("it", max_bytes));
     }
+    Ok(last_number.map(|number| LastLine { number, text: last }))
 }
 
-/// Reads a line with its end; `None` at the end of the file. Stops at the first part that is not text, because a device has no
-/// end.
+/// Appends a line with its end to `line`. Returns false at the end of the file. Stops at the first part that is not text, because
+/// a device has no end.
 fn read_line(
     source: &mut impl BufRead,
     number: usize,
     max_bytes: u64,
-) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
+    line: &mut Vec<u8>,
+) -> io::Result<bool> {
     loop {
         let part = match source.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result?,
         };
         if part.is_empty() {
-            return Ok((!line.is_empty()).then_some(line));
+            return Ok(!line.is_empty());
         }
         let end = part.iter().position(|&it| it == b'\n');
         let part = end.map_or(part, |end| &part[..=end]);
@@ -100,7 +105,7 @@ fn read_line(
             return Err(too_large(&format!("line {number}"), max_bytes));
         }
         if end.is_some() {
-            return Ok(Some(line));
+            return Ok(true);
         }
     }
 }

@@ -12,7 +12,10 @@ use super::usage::{UsageError, bail_usage};
 use crate::{
     host::sandbox::open_as_caller,
     recording::is_recording,
-    view::{Baseline, DiffReport, GroupBy, SelectedBy, SortKey},
+    view::{
+        Baseline, DiffReport, GroupBy, MAX_BASELINE_FILE_BYTES, MAX_BASELINE_STREAM_BYTES,
+        SelectedBy, SortKey,
+    },
 };
 
 /// Options of the comparison with an earlier report.
@@ -88,7 +91,15 @@ fn read_report(path: &Path) -> anyhow::Result<Baseline> {
             "it is a recording, not a report: run `kvm-collector exits -i {file} --json -o before.json` first, and give before.json to --baseline"
         );
     }
-    Ok(Baseline::read(BufReader::new(start.chain(file)))?)
+    // Only a file has a size, and ends.
+    let max_bytes = match file.metadata()?.is_file() {
+        true => MAX_BASELINE_FILE_BYTES,
+        false => MAX_BASELINE_STREAM_BYTES,
+    };
+    Ok(Baseline::read(
+        BufReader::new(start.chain(file)),
+        max_bytes,
+    )?)
 }
 
 #[cfg(test)]

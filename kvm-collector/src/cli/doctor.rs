@@ -14,10 +14,12 @@ use super::{
     trace::TraceArgs,
 };
 use crate::doctor::{
-    CommandCheck, Facts, MeasuringCommand, command_without_tracefs, diagnose, test_guest,
+    CommandCheck, Facts, MeasuringCommand, Refusal, command_without_tracefs, diagnose, test_guest,
     try_command, write_text,
 };
-use crate::{source::LiveOptions, timing::Selection, tracefs::Tracefs};
+use crate::{
+    host::namespaces::ForeignIds, source::LiveOptions, timing::Selection, tracefs::Tracefs,
+};
 
 /// Check whether this host is supported, and show how to fix problems
 ///
@@ -123,11 +125,25 @@ fn check(command: &MeasuringCommand, facts: &Facts) -> CommandCheck {
         return command_without_tracefs(command.name, facts);
     };
     let tracefs = Tracefs::at(&tracefs.path);
-    let request = |options: &[&str]| match facts.ids {
-        Err(foreign) if options.contains(&BY_NAME) => Err(foreign.to_string()),
-        _ => request(command.name, options, &tracefs).map_err(|error| format!("{error:#}")),
+    let request = |options: &[&str]| {
+        check_selection(options, facts.ids)?;
+        request(command.name, options, &tracefs).map_err(|error| Refusal {
+            error: format!("{error:#}"),
+            advice: "`kvm-collector list events` shows which events this kernel has".to_owned(),
+        })
     };
     try_command(command, &request, facts)
+}
+
+/// Checks that VMs can be selected by name, if the options do.
+fn check_selection(options: &[&str], ids: Result<(), ForeignIds>) -> Result<(), Refusal> {
+    match ids {
+        Err(_) if options.contains(&BY_NAME) => Err(Refusal {
+            error: "names of VMs cannot be looked up in /proc here".to_owned(),
+            advice: "see pid namespace".to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Returns what a command requests from the kernel with these options.
@@ -170,5 +186,14 @@ mod tests {
                 command.name
             );
         }
+    }
+
+    #[test]
+    fn a_selection_by_name_needs_the_ids_of_the_kernel() {
+        let foreign = Err(ForeignIds::ChildNamespace);
+        let refusal = check_selection(&["--per-vm", BY_NAME], foreign).unwrap_err();
+        assert_eq!(refusal.advice, "see pid namespace");
+        assert_eq!(check_selection(&["--per-vm"], foreign), Ok(()));
+        assert_eq!(check_selection(&[BY_NAME], Ok(())), Ok(()));
     }
 }

@@ -1,14 +1,17 @@
 //! The recordings that `-i` names: a file, several files, or all recordings in a directory or of a glob.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 
-use super::usage::{UsageError, bail_usage};
+use super::{
+    usage::{UsageError, bail_usage},
+    warnings::Warnings,
+};
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
     format::units::plural,
@@ -159,16 +162,13 @@ fn matches(glob: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// How many files that are no recordings are named in warnings. A folder can have thousands.
-const MAX_NAMED: u64 = 3;
-
 /// Returns those of some files that are recordings, and warns about the others.
 fn recordings_of(
     given: &Path,
     files: impl Iterator<Item = PathBuf>,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let mut recordings = Vec::new();
-    let mut others = 0u64;
+    let mut skipped = Warnings::default();
     for file in files {
         match Recording::open(&file) {
             Ok(_) => recordings.push(file),
@@ -178,20 +178,18 @@ fn recordings_of(
                     recordings.push(file);
                     continue;
                 };
-                others += 1;
-                if others <= MAX_NAMED {
-                    log::warn!("skipped {}: {reason}", file.display());
-                }
+                skipped.warn(|| format!("skipped {}: {reason}", file.display()));
             }
         }
     }
-    if others > MAX_NAMED {
-        log::warn!(
+    let others = skipped.count();
+    skipped.finish(|more| {
+        format!(
             "skipped {} in {}",
-            plural(others - MAX_NAMED, "more file"),
+            plural(more, "more file"),
             given.display()
-        );
-    }
+        )
+    });
     if recordings.is_empty() {
         let found = match others {
             0 => "there is no file".to_owned(),
@@ -214,12 +212,19 @@ fn skip_reason(error: &ReadError) -> Option<String> {
 
 /// Removes files that are named more than once: their events would be counted twice.
 fn remove_duplicates(files: &mut Vec<PathBuf>) {
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
+    let mut repeated = Warnings::default();
     files.retain(|file| {
-        let is_new = seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone()));
-        if !is_new {
-            log::warn!("{} is named more than once, and read once", file.display());
+        let path = file.canonicalize().unwrap_or_else(|_| file.clone());
+        let count = seen.entry(path).or_insert(0u64);
+        *count += 1;
+        if *count == 2 {
+            repeated.warn(|| format!("{} is named more than once, and read once", file.display()));
         }
-        is_new
+        *count == 1
+    });
+    repeated.finish(|more| {
+        let files = plural(more, "more file");
+        format!("named more than once, and read once: {files}")
     });
 }

@@ -2,6 +2,7 @@
 //! own; the other modules have shared options.
 
 mod baseline;
+mod command_line;
 mod convert;
 mod doctor;
 mod event_formats;
@@ -35,10 +36,11 @@ mod top;
 mod trace;
 mod tracefs;
 mod usage;
+mod warnings;
 
-use std::{os::unix::ffi::OsStrExt as _, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::{ArgAction, Parser, Subcommand};
 
 use crate::{
     bounds::bound_message,
@@ -117,49 +119,7 @@ impl Command {
     }
 }
 
-/// Maximum number of arguments. Each can be a glob, which is compiled and matched.
-const MAX_ARGUMENTS: usize = 10_000;
-
 impl Cli {
-    /// Parses the command line of this process. On an error, prints it and ends the process.
-    #[must_use]
-    pub fn from_command_line() -> Self {
-        let args: Vec<_> = std::env::args_os().collect();
-        // Those of a command after `--` are not this program's.
-        let own = args.iter().take_while(|it| *it != "--").count();
-        if own > MAX_ARGUMENTS {
-            let message = format!(
-                "give at most {MAX_ARGUMENTS} arguments, not {own}: a glob in quotes names many files or VMs\n"
-            );
-            Self::command()
-                .error(ErrorKind::TooManyValues, message)
-                .exit();
-        }
-        Self::try_parse_from(&args).unwrap_or_else(|error| {
-            // An error quotes arguments, so it is made of arguments that can be shown.
-            let shown = args
-                .iter()
-                .map(|it| OutsideText::new(it.as_bytes()).escaped());
-            let shown: Vec<_> = shown.collect();
-            let is_plain = shown.iter().zip(&args).all(|(shown, arg)| **shown == **arg);
-            let mut error = match is_plain {
-                true => error,
-                false => Self::try_parse_from(shown.iter().map(|it| it.as_ref()))
-                    .err()
-                    .unwrap_or(error),
-            };
-            let program = Self::command();
-            let mut names = args.iter().skip(1).filter_map(|it| it.to_str());
-            let name = names.find(|it| program.find_subcommand(it).is_some());
-            tips::add_tip(&mut error, &program, name);
-            // Help quotes no arguments.
-            if is_plain || !error.use_stderr() {
-                error.exit()
-            }
-            usage::exit_without_style(&error)
-        })
-    }
-
     /// Sets up logging to stderr at the level of `--verbose` and `--quiet`.
     pub fn init_log(&self) {
         let level = match (self.quiet, self.verbose) {

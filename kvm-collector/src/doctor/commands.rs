@@ -21,7 +21,7 @@ pub struct MeasuringCommand {
 }
 
 /// Returns what a command requests from the kernel with these options, or why it requests nothing.
-pub type RequestWith<'a> = dyn Fn(&[&str]) -> Result<LiveOptions, String> + 'a;
+pub type RequestWith<'a> = dyn Fn(&[&str]) -> Result<LiveOptions, Refusal> + 'a;
 
 /// Tries a command: without options, with all of them, and if that fails with each of them. Detaches and unloads everything
 /// afterwards.
@@ -43,13 +43,7 @@ fn try_with(
 ) -> CommandCheck {
     let outcome = |options: &[&str]| match request(options) {
         Ok(options) => run(options).map_err(|error| explain(&error, facts)),
-        Err(error) => Err((
-            Status::Fail,
-            Refusal {
-                error,
-                advice: NO_REQUEST.to_owned(),
-            },
-        )),
+        Err(refusal) => Err((Status::Fail, refusal)),
     };
     if let Err((status, refusal)) = outcome(&[]) {
         return CommandCheck::new(command.name, status, Some(refusal));
@@ -74,8 +68,6 @@ fn try_with(
     }
     check
 }
-
-const NO_REQUEST: &str = "`kvm-collector list events` shows which events this kernel has";
 
 /// Does what a command does until its first reading, with one event for each kind of program.
 fn try_request(mut options: LiveOptions) -> Result<(), ProbeError> {

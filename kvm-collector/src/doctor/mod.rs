@@ -8,6 +8,9 @@ mod commands;
 mod diagnose;
 mod diagnosis;
 mod facts;
+mod kernel_checks;
+mod kvm_checks;
+mod process_checks;
 pub mod test_guest;
 mod text;
 

@@ -1,6 +1,6 @@
 //! Times of the local time zone.
 
-use std::sync::OnceLock;
+use std::{env, fs, sync::OnceLock};
 
 use jiff::{Span, Timestamp, Zoned, civil::Time, tz::TimeZone};
 
@@ -11,8 +11,21 @@ static ZONE: OnceLock<TimeZone> = OnceLock::new();
 /// It is read once, so that no file is needed later.
 #[must_use]
 pub fn zone() -> TimeZone {
-    let read = || TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    let read = || match env::var("TZ") {
+        Ok(name) if names_other_file(&name) => TimeZone::UTC,
+        _ => TimeZone::try_system().unwrap_or(TimeZone::UTC),
+    };
     ZONE.get_or_init(read).clone()
+}
+
+/// Maximum size of the file of a time zone. The largest has 4 KB.
+const MAX_ZONE_BYTES: u64 = 1 << 20;
+
+/// Returns whether a value of TZ is the path of a file that is too large for a time zone, or has no end: a device or FIFO.
+fn names_other_file(name: &str) -> bool {
+    let path = name.strip_prefix(':').unwrap_or(name);
+    let is_zone = |it: &fs::Metadata| it.is_file() && it.len() <= MAX_ZONE_BYTES;
+    TimeZone::get(path).is_err() && fs::metadata(path).is_ok_and(|it| !is_zone(&it))
 }
 
 /// Converts a local date and time to seconds since the epoch. `as_utc_s` is the same date and time, read
@@ -50,6 +63,16 @@ mod tests {
 
     /// 2026-11-25T13:17:08Z.
     const TIME: i64 = 1_795_612_628;
+
+    #[test]
+    fn devices_are_no_time_zones() {
+        for other in ["/dev/zero", ":/dev/zero", "/", "/proc/self/exe"] {
+            assert!(names_other_file(other), "{other}");
+        }
+        for name in ["", "UTC", "EST5EDT", ":/etc/localtime", "Asia/Nowhere"] {
+            assert!(!names_other_file(name), "{name}");
+        }
+    }
 
     #[test]
     fn local_times_are_converted_back() {

@@ -4,7 +4,8 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -99,12 +100,29 @@ pub(super) fn open_data_files(path: &Path) -> Result<Vec<Chunks>, ReadError> {
         });
     }
     let open = |number: &usize| {
-        let file_path = folder.join(format!("{HEADER_FILE}.{number}"));
-        let file = File::open(&file_path).map_err(|error| io_error(&file_path, error))?;
+        let name = format!("{HEADER_FILE}.{number}");
+        let file_path = folder.join(&name);
+        let file = open_regular_file(&file_path).map_err(|error| io_error(&file_path, error))?;
+        let file = file.ok_or_else(|| ReadError::Header {
+            path: path.to_owned(),
+            problem: format!("{name} in its directory is not a regular file"),
+        })?;
         let input = Input::new(ByteSource::Stream(file), 0, None);
         Ok(Chunks::new(&file_path, input))
     };
     numbers.iter().map(open).collect()
+}
+
+/// Opens a file, unless it is a link or has another type: another user may have made the directory. A link would lead to any
+/// file, and opening a FIFO would block.
+fn open_regular_file(path: &Path) -> io::Result<Option<File>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the number in the name of a file with records: 1 for `data.1`.

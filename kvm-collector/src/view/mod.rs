@@ -19,8 +19,9 @@ pub use exits::{
     Address, Advice, Baseline, BaselineError, BaselineOrigin, Bucket, CauseName, CauseRow,
     DiffReport, DiffRow, DiffState, Evidence, ExitGroups, ExitNames, ExitRecord, ExitRecords,
     ExitRow, ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames,
-    MergedExits, Percentile, RateChange, ReasonName, RowLabels, SlowExitRow, SlowestExits, SortKey,
-    TimeChange, TooManyRows, VcpuRow, VcpuTotals, findings, with_known_name,
+    MAX_BASELINE_FILE_BYTES, MAX_BASELINE_STREAM_BYTES, MergedExits, Percentile, RateChange,
+    ReasonName, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange, TooManyRows, VcpuRow,
+    VcpuTotals, findings, with_known_name,
 };
 pub use loss_report::LossReport;
 pub use origin::{ReportInput, ReportOrigin, SelectedBy};

@@ -103,8 +103,21 @@ pub struct SelectedBy {
     pub until: Option<String>,
 }
 
+/// How many values of an option a description names.
+const MAX_DESCRIBED: usize = 8;
+
+/// Joins the first values of an option.
+fn alternatives(mut values: Vec<String>) -> String {
+    let more = values.len().saturating_sub(MAX_DESCRIBED);
+    if more > 0 {
+        values.truncate(MAX_DESCRIBED);
+        values.push(format!("{more} more"));
+    }
+    values.join(" or ")
+}
+
 impl SelectedBy {
-    /// Describes each option that was given, such as `VM web-* or db-1`.
+    /// Describes each option that was given, such as `VM web-* or db-1`. Of many values, the first are named.
     #[must_use]
     pub fn descriptions(&self) -> Vec<String> {
         let numbers = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>();
@@ -121,7 +134,7 @@ impl SelectedBy {
         ];
         let given = options.into_iter().filter(|(_, values)| !values.is_empty());
         given
-            .map(|(name, values)| format!("{name} {}", values.join(" or ")))
+            .map(|(name, values)| format!("{name} {}", alternatives(values)))
             .collect()
     }
 
@@ -229,6 +242,18 @@ mod tests {
         assert!(!one.selects_the_same(&selected(&["web", "db"], "0")));
         assert_eq!(later.command_line(), "--vm db,web --vcpu 0-3");
         assert_eq!(SelectedBy::default().command_line(), "none");
+    }
+
+    #[test]
+    fn a_description_names_the_first_values() {
+        let described = |count| SelectedBy {
+            pid: (1..=count).collect(),
+            ..SelectedBy::default()
+        };
+        let eight = "process 1 or 2 or 3 or 4 or 5 or 6 or 7 or 8";
+        assert_eq!(described(8).descriptions(), [eight]);
+        let many = format!("{eight} or 992 more");
+        assert_eq!(described(1000).descriptions(), [many]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use kvm_collector::{
     recording::Reader,
     source::Recording,
     tracefs::{Format, ReasonNames, events},
-    view::{Baseline, Filters},
+    view::{Baseline, Filters, MAX_BASELINE_FILE_BYTES},
 };
 
 /// The formats that the targets use.
@@ -78,7 +78,7 @@ pub fn patterns(data: &[u8]) {
 
 /// The file of `exits --baseline`.
 pub fn baseline(data: &[u8]) {
-    let _ = Baseline::read(data);
+    let _ = Baseline::read(data, MAX_BASELINE_FILE_BYTES);
 }
 
 /// Records of a ring.

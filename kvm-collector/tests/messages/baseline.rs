@@ -1,5 +1,7 @@
 //! A comparison with a report of another selection is refused, and a comparison names its baseline.
 
+use std::process::Command;
+
 use crate::{check, run, sample::write_mixed_recording, temporary_folder::TemporaryFolder};
 
 #[test]
@@ -47,4 +49,36 @@ fn a_baseline_of_another_selection_is_refused() {
         json.contains(&format!(r#""baseline":{{"file":"{before}""#)),
         "{json}"
     );
+}
+
+#[test]
+fn an_endless_baseline_is_refused_at_its_limit() {
+    let folder = TemporaryFolder::new();
+    let (file, pipe) = (folder.file("kvm.data"), folder.file("pipe"));
+    write_mixed_recording(&file);
+    let created = Command::new("mkfifo").arg(&pipe).status();
+    assert!(created.expect("mkfifo").success());
+    let whole = "it has more than 16 MiB";
+    let inputs = [
+        ("yes '{}' |", "/dev/stdin", whole),
+        (
+            "yes | tr -d '\\n' |",
+            "/dev/stdin",
+            "line 1 has more than 16 MiB",
+        ),
+        ("yes '' > \"$2\" &", "$2", whole),
+    ];
+    for (source, baseline, expected) in inputs {
+        let script = format!(
+            "{source} (ulimit -t 30 -v 1000000; exec \"$0\" exits -i \"$1\" --baseline \"{baseline}\")"
+        );
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_kvm-collector")])
+            .args([&file, &pipe])
+            .output()
+            .expect("sh");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{source}: {message}");
+        assert!(message.contains(expected), "{source}: {message}");
+    }
 }

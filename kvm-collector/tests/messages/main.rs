@@ -119,7 +119,7 @@ fn values_beyond_a_limit_are_errors_that_say_it() {
     write_recording(&file);
     let file = file.to_str().expect("UTF-8");
     let (stars, braces) = ("*".repeat(100_000), "{".repeat(100_000));
-    let (list, chain) = (",".repeat(5000), vec!["vcpu_id >= 0"; 5000].join(" && "));
+    let chain = vec!["vcpu_id >= 0"; 5000].join(" && ");
     let not = format!("{}vcpu_id", "!".repeat(100_000));
     for glob in [&stars, &braces] {
         let long = &["more than 1000 bytes"];
@@ -134,9 +134,6 @@ fn values_beyond_a_limit_are_errors_that_say_it() {
     }
     let deep = "{".repeat(500);
     check(&["stat", "-i", file, "--vm", &deep], 2, &["16 levels"]);
-    let too_many = run(&["exits", "-i", file, "--vm", &list]);
-    let stderr = String::from_utf8_lossy(&too_many.stderr);
-    assert!(stderr.contains("at most 1000 values"), "{stderr}");
     check(&["trace", "-i", file, "--filter", &not], 2, &["64 levels"]);
     check(&["trace", "-i", file, "--filter", &chain], 0, &[]);
 }

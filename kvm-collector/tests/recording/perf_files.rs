@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use kvm_collector::{
@@ -175,6 +177,22 @@ fn an_incomplete_directory_is_an_error_or_reported() {
     assert!(events.len() >= 14, "{events:?}");
     let defect = defect.expect("it is damaged");
     assert!(defect.contains("data.0: at byte"), "{defect}");
+}
+
+#[test]
+fn links_and_fifos_in_a_directory_of_perf_are_not_opened() {
+    let folder = TemporaryFolder::new();
+    for name in ["data", "data.1"] {
+        fs::copy(fixture("threads").join(name), folder.file(name)).expect("a copy");
+    }
+    let records = folder.file("data.0");
+    let expected = "data.0 in its directory is not a regular file";
+    symlink(fixture("threads").join("data.0"), &records).expect("a link");
+    assert!(error(&folder.file("data")).contains(expected));
+    fs::remove_file(&records).expect("a link");
+    let created = Command::new("mkfifo").arg(&records).status();
+    assert!(created.expect("mkfifo").success());
+    assert!(error(&folder.file("data")).contains(expected));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(super) struct ListArgs {
     what: Option<Subject>,
 
     /// Select events by name; globs work (kvm_exit, 'kvmmmu:*')
-    #[arg(short, long = "event", value_name = "GLOB", value_parser = GlobList::parse)]
+    #[arg(short, long = "event", value_name = "GLOB")]
     events: Vec<GlobList>,
 
     /// Read a recording instead of the running kernel; - is stdin

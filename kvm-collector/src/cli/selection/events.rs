@@ -16,7 +16,7 @@ pub(in crate::cli) struct EventArgs {
     ///
     /// A name can have a system prefix ('kvmmmu:*', sched:sched_switch). Events of systems other
     /// than kvm and kvmmmu are limited to vCPU threads.
-    #[arg(short, long = "event", value_name = "GLOB", value_parser = GlobList::parse)]
+    #[arg(short, long = "event", value_name = "GLOB")]
     events: Vec<GlobList>,
 }
 
@@ -111,10 +111,7 @@ mod tests {
             format("sched", "sched_switch"),
         ];
         let events = EventArgs {
-            events: patterns
-                .iter()
-                .map(|it| GlobList::parse(it).unwrap())
-                .collect(),
+            events: patterns.iter().map(|it| GlobList::from(*it)).collect(),
         };
         let selected = events
             .select_from(&recorded, &[], Path::new("kvm.data"))

@@ -6,13 +6,17 @@ use crate::bounds::split_list;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct GlobList(pub(super) Vec<String>);
 
+impl From<&str> for GlobList {
+    /// Commas in braces and brackets belong to a glob.
+    fn from(text: &str) -> Self {
+        Self(split_list(text))
+    }
+}
+
 impl GlobList {
-    /// Parses a list of globs. Commas in braces and brackets belong to a glob.
-    ///
-    /// # Errors
-    /// A message with the limit, if there are too many globs.
-    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
-        split_list(text).map(Self)
+    /// Returns the number of globs.
+    pub(in crate::cli) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Returns the globs of all occurrences of an option.

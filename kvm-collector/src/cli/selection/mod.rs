@@ -5,6 +5,7 @@ mod events;
 mod glob_list;
 mod option;
 mod reasons;
+mod running;
 mod target;
 
 pub(super) use events::EventArgs;

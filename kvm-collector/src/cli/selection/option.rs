@@ -9,7 +9,7 @@ use super::{
     EventArgs, ReasonArgs, TargetArgs,
     target::{IdRange, vm_matcher},
 };
-use crate::{model::VmName, timing::matches_vm};
+use crate::{bounds::excerpt, model::VmName, timing::matches_vm};
 
 /// A thread, for [`TargetOption::selects`].
 #[derive(Debug, Clone, Copy)]
@@ -106,11 +106,13 @@ impl EventArgs {
     }
 }
 
-/// Returns an option with its values as they are written in a shell; `None` if there are no values.
+/// Returns an option with its values as they are written in a shell, or their start if they are long; `None` if there are no
+/// values.
 fn option_text(option: &str, values: &[impl ToString]) -> Option<String> {
     let values: Vec<_> = values.iter().map(ToString::to_string).collect();
     let values = values.join(",");
-    (!values.is_empty()).then(|| format!("{option} {}", quote(&values)))
+    let shown = quote(&excerpt(&values)).into_owned();
+    (!values.is_empty()).then(|| format!("{option} {shown}"))
 }
 
 /// Quotes text that a shell would not leave unchanged.

@@ -13,7 +13,7 @@ use crate::{
 #[command(next_help_heading = "Selection")]
 pub(in crate::cli) struct ReasonArgs {
     /// Select exits by reason, with globs; case does not matter (hlt, npf, 'EPT_*')
-    #[arg(long = "reason", value_name = "GLOB", value_parser = GlobList::parse)]
+    #[arg(long = "reason", value_name = "GLOB")]
     reasons: Vec<GlobList>,
 }
 

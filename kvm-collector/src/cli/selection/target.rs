@@ -2,19 +2,17 @@
 
 use std::{fmt, path::Path};
 
-use anyhow::{Context as _, bail};
 use clap::Args;
 use globset::GlobMatcher;
 use kvm_ebpf_common::MAX_FILTER_IDS;
 
 use super::{
     GlobList,
-    describe::{describe_other_process, describe_recorded_vms, describe_running_vms, similar_vms},
+    describe::{describe_recorded_vms, similar_vms},
 };
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
     cli::usage::{UsageError, bail_usage},
-    host::{self, clock, namespaces, vm::VmList},
     probe::PlanError,
     source::RecordedProcess,
     timing::{Filter, Selection, matches_vm},
@@ -27,12 +25,12 @@ use crate::{
 pub(in crate::cli) struct TargetArgs {
     /// Select VMs by the process id of the VMM
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
-    pids: Vec<u32>,
+    pub(super) pids: Vec<u32>,
 
     /// Select VMs by name, with globs; or by UUID
     ///
     /// `kvm-collector list` shows the names of running VMs. VMs that start later are included.
-    #[arg(long = "vm", value_name = "GLOB", value_parser = GlobList::parse)]
+    #[arg(long = "vm", value_name = "GLOB")]
     vms: Vec<GlobList>,
 
     /// Fail if a glob of --vm matches no running VM, or if the kvm module is not loaded
@@ -47,7 +45,7 @@ pub(in crate::cli) struct TargetArgs {
 
     /// Select threads by thread id
     #[arg(long = "tid", value_name = "TID", value_delimiter = ',', value_parser = parse_tid)]
-    tids: Vec<u32>,
+    pub(super) tids: Vec<u32>,
 }
 
 /// A range of numbers, including both ends.
@@ -102,67 +100,8 @@ impl TargetArgs {
         }
     }
 
-    /// Returns the selection for the running kernel.
-    ///
-    /// # Errors
-    /// If a process or thread does not exist; if the clock of the kernel cannot be read; or if ids or VM names
-    /// are selected, but the ids in `/proc` are not those of the kernel. A VM that is not running is an
-    /// error only with `--no-wait`, because it may start later.
-    pub(in crate::cli) fn for_running_kernel(&self) -> anyhow::Result<Selection> {
-        clock::namespace_offset_ns()?;
-        self.check_ids()?;
-        for &pid in &self.pids {
-            if !host::process::is_process(pid) {
-                bail_usage!("no process {pid}{}", describe_running_vms());
-            }
-        }
-        self.warn_about_other_processes();
-        self.check_named_vms_run()?;
-        for &tid in &self.tids {
-            if !host::process::is_thread(tid) {
-                bail_usage!("no thread {tid}: `kvm-collector list` shows the threads of all vCPUs");
-            }
-        }
-        self.for_recording()
-    }
-
-    /// Warns about selected processes that run no VM, and so have no events of KVM.
-    fn warn_about_other_processes(&self) {
-        if self.pids.is_empty() {
-            return;
-        }
-        // Without permission to read a process, it is unknown whether it runs a VM.
-        let Ok(VmList { vms, unreadable: 0 }) = host::vm::list(Path::new("/proc")) else {
-            return;
-        };
-        for &pid in &self.pids {
-            if !vms.iter().any(|vm| vm.tgid == pid) {
-                let comm = host::process::comm_at(pid, pid, u64::MAX).unwrap_or_default();
-                log::warn!("{}", describe_other_process(pid, &comm, &vms));
-            }
-        }
-    }
-
-    /// Checks that the ids in `/proc` are those of the kernel. Otherwise fails if an option needs them, and
-    /// warns that names are unknown if not.
-    fn check_ids(&self) -> anyhow::Result<()> {
-        let Err(foreign) = namespaces::check_kernel_ids() else {
-            return Ok(());
-        };
-        let options = [
-            ("-p", self.pids.is_empty()),
-            ("--vm", self.vms.is_empty()),
-            ("--tid", self.tids.is_empty()),
-        ];
-        let given = options.into_iter().find(|(_, is_empty)| !is_empty);
-        if let Some((option, _)) = given {
-            bail!("{option} cannot be used here: {foreign}");
-        }
-        log::warn!("cannot look up the names of VMs and threads: {foreign}");
-        Ok(())
-    }
-
-    fn vm_patterns(&self) -> Vec<String> {
+    /// Returns the globs that select VMs.
+    pub(super) fn vm_patterns(&self) -> Vec<String> {
         GlobList::all(&self.vms)
     }
 
@@ -246,34 +185,6 @@ impl TargetArgs {
                     similar_vms(vms.map(|it| &*it.vm.name), &pattern)
                 );
             }
-        }
-        Ok(())
-    }
-
-    /// Warns about selected VMs that are not running yet. With `--no-wait`, fails instead.
-    fn check_named_vms_run(&self) -> anyhow::Result<()> {
-        if self.vms.is_empty() {
-            return Ok(());
-        }
-        let vms = host::vm::list(Path::new("/proc"))
-            .context("cannot list the running VMs")?
-            .vms;
-        for pattern in self.vm_patterns() {
-            let matcher = vm_matcher(&pattern)?;
-            if vms.iter().any(|vm| matches_vm(&matcher, &vm.identity())) {
-                continue;
-            }
-            let similar = similar_vms(vms.iter().map(|vm| &*vm.name), &pattern);
-            if self.no_wait {
-                bail_usage!(
-                    "no VM is named `{pattern}`{}{similar}",
-                    describe_running_vms()
-                );
-            }
-            log::warn!(
-                "no VM is named `{pattern}` yet, and VMs that start later are included (--no-wait makes this an error){}{similar}",
-                describe_running_vms()
-            );
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ mod landlock;
 mod needs;
 mod seccomp;
 mod status;
+mod system_calls;
 
 use std::{fs::File, io, path::Path, sync::OnceLock};
 

@@ -275,7 +275,7 @@ mod tests {
 
     fn baseline(report: &ExitsReport) -> Baseline {
         let json = serde_json::to_vec(report).unwrap();
-        let baseline = Baseline::read(&json[..]).unwrap();
+        let baseline = Baseline::read(&json[..], 1 << 20).unwrap();
         baseline.check(&report.kind, &report.by).unwrap();
         baseline
     }
@@ -347,7 +347,7 @@ mod tests {
                 {{"vm":"web","reason":"UNKNOWN(0x1)","count":{count},"total_ns":{total_ns},"mean_ns":{mean_ns},"p99_ns":{mean_ns}}},
                 {{"vm":"web","reason":"UNKNOWN(0x1)","count":{count},"total_ns":{total_ns},"mean_ns":{mean_ns},"p99_ns":{mean_ns}}}]}}"#
             );
-            let baseline = Baseline::read(json.replace('\n', "").as_bytes()).unwrap();
+            let baseline = Baseline::read(json.replace('\n', "").as_bytes(), 1 << 20).unwrap();
             let report = report(&[(1, now.1.into())], now.0);
             let diff = DiffReport::compare(&report, &baseline, None, None);
             for row in &diff.rows {

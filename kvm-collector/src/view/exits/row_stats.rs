@@ -174,4 +174,14 @@ mod tests {
             [vec![(Some(7), 1), (Some(8), 2)], vec![]]
         );
     }
+
+    #[test]
+    fn the_pid_is_removed_from_the_name_of_a_vm_without_a_name() {
+        assert_eq!(
+            stable_vm_name("qemu-system-x86-158", Some(158)),
+            "qemu-system-x86"
+        );
+        assert_eq!(stable_vm_name("web-158", Some(7)), "web-158");
+        assert_eq!(stable_vm_name("web", None), "web");
+    }
 }
