@@ -203,7 +203,9 @@ impl<'a> ReasonNames<'a> {
 
 /// A pattern that matches no exit reason.
 #[derive(Debug, thiserror::Error)]
-#[error("no exit reason matches `{pattern}`{suggestion} (`kvm-collector list reasons` shows all, and with -i FILE those of a recording)")]
+#[error(
+    "no exit reason matches `{pattern}`{suggestion} (`kvm-collector list reasons` shows all, and with -i FILE those of a recording)"
+)]
 pub struct UnknownReason {
     /// The pattern.
     pub pattern: String,

@@ -32,6 +32,14 @@ pub(crate) fn get_number(object: &Value, key: &str) -> Result<u64, Failed> {
         .ok_or_else(|| format!("no number `{key}` in {object}").into())
 }
 
+/// Returns a part of the time of exits. Preempted time is null if it was not measured, which counts as 0.
+pub(crate) fn get_part(object: &Value, part: &str) -> Result<u64, Failed> {
+    match part == "preempted_ns" && object[part].is_null() {
+        true => Ok(0),
+        false => get_number(object, part),
+    }
+}
+
 /// Returns the array with this key of a JSON object.
 pub(crate) fn get_list<'a>(object: &'a Value, key: &str) -> Result<&'a [Value], Failed> {
     object[key]

@@ -14,7 +14,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
 use crate::{
-    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
+    check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number, get_part},
     guest::{Guest, GuestReport},
     process::run_collector,
     requirements::{Requirement, test},
@@ -226,14 +226,6 @@ impl Run {
             .map(|row| get_part(row, part))
             .sum()
     }
-}
-
-/// Returns a part of the time of a row or vCPU. Without `--preempt`, the preempted time is absent or null, which counts as 0.
-fn get_part(object: &Value, part: &str) -> Result<u64, Failed> {
-    if part == "preempted_ns" && object[part].is_null() {
-        return Ok(0);
-    }
-    get_number(object, part)
 }
 
 /// Fails if a time differs from the known time by more than [`TOLERANCE`].

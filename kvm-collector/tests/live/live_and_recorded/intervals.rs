@@ -6,7 +6,7 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use crate::{
-    check::{LOSSES, ensure, ensure_equal, get_list, get_number},
+    check::{LOSSES, ensure, ensure_equal, get_list, get_number, get_part},
     guest::Guest,
     process::{FinishedProcess, run_collector},
     temp_files::TempDir,
@@ -82,7 +82,7 @@ fn check_intervals(command: &str, output: &FinishedProcess) -> Result<(), Failed
             for row in get_list(report, "rows")? {
                 for field in SUMMED_FIELDS {
                     let key = (row["reason"].to_string(), field);
-                    *sums.entry(key).or_default() += get_number(row, field)?;
+                    *sums.entry(key).or_default() += get_part(row, field)?;
                 }
             }
             for vcpu in get_list(report, "vcpus")? {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::compare::compare_losses;
 use crate::{
-    check::{ensure, ensure_equal, get_list, get_number},
+    check::{ensure, ensure_equal, get_list, get_number, get_part},
     endless_vm::EndlessVm,
     process::run_collector,
     running_collector::RunningCollector,
@@ -51,7 +51,7 @@ fn check_moved_vcpu(report: &Value) -> Result<[u64; 3], Failed> {
         "preempted_ns",
         "open_ns",
     ] {
-        sum_ns += get_number(vcpu, field)?;
+        sum_ns += get_part(vcpu, field)?;
     }
     ensure(sum_ns <= elapsed_ns && sum_ns > 0, || {
         format!("{sum_ns} of {elapsed_ns} ns: {report}")
