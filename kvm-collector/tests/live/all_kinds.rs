@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    arch::{KINDS_WITHOUT_INTERRUPTS, MIN_REASONS, REASON_FIELD},
+    arch::{KINDS_WITHOUT_INTERRUPTS, MIN_REASONS, OPTIONAL_REASONS, REASON_FIELD},
     check::{ensure, ensure_equal, ensure_nothing_lost},
     exit_reasons,
     exits::{REQUIREMENTS, counts_by_code},
@@ -34,7 +34,7 @@ fn all_reasons() -> Result<(), Failed> {
     oracle.add_histogram("kvm/kvm_exit", &format!("common_pid,{REASON_FIELD}"))?;
     let collector = RunningCollector::start(&["exits", "--json", "-p", &guest.pid])?;
     let tids = guest.tids.clone();
-    let expected = guest.run()?.exits()?;
+    let mut expected = guest.run()?.exits()?;
     let report = collector.end()?.expect_code(0)?.report()?;
     ensure_nothing_lost(&report)?;
     let counted = counts_by_code(&report)?;
@@ -49,6 +49,8 @@ fn all_reasons() -> Result<(), Failed> {
     println!("\nall_reasons: {all} exits with {} reasons", hist.len());
     // The exits that the host causes by interrupts are included, since ftrace counts them as well.
     ensure_equal("exits per reason, by ftrace", &counted, &hist)?;
+    // Whether these instructions cause exits depends on the kernel; ftrace says so.
+    expected.retain(|code, _| hist.contains_key(code) || !OPTIONAL_REASONS.contains(code));
     ensure(expected.len() >= MIN_REASONS, || {
         format!("too few reasons: {expected:?}")
     })?;

@@ -21,6 +21,9 @@ pub(crate) const KINDS_WITHOUT_INTERRUPTS: &str =
 /// The guest makes exits with at least this many reasons with all of these kinds.
 pub(crate) const MIN_REASONS: usize = 4;
 
+/// Reasons that not every kernel has.
+pub(crate) const OPTIONAL_REASONS: [u64; 0] = [];
+
 /// Kinds that have an exit reason each.
 pub(crate) const KINDS: &str = "mmio,hypercall,sysreg-read";
 

@@ -1,5 +1,12 @@
 //! A VM of the test process. Its vCPUs run in threads of this process.
 
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64.rs"]
+mod processor;
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64.rs"]
+mod processor;
+
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
     thread,
@@ -7,24 +14,27 @@ use std::{
 };
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use libtest_mimic::Failed;
+
+use crate::check::ensure;
 
 #[repr(align(4096))]
 struct Page([u8; 4096]);
 
-/// A VM with vCPUs that write to a port in an endless loop, in real mode.
+/// Guest-physical address of the program.
+const START: u64 = 0x1000;
+
+/// A VM with vCPUs that cause exits to user space in an endless loop.
 pub(crate) struct EndlessVm(VmFd);
 
 impl EndlessVm {
     pub(crate) fn new() -> Result<Self, Failed> {
-        const START: u64 = 0x1000;
         let vm = Kvm::new()?.create_vm()?;
-        vm.set_tss_address(0xfffb_d000)?;
+        processor::prepare_vm(&vm)?;
         // The page is never freed, since the kernel uses it as long as the VM exists.
         let page = Box::leak(Box::new(Page([0; 4096])));
-        // `out 0x10, al`, then a jump back to it.
-        page.0[..4].copy_from_slice(&[0xe6, 0x10, 0xeb, 0xfc]);
+        page.0[..processor::PROGRAM.len()].copy_from_slice(&processor::PROGRAM);
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
@@ -39,12 +49,7 @@ impl EndlessVm {
 
     pub(crate) fn vcpu(&self, index: u64) -> Result<VcpuFd, Failed> {
         let vcpu = self.0.create_vcpu(index)?;
-        let mut system = vcpu.get_sregs()?;
-        (system.cs.base, system.cs.selector) = (0, 0);
-        vcpu.set_sregs(&system)?;
-        let mut general = vcpu.get_regs()?;
-        (general.rip, general.rflags) = (0x1000, 2);
-        vcpu.set_regs(&general)?;
+        processor::prepare_vcpu(&self.0, &vcpu, START)?;
         Ok(vcpu)
     }
 }
@@ -52,10 +57,10 @@ impl EndlessVm {
 /// Calls `KVM_RUN` `times` times.
 pub(crate) fn run(vcpu: &mut VcpuFd, times: u32) -> Result<(), Failed> {
     for _ in 0..times {
-        match vcpu.run()? {
-            VcpuExit::IoOut(0x10, _) => {}
-            other => return Err(format!("unexpected exit: {other:?}").into()),
-        }
+        let exit = vcpu.run()?;
+        ensure(processor::is_expected(&exit), || {
+            format!("unexpected exit: {exit:?}")
+        })?;
     }
     Ok(())
 }
