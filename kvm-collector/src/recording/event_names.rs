@@ -5,6 +5,7 @@ use super::{
     attr::EventAttr,
     strings::read_string,
 };
+use crate::bounds::join_first;
 
 /// Maximum number of events that a message names.
 const MAX_NAMES: usize = 5;
@@ -45,8 +46,6 @@ pub(super) fn list(attrs: &[EventAttr], names: &[String]) -> String {
     let is_real = |(_, attr): &(usize, &EventAttr)| {
         (attr.event_type, attr.config) != (TYPE_SOFTWARE, SOFTWARE_DUMMY)
     };
-    let all: Vec<_> = attrs.iter().enumerate().filter(is_real).map(name).collect();
-    let more = if all.len() > MAX_NAMES { ", ..." } else { "" };
-    let first: Vec<_> = all.iter().take(MAX_NAMES).map(String::as_str).collect();
-    format!("{}{more}", first.join(", "))
+    let real = attrs.iter().enumerate().filter(is_real);
+    join_first(real.map(name), MAX_NAMES)
 }

@@ -42,8 +42,8 @@ pub(super) fn write(listing: &Listing, style: TextStyle, out: &mut impl Write) -
     }
     if let Some(VmList { vms, unreadable }) = &listing.vms {
         let none = match unreadable {
-            0 => "no VM is running on this host: `kvm-collector guest` runs a small one",
-            _ => "no VM was found on this host:",
+            0 => "no VM was found: `kvm-collector guest` runs a small one",
+            _ => "no VM was found:",
         };
         heading(out, &vms_heading(vms.len(), none))?;
         if *unreadable > 0 {
@@ -200,7 +200,7 @@ mod tests {
         };
         let none = written(&host(0));
         assert!(
-            none.starts_with("no VM is running on this host: `kvm-collector guest`"),
+            none.starts_with("no VM was found: `kvm-collector guest`"),
             "{none}"
         );
         let unknown = written(&host(3));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::cli::selection::{EventArgs, ReasonArgs, TargetArgs};
 use crate::{
+    bounds::join_first,
     format::units::{count, plural},
     model::EventKind,
     outside_text::OutsideText,
@@ -71,12 +72,10 @@ const MAX_NAMES: usize = 5;
 
 /// Returns the first names and whether there are more: `npf, hlt, ...`.
 pub(in crate::cli) fn list(names: &[String]) -> String {
-    let more = if names.len() > MAX_NAMES { ", ..." } else { "" };
-    let shown = |name| OutsideText::new(name).shortened(MAX_WIDTH);
-    let first: Vec<_> = names.iter().take(MAX_NAMES).map(shown).collect();
-    match first.is_empty() {
-        true => "none".to_owned(),
-        false => format!("{}{more}", first.join(", ")),
+    let shown = |name: &String| OutsideText::new(name).shortened(MAX_WIDTH).into_owned();
+    match names {
+        [] => "none".to_owned(),
+        names => join_first(names.iter().map(shown), MAX_NAMES),
     }
 }
 

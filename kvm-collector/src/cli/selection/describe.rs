@@ -1,6 +1,7 @@
 //! Describes what could be selected, as the end of an error message.
 
 use crate::{
+    bounds::join_first,
     host::vm::Vm,
     outside_text::OutsideText,
     source::RecordedProcess,
@@ -44,11 +45,9 @@ fn running(vm: &Vm) -> (&str, u32) {
 }
 
 /// Returns the first of some VMs, which have a name and a process id.
-fn names<'a>(mut vms: impl Iterator<Item = (&'a str, u32)>) -> String {
+fn names<'a>(vms: impl Iterator<Item = (&'a str, u32)>) -> String {
     let describe = |(name, pid)| format!("{} (pid {pid})", OutsideText::new(name).as_name());
-    let mut names: Vec<_> = vms.by_ref().take(MAX_NAMES).map(describe).collect();
-    names.extend(vms.next().map(|_| "...".to_owned()));
-    names.join(", ")
+    join_first(vms.map(describe), MAX_NAMES)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     baseline::{Baseline, BaselineOrigin},
     baseline_error::BaselineError,
-    row_stats::{RowId, RowStats, merge_by_id, stable_vm_name},
+    row_stats::{ComparedRow, stats_by_row},
 };
 use crate::{bounds::read_last_line, view::SelectedBy};
 
@@ -26,7 +26,7 @@ struct JsonView {
     view: Option<String>,
 }
 
-/// The fields of a JSON report that are compared. Other fields are ignored. The aliases are the names in version 1 of the reports.
+/// The fields of a JSON report that are compared. Other fields are ignored.
 #[derive(Deserialize)]
 struct JsonReport {
     host: Option<String>,
@@ -40,29 +40,10 @@ struct JsonReport {
     elapsed_ns: u64,
     #[serde(default)]
     row_count: u64,
-    rows: Vec<JsonRow>,
+    rows: Vec<ComparedRow>,
     #[serde(default)]
     /// Losses by kind; `null` if the kernel does not count that kind.
     loss: BTreeMap<String, Option<u64>>,
-}
-
-#[derive(Deserialize)]
-struct JsonRow {
-    vm: Option<String>,
-    pid: Option<u32>,
-    vcpu: Option<u32>,
-    tid: Option<u32>,
-    reason: Option<String>,
-    key: Option<String>,
-    #[serde(alias = "name")]
-    key_name: Option<String>,
-    count: u64,
-    #[serde(alias = "time_ns")]
-    total_ns: u64,
-    #[serde(default)]
-    idle_ns: u64,
-    mean_ns: u64,
-    p99_ns: u64,
 }
 
 impl Baseline {
@@ -114,25 +95,6 @@ impl Baseline {
             .by
             .or_else(|| report.rows.first().map(infer_grouping));
         let shown_rows = report.rows.len() as u64;
-        let rows = report.rows.into_iter().map(|row| {
-            let id = RowId {
-                vm: row.vm.as_deref().map(|vm| stable_vm_name(vm, row.pid)),
-                pid: row.pid,
-                vcpu: row.vcpu,
-                reason: row.reason,
-                key: row.key,
-            };
-            let is_timed = row.total_ns > 0;
-            let stats = RowStats {
-                key_name: row.key_name,
-                count: row.count,
-                total_ns: row.total_ns,
-                cost_ns: row.total_ns.saturating_sub(row.idle_ns),
-                mean_ns: is_timed.then_some(row.mean_ns),
-                p99_ns: is_timed.then_some(row.p99_ns),
-            };
-            (id, stats)
-        });
         Ok(Self {
             kind: report
                 .kind
@@ -148,7 +110,7 @@ impl Baseline {
             preempt_watched: report.preempt_watched,
             by,
             elapsed_ns: report.elapsed_ns,
-            rows: merge_by_id(rows),
+            rows: stats_by_row(report.rows),
             hidden_rows: report.row_count.saturating_sub(shown_rows),
             is_incomplete: report.loss.values().any(|lost| lost.unwrap_or(0) > 0),
         })
@@ -156,7 +118,7 @@ impl Baseline {
 }
 
 /// Infers the grouping from the fields that a row has.
-fn infer_grouping(row: &JsonRow) -> Vec<String> {
+fn infer_grouping(row: &ComparedRow) -> Vec<String> {
     let has = [
         ("vm", row.vm.is_some()),
         ("vcpu", row.vcpu.is_some() || row.tid.is_some()),
@@ -170,7 +132,7 @@ fn infer_grouping(row: &JsonRow) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::row_stats::RowStats, *};
     use proptest::prelude::*;
 
     const REPORT: &str = r#"{"view":"exits","elapsed_ns":1000,"row_count":3,"new_field":{"a":[1]},"loss":{"lost":0},"rows":[

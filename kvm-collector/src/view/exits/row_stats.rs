@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
+use serde::Deserialize;
+
 use super::row::ExitRow;
 
 /// Identifies a row by names that are the same in another run. PIDs and TIDs are not, so a PID is part of the id only if VMs
@@ -60,34 +62,77 @@ impl RowStats {
 }
 
 /// Removes the PID from the name of a VM that is called after its program and PID.
-pub(super) fn stable_vm_name(vm: &str, pid: Option<u32>) -> String {
+fn stable_vm_name(vm: &str, pid: Option<u32>) -> String {
     let program = pid.and_then(|pid| vm.strip_suffix(&format!("-{pid}")));
     program.unwrap_or(vm).to_owned()
 }
 
-/// Returns the numbers of rows by id, with PIDs. Rows with the same id are merged: those of vCPUs with an unknown index.
-pub(super) fn stats_by_row<'a>(
-    rows: impl IntoIterator<Item = &'a ExitRow>,
-) -> BTreeMap<RowId, RowStats> {
-    merge_by_id(rows.into_iter().map(|row| {
+/// A row of a report that is compared. The aliases are the names in version 1 of the JSON reports.
+#[derive(Debug, Deserialize)]
+pub(super) struct ComparedRow {
+    pub vm: Option<String>,
+    pub pid: Option<u32>,
+    pub vcpu: Option<u32>,
+    pub tid: Option<u32>,
+    pub reason: Option<String>,
+    pub key: Option<String>,
+    #[serde(alias = "name")]
+    pub key_name: Option<String>,
+    pub count: u64,
+    #[serde(alias = "time_ns")]
+    pub total_ns: u64,
+    #[serde(default)]
+    pub idle_ns: u64,
+    pub mean_ns: u64,
+    pub p99_ns: u64,
+}
+
+impl ComparedRow {
+    fn into_stats(self) -> (RowId, RowStats) {
         let id = RowId {
-            vm: row.vm.as_deref().map(|vm| stable_vm_name(vm, row.pid)),
+            vm: self.vm.map(|vm| stable_vm_name(&vm, self.pid)),
+            pid: self.pid,
+            vcpu: self.vcpu,
+            reason: self.reason,
+            key: self.key,
+        };
+        let is_timed = self.total_ns > 0;
+        let stats = RowStats {
+            key_name: self.key_name,
+            count: self.count,
+            total_ns: self.total_ns,
+            cost_ns: self.total_ns.saturating_sub(self.idle_ns),
+            mean_ns: is_timed.then_some(self.mean_ns),
+            p99_ns: is_timed.then_some(self.p99_ns),
+        };
+        (id, stats)
+    }
+}
+
+impl From<&ExitRow> for ComparedRow {
+    fn from(row: &ExitRow) -> Self {
+        Self {
+            vm: row.vm.clone(),
             pid: row.pid,
             vcpu: row.vcpu,
+            tid: row.tid,
             reason: row.reason.clone(),
             key: row.key.clone(),
-        };
-        let is_timed = row.total_ns > 0;
-        let stats = RowStats {
             key_name: row.key_name.clone(),
             count: row.count,
             total_ns: row.total_ns,
-            cost_ns: row.total_ns.saturating_sub(row.idle_ns),
-            mean_ns: is_timed.then_some(row.mean_ns),
-            p99_ns: is_timed.then_some(row.p99_ns),
-        };
-        (id, stats)
-    }))
+            idle_ns: row.idle_ns,
+            mean_ns: row.mean_ns,
+            p99_ns: row.p99_ns,
+        }
+    }
+}
+
+/// Returns the numbers of rows by id, with PIDs. Rows with the same id are merged: those of vCPUs with an unknown index.
+pub(super) fn stats_by_row(
+    rows: impl IntoIterator<Item = impl Into<ComparedRow>>,
+) -> BTreeMap<RowId, RowStats> {
+    merge_by_id(rows.into_iter().map(|row| row.into().into_stats()))
 }
 
 /// Removes the PIDs of VMs that are the only ones with their names in each of the reports: they are found in the other report by
