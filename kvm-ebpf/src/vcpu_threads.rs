@@ -2,13 +2,13 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use kvm_ebpf_common::{VCPU_THREAD_ADDED, VCPU_THREAD_ENDED, VCPU_UNKNOWN};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_smp_processor_id};
+use kvm_ebpf_common::{VCPU_THREAD_ADDED, VCPU_THREAD_ENDED, VCPU_UNKNOWN, vcpu_index_in_comm};
 
 use crate::{
     atomics,
     maps::{FREE_VCPU_THREADS, LAST_THREAD_ON_CPU, VCPU_THREAD_BY_TID},
-    notification,
+    notification, settings,
     task::Task,
     thread_entry::{self, ThreadEntry},
     vcpu_index_reuse,
@@ -48,7 +48,7 @@ pub(crate) fn find_alive(task: Task) -> Option<ThreadEntry> {
 }
 
 /// Returns the entry of the current thread, which is a vCPU thread, and inserts one if needed. `None`
-/// if no entry is free.
+/// if no entry is free. If no event has the vCPU, a new entry gets it from the thread's name.
 #[inline(always)]
 pub(crate) fn find_or_insert(task: Task, vcpu: u32) -> Option<ThreadEntry> {
     let mut known = find(task);
@@ -72,9 +72,20 @@ pub(crate) fn find_or_insert(task: Task, vcpu: u32) -> Option<ThreadEntry> {
         mark_ended(&mut old, task);
     }
     if let Some(entry) = &mut inserted {
-        set_vcpu(entry, vcpu);
+        if settings::names_vcpus() {
+            entry.vcpu = vcpu_in_current_comm();
+            entry.shares_vcpu_index = 1;
+        } else {
+            set_vcpu(entry, vcpu);
+        }
     }
     inserted
+}
+
+/// Returns the vCPU of the current thread by its name. Not inlined, because it is rare.
+#[inline(never)]
+pub(crate) fn vcpu_in_current_comm() -> u32 {
+    bpf_get_current_comm().map_or(VCPU_UNKNOWN, |comm| vcpu_index_in_comm(&comm))
 }
 
 /// Stores the vCPU of a thread when it becomes known.

@@ -41,7 +41,9 @@ pub(in crate::cli) async fn run(
     let events = args.live_events(&tracefs)?;
     let offset_ns = || Ok(clock::real_offset_ns());
     let conditions = args.stop.conditions();
-    let origin = origin::of_host(args.selected_by(), conditions.command_line());
+    let entry = find_kvm_format(&tracefs, "kvm_entry")?;
+    let formats = exit.iter().chain(&entry);
+    let origin = origin::of_host(args.selected_by(), conditions.command_line(), formats);
     let printer = args.printer(&events, global, false, origin, offset_ns)?;
     let out = open_output(args.output.as_deref(), Appears::AtFirstFlush)?;
     let overhead = args.overhead.start()?;
@@ -117,7 +119,7 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let formats = &selected.formats;
     let is_sampled = selected.recording.is_sampled(formats);
     let metadata = selected.recording.metadata();
-    let origin = origin::of_recording(path, metadata, args.selected_by());
+    let origin = origin::of_recording(path, &selected.recording, args.selected_by());
     let mut printer = args.printer(formats, global, is_sampled, origin, offset_ns)?;
     check_outputs(&[path.to_owned()], args.output.as_deref(), None)?;
     let mut out = open_output(args.output.as_deref(), Appears::AtEnd)?;

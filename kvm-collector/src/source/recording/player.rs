@@ -282,7 +282,10 @@ impl<'a> Player<'a> {
         }
         let names = &self.names;
         let vm_name = |tgid| names.known_vm_name(tgid);
-        let subject = self.attribution.attribute(attr, thread, raw, &vm_name);
+        let mut thread_name = |thread| names.comm(thread).to_owned();
+        let subject = self
+            .attribution
+            .attribute(attr, thread, raw, &vm_name, &mut thread_name);
         let (Some(subject), Some(slot)) = (subject, selection.slot) else {
             return Ok(());
         };
@@ -303,6 +306,7 @@ impl<'a> Player<'a> {
             tgid: thread.tgid,
             tid: thread.tid,
             subject,
+            named_vcpu: self.attribution.named_vcpu(thread),
             slot,
             sample_weight,
             raw,

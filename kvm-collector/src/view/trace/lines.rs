@@ -277,6 +277,7 @@ mod tests {
             tgid: 7,
             tid: 8,
             subject: None,
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             slot: 0,
             sample_weight: 0,
             raw: &raw,
