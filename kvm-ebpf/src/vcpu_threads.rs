@@ -57,29 +57,36 @@ pub(crate) fn find_or_insert(task: Task, vcpu: u32) -> Option<ThreadEntry> {
             return known;
         }
         if entry.vcpu == VCPU_UNKNOWN {
-            set_vcpu(entry, vcpu);
+            entry.vcpu = vcpu;
+            // The thread enters the vCPU now, or has entered it before the current exit.
+            vcpu_index_reuse::set_last_thread(entry.index);
             return known;
         }
     }
-    let mut inserted = insert(task);
+    let Some(mut inserted) = insert(task, vcpu) else {
+        if let Some(old) = &mut known {
+            end_replaced(old, task);
+        }
+        return None;
+    };
     // If the thread has an entry, it runs another vCPU since its last `kvm_entry`. Mark the old entry
     // as ended last, because user space may free it then.
-    if let Some(mut old) = known {
-        if let Some(new) = &mut inserted {
-            old.clock.move_guest_time_to(&mut new.clock);
-        }
-        old.task = 0;
-        mark_ended(&mut old, task);
+    if let Some(old) = &mut known {
+        old.clock.move_guest_time_to(&mut inserted.clock);
+        end_replaced(old, task);
     }
-    if let Some(entry) = &mut inserted {
-        if settings::names_vcpus() {
-            entry.vcpu = vcpu_in_current_comm();
-            entry.shares_vcpu_index = 1;
-        } else {
-            set_vcpu(entry, vcpu);
-        }
+    if vcpu != VCPU_UNKNOWN {
+        // As above.
+        vcpu_index_reuse::set_last_thread(inserted.index);
     }
-    inserted
+    Some(inserted)
+}
+
+/// Ends the entry of a thread that runs another vCPU now.
+#[inline(always)]
+fn end_replaced(entry: &mut ThreadEntry, task: Task) {
+    entry.task = 0;
+    mark_ended(entry, task);
 }
 
 /// Returns the vCPU of the current thread by its name. Not inlined, because it is rare.
@@ -88,18 +95,8 @@ pub(crate) fn vcpu_in_current_comm() -> u32 {
     bpf_get_current_comm().map_or(VCPU_UNKNOWN, |comm| vcpu_index_in_comm(&comm))
 }
 
-/// Stores the vCPU of a thread when it becomes known.
 #[inline(always)]
-fn set_vcpu(entry: &mut ThreadEntry, vcpu: u32) {
-    entry.vcpu = vcpu;
-    if vcpu != VCPU_UNKNOWN {
-        // The thread enters the vCPU now, or has entered it before the current exit.
-        vcpu_index_reuse::set_last_thread(entry.index);
-    }
-}
-
-#[inline(always)]
-fn insert(task: Task) -> Option<ThreadEntry> {
+fn insert(task: Task, vcpu: u32) -> Option<ThreadEntry> {
     let index = FREE_VCPU_THREADS.pop().ok()??;
     if VCPU_THREAD_BY_TID.insert(task.tid, index, 0).is_err() {
         let _ = FREE_VCPU_THREADS.push(index, 0);
@@ -108,6 +105,11 @@ fn insert(task: Task) -> Option<ThreadEntry> {
     let mut entry = thread_entry::at(index)?;
     // User space has set the other fields to zero.
     entry.task = task.pid_tgid();
+    entry.vcpu = vcpu;
+    if settings::names_vcpus() {
+        entry.vcpu = vcpu_in_current_comm();
+        entry.shares_vcpu_index = 1;
+    }
     // SAFETY: in the value of the map.
     unsafe { atomics::store_release(&raw mut entry.owner, task.pid_tgid()) };
     notification::send(VCPU_THREAD_ADDED, index, task);
