@@ -1,7 +1,13 @@
 //! vCPUs have numbers and can be selected on every kernel, also where only the names of their threads tell them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::id, thread};
 
+use kvm_collector::{
+    probe::{AttachedPrograms, MapSizes, Request},
+    timing::{Filter, TimingRequest},
+    tracefs::{Format, Tracefs},
+};
+use kvm_ebpf_common::VCPU_UNKNOWN;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
@@ -9,21 +15,29 @@ use crate::{
     arch::{KINDS, REASON_FIELD, VCPUS_FROM_THREAD_NAMES},
     check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     counts::event_count,
+    endless_vm::{EndlessVm, run},
     exits::{REQUIREMENTS, counts_by_code},
     ftrace_instance::FtraceInstance,
     guest::Guest,
     process::run_collector,
-    requirements::test,
+    requirements::{Requirement, test},
     running_collector::RunningCollector,
     temp_files::TempDir,
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![test(
-        "vcpus_of_named_threads_are_numbered",
-        REQUIREMENTS,
-        vcpus_are_numbered,
-    )]
+    vec![
+        test(
+            "vcpus_of_named_threads_are_numbered",
+            REQUIREMENTS,
+            vcpus_are_numbered,
+        ),
+        test(
+            "programs_read_vcpus_from_thread_names",
+            &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs],
+            programs_read_names,
+        ),
+    ]
 }
 
 /// The number of exits by vCPU and reason.
@@ -125,4 +139,77 @@ fn exits_of_vcpus(report: &Value) -> Result<Counts, Failed> {
         counts.insert(key, get_number(row, "count")?);
     }
     Ok(counts)
+}
+
+/// The programs know vCPUs by the names of threads if no format has the index. Here, the formats of this kernel do not have it
+/// any more.
+fn programs_read_names() -> Result<(), Failed> {
+    const RUNS: u32 = 1000;
+    let tracefs = Tracefs::find_or_mount()?;
+    let format = |name: &str| -> Result<Format, Failed> {
+        let mut format = tracefs.read_format(&("kvm", name).into())?;
+        format.fields.retain(|field| field.name != "vcpu_id");
+        Ok(format)
+    };
+    let timing = TimingRequest {
+        entry: Some(format("kvm_entry")?),
+        exit: Some(format("kvm_exit")?),
+        userspace_exit: Some(format("kvm_userspace_exit")?),
+        ..TimingRequest::default()
+    };
+    let events = [format("kvm_userspace_exit")?];
+    let filter = Filter {
+        vcpus: vec![7],
+        ..Filter::default()
+    };
+    let request = Request {
+        events: &events,
+        emit: false,
+        per_thread: false,
+        timing: None,
+        entry_format: timing.entry.as_ref(),
+        filter: &filter,
+        skip_processes: false,
+        sizes: MapSizes::default(),
+        log: false,
+    };
+    let timed = Request {
+        events: &[],
+        timing: Some(&timing),
+        ..request
+    };
+    // The verifier accepts the programs that time exits, with a selection and without one.
+    AttachedPrograms::new(&timed)?;
+    let all = Filter::default();
+    AttachedPrograms::new(&Request {
+        filter: &all,
+        ..timed
+    })?;
+
+    let mut attached = AttachedPrograms::new(&request)?;
+    attached.start()?;
+    let vm = EndlessVm::new()?;
+    let names = ["CPU 0/KVM", "crosvm_vcpu7", "worker", "vcpu12"];
+    for (index, name) in (0..).zip(names) {
+        let mut vcpu = vm.vcpu(index)?;
+        let thread = thread::Builder::new().name(name.to_owned());
+        let thread = thread.spawn(move || run(&mut vcpu, RUNS))?;
+        thread.join().map_err(|_| "a thread panicked")??;
+    }
+    attached.stop()?;
+    attached.read_notifications();
+    let threads = attached.vcpu_threads();
+    let mut vcpus: Vec<u32> = threads
+        .filter(|(_, thread)| thread.tgid() == id())
+        .map(|(_, thread)| thread.vcpu)
+        .collect();
+    vcpus.sort_unstable();
+    ensure_equal("vCPUs", vcpus, vec![0, 7, 12, VCPU_UNKNOWN])?;
+    let counts = attached.slot_counts()?[0];
+    let unattributed = counts.unattributed;
+    ensure_equal("events of vCPU 7", counts.seen, u64::from(RUNS))?;
+    // Those of the thread whose name says nothing. Other VMs may run on this host.
+    ensure(unattributed >= u64::from(RUNS), || {
+        format!("only {unattributed} unattributed")
+    })
 }
