@@ -6,6 +6,7 @@ mod collector;
 mod intervals;
 mod limits;
 mod losses;
+mod named_vcpus;
 mod periods;
 mod random_streams;
 #[path = "../common/raw_event.rs"]
