@@ -107,6 +107,9 @@ fn vcpus_are_known_by_the_names_of_threads() {
     assert!(text(&["stat", "--vcpu", "1"]).contains(heading));
     assert!(!text(&["stat"]).contains(heading));
     assert!(text(&["top", "--once"]).contains(heading));
+    let summary = |args: &[&str]| String::from_utf8(run(&file, args).stderr).expect("text");
+    assert!(summary(&["trace", "--per-exit"]).contains(heading));
+    assert!(!summary(&["trace"]).contains(heading));
     let vms = text(&["list", "vms"]);
     assert!(vms.contains("vCPU 0") && vms.contains("vCPU 1"), "{vms}");
 }
