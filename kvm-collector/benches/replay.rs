@@ -84,6 +84,7 @@ fn replay(criterion: &mut Criterion) {
                             tgid: 4242 + thread / 16,
                             tid: 10_000 + thread,
                             subject: None,
+                            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
                             sample_weight: 0,
                             raw,
                         })));

@@ -141,6 +141,7 @@ impl ItemSource {
             tgid,
             tid,
             subject: Some(ThreadId { tgid, tid }),
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             slot,
             sample_weight: 0,
             raw: &self.raw[..format.fixed_size()],

@@ -311,6 +311,7 @@ fn without_color_no_cell_is_colored() {
         unicode: true,
         recording: None,
         selection: String::new(),
+        vcpus_from_thread_names: false,
         interactive: true,
     };
     let mut app = App::new(

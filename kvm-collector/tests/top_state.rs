@@ -603,6 +603,7 @@ fn printed_text_ends_with_its_last_row() {
             unicode: true,
             recording: None,
             selection: String::new(),
+            vcpus_from_thread_names: false,
             interactive: false,
         };
         let mut app = App::new(setup, Sort::Cost, Duration::from_secs(1), (0, 0));
@@ -620,20 +621,20 @@ fn printed_text_ends_with_its_last_row() {
 }
 
 #[test]
-fn a_vcpu_is_named_by_its_index_if_its_thread_shows_it() {
+fn a_vcpu_without_a_known_index_is_named_by_its_thread() {
     let host = SimulatedHost {
         hides_vcpu_indices: true,
-        vms: vec![SimulatedVm::new(7, "web", 3, &[IO])],
+        vms: vec![SimulatedVm::new(7, "web", 2, &[IO])],
         ..SimulatedHost::default()
     };
     let mut app = host.app_after(3, SIZE);
     press(&mut app, KeyCode::Enter);
     press_char(&mut app, 'S');
     press_char(&mut app, 'S');
-    assert_eq!(row_names(&app), ["tid 20007", "vCPU 0", "vCPU 2"]);
+    assert_eq!(row_names(&app), ["tid 10007", "tid 20007"]);
     press(&mut app, KeyCode::End);
     press(&mut app, KeyCode::Enter);
-    assert!(draw_text(&app, SIZE).contains("all > web > vCPU 2  by exit reason"));
+    assert!(draw_text(&app, SIZE).contains("all > web > tid 20007  by exit reason"));
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! - which events are selected: [`decide`];
 //! - how events become times: [`VcpuClock`];
 //! - how times become statistics: [`ExitStats::add`], [`CauseTable::add`], [`bucket_index`];
-//! - whether a vCPU has moved to another thread: [`classify_index_reuse`].
+//! - whether a vCPU has moved to another thread: [`classify_index_reuse`];
+//! - which vCPU a thread's name tells: [`vcpu_index_in_comm`].
 //!
 //! There are no event names, field offsets or names of numbers here. User space reads them from the
 //! running kernel.
@@ -29,6 +30,7 @@ mod settings;
 mod slot;
 mod timing_counters;
 mod vcpu_index_reuse;
+mod vcpu_name;
 mod vcpu_thread;
 
 pub use cause::{CAUSES_PER_ROW, Cause, CauseTable};
@@ -59,4 +61,5 @@ pub use vcpu_index_reuse::{
     VCPU_RAN_IN_OTHER_THREAD, VCPU_WAS_REPLACED, VcpuIndexReuse, classify_index_reuse,
     last_thread_index,
 };
+pub use vcpu_name::{vcpu_index_in_comm, vcpu_index_in_name};
 pub use vcpu_thread::{VCPU_UNKNOWN, VcpuThread};

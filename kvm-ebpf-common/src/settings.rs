@@ -156,6 +156,8 @@ pub struct GeneralSettings {
     /// 1 if a raw tracepoint program can interrupt itself, so counters need atomic additions. Linux before 6.1
     /// has no protection against that (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
     pub raw_can_nest: u32,
+    /// 1 if the vCPU of a thread is read from the thread's name, because no event of this kernel has it.
+    pub names_vcpus: u32,
 }
 
 impl FilterSettings {
@@ -203,7 +205,7 @@ const _: () = assert!(size_of::<SlotSettings>() == 20);
 const _: () = assert!(size_of::<FilterSettings>() == 20 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<TimingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
-const _: () = assert!(size_of::<GeneralSettings>() == 32);
+const _: () = assert!(size_of::<GeneralSettings>() == 36);
 
 crate::pod::pod!(
     SlotSettings,

@@ -2,8 +2,7 @@
 
 use crate::{CachedRow, Key, ROW_CACHE_ENTRIES, VcpuClock, tgid_of, tid_of};
 
-/// Index of an unknown vCPU. `kvm_exit` and `kvm_entry` have no `vcpu_id` on arm64, and on x86 before
-/// Linux 5.10.
+/// Index of an unknown vCPU.
 pub const VCPU_UNKNOWN: u32 = u32::MAX;
 
 /// Table entry of a vCPU thread.
@@ -26,8 +25,9 @@ pub struct VcpuThread {
     pub ended: u64,
     /// Index of the vCPU that the thread runs, or [`VCPU_UNKNOWN`].
     pub vcpu: u32,
-    /// 1 if another VM of the same process has a vCPU with this index, which runs at the same time.
-    /// See [`VcpuIndexReuse::OtherVm`](crate::VcpuIndexReuse::OtherVm).
+    /// 1 if the index does not identify the vCPU, so it cannot show that the vCPU has moved: another VM of the same process
+    /// has a vCPU with this index, which runs at the same time
+    /// ([`VcpuIndexReuse::OtherVm`](crate::VcpuIndexReuse::OtherVm)), or the index is from the thread's name.
     pub shares_vcpu_index: u32,
     /// Not 0 if the next `kvm_entry` has to check whether the vCPU has moved to this thread:
     /// [`VCPU_RAN_IN_OTHER_THREAD`](crate::VCPU_RAN_IN_OTHER_THREAD) or

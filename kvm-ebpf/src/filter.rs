@@ -85,11 +85,15 @@ pub(crate) fn selects_value<const SLOT: usize>(ctx: &TracePointContext) -> bool 
 }
 
 /// Returns the vCPU of an event: `recorded` from the event's record, or else the last known vCPU of the
-/// thread.
+/// thread, or else the one in the thread's name if no event has it.
 #[inline(always)]
 pub(crate) fn vcpu_of_event(recorded: u32, task: Task) -> u32 {
     match recorded {
-        VCPU_UNKNOWN => vcpu_threads::find_alive(task).map_or(VCPU_UNKNOWN, |entry| entry.vcpu),
+        VCPU_UNKNOWN => match vcpu_threads::find_alive(task) {
+            Some(entry) => entry.vcpu,
+            None if settings::names_vcpus() => vcpu_threads::vcpu_in_current_comm(),
+            None => VCPU_UNKNOWN,
+        },
         vcpu => vcpu,
     }
 }

@@ -31,8 +31,8 @@ fn on_entry(ctx: &TracePointContext) {
     }
 }
 
-/// Adds the current thread to the table of vCPU threads, with an unknown vCPU. It is attached to
-/// events that occur only in vCPU threads.
+/// Adds the current thread to the table of vCPU threads. Its vCPU is unknown, unless the thread's name tells it. It is
+/// attached to events that occur only in vCPU threads.
 #[raw_tracepoint]
 fn learn_thread(_ctx: RawTracePointContext) -> u32 {
     let task = Task::current();

@@ -30,6 +30,7 @@ static GENERAL: GeneralSettings = GeneralSettings {
     slot_count: 0,
     weakly_ordered: 0,
     raw_can_nest: 0,
+    names_vcpus: 0,
 };
 
 /// Reads a field of a global. Volatile, because otherwise the compiler would use the initial value.
@@ -151,4 +152,5 @@ macro_rules! flags {
 }
 flags! {
     per_thread, needs_task, plain_increment, log, weakly_ordered, raw_can_nest,
+    names_vcpus,
 }

@@ -2,13 +2,13 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use kvm_ebpf_common::{VCPU_THREAD_ADDED, VCPU_THREAD_ENDED, VCPU_UNKNOWN};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_smp_processor_id};
+use kvm_ebpf_common::{VCPU_THREAD_ADDED, VCPU_THREAD_ENDED, VCPU_UNKNOWN, vcpu_index_in_comm};
 
 use crate::{
     atomics,
     maps::{FREE_VCPU_THREADS, LAST_THREAD_ON_CPU, VCPU_THREAD_BY_TID},
-    notification,
+    notification, settings,
     task::Task,
     thread_entry::{self, ThreadEntry},
     vcpu_index_reuse,
@@ -48,7 +48,7 @@ pub(crate) fn find_alive(task: Task) -> Option<ThreadEntry> {
 }
 
 /// Returns the entry of the current thread, which is a vCPU thread, and inserts one if needed. `None`
-/// if no entry is free.
+/// if no entry is free. If no event has the vCPU, a new entry gets it from the thread's name.
 #[inline(always)]
 pub(crate) fn find_or_insert(task: Task, vcpu: u32) -> Option<ThreadEntry> {
     let mut known = find(task);
@@ -57,38 +57,46 @@ pub(crate) fn find_or_insert(task: Task, vcpu: u32) -> Option<ThreadEntry> {
             return known;
         }
         if entry.vcpu == VCPU_UNKNOWN {
-            set_vcpu(entry, vcpu);
+            entry.vcpu = vcpu;
+            // The thread enters the vCPU now, or has entered it before the current exit.
+            vcpu_index_reuse::set_last_thread(entry.index);
             return known;
         }
     }
-    let mut inserted = insert(task);
+    let Some(mut inserted) = insert(task, vcpu) else {
+        if let Some(old) = &mut known {
+            end_replaced(old, task);
+        }
+        return None;
+    };
     // If the thread has an entry, it runs another vCPU since its last `kvm_entry`. Mark the old entry
     // as ended last, because user space may free it then.
-    if let Some(mut old) = known {
-        if let Some(new) = &mut inserted {
-            old.clock.move_guest_time_to(&mut new.clock);
-        }
-        old.task = 0;
-        mark_ended(&mut old, task);
+    if let Some(old) = &mut known {
+        old.clock.move_guest_time_to(&mut inserted.clock);
+        end_replaced(old, task);
     }
-    if let Some(entry) = &mut inserted {
-        set_vcpu(entry, vcpu);
-    }
-    inserted
-}
-
-/// Stores the vCPU of a thread when it becomes known.
-#[inline(always)]
-fn set_vcpu(entry: &mut ThreadEntry, vcpu: u32) {
-    entry.vcpu = vcpu;
     if vcpu != VCPU_UNKNOWN {
-        // The thread enters the vCPU now, or has entered it before the current exit.
-        vcpu_index_reuse::set_last_thread(entry.index);
+        // As above.
+        vcpu_index_reuse::set_last_thread(inserted.index);
     }
+    Some(inserted)
+}
+
+/// Ends the entry of a thread that runs another vCPU now.
+#[inline(always)]
+fn end_replaced(entry: &mut ThreadEntry, task: Task) {
+    entry.task = 0;
+    mark_ended(entry, task);
+}
+
+/// Returns the vCPU of the current thread by its name. Not inlined, because it is rare.
+#[inline(never)]
+pub(crate) fn vcpu_in_current_comm() -> u32 {
+    bpf_get_current_comm().map_or(VCPU_UNKNOWN, |comm| vcpu_index_in_comm(&comm))
 }
 
 #[inline(always)]
-fn insert(task: Task) -> Option<ThreadEntry> {
+fn insert(task: Task, vcpu: u32) -> Option<ThreadEntry> {
     let index = FREE_VCPU_THREADS.pop().ok()??;
     if VCPU_THREAD_BY_TID.insert(task.tid, index, 0).is_err() {
         let _ = FREE_VCPU_THREADS.push(index, 0);
@@ -97,6 +105,11 @@ fn insert(task: Task) -> Option<ThreadEntry> {
     let mut entry = thread_entry::at(index)?;
     // User space has set the other fields to zero.
     entry.task = task.pid_tgid();
+    entry.vcpu = vcpu;
+    if settings::names_vcpus() {
+        entry.vcpu = vcpu_in_current_comm();
+        entry.shares_vcpu_index = 1;
+    }
     // SAFETY: in the value of the map.
     unsafe { atomics::store_release(&raw mut entry.owner, task.pid_tgid()) };
     notification::send(VCPU_THREAD_ADDED, index, task);

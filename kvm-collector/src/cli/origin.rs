@@ -4,18 +4,25 @@ use std::path::Path;
 
 use crate::{
     host::{self, clock},
-    recording::Metadata,
+    source::Recording,
+    timing::vcpus_are_named,
+    tracefs::Format,
     view::{ReportOrigin, SelectedBy},
 };
 
-/// Describes a measurement of this host.
-pub(super) fn of_host(selection: SelectedBy, command: Option<String>) -> ReportOrigin {
+/// Describes a measurement of this host by events with these formats.
+pub(super) fn of_host<'f>(
+    selection: SelectedBy,
+    command: Option<String>,
+    formats: impl IntoIterator<Item = &'f Format>,
+) -> ReportOrigin {
     ReportOrigin {
         host: known_name(Some(host::machine::hostname())),
         boot_id: host::machine::boot_id(Path::new("/")),
         kernel: Some(host::machine::release()),
         wall_offset_ns: Some(clock::real_offset_ns()),
         command,
+        vcpus_from_thread_names: vcpus_are_named(formats),
         ..ReportOrigin::new(selection)
     }
 }
@@ -23,15 +30,17 @@ pub(super) fn of_host(selection: SelectedBy, command: Option<String>) -> ReportO
 /// Describes a recording.
 pub(super) fn of_recording(
     path: &Path,
-    metadata: &Metadata,
+    recording: &Recording,
     selection: SelectedBy,
 ) -> ReportOrigin {
+    let metadata = recording.metadata();
     ReportOrigin {
         host: known_name(metadata.hostname.clone()),
         boot_id: metadata.boot_id.clone(),
         kernel: metadata.release.clone(),
         input: Some(path.display().to_string()),
         wall_offset_ns: metadata.wall_offset_ns(),
+        vcpus_from_thread_names: vcpus_are_named(recording.formats()),
         ..ReportOrigin::new(selection)
     }
 }

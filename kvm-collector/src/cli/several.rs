@@ -121,10 +121,9 @@ impl SeveralRecordings {
                     continue;
                 }
             };
-            let metadata = recording.metadata();
             files.push(RecordingFile {
                 path: path.clone(),
-                origin: origin::of_recording(path, metadata, SelectedBy::default()),
+                origin: origin::of_recording(path, &recording, SelectedBy::default()),
             });
             let is_exit = |it: &&Format| it.is_event("kvm", "kvm_exit");
             let Some(exit) = recording.formats().iter().find(is_exit) else {
@@ -253,6 +252,10 @@ impl SeveralRecordings {
             host: common(|it| &it.host),
             kernel: common(|it| &it.kernel),
             wall_offset_ns: dates.is_some().then_some(0),
+            vcpus_from_thread_names: self
+                .files
+                .iter()
+                .any(|it| it.origin.vcpus_from_thread_names),
             inputs: self.inputs,
             ..ReportOrigin::new(selection)
         };

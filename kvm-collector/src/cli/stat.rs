@@ -94,7 +94,8 @@ pub(super) async fn run(args: StatArgs, global: GlobalOptions) -> anyhow::Result
         ..args.live_options(&tracefs, selection)?
     })?;
     let conditions = args.stop.conditions();
-    let origin = origin::of_host(args.selected_by(), conditions.command_line());
+    let formats = live.options().entry.iter();
+    let origin = origin::of_host(args.selected_by(), conditions.command_line(), formats);
     let mut writer = args.writer(origin, global);
     let mut schedule = conditions.start(args.interval)?;
     sandbox::enter_to_measure(
@@ -134,7 +135,7 @@ fn run_recorded(args: &StatArgs, path: &Path, global: GlobalOptions) -> anyhow::
         ..selected.options
     };
     let mut out = args.output.open(&[path.to_owned()], false)?;
-    let origin = origin::of_recording(path, selected.recording.metadata(), args.selected_by());
+    let origin = origin::of_recording(path, &selected.recording, args.selected_by());
     let mut writer = args.writer(origin, global);
     session::stat::recorded(
         selected.recording,
@@ -268,7 +269,9 @@ impl StatArgs {
         })
     }
 
-    fn writer(&self, origin: ReportOrigin, global: GlobalOptions) -> Writer {
+    fn writer(&self, mut origin: ReportOrigin, global: GlobalOptions) -> Writer {
+        // Otherwise the report has no vCPU numbers.
+        origin.vcpus_from_thread_names &= !origin.selection.vcpu.is_empty();
         let style = self.output.text_style(global, self.zeros);
         let what = if self.events.given().is_empty() {
             "KVM events"

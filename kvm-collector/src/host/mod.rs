@@ -32,6 +32,6 @@ pub mod watch;
 
 pub use process_id::{next_process_id, pid_of, process_id};
 pub use vcpu_activity::{ActivityReader, IdleVcpu, IdleVm, VcpuActivity};
-pub use vcpu_thread::{Vcpu, vcpu_index_in_comm};
+pub use vcpu_thread::Vcpu;
 pub use vm_identity::{VmName, VmUuid};
 pub use vm_names::VmNames;

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kvm_ebpf_common::vcpu_index_in_name;
 use serde::{Deserialize, Serialize};
 
 use super::files::read_line;
@@ -39,7 +40,7 @@ const KERNEL_WORKERS: [&str; 3] = ["kvm-nx-lpage-re", "vhost-", "kvm-pit/"];
 pub(super) fn read(files: &VmFiles, tid: u32, is_main: bool, task: &Path) -> Option<Vcpu> {
     let comm = read_line(task.join("comm"))?;
     // The main thread of a process that a vCPU thread forked has that thread's name.
-    if !is_main && let Some(index) = vcpu_index_in_comm(&comm) {
+    if !is_main && let Some(index) = vcpu_index_in_name(&comm) {
         return Some(Vcpu {
             index: Some(index),
             tid,
@@ -61,18 +62,6 @@ pub(super) fn read(files: &VmFiles, tid: u32, is_main: bool, task: &Path) -> Opt
     Some(Vcpu { index, tid, comm })
 }
 
-/// vCPU index in a thread name (comm) that VMMs use only for vCPU threads.
-#[must_use]
-pub fn vcpu_index_in_comm(comm: &str) -> Option<u32> {
-    let number = match comm.strip_prefix("CPU ") {
-        Some(rest) => rest.strip_suffix("/KVM")?, // QEMU
-        None => ["fc_vcpu ", "crosvm_vcpu", "kvm-vcpu-", "vcpu"]
-            .iter()
-            .find_map(|prefix| comm.strip_prefix(prefix))?,
-    };
-    number.parse().ok()
-}
-
 /// vCPU file descriptor of the `KVM_RUN` that a thread executes, from `/proc/PID/task/TID/syscall`.
 ///
 /// `None` for a thread that is on a CPU: the file then contains only `running`.
@@ -88,25 +77,4 @@ pub(super) fn kvm_run_fd(syscall: &str) -> Option<u32> {
     (words.next()? == KVM_RUN)
         .then(|| u32::from_str_radix(fd, 16).ok())
         .flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn vcpu_indices_are_read_from_thread_names() {
-        for (comm, index) in [
-            ("CPU 12/KVM", Some(12)),
-            ("vcpu3", Some(3)),
-            ("fc_vcpu 0", Some(0)),
-            ("crosvm_vcpu7", Some(7)),
-            ("CPU x/KVM", None),
-            ("CPU 1/TCG", None),
-            ("vcpu", None),
-            ("qemu-system-x86", None),
-        ] {
-            assert_eq!(vcpu_index_in_comm(comm), index, "{comm}");
-        }
-    }
 }

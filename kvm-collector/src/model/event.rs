@@ -18,6 +18,9 @@ pub struct Event<'a> {
     /// other events, the vCPU thread in which it happened or that it names; `None` if neither is a
     /// vCPU thread.
     pub subject: Option<ThreadId>,
+    /// The index of the thread's vCPU, from the thread's name, if the kernel's events do not have it; otherwise
+    /// [`VCPU_UNKNOWN`](kvm_ebpf_common::VCPU_UNKNOWN).
+    pub named_vcpu: u32,
     /// The event's index among the formats of the source.
     pub slot: usize,
     /// If only a sample of the events is recorded, how many events this one stands for; otherwise

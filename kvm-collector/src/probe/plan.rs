@@ -12,7 +12,7 @@ use super::{
     timing_programs::TimingPrograms,
 };
 use crate::{
-    timing::{FieldLocations, Filter, locate_u32},
+    timing::{FieldLocations, Filter, locate_u32, vcpus_are_named},
     tracefs::{Format, ReasonNames},
 };
 
@@ -77,15 +77,23 @@ impl Plan {
         let entry_vcpu = locate_u32(request.entry_format, "vcpu_id", VCPU_UNKNOWN);
         locations.set(FieldId::EntryVcpu, entry_vcpu);
         let slots = slots(request, &mut locations)?;
+        let formats = request.events.iter().chain(request.entry_format);
+        let names_vcpus = match &timing {
+            Some(timing) => timing.vcpus_are_named,
+            None => vcpus_are_named(formats),
+        };
+        let selects_vcpus = !request.filter.vcpus.is_empty();
         let is_raw = !request.emit
             && timing.is_none()
-            && request.filter.vcpus.is_empty()
+            && !selects_vcpus
             && slots
                 .iter()
                 .all(|slot| slot.vcpu_threads_only == 0 && slot.checks_value == 0);
         Ok(Self {
             is_raw,
-            learn_threads: slots.iter().any(|slot| slot.vcpu_threads_only != 0),
+            learn_threads: slots.iter().any(|slot| slot.vcpu_threads_only != 0)
+                // The name of a thread with an entry is not read again.
+                || selects_vcpus && names_vcpus && timing.is_none(),
             slots,
             filter: filter(request.filter)?,
             timing,
@@ -96,12 +104,13 @@ impl Plan {
                 needs_task: u32::from(request.per_thread || request.needs_task()),
                 log: u32::from(request.log),
                 slot_count: u32::try_from(request.events.len()).unwrap_or(u32::MAX),
+                names_vcpus: u32::from(names_vcpus),
                 ..GeneralSettings::default()
             },
             // If exits are timed, a timing program does this. Otherwise only the selection of vCPUs needs the index.
             learn_vcpus: request
                 .entry_format
-                .filter(|_| request.timing.is_none() && !request.filter.vcpus.is_empty())
+                .filter(|_| request.timing.is_none() && selects_vcpus)
                 .filter(|_| entry_vcpu.offset != NO_OFFSET)
                 .map(|entry| entry.id),
         })

@@ -26,7 +26,7 @@ pub(super) struct TimingPrograms {
     pub(super) attachments: Vec<Attachment>,
     /// Slots of the events that these programs also count and send to user space.
     pub(super) handled_slots: Vec<usize>,
-    exits_have_vcpus: bool,
+    pub(super) vcpus_are_named: bool,
     has_userspace_exits: bool,
 }
 
@@ -44,7 +44,7 @@ impl TimingPrograms {
             details,
             attachments: Vec::new(),
             handled_slots: Vec::new(),
-            exits_have_vcpus: plan.knows_vcpus,
+            vcpus_are_named: plan.vcpus_are_named,
             has_userspace_exits: timing.userspace_exit.is_some(),
         };
         // If only exits by reason are requested, shorter variants of the programs are enough.
@@ -82,7 +82,7 @@ impl TimingPrograms {
     /// Returns whether the programs notice that a vCPU has moved to another thread. For that, events must contain the vCPU's
     /// index, and show when a thread returns to user space.
     pub(super) fn sees_moving_vcpus(&self) -> bool {
-        self.exits_have_vcpus && self.has_userspace_exits
+        !self.vcpus_are_named && self.has_userspace_exits
     }
 
     /// Attaches a program to an event. If the event has a slot, the program also handles that. Returns the slot, or

@@ -149,7 +149,7 @@ impl OrderedStream {
                     return each(&StreamItem::ThreadEnd { tid }, LiveContext::NO_EVENT)
                         .map(|()| false);
                 }
-                if let Some(event) = event(&record, attribution, vm_name) {
+                if let Some(event) = event(&record, attribution, vm_name, names) {
                     let vcpu = event
                         .subject
                         .filter(|_| identifies_vcpus)
@@ -189,17 +189,20 @@ fn event<'a>(
     record: &Record<'a>,
     attribution: &mut Attribution,
     vm_name: &dyn Fn(u32) -> Option<VmName>,
+    names: &mut ThreadNames,
 ) -> Option<Event<'a>> {
     let header = record.header;
     let thread = thread_of(record);
     let slot = usize::from(header.slot);
-    let subject = attribution.attribute(slot, thread, record.raw, vm_name)?;
+    let mut thread_name = |thread| names.get(thread, header.time_ns).to_owned();
+    let subject = attribution.attribute(slot, thread, record.raw, vm_name, &mut thread_name)?;
     Some(Event {
         time_ns: header.time_ns,
         cpu: u32::from(header.cpu),
         tgid: header.tgid,
         tid: header.tid,
         subject,
+        named_vcpu: attribution.named_vcpu(thread),
         slot,
         sample_weight: 0,
         raw: record.raw,

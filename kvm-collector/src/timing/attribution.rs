@@ -10,9 +10,11 @@
 
 use std::collections::HashMap;
 
-use kvm_ebpf_common::{Decision, VCPU_UNKNOWN, VcpuThreadId, decide, select_vcpu_thread};
+use kvm_ebpf_common::{
+    Decision, VCPU_UNKNOWN, VcpuThreadId, decide, select_vcpu_thread, vcpu_index_in_name,
+};
 
-use super::{Selection, Selector, selection::SelectedIds};
+use super::{Selection, Selector, selection::SelectedIds, vcpus_are_named};
 use crate::{
     model::{ThreadId, VmName, capacity::MAX_KNOWN_TASKS},
     tracefs::{Field, Format, ReasonNames},
@@ -84,9 +86,11 @@ pub struct Attribution {
     is_trivial: bool,
     /// Whether there is no selection by process, thread or vCPU.
     shows_all: bool,
-    /// Whether vCPU threads must be identified: for a selection by vCPU, or for events of other
-    /// systems.
+    /// Whether vCPU threads must be identified: for a selection by vCPU, for events of other
+    /// systems, or because their names tell the vCPUs.
     learns_vcpu_threads: bool,
+    /// Whether vCPU indices are read from the names of vCPU threads.
+    vcpus_are_named: bool,
     known_threads: HashMap<u32, KnownThread>,
     /// Cache of `known_threads`; see [`RECENT_THREADS`].
     recent_threads: Vec<KnownThread>,
@@ -105,6 +109,8 @@ impl Attribution {
             is_kvm_event: true,
             ..EventFields::default()
         };
+        let formats: Vec<_> = formats.into_iter().collect();
+        let vcpus_are_named = vcpus_are_named(formats.iter().copied().flatten());
         let fields = formats
             .into_iter()
             .map(|format| format.map_or_else(|| undecoded.clone(), EventFields::new));
@@ -117,11 +123,13 @@ impl Attribution {
             || !selection.filter.tids.is_empty()
             || selection.filter.reasons.is_some();
         Self {
-            is_trivial: !has_selection && !has_non_kvm_events,
+            is_trivial: !has_selection && !has_non_kvm_events && !vcpus_are_named,
             shows_all: !selects_by_vcpu
                 && !selection.is_by_process()
                 && selection.filter.tids.is_empty(),
-            learns_vcpu_threads: has_vcpu_threads && (selects_by_vcpu || has_non_kvm_events),
+            learns_vcpu_threads: has_vcpu_threads
+                && (selects_by_vcpu || has_non_kvm_events || vcpus_are_named),
+            vcpus_are_named,
             known_threads: HashMap::new(),
             recent_threads: Vec::new(),
             selector: Selector::new(selection),
@@ -145,6 +153,17 @@ impl Attribution {
         let own_vcpu = number(&fields.vcpu, raw).filter(|_| fields.is_kvm_event);
         let vcpu = own_vcpu.unwrap_or_else(|| self.vcpu_of(subject));
         (vcpu != VCPU_UNKNOWN).then_some(vcpu)
+    }
+
+    /// Returns the index of the vCPU in the name of a thread, if it is known as a vCPU thread and vCPU indices are read
+    /// from names; otherwise [`VCPU_UNKNOWN`].
+    #[inline]
+    #[must_use]
+    pub fn named_vcpu(&self, thread: ThreadId) -> u32 {
+        match self.vcpus_are_named {
+            true => self.vcpu_of(thread),
+            false => VCPU_UNKNOWN,
+        }
     }
 
     /// Returns whether the events of a format identify vCPU threads.
@@ -184,7 +203,8 @@ impl Attribution {
     ///
     /// Returns `None` if the event is not selected, otherwise the thread that it concerns.
     /// `Some(None)` is an event that concerns no vCPU thread; it is only returned if there is no
-    /// selection by process, thread or vCPU.
+    /// selection by process, thread or vCPU. `thread_name` returns the name of a thread, or a text that is no name of a
+    /// vCPU thread.
     #[inline]
     pub fn attribute(
         &mut self,
@@ -192,11 +212,12 @@ impl Attribution {
         thread: ThreadId,
         raw: &[u8],
         vm_name: &dyn Fn(u32) -> Option<VmName>,
+        thread_name: &mut dyn FnMut(ThreadId) -> String,
     ) -> Option<Option<ThreadId>> {
         if self.is_trivial {
             return Some(Some(thread));
         }
-        self.attribute_selected(index, thread, raw, vm_name)
+        self.attribute_selected(index, thread, raw, vm_name, thread_name)
     }
 
     fn attribute_selected(
@@ -205,6 +226,7 @@ impl Attribution {
         thread: ThreadId,
         raw: &[u8],
         vm_name: &dyn Fn(u32) -> Option<VmName>,
+        thread_name: &mut dyn FnMut(ThreadId) -> String,
     ) -> Option<Option<ThreadId>> {
         let number = |field: &Option<Field>| number(field, raw);
         let fields = self.fields.get(index)?;
@@ -214,13 +236,13 @@ impl Attribution {
         let is_reason_selected =
             fields.reason.is_none() || self.selector.is_reason_selected(|| number(&fields.reason));
         if self.learns_vcpu_threads && fields.is_vcpu_thread_event {
-            self.learn_vcpu_thread(thread, own_vcpu);
+            self.learn_vcpu_thread(thread, own_vcpu, thread_name);
         }
         if !is_reason_selected {
             return None;
         }
         if is_kvm_event || !self.learns_vcpu_threads {
-            return self.attribute_to_own_thread(thread, own_vcpu, vm_name);
+            return self.attribute_to_own_thread(thread, own_vcpu, vm_name, thread_name);
         }
         let current = self
             .find_thread(thread.tid)
@@ -252,6 +274,7 @@ impl Attribution {
         thread: ThreadId,
         own_vcpu: Option<u32>,
         vm_name: &dyn Fn(u32) -> Option<VmName>,
+        thread_name: &mut dyn FnMut(ThreadId) -> String,
     ) -> Option<Option<ThreadId>> {
         let Some(is_selected) = self.selector.decide_process(thread.tgid, vm_name) else {
             self.unattributed += 1;
@@ -261,7 +284,11 @@ impl Attribution {
             filter: &self.selector.selection().filter,
             processes: [(thread.tgid, is_selected); 2],
         };
-        let vcpu = || own_vcpu.unwrap_or_else(|| self.vcpu_of(thread));
+        let known = || match self.find_known(thread) {
+            Some(known) => known.vcpu,
+            None => self.vcpu_in_name(thread, thread_name),
+        };
+        let vcpu = || own_vcpu.unwrap_or_else(known);
         match decide(&ids, thread.tgid, thread.tid, vcpu) {
             Decision::Selected => Some(Some(thread)),
             Decision::Skipped => None,
@@ -284,7 +311,12 @@ impl Attribution {
         self.selector.remove_process(tid);
     }
 
-    fn learn_vcpu_thread(&mut self, thread: ThreadId, vcpu: Option<u32>) {
+    fn learn_vcpu_thread(
+        &mut self,
+        thread: ThreadId,
+        vcpu: Option<u32>,
+        thread_name: &mut dyn FnMut(ThreadId) -> String,
+    ) {
         if self.recent_threads.is_empty() {
             let unused = KnownThread::with_unknown_vcpu(ThreadId::default());
             self.recent_threads.resize(RECENT_THREADS, unused);
@@ -300,13 +332,13 @@ impl Attribution {
             self.unattributed += 1;
             return;
         }
-        let unknown = KnownThread::with_unknown_vcpu(thread);
-        let known = self.known_threads.entry(thread.tid).or_insert(unknown);
-        if known.thread != thread {
-            *known = unknown;
-        }
+        let known = self.known_threads.get(&thread.tid).copied();
+        let mut known = known.filter(|it| it.thread == thread).unwrap_or_else(|| {
+            let vcpu = self.vcpu_in_name(thread, thread_name);
+            KnownThread { thread, vcpu }
+        });
         known.vcpu = vcpu.unwrap_or(known.vcpu);
-        let known = *known;
+        self.known_threads.insert(thread.tid, known);
         self.recent_threads[thread.tid as usize % RECENT_THREADS] = known;
     }
 
@@ -320,10 +352,26 @@ impl Attribution {
         }
     }
 
-    fn vcpu_of(&self, thread: ThreadId) -> u32 {
+    fn find_known(&self, thread: ThreadId) -> Option<KnownThread> {
         self.find_thread(thread.tid)
             .filter(|known| known.thread == thread)
+    }
+
+    fn vcpu_of(&self, thread: ThreadId) -> u32 {
+        self.find_known(thread)
             .map_or(VCPU_UNKNOWN, |known| known.vcpu)
+    }
+
+    /// Returns the vCPU in the name of a thread, if the events do not have it.
+    fn vcpu_in_name(
+        &self,
+        thread: ThreadId,
+        thread_name: &mut dyn FnMut(ThreadId) -> String,
+    ) -> u32 {
+        match self.vcpus_are_named {
+            true => vcpu_index_in_name(&thread_name(thread)).unwrap_or(VCPU_UNKNOWN),
+            false => VCPU_UNKNOWN,
+        }
     }
 }
 
@@ -349,12 +397,17 @@ mod tests {
         Attribution::new(formats().iter().map(Some), selection)
     }
 
+    fn unnamed(_: ThreadId) -> String {
+        "<...>".to_owned()
+    }
+
     /// Attributes an event of a thread other than the main thread.
     fn is_selected(attribution: &mut Attribution, tgid: u32, name: &str) -> bool {
         let tid = tgid + 1;
         let name = |_| Some(name.into());
         let raw = vec![0; formats()[0].fixed_size()];
-        let attributed = attribution.attribute(0, ThreadId { tgid, tid }, &raw, &name);
+        let attributed =
+            attribution.attribute(0, ThreadId { tgid, tid }, &raw, &name, &mut unnamed);
         attributed.is_some()
     }
 
@@ -397,9 +450,12 @@ mod tests {
         let thread = ThreadId { tgid: 1, tid: 2 };
         let mut raw = vec![0; exit.fixed_size()];
         raw[exit.field("vcpu_id").expect("a field").offset] = 3;
-        assert_eq!(attribution.attribute(0, thread, &raw, &|_| None), None);
+        assert_eq!(
+            attribution.attribute(0, thread, &raw, &|_| None, &mut unnamed),
+            None
+        );
         let raw = vec![0; pio.fixed_size()];
-        let attributed = attribution.attribute(1, thread, &raw, &|_| None);
+        let attributed = attribution.attribute(1, thread, &raw, &|_| None, &mut unnamed);
         assert_eq!(attributed, Some(Some(thread)));
         assert_eq!(attribution.unattributed(), 0);
     }
@@ -411,16 +467,69 @@ mod tests {
         let [exit, pio] = formats();
         let thread = ThreadId { tgid: 1, tid: 2 };
         let pio_raw = vec![0; pio.fixed_size()];
-        let attributed = attribution.attribute(1, thread, &pio_raw, &|_| None);
+        let attributed = attribution.attribute(1, thread, &pio_raw, &|_| None, &mut unnamed);
         assert_eq!(attributed, Some(Some(thread)));
         assert_eq!(attribution.vcpu_of_event(1, thread, &pio_raw), None);
         let mut raw = vec![0; exit.fixed_size()];
         raw[exit.field("vcpu_id").expect("a field").offset] = 3;
-        attribution.attribute(0, thread, &raw, &|_| None);
+        attribution.attribute(0, thread, &raw, &|_| None, &mut unnamed);
         assert_eq!(attribution.vcpu_of_event(0, thread, &raw), Some(3));
         assert_eq!(attribution.vcpu_of_event(1, thread, &pio_raw), Some(3));
         let other = ThreadId { tgid: 9, tid: 2 };
         assert_eq!(attribution.vcpu_of_event(1, other, &pio_raw), None);
+    }
+
+    const ARM_EXIT: &str = include_str!("../../tests/fixtures/formats/6.12-arm64/kvm/kvm_exit");
+    const ARM_MMIO: &str = include_str!("../../tests/fixtures/formats/6.12-arm64/kvm/kvm_mmio");
+
+    #[test]
+    fn without_a_field_the_name_of_a_vcpu_thread_tells_its_vcpu() {
+        let formats =
+            [ARM_EXIT, ARM_MMIO].map(|text| Format::parse("kvm", text).expect("a format"));
+        let vcpus = vec![1];
+        let selection = Selection {
+            filter: Filter {
+                vcpus,
+                ..Filter::default()
+            },
+            vms: Vec::new(),
+        };
+        let mut attribution = Attribution::new(formats.iter().map(Some), selection);
+        let [exit, mmio] = formats.map(|it| vec![0; it.fixed_size()]);
+        let [first, second, other] = [2, 3, 4].map(|tid| ThreadId { tgid: 1, tid });
+        let mut lookups = 0;
+        let mut attribute = |attribution: &mut Attribution, index, thread, raw: &[u8]| {
+            let mut name = |it: ThreadId| {
+                lookups += 1;
+                ["CPU 0/KVM", "CPU 1/KVM", "worker"][it.tid as usize - 2].to_owned()
+            };
+            attribution.attribute(index, thread, raw, &|_| None, &mut name)
+        };
+        // Not known as vCPU threads yet.
+        assert_eq!(
+            attribute(&mut attribution, 1, second, &mmio),
+            Some(Some(second))
+        );
+        assert_eq!(attribute(&mut attribution, 1, other, &mmio), None);
+        for _ in 0..2 {
+            assert_eq!(attribute(&mut attribution, 0, first, &exit), None);
+            assert_eq!(
+                attribute(&mut attribution, 0, second, &exit),
+                Some(Some(second))
+            );
+            assert_eq!(
+                attribute(&mut attribution, 1, second, &mmio),
+                Some(Some(second))
+            );
+            assert_eq!(attribute(&mut attribution, 0, other, &exit), None);
+        }
+        assert_eq!(lookups, 2 + 3, "names of known vCPU threads are read once");
+        assert_eq!(attribution.unattributed(), 3);
+        let named = [first, second, other].map(|it| attribution.named_vcpu(it));
+        assert_eq!(named, [0, 1, VCPU_UNKNOWN]);
+        // Another thread with this number.
+        attribution.remove_thread(second.tid);
+        assert_eq!(attribution.named_vcpu(second), VCPU_UNKNOWN);
     }
 
     #[test]
@@ -436,7 +545,7 @@ mod tests {
         let capacity = u32::try_from(MAX_KNOWN_TASKS).expect("a small number");
         let raw = vec![0; formats()[0].fixed_size()];
         for tid in 1..=capacity + 5 {
-            attribution.attribute(0, ThreadId { tgid: 1, tid }, &raw, &|_| None);
+            attribution.attribute(0, ThreadId { tgid: 1, tid }, &raw, &|_| None, &mut unnamed);
         }
         assert_eq!(attribution.unattributed(), 5);
         assert_eq!(attribution.known_threads.len(), MAX_KNOWN_TASKS);

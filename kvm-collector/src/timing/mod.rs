@@ -17,6 +17,7 @@ mod timing_error;
 mod timing_request;
 mod trigger;
 mod unmatched_selectors;
+mod vcpu_index;
 mod vcpu_runs;
 mod vcpu_thread;
 
@@ -33,5 +34,6 @@ pub use timing_error::TimingError;
 pub use timing_request::{DetailEvent, TimingRequest};
 pub use trigger::ExitTrigger;
 pub use unmatched_selectors::UnmatchedSelectors;
+pub use vcpu_index::vcpus_are_named;
 pub(crate) use vcpu_runs::RunningVcpus;
 pub(crate) use vcpu_thread::{recent_extremes, vcpu_id_of};

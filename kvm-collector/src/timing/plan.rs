@@ -12,6 +12,7 @@ use kvm_ebpf_common::{
 use super::{
     DetailEvent, FieldLocations, TimingError, TimingRequest,
     fields::{locate, locate_integer, locate_required, locate_u32},
+    vcpus_are_named,
 };
 use crate::tracefs::{EventName, Format, ReasonNames};
 
@@ -53,8 +54,8 @@ pub(crate) struct TimingPlan {
     pub(crate) steps: Vec<(Step, EventName)>,
     /// Locations of the fields that the steps read.
     pub(crate) field_locations: FieldLocations,
-    /// Whether `kvm_exit` or `kvm_entry` tells which vCPU a thread runs.
-    pub(crate) knows_vcpus: bool,
+    /// Whether neither `kvm_exit` nor `kvm_entry` tells which vCPU a thread runs, so names of threads do.
+    pub(crate) vcpus_are_named: bool,
 }
 
 impl TimingPlan {
@@ -116,7 +117,7 @@ impl TimingPlan {
                 },
                 ..TimingSettings::NONE
             },
-            knows_vcpus: exits_have_vcpus || learns_vcpus,
+            vcpus_are_named: vcpus_are_named([entry, exit]),
             steps: plan_steps(request, entry, exit, learns_vcpus),
             details,
             field_locations: locations,

@@ -15,6 +15,8 @@ pub struct Setup {
     pub recording: Option<String>,
     /// The options that select VMs and vCPUs, as they are given; empty if all are selected.
     pub selection: String,
+    /// The indices of vCPUs are from the names of threads.
+    pub vcpus_from_thread_names: bool,
     /// The screen is on a terminal. False for `--once`, which prints all rows and no keys.
     pub interactive: bool,
 }

@@ -186,6 +186,7 @@ mod tests {
             tgid,
             tid: tgid,
             subject: Some(ThreadId { tgid, tid: tgid }),
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             slot: 0,
             sample_weight: 0,
             raw: &[],

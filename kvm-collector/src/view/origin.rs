@@ -31,6 +31,9 @@ pub struct ReportOrigin {
     pub inputs: Vec<ReportInput>,
     /// What was selected.
     pub selection: SelectedBy,
+    /// Whether vCPU indices are from the names of threads, because the events do not have them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub vcpus_from_thread_names: bool,
     /// Difference between the date, in ns since the epoch, and the clock of the events; `None` if a recording does not contain
     /// the date.
     #[serde(skip)]
@@ -195,6 +198,7 @@ impl ReportOrigin {
             command: None,
             inputs: Vec::new(),
             selection,
+            vcpus_from_thread_names: false,
             wall_offset_ns: None,
         }
     }

@@ -216,12 +216,7 @@ impl SimulatedHost {
             let vm = self.vms.iter().find(|vm| vm.tgid == tgid);
             vm.map(|vm| vm.name.clone())
         };
-        // The names of the threads of all vCPUs but the second show the index.
-        let mut vcpu_index = |it: VcpuId| match it.tid.saturating_sub(it.tgid) / 10_000 {
-            0 | 2 => None,
-            number => Some(number - 1),
-        };
-        reading.add_names(named_keys, &names, &vm_name, &mut vcpu_index);
+        reading.add_names(named_keys, &names, &vm_name);
         reading
     }
 
@@ -234,6 +229,7 @@ impl SimulatedHost {
             unicode: !self.is_ascii,
             recording: self.recording.map(str::to_owned),
             selection: self.selection.into(),
+            vcpus_from_thread_names: false,
             interactive: true,
         };
         App::new(setup, Sort::Cost, Duration::from_secs(1), size)

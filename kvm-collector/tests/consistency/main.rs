@@ -7,6 +7,7 @@ mod intervals;
 mod late_names;
 mod limits;
 mod losses;
+mod named_vcpus;
 mod periods;
 mod random_streams;
 #[path = "../common/raw_event.rs"]

@@ -61,6 +61,7 @@ impl OwnedItem {
                 tgid: thread.tgid,
                 tid: thread.tid,
                 subject: Some(thread),
+                named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
                 slot: self.slot,
                 sample_weight: 0,
                 raw: &self.raw,
@@ -384,7 +385,7 @@ proptest! {
                 }
                 selects(thread, vcpu).then_some(Some(thread))
             };
-            let attributed = attribution.attribute(event.slot, thread, event.raw, &|_| None);
+            let attributed = attribution.attribute(event.slot, thread, event.raw, &|_| None, &mut |_| String::new());
             prop_assert_eq!(attributed, expected, "{} in {:?}", name, thread);
         }
         prop_assert_eq!(attribution.unattributed(), unattributed);

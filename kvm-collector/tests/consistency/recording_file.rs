@@ -149,7 +149,7 @@ impl RecordingFile {
     }
 
     /// Returns the path of a file that does not exist yet.
-    fn unused() -> Self {
+    pub(crate) fn unused() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!(

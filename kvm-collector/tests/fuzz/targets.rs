@@ -17,7 +17,7 @@ use bytes::Bytes;
 use clap::Parser as _;
 use kvm_collector::{
     cli::Cli,
-    host::{VmNames, kernel, kvm, machine, tracefs, vcpu_index_in_comm, vm},
+    host::{VmNames, kernel, kvm, machine, tracefs, vm},
     model::Batch,
     recording::Reader,
     source::Recording,
@@ -152,7 +152,7 @@ pub fn names(data: &[u8]) {
         "names change when they are stored again"
     );
     for line in text.lines() {
-        let _ = vcpu_index_in_comm(line);
+        let _ = kvm_ebpf_common::vcpu_index_in_name(line);
     }
 }
 

@@ -169,7 +169,7 @@ fn csv_equals_json() -> Result<(), Failed> {
 }
 
 fn text_contains_the_count() -> Result<(), Failed> {
-    let guest = Guest::prepare(&["-k", "io", "-n", "4321"])?;
+    let guest = Guest::prepare(&["-n", "4321"])?;
     let stat = RunningCollector::start(&["stat", "-e", "kvm_userspace_exit", "-p", &guest.pid])?;
     let expected = guest.run()?.userspace_exits()?;
     let output = stat.end()?.expect_code(0)?;

@@ -73,7 +73,7 @@ const LONG_US: f64 = 200.0;
 
 /// The longest time that the probe of one tool adds to what the other one measures, under emulation. The tool with the probe that
 /// runs first at `kvm_exit` also measures the other's probe.
-const PROBE_US: f64 = 8.0;
+const PROBE_US: f64 = 12.0;
 
 /// Fails unless the times of exits with one reason agree: the medians of all exits, and the means of long ones. A few short exits
 /// that the host interrupts between the two probes change their mean, but not the median, which is accurate to 5 %.

@@ -31,8 +31,9 @@ impl FtraceRecording {
         recording.set("trace_clock", "mono")?;
         // Without the column of flags, the lines have the format of the collector.
         recording.set("options/irq-info", "0")?;
-        recording.set("events/kvm/enable", "1")?;
-        recording.set("events/kvmmmu/enable", "1")?;
+        for system in event_systems() {
+            recording.set(&format!("events/{system}/enable"), "1")?;
+        }
         Ok(recording)
     }
 
@@ -70,11 +71,21 @@ impl Drop for FtraceRecording {
     }
 }
 
+/// Returns KVM's event systems: on x86 two, elsewhere one.
+pub(crate) fn event_systems() -> impl Iterator<Item = &'static str> {
+    let exists = |system: &&str| {
+        Path::new("/sys/kernel/tracing/events")
+            .join(system)
+            .exists()
+    };
+    ["kvm", "kvmmmu"].into_iter().filter(exists)
+}
+
 /// Returns the events that print a pointer with `%p`. ftrace prints a hash of the pointer, with a key that only the kernel
 /// knows. (The option `hash-ptr` switches that off, but Linux 6.1 then omits every `%s`.)
 pub(crate) fn events_with_hashes() -> Result<BTreeSet<String>, Failed> {
     let mut events = BTreeSet::new();
-    for system in ["kvm", "kvmmmu"] {
+    for system in event_systems() {
         for entry in fs::read_dir(format!("/sys/kernel/tracing/events/{system}"))? {
             let entry = entry?;
             // Besides the directories of events, there are files.

@@ -31,6 +31,7 @@ mod kinds;
 mod linux_guest;
 mod live_and_recorded;
 mod modules;
+mod named_vcpus;
 mod namespaces;
 mod other_subsystems;
 mod perf;
@@ -98,6 +99,7 @@ fn tests() -> Vec<Trial> {
         linux_guest::tests(),
         all_kinds::tests(),
         vcpu_threads::tests(),
+        named_vcpus::tests(),
         ftrace_oracle::tests(),
         perf_kvm::tests(),
         exit_time_parts::tests(),

@@ -154,6 +154,7 @@ impl Feeder {
             tgid,
             tid,
             subject: None,
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             sample_weight: 0,
             raw: &raw,
         }));

@@ -15,10 +15,9 @@ use super::{
 use crate::{
     format::{html, units::exact_duration},
     model::{ExitReading, StreamItem, VmName},
-    recording::Metadata,
     session,
     source::{PlaybackOptions, Recording, RecordingSummary},
-    timing::{Replay, ReplayOptions, TimingRequest},
+    timing::{Replay, ReplayOptions, TimingRequest, vcpus_are_named},
     tracefs::Format,
     view::{
         EventCounter, ExitGroups, ExitsOptions, ExitsReport, GroupBy, KeyNames, Overview,
@@ -77,7 +76,7 @@ pub(super) fn run(
         codes: None,
         is_part: options.limits.is_part(),
     };
-    let mut facts = recording_facts(args, recording.metadata());
+    let mut facts = recording_facts(args, &recording);
     let mut page = PageData::new(&formats, counted, exits)?;
     let summary = session::read_recording(recording, &options, !global.quiet, |item, context| {
         page.add_item(item, context.is_before_range);
@@ -108,7 +107,8 @@ fn timing_request(formats: &EventFormats<'_>) -> anyhow::Result<TimingRequest> {
     })
 }
 
-fn recording_facts(args: &ConvertArgs, metadata: &Metadata) -> RecordingFacts {
+fn recording_facts(args: &ConvertArgs, recording: &Recording) -> RecordingFacts {
+    let metadata = recording.metadata();
     let mut others = Vec::new();
     let mut add = |name, text: Option<String>| {
         let known = text.filter(|it| !it.is_empty());
@@ -122,6 +122,9 @@ fn recording_facts(args: &ConvertArgs, metadata: &Metadata) -> RecordingFacts {
     add("recorded by", metadata.version.clone());
     add("command", Some(metadata.command.join(" ")));
     add("selection", Some(selection(args)));
+    if vcpus_are_named(recording.formats()) {
+        add("vCPU numbers", Some("from thread names".to_owned()));
+    }
     let file = match args.input.file_name() {
         Some(name) if args.input.as_os_str() != "-" => name.to_string_lossy().into_owned(),
         _ => "standard input".to_owned(),

@@ -40,7 +40,7 @@ pub(super) fn run(mut args: ConvertArgs, global: GlobalOptions) -> anyhow::Resul
     let loss_output = args.open_loss(&output)?;
     let wall_offset_ns = recording.metadata().wall_offset_ns();
     let stream = |recording, to| stream::run(args, &output, recording, to, global);
-    let origin = origin::of_recording(&args.input, recording.metadata(), args.selected_by());
+    let origin = origin::of_recording(&args.input, &recording, args.selected_by());
     let converted = match format {
         TargetFormat::Perfetto => stream(recording, StreamTarget::Perfetto),
         TargetFormat::Parquet => stream(recording, StreamTarget::Parquet),

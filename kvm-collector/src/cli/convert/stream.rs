@@ -142,7 +142,7 @@ fn new_sink(
     out: Writer,
 ) -> anyhow::Result<Box<dyn Sink>> {
     let metadata = recording.metadata();
-    let origin = origin::of_recording(&args.input, metadata, args.selected_by());
+    let origin = origin::of_recording(&args.input, recording, args.selected_by());
     let (timing, rows) = (timing_of(conversion), row_type(args));
     Ok(match to {
         StreamTarget::Perfetto => {
@@ -188,7 +188,7 @@ fn new_partitions(
             args.input.display()
         );
     }
-    let origin = origin::of_recording(&args.input, metadata, args.selected_by());
+    let origin = origin::of_recording(&args.input, recording, args.selected_by());
     let (files, folder) = (output.clone(), folder.to_owned());
     let create = move |path: &Path| files.create_in(&folder, path);
     let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);

@@ -25,7 +25,8 @@ pub(super) async fn run(args: &ExitsArgs, global: GlobalOptions) -> anyhow::Resu
     };
     let reasons = args.reasons.codes(timing.exit.as_ref(), timing.host_isa)?;
     let conditions = args.stop.conditions();
-    let origin = origin::of_host(args.selected_by(), conditions.command_line());
+    let formats = timing.exit.iter().chain(&timing.entry);
+    let origin = origin::of_host(args.selected_by(), conditions.command_line(), formats);
     let is_long = args.interval.is_some() || args.slow.is_some();
     let out = args.output.open(&[], is_long)?;
     let mut writer = args.writer(reasons, &timing, origin, global, out)?;

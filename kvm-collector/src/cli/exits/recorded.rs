@@ -29,7 +29,7 @@ pub(super) fn run(
     let isa = recording.metadata().isa();
     replay.timing.host_isa = isa;
     let reasons = args.reasons.codes(replay.timing.exit.as_ref(), isa)?;
-    let origin = origin::of_recording(path, recording.metadata(), args.selected_by());
+    let origin = origin::of_recording(path, &recording, args.selected_by());
     let timing = replay.timing.clone();
     let out = args.output.open(&[path.to_owned()], false)?;
     let mut writer = args.writer(reasons, &timing, origin, global, out)?;

@@ -142,7 +142,7 @@ impl Listing {
             event: patterns.to_vec(),
             ..SelectedBy::default()
         });
-        let origin = origin::of_recording(path, recording.metadata(), selected_by);
+        let origin = origin::of_recording(path, &recording, selected_by);
         let mut listing = Self::default();
         for subject in subjects {
             match subject {

@@ -56,7 +56,6 @@ pub(super) struct Contents {
 
 /// The fields of an event that are read.
 struct Fields {
-    vcpu: Option<Field>,
     reason: Option<(Field, Field)>,
 }
 
@@ -66,7 +65,6 @@ impl Fields {
         let (isa, code) = ReasonNames::reason_fields(Some(format));
         let is_exit = format.is_event("kvm", "kvm_exit");
         Self {
-            vcpu: field("vcpu_id").filter(|_| format.is_kvm_event()),
             reason: field(isa).zip(field(code)).filter(|_| is_exit),
         }
     }
@@ -115,12 +113,12 @@ impl Contents {
         let formats = recording.formats().to_vec();
         recording.select_events(&formats);
         recording.identify_vms();
+        recording.identify_vcpus();
         let fields: Vec<_> = formats.iter().map(Fields::new).collect();
         let mut counts: HashMap<Class, u64> = HashMap::new();
-        let mut vcpus: HashMap<u32, u32> = HashMap::new();
         let mut events = 0;
         let options = PlaybackOptions::default();
-        let summary = recording.play(&options, |item, _| {
+        let summary = recording.play(&options, |item, context| {
             let StreamItem::Event(event) = item else {
                 return Ok::<_, CountError>(());
             };
@@ -128,19 +126,16 @@ impl Contents {
             let Some(fields) = fields.get(event.slot) else {
                 return Ok(());
             };
-            if let Some(field) = &fields.vcpu {
-                vcpus.insert(event.tid, read(field, event));
-            }
             let reason = fields.reason.as_ref();
             let class = Class {
                 slot: event.slot,
                 tgid: event.tgid,
                 tid: event.tid,
-                vcpu: vcpus.get(&event.tid).copied().unwrap_or(VCPU_UNKNOWN),
+                vcpu: context.vcpu.unwrap_or(VCPU_UNKNOWN),
                 reason: reason.map_or((0, 0), |(isa, code)| (read(isa, event), read(code, event))),
             };
             *counts.entry(class).or_default() += event.represented_events();
-            match counts.len().max(vcpus.len()) > MAX_KNOWN_TASKS {
+            match counts.len() > MAX_KNOWN_TASKS {
                 true => Err(CountError::TooMany),
                 false => Ok(()),
             }

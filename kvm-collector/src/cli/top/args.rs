@@ -24,7 +24,7 @@ use crate::{
     },
     model::{EventKind, UnknownKind, VMEXIT},
     source::{Live, LiveOptions, PlaybackOptions, Recording, TimeLimits},
-    timing::{ReplayOptions, Selection, TimingRequest},
+    timing::{ReplayOptions, Selection, TimingRequest, vcpus_are_named},
     tracefs::Tracefs,
     tui::{self, App, Setup},
 };
@@ -190,6 +190,24 @@ pub(super) struct OpenedRecording {
 /// Time between two updates by default, and length of the measurement of `--once`.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What is known of the numbers on the screen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Measured {
+    /// Preempted time is measured.
+    preempted: bool,
+    vcpus_from_thread_names: bool,
+}
+
+impl Measured {
+    /// Describes exits that are timed as requested.
+    pub(super) fn new(timing: &TimingRequest) -> Self {
+        Self {
+            preempted: timing.switch.is_some(),
+            vcpus_from_thread_names: vcpus_are_named(timing.exit.iter().chain(&timing.entry)),
+        }
+    }
+}
+
 impl TopArgs {
     /// Checks that every option has an effect.
     ///
@@ -299,13 +317,8 @@ impl TopArgs {
         })
     }
 
-    /// Creates the state of the screen. `preempt_watched` is whether preempted time is measured.
-    pub(super) fn app(
-        &self,
-        global: GlobalOptions,
-        preempt_watched: bool,
-        size: (u16, u16),
-    ) -> App {
+    /// Creates the state of the screen.
+    pub(super) fn app(&self, global: GlobalOptions, measured: Measured, size: (u16, u16)) -> App {
         let recording = self.input.as_deref().map(|path| {
             let name = path.file_name().unwrap_or(path.as_os_str());
             match name.to_string_lossy() {
@@ -321,11 +334,12 @@ impl TopArgs {
             .collect();
         let setup = Setup {
             kind: self.kind.to_ascii_lowercase(),
-            preempt_watched,
+            preempt_watched: measured.preempted,
             color: use_color(global.color, true),
             unicode: locale::is_utf8(),
             recording,
             selection: selection.join(" "),
+            vcpus_from_thread_names: measured.vcpus_from_thread_names,
             interactive: !self.once,
         };
         App::new(setup, self.sort.into(), self.interval(), size)

@@ -28,12 +28,12 @@ use crate::{
         self,
         top::{ControlQueue, TopOutput, TopPlayer, TopReader},
     },
-    source::RecordingSummary,
+    source::{Live, RecordingSummary},
     tui::{self, Mailbox, Screen},
     view::TopReading,
 };
-use args::OpenedRecording;
 pub(super) use args::TopArgs;
+use args::{Measured, OpenedRecording};
 
 pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     args.check_options()?;
@@ -57,20 +57,21 @@ pub(super) fn run(mut args: TopArgs, global: GlobalOptions) -> anyhow::Result<Ex
     }
 }
 
+fn measured(live: &Live) -> Measured {
+    let timing = live.options().timing.as_ref();
+    timing.map_or(Measured::default(), Measured::new)
+}
+
 fn show_running_kernel(args: &TopArgs, global: GlobalOptions) -> anyhow::Result<ExitCode> {
     let mut live = args.start(global)?;
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
     let (interval, duration) = (args.interval(), args.duration);
-    show(
-        args,
-        global,
-        args.preempt,
-        move |runtime, controls, output| {
-            let _runtime = runtime.enter();
-            let reader = TopReader::new(live, interval, duration, controls, output)?;
-            Ok(move |runtime: Runtime| runtime.block_on(reader.run()))
-        },
-    )?;
+    let measured = measured(&live);
+    show(args, global, measured, move |runtime, controls, output| {
+        let _runtime = runtime.enter();
+        let reader = TopReader::new(live, interval, duration, controls, output)?;
+        Ok(move |runtime: Runtime| runtime.block_on(reader.run()))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,21 +85,16 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let pace = pace.unwrap_or(Duration::MAX);
     let (target, range, file) = (args.target.clone(), args.range.clone(), path.to_owned());
     let wall_offset_ns = recording.metadata().wall_offset_ns();
-    let preempt_watched = replay.timing.switch.is_some();
-    let summary = show(
-        args,
-        global,
-        preempt_watched,
-        move |runtime, controls, output| {
-            let _runtime = runtime.enter();
-            let player = TopPlayer::new(pace, controls, output)?;
-            let check = move |summary: &RecordingSummary| {
-                range.check(summary, wall_offset_ns, &file)?;
-                target.check_all_seen(&summary.processes, &file)
-            };
-            Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
-        },
-    )?;
+    let measured = Measured::new(&replay.timing);
+    let summary = show(args, global, measured, move |runtime, controls, output| {
+        let _runtime = runtime.enter();
+        let player = TopPlayer::new(pace, controls, output)?;
+        let check = move |summary: &RecordingSummary| {
+            range.check(summary, wall_offset_ns, &file)?;
+            target.check_all_seen(&summary.processes, &file)
+        };
+        Ok(move |runtime: Runtime| player.run(&runtime, recording, &playback, replay, check))
+    })?;
     // Not earlier: the screen would hide the warning.
     if let Some(summary) = summary {
         recording::warn_if_damaged(&summary, path);
@@ -112,7 +108,7 @@ fn play_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow:
 fn show<T: Send + 'static, S>(
     args: &TopArgs,
     global: GlobalOptions,
-    preempt_watched: bool,
+    measured: Measured,
     prepare: impl FnOnce(&Runtime, ControlQueue, ScreenOutput) -> io::Result<S>,
 ) -> anyhow::Result<T>
 where
@@ -128,7 +124,7 @@ where
         .name("source".into())
         .spawn(move || source(runtime))?;
     let mut screen = Screen::open().context("cannot use the terminal")?;
-    let mut app = args.app(global, preempt_watched, screen.size()?);
+    let mut app = args.app(global, measured, screen.size()?);
     tui::start_input_thread(Arc::clone(&mailbox))?;
     let screen_result = tui::run(&mut app, &mut screen, &mailbox, &mut |control| {
         controls.send(control);
@@ -150,7 +146,7 @@ async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::R
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
     let duration = args.duration.unwrap_or_else(|| args.interval());
     let reading = session::top::read_once(&mut live, duration).await?;
-    if print(&args, global, args.preempt, reading)? == Printed::Nothing {
+    if print(&args, global, measured(&live), reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
         log::warn!("{}", no_match::explain_live(&request, &[]));
     }
@@ -164,13 +160,13 @@ fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow
         replay,
     } = args.open(path)?;
     let shows_progress = !global.quiet;
-    let preempt_watched = replay.timing.switch.is_some();
+    let measured = Measured::new(&replay.timing);
     let wall_offset_ns = recording.metadata().wall_offset_ns();
     let (reading, summary) =
         session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
     args.range.check(&summary, wall_offset_ns, path)?;
     recording::report_end(&summary, &args.target, path)?;
-    if print(args, global, preempt_watched, reading)? == Printed::Nothing {
+    if print(args, global, measured, reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
         let selection = RecordingSelection {
             path,
@@ -197,10 +193,10 @@ const DEFAULT_COLUMNS: u16 = 120;
 fn print(
     args: &TopArgs,
     global: GlobalOptions,
-    preempt_watched: bool,
+    measured: Measured,
     reading: TopReading,
 ) -> anyhow::Result<Printed> {
-    let mut app = args.app(global, preempt_watched, (0, 0));
+    let mut app = args.app(global, measured, (0, 0));
     app.add_reading(reading);
     let mut out = open_stdout()?;
     let columns =

@@ -41,7 +41,10 @@ pub(in crate::cli) async fn run(
     let events = args.live_events(&tracefs)?;
     let offset_ns = || Ok(clock::real_offset_ns());
     let conditions = args.stop.conditions();
-    let origin = origin::of_host(args.selected_by(), conditions.command_line());
+    let entry = find_kvm_format(&tracefs, "kvm_entry")?;
+    let formats = exit.iter().chain(&entry);
+    let origin = origin::of_host(args.selected_by(), conditions.command_line(), formats);
+    let vcpus_from_thread_names = origin.vcpus_from_thread_names;
     let printer = args.printer(&events, global, false, origin, offset_ns)?;
     let out = open_output(args.output.as_deref(), Appears::AtFirstFlush)?;
     let overhead = args.overhead.start()?;
@@ -56,7 +59,7 @@ pub(in crate::cli) async fn run(
         session::trace::live(&mut live, &mut schedule, printer, out, args.buffer).await?;
     complete(vec![out])?;
     if !global.quiet {
-        summary::print(&args, &summary);
+        summary::print(&args, &summary, vcpus_from_thread_names);
     }
     summary::warn_if_empty(&args, &summary, None);
     if let Some(overhead) = overhead {
@@ -117,7 +120,8 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     let formats = &selected.formats;
     let is_sampled = selected.recording.is_sampled(formats);
     let metadata = selected.recording.metadata();
-    let origin = origin::of_recording(path, metadata, args.selected_by());
+    let origin = origin::of_recording(path, &selected.recording, args.selected_by());
+    let vcpus_from_thread_names = origin.vcpus_from_thread_names;
     let mut printer = args.printer(formats, global, is_sampled, origin, offset_ns)?;
     check_outputs(&[path.to_owned()], args.output.as_deref(), None)?;
     let mut out = open_output(args.output.as_deref(), Appears::AtEnd)?;
@@ -142,7 +146,7 @@ fn run_recorded(args: &TraceArgs, path: &Path, global: GlobalOptions) -> anyhow:
     )?;
     complete(vec![out])?;
     if !global.quiet {
-        summary::print(args, &summary);
+        summary::print(args, &summary, vcpus_from_thread_names);
     }
     let codes = selected.options.selection.filter.reasons.as_deref();
     let selection = RecordingSelection {

@@ -11,8 +11,13 @@ use crate::{
 };
 
 /// Prints the summary.
-pub(super) fn print(args: &TraceArgs, summary: &TraceSummary) {
-    print_message(&text(args, summary));
+pub(super) fn print(args: &TraceArgs, summary: &TraceSummary, vcpus_from_thread_names: bool) {
+    let mut text = text(args, summary);
+    // Lines of events have no vCPU numbers.
+    if vcpus_from_thread_names && (args.per_exit || !args.selected_by().vcpu.is_empty()) {
+        text += "; vCPU numbers from thread names, as the events have none";
+    }
+    print_message(&text);
 }
 
 fn text(args: &TraceArgs, summary: &TraceSummary) -> String {

@@ -77,6 +77,10 @@ impl<W: Write + Send> Parquet<W> {
             ("boot_id", origin.boot_id.as_deref()),
             ("kernel", origin.kernel.as_deref()),
             ("tool_version", Some(origin.tool_version)),
+            (
+                "vcpus_from_thread_names",
+                origin.vcpus_from_thread_names.then_some("true"),
+            ),
         ];
         for (name, value) in facts {
             // Unknown facts are left out, because Spark cannot read a key without a value.

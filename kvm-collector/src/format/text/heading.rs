@@ -44,6 +44,9 @@ pub fn write_heading(
     for selected in origin.selection.descriptions() {
         line += &format!("; {selected}");
     }
+    if origin.vcpus_from_thread_names {
+        line += "; vCPU numbers from thread names, as the events have none";
+    }
     writeln!(out)?;
     write_title(&line, style, out)
 }
@@ -107,6 +110,9 @@ mod tests {
         );
         origin.input = Some("k.data".into());
         assert!(heading(&origin).contains(", recorded in k.data"));
+        origin.vcpus_from_thread_names = true;
+        let text = "; process 7; vCPU numbers from thread names, as the events have none\n";
+        assert!(heading(&origin).ends_with(text));
     }
 
     #[test]

@@ -237,8 +237,11 @@ fn is_selected(
         tid: header.tid,
     };
     let vm_name = |tgid| names.get(&tgid).cloned();
+    // The programs have selected vCPUs.
+    let mut no_thread_name = |_| String::new();
+    let slot = usize::from(header.slot);
     attribution
-        .attribute(usize::from(header.slot), thread, record.raw, &vm_name)
+        .attribute(slot, thread, record.raw, &vm_name, &mut no_thread_name)
         .is_some()
 }
 

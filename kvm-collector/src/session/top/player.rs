@@ -17,7 +17,7 @@ use super::{
     output::TopOutput,
 };
 use crate::{
-    model::{Loss, StreamItem, ThreadId, pid_of},
+    model::{Loss, StreamItem},
     recording::ReadError,
     source::{PlaybackOptions, RecordedNames, Recording, RecordingSummary},
     timing::{Replay, ReplayOptions, TimingRequest},
@@ -97,11 +97,7 @@ impl Played<'_> {
         self.before.subtract_from(&mut reading, timing);
         let recorded = self.names;
         let vm_name = |tgid| Some(recorded.known_vm_name(tgid)?.name);
-        let comm = |thread: ThreadId| {
-            let tgid = pid_of(thread.tgid);
-            Some(recorded.comm(ThreadId { tgid, ..thread }).to_owned())
-        };
-        names.add_names(&mut reading, Some(timing), &vm_name, &comm);
+        names.add_names(&mut reading, Some(timing), &vm_name);
         reading
     }
 }

@@ -15,8 +15,6 @@ use super::{
     output::TopOutput,
 };
 use crate::{
-    host::process,
-    model::{ThreadId, pid_of},
     source::Live,
     view::{Scope, TopReading},
 };
@@ -60,14 +58,7 @@ fn read_exits(live: &mut Live, scope: Scope, names: &mut NameCache) -> anyhow::R
     let rest = live.read_exits(&mut |exits| reading.add(exits))?;
     let mut reading = reading.finish(rest);
     let vm_name = |tgid| Some(live.names().find_name(tgid)?.name.clone());
-    // The thread existed at an earlier time than any.
-    let comm = |thread: ThreadId| process::comm_at(pid_of(thread.tgid), thread.tid, u64::MAX);
-    names.add_names(
-        &mut reading,
-        live.options().timing.as_ref(),
-        &vm_name,
-        &comm,
-    );
+    names.add_names(&mut reading, live.options().timing.as_ref(), &vm_name);
     Ok(reading)
 }
 

@@ -70,6 +70,8 @@ pub(super) struct EventSteps {
     /// By slot; `None` if the event has no steps.
     slots: Vec<Option<SlotSteps>>,
     pub(super) settings: TimingSettings,
+    /// Whether vCPU indices are from the names of threads.
+    pub(super) vcpus_are_named: bool,
     /// Whether migrations of vCPUs between threads can be detected: the events tell which vCPU a
     /// thread runs, and when it returns to user space.
     pub(super) detects_migration: bool,
@@ -93,7 +95,8 @@ impl EventSteps {
         let mut all = Self {
             slots: Vec::new(),
             settings: plan.settings,
-            detects_migration: plan.knows_vcpus && request.userspace_exit.is_some(),
+            vcpus_are_named: plan.vcpus_are_named,
+            detects_migration: !plan.vcpus_are_named && request.userspace_exit.is_some(),
             exit: ExitFields {
                 code: location(FieldId::ExitCode),
                 subcode: location(FieldId::ExitSubcode),

@@ -58,7 +58,7 @@ impl StepExecutor {
             }
             Step::LearnVcpu => {
                 let vcpu = read_u32(event.raw, self.steps.entry_vcpu);
-                self.find_or_count(task, vcpu, event.cpu);
+                self.find_or_count(task, vcpu, event);
             }
             Step::Exit => self.on_exit(task, event),
             Step::Entry => self.on_entry(task, event),
@@ -92,7 +92,7 @@ impl StepExecutor {
             }
             _ => return,
         };
-        if let Some(index) = self.find_or_count(task, vcpu, event.cpu)
+        if let Some(index) = self.find_or_count(task, vcpu, event)
             && let Some(thread) = self.threads.get_mut(index)
         {
             let count = event.represented_events();
@@ -233,9 +233,16 @@ impl StepExecutor {
         Some(thread.seen_ns)
     }
 
-    /// Finds or adds the vCPU thread of an event. If the table of threads is full, counts that.
+    /// Finds or adds the vCPU thread of an event, which has the index `vcpu`. If the table of threads is full, counts
+    /// that.
     #[inline(always)]
-    fn find_or_count(&mut self, task: Task, vcpu: u32, cpu: u32) -> Option<u32> {
+    fn find_or_count(&mut self, task: Task, vcpu: u32, event: &Event<'_>) -> Option<u32> {
+        let cpu = event.cpu;
+        let vcpu = if vcpu == VCPU_UNKNOWN {
+            event.named_vcpu
+        } else {
+            vcpu
+        };
         let markers = self.loss_markers.count();
         let lookup = self.threads.find_or_insert(task, vcpu, cpu, markers);
         if let Some(replaced) = lookup.replaced {
@@ -246,7 +253,7 @@ impl StepExecutor {
             return None;
         };
         if lookup.is_vcpu_new {
-            self.set_last_entered(index);
+            self.on_new_vcpu(index);
         }
         Some(index)
     }
@@ -275,6 +282,16 @@ impl StepExecutor {
         self.retire(replaced);
     }
 
+    /// Handles that the vCPU of the thread at `index` has become known.
+    #[cold]
+    fn on_new_vcpu(&mut self, index: u32) {
+        if !self.steps.vcpus_are_named {
+            self.set_last_entered(index);
+        } else if let Some(thread) = self.threads.get_mut(index) {
+            thread.state.shares_vcpu_index = 1;
+        }
+    }
+
     /// Stores that the thread at `index` has entered its vCPU.
     #[cold]
     fn set_last_entered(&mut self, index: u32) {
@@ -293,7 +310,7 @@ impl StepExecutor {
             subcode: 0,
             kind: settings.rip_kind,
         });
-        let Some(index) = self.find_or_count(task, vcpu, event.cpu) else {
+        let Some(index) = self.find_or_count(task, vcpu, event) else {
             return;
         };
         let Some(now_ns) = self.update_seen(index, event) else {
@@ -366,7 +383,7 @@ impl StepExecutor {
         // A counted event is counted without a duration if the thread had no `kvm_exit` yet. The
         // eBPF programs do the same.
         let index = if is_counted {
-            self.find_or_count(task, VCPU_UNKNOWN, event.cpu)
+            self.find_or_count(task, VCPU_UNKNOWN, event)
         } else {
             self.threads.find(task)
         };

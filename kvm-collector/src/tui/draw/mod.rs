@@ -91,6 +91,9 @@ fn draw_title(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if let Some(name) = &app.setup.recording {
         add(name.clone(), TextRole::Plain);
     }
+    if app.setup.vcpus_from_thread_names {
+        add("vCPU numbers from thread names".into(), TextRole::Plain);
+    }
     canvas.text_list(canvas::skip_cells(area, 1), &texts);
     canvas.apply_style(area, TextRole::Bar);
 }

@@ -74,6 +74,7 @@ impl Feeder {
             tgid: 7,
             tid,
             subject: Some(thread),
+            named_vcpu: VCPU_UNKNOWN,
             slot,
             sample_weight: 0,
             raw: &raw,

@@ -172,10 +172,6 @@ impl ReadingHistory {
         self.names.vms.retain(|tgid, _| vms.contains(tgid));
         let keys: HashSet<Key> = self.rows.iter().map(|it| it.key).collect();
         self.names.keys.retain(|key, _| keys.contains(key));
-        let vcpus = &self.vcpus;
-        self.names
-            .vcpu_indices
-            .retain(|vcpu_id, _| vcpus.contains_key(vcpu_id));
     }
 
     fn update_vcpus(&mut self, reading: &TopReading, before_ns: u64) {
@@ -223,7 +219,6 @@ impl ReadingHistory {
         self.names.vms.extend(vms);
         let keys = names.keys.iter().map(|(key, name)| (*key, name.clone()));
         self.names.keys.extend(keys);
-        self.names.vcpu_indices.extend(&names.vcpu_indices);
         self.find_same_names();
     }
 
@@ -260,15 +255,11 @@ impl ReadingHistory {
 
     /// Returns the name of a vCPU: its index, or the id of its thread if the index is not known.
     #[must_use]
-    pub fn vcpu_name(&self, vcpu_id: VcpuId) -> String {
-        let index = match vcpu_id.vcpu {
-            VCPU_UNKNOWN => self.names.vcpu_indices.get(&vcpu_id).copied(),
-            index => Some(index),
-        };
-        index.map_or_else(
-            || format!("tid {}", vcpu_id.tid),
-            |index| format!("vCPU {index}"),
-        )
+    pub fn vcpu_name(vcpu_id: VcpuId) -> String {
+        match vcpu_id.vcpu {
+            VCPU_UNKNOWN => format!("tid {}", vcpu_id.tid),
+            index => format!("vCPU {index}"),
+        }
     }
 
     /// Returns the name of a key, or its code if the name is not known.

@@ -163,7 +163,7 @@ mod tests {
             let request = TimingRequest::default();
             let names = KeyNames::new(&request);
             let vm_name = |_| Some("web".into());
-            reading.add_names(&mut self.seen, &names, &vm_name, &mut |_| None);
+            reading.add_names(&mut self.seen, &names, &vm_name);
             reading
         }
     }

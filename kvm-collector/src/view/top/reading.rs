@@ -40,8 +40,6 @@ pub struct TopNames {
     pub vms: HashMap<u32, String>,
     /// Key names. A reading has only those that no earlier reading had.
     pub keys: HashMap<Key, KeyName>,
-    /// Indices of vCPUs that the events do not show, if the names of their threads do.
-    pub vcpu_indices: HashMap<VcpuId, u32>,
 }
 
 /// Cumulative counters of all exits at one point in time.
@@ -180,14 +178,12 @@ impl TopReading {
 
     /// Adds the names of keys that are not in `seen`, and adds these keys to `seen`.
     ///
-    /// Names of VMs are always added, because a VM may get its name late. `vcpu_index` returns the index of
-    /// a vCPU that the events do not show.
+    /// Names of VMs are always added, because a VM may get its name late.
     pub fn add_names(
         &mut self,
         seen: &mut HashSet<Key>,
         names: &KeyNames<'_>,
         vm_name: &dyn Fn(u32) -> Option<String>,
-        vcpu_index: &mut dyn FnMut(VcpuId) -> Option<u32>,
     ) {
         // `ReadingHistory` removes the names of absent keys, so a key that returns needs its name again.
         let present: HashSet<Key> = self.thread_counters.iter().map(|it| it.key).collect();
@@ -202,11 +198,6 @@ impl TopReading {
             }
         }
         for times in &self.vcpus {
-            if times.vcpu_id.vcpu == VCPU_UNKNOWN
-                && let Some(index) = vcpu_index(times.vcpu_id)
-            {
-                self.names.vcpu_indices.insert(times.vcpu_id, index);
-            }
             let tgid = times.vcpu_id.tgid;
             if !self.names.vms.contains_key(&tgid)
                 && let Some(name) = vm_name(tgid)

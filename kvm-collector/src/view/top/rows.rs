@@ -307,7 +307,7 @@ impl ReadingHistory {
         match scope.by {
             GroupBy::Vm => row.tgid.map(|tgid| self.vm_name_and_pid(tgid)),
             GroupBy::Vcpu => vcpu_of(row).map(|vcpu_id| {
-                let vcpu = self.vcpu_name(vcpu_id);
+                let vcpu = Self::vcpu_name(vcpu_id);
                 match (scope.within.tgid, row.tgid) {
                     (None, Some(tgid)) => {
                         let (vm, pid) = self.vm_name_and_pid(tgid);
@@ -327,7 +327,7 @@ impl ReadingHistory {
     pub fn scope_path(&self, within: &GroupKey) -> Vec<String> {
         [
             within.tgid.map(|tgid| self.vm_name(tgid)),
-            vcpu_of(within).map(|it| self.vcpu_name(it)),
+            vcpu_of(within).map(Self::vcpu_name),
             within.key.map(|key| self.key_name(key)),
         ]
         .into_iter()

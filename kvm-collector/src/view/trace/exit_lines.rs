@@ -435,6 +435,7 @@ mod tests {
                 tgid: 7,
                 tid,
                 subject: None,
+                named_vcpu: VCPU_UNKNOWN,
                 slot,
                 sample_weight: 0,
                 raw: &raw,

@@ -321,6 +321,7 @@ mod tests {
             tgid: next_process_id(7),
             tid: 8,
             subject: None,
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             slot: 0,
             sample_weight: 0,
             raw: &raw,

@@ -43,7 +43,13 @@ pub(crate) const GUEST_WITH_HYPERCALL: &str = "-n 30 -k hypercall";
 pub(crate) const MIN_EVENTS: usize = 12;
 
 /// The tests of the core set that only this architecture has.
-pub(crate) const CORE_SET: &[&str] = &["hypercalls_are_counted"];
+pub(crate) const CORE_SET: &[&str] = &[
+    "hypercalls_are_counted",
+    "vcpus_of_named_threads_are_numbered",
+];
+
+/// `kvm_exit` and `kvm_entry` do not tell the vCPU.
+pub(crate) const VCPUS_FROM_THREAD_NAMES: bool = true;
 
 /// Where there is KVM, `kvm_exit` and `kvm_entry` fire.
 pub(crate) fn has_exit_events() -> bool {

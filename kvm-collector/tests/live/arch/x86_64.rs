@@ -72,6 +72,9 @@ pub(crate) const GUEST_WITH_HYPERCALL: &str = "-n 30 -k hypercall";
 /// The guests cause at least this many different events.
 pub(crate) const MIN_EVENTS: usize = 25;
 
+/// `kvm_exit` and `kvm_entry` tell the vCPU.
+pub(crate) const VCPUS_FROM_THREAD_NAMES: bool = false;
+
 /// The tests of the core set that only this architecture has.
 pub(crate) const CORE_SET: &[&str] = &["ports_are_counted", "msrs_and_cpuid_leaves_are_counted"];
 

@@ -89,6 +89,7 @@ fn truncated_records_are_damaged() {
                     tgid: 1,
                     tid: 1,
                     subject: Some(thread),
+                    named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
                     sample_weight: 0,
                     raw,
                 }),
@@ -151,6 +152,7 @@ fn a_sample_of_events_is_counted_and_not_timed() {
             tgid: 1,
             tid: 1,
             subject: None,
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             sample_weight: 300,
             raw: &raw,
         }));

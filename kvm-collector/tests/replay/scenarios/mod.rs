@@ -1,6 +1,7 @@
 //! Streams of single events that test one rule of the replay each.
 
 mod incomplete_streams;
+mod named_vcpus;
 mod slow_exits;
 mod vcpu_threads;
 

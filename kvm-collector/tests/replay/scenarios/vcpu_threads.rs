@@ -66,6 +66,7 @@ fn entries_name_the_vcpu_if_exits_do_not() {
             tgid: 1,
             tid: 9,
             subject: None,
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             sample_weight: 0,
             raw,
         }));
@@ -88,6 +89,7 @@ fn entries_name_the_vcpu_if_exits_do_not() {
             tgid: 1,
             tid: 9,
             subject: None,
+            named_vcpu: kvm_ebpf_common::VCPU_UNKNOWN,
             sample_weight: 0,
             raw: steps[slot].1,
         }));

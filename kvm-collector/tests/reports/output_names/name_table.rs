@@ -53,7 +53,7 @@ const fn entry(name: &'static str, kind: Kind, meaning: &'static str) -> Entry {
 }
 
 /// All names, except those of `guest` and `doctor`.
-pub(super) const NAMES: [Entry; 118] = [
+pub(super) const NAMES: [Entry; 119] = [
     entry("activity", Text, "what a vCPU without exits does"),
     entry("advice", Group, "tuning advice"),
     entry("after_ns", Length, "from kvm_exit to an event in the exit"),
@@ -169,6 +169,11 @@ pub(super) const NAMES: [Entry; 118] = [
     entry("vcpu", Id, "index of a vCPU"),
     entry("vcpu_time_ratio", Ratio, "share of the vCPUs' time"),
     entry("vcpus", Group, "vCPUs"),
+    entry(
+        "vcpus_from_thread_names",
+        Flag,
+        "whether names of threads tell the vCPUs",
+    ),
     entry("view", Text, "kind of a report"),
     entry("vm", Text, "name of a VM"),
     entry("vm_uuid", Uuid, "UUID of a VM"),

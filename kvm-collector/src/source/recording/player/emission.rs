@@ -93,7 +93,10 @@ impl Player<'_> {
         }
         let names = &self.names;
         let vm_name = |tgid| names.known_vm_name(tgid);
-        let subject = self.attribution.attribute(attr, thread, raw, &vm_name);
+        let mut thread_name = |thread| names.comm(thread).to_owned();
+        let subject = self
+            .attribution
+            .attribute(attr, thread, raw, &vm_name, &mut thread_name);
         let (Some(subject), Some(slot)) = (subject, selection.slot) else {
             return Ok(());
         };
@@ -114,6 +117,7 @@ impl Player<'_> {
             tgid: thread.tgid,
             tid: thread.tid,
             subject,
+            named_vcpu: self.attribution.named_vcpu(thread),
             slot,
             sample_weight,
             raw,
