@@ -151,8 +151,6 @@ pub struct GeneralSettings {
     pub log: u32,
     /// Number of used slots. A thread has that many counters, if events are counted per thread.
     pub slot_count: u32,
-    /// 1 if the processor can reorder writes, so publishing needs an atomic instruction.
-    pub weakly_ordered: u32,
     /// 1 if a raw tracepoint program can interrupt itself, so counters need atomic additions. Linux before 6.1
     /// has no protection against that (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
     pub raw_can_nest: u32,
@@ -205,7 +203,7 @@ const _: () = assert!(size_of::<SlotSettings>() == 20);
 const _: () = assert!(size_of::<FilterSettings>() == 20 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<TimingSettings>() == 40);
 const _: () = assert!(size_of::<DetailSettings>() == 20);
-const _: () = assert!(size_of::<GeneralSettings>() == 36);
+const _: () = assert!(size_of::<GeneralSettings>() == 32);
 
 crate::pod::pod!(
     SlotSettings,

@@ -1,32 +1,19 @@
 //! Atomic operations on map memory that user space or other CPUs access at the same time.
 
-use core::{
-    ptr::write_volatile,
-    sync::atomic::{Ordering, compiler_fence},
-};
-
-use crate::settings;
-
 /// Stores a word with release ordering: a reader that loads it with acquire ordering also sees all
 /// earlier stores.
 ///
-/// On x86, other CPUs see stores in program order, so only the compiler must keep the order.
-/// Elsewhere this is an atomic exchange, which is fully ordered ("Atomic operations" in
-/// Documentation/bpf/standardization/instruction-set.rst). Its compilation for arm64 needs Linux
-/// 5.18. BPF has a store-release instruction only since Linux 6.15.
+/// This is an atomic exchange, which is fully ordered ("Atomic operations" in
+/// Documentation/bpf/standardization/instruction-set.rst). BPF has a store-release instruction only
+/// since Linux 6.15. The exchange needs Linux 5.12, and for arm64 5.18. On x86, other CPUs see stores
+/// in program order, so user space replaces it by a store when it loads the programs (`probe/bind.rs`).
 ///
 /// # Safety
 /// `to` is valid, aligned, and in the value of a map. No other program writes to it.
 #[inline(always)]
 pub(crate) unsafe fn store_release(to: *mut u64, word: u64) {
-    if settings::weakly_ordered() {
-        // SAFETY: guaranteed by the caller.
-        unsafe { instructions::swap(to, word) };
-    } else {
-        compiler_fence(Ordering::Release);
-        // SAFETY: guaranteed by the caller.
-        unsafe { write_volatile(to, word) };
-    }
+    // SAFETY: guaranteed by the caller.
+    unsafe { instructions::swap(to, word) };
 }
 
 /// Adds to a counter with one instruction, because another CPU or an interrupt may also add to it.

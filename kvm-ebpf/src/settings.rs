@@ -28,7 +28,6 @@ static GENERAL: GeneralSettings = GeneralSettings {
     plain_increment: 0,
     log: 0,
     slot_count: 0,
-    weakly_ordered: 0,
     raw_can_nest: 0,
     names_vcpus: 0,
 };
@@ -151,6 +150,6 @@ macro_rules! flags {
     )*};
 }
 flags! {
-    per_thread, needs_task, plain_increment, log, weakly_ordered, raw_can_nest,
+    per_thread, needs_task, plain_increment, log, raw_can_nest,
     names_vcpus,
 }

@@ -1,5 +1,5 @@
-//! Writes the real offsets and sizes of fields into the instructions of the eBPF programs before they are loaded. See
-//! [`FieldId`].
+//! Adapts the instructions of the eBPF programs to this host before they are loaded: writes the real offsets and sizes of fields
+//! into them (see [`FieldId`]), and replaces the exchanges that only other processors need.
 
 use kvm_ebpf_common::{FieldId, FieldLocation, NO_OFFSET};
 use object::{Object as _, ObjectSection as _, SectionKind};
@@ -21,8 +21,19 @@ const WIDE: u8 = 0x18;
 /// `BPF_ALU | BPF_MOV | BPF_K`: sets the lower 32 bits and clears the others.
 const MOVE: u8 = 0xb4;
 
+/// Whether other CPUs may see this processor's writes in another order.
+pub(super) const REORDERS_WRITES: bool = cfg!(not(target_arch = "x86_64"));
+
+/// `BPF_STX | BPF_ATOMIC | BPF_DW`.
+const ATOMIC: u8 = 0xdb;
+/// `BPF_XCHG`, in the immediate of an atomic instruction.
+const EXCHANGE: [u8; 4] = 0xe1_u32.to_le_bytes();
+/// `BPF_STX | BPF_MEM | BPF_DW`.
+const STORE: u8 = 0x7b;
+
 /// Returns a copy of the object in which each load of a placeholder is replaced: by a load of the field, or by a constant if
-/// the event has no such field.
+/// the event has no such field. If this processor keeps the order of writes, each exchange becomes a store. All exchanges are
+/// for that order, and none uses the old value; Linux before 5.12 refuses programs that contain one.
 ///
 /// # Errors
 /// If the object cannot be parsed.
@@ -40,17 +51,20 @@ pub(super) fn bind(object: &[u8], locations: &FieldLocations) -> Result<Vec<u8>,
             .zip(usize::try_from(length).ok())
             .and_then(|(start, length)| Some(start..start.checked_add(length)?));
         if let Some(code) = range.and_then(|range| bound.get_mut(range)) {
-            bind_section(code, locations);
+            bind_section(code, locations, REORDERS_WRITES);
         }
     }
     Ok(bound)
 }
 
-fn bind_section(code: &mut [u8], locations: &FieldLocations) {
+fn bind_section(code: &mut [u8], locations: &FieldLocations, reorders_writes: bool) {
     let mut insns = code.chunks_exact_mut(INSN_BYTES);
     while let Some(insn) = insns.next() {
         if insn[0] == WIDE {
             insns.next();
+        } else if insn[0] == ATOMIC && insn[4..8] == EXCHANGE && !reorders_writes {
+            insn[0] = STORE;
+            insn[4..8].fill(0);
         } else if insn[0] == LOAD | DOUBLE_WORD {
             let offset = i16::from_le_bytes([insn[2], insn[3]]);
             let number = usize::try_from(offset)
@@ -120,7 +134,7 @@ mod tests {
             };
             locations.set(FieldId::ExitVcpu, location);
             let mut code = load(FieldId::ExitVcpu);
-            bind_section(&mut code, &locations);
+            bind_section(&mut code, &locations, false);
             assert_eq!(code, [opcode, 0x17, 56, 0, 0, 0, 0, 0]);
         }
     }
@@ -130,7 +144,7 @@ mod tests {
         let mut locations = locations();
         locations.set(FieldId::SlotVcpu(3), FieldLocation::absent(u32::MAX));
         let mut code = load(FieldId::SlotVcpu(3));
-        bind_section(&mut code, &locations);
+        bind_section(&mut code, &locations, false);
         assert_eq!(code, [0xb4, 0x07, 0, 0, 0xff, 0xff, 0xff, 0xff]);
     }
 
@@ -144,8 +158,23 @@ mod tests {
         code.extend(load(FieldId::ExitCode));
         code.extend([0x79, 0x17, 0, 0x10]);
         let before = code.clone();
-        bind_section(&mut code, &locations());
+        bind_section(&mut code, &locations(), false);
         assert_eq!(code, before);
+    }
+
+    #[test]
+    fn exchanges_become_stores_where_writes_keep_their_order() {
+        // r2 = xchg_64(r1 + 8, r2), and lock *(u64 *)(r1 + 8) += r2
+        let code = [
+            0xdb, 0x21, 8, 0, 0xe1, 0, 0, 0, 0xdb, 0x21, 8, 0, 0, 0, 0, 0,
+        ];
+        let mut bound = code;
+        bind_section(&mut bound, &locations(), true);
+        assert_eq!(bound, code);
+        bind_section(&mut bound, &locations(), false);
+        // *(u64 *)(r1 + 8) = r2
+        assert_eq!(bound[..8], [0x7b, 0x21, 8, 0, 0, 0, 0, 0]);
+        assert_eq!(bound[8..], code[8..]);
     }
 
     #[test]

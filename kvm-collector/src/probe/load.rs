@@ -31,9 +31,6 @@ const MAX_SKIPPED_PROCESSES: u32 = 16_384;
 /// The eBPF object, from `build.rs`. Empty if it was not built.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kvm-ebpf.o"));
 
-/// Whether other CPUs may see this processor's writes in another order.
-const REORDERS_WRITES: bool = cfg!(not(target_arch = "x86_64"));
-
 /// Since this version, the kernel does not run a raw tracepoint program while the same program runs on that CPU
 /// (`__bpf_trace_run`, kernel/trace/bpf_trace.c).
 const RAW_GUARD_SINCE: KernelVersion = KernelVersion::new(6, 1, 0);
@@ -66,7 +63,6 @@ pub(super) fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeErro
     let counted = if_needed(request.per_thread, sizes.counted_threads);
     let raw_can_nest = kernel_version() < RAW_GUARD_SINCE;
     let general = GeneralSettings {
-        weakly_ordered: u32::from(REORDERS_WRITES),
         raw_can_nest: u32::from(raw_can_nest),
         plain_increment: u32::from(plan.general.needs_task == 0 && !raw_can_nest),
         ..plan.general
@@ -172,7 +168,7 @@ fn try_bpf() -> io::Result<()> {
 /// [`ProbeError::Unordered`] if the kernel does not support the instructions that keep the order of writes.
 pub(super) fn check_kernel_version() -> Result<(), ProbeError> {
     let kernel = kernel_version();
-    if REORDERS_WRITES && kernel < KernelVersion::new(5, 18, 0) {
+    if bind::REORDERS_WRITES && kernel < KernelVersion::new(5, 18, 0) {
         return Err(ProbeError::Unordered(kernel));
     }
     Ok(())

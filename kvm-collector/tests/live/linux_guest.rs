@@ -110,7 +110,8 @@ fn wait_for_vcpus(pid: u32) -> Result<BTreeMap<u64, u64>, Failed> {
         {
             let path = thread.ok()?.path();
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            if let Some(index) = name.trim().strip_prefix("CPU ")?.strip_suffix("/KVM") {
+            let index = name.trim().strip_prefix("CPU ");
+            if let Some(index) = index.and_then(|it| it.strip_suffix("/KVM")) {
                 let tid = path.file_name()?.to_str()?.parse().ok()?;
                 vcpus.insert(tid, index.parse().ok()?);
             }

@@ -29,6 +29,10 @@ pub(crate) enum Requirement {
     /// `tmux` is installed: the terminal of the tests of `top`.
     Tmux,
     /// QEMU is installed, with a kernel for its guests.
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "its test is for x86")
+    )]
     Qemu,
     /// The test runs in the disposable VM of `cargo xtask test`, where it may unload modules and break things.
     Vm,

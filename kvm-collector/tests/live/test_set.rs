@@ -24,9 +24,6 @@ const CORE: &[&str] = &[
     "trace_text_equals_ftrace",
 ];
 
-/// The tests with a real guest, which need QEMU.
-const LINUX_GUEST: &[&str] = &["exits_of_linux_in_qemu_are_exact_and_named"];
-
 /// Returns the tests of the selected set; without one, all tests.
 ///
 /// # Panics
@@ -37,7 +34,6 @@ pub(crate) fn select(mut tests: Vec<Trial>) -> Vec<Trial> {
     };
     let names = match set.to_str() {
         Some("core") => [CORE, arch::CORE_SET].concat(),
-        Some("linux-guest") => LINUX_GUEST.to_vec(),
         _ => panic!("{VARIABLE}={} is not a set of tests", set.display()),
     };
     for name in &names {

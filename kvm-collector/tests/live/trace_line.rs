@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::arch::EVENTS_WITH_ADDRESSES;
+
 /// A line such as `      comm-tid   [cpu]   seconds: event: text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TraceLine {
@@ -59,7 +61,8 @@ impl TraceLine {
         let key = |line: &Self| (line.tid, line.cpu);
         key(self) == key(other)
             && self.event == other.event
-            && without_requests(&self.text) == without_requests(&other.text)
+            && (EVENTS_WITH_ADDRESSES.contains(&self.event.as_str())
+                || without_requests(&self.text) == without_requests(&other.text))
     }
 }
 

@@ -18,12 +18,10 @@ enum Tests {
     All,
     /// The core set (`kvm-collector/tests/live/test_set.rs`): what depends on the processor and the kernel.
     CoreSet,
-    /// Those in which QEMU runs Linux in the VM.
-    LinuxGuest,
 }
 
 /// All VMs, those that take longest first. The output of the first one is shown while it runs.
-const ALL: [Environment; 9] = [
+const ALL: [Environment; 8] = [
     Environment {
         machine: Machine::Svm,
         kernel: Series::V6_1,
@@ -38,11 +36,6 @@ const ALL: [Environment; 9] = [
         machine: Machine::Vmx,
         kernel: Series::V6_1,
         tests: Tests::CoreSet,
-    },
-    Environment {
-        machine: Machine::Svm,
-        kernel: Series::V6_1,
-        tests: Tests::LinuxGuest,
     },
     Environment {
         machine: Machine::Svm,
@@ -91,10 +84,7 @@ pub(super) fn select(selection: Selection) -> Vec<Environment> {
         .filter(|it| machine.is_none_or(|machine| machine == it.machine))
         .filter(|it| kernel.is_none_or(|kernel| kernel == it.kernel))
         .map(|it| Environment {
-            tests: match it.tests {
-                Tests::CoreSet if all_tests => Tests::All,
-                tests => tests,
-            },
+            tests: if all_tests { Tests::All } else { it.tests },
             ..it
         })
         .collect()
@@ -104,9 +94,6 @@ impl Environment {
     /// Returns the name in the summary.
     pub(super) fn name(self) -> String {
         match self.machine {
-            _ if self.tests == Tests::LinuxGuest => {
-                format!("VM {} with Linux in QEMU", self.kernel.name())
-            }
             Machine::Svm => format!("VM {}", self.kernel.name()),
             Machine::Vmx => format!("VM {} vmx", self.kernel.name()),
             Machine::Arm64 => format!("VM {} arm64", self.kernel.name()),
@@ -116,27 +103,21 @@ impl Environment {
 
     /// Returns the name of the machine for users.
     pub(super) fn machine_name(self) -> &'static str {
-        match (self.machine, self.tests) {
-            (_, Tests::LinuxGuest) => "SVM (AMD), Linux in QEMU",
-            (Machine::Svm, _) => "SVM (AMD)",
-            (Machine::Vmx, _) => "VMX (Intel)",
-            (Machine::Arm64, _) => "arm64, VHE",
-            (Machine::Arm64Nvhe, _) => "arm64, nVHE",
+        match self.machine {
+            Machine::Svm => "SVM (AMD)",
+            Machine::Vmx => "VMX (Intel)",
+            Machine::Arm64 => "arm64, VHE",
+            Machine::Arm64Nvhe => "arm64, nVHE",
         }
     }
 
     /// Returns the VM without files, with its time limits.
     pub(super) fn vm(self) -> Vm {
         let mut vm = Vm::with_machine(self.machine, self.kernel);
-        if self.tests == Tests::LinuxGuest {
-            vm = vm.with_linux_guest();
-        }
         // All live tests take ten minutes, or twenty if two VMs share two busy CPUs. No test takes half of 300 seconds. In Bochs,
         // the core set takes a few minutes, and a single test up to a fifth of that.
         (vm.timeout, vm.max_silence) = match (self.machine, self.tests) {
-            (Machine::Vmx, Tests::CoreSet | Tests::LinuxGuest) => {
-                (Duration::from_secs(2400), Duration::from_secs(600))
-            }
+            (Machine::Vmx, Tests::CoreSet) => (Duration::from_secs(2400), Duration::from_secs(600)),
             (Machine::Vmx, Tests::All) => {
                 (Duration::from_secs(6 * 3600), Duration::from_secs(1800))
             }
@@ -152,7 +133,6 @@ impl Environment {
         let words: &[_] = match self.tests {
             Tests::All => &[program],
             Tests::CoreSet => &["env", "KVM_TEST_SET=core", program],
-            Tests::LinuxGuest => &["env", "KVM_TEST_SET=linux-guest", program],
         };
         words.iter().map(|&word| word.to_owned()).collect()
     }
@@ -176,10 +156,7 @@ mod tests {
         assert_eq!(names(None, None).len(), ALL.len());
         assert_eq!(names(Some(Machine::Vmx), None), ["VM 6.1 vmx"]);
         assert_eq!(names(None, Some(Series::Sid)), ["VM sid"]);
-        assert_eq!(
-            names(Some(Machine::Svm), Some(Series::V6_1)),
-            ["VM 6.1", "VM 6.1 with Linux in QEMU"]
-        );
+        assert_eq!(names(Some(Machine::Svm), Some(Series::V6_1)), ["VM 6.1"]);
         assert!(names(Some(Machine::Vmx), Some(Series::V6_12)).is_empty());
     }
 
@@ -194,6 +171,6 @@ mod tests {
             commands.filter(|it| it == &["/bin/live"]).count()
         };
         assert_eq!(runs_all(false), 2);
-        assert_eq!(runs_all(true), ALL.len() - 1);
+        assert_eq!(runs_all(true), ALL.len());
     }
 }

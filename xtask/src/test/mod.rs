@@ -225,7 +225,7 @@ fn prepare_vm(environment: Environment, built: &StaticBuild) -> Result<PreparedV
         .vm()
         .with_file(&built.collector, collector::PATH_IN_VM)
         .with_file(&built.live_tests, LIVE_IN_VM);
-    if environment.machine.architecture() == Architecture::Amd64 && !vm.linux_guest {
+    if environment.machine.architecture() == Architecture::Amd64 {
         vm = vm
             .with_extra(PERF)
             .with_extra(TMUX)

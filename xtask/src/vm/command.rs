@@ -32,6 +32,9 @@ pub(crate) struct VmArgs {
     /// Install a Debian package in the VM, with the libraries that it needs
     #[arg(long, value_name = "DEB")]
     with_package: Vec<String>,
+    /// Add QEMU, and Linux for its guests: /guest/vmlinuz and /guest/initramfs
+    #[arg(long)]
+    linux_guest: bool,
     /// Do not load kvm_amd or kvm_intel. On arm64, KVM is built into the kernel
     #[arg(long)]
     no_kvm: bool,
@@ -99,7 +102,10 @@ fn needs_collector(files: &[GuestFile]) -> bool {
 fn configure(args: &VmArgs) -> Vm {
     let machine = args.machine;
     let kernel = args.kernel.unwrap_or(machine.default_kernel());
-    let default = Vm::with_machine(machine, kernel);
+    let mut default = Vm::with_machine(machine, kernel);
+    if args.linux_guest {
+        default = default.with_linux_guest();
+    }
     Vm {
         cpus: args.smp.unwrap_or(default.cpus),
         memory_mib: args.memory.unwrap_or(default.memory_mib),
