@@ -13,14 +13,26 @@ use crate::{
     exits::{REQUIREMENTS, counts_by_code},
     ftrace_instance::FtraceInstance,
     guest::Guest,
-    requirements::test,
+    requirements::{Requirement, test},
     running_collector::RunningCollector,
     support::Shown,
 };
 
+const WITH_HIST_TRIGGERS: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::Kvm,
+    Requirement::ExitEvents,
+    Requirement::Tracefs,
+    Requirement::HistTriggers,
+];
+
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        test("counts_equal_hist_triggers", REQUIREMENTS, counts_agree),
+        test(
+            "counts_equal_hist_triggers",
+            WITH_HIST_TRIGGERS,
+            counts_agree,
+        ),
         test("times_equal_ftrace", REQUIREMENTS, times_agree),
     ]
 }

@@ -22,6 +22,8 @@ pub(crate) enum Requirement {
     ExitEvents,
     /// tracefs is mounted at `/sys/kernel/tracing`.
     Tracefs,
+    /// ftrace can count events by their fields. Debian's kernel 5.10 cannot.
+    HistTriggers,
     /// `perf` is installed: the reference tool for the same events.
     Perf,
     /// `setpriv` is installed: it runs a command as another user with some capabilities.
@@ -58,6 +60,10 @@ impl Requirement {
             Self::Tracefs => (
                 Path::new("/sys/kernel/tracing/events").exists(),
                 "tracefs is not mounted at /sys/kernel/tracing",
+            ),
+            Self::HistTriggers => (
+                has_hist_triggers(),
+                "this kernel has no hist triggers (CONFIG_HIST_TRIGGERS)",
             ),
             Self::Perf => (
                 // On some distributions it is a script that fails if there is no perf for the running kernel.
@@ -110,6 +116,11 @@ pub(crate) fn is_test_vm() -> bool {
 fn runs(program: &str, argument: &str) -> bool {
     let output = Command::new(program).arg(argument).output();
     output.is_ok_and(|output| output.status.success())
+}
+
+/// Returns whether ftrace can count events by their fields.
+pub(crate) fn has_hist_triggers() -> bool {
+    Path::new("/sys/kernel/tracing/events/kvm/kvm_exit/hist").exists()
 }
 
 fn is_root() -> bool {

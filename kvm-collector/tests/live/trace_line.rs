@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::arch::EVENTS_WITH_ADDRESSES;
+use crate::arch::UNDECODED_EVENTS;
 
 /// A line such as `      comm-tid   [cpu]   seconds: event: text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,12 +56,19 @@ impl TraceLine {
         self.text = text.collect();
     }
 
+    /// Returns whether the line has the fields of an event that cannot be decoded everywhere, instead of its text.
+    fn is_undecoded(&self) -> bool {
+        let first_word = self.text.split(' ').next().unwrap_or_default();
+        UNDECODED_EVENTS.contains(&self.event.as_str()) && first_word.contains('=')
+    }
+
     /// Returns whether two lines have the same thread, CPU, event and text. Times and pointers may differ.
     pub(crate) fn matches(&self, other: &Self) -> bool {
         let key = |line: &Self| (line.tid, line.cpu);
         key(self) == key(other)
             && self.event == other.event
-            && (EVENTS_WITH_ADDRESSES.contains(&self.event.as_str())
+            && (self.is_undecoded()
+                || other.is_undecoded()
                 || without_requests(&self.text) == without_requests(&other.text))
     }
 }

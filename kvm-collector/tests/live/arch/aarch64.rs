@@ -42,8 +42,8 @@ pub(crate) const GUEST_WITH_HYPERCALL: &str = "-n 30 -k hypercall";
 /// The guests cause at least this many different events.
 pub(crate) const MIN_EVENTS: usize = 12;
 
-/// Events with strings that only the kernel's memory has, so that `trace` prints their addresses.
-pub(crate) const EVENTS_WITH_ADDRESSES: &[&str] = &["kvm_arm_set_dreg32", "kvm_set_way_flush"];
+/// Events that `trace` may print as `name=value`: they have strings that only the kernel's memory contains.
+pub(crate) const UNDECODED_EVENTS: &[&str] = &["kvm_arm_set_dreg32", "kvm_set_way_flush"];
 
 /// The tests of the core set that only this architecture has.
 pub(crate) const CORE_SET: &[&str] = &[
