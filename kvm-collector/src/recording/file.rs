@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice, Write as _},
+    io::{self, IoSlice, Seek as _, Write as _},
     os::unix::fs::FileExt as _,
 };
 
@@ -49,8 +49,23 @@ impl PerfDataFile {
         self.boundaries.back().copied().unwrap_or_default()
     }
 
-    /// Appends complete records, usually with one system call.
+    /// Appends complete records, usually with one system call. If that fails, none of them is in the file.
     pub(super) fn append(&mut self, parts: &[&[u8]], stats: EncodedStats) -> io::Result<()> {
+        if let Err(error) = self.write_all(parts) {
+            self.remove_incomplete()?;
+            return Err(error);
+        }
+        let (mut end, mut all) = self.position();
+        end += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        all.merge(stats);
+        if self.boundaries.len() == MAX_BOUNDARIES {
+            self.boundaries.pop_front();
+        }
+        self.boundaries.push_back((end, all));
+        Ok(())
+    }
+
+    fn write_all(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0);
@@ -62,13 +77,18 @@ impl PerfDataFile {
                 Err(error) => return Err(error),
             }
         }
-        let (mut end, mut all) = self.position();
-        end += parts.iter().map(|part| part.len() as u64).sum::<u64>();
-        all.merge(stats);
-        if self.boundaries.len() == MAX_BOUNDARIES {
-            self.boundaries.pop_front();
+        Ok(())
+    }
+
+    /// Removes what is behind the last complete record. On a full disk, that makes room for the end of the file.
+    fn remove_incomplete(&self) -> io::Result<()> {
+        if self.file.is_direct() {
+            return Ok(());
         }
-        self.boundaries.push_back((end, all));
+        let (end, _) = self.position();
+        let mut file = self.file.file();
+        file.set_len(end)?;
+        file.seek(io::SeekFrom::Start(end))?;
         Ok(())
     }
 

@@ -105,7 +105,8 @@ pub(super) fn full_disk() -> Result<(), Failed> {
     for (options, used_bytes) in [(&[][..], 0), (&["-z"], 768 << 10)] {
         fill(&folder.file("used"), used_bytes)?;
         let file = folder.file("kvm.data");
-        let guest = Guest::prepare(&["-k", "io", "-n", "100000"])?;
+        // With the pauses, the disk gets full while events arrive, on a fast machine, too.
+        let guest = Guest::prepare(&["-k", "io", "-n", "20000", "--sleep", "20us"])?;
         let record = RunningCollector::start(&[&["record", "-o", &file], options].concat())?;
         guest.run()?;
         let output = record.end()?.expect_code(1)?.expect_message(&[
