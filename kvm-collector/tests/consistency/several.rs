@@ -314,16 +314,21 @@ fn without_dates_the_period_is_the_recorded_time() {
     assert!(text.lines().any(|it| it.trim() == duration), "{text}");
 }
 
+/// Copies recordings to a folder, and returns their paths.
+pub(crate) fn copy_to(folder: &TemporaryFolder, files: &[RecordingFile]) -> Vec<PathBuf> {
+    let copy = |(number, file): (usize, &RecordingFile)| {
+        let copy = folder.file(&format!("host-{number}.data"));
+        fs::copy(file.path(), &copy).expect("cannot copy");
+        copy
+    };
+    files.iter().enumerate().map(copy).collect()
+}
+
 #[test]
 fn all_recordings_of_a_directory_or_a_glob_are_read() {
     let folder = TemporaryFolder::new();
     let files = recordings();
-    let mut copies: Vec<PathBuf> = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        let copy = folder.file(&format!("host-{number}.data"));
-        fs::copy(file.path(), &copy).expect("cannot copy");
-        copies.push(copy);
-    }
+    let copies = copy_to(&folder, &files);
     let readme = folder.file("readme.txt");
     fs::write(&readme, "recordings of two hosts").expect("cannot write");
     fs::create_dir(folder.file("empty")).expect("cannot create");

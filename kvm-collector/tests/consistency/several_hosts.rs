@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     collector::{CPUID, contended_vms, report},
     recording_file::{RecordedItem, RecordingFile, VM_A, VM_B, entry, exit},
-    several::{DATE_NS, facts},
+    several::{DATE_NS, copy_to, facts},
     temporary_folder::TemporaryFolder,
 };
 
@@ -189,12 +189,7 @@ fn preempted_time_is_unknown_where_switches_were_not_recorded() {
 fn a_damaged_file_is_named_and_the_others_are_reported() {
     let folder = TemporaryFolder::new();
     let files = recordings();
-    let mut copies: Vec<PathBuf> = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        let copy = folder.file(&format!("host-{number}.data"));
-        fs::copy(file.path(), &copy).expect("cannot copy");
-        copies.push(copy);
-    }
+    let copies = copy_to(&folder, &files);
     let damaged = copies[1].clone();
     let bytes = fs::read(&damaged).expect("a file");
     fs::write(&damaged, &bytes[..120]).expect("a file");
