@@ -98,6 +98,9 @@ pub fn command_without_tracefs(command: &'static str, facts: &Facts) -> CommandC
     CommandCheck::new(command, Status::Skip, Some(refusal))
 }
 
+/// The oldest kernel on which the tests run. On arm64, the programs need Linux 5.18, and their error says so.
+const OLDEST_KERNEL: &str = "5.10";
+
 /// Returns what an error means for the command: [`Status::Skip`] if a missing privilege prevented the attempt.
 fn explain(error: &ProbeError, facts: &Facts) -> (Status, Refusal) {
     let privileges = &facts.privileges;
@@ -110,15 +113,21 @@ fn explain(error: &ProbeError, facts: &Facts) -> (Status, Refusal) {
         ),
         ProbeError::Mapping { .. } => (
             Status::Fail,
-            "use Linux 5.15 or later: this kernel cannot map the memory of eBPF maps, or there is not enough memory".to_owned(),
+            format!(
+                "use Linux {OLDEST_KERNEL} or later: this kernel cannot map the memory of eBPF maps, or there is not enough memory"
+            ),
         ),
         ProbeError::Load(_) => (
             Status::Fail,
-            "use Linux 5.15 or later, with CONFIG_BPF_SYSCALL and enough free memory".to_owned(),
+            format!(
+                "use Linux {OLDEST_KERNEL} or later, with CONFIG_BPF_SYSCALL and enough free memory"
+            ),
         ),
         ProbeError::Program { .. } => (
             Status::Fail,
-            "use Linux 5.15 or later; if it is, please report this with the output of `kvm-collector doctor --json`".to_owned(),
+            format!(
+                "use Linux {OLDEST_KERNEL} or later; if it is, please report this with the output of `kvm-collector doctor --json`"
+            ),
         ),
         _ => (
             Status::Fail,
@@ -193,7 +202,7 @@ mod tests {
             refusal.error.contains("`ROWS`") && refusal.error.contains("Invalid argument"),
             "{refusal:?}"
         );
-        assert!(refusal.advice.contains("5.15"), "{refusal:?}");
+        assert!(refusal.advice.contains(OLDEST_KERNEL), "{refusal:?}");
     }
 
     #[test]
