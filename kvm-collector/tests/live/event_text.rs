@@ -135,6 +135,8 @@ struct Comparison {
     only_theirs: Vec<TraceLine>,
     /// The number of equal lines that are in a different order.
     reordered: u64,
+    /// The number of equal lines that were recorded on different CPUs.
+    moved: u64,
     /// The largest difference between the timestamps of an event.
     max_time_difference_ns: u64,
     /// The hash of each pointer.
@@ -157,6 +159,7 @@ impl Comparison {
                 continue;
             };
             self.reordered += u64::from(found != Some(0));
+            self.moved += u64::from(line.cpu != other.cpu);
             self.max_time_difference_ns = self
                 .max_time_difference_ns
                 .max(line.time_ns.abs_diff(other.time_ns));
@@ -210,6 +213,9 @@ impl Comparison {
                 self.reordered
             )
             .into());
+        }
+        if self.moved * 100 > lines {
+            return Err(format!("{} of {lines} lines have different CPUs", self.moved).into());
         }
         if self.equal.len() < MIN_EVENTS {
             return Err(format!("only {} different events", self.equal.len()).into());

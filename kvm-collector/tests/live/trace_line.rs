@@ -62,10 +62,10 @@ impl TraceLine {
         UNDECODED_EVENTS.contains(&self.event.as_str()) && first_word.contains('=')
     }
 
-    /// Returns whether two lines have the same thread, CPU, event and text. Times and pointers may differ.
+    /// Returns whether two lines have the same thread, event and text. Times and pointers may differ, and the CPU, if the thread
+    /// moves between the two records.
     pub(crate) fn matches(&self, other: &Self) -> bool {
-        let key = |line: &Self| (line.tid, line.cpu);
-        key(self) == key(other)
+        self.tid == other.tid
             && self.event == other.event
             && (self.is_undecoded()
                 || other.is_undecoded()

@@ -43,7 +43,8 @@ pub(crate) const GUEST_WITH_HYPERCALL: &str = "-n 30 -k hypercall";
 pub(crate) const MIN_EVENTS: usize = 12;
 
 /// Events that `trace` may print as `name=value`: they have strings that only the kernel's memory contains.
-pub(crate) const UNDECODED_EVENTS: &[&str] = &["kvm_arm_set_dreg32", "kvm_set_way_flush"];
+pub(crate) const UNDECODED_EVENTS: &[&str] =
+    &["kvm_arm_set_dreg32", "kvm_set_way_flush", "kvm_sys_access"];
 
 /// The tests of the core set that only this architecture has.
 pub(crate) const CORE_SET: &[&str] = &[

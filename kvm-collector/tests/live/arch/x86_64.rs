@@ -47,7 +47,7 @@ pub(crate) const KINDS_WITHOUT_INTERRUPTS: &str = "io,io-read,cpuid,mmio,mmio-re
 /// The guest makes exits with at least this many reasons with all of these kinds.
 pub(crate) const MIN_REASONS: usize = 10;
 
-/// Reasons that not every kernel has: on AMD, `xsetbv` causes exits on Linux 6.12, and none on 7.2.
+/// Reasons that not every kernel has: on AMD, `xsetbv` causes exits on Linux 6.1 and 6.12, and none on 5.10 and 7.2.
 pub(crate) const OPTIONAL_REASONS: [u64; 1] = [0x8d];
 
 /// Kinds that have an exit reason each.
