@@ -75,7 +75,7 @@ pub(crate) fn ensure_nothing_lost(report: &Value) -> Result<(), Failed> {
 
 /// Returns whether this kernel counts the events for which it did not run a program of a classic tracepoint. Linux does
 /// since 6.7.
-fn kernel_counts_misses() -> Result<bool, Failed> {
+pub(crate) fn kernel_counts_misses() -> Result<bool, Failed> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(|char: char| !char.is_ascii_digit());
     let mut next_number = || numbers.next().and_then(|number| number.parse::<u32>().ok());

@@ -15,6 +15,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{
     arch::{GUEST_WITH_HYPERCALL, GUESTS, MIN_EVENTS, has_exit_events},
+    check::kernel_counts_misses,
     ftrace_recording::{FtraceRecording, events_with_hashes},
     requirements::{Requirement, collector_command, test},
     support::Shown,
@@ -193,7 +194,13 @@ impl Comparison {
             let printed = lines.iter().take(MAX_PRINTED);
             printed.map(|line| format!("\n  {line}")).collect()
         };
-        if !self.only_ours.is_empty() || !self.only_theirs.is_empty() {
+        let lines: u64 = self.equal.values().sum();
+        // Before Linux 6.7, nothing says how many events an interrupt caused while another program was running on that CPU. The
+        // trace has none of these (docs/json.md, `missed`).
+        let may_miss = !kernel_counts_misses()?;
+        let has_missed_too_many = self.only_theirs.len() as u64 * 1000 > lines;
+        let misses = !self.only_theirs.is_empty() && (!may_miss || has_missed_too_many);
+        if !self.only_ours.is_empty() || misses {
             return Err(format!(
                 "{} lines only in the trace:{}\n{} lines only in ftrace:{}",
                 self.only_ours.len(),
@@ -206,8 +213,8 @@ impl Comparison {
         if self.changed_hashes > 0 {
             return Err(format!("{} pointers have different hashes", self.changed_hashes).into());
         }
-        let lines: u64 = self.equal.values().sum();
-        if self.reordered * 100 > lines {
+        // Behind a missed line, those of ftrace are one place further.
+        if self.only_theirs.is_empty() && self.reordered * 100 > lines {
             return Err(format!(
                 "{} of {lines} lines are in a different order",
                 self.reordered
