@@ -76,9 +76,14 @@ pub(crate) fn ensure_nothing_lost(report: &Value) -> Result<(), Failed> {
 /// Returns whether this kernel counts the events for which it did not run a program of a classic tracepoint. Linux does
 /// since 6.7.
 pub(crate) fn kernel_counts_misses() -> Result<bool, Failed> {
+    Ok(kernel_version()? >= (6, 7))
+}
+
+/// Returns the first two numbers of the running kernel's version.
+pub(crate) fn kernel_version() -> Result<(u32, u32), Failed> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(|char: char| !char.is_ascii_digit());
     let mut next_number = || numbers.next().and_then(|number| number.parse::<u32>().ok());
     let version = next_number().zip(next_number());
-    Ok(version.ok_or_else(|| format!("not a kernel version: {release}"))? >= (6, 7))
+    Ok(version.ok_or_else(|| format!("not a kernel version: {release}"))?)
 }

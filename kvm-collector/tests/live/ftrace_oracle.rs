@@ -6,7 +6,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
-    arch::{self, KINDS, REASON_FIELD},
+    arch::{self, KINDS, PROBE_US, REASON_FIELD},
     check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number},
     counts::event_count,
     exit_reasons,
@@ -83,10 +83,6 @@ fn counts_agree() -> Result<(), Failed> {
 /// The mean duration from which the overhead of two tools is negligible.
 const LONG_US: f64 = 200.0;
 
-/// The longest time that the probe of one tool adds to what the other one measures, under emulation. The tool with the probe that
-/// runs first at `kvm_exit` also measures the other's probe.
-const PROBE_US: f64 = 12.0;
-
 /// Fails unless the times of exits with one reason agree: the medians of all exits, and the means of long ones. A few short exits
 /// that the host interrupts between the two probes change their mean, but not the median, which is accurate to 5 %.
 fn compare_times(code: u64, row: &Value, theirs_us: &mut [u64]) -> Result<f64, Failed> {
@@ -103,13 +99,15 @@ fn compare_times(code: u64, row: &Value, theirs_us: &mut [u64]) -> Result<f64, F
         "times: reason {code:#x}: {timed} exits, mean {mean:.2} us, ftrace {their_mean:.2} us, median {median:.2} us, \
          ftrace {their_median} us"
     );
-    let is_near = |ours: f64, theirs: f64| (ours - theirs).abs() <= 0.05 * theirs + PROBE_US;
-    ensure(is_near(median, their_median), || {
+    let is_near =
+        |ours: f64, theirs: f64, more_us| (ours - theirs).abs() <= 0.05 * theirs + more_us;
+    ensure(is_near(median, their_median, PROBE_US), || {
         format!("the medians of reason {code:#x} differ: {median:.2} us, ftrace {their_median} us")
     })?;
-    ensure(their_mean < LONG_US || is_near(mean, their_mean), || {
-        format!("the means of reason {code:#x} differ: {mean:.2} us, ftrace {their_mean:.2} us")
-    })?;
+    ensure(
+        their_mean < LONG_US || is_near(mean, their_mean, 0.0),
+        || format!("the means of reason {code:#x} differ: {mean:.2} us, ftrace {their_mean:.2} us"),
+    )?;
     Ok(their_mean)
 }
 

@@ -6,6 +6,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::{
+    arch::MMIO_ADDRESSES,
     check::{ensure, ensure_equal, ensure_nothing_lost, get_list, get_number, get_part},
     exit_reasons,
     exits::REQUIREMENTS as EXIT_REQUIREMENTS,
@@ -115,6 +116,7 @@ fn mmio_addresses() -> Result<(), Failed> {
     let collector = start_exits("mmio", &guest)?;
     let guest = guest.run()?;
     let counts = read_counts(&end_and_read_report(collector)?)?;
+    ensure_equal("addresses", counts.len(), MMIO_ADDRESSES)?;
     for (class, kind) in [(MMIO_READ, "mmio-read"), (MMIO_WRITE, "mmio")] {
         let of_class = || counts.iter().filter(|((_, other), _)| *other == class);
         ensure_equal(

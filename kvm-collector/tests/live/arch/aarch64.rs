@@ -46,6 +46,16 @@ pub(crate) const MIN_EVENTS: usize = 12;
 pub(crate) const UNDECODED_EVENTS: &[&str] =
     &["kvm_arm_set_dreg32", "kvm_set_way_flush", "kvm_sys_access"];
 
+/// Whether interrupts of the host cause events in vCPU threads: those of the virtual timer do.
+pub(crate) const INTERRUPTS_HAVE_EVENTS: bool = true;
+
+/// The longest time, in microseconds, that the probe of one tool adds to what the other one measures, under emulation. The tool with
+/// the probe that runs first at `kvm_exit` also measures the other's probe.
+pub(crate) const PROBE_US: f64 = 12.0;
+
+/// The number of addresses that a guest with `mmio` and `mmio-read` accesses, with those of its start and its end.
+pub(crate) const MMIO_ADDRESSES: usize = 4;
+
 /// The tests of the core set that only this architecture has.
 pub(crate) const CORE_SET: &[&str] = &[
     "hypercalls_are_counted",

@@ -78,6 +78,16 @@ pub(crate) const VCPUS_FROM_THREAD_NAMES: bool = false;
 /// Events that `trace` may print as `name=value`: this one has enumerators of KVM, which Debian's 5.10 does not describe.
 pub(crate) const UNDECODED_EVENTS: &[&str] = &["fast_page_fault"];
 
+/// Whether interrupts of the host cause events in vCPU threads.
+pub(crate) const INTERRUPTS_HAVE_EVENTS: bool = false;
+
+/// The longest time, in microseconds, that the probe of one tool adds to what the other one measures, under emulation. The tool with
+/// the probe that runs first at `kvm_exit` also measures the other's probe.
+pub(crate) const PROBE_US: f64 = 8.0;
+
+/// The number of addresses that a guest with `mmio` and `mmio-read` accesses.
+pub(crate) const MMIO_ADDRESSES: usize = 2;
+
 /// The tests of the core set that only this architecture has.
 pub(crate) const CORE_SET: &[&str] = &["ports_are_counted", "msrs_and_cpuid_leaves_are_counted"];
 
