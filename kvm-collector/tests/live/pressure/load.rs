@@ -1,4 +1,4 @@
-//! A guest at full event rate, and checks of what collectors print about it.
+//! A guest that causes many events, and checks of what collectors print about it.
 
 use libtest_mimic::Failed;
 
@@ -25,7 +25,16 @@ pub(super) struct LoadReport {
 
 impl Load {
     pub(super) fn prepare(iterations: &str) -> Result<Self, Failed> {
-        let guest = Guest::prepare(&["-k", "io", "-n", iterations])?;
+        Self::prepare_with(&["-n", iterations])
+    }
+
+    /// Like [`Load::prepare`], but the guest sleeps in each exit to user space: its events are slow enough for any reader.
+    pub(super) fn prepare_slow(iterations: &str) -> Result<Self, Failed> {
+        Self::prepare_with(&["-n", iterations, "--sleep", "20us"])
+    }
+
+    fn prepare_with(args: &[&str]) -> Result<Self, Failed> {
+        let guest = Guest::prepare(&[&["-k", "io"], args].concat())?;
         let oracle = RunningCollector::start(&["stat", "--json", "-p", &guest.pid])?;
         Ok(Self { guest, oracle })
     }

@@ -72,8 +72,9 @@ pub(super) fn slow_terminal() -> Result<(), Failed> {
 /// Runs the load and a collector, and does not read the collector's output for half a second. Returns everything that the collector wrote.
 fn run_stalled(args: &[&str]) -> Result<(LoadReport, Vec<u8>), Failed> {
     let disk = SlowDisk::new("stalled")?;
-    // So many events fill the ring ten times, and their JSON text fits into the memory of the test VM.
-    let load = Load::prepare("12000")?;
+    // So many events fill the ring ten times, and their JSON text fits into the memory of the test VM. A fast host causes them
+    // in less than 0.1 s, which is more than any thread can read. Here only the output must be what is slow.
+    let load = Load::prepare_slow("12000")?;
     let collector = disk.start_collector(&[args, &["--ring", "1M", "-p", &load.pid()]].concat())?;
     disk.reader.set_speed(Speed::Stopped);
     let pid = collector.pid();
