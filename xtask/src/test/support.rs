@@ -1,10 +1,10 @@
 //! docs/support.md: what the tests have shown on each machine and kernel.
 
-use std::{fmt::Write as _, fs};
+use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use anyhow::{Context as _, Result};
 
-use super::environment::Environment;
+use super::{environment::Environment, unfinished::parse_start};
 use crate::workspace;
 
 /// The document, below the workspace.
@@ -32,26 +32,34 @@ pub(super) struct Support {
 }
 
 impl Support {
-    /// Reads the output of the live tests.
+    /// Reads the output of the live tests. The output may contain that of tests that were repeated.
     pub(super) fn parse(output: &str) -> Self {
         let mut support = Self::default();
+        let mut test = "";
+        let mut numbers = BTreeMap::new();
         for line in output.lines() {
-            let Some((what, value)) = line
-                .strip_prefix("support: ")
-                .and_then(|it| it.split_once(' '))
-            else {
-                continue;
-            };
-            let number = value.trim().parse().unwrap_or(0);
-            match what {
-                "kernel" => value.trim().clone_into(&mut support.kernel),
-                "counts" => support.counts += number,
-                "text" => support.text += number,
-                "perf" => support.perf += number,
-                "times" => support.times += number,
-                _ => {}
+            if let Some(name) = parse_start(line) {
+                test = name;
+                // What an earlier run of the test has shown does not count.
+                numbers.retain(|(other, _), _| *other != test);
+            }
+            let words = line.strip_prefix("support: ");
+            match words.and_then(|it| it.split_once(' ')) {
+                Some(("kernel", value)) => value.trim().clone_into(&mut support.kernel),
+                Some((what, value)) => {
+                    *numbers.entry((test, what)).or_default() += value.trim().parse().unwrap_or(0);
+                }
+                None => {}
             }
         }
+        let sum = |what| {
+            let of_tests = numbers.iter().filter(|((_, it), _)| *it == what);
+            of_tests.map(|(_, number): (_, &u64)| number).sum()
+        };
+        support.counts = sum("counts");
+        support.text = sum("text");
+        support.perf = sum("perf");
+        support.times = sum("times");
         support
     }
 
@@ -108,6 +116,15 @@ mod tests {
         let support = Support::parse(output);
         assert_eq!(support.kernel, "6.1.0-1");
         assert_eq!((support.counts, support.text, support.perf), (12, 9, 0));
+    }
+
+    #[test]
+    fn a_repeated_test_counts_once() {
+        let support = Support::parse(
+            "test a ... \nsupport: counts 5\nok\ntest b ... \nsupport: counts 1\nok\n\
+             test a ... \nsupport: counts 6\nok\n",
+        );
+        assert_eq!(support.counts, 7);
     }
 
     #[test]

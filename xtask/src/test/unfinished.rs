@@ -62,7 +62,7 @@ impl UnfinishedRun {
 }
 
 /// Parses the start of `test NAME   ... RESULT`, of which the result may be missing. Returns the name.
-fn parse_start(line: &str) -> Option<&str> {
+pub(super) fn parse_start(line: &str) -> Option<&str> {
     let name = line.strip_prefix("test ")?.split_once(" ...")?.0.trim_end();
     (!name.contains(' ')).then_some(name)
 }
