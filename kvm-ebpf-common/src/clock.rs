@@ -158,13 +158,22 @@ impl VcpuClock {
     /// guest like guest time. Returns the key of the span in progress, which has no duration.
     #[inline(always)]
     pub fn reset_after_gap(&mut self) -> Option<Key> {
-        let unmatched = self.open_key();
         self.guest_since_ns = 0;
+        self.discard_exit()
+    }
+
+    /// Discards the exit in progress, because its vCPU has run in another thread since. Guest time in
+    /// progress is this thread's: it has entered the vCPU after the other thread.
+    ///
+    /// Returns the key of the span in progress, which has no duration.
+    #[inline(always)]
+    pub fn discard_exit(&mut self) -> Option<Key> {
+        let key = self.open_key();
         self.exit_ns = 0;
         self.has_key = 0;
         self.vmm_since_ns = 0;
         self.preempted_since_ns = 0;
-        unmatched
+        key
     }
 
     /// Handles `kvm_entry`. Returns the span that ends here.

@@ -76,7 +76,7 @@ pub(crate) fn set_last_thread(index: u32) {
 /// Counts the open exit of a thread as moved, without a duration.
 #[inline(always)]
 fn discard_open_exit(entry: &mut ThreadEntry) {
-    let Some(key) = entry.clock.reset_after_gap() else {
+    let Some(key) = entry.clock.discard_exit() else {
         return;
     };
     let has_row = rows::add_untimed(entry, &key);

@@ -256,6 +256,17 @@ fn events_without_an_open_exit_are_untimed() {
 }
 
 #[test]
+fn an_exit_is_discarded_without_guest_time() {
+    let mut clock = exited();
+    clock.on_userspace_exit(110);
+    assert_eq!(clock.discard_exit(), Some(key(1)));
+    assert_eq!(clock.on_entry(150), None);
+    assert_eq!(clock.discard_exit(), None);
+    clock.on_exit(170, Some(key(2)));
+    assert_eq!(clock.guest_ns, 20);
+}
+
+#[test]
 fn a_gap_discards_the_open_exit_and_guest_time() {
     let mut clock = exited();
     clock.on_userspace_exit(110);

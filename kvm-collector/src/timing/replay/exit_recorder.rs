@@ -51,11 +51,11 @@ impl ExitRecorder {
         }
     }
 
-    /// As [`ExitRecorder::interrupt`], because the vCPU has migrated to this thread. The exit is
-    /// counted as moved.
-    pub(super) fn interrupt_migrated(&mut self, thread: &mut ReplayThread) {
+    /// Ends the exit in progress of a thread, because its vCPU has run in another thread since. The
+    /// exit is counted as moved and has no duration.
+    pub(super) fn discard_moved_exit(&mut self, thread: &mut ReplayThread) {
         self.segment_log.log_unknown_end(thread);
-        if let Some(key) = thread.state.clock.reset_after_gap() {
+        if let Some(key) = thread.state.clock.discard_exit() {
             self.counters.moved += 1;
             self.count_untimed(thread, &key);
         }

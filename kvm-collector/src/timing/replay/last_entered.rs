@@ -66,7 +66,7 @@ impl LastEntered {
                         thread.state.shares_vcpu_index = 1;
                         return;
                     }
-                    VcpuIndexReuse::Moved => recorder.interrupt_migrated(thread),
+                    VcpuIndexReuse::Moved => recorder.discard_moved_exit(thread),
                 }
             }
         }

@@ -7,7 +7,11 @@ use kvm_collector::{
 };
 
 use super::{USERSPACE_EXIT, counts, default_options, event, exit, exit_of_vcpu, feed};
-use crate::{event::EventType, feeder::format, read};
+use crate::{
+    event::{CountMode, EventType},
+    feeder::{Feeder, format},
+    read,
+};
 
 #[test]
 fn a_reused_thread_id_is_a_new_thread() {
@@ -199,6 +203,13 @@ fn two_vms_of_one_process_may_use_the_same_vcpu_index() {
     assert!(timed >= 37, "{timed}");
 }
 
+/// Returns the guest time of all threads that have run a vCPU.
+fn guest_ns(feeder: &mut Feeder, vcpu: u32) -> u64 {
+    let reading = read(feeder).1;
+    let times = reading.vcpus.iter().filter(|it| it.vcpu_id.vcpu == vcpu);
+    times.map(|it| it.guest_ns).sum()
+}
+
 #[test]
 fn guest_time_of_a_thread_that_runs_two_vcpus_is_split() {
     let mut events = vec![event(5, 0, 1, exit_of_vcpu(0))];
@@ -210,10 +221,50 @@ fn guest_time_of_a_thread_that_runs_two_vcpus_is_split() {
         events.push(event(at + 50, 0, 1, USERSPACE_EXIT));
     }
     let (mut feeder, _) = feed(default_options(), &events);
-    let reading = read(&mut feeder).1;
-    let guest_ns = |vcpu| -> u64 {
-        let times = reading.vcpus.iter().filter(|it| it.vcpu_id.vcpu == vcpu);
-        times.map(|it| it.guest_ns).sum()
-    };
-    assert_eq!((guest_ns(0), guest_ns(1)), (200, 200));
+    assert_eq!(
+        (guest_ns(&mut feeder, 0), guest_ns(&mut feeder, 1)),
+        (200, 200)
+    );
+}
+
+/// A thread whose vCPU becomes known when it exits has been in the guest since its entry, although another thread entered the
+/// vCPU before.
+#[test]
+fn guest_time_is_kept_if_another_thread_ran_the_vcpu_before() {
+    let mut feeder = Feeder::new(CountMode::Userspace);
+    for event in [
+        event(10, 0, 1, exit_of_vcpu(5)),
+        event(20, 0, 2, exit_of_vcpu(6)),
+        event(30, 0, 1, EventType::ThreadEnd),
+        event(40, 0, 2, EventType::ThreadEnd),
+        // A new thread has the id of the first one. Its first event does not name a vCPU.
+        event(50, 0, 1, USERSPACE_EXIT),
+        event(60, 0, 1, EventType::Entry),
+        event(100, 0, 1, exit_of_vcpu(5)),
+    ] {
+        feeder.feed(&event);
+    }
+    assert_eq!(guest_ns(&mut feeder, 5), 40);
+}
+
+/// The same if the thread ran another vCPU before: the time since the entry belongs to the vCPU that the exit names.
+#[test]
+fn guest_time_is_split_if_two_threads_run_the_same_vcpus() {
+    let mut events = Vec::new();
+    for step in 0..10u64 {
+        let at = 1 + step * 1000;
+        for (tid, vcpu) in [(1, step % 2), (2, (step + 1) % 2)] {
+            let at = at + u64::from(tid) * 100;
+            let vcpu = u32::try_from(vcpu).expect("small");
+            events.push(event(at, 0, tid, EventType::Entry));
+            events.push(event(at + 40, 0, tid, exit_of_vcpu(vcpu)));
+            events.push(event(at + 50, 0, tid, USERSPACE_EXIT));
+        }
+    }
+    let (mut feeder, _) = feed(default_options(), &events);
+    // The threads are unknown at their first entries.
+    assert_eq!(
+        (guest_ns(&mut feeder, 0), guest_ns(&mut feeder, 1)),
+        (360, 360)
+    );
 }
