@@ -58,6 +58,10 @@ pub struct Measurement<'a> {
 /// which aya needs for a map with a value per CPU.
 const MEASUREMENT: [&str; 3] = ["/proc", "/sys/module", "/sys/devices/system/cpu"];
 
+/// Random numbers for hash tables. Parquet's are from `getrandom` of the C library, but a program that is linked statically cannot
+/// look that up when it runs. Then they are read from these devices.
+const RANDOM_NUMBERS: [&str; 2] = ["/dev/random", "/dev/urandom"];
+
 /// The files that remain accessible.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -79,6 +83,7 @@ impl Needs<'_> {
             devices: self.devices.clone(),
             ..Files::default()
         };
+        files.read.extend(RANDOM_NUMBERS.map(PathBuf::from));
         if self.measurement.is_some() {
             files.read.extend(MEASUREMENT.map(PathBuf::from));
         }
