@@ -193,6 +193,14 @@ impl OutputPlace {
         resolve(path, Missing::Refuse)
     }
 
+    /// Checks that an existing file can get the name that it will get when a new one is published.
+    ///
+    /// # Errors
+    /// If that name belongs to a directory, or to another user who could have placed it there.
+    pub fn check_previous(&self, previous: Previous) -> io::Result<()> {
+        previous.check(&self.directory, &self.name)
+    }
+
     /// Creates a file in the directory.
     ///
     /// # Errors

@@ -86,6 +86,10 @@ impl Recorder {
     ) -> io::Result<Self> {
         let path = options.path.as_deref();
         let place = path.map(OutputPlace::find).transpose()?;
+        if let Some(place) = &place {
+            place.check_previous(Previous::BackUp)?;
+            place.check_previous(Previous::Rotate(options.max_files.unwrap_or(1)))?;
+        }
         let header = Header::new(events, facts, options.zstd_level);
         let compressor = options.zstd_level.map(Compressor::new).transpose()?;
         let mut recorder = Self {

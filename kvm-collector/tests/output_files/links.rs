@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
 };
 
-use kvm_collector::output_file::written_directory;
+use kvm_collector::output_file::{OutputPlace, Previous, written_directory};
 use libtest_mimic::Failed;
 
 use crate::{OLD, Setup, check, mode, replacement::REPORTS};
@@ -87,6 +87,23 @@ pub(crate) fn check_others() -> Result<(), Failed> {
     check(
         fs::read(&file)? == OLD.as_bytes(),
         "the file was changed".into(),
+    )?;
+    // Nor are files of others rotated, nor links, which have an owner too.
+    symlink("file", file.with_file_name("out.1"))?;
+    rustix::fs::chownat(
+        rustix::fs::CWD,
+        file.with_file_name("out.1"),
+        Some(rustix::fs::Uid::from_raw(OTHER)),
+        None,
+        rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+    )?;
+    let place = OutputPlace::find(&file.with_file_name("out"))?;
+    place.check_previous(Previous::Rotate(1))?;
+    let refused = place.check_previous(Previous::Rotate(2));
+    let is_named = |it: &std::io::Error| it.to_string().contains("out.1, which belongs to another");
+    check(
+        refused.as_ref().is_err_and(is_named),
+        format!("{refused:?}"),
     )?;
     // A directory of another user: its links are not followed, and its files are replaced.
     let home = setup.folder.file("home");

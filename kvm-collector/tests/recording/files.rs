@@ -218,3 +218,44 @@ fn rotation_and_dumps_write_only_new_private_files() {
     assert!(error.to_string().contains("symbolic link"), "{error}");
     assert_eq!(fs::read_to_string(&target).expect("a file"), "target");
 }
+
+/// A link among the files of `--rotate` is not followed, and is replaced.
+#[test]
+fn a_rotated_file_replaces_a_link() {
+    let folder = TemporaryFolder::new();
+    fs::write(folder.file("target"), "kept").expect("a file");
+    symlink("target", folder.file("kvm.data.1")).expect("a link");
+    let options = RecorderOptions {
+        max_file_bytes: Some(4 << 20),
+        max_files: Some(3),
+        ..RecorderOptions::default()
+    };
+    write_recording(&folder.file("kvm.data"), options, &batches(100_000));
+    let target = fs::read_to_string(folder.file("target")).expect("a file");
+    assert_eq!(target, "kept");
+    let rotated = fs::symlink_metadata(folder.file("kvm.data.1")).expect("a file");
+    assert!(rotated.is_file() && rotated.len() > 1 << 20, "{rotated:?}");
+    assert!(!folder.file("kvm.data.2").is_symlink());
+}
+
+/// A name that older files cannot get is an error before anything is recorded.
+#[test]
+fn a_directory_is_not_rotated() {
+    let folder = TemporaryFolder::new();
+    fs::write(folder.file("kvm.data"), "old").expect("a file");
+    for (name, max_files) in [("kvm.data.1", Some(3)), ("kvm.data.old", None)] {
+        let directory = folder.file(name);
+        fs::create_dir(&directory).expect("a folder");
+        let options = RecorderOptions {
+            path: Some(folder.file("kvm.data")),
+            max_files,
+            ..RecorderOptions::default()
+        };
+        let facts = HostFacts::default();
+        let error = Recorder::new(options, &recorded_events().0, &facts).expect_err(name);
+        let expected = format!("the name {name}, which is a directory");
+        assert!(error.to_string().contains(&expected), "{error}");
+        fs::remove_dir(&directory).expect("a folder");
+    }
+    assert_eq!(names(&folder), ["kvm.data"]);
+}
