@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use crate::outside_text::OutsideText;
 
-/// First characters by which a spreadsheet takes a cell for a formula.
-const FORMULA_STARTS: [char; 7] = ['=', '+', '-', '@', '\t', '\r', '\n'];
+/// First characters by which a spreadsheet takes a cell for a formula. In East Asian settings, these include the wide forms.
+const FORMULA_STARTS: [char; 11] = [
+    '=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
+];
 
 /// Returns the cell for a text: with escapes, like text on the terminal, and with a single quote in front if a spreadsheet would
 /// execute it, as OWASP recommends. Ordinary text is returned unchanged, without an allocation if it is ASCII.
@@ -36,6 +38,10 @@ mod tests {
             ("\t=1", r"'\t=1"),
             ("\r=1", r"'\r=1"),
             ("\n=1", r"'\n=1"),
+            ("＝1", "'＝1"),
+            ("＋1", "'＋1"),
+            ("－1", "'－1"),
+            ("＠1", "'＠1"),
             ("a\x1b[2J\u{202e}", r"a\x1b[2J\u{202e}"),
         ] {
             assert_eq!(csv_text(text), cell, "{text:?}");
