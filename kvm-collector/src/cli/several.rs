@@ -83,8 +83,9 @@ fn dates_of(time: &RecordedTime) -> Option<(u64, u64)> {
 }
 
 /// Says that a file is left out, which names the file.
-fn report_left_out(error: &ReadError) {
-    log::error!("{error}; the report is about the other recordings");
+fn report_left_out(error: ReadError) {
+    let error = anyhow::Error::from(error);
+    log::error!("{error:#}; the report is about the other recordings");
 }
 
 impl RecordingFile {
@@ -116,7 +117,7 @@ impl SeveralRecordings {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    report_left_out(&error);
+                    report_left_out(error);
                     has_failed = true;
                     continue;
                 }
@@ -181,7 +182,7 @@ impl SeveralRecordings {
     /// Any other error.
     pub(super) fn leave_out(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
         let error: ReadError = error.downcast()?;
-        report_left_out(&error);
+        report_left_out(error);
         self.has_failed = true;
         Ok(())
     }

@@ -13,6 +13,6 @@ mod several;
 
 pub use file::{OutputFile, temporary_file};
 pub use previous::Previous;
-pub use resolve::{OutputPlace, written_directory};
+pub use resolve::{OutputPlace, is_writable_by_others, written_directory};
 pub use same_file::{is_same_file, is_same_output};
 pub use several::{OutputFiles, name_output};

@@ -212,3 +212,11 @@ pub fn written_directory(path: &Path) -> io::Result<Option<PathBuf>> {
         Kind::Overwritten | Kind::Special | Kind::OpenFile => None,
     })
 }
+
+/// Returns whether another user than root and the user of this process can create files and links in a directory.
+///
+/// # Errors
+/// If the directory cannot be opened.
+pub fn is_writable_by_others(directory: &Path) -> io::Result<bool> {
+    Directory::at(directory)?.is_writable_by_others()
+}

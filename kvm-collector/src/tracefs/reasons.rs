@@ -3,7 +3,7 @@
 use globset::GlobMatcher;
 
 use super::{Format, did_you_mean, similar_names};
-use crate::bounds::{Letters, compile_glob, compile_literal, excerpt};
+use crate::bounds::{GlobError, Letters, compile_glob, compile_literal, excerpt};
 
 /// The text before the exit reason in the print format, on x86.
 const X86_LABEL: &str = "reason ";
@@ -180,7 +180,7 @@ impl<'a> ReasonNames<'a> {
             let unknown = unknown_code(pattern);
             codes.extend(unknown);
             let matcher = matcher(pattern);
-            let matches = |name: &str| matcher.as_ref().is_some_and(|it| it.is_match(name));
+            let matches = |name: &str| matcher.as_ref().is_ok_and(|it| it.is_match(name));
             codes.extend(
                 possible
                     .iter()
@@ -189,9 +189,13 @@ impl<'a> ReasonNames<'a> {
             );
             if unknown.is_none() && !all.iter().any(|(_, name)| matches(name)) {
                 let names = possible.iter().map(|(_, name)| name.as_str());
+                let suggestion = match &matcher {
+                    Ok(_) => did_you_mean(&similar_names(names, pattern)),
+                    Err(error) => format!(": {error}"),
+                };
                 return Err(UnknownReason {
                     pattern: excerpt(pattern).into_owned(),
-                    suggestion: did_you_mean(&similar_names(names, pattern)),
+                    suggestion,
                 });
             }
         }
@@ -212,11 +216,9 @@ pub struct UnknownReason {
     suggestion: String,
 }
 
-/// Compiles a case-insensitive glob. A pattern that is not a valid glob matches itself literally.
-fn matcher(pattern: &str) -> Option<GlobMatcher> {
-    compile_glob(pattern, Letters::AnyCase)
-        .or_else(|_| compile_literal(pattern, Letters::AnyCase))
-        .ok()
+/// Compiles a case-insensitive glob. A pattern that is not a valid glob matches itself literally, unless it is too long.
+fn matcher(pattern: &str) -> Result<GlobMatcher, GlobError> {
+    compile_glob(pattern, Letters::AnyCase).or_else(|_| compile_literal(pattern, Letters::AnyCase))
 }
 
 /// Returns the number in `UNKNOWN(0x7b)`.
@@ -301,6 +303,8 @@ mod tests {
         );
         let error = codes("frobnicate").unwrap_err().to_string();
         assert!(error.contains("list reasons"), "{error}");
+        let error = codes(&"*".repeat(100_000)).unwrap_err().to_string();
+        assert!(error.contains("`: it has more than 1000 bytes"), "{error}");
     }
 
     #[test]

@@ -46,6 +46,16 @@ fn main() -> ExitCode {
             root,
             reading::as_nobody,
         ),
+        test(
+            "a_user_compares_a_recording_with_a_report",
+            root,
+            reading::with_baseline,
+        ),
+        test(
+            "links_in_a_directory_are_read",
+            forbidden::why_impossible,
+            reading::through_links,
+        ),
         test("top_uses_the_terminal", always, reading::on_a_terminal),
         test("no_sandbox_keeps_all", root, reading::without_sandbox),
         test(

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use std::{
 use libtest_mimic::Failed;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::{Setup, collector, copy_of_collector, ensure, thread_status::ThreadStatus};
+use crate::{Setup, collector, copy_of_collector, ensure, succeed, thread_status::ThreadStatus};
 
 pub(crate) fn as_this_user() -> Result<(), Failed> {
     check_commands(&Setup::new(), &|| Command::new(collector()))
@@ -44,6 +45,51 @@ fn check_commands(setup: &Setup, command: &dyn Fn() -> Command) -> Result<(), Fa
         }
     }
     Ok(())
+}
+
+/// An ordinary user compares a recording with a report.
+pub(crate) fn with_baseline() -> Result<(), Failed> {
+    let setup = Setup::new();
+    let copy = copy_of_collector(&setup.folder)?;
+    fs::set_permissions(&setup.input, fs::Permissions::from_mode(0o644))?;
+    let exits = || {
+        let mut command = crate::as_nobody(&copy);
+        command.arg("exits").arg("-i").arg(&setup.input);
+        command
+    };
+    let baseline = setup.folder.file("before.json");
+    fs::write(&baseline, succeed(exits().arg("--json"))?.stdout)?;
+    let output = succeed(exits().arg("--baseline").arg(&baseline))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure(text.contains("before.json"), || text.to_string())
+}
+
+/// Links in a directory of recordings are followed, but not those that another user could have placed.
+pub(crate) fn through_links() -> Result<(), Failed> {
+    let setup = Setup::new();
+    let folder = setup.folder.file("links");
+    fs::create_dir(&folder)?;
+    symlink(&setup.input, folder.join("kvm.data"))?;
+    let read = |input: &Path| {
+        Command::new(collector())
+            .arg("exits")
+            .arg("-i")
+            .arg(input)
+            .output()
+    };
+    for input in [folder.clone(), folder.join("*.data")] {
+        let output = read(&input)?;
+        ensure(output.status.success(), || format!("{output:?}"))?;
+    }
+    fs::copy(&setup.input, folder.join("other.data"))?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
+    let output = read(&folder)?;
+    let messages = String::from_utf8_lossy(&output.stderr);
+    let is_refused = messages.contains("kvm.data: Permission denied")
+        && messages.contains("the report is about the other recordings");
+    ensure(output.status.code() == Some(1) && is_refused, || {
+        messages.to_string()
+    })
 }
 
 /// The screen changes the settings of the terminal, and restores them.

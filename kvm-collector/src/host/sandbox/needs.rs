@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::capabilities::{Task, is_effective};
-use crate::output_file::written_directory;
+use crate::output_file::{is_writable_by_others, written_directory};
 
 /// What a command still needs.
 #[derive(Default)]
@@ -87,6 +87,8 @@ impl Needs<'_> {
         if self.measurement.is_some() {
             files.read.extend(MEASUREMENT.map(PathBuf::from));
         }
+        let entries = self.inputs.iter().flat_map(|it| with_entries(it));
+        files.read.extend(entries.filter(|it| is_own_link(it)));
         for output in &self.outputs {
             match written_directory(output) {
                 Ok(Some(directory)) => files.directories.push(directory),
@@ -190,6 +192,15 @@ fn with_entries(path: &Path) -> Vec<PathBuf> {
     let recordings = entries(path);
     let files: Vec<_> = recordings.iter().flat_map(|it| entries(it)).collect();
     [vec![path.to_owned()], recordings, files].concat()
+}
+
+/// Returns whether a path is a symbolic link that no other user could have placed. What such links in a directory of recordings
+/// lead to is read too.
+fn is_own_link(path: &Path) -> bool {
+    path.is_symlink()
+        && path
+            .parent()
+            .is_some_and(|it| is_writable_by_others(it).is_ok_and(|it| !it))
 }
 
 /// Returns whether the effective capabilities permit to access a file.
