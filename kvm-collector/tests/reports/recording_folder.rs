@@ -42,7 +42,7 @@ pub(crate) fn recording_folder() -> &'static Path {
 }
 
 /// Returns a command that runs the collector in the folder, in the time zone UTC.
-fn collector(folder: &Path) -> Command {
+pub(crate) fn collector(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-collector"));
     command
         .current_dir(folder)

@@ -4,7 +4,10 @@ use std::io::{self, Write};
 
 use super::{distinct_names::distinct_names, style::TextStyle, wrap::write_title};
 use crate::{
-    format::{local_time, units::duration},
+    format::{
+        local_time,
+        units::{duration, plural},
+    },
     view::ReportOrigin,
 };
 
@@ -36,7 +39,8 @@ pub fn write_heading(
     if let Some(input) = &origin.input {
         line += &format!(", recorded in {input}");
     } else if !origin.inputs.is_empty() {
-        line += &format!(", recorded in {} files", origin.inputs.len());
+        let files = plural(origin.inputs.len() as u64, "file");
+        line += &format!(", recorded in {files}");
     }
     if let Some(command) = &origin.command {
         line += &format!(", while `{command}` ran");

@@ -7,7 +7,10 @@ use std::{
 
 use super::{style::TextStyle, table::TextTable, wrap::write_sentence};
 use crate::{
-    format::{local_time, units::duration},
+    format::{
+        local_time,
+        units::{duration, plural},
+    },
     view::ReportInput,
 };
 
@@ -46,8 +49,8 @@ pub fn write_inputs(
         .collect();
     let text = match hosts.len() {
         1 => format!(
-            "sums of {} recordings; rates and shares are those of the time that they cover",
-            inputs.len()
+            "sums of {}; rates and shares are those of the time that they cover",
+            plural(inputs.len() as u64, "recording")
         ),
         hosts => format!(
             "sums of {} recordings of {hosts} hosts; rates and shares of a host are those of the time that its recordings cover, and rates of all hosts are the sums of their rates",
