@@ -156,7 +156,7 @@ fn every_command_ends_after_a_leap() {
     let folder = TemporaryFolder::new();
     let out = folder.file("out");
     let out = out.to_str().expect("UTF-8");
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 19] = [
         &["stat"],
         &["stat", "-I", "1ms", "--per-vm"],
         &["exits", "--hist", "--causes", "3", "--advice"],
@@ -167,10 +167,12 @@ fn every_command_ends_after_a_leap() {
         &["exits", "--from", "@0.00005", "-d", "876000h"],
         &["trace", "--per-exit"],
         &["trace", "--time", "wall"],
+        &["trace", "--json"],
         &["top", "--once"],
         &["list"],
         &["convert", "--to", "text", "-o", out],
         &["convert", "--to", "csv", "-o", out],
+        &["convert", "--to", "json", "-o", out],
         &["convert", "--to", "parquet", "-o", out],
         &["convert", "--to", "perfetto", "-o", out],
         &["convert", "--to", "html", "-o", out],

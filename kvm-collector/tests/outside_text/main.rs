@@ -6,6 +6,10 @@ mod hostile_recording;
 mod raw_event;
 #[path = "../common/raw_record.rs"]
 mod raw_record;
+mod screen;
+#[path = "../common/simulated_host.rs"]
+#[expect(dead_code, reason = "other tests use all of it")]
+mod simulated_host;
 #[path = "../common/temporary_folder.rs"]
 mod temporary_folder;
 
