@@ -12,7 +12,7 @@ use super::{
 use crate::{
     format::units::plural,
     model::StreamItem,
-    recording::{ReadError, is_directory_recording},
+    recording::{ReadError, can_be_read_again},
     source::{PlaybackOptions, Recording, RecordingSummary},
     timing::UnmatchedSelectors,
     tracefs::Format,
@@ -100,11 +100,6 @@ impl SelectedRecording {
             },
         })
     }
-}
-
-/// Returns whether a recording can be read more than once: a pipe cannot.
-pub(super) fn can_be_read_again(path: &Path) -> bool {
-    path.is_file() || is_directory_recording(path)
 }
 
 /// Why a recording is not read to its end.

@@ -6,7 +6,6 @@
 mod convert_recording;
 mod csv;
 mod error;
-mod later_names;
 mod parquet;
 mod perfetto;
 mod row_sink;
@@ -17,7 +16,6 @@ mod text;
 pub use convert_recording::{ConvertOptions, ConvertSummary, convert_recording};
 pub use csv::Csv;
 pub use error::ConvertError;
-pub use later_names::LaterNames;
 pub use parquet::{Parquet, ParquetPartitions, PartitionKey};
 pub use perfetto::Perfetto;
 pub use row_sink::RowSink;

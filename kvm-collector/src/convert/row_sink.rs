@@ -3,12 +3,11 @@
 use std::{cell::RefCell, io};
 
 use super::{
-    later_names::LaterNames,
     sink::{Gap, RecordingEnd, Sink},
     table::{Cell, TableWriter},
 };
 use crate::{
-    model::{Event, Segment, StreamItem, VcpuState, VmName, pid_of},
+    model::{Event, Segment, StreamItem, VcpuState, pid_of},
     source::{PlaybackContext, RecordedNames},
     tracefs::Format,
     view::{ExitRecords, VmCache, write_fields_json},
@@ -19,7 +18,6 @@ use crate::{
 pub struct RowSink<T> {
     records: ExitRecords,
     vms: VmCache,
-    later_names: LaterNames,
     name_buffer: RefCell<Vec<u8>>,
     text_buffer: Vec<u8>,
     json_buffer: Vec<u8>,
@@ -27,13 +25,11 @@ pub struct RowSink<T> {
 }
 
 impl<T: TableWriter> RowSink<T> {
-    /// Writes rows to `table`. `records` makes the contents of the rows of exits. `later_names` has names that are needed before they
-    /// are known.
-    pub fn new(records: ExitRecords, later_names: LaterNames, table: T) -> Self {
+    /// Writes rows to `table`. `records` makes the contents of the rows of exits.
+    pub fn new(records: ExitRecords, table: T) -> Self {
         Self {
             records,
             vms: VmCache::default(),
-            later_names,
             name_buffer: RefCell::default(),
             text_buffer: Vec::new(),
             json_buffer: Vec::new(),
@@ -77,10 +73,7 @@ impl<T: TableWriter> Sink for RowSink<T> {
         // An event of another system belongs to the VM of the vCPU thread that it concerns.
         let vm_tgid = event.subject.map_or(event.tgid, |it| it.tgid);
         let names = context.names;
-        let later_names = &mut self.later_names;
-        let vm = self
-            .vms
-            .find(vm_tgid, |tgid| find_vm(tgid, names, later_names));
+        let vm = self.vms.find(vm_tgid, |tgid| names.known_vm_name(tgid));
         let origin = self.records.origin();
         self.table.row(&[
             Cell::Number(event.time_ns),
@@ -113,10 +106,8 @@ impl<T: TableWriter> Sink for RowSink<T> {
             return Ok(());
         };
         let comm = names.comm(exit.vcpu_id.thread());
-        let later_names = &mut self.later_names;
-        let vm = self
-            .vms
-            .find(exit.vcpu_id.tgid, |tgid| find_vm(tgid, names, later_names));
+        let tgid = exit.vcpu_id.tgid;
+        let vm = self.vms.find(tgid, |tgid| names.known_vm_name(tgid));
         let it = self.records.record(exit, details, comm, &vm.name);
         self.table.row(&[
             Cell::Number(it.time_ns),
@@ -156,12 +147,6 @@ impl<T: TableWriter> Sink for RowSink<T> {
     fn finish(&mut self, end: &RecordingEnd<'_>) -> io::Result<()> {
         self.table.finish(end)
     }
-}
-
-/// Returns the name of a VM, if a recording contains it. Process 0 is not a VM.
-fn find_vm(tgid: u32, names: &RecordedNames, later_names: &mut LaterNames) -> Option<VmName> {
-    let later = || (tgid != 0).then(|| later_names.vm_name(tgid)).flatten();
-    names.known_vm_name(tgid).or_else(later)
 }
 
 fn text_or_null(text: Option<&str>) -> Cell<'_> {

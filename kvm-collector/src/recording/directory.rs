@@ -36,6 +36,12 @@ pub fn is_directory_recording(path: &Path) -> bool {
         && u64_at(&start, 72).is_some_and(|features| features & 1 << feature::DIR_FORMAT != 0)
 }
 
+/// Returns whether a recording can be read more than once: a pipe cannot.
+#[must_use]
+pub fn can_be_read_again(path: &Path) -> bool {
+    path.is_file() || is_directory_recording(path)
+}
+
 /// Returns the path of the file that starts with the header of a recording.
 ///
 /// # Errors

@@ -123,8 +123,7 @@ fn answer(command: &str, folder: &Path, programs: &Path) -> Result<String, Faile
     Ok(text.into_owned())
 }
 
-/// The answers of jq and DuckDB about a real recording are the same, except for a ratio of the last numbers. The simulated
-/// recording has the names of its VMs only at the end, so not all rows of its table have them.
+/// The answers of jq and DuckDB about a real recording are the same, except for a ratio of the last numbers.
 fn check_agreement() -> Result<Completion, Failed> {
     let programs = match programs() {
         Ok(programs) => programs,

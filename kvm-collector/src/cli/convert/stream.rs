@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     convert::{
-        ConvertError, ConvertOptions, Csv, LaterNames, Parquet, ParquetPartitions, PartitionKey,
-        Perfetto, RowSink, RowType, Sink, Text, convert_recording,
+        ConvertError, ConvertOptions, Csv, Parquet, ParquetPartitions, PartitionKey, Perfetto,
+        RowSink, RowType, Sink, Text, convert_recording,
     },
     session,
     source::{PlaybackOptions, Recording},
@@ -152,19 +152,11 @@ fn new_sink(
         }
         StreamTarget::Parquet => {
             let table = Parquet::new(rows, &origin, out)?;
-            Box::new(RowSink::new(
-                ExitRecords::new(timing, origin),
-                later_names(args),
-                table,
-            ))
+            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
         }
         StreamTarget::Csv => {
             let table = Csv::new(rows, out)?;
-            Box::new(RowSink::new(
-                ExitRecords::new(timing, origin),
-                later_names(args),
-                table,
-            ))
+            Box::new(RowSink::new(ExitRecords::new(timing, origin), table))
         }
         StreamTarget::Lines { json } => {
             Box::new(Text::new(rows, &conversion.formats, json, origin, out)?)
@@ -193,13 +185,7 @@ fn new_partitions(
     let create = move |path: &Path| files.create_in(&folder, path);
     let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);
     let records = ExitRecords::new(timing_of(conversion), origin);
-    Ok(Box::new(RowSink::new(records, later_names(args), table)))
-}
-
-/// Returns names of VMs that follow their first events.
-fn later_names(args: &ConvertArgs) -> LaterNames {
-    let path = recording::can_be_read_again(&args.input).then(|| args.input.clone());
-    LaterNames::of_recording(path)
+    Ok(Box::new(RowSink::new(records, table)))
 }
 
 /// Returns what a row of the table represents.

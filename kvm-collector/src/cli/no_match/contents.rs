@@ -5,9 +5,8 @@ use std::{collections::HashMap, path::Path};
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
 use crate::{
-    cli::recording::can_be_read_again,
     model::{Event, StreamItem, VmName, capacity::MAX_KNOWN_TASKS},
-    recording::ReadError,
+    recording::{ReadError, can_be_read_again},
     source::{PlaybackOptions, Recording},
     tracefs::{EventName, Field, Format, ReasonNames},
 };

@@ -2,6 +2,7 @@
 
 mod attr_selection;
 mod clock;
+mod later_names;
 mod names;
 mod period;
 mod playback;
@@ -12,13 +13,14 @@ mod scan;
 mod time_limits;
 
 use std::{
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use self::{
-    attr_selection::AttrSelection, player::Player, prefetch::with_prefetch,
-    recording_files::RecordingFiles, scan::Scanner,
+    attr_selection::AttrSelection, later_names::LaterNames, player::Player,
+    prefetch::with_prefetch, recording_files::RecordingFiles, scan::Scanner,
 };
 pub use self::{
     names::RecordedNames,
@@ -26,8 +28,8 @@ pub use self::{
     time_limits::{RecordingTime, TimeLimits},
 };
 use crate::{
-    model::StreamItem,
-    recording::{Chunks, Metadata, ReadError, Reader},
+    model::{StreamItem, VmName, capacity::MAX_KNOWN_TASKS},
+    recording::{Chunks, Metadata, ReadError, Reader, can_be_read_again},
     timing::Attribution,
     tracefs::{EventName, Format},
 };
@@ -45,6 +47,7 @@ pub struct Recording {
     /// The selection for each attr.
     attrs: Vec<AttrSelection>,
     only_counted: Vec<EventName>,
+    later_names: LaterNames,
     identifies_vcpus: bool,
     identifies_vms: bool,
 }
@@ -55,10 +58,14 @@ impl Recording {
     /// # Errors
     /// [`ReadError`] if the file cannot be read or is no recording.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Ok(Self::new(Reader::open(path)?))
+        let mut recording = Self::new(Reader::open(path)?);
+        if can_be_read_again(path) {
+            recording.later_names = LaterNames::new(path, read_names);
+        }
+        Ok(recording)
     }
 
-    /// Creates a recording from a reader.
+    /// Creates a recording from a reader. It cannot be read again, so VMs have no name until the recording names them.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
         let metadata = reader.metadata();
@@ -94,6 +101,7 @@ impl Recording {
             files,
             formats,
             only_counted,
+            later_names: LaterNames::default(),
             identifies_vcpus: false,
             identifies_vms: false,
         }
@@ -187,10 +195,15 @@ impl Recording {
         let keeps_records =
             !options.without_raw || attribution.needs_records() || self.is_sampled(&self.formats);
         let scanner = Scanner::new(&self.metadata, min_record_bytes, keeps_records);
+        let mut names = RecordedNames::new(&self.metadata.vm_names, self.later_names);
+        if identifies_vms {
+            names.identify_vms();
+        }
         let player = Player::new(
             &self.metadata,
             &self.attrs,
             attribution,
+            names,
             (self.identifies_vcpus, identifies_vms),
             options,
         );
@@ -206,4 +219,27 @@ impl Recording {
             |next| player.play(next, &mut each),
         )
     }
+}
+
+/// Returns the names of processes that are known at the end of a recording.
+fn read_names(path: &Path) -> HashMap<u32, VmName> {
+    // A name that follows the end of an unnamed process is that of another process with the same number.
+    let mut unnamed = HashSet::new();
+    let played = Reader::open(path).and_then(|reader| {
+        let mut recording = Recording::new(reader);
+        recording.select_events(&[]);
+        recording.play(&PlaybackOptions::default(), |item, context| {
+            if let StreamItem::ThreadEnd { tid } = item
+                && context.names.known_vm_name(*tid).is_none()
+                && unnamed.len() < MAX_KNOWN_TASKS
+            {
+                unnamed.insert(*tid);
+            }
+            Ok::<_, ReadError>(())
+        })
+    });
+    // Whoever needs a name reads the recording too, and reports the error.
+    let mut names = played.map_or_else(|_| HashMap::new(), |it| it.names.all_vm_names());
+    names.retain(|tgid, _| !unnamed.contains(tgid));
+    names
 }

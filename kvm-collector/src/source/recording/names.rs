@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::super::vm_evidence::VmEvidence;
+use super::{super::vm_evidence::VmEvidence, later_names::LaterNames};
 use crate::{
     host::{VmName, VmNames},
     model::{ThreadId, capacity::MAX_KNOWN_TASKS},
     recording::decode,
 };
 
-/// Names of threads and VMs at the time of the current event.
+/// Names of threads and VMs at the time of the current event. A VM that the recording names only later has its name from the start.
 #[derive(Debug, Default)]
 pub struct RecordedNames {
     comms: HashMap<u32, ThreadName>,
@@ -17,6 +17,7 @@ pub struct RecordedNames {
     /// be that of its main thread.
     ended: VecDeque<u32>,
     vms: VmNames,
+    later: LaterNames,
     /// What tells which processes are VMs; `None` if that is not looked for.
     vm_evidence: Option<VmEvidence>,
 }
@@ -64,8 +65,18 @@ impl RecordedNames {
         match (self.vms.find_name(tgid), self.known_comm(main)) {
             (Some(name), _) => Some(name.clone()),
             (None, Some(comm)) => Some(format!("{comm}-{tgid}").into()),
-            (None, None) => None,
+            (None, None) if tgid == 0 => None,
+            (None, None) => self.later.find(tgid).cloned(),
         }
+    }
+
+    /// Returns the names of all processes of which the recording contains one.
+    pub(super) fn all_vm_names(&self) -> HashMap<u32, VmName> {
+        let threads = self.comms.iter();
+        let processes = threads.filter(|(tid, thread)| **tid == thread.tgid);
+        processes
+            .filter_map(|(tgid, _)| Some((*tgid, self.known_vm_name(*tgid)?)))
+            .collect()
     }
 
     /// Returns whether a process is a VM: it had an event that only vCPU threads have, selected or not. If no process had such an
@@ -94,10 +105,11 @@ impl RecordedNames {
         self.vm_evidence.as_mut()
     }
 
-    /// Creates the table with the VM names in a recording's metadata.
-    pub(super) fn from_vm_lines(vms: &str) -> Self {
+    /// Creates the table with the VM names in a recording's metadata, and those that follow later.
+    pub(super) fn new(vms: &str, later: LaterNames) -> Self {
         Self {
             vms: VmNames::from_lines(vms),
+            later,
             ..Self::default()
         }
     }
@@ -210,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_name_does_not_make_a_vm() {
-        let mut names = RecordedNames::from_vm_lines("7\tdb-1\n8\tdb-1\n");
+        let mut names = RecordedNames::new("7\tdb-1\n8\tdb-1\n", LaterNames::default());
         // As long as nothing is known of events, every process may be a VM.
         assert!(names.is_vm(8) && names.is_vm(9));
         names.identify_vms();

@@ -67,13 +67,10 @@ impl<'a> Player<'a> {
         metadata: &'a Metadata,
         attrs: &'a [AttrSelection],
         attribution: Attribution,
+        names: RecordedNames,
         (identifies_vcpus, identifies_vms): (bool, bool),
         options: &PlaybackOptions,
     ) -> Self {
-        let mut names = RecordedNames::from_vm_lines(&metadata.vm_names);
-        if identifies_vms {
-            names.identify_vms();
-        }
         Self {
             metadata,
             attrs,
