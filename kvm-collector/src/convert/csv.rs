@@ -51,7 +51,7 @@ impl<W: Write> TableWriter for Csv<W> {
             match cell {
                 Cell::Null | Cell::Text(_) | Cell::Json(_) => {}
                 Cell::Number(number) => write!(self.text, "{number}")?,
-                Cell::Address(address) => write!(self.text, "{address}")?,
+                Cell::Hex(number) => write!(self.text, "{number}")?,
                 Cell::Time(time) => write!(self.text, "{time}")?,
                 Cell::Bool(value) => write!(self.text, "{value}")?,
             }

@@ -10,7 +10,7 @@ use crate::{
     model::{Event, Segment, StreamItem, VcpuState, pid_of},
     source::{PlaybackContext, RecordedNames},
     tracefs::Format,
-    view::{ExitRecords, VmCache, write_fields_json},
+    view::{ExitRecords, Hex, VmCache, write_fields_json},
 };
 
 /// Writes a row for each exit or event that it receives.
@@ -131,10 +131,10 @@ impl<T: TableWriter> Sink for RowSink<T> {
             number_or_null(it.preempted_ns),
             number_or_null(it.idle_ns),
             text_or_null(it.cause_kind),
-            number_or_null(it.cause_code),
+            it.cause_code.map_or(Cell::Null, |it| Cell::Hex(Hex(it))),
             text_or_null(it.cause),
             text_or_null(it.cause_name),
-            Cell::Address(it.guest_rip),
+            Cell::Hex(it.guest_rip),
             Cell::Bool(it.is_open),
             Cell::Bool(it.is_untimed),
         ])

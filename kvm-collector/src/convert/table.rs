@@ -3,7 +3,7 @@
 use std::io;
 
 use super::sink::{Gap, RecordingEnd};
-use crate::view::{Address, UtcTime};
+use crate::view::{Hex, UtcTime};
 
 /// What a row of a table represents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub enum ColumnType {
     I64,
     /// A time in nanoseconds since 1970, UTC.
     WallTime,
-    /// An address: an unsigned 64-bit number, or text such as `0xffffffff81000000`.
-    Address,
+    /// An unsigned 64-bit number that CSV has in hexadecimal, such as `0xffffffff81000000`: an address or the number of a port.
+    Hex,
     /// A boolean.
     Bool,
     /// UTF-8 text.
@@ -69,10 +69,10 @@ const EXIT_COLUMNS: [Column; 16] = [
     ("preempted_ns", ColumnType::I64, true),
     ("idle_ns", ColumnType::I64, true),
     ("cause_kind", ColumnType::Text, true),
-    ("cause_code", ColumnType::U64, true),
+    ("cause_code", ColumnType::Hex, true),
     ("cause", ColumnType::Text, true),
     ("cause_name", ColumnType::Text, true),
-    ("guest_rip", ColumnType::Address, false),
+    ("guest_rip", ColumnType::Hex, false),
     ("is_open", ColumnType::Bool, false),
     ("is_untimed", ColumnType::Bool, false),
 ];
@@ -104,8 +104,8 @@ pub enum Cell<'a> {
     Null,
     /// A number. In signed columns, it is less than 2^63.
     Number(u64),
-    /// An address.
-    Address(Address),
+    /// A number that text has in hexadecimal.
+    Hex(Hex),
     /// A time.
     Time(UtcTime),
     /// A boolean.

@@ -16,9 +16,9 @@ mod vm_cache;
 
 pub use event_counter::EventCounter;
 pub use exits::{
-    Address, Advice, Baseline, BaselineError, BaselineOrigin, Bucket, CauseName, CauseRow,
-    DiffReport, DiffRow, DiffState, Evidence, ExitGroups, ExitNames, ExitRecord, ExitRecords,
-    ExitRow, ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, KeyNames,
+    Advice, Baseline, BaselineError, BaselineOrigin, Bucket, CauseName, CauseRow, DiffReport,
+    DiffRow, DiffState, Evidence, ExitGroups, ExitNames, ExitRecord, ExitRecords, ExitRow,
+    ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, Hex, KeyNames,
     MAX_BASELINE_FILE_BYTES, MAX_BASELINE_STREAM_BYTES, MergedExits, Percentile, RateChange,
     ReasonName, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange, TooManyRows, VcpuRow,
     VcpuTotals, findings, with_known_name,

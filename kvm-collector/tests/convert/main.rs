@@ -100,7 +100,7 @@ fn check_csv() -> Result<(), Failed> {
     let io = lines.iter().find(|it| it.contains(",io,")).ok_or("no io")?;
     assert!(
         io.ends_with(
-            ",0,io,123,svm,1000,100,600,0,300,0,pio,1016,port 0x3f8 out,COM1 data,0xffffffff81000bb8,false,false"
+            ",0,io,123,svm,1000,100,600,0,300,0,pio,0x3f8,port 0x3f8 out,COM1 data,0xffffffff81000bb8,false,false"
         ),
         "{io}"
     );
@@ -217,7 +217,7 @@ fn check_causes() -> Result<(), Failed> {
                 text(&row["reason"]),
                 text(&cause["cause"]),
                 text(&cause["cause_name"]),
-                cause["cause_code"].to_string(),
+                format!("{:#x}", cause["cause_code"].as_u64().unwrap_or(0)),
             );
             let ns = cause["total_ns"].as_u64().unwrap_or(0);
             expected.insert(key, (cause["at_least"].as_u64().unwrap_or(0), ns));

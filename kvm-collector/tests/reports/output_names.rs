@@ -126,11 +126,7 @@ fn check_csv() -> Result<(), Failed> {
             for (column, cell) in columns.iter().zip(&row?) {
                 let entry = find(name_of_column(column))?;
                 let is_change = column.ends_with("_change");
-                let value = match () {
-                    () if cell.is_empty() => Value::Null,
-                    () if entry.is_text() => cell.into(),
-                    () => serde_json::from_str(cell)?,
-                };
+                let value = entry.value_of_cell(cell)?;
                 let checked = match is_change {
                     true => entry.check_type(&value),
                     false => entry.check(&value),

@@ -1,4 +1,4 @@
-//! DuckDB and pandas sum the intervals of CSV and JSON to the total.
+//! DuckDB and pandas read CSV and JSON exactly, and sum the intervals to the total.
 
 use std::fs;
 
@@ -8,12 +8,16 @@ use serde_json::{Value, json};
 use crate::{
     python::{python_test, run_script},
     real_recordings::real_recordings,
-    recording_folder::{recording_folder, stdout},
+    recording_folder::{recording_folder, run, stdout},
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
         python_test("intervals_add_up_in_duckdb_and_pandas", intervals_add_up),
+        python_test(
+            "a_table_of_exits_is_exact_in_duckdb_and_pandas",
+            table_is_exact,
+        ),
         Trial::test(
             "idle_time_is_the_same_for_each_grouping",
             idle_time_is_the_same_for_each_grouping,
@@ -89,4 +93,33 @@ fn intervals_add_up() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Exits without a time have empty cells, which pandas makes floating-point numbers. These are exact below 2^53. Causes can be any
+/// number of 64 bits, so they are text.
+fn table_is_exact() -> Result<(), Failed> {
+    const TABLE: &str = "exact.csv";
+    let [recording, ..] = real_recordings();
+    run(&["convert", "-i", &recording, "-o", TABLE], None)?;
+    let report: Value =
+        serde_json::from_str(&stdout(&["exits", "-i", &recording, "--json"], None)?)?;
+    let table = recording_folder().join(TABLE);
+    let read = run_script("reports/read_table.py", &table.to_string_lossy())?;
+    let expected = json!({
+        "duckdb": read["pandas"],
+        "pandas": read["pandas"],
+        "nulls": read["nulls"],
+        "is_exact": true,
+        "pandas_types": ["int64"],
+        "pandas_nullable_types": ["Int64"],
+        "duckdb_types": ["BIGINT"],
+        "times": ["datetime64[ns, UTC]", "TIMESTAMP WITH TIME ZONE"],
+    });
+    let sums = ["count", "total_ns", "idle_ns"].map(|it| &report[it]);
+    let is_sum = [0, 2, 7].map(|it| &read["pandas"][it]) == sums;
+    let has_nulls = read["nulls"][1].as_u64().is_some_and(|it| it > 0);
+    match read == expected && is_sum && has_nulls {
+        true => Ok(()),
+        false => Err(format!("{read} instead of {expected}, and {sums:?}").into()),
+    }
 }

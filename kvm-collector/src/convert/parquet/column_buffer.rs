@@ -32,7 +32,7 @@ impl ColumnBuffer {
             is_nullable,
             values: match column_type {
                 ColumnType::U32 => Values::U32(Vec::new()),
-                ColumnType::U64 | ColumnType::I64 | ColumnType::Address | ColumnType::WallTime => {
+                ColumnType::U64 | ColumnType::I64 | ColumnType::Hex | ColumnType::WallTime => {
                     Values::I64(Vec::new())
                 }
                 ColumnType::Bool => Values::Bool(Vec::new()),
@@ -102,7 +102,7 @@ impl ColumnBuffer {
         }
         let number = match cell {
             Cell::Number(number) => *number,
-            Cell::Address(address) => address.0,
+            Cell::Hex(number) => number.0,
             Cell::Time(time) => time.ns,
             _ => 0,
         };

@@ -175,7 +175,7 @@ impl<W: Write + Send> TableWriter for Parquet<W> {
 fn schema_field(&(name, column_type, is_nullable): &Column) -> Result<Type, ParquetError> {
     let (physical, logical) = match column_type {
         ColumnType::U32 => (Physical::INT32, Some(LogicalType::integer(32, false))),
-        ColumnType::U64 | ColumnType::Address => {
+        ColumnType::U64 | ColumnType::Hex => {
             (Physical::INT64, Some(LogicalType::integer(64, false)))
         }
         ColumnType::I64 => (Physical::INT64, None),

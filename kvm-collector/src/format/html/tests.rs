@@ -139,7 +139,7 @@ fn slow_exit() -> SlowExitRow {
         key_name: None,
         cause: Some(HOSTILE.into()),
         cause_name: Some(HOSTILE.into()),
-        guest_rip: crate::view::Address(0xffff_8000),
+        guest_rip: crate::view::Hex(0xffff_8000),
         duration_ns: 3_000_000,
         kernel_ns: 1_000_000,
         vmm_ns: 0,

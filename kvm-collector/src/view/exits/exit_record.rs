@@ -66,7 +66,7 @@ pub struct ExitRecord<'a> {
     /// Known name of the cause's number.
     pub cause_name: Option<&'a str>,
     /// Instruction pointer of the guest.
-    pub guest_rip: Address,
+    pub guest_rip: Hex,
     /// Whether the exit was in progress at the end of its thread or of the stream.
     #[serde(skip)]
     pub is_open: bool,
@@ -75,17 +75,17 @@ pub struct ExitRecord<'a> {
     pub is_untimed: bool,
 }
 
-/// An address. It is written as `0x...`.
+/// A number that is written in hexadecimal: `0x...`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address(pub u64);
+pub struct Hex(pub u64);
 
-impl fmt::Display for Address {
+impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
     }
 }
 
-impl Serialize for Address {
+impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -173,7 +173,7 @@ impl ExitRecords {
             cause_code: cause.map(|it| it.code),
             cause: cause.map(|it| &*it.label),
             cause_name: cause.and_then(|it| it.name.as_deref()),
-            guest_rip: Address(exit.guest_rip),
+            guest_rip: Hex(exit.guest_rip),
             is_open: exit.end == ExitEnd::InProgress,
             is_untimed: exit.end == ExitEnd::UnknownEnd,
         }

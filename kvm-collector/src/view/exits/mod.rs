@@ -38,7 +38,7 @@ pub use details::{Bucket, CauseRow, Percentile};
 pub use diff::{DiffReport, DiffRow, DiffState};
 pub use evidence::Evidence;
 pub use exit_names::{CauseName, ExitNames, ReasonName};
-pub use exit_record::{Address, ExitRecord, ExitRecords};
+pub use exit_record::{ExitRecord, ExitRecords, Hex};
 pub use findings::{Finding, findings};
 pub(in crate::view) use groups::normalize_vcpu_id;
 pub use groups::{ExitGroups, GroupBy, GroupKey, GroupStats, VcpuTotals};

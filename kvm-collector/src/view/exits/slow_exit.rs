@@ -3,7 +3,7 @@
 use kvm_ebpf_common::{SlowExit, VCPU_UNKNOWN};
 use serde::Serialize;
 
-use super::{KeyNames, exit_record::Address, idle::idle_ns};
+use super::{KeyNames, exit_record::Hex, idle::idle_ns};
 use crate::model::{VmName, VmUuid, pid_of};
 
 /// An exit that took longer than the requested threshold.
@@ -40,7 +40,7 @@ pub struct SlowExitRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause_name: Option<String>,
     /// Instruction pointer of the guest at the exit.
-    pub guest_rip: Address,
+    pub guest_rip: Hex,
     /// Duration of the exit.
     pub duration_ns: u64,
     /// Part of the duration in the kernel.
@@ -80,7 +80,7 @@ impl SlowExitRow {
             key_name: names.known_name(exit.span.key),
             cause: (exit.cause.kind != 0).then(|| names.cause_label(exit.cause)),
             cause_name: names.known_cause_name(exit.cause),
-            guest_rip: Address(exit.guest_rip),
+            guest_rip: Hex(exit.guest_rip),
             duration_ns: exit.span.total_ns,
             kernel_ns: exit.span.total_ns.saturating_sub(elsewhere_ns),
             vmm_ns: parts.vmm_ns,

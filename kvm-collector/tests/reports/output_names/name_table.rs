@@ -4,7 +4,7 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use self::Kind::{
-    Address, Clock, Count, EventName, Flag, Group, Id, Isa, Length, Ratio, Text, Utc, Uuid,
+    Address, Clock, Count, EventName, Flag, Group, HexId, Id, Isa, Length, Ratio, Text, Utc, Uuid,
 };
 
 /// The times of the recordings, in ns.
@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Isa,
     /// Text that starts with `0x`.
     Address,
+    /// A number that identifies something. In CSV, text that starts with `0x`.
+    HexId,
     /// A date and time in UTC.
     Utc,
     /// A point in time, in ns of the clock of the events.
@@ -67,7 +69,7 @@ pub(super) const NAMES: [Entry; 119] = [
     entry("boot_id", Text, "id of the host's boot"),
     entry("by", Group, "grouping of rows"),
     entry("cause", Text, "label of a cause"),
-    entry("cause_code", Id, "number of a cause"),
+    entry("cause_code", HexId, "number of a cause"),
     entry("cause_kind", Text, "kind of a cause"),
     entry("cause_name", Text, "known name of a cause's number"),
     entry("causes", Group, "causes of a row"),
@@ -197,6 +199,22 @@ impl Entry {
         self.kind == Group
     }
 
+    /// Returns the value of a cell of CSV.
+    ///
+    /// # Errors
+    /// When it has another type.
+    pub(super) fn value_of_cell(&self, cell: &str) -> Result<Value, Failed> {
+        Ok(match self.kind {
+            _ if cell.is_empty() => Value::Null,
+            HexId => {
+                let digits = cell.strip_prefix("0x").ok_or("no hexadecimal number")?;
+                u64::from_str_radix(digits, 16)?.into()
+            }
+            _ if self.is_text() => cell.into(),
+            _ => serde_json::from_str(cell)?,
+        })
+    }
+
     pub(super) fn is_text(&self) -> bool {
         self.has_json_type("string")
     }
@@ -205,7 +223,7 @@ impl Entry {
     pub(super) fn has_json_type(&self, name: &str) -> bool {
         match self.kind {
             Text | EventName | Uuid | Isa | Address | Utc => matches!(name, "string" | "null"),
-            Clock | Length | Count | Id => matches!(name, "integer" | "null"),
+            Clock | Length | Count | Id | HexId => matches!(name, "integer" | "null"),
             Ratio => matches!(name, "number" | "integer" | "null"),
             Flag => name == "boolean",
             Group => matches!(name, "object" | "array"),
