@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::BufRead};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     baseline::{Baseline, BaselineOrigin},
@@ -57,16 +57,19 @@ impl Baseline {
             .map_err(|error| BaselineError::Unreadable(error.to_string()))?;
         let last = last.ok_or(BaselineError::Empty)?;
         let (line, text) = (last.number, &last.text[..]);
-        let JsonView { view } =
-            serde_json::from_slice(text).map_err(|error| match error.classify() {
-                serde_json::error::Category::Data => {
-                    BaselineError::OtherView("it is JSON, but not a report".into())
-                }
-                _ => BaselineError::NotJson {
-                    line,
-                    reason: error.to_string(),
-                },
-            })?;
+        let not_json = |error: serde_json::Error| BaselineError::NotJson {
+            line,
+            reason: error.to_string(),
+        };
+        let view = serde_json::from_slice(text).map(|JsonView { view }| view);
+        let view = view.or_else(|error| match error.is_data() {
+            // A line of CSV may begin with a number, which is JSON, but not all of the line.
+            true => Err(match serde_json::from_slice::<IgnoredAny>(text) {
+                Ok(_) => BaselineError::OtherView("it is JSON, but not a report".into()),
+                Err(error) => not_json(error),
+            }),
+            false => Err(not_json(error)),
+        })?;
         match view.as_deref() {
             Some("exits") => {}
             Some("slow_exit") => {
@@ -181,6 +184,7 @@ mod tests {
             (truncated, "line 1 is not JSON (EOF"),
             ("[1]", "it is JSON, but not a report"),
             ("7", "it is JSON, but not a report"),
+            ("2026-11-27T23:01:13Z,bed,0", "line 1 is not JSON"),
             ("{}", "it has no `view`"),
             (r#"{"view":"stat","events":[]}"#, "its view is \"stat\""),
             (r#"{"view":"slow_exit"}"#, "it ends with slow exits"),
