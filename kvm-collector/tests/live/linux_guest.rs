@@ -31,14 +31,8 @@ const GUEST: &str = "-kernel /guest/vmlinuz -initrd /guest/initramfs";
 const MACHINE: &str = "-machine pc,accel=kvm -cpu host -smp 2 -m 256 -no-reboot -nic none -vga none \
      -display none -monitor none -L /usr/share/seabios -L /usr/share/qemu";
 
-/// The guest's kernel starts one CPU. With two, an emulated processor loses a wake-up in half of the runs, and the guest hangs.
-const GUEST_OPTIONS: &str = "console=ttyS0 panic=-1 quiet maxcpus=1";
-
 /// The guest ends after about ten seconds. On a busy host, everything takes longer.
-const PATIENCE: Duration = Duration::from_secs(150);
-
-/// The guest starts its second CPU and ends within this time.
-const MAX_SHUTDOWN: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(200);
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![test(
@@ -66,13 +60,7 @@ fn exits_are_exact_and_named() -> Result<(), Failed> {
     let vcpus = wait_for_vcpus(qemu.pid())?;
     wait_for_line(console.arg()?, "guest: idle")?;
     let top = run_collector(&["top", "--once", "-d", "2s", "--vm", NAME])?;
-    wait_for_line(console.arg()?, "guest: starts CPU 1")?;
-    // Then it ends, unless it hangs. The exits so far are those that are compared.
-    let deadline = Instant::now() + MAX_SHUTDOWN;
-    while qemu.0.try_wait()?.is_none() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(20));
-    }
-    drop(qemu);
+    ensure_equal("the exit code of QEMU", qemu.wait()?, Some(0))?;
     let by_all = by_all.end()?.expect_code(0)?.report()?;
     let with_causes = with_causes.end()?.expect_code(0)?;
 
@@ -106,7 +94,7 @@ fn start_qemu(console: &str) -> Result<ChildGuard, Failed> {
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(MACHINE.split_whitespace())
         .args(GUEST.split_whitespace())
-        .args(["-append", GUEST_OPTIONS])
+        .args(["-append", "console=ttyS0 panic=-1 quiet"])
         .args(["-name", &format!("guest={NAME},debug-threads=on")])
         .args(["-serial", &format!("file:{console}")]);
     ChildGuard::spawn(&mut qemu)
@@ -167,7 +155,7 @@ fn counts(report: &Value) -> Result<BTreeMap<(u64, u64), u64>, Failed> {
     Ok(counts)
 }
 
-/// Fails unless `top` shows that the VM is idle most of the time.
+/// Fails unless `top` shows that the vCPUs are idle most of the time.
 fn ensure_idle(top: &str) -> Result<(), Failed> {
     let row_of = |start: &str| {
         let line = top.lines().find(|line| line.starts_with(start))?;

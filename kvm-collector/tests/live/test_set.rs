@@ -24,6 +24,9 @@ const CORE: &[&str] = &[
     "trace_text_equals_ftrace",
 ];
 
+/// A VM of QEMU that runs Linux.
+const LINUX_GUEST: &[&str] = &["exits_of_linux_in_qemu_are_exact_and_named"];
+
 /// Returns the tests of the selected set; without one, all tests.
 ///
 /// # Panics
@@ -34,6 +37,7 @@ pub(crate) fn select(mut tests: Vec<Trial>) -> Vec<Trial> {
     };
     let names = match set.to_str() {
         Some("core") => [CORE, arch::CORE_SET].concat(),
+        Some("linux-guest") => LINUX_GUEST.to_vec(),
         _ => panic!("{VARIABLE}={} is not a set of tests", set.display()),
     };
     for name in &names {

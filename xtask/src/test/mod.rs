@@ -52,8 +52,8 @@ const LIVE_IN_VM: &str = "/bin/live";
 /// Run the tests on this host and, with each vendor's KVM and several kernels, in VMs, and print one summary
 ///
 /// Plain `cargo test` runs the tests that need neither root nor a VM. This command builds the eBPF programs first, and also
-/// boots VMs: two run all live tests on a real kvm_amd, of Linux 6.1 and 6.12, and the others the core set of them, on a real
-/// kvm_intel and on other kernels, from 5.10 to the newest one of Debian.
+/// boots VMs: two run all live tests on a real kvm_amd, of Linux 6.1 and 6.12, one runs Linux in QEMU, and the others run the
+/// core set of the live tests, on a real kvm_intel and on other kernels, from 5.10 to the newest one of Debian.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask test                          all tests

@@ -62,13 +62,13 @@ impl Baseline {
             reason: error.to_string(),
         };
         let view = serde_json::from_slice(text).map(|JsonView { view }| view);
-        let view = view.or_else(|error| match error.is_data() {
+        let view = view.map_err(|error| match error.is_data() {
             // A line of CSV may begin with a number, which is JSON, but not all of the line.
-            true => Err(match serde_json::from_slice::<IgnoredAny>(text) {
+            true => match serde_json::from_slice::<IgnoredAny>(text) {
                 Ok(_) => BaselineError::OtherView("it is JSON, but not a report".into()),
                 Err(error) => not_json(error),
-            }),
-            false => Err(not_json(error)),
+            },
+            false => not_json(error),
         })?;
         match view.as_deref() {
             Some("exits") => {}
