@@ -9,9 +9,10 @@ use std::{
 
 use super::{
     origin, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
-    usage::bail_usage,
+    usage::bail_usage, warnings::Warnings,
 };
 use crate::{
+    format::units::plural,
     recording::ReadError,
     source::{RecordedProcess, Recording, RecordingSummary},
     tracefs::{Format, ReasonNames},
@@ -283,18 +284,21 @@ impl SeveralRecordings {
             })
             .collect();
         all.sort();
+        let mut overlaps = Warnings::default();
         // The recording with the latest end so far: its host, end and path.
         let mut latest: Option<(&String, u64, &String)> = None;
         for (host, (start_ns, end_ns), path) in all {
             let of_host = latest.filter(|it| it.0 == host);
             if let Some((_, _, other)) = of_host.filter(|it| start_ns < it.1) {
-                log::warn!(
-                    "{other} and {path} are of the host {host} at the same time: events that are in both are counted twice"
-                );
+                overlaps.warn(|| format!("{other} and {path} are of the host {host} at the same time: events that are in both are counted twice"));
             }
             if of_host.is_none_or(|it| it.1 < end_ns) {
                 latest = Some((host, end_ns, path));
             }
         }
+        overlaps.finish(|more| {
+            let files = plural(more, "more recording");
+            format!("at the same time as another recording of the host, and counted twice: {files}")
+        });
     }
 }

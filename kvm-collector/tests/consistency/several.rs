@@ -514,7 +514,7 @@ fn the_sum_can_be_compared_with_an_earlier_report() {
 
 #[test]
 fn recordings_of_one_host_at_the_same_time_are_warned_of() {
-    let files = [0, 1, 2].map(|number| {
+    let files = [0, 1, 2, 3, 4, 5].map(|number| {
         let facts = facts("amd", "6.1", DATE_NS + number * 1000);
         RecordingFile::of_host(
             &facts,
@@ -526,5 +526,10 @@ fn recordings_of_one_host_at_the_same_time_are_warned_of() {
     });
     let output = run(&["exits"], &files.each_ref().map(RecordingFile::path));
     let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(message.matches("counted twice").count(), 2, "{message}");
+    let pairs = message.matches("in both are counted twice").count();
+    assert_eq!(pairs, 3, "{message}");
+    assert!(
+        message.contains("counted twice: 2 more recordings"),
+        "{message}"
+    );
 }
