@@ -30,6 +30,9 @@ pub const MAX_COUNTED_VMS: usize = 1 << 15;
 /// Rows of an `exits` report on several recordings.
 pub const MAX_MERGED_ROWS: usize = 1 << 18;
 
+/// Shares of single hosts in these rows, if the rows are about all hosts.
+pub const MAX_HOST_SHARES: usize = 1 << 20;
+
 /// vCPUs of an `exits` report, and VMs of a `stat` report on several recordings.
 pub const MAX_MERGED_VCPUS: usize = 1 << 20;
 

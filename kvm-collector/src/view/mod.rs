@@ -20,8 +20,8 @@ pub use exits::{
     DiffRow, DiffState, Evidence, ExitGroups, ExitNames, ExitRecord, ExitRecords, ExitRow,
     ExitsOptions, ExitsReport, Finding, GroupBy, GroupKey, GroupStats, Hex, KeyNames,
     MAX_BASELINE_FILE_BYTES, MAX_BASELINE_STREAM_BYTES, MergedExits, Percentile, RateChange,
-    ReasonName, RowLabels, SlowExitRow, SlowestExits, SortKey, TimeChange, TooManyRows, VcpuRow,
-    VcpuTotals, findings, with_known_name,
+    ReasonName, RowLabels, RowRates, SlowExitRow, SlowestExits, SortKey, TimeChange, TooManyRows,
+    VcpuRow, VcpuTotals, findings, with_known_name,
 };
 pub use loss_report::LossReport;
 pub use origin::{ReportInput, ReportOrigin, SelectedBy};

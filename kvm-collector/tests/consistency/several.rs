@@ -509,7 +509,19 @@ fn the_sum_can_be_compared_with_an_earlier_report() {
     assert_eq!(diff["view"], "exits_diff");
     for row in diff["rows"].as_array().expect("rows") {
         assert_eq!(row["count"], row["baseline_count"], "{row}");
+        assert_eq!(row["rate_per_s"]["change"], 0.0, "{row}");
     }
+    // Rates of all hosts are sums, as in `stat`, and not averages.
+    let rates = diff["rows"].as_array().into_iter().flatten();
+    let rates = rates.filter_map(|row| row["rate_per_s"]["now"].as_f64());
+    let stat = report_on(&["stat", "--json", "-e", "kvm_exit"], &paths);
+    let expected = stat["events"][0]["rate_per_s"].as_f64().expect("a rate");
+    let sum: f64 = rates.sum();
+    assert!((sum - expected).abs() < 1e-6 * expected, "{sum} {expected}");
+    let all = report_on(&["exits", "--json"], &paths);
+    let number = |field: &str| all[field].as_f64().expect("a number");
+    let average = number("count") * 1e9 / number("elapsed_ns");
+    assert!(sum > 1.5 * average, "{sum}, but {average} on average");
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn report() -> ExitsReport {
             text: "Log less",
         }],
         evidence: None,
+        rates: None,
     };
     ExitsReport {
         view: "exits",

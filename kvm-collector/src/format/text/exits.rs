@@ -136,6 +136,7 @@ mod tests {
             class: None,
             count,
             open: 0,
+            rates: None,
             untimed: 0,
             count_ratio: 0.5,
             total_ns,

@@ -26,7 +26,7 @@ pub struct BaselineOrigin {
 }
 
 /// An earlier `exits` report to compare with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
     /// The counted kind of event.
     pub(super) kind: String,

@@ -113,7 +113,7 @@ impl Baseline {
             preempt_watched: report.preempt_watched,
             by,
             elapsed_ns: report.elapsed_ns,
-            rows: stats_by_row(report.rows),
+            rows: stats_by_row(report.rows, report.elapsed_ns),
             hidden_rows: report.row_count.saturating_sub(shown_rows),
             is_incomplete: report.loss.values().any(|lost| lost.unwrap_or(0) > 0),
         })
@@ -135,7 +135,10 @@ fn infer_grouping(row: &ComparedRow) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::row_stats::RowStats, *};
+    use super::{
+        super::{host_rates::RowRates, row_stats::RowStats},
+        *,
+    };
     use proptest::prelude::*;
 
     const REPORT: &str = r#"{"view":"exits","elapsed_ns":1000,"row_count":3,"new_field":{"a":[1]},"loss":{"lost":0},"rows":[
@@ -164,8 +167,11 @@ mod tests {
             RowStats {
                 key_name: None,
                 count: 16,
-                total_ns: 800,
-                cost_ns: 500,
+                rates: RowRates {
+                    rate_per_s: 16e6,
+                    total_ns_per_s: 800_000_000,
+                    cost_ns_per_s: 500_000_000,
+                },
                 mean_ns: Some(40),
                 p99_ns: None,
             }

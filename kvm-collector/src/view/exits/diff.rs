@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{
     baseline::{Baseline, BaselineOrigin},
-    change::{RateChange, TimeChange, ns_per_s, rate},
+    change::{RateChange, TimeChange},
+    host_rates::RowRates,
     options::SortKey,
     report::ExitsReport,
     row_stats::{RowId, RowStats, remove_unneeded_pids, stats_by_row},
@@ -117,13 +118,12 @@ impl DiffReport {
         sort: Option<SortKey>,
         top: Option<usize>,
     ) -> Self {
-        let now = stats_by_row(&report.rows);
+        let now = stats_by_row(&report.rows, report.elapsed_ns);
         let [before, now] = remove_unneeded_pids([&baseline.rows, &now]);
         let ids: BTreeSet<&RowId> = now.keys().chain(before.keys()).collect();
-        let elapsed_ns = (baseline.elapsed_ns, report.elapsed_ns);
         let mut rows: Vec<_> = ids
             .into_iter()
-            .map(|id| diff_row(id, (before.get(id), now.get(id)), elapsed_ns))
+            .map(|id| diff_row(id, (before.get(id), now.get(id))))
             .collect();
         sort_rows(&mut rows, sort);
         let row_count = rows.len();
@@ -154,11 +154,7 @@ impl DiffReport {
     }
 }
 
-fn diff_row(
-    id: &RowId,
-    (before, now): (Option<&RowStats>, Option<&RowStats>),
-    (before_ns, now_ns): (u64, u64),
-) -> DiffRow {
+fn diff_row(id: &RowId, (before, now): (Option<&RowStats>, Option<&RowStats>)) -> DiffRow {
     let state = match (before, now) {
         (None, _) => DiffState::New,
         (_, None) => DiffState::Gone,
@@ -167,11 +163,9 @@ fn diff_row(
     let key_name = now.or(before).and_then(|it| it.key_name.clone());
     let zero = RowStats::default();
     let (before, now) = (before.unwrap_or(&zero), now.unwrap_or(&zero));
-    let per_s = |field: fn(&RowStats) -> u64| {
-        TimeChange::new(
-            Some(ns_per_s(field(before), before_ns)),
-            Some(ns_per_s(field(now), now_ns)),
-        )
+    let (rates_before, rates) = (before.rates, now.rates);
+    let per_s = |field: fn(&RowRates) -> u64| {
+        TimeChange::new(Some(field(&rates_before)), Some(field(&rates)))
     };
     DiffRow {
         vm: id.vm.clone(),
@@ -183,9 +177,9 @@ fn diff_row(
         state,
         count: now.count,
         baseline_count: before.count,
-        rate_per_s: RateChange::new(rate(before.count, before_ns), rate(now.count, now_ns)),
-        total_ns_per_s: per_s(|it| it.total_ns),
-        cost_ns_per_s: per_s(|it| it.cost_ns),
+        rate_per_s: RateChange::new(rates_before.rate_per_s, rates.rate_per_s),
+        total_ns_per_s: per_s(|it| it.total_ns_per_s),
+        cost_ns_per_s: per_s(|it| it.cost_ns_per_s),
         mean_ns: TimeChange::new(before.mean_ns, now.mean_ns),
         p99_ns: TimeChange::new(before.p99_ns, now.p99_ns),
     }

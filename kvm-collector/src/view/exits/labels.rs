@@ -1,6 +1,6 @@
 //! Names of hosts and VMs in rows.
 
-use super::{groups::GroupKey, merged::MergedExits};
+use super::{groups::GroupKey, host_rates::RowRates, merged::MergedExits};
 use crate::{
     model::{VmName, pid_of},
     view::RecordedHost,
@@ -57,6 +57,14 @@ impl RowLabels<'_> {
         match self {
             Self::OneHost { .. } => None,
             Self::Merged(merged) => merged.elapsed_ns(key),
+        }
+    }
+
+    /// Returns the rates of a row about several hosts; `None` for other rows, whose rates follow from the time.
+    pub(super) fn rates(&self, key: &GroupKey) -> Option<RowRates> {
+        match self {
+            Self::OneHost { .. } => None,
+            Self::Merged(merged) => merged.rates(key),
         }
     }
 

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
-use super::groups::{ExitGroups, GroupBy, GroupKey};
+use super::{
+    groups::{ExitGroups, GroupBy, GroupKey},
+    host_rates::{HostShares, RowRates},
+};
 use crate::model::{
     EventKind, VcpuId, VmName,
-    capacity::{MAX_MERGED_ROWS, MAX_MERGED_VCPUS},
+    capacity::{MAX_HOST_SHARES, MAX_MERGED_ROWS, MAX_MERGED_VCPUS},
     pid_of,
 };
 use crate::view::{RecordedHost, RecordedTimes};
@@ -19,6 +22,7 @@ use crate::view::{RecordedHost, RecordedTimes};
 #[derive(Debug, Default)]
 pub struct MergedExits {
     groups: ExitGroups,
+    shares: HostShares,
     is_by_host: bool,
     hosts: Vec<Host>,
     vms: Vec<Vm>,
@@ -48,7 +52,7 @@ struct Vm {
 /// The recordings have more rows than fit into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the recordings have more than {MAX_MERGED_ROWS} rows or {MAX_MERGED_VCPUS} vCPUs: group by less (--by), select VMs, or read fewer recordings"
+    "the recordings have more than {MAX_MERGED_ROWS} rows or {MAX_MERGED_VCPUS} vCPUs, or rows of too many hosts: group by less (--by), select VMs, or read fewer recordings"
 )]
 pub struct TooManyRows;
 
@@ -106,17 +110,24 @@ impl MergedExits {
         }
         let vm_id = |tgid: u32| ids.get(&tgid).copied().unwrap_or_default();
         let is_by_host = self.is_by_host;
+        let merged_key = |key: &GroupKey| {
+            // Without a known index, a vCPU is its thread, which is one of its host.
+            let is_thread = key.vcpu.is_some_and(|(index, _)| index == VCPU_UNKNOWN);
+            GroupKey {
+                host: (is_by_host || is_thread).then_some(host),
+                tgid: key.tgid.map(vm_id),
+                ..*key
+            }
+        };
+        for (key, group) in groups.iter() {
+            let key = merged_key(key);
+            if key.host.is_none() && key.tgid.is_none() {
+                self.shares.add(key, host, group);
+            }
+        }
         self.groups.merge_with_ids(
             groups,
-            |key| {
-                // Without a known index, a vCPU is its thread, which is one of its host.
-                let is_thread = key.vcpu.is_some_and(|(index, _)| index == VCPU_UNKNOWN);
-                GroupKey {
-                    host: (is_by_host || is_thread).then_some(host),
-                    tgid: key.tgid.map(vm_id),
-                    ..*key
-                }
-            },
+            merged_key,
             |id| VcpuId {
                 tgid: vm_id(id.tgid),
                 ..id
@@ -124,7 +135,8 @@ impl MergedExits {
             cause_kind,
         );
         let (rows, vcpus) = self.groups.counts();
-        match rows > MAX_MERGED_ROWS || vcpus > MAX_MERGED_VCPUS {
+        let has_too_many_shares = self.shares.len() > MAX_HOST_SHARES;
+        match rows > MAX_MERGED_ROWS || vcpus > MAX_MERGED_VCPUS || has_too_many_shares {
             true => Err(TooManyRows),
             false => Ok(()),
         }
@@ -177,6 +189,15 @@ impl MergedExits {
     /// Returns how long the host of a row was recorded; `None` if the row is about all hosts.
     pub(super) fn elapsed_ns(&self, key: &GroupKey) -> Option<u64> {
         Some(self.host_of(key)?.elapsed_ns)
+    }
+
+    /// Returns the rates of a row; `None` if it is about one host.
+    pub(super) fn rates(&self, key: &GroupKey) -> Option<RowRates> {
+        if self.hosts.len() < 2 || self.host_of(key).is_some() {
+            return None;
+        }
+        let elapsed_ns = |host: u32| self.hosts.get(host as usize).map_or(0, |it| it.elapsed_ns);
+        Some(self.shares.rates(key, elapsed_ns))
     }
 
     /// Returns whether a recording has the preempted time of a row.

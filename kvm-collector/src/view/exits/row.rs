@@ -7,6 +7,7 @@ use super::{
     details::{Bucket, CauseRow, Percentile, buckets, causes},
     evidence::Evidence,
     groups::{GroupKey, GroupStats},
+    host_rates::RowRates,
     labels::RowLabels,
     names::KeyNames,
     options::ExitsOptions,
@@ -75,6 +76,9 @@ pub struct ExitRow {
     pub open: u64,
     /// Number of exits without a duration because their start or end was not seen.
     pub untimed: u64,
+    /// The sums of the hosts' rates; only of several hosts.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<RowRates>,
     /// Share of `count` in that of all rows, 0 to 1.
     pub count_ratio: f64,
     /// Total time from exit to next entry.
@@ -176,6 +180,7 @@ pub(super) fn exit_row(
         count: totals.count,
         open: totals.open,
         untimed: totals.untimed,
+        rates: labels.rates(key),
         count_ratio: ratio(totals.count, all.count),
         total_ns: totals.total_ns,
         time_ratio: ratio(totals.total_ns, all.total_ns),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use serde::Deserialize;
 
-use super::row::ExitRow;
+use super::{host_rates::RowRates, row::ExitRow};
 
 /// Identifies a row by names that are the same in another run. PIDs and TIDs are not, so a PID is part of the id only if VMs
 /// have the same name.
@@ -23,16 +23,14 @@ pub(super) struct RowId {
 }
 
 /// The numbers of a row.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct RowStats {
     /// Known name of the number in the label.
     pub key_name: Option<String>,
     /// Number of exits.
     pub count: u64,
-    /// Total duration.
-    pub total_ns: u64,
-    /// Part of `total_ns` during which the guest was not idle.
-    pub cost_ns: u64,
+    /// Exits and their time per second.
+    pub rates: RowRates,
     /// Mean duration; `None` if no exit has a duration.
     pub mean_ns: Option<u64>,
     /// 99th percentile; `None` also after a merge, because percentiles cannot be merged.
@@ -55,8 +53,7 @@ impl RowStats {
             .checked_div(count)
             .and_then(|mean_ns| u64::try_from(mean_ns).ok());
         self.count = self.count.saturating_add(other.count);
-        self.total_ns = self.total_ns.saturating_add(other.total_ns);
-        self.cost_ns = self.cost_ns.saturating_add(other.cost_ns);
+        self.rates = self.rates.plus(other.rates);
         self.p99_ns = None;
     }
 }
@@ -79,6 +76,9 @@ pub(super) struct ComparedRow {
     #[serde(alias = "name")]
     pub key_name: Option<String>,
     pub count: u64,
+    pub rate_per_s: Option<f64>,
+    pub total_ns_per_s: Option<u64>,
+    pub cost_ns_per_s: Option<u64>,
     #[serde(alias = "time_ns")]
     pub total_ns: u64,
     #[serde(default)]
@@ -88,7 +88,15 @@ pub(super) struct ComparedRow {
 }
 
 impl ComparedRow {
-    fn into_stats(self) -> (RowId, RowStats) {
+    /// `elapsed_ns` is the time of the report, from which the rates follow unless the row has them.
+    fn into_stats(self, elapsed_ns: u64) -> (RowId, RowStats) {
+        let cost_ns = self.total_ns.saturating_sub(self.idle_ns);
+        let rates = RowRates::new(self.count, self.total_ns, cost_ns, elapsed_ns);
+        let rates = RowRates {
+            rate_per_s: self.rate_per_s.unwrap_or(rates.rate_per_s),
+            total_ns_per_s: self.total_ns_per_s.unwrap_or(rates.total_ns_per_s),
+            cost_ns_per_s: self.cost_ns_per_s.unwrap_or(rates.cost_ns_per_s),
+        };
         let id = RowId {
             vm: self.vm.map(|vm| stable_vm_name(&vm, self.pid)),
             pid: self.pid,
@@ -100,8 +108,7 @@ impl ComparedRow {
         let stats = RowStats {
             key_name: self.key_name,
             count: self.count,
-            total_ns: self.total_ns,
-            cost_ns: self.total_ns.saturating_sub(self.idle_ns),
+            rates,
             mean_ns: is_timed.then_some(self.mean_ns),
             p99_ns: is_timed.then_some(self.p99_ns),
         };
@@ -120,6 +127,9 @@ impl From<&ExitRow> for ComparedRow {
             key: row.key.clone(),
             key_name: row.key_name.clone(),
             count: row.count,
+            rate_per_s: row.rates.map(|it| it.rate_per_s),
+            total_ns_per_s: row.rates.map(|it| it.total_ns_per_s),
+            cost_ns_per_s: row.rates.map(|it| it.cost_ns_per_s),
             total_ns: row.total_ns,
             idle_ns: row.idle_ns,
             mean_ns: row.mean_ns,
@@ -128,11 +138,14 @@ impl From<&ExitRow> for ComparedRow {
     }
 }
 
-/// Returns the numbers of rows by id, with PIDs. Rows with the same id are merged: those of vCPUs with an unknown index.
+/// Returns the numbers of the rows of a report by id, with PIDs. Rows with the same id are merged: those of vCPUs with an unknown
+/// index. `elapsed_ns` is the time of the report.
 pub(super) fn stats_by_row(
     rows: impl IntoIterator<Item = impl Into<ComparedRow>>,
+    elapsed_ns: u64,
 ) -> BTreeMap<RowId, RowStats> {
-    merge_by_id(rows.into_iter().map(|row| row.into().into_stats()))
+    let rows = rows.into_iter().map(Into::into);
+    merge_by_id(rows.map(|row: ComparedRow| row.into_stats(elapsed_ns)))
 }
 
 /// Removes the PIDs of VMs that are the only ones with their names in each of the reports: they are found in the other report by
