@@ -7,18 +7,20 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use super::{
-    event_formats::EventFormats, exits::ExitsArgs, global::GlobalOptions, output::stdout_width,
-    record::RecordArgs, sandbox, selection::TargetArgs, stat::StatArgs, top::TopArgs,
-    trace::TraceArgs,
+    event_formats::EventFormats, exits::ExitsArgs, global::GlobalOptions, origin,
+    output::stdout_width, record::RecordArgs, sandbox, selection::TargetArgs, stat::StatArgs,
+    top::TopArgs, trace::TraceArgs,
 };
 use crate::doctor::{
-    CommandCheck, Facts, MeasuringCommand, Refusal, command_without_tracefs, diagnose, test_guest,
-    try_command, write_text,
+    CommandCheck, Diagnosis, Facts, MeasuringCommand, Refusal, command_without_tracefs, diagnose,
+    test_guest, try_command, write_text,
 };
 use crate::{
     host::namespaces::ForeignIds, source::LiveOptions, timing::Selection, tracefs::Tracefs,
+    view::OutputHeader,
 };
 
 /// Check whether this host is supported, and show how to fix problems
@@ -78,6 +80,15 @@ enum CommandArgs {
     Record(RecordArgs),
 }
 
+/// What `doctor --json` prints.
+#[derive(Serialize)]
+struct JsonOutput<'d> {
+    #[serde(flatten)]
+    header: OutputHeader,
+    #[serde(flatten)]
+    diagnosis: &'d Diagnosis,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -86,12 +97,17 @@ pub(super) fn run(args: &DoctorArgs, global: GlobalOptions) -> Result<ExitCode> 
     let facts = Facts::read(Path::new("/"));
     let fired = test_guest::run(facts.tracefs.as_ref().map(|tracefs| tracefs.path.as_path()));
     let commands = check_commands(&facts)?;
+    let header = origin::header_of_host();
     // Last, because what is in force cannot be undone.
     let sandbox = global.sandbox.then(sandbox::enter_to_show);
     let diagnosis = diagnose(&facts, &fired, sandbox, commands);
     let out = &mut io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut *out, &diagnosis).map_err(io::Error::from)?;
+        let output = JsonOutput {
+            header,
+            diagnosis: &diagnosis,
+        };
+        serde_json::to_writer_pretty(&mut *out, &output).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         write_text(out, &diagnosis, stdout_width())?;

@@ -7,7 +7,7 @@ use crate::{
     source::Recording,
     timing::vcpus_are_named,
     tracefs::Format,
-    view::{ReportOrigin, SelectedBy},
+    view::{OutputHeader, ReportOrigin, SelectedBy},
 };
 
 /// Describes a measurement of this host by events with these formats.
@@ -25,6 +25,11 @@ pub(super) fn of_host<'f>(
         vcpus_from_thread_names: vcpus_are_named(formats),
         ..ReportOrigin::new(selection)
     }
+}
+
+/// Describes this host for JSON objects that are not reports.
+pub(super) fn header_of_host() -> OutputHeader {
+    (&of_host(SelectedBy::default(), None, [])).into()
 }
 
 /// Describes a recording.

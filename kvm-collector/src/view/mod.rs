@@ -24,7 +24,7 @@ pub use exits::{
     VcpuRow, VcpuTotals, findings, with_known_name,
 };
 pub use loss_report::LossReport;
-pub use origin::{ReportInput, ReportOrigin, SelectedBy};
+pub use origin::{OutputHeader, ReportInput, ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use recorded_times::{RecordedHost, RecordedTime, RecordedTimes};
 pub use stat::{MergedCounts, StatEvent, StatReport, StatVm, TooManyVms};

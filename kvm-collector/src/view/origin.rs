@@ -40,6 +40,33 @@ pub struct ReportOrigin {
     pub wall_offset_ns: Option<u64>,
 }
 
+/// The first fields of the JSON objects that are not reports: who wrote them, and about which host.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutputHeader {
+    /// Version of the JSON output.
+    pub schema_version: u32,
+    /// Version of kvm-collector.
+    pub tool_version: &'static str,
+    /// Name of the host; `None` if it is not known.
+    pub host: Option<String>,
+    /// Id of the host's boot; `None` if it is not known.
+    pub boot_id: Option<String>,
+    /// Release of the host's kernel; `None` if it is not known.
+    pub kernel: Option<String>,
+}
+
+impl From<&ReportOrigin> for OutputHeader {
+    fn from(origin: &ReportOrigin) -> Self {
+        Self {
+            schema_version: origin.schema_version,
+            tool_version: origin.tool_version,
+            host: origin.host.clone(),
+            boot_id: origin.boot_id.clone(),
+            kernel: origin.kernel.clone(),
+        }
+    }
+}
+
 /// One of several recordings of which a report is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReportInput {

@@ -43,6 +43,9 @@ const LOCALE: &str = "libc-bin";
 /// The browser in tests of the HTML report: the name of the package and of the program.
 const CHROMIUM: &str = "chromium";
 
+/// Package and program of Java, with which Spark runs the queries of docs/fleet.md.
+const JAVA: (&str, &str) = ("default-jre-headless", "java");
+
 /// Seconds that each fuzz target runs. `cargo test` alone runs them shorter.
 const FUZZ_SECONDS: &str = "30";
 
@@ -154,13 +157,14 @@ struct EnvironmentResults {
 
 fn on_host(filter: Option<&str>) -> Result<EnvironmentResults> {
     build_ebpf::run()?;
-    for (program, purpose) in [
-        (TMUX, "a test of `top` in a terminal"),
-        ("jq", "tests of docs/cookbook.md"),
-        (CHROMIUM, "tests of the HTML report in a browser"),
+    for (package, program, purpose) in [
+        (TMUX, TMUX, "a test of `top` in a terminal"),
+        ("jq", "jq", "tests of docs/cookbook.md"),
+        (CHROMIUM, CHROMIUM, "tests of the HTML report in a browser"),
+        (JAVA.0, JAVA.1, "tests of docs/fleet.md with Spark"),
     ] {
         if process::find_program(program).is_none()
-            && let Err(error) = apt::install(&[program], purpose)
+            && let Err(error) = apt::install(&[package], purpose)
         {
             // The tests that need it are reported as skipped, with the reason.
             info!("{error:#}");

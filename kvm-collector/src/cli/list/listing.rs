@@ -18,7 +18,7 @@ use crate::{
     model::{EventKind, StreamItem, VMEXIT},
     source::{PlaybackOptions, Recording, TimeLimits},
     tracefs::{Format, ReasonNames},
-    view::{ReportInput, ReportOrigin, SelectedBy},
+    view::{OutputHeader, ReportInput, ReportOrigin, SelectedBy},
 };
 
 /// What can be listed.
@@ -39,8 +39,10 @@ pub(super) enum Subject {
 }
 
 /// What `list` prints. Subjects that are not requested are absent.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Listing {
+    #[serde(flatten)]
+    pub(super) header: OutputHeader,
     /// The recording that is listed; `None` for the running kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) recording: Option<ListedRecording>,
@@ -104,9 +106,21 @@ pub(super) struct Kind {
 }
 
 impl Listing {
+    pub(super) fn new(header: OutputHeader) -> Self {
+        Self {
+            header,
+            recording: None,
+            events: None,
+            vms: None,
+            recorded_vms: None,
+            reasons: None,
+            kinds: None,
+        }
+    }
+
     /// Lists what the running kernel has.
     pub(super) fn of_host(subjects: &[Subject], patterns: &[String]) -> anyhow::Result<Self> {
-        let mut listing = Self::default();
+        let mut listing = Self::new(origin::header_of_host());
         for subject in subjects {
             match subject {
                 Subject::Events => listing.events = Some(host_events(patterns)?),
@@ -143,7 +157,7 @@ impl Listing {
             ..SelectedBy::default()
         });
         let origin = origin::of_recording(path, &recording, selected_by);
-        let mut listing = Self::default();
+        let mut listing = Self::new((&origin).into());
         for subject in subjects {
             match subject {
                 Subject::Events => listing.events = Some(selected.iter().map(event).collect()),

@@ -155,7 +155,15 @@ fn write_columns(rows: Vec<[String; 2]>, style: TextStyle, out: &mut impl Write)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::list::listing::Event, host::vm::Vm};
+    use crate::{
+        cli::list::listing::Event,
+        host::vm::Vm,
+        view::{ReportOrigin, SelectedBy},
+    };
+
+    fn empty_listing() -> Listing {
+        Listing::new((&ReportOrigin::new(SelectedBy::default())).into())
+    }
 
     fn written(listing: &Listing) -> String {
         let mut out = Vec::new();
@@ -180,7 +188,7 @@ mod tests {
                 }],
                 unreadable: 0,
             }),
-            ..Listing::default()
+            ..empty_listing()
         };
         let name = format!(r"a\x1b[2J\n{}...", "x".repeat(51));
         assert_eq!(
@@ -196,7 +204,7 @@ mod tests {
                 vms: Vec::new(),
                 unreadable,
             }),
-            ..Listing::default()
+            ..empty_listing()
         };
         let none = written(&host(0));
         assert!(
@@ -210,7 +218,7 @@ mod tests {
         );
         let recording = Listing {
             recorded_vms: Some(Vec::new()),
-            ..Listing::default()
+            ..empty_listing()
         };
         let none = written(&recording);
         assert!(
@@ -227,7 +235,7 @@ mod tests {
         };
         let listing = Listing {
             events: Some(vec![event("kvm:データ"), event("kvm:kvm_entry")]),
-            ..Listing::default()
+            ..empty_listing()
         };
         assert_eq!(
             written(&listing),

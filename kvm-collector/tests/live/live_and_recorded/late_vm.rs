@@ -1,6 +1,6 @@
 //! Selecting a VM that does not exist when the collector starts.
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -26,8 +26,11 @@ pub(super) fn late_vm() -> Result<(), Failed> {
     let start = |args: &[&str]| RunningCollector::start(&[args, &["--vm", "late-*"]].concat());
     let stat = start(&[&["stat", "--json", "--per-vm"], &event[..]].concat())?;
     let exits = start(&["exits", "--json", "--by", "vm,reason"])?;
+    let intervals = start(&["exits", "--json", "-I", "500ms", "--by", "vm,reason"])?;
     let trace = start(&[&["trace", "--json", "--strict"], &event[..]].concat())?;
     let record = start(&["record", "--strict", "-o", &file])?;
+    // Longer than the VM takes to start and to end on a busy machine.
+    let top = thread::spawn(|| run_collector(&["top", "--once", "-d", "8s", "--vm", "late-*"]));
     let load = ["-k", "io,cpuid,mmio,msr", "-n", "200", "--sleep", "2ms"];
     let late = Guest::prepare(&[&load[..], &["--name", "late-1"]].concat())?;
     let pid = late.pid.clone();
@@ -35,13 +38,20 @@ pub(super) fn late_vm() -> Result<(), Failed> {
     let (userspace_exits, exits_by_reason) = (guest.userspace_exits()?, guest.exits()?);
     // The collectors check for ended processes a few times per second.
     thread::sleep(Duration::from_millis(700));
-    let [stat, exits, trace, record] = [stat, exits, trace, record].map(|collector| {
+    let collectors = [stat, exits, intervals, trace, record];
+    let [stat, exits, intervals, trace, record] = collectors.map(|collector| {
         let output = collector.end()?.expect_code(0)?;
         // Each collector warned that there is no such VM yet.
         output.expect_message(&["yet"])
     });
+    let top = top.join().map_err(|_| "the thread of top panicked")??;
     drop(other);
 
+    let screen = top.expect_code(0)?.stdout;
+    ensure(
+        screen.contains("late-1") && !screen.contains("other"),
+        || format!("top does not show the late VM alone: {screen}"),
+    )?;
     let stat = stat?.report()?;
     let recorded = ["-i", &file];
     let stat_recorded = run_collector(&[&["stat", "--json", "--per-vm"], &recorded[..]].concat())?;
@@ -73,6 +83,16 @@ pub(super) fn late_vm() -> Result<(), Failed> {
         let counted = exit_reasons::without_host_exits(counts_by_code(report)?);
         ensure_equal(name, counted, exits_by_reason.clone())?;
     }
+    let mut in_intervals = BTreeMap::new();
+    for report in intervals?.json()? {
+        if report["period"] == "interval" {
+            for (code, count) in counts_by_code(&report)? {
+                *in_intervals.entry(code).or_default() += count;
+            }
+        }
+    }
+    let in_intervals = exit_reasons::without_host_exits(in_intervals);
+    ensure_equal("exits of the intervals", in_intervals, exits_by_reason)?;
     let lines = trace?.json()?;
     ensure_equal("lines of trace", lines.len() as u64, userspace_exits)?;
     let pid: u64 = pid.parse()?;
