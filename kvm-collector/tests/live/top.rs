@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::PathBuf,
     process::Command,
     thread,
@@ -12,9 +13,9 @@ use kvm_collector::tui::Screen;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{
-    check::ensure,
-    guest::Guest,
-    process::run_collector,
+    check::{ensure, ensure_equal},
+    guest::{Guest, GuestReport},
+    process::{ChildGuard, join_reader, run_collector, spawn_reader},
     requirements::{Requirement, collector_command, test},
     temp_files::TempFile,
 };
@@ -43,6 +44,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             "top_once",
             &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs],
             once,
+        ),
+        test(
+            "top_shows_a_vm_that_starts_later",
+            &[Requirement::Root, Requirement::Kvm, Requirement::Tracefs],
+            late_vm,
         ),
         test(
             "top_needs_a_terminal",
@@ -109,6 +115,28 @@ fn once() -> Result<(), Failed> {
             ended.stdout
         )
     })
+}
+
+/// Only the selected VM is shown, which starts while `top` measures. Another VM runs all the time.
+fn late_vm() -> Result<(), Failed> {
+    let _other = guest()?;
+    let args = ["top", "--once", "-d", "8s", "--kind", "userspace"];
+    let mut top = ChildGuard::spawn(collector_command().args(args).args(["--vm", "late-*"]))?;
+    let stderr = top.0.stderr.take().ok_or("stderr is piped")?;
+    let mut warning = String::new();
+    BufReader::new(stderr).read_line(&mut warning)?;
+    ensure(warning.contains("no VM is named `late-*` yet"), || {
+        format!("no warning, but {warning}")
+    })?;
+    // It takes six seconds, so that it runs when `top` has attached its programs.
+    GuestReport::run_short_vm("late-1", 1500, "4ms")?;
+    let screen = spawn_reader(top.0.stdout.take());
+    ensure_equal("exit code", top.wait()?, Some(0))?;
+    let screen = join_reader(screen);
+    ensure(
+        screen.contains("1 VM ") && screen.contains("late-1"),
+        || format!("top does not show the late VM alone: {screen}"),
+    )
 }
 
 fn needs_a_terminal() -> Result<(), Failed> {
