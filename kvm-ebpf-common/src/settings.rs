@@ -118,6 +118,9 @@ pub const MAX_DETAILS: usize = 8;
 pub struct DetailSettings {
     /// Number of bits by which the code is shifted right, for example to count addresses by page.
     pub code_shift: u32,
+    /// Bits of the code that are cleared, because they do not tell what is accessed: the number of the general register in a
+    /// trap of a system register.
+    pub cleared_bits: u32,
     /// Skip events with this subcode; [`NO_SUBCODE`] skips none.
     pub skip_subcode: u32,
     /// [`Key::kind`](crate::Key::kind) if the event is a cause; 0 if the event is counted instead of exits.
@@ -189,9 +192,22 @@ impl TimingSettings {
 }
 
 impl DetailSettings {
+    /// Returns the code for the value of the field: as `settings` say in a program, where they are read one by one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn code(value: u64, code_shift: u32, cleared_bits: u32) -> u64 {
+        let code = value >> code_shift;
+        // A program without bits to clear has no instructions for it, because the verifier removes the branch.
+        match cleared_bits {
+            0 => code,
+            bits => code & !(bits as u64),
+        }
+    }
+
     /// Settings of an unused detail event.
     pub const NONE: Self = Self {
         code_shift: 0,
+        cleared_bits: 0,
         skip_subcode: NO_SUBCODE,
         kind: 0,
         is_userspace_exit: 0,
@@ -202,7 +218,7 @@ impl DetailSettings {
 const _: () = assert!(size_of::<SlotSettings>() == 20);
 const _: () = assert!(size_of::<FilterSettings>() == 20 + 4 * 4 * MAX_FILTER_IDS);
 const _: () = assert!(size_of::<TimingSettings>() == 40);
-const _: () = assert!(size_of::<DetailSettings>() == 20);
+const _: () = assert!(size_of::<DetailSettings>() == 24);
 const _: () = assert!(size_of::<GeneralSettings>() == 32);
 
 crate::pod::pod!(

@@ -2,7 +2,7 @@
 //! is counted, in place of the exit reason, or it is stored as the cause of the exit.
 
 use aya_ebpf::programs::TracePointContext;
-use kvm_ebpf_common::{FieldId, Key, NO_SUBCODE, VCPU_UNKNOWN};
+use kvm_ebpf_common::{DetailSettings, FieldId, Key, NO_SUBCODE, VCPU_UNKNOWN};
 
 use crate::{
     clock, epoch, exit, field, filter, settings, task::Task, timing_counters::increment,
@@ -78,7 +78,11 @@ fn on_detail_event<const DETAIL: usize>(ctx: &TracePointContext) {
 )]
 fn read_key<const DETAIL: usize>(ctx: &TracePointContext) -> Key {
     Key {
-        code: field::read(ctx, FieldId::DetailCode(DETAIL)) >> settings::detail_code_shift(DETAIL),
+        code: DetailSettings::code(
+            field::read(ctx, FieldId::DetailCode(DETAIL)),
+            settings::detail_code_shift(DETAIL),
+            settings::detail_cleared_bits(DETAIL),
+        ),
         subcode: field::read(ctx, FieldId::DetailSubcode(DETAIL)) as u32,
         kind: settings::detail_kind(DETAIL),
     }

@@ -126,7 +126,7 @@ macro_rules! detail {
     )*};
 }
 detail! {
-    detail_code_shift: code_shift, detail_skip_subcode: skip_subcode, detail_kind: kind,
+    detail_code_shift: code_shift, detail_cleared_bits: cleared_bits, detail_skip_subcode: skip_subcode, detail_kind: kind,
     detail_is_userspace_exit: is_userspace_exit, detail_slot: slot,
 }
 

@@ -23,6 +23,8 @@ pub struct EventKind {
     pub subcode_is_errno: bool,
     /// Number of low bits that are removed from the code: 12 counts addresses by page.
     pub code_shift: u32,
+    /// Bits of the code that are cleared, because they do not tell what is accessed.
+    pub cleared_bits: u32,
 }
 
 /// A row of [`BUILTIN_KINDS`]: name, event, code field, subcode field, skipped subcode, code shift.
@@ -65,7 +67,15 @@ const BUILTIN_KINDS: &[BuiltinKind] = &[
         None,
         12,
     ),
+    (SYSREG, "kvm_handle_sys_reg", "hsr", None, None, 0),
 ];
+
+/// Accesses to system registers of arm64 that KVM emulates. The event has the syndrome of the trap (ESR).
+pub const SYSREG: &str = "sysreg";
+
+/// What is in each syndrome of such a trap (exception class and length of the instruction, bits 25 to 31), and which general register
+/// is read or written (Rt, bits 5 to 9). Source: Arm Architecture Reference Manual, ESR_EL2 with exception class 0x18.
+const SYSREG_CLEARED_BITS: u32 = 0xfe00_0000 | 0x1f << 5;
 
 /// The error for a requested kind that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +136,7 @@ impl EventKind {
             skip_subcode: None,
             subcode_is_errno: false,
             code_shift: 0,
+            cleared_bits: 0,
         })
     }
 
@@ -177,6 +188,10 @@ impl EventKind {
             skip_subcode,
             subcode_is_errno: subcode == Some("errno"),
             code_shift,
+            cleared_bits: match name {
+                SYSREG => SYSREG_CLEARED_BITS,
+                _ => 0,
+            },
         }
     }
 }

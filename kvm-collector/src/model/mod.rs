@@ -23,7 +23,7 @@ pub use event::{Event, StreamItem};
 pub use exit_reading::{ExitReading, ThreadExits, VcpuTimes};
 pub use exit_totals::ExitTotals;
 pub use histogram::percentile_ns;
-pub use kind::{EventKind, UnknownKind, VMEXIT};
+pub use kind::{EventKind, SYSREG, UnknownKind, VMEXIT};
 pub use loss::{Loss, LossEntry};
 pub use min_max::MinMax;
 pub use segment::{Exit, ExitEnd, ExitPart, Segment, VcpuState};

@@ -195,6 +195,7 @@ fn plan_detail(
     locations.set(FieldId::DetailSubcode(index), subcode);
     Ok(DetailSettings {
         code_shift: kind.code_shift,
+        cleared_bits: kind.cleared_bits,
         skip_subcode: kind.skip_subcode.unwrap_or(NO_SUBCODE),
         kind: number,
         is_userspace_exit: u32::from(is_userspace_exit(format)),

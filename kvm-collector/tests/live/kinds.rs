@@ -32,6 +32,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         test("mmio_addresses_are_counted", REQUIREMENTS, mmio_addresses),
         #[cfg(target_arch = "aarch64")]
         test("hypercalls_are_counted", REQUIREMENTS, hypercalls),
+        #[cfg(target_arch = "aarch64")]
+        test(
+            "system_registers_are_counted",
+            REQUIREMENTS,
+            system_registers,
+        ),
         test(
             "msrs_and_cpuid_leaves_are_counted",
             EXIT_REQUIREMENTS,
@@ -148,6 +154,26 @@ fn hypercalls() -> Result<(), Failed> {
         .collect();
     let expected = BTreeMap::from([(PSCI_VERSION, 600), (PSCI_SYSTEM_OFF, 1)]);
     ensure_equal("hypercalls by function", counts, expected)
+}
+
+/// Reads of ID_AA64PFR0_EL1, into whichever general register.
+#[cfg(target_arch = "aarch64")]
+fn system_registers() -> Result<(), Failed> {
+    const LABEL: &str = "S3_0_C0_C4_0 read";
+    let guest = Guest::prepare(&["-k", "sysreg-read", "-n", "600"])?;
+    let collector = start_exits("sysreg", &guest)?;
+    let causes = RunningCollector::start(&["exits", "--json", "--causes", "3", "-p", &guest.pid])?;
+    guest.run()?;
+    let report = end_and_read_report(collector)?;
+    let counts = read_counts(&report)?;
+    ensure_equal("codes", counts, BTreeMap::from([((0x30_0009, 0), 600)]))?;
+    ensure_equal("label", &report["rows"][0]["key"], &Value::from(LABEL))?;
+    let report = end_and_read_report(causes)?;
+    let rows = get_list(&report, "rows")?;
+    let trap = rows.iter().find(|row| row["reason"] == "SYS64");
+    let cause = &trap.ok_or("no SYS64")?["causes"][0];
+    ensure_equal("cause", &cause["cause"], &Value::from(LABEL))?;
+    ensure_equal("exits by cause", get_number(cause, "at_least")?, 600)
 }
 
 fn msrs_and_cpuid_leaves() -> Result<(), Failed> {

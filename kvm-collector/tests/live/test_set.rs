@@ -22,6 +22,8 @@ const CORE: &[&str] = &[
     "exits_of_a_recording_equal_perf",
     "times_equal_ftrace",
     "trace_text_equals_ftrace",
+    "top_once",
+    "doctor_tries_each_command",
 ];
 
 /// A VM of QEMU that runs Linux.

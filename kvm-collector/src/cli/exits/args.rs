@@ -83,8 +83,8 @@ pub(in crate::cli) struct ExitsArgs {
 
     /// Count this kind of event
     ///
-    /// Kinds: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or a
-    /// field of any kvm event (kvm_eoi.vector).
+    /// Kinds: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, sysreg
+    /// (arm64), or a field of any kvm event (kvm_eoi.vector).
     #[arg(
         long,
         value_name = "KIND",
@@ -156,7 +156,7 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) causes: Option<usize>,
 
-    /// Collect these kinds of causes [default: mmio,pio,msr,hypercall,cpuid,page-fault]
+    /// Collect these kinds of causes [default: mmio,pio,msr,hypercall,cpuid,page-fault,sysreg]
     ///
     /// Kinds: rip (the instruction pointer of the guest), or any value of --kind except vmexit.
     #[arg(

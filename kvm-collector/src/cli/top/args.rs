@@ -63,8 +63,8 @@ pub(in crate::cli) struct TopArgs {
 
     /// Count this kind of event
     ///
-    /// Kinds: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, or a
-    /// field of any kvm event (kvm_eoi.vector).
+    /// Kinds: vmexit (by exit reason), userspace, mmio, pio, msr, hypercall, cpuid, page-fault, sysreg
+    /// (arm64), or a field of any kvm event (kvm_eoi.vector).
     #[arg(
         long,
         value_name = "KIND",

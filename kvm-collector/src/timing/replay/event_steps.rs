@@ -177,7 +177,11 @@ impl DetailFields {
     /// Reads the key of an event.
     pub(super) fn key(&self, raw: &[u8]) -> Key {
         Key {
-            code: read(raw, self.code) >> self.settings.code_shift,
+            code: DetailSettings::code(
+                read(raw, self.code),
+                self.settings.code_shift,
+                self.settings.cleared_bits,
+            ),
             subcode: read_u32(raw, self.subcode),
             kind: self.settings.kind,
         }

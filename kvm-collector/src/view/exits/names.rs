@@ -5,7 +5,7 @@ use kvm_ebpf_common::{GUEST_RIP_KIND, Key};
 
 use crate::{
     knowledge::names::{cpuid, exit_reason, hypercall, mmio, msr, port, userspace},
-    model::EventKind,
+    model::{EventKind, SYSREG},
     timing::TimingRequest,
     tracefs::{Format, ReasonNames},
 };
@@ -116,6 +116,7 @@ impl<'a> KeyNames<'a> {
             "mmio" if self.reasons.is_x86() => mmio::name(code),
             // Without a known memory layout, an address has no name.
             "mmio" | "page-fault" => None,
+            SYSREG => None,
             "pio" => port::name(code, key.subcode != 0),
             "msr" => msr::name(code),
             "hypercall" if kind.event == "kvm_hypercall" => hypercall::name(code),
@@ -154,9 +155,25 @@ fn label(kind: &EventKind, key: Key) -> String {
         "hypercall" => format!("hypercall {code:#x}"),
         "cpuid" => format!("cpuid {code:#x}"),
         "page-fault" => format!("page {code:#x}"),
+        SYSREG => system_register(code),
         "userspace" => userspace::key(code, class),
         _ => format!("{code:#x}"),
     }
+}
+
+/// Returns the label of an access to a system register of arm64, by the syndrome of its trap. The name is the one that assemblers
+/// know for each register, such as `S3_0_C12_C11_5` for ICC_SGI1R_EL1.
+fn system_register(syndrome: u64) -> String {
+    let bits = |first: u32, count: u32| syndrome >> first & ((1 << count) - 1);
+    let access = if bits(0, 1) == 1 { "read" } else { "write" };
+    format!(
+        "S{}_{}_C{}_C{}_{} {access}",
+        bits(20, 2),
+        bits(14, 3),
+        bits(10, 4),
+        bits(1, 4),
+        bits(17, 3),
+    )
 }
 
 #[cfg(test)]
@@ -219,6 +236,9 @@ mod tests {
             ("hypercall", 10, 0, "hypercall 10", "KVM_HC_SEND_IPI"),
             // It may be the page of the local APIC, or a virtual address of a guest process.
             ("page-fault", 0xf_ee00, 0, "page 0xfee00000", ""),
+            // Reads of ID_AA64PFR0_EL1, writes of ICC_SGI1R_EL1.
+            ("sysreg", 0x30_0009, 0, "S3_0_C0_C4_0 read", ""),
+            ("sysreg", 0x3a_3016, 0, "S3_0_C12_C11_5 write", ""),
         ] {
             assert_eq!(
                 label_and_name(kind, &format, key(code, class)),

@@ -59,6 +59,7 @@ pub(crate) const MMIO_ADDRESSES: usize = 4;
 /// The tests of the core set that only this architecture has.
 pub(crate) const CORE_SET: &[&str] = &[
     "hypercalls_are_counted",
+    "system_registers_are_counted",
     "vcpus_of_named_threads_are_numbered",
 ];
 
