@@ -27,13 +27,14 @@ pub struct EventKind {
     pub cleared_bits: u32,
 }
 
-/// A row of [`BUILTIN_KINDS`]: name, event, code field, subcode field, skipped subcode, code shift.
+/// A row of [`BUILTIN_KINDS`]: name, event, code field, subcode field, skipped subcode, code shift, cleared bits.
 type BuiltinKind = (
     &'static str,
     &'static str,
     &'static str,
     Option<&'static str>,
     Option<u32>,
+    u32,
     u32,
 );
 
@@ -49,16 +50,17 @@ const BUILTIN_KINDS: &[BuiltinKind] = &[
         Some("errno"),
         None,
         0,
+        0,
     ),
     // Type 0 is a read that KVM cannot complete yet. KVM emits the event again, with type 1, when
     // it completes.
-    ("mmio", "kvm_mmio", "gpa", Some("type"), Some(0), 0),
-    ("pio", "kvm_pio", "port", Some("rw"), None, 0),
-    ("msr", "kvm_msr", "ecx", Some("write"), None, 0),
-    ("hypercall", "kvm_hypercall", "nr", None, None, 0),
+    ("mmio", "kvm_mmio", "gpa", Some("type"), Some(0), 0, 0),
+    ("pio", "kvm_pio", "port", Some("rw"), None, 0, 0),
+    ("msr", "kvm_msr", "ecx", Some("write"), None, 0, 0),
+    ("hypercall", "kvm_hypercall", "nr", None, None, 0, 0),
     // On arm64, the first register has the number of the called function.
-    ("hypercall", "kvm_hvc_arm64", "r0", None, None, 0),
-    ("cpuid", "kvm_cpuid", "function", None, None, 0),
+    ("hypercall", "kvm_hvc_arm64", "r0", None, None, 0, 0),
+    ("cpuid", "kvm_cpuid", "function", None, None, 0, 0),
     (
         "page-fault",
         "kvm_page_fault",
@@ -66,8 +68,17 @@ const BUILTIN_KINDS: &[BuiltinKind] = &[
         None,
         None,
         12,
+        0,
     ),
-    (SYSREG, "kvm_handle_sys_reg", "hsr", None, None, 0),
+    (
+        SYSREG,
+        "kvm_handle_sys_reg",
+        "hsr",
+        None,
+        None,
+        0,
+        SYSREG_CLEARED_BITS,
+    ),
 ];
 
 /// Accesses to system registers of arm64 that KVM emulates. The event has the syndrome of the trap (ESR).
@@ -179,7 +190,9 @@ impl EventKind {
             .collect()
     }
 
-    fn from_builtin(&(name, event, code, subcode, skip_subcode, code_shift): &BuiltinKind) -> Self {
+    fn from_builtin(
+        &(name, event, code, subcode, skip_subcode, code_shift, cleared_bits): &BuiltinKind,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             event: event.to_owned(),
@@ -188,10 +201,7 @@ impl EventKind {
             skip_subcode,
             subcode_is_errno: subcode == Some("errno"),
             code_shift,
-            cleared_bits: match name {
-                SYSREG => SYSREG_CLEARED_BITS,
-                _ => 0,
-            },
+            cleared_bits,
         }
     }
 }

@@ -116,7 +116,6 @@ impl<'a> KeyNames<'a> {
             "mmio" if self.reasons.is_x86() => mmio::name(code),
             // Without a known memory layout, an address has no name.
             "mmio" | "page-fault" => None,
-            SYSREG => None,
             "pio" => port::name(code, key.subcode != 0),
             "msr" => msr::name(code),
             "hypercall" if kind.event == "kvm_hypercall" => hypercall::name(code),
