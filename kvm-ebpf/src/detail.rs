@@ -2,11 +2,18 @@
 //! is counted, in place of the exit reason, or it is stored as the cause of the exit.
 
 use aya_ebpf::programs::TracePointContext;
-use kvm_ebpf_common::{DetailSettings, FieldId, Key, NO_SUBCODE, VCPU_UNKNOWN};
+use kvm_ebpf_common::{
+    Decision, DetailSettings, FieldId, Key, NO_SUBCODE, VCPU_UNKNOWN, decide_vcpu,
+};
 
 use crate::{
-    clock, epoch, exit, field, filter, settings, task::Task, timing_counters::increment,
-    tracepoint::tracepoint, vcpu_threads,
+    clock, epoch, exit, field,
+    filter::{self, UserSelection},
+    settings,
+    task::Task,
+    timing_counters::increment,
+    tracepoint::tracepoint,
+    vcpu_threads,
 };
 
 #[inline(always)]
@@ -30,13 +37,15 @@ fn on_detail_event<const DETAIL: usize>(ctx: &TracePointContext) {
     } else {
         vcpu_threads::find(task)
     };
-    let Some(mut entry) = found else {
-        if is_counted {
-            if filter::lists_vcpus() {
-                increment!(unattributed);
-            } else {
-                increment!(threads_full);
-            }
+    let decision = decide_vcpu(&UserSelection, || {
+        found.as_ref().map_or(VCPU_UNKNOWN, |entry| entry.vcpu)
+    });
+    let (Decision::Selected, Some(mut entry)) = (decision, found) else {
+        match decision {
+            Decision::Skipped => {}
+            _ if !is_counted => {}
+            Decision::VcpuUnknown => increment!(unattributed),
+            Decision::Selected => increment!(threads_full),
         }
         return;
     };

@@ -30,11 +30,10 @@ use crate::{
 
 /// Counts and emits the current event in a slot, if it has one.
 ///
-/// The event has passed all filters, except possibly the one by vCPU: threads with a vCPU that is not
-/// selected have no entry.
+/// The event has passed all filters, except possibly the one by vCPU.
 #[inline(always)]
 pub(crate) fn count_in_slot(ctx: &TracePointContext, slot: u32, task: Task, now_ns: u64) {
-    if slot != NO_SLOT && (!filter::lists_vcpus() || vcpu_threads::find_alive(task).is_some()) {
+    if slot != NO_SLOT && filter::selects_vcpu_of_thread(task) {
         // The slot is below MAX_SLOTS. With the modulo, the compiler needs no check that could panic.
         slots::count_and_emit(ctx, slot as usize % MAX_SLOTS, task, || now_ns);
     }
@@ -99,6 +98,7 @@ fn on_exit<const REASONS_ONLY: bool>(ctx: &TracePointContext) -> Option<()> {
     }
     let now_ns = clock::now_ns();
     let mut vcpu = field::read(ctx, FieldId::ExitVcpu) as u32;
+    let mut is_skipped = false;
     if !REASONS_ONLY {
         let known_vcpu = || {
             vcpu = filter::vcpu_of_event(vcpu, task);
@@ -106,14 +106,20 @@ fn on_exit<const REASONS_ONLY: bool>(ctx: &TracePointContext) -> Option<()> {
         };
         match decide_vcpu(&UserSelection, known_vcpu) {
             Decision::Selected => {}
-            Decision::Skipped => return None,
+            Decision::Skipped => is_skipped = true,
             Decision::VcpuUnknown => {
                 increment!(unattributed);
                 return None;
             }
         }
     }
-    let Some(mut entry) = vcpu_threads::find_or_insert(task, vcpu) else {
+    // A thread whose vCPU is not selected has an entry too, so that its events without a vCPU are known
+    // not to be selected.
+    let found = vcpu_threads::find_or_insert(task, vcpu);
+    if is_skipped {
+        return None;
+    }
+    let Some(mut entry) = found else {
         increment!(threads_full);
         if !REASONS_ONLY && settings::log() {
             warn!(

@@ -71,6 +71,13 @@ pub(crate) fn selects_task(task: Task) -> bool {
     is_task_selected(&UserSelection, task.tgid, task.tid)
 }
 
+/// Returns whether the vCPU that the current thread runs is known and selected. True if the user selected no vCPUs.
+#[inline(always)]
+pub(crate) fn selects_vcpu_of_thread(task: Task) -> bool {
+    !lists_vcpus()
+        || vcpu_threads::find_alive(task).is_some_and(|it| UserSelection.selects_vcpu(it.vcpu))
+}
+
 /// Returns whether the event of a slot has one of the selected values. True if the slot does not check
 /// values.
 #[inline(always)]

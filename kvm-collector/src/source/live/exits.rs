@@ -35,7 +35,7 @@ impl Live {
             .map(|(index, thread)| (index, self.processes.with_process_id(index, thread)))
             .collect();
         let read_start_ns = clock::monotonic_ns();
-        threads.retain(|(_, thread)| self.processes.decide(thread.tgid()) == Some(true));
+        threads.retain(|(_, thread)| self.decide_vcpu_thread(thread) == Some(true));
         for (index, thread) in &threads {
             self.read_rows(*index, thread, epoch, each);
         }

@@ -215,13 +215,23 @@ impl Live {
         Ok(())
     }
 
+    /// Returns whether a thread is selected, `None` if that is not known yet. The programs also have entries for threads
+    /// that run other vCPUs than the selected ones.
+    fn decide_vcpu_thread(&mut self, thread: &VcpuThread) -> Option<bool> {
+        let filter = &self.options.selection.filter;
+        if !filter.matches_vcpu(thread.tid(), thread.vcpu) {
+            return Some(false);
+        }
+        self.processes.decide(thread.tgid())
+    }
+
     fn store_exited_vcpu_thread(
         &mut self,
         index: u32,
         thread: &VcpuThread,
         epoch: u64,
     ) -> Result<(), ProbeError> {
-        let is_selected = self.processes.decide(thread.tgid());
+        let is_selected = self.decide_vcpu_thread(thread);
         for (row_index, row, causes) in self.attached.exit_rows(index) {
             let recent = recent_extremes(&row.stats, epoch);
             let extremes = self.row_extremes.take(row_index, recent);

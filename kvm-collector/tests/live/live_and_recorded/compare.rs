@@ -117,7 +117,7 @@ pub(super) fn compare_exits(
 }
 
 pub(super) fn row_key(row: &Value) -> String {
-    let key = ["vm", "pid", "vcpu", "reason"].map(|name| row[name].to_string());
+    let key = ["vm", "pid", "vcpu", "reason", "key"].map(|name| row[name].to_string());
     key.join(" ")
 }
 

@@ -41,6 +41,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             live_equals_recorded("exits")
         }),
         test(
+            "live_equals_recorded_in_exits_by_kind",
+            REQUIREMENTS,
+            || live_equals_recorded("mmio"),
+        ),
+        test(
             "live_preempted_time_equals_recorded",
             REQUIREMENTS,
             live_preempted_time_equals_recorded,

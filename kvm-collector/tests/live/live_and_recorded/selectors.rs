@@ -13,7 +13,7 @@ use crate::{
 /// The events that `stat` counts.
 const COUNTED: &str = "kvm:*,sched:sched_switch";
 
-/// A collector per selector counts two VMs, and another collector records them. One VM starts after the collectors.
+/// `command` is `stat`, `exits` or a kind of exits. A collector per selector counts two VMs, and another collector records them. One VM starts after the collectors.
 pub(super) fn live_equals_recorded(command: &str) -> Result<(), Failed> {
     let folder = TempDir::new("live-and-recorded")?;
     let file = folder.file("kvm.data");
@@ -37,8 +37,20 @@ pub(super) fn live_equals_recorded(command: &str) -> Result<(), Failed> {
     ];
     let (options, events): (&[&str], _) = match command {
         "stat" => (&["stat", "--json", "--per-vm", "-e", COUNTED], RECORDED),
-        _ => (
+        "exits" => (
             &["exits", "--json", "--by", "vm,vcpu,reason"],
+            RECORDED_WITHOUT_SWITCHES,
+        ),
+        // These events do not have the vCPU of their thread.
+        _ => (
+            &[
+                "exits",
+                "--json",
+                "--by",
+                "vm,vcpu,reason",
+                "--kind",
+                command,
+            ],
             RECORDED_WITHOUT_SWITCHES,
         ),
     };
