@@ -13,7 +13,8 @@ use crate::{
     timing::TimingError,
     tracefs::Format,
     view::{
-        ExitLineOptions, ExitLines, ItemNames, ReportOrigin, TraceClock, TraceFormat, TraceLines,
+        ExitLineOptions, ExitLines, ItemNames, ReportOrigin, SCHEMA_VERSION, TraceClock,
+        TraceFormat, TraceLines,
     },
 };
 
@@ -143,7 +144,11 @@ impl<W: Write> Sink for Text<W> {
         // Without loss, the output is the same as that of `trace`.
         if !loss.is_empty() {
             if self.is_json {
-                let line = serde_json::json!({ "loss": loss, "defect": end.defect });
+                let line = serde_json::json!({
+                    "schema_version": SCHEMA_VERSION,
+                    "loss": loss,
+                    "defect": end.defect,
+                });
                 writeln!(self.out, "{line}")?;
             } else {
                 let defect = end.defect.map(|it| format!("; incomplete recording: {it}"));

@@ -24,6 +24,7 @@ pub use exits::{
     VcpuRow, VcpuTotals, findings, with_known_name,
 };
 pub use loss_report::LossReport;
+pub(crate) use origin::SCHEMA_VERSION;
 pub use origin::{OutputHeader, ReportInput, ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use recorded_times::{RecordedHost, RecordedTime, RecordedTimes};

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{RecordedHost, UtcTime};
 
-/// Version of the JSON reports. It changes when the meaning or the name of a field changes.
-const SCHEMA_VERSION: u32 = 2;
+/// Version of the JSON output. It changes when the meaning or the name of a field changes.
+pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// Describes the measurement of which reports are made.
 #[derive(Debug, Clone, Serialize)]

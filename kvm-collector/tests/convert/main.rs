@@ -173,7 +173,7 @@ fn check_per_exit_json() -> Result<(), Failed> {
         .find(|it| it.contains("\"io\""))
         .ok_or("no io")?;
     let expected = [
-        "{\"time_ns\":5000003000,\"time\":\"2023-11-14T22:13:20.000003000Z\",\"host\":\"host-1\",\"boot_id\":",
+        "{\"schema_version\":2,\"time_ns\":5000003000,\"time\":\"2023-11-14T22:13:20.000003000Z\",\"host\":\"host-1\",\"boot_id\":",
         ",\"cpu\":0,\"pid\":1073741824,\"tid\":1073741824,\"comm\":\"",
         "\",\"vm\":\"web-1\",\"vm_uuid\":\"1b4e28ba-2fa1-11d2-883f-0016d3cca427\",\"vcpu\":0,\"reason\":\"io\",\"reason_code\":123,\"isa\":\"svm\",\"duration_ns\":1000,\"kernel_ns\":100,\
          \"vmm_ns\":600,\"halted_ns\":0,\"preempted_ns\":300,\"idle_ns\":0,\"cause_kind\":\"pio\",\"cause_code\":1016,\

@@ -8,7 +8,7 @@ use crate::{
     model::Event,
     outside_text::{OutsideText, escape_end},
     tracefs::Format,
-    view::ExitRecord,
+    view::{ExitRecord, SCHEMA_VERSION},
 };
 
 /// Maximum capacity of a text that is kept for another exit.
@@ -82,8 +82,9 @@ impl ExitBuffer {
     ) -> io::Result<()> {
         let object = serde_json::to_string(record)?;
         // The text already is JSON: the events, separated by commas.
-        let open = object.strip_suffix('}').unwrap_or(&object);
-        out.write_all(open.as_bytes())?;
+        let members = object.strip_prefix('{').unwrap_or(&object);
+        let members = members.strip_suffix('}').unwrap_or(members);
+        write!(out, "{{\"schema_version\":{SCHEMA_VERSION},{members}")?;
         write!(out, ",\"left_out\":{},\"inside\":[", self.omitted)?;
         out.write_all(&self.text)?;
         out.write_all(b"]}\n")

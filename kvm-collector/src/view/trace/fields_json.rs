@@ -10,7 +10,7 @@ use serde::{
 use crate::{
     model::{Event, pid_of},
     tracefs::{Field, FieldKind, Format},
-    view::{ReportOrigin, vm_cache::NamedVm},
+    view::{ReportOrigin, SCHEMA_VERSION, vm_cache::NamedVm},
 };
 
 /// What an event is shown with: its host, VM, vCPU and thread.
@@ -21,7 +21,7 @@ pub(super) struct EventLabels<'a> {
     pub(super) comm: &'a str,
 }
 
-/// Appends an event as a JSON object. Its members have the names and the order of the columns of `convert`.
+/// Appends an event as a JSON object. Its members after the version have the names and the order of the columns of `convert`.
 pub(super) fn append_event_json(
     event: &Event<'_>,
     format: &Format,
@@ -37,6 +37,7 @@ pub(super) fn append_event_json(
     } = labels;
     let mut json = serde_json::Serializer::new(line);
     let mut object = json.serialize_map(None)?;
+    object.serialize_entry("schema_version", &SCHEMA_VERSION)?;
     object.serialize_entry("time_ns", &event.time_ns)?;
     object.serialize_entry("time", &origin.utc_time(event.time_ns))?;
     object.serialize_entry("host", &origin.host)?;

@@ -14,7 +14,7 @@ use crate::{
     model::{Event, EventCount, VmName},
     outside_text::{OutsideText, escape_end},
     tracefs::{EventName, Format},
-    view::{ReportOrigin, SelectedBy, VmCache},
+    view::{ReportOrigin, SCHEMA_VERSION, SelectedBy, VmCache},
 };
 
 /// The format of events.
@@ -274,7 +274,12 @@ fn write_loss_line(
 ) -> io::Result<()> {
     if format == TraceFormat::Json {
         let event = event.map(ToString::to_string);
-        let line = serde_json::json!({ "lost": lost, "event": event, "time_ns": time_ns });
+        let line = serde_json::json!({
+            "schema_version": SCHEMA_VERSION,
+            "lost": lost,
+            "event": event,
+            "time_ns": time_ns,
+        });
         return writeln!(out, "{line}");
     }
     let event = event.map_or_else(|| "events".to_owned(), ToString::to_string);
