@@ -125,7 +125,7 @@ impl AttachedPrograms {
             .transpose()?;
         let rings = plan
             .sends_records(request)
-            .then(|| Rings::open(&ebpf, request.events))
+            .then(|| Rings::open(&ebpf, request.events, request.sizes.ring_bytes))
             .transpose()?;
         let mut attached = Self {
             is_raw: plan.is_raw,

@@ -17,7 +17,7 @@ use super::{
     notifications::NOTIFICATION_RING_BYTES,
     plan::Plan,
     request::Request,
-    sizes::possible_cpus,
+    sizes::{possible_cpus, present_cpus},
     tables,
     timing_programs::TimingPrograms,
 };
@@ -85,7 +85,7 @@ pub(super) fn load(request: &Request<'_>, plan: &Plan) -> Result<Ebpf, ProbeErro
         )
         .map_max_entries(
             "RING_CHUNKS",
-            if_needed(has_rings, cpus.saturating_mul(chunks)),
+            if_needed(has_rings, present_cpus().saturating_mul(chunks)),
         )
         .map_max_entries("RING_POSITIONS", if_needed(has_rings, cpus))
         .map_max_entries("LAST_THREAD_ON_CPU", cpus)

@@ -54,7 +54,7 @@ impl MapSizes {
 impl Default for MapSizes {
     fn default() -> Self {
         Self {
-            ring_bytes: default_ring_bytes(possible_cpus()),
+            ring_bytes: default_ring_bytes(present_cpus()),
             exit_rows: MIN_ROWS,
             threads: MIN_THREADS,
             counted_threads: 2 * MIN_THREADS,
@@ -74,11 +74,20 @@ fn default_ring_bytes(cpus: u32) -> u32 {
     (1 << share.max(1).ilog2()).clamp(256 << 10, 4 << 20)
 }
 
-/// Highest possible CPU number plus one.
+/// Highest possible CPU number plus one. Tables with a small entry per CPU have this size.
 pub(super) fn possible_cpus() -> u32 {
-    let possible = read_system_file("/sys/devices/system/cpu/possible");
-    let possible = possible.ok().and_then(|list| parse_cpu_count(&list));
-    possible.unwrap_or(4096)
+    read_cpu_count("possible").unwrap_or(4096)
+}
+
+/// Highest number of a CPU of the machine plus one, whether it is online or not. The rings of more CPUs would take much memory:
+/// firmware and hypervisors often reserve numbers for hundreds of CPUs that can be added.
+pub(super) fn present_cpus() -> u32 {
+    read_cpu_count("present").map_or_else(possible_cpus, |present| present.min(possible_cpus()))
+}
+
+/// Reads a list of CPUs of the kernel (Documentation/admin-guide/cputopology.rst).
+fn read_cpu_count(list: &str) -> Option<u32> {
+    parse_cpu_count(&read_system_file(format!("/sys/devices/system/cpu/{list}")).ok()?)
 }
 
 /// Highest number in a list of CPUs such as `0-3,8`, plus one. The list may have gaps.

@@ -36,6 +36,8 @@ pub(crate) enum Requirement {
         expect(dead_code, reason = "its test is for x86")
     )]
     Qemu,
+    /// Many CPUs could be added to the machine. The VM with SVM and Linux 6.1 claims that.
+    SpareCpus,
     /// The test runs in the disposable VM of `cargo xtask test`, where it may unload modules and break things.
     Vm,
 }
@@ -82,6 +84,7 @@ impl Requirement {
                 Path::new("/guest/vmlinuz").exists() && runs("qemu-system-x86_64", "--version"),
                 "no QEMU with a kernel for its guests in this VM",
             ),
+            Self::SpareCpus => (has_spare_cpus(), "no CPUs can be added to this machine"),
             Self::Vm => (is_test_vm(), "runs only in the disposable VM"),
         };
         (!is_met).then_some(reason)
@@ -121,6 +124,16 @@ fn runs(program: &str, argument: &str) -> bool {
 /// Returns whether ftrace can count events by their fields.
 pub(crate) fn has_hist_triggers() -> bool {
     Path::new("/sys/kernel/tracing/events/kvm/kvm_exit/hist").exists()
+}
+
+/// Returns whether the kernel could have over a hundred CPUs, and has two.
+fn has_spare_cpus() -> bool {
+    let read = |list| fs::read_to_string(format!("/sys/devices/system/cpu/{list}"));
+    let last_possible = read("possible").ok().and_then(|possible| {
+        let (_, last) = possible.trim().rsplit_once('-')?;
+        last.parse::<u32>().ok()
+    });
+    last_possible.is_some_and(|it| it > 100) && read("present").is_ok_and(|it| it.trim() == "0-1")
 }
 
 fn is_root() -> bool {

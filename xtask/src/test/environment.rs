@@ -130,6 +130,8 @@ impl Environment {
         let mut vm = Vm::with_machine(self.machine, self.kernel);
         if self.tests == Tests::LinuxGuest {
             vm = vm.with_linux_guest();
+        } else if (self.machine, self.kernel) == (Machine::Svm, Series::V6_1) {
+            vm.possible_cpus = 256;
         }
         // All live tests take ten minutes, or twenty if two VMs share two busy CPUs. No test takes half of 300 seconds. In Bochs,
         // the core set takes a few minutes, and a single test up to a fifth of that.

@@ -23,6 +23,10 @@ pub(crate) struct VmArgs {
     /// Number of CPUs [default: 2; 1 with vmx]
     #[arg(long)]
     smp: Option<u32>,
+    /// Number of CPUs for which the kernel keeps tables, as if more than --smp could be added; only with --kernel 6.1 and
+    /// svm [default: that of --smp]
+    #[arg(long)]
+    possible_cpus: Option<u32>,
     /// Memory in MiB [default: 1024; 512 with vmx]
     #[arg(long)]
     memory: Option<u32>,
@@ -108,6 +112,7 @@ fn configure(args: &VmArgs) -> Vm {
     }
     Vm {
         cpus: args.smp.unwrap_or(default.cpus),
+        possible_cpus: args.possible_cpus.unwrap_or(default.possible_cpus),
         memory_mib: args.memory.unwrap_or(default.memory_mib),
         files: args.with.clone(),
         packages: args.with_package.clone(),

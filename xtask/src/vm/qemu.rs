@@ -98,6 +98,15 @@ pub(super) fn shell(vm: &Vm, kernel: &Path, initramfs: &[u8]) -> Result<u8> {
     read_exit_code(files)
 }
 
+/// Returns the kernel's parameter for its number of possible CPUs. Linux 6.1 for x86 takes it for true (`prefill_possible_map`,
+/// arch/x86/kernel/smpboot.c). Since 6.9, Linux only counts CPUs that ACPI says could be added.
+fn possible_cpus(vm: &Vm) -> String {
+    match vm.possible_cpus {
+        possible if possible > vm.cpus => format!(" possible_cpus={possible}"),
+        _ => String::new(),
+    }
+}
+
 /// Returns the QEMU command without a device for the output of the VM's command.
 fn qemu_command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
     let emulation = Emulation::of(vm.machine);
@@ -117,8 +126,9 @@ fn qemu_command(vm: &Vm, kernel: &Path, files: &RunFiles) -> Command {
         // A panic or an oops ends the VM at once, because -no-reboot makes a reboot an exit.
         .arg("-append")
         .arg(format!(
-            "console={} quiet panic=-1 oops=panic",
-            emulation.console
+            "console={} quiet panic=-1 oops=panic{}",
+            emulation.console,
+            possible_cpus(vm)
         ))
         .arg("-serial")
         .arg(format!("file:{}", files.console().display()))

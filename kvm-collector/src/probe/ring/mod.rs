@@ -37,12 +37,15 @@ const MAX_PAUSE: Duration = Duration::from_millis(10);
 /// Minimum time between two polls of the rings.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// The rings in which events arrive, one per CPU.
+/// The rings in which events arrive, one per CPU. A CPU that was added to the machine later has none: all its records are lost, and
+/// counted as lost.
 #[derive(Debug)]
 pub struct Rings {
     chunks: MappedArray<Chunk>,
     positions: MappedArray<RingPosition>,
     rings: Vec<RingReader>,
+    /// Size of each ring.
+    ring_bytes: usize,
     /// Time of the next record and CPU, for each ring that has records from before the latest poll. They are read in time
     /// order. Newer records may be older than these.
     next: BinaryHeap<Reverse<(u64, usize)>>,
@@ -54,12 +57,18 @@ pub struct Rings {
 }
 
 impl Rings {
-    pub(super) fn open(ebpf: &Ebpf, events: &[Format]) -> Result<Self, ProbeError> {
+    /// Maps the rings, which have `ring_bytes` each.
+    pub(super) fn open(
+        ebpf: &Ebpf,
+        events: &[Format],
+        ring_bytes: u32,
+    ) -> Result<Self, ProbeError> {
         let positions: MappedArray<RingPosition> = MappedArray::open(ebpf, "RING_POSITIONS")?;
         Ok(Self {
             losses: LossTracker::new(positions.len(), monotonic_ns()),
             chunks: MappedArray::open(ebpf, "RING_CHUNKS")?,
             rings: vec![RingReader::default(); positions.len()],
+            ring_bytes: ring_bytes as usize,
             positions,
             next: BinaryHeap::new(),
             buffer: BytesMut::new(),
@@ -122,13 +131,13 @@ impl Rings {
         let start_ns = monotonic_ns();
         let mut max_waiting = 0;
         for cpu in 0..self.rings.len() {
-            let memory = memory(&self.chunks, &self.positions, cpu);
+            let memory = memory(&self.chunks, &self.positions, self.ring_bytes, cpu);
             max_waiting = max_waiting.max(self.rings[cpu].poll(memory));
         }
         // The counters are read after the heads. A program counts a loss before it publishes any later record, so all losses
         // before the records below these heads are seen now. If the counters were read first, a record could be read
         // before an older loss is known. Some losses after the heads may be seen early, which is harmless.
-        let lost = |cpu| memory(&self.chunks, &self.positions, cpu).lost();
+        let lost = |cpu| memory(&self.chunks, &self.positions, self.ring_bytes, cpu).lost();
         self.losses.update(start_ns, lost, monotonic_ns);
         for cpu in 0..self.rings.len() {
             if let Some(header) = self.next_record(cpu) {
@@ -136,9 +145,8 @@ impl Rings {
             }
         }
         // At the same rate, the fullest ring is a quarter full at the next poll.
-        let ring_bytes = self.chunks.len() / self.rings.len().max(1) * CHUNK_BYTES;
         let elapsed_ns = self.latest_poll.elapsed().as_nanos();
-        let pause_ns = elapsed_ns * (ring_bytes as u128 / 4) / u128::from(max_waiting.max(1));
+        let pause_ns = elapsed_ns * (self.ring_bytes as u128 / 4) / u128::from(max_waiting.max(1));
         self.pause = u64::try_from(pause_ns)
             .map_or(MAX_PAUSE, Duration::from_nanos)
             .clamp(MIN_PAUSE, MAX_PAUSE);
@@ -154,16 +162,17 @@ impl Rings {
                 break;
             }
             let start = self.buffer.len();
-            let memory = memory(&self.chunks, &self.positions, cpu);
+            let memory = memory(&self.chunks, &self.positions, self.ring_bytes, cpu);
             self.rings[cpu].copy(memory, &header, &mut self.buffer);
             self.tails.clear(&header, &mut self.buffer[start..]);
         }
-        self.rings[cpu].release(memory(&self.chunks, &self.positions, cpu));
+        let memory = memory(&self.chunks, &self.positions, self.ring_bytes, cpu);
+        self.rings[cpu].release(memory);
     }
 
     /// Returns the header of a CPU's next record from before the latest poll.
     fn next_record(&mut self, cpu: usize) -> Option<RecordHeader> {
-        let memory = memory(&self.chunks, &self.positions, cpu);
+        let memory = memory(&self.chunks, &self.positions, self.ring_bytes, cpu);
         match self.rings[cpu].next(memory) {
             Next::Record(header) => Some(header),
             Next::None => None,
@@ -176,16 +185,16 @@ impl Rings {
     }
 }
 
-/// Returns the memory of a CPU's ring.
+/// Returns the memory of a CPU's ring, without records if the CPU has none.
 fn memory<'m>(
     chunks: &'m MappedArray<Chunk>,
     positions: &'m MappedArray<RingPosition>,
+    ring_bytes: usize,
     cpu: usize,
 ) -> RingMemory<'m, AtomicU64> {
-    let words = chunks.words();
-    let ring_words = words.len() / positions.len();
+    let mut rings = chunks.words().chunks_exact(ring_bytes / 8);
     RingMemory {
-        records: &words[cpu * ring_words..][..ring_words],
+        records: rings.nth(cpu).unwrap_or_default(),
         position: positions.value_words(cpu),
     }
 }
