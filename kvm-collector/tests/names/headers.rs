@@ -39,6 +39,7 @@ const HEADERS: &[&str] = &[
     "arch/arm64/include/asm/esr.h",
     "arch/arm64/include/asm/kvm_arm.h",
     "arch/arm64/include/asm/kvm_asm.h",
+    "arch/arm64/include/asm/sysreg.h",
     "include/asm-generic/hyperv-tlfs.h",
     "include/linux/i8253.h",
     "include/uapi/asm-generic/errno-base.h",

@@ -9,6 +9,7 @@ mod headers;
 mod msr;
 mod pc;
 mod reasons;
+mod sysreg;
 mod tables;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             "errors_have_the_names_of_the_headers",
             tables::compare_errors,
         ),
+        with_headers("system_registers_are_those_of_the_header", sysreg::compare),
         with_headers(
             "cpuid_leaves_are_those_of_the_headers",
             tables::compare_cpuid,

@@ -7,6 +7,7 @@ pub mod hypercall;
 pub mod mmio;
 pub mod msr;
 pub mod port;
+pub mod sysreg;
 mod table;
 pub mod userspace;
 

@@ -4,7 +4,9 @@
 use kvm_ebpf_common::{GUEST_RIP_KIND, Key};
 
 use crate::{
-    knowledge::names::{cpuid, exit_reason, hypercall, mmio, msr, port, userspace},
+    knowledge::names::{
+        cpuid, exit_reason, hypercall, mmio, msr, port, sysreg::SystemRegister, userspace,
+    },
     model::{EventKind, SYSREG},
     timing::TimingRequest,
     tracefs::{Format, ReasonNames},
@@ -108,8 +110,8 @@ impl<'a> KeyNames<'a> {
     /// Returns the known name of a kind's number.
     ///
     /// The kernel's own names come from the event's format. The tables are for numbers that the
-    /// kernel does not name. They are for x86, and so are all of these kinds except `mmio` and
-    /// `userspace`.
+    /// kernel does not name. They are for x86, and so are all of these kinds except `mmio`, `userspace` and
+    /// `sysreg`, which is for arm64.
     fn name_of_kind(&self, kind: &EventKind, format: &Format, key: Key) -> Option<String> {
         let code = key.code << kind.code_shift;
         match kind.name.as_str() {
@@ -121,6 +123,7 @@ impl<'a> KeyNames<'a> {
             "hypercall" if kind.event == "kvm_hypercall" => hypercall::name(code),
             "hypercall" => None,
             "cpuid" => cpuid::name(code),
+            SYSREG => SystemRegister::from_syndrome(code).name(),
             "userspace" if userspace::error(key.subcode).is_none() => format
                 .value_name(&kind.code_field, code)
                 .or_else(|| userspace::name(code, key.subcode)),
@@ -154,25 +157,16 @@ fn label(kind: &EventKind, key: Key) -> String {
         "hypercall" => format!("hypercall {code:#x}"),
         "cpuid" => format!("cpuid {code:#x}"),
         "page-fault" => format!("page {code:#x}"),
-        SYSREG => system_register(code),
+        SYSREG => system_register_access(code),
         "userspace" => userspace::key(code, class),
         _ => format!("{code:#x}"),
     }
 }
 
-/// Returns the label of an access to a system register of arm64, by the syndrome of its trap. The name is the one that assemblers
-/// know for each register, such as `S3_0_C12_C11_5` for ICC_SGI1R_EL1.
-fn system_register(syndrome: u64) -> String {
-    let bits = |first: u32, count: u32| syndrome >> first & ((1 << count) - 1);
-    let access = if bits(0, 1) == 1 { "read" } else { "write" };
-    format!(
-        "S{}_{}_C{}_C{}_{} {access}",
-        bits(20, 2),
-        bits(14, 3),
-        bits(10, 4),
-        bits(1, 4),
-        bits(17, 3),
-    )
+/// Returns the label of an access to a system register of arm64, by the syndrome of its trap.
+fn system_register_access(syndrome: u64) -> String {
+    let access = if syndrome & 1 == 1 { "read" } else { "write" };
+    format!("{} {access}", SystemRegister::from_syndrome(syndrome))
 }
 
 #[cfg(test)]
@@ -237,7 +231,13 @@ mod tests {
             ("page-fault", 0xf_ee00, 0, "page 0xfee00000", ""),
             // Reads of ID_AA64PFR0_EL1, writes of ICC_SGI1R_EL1.
             ("sysreg", 0x30_0009, 0, "S3_0_C0_C4_0 read", ""),
-            ("sysreg", 0x3a_3016, 0, "S3_0_C12_C11_5 write", ""),
+            (
+                "sysreg",
+                0x3a_3016,
+                0,
+                "S3_0_C12_C11_5 write",
+                "ICC_SGI1R_EL1",
+            ),
         ] {
             assert_eq!(
                 label_and_name(kind, &format, key(code, class)),
