@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 use super::{
     sink::{Gap, RecordingEnd, Sink},
     table::RowType,
@@ -13,10 +15,18 @@ use crate::{
     timing::TimingError,
     tracefs::Format,
     view::{
-        ExitLineOptions, ExitLines, ItemNames, ReportOrigin, SCHEMA_VERSION, TraceClock,
-        TraceFormat, TraceLines,
+        ExitLineOptions, ExitLines, ItemNames, JsonLine, ReportOrigin, TraceClock, TraceFormat,
+        TraceLines,
     },
 };
+
+/// The last line of an incomplete file in JSON.
+#[derive(Serialize)]
+struct MissingData<'a> {
+    loss: Loss,
+    /// Why the recording is incomplete.
+    defect: Option<&'a str>,
+}
 
 /// A file with a line for each event or exit.
 #[derive(Debug)]
@@ -144,12 +154,10 @@ impl<W: Write> Sink for Text<W> {
         // Without loss, the output is the same as that of `trace`.
         if !loss.is_empty() {
             if self.is_json {
-                let line = serde_json::json!({
-                    "schema_version": SCHEMA_VERSION,
-                    "loss": loss,
-                    "defect": end.defect,
-                });
-                writeln!(self.out, "{line}")?;
+                let defect = end.defect;
+                let line = JsonLine::new(MissingData { loss, defect });
+                serde_json::to_writer(&mut self.out, &line)?;
+                self.out.write_all(b"\n")?;
             } else {
                 let defect = end.defect.map(|it| format!("; incomplete recording: {it}"));
                 let defect = defect.unwrap_or_default();

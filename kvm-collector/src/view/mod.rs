@@ -3,6 +3,7 @@
 
 mod event_counter;
 mod exits;
+mod json_line;
 mod loss_report;
 mod origin;
 mod overview;
@@ -23,8 +24,8 @@ pub use exits::{
     ReasonName, RowLabels, RowRates, SlowExitRow, SlowestExits, SortKey, TimeChange, TooManyRows,
     VcpuRow, VcpuTotals, findings, with_known_name,
 };
+pub use json_line::JsonLine;
 pub use loss_report::LossReport;
-pub(crate) use origin::SCHEMA_VERSION;
 pub use origin::{OutputHeader, ReportInput, ReportOrigin, SelectedBy};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use recorded_times::{RecordedHost, RecordedTime, RecordedTimes};

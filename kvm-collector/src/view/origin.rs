@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecordedHost, UtcTime};
-
-/// Version of the JSON output. It changes when the meaning or the name of a field changes.
-pub(crate) const SCHEMA_VERSION: u32 = 2;
+use super::{RecordedHost, UtcTime, json_line::SCHEMA_VERSION};
 
 /// Describes the measurement of which reports are made.
 #[derive(Debug, Clone, Serialize)]

@@ -1,4 +1,4 @@
-//! All JSON is valid according to `docs/schema.json`.
+//! All JSON is valid according to `docs/schema.json`, and each object starts with the version of the schema.
 
 use std::fs;
 
@@ -48,6 +48,10 @@ fn check(command: &str) -> Result<(), Failed> {
     let text = stdout(&args, None)?;
     let mut objects = 0;
     for line in text.lines() {
+        // Readers of a stream find the version without reading the whole object.
+        if !line.starts_with("{\"schema_version\":2,") {
+            return Err(format!("no version at the start of {line}").into());
+        }
         let object: Value = serde_json::from_str(line)?;
         check_schema(&object)?;
         objects += 1;

@@ -8,7 +8,7 @@ use crate::{
     model::Event,
     outside_text::{OutsideText, escape_end},
     tracefs::Format,
-    view::{ExitRecord, SCHEMA_VERSION},
+    view::{ExitRecord, JsonLine},
 };
 
 /// Maximum capacity of a text that is kept for another exit.
@@ -80,11 +80,10 @@ impl ExitBuffer {
         record: &ExitRecord<'_>,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let object = serde_json::to_string(record)?;
+        let object = serde_json::to_string(&JsonLine::new(record))?;
         // The text already is JSON: the events, separated by commas.
-        let members = object.strip_prefix('{').unwrap_or(&object);
-        let members = members.strip_suffix('}').unwrap_or(members);
-        write!(out, "{{\"schema_version\":{SCHEMA_VERSION},{members}")?;
+        let open = object.strip_suffix('}').unwrap_or(&object);
+        out.write_all(open.as_bytes())?;
         write!(out, ",\"left_out\":{},\"inside\":[", self.omitted)?;
         out.write_all(&self.text)?;
         out.write_all(b"]}\n")

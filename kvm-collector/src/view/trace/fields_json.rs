@@ -2,65 +2,55 @@
 
 use std::{cell::RefCell, io};
 
-use serde::{
-    Serialize,
-    ser::{SerializeMap as _, Serializer as _},
-};
+use serde::{Serialize, ser::SerializeMap as _};
 
 use crate::{
     model::{Event, pid_of},
     tracefs::{Field, FieldKind, Format},
-    view::{ReportOrigin, SCHEMA_VERSION, vm_cache::NamedVm},
+    view::{ReportOrigin, vm_cache::NamedVm},
 };
 
-/// What an event is shown with: its host, VM, vCPU and thread.
-pub(super) struct EventLabels<'a> {
+/// An event with its host, VM, vCPU and thread. Its members have the names and the order of the columns of `convert`.
+pub(super) struct EventObject<'a> {
+    pub(super) event: &'a Event<'a>,
+    pub(super) format: &'a Format,
     pub(super) origin: &'a ReportOrigin,
     pub(super) vm: &'a NamedVm,
     pub(super) vcpu: Option<u32>,
     pub(super) comm: &'a str,
+    /// Buffer for names of values.
+    pub(super) name: &'a RefCell<Vec<u8>>,
 }
 
-/// Appends an event as a JSON object. Its members after the version have the names and the order of the columns of `convert`.
-pub(super) fn append_event_json(
-    event: &Event<'_>,
-    format: &Format,
-    labels: &EventLabels<'_>,
-    name: &RefCell<Vec<u8>>,
-    line: &mut Vec<u8>,
-) -> io::Result<()> {
-    let EventLabels {
-        origin,
-        vm,
-        vcpu,
-        comm,
-    } = labels;
-    let mut json = serde_json::Serializer::new(line);
-    let mut object = json.serialize_map(None)?;
-    object.serialize_entry("schema_version", &SCHEMA_VERSION)?;
-    object.serialize_entry("time_ns", &event.time_ns)?;
-    object.serialize_entry("time", &origin.utc_time(event.time_ns))?;
-    object.serialize_entry("host", &origin.host)?;
-    object.serialize_entry("boot_id", &origin.boot_id)?;
-    object.serialize_entry("cpu", &event.cpu)?;
-    object.serialize_entry("pid", &pid_of(event.tgid))?;
-    object.serialize_entry("tid", &event.tid)?;
-    object.serialize_entry("comm", comm)?;
-    object.serialize_entry("vm", &vm.name.name)?;
-    object.serialize_entry("vm_uuid", &vm.uuid_text)?;
-    object.serialize_entry("vcpu", vcpu)?;
-    object.serialize_entry("system", &format.system)?;
-    object.serialize_entry("event", format.full_name())?;
-    object.serialize_entry(
-        "fields",
-        &Fields {
-            raw: event.raw,
+impl Serialize for EventObject<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            event,
             format,
+            origin,
+            vm,
+            vcpu,
+            comm,
             name,
-        },
-    )?;
-    object.end()?;
-    Ok(())
+        } = self;
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("time_ns", &event.time_ns)?;
+        object.serialize_entry("time", &origin.utc_time(event.time_ns))?;
+        object.serialize_entry("host", &origin.host)?;
+        object.serialize_entry("boot_id", &origin.boot_id)?;
+        object.serialize_entry("cpu", &event.cpu)?;
+        object.serialize_entry("pid", &pid_of(event.tgid))?;
+        object.serialize_entry("tid", &event.tid)?;
+        object.serialize_entry("comm", comm)?;
+        object.serialize_entry("vm", &vm.name.name)?;
+        object.serialize_entry("vm_uuid", &vm.uuid_text)?;
+        object.serialize_entry("vcpu", vcpu)?;
+        object.serialize_entry("system", &format.system)?;
+        object.serialize_entry("event", format.full_name())?;
+        let raw = event.raw;
+        object.serialize_entry("fields", &Fields { raw, format, name })?;
+        object.end()
+    }
 }
 
 /// Appends the fields of an event's record as a JSON object, as in the lines. `name` is a buffer for

@@ -6,15 +6,14 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{
-    ItemNames, columns,
-    fields_json::{EventLabels, append_event_json},
-};
+use serde::Serialize;
+
+use super::{ItemNames, columns, fields_json::EventObject};
 use crate::{
     model::{Event, EventCount, VmName},
     outside_text::{OutsideText, escape_end},
     tracefs::{EventName, Format},
-    view::{ReportOrigin, SCHEMA_VERSION, SelectedBy, VmCache},
+    view::{JsonLine, ReportOrigin, SelectedBy, VmCache},
 };
 
 /// The format of events.
@@ -157,13 +156,16 @@ impl TraceLines {
             TraceFormat::Json => {
                 // An event of another system belongs to the VM of the vCPU thread that it concerns.
                 let vm_tgid = event.subject.map_or(event.tgid, |it| it.tgid);
-                let labels = EventLabels {
+                let object = EventObject {
+                    event,
+                    format,
                     origin: &self.origin,
                     vm: self.vms.find(vm_tgid, names.vm_name),
                     vcpu: names.vcpu,
                     comm,
+                    name: &self.name,
                 };
-                append_event_json(event, format, &labels, &self.name, line)?;
+                serde_json::to_writer(&mut *line, &JsonLine::new(object))?;
             }
             TraceFormat::Kernel => {
                 self.append_prefix(event, &format.name, comm, line)?;
@@ -264,6 +266,15 @@ impl TraceLines {
     }
 }
 
+/// A loss as JSON.
+#[derive(Serialize)]
+struct LostEvents {
+    lost: u64,
+    event: Option<String>,
+    /// The time before which the events were lost.
+    time_ns: u64,
+}
+
 fn write_loss_line(
     format: TraceFormat,
     lost: u64,
@@ -274,13 +285,13 @@ fn write_loss_line(
 ) -> io::Result<()> {
     if format == TraceFormat::Json {
         let event = event.map(ToString::to_string);
-        let line = serde_json::json!({
-            "schema_version": SCHEMA_VERSION,
-            "lost": lost,
-            "event": event,
-            "time_ns": time_ns,
-        });
-        return writeln!(out, "{line}");
+        let object = LostEvents {
+            lost,
+            event,
+            time_ns,
+        };
+        serde_json::to_writer(&mut *out, &JsonLine::new(object))?;
+        return out.write_all(b"\n");
     }
     let event = event.map_or_else(|| "events".to_owned(), ToString::to_string);
     let (seconds, micros) = (time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000);
