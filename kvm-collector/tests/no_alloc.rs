@@ -12,7 +12,9 @@ use kvm_collector::{
     model::{Batch, StreamItem},
     source::{LiveContext, OrderedStream},
     timing::Selection,
-    view::{ItemNames, ReportOrigin, SelectedBy, TraceClock, TraceFormat, TraceLines},
+    view::{
+        ItemNames, OutputHeader, ReportOrigin, SelectedBy, TraceClock, TraceFormat, TraceLines,
+    },
 };
 use kvm_ebpf_common::RECORD_RAW_OFFSET;
 
@@ -88,7 +90,10 @@ fn tracing_does_not_allocate_per_event() {
     let formats = vec![exit];
     for format in [TraceFormat::Kernel, TraceFormat::Fields, TraceFormat::Json] {
         let origin = ReportOrigin {
-            host: Some("host1".into()),
+            header: OutputHeader {
+                host: Some("host1".into()),
+                ..OutputHeader::default()
+            },
             wall_offset_ns: Some(1_795_612_627_613_208_100),
             ..ReportOrigin::new(SelectedBy::default())
         };

@@ -17,9 +17,7 @@ pub(super) fn of_host<'f>(
     formats: impl IntoIterator<Item = &'f Format>,
 ) -> ReportOrigin {
     ReportOrigin {
-        host: known_name(Some(host::machine::hostname())),
-        boot_id: host::machine::boot_id(Path::new("/")),
-        kernel: Some(host::machine::release()),
+        header: header_of_host(),
         wall_offset_ns: Some(clock::real_offset_ns()),
         command,
         vcpus_from_thread_names: vcpus_are_named(formats),
@@ -27,9 +25,14 @@ pub(super) fn of_host<'f>(
     }
 }
 
-/// Describes this host for JSON objects that are not reports.
+/// Describes this host.
 pub(super) fn header_of_host() -> OutputHeader {
-    (&of_host(SelectedBy::default(), None, [])).into()
+    OutputHeader {
+        host: known_name(Some(host::machine::hostname())),
+        boot_id: host::machine::boot_id(Path::new("/")),
+        kernel: Some(host::machine::release()),
+        ..OutputHeader::default()
+    }
 }
 
 /// Describes a recording.
@@ -40,9 +43,12 @@ pub(super) fn of_recording(
 ) -> ReportOrigin {
     let metadata = recording.metadata();
     ReportOrigin {
-        host: known_name(metadata.hostname.clone()),
-        boot_id: metadata.boot_id.clone(),
-        kernel: metadata.release.clone(),
+        header: OutputHeader {
+            host: known_name(metadata.hostname.clone()),
+            boot_id: metadata.boot_id.clone(),
+            kernel: metadata.release.clone(),
+            ..OutputHeader::default()
+        },
         input: Some(path.display().to_string()),
         wall_offset_ns: metadata.wall_offset_ns(),
         vcpus_from_thread_names: vcpus_are_named(recording.formats()),

@@ -16,7 +16,10 @@ use crate::{
     recording::ReadError,
     source::{RecordedProcess, Recording, RecordingSummary},
     tracefs::{Format, ReasonNames},
-    view::{RecordedHost, RecordedTime, RecordedTimes, ReportInput, ReportOrigin, SelectedBy},
+    view::{
+        OutputHeader, RecordedHost, RecordedTime, RecordedTimes, ReportInput, ReportOrigin,
+        SelectedBy,
+    },
 };
 
 /// What is known about a recording before its events are read.
@@ -251,8 +254,11 @@ impl SeveralRecordings {
         let has_events = times.count() > 0;
         let times_ns = has_events.then(|| start_ns.zip(end_ns).unwrap_or(without_dates_ns));
         let origin = ReportOrigin {
-            host: common(|it| &it.host),
-            kernel: common(|it| &it.kernel),
+            header: OutputHeader {
+                host: common(|it| &it.host),
+                kernel: common(|it| &it.kernel),
+                ..OutputHeader::default()
+            },
             wall_offset_ns: dates.is_some().then_some(0),
             vcpus_from_thread_names: self
                 .files

@@ -80,8 +80,8 @@ impl<T: TableWriter> Sink for RowSink<T> {
             origin
                 .utc_time(event.time_ns)
                 .map_or(Cell::Null, Cell::Time),
-            text_or_null(origin.host.as_deref()),
-            text_or_null(origin.boot_id.as_deref()),
+            text_or_null(origin.header.host.as_deref()),
+            text_or_null(origin.header.boot_id.as_deref()),
             Cell::Number(event.cpu.into()),
             Cell::Number(pid_of(event.tgid).into()),
             Cell::Number(event.tid.into()),

@@ -35,7 +35,7 @@ fn period_cells(
 ) -> [String; 4] {
     let (host, elapsed_ns) = match host {
         Some((host, elapsed_ns)) => (host.name(), elapsed_ns),
-        None => (origin.host.as_ref(), elapsed_ns),
+        None => (origin.header.host.as_ref(), elapsed_ns),
     };
     [
         cell(start_ns.and_then(|start_ns| origin.utc(start_ns))),
@@ -339,7 +339,7 @@ mod tests {
     fn stat_has_one_kind_of_row() {
         const UUID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
         let mut origin = ReportOrigin::new(SelectedBy::default());
-        origin.host = Some("host1".into());
+        origin.header.host = Some("host1".into());
         origin.wall_offset_ns = Some(1_795_612_627_000_000_000);
         let mut report = StatReport {
             view: "stat",

@@ -4,20 +4,40 @@ use serde::{Deserialize, Serialize};
 
 use super::{RecordedHost, UtcTime, json_line::SCHEMA_VERSION};
 
-/// Describes the measurement of which reports are made.
+/// The first fields of every JSON object that describes a host or a measurement: who wrote it, and about which host.
 #[derive(Debug, Clone, Serialize)]
-pub struct ReportOrigin {
-    /// Version of the JSON reports.
+pub struct OutputHeader {
+    /// Version of the JSON output.
     pub schema_version: u32,
     /// Version of kvm-collector.
     pub tool_version: &'static str,
-    /// Name of the measured host; `None` if a recording does not contain it, or if recordings are of
-    /// several hosts.
+    /// Name of the host; `None` if a recording does not contain it, or if recordings are of several hosts.
     pub host: Option<String>,
-    /// Id of the host's boot, which is unique; `None` for recordings, which do not contain it.
+    /// Id of the host's boot, which is unique; `None` as for the host.
     pub boot_id: Option<String>,
     /// Release of the host's kernel.
     pub kernel: Option<String>,
+}
+
+impl Default for OutputHeader {
+    /// Names this version of kvm-collector, and no host.
+    fn default() -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION"),
+            host: None,
+            boot_id: None,
+            kernel: None,
+        }
+    }
+}
+
+/// Describes the measurement of which reports are made.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportOrigin {
+    /// Who wrote the report, and about which host.
+    #[serde(flatten)]
+    pub header: OutputHeader,
     /// Path of the recording; `None` for live measurements and for several recordings.
     pub input: Option<String>,
     /// Command that ran during the measurement.
@@ -35,33 +55,6 @@ pub struct ReportOrigin {
     /// the date.
     #[serde(skip)]
     pub wall_offset_ns: Option<u64>,
-}
-
-/// The first fields of the JSON objects that are not reports: who wrote them, and about which host.
-#[derive(Debug, Clone, Serialize)]
-pub struct OutputHeader {
-    /// Version of the JSON output.
-    pub schema_version: u32,
-    /// Version of kvm-collector.
-    pub tool_version: &'static str,
-    /// Name of the host; `None` if it is not known.
-    pub host: Option<String>,
-    /// Id of the host's boot; `None` if it is not known.
-    pub boot_id: Option<String>,
-    /// Release of the host's kernel; `None` if it is not known.
-    pub kernel: Option<String>,
-}
-
-impl From<&ReportOrigin> for OutputHeader {
-    fn from(origin: &ReportOrigin) -> Self {
-        Self {
-            schema_version: origin.schema_version,
-            tool_version: origin.tool_version,
-            host: origin.host.clone(),
-            boot_id: origin.boot_id.clone(),
-            kernel: origin.kernel.clone(),
-        }
-    }
 }
 
 /// One of several recordings of which a report is made.
@@ -90,9 +83,9 @@ impl ReportInput {
     pub fn new(origin: &ReportOrigin, period_ns: Option<(u64, u64)>) -> Self {
         Self {
             path: origin.input.clone().unwrap_or_default(),
-            host: origin.host.clone(),
-            boot_id: origin.boot_id.clone(),
-            kernel: origin.kernel.clone(),
+            host: origin.header.host.clone(),
+            boot_id: origin.header.boot_id.clone(),
+            kernel: origin.header.kernel.clone(),
             start: period_ns.and_then(|(start_ns, _)| origin.utc(start_ns)),
             end: period_ns.and_then(|(_, end_ns)| origin.utc(end_ns)),
             elapsed_ns: period_ns.map_or(0, |(start_ns, end_ns)| end_ns.saturating_sub(start_ns)),
@@ -213,11 +206,7 @@ impl ReportOrigin {
     #[must_use]
     pub fn new(selection: SelectedBy) -> Self {
         Self {
-            schema_version: SCHEMA_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION"),
-            host: None,
-            boot_id: None,
-            kernel: None,
+            header: OutputHeader::default(),
             input: None,
             command: None,
             inputs: Vec::new(),
@@ -230,7 +219,7 @@ impl ReportOrigin {
     /// Returns the host for rows by host. A recording without the name of its host is named after the file.
     #[must_use]
     pub fn recorded_host(&self) -> RecordedHost {
-        match &self.host {
+        match &self.header.host {
             Some(name) => RecordedHost::Named(name.clone()),
             None => RecordedHost::OfFile(self.input.clone().unwrap_or_else(|| "?".to_owned())),
         }

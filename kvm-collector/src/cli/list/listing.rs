@@ -157,7 +157,7 @@ impl Listing {
             ..SelectedBy::default()
         });
         let origin = origin::of_recording(path, &recording, selected_by);
-        let mut listing = Self::new((&origin).into());
+        let mut listing = Self::new(origin.header.clone());
         for subject in subjects {
             match subject {
                 Subject::Events => listing.events = Some(selected.iter().map(event).collect()),

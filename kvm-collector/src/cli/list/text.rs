@@ -155,14 +155,10 @@ fn write_columns(rows: Vec<[String; 2]>, style: TextStyle, out: &mut impl Write)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        cli::list::listing::Event,
-        host::vm::Vm,
-        view::{ReportOrigin, SelectedBy},
-    };
+    use crate::{cli::list::listing::Event, host::vm::Vm, view::OutputHeader};
 
     fn empty_listing() -> Listing {
-        Listing::new((&ReportOrigin::new(SelectedBy::default())).into())
+        Listing::new(OutputHeader::default())
     }
 
     fn written(listing: &Listing) -> String {

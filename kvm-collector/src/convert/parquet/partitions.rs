@@ -130,7 +130,7 @@ where
                 let date = day.map(|it| date(it).split('T').next().unwrap_or_default().to_owned());
                 ("dt", date)
             }
-            PartitionKey::Host => ("host", self.origin.host.as_deref().map(escape)),
+            PartitionKey::Host => ("host", self.origin.header.host.as_deref().map(escape)),
         };
         format!("{name}={}", value.as_deref().unwrap_or(NO_VALUE))
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn folders_are_safe_names() {
         let mut origin = ReportOrigin::new(SelectedBy::default());
-        origin.host = Some("../a b/ü".to_owned());
+        origin.header.host = Some("../a b/ü".to_owned());
         let keys = vec![PartitionKey::Day, PartitionKey::Host];
         let create = |_: &Path| Ok(Vec::new());
         let mut files = ParquetPartitions::new(RowType::Exits, origin, keys, create);
@@ -200,7 +200,7 @@ mod tests {
             files.folder(PartitionKey::Day, Some(19_675)),
             "dt=2023-11-14"
         );
-        files.origin.host = None;
+        files.origin.header.host = None;
         for (key, name) in [(PartitionKey::Host, "host"), (PartitionKey::Day, "dt")] {
             let expected = format!("{name}=__HIVE_DEFAULT_PARTITION__");
             assert_eq!(files.folder(key, None), expected);

@@ -73,10 +73,10 @@ impl<W: Write + Send> Parquet<W> {
             SerializedFileWriter::new(out, Arc::new(schema), properties).map_err(io_error)?;
         let columns = row_type.columns().map(|it| ColumnBuffer::new(&it));
         let facts = [
-            ("host", origin.host.as_deref()),
-            ("boot_id", origin.boot_id.as_deref()),
-            ("kernel", origin.kernel.as_deref()),
-            ("tool_version", Some(origin.tool_version)),
+            ("host", origin.header.host.as_deref()),
+            ("boot_id", origin.header.boot_id.as_deref()),
+            ("kernel", origin.header.kernel.as_deref()),
+            ("tool_version", Some(origin.header.tool_version)),
             (
                 "vcpus_from_thread_names",
                 origin.vcpus_from_thread_names.then_some("true"),

@@ -71,7 +71,7 @@ impl<W: Write> Perfetto<W> {
         Ok(Self {
             packets: PacketWriter::new(clock, clock_pair, origin, out)?,
             names,
-            host: origin.host.clone(),
+            host: origin.header.host.clone(),
             exit_counters: HashMap::new(),
             vcpu_tracks: HashMap::new(),
             lost_track: None,

@@ -106,11 +106,14 @@ impl<W: Write> PacketWriter<W> {
         })?;
         packets.write(&TracePacket {
             system_info: Some(SystemInfo {
-                utsname: origin.kernel.as_ref().map(|release| Utsname {
+                utsname: origin.header.kernel.as_ref().map(|release| Utsname {
                     sysname: Some("Linux".into()),
                     release: Some(release.clone()),
                 }),
-                tracing_service_version: Some(format!("kvm-collector {}", origin.tool_version)),
+                tracing_service_version: Some(format!(
+                    "kvm-collector {}",
+                    origin.header.tool_version
+                )),
             }),
             ..new_packet()
         })?;

@@ -24,7 +24,7 @@ pub fn write_heading(
     let mut line = what.to_owned();
     // The host and the kernel of a report on several recordings are those of the recordings.
     let (hosts, kernels) = match origin.inputs.as_slice() {
-        [] => (vec![&origin.host], vec![&origin.kernel]),
+        [] => (vec![&origin.header.host], vec![&origin.header.kernel]),
         inputs => (
             inputs.iter().map(|it| &it.host).collect(),
             inputs.iter().map(|it| &it.kernel).collect(),
@@ -103,8 +103,8 @@ mod tests {
         let heading =
             |origin: &ReportOrigin| written(|out| write_heading("VM exits", origin, style, out));
         assert_eq!(heading(&origin), "\n  VM exits\n");
-        origin.host = Some("host1".into());
-        origin.kernel = Some("6.12.57".into());
+        origin.header.host = Some("host1".into());
+        origin.header.kernel = Some("6.12.57".into());
         origin.command = Some("sleep 1".into());
         origin.selection.vm = vec!["web-*".into(), "db-1".into()];
         origin.selection.pid = vec![7];

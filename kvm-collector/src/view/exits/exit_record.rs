@@ -144,8 +144,8 @@ impl ExitRecords {
         ExitRecord {
             time_ns: segment.from_ns,
             time: self.origin.utc_time(segment.from_ns),
-            host: self.origin.host.as_deref(),
-            boot_id: self.origin.boot_id.as_deref(),
+            host: self.origin.header.host.as_deref(),
+            boot_id: self.origin.header.boot_id.as_deref(),
             cpu: segment.cpu,
             pid: pid_of(vcpu_id.tgid),
             tid: vcpu_id.tid,

@@ -36,8 +36,8 @@ impl Serialize for EventObject<'_> {
         let mut object = serializer.serialize_map(None)?;
         object.serialize_entry("time_ns", &event.time_ns)?;
         object.serialize_entry("time", &origin.utc_time(event.time_ns))?;
-        object.serialize_entry("host", &origin.host)?;
-        object.serialize_entry("boot_id", &origin.boot_id)?;
+        object.serialize_entry("host", &origin.header.host)?;
+        object.serialize_entry("boot_id", &origin.header.boot_id)?;
         object.serialize_entry("cpu", &event.cpu)?;
         object.serialize_entry("pid", &pid_of(event.tgid))?;
         object.serialize_entry("tid", &event.tid)?;

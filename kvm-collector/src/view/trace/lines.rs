@@ -320,7 +320,10 @@ fn color_of(event: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{next_process_id, pid_of};
+    use crate::{
+        model::{next_process_id, pid_of},
+        view::OutputHeader,
+    };
 
     const EXIT: &str = include_str!("../../../tests/fixtures/formats/6.12-x86_64/kvm/kvm_exit");
 
@@ -343,7 +346,10 @@ mod tests {
             raw: &raw,
         };
         let origin = ReportOrigin {
-            host: Some("host1".into()),
+            header: OutputHeader {
+                host: Some("host1".into()),
+                ..OutputHeader::default()
+            },
             wall_offset_ns: Some(1_795_612_627_613_208_100),
             ..ReportOrigin::new(SelectedBy::default())
         };
