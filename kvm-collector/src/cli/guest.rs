@@ -14,6 +14,7 @@ use crate::format::units;
 use crate::guest::{
     Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown, help,
 };
+use crate::view::JsonLine;
 
 #[derive(Args, Clone, Debug)]
 #[command(
@@ -166,7 +167,7 @@ fn wait_for_line() -> Result<()> {
 }
 
 fn write_json(out: &mut impl Write, report: &impl Serialize) -> Result<()> {
-    serde_json::to_writer(&mut *out, report).map_err(io::Error::from)?;
+    serde_json::to_writer(&mut *out, &JsonLine::new(report)).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(out.flush()?)
 }
