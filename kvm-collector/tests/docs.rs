@@ -118,11 +118,12 @@ fn stat_report() -> StatReport {
             count,
             lost: 0,
         }],
-        vms: vec![VmCounts {
+        vms: Some(vec![VmCounts {
             tgid: 7,
             name: "web".into(),
+            is_vm: true,
             counts: vec![count],
-        }],
+        }]),
         loss: Loss::default(),
     };
     StatReport::between(0, &counts(0, 0), &counts(1_000_000_000, 5))

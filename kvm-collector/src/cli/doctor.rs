@@ -1,6 +1,6 @@
 //! `kvm-collector doctor`.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -19,8 +19,8 @@ use crate::doctor::{
     test_guest, try_command, write_text,
 };
 use crate::{
-    host::namespaces::ForeignIds, source::LiveOptions, timing::Selection, tracefs::Tracefs,
-    view::OutputHeader,
+    format::json, host::namespaces::ForeignIds, source::LiveOptions, timing::Selection,
+    tracefs::Tracefs, view::OutputHeader,
 };
 
 /// Check whether this host is supported, and show how to fix problems
@@ -107,8 +107,7 @@ pub(super) fn run(args: &DoctorArgs, global: GlobalOptions) -> Result<ExitCode> 
             header,
             diagnosis: &diagnosis,
         };
-        serde_json::to_writer_pretty(&mut *out, &output).map_err(io::Error::from)?;
-        writeln!(out)?;
+        json::write_line(&output, out)?;
     } else {
         write_text(out, &diagnosis, stdout_width())?;
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::number::parse_number;
 use super::{stop::parse_time, usage::bail_usage};
-use crate::format::units;
+use crate::format::{json, units};
 use crate::guest::{
     Guest, GuestReport, GuestThreads, Kind, Mode, Plan, VcpuReport, VcpuTimeBreakdown, help,
 };
@@ -167,8 +167,7 @@ fn wait_for_line() -> Result<()> {
 }
 
 fn write_json(out: &mut impl Write, report: &impl Serialize) -> Result<()> {
-    serde_json::to_writer(&mut *out, &JsonLine::new(report)).map_err(io::Error::from)?;
-    writeln!(out)?;
+    json::write_line(&JsonLine::new(report), out)?;
     Ok(out.flush()?)
 }
 

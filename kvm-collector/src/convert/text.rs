@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{Event, Loss, StreamItem},
-    outside_text::OutsideText,
+    outside_text::{OutsideText, write_json},
     source::PlaybackContext,
     timing::TimingError,
     tracefs::Format,
@@ -156,7 +156,7 @@ impl<W: Write> Sink for Text<W> {
             if self.is_json {
                 let defect = end.defect;
                 let line = JsonLine::new(MissingData { loss, defect });
-                serde_json::to_writer(&mut self.out, &line)?;
+                write_json(&line, &mut self.out)?;
                 self.out.write_all(b"\n")?;
             } else {
                 let defect = end.defect.map(|it| format!("; incomplete recording: {it}"));

@@ -3,12 +3,17 @@
 //!
 //! Losses are not in the table: they would be another kind of row.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
 use csv::Writer;
 
 use super::csv_text;
-use crate::view::{DiffReport, ExitsReport, RecordedHost, ReportOrigin, StatReport, TimeChange};
+use crate::view::{
+    DiffReport, ExitsReport, RecordedHost, ReportOrigin, StatEvent, StatReport, TimeChange,
+};
 
 /// The cell of a number.
 fn cell(value: Option<impl ToString>) -> String {
@@ -45,8 +50,8 @@ fn period_cells(
     ]
 }
 
-/// Writes a `stat` report: a row per event, or per VM and event if the report has VMs. Events that did not occur are omitted
-/// unless `zeros` is true. `header` is false for all but the first of several interval reports. `start_ns` is the start of the
+/// Writes a `stat` report: a row per event, or per VM and event if the report has VMs. The rows add up to all events: those of no
+/// VM are in rows without one. Events that did not occur are omitted unless `zeros` is true. `header` is false for all but the first of several interval reports. `start_ns` is the start of the
 /// interval, in ns of the clock of the events.
 ///
 /// # Errors
@@ -63,7 +68,7 @@ pub fn write_stat(
         let columns = ["vm", "vm_uuid", "pid", "event", "count", "rate_per_s"];
         csv.write_record(PERIOD_COLUMNS.iter().chain(&columns))?;
     }
-    let of_vms = report.vms.iter().flat_map(|vm| {
+    let of_vms = report.vms.iter().flatten().flat_map(|vm| {
         let events = vm.events.iter();
         events.map(move |event| {
             let id = [
@@ -71,13 +76,12 @@ pub fn write_stat(
                 cell(vm.vm_uuid),
                 vm.pid.to_string(),
             ];
-            (vm.host.as_ref().zip(vm.elapsed_ns), id, event)
+            (vm.host.as_ref().zip(vm.elapsed_ns), id, event.clone())
         })
     });
-    // The events of the VMs add up to all events, so a table has either.
-    let of_all = report.events.iter().filter(|_| report.vms.is_empty());
-    let of_all = of_all.map(|event| (None, Default::default(), event));
-    for (host, [vm, vm_uuid, pid], event) in of_vms.chain(of_all) {
+    let others = events_of_no_vm(report).into_iter();
+    let others = others.map(|event| (None, Default::default(), event));
+    for (host, [vm, vm_uuid, pid], event) in of_vms.chain(others) {
         if event.count == 0 && !zeros {
             continue;
         }
@@ -93,6 +97,25 @@ pub fn write_stat(
         csv.write_record(period.iter().chain(&cells))?;
     }
     csv.flush()
+}
+
+/// Returns each event, without the occurrences in VMs of the report.
+fn events_of_no_vm(report: &StatReport) -> Vec<StatEvent> {
+    let mut of_vms: HashMap<&str, (u64, f64)> = HashMap::new();
+    for event in report.vms.iter().flatten().flat_map(|vm| &vm.events) {
+        let (count, rate_per_s) = of_vms.entry(&event.event).or_default();
+        *count += event.count;
+        *rate_per_s += event.rate_per_s;
+    }
+    let of_no_vm = |event: &StatEvent| {
+        let (count, rate_per_s) = of_vms.get(&*event.event).copied().unwrap_or_default();
+        StatEvent {
+            event: event.event.clone(),
+            count: event.count.saturating_sub(count),
+            rate_per_s: (event.rate_per_s - rate_per_s).max(0.0),
+        }
+    };
+    report.events.iter().map(of_no_vm).collect()
 }
 
 /// Writes an `exits` report. `header` is false for all but the first of several interval reports. `start_ns` is the start of the
@@ -346,7 +369,7 @@ mod tests {
             start_ns: 0,
             elapsed_ns: 2_000_000_000,
             events: vec![event("kvm:kvm_exit", 5), event("kvm:kvm_msr", 0)],
-            vms: Vec::new(),
+            vms: None,
             loss: Loss {
                 lost: 1,
                 ..Loss::default()
@@ -373,11 +396,14 @@ mod tests {
             pid: 7,
             events: vec![event("kvm:kvm_exit", 5)],
         };
-        report.vms = vec![vm("web", VmUuid::parse(UUID)), vm("db", None)];
+        // Two of the events were in no VM.
+        report.events[0].count = 12;
+        report.events[0].rate_per_s = 6.0;
+        report.vms = Some(vec![vm("web", VmUuid::parse(UUID)), vm("db", None)]);
         assert_eq!(
             lines(&report, false, false),
             format!(
-                "{period},web,{UUID},7,kvm:kvm_exit,5,2.500\n{period},db,,7,kvm:kvm_exit,5,2.500\n"
+                "{period},web,{UUID},7,kvm:kvm_exit,5,2.500\n{period},db,,7,kvm:kvm_exit,5,2.500\n{period},,,,kvm:kvm_exit,2,1.000\n"
             )
         );
     }

@@ -4,14 +4,17 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::view::{ReportOrigin, SlowExitRow, UtcTime};
+use crate::{
+    outside_text::write_json,
+    view::{ReportOrigin, SlowExitRow, UtcTime},
+};
 
 /// Writes an object as one line of JSON.
 ///
 /// # Errors
 /// When writing fails.
 pub fn write_line(object: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, object)?;
+    write_json(object, &mut *out)?;
     out.write_all(b"\n")
 }
 

@@ -17,13 +17,15 @@ pub struct EventCount {
     pub lost: u64,
 }
 
-/// How often each event happened in one VM.
+/// How often each event happened in one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmCounts {
     /// The VMM, by its [`process_id`](super::process_id).
     pub tgid: u32,
     /// The VM's name, or a name made from its process.
     pub name: VmName,
+    /// Whether the process is known to be a VM. Its events are only in the totals as long as it is not.
+    pub is_vm: bool,
     /// Number of occurrences of each event, in the order of [`CountsSnapshot::events`].
     pub counts: Vec<u64>,
 }
@@ -36,17 +38,22 @@ pub struct CountsSnapshot {
     pub time_ns: u64,
     /// Each selected event, sorted by name.
     pub events: Vec<EventCount>,
-    /// Each VM that had an event; empty unless counts per VM are requested.
-    pub vms: Vec<VmCounts>,
+    /// Each process that had an event; `None` unless counts per VM are requested.
+    pub vms: Option<Vec<VmCounts>>,
     /// Lost events.
     pub loss: Loss,
 }
 
 impl CountsSnapshot {
-    /// Removes the counts of processes that are no VMs, by TGID. Their events stay in the totals. TGID 0 stands for merged VMs.
+    /// Marks the processes that are VMs, by TGID. TGID 0 stands for merged VMs.
+    ///
+    /// The counts of the others are kept: a process may be found to be a VM later, and its events until then are already in the
+    /// totals of an interval.
     #[must_use]
-    pub fn with_vms_only(mut self, is_vm: impl Fn(u32) -> bool) -> Self {
-        self.vms.retain(|vm| vm.tgid == 0 || is_vm(vm.tgid));
+    pub fn with_vms_marked(mut self, is_vm: impl Fn(u32) -> bool) -> Self {
+        for vm in self.vms.iter_mut().flatten() {
+            vm.is_vm = vm.tgid == 0 || is_vm(vm.tgid);
+        }
         self
     }
 
@@ -63,23 +70,27 @@ impl CountsSnapshot {
                 lost: now.lost.saturating_sub(then.lost),
             })
             .collect();
-        let before: HashMap<u32, &VmCounts> = earlier.vms.iter().map(|it| (it.tgid, it)).collect();
-        let vms = self
+        let before: HashMap<u32, &VmCounts> = earlier
             .vms
             .iter()
-            .map(|now| {
-                let then = before.get(&now.tgid);
-                let counts = now.counts.iter().enumerate().map(|(index, count)| {
-                    let then = then.and_then(|then| then.counts.get(index)).copied();
-                    count.saturating_sub(then.unwrap_or(0))
-                });
-                VmCounts {
-                    tgid: now.tgid,
-                    name: now.name.clone(),
-                    counts: counts.collect(),
-                }
-            })
+            .flatten()
+            .map(|it| (it.tgid, it))
             .collect();
+        let since = |now: &VmCounts| {
+            let then = before.get(&now.tgid);
+            let counts = now.counts.iter().enumerate().map(|(index, count)| {
+                let then = then.and_then(|then| then.counts.get(index)).copied();
+                count.saturating_sub(then.unwrap_or(0))
+            });
+            VmCounts {
+                tgid: now.tgid,
+                name: now.name.clone(),
+                is_vm: now.is_vm,
+                counts: counts.collect(),
+            }
+        };
+        let vms = self.vms.as_ref();
+        let vms = vms.map(|vms| vms.iter().map(since).collect());
         Self {
             time_ns: self.time_ns.saturating_sub(earlier.time_ns),
             events,
@@ -94,6 +105,12 @@ mod tests {
     use super::*;
 
     fn snapshot(time_ns: u64, count: u64, vms: &[(u32, u64)]) -> CountsSnapshot {
+        let vm = |&(tgid, count): &(u32, u64)| VmCounts {
+            tgid,
+            name: VmName::default(),
+            is_vm: true,
+            counts: vec![count],
+        };
         CountsSnapshot {
             time_ns,
             events: vec![EventCount {
@@ -104,14 +121,7 @@ mod tests {
                 count,
                 lost: 0,
             }],
-            vms: vms
-                .iter()
-                .map(|&(tgid, count)| VmCounts {
-                    tgid,
-                    name: VmName::default(),
-                    counts: vec![count],
-                })
-                .collect(),
+            vms: Some(vms.iter().map(vm).collect()),
             loss: Loss::default(),
         }
     }

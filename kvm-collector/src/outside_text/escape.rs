@@ -11,8 +11,9 @@ use unicode_width::UnicodeWidthChar as _;
 const MAX_COMBINING: usize = 4;
 
 /// Characters that cannot be seen or that change the order of others: `Default_Ignorable_Code_Point` and the format characters
-/// (general category `Cf`) of Unicode 16 without the marks of numbers, and the separators of lines and paragraphs.
-const HIDDEN: [RangeInclusive<u32>; 20] = [
+/// (general category `Cf`) of Unicode 16 without the marks of numbers, and the separators of lines and paragraphs. Also U+2800, a
+/// Braille character without a dot.
+const HIDDEN: [RangeInclusive<u32>; 21] = [
     0xad..=0xad,
     0x34f..=0x34f,
     0x61c..=0x61c,
@@ -22,6 +23,7 @@ const HIDDEN: [RangeInclusive<u32>; 20] = [
     0x200b..=0x200f,
     0x2028..=0x202e,
     0x2060..=0x206f,
+    0x2800..=0x2800,
     0x3164..=0x3164,
     0xfe00..=0xfe0f,
     0xfeff..=0xfeff,
@@ -43,7 +45,7 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
     })
 }
 
-fn is_hidden(c: char) -> bool {
+pub(super) fn is_hidden(c: char) -> bool {
     c.is_control() || HIDDEN.iter().any(|range| range.contains(&c.into()))
 }
 

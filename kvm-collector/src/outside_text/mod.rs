@@ -1,10 +1,12 @@
 //! Text from outside: names of VMs, threads, hosts and files, arguments, and everything that is read from a recording.
 //!
 //! Such text may contain anything: escape sequences that a terminal executes, line breaks that start a false line, characters
-//! that reverse the text after them or that nobody sees. Human-readable output shows it only as [`OutsideText`]. JSON, HTML,
-//! Parquet and Perfetto have the exact text, encoded as these formats require.
+//! that reverse the text after them or that nobody sees. Human-readable output shows it only as [`OutsideText`]. JSON
+//! has the exact text, and [`write_json`] escapes such characters in it. HTML, Parquet and Perfetto have the exact text, encoded as
+//! these formats require.
 
 mod escape;
+mod json;
 mod wrap;
 
 use std::{
@@ -14,6 +16,7 @@ use std::{
 };
 
 use escape::{for_each_piece, is_plain};
+pub use json::write_json;
 pub use wrap::wrap;
 
 /// Maximum width of a name in text. Names that start equally are distinguished by ids beside them.

@@ -125,7 +125,7 @@ pub fn recorded(
         let start_ns = context.start_ns.unwrap_or(*end_ns);
         let vm_name = |tgid| context.names.vm_name(tgid);
         let now = counter.counts(*end_ns, &vm_name, *context.loss);
-        let now = now.with_vms_only(|tgid| context.names.is_vm(tgid));
+        let now = now.with_vms_marked(|tgid| context.names.is_vm(tgid));
         for now in held.add(now) {
             report_interval(start_ns, &now, &mut report)?;
         }
@@ -138,7 +138,7 @@ pub fn recorded(
     }
     let vm_name = |tgid| summary.names.vm_name(tgid);
     let now = counter.counts(end_ns, &vm_name, summary.loss);
-    let now = now.with_vms_only(|tgid| summary.names.is_vm(tgid));
+    let now = now.with_vms_marked(|tgid| summary.names.is_vm(tgid));
     let total = StatReport::between(start_ns, &zero_counts(start_ns), &now);
     report(
         ReportPeriod::Total,

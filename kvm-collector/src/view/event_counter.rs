@@ -102,16 +102,18 @@ impl EventCounter {
         vm_name: &dyn Fn(u32) -> VmName,
         loss: Loss,
     ) -> CountsSnapshot {
-        let vms = self.vms.iter().flat_map(|it| &it.entries);
-        let vms = vms.map(|(tgid, vm)| VmCounts {
+        let counts = |(tgid, vm): (&u32, &VmEntry)| VmCounts {
             tgid: *tgid,
             name: vm_name(*tgid),
+            is_vm: true,
             counts: vm.counts.clone(),
-        });
+        };
+        let vms = self.vms.as_ref();
+        let vms = vms.map(|vms| vms.entries.iter().map(counts).collect());
         CountsSnapshot {
             time_ns,
             events: self.events.clone(),
-            vms: vms.collect(),
+            vms,
             loss: Loss {
                 lost: loss
                     .lost
@@ -205,9 +207,10 @@ mod tests {
         let name = |_: u32| VmName::default();
         let counts = counter.counts(9, &name, Loss::default());
         assert_eq!(counts.loss.lost, 0);
-        assert!(counts.vms.len() <= MAX_COUNTED_VMS + 1);
-        assert_eq!(counts.vms[0].tgid, MERGED_TGID);
-        let sum: u64 = counts.vms.iter().map(|it| it.counts[0]).sum();
+        let vms = counts.vms.unwrap();
+        assert!(vms.len() <= MAX_COUNTED_VMS + 1);
+        assert_eq!(vms[0].tgid, MERGED_TGID);
+        let sum: u64 = vms.iter().map(|it| it.counts[0]).sum();
         assert_eq!(sum, u64::from(3 * max));
         // Running VMs are not merged. Events of further VMs are in the totals and counted as lost.
         let mut counter = EventCounter::new(&formats, true);
@@ -215,9 +218,10 @@ mod tests {
             count(&mut counter, tgid);
         }
         let counts = counter.counts(9, &name, Loss::default());
-        assert_eq!((counts.vms.len(), counts.loss.lost), (MAX_COUNTED_VMS, 7));
+        let vms = |counts: &CountsSnapshot| counts.vms.as_ref().unwrap().len();
+        assert_eq!((vms(&counts), counts.loss.lost), (MAX_COUNTED_VMS, 7));
         assert_eq!(counts.events[0].count, u64::from(max + 7));
         let again = counter.counts(10, &name, Loss::default());
-        assert_eq!(again.since(&counts).vms.len(), MAX_COUNTED_VMS);
+        assert_eq!(vms(&again.since(&counts)), MAX_COUNTED_VMS);
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{RecordedHost, RecordedTimes};
 use crate::model::{
-    CountsSnapshot, EventCount, Loss, VmName, VmUuid, capacity::MAX_MERGED_VCPUS, pid_of,
+    CountsSnapshot, EventCount, Loss, VmCounts, VmName, VmUuid, capacity::MAX_MERGED_VCPUS, pid_of,
 };
 
 /// Count and rate of one event.
@@ -50,9 +50,10 @@ pub struct StatReport {
     pub elapsed_ns: u64,
     /// All selected events, including those that did not occur.
     pub events: Vec<StatEvent>,
-    /// Events per VM; empty unless requested.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub vms: Vec<StatVm>,
+    /// Events per VM; `None` unless requested. The other events are those of processes that are no VMs, and of those that are not
+    /// known to be VMs yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vms: Option<Vec<StatVm>>,
     /// Lost events.
     pub loss: Loss,
 }
@@ -73,7 +74,7 @@ impl StatReport {
             count,
             rate_per_s: rate_per_s(count, elapsed_ns),
         };
-        let vms = delta.vms.iter().map(|vm| StatVm {
+        let vm_rows = |vm: &VmCounts| StatVm {
             host: None,
             elapsed_ns: None,
             vm: vm.name.name.clone(),
@@ -86,12 +87,16 @@ impl StatReport {
                 .filter(|(_, count)| **count > 0)
                 .map(|(event, count)| row(&event.event, *count))
                 .collect(),
+        };
+        let vms = delta.vms.as_ref().map(|vms| {
+            let rows = vms.iter().filter(|it| it.is_vm).map(vm_rows);
+            rows.filter(|vm| !vm.events.is_empty()).collect()
         });
         Self {
             view: "stat",
             start_ns: earlier.time_ns.saturating_sub(measurement_start_ns),
             elapsed_ns,
-            vms: vms.filter(|vm| !vm.events.is_empty()).collect(),
+            vms,
             events: delta
                 .events
                 .iter()
@@ -120,7 +125,7 @@ impl StatReport {
         let zero = CountsSnapshot {
             time_ns: measurement_start_ns,
             events: events.collect(),
-            vms: Vec::new(),
+            vms: None,
             loss: Loss::default(),
         };
         Self::between(measurement_start_ns, &zero, total)
@@ -132,6 +137,8 @@ impl StatReport {
 pub struct MergedCounts {
     /// By host and event.
     hosts: BTreeMap<RecordedHost, BTreeMap<String, u64>>,
+    /// Whether the reports have VMs.
+    has_vms: bool,
     /// By host, VM and process id.
     vms: BTreeMap<(RecordedHost, VmName, u32), BTreeMap<String, u64>>,
     loss: Loss,
@@ -158,7 +165,8 @@ impl MergedCounts {
             }
         };
         add(self.hosts.entry(host.clone()).or_default(), &report.events);
-        for vm in &report.vms {
+        self.has_vms |= report.vms.is_some();
+        for vm in report.vms.iter().flatten() {
             let name = VmName {
                 name: vm.vm.clone(),
                 uuid: vm.vm_uuid,
@@ -212,7 +220,7 @@ impl MergedCounts {
             view: "stat",
             start_ns: 0,
             elapsed_ns: times.of_all_hosts(),
-            vms: vms.collect(),
+            vms: self.has_vms.then(|| vms.collect()),
             events: events.collect(),
             loss: self.loss,
         }
@@ -225,5 +233,53 @@ fn rate_per_s(count: u64, elapsed_ns: u64) -> f64 {
         0.0
     } else {
         count as f64 * 1e9 / elapsed_ns as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracefs::EventName;
+
+    fn snapshot(time_ns: u64, count: u64, is_vm: bool) -> CountsSnapshot {
+        CountsSnapshot {
+            time_ns,
+            events: vec![EventCount {
+                event: EventName {
+                    system: "kvm".into(),
+                    name: "kvm_pio".into(),
+                },
+                count,
+                lost: 0,
+            }],
+            vms: Some(vec![VmCounts {
+                tgid: 7,
+                name: "web".into(),
+                is_vm,
+                counts: vec![count],
+            }]),
+            loss: Loss::default(),
+        }
+    }
+
+    #[test]
+    fn events_of_a_process_that_becomes_a_vm_are_counted_once() {
+        let counts = |report: &StatReport| {
+            let of_vms = report.vms.iter().flatten().map(|vm| vm.events[0].count);
+            (report.events[0].count, of_vms.collect::<Vec<_>>())
+        };
+        let start = snapshot(0, 0, false);
+        let (unknown, known) = (snapshot(10, 5, false), snapshot(20, 30, true));
+        let first = StatReport::between(0, &start, &unknown);
+        assert_eq!(counts(&first), (5, vec![]));
+        assert!(first.vms.is_some());
+        assert_eq!(
+            counts(&StatReport::between(0, &unknown, &known)),
+            (25, vec![25])
+        );
+        assert_eq!(
+            counts(&StatReport::between(0, &start, &known)),
+            (30, vec![30])
+        );
     }
 }

@@ -212,7 +212,7 @@ impl PageData {
         let vm_name = |tgid| summary.names.vm_name(tgid);
         let (start_ns, end_ns) = summary.period_ns.unwrap_or_default();
         let total = self.counter.counts(end_ns, &vm_name, summary.loss);
-        let total = total.with_vms_only(|tgid| summary.names.is_vm(tgid));
+        let total = total.with_vms_marked(|tgid| summary.names.is_vm(tgid));
         let stat = StatReport::since_start(start_ns, &total);
         if let Ok(replay) = &mut self.exits {
             // The last event may not be selected, so the replay may be at an earlier time.

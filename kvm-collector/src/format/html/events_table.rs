@@ -26,6 +26,7 @@ pub(super) fn section(report: &StatReport, out: &mut impl Write) -> io::Result<(
     let mut rows: Vec<_> = report
         .vms
         .iter()
+        .flatten()
         .flat_map(|vm| vm.events.iter().map(move |event| (vm, event)))
         .collect();
     rows.sort_by_key(|(_, event)| std::cmp::Reverse(event.count));

@@ -22,14 +22,14 @@ fn stat() -> StatReport {
         start_ns: 0,
         elapsed_ns: 2_000_000_000,
         events: vec![event()],
-        vms: vec![StatVm {
+        vms: Some(vec![StatVm {
             host: None,
             elapsed_ns: None,
             vm: HOSTILE.into(),
             vm_uuid: None,
             pid: 7,
             events: vec![event()],
-        }],
+        }]),
         loss: Loss::default(),
     }
 }

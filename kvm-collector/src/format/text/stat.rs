@@ -36,7 +36,7 @@ pub fn write_stat(report: &StatReport, style: TextStyle, out: &mut impl Write) -
         );
         write_sentence(&text, style, out)?;
     }
-    for vm in &report.vms {
+    for vm in report.vms.iter().flatten() {
         let host = vm
             .host
             .as_ref()

@@ -18,7 +18,7 @@ impl Live {
         CountsSnapshot {
             time_ns: self.start_ns,
             events: self.event_counts_from_slots(&slots),
-            vms: Vec::new(),
+            vms: None,
             loss: Loss::default(),
         }
     }
@@ -67,12 +67,12 @@ impl Live {
         let counts = CountsSnapshot {
             time_ns,
             events,
-            vms: if self.options.per_vm { vms } else { Vec::new() },
+            vms: self.options.per_vm.then_some(vms),
             loss,
         };
-        let evidence = self.vm_evidence(&counts.vms);
+        let evidence = self.vm_evidence(counts.vms.as_deref().unwrap_or_default());
         let names = self.processes.names();
-        Ok(counts.with_vms_only(|tgid| evidence.is_vm(tgid, names.is_kernel_thread(tgid))))
+        Ok(counts.with_vms_marked(|tgid| evidence.is_vm(tgid, names.is_kernel_thread(tgid))))
     }
 
     /// Returns what the counts tell about which processes are VMs.
@@ -110,6 +110,7 @@ impl Live {
         let counts = |(tgid, counts)| VmCounts {
             tgid,
             name: names.display_name(tgid),
+            is_vm: true,
             counts,
         };
         let unattributed = unknown.iter().flat_map(|(_, counts)| counts).sum();

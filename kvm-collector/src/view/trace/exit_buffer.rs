@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     model::Event,
-    outside_text::{OutsideText, escape_end},
+    outside_text::{OutsideText, escape_end, write_json},
     tracefs::Format,
     view::{ExitRecord, JsonLine},
 };
@@ -70,8 +70,7 @@ impl ExitBuffer {
         if !self.text.is_empty() {
             self.text.push(b',');
         }
-        serde_json::to_writer(&mut self.text, &object)?;
-        Ok(())
+        write_json(&object, &mut self.text)
     }
 
     /// Writes the exit as one JSON object.
@@ -80,10 +79,11 @@ impl ExitBuffer {
         record: &ExitRecord<'_>,
         out: &mut impl Write,
     ) -> io::Result<()> {
-        let object = serde_json::to_string(&JsonLine::new(record))?;
+        let mut object = Vec::new();
+        write_json(&JsonLine::new(record), &mut object)?;
         // The text already is JSON: the events, separated by commas.
-        let open = object.strip_suffix('}').unwrap_or(&object);
-        out.write_all(open.as_bytes())?;
+        let open = object.strip_suffix(b"}").unwrap_or(&object);
+        out.write_all(open)?;
         write!(out, ",\"left_out\":{},\"inside\":[", self.omitted)?;
         out.write_all(&self.text)?;
         out.write_all(b"]}\n")

@@ -6,6 +6,7 @@ use serde::{Serialize, ser::SerializeMap as _};
 
 use crate::{
     model::{Event, pid_of},
+    outside_text::write_json,
     tracefs::{Field, FieldKind, Format},
     view::{ReportOrigin, vm_cache::NamedVm},
 };
@@ -64,8 +65,7 @@ pub fn write_fields_json(
     name: &RefCell<Vec<u8>>,
     out: &mut Vec<u8>,
 ) -> io::Result<()> {
-    let mut json = serde_json::Serializer::new(out);
-    Ok(Fields { raw, format, name }.serialize(&mut json)?)
+    write_json(&Fields { raw, format, name }, out)
 }
 
 /// Serializes the fields of an event as a JSON object: numbers as numbers, text as strings, and other

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{ItemNames, columns, fields_json::EventObject};
 use crate::{
     model::{Event, EventCount, VmName},
-    outside_text::{OutsideText, escape_end},
+    outside_text::{OutsideText, escape_end, write_json},
     tracefs::{EventName, Format},
     view::{JsonLine, ReportOrigin, SelectedBy, VmCache},
 };
@@ -165,7 +165,7 @@ impl TraceLines {
                     comm,
                     name: &self.name,
                 };
-                serde_json::to_writer(&mut *line, &JsonLine::new(object))?;
+                write_json(&JsonLine::new(object), &mut *line)?;
             }
             TraceFormat::Kernel => {
                 self.append_prefix(event, &format.name, comm, line)?;
@@ -290,7 +290,7 @@ fn write_loss_line(
             event,
             time_ns,
         };
-        serde_json::to_writer(&mut *out, &JsonLine::new(object))?;
+        write_json(&JsonLine::new(object), &mut *out)?;
         return out.write_all(b"\n");
     }
     let event = event.map_or_else(|| "events".to_owned(), ToString::to_string);
