@@ -60,6 +60,12 @@ impl Default for Loss {
 }
 
 impl Loss {
+    /// Returns the number of VM exits that are counted, but have no duration.
+    #[must_use]
+    pub fn untimed_exits(&self) -> u64 {
+        self.unmatched.saturating_add(self.moved)
+    }
+
     /// Returns every kind of loss, in the order in which reports show them.
     #[must_use]
     pub fn entries(&self) -> [LossEntry; 9] {

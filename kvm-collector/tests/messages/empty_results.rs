@@ -2,7 +2,10 @@
 
 use crate::{
     check,
-    sample::{write_empty_recording, write_mixed_recording, write_recording_without_exits},
+    sample::{
+        write_empty_recording, write_mixed_recording, write_recording_without_exits,
+        write_untimed_exits,
+    },
     temporary_folder::TemporaryFolder,
 };
 
@@ -56,6 +59,30 @@ fn exits_that_an_option_left_out_are_counted() {
     ];
     for (args, texts) in cases {
         check_recording(write_mixed_recording, args, texts);
+    }
+}
+
+/// The summary names exits without a time, so the recording is not said to have none.
+#[test]
+fn exits_without_a_time_are_not_denied() {
+    let folder = TemporaryFolder::new();
+    let file = folder.file("kvm.data");
+    write_untimed_exits(&file);
+    for args in [
+        &["trace", "--per-exit", "-i"][..],
+        &["convert", "--to", "json", "-o", "-", "-i"],
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_kvm-collector"))
+            .args(args)
+            .arg(&file)
+            .output()
+            .expect("the collector runs");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(
+            stderr.contains("1 exit without a following entry"),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("no VM exits"), "{stderr}");
     }
 }
 

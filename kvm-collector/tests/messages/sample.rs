@@ -60,6 +60,12 @@ pub(crate) fn write_recording_without_exits(path: &Path) {
     write_events(path, &EVENTS, "", vec![access; 3]);
 }
 
+/// Writes a recording of two exits of which no entry follows the first one.
+pub(crate) fn write_untimed_exits(path: &Path) {
+    let exit = (1, vec![("vcpu_id", 0), ("isa", 2), ("exit_reason", 0x78)]);
+    write_events(path, &EVENTS[..2], "", vec![exit; 2]);
+}
+
 /// Writes events, each with the index in `names` and its fields.
 fn write_events(
     path: &Path,

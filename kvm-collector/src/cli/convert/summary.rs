@@ -27,6 +27,10 @@ pub(super) fn warn_if_empty(args: &ConvertArgs, converted: &Converted) {
     if exits.unwrap_or(converted.summary.events) > 0 {
         return;
     }
+    // The summary already names exits without a time.
+    if exits.is_some() && converted.loss.untimed_exits() > 0 {
+        return;
+    }
     let request = Request {
         requested: match exits {
             Some(_) => Requested::Exits,

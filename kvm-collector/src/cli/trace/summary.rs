@@ -48,7 +48,8 @@ pub(super) fn warn_if_empty(
     summary: &TraceSummary,
     recording: Option<RecordingSelection<'_>>,
 ) {
-    if summary.printed > 0 {
+    // The summary already names exits without a time.
+    if summary.printed > 0 || (args.prints_whole_exits() && summary.loss.untimed_exits() > 0) {
         return;
     }
     let shorter = summary.shorter;
