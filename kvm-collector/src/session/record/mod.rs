@@ -118,9 +118,11 @@ impl RecordSession {
         let counts = reader.finish().await?;
         let mut writer = join_writer(writing)?;
         writer.record_losses(&counts.events, clock::monotonic_ns());
-        let missed = counts.loss.missed.unwrap_or(0);
-        if missed > 0 {
-            writer.recorder.record_loss(None, missed, counts.time_ns);
+        // Events without a record, of which it is not known which ones they were.
+        let unknown =
+            counts.loss.missed.unwrap_or(0) + counts.loss.unattributed + writer.unattributed;
+        if unknown > 0 {
+            writer.recorder.record_loss(None, unknown, counts.time_ns);
         }
         progress.erase();
         let files = writer.recorder.progress().files;
@@ -132,12 +134,7 @@ impl RecordSession {
             // A dump that was not due before.
             writer.dumps.report(&writer.vm_names, recorded.last_dump_ns);
         }
-        let lost = counts.loss.lost
-            + missed
-            + recorded.omitted_events
-            + writer.unwritten
-            + counts.loss.unattributed
-            + writer.unattributed;
+        let lost = counts.loss.lost + unknown + recorded.omitted_events + writer.unwritten;
         if let Some(overhead) = overhead {
             overhead.print(&live)?;
         }

@@ -47,6 +47,26 @@ pub(super) fn stat_equals_live() -> Result<(), Failed> {
     )
 }
 
+/// `record` leaves out events if it is not known whether they are selected. Reports of the recording say how many. Where exits do not
+/// fire, the vCPU of no event is known.
+pub(super) fn left_out_events() -> Result<(), Failed> {
+    let folder = TempDir::new("left-out")?;
+    let file = folder.file("kvm.data");
+    let guest = Guest::prepare(&["-k", "io", "-n", "50"])?;
+    let pid = guest.pid.clone();
+    let options = ["record", "-e", "kvm_pio", "-p", &pid, "--vcpu", "0"];
+    let record = RunningCollector::start(&[&options[..], &["-o", &file]].concat())?;
+    guest.run()?;
+    let ended = record.end()?.expect_code(0)?;
+    let stat = run_collector(&["stat", "-i", &file, "--json"])?.expect_code(0)?;
+    let stat = stat.report()?;
+    let lost = get_number(&stat["loss"], "lost")?;
+    ended.expect_message(&[&format!(" {lost} lost")])?;
+    // Two further accesses are those of the guest's start and end.
+    let recorded = get_number(&stat["events"][0], "count")?;
+    ensure_equal("recorded and lost", recorded + lost, 52)
+}
+
 /// `trace` prints the events of a guest live and from a recording of the same run.
 pub(super) fn trace_equals_live() -> Result<(), Failed> {
     let folder = TempDir::new("trace")?;

@@ -10,7 +10,7 @@ use libtest_mimic::{Failed, Trial};
 
 use self::{
     failures::{full_disk, killed, perf_script_after_kill},
-    live_equals_recorded::{stat_equals_live, trace_equals_live},
+    live_equals_recorded::{left_out_events, stat_equals_live, trace_equals_live},
     perf_compatibility::{perf_kvm_stat, perf_recordings, perf_script},
     several_files::{flight_recorder_signal, flight_recorder_trigger, rotation},
 };
@@ -40,6 +40,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             "stat_of_a_recording_equals_live_stat",
             REQUIREMENTS,
             stat_equals_live,
+        ),
+        test(
+            "a_recording_counts_events_that_were_left_out",
+            REQUIREMENTS,
+            left_out_events,
         ),
         test(
             "a_recording_can_be_read_after_record_was_killed",
