@@ -36,7 +36,7 @@ pub(crate) enum Requirement {
         expect(dead_code, reason = "its test is for x86")
     )]
     Qemu,
-    /// Many CPUs could be added to the machine. The VM with SVM and Linux 6.1 claims that.
+    /// Many CPUs could be added to the machine. The VM with Linux 5.10 claims that.
     SpareCpus,
     /// The test runs in the disposable VM of `cargo xtask test`, where it may unload modules and break things.
     Vm,

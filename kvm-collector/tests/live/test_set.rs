@@ -24,6 +24,7 @@ const CORE: &[&str] = &[
     "trace_text_equals_ftrace",
     "top_once",
     "doctor_tries_each_command",
+    "cpus_that_are_not_present_have_no_rings",
 ];
 
 /// A VM of QEMU that runs Linux.

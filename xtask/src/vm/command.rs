@@ -23,8 +23,8 @@ pub(crate) struct VmArgs {
     /// Number of CPUs [default: 2; 1 with vmx]
     #[arg(long)]
     smp: Option<u32>,
-    /// Number of CPUs for which the kernel keeps tables, as if more than --smp could be added; only with --kernel 6.1 and
-    /// svm [default: that of --smp]
+    /// Number of CPUs for which the kernel keeps tables, as if more than --smp could be added; only with --kernel 5.10
+    /// or 6.1, and svm [default: that of --smp]
     #[arg(long)]
     possible_cpus: Option<u32>,
     /// Memory in MiB [default: 1024; 512 with vmx]

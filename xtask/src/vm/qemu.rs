@@ -98,8 +98,8 @@ pub(super) fn shell(vm: &Vm, kernel: &Path, initramfs: &[u8]) -> Result<u8> {
     read_exit_code(files)
 }
 
-/// Returns the kernel's parameter for its number of possible CPUs. Linux 6.1 for x86 takes it for true (`prefill_possible_map`,
-/// arch/x86/kernel/smpboot.c). Since 6.9, Linux only counts CPUs that ACPI says could be added.
+/// Returns the kernel's parameter for its number of possible CPUs. Linux for x86 takes it for true before 6.9 (`prefill_possible_map`,
+/// arch/x86/kernel/smpboot.c). Later versions only count CPUs that ACPI says could be added.
 fn possible_cpus(vm: &Vm) -> String {
     match vm.possible_cpus {
         possible if possible > vm.cpus => format!(" possible_cpus={possible}"),
