@@ -113,8 +113,8 @@ fn on_exit<const REASONS_ONLY: bool>(ctx: &TracePointContext) -> Option<()> {
             }
         }
     }
-    // A thread whose vCPU is not selected has an entry too, so that its events without a vCPU are known
-    // not to be selected.
+    // A thread that runs another vCPU than the selected ones has an entry too, so that its events without a
+    // vCPU are known not to be selected.
     let found = vcpu_threads::find_or_insert(task, vcpu);
     if is_skipped {
         return None;

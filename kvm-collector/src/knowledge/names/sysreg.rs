@@ -1,45 +1,33 @@
 //! Names of system registers of arm64.
 //!
 //! Source: arch/arm64/include/asm/sysreg.h, Linux 6.1 and 6.12, without `SYS_`. Which of them KVM traps:
-//! arch/arm64/kvm/sys_regs.c, `sys_reg_descs` and `sys_insn_descs`. Registers whose numbers that header does not have, because a
-//! script of the kernel's build makes them, have no name here.
+//! arch/arm64/kvm/sys_regs.c, `sys_reg_descs` and `sys_insn_descs`. Registers that are not in that header, because a script of
+//! the kernel's build makes their numbers, have no name here.
 
 use std::fmt;
 
 use super::table::{NumberRange, find_name, single};
 
-/// A system register, or an instruction that is encoded like one, by the numbers of its encoding.
+/// A system register, or an instruction that is encoded like one, by the numbers of its encoding: op0, op1, CRn, CRm, op2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SystemRegister {
-    op0: u64,
-    op1: u64,
-    crn: u64,
-    crm: u64,
-    op2: u64,
-}
+pub(crate) struct SystemRegister([u64; 5]);
 
 impl SystemRegister {
     /// Returns the register of a trapped access, by its syndrome (`ESR_ELx_SYS64_ISS`, arch/arm64/include/asm/esr.h).
     pub(crate) fn from_syndrome(syndrome: u64) -> Self {
         let bits = |first: u32, count: u32| syndrome >> first & ((1 << count) - 1);
-        Self {
-            op0: bits(20, 2),
-            op1: bits(14, 3),
-            crn: bits(10, 4),
-            crm: bits(1, 4),
-            op2: bits(17, 3),
-        }
+        Self([
+            bits(20, 2),
+            bits(14, 3),
+            bits(10, 4),
+            bits(1, 4),
+            bits(17, 3),
+        ])
     }
 
     /// Returns the name of the register.
     pub(crate) fn name(self) -> Option<String> {
-        let Self {
-            op0,
-            op1,
-            crn,
-            crm,
-            op2,
-        } = self;
+        let Self([op0, op1, crn, crm, op2]) = self;
         find_name(REGISTERS, number(op0, op1, crn, crm, op2))
     }
 }
@@ -47,13 +35,7 @@ impl SystemRegister {
 /// Shows the name that assemblers know for each register, such as `S3_0_C12_C11_5` for ICC_SGI1R_EL1.
 impl fmt::Display for SystemRegister {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            op0,
-            op1,
-            crn,
-            crm,
-            op2,
-        } = self;
+        let Self([op0, op1, crn, crm, op2]) = self;
         write!(f, "S{op0}_{op1}_C{crn}_C{crm}_{op2}")
     }
 }
