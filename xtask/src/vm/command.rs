@@ -112,7 +112,7 @@ fn configure(args: &VmArgs) -> Vm {
     }
     Vm {
         cpus: args.smp.unwrap_or(default.cpus),
-        possible_cpus: args.possible_cpus.unwrap_or(default.possible_cpus),
+        possible_cpus: args.possible_cpus,
         memory_mib: args.memory.unwrap_or(default.memory_mib),
         files: args.with.clone(),
         packages: args.with_package.clone(),

@@ -12,8 +12,8 @@ pub(crate) struct Vm {
     pub(crate) machine: Machine,
     pub(crate) kernel: Series,
     pub(crate) cpus: u32,
-    /// Number of CPUs that the kernel can have; more than `cpus` could be added.
-    pub(crate) possible_cpus: u32,
+    /// Number of CPUs for which the kernel keeps tables, if it is not `cpus`.
+    pub(crate) possible_cpus: Option<u32>,
     pub(crate) memory_mib: u32,
     /// Files of the host to copy into the VM.
     pub(crate) files: Vec<GuestFile>,
@@ -62,7 +62,7 @@ impl Vm {
             machine,
             kernel,
             cpus: machine.default_cpus(),
-            possible_cpus: machine.default_cpus(),
+            possible_cpus: None,
             memory_mib: machine.default_memory_mib(),
             files: Vec::new(),
             packages: Vec::new(),
