@@ -47,10 +47,19 @@ pub(super) fn key_name(row: &ExitRow) -> Option<String> {
 
 /// Returns the name of a row: its host, VM, vCPU, exit reason and key, as far as it has them.
 pub(super) fn row_name(row: &ExitRow, style: NameStyle) -> String {
+    let vcpu = vcpu_name(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));
+    row_name_with(row, vcpu, style)
+}
+
+/// Returns the name of a row without its vCPU.
+pub(super) fn row_name_of_all_vcpus(row: &ExitRow, style: NameStyle) -> String {
+    row_name_with(row, None, style)
+}
+
+fn row_name_with(row: &ExitRow, vcpu: Option<String>, style: NameStyle) -> String {
     let host = row.host.as_ref().map(|it| style(it.label()).into_owned());
     let vm = row.vm.as_deref();
     let vm = vm.map(|vm| vm_name(vm, row.pid.unwrap_or(0), style));
-    let vcpu = vcpu_name(row.vcpu, row.tid).map(|vcpu| format!("vCPU {vcpu}"));
     let names: Vec<_> = [host, vm, vcpu, row.reason.clone(), key_name(row)]
         .into_iter()
         .flatten()

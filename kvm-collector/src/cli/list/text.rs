@@ -60,7 +60,7 @@ pub(super) fn write(listing: &Listing, style: TextStyle, out: &mut impl Write) -
         }
     }
     if let Some(vms) = &listing.recorded_vms {
-        let none = "no VM has selected events in this recording: `kvm-collector stat -i FILE` counts all of its events";
+        let none = "no VM has selected events in this recording: `kvm-collector stat` with the same -i counts all of its events";
         heading(out, &vms_heading(vms.len(), none))?;
         for vm in vms {
             let name = OutsideText::new(&vm.vm).as_name();
@@ -218,7 +218,7 @@ mod tests {
         };
         let none = written(&recording);
         assert!(
-            none.contains("in this recording: `kvm-collector stat -i FILE`"),
+            none.contains("in this recording: `kvm-collector stat` with the same -i"),
             "{none}"
         );
     }

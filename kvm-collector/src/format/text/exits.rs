@@ -254,11 +254,11 @@ mod tests {
         assert_eq!(
             lines[10],
             format!(
-                "      512 ns .. 564 ns                 60  {}",
+                "      512 ns .. 564 ns     60  {}",
                 "#".repeat(50)
             )
         );
-        assert_eq!(lines[12], "    1.024 us .. 1.127 us                1  #");
+        assert_eq!(lines[12], "    1.024 us .. 1.127 us    1  #");
         assert!(
             text.contains(
                 "  web (pid 7)  0     1,234  50.00%   0.25%  0.00%   0.00%     3.000 us\n"
@@ -266,7 +266,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("  advice (explained in docs/advice.md), with the exits/s and the time share of a vCPU\n  halt: web (pid 7), vCPU 0, hlt (2,345/s, 4.10%); web (pid 7), vCPU 0, UNKNOWN(0x99) (2,345/s, 4.10%)\n      wait\n"),
+            text.contains("  advice (explained in docs/advice.md), with the mean exits/s and time share of the VM's vCPUs\n  halt: web (pid 7), hlt on vCPU 0 (2,345/s, 4.10%); web (pid 7), UNKNOWN(0x99) on vCPU 0 (2,345/s, 4.10%)\n      wait\n"),
             "{text}"
         );
         assert_eq!(
@@ -343,7 +343,7 @@ mod tests {
             "1,234 events of kind pio in 2.000 s; 5.000 ms of the time of their exits: cost",
             "2 events without a duration",
             "1 event of exits in progress at the end",
-            "with the events/s",
+            "with the mean events/s",
             "vCPU  events  ",
             "hlt: time of the exit that is charged to an event",
         ] {

@@ -22,8 +22,8 @@ const MAX_BAR: usize = 50;
 /// Length of the longest bar in a very narrow output.
 const MIN_BAR: usize = 5;
 
-/// Width of a line before the bar.
-const LABEL_WIDTH: usize = 44;
+/// Width of a line before the bar, without the count: indent, bounds, and the spaces before and after the count.
+const LABEL_WIDTH: usize = INDENT.len() + 10 + 4 + 10 + 1 + 2;
 
 /// Writes the histogram of a row with at most [`MAX_LINES`] lines, or one per power of two. JSON has all buckets.
 pub(super) fn write_histogram(
@@ -40,8 +40,10 @@ pub(super) fn write_histogram(
     write_title(&format!("{}: {what}", row_name(row, as_text)), style, out)?;
     let buckets = merge(row.histogram.as_deref().unwrap_or_default());
     let largest = buckets.iter().map(|it| it.count).max().unwrap_or(0).max(1);
+    let count_width = count(largest).len();
     let max_bar = style.max_width.unwrap_or(usize::MAX);
-    let max_bar = max_bar.saturating_sub(LABEL_WIDTH).clamp(MIN_BAR, MAX_BAR);
+    let max_bar = max_bar.saturating_sub(LABEL_WIDTH + count_width);
+    let max_bar = max_bar.clamp(MIN_BAR, MAX_BAR);
     for Bucket {
         from_ns,
         to_ns,
@@ -57,7 +59,7 @@ pub(super) fn write_histogram(
             duration(to_ns)
         };
         let line = format!(
-            "{INDENT}{:>10} .. {to:<10} {:>14}  {bar}",
+            "{INDENT}{:>10} .. {to:<10} {:>count_width$}  {bar}",
             duration(from_ns),
             count(exit_count)
         );

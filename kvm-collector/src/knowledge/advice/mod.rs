@@ -23,7 +23,7 @@ pub(crate) fn find(subject: Subject<'_>, time: TimeBreakdown, isa: Isa) -> Vec<A
 
 fn find_topics(subject: Subject<'_>, time: TimeBreakdown, isa: Isa) -> Vec<Topic> {
     // The scheduler is the problem then, not the exit.
-    if time.is_mostly_preempted() {
+    if time.is_mostly_preempted {
         return vec![topics::PREEMPTED];
     }
     let mut found = Vec::new();
@@ -90,7 +90,7 @@ mod tests {
         exits: 10,
         vmm_ns: 2_000,
         halted_ns: 0,
-        preempted_ns: 1_000,
+        is_mostly_preempted: false,
         busy_ns: 10_000,
         vcpu_ns: 100_000,
         is_halt: false,
@@ -100,7 +100,7 @@ mod tests {
         ..KERNEL
     };
     const PREEMPTED: TimeBreakdown = TimeBreakdown {
-        preempted_ns: 8_000,
+        is_mostly_preempted: true,
         ..KERNEL
     };
     /// All exits go to the VMM, but most of the time is in the kernel.

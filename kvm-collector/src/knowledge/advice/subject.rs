@@ -49,8 +49,8 @@ pub(crate) struct TimeBreakdown {
     pub(crate) vmm_ns: u64,
     /// In KVM, while the vCPU was halted.
     pub(crate) halted_ns: u64,
-    /// The vCPU thread was ready to run but did not.
-    pub(crate) preempted_ns: u64,
+    /// For more than half of the busy time, the vCPU thread was ready to run but did not.
+    pub(crate) is_mostly_preempted: bool,
     /// All time except idle time.
     pub(crate) busy_ns: u64,
     /// Time of the vCPUs, in the guest and outside of it. 0 if it is not known.
@@ -103,11 +103,6 @@ impl TimeBreakdown {
     /// Returns true if the VMM waits for the next interrupt when the guest halts, and not KVM.
     pub(crate) fn halts_in_vmm(&self) -> bool {
         self.goes_to_vmm() && self.vmm_ns > self.halted_ns
-    }
-
-    /// Returns true if the thread waited for a CPU for more than half of the busy time.
-    pub(crate) fn is_mostly_preempted(&self) -> bool {
-        self.preempted_ns > self.busy_ns / 2
     }
 
     /// Returns true if more than half of the busy time was in the VMM, and the guest was not halted there.

@@ -15,7 +15,8 @@ use crate::knowledge::advice::{self, Advice, Cause, Isa, Subject, TimeBreakdown}
 /// Finds the advice on rows.
 ///
 /// Advice is the same for all vCPUs of a VM, because what an exit does depends on the VM's devices. It is therefore
-/// based on the exits of all vCPUs, so that it does not vary with the numbers of each.
+/// based on the exits of all vCPUs, so that it does not vary with the numbers of each. Only whether a thread had to wait
+/// for a CPU depends on the vCPU: on where it runs.
 #[derive(Debug, Default)]
 pub(super) struct AdviceFinder {
     /// Exits by VM and reason, of all vCPUs.
@@ -37,7 +38,7 @@ impl AdviceFinder {
     /// Returns the advice on a group, and what it is based on.
     pub(super) fn find(
         &self,
-        key: &GroupKey,
+        (key, own): (&GroupKey, &GroupStats),
         names: &KeyNames<'_>,
         vcpu_time: &VcpuTime,
     ) -> (Vec<Advice>, Option<Evidence>) {
@@ -46,9 +47,16 @@ impl AdviceFinder {
         let Some((group, event_key)) = group.zip(key.key) else {
             return (Vec::new(), None);
         };
-        let idle_ns = group.idle_ns;
-        let is_halt = names.is_halt(event_key);
-        let time = time_breakdown(group, idle_ns, is_halt, vcpu_time.of(&vm_key));
+        let totals = &group.totals;
+        let time = TimeBreakdown {
+            exits: totals.timed_count(),
+            vmm_ns: totals.vmm_ns,
+            halted_ns: totals.halted_ns,
+            is_mostly_preempted: own.totals.preempted_ns > busy_ns(own) / 2,
+            busy_ns: busy_ns(group),
+            vcpu_ns: vcpu_time.of(&vm_key),
+            is_halt: names.is_halt(event_key),
+        };
         let advice = find_with(group, event_key, names, time);
         let evidence =
             Evidence::new(time.exits, time.busy_ns, time.vcpu_ns).filter(|_| !advice.is_empty());
@@ -106,17 +114,8 @@ fn isa(event_key: Key, names: &KeyNames<'_>) -> Isa {
     }
 }
 
-fn time_breakdown(group: &GroupStats, idle_ns: u64, is_halt: bool, vcpu_ns: u64) -> TimeBreakdown {
-    let totals = &group.totals;
-    TimeBreakdown {
-        exits: totals.timed_count(),
-        vmm_ns: totals.vmm_ns,
-        halted_ns: totals.halted_ns,
-        preempted_ns: totals.preempted_ns,
-        busy_ns: totals.total_ns.saturating_sub(idle_ns),
-        vcpu_ns,
-        is_halt,
-    }
+fn busy_ns(group: &GroupStats) -> u64 {
+    group.totals.total_ns.saturating_sub(group.idle_ns)
 }
 
 #[cfg(test)]
@@ -177,14 +176,37 @@ mod tests {
         finder.add(&key(1, NPF), &group(100, 60_000_000, 0));
         finder.add(&key(0, HLT), &group(100, 40_000_000, 0));
         finder.add(&key(1, HLT), &group(100, 90_000_000, 0));
+        let own = GroupStats::default();
         let topics = |vcpu, code| {
-            let (found, _) = finder.find(&key(vcpu, code), &names, &VcpuTime::default());
+            let (found, _) = finder.find((&key(vcpu, code), &own), &names, &VcpuTime::default());
             found.iter().map(|it| it.topic).collect::<Vec<_>>()
         };
         for vcpu in 0..2 {
             assert_eq!(topics(vcpu, NPF), ["mmio-in-vmm"]);
             assert_eq!(topics(vcpu, HLT), ["halt-in-vmm"]);
         }
+    }
+
+    #[test]
+    fn only_vcpus_that_waited_for_a_cpu_were_preempted() {
+        const NPF: u64 = 0x400;
+        let exit = Format::parse("kvm", EXIT).unwrap();
+        let names = KeyNames {
+            reasons: ReasonNames::new(Some(&exit)),
+            counted_event: None,
+            cause_events: Vec::new(),
+        };
+        let (mut preempted, running) = (group(100, 47_000_000, 0), group(100, 47_000_000, 0));
+        preempted.totals.preempted_ns = 90_000_000;
+        let mut finder = AdviceFinder::default();
+        finder.add(&key(0, NPF), &preempted);
+        finder.add(&key(1, NPF), &running);
+        let topics = |vcpu, own: &GroupStats| {
+            let (found, _) = finder.find((&key(vcpu, NPF), own), &names, &VcpuTime::default());
+            found.iter().map(|it| it.topic).collect::<Vec<_>>()
+        };
+        assert_eq!(topics(0, &preempted), ["preempted"]);
+        assert_eq!(topics(1, &running), ["mmio-in-vmm"]);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl ExitsReport {
                     hot_rows.is_hot(key, cost, elapsed_of(key), vcpu_time.of(key))
                 };
                 if options.advice && is_hot() {
-                    (row.advice, row.evidence) = advice.find(key, names, &vcpu_time);
+                    (row.advice, row.evidence) = advice.find((key, group), names, &vcpu_time);
                 }
                 row
             })

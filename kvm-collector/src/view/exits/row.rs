@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Exits of one group.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ExitRow {
     /// The host; only if grouped by host.
     #[serde(skip_serializing_if = "Option::is_none")]
