@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::{ArgAction, Args, ValueEnum};
 
 /// Exit code if data is incomplete and `--strict` was given.
 pub(super) const EXIT_INCOMPLETE: u8 = 3;
@@ -18,7 +18,29 @@ pub(super) enum Color {
     Never,
 }
 
-/// Options of every subcommand.
+/// Options of every subcommand, as they are given.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct GlobalArgs {
+    /// Print more on stderr; -vv adds log messages from the eBPF programs
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+
+    /// Print only errors on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+
+    /// Choose when to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: Color,
+
+    /// Keep all privileges, for debugging
+    ///
+    /// Otherwise the process drops the capabilities that it does not need any more, and restricts its files and system calls.
+    #[arg(long, global = true)]
+    pub(super) no_sandbox: bool,
+}
+
+/// What the options of every subcommand mean for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GlobalOptions {
     pub(super) color: Color,

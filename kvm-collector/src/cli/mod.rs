@@ -40,7 +40,7 @@ mod warnings;
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::{
     bounds::bound_message,
@@ -49,7 +49,7 @@ use crate::{
     probe::ProbeError,
     session::{print_message, write_stderr},
 };
-use global::{Color, GlobalOptions, block_on};
+use global::{GlobalArgs, GlobalOptions, block_on};
 use sandbox::RecordingFiles;
 
 /// Count, time and trace VM exits and other KVM events with eBPF.
@@ -71,23 +71,8 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Print more on stderr; -vv adds log messages from the eBPF programs
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
-
-    /// Print only errors on stderr
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-
-    /// Choose when to use colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    color: Color,
-
-    /// Keep all privileges, for debugging
-    ///
-    /// Otherwise the process drops the capabilities that it does not need any more, and restricts its files and system calls.
-    #[arg(long, global = true)]
-    no_sandbox: bool,
+    #[command(flatten)]
+    global: GlobalArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,7 +107,7 @@ impl Command {
 impl Cli {
     /// Sets up logging to stderr at the level of `--verbose` and `--quiet`.
     pub fn init_log(&self) {
-        let level = match (self.quiet, self.verbose) {
+        let level = match (self.global.quiet, self.global.verbose) {
             (true, _) => log::LevelFilter::Error,
             (false, 0) => log::LevelFilter::Warn,
             (false, 1) => log::LevelFilter::Info,
@@ -178,11 +163,11 @@ fn start_vm_lister(global: GlobalOptions) {
 /// When the command fails. The message is for the user.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = GlobalOptions {
-        color: cli.color,
-        quiet: cli.quiet,
-        sandbox: !cli.no_sandbox,
+        color: cli.global.color,
+        quiet: cli.global.quiet,
+        sandbox: !cli.global.no_sandbox,
         has_screen: matches!(cli.command, Command::Top(_)),
-        ebpf_log: cli.verbose >= 2,
+        ebpf_log: cli.global.verbose >= 2,
     };
     if cli.command.lists_vms_later() {
         start_vm_lister(global);

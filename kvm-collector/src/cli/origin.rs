@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::record;
 use crate::{
     host::{self, clock},
     source::Recording,
@@ -50,6 +51,7 @@ pub(super) fn of_recording(
             ..OutputHeader::default()
         },
         input: Some(path.display().to_string()),
+        recording_selection: record::selection_of(metadata),
         wall_offset_ns: metadata.wall_offset_ns(),
         vcpus_from_thread_names: vcpus_are_named(recording.formats()),
         ..ReportOrigin::new(selection)

@@ -29,6 +29,26 @@ pub(super) fn timing_request(
     })
 }
 
+/// Checks that exits can be timed from a recording with events of these formats.
+///
+/// # Errors
+/// When it has no exits or no entries.
+pub(super) fn check_has_exits(formats: &[Format], path: &Path) -> anyhow::Result<()> {
+    let recorded = EventFormats::Recording(formats, path);
+    if recorded.find("kvm", "kvm_exit")?.is_some() && recorded.find("kvm", "kvm_entry")?.is_some() {
+        return Ok(());
+    }
+    let names: Vec<_> = formats
+        .iter()
+        .map(|it| it.event_name().to_string())
+        .collect();
+    bail_usage!(
+        "{} does not have the events kvm_exit and kvm_entry, so exits cannot be timed: it has {}; `record -e 'kvm:*'` records them",
+        path.display(),
+        no_match::list(&names)
+    )
+}
+
 /// Returns the formats of a recording's events that are needed to time exits, and the options of the
 /// replay. `build_request` builds the request from these formats.
 pub(super) fn replay_options(
@@ -36,21 +56,10 @@ pub(super) fn replay_options(
     path: &Path,
     build_request: impl FnOnce(&EventFormats<'_>) -> anyhow::Result<TimingRequest>,
 ) -> anyhow::Result<(Vec<Format>, ReplayOptions)> {
+    check_has_exits(formats, path)?;
     let recorded = EventFormats::Recording(formats, path);
-    let exit = recorded.find("kvm", "kvm_exit")?;
-    let entry = recorded.find("kvm", "kvm_entry")?;
-    if exit.is_none() || entry.is_none() {
-        let names: Vec<_> = formats
-            .iter()
-            .map(|it| it.event_name().to_string())
-            .collect();
-        bail_usage!(
-            "{} does not have the events kvm_exit and kvm_entry, so exits cannot be timed: it has {}; `record -e 'kvm:*'` records them",
-            path.display(),
-            no_match::list(&names)
-        );
-    }
     let request = build_request(&recorded)?;
+    let entry = recorded.find("kvm", "kvm_entry")?;
     let thread_end = recorded.find("sched", "sched_process_exit")?;
     let details = request.counted_event.iter().chain(&request.cause_events);
     let all = [

@@ -48,6 +48,9 @@ pub struct ReportOrigin {
     pub inputs: Vec<ReportInput>,
     /// What was selected.
     pub selection: SelectedBy,
+    /// What the recording was limited to when it was made. Empty if that is not known.
+    #[serde(skip_serializing_if = "SelectedBy::is_empty")]
+    pub recording_selection: SelectedBy,
     /// Whether vCPU indices are from the names of threads, because the events do not have them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub vcpus_from_thread_names: bool,
@@ -68,6 +71,9 @@ pub struct ReportInput {
     pub boot_id: Option<String>,
     /// Release of the host's kernel.
     pub kernel: Option<String>,
+    /// What the recording was limited to when it was made. Empty if that is not known.
+    #[serde(skip_serializing_if = "SelectedBy::is_empty")]
+    pub recording_selection: SelectedBy,
     /// Start in UTC; `None` if the recording does not contain the date.
     pub start: Option<String>,
     /// End in UTC.
@@ -86,6 +92,7 @@ impl ReportInput {
             host: origin.header.host.clone(),
             boot_id: origin.header.boot_id.clone(),
             kernel: origin.header.kernel.clone(),
+            recording_selection: origin.recording_selection.clone(),
             start: period_ns.and_then(|(start_ns, _)| origin.utc(start_ns)),
             end: period_ns.and_then(|(_, end_ns)| origin.utc(end_ns)),
             elapsed_ns: period_ns.map_or(0, |(start_ns, end_ns)| end_ns.saturating_sub(start_ns)),
@@ -137,6 +144,12 @@ fn alternatives(mut values: Vec<String>) -> String {
 }
 
 impl SelectedBy {
+    /// Returns whether nothing is excluded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Describes each option that was given, such as `VM web-* or db-1`. Of many values, the first are named.
     #[must_use]
     pub fn descriptions(&self) -> Vec<String> {
@@ -211,6 +224,7 @@ impl ReportOrigin {
             command: None,
             inputs: Vec::new(),
             selection,
+            recording_selection: SelectedBy::default(),
             vcpus_from_thread_names: false,
             wall_offset_ns: None,
         }

@@ -116,12 +116,27 @@ impl RecordingFile {
 
     /// Writes a recording without `sched_switch`.
     pub(crate) fn without_switches(facts: &HostFacts, items: &[RecordedItem]) -> Self {
+        Self::of_events(facts, &EVENTS[..6], items)
+    }
+
+    /// Writes a recording without exits and entries.
+    pub(crate) fn without_exits(facts: &HostFacts, items: &[RecordedItem]) -> Self {
+        Self::of_events(facts, &EVENTS[2..], items)
+    }
+
+    /// Writes a recording of these events. Others are left out.
+    fn of_events(
+        facts: &HostFacts,
+        events: &[(&'static str, &'static str)],
+        items: &[RecordedItem],
+    ) -> Self {
         let file = Self::unused();
-        let mut items = items.to_vec();
-        items.retain(
-            |it| !matches!(it, RecordedItem::Event { name, .. } if *name == "sched_switch"),
-        );
-        let recorder = record_events(&file.0, facts, &EVENTS[..6], &items);
+        let is_recorded = |it: &&RecordedItem| match it {
+            RecordedItem::Event { name, .. } => events.iter().any(|event| event.1 == *name),
+            _ => true,
+        };
+        let items: Vec<_> = items.iter().filter(is_recorded).cloned().collect();
+        let recorder = record_events(&file.0, facts, events, &items);
         recorder.finish().expect("cannot write");
         file
     }
@@ -203,7 +218,7 @@ fn record_events(
                 time_ns,
                 name,
                 count,
-            } => recorder.record_loss(name.map(slot), *count, *time_ns),
+            } => recorder.record_loss(name.map(|it| slot(&formats, it)), *count, *time_ns),
             item => {
                 recorder
                     .record_batch(&batch(item, &formats))
@@ -214,8 +229,8 @@ fn record_events(
     recorder
 }
 
-fn slot(name: &str) -> usize {
-    let slot = EVENTS.iter().position(|it| it.1 == name);
+fn slot(formats: &[Format], name: &str) -> usize {
+    let slot = formats.iter().position(|it| it.name == name);
     slot.expect("one of these events")
 }
 
@@ -245,7 +260,7 @@ fn batch(item: &RecordedItem, formats: &[Format]) -> Batch {
             fields,
             max_bytes,
         } => {
-            let slot = slot(name);
+            let slot = slot(formats, name);
             let format = &formats[slot];
             let raw = raw_event(format, fields);
             let body = &raw[RECORD_HEADER_BYTES - RECORD_RAW_OFFSET..];

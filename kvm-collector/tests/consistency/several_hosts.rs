@@ -215,3 +215,56 @@ fn a_damaged_file_is_named_and_the_others_are_reported() {
         assert!(output.stdout.is_empty(), "{output:?}");
     }
 }
+
+#[test]
+fn a_recording_without_exits_is_named_and_the_others_are_reported() {
+    let [first, second, _] = recordings();
+    let without = RecordingFile::without_exits(&facts("b", "6.1", DATE_NS), &contended_vms());
+    let args = ["exits", "--by", "host,reason", "--json"];
+    let expected = json_of(&args, &[first.path(), second.path()]);
+    let output = run(&args, &[first.path(), without.path(), second.path()]);
+    let all: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(all, expected);
+    let message = String::from_utf8_lossy(&output.stderr);
+    let name = without.path().to_str().expect("UTF-8");
+    assert_eq!(message.matches(name).count(), 1, "{message}");
+    assert!(message.contains("skipped: "), "{message}");
+    assert_eq!(output.status.code(), Some(0));
+    let output = run(&args, &[without.path(), without.path()]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+/// A report that says that it is complete must say of what.
+#[test]
+fn what_a_recording_was_limited_to_is_in_its_reports() {
+    let command = "kvm-collector record --vcpu 0 -e kvm_exit,kvm_entry -o k.data";
+    let limited_facts = HostFacts {
+        command: command.split(' ').map(str::to_owned).collect(),
+        ..facts("a", "6.1", DATE_NS)
+    };
+    let limited = RecordingFile::of_host(&limited_facts, &exits(VM_A, 3, 1));
+    let selection = json!({ "vcpu": ["0"], "event": ["kvm_exit", "kvm_entry"] });
+    let text = "only for vCPU 0, event kvm_exit or kvm_entry";
+    for command in ["stat", "exits", "list"] {
+        let report = json_of(&[command, "--json"], &[limited.path()]);
+        let origin = if command == "list" {
+            &report["recording"]
+        } else {
+            &report
+        };
+        assert_eq!(origin["recording_selection"], selection, "{command}");
+        let report = text_of(&run(&[command], &[limited.path()]));
+        assert!(report.contains(text), "{report}");
+    }
+    let [whole, ..] = recordings();
+    let files = [limited.path(), whole.path()];
+    let report = json_of(&["exits", "--json"], &files);
+    assert_eq!(report["inputs"][0]["recording_selection"], selection);
+    assert_eq!(report["inputs"][1].get("recording_selection"), None);
+    let report = text_of(&run(&["exits"], &files));
+    assert!(
+        report.contains("2 files (1 of them only for a selection)"),
+        "{report}"
+    );
+}

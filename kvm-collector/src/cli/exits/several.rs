@@ -2,7 +2,6 @@
 
 use std::{cell::Cell, path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use kvm_ebpf_common::SlowExit;
 
 use super::{
@@ -47,16 +46,23 @@ pub(super) fn run(
     let exit_formats = recordings.exit_formats().to_vec();
     let reason_names = ReasonNames::of_several(&exit_formats);
     let mut sum = Sum::new(args, is_by_host);
+    let mut without_exits = 0;
     // The codes of the selected reasons in each recording, and whether a part of its time is selected.
     let mut selected_codes = Vec::new();
     for index in 0..recordings.files() {
         let file = recordings.file(index);
         let (path, host) = (file.path.clone(), file.host());
-        let in_file = || path.display().to_string();
         let mut recording = Recording::open(&path)?;
+        if let Err(error) = timing::check_has_exits(recording.formats(), &path) {
+            without_exits += 1;
+            if without_exits == recordings.files() {
+                return Err(error);
+            }
+            log::warn!("skipped: {error}");
+            continue;
+        }
         let request = |formats: &EventFormats<'_>| args.timing_request(formats);
-        let (selected, mut replay) =
-            timing::replay_options(recording.formats(), &path, request).with_context(in_file)?;
+        let (selected, mut replay) = timing::replay_options(recording.formats(), &path, request)?;
         recording.select_events(&selected);
         replay.is_sampled = recording.is_sampled(&selected);
         replay.timing.host_isa = recording.metadata().isa();

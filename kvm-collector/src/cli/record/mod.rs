@@ -1,29 +1,25 @@
 //! `kvm-collector record`.
 
+mod args;
+mod command_line;
 mod summary;
 
 use std::{
     fs,
     io::{IsTerminal as _, Read as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::Context as _;
-use clap::Args;
+
+pub(in crate::cli) use args::RecordArgs;
+pub(in crate::cli) use command_line::selection_of;
 
 use super::{
-    event_stream::stream_options,
     global::{EXIT_INCOMPLETE, GlobalOptions},
-    no_match,
-    number::parse_number,
-    sandbox,
-    selection::{EventArgs, ReasonArgs, TargetArgs},
-    size::{
-        QUEUE_BYTES, parse_file_bytes, parse_memory_bytes, parse_queue_bytes, parse_ring_bytes,
-    },
-    stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
+    no_match, sandbox,
+    stop::saturating_ns,
     tracefs::{find_kvm_format, open_tracefs_with_kvm},
     usage::bail_usage,
 };
@@ -38,107 +34,12 @@ use crate::{
         record::{RecordSession, RecordSummary},
     },
     source::{Live, LiveOptions},
-    timing::{ExitTrigger, Selection},
+    timing::ExitTrigger,
     tracefs::{Format, Tracefs, kernel_types::KernelTypeTable},
 };
 
-/// Write events to a perf.data file
-///
-/// The file contains each event as the kernel wrote it, and the event formats to decode it on
-/// another machine. `stat`, `exits`, `trace` and `convert` read it with -i; so do `perf script`,
-/// `perf kvm stat report` and `perf report`. If the collector is killed, the events of the last 0.2
-/// seconds are missing, and more if the disk is too slow.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  kvm-collector record                               to kvm.data, until Ctrl-C
-  kvm-collector record -d 10s -e kvm_exit,kvm_entry --vm web-1 -z
-  kvm-collector record --max-size 1G --rotate 4      the last 4 GiB
-  kvm-collector record --preempt -d 10s              for preempted time in `exits -i kvm.data`
-  kvm-collector record --flight-recorder 10s --trigger 'exit > 1ms'")]
-pub(in crate::cli) struct RecordArgs {
-    #[command(flatten)]
-    events: EventArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    #[command(flatten)]
-    reasons: ReasonArgs,
-    #[command(flatten)]
-    stop: StopArgs,
-    #[command(flatten)]
-    overhead: OverheadArgs,
-
-    /// Also record sched:sched_switch, from which all reports with -i measure preempted time
-    ///
-    /// Adds an eBPF program to sched_switch, so every context switch on the host costs slightly
-    /// more.
-    #[arg(long, help_heading = "Selection")]
-    preempt: bool,
-
-    /// Write to this file; - is stdout
-    ///
-    /// An existing file is renamed to FILE.old.
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        default_value = "kvm.data",
-        help_heading = "Output"
-    )]
-    output: PathBuf,
-
-    /// Compress with zstd at this level, 1 to 22; level 1 if LEVEL is omitted
-    #[arg(short = 'z', long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "1",
-        require_equals = true, value_parser = parse_level, help_heading = "Output")]
-    compress: Option<i32>,
-
-    /// Stop at this file size (100M, 2G); with --rotate, continue in a new file
-    #[arg(long, value_name = "SIZE", value_parser = parse_file_bytes, help_heading = "Output")]
-    max_size: Option<u64>,
-
-    /// Keep the last N files: FILE is the newest, FILE.1 the one before
-    #[arg(long, value_name = "N", value_parser = parse_rotate, help_heading = "Output")]
-    rotate: Option<u32>,
-
-    /// Keep the events of the last TIME in memory; write them at --trigger or SIGUSR1
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "max_size", help_heading = "Output")]
-    flight_recorder: Option<Duration>,
-
-    /// Write when this condition holds: 'exit > 1ms' (time of an exit, excluding halted time)
-    ///
-    /// Writes at most twice per --flight-recorder time. Keeps the last 10 files, or the number given
-    /// with --rotate.
-    #[arg(long, value_name = "CONDITION", value_parser = ExitTrigger::parse, requires = "flight_recorder", help_heading = "Output")]
-    trigger: Option<Duration>,
-
-    /// Maximum memory of the flight recorder; when it is full, the oldest events are dropped
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory_bytes, requires = "flight_recorder", help_heading = "Output")]
-    memory: u64,
-
-    /// Size of the ring of each CPU, a power of two (64K, 4M) [default: 64M divided by the number of CPUs, at least 256K, at most 4M]
-    #[arg(long, value_name = "SIZE", value_parser = parse_ring_bytes, help_heading = "Output")]
-    ring: Option<u32>,
-
-    /// Maximum memory for events that wait to be written
-    ///
-    /// While a write blocks, the collector continues to read the rings until this memory is full.
-    #[arg(long, value_name = "SIZE", default_value = QUEUE_BYTES, value_parser = parse_queue_bytes, help_heading = "Output")]
-    buffer: usize,
-
-    /// Exit with code 3 if events were lost
-    #[arg(long, help_heading = "Output")]
-    strict: bool,
-}
-
 /// Number of flight-recorder files to keep if `--rotate` is not given.
 const DEFAULT_FLIGHT_FILES: usize = 10;
-
-fn parse_rotate(text: &str) -> Result<u32, String> {
-    parse_number(text, 1..=1000)
-}
-
-fn parse_level(text: &str) -> Result<i32, String> {
-    parse_number(text, 1..=22).map(u32::cast_signed)
-}
 
 pub(in crate::cli) async fn run(
     args: RecordArgs,
@@ -256,35 +157,6 @@ pub(in crate::cli) async fn run(
     })
 }
 
-impl RecordArgs {
-    /// Returns the formats of the selected events and of those that other options need.
-    pub(in crate::cli) fn live_events(&self, tracefs: &Tracefs) -> anyhow::Result<Vec<Format>> {
-        self.events.formats_with(tracefs, &self.required_events())
-    }
-
-    /// Returns what is requested from the running kernel.
-    pub(in crate::cli) fn live_options(
-        &self,
-        tracefs: &Tracefs,
-        events: Vec<Format>,
-        selection: Selection,
-    ) -> anyhow::Result<LiveOptions> {
-        stream_options(tracefs, events, selection, self.ring)
-    }
-
-    /// Returns the events that other options need even if they are not selected.
-    fn required_events(&self) -> Vec<&'static str> {
-        let mut events = Vec::new();
-        if self.trigger.is_some() {
-            events.extend(["kvm:kvm_exit", "kvm:kvm_entry"]);
-        }
-        if self.preempt {
-            events.push("sched:sched_switch");
-        }
-        events
-    }
-}
-
 /// Reads the format texts of the events.
 fn read_event_formats(tracefs: &Tracefs, formats: &[Format]) -> anyhow::Result<Vec<RecordedEvent>> {
     let event = |format: &Format| {
@@ -313,7 +185,7 @@ fn read_host_facts(tracefs: &Tracefs, events: &[Format]) -> HostFacts {
     };
     HostFacts {
         machine: host::machine::read(Path::new("/")),
-        command: std::env::args().collect(),
+        command: command_line::own(),
         clocks: clock::real_and_monotonic_ns(),
         kernel_formats: KernelFormats {
             header_page: text("events/header_page"),

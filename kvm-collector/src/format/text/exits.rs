@@ -253,10 +253,7 @@ mod tests {
         );
         assert_eq!(
             lines[10],
-            format!(
-                "      512 ns .. 564 ns     60  {}",
-                "#".repeat(50)
-            )
+            format!("      512 ns .. 564 ns     60  {}", "#".repeat(50))
         );
         assert_eq!(lines[12], "    1.024 us .. 1.127 us    1  #");
         assert!(

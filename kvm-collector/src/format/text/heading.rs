@@ -38,9 +38,20 @@ pub fn write_heading(
     }
     if let Some(input) = &origin.input {
         line += &format!(", recorded in {input}");
+        let limits = origin.recording_selection.descriptions();
+        if !limits.is_empty() {
+            line += &format!(" only for {}", limits.join(", "));
+        }
     } else if !origin.inputs.is_empty() {
         let files = plural(origin.inputs.len() as u64, "file");
         line += &format!(", recorded in {files}");
+        let limited = origin.inputs.iter();
+        let limited = limited.filter(|it| !it.recording_selection.is_empty());
+        match limited.count() {
+            0 => {}
+            number if number == origin.inputs.len() => line += " only for a selection",
+            number => line += &format!(" ({number} of them only for a selection)"),
+        }
     }
     if let Some(command) = &origin.command {
         line += &format!(", while `{command}` ran");
@@ -114,6 +125,10 @@ mod tests {
         );
         origin.input = Some("k.data".into());
         assert!(heading(&origin).contains(", recorded in k.data"));
+        origin.recording_selection.vcpu = vec!["0".into()];
+        origin.recording_selection.event = vec!["kvm_exit".into(), "kvm_entry".into()];
+        let text = ", recorded in k.data only for vCPU 0, event kvm_exit or kvm_entry, while";
+        assert!(heading(&origin).contains(text), "{}", heading(&origin));
         origin.vcpus_from_thread_names = true;
         let text = "; process 7; vCPU numbers from thread names, as the events have none\n";
         assert!(heading(&origin).ends_with(text));

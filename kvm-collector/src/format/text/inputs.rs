@@ -65,6 +65,7 @@ pub fn write_inputs(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::SelectedBy;
 
     #[test]
     fn recordings_are_listed_with_the_sum_of_their_durations() {
@@ -73,6 +74,7 @@ mod tests {
             host: host.map(str::to_owned),
             boot_id: None,
             kernel: None,
+            recording_selection: SelectedBy::default(),
             start: host.map(|_| "2026-11-25T13:17:08.000000000Z".to_owned()),
             end: None,
             elapsed_ns,

@@ -55,7 +55,7 @@ const fn entry(name: &'static str, kind: Kind, meaning: &'static str) -> Entry {
 }
 
 /// All names, except those of `guest` and `doctor`.
-pub(super) const NAMES: [Entry; 119] = [
+pub(super) const NAMES: [Entry; 120] = [
     entry("activity", Text, "what a vCPU without exits does"),
     entry("advice", Group, "tuning advice"),
     entry("after_ns", Length, "from kvm_exit to an event in the exit"),
@@ -141,6 +141,7 @@ pub(super) const NAMES: [Entry; 119] = [
     entry("reason_code", Id, "number of an exit reason"),
     entry("reasons", Group, "exit reasons"),
     entry("recording", Group, "recording that is listed"),
+    entry("recording_selection", Group, "options that limited a recording"),
     entry("row_count", Count, "rows, including hidden ones"),
     entry("rows", Group, "rows of a report"),
     entry("sampled", Count, "events with estimated numbers"),
