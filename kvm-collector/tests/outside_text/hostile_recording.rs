@@ -71,7 +71,9 @@ pub(crate) fn write_recording(path: &Path) {
             cpu_desc: Some(HOSTILE.into()),
             ..Machine::default()
         },
-        command: vec![HOSTILE.into()],
+        command: [HOSTILE, "record", "--vm", HOSTILE, "-e", HOSTILE]
+            .map(str::to_owned)
+            .to_vec(),
         clocks: (1_760_000_000_000_000_000, 5_000_000_000),
         ..HostFacts::default()
     };

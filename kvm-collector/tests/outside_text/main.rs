@@ -196,6 +196,8 @@ fn names_are_shown_with_escapes() {
         text.contains(r" of =cmd\x1b[2J\x1b]0;t\x07\u{9b}41m\r\nFAKE\t"),
         "{text}"
     );
+    // Of the command line of the recorder.
+    assert!(text.contains(r" only for VM =cmd\x1b[2J"), "{text}");
     let trace = hostile.stdout("trace -i REC");
     assert!(
         trace.contains(r": kvm_pio: \x1b[2J\u{202e}\nFAKE \x9b pio_write at 0x3f8"),
