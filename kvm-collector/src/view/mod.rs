@@ -8,6 +8,7 @@ mod loss_report;
 mod origin;
 mod overview;
 mod recorded_times;
+mod selected_by;
 mod stat;
 mod timeline;
 mod top;
@@ -26,9 +27,10 @@ pub use exits::{
 };
 pub use json_line::JsonLine;
 pub use loss_report::LossReport;
-pub use origin::{OutputHeader, ReportInput, ReportOrigin, SelectedBy};
+pub use origin::{OutputHeader, ReportInput, ReportOrigin};
 pub use overview::{Overview, RecordedExits, RecordingFacts};
 pub use recorded_times::{RecordedHost, RecordedTime, RecordedTimes};
+pub use selected_by::SelectedBy;
 pub use stat::{MergedCounts, StatEvent, StatReport, StatVm, TooManyVms};
 pub use timeline::{MAX_BINS, TimePart, Timeline, TimelineReport, TimelineTrack};
 pub use top::{

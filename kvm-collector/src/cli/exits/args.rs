@@ -469,10 +469,11 @@ impl ExitsArgs {
             .as_ref()
             .map_or(VMEXIT, |it| &it.kind.name);
         let preempt_watched = request.switch.is_some();
-        let selection = (&origin.selection, preempt_watched);
+        let selection = origin.selection.within(&origin.recording_selection);
+        let conditions = (&selection, preempt_watched);
         let baseline = self
             .baseline
-            .read(kind, &self.group_by(), selection, self.sort_key())?;
+            .read(kind, &self.group_by(), conditions, self.sort_key())?;
         let style = self.output.text_style(global, false);
         Ok(Writer {
             group_by: self.group_by(),

@@ -146,6 +146,17 @@ mod tests {
         group
     }
 
+    const NPF: u64 = 0x400;
+    const HLT: u64 = 0x78;
+
+    fn names_of(exit: &Format) -> KeyNames<'_> {
+        KeyNames {
+            reasons: ReasonNames::new(Some(exit)),
+            counted_event: None,
+            cause_events: Vec::new(),
+        }
+    }
+
     fn key(vcpu: u32, code: u64) -> GroupKey {
         let key = Key {
             code,
@@ -162,14 +173,8 @@ mod tests {
 
     #[test]
     fn vcpus_of_a_vm_get_the_same_advice() {
-        const NPF: u64 = 0x400;
-        const HLT: u64 = 0x78;
         let exit = Format::parse("kvm", EXIT).unwrap();
-        let names = KeyNames {
-            reasons: ReasonNames::new(Some(&exit)),
-            counted_event: None,
-            cause_events: Vec::new(),
-        };
+        let names = names_of(&exit);
         let mut finder = AdviceFinder::default();
         // 47 % and 60 % of the time in the VMM.
         finder.add(&key(0, NPF), &group(100, 47_000_000, 0));
@@ -189,13 +194,8 @@ mod tests {
 
     #[test]
     fn only_vcpus_that_waited_for_a_cpu_were_preempted() {
-        const NPF: u64 = 0x400;
         let exit = Format::parse("kvm", EXIT).unwrap();
-        let names = KeyNames {
-            reasons: ReasonNames::new(Some(&exit)),
-            counted_event: None,
-            cause_events: Vec::new(),
-        };
+        let names = names_of(&exit);
         let (mut preempted, running) = (group(100, 47_000_000, 0), group(100, 47_000_000, 0));
         preempted.totals.preempted_ns = 90_000_000;
         let mut finder = AdviceFinder::default();

@@ -32,7 +32,8 @@ pub struct Baseline {
     pub(super) kind: String,
     /// Which report it is.
     pub(super) origin: BaselineOrigin,
-    /// What was selected; `None` if the report does not state it.
+    /// Of which VMs, vCPUs, threads and reasons it is, also because the recording was limited to them; `None` if the report
+    /// does not state it.
     pub(super) selection: Option<SelectedBy>,
     /// Whether preemption was measured; `None` if the report does not state it.
     pub(super) preempt_watched: Option<bool>,
@@ -170,6 +171,9 @@ mod tests {
                 .check_selection(&SelectedBy::default(), true)
                 .is_err()
         );
+        let of_recording =
+            read(r#""selection":{},"recording_selection":{"vm":["web"],"event":["kvm_exit"]},"#);
+        assert_eq!(of_recording.check_selection(&web, true), Ok(()));
         // A report that states no selection can be compared with any.
         assert_eq!(read("").check_selection(&web, true), Ok(()));
     }

@@ -34,6 +34,8 @@ struct JsonReport {
     start: Option<String>,
     end: Option<String>,
     selection: Option<SelectedBy>,
+    #[serde(default)]
+    recording_selection: SelectedBy,
     preempt_watched: Option<bool>,
     kind: Option<String>,
     by: Option<Vec<String>>,
@@ -109,7 +111,9 @@ impl Baseline {
                 start: report.start,
                 end: report.end,
             },
-            selection: report.selection,
+            selection: report
+                .selection
+                .map(|it| it.within(&report.recording_selection)),
             preempt_watched: report.preempt_watched,
             by,
             elapsed_ns: report.elapsed_ns,
