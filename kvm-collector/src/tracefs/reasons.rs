@@ -1,5 +1,7 @@
 //! Names of exit reasons, from the print format of `kvm_exit`.
 
+use std::collections::BTreeSet;
+
 use globset::GlobMatcher;
 
 use super::{Format, did_you_mean, similar_names};
@@ -188,7 +190,10 @@ impl<'a> ReasonNames<'a> {
                     .map(|(code, _)| *code),
             );
             if unknown.is_none() && !all.iter().any(|(_, name)| matches(name)) {
+                // A pattern matches in any case, so HLT of VMX and hlt of SVM are one suggestion.
+                let mut different = BTreeSet::new();
                 let names = possible.iter().map(|(_, name)| name.as_str());
+                let names = names.filter(|it| different.insert(it.to_lowercase()));
                 let suggestion = match &matcher {
                     Ok(_) => did_you_mean(&similar_names(names, pattern)),
                     Err(error) => format!(": {error}"),
@@ -311,7 +316,8 @@ mod tests {
     fn numbers_and_suggestions_are_those_of_the_isa() {
         let exit = Format::parse("kvm", EXIT).unwrap();
         let names = ReasonNames::new(Some(&exit));
-        let codes = |pattern: &str, isa| names.matching_codes(&[pattern.to_owned()], Some(isa));
+        let any = |pattern: &str, isa| names.matching_codes(&[pattern.to_owned()], isa);
+        let codes = |pattern: &str, isa| any(pattern, Some(isa));
         assert_eq!(codes("hlt", 1).unwrap(), [12]);
         assert_eq!(codes("hlt", 2).unwrap(), [0x78]);
         // On SVM, 48 and 49 are writes of debug registers.
@@ -321,5 +327,9 @@ mod tests {
         let question = |pattern, isa| codes(pattern, isa).unwrap_err().suggestion;
         assert_eq!(question("hltt", 2), ": did you mean hlt?");
         assert_eq!(question("hltt", 1), ": did you mean HLT?");
+        // Both names match in any case.
+        assert_eq!(any("HLT", None).unwrap(), [12, 0x78]);
+        let error = any("hltt", None).unwrap_err();
+        assert_eq!(error.suggestion, ": did you mean HLT?");
     }
 }
