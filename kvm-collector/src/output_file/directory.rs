@@ -60,12 +60,14 @@ impl Directory {
         )?))
     }
 
-    /// Creates a directory in this one.
-    pub(super) fn create_directory(&self, name: &OsStr) -> io::Result<()> {
+    /// Creates a directory in this one. Returns whether it did: another process may have created it before.
+    pub(super) fn create_directory(&self, name: &OsStr) -> io::Result<bool> {
         match rustix::fs::mkdirat(&self.0, name, DIRECTORY_MODE) {
-            // Another process has created it.
-            Err(Errno::EXIST) => Ok(()),
-            result => Ok(result?),
+            Err(Errno::EXIST) => Ok(false),
+            result => {
+                result?;
+                Ok(true)
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 use rustix::io::Errno;
 
 use super::{
+    created::CreatedDirectories,
     directory::Directory,
     previous::Previous,
     resolve::{Kind, Missing, OutputPlace, resolve},
@@ -38,7 +39,7 @@ struct Staged {
     name: OsString,
     state: State,
     /// The directories that were created for it.
-    created: Vec<(Arc<Directory>, OsString)>,
+    created: CreatedDirectories,
 }
 
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl OutputFile {
         })
     }
 
-    fn at(place: &OutputPlace, created: Vec<(Arc<Directory>, OsString)>) -> io::Result<Self> {
+    fn at(place: &OutputPlace, created: CreatedDirectories) -> io::Result<Self> {
         let &OutputPlace {
             ref directory,
             ref name,
@@ -102,7 +103,6 @@ impl OutputFile {
             }
             return Ok(Self { file, staged: None });
         }
-        // Removes the directories if the file cannot be created.
         let mut staged = Staged {
             directory: Arc::clone(directory),
             name: name.clone(),
@@ -206,7 +206,7 @@ impl OutputPlace {
     /// # Errors
     /// See [`OutputFile::create`].
     pub fn create_file(&self) -> io::Result<OutputFile> {
-        OutputFile::at(self, Vec::new())
+        OutputFile::at(self, CreatedDirectories::default())
     }
 }
 
@@ -243,7 +243,7 @@ impl Staged {
             previous.make_room(&self.directory, &self.name)?;
             self.directory.rename(temporary, &self.name)?;
             self.state = State::Published;
-            self.created.clear();
+            self.created.keep();
         }
         Ok(())
     }
@@ -253,10 +253,6 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if let State::Temporary(temporary) = &self.state {
             let _ = self.directory.remove_file(temporary);
-        }
-        for (directory, name) in self.created.iter().rev() {
-            // Fails if another output is in it, as intended.
-            let _ = directory.remove_directory(name);
         }
     }
 }

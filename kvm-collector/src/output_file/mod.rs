@@ -4,6 +4,7 @@
 //! by its owner only, no symbolic link is followed where other users could have placed it, and a file with the name of an output
 //! remains as it is until the new one is ready to replace it. See [`OutputFile`].
 
+mod created;
 mod directory;
 mod file;
 mod previous;

@@ -16,7 +16,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::directory::{Directory, file_type};
+use super::{
+    created::CreatedDirectories,
+    directory::{Directory, file_type},
+};
 
 /// The maximum number of symbolic links in a path, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -29,7 +32,7 @@ pub struct OutputPlace {
     pub(super) name: OsString,
     pub(super) kind: Kind,
     /// The directories that were created on the way.
-    pub(super) created: Vec<(Arc<Directory>, OsString)>,
+    pub(super) created: CreatedDirectories,
 }
 
 /// How an output can be written.
@@ -64,7 +67,7 @@ pub(super) enum Missing {
 /// When a directory is missing or a symbolic link must not be followed.
 pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<OutputPlace> {
     let mut directory = Arc::new(Directory::start(false)?);
-    let mut created = Vec::new();
+    let mut created = CreatedDirectories::default();
     let mut links = 0;
     // The rest of the path, its next component last.
     let mut rest: Vec<Step> = Vec::new();
@@ -99,9 +102,10 @@ pub(super) fn resolve(path: &Path, missing: Missing) -> io::Result<OutputPlace> 
             if missing == Missing::Refuse {
                 return Err(Errno::NOENT.into());
             }
-            directory.create_directory(&name)?;
-            let next = directory.enter(&name)?.into();
-            created.push((std::mem::replace(&mut directory, next), name));
+            if directory.create_directory(&name)? {
+                created.add(Arc::clone(&directory), name.clone());
+            }
+            directory = directory.enter(&name)?.into();
             continue;
         };
         if file_type(&status) == FileType::Symlink {

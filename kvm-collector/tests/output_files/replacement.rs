@@ -201,6 +201,10 @@ pub(crate) fn check_partitions() -> Result<(), Failed> {
     let failed = setup.run_to(&format!("{arguments} --vm none"), &folder)?;
     check(!failed.status.success(), format!("{failed:?}"))?;
     check(!folder.exists(), "the folder remains".into())?;
+    let impossible = folder.join("a".repeat(300));
+    let failed = setup.run_to(arguments, &impossible)?;
+    check(!failed.status.success(), format!("{failed:?}"))?;
+    check(!folder.exists(), "the folder remains".into())?;
     setup.succeed(arguments, &folder)?;
     let host = folder.join("host=__HIVE_DEFAULT_PARTITION__");
     check(mode(&folder)? == 0o700, format!("{:o}", mode(&folder)?))?;
