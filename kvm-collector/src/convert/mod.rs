@@ -16,7 +16,7 @@ mod text;
 pub use convert_recording::{ConvertOptions, ConvertSummary, convert_recording};
 pub use csv::Csv;
 pub use error::ConvertError;
-pub use parquet::{Parquet, ParquetPartitions, PartitionKey};
+pub use parquet::{Parquet, ParquetPartitions, PartitionError, PartitionKey};
 pub use perfetto::Perfetto;
 pub use row_sink::RowSink;
 pub use sink::{Gap, RecordingEnd, Sink};

@@ -49,6 +49,10 @@ fn main() -> ExitCode {
         Trial::test("format_follows_from_the_suffix", check_usage),
         Trial::test("partitions_are_by_day_and_host", partitions::check_files),
         Trial::test("partitions_need_a_folder", partitions::check_errors),
+        Trial::test(
+            "hosts_that_cannot_be_folders_are_errors",
+            partitions::check_hosts,
+        ),
         Trial::test("lines_are_those_of_trace", check_lines),
         Trial::test("damaged_recordings_are_converted", check_damaged_recording),
         Trial::test("errors_name_the_file", check_errors),

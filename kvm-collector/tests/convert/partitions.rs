@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     convert, python, run,
-    sample_recording::{BOOT_ID, HOST, write_two_days},
+    sample_recording::{BOOT_ID, HOST, write_exit_of_host, write_two_days},
     temporary_folder::TemporaryFolder,
 };
 
@@ -104,6 +104,39 @@ pub(crate) fn check_errors() -> Result<(), Failed> {
         folders.clone().count() == 2 && folders.clone().all(|it| it == out),
         "{files:?}"
     );
+    Ok(())
+}
+
+/// A host's name is that of its folder, unless others would not find that name there.
+pub(crate) fn check_hosts() -> Result<(), Failed> {
+    let folder = TemporaryFolder::new();
+    let (path, out) = (folder.file("kvm.data"), folder.file("tables"));
+    for (host, expected) in [
+        ("a/../b", "host=a%2F..%2Fb"),
+        ("..", "host=.."),
+        ("", "host=__HIVE_DEFAULT_PARTITION__"),
+    ] {
+        write_exit_of_host(&path, host);
+        convert(&["--partition", "host"], &path, &out)?;
+        let files = files_in(&out)?;
+        let all: Vec<_> = files.iter().filter_map(|it| it.parent()).collect();
+        assert_eq!(all, [out.join(expected)]);
+        fs::remove_dir_all(&out)?;
+    }
+    for (host, expected) in [
+        (&*"a".repeat(300), "aaa..., is too long for a folder"),
+        ("__HIVE_DEFAULT_PARTITION__", "which means no name"),
+    ] {
+        write_exit_of_host(&path, host);
+        let output = run(&["convert", "--partition", "dt,host"], &path, &out)?;
+        let messages = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{messages}");
+        assert!(messages.contains(expected), "{messages}");
+        assert!(messages.ends_with(": use --partition dt\n"), "{messages}");
+        assert!(!out.exists(), "{messages}");
+        convert(&["--partition", "dt"], &path, &out)?;
+        fs::remove_dir_all(&out)?;
+    }
     Ok(())
 }
 

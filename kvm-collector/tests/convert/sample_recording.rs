@@ -51,6 +51,10 @@ struct RecordingWriter {
 
 impl RecordingWriter {
     fn create(path: &Path, vm: VmName) -> Self {
+        Self::create_on(HOST, path, vm)
+    }
+
+    fn create_on(host: &str, path: &Path, vm: VmName) -> Self {
         let (events, formats) = recorded_events(&EVENTS);
         let options = RecorderOptions {
             path: Some(path.to_owned()),
@@ -58,7 +62,7 @@ impl RecordingWriter {
         };
         let facts = HostFacts {
             machine: Machine {
-                hostname: HOST.to_owned(),
+                hostname: host.to_owned(),
                 boot_id: Some(BOOT_ID.to_owned()),
                 release: KERNEL.to_owned(),
                 ..Machine::default()
@@ -139,6 +143,14 @@ impl RecordingWriter {
         self.record_batch();
         self.recorder.finish().expect("cannot write");
     }
+}
+
+/// Writes a recording of one exit on a host with this name.
+pub(crate) fn write_exit_of_host(path: &Path, host: &str) {
+    let mut writer = RecordingWriter::create_on(host, path, VM.into());
+    writer.add_exit(1_000, 0, HLT);
+    writer.add_entry(2_000, 0);
+    writer.finish();
 }
 
 pub(crate) const HLT: u64 = 0x78;

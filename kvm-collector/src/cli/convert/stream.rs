@@ -183,7 +183,13 @@ fn new_partitions(
     let origin = origin::of_recording(&args.input, recording, args.selected_by());
     let (files, folder) = (output.clone(), folder.to_owned());
     let create = move |path: &Path| files.create_in(&folder, path);
-    let table = ParquetPartitions::new(row_type(args), origin.clone(), keys, create);
+    let table = match ParquetPartitions::new(row_type(args), origin.clone(), keys, create) {
+        Ok(table) => table,
+        Err(error) => bail_usage!(
+            "{} cannot be divided by host: {error}: use --partition dt",
+            args.input.display()
+        ),
+    };
     let records = ExitRecords::new(timing_of(conversion), origin);
     Ok(Box::new(RowSink::new(records, table)))
 }

@@ -5,5 +5,5 @@ mod gap_list;
 mod partitions;
 mod table_file;
 
-pub use partitions::{ParquetPartitions, PartitionKey};
+pub use partitions::{ParquetPartitions, PartitionError, PartitionKey};
 pub use table_file::Parquet;

@@ -17,6 +17,7 @@ use crate::{
         sink::{Gap, RecordingEnd},
         table::{Cell, RowType, TIME_COLUMN, TIME_NS_COLUMN, TableWriter},
     },
+    outside_text::OutsideText,
     view::{ReportOrigin, UtcTime},
 };
 
@@ -27,6 +28,27 @@ const MAX_DAYS: usize = 400;
 
 /// The name of a partition without a value, which Hive, Spark and DuckDB read as null.
 const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// The maximum length of a name on Linux file systems.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Reasons why the host of a recording cannot be the name of a folder.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartitionError {
+    /// The file system has no such long names.
+    #[error(
+        "the name of its host, {name}, is too long for a folder, whose name would have {bytes} bytes and can have {MAX_NAME_BYTES}"
+    )]
+    TooLong {
+        /// The start of the name.
+        name: String,
+        /// The length of the folder's name.
+        bytes: usize,
+    },
+    /// Others would read the name as null. Some of them also do so if it is escaped, such as Arrow.
+    #[error("its host is named {NO_VALUE}, which means no name in a folder")]
+    MeansNoValue,
+}
 
 /// The value by which rows are divided into files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +64,8 @@ pub struct ParquetPartitions<F, W: Write + Send> {
     row_type: RowType,
     origin: ReportOrigin,
     keys: Vec<PartitionKey>,
+    /// The name of the folder for [`PartitionKey::Host`].
+    host_folder: String,
     create_file: F,
     /// The file of each day. `None` is the only one without [`PartitionKey::Day`], and that of rows without a date.
     files: BTreeMap<Option<u64>, Parquet<W>>,
@@ -64,20 +88,28 @@ where
 {
     /// Writes rows of the host `origin` to files that `create_file` creates by their relative paths. There is a
     /// folder for each of `keys`, in their order.
+    ///
+    /// # Errors
+    /// If one of `keys` is the host, and the host's name cannot be that of a folder.
     pub fn new(
         row_type: RowType,
         origin: ReportOrigin,
         keys: Vec<PartitionKey>,
         create_file: F,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, PartitionError> {
+        let host_folder = match keys.contains(&PartitionKey::Host) {
+            true => host_folder(origin.header.host.as_deref())?,
+            false => String::new(),
+        };
+        Ok(Self {
             row_type,
             origin,
             keys,
+            host_folder,
             create_file,
             files: BTreeMap::new(),
             gaps: GapList::default(),
-        }
+        })
     }
 
     /// Returns the day of a row, in days since 1970.
@@ -124,16 +156,33 @@ where
     }
 
     fn folder(&self, key: PartitionKey, day: Option<u64>) -> String {
-        let (name, value) = match key {
-            PartitionKey::Day => {
-                let date = |day| UtcTime { ns: day * DAY_NS }.to_string();
-                let date = day.map(|it| date(it).split('T').next().unwrap_or_default().to_owned());
-                ("dt", date)
+        match (key, day) {
+            (PartitionKey::Day, Some(day)) => {
+                let time = UtcTime { ns: day * DAY_NS }.to_string();
+                format!("dt={}", time.split('T').next().unwrap_or_default())
             }
-            PartitionKey::Host => ("host", self.origin.header.host.as_deref().map(escape)),
-        };
-        format!("{name}={}", value.as_deref().unwrap_or(NO_VALUE))
+            (PartitionKey::Day, None) => format!("dt={NO_VALUE}"),
+            (PartitionKey::Host, _) => self.host_folder.clone(),
+        }
     }
+}
+
+/// Returns the name of the folder for a host. Spark cannot read an empty name, so a host with an empty name has none.
+fn host_folder(host: Option<&str>) -> Result<String, PartitionError> {
+    let name = match host.filter(|it| !it.is_empty()) {
+        Some(NO_VALUE) => return Err(PartitionError::MeansNoValue),
+        Some(name) => escape(name),
+        None => NO_VALUE.to_owned(),
+    };
+    let folder = format!("host={name}");
+    if folder.len() > MAX_NAME_BYTES {
+        let name = OutsideText::new(host.unwrap_or_default()).as_name();
+        return Err(PartitionError::TooLong {
+            name: name.into_owned(),
+            bytes: folder.len(),
+        });
+    }
+    Ok(folder)
 }
 
 /// Escapes a value for a path as Hive does.
@@ -187,23 +236,42 @@ mod tests {
 
     #[test]
     fn folders_are_safe_names() {
-        let mut origin = ReportOrigin::new(SelectedBy::default());
-        origin.header.host = Some("../a b/ü".to_owned());
+        let origin = ReportOrigin::new(SelectedBy::default());
         let keys = vec![PartitionKey::Day, PartitionKey::Host];
         let create = |_: &Path| Ok(Vec::new());
-        let mut files = ParquetPartitions::new(RowType::Exits, origin, keys, create);
-        assert_eq!(
-            files.folder(PartitionKey::Host, None),
-            "host=..%2Fa%20b%2F%C3%BC"
-        );
-        assert_eq!(
-            files.folder(PartitionKey::Day, Some(19_675)),
-            "dt=2023-11-14"
-        );
-        files.origin.header.host = None;
-        for (key, name) in [(PartitionKey::Host, "host"), (PartitionKey::Day, "dt")] {
-            let expected = format!("{name}=__HIVE_DEFAULT_PARTITION__");
-            assert_eq!(files.folder(key, None), expected);
+        let files = ParquetPartitions::new(RowType::Exits, origin, keys, create).unwrap();
+        let day = |day| files.folder(PartitionKey::Day, day);
+        assert_eq!(day(Some(19_675)), "dt=2023-11-14");
+        assert_eq!(day(None), "dt=__HIVE_DEFAULT_PARTITION__");
+        let longest = "a".repeat(250);
+        for (host, expected) in [
+            (None, "__HIVE_DEFAULT_PARTITION__"),
+            (Some(""), "__HIVE_DEFAULT_PARTITION__"),
+            (Some("../a b/ü"), "..%2Fa%20b%2F%C3%BC"),
+            (Some(".."), ".."),
+            (Some("a=b%2F\0\n\x1b["), "a%3Db%252F%00%0A%1B%5B"),
+            (
+                Some("__hive_default_partition__"),
+                "__hive_default_partition__",
+            ),
+            (Some(&*longest), &*longest),
+        ] {
+            assert_eq!(host_folder(host), Ok(format!("host={expected}")));
+        }
+    }
+
+    #[test]
+    fn names_that_others_would_misread_are_errors() {
+        let error = host_folder(Some(NO_VALUE)).unwrap_err();
+        assert_eq!(error, PartitionError::MeansNoValue);
+        // Each of these characters is escaped as nine.
+        for (name, bytes) in [("a".repeat(251), 256), ("\u{202e}".repeat(28), 257)] {
+            let error = host_folder(Some(&name)).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("would have {bytes} bytes")),
+                "{error}"
+            );
+            assert!(error.len() < 300 && !error.contains('\u{202e}'), "{error}");
         }
     }
 }
