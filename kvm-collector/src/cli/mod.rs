@@ -38,7 +38,7 @@ mod tracefs;
 mod usage;
 mod warnings;
 
-use std::process::ExitCode;
+use std::{error::Error, io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -213,19 +213,19 @@ pub fn report_error(error: &anyhow::Error) -> ExitCode {
 /// is not a failure.
 #[must_use]
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io_kind = cause
-            .downcast_ref::<std::io::Error>()
-            .map(std::io::Error::kind);
-        let csv_kind = cause
-            .downcast_ref::<::csv::Error>()
-            .and_then(|error| match error.kind() {
-                ::csv::ErrorKind::Io(error) => Some(error.kind()),
-                _ => None,
-            });
-        let json_kind = cause
-            .downcast_ref::<serde_json::Error>()
-            .and_then(serde_json::Error::io_error_kind);
-        io_kind.or(json_kind).or(csv_kind) == Some(std::io::ErrorKind::BrokenPipe)
-    })
+    error.chain().any(is_broken_pipe)
+}
+
+/// Returns whether an error is a broken pipe, or contains one that is not its source.
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        // The error of a library can be in that of the standard library, as that of CSV is.
+        let inner = error.get_ref().map(|it| it as &(dyn Error + 'static));
+        return error.kind() == io::ErrorKind::BrokenPipe || inner.is_some_and(is_broken_pipe);
+    }
+    if let Some(error) = error.downcast_ref::<::csv::Error>() {
+        return matches!(error.kind(), ::csv::ErrorKind::Io(error) if is_broken_pipe(error));
+    }
+    let json = error.downcast_ref::<serde_json::Error>();
+    json.and_then(serde_json::Error::io_error_kind) == Some(io::ErrorKind::BrokenPipe)
 }

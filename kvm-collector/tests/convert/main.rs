@@ -2,6 +2,7 @@
 //!
 //! Perfetto and DuckDB are Python packages, which the tests install from PyPI. Without them, their tests are ignored.
 
+mod closed_pipes;
 mod partitions;
 mod perfetto_and_duckdb;
 #[path = "../common/python.rs"]
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             "hosts_that_cannot_be_folders_are_errors",
             partitions::check_hosts,
         ),
+        Trial::test("a_closed_pipe_is_no_error", closed_pipes::check),
         Trial::test("lines_are_those_of_trace", check_lines),
         Trial::test("damaged_recordings_are_converted", check_damaged_recording),
         Trial::test("errors_name_the_file", check_errors),
