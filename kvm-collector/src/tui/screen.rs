@@ -21,7 +21,7 @@ use ratatui::{
     layout::{Position, Rect},
 };
 
-use super::terminal::{TerminalWriter, write_or_discard_queued};
+use super::terminal::{TerminalWriter, enable_interrupt_key, write_or_discard_queued};
 
 /// Whether the terminal is in raw mode. Global, because a panic of any thread must restore it.
 static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
@@ -122,7 +122,8 @@ fn activate() -> io::Result<()> {
     if io::IsTerminal::is_terminal(&io::stderr()) {
         log::set_max_level(log::LevelFilter::Off);
     }
-    TerminalWriter::open()
+    enable_interrupt_key()
+        .and_then(|()| TerminalWriter::open())
         .and_then(|mut out| execute!(out, EnterAlternateScreen))
         .inspect_err(|_| restore())
 }

@@ -10,14 +10,43 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    termios::{QueueSelector, tcflush},
+    process::getpgid,
+    termios::{
+        LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, isatty, tcflush, tcgetattr,
+        tcgetpgrp, tcsetattr,
+    },
 };
+
+/// The byte that Ctrl-C sends.
+const CTRL_C: u8 = 3;
 
 /// How often a blocked write checks [`STOP_WAITING`].
 const POLL_PERIOD: Duration = Duration::from_millis(100);
 
 /// Writes no longer wait for the terminal.
 static STOP_WAITING: AtomicBool = AtomicBool::new(false);
+
+/// Makes Ctrl-C send SIGINT, although the terminal is in raw mode. As a key, it would be a part of an escape sequence that has
+/// begun, and some of them never end, such as a paste whose end is missing.
+pub(super) fn enable_interrupt_key() -> io::Result<()> {
+    let stdin = io::stdin();
+    let terminal = match isatty(&stdin) {
+        true => stdin.as_fd().try_clone_to_owned()?,
+        false => File::open("/dev/tty")?.into(),
+    };
+    // The terminal sends signals only to its own session's processes in the foreground. For others, it remains a key.
+    let (foreground, own) = (tcgetpgrp(&terminal).ok(), getpgid(None).ok());
+    if foreground.is_none() || foreground != own {
+        return Ok(());
+    }
+    let mut settings = tcgetattr(&terminal)?;
+    settings.local_modes |= LocalModes::ISIG;
+    settings.special_codes[SpecialCodeIndex::VINTR] = CTRL_C;
+    for other in [SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP] {
+        settings.special_codes[other] = 0;
+    }
+    Ok(tcsetattr(&terminal, OptionalActions::Now, &settings)?)
+}
 
 /// Makes writes discard output that the terminal does not accept at once.
 pub fn stop_waiting() {
