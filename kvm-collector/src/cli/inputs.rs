@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bounds::{Letters, compile_glob, excerpt},
     format::units::plural,
-    recording::{ReadError, is_directory_recording},
+    recording::{ReadError, is_directory_recording, is_empty_file},
     source::Recording,
 };
 
@@ -170,6 +170,10 @@ fn recordings_of(
     let mut recordings = Vec::new();
     let mut skipped = Warnings::default();
     for file in files {
+        if is_empty_file(&file) {
+            skipped.warn(|| format!("skipped {}: no recording, but empty", file.display()));
+            continue;
+        }
         match Recording::open(&file) {
             Ok(_) => recordings.push(file),
             Err(error) => {

@@ -24,7 +24,7 @@ const HEADER_FILE: &str = "data";
 pub fn is_directory_recording(path: &Path) -> bool {
     let header = path.join(HEADER_FILE);
     // Opening a FIFO would block.
-    if !header.is_file() {
+    if !header.is_file() || is_empty_file(&header) {
         return false;
     }
     let mut start = Vec::new();
@@ -34,6 +34,14 @@ pub fn is_directory_recording(path: &Path) -> bool {
     // A file named `data` may also be a recording of its own among others.
     u64_at(&start, 0) == Some(MAGIC)
         && u64_at(&start, 72).is_some_and(|features| features & 1 << feature::DIR_FORMAT != 0)
+}
+
+/// Returns whether a path is a file without contents, also through links. The files of procfs and tracefs are such files, and must
+/// not be read if only a link of another user leads to them: some wait for data, and take it from those who need it, as
+/// `trace_pipe` and `/proc/kmsg` do.
+#[must_use]
+pub fn is_empty_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() == 0)
 }
 
 /// Returns whether a recording can be read more than once: a pipe cannot.

@@ -33,7 +33,7 @@ mod tracing_data;
 
 pub(crate) use attr::EventAttr;
 pub(crate) use chunks::{Chunks, NextChunk};
-pub use directory::{can_be_read_again, is_directory_recording};
+pub use directory::{can_be_read_again, is_directory_recording, is_empty_file};
 pub use error::ReadError;
 pub use host_facts::{HostFacts, KernelFormats, RecordedEvent};
 pub(crate) use input::records;

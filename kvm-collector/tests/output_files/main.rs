@@ -52,6 +52,10 @@ fn main() -> ExitCode {
             "a_recording_names_no_file_to_open",
             no_other_file::check_paths,
         ),
+        Trial::test(
+            "links_in_a_folder_lead_to_no_file_of_the_kernel",
+            no_other_file::check_links,
+        ),
     ];
     // Only root can create files of another user.
     let is_root = rustix::process::geteuid().is_root();
