@@ -40,18 +40,17 @@ struct Top {
 
 impl Top {
     fn start() -> Self {
+        Self::start_on(80, 24)
+    }
+
+    /// Starts it in a terminal of this size.
+    fn start_on(columns: u16, rows: u16) -> Self {
         let folder = TemporaryFolder::new();
         sample::write_recording(&folder.file("kvm.data"));
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&master).expect("a terminal");
         unlockpt(&master).expect("a terminal");
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).expect("a terminal");
+        tcsetwinsize(&master, size(columns, rows)).expect("a terminal");
         let name = ptsname(&master, Vec::new()).expect("a name");
         let terminal = File::options()
             .read(true)
@@ -96,7 +95,11 @@ impl Top {
         while !String::from_utf8_lossy(&output).contains(text) {
             let left = TIMEOUT.saturating_sub(start.elapsed());
             let Ok(more) = self.screen.recv_timeout(left) else {
-                panic!("no {text:?} in {:?}", String::from_utf8_lossy(&output));
+                let last = output.get(output.len().saturating_sub(2000)..);
+                panic!(
+                    "no {text:?} at the end of {:?}",
+                    last.map(String::from_utf8_lossy)
+                );
             };
             output.extend(more);
         }
@@ -116,6 +119,15 @@ impl Top {
             thread::sleep(Duration::from_millis(10));
         }
         panic!("it does not end");
+    }
+}
+
+fn size(columns: u16, rows: u16) -> Winsize {
+    Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
     }
 }
 
@@ -152,6 +164,23 @@ fn other_keys_send_no_signals() {
     top.press(b"\x1c");
     top.wait_for("no key `Ctrl-4`");
     top.press(b"q");
+    assert_eq!(top.wait(), Some(0));
+    top.wait_for(LEAVE_SCREEN);
+}
+
+/// A terminal can have any size, but the cells of the largest one would need 400 GB.
+#[test]
+fn the_screen_of_a_huge_terminal_is_limited() {
+    let mut top = Top::start_on(u16::MAX, u16::MAX);
+    top.wait_for("kvm.data");
+    for (columns, rows) in [(80, 24), (u16::MAX, u16::MAX), (1, u16::MAX), (100, 30)] {
+        tcsetwinsize(&top.keyboard, size(columns, rows)).expect("a terminal");
+        thread::sleep(Duration::from_millis(100));
+    }
+    top.press(b"?");
+    // The frame of the help.
+    top.wait_for("╭─");
+    top.press(b"qq");
     assert_eq!(top.wait(), Some(0));
     top.wait_for(LEAVE_SCREEN);
 }

@@ -10,18 +10,21 @@ use std::{
 };
 
 use ratatui::{
-    Terminal,
-    backend::CrosstermBackend,
+    Terminal, TerminalOptions, Viewport,
+    backend::{Backend as _, CrosstermBackend},
     buffer::Buffer,
     crossterm::{
         cursor::Show,
         execute,
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
-    layout::{Position, Rect},
+    layout::Rect,
 };
 
 use super::terminal::{TerminalWriter, enable_interrupt_key, write_or_discard_queued};
+
+/// The maximum size of the screen. The terminal says how large it is, and each of its cells would take about 100 bytes.
+const MAX_SIZE: (u16, u16) = (1000, 500);
 
 /// Whether the terminal is in raw mode. Global, because a panic of any thread must restore it.
 static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
@@ -52,7 +55,11 @@ impl Screen {
         activate()?;
         let backend =
             CrosstermBackend::new(BufWriter::with_capacity(64 << 10, TerminalWriter::open()?));
-        match Terminal::new(backend) {
+        let terminal = area(&backend).and_then(|area| {
+            let viewport = Viewport::Fixed(area);
+            Terminal::with_options(backend, TerminalOptions { viewport })
+        });
+        match terminal {
             Ok(terminal) => Ok(Self {
                 terminal,
                 log_level,
@@ -69,8 +76,8 @@ impl Screen {
     /// # Errors
     /// When the terminal does not report its size.
     pub fn size(&self) -> io::Result<(u16, u16)> {
-        let size = self.terminal.size()?;
-        Ok((size.width, size.height))
+        let area = area(self.terminal.backend())?;
+        Ok((area.width, area.height))
     }
 
     /// Draws a frame. Only changed cells are written.
@@ -80,6 +87,9 @@ impl Screen {
     pub fn draw(&mut self, draw: impl FnOnce(&mut Buffer)) -> io::Result<()> {
         // A panic in another thread may have restored the terminal.
         if IS_ACTIVE.load(Ordering::SeqCst) {
+            if area(self.terminal.backend())? != self.terminal.current_buffer_mut().area {
+                self.invalidate()?;
+            }
             self.terminal.draw(|frame| draw(frame.buffer_mut()))?;
         }
         Ok(())
@@ -91,8 +101,8 @@ impl Screen {
     /// When the terminal cannot be cleared.
     pub fn invalidate(&mut self) -> io::Result<()> {
         // `clear` would query the cursor position, but the input thread reads the answer.
-        let size = self.terminal.size()?;
-        self.terminal.resize(Rect::from((Position::ORIGIN, size)))
+        let area = area(self.terminal.backend())?;
+        self.terminal.resize(area)
     }
 
     /// Restores the terminal, calls `pause`, and switches back.
@@ -105,6 +115,13 @@ impl Screen {
         activate()?;
         self.invalidate()
     }
+}
+
+/// Returns the part of the terminal that is used: all of it, unless it is larger than [`MAX_SIZE`].
+fn area(backend: &CrosstermBackend<BufWriter<TerminalWriter>>) -> io::Result<Rect> {
+    let size = backend.size()?;
+    let (width, height) = (size.width.min(MAX_SIZE.0), size.height.min(MAX_SIZE.1));
+    Ok(Rect::new(0, 0, width, height))
 }
 
 impl Drop for Screen {
