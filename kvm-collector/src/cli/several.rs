@@ -8,8 +8,12 @@ use std::{
 };
 
 use super::{
-    origin, recording::warn_if_damaged, selection::TargetArgs, time_range::RangeArgs,
-    usage::bail_usage, warnings::Warnings,
+    origin,
+    recording::warn_if_damaged,
+    selection::TargetArgs,
+    time_range::RangeArgs,
+    usage::{bail_usage, is_unsuitable_recording},
+    warnings::Warnings,
 };
 use crate::{
     format::units::plural,
@@ -116,10 +120,8 @@ impl SeveralRecordings {
                 Err(error) if files.is_empty() && Some(path) == paths.last() => {
                     return Err(error.into());
                 }
-                // What is no recording was named by mistake.
-                Err(error @ (ReadError::NotARecording { .. } | ReadError::Unsuitable { .. })) => {
-                    return Err(error.into());
-                }
+                // What does not exist or is no recording was named by mistake.
+                Err(error) if is_unsuitable_recording(&error) => return Err(error.into()),
                 Err(error) => {
                     report_left_out(error);
                     has_failed = true;

@@ -61,7 +61,7 @@ fn is_unsuitable_baseline(error: &BaselineError) -> bool {
 }
 
 /// Returns whether a recording does not exist, or is a file of another type.
-fn is_unsuitable_recording(error: &ReadError) -> bool {
+pub(super) fn is_unsuitable_recording(error: &ReadError) -> bool {
     match error {
         ReadError::Io { path, source } => {
             // What is missing for standard input is the folder in which it is stored.

@@ -268,3 +268,17 @@ fn what_a_recording_was_limited_to_is_in_its_reports() {
         "{report}"
     );
 }
+
+#[test]
+fn a_recording_that_does_not_exist_is_an_error_of_the_command_line() {
+    let folder = TemporaryFolder::new();
+    let (output_file, absent) = (folder.file("k.json"), folder.file("k.data"));
+    fs::write(&output_file, "before").expect("a file");
+    let [first, ..] = recordings();
+    for command in ["exits", "stat"] {
+        let name = output_file.to_str().expect("UTF-8");
+        let output = run(&[command, "--json", "-o", name], &[first.path(), &absent]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(fs::read(&output_file).expect("a file"), b"before");
+    }
+}

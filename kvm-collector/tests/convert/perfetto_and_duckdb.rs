@@ -87,7 +87,11 @@ pub(crate) fn check_perfetto_slices() -> Result<(), Failed> {
     });
     assert_eq!(notes, &expected);
     assert_eq!(trace["kernel"], KERNEL);
-    let labels = serde_json::json!([format!("host {HOST}"), format!("vm_uuid {VM_UUID}")]);
+    let labels = serde_json::json!([
+        format!("host {HOST}"),
+        format!("boot_id {BOOT_ID}"),
+        format!("vm_uuid {VM_UUID}")
+    ]);
     assert_eq!(process_labels(&trace), labels);
     assert_eq!(trace["slices"][10]["notes"]["is_open"], true);
     let instants = &trace["instants"];

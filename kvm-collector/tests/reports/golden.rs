@@ -42,7 +42,7 @@ const TEXT: [(&str, &str); 17] = [
         "top -i kvm.data --once --from 1s --until 3s",
     ),
     ("list", "list -i kvm.data"),
-    ("list-kinds", "list kinds"),
+    ("list-kinds", "list kinds -i kvm.data"),
 ];
 
 /// The only report that may be wider than the terminal: the user selects its columns.

@@ -103,7 +103,7 @@ pub(in crate::cli) struct ExitsArgs {
     )]
     pub(super) by: Vec<GroupKey>,
 
-    /// Sort rows by this key, largest first [default: time; with --baseline, change in cost]
+    /// Sort rows by this key, largest first; with --baseline by the size of its change [default: time; with --baseline, cost]
     ///
     /// Keys: count, time, cost, min, mean, max, p50, p99, name, or a percentile of --percentiles
     /// (p95).

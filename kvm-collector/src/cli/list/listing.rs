@@ -136,7 +136,15 @@ impl Listing {
                     let exit = find_kvm_format(&open_tracefs()?, "kvm_exit")?;
                     listing.reasons = Some(reasons(exit.as_ref(), host::kvm::isa()));
                 }
-                Subject::Kinds => listing.kinds = Some(kinds(|_| true)),
+                Subject::Kinds => {
+                    // All kinds, if the events of this kernel cannot be read.
+                    let events = open_tracefs().and_then(|it| Ok(it.kvm_events()?)).ok();
+                    let has = |event: &str| match &events {
+                        Some(events) => events.iter().any(|it| it.name == event),
+                        None => true,
+                    };
+                    listing.kinds = Some(kinds(has));
+                }
             }
         }
         Ok(listing)

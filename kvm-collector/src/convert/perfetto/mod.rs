@@ -20,7 +20,7 @@ use crate::{
         pid_of,
     },
     source::RecordedNames,
-    view::{ExitNames, ReportOrigin},
+    view::{ExitNames, OutputHeader, ReportOrigin},
 };
 use kvm_ebpf_common::VCPU_UNKNOWN;
 
@@ -33,8 +33,8 @@ const INTERVALS_PER_SECOND: u64 = 1_000_000_000 / COUNTER_INTERVAL_NS;
 pub struct Perfetto<W> {
     packets: PacketWriter<W>,
     names: ExitNames,
-    /// The name of the host, if it is known.
-    host: Option<String>,
+    /// The name of the host and the id of its boot, as far as they are known.
+    host_labels: Vec<String>,
     /// By TGID of the VM.
     exit_counters: HashMap<u32, ExitCounter>,
     vcpu_tracks: HashMap<VcpuId, u64>,
@@ -55,6 +55,13 @@ struct ExitCounter {
     exits: u64,
 }
 
+/// Returns the labels that each process has, because a trace can be merged with those of other hosts.
+fn host_labels(header: &OutputHeader) -> Vec<String> {
+    let host = header.host.iter().map(|it| format!("host {it}"));
+    let boot_id = header.boot_id.iter().map(|it| format!("boot_id {it}"));
+    host.chain(boot_id).collect()
+}
+
 impl<W: Write> Perfetto<W> {
     /// Starts a trace of a host. `clock` is the kernel's id of the clock of the recording. `clock_pair` is
     /// `CLOCK_REALTIME` and this clock, read at the same time, in ns.
@@ -71,7 +78,7 @@ impl<W: Write> Perfetto<W> {
         Ok(Self {
             packets: PacketWriter::new(clock, clock_pair, origin, out)?,
             names,
-            host: origin.header.host.clone(),
+            host_labels: host_labels(&origin.header),
             exit_counters: HashMap::new(),
             vcpu_tracks: HashMap::new(),
             lost_track: None,
@@ -92,13 +99,12 @@ impl<W: Write> Perfetto<W> {
         let (pid, tid) = (i32::try_from(pid_of(vcpu_id.tgid)).ok(), vcpu_id.tid);
         if !self.exit_counters.contains_key(&vcpu_id.tgid) {
             let vm = names.vm_name(vcpu_id.tgid);
-            let host = self.host.iter().map(|it| format!("host {it}"));
             let uuid = vm.uuid.map(|it| format!("vm_uuid {it}"));
             let process_track = self.packets.add_track(TrackDescriptor {
                 process: Some(ProcessDescriptor {
                     pid,
                     process_name: Some(vm.name),
-                    process_labels: host.chain(uuid).collect(),
+                    process_labels: self.host_labels.iter().cloned().chain(uuid).collect(),
                 }),
                 ..TrackDescriptor::default()
             })?;

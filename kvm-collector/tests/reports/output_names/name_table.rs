@@ -141,7 +141,11 @@ pub(super) const NAMES: [Entry; 120] = [
     entry("reason_code", Id, "number of an exit reason"),
     entry("reasons", Group, "exit reasons"),
     entry("recording", Group, "recording that is listed"),
-    entry("recording_selection", Group, "options that limited a recording"),
+    entry(
+        "recording_selection",
+        Group,
+        "options that limited a recording",
+    ),
     entry("row_count", Count, "rows, including hidden ones"),
     entry("rows", Group, "rows of a report"),
     entry("sampled", Count, "events with estimated numbers"),
