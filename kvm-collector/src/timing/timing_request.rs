@@ -90,6 +90,17 @@ impl TimingRequest {
         self.formats().find(|it| it.event_name() == *event)
     }
 
+    /// Returns the names of the parts of an exit's time that are not measured. They are in `kernel_ns`.
+    #[must_use]
+    pub fn unmeasured_parts(&self) -> Vec<&'static str> {
+        let parts = [
+            (&self.userspace_exit, "vmm_ns"),
+            (&self.wakeup, "halted_ns"),
+        ];
+        let unmeasured = parts.iter().filter(|(event, _)| event.is_none());
+        unmeasured.map(|(_, part)| *part).collect()
+    }
+
     /// Requests exits by reason, timed with all events in `formats` that can be used for this,
     /// except `sched_switch`.
     #[must_use]

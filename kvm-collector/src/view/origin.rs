@@ -54,6 +54,9 @@ pub struct ReportOrigin {
     /// Whether vCPU indices are from the names of threads, because the events do not have them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub vcpus_from_thread_names: bool,
+    /// Parts of the time of exits that are in `kernel_ns`, because the events that tell them were not recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmeasured: Vec<&'static str>,
     /// Difference between the date, in ns since the epoch, and the clock of the events; `None` if a recording does not contain
     /// the date.
     #[serde(skip)]
@@ -112,6 +115,7 @@ impl ReportOrigin {
             selection,
             recording_selection: SelectedBy::default(),
             vcpus_from_thread_names: false,
+            unmeasured: Vec::new(),
             wall_offset_ns: None,
         }
     }

@@ -125,7 +125,7 @@ impl RecordingFile {
     }
 
     /// Writes a recording of these events. Others are left out.
-    fn of_events(
+    pub(crate) fn of_events(
         facts: &HostFacts,
         events: &[(&'static str, &'static str)],
         items: &[RecordedItem],

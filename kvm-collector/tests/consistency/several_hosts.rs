@@ -282,3 +282,22 @@ fn a_recording_that_does_not_exist_is_an_error_of_the_command_line() {
         assert_eq!(fs::read(&output_file).expect("a file"), b"before");
     }
 }
+
+/// A part of the time that is not known must not look like one that is 0.
+#[test]
+fn parts_of_the_time_that_were_not_recorded_are_named() {
+    let events = [("kvm", "kvm_entry"), ("kvm", "kvm_exit")];
+    let facts = facts("a", "6.1", DATE_NS);
+    let without = RecordingFile::of_events(&facts, &events, &exits(VM_A, 3, 1));
+    let [whole, ..] = recordings();
+    let unmeasured = json!(["vmm_ns", "halted_ns"]);
+    for files in [&[without.path()][..], &[whole.path(), without.path()]] {
+        let report = json_of(&["exits", "--json"], files);
+        assert_eq!(report["unmeasured"], unmeasured);
+        let report = text_of(&run(&["exits"], files));
+        let line = "time in the VMM and halted was not recorded and counts as kernel time";
+        assert!(report.contains(line), "{report}");
+    }
+    let report = json_of(&["exits", "--json"], &[whole.path()]);
+    assert_eq!(report.get("unmeasured"), None);
+}

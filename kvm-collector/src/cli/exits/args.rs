@@ -459,7 +459,7 @@ impl ExitsArgs {
         &self,
         reasons: Option<Vec<u32>>,
         request: &TimingRequest,
-        origin: ReportOrigin,
+        mut origin: ReportOrigin,
         global: GlobalOptions,
         out: ReportOutput,
     ) -> anyhow::Result<Writer<ReportOutput>> {
@@ -469,6 +469,7 @@ impl ExitsArgs {
             .as_ref()
             .map_or(VMEXIT, |it| &it.kind.name);
         let preempt_watched = request.switch.is_some();
+        origin.unmeasured = request.unmeasured_parts();
         let selection = origin.selection.within(&origin.recording_selection);
         let conditions = (&selection, preempt_watched);
         let baseline = self

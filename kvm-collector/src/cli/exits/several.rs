@@ -158,7 +158,7 @@ struct Sum {
     /// Codes of the selected exit reasons in the recording that is read; `None` for all.
     reasons: Option<Vec<u32>>,
     merged: MergedExits,
-    /// The request of the first recording, with the kinds of causes of all.
+    /// The request of the first recording, with the kinds of causes of all, and the parts of the time that all measure.
     timing: Option<TimingRequest>,
     /// The format of `sched_switch` in a recording that has it.
     switch: Option<Format>,
@@ -198,6 +198,11 @@ impl Sum {
         if timing.host_isa != request.host_isa {
             timing.host_isa = None;
         }
+        // A part of the time is that of all recordings, or is said not to be measured.
+        timing
+            .userspace_exit
+            .take_if(|_| request.userspace_exit.is_none());
+        timing.wakeup.take_if(|_| request.wakeup.is_none());
         let kinds = request.cause_events.iter().map(|cause| {
             let known = timing.cause_events.iter();
             let index = known.clone().position(|it| it.kind == cause.kind);

@@ -62,6 +62,15 @@ pub fn write_heading(
     if origin.vcpus_from_thread_names {
         line += "; vCPU numbers from thread names, as the events have none";
     }
+    if !origin.unmeasured.is_empty() {
+        let names = |part: &&str| match *part {
+            "vmm_ns" => "in the VMM",
+            _ => "halted",
+        };
+        let parts: Vec<_> = origin.unmeasured.iter().map(names).collect();
+        let parts = parts.join(" and ");
+        line += &format!("; time {parts} was not recorded and counts as kernel time");
+    }
     writeln!(out)?;
     write_title(&line, style, out)
 }
@@ -131,6 +140,9 @@ mod tests {
         assert!(heading(&origin).contains(text), "{}", heading(&origin));
         origin.vcpus_from_thread_names = true;
         let text = "; process 7; vCPU numbers from thread names, as the events have none\n";
+        assert!(heading(&origin).ends_with(text));
+        origin.unmeasured = vec!["vmm_ns", "halted_ns"];
+        let text = "; time in the VMM and halted was not recorded and counts as kernel time\n";
         assert!(heading(&origin).ends_with(text));
     }
 

@@ -55,7 +55,7 @@ const fn entry(name: &'static str, kind: Kind, meaning: &'static str) -> Entry {
 }
 
 /// All names, except those of `guest` and `doctor`.
-pub(super) const NAMES: [Entry; 120] = [
+pub(super) const NAMES: [Entry; 121] = [
     entry("activity", Text, "what a vCPU without exits does"),
     entry("advice", Group, "tuning advice"),
     entry("after_ns", Length, "from kvm_exit to an event in the exit"),
@@ -171,6 +171,7 @@ pub(super) const NAMES: [Entry; 120] = [
     entry("total_ns_per_s", Length, "rate of the total time"),
     entry("unattributed", Count, "events of unknown VMs"),
     entry("unmatched", Count, "exits without an entry"),
+    entry("unmeasured", Group, "parts of the time that are unknown"),
     entry("unreadable", Count, "processes that cannot be read"),
     entry("untimed", Count, "exits without a time"),
     entry("vcpu", Id, "index of a vCPU"),
