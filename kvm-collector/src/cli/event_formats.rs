@@ -72,13 +72,18 @@ impl EventFormats<'_> {
             }
         }
         let (owner, list) = (self.owner(), self.list_command());
-        let names = self.kvm_event_names()?;
-        let similar = similar_names(names.iter().map(String::as_str), &kind.event);
+        let mut builtin = EventKind::builtin_kinds().into_iter();
+        // The event of a kind with a name of its own is not mistyped.
+        let suggestion = match builtin.any(|it| it.name == kind.name) {
+            true => String::new(),
+            false => {
+                let names = self.kvm_event_names()?;
+                did_you_mean(&similar_names(names.iter().map(String::as_str), &kind.event))
+            }
+        };
         let message = format!(
-            "`{}` needs the event kvm:{}, which {owner} does not have{} ({list} shows its events)",
-            kind.name,
-            kind.event,
-            did_you_mean(&similar)
+            "`{}` needs the event kvm:{}, which {owner} does not have{suggestion} ({list} shows its events)",
+            kind.name, kind.event,
         );
         Err(UsageError(message).into())
     }

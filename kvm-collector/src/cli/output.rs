@@ -97,24 +97,20 @@ impl OutputArgs {
         let Some(path) = self.file() else {
             return Ok(());
         };
-        let name = |format: OutputFormat| match format {
-            OutputFormat::Text => "text",
-            OutputFormat::Json => "JSON",
-            OutputFormat::Csv => "CSV",
+        let format = match self.format() {
+            OutputFormat::Text => TargetFormat::Text,
+            OutputFormat::Json => TargetFormat::Json,
+            OutputFormat::Csv => TargetFormat::Csv,
         };
-        match (TargetFormat::of_file(path), self.format_of_file()) {
-            (_, Some(format)) if format != self.format() => bail_usage!(
-                "-o {}: the suffix stands for {}, but the output format is {}: change one of them",
-                path.display(),
-                name(format),
-                name(self.format())
-            ),
-            (None | Some(TargetFormat::Text), _) | (_, Some(_)) => Ok(()),
-            (Some(_), None) => bail_usage!(
-                "-o {}: reports are text, JSON or CSV; `kvm-collector convert -i FILE -o {}` converts a recording to this format",
-                path.display(),
-                path.display()
-            ),
+        match TargetFormat::of_file(path) {
+            Some(TargetFormat::Parquet | TargetFormat::Perfetto | TargetFormat::Html) => {
+                bail_usage!(
+                    "-o {}: reports are text, JSON or CSV; `kvm-collector convert -i FILE -o {}` converts a recording to this format",
+                    path.display(),
+                    path.display()
+                )
+            }
+            _ => format.check_suffix(path),
         }
     }
 

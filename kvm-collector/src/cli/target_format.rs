@@ -4,6 +4,8 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
+use super::usage::bail_usage;
+
 /// Output format of `convert`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum TargetFormat {
@@ -31,6 +33,34 @@ impl TargetFormat {
             Self::Csv => &["csv"],
             Self::Text => &["txt"],
             Self::Html => &["html", "htm"],
+        }
+    }
+
+    /// Returns the name of the format in messages.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Perfetto => "Perfetto",
+            Self::Parquet => "Parquet",
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+            Self::Text => "text",
+            Self::Html => "HTML",
+        }
+    }
+
+    /// Checks that the suffix of an output does not stand for another format than this one. Any text may be in a file of text.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(in crate::cli) fn check_suffix(self, path: &Path) -> anyhow::Result<()> {
+        match Self::of_file(path) {
+            Some(other) if other != self && other != Self::Text => bail_usage!(
+                "-o {}: the suffix stands for {}, but the output format is {}: change one of them",
+                path.display(),
+                other.title(),
+                self.title()
+            ),
+            _ => Ok(()),
         }
     }
 

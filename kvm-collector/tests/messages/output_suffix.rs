@@ -77,6 +77,31 @@ fn a_suffix_of_another_format_is_refused() {
             assert!(!out.exists(), "{args:?}");
         }
     }
+    // Commands that write other formats have the same rule.
+    for (options, name, text) in [
+        (
+            &["convert", "--to", "json"][..],
+            "x.csv",
+            "the output format is JSON",
+        ),
+        (
+            &["convert", "--to", "parquet"],
+            "x.html",
+            "stands for HTML, but",
+        ),
+        (&["trace"], "x.json", "the output format is text"),
+        (
+            &["trace", "--json"],
+            "x.pftrace",
+            "stands for Perfetto, but",
+        ),
+    ] {
+        let out = folder.file(name);
+        let out_arg = out.to_str().expect("UTF-8");
+        let args = [options, &["-i", file, "-o", out_arg]].concat();
+        check(&args, 2, &[text]);
+        assert!(!out.exists(), "{args:?}");
+    }
     let help = run(&["stat", "--help"]).stdout;
     let help = String::from_utf8(help).expect("UTF-8");
     assert!(help.contains("by the suffix of -o"), "{help}");

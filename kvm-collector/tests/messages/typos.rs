@@ -31,7 +31,7 @@ fn kinds_get_suggestions_in_the_words_of_their_source() {
         check_kind("kvm_pio.prot", &["kvm:kvm_pio", "did you mean port?"]);
         check_kind(
             "mmio",
-            &["kvm:kvm_mmio, which this recording does not have", &list],
+            &["kvm:kvm_mmio, which this recording does not have (`", &list],
         );
     }
     let args = ["exits", "-i", file, "--causes", "--cause", "cpid"];

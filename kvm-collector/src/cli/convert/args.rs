@@ -136,6 +136,7 @@ impl ConvertArgs {
     /// Returns the output format: that of `--to`, or the one that the suffix of the output stands for.
     pub(super) fn target_format(&self) -> anyhow::Result<TargetFormat> {
         if let Some(format) = self.to {
+            format.check_suffix(&self.output)?;
             return Ok(format);
         }
         if !self.partition.is_empty() {
@@ -158,7 +159,6 @@ impl ConvertArgs {
         Ok(format)
     }
 
-    /// Returns what a row of the output represents.
     /// Returns the recording and the outputs.
     pub(in crate::cli) fn files(&self) -> RecordingFiles {
         let outputs = [Some(&self.output), self.loss.as_ref()].into_iter();
@@ -168,6 +168,7 @@ impl ConvertArgs {
         }
     }
 
+    /// Returns what a row of the output represents.
     pub(super) fn rows(&self) -> RowContents {
         self.rows.unwrap_or(RowContents::Exits)
     }

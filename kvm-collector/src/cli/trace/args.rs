@@ -14,6 +14,7 @@ use crate::{
         selection::{EventArgs, ReasonArgs, TargetArgs},
         size::{QUEUE_BYTES, parse_queue_bytes, parse_ring_bytes},
         stop::{OverheadArgs, StopArgs, parse_duration, saturating_ns},
+        target_format::TargetFormat,
         usage::bail_usage,
     },
     model::Loss,
@@ -140,7 +141,13 @@ impl TraceArgs {
                 "--time cannot be used with JSON output, which always has `time_ns` of CLOCK_MONOTONIC"
             );
         }
-        Ok(())
+        let format = match self.is_json() {
+            true => TargetFormat::Json,
+            false => TargetFormat::Text,
+        };
+        self.output
+            .iter()
+            .try_for_each(|path| format.check_suffix(path))
     }
 
     /// Returns the values of the options that select.
