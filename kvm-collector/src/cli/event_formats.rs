@@ -78,7 +78,10 @@ impl EventFormats<'_> {
             true => String::new(),
             false => {
                 let names = self.kvm_event_names()?;
-                did_you_mean(&similar_names(names.iter().map(String::as_str), &kind.event))
+                did_you_mean(&similar_names(
+                    names.iter().map(String::as_str),
+                    &kind.event,
+                ))
             }
         };
         let message = format!(

@@ -4,9 +4,18 @@ use std::io::{self, Write};
 
 use crate::{
     format::text::{self, TextStyle},
+    model::VMEXIT,
     session::ReportPeriod,
     view::ReportOrigin,
 };
+
+/// Returns what a report on exits, or with another `kind` on events, is about.
+pub(super) fn what_is_counted(kind: &str) -> String {
+    match kind {
+        VMEXIT => "VM exits".to_owned(),
+        kind => format!("events of kind {kind}"),
+    }
+}
 
 /// Writes the lines above the reports of one command.
 pub(super) struct TextHeading {

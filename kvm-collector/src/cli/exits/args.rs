@@ -18,7 +18,7 @@ use crate::{
         sandbox::RecordingFiles,
         selection::{ReasonArgs, TargetArgs},
         stop::{OverheadArgs, StopArgs, parse_duration, parse_interval},
-        text_heading::TextHeading,
+        text_heading::{TextHeading, what_is_counted},
         timing,
         usage::bail_usage,
     },
@@ -409,14 +409,6 @@ impl ExitsArgs {
         Ok(request)
     }
 
-    /// Returns what the reports are about, for their heading.
-    fn heading(&self) -> String {
-        match self.kind.as_str() {
-            VMEXIT => "VM exits".to_owned(),
-            kind => format!("events of kind {kind}"),
-        }
-    }
-
     /// Fails unless all names in --columns are columns.
     fn check_columns(&self) -> anyhow::Result<()> {
         let names = exit_column_names(&self.percentiles);
@@ -487,7 +479,7 @@ impl ExitsArgs {
             header_written: false,
             has_intervals: self.interval.is_some(),
             origin,
-            heading: TextHeading::new(self.heading(), self.interval.is_some(), style),
+            heading: TextHeading::new(what_is_counted(&self.kind), self.interval.is_some(), style),
             columns: self.columns.clone(),
             slow_limit: self.slow,
             in_slow_section: false,

@@ -19,18 +19,22 @@ use super::{
     inputs::Inputs,
     named_output::open_stdout,
     no_match::{self, RecordingSelection},
+    origin,
     output::stdout_width,
     recording, sandbox,
+    text_heading::{TextHeading, what_is_counted},
     usage::bail_usage,
 };
 use crate::{
+    format::text::TextStyle,
+    host::clock,
     session::{
-        self,
+        self, ReportPeriod,
         top::{ControlQueue, TopOutput, TopPlayer, TopReader},
     },
     source::{Live, RecordingSummary},
     tui::{self, Mailbox, Screen},
-    view::TopReading,
+    view::{ReportOrigin, TopReading},
 };
 pub(super) use args::TopArgs;
 use args::{Measured, OpenedRecording};
@@ -145,8 +149,11 @@ async fn print_running_kernel(args: TopArgs, global: GlobalOptions) -> anyhow::R
     let mut live = args.start(global)?;
     sandbox::enter_to_measure(&mut live, Vec::new(), false, global);
     let duration = args.duration.unwrap_or_else(|| args.interval());
+    let origin = origin::of_host(args.target.selected_by(), None, []);
+    let start_ns = clock::monotonic_ns();
     let reading = session::top::read_once(&mut live, duration).await?;
-    if print(&args, global, measured(&live), reading)? == Printed::Nothing {
+    let times_ns = Some((start_ns, clock::monotonic_ns()));
+    if print(&args, global, measured(&live), (&origin, times_ns), reading)? == Printed::Nothing {
         let request = args.no_match_request()?;
         log::warn!("{}", no_match::explain_live(&request, &[]));
     }
@@ -161,12 +168,24 @@ fn print_recording(args: &TopArgs, path: &Path, global: GlobalOptions) -> anyhow
     } = args.open(path)?;
     let shows_progress = !global.quiet;
     let measured = Measured::new(&replay.timing);
-    let wall_offset_ns = recording.metadata().wall_offset_ns();
+    let selection = args.range.add_to(args.target.selected_by());
+    let origin = ReportOrigin {
+        // The screen says so, too.
+        vcpus_from_thread_names: false,
+        ..origin::of_recording(path, &recording, selection)
+    };
     let (reading, summary) =
         session::top::read_recording_once(recording, &playback, replay, shows_progress)?;
-    args.range.check(&summary, wall_offset_ns, path)?;
+    args.range.check(&summary, origin.wall_offset_ns, path)?;
     recording::report_end(&summary, &args.target, path)?;
-    if print(args, global, measured, reading)? == Printed::Nothing {
+    if print(
+        args,
+        global,
+        measured,
+        (&origin, summary.period_ns),
+        reading,
+    )? == Printed::Nothing
+    {
         let request = args.no_match_request()?;
         let selection = RecordingSelection {
             path,
@@ -189,11 +208,12 @@ enum Printed {
 /// Width of the text of `--once` if it is not limited.
 const DEFAULT_COLUMNS: u16 = 120;
 
-/// Prints a reading as text.
+/// Prints a reading as text, with the lines that are above each report.
 fn print(
     args: &TopArgs,
     global: GlobalOptions,
     measured: Measured,
+    (origin, times_ns): (&ReportOrigin, Option<(u64, u64)>),
     reading: TopReading,
 ) -> anyhow::Result<Printed> {
     let mut app = args.app(global, measured, (0, 0));
@@ -201,6 +221,12 @@ fn print(
     let mut out = open_stdout()?;
     let columns =
         stdout_width().map_or(DEFAULT_COLUMNS, |it| u16::try_from(it).unwrap_or(u16::MAX));
+    let style = TextStyle {
+        max_width: Some(columns.into()),
+        ..TextStyle::default()
+    };
+    let mut heading = TextHeading::new(what_is_counted(&args.kind), false, style);
+    heading.begin_report(origin, ReportPeriod::Total, times_ns, &mut out)?;
     tui::print(&mut app, columns, &mut out)?;
     io::Write::flush(&mut out)?;
     Ok(match app.is_empty() {
