@@ -155,6 +155,12 @@ pub fn short_duration(ns: u64) -> String {
     three_digits(value) + unit
 }
 
+/// Formats a duration that is accurate to 5 % with two significant digits, for a column of six characters: `35us`, `7.8ms`.
+#[must_use]
+pub fn short_rough_duration(ns: u64) -> String {
+    rough_duration(ns).replace(' ', "")
+}
+
 /// Formats a number from 1 to 1000 with three significant digits.
 fn three_digits(value: f64) -> String {
     let decimals = match value {
@@ -298,6 +304,9 @@ mod tests {
             (65_000_000_000, "65.0s"),
         ] {
             assert_eq!(short_duration(ns), text);
+        }
+        for (ns, text) in [(999, "1.0us"), (12_345, "12us"), (1_250_000, "1.2ms")] {
+            assert_eq!(short_rough_duration(ns), text);
         }
         for (per_s, text) in [
             (999_999.0, "999,999"),

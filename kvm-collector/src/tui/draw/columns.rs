@@ -218,7 +218,7 @@ impl Column {
             let role = if share < 0.005 { TextRole::Dim } else { role };
             (units::share(share), role)
         };
-        let time = |field: fn(&DurationStats) -> u64| {
+        let formatted = |field: fn(&DurationStats) -> u64, format: fn(u64) -> String| {
             let has_window = app.histograms.available_window(app.window) == app.window;
             let role = if has_window || app.window == Window::All {
                 TextRole::Plain
@@ -226,10 +226,13 @@ impl Column {
                 TextRole::Dim
             };
             match &row.durations {
-                Some(times) => (units::short_duration(field(times)), role),
+                Some(times) => (format(field(times)), role),
                 None => ("-".to_owned(), TextRole::Dim),
             }
         };
+        let time = |field| formatted(field, units::short_duration);
+        // A percentile is as accurate as the buckets of the histogram.
+        let percentile = |field| formatted(field, units::short_rough_duration);
         match self {
             // The programs have not seen any vCPU of the row.
             _ if row.has_unknown_times() && self.is_time() => ("-".to_owned(), TextRole::Dim),
@@ -247,8 +250,8 @@ impl Column {
             Self::Number(Sort::Preempted) => part(row.breakdown.preempted_ns, TextRole::Preempted),
             Self::Open => part(row.breakdown.open_ns, TextRole::Dim),
             Self::Number(Sort::Mean) => time(|it| it.mean_ns),
-            Self::Number(Sort::P50) => time(|it| it.p50_ns),
-            Self::Number(Sort::P99) => time(|it| it.p99_ns),
+            Self::Number(Sort::P50) => percentile(|it| it.p50_ns),
+            Self::Number(Sort::P99) => percentile(|it| it.p99_ns),
             Self::Number(Sort::Max) => time(|it| it.max_ns),
             Self::Number(Sort::Name) => (String::new(), TextRole::Plain),
             Self::Vcpus => (units::count(row.vcpus.1 as u64), TextRole::Plain),

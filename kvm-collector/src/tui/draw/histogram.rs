@@ -116,22 +116,28 @@ fn draw_percentiles(totals: &ExitTotals, area: Rect, canvas: &mut Canvas<'_>) ->
         ns => ns,
     };
     let at = |percent| totals.percentile_ns(percent);
+    let exact = |name, ns| (name, units::short_duration(ns));
+    let percentile = |name, percent| (name, units::short_rough_duration(at(percent)));
     for (index, numbers) in (1..).zip([
         [
-            ("min", min_ns),
-            ("mean", totals.mean_ns()),
-            ("max", totals.extremes.max_ns),
+            exact("min", min_ns),
+            exact("mean", totals.mean_ns()),
+            exact("max", totals.extremes.max_ns),
         ],
-        [("p50", at(50.0)), ("p90", at(90.0)), ("p95", at(95.0))],
         [
-            ("p99", at(99.0)),
-            ("p99.9", at(99.9)),
-            ("p99.99", at(99.99)),
+            percentile("p50", 50.0),
+            percentile("p90", 90.0),
+            percentile("p95", 95.0),
+        ],
+        [
+            percentile("p99", 99.0),
+            percentile("p99.9", 99.9),
+            percentile("p99.99", 99.99),
         ],
     ]) {
         let text: String = numbers
             .iter()
-            .map(|(name, ns)| format!("{name:<7}{:>7}  ", units::short_duration(*ns)))
+            .map(|(name, duration)| format!("{name:<7}{duration:>7}  "))
             .collect();
         canvas.text(line(area, index), text.trim_end(), TextRole::Plain);
     }
