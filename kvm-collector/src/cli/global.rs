@@ -10,7 +10,7 @@ pub(super) const EXIT_INCOMPLETE: u8 = 3;
 /// Value of `--color`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless NO_COLOR is set or TERM is dumb.
     Auto,
     /// Even if the output is not a terminal.
     Always,

@@ -1,6 +1,7 @@
 //! Output options of reports.
 
 use std::{
+    ffi::OsStr,
     io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -237,7 +238,29 @@ pub(super) fn use_color(when: Color, on_stdout: bool) -> bool {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => {
-            on_stdout && io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+            let variable = |name| std::env::var_os(name).unwrap_or_default();
+            on_stdout
+                && io::stdout().is_terminal()
+                && wants_color(&variable("NO_COLOR"), &variable("TERM"))
         }
+    }
+}
+
+/// Returns whether the user of a terminal with these environment variables wants colour: see no-color.org.
+fn wants_color(no_color: &OsStr, term: &OsStr) -> bool {
+    no_color.is_empty() && term != "dumb"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_not_used_if_the_environment_says_so() {
+        let wants = |no_color: &str, term: &str| wants_color(no_color.as_ref(), term.as_ref());
+        assert!(wants("", "xterm"));
+        assert!(wants("", ""));
+        assert!(!wants("1", "xterm"));
+        assert!(!wants("", "dumb"));
     }
 }
