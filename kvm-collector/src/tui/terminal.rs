@@ -27,7 +27,7 @@ const POLL_PERIOD: Duration = Duration::from_millis(100);
 static STOP_WAITING: AtomicBool = AtomicBool::new(false);
 
 /// Makes Ctrl-C send SIGINT, although the terminal is in raw mode. As a key, it would be a part of an escape sequence that has
-/// begun, and some of them never end, such as a paste whose end is missing.
+/// begun, and some of them never end, such as a paste without its end.
 pub(super) fn enable_interrupt_key() -> io::Result<()> {
     let stdin = io::stdin();
     let terminal = match isatty(&stdin) {

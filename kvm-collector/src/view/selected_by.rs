@@ -72,19 +72,11 @@ impl SelectedBy {
     /// Describes each option that was given, such as `VM web-* or db-1`. Of many values, the first are named.
     #[must_use]
     pub fn descriptions(&self) -> Vec<String> {
-        let numbers = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>();
         let times = |time: &Option<String>| time.iter().cloned().collect::<Vec<_>>();
-        let options = [
-            ("VM", self.vm.clone()),
-            ("process", numbers(&self.pid)),
-            ("vCPU", self.vcpu.clone()),
-            ("thread", numbers(&self.tid)),
-            ("reason", self.reason.clone()),
-            ("event", self.event.clone()),
-            ("from", times(&self.from)),
-            ("until", times(&self.until)),
-        ];
-        let given = options.into_iter().filter(|(_, values)| !values.is_empty());
+        let ranges = [("from", times(&self.from)), ("until", times(&self.until))];
+        let options = self.options().map(|(name, _, values)| (name, values));
+        let options = options.into_iter().chain(ranges);
+        let given = options.filter(|(_, values)| !values.is_empty());
         given
             .map(|(name, values)| format!("{name} {}", alternatives(values)))
             .collect()
@@ -111,17 +103,23 @@ impl SelectedBy {
         }
     }
 
+    /// Returns the options that select VMs, vCPUs, threads, reasons and events: the name in descriptions, the option, and its
+    /// values.
+    fn options(&self) -> [(&'static str, &'static str, Vec<String>); 6] {
+        let numbers = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>();
+        [
+            ("VM", "--vm", self.vm.clone()),
+            ("process", "-p", numbers(&self.pid)),
+            ("vCPU", "--vcpu", self.vcpu.clone()),
+            ("thread", "--tid", numbers(&self.tid)),
+            ("reason", "--reason", self.reason.clone()),
+            ("event", "-e", self.event.clone()),
+        ]
+    }
+
     /// Returns each option that was given, with its values in order, each once.
     fn sorted_options(&self) -> Vec<(&'static str, Vec<String>)> {
-        let numbers = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>();
-        let options = [
-            ("--vm", self.vm.clone()),
-            ("-p", numbers(&self.pid)),
-            ("--vcpu", self.vcpu.clone()),
-            ("--tid", numbers(&self.tid)),
-            ("--reason", self.reason.clone()),
-            ("-e", self.event.clone()),
-        ];
+        let options = self.options().map(|(_, option, values)| (option, values));
         let given = options.into_iter().filter(|(_, values)| !values.is_empty());
         given
             .map(|(name, mut values)| {

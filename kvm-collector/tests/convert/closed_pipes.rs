@@ -1,4 +1,4 @@
-//! Outputs whose reader has ended, such as `| head`.
+//! Outputs that nobody reads any more, such as those to `| head`.
 
 use std::{
     path::Path,
@@ -54,7 +54,7 @@ pub(crate) fn check() -> Result<(), Failed> {
     }
 }
 
-/// Runs a command whose stdout is a pipe without a reader. Returns what is wrong.
+/// Runs a command, with a pipe without a reader as its stdout. Returns what is wrong.
 fn failure(arguments: &str, input: &Path) -> Option<String> {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

@@ -37,7 +37,7 @@ const MAX_NAME_BYTES: usize = 255;
 pub enum PartitionError {
     /// The file system has no such long names.
     #[error(
-        "the name of its host, {name}, is too long for a folder, whose name would have {bytes} bytes and can have {MAX_NAME_BYTES}"
+        "the name of its host, {name}, is too long for a folder: the folder's name would have {bytes} bytes and can have {MAX_NAME_BYTES}"
     )]
     TooLong {
         /// The start of the name.
